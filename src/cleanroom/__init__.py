@@ -1,0 +1,32 @@
+"""cleanroom-engine: a project's lifecycle in hermetic environments with real services, and evidence of what held.
+
+Importing the package does nothing; public names load on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cleanroom.engine import Engine, open
+    from cleanroom.errors import CleanroomError, Exit
+    from cleanroom.reports.result import RunResult
+
+__version__ = "0.1.0"
+__all__ = ["CleanroomError", "Engine", "Exit", "RunResult", "__version__", "open"]
+
+_HOMES = {
+    "Engine": "cleanroom.engine",
+    "open": "cleanroom.engine",
+    "CleanroomError": "cleanroom.errors",
+    "Exit": "cleanroom.errors",
+    "RunResult": "cleanroom.reports.result",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cleanroom' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,196 @@
+"""What a backend is: the small interface between the supervisor and whatever makes environments.
+
+A backend is ignorant of the bus, of phases and of recovery: it returns values, and the supervisor turns them into events. It is shaped for
+containers too: an environment is entered and always left, commands are executed in it, a service is an environment whose main command keeps running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import msgspec
+from anyio.abc import ByteStream
+
+from cleanroom.capability import Attempt, Canary, CapabilityReport, Sample
+from cleanroom.policy import Level, Policy
+
+Stream = Literal["stdout", "stderr"]
+OnOutput = Callable[[Stream, bytes], None]  # called on the event loop with pieces as they come; must not block
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """A host path shown inside. Read-only unless `writable`."""
+
+    source: str
+    target: str
+    writable: bool = False
+
+
+class Doorway(msgspec.Struct, frozen=True, kw_only=True):
+    """A way to a service: 127.0.0.1:`port` inside leads to `to` inside the environment called `environment`.
+
+    `to` is "unix:/path" or "tcp:PORT", as that environment sees it. The name `service` resolves to 127.0.0.1.
+    """
+
+    service: str
+    port: int
+    environment: str
+    to: str
+
+
+class Hole(msgspec.Struct, frozen=True, kw_only=True):
+    """Declared egress: the relay connects to host:port outside, refusing private, loopback and link-local answers."""
+
+    host: str
+    port: int
+
+
+class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The project's folder as an environment sees it: at its own path, copy-on-write, `masked` paths hidden."""
+
+    root: str
+    scratch: str  # a folder outside the project where layers live
+    masked: tuple[str, ...] = (".ggen/cleanroom",)
+
+
+class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One environment, complete: nothing enters that is not named here."""
+
+    id: str  # unique in the run; part of labels, cgroup names and host names
+    run_id: str
+    role: Literal["phase", "service", "prepare"]
+    policy: Policy
+    variables: dict[str, str]  # the whole environment of its commands
+    working_directory: str = "/"
+    workspace: WorkspaceSpec | None = None
+    mounts: tuple[Mount, ...] = ()
+    doorways: tuple[Doorway, ...] = ()
+    holes: tuple[Hole, ...] = ()
+    hosts: dict[str, str] = {}  # further names -> address for the hosts file
+    image: str = ""
+    home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
+    seed: int = 42
+
+
+class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a command ended. Its output went to `on_output`."""
+
+    exit_code: int  # 128+n for a signal; 127 and 126 as a shell says them
+    duration_seconds: float
+    started_pid: int = 0  # on the host, where there is one
+    timed_out: bool = False
+    killed_for: str = ""  # "memory", "pids", ... when a limit of the backend ended it
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One path that differs from the workspace's lower state; relative to its root."""
+
+    path: str
+    kind: Literal["file", "directory", "symlink", "deleted", "refused"]
+    bytes: int = 0
+    reason: str = ""  # for refused: device, socket, FIFO, link that leads out, not decodable, too large
+
+
+class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written to the host's project."""
+
+    files: int
+    bytes: int
+    deleted: int = 0
+    conflicts: tuple[str, ...] = ()  # changed on the host meanwhile: ours is under `conflicts/`
+    refused: tuple[Change, ...] = ()
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a backend made and that still exists, or a process that outlived its command."""
+
+    kind: str  # process, cgroup, folder, mount, container, network, volume
+    name: str
+    detail: str = ""
+
+
+@runtime_checkable
+class Workspace(Protocol):
+    """A copy-on-write view of the project that all phases of a run share, later ones seeing what earlier ones did."""
+
+    root: str
+
+    async def changes(self) -> tuple[Change, ...]:
+        """What the environment that was left last changed. Call it after leaving, before the next is entered."""
+
+    async def bring_back(self, paths: Sequence[str] | None, conflicts: Path) -> BroughtBack:
+        """Write these changes of the last layer to the project; None is all but `.git` and `.ggen`. Never follows a link, never blocks."""
+
+    async def keep(self, folder: Path) -> None:
+        """Copy the last layer's changes that were not brought back to `folder` for a person to read."""
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A running environment."""
+
+    id: str
+
+    async def prove(self) -> tuple[Canary, ...]:
+        """Try what the policy forbids, inside; each must be refused and seen."""
+
+    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
+        """Run a command and wait for it to end. A non-zero exit is a result. When cancelled, kills it first.
+
+        At `timeout_seconds` it gets SIGTERM, after the policy's grace SIGKILL, and the result says `timed_out`.
+
+        Raises:
+            EnvironmentFailed: the environment ended while the command ran.
+        """
+
+    def attempts(self) -> AsyncIterator[Attempt]:
+        """Attempts against the policy, as they happen; ends when the environment does. One consumer."""
+
+    async def dial(self, to: str) -> ByteStream:
+        """Connect to "unix:/path" or "tcp:PORT" inside.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+
+    async def sample(self) -> Sample | None:
+        """Its use of the host now; None when it cannot be read."""
+
+    async def left_over(self) -> tuple[Left, ...]:
+        """Processes that are still there although no command runs; called before leaving."""
+
+    async def kill(self) -> None:
+        """End every process in it at once."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Makes environments on one kind of machinery.
+
+    Entering connects to (or starts) the machinery, leaving always removes everything that was made through it, shielded and time-boxed.
+    """
+
+    name: str
+
+    async def __aenter__(self) -> Backend: ...
+
+    async def __aexit__(self, *exc: object) -> bool | None: ...
+
+    async def probe(self, level: Level) -> CapabilityReport:
+        """What this backend can hold here. Does the thing in a throw-away child; never assumes."""
+
+    def workspace(self, spec: WorkspaceSpec) -> AbstractAsyncContextManager[Workspace]: ...
+
+    def environment(self, spec: EnvironmentSpec) -> AbstractAsyncContextManager[Environment]:
+        """Entering creates and starts it; leaving kills its tree and removes it, also when cancelled.
+
+        Raises:
+            PolicyRefused: something the policy requires could not be put in place.
+            EnvironmentFailed: it could not be made.
+        """
+
+    async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
+        """Things created, things removed, and what is left of them, by looking."""

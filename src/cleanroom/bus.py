@@ -1,0 +1,194 @@
+"""Fan-out of facts to subscribers, in one process and one event loop.
+
+`publish` is a plain function: it cannot wait, so a cancelled producer never leaves half the subscribers told. Subscriptions are bounded; one that
+overflows is marked lagged and its own task raises, because a silent gap in an audit log is worse than a stop. Only a live display may keep the
+newest instead, and it counts what it drops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import anyio
+import anyio.lowlevel
+
+from cleanroom.clock import Clock
+from cleanroom.errors import CleanroomError, Exit
+from cleanroom.events import Envelope, Event, Finished, Result, Started, Subject
+
+
+class SubscriberLagged(CleanroomError):
+    """A subscriber did not keep up, so what it knows has a gap."""
+
+    exit = Exit.ENGINE
+
+
+class SpanContext(NamedTuple):
+    """Where in the trace the running task is. Ids as in `Envelope`."""
+
+    trace_id: str
+    span_id: str
+    parent: str
+
+
+_current: ContextVar[SpanContext | None] = ContextVar("cleanroom_span", default=None)
+
+
+class Span:
+    """An open span. What is set here becomes its Finished event; untouched it is passed, or as its exception says."""
+
+    def __init__(self, context: SpanContext) -> None:
+        self.context = context
+        self.result: Result | None = None
+        self.exit_code: int | None = None
+        self.reason = ""
+        self.code = ""
+        self.attributes: dict[str, str | int | float | bool] = {}
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header value for what this span starts."""
+        return f"00-{self.context.trace_id}-{self.context.span_id}-01"
+
+
+class Subscription:
+    """One subscriber's inbox. Take `batch()` until it comes back empty: the bus has closed and everything was seen."""
+
+    def __init__(self, name: str, kinds: tuple[type[Event], ...] | None, limit: int, keep_newest: bool) -> None:
+        self.name = name
+        self.kinds = kinds
+        self.limit = limit
+        self.dropped = 0
+        self._keep_newest = keep_newest
+        self._queue: deque[Envelope] = deque()
+        self._lagged = False
+        self._closed = False
+        self._wake = anyio.Event()
+
+    def _put(self, envelope: Envelope) -> None:
+        if len(self._queue) >= self.limit:
+            if self._keep_newest:
+                self._queue.popleft()
+                self.dropped += 1
+            else:
+                self._lagged = True
+                self._wake.set()
+                return
+        self._queue.append(envelope)
+        self._wake.set()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    async def batch(self) -> list[Envelope]:
+        """All that is waiting, oldest first; waits for something. Empty means the bus has closed.
+
+        Raises:
+            SubscriberLagged: events were lost to this subscription.
+        """
+        while not self._queue:
+            if self._lagged:
+                raise SubscriberLagged("CR-BUS-001", f"subscriber {self.name!r} fell more than {self.limit} events behind")
+            if self._closed:
+                return []
+            self._wake = anyio.Event()
+            await self._wake.wait()
+        taken = list(self._queue)
+        self._queue.clear()
+        return taken
+
+
+class Bus:
+    """Numbers facts, stamps them with time and span, and hands them to every subscription that wants them."""
+
+    def __init__(self, run_id: str, clock: Clock, *, trace_id: str = "", parent_span: str = "") -> None:
+        self.run_id = run_id
+        self.clock = clock
+        self.trace_id = trace_id or os.urandom(16).hex()
+        self._parent_span = parent_span
+        self._seq = 0
+        self._subscriptions: list[Subscription] = []
+        self._closed = False
+
+    def subscribe(self, name: str, kinds: tuple[type[Event], ...] | None = None, *, limit: int, keep_newest: bool = False) -> Subscription:
+        """Open an inbox for these kinds (None: all). Everything published from now on arrives in it."""
+        subscription = Subscription(name, kinds, limit, keep_newest)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def publish(self, event: Event, at: SpanContext | None = None) -> Envelope:
+        """Tell every subscriber. `at` places the event on another span than the running task's."""
+        assert not self._closed, f"published after the bus closed: {event!r}"
+        context = at or _current.get() or SpanContext(self.trace_id, "", self._parent_span)
+        self._seq += 1
+        envelope = Envelope(
+            seq=self._seq, run_id=self.run_id, time_unix_ns=self.clock.wall_ns(), monotonic_ns=self.clock.monotonic_ns(),
+            trace_id=context.trace_id, span_id=context.span_id, parent=context.parent, event=event,  # type: ignore[arg-type]
+        )  # fmt: skip
+        kind = type(event)
+        for subscription in self._subscriptions:
+            if subscription.kinds is None or kind in subscription.kinds:
+                subscription._put(envelope)
+        return envelope
+
+    def here(self) -> SpanContext:
+        """The running task's place in the trace."""
+        return _current.get() or SpanContext(self.trace_id, "", self._parent_span)
+
+    @contextmanager
+    def span(self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None) -> Iterator[Span]:
+        """Publish Started, run the body as a span, publish Finished. An exception passes through and is named in Finished."""
+        outer = self.here()
+        span = Span(SpanContext(self.trace_id, os.urandom(8).hex(), outer.span_id or outer.parent))
+        token = _current.set(span.context)
+        began = self.clock.monotonic_ns()
+        self.publish(Started(subject=subject, attributes=attributes or {}))
+        try:
+            yield span
+        except BaseException as error:
+            if span.result is None:
+                span.result, span.reason, span.code = _explained(error)
+            raise
+        finally:
+            duration = (self.clock.monotonic_ns() - began) / 1e9
+            self.publish(
+                Finished(
+                    subject=subject, result=span.result or "passed", duration_seconds=duration, exit_code=span.exit_code,
+                    reason=span.reason, code=span.code, attributes=span.attributes,
+                ),
+                span.context,
+            )  # fmt: skip
+            _current.reset(token)
+
+    async def wait_room(self) -> None:
+        """Let subscribers run while one of them is more than half full. Pumps call it between batches."""
+        await anyio.lowlevel.checkpoint()
+        while any(s.waiting > s.limit // 2 and not s._lagged and not s._keep_newest for s in self._subscriptions):
+            await anyio.sleep(0.001)
+
+    def close(self) -> None:
+        """Nothing more will be published. Subscribers drain what they have and end."""
+        self._closed = True
+        for subscription in self._subscriptions:
+            subscription._close()
+
+
+def _explained(error: BaseException) -> tuple[Result, str, str]:
+    """How an exception that ends a span reads in its Finished event."""
+    if isinstance(error, anyio.get_cancelled_exc_class()):
+        return "cancelled", "cancelled", ""
+    if isinstance(error, TimeoutError):
+        return "timeout", str(error), ""
+    if isinstance(error, CleanroomError):
+        return ("refused" if error.exit is Exit.REFUSED else "error"), str(error), error.code
+    return "error", f"{type(error).__name__}: {error}", ""

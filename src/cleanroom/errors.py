@@ -1,0 +1,92 @@
+"""What can go wrong, split by who can act, and the exit status each ends with.
+
+Values only. The texts behind `cleanroom-engine explain CODE` are in `codes.py`; an error raised with a code that is not there fails a test.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """The command's exit statuses (`docs/exit-codes.md`)."""
+
+    OK = 0
+    NOT_PASSED = 1
+    USAGE = 2
+    REFUSED = 3
+    UNVERIFIED = 4
+    ENGINE = 5
+    TIMEOUT = 124
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+# Where several apply the first of these wins: a signal explains everything else, a pass explains nothing.
+EXIT_ORDER = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED, Exit.TIMEOUT, Exit.NOT_PASSED, Exit.UNVERIFIED, Exit.OK)
+
+
+class CleanroomError(Exception):
+    """Base of every error that is ours.
+
+    `code` is a stable identifier such as CR-PLAN-004, `hint` what would help, `where` a file position such as `make.toml:5:9` or empty.
+    """
+
+    exit = Exit.ENGINE
+
+    def __init__(self, code: str, message: str, *, hint: str = "", where: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class UsageError(CleanroomError):
+    """The command line asked for something that does not exist."""
+
+    exit = Exit.USAGE
+
+
+class ProjectError(CleanroomError):
+    """A file of the project has to be edited."""
+
+    exit = Exit.USAGE
+
+
+class PolicyRefused(CleanroomError):
+    """The policy asks for what this machine or backend cannot hold, or a canary was not stopped."""
+
+    exit = Exit.REFUSED
+
+
+class BackendUnavailable(CleanroomError):
+    """The backend, or a program that it needs, is not there."""
+
+    exit = Exit.ENGINE
+
+
+class EnvironmentFailed(CleanroomError):
+    """An environment could not be made, or ended while it was needed."""
+
+    exit = Exit.ENGINE
+
+
+class ServiceFailed(CleanroomError):
+    """A service did not become ready, or died more often than its restarts allow."""
+
+    exit = Exit.ENGINE
+
+
+class ArtifactError(CleanroomError):
+    """A file of ours could not be written or read."""
+
+    exit = Exit.ENGINE
+
+
+def combined(codes: list[Exit]) -> Exit:
+    """The exit status that stands for all of `codes`."""
+    return next((code for code in EXIT_ORDER if code in codes), Exit.OK)

@@ -1,0 +1,59 @@
+"""What a service is to the supervisor: a recipe, complete and without I/O.
+
+Inside its environment a service finds its state in DATA, files that only it may read in PRIVATE, and puts sockets into `run_folder(name)`, the
+one folder that the phases' environments see too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from cleanroom.plan import ServiceKind
+
+DATA = "/srv/cleanroom/data"
+PRIVATE = "/srv/cleanroom/private"
+
+
+def run_folder(name: str) -> str:
+    """Where a service's sockets are, inside its own environment and inside those of the phases that name it."""
+    return f"/run/cleanroom/{name}"
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """One question that a ready service answers. Asked again and again, with growing pauses, and during the run for its health."""
+
+    kind: Literal["exec", "resp", "tcp", "http", "log"]
+    argv: tuple[str, ...] = ()  # exec: exits 0 when ready; asked inside the service's environment
+    to: str = ""  # resp, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
+    password: str = ""  # resp
+    path: str = ""  # http: any status below 400 is ready
+    pattern: str = ""  # log: regular expression, searched in all output since the start
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run one service once. Every value is final: made for one run, with that run's credentials."""
+
+    name: str
+    kind: ServiceKind
+    version: str
+    image: str = ""
+    programs: tuple[str, ...] = ()  # host folders, shown read-only at their own paths
+    variables: dict[str, str] = {}  # the environment of the service's processes
+    template_key: str = ""  # names the cached data folder; "" where there is no state to prepare
+    template_secret: str = ""  # kept beside the cached data folder, readable by its owner only; "" where none is needed
+    prepare: tuple[tuple[str, ...], ...] = ()  # commands that fill DATA once, when the template is not cached; `files` are in PRIVATE
+    files: dict[str, str] = {}  # name -> text, in PRIVATE, mode 0600
+    main: tuple[str, ...] = ()
+    probe: Probe
+    personalise: tuple[tuple[str, ...], ...] = ()  # commands run once after the first answer of the probe
+    health_seconds: float = 1.0  # pause between health probes during the run
+    start_timeout_seconds: float = 30.0
+    stop_signal: int = 15
+    port: int = 0  # where phases find it on 127.0.0.1
+    to: str = ""  # where the relay leads: "unix:/run/cleanroom/NAME/socket" or "tcp:PORT", inside the service's environment
+    phase_variables: dict[str, str] = {}  # what a phase that names it gets
+    secrets: tuple[str, ...] = ()  # values to be redacted everywhere
+    restarts_max: int = 3
+    restart_window_seconds: float = 60.0
