@@ -43,6 +43,7 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     dimensions: tuple[DimensionReport, ...]
     missing: tuple[Missing, ...] = ()  # rules of any level that cannot be held
+    levels: dict[str, tuple[Missing, ...]] = {}  # level -> what that level alone would need and is not there
     mechanisms: dict[str, str] = {}  # rule -> the mechanism that holds it
     notes: tuple[str, ...] = ()
 
@@ -128,7 +129,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 def unmet(report: CapabilityReport, level: Level) -> tuple[Missing, ...]:
     """The rules `level` requires and `report` does not hold."""
     lacking = {missing.rule: missing for missing in report.missing}
-    return tuple(lacking[control.rule] for control in required(level) if control.rule in lacking)
+    return tuple(lacking[control.rule] for control in required(level) if control.rule in lacking) + report.levels.get(level.value, ())
 
 
 def verified(report: CapabilityReport, canaries: tuple[Canary, ...]) -> CapabilityReport:
