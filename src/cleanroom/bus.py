@@ -7,6 +7,7 @@ newest instead, and it counts what it drops.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ import anyio.lowlevel
 from cleanroom.clock import Clock
 from cleanroom.errors import CleanroomError, Exit
 from cleanroom.events import Envelope, Event, Finished, Result, Started, Subject
+from cleanroom.redaction import Redactor
+
+PAUSE_SECONDS = 0.001  # between looks at the subscribers' inboxes: far below what a person notices, far above what a look costs
 
 
 class SubscriberLagged(CleanroomError):
@@ -68,82 +72,106 @@ class Subscription:
         self._queue: deque[Envelope] = deque()
         self._lagged = False
         self._closed = False
+        self._idle = False  # its task waits in `batch`: all that was handed out has been dealt with
         self._wake = anyio.Event()
 
     def _put(self, envelope: Envelope) -> None:
-        if len(self._queue) >= self.limit:
-            if self._keep_newest:
-                self._queue.popleft()
-                self.dropped += 1
-            else:
-                self._lagged = True
-                self._wake.set()
+        if len(self._queue) >= self.limit or self._lagged:
+            if not self._keep_newest:
+                self._lagged = True  # for good: what came after the gap must not look as if it followed what came before
                 return
+            self._queue.popleft()
+            self.dropped += 1
         self._queue.append(envelope)
+        if self._idle:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        self._idle = False
         self._wake.set()
 
     def _close(self) -> None:
         self._closed = True
-        self._wake.set()
+        self._rouse()
 
     @property
     def waiting(self) -> int:
         return len(self._queue)
 
+    @property
+    def _busy(self) -> bool:
+        """There is something it must still see."""
+        return not self._keep_newest and not self._lagged and (bool(self._queue) or not self._idle)
+
     async def batch(self) -> list[Envelope]:
         """All that is waiting, oldest first; waits for something. Empty means the bus has closed.
 
         Raises:
-            SubscriberLagged: events were lost to this subscription.
+            SubscriberLagged: events were lost to this subscription. What came before the gap has been handed out.
         """
         while not self._queue:
             if self._lagged:
-                raise SubscriberLagged("CR-BUS-001", f"subscriber {self.name!r} fell more than {self.limit} events behind")
+                hint = "the disk or the machine is too slow for this much output; see which subscriber it is"
+                raise SubscriberLagged("CR-BUS-001", f"subscriber {self.name!r} fell more than {self.limit} events behind", hint=hint)
             if self._closed:
                 return []
             self._wake = anyio.Event()
-            await self._wake.wait()
+            self._idle = True
+            try:
+                await self._wake.wait()
+            finally:
+                self._idle = False
         taken = list(self._queue)
         self._queue.clear()
         return taken
 
 
 class Bus:
-    """Numbers facts, stamps them with time and span, and hands them to every subscription that wants them."""
+    """Numbers facts, stamps them with time and span, and hands them to every subscription that wants them.
 
-    def __init__(self, run_id: str, clock: Clock, *, trace_id: str = "", parent_span: str = "") -> None:
+    With a redactor no event is seen by anyone before its secrets are out.
+    """
+
+    def __init__(self, run_id: str, clock: Clock, *, trace_id: str = "", parent_span: str = "", redactor: Redactor | None = None) -> None:
         self.run_id = run_id
         self.clock = clock
         self.trace_id = trace_id or os.urandom(16).hex()
-        self._parent_span = parent_span
+        self._redactor = redactor
+        self._outside = SpanContext(self.trace_id, "", parent_span)
         self._seq = 0
         self._subscriptions: list[Subscription] = []
+        self._routes: dict[type[Event], tuple[Subscription, ...]] = {}  # which subscriptions want a kind, once it was seen
         self._closed = False
 
     def subscribe(self, name: str, kinds: tuple[type[Event], ...] | None = None, *, limit: int, keep_newest: bool = False) -> Subscription:
         """Open an inbox for these kinds (None: all). Everything published from now on arrives in it."""
         subscription = Subscription(name, kinds, limit, keep_newest)
         self._subscriptions.append(subscription)
+        self._routes.clear()
         return subscription
 
     def publish(self, event: Event, at: SpanContext | None = None) -> Envelope:
         """Tell every subscriber. `at` places the event on another span than the running task's."""
         assert not self._closed, f"published after the bus closed: {event!r}"
-        context = at or _current.get() or SpanContext(self.trace_id, "", self._parent_span)
+        if self._redactor is not None:
+            event = self._redactor.event(event)
+        trace_id, span_id, parent = at or _current.get() or self._outside
         self._seq += 1
         envelope = Envelope(
             seq=self._seq, run_id=self.run_id, time_unix_ns=self.clock.wall_ns(), monotonic_ns=self.clock.monotonic_ns(),
-            trace_id=context.trace_id, span_id=context.span_id, parent=context.parent, event=event,  # type: ignore[arg-type]
+            trace_id=trace_id, span_id=span_id, parent=parent, event=event,  # type: ignore[arg-type]
         )  # fmt: skip
         kind = type(event)
-        for subscription in self._subscriptions:
-            if subscription.kinds is None or kind in subscription.kinds:
-                subscription._put(envelope)
+        wanting = self._routes.get(kind)
+        if wanting is None:
+            wanting = self._routes[kind] = tuple(s for s in self._subscriptions if s.kinds is None or kind in s.kinds)
+        for subscription in wanting:
+            subscription._put(envelope)
         return envelope
 
     def here(self) -> SpanContext:
         """The running task's place in the trace."""
-        return _current.get() or SpanContext(self.trace_id, "", self._parent_span)
+        return _current.get() or self._outside
 
     @contextmanager
     def span(self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None) -> Iterator[Span]:
@@ -173,8 +201,16 @@ class Bus:
     async def wait_room(self) -> None:
         """Let subscribers run while one of them is more than half full. Pumps call it between batches."""
         await anyio.lowlevel.checkpoint()
-        while any(s.waiting > s.limit // 2 and not s._lagged and not s._keep_newest for s in self._subscriptions):
-            await anyio.sleep(0.001)
+        while any(s.waiting > s.limit // 2 and not s._lagged and not s._keep_newest for s in self._subscriptions):  # noqa: ASYNC110
+            await anyio.sleep(PAUSE_SECONDS)
+
+    async def drain(self) -> None:
+        """Wait until every lossless subscriber has dealt with everything, also with what another published meanwhile. Then `close` at once.
+
+        Waits for good where a subscriber's task has ended early: bound it.
+        """
+        while any(s._busy for s in self._subscriptions):  # noqa: ASYNC110
+            await anyio.sleep(PAUSE_SECONDS)
 
     def close(self) -> None:
         """Nothing more will be published. Subscribers drain what they have and end."""
@@ -185,7 +221,9 @@ class Bus:
 
 def _explained(error: BaseException) -> tuple[Result, str, str]:
     """How an exception that ends a span reads in its Finished event."""
-    if isinstance(error, anyio.get_cancelled_exc_class()):
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # of a task group: the first to fail is why the others were cancelled
+    if isinstance(error, asyncio.CancelledError):
         return "cancelled", "cancelled", ""
     if isinstance(error, TimeoutError):
         return "timeout", str(error), ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 from anyio.abc import ByteStream
@@ -83,6 +83,7 @@ class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
     started_pid: int = 0  # on the host, where there is one
     timed_out: bool = False
     killed_for: str = ""  # "memory", "pids", ... when a limit of the backend ended it
+    ran: bool = True  # False: the backend has nothing that could run it, so its end verifies nothing
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +183,12 @@ class Backend(Protocol):
     async def probe(self, level: Level) -> CapabilityReport:
         """What this backend can hold here. Does the thing in a throw-away child; never assumes."""
 
+    async def folder(self, path: Path) -> Any:
+        """Make a host folder for the run's data that is removed even should the engine die. Give what comes back to `drop_folder`."""
+
+    async def drop_folder(self, thing: Any) -> None:
+        """Remove such a folder with all that is in it."""
+
     def workspace(self, spec: WorkspaceSpec) -> AbstractAsyncContextManager[Workspace]: ...
 
     def environment(self, spec: EnvironmentSpec) -> AbstractAsyncContextManager[Environment]:
@@ -193,4 +200,4 @@ class Backend(Protocol):
         """
 
     async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
-        """Things created, things removed, and what is left of them, by looking."""
+        """Things created, things removed, and what is left of them, by looking. Asked after the backend has been left."""

@@ -27,6 +27,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     started_seconds: float = 0.0  # after the run's start
     reason: str = ""
     log: str = ""  # relative path of its full output
+    excerpt: tuple[str, ...] = ()  # the last lines of its output, unless it passed
 
 
 class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):

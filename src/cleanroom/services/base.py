@@ -12,8 +12,8 @@ import msgspec
 
 from cleanroom.plan import ServiceKind
 
-DATA = "/srv/cleanroom/data"
-PRIVATE = "/srv/cleanroom/private"
+DATA = "/var/cleanroom/data"
+PRIVATE = "/var/cleanroom/private"
 
 
 def run_folder(name: str) -> str:
@@ -39,6 +39,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     kind: ServiceKind
     version: str
     image: str = ""
+    server: str = ""  # the server's program on the host, for the audit log
+    server_sha256: str = ""
     programs: tuple[str, ...] = ()  # host folders, shown read-only at their own paths
     variables: dict[str, str] = {}  # the environment of the service's processes
     template_key: str = ""  # names the cached data folder; "" where there is no state to prepare
@@ -48,7 +50,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     main: tuple[str, ...] = ()
     probe: Probe
     personalise: tuple[tuple[str, ...], ...] = ()  # commands run once after the first answer of the probe
-    health_seconds: float = 1.0  # pause between health probes during the run
+    working_directory: str = "/"
+    health_seconds: float = 1.0  # pause between health probes during the run; infinite: the probe tells nothing once it was ready
     start_timeout_seconds: float = 30.0
     stop_signal: int = 15
     port: int = 0  # where phases find it on 127.0.0.1

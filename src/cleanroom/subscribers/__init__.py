@@ -1,0 +1,29 @@
+"""Those who read the bus: each a pure function that knows and a loop that does not think. They never call each other and touch no environment.
+
+`TABLE` says what each reads and what it publishes, straight or by way of a command; a test holds it free of cycles and true. Commands are the one
+way back: those of `recovery` make the supervisor publish further facts, which `restarts_max` bounds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Flow(NamedTuple):
+    """Kinds of events, by their tags."""
+
+    reads: tuple[str, ...]
+    publishes: tuple[str, ...]
+
+
+ALL = (
+    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "note",
+)  # fmt: skip
+
+TABLE: dict[str, Flow] = {
+    "audit": Flow(reads=ALL, publishes=()),
+    "monitor": Flow(reads=("started", "finished", "metric"), publishes=("violation",)),
+    "recovery": Flow(reads=("started", "finished", "violation"), publishes=()),
+    "reporter": Flow(reads=ALL, publishes=()),
+    "tracer": Flow(reads=ALL, publishes=()),
+}

@@ -1,0 +1,71 @@
+# Two commands for a newcomer: `make demo` and `make test`. Everything they need is made in .venv; nothing else on the machine changes.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+SHOP   := examples/shop
+PHASES ?= init setup build test validate
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help demo test check format lint types layers docs bench setup setup-dev shop locks clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
+
+demo: setup shop  ## run the example project's lifecycle hermetically, with a real PostgreSQL and a real Valkey
+	cd $(SHOP) && $(BIN)/cleanroom-engine pipeline $(PHASES)
+
+test: setup-dev shop  ## run the tests
+	$(BIN)/python -m pytest $(TESTS)
+
+check: format lint types layers docs test  ## run all gates
+
+format: setup-dev
+	$(BIN)/ruff format --check src tests bench examples scripts
+
+lint: setup-dev
+	$(BIN)/ruff check src tests bench examples scripts
+
+types: setup-dev
+	$(BIN)/mypy
+
+layers: setup-dev
+	$(BIN)/lint-imports --no-cache
+
+docs: setup-dev  ## generated documents say what the code says
+	$(BIN)/python scripts/generated_docs.py --check
+
+bench: setup shop  ## measure, and print each number beside its target
+	$(BIN)/python -m bench
+
+setup: $(VENV)/.run
+
+setup-dev: $(VENV)/.dev
+
+shop: $(SHOP)/.venv/.done
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv module (on Debian: apt install python3-venv)"; exit 2; }
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/run.txt
+	PATH="$(BIN):$$PATH" $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+$(SHOP)/.venv/.done: $(SHOP)/requirements.txt
+	$(PYTHON) -m venv $(SHOP)/.venv
+	$(SHOP)/.venv/bin/python -m pip --quiet --disable-pip-version-check --no-input install --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+locks: setup-dev  ## pin dependencies again, by hash and without addresses
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
+
+clean:  ## remove what the targets above made
+	rm -rf $(VENV) $(SHOP)/.venv $(SHOP)/.ggen

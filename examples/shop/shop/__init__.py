@@ -1,0 +1,3 @@
+"""A small order service: orders in PostgreSQL, stock in Redis."""
+
+__version__ = "1.0.0"

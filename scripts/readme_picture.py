@@ -1,0 +1,25 @@
+"""Make the picture of a run from its event log.
+
+python scripts/readme_picture.py .ggen/cleanroom/runs/RUN/events.jsonl docs/run.svg
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cleanroom.artifacts import write_atomic
+from cleanroom.events import decode
+from cleanroom.reports.fold import fold
+from cleanroom.reports.timeline import timeline
+
+
+def main(source: str, target: str) -> None:
+    result = fold(decode(line) for line in Path(source).read_bytes().splitlines())
+    write_atomic(Path(target), timeline(result).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2])

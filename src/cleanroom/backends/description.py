@@ -1,0 +1,96 @@
+"""From an `EnvironmentSpec` to the plain data that keeper, warden and init are told. Pure, but for who owns a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.policy import GIB, MIB
+from cleanroom.sandbox import cgroups, layout
+
+FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
+FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
+DATA_FACTOR = 4  # RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
+
+
+def environment_user(run_id: str) -> int:
+    """The uid that a run's environments have on the host when the engine is root."""
+    return FIRST_USER + int(hashlib.sha256(run_id.encode()).hexdigest()[:8], 16) % USERS
+
+
+def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, stack: Sequence[Path], root: Path) -> dict[str, Any]:
+    """The whole environment. `stack` are its layers, newest first; `root` is the empty folder on which its view is built."""
+    limits = spec.policy.limits
+    tools = [mount.source for mount in spec.mounts if not mount.writable and mount.source == mount.target]
+    mounts = [(mount.source, mount.target, mount.writable) for mount in spec.mounts if mount.writable or mount.source != mount.target]
+    doorways = _doorways(spec)
+    view = layout.view(
+        host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
+        layers=[str(layer) for layer in stack], masked=_existing(spec), mounts=mounts, cache=spec.home,
+        names=[*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()], tmp_exec=spec.policy.tmp_exec,
+    )  # fmt: skip
+    return {
+        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
+        "identity": _identity(spec), "root": str(root), "operations": view.operations, "readable": view.readable, "executable": view.executable,
+        "writable": view.writable, "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
+        "limits": _rlimits(spec), "limits_shown": {"memory": shown_bytes(limits.memory_bytes), "pids": str(limits.pids)},
+        "hold": spec.role == "phase", "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
+        "cgroup": {
+            "version": homes.version, "folders": {name: str(folder) for name, folder in homes.folders.items()}, "name": f"cleanroom-{spec.run_id}-{spec.id}",
+            "memory_bytes": limits.memory_bytes, "pids": limits.pids, "cpus": limits.cpus,
+        },
+    }  # fmt: skip
+
+
+def group_of(wire: dict[str, Any]) -> cgroups.Group | None:
+    """The control group of a described environment."""
+    given = wire["cgroup"]
+    if not given["version"]:
+        return None
+    return cgroups.Group(cgroups.Homes(given["version"], {name: Path(folder) for name, folder in given["folders"].items()}, ""), given["name"])
+
+
+def shown_bytes(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def _doorways(spec: EnvironmentSpec) -> list[dict[str, Any]]:
+    """Services on 127.0.0.1, declared hosts on addresses of their own."""
+    doors = [
+        {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to} for door in spec.doorways
+    ]
+    hosts = sorted({hole.host for hole in spec.holes})
+    for hole in spec.holes:
+        address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"
+        doors.append({"service": hole.host, "port": hole.port, "address": address, "environment": "", "to": f"out:{hole.host}:{hole.port}"})
+    return doors
+
+
+def _existing(spec: EnvironmentSpec) -> list[str]:
+    if spec.workspace is None:
+        return []
+    return [path for path in spec.workspace.masked if os.path.isdir(os.path.join(spec.workspace.root, path))]
+
+
+def _identity(spec: EnvironmentSpec) -> dict[str, Any]:
+    """Who the environment is on the host, and whose files it may take for its own."""
+    if os.geteuid() != 0:
+        return {"mode": "user", "user": os.geteuid(), "group": os.getegid(), "owner": os.geteuid(), "owner_group": os.getegid()}
+    user = environment_user(spec.run_id)
+    owner = os.stat(spec.workspace.root) if spec.workspace else None
+    return {
+        "mode": "root", "user": user, "group": user,
+        "owner": owner.st_uid if owner else 0, "owner_group": owner.st_gid if owner else 0,
+    }  # fmt: skip
+
+
+def _rlimits(spec: EnvironmentSpec) -> dict[str, int]:
+    limits = spec.policy.limits
+    return {
+        "RLIMIT_CORE": 0, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
+        "RLIMIT_NPROC": limits.pids, "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
+    }  # fmt: skip

@@ -1,0 +1,291 @@
+"""The embedded backend: environments from Linux namespaces, Landlock and seccomp, without a daemon.
+
+This is the engine's side: it describes environments, talks to their wardens and brings files back. What happens in the kernel is in `sandbox/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
+from cleanroom.backends.description import describe, environment_user
+from cleanroom.backends.environment import EmbeddedEnvironment
+from cleanroom.backends.sweep import claim
+from cleanroom.backends.wire import Link
+from cleanroom.backends.workspace import EmbeddedWorkspace
+from cleanroom.capability import CapabilityReport, DimensionReport, Missing
+from cleanroom.errors import EnvironmentFailed, PolicyRefused
+from cleanroom.policy import Level
+from cleanroom.sandbox import cgroups, channel, layers, layout
+from cleanroom.sandbox.journal import Journal, Thing
+
+START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so only a hang reaches it
+LEAVE_SECONDS = 10.0
+
+
+class EmbeddedBackend:
+    """Makes environments with the kernel's own means, as root and as an ordinary user."""
+
+    name = "embedded"
+
+    def __init__(self, run_id: str, scratch: Path, journal: Path) -> None:
+        self._run_id = run_id
+        self.scratch = scratch
+        self._journal_path = journal
+        self._journal: Journal | None = None
+        self._keeper: Link | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._up = asyncio.Event()
+        self._environments: dict[str, EmbeddedEnvironment] = {}
+        self._workspaces: dict[str, EmbeddedWorkspace] = {}
+        self._closed: dict[str, asyncio.Event] = {}
+        self._probed: asyncio.Future[dict[str, Any]] | None = None
+        self._left: list[Left] = []
+        self._limits_proven = False
+        self._claimed = False
+        self._scratch_thing: Thing | None = None
+        self._created = 0
+        self._removed = 0
+        self._homes: cgroups.Homes | None = None
+        self._host: layout.Host | None = None
+
+    # --- life
+
+    async def __aenter__(self) -> EmbeddedBackend:
+        if sys.platform != "linux":
+            raise PolicyRefused(
+                "CR-SANDBOX-001", f"the embedded backend needs Linux, this is {sys.platform}", hint="run it on Linux, in a Linux container or in CI"
+            )
+        mine, theirs = channel.pair()
+        package = Path(__file__).resolve().parent.parent.parent
+        code = f"import sys; sys.path.insert(0, {str(package)!r}); from cleanroom.sandbox.keeper import main; main()"
+        try:
+            self._process = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", code, stdin=theirs.fileno(), env={})
+        finally:
+            theirs.close()
+        self._keeper = Link(mine, self._from_keeper, self._keeper_lost)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with anyio.CancelScope(shield=True):
+            for environment in list(self._environments.values()):
+                await environment.leave()
+            if self._scratch_thing is not None:
+                await self.drop_folder(self._scratch_thing)
+            with contextlib.suppress(OSError):
+                self._link.send({"op": "bye"})
+            assert self._process is not None
+            with anyio.move_on_after(LEAVE_SECONDS):
+                await self._process.wait()
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            self._link.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    @property
+    def _link(self) -> Link:
+        assert self._keeper is not None, "the backend was not entered"
+        return self._keeper
+
+    def _from_keeper(self, message: channel.Message, descriptors: list[int]) -> None:
+        if "up" in message:
+            self._up.set()
+        elif "probed" in message and self._probed is not None and not self._probed.done():
+            if message["probed"] is None:
+                self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-007", f"this machine could not be probed: {message['error']}"))
+            else:
+                self._probed.set_result(message["probed"])
+        elif "closed" in message:
+            self._left += [Left(kind="cgroup", name=path) for path in message["left"]]
+            if message["closed"] in self._closed:
+                self._closed[message["closed"]].set()
+
+    def _keeper_lost(self) -> None:
+        self._up.set()
+        for event in self._closed.values():
+            event.set()
+        if self._probed is not None and not self._probed.done():
+            self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-002", "the keeper process ended"))
+
+    # --- what it holds
+
+    async def probe(self, level: Level) -> CapabilityReport:
+        """Ask the kernel, in a throw-away child of the keeper."""
+        self._probed = asyncio.get_running_loop().create_future()
+        self._link.send({"op": "probe", "scratch": str(self._scratch_for_probe())})
+        with anyio.fail_after(START_SECONDS):
+            found = await self._probed
+        homes = await anyio.to_thread.run_sync(self._cgroups)
+        return _report(found, homes)
+
+    def _scratch_for_probe(self) -> Path:
+        """An existing folder on the file system where layers will lie."""
+        return next(folder for folder in (self.scratch, *self.scratch.parents) if folder.is_dir())
+
+    def _cgroups(self) -> cgroups.Homes:
+        if self._homes is None:
+            self._homes = cgroups.homes() if os.geteuid() == 0 else cgroups.Homes(0, {}, "not root, and no group was delegated")
+        return self._homes
+
+    # --- things that are made
+
+    def record(self, kind: str, name: str) -> Thing:
+        """Write down that something will be made, before it is."""
+        if self._journal is None:
+            self._journal = Journal(self._journal_path)
+            self._journal.open(self._run_id)
+        self._created += 1
+        return self._journal.make(kind, name)
+
+    def gone(self, thing: Thing) -> None:
+        """Write down that it was seen to be gone."""
+        assert self._journal is not None
+        self._removed += 1
+        self._journal.gone(thing)
+
+    async def folder(self, path: Path) -> Thing:
+        """Make a folder that the keeper removes should the engine die."""
+        if not self._claimed:
+            self._claimed = True
+            self._scratch_thing = await self._own(self.scratch)
+            await anyio.to_thread.run_sync(claim, self.scratch)
+        thing = await self._own(path)
+        await anyio.to_thread.run_sync(lambda: path.mkdir(parents=True, exist_ok=True, mode=0o700))
+        return thing
+
+    async def _own(self, path: Path) -> Thing:
+        """Journal a folder and name it to the keeper, before it exists."""
+        thing = self.record("folder", str(path))
+        self._link.send({"op": "own", "folder": str(path), "journal": str(self._journal_path)})
+        return thing
+
+    async def drop_folder(self, thing: Thing) -> None:
+        """Remove such a folder."""
+        path = Path(thing.name)
+        with contextlib.suppress(FileNotFoundError):
+            await anyio.to_thread.run_sync(layers.remove_tree, path)
+        if os.path.lexists(path):
+            self._left.append(Left(kind="folder", name=thing.name))
+            return
+        self._link.send({"op": "disown", "folder": thing.name})
+        self.gone(thing)
+
+    def first_proof(self) -> bool:
+        """True once: the limits' mechanisms are proven in the first environment, they are the same in all."""
+        first, self._limits_proven = not self._limits_proven, True
+        return first
+
+    async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
+        """What was created, what was removed, and what is left."""
+        return self._created, self._removed, tuple(self._left)
+
+    # --- workspaces and environments
+
+    @asynccontextmanager
+    async def workspace(self, spec: WorkspaceSpec) -> AsyncIterator[EmbeddedWorkspace]:
+        """A copy-on-write view of `spec.root`; its layers lie under `spec.scratch` and go when it is left."""
+        root, scratch = Path(spec.root), Path(spec.scratch)
+        if scratch.resolve().is_relative_to(root.resolve()):
+            raise PolicyRefused(
+                "CR-SANDBOX-003", f"the cache folder {scratch} lies inside the project", hint="set CLEANROOM_CACHE to a folder outside of it"
+            )
+        thing = await self.folder(scratch)
+        try:
+            self._workspaces[spec.root] = EmbeddedWorkspace(spec, environment_user(self._run_id))
+            yield self._workspaces[spec.root]
+        finally:
+            self._workspaces.pop(spec.root, None)
+            with anyio.CancelScope(shield=True):
+                await self.drop_folder(thing)
+
+    @asynccontextmanager
+    async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:
+        """Start an environment; leaving ends its tree and waits until the kernel and the keeper have removed it."""
+        environment = EmbeddedEnvironment(self, spec)
+        try:
+            await environment.start()
+            yield environment
+        finally:
+            with anyio.CancelScope(shield=True):
+                await environment.leave()
+
+    def opened(self, environment: EmbeddedEnvironment, descriptor: int, wire: dict[str, Any]) -> None:
+        """Ask the keeper for a warden with this end of the channel."""
+        self._closed[environment.id] = asyncio.Event()
+        self._environments[environment.id] = environment
+        self._link.send({"op": "open", "spec": wire}, [descriptor])
+
+    async def closed(self, identity: str) -> None:
+        """Wait until the keeper has seen the warden's end and removed what it had made for it."""
+        with anyio.move_on_after(LEAVE_SECONDS):
+            await self._closed[identity].wait()
+            del self._environments[identity]
+            return
+        self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
+
+    def relay(self, door: channel.Message, descriptor: int) -> None:
+        """Hand a phase's listening socket to whoever can connect to what lies behind it."""
+        if door["to"].startswith("out:"):
+            self._link.send({"op": "egress", "to": door["to"]}, [descriptor])
+            return
+        behind = self._environments.get(door["environment"])
+        if behind is None:
+            raise EnvironmentFailed("CR-SANDBOX-004", f"no environment {door['environment']!r} to lead port {door['port']} to")
+        behind.order({"op": "relay", "to": door["to"]}, [descriptor])
+
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
+        """The whole environment as the warden is told it, and its layers, newest first."""
+        stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
+        if spec.home:
+            await anyio.to_thread.run_sync(_make_home, spec)
+        if self._host is None:
+            self._host = await anyio.to_thread.run_sync(layout.look)
+        await self._up.wait()
+        return describe(spec, self._host, self._cgroups(), stack, root), stack
+
+
+def _make_home(spec: EnvironmentSpec) -> None:
+    """The folder that becomes the home's .cache: one per project, kept between runs, the project owner's own."""
+    home = Path(spec.home)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.geteuid() == 0 and spec.workspace is not None:
+        owner = os.stat(spec.workspace.root)  # noqa: PTH116
+        os.chown(home, owner.st_uid, owner.st_gid)
+
+
+def _report(found: dict[str, Any], homes: cgroups.Homes) -> CapabilityReport:
+    """The probe's words as the report that refusal and `doctor` go by."""
+    rows = [msgspec.convert(row, DimensionReport) for row in found["dimensions"] if row["dimension"] != "resource"]
+    return CapabilityReport(
+        backend="embedded", tier=found["tier"], dimensions=(*rows, _resources(homes)),
+        missing=tuple(msgspec.convert(row, Missing) for row in found["missing"]),
+        levels={level: tuple(msgspec.convert(row, Missing) for row in lacking) for level, lacking in found["levels"].items()},
+        mechanisms=found["mechanisms"] | dict.fromkeys(("resource.memory", "resource.pids"), _resources(homes).mechanism),
+        notes=tuple(found["notes"]),
+    )  # fmt: skip
+
+
+def _resources(homes: cgroups.Homes) -> DimensionReport:
+    """Control groups enforce and count; without them rlimits refuse and samples find out, which is said as partial."""
+    if homes.version:
+        return DimensionReport(
+            dimension="resource", enforced="yes", detected="yes", attributed="partial", completeness="exact",
+            mechanism=f"control groups version {homes.version}, rlimits, samples", evidence=f"groups with limits can be made for {', '.join(sorted(homes.folders))}",
+        )  # fmt: skip
+    return DimensionReport(
+        dimension="resource", enforced="partial", detected="partial", attributed="partial", completeness="lossy",
+        mechanism="rlimits, samples", evidence=f"no control group: {homes.why}",
+    )  # fmt: skip

@@ -1,0 +1,271 @@
+"""The embedded backend's environments, from the engine's side: orders go to a warden, news come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import msgspec
+
+from cleanroom.backends.base import EnvironmentSpec, ExecResult, Left, OnOutput
+from cleanroom.backends.description import environment_user, group_of
+from cleanroom.backends.plants import Plants
+from cleanroom.backends.wire import Link, Pipe
+from cleanroom.capability import Attempt, Canary, Sample
+from cleanroom.errors import EnvironmentFailed
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.samples import Sampler
+
+if TYPE_CHECKING:
+    from cleanroom.backends.embedded import EmbeddedBackend
+
+START_SECONDS = 20.0  # a thousand times what was measured, so only a hang reaches it
+DRAIN_SECONDS = 0.5  # how long output may still come after a command has ended and something else holds its pipe
+
+
+class EmbeddedEnvironment:
+    """One environment, seen from the engine: orders go to its warden, news come back."""
+
+    def __init__(self, backend: EmbeddedBackend, spec: EnvironmentSpec) -> None:
+        self.id = spec.id
+        self._backend = backend
+        self._spec = spec
+        self._link: Link | None = None
+        self._ready: asyncio.Future[channel.Message] = asyncio.get_running_loop().create_future()
+        self._answers: dict[tuple[str, int], asyncio.Future[tuple[channel.Message, list[int]]]] = {}
+        self._number = 0
+        self._pids: dict[int, int] = {}
+        self._killed_for = ""
+        self._tell, self._attempts = anyio.create_memory_object_stream[Attempt](math.inf)
+        self._sampler: Sampler | None = None
+        self._things: list[Thing] = []
+        self._opened = False
+        self._lost = asyncio.Event()
+
+    # --- life
+
+    async def start(self) -> None:
+        """Make it; returns when its init has given up every privilege.
+
+        Raises:
+            EnvironmentFailed: a step failed; the message names it.
+        """
+        root = self._backend.scratch / "roots" / self.id
+        self._things.append(await self._backend.folder(root))
+        wire, stack = await self._backend.describe(self._spec, root)
+        self._environment_thing = self._backend.record("environment", self.id)
+        mine, theirs = channel.pair()
+        self._link = Link(mine, self._news, self._gone)
+        try:
+            self._backend.opened(self, theirs.fileno(), wire)
+            self._opened = True
+        finally:
+            theirs.close()
+        try:
+            with anyio.fail_after(START_SECONDS):
+                ready = await self._ready
+        except TimeoutError:
+            raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
+        group = group_of(wire)
+        self._sampler = Sampler(ready["init"], group, stack[0] / "upper" if stack else None)
+
+    async def leave(self) -> None:
+        """End it and wait for its end. Safe to call twice."""
+        if self._opened:
+            self._opened = False
+            with contextlib.suppress(OSError):
+                self.order({"op": "kill"})
+            await self._backend.closed(self.id)
+            self._backend.gone(self._environment_thing)
+        if self._link is not None:
+            self._link.close()
+        self._tell.close()
+        for thing in self._things:
+            await self._backend.drop_folder(thing)
+        self._things.clear()
+
+    def order(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """Send an order to the warden."""
+        assert self._link is not None
+        try:
+            self._link.send(message, descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            raise EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} has ended") from None
+
+    def _news(self, message: channel.Message, descriptors: list[int]) -> None:
+        """One message from the warden."""
+        if "attempt" in message:
+            self._heard(message["attempt"])
+        elif "failed" in message:
+            if not self._ready.done():
+                self._ready.set_exception(EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} could not be made: {message['failed']}"))
+        elif "doorways" in message:
+            self._connect(message, descriptors)
+        elif "started" in message:
+            self._pids[message["started"]] = message["pid"]
+        else:
+            kind = next((kind for kind in ("exited", "proved", "dialed", "left") if kind in message), "")
+            waiting = self._answers.pop((kind, message.get(kind, 0)), None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result((message, descriptors))
+                return
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _connect(self, message: channel.Message, descriptors: list[int]) -> None:
+        """Its listening sockets came out: give each to the relay of its service, then it is ready."""
+        try:
+            for door, descriptor in zip(message["doorways"], descriptors, strict=True):
+                self._backend.relay(door, descriptor)
+        except (EnvironmentFailed, OSError) as error:
+            if not self._ready.done():
+                self._ready.set_exception(error)
+            return
+        if not self._ready.done():
+            self._ready.set_result(message)
+
+    def _heard(self, fields: dict[str, Any]) -> None:
+        attempt = msgspec.convert(fields, Attempt)
+        if attempt.rule == "resource.memory" and attempt.outcome == "killed":
+            self._killed_for = "memory"
+        with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._tell.send_nowait(attempt)
+
+    def _gone(self) -> None:
+        """The warden has ended: whoever waits for it learns so."""
+        self._lost.set()
+        self._tell.close()
+        failure = EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} ended")
+        for waiting in (self._ready, *self._answers.values()):
+            if not waiting.done():
+                waiting.set_exception(failure)
+                waiting.exception()  # it may be that nobody waits
+        self._answers.clear()
+
+    async def _answer(self, kind: str, message: channel.Message, descriptors: Sequence[int] = ()) -> tuple[channel.Message, list[int]]:
+        """Send an order and wait for its answer."""
+        self._number += 1
+        number = self._number
+        waiting: asyncio.Future[tuple[channel.Message, list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers[kind, number] = waiting
+        self.order(message | {"n": number}, descriptors)
+        return await waiting
+
+    # --- what is done in it
+
+    async def prove(self) -> tuple[Canary, ...]:
+        """Try what the policy forbids, inside."""
+        with Plants(self._backend.scratch) as planted:
+            order = {"op": "prove", "expect": planted.expectations(), "limits": self._backend.first_proof()}
+            answer, _ = await self._answer("proved", order)
+        return tuple(msgspec.convert(result, Canary) for result in answer["results"])
+
+    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
+        """Run a command and wait for its end."""
+        began = time.monotonic()
+        self._killed_for = ""
+        self._number += 1
+        number = self._number
+        exited: asyncio.Future[tuple[channel.Message, list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers["exited", number] = exited
+        out = Pipe(lambda piece: on_output("stdout", piece))
+        err = Pipe(lambda piece: on_output("stderr", piece))
+        timed_out = False
+        try:
+            self._send_command(number, argv, out, err)
+            with anyio.move_on_after(timeout_seconds) as limit:
+                answer, _ = await asyncio.shield(exited)
+            if limit.cancelled_caught:
+                timed_out = True
+                answer = await self._stop(number, exited)
+            with anyio.move_on_after(DRAIN_SECONDS):
+                await out.ended.wait()
+                await err.ended.wait()
+        except BaseException:
+            with anyio.CancelScope(shield=True), contextlib.suppress(EnvironmentFailed):
+                self.order({"op": "signal", "n": number, "signal": int(signal.SIGKILL)})
+                with anyio.move_on_after(1):
+                    await asyncio.shield(exited)
+            raise
+        finally:
+            out.close()
+            err.close()
+        return ExecResult(
+            exit_code=answer["status"], duration_seconds=time.monotonic() - began, started_pid=self._pids.get(number, 0),
+            timed_out=timed_out, killed_for=self._killed_for,
+        )  # fmt: skip
+
+    def _send_command(self, number: int, argv: Sequence[str], out: Pipe, err: Pipe) -> None:
+        """The order to start it, with its three streams."""
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if os.geteuid() == 0:  # else opening /dev/stdout inside would be refused by the pipe's own mode
+            user = environment_user(self._spec.run_id)
+            os.fchown(out.far, user, user)
+            os.fchown(err.far, user, user)
+        try:
+            message = {"op": "exec", "n": number, "argv": list(argv), "env": self._spec.variables, "cwd": self._spec.working_directory}
+            self.order(message, [nothing, out.far, err.far])
+        finally:
+            os.close(nothing)
+            out.handed_over()
+            err.handed_over()
+
+    async def _stop(self, number: int, exited: asyncio.Future[tuple[channel.Message, list[int]]]) -> channel.Message:
+        """SIGTERM, the policy's grace, then SIGKILL."""
+        self.order({"op": "signal", "n": number, "signal": int(signal.SIGTERM)})
+        with anyio.move_on_after(self._spec.policy.limits.grace_seconds):
+            answer, _ = await asyncio.shield(exited)
+            return answer
+        self.order({"op": "signal", "n": number, "signal": int(signal.SIGKILL)})
+        answer, _ = await exited
+        return answer
+
+    async def attempts(self) -> AsyncIterator[Attempt]:
+        """Attempts as they happen, until the environment ends."""
+        async with self._attempts:
+            async for attempt in self._attempts:
+                yield attempt
+
+    async def dial(self, to: str) -> anyio.abc.ByteStream:
+        """Connect into it."""
+        answer, descriptors = await self._answer("dialed", {"op": "dial", "to": to})
+        if "errno" in answer:
+            raise OSError(answer["errno"], os.strerror(answer["errno"]), to)
+        end = socket.socket(fileno=descriptors[0])
+        end.setblocking(False)
+        if end.family == socket.AF_UNIX:
+            return await anyio.abc.UNIXSocketStream.from_socket(end)
+        return await anyio.abc.SocketStream.from_socket(end)
+
+    async def sample(self) -> Sample | None:
+        """Its use of the host now."""
+        if self._sampler is None or self._lost.is_set():
+            return None
+        return await anyio.to_thread.run_sync(self._sampler.take)
+
+    async def left_over(self) -> tuple[Left, ...]:
+        """What outlived its command."""
+        try:
+            with anyio.move_on_after(2):
+                answer, _ = await self._answer("left", {"op": "left"})
+                return tuple(Left(kind="process", name=p["comm"], detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}") for p in answer["processes"])
+        except EnvironmentFailed:
+            pass
+        return ()
+
+    async def kill(self) -> None:
+        """End every process in it."""
+        with contextlib.suppress(EnvironmentFailed, OSError):
+            self.order({"op": "kill"})
+            await self._lost.wait()

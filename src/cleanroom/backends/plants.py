@@ -1,0 +1,55 @@
+"""What is planted on the host for the canaries: things an environment must not be able to find, reach or signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+from cleanroom.sandbox import journal
+
+PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
+OUTSIDE = ("/usr", "/etc")  # folders that every environment sees and none may write
+
+
+class Plants:
+    """Listening unix sockets (one with a path, one abstract) and a secret file, for as long as canaries run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._name = secrets.token_hex(8)
+        self._secret = folder / f"secret-{self._name}"
+        self._path = folder / f"s-{self._name[:6]}"
+        self._listening: list[socket.socket] = []
+
+    def __enter__(self) -> Plants:
+        self._secret.write_text(secrets.token_hex(16))
+        self._listen(f"\0cleanroom-canary-{self._name}")
+        held = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # the path may be longer than an address can hold
+        try:
+            self._listen(f"/proc/self/fd/{held}/{self._path.name}")
+        finally:
+            os.close(held)
+        return self
+
+    def _listen(self, address: str) -> None:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.append(listening)
+        listening.bind(address)
+        listening.listen(1)
+
+    def __exit__(self, *_: object) -> None:
+        for listening in self._listening:
+            listening.close()
+        for path in (self._secret, self._path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def expectations(self) -> dict[str, Any]:
+        """What the canaries are told: where the plants are, and who the engine is."""
+        return {
+            "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
+            "unix_private": str(self._path).startswith(PRIVATE), "pid": os.getpid(), "start": journal.start_time(os.getpid()),
+        }  # fmt: skip

@@ -1,0 +1,75 @@
+"""The embedded backend's workspaces: a project's folder below a growing stack of copy-on-write layers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
+from cleanroom.sandbox import layers, layout
+
+
+class EmbeddedWorkspace:
+    """A project's folder below a growing stack of layers, one per environment that used it."""
+
+    def __init__(self, spec: WorkspaceSpec, user: int) -> None:
+        self._user = (user, user) if os.geteuid() == 0 else None
+        self.root = spec.root
+        self.masked = spec.masked
+        self._scratch = Path(spec.scratch)
+        self._layers: list[Path] = []  # oldest first; those whose changes are all in the project are taken out
+        self._number = 0
+        self._changes: list[layers.Entry] = []
+        self._returner = layers.Returner(Path(spec.root), time.time_ns())
+
+    async def push(self) -> list[Path]:
+        """A fresh layer on top; the stack with the newest first."""
+        self._number += 1
+        layer = self._scratch / f"layer-{self._number}"
+        await anyio.to_thread.run_sync(layers.make, layer, Path(self.root), self._user)
+        self._layers.append(layer)
+        return list(reversed(self._layers))
+
+    @property
+    def _upper(self) -> Path:
+        return self._layers[-1] / "upper"
+
+    async def changes(self) -> tuple[Change, ...]:
+        """What the last environment changed."""
+        if not self._layers:
+            return ()
+        self._changes = await anyio.to_thread.run_sync(layers.changes, self._upper, Path(self.root), layout.TRUSTED_LINKS)
+        return tuple(Change(path=e.path, kind=e.kind, bytes=e.bytes, reason=e.reason) for e in self._changes)  # type: ignore[arg-type]
+
+    async def bring_back(self, paths: Sequence[str] | None, conflicts: Path) -> BroughtBack:
+        """Write the chosen changes to the project."""
+        chosen = set(paths) if paths is not None else None
+
+        def wanted(entry: layers.Entry) -> bool:
+            if chosen is not None:
+                return entry.path in chosen
+            return entry.path.split("/")[0] not in layers.NEVER
+
+        selected = [entry for entry in self._changes if wanted(entry)]
+        done = await anyio.to_thread.run_sync(self._returner.bring, self._upper, selected, conflicts)
+        if len(selected) == len(self._changes) and not done.conflicts and not done.refused:
+            settled = self._layers.pop()  # the project below says the same now
+            await anyio.to_thread.run_sync(layers.remove_tree, settled)
+        refused = tuple(Change(path=e.path, kind="refused", reason=e.reason) for e in done.refused)
+        return BroughtBack(files=done.files, bytes=done.bytes, deleted=done.deleted, conflicts=done.conflicts, refused=refused)
+
+    async def keep(self, folder: Path) -> None:
+        """Copy the last layer's files for a person to read."""
+
+        def copy() -> None:
+            for entry in self._changes:
+                if entry.kind == "file" and self._layers:
+                    target = folder / entry.path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    layers.copy_file(self._upper / entry.path, target)
+
+        await anyio.to_thread.run_sync(copy)

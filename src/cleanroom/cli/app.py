@@ -1,0 +1,120 @@
+"""The table of commands, the lazy group over it, and the one place where an exception becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+# name -> (module:attribute, one-line help, group). Static, so that `--help` and completion import no command.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "pipeline": ("run:pipeline", "Run phases in order, each in its own hermetic environment.", "Run"),
+    "run": ("run:run", "Run one phase, ignoring workspaces.", "Run"),
+    "plan": ("plan:plan", "Show what would run, and run nothing.", "Run"),
+    "report": ("report:report", "Make the reports again from a recorded run.", "Evidence"),
+    "audit": ("audit:audit", "Show or verify the tamper-evident log.", "Evidence"),
+    "events": ("events:events", "Show, replay or describe recorded events.", "Evidence"),
+    "init": ("init:init", "Write a make.toml for this project.", "Project"),
+    "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
+    "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),
+    "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
+    "explain": ("explain:explain", "Explain an error code.", "Machine"),
+}
+
+EPILOG = "Exit codes: 0 ok, 1 did not pass, 2 usage or project files, 3 refused, 4 nothing verified, 5 engine or backend trouble, 124 timeout, 130/143 signals."
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        import importlib
+
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f"cleanroom.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=list(COMMANDS), ctx=ctx) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group in dict.fromkeys(group for _, _, group in COMMANDS.values()):
+            rows = [(name, text) for name, (_, text, of) in COMMANDS.items() if of == group]
+            with formatter.section(group):
+                formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _version(c, v), help="Show the version."
+)
+def app() -> None:
+    """Run a project's lifecycle in hermetic environments with real services, and prove the isolation in every run.
+
+    \b
+    cleanroom-engine init                      write a make.toml
+    cleanroom-engine plan                      see what would run
+    cleanroom-engine pipeline init test        run it
+    """
+
+
+def _version(ctx: click.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from cleanroom.cli.main import VERSION_LINE
+
+        click.echo(VERSION_LINE, nl=False)
+        ctx.exit(0)
+
+
+def execute(arguments: Sequence[str], *, stdout_open: bool = True) -> int:
+    """Run the command line; say on standard error what went wrong; return the exit status."""
+    try:
+        if not stdout_open:
+            from cleanroom.cli.output import OutputLost
+
+            raise OutputLost("standard output is closed, so no result could be given")
+        status = app.main(args=list(arguments), prog_name="cleanroom-engine", standalone_mode=False)
+        return int(status or 0)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        return _report(error, debug="--debug" in arguments)
+
+
+def _report(error: BaseException, *, debug: bool) -> int:
+    from cleanroom.cli import failure
+
+    if debug and not isinstance(error, click.ClickException):
+        import traceback
+
+        traceback.print_exception(error)
+    shown = failure.explain(error)
+    _complain(shown.text)
+    return shown.status
+
+
+def _complain(text: str) -> None:
+    """Write to standard error; where that is gone too, the exit status has to do."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
+def command_names() -> dict[str, Any]:
+    """Every command with its click object, for the reference page."""
+    context = click.Context(app)
+    return {name: app.get_command(context, name) for name in COMMANDS}

@@ -1,0 +1,52 @@
+"""The console script: the quick answers, the guard around standard streams, and the exit status.
+
+Imports nothing but `sys` and `os`, so that `--version` costs no more than the interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from cleanroom import __version__
+
+VERSION_LINE = f"cleanroom-engine {__version__}\n"
+
+
+def main() -> NoReturn:
+    """Run the command named by `sys.argv` and exit with its status."""
+    stdout_open = _hold_standard_streams()
+    arguments = sys.argv[1:]
+    if arguments == ["--version"] and stdout_open:
+        sys.exit(_end(0, VERSION_LINE))
+    from cleanroom.cli.app import execute
+
+    sys.exit(_end(execute(arguments, stdout_open=stdout_open)))
+
+
+def _hold_standard_streams() -> bool:
+    """Whether standard output is open. A closed one of the three gets the null device, so that no file of ours takes its number."""
+    stdout_open = sys.stdout is not None
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    return stdout_open
+
+
+def _end(status: int, text: str = "") -> int:
+    """`status`, or 5 where standard output would not take the last of what was said."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        # The interpreter flushes once more when it ends, and would complain about it: give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return status or 5
+    return status

@@ -1,0 +1,114 @@
+"""Options that several commands share. Imports click only: `--help` of every command passes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+
+BACKENDS = ("auto", "embedded", "docker", "podman", "kubernetes", "memory")
+LEVELS = ("Low", "Medium", "High", "Locked")
+
+
+class Duration(click.ParamType[float]):
+    """`20s`, `2m`, `1m30s`, `500ms` or a number of seconds, as in make.toml."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        import re
+
+        text = str(value).strip()
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+        if not parts or "".join(number + unit for number, unit in parts) != text:
+            self.fail(f"expected a duration such as 20s, 1m30s or 500ms, found {text!r}", param, ctx)
+        return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+
+
+def chain(*decorators: Callable[[Any], Any]) -> Callable[[Body], Body]:
+    """Apply click decorators so that they are listed in the order in which they are written."""
+
+    def apply(body: Body) -> Body:
+        for decorator in reversed(decorators):
+            body = decorator(body)
+        return body
+
+    return apply
+
+
+def output_option(*choices: str) -> Callable[[Body], Body]:
+    return click.option(
+        "--output", "form", type=click.Choice(choices), default="human", show_default=True, help="Form of the result on stdout."
+    )
+
+
+root_option = click.option(
+    "--root", type=click.Path(exists=True, file_okay=False), default=".", show_default=True, help="The project's folder."
+)
+color_option = click.option(
+    "--color",
+    "--colour",
+    "colour",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colour, per stream.",
+)
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an unforeseen error.")
+general_options = chain(color_option, root_option, debug_option)
+
+verbosity_options = chain(
+    click.option("-q", "--quiet", count=True, help="Only errors and the result; twice: nothing but the exit status and errors."),
+    click.option("-v", "--verbose", count=True, help="More progress: services' output, notices; twice: everything."),
+)
+
+# What changes the plan: named as the project's loader names them.
+plan_options = chain(
+    click.option("--backend", type=click.Choice(BACKENDS), help="What makes the environments."),
+    click.option(
+        "--policy",
+        type=click.Choice(LEVELS, case_sensitive=False),
+        metavar=f"[{'|'.join(LEVELS)}]",
+        help="Isolation level; below the file's needs --allow-degraded policy.",
+    ),
+    click.option("-e", "--env", metavar="NAME", help="Overlay [cleanroom.env.NAME]; default: $GGEN_ENV."),
+    click.option("--seed", type=int, help="The run's seed."),
+    click.option(
+        "--allow-degraded", metavar="RULE", multiple=True, help="Let a run go although RULE cannot be held; the file has to allow it too."
+    ),
+    click.option("--slo", type=Duration(), metavar="DURATION", help="What the whole run should take at most, such as 20s."),
+    click.option("--strict-slo", is_flag=True, default=None, help="A missed SLO does not pass (exit 1)."),
+)
+
+run_options = chain(
+    plan_options,
+    output_option("human", "json", "jsonl"),
+    click.option("--report-dir", type=click.Path(file_okay=False), help="Where the reports go; default: .ggen/cleanroom/reports."),
+    click.option(
+        "--keep",
+        type=click.Choice(["never", "on-failure", "always"]),
+        help="Keep a run's files; default: on-failure at a terminal, else never.",
+    ),
+    click.option("--fresh", is_flag=True, help="Use no cached data."),
+    verbosity_options,
+    general_options,
+)
+
+
+def engine_options(options: dict[str, Any]) -> dict[str, Any]:
+    """What was said of `plan_options`, by the names that the engine has for them."""
+    level = options["policy"]
+    return {
+        "backend": options["backend"],
+        "policy": level,
+        "env": options["env"],
+        "seed": options["seed"],
+        "allow_degraded": options["allow_degraded"],
+        "slo_seconds": options["slo"],
+        "strict_slo": options["strict_slo"],
+    }

@@ -1,0 +1,120 @@
+"""Writing to the standard streams: bytes that always encode, lost output that is noticed, colour where it is wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TextIO
+
+from cleanroom.errors import CleanroomError, Exit
+
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
+
+
+# Signs of our own for streams that have no Unicode; whatever else does not encode is written as an escape.
+_ASCII = str.maketrans({"·": "-", "…": "...", "✓": "+", "✗": "x"})
+
+_LINES_AT_ONCE = 1000  # one write for a screenful, and a reader that goes away is noticed soon
+
+
+class OutputLost(CleanroomError):
+    """Standard output did not take what had to be said. `quiet` where the reader simply went away."""
+
+    exit = Exit.ENGINE
+
+    def __init__(self, message: str, *, quiet: bool = False) -> None:
+        super().__init__(
+            "CR-CLI-002", message, hint="give standard output somewhere to go: a terminal, a file with room, a pipe that is read"
+        )
+        self.quiet = quiet
+
+
+class Output:
+    """The two streams of one command. Standard error is written as well as can be; standard output must not lose anything."""
+
+    def __init__(self, colour: str = "auto", environ: Mapping[str, str] = os.environ) -> None:
+        self.lost: OutputLost | None = None
+        self.colour_out = wants_colour(colour, sys.stdout, environ)
+        self.colour_err = wants_colour(colour, sys.stderr, environ)
+        self.unicode = all("utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr))
+
+    def out(self, text: str) -> None:
+        """A piece of the result. After the first failure the rest is dropped; `check` tells."""
+        self.raw(self._encoded(text, sys.stdout))
+
+    def raw(self, data: bytes) -> None:
+        """Bytes of the result, written through at once."""
+        if self.lost is not None:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except (OSError, ValueError) as error:
+            self.lost = OutputLost(f"standard output: {error}", quiet=isinstance(error, BrokenPipeError))
+
+    def err(self, text: str) -> None:
+        """Progress. A standard error that is gone is no reason to stop."""
+        try:
+            sys.stderr.flush()
+            sys.stderr.buffer.write(self._encoded(text, sys.stderr))
+            sys.stderr.buffer.flush()
+        except (OSError, ValueError):
+            pass
+
+    def check(self) -> None:
+        """
+        Raises:
+            OutputLost: something of the result was not written.
+        """
+        if self.lost is not None:
+            raise self.lost
+
+    def _encoded(self, text: str, stream: TextIO) -> bytes:
+        return (text if self.unicode else text.translate(_ASCII)).encode(stream.encoding or "utf-8", "backslashreplace")
+
+    def paint(self, text: str, colour: str, *, err: bool = False) -> str:
+        """`text` in colour where the stream wants it."""
+        wanted = self.colour_err if err else self.colour_out
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wanted else text
+
+    def mark(self, name: str) -> str:
+        """A sign for ok, warn or fail."""
+        return {"ok": "✓", "warn": "!", "fail": "✗"}[name]
+
+
+def wants_colour(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Decided per stream: the option, then NO_COLOR, then FORCE_COLOR, then whether it is a terminal that knows colour."""
+    if choice != "auto":
+        return choice == "always"
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR", "0") not in ("", "0") or environ.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
+
+
+def say(output: Output, lines: Iterable[str]) -> None:
+    """Print lines as a command's whole result, as they come.
+
+    Raises:
+        OutputLost: they could not be written; no further line was asked for.
+    """
+    remaining = iter(lines)
+    while piece := "".join(f"{line}\n" for line in islice(remaining, _LINES_AT_ONCE)):
+        output.out(piece)
+        output.check()
+
+
+def say_object(output: Output, value: object) -> None:
+    """Print one JSON object as a command's whole result.
+
+    Raises:
+        OutputLost: it could not be written.
+    """
+    import msgspec
+
+    output.raw(msgspec.json.encode(value) + b"\n")
+    output.check()

@@ -1,0 +1,59 @@
+"""`report`: the reports again, from the recorded events alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cleanroom.cli.options import general_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.option(
+    "--from", "source", type=click.Path(exists=True, dir_okay=False), metavar="EVENTS", help="An events.jsonl; default: the newest run's."
+)
+@click.option("--report-dir", type=click.Path(file_okay=False), help="Where the reports go; default: .ggen/cleanroom/reports.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@general_options
+def report(source: str | None, report_dir: str | None, open_page: bool, colour: str, root: str) -> None:
+    """Make the reports of a run again, from its recorded events alone.
+
+    \b
+    cleanroom-engine report --open
+    cleanroom-engine report --from events.jsonl --report-dir out
+    """
+    from pathlib import Path
+
+    from cleanroom import engine
+    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.text import safe
+
+    events = Path(source) if source else newest_events(root)
+    folder = Path(report_dir) if report_dir else Path(root, ".ggen", "cleanroom", "reports")
+    written = engine.render_reports(events, folder)
+    say(Output(colour), [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
+    if open_page and "html" in written:
+        import webbrowser
+
+        webbrowser.open(Path(written["html"]).resolve().as_uri())
+
+
+def newest_events(root: str) -> Path:
+    """The events file of the newest run.
+
+    Raises:
+        NothingRecorded: there is no run.
+    """
+    from pathlib import Path
+
+    from cleanroom import engine
+    from cleanroom.cli.failure import NothingRecorded
+
+    runs = engine.list_runs(root)
+    if not runs:
+        raise NothingRecorded(f"no run is recorded in {root}", hint="run a pipeline first, or name a file with --from")
+    return Path(root, ".ggen", "cleanroom", "runs", runs[-1], "events.jsonl")

@@ -1,0 +1,102 @@
+"""`pipeline` and `run`: load, run, show, code."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cleanroom.cli.options import run_options
+
+if TYPE_CHECKING:
+    from cleanroom.reports.result import RunResult
+
+
+@click.command()
+@click.argument("phases", nargs=-1, required=True, metavar="PHASE...")
+@run_options
+def pipeline(phases: tuple[str, ...], **options: Any) -> None:
+    """Run phases in order with their hooks and services, each in its own hermetic environment.
+
+    \b
+    cleanroom-engine pipeline init test validate
+    cleanroom-engine pipeline test --output json > result.json
+    cleanroom-engine pipeline test --env prod --policy High
+    """
+    _carry_out(phases, single=False, **options)
+
+
+@click.command()
+@click.argument("phase", metavar="PHASE")
+@run_options
+def run(phase: str, **options: Any) -> None:
+    """Run one phase with its hooks and services; workspaces are ignored.
+
+    \b
+    cleanroom-engine run test
+    cleanroom-engine run test -v --keep always
+    """
+    _carry_out((phase,), single=True, **options)
+
+
+def _carry_out(
+    phases: tuple[str, ...], *, single: bool, form: str, quiet: int, verbose: int, colour: str, root: str, **options: Any
+) -> None:
+    import sys
+
+    from cleanroom.cli.output import Output
+    from cleanroom.cli.session import conduct, terminable
+    from cleanroom.cli.view import can_live, choose
+
+    with terminable():
+        output = Output(colour)
+        live = can_live(sys.stderr.isatty(), output.unicode, os.environ)
+        view = choose(form, output, quiet=quiet, verbose=verbose, live=live)
+        try:
+            result = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))
+            view.finish(result, rerun_options(root, options))
+        finally:
+            view.close()
+    _complain(result, output)
+    click.get_current_context().exit(_status(result, output))
+
+
+def _settings(options: dict[str, Any], terminal: bool) -> dict[str, Any]:
+    """The command line as the engine's options: None where nothing was said."""
+    from cleanroom.cli.options import engine_options
+
+    keep = options["keep"] or ("on-failure" if terminal and not os.environ.get("CI") else "never")
+    folder = os.path.abspath(options["report_dir"]) if options["report_dir"] else None  # noqa: PTH100
+    return {**engine_options(options), "keep": keep, "report_directory": folder, "fresh": options["fresh"]}
+
+
+def rerun_options(root: str, options: dict[str, Any]) -> str:
+    """The options that change what runs, for the line that runs it again."""
+    import shlex
+
+    said = [("--root", root if root != "." else None), *((f"--{name}", options[name]) for name in ("backend", "policy", "env", "seed"))]
+    words = [word for name, value in said if value is not None for word in (name, str(value))]
+    words += [word for rule in options["allow_degraded"] for word in ("--allow-degraded", rule)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def _complain(result: RunResult, output: Any) -> None:
+    """Say on standard error which error ended the run, in the form of all errors."""
+    from cleanroom.cli.failure import coded
+
+    if result.error:
+        output.err(coded(result.error.get("code", "CR-ENGINE-000"), result.error.get("message", ""), result.error.get("hint", "")))
+
+
+def _status(result: RunResult, output: Any) -> int:
+    """The run's own exit status, or 5 before it where the result was lost."""
+    from cleanroom.errors import Exit, combined
+
+    codes = [Exit(result.exit_code)]
+    if output.lost is not None:
+        from cleanroom.cli.failure import explain
+
+        output.err(explain(output.lost).text)
+        codes.append(Exit.ENGINE)
+    return int(combined(codes))

@@ -1,0 +1,156 @@
+"""What a run looks like while it runs and when it has ended: one class per form of output, all fed with the same envelopes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from cleanroom.cli.output import Output
+from cleanroom.cli.plain import Plain
+from cleanroom.cli.summary import headline, summary
+from cleanroom.cli.words import Line
+from cleanroom.events import Envelope
+from cleanroom.reports.result import RunResult
+
+
+class View(Protocol):
+    """A display. Nothing here waits; `interval_seconds` is how often `tick` wants to be called."""
+
+    interval_seconds: float
+
+    def show(self, envelope: Envelope) -> None:
+        """An event happened."""
+
+    def tick(self, now_ns: int) -> None:
+        """Time passed; `now_ns` is on the envelopes' monotonic clock."""
+
+    def finish(self, result: RunResult, rerun: str) -> None:
+        """The run is over. `rerun` holds the options that a line to run it again has to repeat."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was, also when there is no result."""
+
+
+class PlainView:
+    """Plain lines: progress on standard error, phases' output and the summary on standard output."""
+
+    interval_seconds = 1.0
+
+    def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
+        self._output = output
+        self._quiet = quiet
+        self._plain = Plain(verbose=verbose, show_output=not quiet)
+
+    def show(self, envelope: Envelope) -> None:
+        lines = self._plain.lines(envelope)
+        if not self._quiet:
+            print_lines(self._output, lines)
+
+    def tick(self, now_ns: int) -> None:
+        lines = self._plain.tick(now_ns)
+        if not self._quiet:
+            print_lines(self._output, lines)
+
+    def finish(self, result: RunResult, rerun: str) -> None:
+        print_end(self._output, self._quiet, result, rerun)
+
+    def close(self) -> None:
+        pass
+
+
+class JsonView:
+    """One object at the end on standard output; progress, without the phases' output, on standard error."""
+
+    interval_seconds = 1.0
+
+    def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
+        self._output = output
+        self._quiet = quiet
+        self._plain = Plain(verbose=verbose, show_output=False)
+
+    def show(self, envelope: Envelope) -> None:
+        self._progress(self._plain.lines(envelope))
+
+    def tick(self, now_ns: int) -> None:
+        self._progress(self._plain.tick(now_ns))
+
+    def _progress(self, lines: Iterable[Line]) -> None:
+        if not self._quiet:
+            print_lines(self._output, [line._replace(out=False) for line in lines])
+
+    def finish(self, result: RunResult, rerun: str) -> None:
+        import msgspec
+
+        self._output.raw(msgspec.json.encode(result) + b"\n")
+
+    def close(self) -> None:
+        pass
+
+
+class JsonlView:
+    """The envelopes as they happen, one per line, and nothing else."""
+
+    interval_seconds = 3600.0  # nothing here depends on time
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def show(self, envelope: Envelope) -> None:
+        from cleanroom.events import encode
+
+        self._output.raw(encode(envelope) + b"\n")
+
+    def tick(self, now_ns: int) -> None:
+        pass
+
+    def finish(self, result: RunResult, rerun: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool) -> View:
+    """The view for `--output FORM`; `live` where standard error is a terminal that can show one."""
+    if form == "jsonl":
+        return JsonlView(output)
+    if form == "json":
+        return JsonView(output, quiet=quiet, verbose=verbose)
+    if live and not quiet:
+        from cleanroom.cli.live import LiveView
+
+        return LiveView(output, verbose=verbose)
+    return PlainView(output, quiet=quiet, verbose=verbose)
+
+
+def can_live(stderr_is_terminal: bool, unicode: bool, environ: Mapping[str, str]) -> bool:
+    """Whether a live tree can be drawn. NO_COLOR, a dumb terminal and CI get plain lines, which every tool can read."""
+    if not stderr_is_terminal or not unicode:
+        return False
+    return not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in ("", "dumb") and not environ.get("CI")
+
+
+def print_end(output: Output, quiet: int, result: RunResult, rerun: str) -> None:
+    """The summary; with -q the verdict alone; with -qq nothing."""
+    if quiet == 0:
+        print_lines(output, summary(result, rerun))
+    elif quiet == 1:
+        degraded = f" · DEGRADED: {', '.join(result.degraded)}" if result.degraded else ""
+        print_lines(output, [Line(headline(result) + degraded, out=True)])
+
+
+def print_lines(output: Output, lines: Iterable[Line]) -> None:
+    """Each line to its stream. Lines of one stream that follow each other go out in one write."""
+    pending, to_out = "", False
+    for line in lines:
+        if pending and line.out != to_out:
+            _write(output, pending, to_out)
+            pending = ""
+        to_out = line.out
+        pending += (output.paint(line.text, line.tone, err=not line.out) if line.tone else line.text) + "\n"
+    if pending:
+        _write(output, pending, to_out)
+
+
+def _write(output: Output, text: str, to_out: bool) -> None:
+    (output.out if to_out else output.err)(text)

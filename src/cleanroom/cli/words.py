@@ -1,0 +1,72 @@
+"""How facts read as lines for people. Pure functions over values, shared by the live run, the replay and the summary."""
+
+from __future__ import annotations
+
+import signal
+from typing import NamedTuple
+
+from cleanroom.cli.text import safe
+from cleanroom.codes import RULE_CODES
+from cleanroom.events import Artifact, Recovery, Violation
+from cleanroom.reports.result import ViolationResult
+from cleanroom.reports.text import describe_violation, plural, seconds, size
+
+
+class Line(NamedTuple):
+    """One line to print. `out` is what a person asked for (the result), the rest is progress."""
+
+    text: str
+    out: bool = False
+    tone: str = ""  # red, green, yellow, bold, dim
+    fenced: bool = False  # not ours: a piece of some process's output
+    begins: bool = False  # something began: needless where a live tree shows it
+
+
+def exit_status(code: int) -> str:
+    """`exit status 7`, with the signal's name where it was one."""
+    if 128 < code < 128 + signal.NSIG:
+        try:
+            return f"exit status {code} ({signal.Signals(code - 128).name})"
+        except ValueError:
+            pass
+    return f"exit status {code}"
+
+
+def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: float, reason: str = "") -> str:
+    """How a phase ended, on one line: its name, what became of it, its exit status."""
+    words = {"timeout": "timed out", "error": "could not be run", "unverified": "ran no command"}
+    text = f"phase {safe(name)} {words.get(result, result)}"
+    if result == "passed":
+        return f"{text} in {seconds(duration_seconds)}"
+    facts = [exit_status(exit_code)] if exit_code is not None else []
+    facts += [safe(reason)] if reason and reason != result and not reason.startswith("exit status") else []
+    facts += [f"after {seconds(duration_seconds)}"] if duration_seconds and " after " not in reason else []
+    return text + (": " + ", ".join(facts) if facts else "")
+
+
+def violation(found: Violation | ViolationResult) -> str:
+    """Who tried what, which rule it breaks, the code to look up, and where it happened."""
+    row = found if isinstance(found, ViolationResult) else _row(found)
+    code = RULE_CODES.get(row.rule, "")
+    place = f"phase {row.phase}" if row.phase else row.environment
+    return safe(describe_violation(row) + "".join(f", {part}" for part in (code, place) if part))
+
+
+def _row(event: Violation) -> ViolationResult:
+    """An event as the row that it becomes in the result."""
+    known = {name: getattr(event, name) for name in ViolationResult.__struct_fields__ if name in event.__struct_fields__}
+    return ViolationResult(**known, action=event.outcome, phase=event.subject.name if event.subject.kind == "phase" else "")
+
+
+def recovery(event: Recovery) -> str:
+    text = f"{event.action.replace('_', ' ')}: {event.subject}"
+    text += f", attempt {event.attempt}" if event.attempt else ""
+    text += f" after {seconds(event.delay_seconds)}" if event.delay_seconds else ""
+    return safe(f"{text}: {event.cause}" if event.cause else text)
+
+
+def artifact(event: Artifact) -> str:
+    if event.role == "changes":
+        note = f": {event.note}" if event.note else ""
+        return safe(f"brought back {plural(event.files, 'file')}, {size(event.bytes)}{note}")
+    return safe(f"wrote {event.path} ({event.role}, {size(event.bytes)})")

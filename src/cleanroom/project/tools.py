@@ -1,0 +1,195 @@
+# ruff: noqa: PTH110, PTH112, PTH113, PTH115, PTH117, PTH119
+# Paths are compared as the strings under which they will be mounted.
+"""Which folders hold the programs that the caller can call, so that a phase can call them too.
+
+Read-only looking at the file system: the folders of PATH outside the system's own, the installations they belong to, and what the project's
+virtual environments and symbolic links lead to. Never the home folder itself and never where credentials lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+# Every environment has these; what lies in them needs no mount of its own.
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run")
+
+# Below the home folder: installations that are shown whole. None of them keeps credentials.
+_INSTALLATIONS = (
+    *(".pyenv", ".rustup", ".nvm", ".sdkman", ".volta", ".bun", ".deno", ".asdf", ".rbenv", ".fnm", ".npm-global", ".nodenv", ".goenv"),
+    *(
+        ".local/share/mise",
+        ".local/share/uv",
+        ".local/share/pipx",
+        ".local/pipx",
+        ".local/share/fnm",
+        ".local/share/pnpm",
+        ".local/share/virtualenvs",
+    ),
+)
+# Below the home folder: never, nor anything in them.
+_PRIVATE = (
+    *(".ssh", ".gnupg", ".aws", ".azure", ".config", ".docker", ".kube", ".password-store", ".mozilla", ".netrc", ".npmrc", ".pypirc"),
+    *(
+        ".git-credentials",
+        ".gitconfig",
+        ".pgpass",
+        ".cargo/credentials",
+        ".cargo/credentials.toml",
+        ".local/share/keyrings",
+        ".m2",
+        ".gradle",
+    ),
+)
+# Below the home folder: not themselves, since they hold what is private beside programs.
+_MIXED = ("", ".cargo", ".local", ".local/share", ".local/lib", ".cache")
+# Variables that name an installation.
+_VARIABLES = ("PYENV_ROOT", "RUSTUP_HOME", "NVM_DIR", "SDKMAN_DIR", "VOLTA_HOME", "GOROOT", "JAVA_HOME", "CONDA_PREFIX", "VIRTUAL_ENV")
+# What tells that the parent of a bin folder is an installation and not some folder with a bin in it.
+_SIGNS = ("pyvenv.cfg", "lib", "lib64", "libexec", "conda-meta", "VERSION", "release")
+_FOLDERS_MAX = 256  # followed; PATH and links of a real machine lead to a dozen
+_LINKS_MAX = 4096  # looked at per folder
+
+
+def visible_tools(caller: Mapping[str, str], root: Path) -> tuple[str, ...]:
+    """Absolute existing folders to be shown read-only, sorted, none inside another, none inside the project."""
+    return _Search(caller.get("HOME", ""), root).run(caller)
+
+
+def is_private(path: str, home: str) -> bool:
+    """Would showing this folder show a home folder or credentials? Judged by its name and by where it really is."""
+    return any(_is_private(shown, base) for shown in {os.path.normpath(path), os.path.realpath(path)} for base in _homes(home))
+
+
+def _homes(home: str) -> set[str]:
+    known = home if home and os.path.isabs(home) and os.path.normpath(home) != "/" else "/root"
+    return {os.path.normpath(known), os.path.realpath(known)}
+
+
+def _is_private(path: str, home: str) -> bool:
+    if path in ("/", "/home", "/root") or _within(home, path):
+        return True
+    if any(path == os.path.join(home, name).rstrip("/") for name in _MIXED):
+        return True
+    return any(_within(path, os.path.join(home, name)) for name in _PRIVATE)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+class _Search:
+    def __init__(self, home: str, root: Path) -> None:
+        self.home = home
+        self.roots = {str(root), os.path.realpath(root)}
+        self.found: set[str] = set()
+        self.seen: set[str] = set()
+
+    def run(self, caller: Mapping[str, str]) -> tuple[str, ...]:
+        self.rustup = caller.get("RUSTUP_HOME", os.path.join(self.home, ".rustup"))
+        waiting = [folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
+        waiting += [value for name in _VARIABLES if os.path.isabs(value := caller.get(name, ""))]
+        waiting += [str(path) for root in sorted(self.roots) for path in _virtual_environments(Path(root))]
+        while waiting and len(self.seen) < _FOLDERS_MAX:
+            folder = os.path.normpath(waiting.pop(0))
+            if folder not in self.seen:
+                self.seen.add(folder)
+                waiting += self.look(folder)
+        return _minimal(self.found)
+
+    def look(self, folder: str) -> Iterator[str]:
+        """Note what this folder belongs to, and give the folders that it leads to."""
+        if not os.path.isdir(folder):
+            return
+        shown = self.installation(folder)
+        if self.useful(shown):
+            self.found.add(shown)
+        real = os.path.realpath(folder)
+        if real != folder:
+            yield real
+        yield from self.further(folder, shown)
+        for base in {folder, os.path.join(folder, "bin")}:
+            if not _within(base, "/usr") or _within(base, "/usr/local"):
+                yield from _linked(base)
+
+    def installation(self, folder: str) -> str:
+        """The installation that a folder of programs belongs to, or the folder itself."""
+        for home in sorted(_homes(self.home)):
+            for name in _INSTALLATIONS:
+                if _within(folder, os.path.join(home, name)):
+                    return os.path.join(home, name)
+        if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
+            return folder
+        parent = os.path.dirname(folder)
+        if os.path.basename(folder) not in ("bin", "sbin", "Scripts", "shims") or not self.useful(parent):
+            return folder
+        at_home = any(_within(parent, home) for home in _homes(self.home))
+        signs = ("pyvenv.cfg", "conda-meta") if at_home else _SIGNS
+        return parent if any(os.path.exists(os.path.join(parent, sign)) for sign in signs) else folder
+
+    def useful(self, folder: str) -> bool:
+        """May it be shown, and does it show anything that is not there anyway?"""
+        if any(_within(folder, system) for system in SYSTEM) or is_private(folder, self.home):
+            return False
+        # The workspace is shown as such; a folder around it would lie over it.
+        return not any(_within(folder, root) or _within(root, folder) for root in self.roots)
+
+    def further(self, folder: str, shown: str) -> Iterator[str]:
+        """Parts of installations that lie elsewhere."""
+        for environment in {folder, shown, os.path.dirname(folder)}:
+            yield from _base_of(environment)
+        if os.path.basename(os.path.dirname(folder)) == ".cargo":
+            yield self.rustup
+        if folder.endswith("/.local/bin"):
+            local = os.path.dirname(folder)
+            yield from (os.path.join(local, name) for name in ("share/uv", "share/pipx/venvs", "pipx/venvs"))
+            yield from (str(path) for path in sorted(Path(local, "lib").glob("python3*")))
+
+
+def _virtual_environments(root: Path) -> list[Path]:
+    return [root / name for name in (".venv", "venv", "env") if (root / name / "pyvenv.cfg").is_file()]
+
+
+def _base_of(environment: str) -> Iterator[str]:
+    """The folder of the interpreter that a virtual environment was made from."""
+    try:
+        with open(os.path.join(environment, "pyvenv.cfg"), encoding="utf-8", errors="replace") as stream:
+            text = stream.read(65536)
+    except OSError:
+        return
+    for line in text.splitlines():
+        name, _, value = line.partition("=")
+        path = value.strip()
+        if name.strip() == "home" and os.path.isabs(path):
+            yield path
+        if name.strip() in ("executable", "base-executable") and os.path.isabs(path):
+            yield os.path.dirname(path)
+
+
+def _linked(folder: str) -> Iterator[str]:
+    """The folders that the links in a folder of programs lead to, each step of the way."""
+    try:
+        with os.scandir(folder) as entries:
+            links = sorted(entry.path for _, entry in zip(range(_LINKS_MAX), entries, strict=False) if entry.is_symlink())
+    except OSError:
+        return
+    led = set()
+    for link in links:
+        for _ in range(16):  # a longer chain is a circle
+            try:
+                link = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
+            except OSError:
+                break
+            if os.path.isfile(link):
+                led.add(os.path.dirname(link))
+    yield from sorted(led - {folder})
+
+
+def _minimal(folders: Iterable[str]) -> tuple[str, ...]:
+    """Without those inside another."""
+    kept: list[str] = []
+    for folder in sorted(folders):
+        if not any(_within(folder, other) for other in kept):
+            kept.append(folder)
+    return tuple(kept)

@@ -1,0 +1,260 @@
+"""The result as one page: no script, nothing loaded from anywhere, light and dark, readable on a telephone.
+
+Everything that came from a project or its processes goes through `markup.element`, which escapes it; a content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from cleanroom.reports.markup import Markup, element, join
+from cleanroom.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
+from cleanroom.reports.style import STYLE
+from cleanroom.reports.text import describe_process, failing, phase_name, plural, seconds, size, summary_line
+from cleanroom.reports.timeline import sparkline, timeline
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def html_report(result: RunResult) -> bytes:
+    """The page's bytes."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{result.project or 'run'}: {result.outcome}"),
+        element("style", Markup(STYLE)),
+    )
+    page = element("html", head, element("body", element("main", *_sections(result))), lang="en")
+    return b"<!doctype html>\n" + page.encode() + b"\n"
+
+
+def _sections(result: RunResult) -> Iterable[Markup | None]:
+    return (
+        _headline(result),
+        _failure(result),
+        _section("Timeline", element("div", timeline(result), class_="wide"), element("p", summary_line(result))),
+        _section("Phases", _phases(result)),
+        _section(f"Violations: {len(result.violations)}", _violations(result.violations)),
+        _section(f"Notices: {len(result.notices)}", _violations(result.notices)) if result.notices else None,
+        _section(_canary_title(result.canaries), _canaries(result.canaries)),
+        _section("What was held, by dimension", _capabilities(result)),
+        _section("Services", _services(result)),
+        _section("Resources", _resources(result)),
+        _section("Account", _ledger(result)),
+        _section("Notes", _list((*result.recoveries, *result.notes))),
+        _section("Check it yourself", _evidence(result)),
+    )
+
+
+def _section(title: str, *content: Markup | None) -> Markup:
+    return element("section", element("h2", title), *content)
+
+
+def _headline(result: RunResult) -> Markup:
+    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    facts = {
+        "exit code": str(result.exit_code),
+        "run": result.run_id,
+        "started": began,
+        "policy": result.policy,
+        "backend": f"{result.backend} {result.tier}".strip(),
+        "environment": result.environment,
+        "took": f"{seconds(result.duration_seconds)}, {seconds(result.engine_seconds)} of it the engine's own",
+        "SLO": f"{seconds(result.slo_seconds)}, {'met' if result.slo_met else 'missed'}",
+        "seed": str(result.seed),
+        "engine": result.version,
+    }
+    return element(
+        "header",
+        element("h1", result.project or "run", " ", element("span", result.outcome.upper(), class_=f"badge {result.outcome}")),
+        element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm") if result.degraded else None,
+        _error(result.error),
+        element("dl", *(join((element("dt", name), element("dd", value))) for name, value in facts.items() if value)),
+    )
+
+
+def _error(error: dict[str, str]) -> Markup | None:
+    if not error:
+        return None
+    hint = f" Hint: {error['hint']}." if error.get("hint") else ""
+    code = error.get("code", "")
+    words = element("p", f"error[{code}]: {error.get('message', '')}.{hint} Explained by ", _code(f"cleanroom-engine explain {code}"), ".")
+    return element("div", words, class_="alarm")
+
+
+def _failure(result: RunResult) -> Markup | None:
+    phase = failing(result)
+    if phase is None:
+        return None
+    status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
+    return _section(
+        f"What went wrong: {phase_name(phase)}",
+        element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}. {phase.reason}"),
+        element("pre", "\n".join(phase.excerpt), tabindex="0") if phase.excerpt else None,
+        element("p", "All of its output: ", _code(phase.log)) if phase.log else None,
+        element("p", "Run it again: ", _code(_again(result, phase))),
+    )
+
+
+def _again(result: RunResult, phase: PhaseResult | None) -> str:
+    """Workspaces are the pipeline's: one of their phases alone cannot be named."""
+    command = ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
+    return shlex.join(["cleanroom-engine", *command])
+
+
+def _table(columns: Sequence[str], rows: Iterable[Markup], empty: str) -> Markup:
+    found = list(rows)
+    if not found:
+        return element("p", empty, class_="dim")
+    head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
+    return element("div", element("table", head, element("tbody", *found)), class_="wide")
+
+
+def _row(*cells: str, **attributes: str) -> Markup:
+    return element("tr", *(cell if isinstance(cell, Markup) else element("td", cell) for cell in cells), **attributes)
+
+
+def _phases(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            phase_name(phase),
+            _word(phase.result),
+            "yes" if phase.hermetic else element("td", "no", class_="bad"),
+            "" if phase.exit_code is None else str(phase.exit_code),
+            seconds(phase.duration_seconds),
+            "" if phase.budget_seconds is None else seconds(phase.budget_seconds),
+            phase.role,
+            phase.reason,
+            id=f"phase-{number}",
+        )
+        for number, phase in enumerate(result.phases, 1)
+    )
+    return _table(("phase", "result", "hermetic", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
+
+
+def _word(result: str) -> Markup:
+    return element("td", result, class_="good" if result == "passed" else "dim" if result in ("skipped", "unverified") else "bad")
+
+
+def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
+    return _table(
+        ("rule", "what became of it", "process", "target", "times", "phase", "how it is known"),
+        (
+            _row(
+                row.rule,
+                row.action if row.severity != "tolerated" else f"{row.action}, tolerated: {row.reason}",
+                describe_process(row.process, row.attribution_gap),
+                f"{row.target} {row.syscall} {row.errno}".strip(),
+                str(row.count),
+                row.phase or row.environment,
+                f"{row.mechanism}, {row.certainty}".replace("_", " "),
+            )
+            for row in rows
+        ),
+        "None.",
+    )
+
+
+def _canary_title(canaries: tuple[CanaryResult, ...]) -> str:
+    passed = sum(canary.result == "passed" for canary in canaries)
+    return f"Canaries: {passed} of {len(canaries)} came back as expected" if canaries else "Canaries: none, nothing was proven"
+
+
+def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
+    """One row for what is the same in several environments."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for canary in canaries:
+        key = (canary.name, canary.dimension, canary.rule, canary.expected, canary.found, canary.result)
+        grouped.setdefault(key, []).append(canary.environment)
+    rows = (
+        _row(name, dimension, rule, expected, found, _word(result), ", ".join(dict.fromkeys(environments)))
+        for (name, dimension, rule, expected, found, result), environments in grouped.items()
+    )
+    return _table(
+        ("tried", "dimension", "rule", "expected", "found", "result", "in"),
+        rows,
+        "No canary ran, so this run proves nothing about its isolation.",
+    )
+
+
+def _capabilities(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            row.dimension, _extent(row.enforced), _extent(row.detected), _extent(row.attributed), _extent("yes" if row.verified_by_canary else "no"),
+            row.mechanism, row.completeness, row.evidence,
+        )
+        for row in result.capabilities
+    )  # fmt: skip
+    columns = ("dimension", "enforced", "detected", "attributed", "verified here", "by", "completeness", "evidence of the probe")
+    return _table(columns, rows, "The backend was not asked.")
+
+
+def _extent(extent: str) -> Markup:
+    return element("td", extent, class_={"yes": "good", "no": "bad"}.get(extent, "dim"))
+
+
+def _services(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            service.name, service.version, element("td", "never", class_="bad") if service.ready_seconds is None else seconds(service.ready_seconds),
+            str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)), service.reason,
+        )
+        for service in result.services
+    )  # fmt: skip
+    return _table(("service", "version", "ready after", "restarts", "lived", "why"), rows, "None was asked for.")
+
+
+def _resources(result: RunResult) -> Markup:
+    end = max([result.duration_seconds, *(at for resource in result.resources for at, _, _ in resource.samples)])
+    rows = (
+        _row(
+            resource.environment, resource.subject, seconds(resource.cpu_seconds), size(resource.peak_memory_bytes),
+            element("td", sparkline(resource, end)) if resource.samples else "",
+        )
+        for resource in result.resources
+    )  # fmt: skip
+    return _table(
+        ("environment", "for", "CPU", "peak memory", "memory (area) and CPU (line) over the run"), rows, "No readings were taken."
+    )
+
+
+def _ledger(result: RunResult) -> Markup:
+    ledger = result.ledger
+    back = result.brought_back
+    conflicts = f", {plural(back['conflicts'], 'conflict')} kept beside the run" if back.get("conflicts") else ""
+    return join(
+        (
+            element("p", f"{ledger.created} created, {ledger.removed} removed, {len(ledger.held)} held, {len(ledger.left)} left."),
+            element("p", "Left: ", ", ".join(ledger.left), class_="alarm") if ledger.left else None,
+            element("p", "Held: ", ", ".join(ledger.held)) if ledger.held else None,
+            element("p", f"Brought back {plural(back.get('files', 0), 'file')}, {size(back.get('bytes', 0))}{conflicts}.")
+            if back
+            else None,
+        )
+    )
+
+
+def _list(lines: Sequence[str]) -> Markup:
+    return element("ul", *(element("li", line) for line in lines)) if lines else element("p", "None.", class_="dim")
+
+
+def _evidence(result: RunResult) -> Markup:
+    head = result.audit_head
+    lines = [
+        join(("Run it again, in the project's folder: ", _code(_again(result, None)))),
+        join(("Verify the audit log: ", _code("cleanroom-engine audit verify"))),
+        join(("Make this page again from the events: ", _code(f"cleanroom-engine report --from {shlex.quote(result.reports.get('events', 'events.jsonl'))}"))),
+        *([Markup(join((f"Audit log at the end of this run: {head.get('bytes')} bytes, record {head.get('seq')}, hash ", _code(str(head.get("hash"))))))] if head else []),
+        *([join(("Trace id: ", _code(result.trace_id)))] if result.trace_id else []),
+    ]  # fmt: skip
+    files = [join((f"{kind}: ", _code(path))) for kind, path in result.reports.items()]
+    return element("ul", *(element("li", line) for line in [*lines, *files]))
+
+
+def _code(text: str) -> Markup:
+    return element("code", text)

@@ -1,0 +1,11 @@
+"""The result as a JSON file: what `--output json` prints, indented for people."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cleanroom.reports.result import RunResult
+
+
+def json_report(result: RunResult) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"

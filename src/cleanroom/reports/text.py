@@ -1,0 +1,92 @@
+"""How values read in a report: durations, sizes, sentences about violations, and text that cannot do harm. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from cleanroom.capability import Process
+from cleanroom.reports.result import PhaseResult, RunResult, ViolationResult
+
+COMMAND_COLUMNS = 120  # of a command line in a sentence; the whole is in the events
+_RESULTS_TO_SHOW = ("failed", "error", "timeout", "cancelled")
+
+# Terminal sequences go silently. What is left and neither a character of XML 1.0 nor harmless to the order of a line (the bidirectional controls)
+# is written out, so that it is seen.
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]")
+
+
+def plain(text: str) -> str:
+    """`text` with terminal sequences removed and unfit characters written out; lines and tabs stay."""
+    return _UNFIT.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 0x100 else f"\\u{ord(found[0]):04x}", _SEQUENCE.sub("", text)
+    )
+
+
+def seconds(value: float) -> str:
+    """A duration for people: 4 ms, 1.23 s, 3 min 05 s."""
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 99.995:
+        return f"{value:.2f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def size(value: int) -> str:
+    """A number of bytes for people: 512 B, 1.5 MiB."""
+    amount = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def phase_name(phase: PhaseResult) -> str:
+    return f"{phase.workspace}/{phase.name}" if phase.workspace else phase.name
+
+
+def summary_line(result: RunResult) -> str:
+    """The seed's timeline on one line: `init 1.80 s · services 0.42 s · test 5.30 s = 7.52 s / 20.00 s`."""
+    ready = [service.ready_seconds for service in result.services if service.ready_seconds is not None]
+    parts = [f"{phase_name(phase)} {seconds(phase.duration_seconds)}" for phase in result.phases if phase.result != "skipped"]
+    if ready:
+        parts.insert(min(1, len(parts)), f"services {seconds(max(ready))}")
+    return f"{' · '.join(parts) or 'nothing ran'} = {seconds(result.duration_seconds)} / {seconds(result.slo_seconds)}"
+
+
+def failing(result: RunResult) -> PhaseResult | None:
+    """The phase that a person has to look at: the first that went wrong."""
+    return next((phase for phase in result.phases if phase.result in _RESULTS_TO_SHOW), None)
+
+
+def describe_process(process: Process | None, gap: str = "") -> str:
+    """`pid 1234 /usr/bin/curl (curl https://example.org/)`, or why nobody can be named."""
+    if process is None:
+        return f"a process that could not be named ({gap})" if gap else "a process that could not be named"
+    command = " ".join(process.argv)
+    shown = command if len(command) <= COMMAND_COLUMNS else command[: COMMAND_COLUMNS - 1] + "…"
+    return f"pid {process.pid} {process.exe or process.comm}".rstrip() + (f" ({shown})" if shown else "")
+
+
+def describe_violation(row: ViolationResult) -> str:
+    """Who tried what and what became of it: one sentence."""
+    times = f", {row.count} times" if row.count > 1 else ""
+    tolerated = f", tolerated: {row.reason}" if row.severity == "tolerated" else ""
+    target = str(row.target) or "what the rule forbids"
+    return plain(
+        f"{row.action}: {describe_process(row.process, row.attribution_gap)} tried {_verb(row)}{target}{times} [{row.rule}]{tolerated}"
+    )
+
+
+def _verb(row: ViolationResult) -> str:
+    if row.dimension == "network" and (row.target.host or row.target.ip):
+        return "to resolve " if row.rule == "network.names" else "to reach "
+    if row.dimension == "filesystem" and row.target.path:
+        return "to read " if row.rule in ("filesystem.reads", "filesystem.secrets") else "to change "
+    return ""

@@ -1,0 +1,434 @@
+"""One run from its first event to its reports: subscribers, backend, refusal, services, phases, unwinding, account.
+
+Whatever happens after the first event is in the result; nothing is raised but the caller's own cancellation, and then the evidence is written too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+from cleanroom import __version__
+from cleanroom.artifacts import LogFiles, write_atomic
+from cleanroom.backends import registry
+from cleanroom.backends.base import Backend, Left
+from cleanroom.bus import Bus, Span, Subscription
+from cleanroom.capability import CapabilityReport, Missing, unmet
+from cleanroom.errors import BackendUnavailable, CleanroomError, Exit, PolicyRefused, combined
+from cleanroom.events import Capability, Ledger, Note, Subject
+from cleanroom.lifecycle import Lifecycle, PhaseOutcome
+from cleanroom.output import LogSink
+from cleanroom.plan import Plan
+from cleanroom.policy import Level
+from cleanroom.redaction import Redactor
+from cleanroom.reports.result import RunResult
+from cleanroom.services import Recipe, TemplateCache
+from cleanroom.supervisor import Supervisor, supervise
+from cleanroom.verdicts import EXIT_RESULTS, RESULT_EXITS, run_exits
+from cleanroom.watching import RunContext
+
+if TYPE_CHECKING:
+    from cleanroom.subscribers.audit import AuditLog, Genesis
+
+DRAIN_SECONDS = 10.0  # for subscribers to write down what they have; a slow disk, not a slow computation
+LEDGER_SECONDS = 5.0
+
+MakeBackend = Callable[[str], Backend]
+
+
+class Place(NamedTuple):
+    """Where a run keeps its files."""
+
+    root: Path
+    folder: Path  # .ggen/cleanroom/runs/<run_id>
+    audit: Path
+    reports: Path | None
+    scratch: Path
+    templates: Path
+    home: str
+
+
+class _Account:
+    """What is known when the run's span ends."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[PhaseOutcome] = []
+        self.error: CleanroomError | None = None
+        self.service_violations = 0
+        self.left: tuple[Left, ...] = ()
+        self.degraded: tuple[str, ...] = ()
+        self.backend: Backend | None = None
+
+
+class Run:
+    """Carries out one plan. Made anew for each run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        place: Place,
+        bus: Bus,
+        redactor: Redactor,
+        *,
+        caller: Mapping[str, str],
+        make: MakeBackend,
+        recipes: Callable[[], tuple[Recipe, ...]],
+        record: Callable[[Sequence[PhaseOutcome]], None] | None = None,
+        keep: Literal["never", "on-failure", "always"] = "never",
+    ) -> None:
+        self._plan = plan
+        self._place = place
+        self._bus = bus
+        self._redactor = redactor
+        self._caller = caller
+        self._make = make
+        self._recipes = recipes
+        self._record = record
+        self._keep = keep
+        self._account = _Account()
+        self._scope = anyio.CancelScope()
+        self._signal: Exit | None = None
+        self._supervisor: Supervisor | None = None
+        self._trouble: list[BaseException] = []  # of subscribers
+        self._guards: list[anyio.CancelScope] = []
+        self._drained = anyio.Event()
+        self._log: AuditLog | None = None
+        self._subscribers = 0
+
+    def interrupt(self, code: Exit) -> None:
+        """End the run; it unwinds and its result says so."""
+        self._signal = self._signal or code
+        self._scope.cancel()
+
+    async def conduct(self) -> RunResult:
+        """Run to the end, whatever that is."""
+        from cleanroom.subscribers.reporter import Reporter
+
+        plan_json = self._redactor.text(msgspec.json.format(msgspec.json.encode(self._plan), indent=1).decode()).encode()
+        await anyio.to_thread.run_sync(write_atomic, self._place.folder / "plan.json", plan_json)
+        reporter = Reporter(self._place.root, self._place.folder, report_folder=self._place.reports)
+        result: RunResult | None = None
+        with LogFiles(self._place.folder / "logs") as logs:
+            async with anyio.create_task_group() as tasks:
+                settled = await self._start_subscribers(tasks, reporter, plan_json)
+                try:
+                    await self.as_span(logs)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._drain(settled)
+                        result = await self._report(reporter)
+        assert result is not None, "left without an exception"
+        return result
+
+    # --- subscribers
+
+    async def _start_subscribers(self, tasks: TaskGroup, reporter: Any, plan_json: bytes) -> list[Subscription]:
+        """Each in its own task, open before the first event. The inboxes that must be empty before the bus may close."""
+        from cleanroom.subscribers import audit, monitor, recovery, tracer
+        from cleanroom.subscribers.reporter import LIMIT
+
+        bus, plan = self._bus, self._plan
+        seen_by_monitor = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
+        seen_by_recovery = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
+        log = self._log = audit.AuditLog(self._place.audit, bus.run_id, self._genesis(plan_json), bus.clock)
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "audit": partial(audit.run, bus.subscribe("audit", limit=audit.LIMIT), log),
+            "reporter": partial(reporter.run, bus.subscribe("reporter", limit=LIMIT)),
+            "tracer": partial(
+                tracer.run, bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT), self._place.folder / tracer.TRACE_FILE
+            ),
+            "monitor": partial(monitor.run, seen_by_monitor, bus),
+            "recovery": partial(recovery.run, seen_by_recovery, self.send, seed=plan.seed),
+        }
+        try:
+            await anyio.to_thread.run_sync(log.open)
+        except CleanroomError as error:  # a log that does not match its head is not continued: nothing may run unrecorded
+            del works["audit"]
+            self._trouble.append(error)
+            self._scope.cancel()
+        self._subscribers = len(works)
+        for name, work in works.items():
+            tasks.start_soon(self._guard, work, name=f"subscriber {name}")
+        return [seen_by_monitor, seen_by_recovery]
+
+    def _genesis(self, plan_json: bytes) -> Genesis:
+        from cleanroom.subscribers.audit import Genesis
+
+        policy = hashlib.sha256(msgspec.json.encode(self._plan.policy)).hexdigest()
+        return Genesis(plan_sha256=hashlib.sha256(plan_json).hexdigest(), policy_sha256=policy, engine_version=__version__)
+
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run one subscriber to its end, also when the run is cancelled; its failure ends the run."""
+        with anyio.CancelScope(shield=True) as scope:
+            self._guards.append(scope)
+            try:
+                await work()
+            except Exception as error:  # it is in the result, as the run's own trouble
+                self._trouble.append(error)
+                self._scope.cancel()
+        self._subscribers -= 1
+        if not self._subscribers:
+            self._drained.set()
+
+    def send(self, command: Any) -> None:
+        """Hand a command of recovery to the supervisor."""
+        if self._supervisor is not None:
+            self._supervisor.send(command)
+
+    async def _drain(self, settled: Sequence[Subscription]) -> None:
+        """Let the last sample still become a violation, then close the bus and wait until everybody has written down what they have."""
+        with anyio.move_on_after(DRAIN_SECONDS):
+            await settle(settled)
+        self._bus.close()
+        with anyio.move_on_after(DRAIN_SECONDS) as limit:
+            await self._drained.wait()
+        if limit.cancelled_caught:
+            self._trouble.append(
+                CleanroomError("CR-ENGINE-002", f"evidence was not written within {DRAIN_SECONDS:g} s", hint="is the disk slow or full?")
+            )
+            for scope in self._guards:
+                scope.cancel()
+
+    # --- the run
+
+    async def as_span(self, logs: LogSink) -> None:
+        """The run itself, between its first and its last event. Subscribers are the caller's."""
+        plan = self._plan
+        attributes: dict[str, str | int | float | bool] = {
+            "version": __version__, "policy": plan.policy.level.value, "environment": plan.environment, "requested": ",".join(plan.requested),
+            "slo_seconds": plan.slo_seconds, "seed": plan.seed, "root": plan.root, "strict_slo": plan.strict_slo,
+        }  # fmt: skip
+        began = anyio.current_time()
+        with self._bus.span(Subject("run", plan.project), attributes) as span:
+            with self._scope:
+                try:
+                    await self._carry_out(logs, span)
+                except Exception as error:
+                    self._account.error = first_cause(error)
+            with anyio.CancelScope(shield=True):
+                await self._settle_account()
+                await self._record_outcomes()
+            self._conclude(span, anyio.current_time() - began)
+
+    async def _carry_out(self, logs: LogSink, span: Span) -> None:
+        """Backend, probe, refusal, services, phases. Leaving this unwinds everything in reverse."""
+        async with AsyncExitStack() as stack:
+            backend = await self._choose(stack, span)
+            recipes = self._recipes()
+            self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
+            data = self._place.scratch / "data"
+            thing = await backend.folder(data)
+            stack.push_async_callback(_shielded, partial(backend.drop_folder, thing))
+            context = RunContext(
+                run_id=self._bus.run_id, plan=self._plan, bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller=self._caller,
+                scratch=data, folder=self._place.folder, home=self._place.home, keep=self._keep,
+            )  # fmt: skip
+            self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates)))
+            await Lifecycle(context, self._supervisor, self._account.outcomes).run()
+
+    async def _choose(self, stack: AsyncExitStack, span: Span) -> Backend:
+        """The first backend that holds what the policy requires, entered.
+
+        Raises:
+            PolicyRefused: none does.
+        """
+        levels = sorted(
+            {self._plan.policy.level, *(phase.policy.level for phase in self._plan.phases if phase.hermetic)}, key=lambda level: level.rank
+        )
+        refusal: PolicyRefused | None = None
+        for name in registry.candidates(self._plan.backend):
+            backend = self._make(name)
+            self._account.backend = backend
+            entered = await stack.enter_async_context(backend)
+            report = await backend.probe(levels[-1])
+            self._bus.publish(Capability(subject=Subject("run", self._plan.project), report=report))
+            span.attributes["backend"], span.attributes["tier"] = report.backend, report.tier
+            lacking = {missing.rule: (level, missing) for level in reversed(levels) for missing in unmet(report, level)}
+            refusal = self._refusal(report, lacking)
+            if refusal is None:
+                self._degrade(lacking, span)
+                if self._plan.backend == "auto":
+                    self._note("info", f"backend {name}: tier {report.tier} holds what {levels[-1].value} requires")
+                return entered
+        assert refusal is not None, "there is a candidate"
+        raise refusal
+
+    def _refusal(self, report: CapabilityReport, lacking: Mapping[str, tuple[Level, Missing]]) -> PolicyRefused | None:
+        held_against = [found for rule, found in lacking.items() if rule not in self._plan.allow_degraded]
+        if not held_against:
+            return None
+        level, first = held_against[0]
+        others = [missing.rule for _, missing in held_against[1:]]
+        more = f" (nor {', '.join(others)})" if others else ""
+        return PolicyRefused(
+            "CR-POLICY-001", f"policy {level.value} requires {first.rule}, which backend {report.backend} cannot hold here: {first.why}{more}",
+            hint=first.hint or "`cleanroom-engine doctor` tells what this machine holds",
+        )  # fmt: skip
+
+    def _degrade(self, lacking: Mapping[str, tuple[Level, Missing]], span: Span) -> None:
+        """Say loudly what file and command line both let go."""
+        lowered = ("policy",) if "policy" in self._plan.allow_degraded else ()
+        self._account.degraded = (*lowered, *lacking)
+        span.attributes["degraded"] = ",".join(self._account.degraded)
+        for rule in lowered:
+            self._note("degraded", f"{rule}: {self._plan.policy.level.value} is below what the project's file asks for", "CR-POLICY-002")
+        for rule, (_, missing) in lacking.items():
+            self._note("degraded", f"{rule} is not held: {missing.why}", "CR-POLICY-002")
+
+    async def _settle_account(self) -> None:
+        """The leak ledger: by looking, after everything was left."""
+        if self._supervisor is not None:
+            self._account.service_violations = self._supervisor.watch.violations.get("service", 0)
+        if self._account.backend is None:
+            return
+        try:
+            with anyio.fail_after(LEDGER_SECONDS):
+                created, removed, left = await self._account.backend.ledger()
+        except (CleanroomError, TimeoutError) as error:
+            self._account.error = self._account.error or first_cause(error)
+            return
+        self._account.left = left
+        names = tuple(f"{thing.kind} {thing.name}" for thing in left)
+        self._bus.publish(Ledger(subject=Subject("run", self._plan.project), created=created, removed=removed, left=names))
+
+    async def _record_outcomes(self) -> None:
+        """Tell the project's state file what ran."""
+        if self._record is None:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._record, self._account.outcomes)
+        except CleanroomError as error:
+            self._account.error = self._account.error or error
+
+    def _conclude(self, span: Span, duration: float) -> None:
+        """Everything that counts against the run becomes its one exit status, and the first reason is said."""
+        account, plan = self._account, self._plan
+        exits = [outcome.error.exit if outcome.error else RESULT_EXITS[outcome.result] for outcome in account.outcomes]
+        exits += run_exits([outcome.result for outcome in account.outcomes])
+        reasons = [(o.error.code if o.error else "", o.error or "") for o in account.outcomes if o.error]
+        if account.error is not None:
+            exits.append(account.error.exit)
+            reasons.insert(0, (account.error.code, account.error))
+        if any(outcome.conflicts for outcome in account.outcomes) or (account.service_violations and plan.policy.reaction != "warn"):
+            exits.append(Exit.NOT_PASSED)
+        if account.left:
+            exits.append(Exit.ENGINE)
+            reasons.append(
+                ("CR-ENGINE-003", f"{len(account.left)} things were left behind; first: {account.left[0].kind} {account.left[0].name}")
+            )
+        if duration > plan.slo_seconds:
+            self._note("warning", f"the run took {duration:.2f} s, its SLO is {plan.slo_seconds:g} s", "CR-SLO-001")
+            exits += [Exit.NOT_PASSED] if plan.strict_slo else []
+        if self._trouble:
+            cause = first_cause(self._trouble[0])
+            exits.append(Exit.ENGINE)
+            reasons.insert(0, (cause.code, cause))
+        if self._signal is not None:
+            exits.append(self._signal)
+            reasons = []
+        code = worst(exits)
+        span.result, span.exit_code = EXIT_RESULTS[code], int(code)
+        if reasons:
+            span.code, span.reason = reasons[0][0], str(reasons[0][1])
+            span.attributes["hint"] = getattr(reasons[0][1], "hint", "")
+        elif code is not Exit.OK:
+            span.reason = _reason(code, account)
+
+    def _note(self, level: Any, text: str, code: str = "") -> None:
+        self._bus.publish(Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code))
+
+    # --- the account
+
+    async def _report(self, reporter: Any) -> RunResult:
+        """The final result, written in every form. What the evidence's own writers could not do is in it."""
+        from cleanroom.subscribers import tracer
+
+        result: RunResult = reporter.result()
+        assert self._log is not None, "reports come after the subscribers"
+        result = msgspec.structs.replace(result, audit_head=msgspec.structs.asdict(self._log.head))
+        further = {"audit": self._place.audit / "audit.jsonl", "trace": self._place.folder / tracer.TRACE_FILE}
+        result = self._with_trouble(result)
+        try:
+            result = await reporter.write(result, {kind: path for kind, path in further.items() if await anyio.Path(path).exists()})
+        except CleanroomError as error:
+            self._trouble.append(error)
+        return self._with_trouble(result)
+
+    def _with_trouble(self, result: RunResult) -> RunResult:
+        """A result whose evidence is not whole is the engine's error, unless a signal explains it."""
+        if not self._trouble:
+            return result
+        cause = first_cause(self._trouble[0])
+        code = combined([Exit.ENGINE, Exit(result.exit_code)]) if result.exit_code != Exit.USAGE else Exit.ENGINE
+        if code is not Exit.ENGINE:
+            return result
+        error = {"code": cause.code, "message": str(cause), "hint": cause.hint}
+        return msgspec.structs.replace(result, outcome="error", exit_code=int(code), error=error)
+
+
+def worst(exits: Sequence[Exit]) -> Exit:
+    """The one status for all of these. A file that has to be edited explains what did not run, but no interruption, trouble or refusal."""
+    code = combined([exit for exit in exits if exit is not Exit.USAGE])
+    if Exit.USAGE in exits and code not in (Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED):
+        return Exit.USAGE
+    return code
+
+
+def first_cause(error: BaseException) -> CleanroomError:
+    """The error that explains an exception or a group of them, as one of ours."""
+    found = _leaves(error)
+    ours = [leaf for leaf in found if isinstance(leaf, CleanroomError)]
+    if ours:
+        return min(ours, key=lambda leaf: list(Exit).index(leaf.exit) if leaf.exit is not Exit.ENGINE else -1)
+    leaf = found[0]
+    wrapped = BackendUnavailable if isinstance(leaf, TimeoutError | OSError) else CleanroomError
+    cause = wrapped("CR-ENGINE-000", f"{type(leaf).__name__}: {leaf}", hint="--debug shows where")
+    cause.__cause__ = leaf
+    return cause
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _reason(code: Exit, account: _Account) -> str:
+    if code is Exit.UNVERIFIED:
+        return "no command ran, so nothing was verified"
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED):
+        return "interrupted" if code is Exit.INTERRUPTED else "terminated"
+    bad = next((outcome for outcome in account.outcomes if outcome.result in ("failed", "timeout", "refused", "error")), None)
+    return f"phase {bad.name!r} did not pass: {bad.result}" if bad else "the run did not pass"
+
+
+async def settle(inboxes: Sequence[Subscription]) -> None:
+    """Wait until those who publish what they conclude have concluded everything."""
+    for _ in range(3):  # a reaction may cause another
+        await anyio.lowlevel.checkpoint()
+        while any(inbox.waiting for inbox in inboxes):  # noqa: ASYNC110 -- a subscription does not tell that it is empty
+            await anyio.sleep(0.001)
+
+
+async def _shielded(work: Callable[[], Awaitable[None]]) -> None:
+    with anyio.CancelScope(shield=True):
+        await work()
+
+
+def new_run_id(wall_ns: int) -> str:
+    """Sorts by time and is unique: 20261124-023501-k3f9x."""
+    import time
+
+    letters = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, without those that are easily confused
+    tail = "".join(letters[byte % 32] for byte in os.urandom(5))
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(wall_ns / 1e9))}-{tail}"

@@ -1,0 +1,179 @@
+"""Who made a held call: its memory, its place, its identity, read through a descriptor of the warden's own /proc.
+
+`pid` is a thread's number as the warden sees it. Everything read here was written by the environment: it is bounded and never trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from cleanroom.sandbox import kernel
+
+_ARGUMENTS_MOST = 64  # argv shown in a record: enough to know the command, small beside any log line
+_ARGUMENTS_BYTES = 4096
+PATH_MAX = 4096
+AT_FDCWD = 0xFFFFFF9C  # as the low word of an argument holds it
+
+# JSON-able, in the shape of capability.Attempt
+Fields = dict[str, object]
+
+
+class Unreadable(Exception):
+    """The caller's memory or place may not be read; says why."""
+
+
+class BadAddress(Exception):
+    """The caller named memory that it does not have; the kernel would say EFAULT."""
+
+
+def shown(text: str) -> str:
+    """`text` without the surrogates of undecodable bytes, which JSON cannot carry."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class Caller:
+    """One thread, for the time that its call is held."""
+
+    __slots__ = ("_proc", "_status", "pid")
+
+    def __init__(self, pid: int, proc: int) -> None:
+        self.pid = pid
+        self._proc = proc
+        self._status: dict[str, str] | None = None
+
+    def memory(self, address: int, length: int) -> bytes:
+        """At most `length` bytes from `address` on.
+
+        The file is opened for each read: one kept open would show the old program's memory after exec.
+        """
+        try:
+            descriptor = os.open(f"{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError as error:
+            raise Unreadable(f"/proc/{self.pid}/mem: {error.strerror}") from error
+        try:
+            return os.pread(descriptor, length, address)
+        except (OSError, OverflowError) as error:
+            raise BadAddress(hex(address)) from error
+        finally:
+            os.close(descriptor)
+
+    def string(self, address: int) -> str | None:
+        """The path at `address`; None if it does not end within PATH_MAX, as the kernel would refuse it."""
+        found = self.memory(address, PATH_MAX)
+        end = found.find(b"\0")
+        if end >= 0:
+            return os.fsdecode(found[:end])
+        if len(found) < PATH_MAX:
+            raise BadAddress(hex(address + len(found)))
+        return None
+
+    def link(self, name: str) -> str:
+        """Where a link of its /proc folder leads: cwd, exe, fd/N; empty if it cannot be read."""
+        try:
+            return os.readlink(f"{self.pid}/{name}", dir_fd=self._proc)
+        except OSError:
+            return ""
+
+    def base(self, directory: int) -> str:
+        """The folder that a relative path starts from, by the dirfd argument."""
+        low = directory & 0xFFFFFFFF
+        found = self.link("cwd" if low == AT_FDCWD else f"fd/{low}")
+        return found.removesuffix(" (deleted)")
+
+    def root(self) -> int:
+        """A descriptor of its root folder.
+
+        Raises:
+            OSError: it may not be opened.
+        """
+        return os.open(f"{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+
+    def status(self) -> dict[str, str]:
+        """Its /proc status, read once."""
+        if self._status is None:
+            text = self._text("status")
+            self._status = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+        return self._status
+
+    @property
+    def group(self) -> int:
+        """The process it is a thread of, as the warden sees it."""
+        return int(self.status().get("Tgid") or self.pid)
+
+    def inner_numbers(self) -> tuple[str, str]:
+        """Its process and thread number inside the environment."""
+        status = self.status()
+        return status.get("NStgid", "").split("\t")[-1], status.get("NSpid", "").split("\t")[-1]
+
+    def identity(self) -> Fields:
+        """What capability.Process says of it; empty if it is gone."""
+        status = self.status()
+        if not status:
+            return {}
+        raw = self._bytes("cmdline", _ARGUMENTS_BYTES).split(b"\0")
+        arguments = [shown(os.fsdecode(part)) for part in raw[:_ARGUMENTS_MOST]]
+        return {
+            "pid": self.group,
+            "ns_pid": int(self.inner_numbers()[0] or 0),
+            "ppid": int(status.get("PPid") or 0),
+            "exe": shown(self.link("exe")),
+            "comm": shown(status.get("Name", "")),
+            "argv": arguments[:-1] if arguments and not arguments[-1] else arguments,
+            "cwd": shown(self.link("cwd")),
+            "uid": int(status.get("Uid", "-1").split("\t")[0]),
+        }
+
+    def socket_kind(self, descriptor: int) -> tuple[int, int]:
+        """Type and protocol of its socket; (0, 0) where it cannot be borrowed."""
+        try:
+            with _borrowed(self.group, descriptor & 0xFFFFFFFF) as found:
+                return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+        except (OSError, ValueError):
+            return 0, 0
+
+    def has_socket(self, inode: str) -> bool:
+        """Whether one of its descriptors is the socket with this inode."""
+        try:
+            folder = os.open(f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:
+            return False
+        try:
+            return any(self.link(f"fd/{name}") == f"socket:[{inode}]" for name in os.listdir(folder))
+        except OSError:
+            return False
+        finally:
+            os.close(folder)
+
+    def udp_sockets(self) -> dict[int, str]:
+        """Local port to inode of the UDP sockets in its network namespace."""
+        found = {}
+        for line in self._text("net/udp").splitlines()[1:]:
+            columns = line.split()
+            if len(columns) > 9:
+                found[int(columns[1].rpartition(":")[2], 16)] = columns[9]
+        return found
+
+    def _text(self, name: str) -> str:
+        return os.fsdecode(self._bytes(name, 1 << 16))
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        try:
+            descriptor = os.open(f"{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError:
+            return b""
+        try:
+            return os.read(descriptor, most)
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
+
+
+def _borrowed(pid: int, descriptor: int) -> socket.socket:
+    """A copy of another process's socket."""
+    process = kernel.pidfd_open(pid)
+    try:
+        return socket.socket(fileno=kernel.pidfd_getfd(process, descriptor))
+    finally:
+        os.close(process)

@@ -1,0 +1,276 @@
+"""Canaries: what the policy forbids, tried inside an environment before anything else runs in it.
+
+`run` is called in a forked child of init, under the very same Landlock and filter, without exec and without reading a module from disk. A canary passes
+when it was refused *and*, where detection is claimed, recorded: `judge` compares with what the recorder saw. Controls that must work come last, so that
+a sandbox that refuses everything does not look like a good one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cleanroom.sandbox import kernel
+
+Expect = Mapping[str, Any]
+Result = dict[str, Any]
+
+_CONNECT_SECONDS = 0.1
+_ANSWER_SECONDS = 2.0  # the answerer shares its process with the recorder; a busy machine is no violation
+_AF_PACKET, _AF_VSOCK, _MPTCP, _MSG_FASTOPEN = 17, 40, 262, 0x20000000
+_REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
+_READ_ONLY = ("EROFS", "EACCES", "EPERM")
+
+
+class Canary(NamedTuple):
+    """One attempt. `attempt` returns the target under which a record must appear, or raises the refusal.
+
+    `target` says the same beforehand; empty where nothing records it: reads, signals and abstract sockets fail without being held.
+    """
+
+    name: str
+    rule: str
+    expected: tuple[str, ...]  # names of acceptable errnos; empty for a control that must work
+    attempt: Callable[[Expect], None]
+    target: Callable[[Expect], dict[str, Any]] = lambda _: {}
+
+
+class _Unavailable(Exception):
+    """The means of the attempt does not exist here, which is a refusal too, and none that is recorded."""
+
+
+def run(expectations: Expect) -> list[Result]:
+    """Try everything; one result each, with `seen` as what `judge` looks for.
+
+    `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside (`unix_private`: the path names a folder of the environment's
+    own, where a connection is no attempt); `secret`, a file outside that must not be there; `outside`,
+    folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat).
+    """
+    expect = dict(expectations)
+    expect["name"] = f"{os.urandom(6).hex()}.canary.test"
+    return [_tried(canary, expect) for canary in CANARIES]
+
+
+def _tried(canary: Canary, expect: Expect) -> Result:
+    seen = canary.target(expect)
+    found, passed = "it worked", not canary.expected
+    try:
+        canary.attempt(expect)
+    except _Unavailable as error:
+        found, passed, seen = str(error), True, {}
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        found, passed = f"{name}: {os.strerror(error.errno or 0)}", name in canary.expected
+    except Exception as error:
+        found, passed = f"{type(error).__name__}: {error}", False
+    return {
+        "name": canary.name,
+        "dimension": canary.rule.partition(".")[0],
+        "rule": canary.rule,
+        "expected": " or ".join(canary.expected) or "works",
+        "found": found,
+        "result": "passed" if passed else "failed",
+        "seen": seen,
+    }
+
+
+def judge(results: Sequence[Result], attempts_seen: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """The results as capability.Canary has them; one that was refused and not recorded has failed."""
+    judged = []
+    for result in results:
+        row = {key: value for key, value in result.items() if key != "seen"}
+        seen = result["seen"]
+        if row["result"] == "passed" and seen and not any(_matches(row["rule"], seen, attempt) for attempt in attempts_seen):
+            row["result"] = "failed"
+            row["found"] += "; refused, but not recorded"
+        judged.append(row)
+    return judged
+
+
+def _matches(rule: str, seen: Mapping[str, Any], attempt: Mapping[str, Any]) -> bool:
+    target = attempt["target"]
+    return attempt["rule"] == rule and all(target.get(key) == value for key, value in seen.items())
+
+
+# --- network
+
+
+def _connected(family: int, address: tuple[str, int], protocol: int = 0) -> None:
+    """Connect without waiting longer than a refusal takes."""
+    try:
+        probe = socket.socket(family, socket.SOCK_STREAM, protocol)
+    except OSError as error:
+        raise _Unavailable(f"no such socket: {os.strerror(error.errno or 0)}") from error
+    with probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(address)
+        except BlockingIOError:
+            if not select.select([], [probe], [], _CONNECT_SECONDS)[1]:
+                raise TimeoutError(errno.ETIMEDOUT, "no refusal in time") from None
+            _raise(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
+def _raise(code: int) -> None:
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _datagram(address: tuple[str, int]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.sendto(b"canary", address)
+
+
+def _fast_open(address: tuple[str, int], *, by_message: bool) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if by_message:
+            probe.sendmsg([b"canary"], [], _MSG_FASTOPEN, address)
+        else:
+            probe.sendto(b"canary", _MSG_FASTOPEN, address)
+
+
+def _family(family: int) -> None:
+    socket.socket(family, socket.SOCK_STREAM if family == _AF_VSOCK else socket.SOCK_RAW).close()
+
+
+def _unix(address: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        probe.connect(address)
+
+
+def _name(expect: Expect) -> None:
+    """Only the sink's own address may come back."""
+    question = b"".join(bytes((len(label),)) + label.encode() for label in expect["name"].split(".")) + b"\0\0\1\0\1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("127.0.0.1", 53))
+        probe.send(b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question)
+        if not select.select([probe], [], [], _ANSWER_SECONDS)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, "no answer")
+        answer = probe.recv(512)
+    address = answer[-4:]
+    if answer[3] & 15 or address[:1] != b"\xc6" or address[1] & 0xFE != 18:
+        raise ValueError(f"answered with {socket.inet_ntoa(address)}")
+
+
+# --- files
+
+
+def _write_outside(folder: str) -> None:
+    path = f"{folder}/cleanroom-canary"
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    os.unlink(path)  # it should not have come this far
+
+
+def _each(expect: Expect, action: Callable[[str], None]) -> None:
+    """Try every folder; one that is writable outweighs the refusals of the others."""
+    refusal: OSError | None = None
+    for folder in expect["outside"]:
+        try:
+            action(folder)
+        except OSError as error:
+            refusal = error
+            continue
+        return
+    if refusal is not None:
+        raise refusal
+
+
+def _chmod_outside(folder: str) -> None:
+    os.chmod(folder, os.stat(folder).st_mode & 0o7777)
+
+
+def _read(path: str) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _write_null(_: Expect) -> None:
+    descriptor = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(descriptor, b"x")
+    os.close(descriptor)
+
+
+def _write_private(_: Expect) -> None:
+    path = f"/tmp/cleanroom-canary-{os.getpid()}"
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    os.close(descriptor)
+    os.unlink(path)
+
+
+# --- processes
+
+
+def _mount(_: Expect) -> None:
+    kernel.mount("none", "/tmp", "tmpfs", 0, "size=4k")
+
+
+def _become_root(_: Expect) -> None:
+    os.setresuid(0, 0, 0)
+
+
+def _capabilities(_: Expect) -> None:
+    if os.geteuid() and kernel.capget() == (0, 0, 0):
+        raise PermissionError(errno.EPERM, "none")
+
+
+def _see_engine(expect: Expect) -> None:
+    """The engine is recognised by its start time: another process inside may bear its number."""
+    with open(f"/proc/{expect['pid']}/stat", "rb") as file:
+        start = int(file.read().rpartition(b")")[2].split()[19])
+    if start != expect["start"]:
+        raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
+
+
+def _signal_engine(expect: Expect) -> None:
+    os.kill(expect["pid"], 0)
+    _see_engine(expect)
+
+
+def _syscall_target(name: str) -> Callable[[Expect], dict[str, Any]]:
+    return lambda _: {"syscall": name}
+
+
+def _ip_target(ip: str, port: int) -> Callable[[Expect], dict[str, Any]]:
+    return lambda _: {"ip": ip, "port": port}
+
+
+CANARIES: tuple[Canary, ...] = (
+    Canary("tcp", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("192.0.2.1", 9)), _ip_target("192.0.2.1", 9)),
+    Canary("tcp over IPv6", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET6, ("2001:db8::1", 9)), _ip_target("2001:db8::1", 9)),
+    Canary("metadata service", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)), _ip_target("169.254.169.254", 80)),
+    Canary("udp", "network.egress", _REFUSED, lambda _: _datagram(("192.0.2.9", 123)), _ip_target("192.0.2.9", 123)),
+    Canary("tcp fast open", "network.egress", _REFUSED, lambda _: _fast_open(("192.0.2.2", 9), by_message=False), _ip_target("192.0.2.2", 9)),
+    Canary("tcp fast open by sendmsg", "network.egress", _REFUSED, lambda _: _fast_open(("192.0.2.3", 9), by_message=True), _ip_target("192.0.2.3", 9)),
+    Canary("mptcp", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("192.0.2.4", 9), _MPTCP), _ip_target("192.0.2.4", 9)),
+    Canary("packet socket", "network.families", ("EAFNOSUPPORT", "EPERM"), lambda _: _family(_AF_PACKET), lambda _: {"proto": "AF_PACKET"}),
+    Canary("vsock", "network.families", ("EAFNOSUPPORT",), lambda _: _family(_AF_VSOCK), lambda _: {"proto": "AF_VSOCK"}),
+    Canary(
+        "unix socket outside", "network.sockets", ("ENOENT", "EACCES", "ECONNREFUSED", "EPERM"),
+        lambda expect: _unix(expect["unix"]), lambda expect: {} if expect["unix_private"] else {"sun_path": expect["unix"]},
+    ),
+    Canary("abstract socket outside", "network.sockets", ("ECONNREFUSED", "EPERM"), lambda expect: _unix(f"\0{expect['abstract']}")),
+    Canary(
+        "write outside", "filesystem.write", _READ_ONLY,
+        lambda expect: _each(expect, _write_outside), lambda expect: {"path": f"{expect['outside'][-1]}/cleanroom-canary"},
+    ),
+    Canary(
+        "chmod outside", "filesystem.metadata", _READ_ONLY,
+        lambda expect: _each(expect, _chmod_outside), lambda expect: {"path": expect["outside"][-1]},
+    ),
+    Canary("secret of the home folder", "filesystem.secrets", ("ENOENT", "EACCES"), lambda expect: _read(expect["secret"])),
+    Canary("mount", "process.syscalls", ("EPERM",), _mount, _syscall_target("mount")),
+    Canary("new namespace", "process.syscalls", ("EPERM",), lambda _: kernel.unshare(kernel.CLONE_NEWUSER), _syscall_target("unshare")),
+    Canary("become root", "process.privileges", ("EPERM", "EINVAL"), _become_root),
+    Canary("capabilities", "process.privileges", ("EPERM",), _capabilities),
+    Canary("see the engine", "process.visibility", ("ENOENT", "ESRCH", "EACCES"), _see_engine),
+    Canary("signal the engine", "process.visibility", ("ESRCH", "EPERM", "ENOENT"), _signal_engine),
+    Canary("undeclared name", "network.names", (), _name, lambda expect: {"host": expect["name"]}),
+    Canary("control: /dev/null is written", "filesystem.write", (), _write_null),
+    Canary("control: /tmp is written", "filesystem.write", (), _write_private),
+    Canary("control: /dev/urandom is read", "filesystem.write", (), lambda _: _read("/dev/urandom")),
+)  # fmt: skip

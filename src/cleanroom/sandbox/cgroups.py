@@ -1,0 +1,168 @@
+"""Control groups: limits and counters where this process may write them, both versions, and word of what is missing.
+
+A group is made beside the engine's own, so that limits set on the engine from outside still bind. Version 1 has one folder a controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+
+
+class Homes(NamedTuple):
+    """Where groups can be made: controller -> folder. `version` is 0 where none can."""
+
+    version: int
+    folders: dict[str, Path]
+    why: str  # what stands in the way, for version 0
+
+
+class Counters(NamedTuple):
+    """Totals of one group. -1 where the kernel does not say."""
+
+    memory_bytes: int
+    memory_peak_bytes: int
+    oom_kills: int
+    pids: int
+    pids_refused: int
+    cpu_seconds: float
+
+
+def homes(root: Path = ROOT, own: str | None = None) -> Homes:
+    """Find the engine's own groups that can have children with limits. Looks, and tries by making and removing one."""
+    lines = (own if own is not None else Path("/proc/self/cgroup").read_text()).splitlines()
+    found: dict[str, Path] = {}
+    reason = "no controller is mounted"
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        if names == "":
+            candidate = root / path.lstrip("/")
+            if (candidate / "cgroup.controllers").exists() and _delegated(candidate):
+                return Homes(2, dict.fromkeys(CONTROLLERS, candidate), "")
+            continue
+        for controller in names.split(","):
+            folder = next((f for f in (root / names / path.lstrip("/"), root / controller / path.lstrip("/")) if f.is_dir()), None)
+            if controller in CONTROLLERS and folder is not None:
+                if _can_make(folder):
+                    found[controller] = folder
+                else:
+                    reason = f"{folder} is not writable"
+    return Homes(1, found, "") if {"memory", "pids"} <= set(found) else Homes(0, {}, reason)
+
+
+def _can_make(folder: Path) -> bool:
+    trial = folder / f"cleanroom-probe-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def _delegated(folder: Path) -> bool:
+    """Version 2: memory and pids are given to children of this folder, and one can be made."""
+    with contextlib.suppress(OSError):
+        given = (folder / "cgroup.subtree_control").read_text().split()
+        return {"memory", "pids"} <= set(given) and _can_make(folder)
+    return False
+
+
+class Group:
+    """One environment's group. Made by the keeper, removed by the keeper, also after a crash of everything else."""
+
+    def __init__(self, homes: Homes, name: str) -> None:
+        self.version = homes.version
+        self.folders = {controller: folder / name for controller, folder in homes.folders.items()}
+
+    @property
+    def paths(self) -> list[Path]:
+        return sorted(set(self.folders.values()))
+
+    def make(self, *, memory_bytes: int, pids: int, cpus: float) -> None:
+        """Create it with these limits. Swap counts as memory.
+
+        Raises:
+            OSError: a limit could not be set; what was made is removed again.
+        """
+        try:
+            for path in self.paths:
+                path.mkdir()
+            if self.version == 2:
+                self._set("memory", "memory.max", memory_bytes)
+                self._set("memory", "memory.swap.max", 0, optional=True)
+                self._set("pids", "pids.max", pids)
+                if cpus:
+                    self._set("cpu", "cpu.max", f"{int(cpus * 100_000)} 100000", optional=True)
+                return
+            self._set("memory", "memory.limit_in_bytes", memory_bytes)
+            self._set("memory", "memory.memsw.limit_in_bytes", memory_bytes, optional=True)
+            self._set("pids", "pids.max", pids)
+            if cpus and "cpu" in self.folders:
+                self._set("cpu", "cpu.cfs_quota_us", int(cpus * 100_000), optional=True)
+        except OSError:
+            self.remove()
+            raise
+
+    def _set(self, controller: str, name: str, value: int | str, *, optional: bool = False) -> None:
+        path = self.folders[controller] / name
+        if optional and not path.exists():
+            return
+        path.write_text(str(value))
+
+    def admit(self, pid: int) -> None:
+        """Put a process, and so all it starts, into the group."""
+        for path in self.paths:
+            (path / "cgroup.procs").write_text(str(pid))
+
+    def counters(self) -> Counters:
+        """Its totals now."""
+        read = self._read
+        if self.version == 2:
+            events = _fields(read("memory", "memory.events"))
+            return Counters(
+                _number(read("memory", "memory.current")), _number(read("memory", "memory.peak")), events.get("oom_kill", -1),
+                _number(read("pids", "pids.current")), _fields(read("pids", "pids.events")).get("max", -1),
+                _fields(read("cpu", "cpu.stat")).get("usage_usec", -1_000_000) / 1e6,
+            )  # fmt: skip
+        return Counters(
+            _number(read("memory", "memory.usage_in_bytes")), _number(read("memory", "memory.max_usage_in_bytes")),
+            _fields(read("memory", "memory.oom_control")).get("oom_kill", -1), _number(read("pids", "pids.current")),
+            _fields(read("pids", "pids.events")).get("max", -1), _number(read("cpuacct", "cpuacct.usage")) / 1e9,
+        )  # fmt: skip
+
+    def _read(self, controller: str, name: str) -> str:
+        folder = self.folders.get(controller)
+        if folder is None:
+            return ""
+        try:
+            return (folder / name).read_text()
+        except OSError:
+            return ""
+
+    def remove(self) -> list[Path]:
+        """Remove it; what still holds processes stays and is returned."""
+        left = []
+        for path in self.paths:
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                left.append(path)
+        return left
+
+
+def _number(text: str) -> int:
+    return int(text) if text.strip().isdigit() else -1
+
+
+def _fields(text: str) -> dict[str, int]:
+    rows = (line.split() for line in text.splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}

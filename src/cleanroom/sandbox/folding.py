@@ -1,0 +1,67 @@
+"""Many attempts, few records: what is the same is counted, what is too much is dropped and said so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from cleanroom.sandbox.callers import Fields
+
+_REPEAT_SECONDS = 0.25  # a loop of refused calls makes four records a second, whatever its speed
+_DISTINCT_MOST = 1000  # per environment: a report with more of them is read by nobody
+
+
+class Fold:
+    """Emits the first attempt of a kind at once and repeats in intervals; `count` of each record is what came since the one before."""
+
+    def __init__(self, emit: Callable[[Fields], None], clock: Callable[[], int] = time.time_ns) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._records: dict[object, Fields] = {}
+        self._waiting: set[object] = set()
+        self._next_ns = 0
+        self.dropped = 0
+
+    @property
+    def completeness(self) -> str:
+        return "lossy" if self.dropped else "exact"
+
+    def add(self, key: object, build: Callable[[], Fields]) -> None:
+        """Count one attempt; `build` makes the record and is called for a new key only."""
+        now = self._clock()
+        record = self._records.get(key)
+        if record is None:
+            if len(self._records) >= _DISTINCT_MOST:
+                self.dropped += 1
+                return
+            record = build()
+            self._records[key] = record
+            self._emit({**record, "count": 1, "first_unix_ns": now, "last_unix_ns": now})
+            record["count"] = 0
+            return
+        if key not in self._waiting:
+            if not self._waiting:
+                self._next_ns = now + int(_REPEAT_SECONDS * 1e9)
+            self._waiting.add(key)
+            record["first_unix_ns"] = now
+        count = record["count"]
+        assert isinstance(count, int)
+        record["count"] = count + 1
+        record["last_unix_ns"] = now
+
+    def wait_seconds(self) -> float | None:
+        """How long until `tick` has something to do; None while nothing waits."""
+        return max(0.0, (self._next_ns - self._clock()) / 1e9) if self._waiting else None
+
+    def tick(self) -> None:
+        """Emit the repeats whose time has come."""
+        if self._waiting and self._clock() >= self._next_ns:
+            self.flush()
+
+    def flush(self) -> None:
+        """Emit every repeat that waits."""
+        for key in self._waiting:
+            record = self._records[key]
+            self._emit(dict(record))
+            record["count"] = 0
+        self._waiting.clear()

@@ -1,0 +1,143 @@
+"""Judging held calls that change files: by the path that they really lead to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from cleanroom.sandbox.callers import Caller, shown
+from cleanroom.sandbox.paths import Paths
+from cleanroom.sandbox.rules import Refusal, Rules
+
+_WRITE, _METADATA = "filesystem.write", "filesystem.metadata"
+_AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
+_O_PATH = getattr(os, "O_PATH", 0)
+
+
+class _Place(NamedTuple):
+    """Where a call's path is among its arguments, and when it is an attempt."""
+
+    directory: int | None  # index of the dirfd; None is the working directory
+    path: int
+    # "new" fails anyway where something exists, "old" where nothing does: the kernel says so itself, and nobody tried to change a thing
+    needs: str = "any"
+
+
+class _Call(NamedTuple):
+    rule: str
+    places: tuple[_Place, ...]
+    follow: bool = True
+    flags: int | None = None  # index of the AT_ flags
+
+
+_CALLS: dict[str, _Call] = {
+    "creat": _Call(_WRITE, (_Place(None, 0),)),
+    "mkdir": _Call(_WRITE, (_Place(None, 0, "new"),), follow=False),
+    "mkdirat": _Call(_WRITE, (_Place(0, 1, "new"),), follow=False),
+    "mknod": _Call(_WRITE, (_Place(None, 0, "new"),), follow=False),
+    "mknodat": _Call(_WRITE, (_Place(0, 1, "new"),), follow=False),
+    "rmdir": _Call(_WRITE, (_Place(None, 0, "old"),), follow=False),
+    "unlink": _Call(_WRITE, (_Place(None, 0, "old"),), follow=False),
+    "unlinkat": _Call(_WRITE, (_Place(0, 1, "old"),), follow=False),
+    "rename": _Call(_WRITE, (_Place(None, 0, "old"), _Place(None, 1)), follow=False),
+    "renameat": _Call(_WRITE, (_Place(0, 1, "old"), _Place(2, 3)), follow=False),
+    "renameat2": _Call(_WRITE, (_Place(0, 1, "old"), _Place(2, 3)), follow=False),
+    "link": _Call(_WRITE, (_Place(None, 1, "new"),), follow=False),  # the file that gets one more name is not changed
+    "linkat": _Call(_WRITE, (_Place(2, 3, "new"),), follow=False),
+    "symlink": _Call(_WRITE, (_Place(None, 1, "new"),), follow=False),
+    "symlinkat": _Call(_WRITE, (_Place(1, 2, "new"),), follow=False),
+    "truncate": _Call(_WRITE, (_Place(None, 0, "old"),)),
+    "chmod": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "fchmodat": _Call(_METADATA, (_Place(0, 1, "old"),)),
+    "fchmodat2": _Call(_METADATA, (_Place(0, 1, "old"),), flags=3),
+    "chown": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "lchown": _Call(_METADATA, (_Place(None, 0, "old"),), follow=False),
+    "fchownat": _Call(_METADATA, (_Place(0, 1, "old"),), flags=4),
+    "utime": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "utimes": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "futimesat": _Call(_METADATA, (_Place(0, 1, "old"),)),
+    "utimensat": _Call(_METADATA, (_Place(0, 1, "old"),), flags=3),
+    "setxattr": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "lsetxattr": _Call(_METADATA, (_Place(None, 0, "old"),), follow=False),
+    "removexattr": _Call(_METADATA, (_Place(None, 0, "old"),)),
+    "lremovexattr": _Call(_METADATA, (_Place(None, 0, "old"),), follow=False),
+    "setxattrat": _Call(_METADATA, (_Place(0, 1, "old"),), flags=2),
+    "removexattrat": _Call(_METADATA, (_Place(0, 1, "old"),), flags=2),
+    "file_setattr": _Call(_METADATA, (_Place(0, 1, "old"),), flags=4),
+}
+_OPENS = {"open": (_Place(None, 0), 1), "openat": (_Place(0, 1), 2)}
+NAMES = frozenset(_CALLS) | frozenset(_OPENS)
+
+
+class Files:
+    """Judges by the rules of one environment."""
+
+    def __init__(self, rules: Rules, paths: Paths) -> None:
+        self._rules = rules
+        self._paths = paths
+
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        """None lets the kernel go on: the call stays inside, or fails in the kernel without anyone having tried to change what is outside."""
+        if name in _OPENS:
+            return self._open(caller, name, arguments)
+        call = _CALLS[name]
+        if name in ("mknod", "mknodat") and stat.S_IFMT(arguments[call.places[0].path + 1]) in (stat.S_IFCHR, stat.S_IFBLK):
+            return Refusal(errno.EPERM, "process.syscalls", {"syscall": f"{name} of a device"})
+        flags = arguments[call.flags] if call.flags is not None else 0
+        follow = call.follow and not flags & _AT_SYMLINK_NOFOLLOW
+        for place in call.places:
+            refusal = self._place(caller, call.rule, place, arguments, follow=follow, empty_is_descriptor=bool(flags & _AT_EMPTY_PATH))
+            if refusal is not None:
+                return refusal
+        return None
+
+    def may_reach(self, caller: Caller, sun_path: str) -> tuple[bool, str, bool]:
+        """Whether a unix socket at this path may be reached, where that really is, and whether it is there at all."""
+        absolute = sun_path if sun_path.startswith("/") else f"{caller.base(-100)}/{sun_path}"
+        found = self._paths.canonical(caller, absolute, follow=True, allowed=self._rules.sockets)
+        return (f"{found}/").startswith(self._rules.sockets), found, self._paths.exists(found)
+
+    def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        place, flags_at = _OPENS[name]
+        flags = arguments[flags_at]
+        if flags & _O_PATH:
+            return None  # a handle without any right
+        exclusive = flags & os.O_CREAT and flags & os.O_EXCL
+        needs = "new" if exclusive else "any" if flags & os.O_CREAT else "old"
+        follow = not exclusive and not flags & os.O_NOFOLLOW
+        return self._place(caller, _WRITE, _Place(place.directory, place.path, needs), arguments, follow=follow)
+
+    def _place(
+        self, caller: Caller, rule: str, place: _Place, arguments: tuple[int, ...], *, follow: bool, empty_is_descriptor: bool = False
+    ) -> Refusal | None:
+        directory = arguments[place.directory] if place.directory is not None else -100
+        address = arguments[place.path]
+        path = caller.string(address) if address else ""
+        if path is None or (not path and address and not empty_is_descriptor):
+            return None  # ENAMETOOLONG or ENOENT, as the kernel says
+        if not path.startswith("/"):
+            base = caller.base(directory)
+            if not base.startswith("/"):
+                return None  # EBADF, ENOTDIR, or a descriptor without a path
+            path = f"{base}/{path}" if path else base
+        found = self._paths.canonical(caller, path, follow=follow, allowed=self._rules.writable)
+        if not found or f"{found}/".startswith(self._rules.writable):
+            return None
+        return self._outside(caller, rule, found, place.needs)
+
+    def _outside(self, caller: Caller, rule: str, path: str, needs: str) -> Refusal | None:
+        """What a read-only file system would say, and whether anybody tried to change it."""
+        parts = path.split("/")
+        if parts[1] == "proc" and len(parts) > 3 and parts[2].isdigit():
+            if parts[-1] == "mem" and parts[2] != caller.inner_numbers()[0]:
+                return Refusal(errno.EACCES, "process.visibility", {"path": shown(path)})
+            return None  # a process's own switches, such as oom_score_adj; file modes decide
+        exists = self._paths.exists(path)
+        if (exists and needs == "new") or (not exists and needs == "old"):
+            return None
+        error = errno.EROFS if exists or self._paths.parent_exists(path) else errno.ENOENT
+        byte_code = "__pycache__" in parts or path.endswith(".pyc") or ".pyc." in parts[-1]
+        tags = ("pycache",) if byte_code and path.startswith(self._rules.read_only) else ()
+        return Refusal(error, rule, {"path": shown(path)}, tags)

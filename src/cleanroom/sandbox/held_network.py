@@ -1,0 +1,168 @@
+"""Judging held calls that reach out: by the address they name."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import NamedTuple
+
+from cleanroom.sandbox.callers import Caller, shown
+from cleanroom.sandbox.held_files import Files
+from cleanroom.sandbox.names import Names, parse_question
+from cleanroom.sandbox.rules import Refusal
+
+NAMES = frozenset(("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair"))
+
+_AF_UNSPEC, _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 0, 1, 2, 10, 16
+_FAMILY_NAMES = {
+    5: "AF_APPLETALK",
+    17: "AF_PACKET",
+    21: "AF_RDS",
+    29: "AF_CAN",
+    30: "AF_TIPC",
+    31: "AF_BLUETOOTH",
+    38: "AF_ALG",
+    40: "AF_VSOCK",
+}
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
+_ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
+_MESSAGES_MOST = 1024  # UIO_MAXIOV: what one sendmmsg can carry
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
+_MSG_FASTOPEN = 0x20000000
+_NAME_PORT = 53
+_NETLINK_ROUTE = 0
+_PAYLOAD_MOST = 4096
+
+# Sockets that resolvers and loggers try on every host and do without: nobody meant to reach anything.
+_RESOLVERS = ("/run/nscd/socket", "/var/run/nscd/socket", "/run/avahi-daemon/socket", "/run/systemd/resolve/io.systemd.Resolve")
+_LOGGERS = ("/dev/log", "/run/systemd/journal/socket", "/run/systemd/journal/dev-log")
+
+
+class _Message(NamedTuple):
+    """One thing to send: the address it names, and where its payload lies."""
+
+    address: bytes
+    payload: int
+    length: int
+
+
+class Network:
+    """Judges by the addresses an environment may reach: its own loopback, and unix sockets in its own folders."""
+
+    def __init__(self, names: Names, files: Files) -> None:
+        self._names = names
+        self._files = files
+
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        """None lets the kernel go on; the empty network namespace holds whatever it is told then."""
+        if name in ("socket", "socketpair"):
+            return _family(arguments)
+        for message in _messages(caller, name, arguments):
+            refusal = self._message(caller, name, arguments, message)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def _message(self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message) -> Refusal | None:
+        raw = message.address
+        if len(raw) < 2:
+            return None
+        family = int.from_bytes(raw[:2], "little")
+        if family == _AF_UNIX:
+            return self._unix(caller, raw)
+        if family == _AF_NETLINK:
+            return _netlink(caller, arguments[0], message)
+        if family == _AF_INET6 and len(raw) >= 24:
+            address = raw[8:24]
+        # an unspecified family ends a connection, but names an IPv4 address where a datagram has one
+        elif len(raw) >= 8 and (family == _AF_INET or (family == _AF_UNSPEC and name != "connect")):
+            address = raw[4:8]
+        else:
+            return None
+        port = int.from_bytes(raw[2:4], "big")
+        if _is_own(address):
+            if port == _NAME_PORT:
+                self._names.asked_by(caller)
+            return None
+        return self._outside(caller, name, arguments, address, port, message)
+
+    def _outside(self, caller: Caller, name: str, arguments: tuple[int, ...], address: bytes, port: int, message: _Message) -> Refusal:
+        kind, protocol = caller.socket_kind(arguments[0])
+        fast_open = bool(name == "sendto" and arguments[3] & _MSG_FASTOPEN)
+        stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
+        ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+        host = self._names.followed(ip)
+        question = port == _NAME_PORT
+        if question and not host and message.length:
+            parsed = parse_question(caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)))
+            host = parsed[0] if parsed else ""
+        target: dict[str, str | int] = {"ip": ip, "port": port, "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp")}
+        if host:
+            target["host"] = shown(host)
+        # a question to a foreign resolver is what a question to ours is: it reaches no one
+        rule, tags = ("network.names", ("resolver",)) if question else ("network.egress", ())
+        return Refusal(errno.ECONNREFUSED if stream else errno.ENETUNREACH, rule, target, tags)
+
+    def _unix(self, caller: Caller, raw: bytes) -> Refusal | None:
+        if len(raw) == 2 or raw[2] == 0:
+            return None  # unnamed, or abstract: those end at the network namespace
+        said = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
+        allowed, found, exists = self._files.may_reach(caller, said)
+        if allowed:
+            return None
+        tags = ("resolver",) if said in _RESOLVERS or found in _RESOLVERS else ("probe",) if said in _LOGGERS or found in _LOGGERS else ()
+        return Refusal(errno.EACCES if exists else errno.ENOENT, "network.sockets", {"sun_path": shown(said)}, tags)
+
+
+def _is_own(address: bytes) -> bool:
+    """Whether an address is the environment's own loopback, or the unspecified one that means it."""
+    if len(address) == 16 and address[:12] == _MAPPED:
+        address = address[12:]
+    if len(address) == 4:
+        return address[0] == 127 or address == bytes(4)
+    return address in (bytes(16), bytes(15) + b"\1")
+
+
+def _family(arguments: tuple[int, ...]) -> Refusal:
+    family, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
+    if family == _AF_UNSPEC:
+        return Refusal(errno.EAFNOSUPPORT)  # names no kind of network at all
+    if family in (_AF_INET, _AF_INET6):
+        said = f"raw socket, protocol {protocol}" if kind == socket.SOCK_RAW else _PROTOCOLS.get(protocol, f"protocol {protocol}")
+    else:
+        said = _FAMILY_NAMES.get(family, f"address family {family}")
+    return Refusal(errno.EAFNOSUPPORT, "network.families", {"proto": said, "syscall": said})
+
+
+def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Message]:
+    """What a call sends and where; nothing for those that name no address, since they are writes to what is connected."""
+    if name == "connect":
+        return [_Message(_address(caller, arguments[1], arguments[2]), 0, 0)]
+    if name == "sendto":
+        return [_Message(_address(caller, arguments[4], arguments[5]), arguments[1], arguments[2])]
+    size, count = (56, 1) if name == "sendmsg" else (64, min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST))
+    headers = caller.memory(arguments[1], size * count)
+    found = []
+    for at in range(0, len(headers) - size + 1, size):
+        address, length, vector, pieces = struct.unpack_from("=QI4xQQ", headers, at)
+        if address:
+            base, first = struct.unpack("=QQ", caller.memory(vector, 16)) if pieces else (0, 0)
+            found.append(_Message(_address(caller, address, length), base, first))
+    return found
+
+
+def _address(caller: Caller, address: int, length: int) -> bytes:
+    return caller.memory(address, min(length & 0xFFFFFFFF, _ADDRESS_MOST)) if address else b""
+
+
+def _netlink(caller: Caller, descriptor: int, message: _Message) -> Refusal | None:
+    """Asking the kernel about routes and links is free, changing them is not."""
+    payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)) if message.length else b""
+    at = 0
+    while at + 6 <= len(payload):
+        length, kind = struct.unpack_from("=IH", payload, at)
+        if kind >= 16 and kind & 3 != 2 and caller.socket_kind(descriptor) == (socket.SOCK_RAW, _NETLINK_ROUTE):
+            return Refusal(errno.EPERM, "network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
+        at += max(16, (length + 3) & ~3)
+    return None

@@ -1,0 +1,228 @@
+"""Pid 1 of an environment: builds its view, gives everything up, then starts commands on request and reaps what they leave.
+
+Whatever runs in the environment is a child of this process and inherits its Landlock domain, its seccomp filter and its lack of privileges: the
+canaries too, so what they prove holds for every command. Standard library only; forked from the warden, never returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from typing import Any, NoReturn
+
+from cleanroom.sandbox import canary, channel, kernel, landlock, limits, mounts, seccomp
+from cleanroom.sandbox.layout import USER_ID
+
+READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
+
+
+def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> NoReturn:
+    """Become pid 1 of the environment that `spec` describes. `orders` leads to the warden."""
+    try:
+        _restrict(spec, orders, handover, id_map)
+    except Exception as error:
+        channel.send(orders, {"failed": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    channel.send(orders, {"ready": True})
+    try:
+        _Init(orders).serve()
+    finally:
+        os._exit(READY)
+
+
+def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> None:
+    """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
+    _tie(orders)
+    os.umask(0)
+    identity = spec["identity"]
+    as_root = identity["mode"] == "root"
+    user, group = (identity["user"], identity["group"]) if as_root else (USER_ID, USER_ID)
+    mounts.build(spec["operations"], spec["root"], mounts.Owner(user, group, id_map))
+    os.umask(0o022)
+    _limit(spec["limits"])
+    kernel.close_range(3 + _keep(orders, handover))
+    if as_root:
+        _become(identity["user"], identity["group"])
+    kernel.drop_all_capabilities()
+    kernel.set_no_new_privileges()
+    landlock.restrict(spec["readable"], [*spec["writable"], "/proc"], spec["executable"], listable=["/"])  # /proc: its file modes decide
+    machine = os.uname().machine
+    if spec["hold"]:
+        seccomp.install_and_send(seccomp.medium_filter(machine), handover)
+    else:
+        seccomp.install(seccomp.service_filter(machine), listener=False)
+    handover.close()
+    kernel.set_dumpable(False)  # /proc/1 tells nothing to its children, who have the same uid
+    _tie(orders)  # a change of credentials has cleared it
+
+
+def _tie(orders: socket.socket) -> None:
+    """Die with the warden; if it died before this was asked for, its end of the channel is closed already."""
+    kernel.set_parent_death_signal(signal.SIGKILL)
+    readable, _, _ = select.select([orders], [], [], 0)
+    if readable and orders.recv(1, socket.MSG_PEEK) == b"":
+        os._exit(1)
+
+
+def _keep(*sockets: socket.socket) -> int:
+    """Move these sockets to the descriptors from 3 on; returns how many there are."""
+    for number, held in enumerate(sockets, start=3):
+        if held.fileno() != number:
+            for other in sockets:
+                if other.fileno() == number:
+                    moved = os.dup(number)
+                    other.detach()
+                    other.__init__(fileno=moved)  # type: ignore[misc]
+            os.dup2(held.fileno(), number, inheritable=False)
+            os.close(held.detach())
+            held.__init__(fileno=number)  # type: ignore[misc]
+    return len(sockets)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    kernel.set_limits({getattr(resource, name): value for name, value in limits.items()})
+
+
+def _become(user: int, group: int) -> None:
+    """From root to the environment's own uid, in a user namespace of its own so that its process limit is private."""
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    kernel.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+class _Init:
+    """Serves the warden's orders until it is gone."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._running: dict[int, int] = {}  # pid -> the order's number
+
+    def serve(self) -> None:
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            readable, _, _ = select.select([self._orders, wake_read], [], [])
+            if wake_read in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._reap()
+            if self._orders in readable:
+                arrived = channel.receive(self._orders)
+                if arrived is None:
+                    return
+                self._carry_out(*arrived)
+
+    def _carry_out(self, order: channel.Message, descriptors: list[int]) -> None:
+        number = order["n"]
+        match order["op"]:
+            case "exec":
+                self._start(number, order, descriptors)
+            case "prove":
+                self._prove(number, order["expect"], order["limits"])
+            case "signal":
+                for pid, running in self._running.items():
+                    if running == number:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.killpg(pid, order["signal"])
+            case "left":
+                channel.send(self._orders, {"left": number, "processes": _others()})
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _start(self, number: int, order: channel.Message, descriptors: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            channel.send(self._orders, {"exited": number, "status": 126, "error": f"fork: {error.strerror}"})
+            return
+        if pid == 0:
+            _execute(order, descriptors)
+        self._running[pid] = number
+        channel.send(self._orders, {"started": number, "pid": pid})
+
+    def _prove(self, number: int, expect: dict[str, Any], with_limits: bool) -> None:
+        if os.fork():
+            return
+        results: list[dict[str, Any]] = []
+        proven: list[dict[str, Any]] = []
+        try:
+            _settle()
+            kernel.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
+            results = canary.run(expect)
+            proven = limits.prove_inside() if with_limits else []
+        finally:
+            channel.send(self._orders, {"proved": number, "results": results, "limits": proven})
+            os._exit(0)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number = self._running.pop(pid, None)
+            if number is not None:
+                code = os.waitstatus_to_exitcode(status)
+                channel.send(self._orders, {"exited": number, "status": code if code >= 0 else 128 - code})
+
+
+def _settle() -> None:
+    """In a child of init: the signals and the session that a command expects to find."""
+    signal.set_wakeup_fd(-1)
+    for name in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+    os.setsid()
+
+
+def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
+    """In the child: become the command. Like a shell, 127 is not found and 126 is not executable."""
+    status = 126
+    try:
+        _settle()
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+        kernel.close_range(3)
+        os.chdir(order["cwd"])
+        os.execvpe(order["argv"][0], order["argv"], order["env"])
+    except OSError as error:
+        status = 127 if error.errno == errno.ENOENT else 126
+        with contextlib.suppress(OSError):
+            os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode(errors="replace"))
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{error!r}\n".encode(errors="replace"))
+    finally:
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        os._exit(status)
+
+
+def _others() -> list[dict[str, Any]]:
+    """The living processes of this pid namespace but init."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == "1":
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read().decode(errors="replace")
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read().rstrip(b"\0").split(b"\0")
+        except OSError:
+            continue
+        if stat.rpartition(")")[2].split()[0] not in "ZX":
+            found.append({"ns_pid": int(name), "comm": stat.partition("(")[2].rpartition(")")[0], "argv": [w.decode(errors="replace") for w in words]})
+    return found

@@ -1,0 +1,113 @@
+"""The journal: what was made, written before it is made, so that whoever comes after a crash knows what to remove.
+
+One JSON object a line: {"op": "make" | "gone", "kind": ..., "name": ..., ...}. `make` is written before the thing exists, `gone` after it was seen
+to be gone; what is made and not gone is what is left. The first line, `open`, names the owner by pid and start time, because pids are used again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Thing(NamedTuple):
+    """Something that was made: a folder, a cgroup, a process (named PID:START)."""
+
+    kind: str
+    name: str
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = stat.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def process_name(pid: int) -> str:
+    """The name under which a process is recorded."""
+    return f"{pid}:{start_time(pid)}"
+
+
+def alive(name: str) -> bool:
+    """Does the recorded process still live? A pid that a stranger has now does not count."""
+    pid, _, started = name.partition(":")
+    return started != "0" and start_time(int(pid)) == int(started)
+
+
+class Journal:
+    """Appends whole lines with one write each, so that two writers cannot mix theirs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def open(self, run_id: str) -> None:
+        self._write(op="open", run_id=run_id, owner=process_name(os.getpid()))
+
+    def make(self, kind: str, name: str) -> Thing:
+        """Say that a thing will be made. Call it before making it."""
+        self._write(op="make", kind=kind, name=name)
+        return Thing(kind, name)
+
+    def gone(self, thing: Thing) -> None:
+        """Say that a thing was seen to be gone."""
+        self._write(op="gone", kind=thing.kind, name=thing.name)
+
+    def close(self) -> None:
+        """Say that everything is accounted for, and stop writing."""
+        self._write(op="close")
+        os.close(self._file)
+
+    def _write(self, **record: Any) -> None:
+        os.write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+
+
+class Record(NamedTuple):
+    """A journal as read back."""
+
+    run_id: str
+    owner: str
+    closed: bool
+    made: int
+    left: tuple[Thing, ...]  # newest first: the order in which they are removed
+
+    @property
+    def owner_lives(self) -> bool:
+        return bool(self.owner) and alive(self.owner)
+
+
+def read(path: Path) -> Record:
+    """Read a journal. A torn last line is what a crash leaves and is ignored: what it announced was not made yet."""
+    run_id = owner = ""
+    closed, made = False, 0
+    left: dict[Thing, None] = {}
+    for record in _lines(path):
+        match record.get("op"):
+            case "open":
+                run_id, owner = str(record.get("run_id", "")), str(record.get("owner", ""))
+            case "make":
+                made += 1
+                left[Thing(str(record["kind"]), str(record["name"]))] = None
+            case "gone":
+                left.pop(Thing(str(record["kind"]), str(record["name"])), None)
+            case "close":
+                closed = True
+    return Record(run_id, owner, closed, made, tuple(reversed(left)))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            yield record

@@ -1,0 +1,192 @@
+"""The keeper: a small process beside the engine that owns the environments of a run, and outlives the engine just long enough to remove them.
+
+It forks a warden for each environment (from a small process, so that a start costs no copy of the engine's memory), makes and removes their control
+groups, and reads one channel from its owner. When the owner is gone without a word, it ends every environment and removes what the owner had said it
+would make. Standard library only: it starts in the time of a bare interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from cleanroom.sandbox import cgroups, channel, journal, kernel, layers, probe, relay, warden
+
+GRACE_SECONDS = 5.0  # for wardens to end after SIGKILL: a hundred times what was measured, to be said and not waited for ever
+
+
+class Keeper:
+    def __init__(self, owner: socket.socket) -> None:
+        self._owner = owner
+        self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
+        self._folders: dict[str, str] = {}  # folders to remove should the owner die -> the journal that names them
+        self._egress: socket.socket | None = None
+        self._bye = False
+
+    def serve(self) -> None:
+        """Carry out the owner's orders until it says goodbye or is gone."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        channel.send(self._owner, {"up": True})
+        while True:
+            readable, _, _ = select.select([self._owner, wake_read], [], [])
+            if wake_read in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._reap()
+            if self._owner in readable and not self._take_order():
+                break
+        self._end()
+
+    def _take_order(self) -> bool:
+        try:
+            arrived = channel.receive(self._owner)
+        except OSError:
+            return False
+        if arrived is None:
+            return False
+        order, descriptors = arrived
+        match order["op"]:
+            case "open":
+                self._open(order["spec"], descriptors.pop(0))
+            case "probe":
+                self._probe(order["scratch"])
+            case "egress":
+                self._relay_out(order, descriptors)
+            case "own":
+                self._folders[order["folder"]] = order["journal"]
+            case "disown":
+                self._folders.pop(order["folder"], None)
+            case "bye":
+                self._bye = True
+                return False
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        return True
+
+    def _probe(self, scratch: str) -> None:
+        """Ask the kernel in a child, which answers the owner itself."""
+        if os.fork():
+            return
+        kernel.set_parent_death_signal(signal.SIGKILL)
+        answer: dict[str, Any] = {}
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            answer = {"probed": probe.report(scratch)}
+        except Exception as error:
+            answer = {"probed": None, "error": f"{type(error).__name__}: {error}"}
+        finally:
+            channel.send(self._owner, answer)
+            os._exit(0)
+
+    def _relay_out(self, order: dict[str, Any], descriptors: list[int]) -> None:
+        """Give listening sockets for declared hosts to the relay that may connect out, started with the first."""
+        if self._egress is None:
+            self._egress, theirs = channel.pair()
+            pid = os.fork()
+            if pid == 0:
+                kernel.set_parent_death_signal(signal.SIGKILL)
+                kernel.set_process_name("relay out")
+                signal.set_wakeup_fd(-1)
+                self._owner.close()
+                self._egress.close()
+                with contextlib.suppress(BaseException):
+                    relay.Relay(theirs, relay.dial_out).serve()
+                os._exit(0)
+            theirs.close()
+        channel.send(self._egress, {"to": order["to"]}, descriptors)
+
+    def _open(self, spec: dict[str, Any], descriptor: int) -> None:
+        """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
+        control = socket.socket(fileno=descriptor)
+        try:
+            group = self._make_group(spec)
+            pid = os.fork()
+        except OSError as error:
+            channel.send(control, {"failed": f"{error.filename or 'start'}: {error.strerror}"})
+            control.close()
+            return
+        if pid == 0:
+            kernel.set_parent_death_signal(signal.SIGKILL)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._owner.close()
+            warden.main(spec, control)
+        self._wardens[pid] = (spec["id"], group)
+        control.close()
+
+    def _make_group(self, spec: dict[str, Any]) -> cgroups.Group | None:
+        given = spec["cgroup"]
+        if not given["version"]:
+            return None
+        group = cgroups.Group(cgroups.Homes(given["version"], {k: Path(v) for k, v in given["folders"].items()}, ""), given["name"])
+        group.make(memory_bytes=given["memory_bytes"], pids=given["pids"], cpus=given["cpus"])
+        return group
+
+    def _reap(self) -> None:
+        """Wardens that ended: remove their groups and say so. By then the kernel has ended everything of theirs."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._wardens:
+                name, group = self._wardens.pop(pid)
+                left = [str(path) for path in _remove_group(group)] if group is not None else []
+                with contextlib.suppress(OSError):
+                    channel.send(self._owner, {"closed": name, "left": left})
+
+    def _end(self) -> None:
+        """End what still runs; without a goodbye also remove the owner's folders, and write down that they are gone."""
+        for pid in list(self._wardens):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while self._wardens:
+            pid, _ = os.waitpid(-1, 0)
+            if pid in self._wardens:
+                _, group = self._wardens.pop(pid)
+                if group is not None:
+                    _remove_group(group)
+        if self._bye:
+            return
+        for folder, written in self._folders.items():
+            layers.remove_tree(Path(folder))
+            if not os.path.lexists(folder):
+                with contextlib.suppress(OSError):
+                    journal.Journal(Path(written)).gone(journal.Thing("folder", folder))
+
+
+def _remove_group(group: cgroups.Group) -> list[Path]:
+    """Its processes were killed a moment ago: the kernel may still be counting the last of them out."""
+    left = group.remove()
+    for _ in range(200):
+        if not left:
+            break
+        select.select([], [], [], 0.005)
+        left = group.remove()
+    return left
+
+
+def main() -> None:
+    """Entry point: the owner's end of the channel is standard input."""
+    os.setsid()
+    kernel.set_process_name("cleanroom-keep")
+    kernel.set_child_subreaper()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the owner decides; its end of the channel says when
+    owner = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    Keeper(owner).serve()
+    sys.exit(0)

@@ -1,0 +1,360 @@
+"""Copy-on-write layers on the host's side: reading what a phase changed, and bringing it back to the project.
+
+A layer is the upper folder of an overlay. Files in it were written by the code under test and are hostile: nothing here follows a link, opens a
+device or a FIFO, or waits. Only regular files, folders and links that stay inside come out; set-user-id bits do not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+OPAQUE = "user.overlay.opaque"
+ENTRIES_MAX = 500_000  # a monorepo's node_modules is a tenth of it; more is an attack or an accident
+NEVER = (".git", ".ggen")
+
+
+class Entry(NamedTuple):
+    """One difference between a layer and the project. `path` is relative; kinds are those of `backends.base.Change`."""
+
+    path: str
+    kind: str
+    bytes: int = 0
+    reason: str = ""
+
+
+class Outcome(NamedTuple):
+    files: int
+    bytes: int
+    deleted: int
+    conflicts: tuple[str, ...]
+    refused: tuple[Entry, ...]
+
+
+def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None:
+    """Create an empty layer whose root looks like the project's own folder and belongs to `owner` (user, group) where one is given."""
+    (folder / "work").mkdir(parents=True)
+    (folder / "upper").mkdir()
+    os.chmod(folder / "upper", stat.S_IMODE(like.stat().st_mode) | 0o700)
+    if owner is not None:
+        os.chown(folder / "upper", *owner)
+
+
+def changes(upper: Path, project: Path, visible: Sequence[str] = ()) -> list[Entry]:
+    """What differs, parents before children, deletions where they happened. `visible` are folders outside to which links may point."""
+    found = []
+    for entry in _walk(upper, project, "", visible):
+        found.append(entry)
+        if len(found) >= ENTRIES_MAX:
+            found.append(Entry("", "refused", reason=f"more than {ENTRIES_MAX} changes"))
+            break
+    return found
+
+
+def _walk(upper: Path, project: Path, inside: str, visible: Sequence[str]) -> Iterator[Entry]:
+    folder = upper / inside if inside else upper
+    names: set[str] = set()
+    for item in sorted(os.scandir(folder), key=lambda item: item.name):
+        names.add(item.name)
+        path = f"{inside}/{item.name}" if inside else item.name
+        yield from _entry(item, path, upper, project, visible)
+    if inside and _opaque(folder):
+        yield from (Entry(f"{inside}/{name}", "deleted") for name in _names(project / inside) if name not in names)
+
+
+def _entry(item: os.DirEntry[str], path: str, upper: Path, project: Path, visible: Sequence[str]) -> Iterator[Entry]:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        yield Entry(path.encode(errors="surrogateescape").decode(errors="replace"), "refused", reason="its name is not UTF-8")
+        return
+    info = item.stat(follow_symlinks=False)
+    mode = info.st_mode
+    if stat.S_ISDIR(mode):
+        if not _is_folder(project / path):
+            yield Entry(path, "directory")
+        yield from _walk(upper, project, path, visible)
+    elif stat.S_ISREG(mode):
+        yield Entry(path, "file", info.st_size)
+    elif stat.S_ISLNK(mode):
+        leads_out = _leads_out(path, os.readlink(item.path), project, visible)
+        yield Entry(path, "refused", reason=f"a link that leads out, to {leads_out}") if leads_out else Entry(path, "symlink")
+    elif stat.S_ISCHR(mode) and info.st_rdev == 0:
+        yield Entry(path, "deleted")
+    else:
+        yield Entry(path, "refused", reason=_kind(mode))
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a block device"), (stat.S_ISCHR, "a character device"))
+    return next((name for matches, name in kinds if matches(mode)), "not a file, folder or link")
+
+
+def _leads_out(path: str, target: str, project: Path, visible: Sequence[str]) -> str:
+    """Where a link leads if that is neither inside the project nor in a folder that every phase sees; else nothing."""
+    absolute = os.path.normpath(os.path.join(project, os.path.dirname(path), target))
+    within = (str(project), *visible)
+    return "" if any(absolute == folder or absolute.startswith(folder.rstrip("/") + "/") for folder in within) else absolute
+
+
+def _opaque(folder: Path) -> bool:
+    try:
+        return os.getxattr(folder, OPAQUE, follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder)) if _is_folder(folder) else []
+    except OSError:
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+class Returner:
+    """Brings layers' changes back to one project during one run. A path that someone else changed meanwhile is never overwritten."""
+
+    def __init__(self, project: Path, began_ns: int) -> None:
+        self._project = project
+        self._began_ns = began_ns
+        self._ours: dict[str, int] = {}  # path -> ctime after our own last write of it
+        info = project.stat()
+        self._owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None  # whose the project's new files become
+
+    def bring(self, upper: Path, entries: Iterable[Entry], conflicts: Path) -> Outcome:
+        """Apply `entries` (as `changes` gave them) to the project; what conflicts is copied to the folder `conflicts` instead."""
+        files = written = deleted = 0
+        clashes: list[str] = []
+        refused: list[Entry] = []
+        for entry in entries:
+            if entry.kind == "refused":
+                refused.append(entry)
+                continue
+            try:
+                with _Folder(self._project, os.path.dirname(entry.path)) as folder:
+                    if self._changed_meanwhile(folder, entry):
+                        clashes.append(entry.path)
+                        self._set_aside(upper, entry, conflicts)
+                        continue
+                    written += self._apply(upper, entry, folder)
+                    self._remember(folder, entry.path)
+            except OSError as error:
+                refused.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
+                continue
+            files += entry.kind in ("file", "symlink")
+            deleted += entry.kind == "deleted"
+        return Outcome(files, written, deleted, tuple(clashes), tuple(refused))
+
+    def _changed_meanwhile(self, folder: _Folder, entry: Entry) -> bool:
+        """Has the host's own copy a later change than the run's beginning and our own last write?"""
+        try:
+            info = os.stat(os.path.basename(entry.path), dir_fd=folder.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if stat.S_ISDIR(info.st_mode) and entry.kind == "directory":
+            return False
+        return info.st_ctime_ns > self._ours.get(entry.path, self._began_ns)
+
+    def _remember(self, folder: _Folder, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self._owner is not None:
+                os.chown(os.path.basename(path), *self._owner, dir_fd=folder.descriptor, follow_symlinks=False)
+            self._ours[path] = os.stat(os.path.basename(path), dir_fd=folder.descriptor, follow_symlinks=False).st_ctime_ns
+
+    def _apply(self, upper: Path, entry: Entry, folder: _Folder) -> int:
+        name = os.path.basename(entry.path)
+        if entry.kind == "deleted":
+            _remove(name, folder.descriptor)
+            return 0
+        if entry.kind == "directory":
+            _make_folder(name, folder.descriptor, upper / entry.path)
+            return 0
+        if entry.kind == "symlink":
+            _replace_link(os.readlink(upper / entry.path), name, folder.descriptor)
+            return 0
+        return _replace_file(upper / entry.path, name, folder.descriptor)
+
+    def _set_aside(self, upper: Path, entry: Entry, conflicts: Path) -> None:
+        if entry.kind == "file":
+            target = conflicts / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(upper / entry.path, target)
+
+
+class _Folder:
+    """A folder of the project, reached component by component so that no link on the way is followed. Missing ones are made."""
+
+    def __init__(self, root: Path, inside: str) -> None:
+        self.descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in [part for part in inside.split("/") if part]:
+            try:
+                deeper = _open_folder(name, self.descriptor)
+            except FileNotFoundError:
+                os.mkdir(name, dir_fd=self.descriptor)
+                deeper = _open_folder(name, self.descriptor)
+            except OSError:
+                os.close(self.descriptor)
+                raise
+            os.close(self.descriptor)
+            self.descriptor = deeper
+
+    def __enter__(self) -> _Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+
+def _open_folder(name: str, at: int) -> int:
+    return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+
+
+def _remove(name: str, at: int) -> None:
+    try:
+        mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        shutil.rmtree(name, dir_fd=at)
+    else:
+        os.unlink(name, dir_fd=at)
+
+
+def _make_folder(name: str, at: int, model: Path) -> None:
+    mode = stat.S_IMODE(model.lstat().st_mode) & 0o777
+    try:
+        os.mkdir(name, mode, dir_fd=at)
+    except FileExistsError:
+        if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+            return
+        os.unlink(name, dir_fd=at)
+        os.mkdir(name, mode, dir_fd=at)
+
+
+def _replace_link(target: str, name: str, at: int) -> None:
+    _remove(name, at)
+    os.symlink(target, name, dir_fd=at)
+
+
+def _replace_file(source: Path, name: str, at: int) -> int:
+    """Copy beside the destination, then rename over it: a reader sees the old file or the new one."""
+    passing = f".{name[:200]}.cleanroom-{os.getpid()}"
+    try:
+        size = _copy(source, os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at))
+        if stat.S_ISDIR(_mode(name, at)):
+            shutil.rmtree(name, dir_fd=at)
+        os.rename(passing, name, src_dir_fd=at, dst_dir_fd=at)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(passing, dir_fd=at)
+        raise
+    return size
+
+
+def _mode(name: str, at: int) -> int:
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return 0
+
+
+def copy_file(source: Path, target: Path) -> int:
+    """Copy one regular file of a layer, its holes kept and its set-user-id bits not; returns the bytes that hold data."""
+    return _copy(source, os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
+def _copy(source: Path, sink: int) -> int:
+    try:
+        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            info = os.fstat(reading)
+            if not stat.S_ISREG(info.st_mode):
+                raise OSError(errno.EINVAL, "not a regular file")
+            copied = _copy_data(reading, sink, info.st_size)
+            os.ftruncate(sink, info.st_size)
+            os.fchmod(sink, stat.S_IMODE(info.st_mode) & 0o777)
+            os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
+            return copied
+        finally:
+            os.close(reading)
+    finally:
+        os.close(sink)
+
+
+def _copy_data(reading: int, sink: int, size: int) -> int:
+    """Copy the parts that hold data; a sparse giant stays sparse."""
+    copied = at = 0
+    while at < size:
+        try:
+            begin = os.lseek(reading, at, os.SEEK_DATA)
+            end = os.lseek(reading, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                break
+            begin, end = at, size
+        os.lseek(reading, begin, os.SEEK_SET)
+        os.lseek(sink, begin, os.SEEK_SET)
+        copied += _copy_range(reading, sink, end - begin)
+        at = end
+    return copied
+
+
+def _copy_range(reading: int, sink: int, length: int) -> int:
+    done = 0
+    while done < length:
+        try:
+            moved = os.copy_file_range(reading, sink, length - done)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            piece = os.read(reading, min(1 << 20, length - done))
+            moved = os.write(sink, piece) if piece else 0
+        if not moved:
+            break
+        done += moved
+    return done
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder that hostile code may have filled: mode-000 folders, the overlay's own index. Never follows a link."""
+
+    def reopen(function: object, path: str, _: object) -> None:
+        parent = os.path.dirname(path)
+        with contextlib.suppress(OSError):
+            os.chmod(parent, 0o700)
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+
+    shutil.rmtree(folder, onerror=reopen)
+
+
+def size_of(folder: Path, entries_max: int = 20_000) -> int:
+    """Bytes that a layer holds on disk; stops counting after `entries_max` entries, so that a sample stays cheap."""
+    total = seen = 0
+    pending = [str(folder)]
+    while pending and seen < entries_max:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as items:
+            for item in items:
+                seen += 1
+                info = item.stat(follow_symlinks=False)
+                total += info.st_blocks * 512
+                if stat.S_ISDIR(info.st_mode):
+                    pending.append(item.path)
+    return total

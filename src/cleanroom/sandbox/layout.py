@@ -1,0 +1,166 @@
+"""What an environment sees: a pure function from a description to the list of mounts that init carries out.
+
+The root is a fresh tmpfs. On it stand the system's folders and the caller's tools, read-only and at their own paths, a synthetic /etc, private /tmp,
+/home, /dev and /proc, and the workspace copy-on-write. What is not listed here does not exist inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+USER, USER_ID = "cleanroom", 1000
+HOME = f"/home/{USER}"
+
+SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+# Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration.
+ETC = (
+    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "ethertypes", "fonts", "gai.conf", "gitconfig", "gprofng.rc",
+    "host.conf", "inputrc", "java", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime",
+    "lsb-release", "magic", "magic.mime", "mailcap", "maven", "mime.types", "networks", "openssl", "os-release", "perl", "pki", "profile", "protocols", "python2.7", "python3",
+    "python3.10", "python3.11", "python3.12", "python3.13", "python3.14", "rpc", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "xml",
+)  # fmt: skip
+
+# Where links in a project may lead and still be brought back: folders that are the same for whoever uses the project.
+TRUSTED_LINKS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
+
+Operation = dict[str, Any]
+
+
+class Host(NamedTuple):
+    """What layout has to know of the host; `look` reads it."""
+
+    links: dict[str, str]  # top-level link -> target, such as bin -> usr/bin
+    folders: frozenset[str]  # top-level folders
+    etc: dict[str, str]  # names of ETC that exist -> "file" or "folder"
+    devices: frozenset[str]
+    processors: bool  # /sys/devices/system/cpu exists
+
+
+def look() -> Host:
+    """Read the host's facts."""
+    top = [name for name in SYSTEM if os.path.lexists(f"/{name}")]
+    links = {name: os.readlink(f"/{name}") for name in top if os.path.islink(f"/{name}")}
+    etc = {name: "folder" if os.path.isdir(f"/etc/{name}") else "file" for name in ETC if os.path.exists(f"/etc/{name}")}
+    return Host(
+        links, frozenset(name for name in top if name not in links and os.path.isdir(f"/{name}")), etc,
+        frozenset(name for name in DEVICES if os.path.exists(f"/dev/{name}")), os.path.isdir("/sys/devices/system/cpu"),
+    )  # fmt: skip
+
+
+class View(NamedTuple):
+    """The mounts in order, and which paths may be read and written: what Landlock and the recorder of held calls are told."""
+
+    operations: list[Operation]
+    readable: list[str]
+    executable: list[str]  # readable too: the mounted trees of programs
+    writable: list[str]
+
+
+def host_name(run_id: str) -> str:
+    """Fixed in a run, different between runs, and nothing that programs know as a sandbox's name."""
+    return "h" + hashlib.sha256(run_id.encode()).hexdigest()[:9]
+
+
+def view(
+    host: Host,
+    *,
+    run_id: str,
+    tmpfs_bytes: int,
+    tools: Sequence[str],
+    workspace: str = "",
+    layers: Sequence[str] = (),
+    masked: Sequence[str] = (),
+    mounts: Sequence[tuple[str, str, bool]] = (),
+    cache: str = "",
+    names: Iterable[tuple[str, str]] = (),
+    tmp_exec: bool = True,
+) -> View:
+    """The view of one environment.
+
+    `layers` are layer folders, the newest (the one that is written) first; without them a `workspace` is not mounted. `mounts` are
+    (source, target, writable). `names` are further (name, address) pairs for the hosts file.
+    """
+    operations = _system(host)
+    trees = [f"/{name}" for name in sorted(host.folders)]
+    shown = [tool for tool in _outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
+    operations += [_bind(tool, tool) for tool in shown]
+    operations += _etc(host, run_id, names)
+    operations += _private(host, tmpfs_bytes, tmp_exec)
+    if cache:
+        operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
+    if layers:
+        operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers)})
+        operations += [{"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked]
+    operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
+    written = ["/tmp", HOME, "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)), *(t for _, t, w in mounts if w)]
+    if layers:
+        written.insert(0, workspace)
+    programs = [*trees, *shown, *(target for _, target, writable in mounts if not writable)]
+    return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], programs, written)
+
+
+def _system(host: Host) -> list[Operation]:
+    links = [{"op": "link", "at": f"/{name}", "to": target} for name, target in sorted(host.links.items())]
+    return links + [_bind(f"/{name}", f"/{name}") for name in sorted(host.folders)]
+
+
+def _bind(source: str, target: str, *, writable: bool = False) -> Operation:
+    return {"op": "bind", "from": source, "at": target, "writable": writable}
+
+
+def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Operation]:
+    name = host_name(run_id)
+    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {name}", *(f"{address} {known}" for known, address in names)]
+    texts = {
+        "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{USER_ID}:{USER_ID}:{USER}:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "group": f"root:x:0:\n{USER}:x:{USER_ID}:\nnogroup:x:65534:\n",
+        "hosts": "\n".join(hosts) + "\n",
+        "hostname": f"{name}\n",
+        "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
+    }
+    made: list[Operation] = [{"op": "folder", "at": "/etc"}]
+    made += [{"op": "file", "at": f"/etc/{known}", "text": text} for known, text in texts.items()]
+    for known, kind in host.etc.items():
+        made.append(_bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"})
+    return made
+
+
+def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool) -> list[Operation]:
+    made: list[Operation] = [
+        {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
+        {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec, "own": True},
+        {"op": "folder", "at": "/root", "mode": 0o700},
+        {"op": "folder", "at": "/run"},
+        {"op": "folder", "at": "/var"},
+        {"op": "link", "at": "/var/run", "to": "/run"},
+        {"op": "link", "at": "/var/tmp", "to": "/tmp"},
+        {"op": "proc", "at": "/proc"},
+        {"op": "folder", "at": "/dev"},
+        *({"op": "device", "from": f"/dev/{name}", "at": f"/dev/{name}"} for name in sorted(host.devices)),
+        {"op": "tmpfs", "at": "/dev/shm", "size": tmpfs_bytes, "mode": 0o1777, "exec": False},
+        {"op": "devpts", "at": "/dev/pts"},
+        *({"op": "link", "at": f"/dev/{name}", "to": f"/proc/self/fd{tail}"} for name, tail in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))),
+        {"op": "link", "at": "/dev/ptmx", "to": "pts/ptmx"},
+    ]  # fmt: skip
+    if host.processors:
+        made.append(_bind("/sys/devices/system/cpu", "/sys/devices/system/cpu"))
+    return made
+
+
+def _outermost(folders: Sequence[str]) -> list[str]:
+    """Without those that lie inside another one."""
+    kept: list[str] = []
+    for folder in sorted({os.path.normpath(folder) for folder in folders}):
+        if not _within(folder, kept):
+            kept.append(folder)
+    return kept
+
+
+def _within(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)

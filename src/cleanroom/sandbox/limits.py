@@ -1,0 +1,121 @@
+"""Canaries of the limits: each mechanism is proven at a small scale, since "limit plus a tenth" of gigabytes does not fit the start of a run.
+
+`prove_inside` runs in a canary's process inside the environment and tightens only its own limits. `prove_group` runs in the warden and uses a small
+group beside the environment's own, made and removed here.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from cleanroom.sandbox import cgroups
+
+SMALL_MEMORY = 16 << 20  # enough for a forked child's own pages, small enough to pass in a few milliseconds
+Result = dict[str, Any]
+
+
+def _result(name: str, rule: str, expected: str, found: str, passed: bool) -> Result:
+    return {
+        "name": name, "dimension": "resource", "rule": rule, "expected": expected, "found": found, "result": "passed" if passed else "failed",
+    }  # fmt: skip
+
+
+def prove_inside() -> list[Result]:
+    """A process, a file and a reservation beyond a limit are refused. Lowers this process's limits for good."""
+    return [
+        _refused("one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork),
+        _refused("one byte too many in a file", "resource.disk", errno.EFBIG, resource.RLIMIT_FSIZE, 4096, _write_file),
+        _refused("one reservation too many", "resource.memory", errno.ENOMEM, resource.RLIMIT_DATA, 64 << 20, _reserve),
+    ]
+
+
+def _refused(name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]) -> Result:
+    try:
+        resource.setrlimit(limit, (value, value))
+        attempt()
+        found, passed = "it worked", False
+    except OSError as error:
+        found, passed = errno.errorcode.get(error.errno or 0, str(error.errno)), error.errno == expected
+    return _result(name, rule, errno.errorcode[expected], found, passed)
+
+
+def _fork() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _write_file() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = f"/tmp/.limit-{os.getpid()}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, b"x" * 4096)
+        os.write(descriptor, b"x")
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
+
+
+def _reserve() -> None:
+    mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+
+
+def prove_group(group: cgroups.Group) -> list[Result]:
+    """In a small group: a process past the number is refused, memory past the limit ends its process, and both are counted."""
+    beside = cgroups.Homes(group.version, {name: folder.parent for name, folder in group.folders.items()}, "")
+    small = cgroups.Group(beside, next(iter(group.folders.values())).name + "-limits")
+    try:
+        small.make(memory_bytes=SMALL_MEMORY, pids=1, cpus=0)
+    except OSError as error:
+        return [_result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)]
+    try:
+        refused = _in_group(small, _fork_status)
+        killed = _in_group(small, _touch_memory)
+        counted = small.counters()
+    finally:
+        small.remove()
+    return [
+        _result("a process past the group's number", "resource.pids", "EAGAIN, counted", _said(refused, counted.pids_refused), refused == errno.EAGAIN and counted.pids_refused > 0),
+        _result("memory past the group's limit", "resource.memory", "killed, counted", _said(killed, counted.oom_kills), killed == -signal.SIGKILL and counted.oom_kills > 0),
+    ]  # fmt: skip
+
+
+def _said(status: int, counted: int) -> str:
+    shown = f"signal {-status}" if status < 0 else errno.errorcode.get(status, "it worked")
+    return f"{shown}, counter {counted}"
+
+
+def _in_group(group: cgroups.Group, attempt: Callable[[], int]) -> int:
+    """The exit status of a child that tries something inside the group; negative for a signal."""
+    pid = os.fork()
+    if pid == 0:
+        status = 255
+        try:
+            group.admit(os.getpid())
+            status = attempt()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _fork_status() -> int:
+    try:
+        _fork()
+    except OSError as error:
+        return error.errno or 255
+    return 0
+
+
+def _touch_memory() -> int:
+    area = mmap.mmap(-1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):
+        area[at] = 1
+    return 0

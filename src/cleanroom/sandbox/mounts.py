@@ -1,0 +1,173 @@
+"""Carries out a layout: builds an environment's root in a mount namespace of its own and makes it the root.
+
+Runs in init with the privileges of the namespace (or of root), before they are given up. Every failure fails the start: a mount that could not be made
+read-only must never be let through.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cleanroom.sandbox import kernel
+from cleanroom.sandbox.layout import Operation
+
+_GUARDED = kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+class Owner(NamedTuple):
+    """Whose the environment's private folders are, as this process names the ids, and the map for writable host folders."""
+
+    user: int
+    group: int
+    id_map: int  # descriptor of a user namespace for idmapped mounts; 0 where ids need no map
+
+
+def build(operations: Sequence[Operation], root: str, owner: Owner) -> None:
+    """Enter a private mount namespace, build the root at the empty folder `root` and pivot into it.
+
+    Raises:
+        OSError: something could not be put in place; its file name says what.
+    """
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
+    for operation in operations:
+        _PERFORM[operation["op"]](root, operation, owner)
+    kernel.mount_setattr(kernel.AT_FDCWD, root, 0, attr_set=kernel.MOUNT_ATTR_RDONLY)
+    os.chdir(root)
+    kernel.pivot_root(".", ".")
+    kernel.umount2(".", kernel.MNT_DETACH)
+    os.chdir("/")
+
+
+def _at(root: str, path: str) -> str:
+    assert path.startswith("/"), path
+    assert ".." not in path.split("/"), path
+    return root + path
+
+
+def _folder(root: str, operation: Operation, owner: Owner) -> None:
+    os.makedirs(_at(root, operation["at"]), mode=operation.get("mode", 0o755), exist_ok=True)
+
+
+def _link(root: str, operation: Operation, owner: Owner) -> None:
+    os.symlink(operation["to"], _at(root, operation["at"]))
+
+
+def _write(path: str, data: bytes, mode: int = 0o644) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _file(root: str, operation: Operation, owner: Owner) -> None:
+    _write(_at(root, operation["at"]), operation["text"].encode())
+
+
+def _copy(root: str, operation: Operation, owner: Owner) -> None:
+    """A small file of the host's /etc; one that this user may not read is not there inside either."""
+    try:
+        with open(operation["from"], "rb") as file:
+            data = file.read()
+    except (PermissionError, FileNotFoundError):
+        return
+    _write(_at(root, operation["at"]), data)
+
+
+def _tmpfs(root: str, operation: Operation, owner: Owner) -> None:
+    target = _at(root, operation["at"])
+    os.makedirs(target, exist_ok=True)
+    options = [f"mode={operation['mode']:o}"]
+    if operation["size"]:
+        options += [f"size={operation['size']}", "nr_inodes=200k"]
+    if operation.get("own"):
+        options += [f"uid={owner.user}", f"gid={owner.group}"]
+    flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC) | (kernel.MS_RDONLY if operation.get("read_only") else 0)
+    kernel.mount("tmpfs", target, "tmpfs", flags, ",".join(options))
+
+
+def _proc(root: str, operation: Operation, owner: Owner) -> None:
+    target = _at(root, operation["at"])
+    os.makedirs(target, exist_ok=True)
+    kernel.mount("proc", target, "proc", _GUARDED | kernel.MS_NOEXEC)
+
+
+def _devpts(root: str, operation: Operation, owner: Owner) -> None:
+    target = _at(root, operation["at"])
+    os.makedirs(target, exist_ok=True)
+    kernel.mount("devpts", target, "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+
+
+def _device(root: str, operation: Operation, owner: Owner) -> None:
+    _attach(root, operation["at"], operation["from"], kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC, recursive=False)
+
+
+def _bind(root: str, operation: Operation, owner: Owner) -> None:
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+    if operation["writable"]:
+        _attach(root, operation["at"], operation["from"], attributes, recursive=False, id_map=owner.id_map)
+    else:
+        _attach(root, operation["at"], operation["from"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def _attach(root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0) -> None:
+    """Clone the mount at `source`, restrict the clone while nobody sees it, then put it in place."""
+    deep = kernel.AT_RECURSIVE if recursive else 0
+    tree = -1
+    try:
+        tree = kernel.open_tree(kernel.AT_FDCWD, source, kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | deep)
+        kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH | deep, attr_set=attributes)
+        if id_map:
+            kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH, attr_set=kernel.MOUNT_ATTR_IDMAP, user_namespace=id_map)
+        target = _at(root, at)
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            os.makedirs(target, exist_ok=True)
+        elif not os.path.lexists(target):
+            _write(target, b"")
+        kernel.move_mount(tree, "", kernel.AT_FDCWD, target, kernel.MOVE_MOUNT_F_EMPTY_PATH)
+    except OSError as error:
+        raise OSError(error.errno, f"showing {source}: {error.strerror}", at) from None
+    finally:
+        if tree >= 0:
+            os.close(tree)
+
+
+def _overlay(root: str, operation: Operation, owner: Owner) -> None:
+    """The workspace: the project below, earlier layers above it, the newest written. Paths are short and relative, since the options fit a page."""
+    stage = root + "/.stage"
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+    names = [f"l{index}" for index in range(len(operation["layers"]))]
+    sources = dict(zip(names, operation["layers"], strict=True)) | {"p": operation["project"]}
+    for name, source in sources.items():
+        # layers belong to the environment's user on disk: an idmapped upper could not hold what overlayfs itself makes as root
+        _attach(root, f"/.stage/{name}", source, attributes, recursive=False, id_map=owner.id_map if name == "p" else 0)
+    target = _at(root, operation["at"])
+    os.makedirs(target, exist_ok=True)
+    lower = ":".join([*(f"{name}/upper" for name in names[1:]), "p"])
+    os.chdir(stage)
+    kernel.mount("overlay", target, "overlay", _GUARDED, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr")
+    os.chdir("/")
+    for name in sources:
+        kernel.umount2(f"{stage}/{name}", kernel.MNT_DETACH)
+        os.rmdir(f"{stage}/{name}")
+    os.rmdir(stage)
+
+
+_PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
+    "folder": _folder,
+    "link": _link,
+    "file": _file,
+    "copy": _copy,
+    "tmpfs": _tmpfs,
+    "proc": _proc,
+    "devpts": _devpts,
+    "device": _device,
+    "bind": _bind,
+    "overlay": _overlay,
+}

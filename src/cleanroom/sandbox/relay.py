@@ -1,0 +1,245 @@
+"""The relay: accepts on a phase's 127.0.0.1:PORT and connects to the service, byte for byte.
+
+It runs as a child of the service's warden, in the service's network namespace. The listening sockets were opened inside the phases' namespaces and
+handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import selectors
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cleanroom.sandbox import channel
+
+PIECE = 64 * 1024  # one socket buffer's worth: larger pieces do not make fewer calls
+DIAL_SECONDS = 5.0  # a server that does not answer by then is not there
+BACKLOG_MAX = 1 << 20  # per direction: past it the reader waits for the writer
+
+Dial = Callable[[str], socket.socket]
+
+
+class _Flow:
+    """One direction of one connection."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.waiting = bytearray()
+        self.source_ended = False
+        self.finished = False
+
+    def pump(self) -> None:
+        """Move what can be moved without waiting."""
+        while not self.source_ended and len(self.waiting) < BACKLOG_MAX:
+            try:
+                piece = self.source.recv(PIECE)
+            except BlockingIOError:
+                break
+            if not piece:
+                self.source_ended = True
+                break
+            self.waiting += piece
+            self._drain()
+        self._drain()
+        if self.source_ended and not self.waiting and not self.finished:
+            self.finished = True
+            with contextlib.suppress(OSError):
+                self.sink.shutdown(socket.SHUT_WR)
+
+    def _drain(self) -> None:
+        while self.waiting:
+            try:
+                del self.waiting[: self.sink.send(self.waiting)]
+            except BlockingIOError:
+                return
+
+
+class _Connection:
+    """Both directions."""
+
+    def __init__(self, inside: socket.socket, outside: socket.socket) -> None:
+        self.ends = (inside, outside)
+        self.flows = (_Flow(inside, outside), _Flow(outside, inside))
+
+    def wants(self, end: socket.socket) -> int:
+        """The selector events that `end` has to be watched for."""
+        events = 0
+        for flow in self.flows:
+            if flow.source is end and not flow.source_ended and len(flow.waiting) < BACKLOG_MAX:
+                events |= selectors.EVENT_READ
+            if flow.sink is end and flow.waiting:
+                events |= selectors.EVENT_WRITE
+        return events
+
+    @property
+    def finished(self) -> bool:
+        return all(flow.finished for flow in self.flows)
+
+
+class Relay:
+    """Serves any number of listening sockets until its channel ends."""
+
+    def __init__(self, orders: socket.socket, dial: Dial) -> None:
+        self._orders = orders
+        self._dial = dial
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[socket.socket, int] = {}
+        self._connections: set[_Connection] = set()
+
+    def serve(self) -> None:
+        """Carry out orders {"to": ...} with a listening socket each, and relay what connects. Returns when the channel ends."""
+        self._orders.setblocking(False)
+        self._selector.register(self._orders, selectors.EVENT_READ, None)
+        try:
+            while self._step():
+                pass
+        finally:
+            for connection in list(self._connections):
+                self._close(connection, reset=True)
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.data, str):
+                    key.fileobj.close()  # type: ignore[union-attr]
+            self._selector.close()
+
+    def _step(self) -> bool:
+        """Handle what is ready; False when the channel has ended."""
+        for key, _ in self._selector.select():
+            if key.data is None:
+                if not self._take_order():
+                    return False
+            elif isinstance(key.data, str):
+                self._accept(key.fileobj, key.data)
+            elif key.fileobj in self._watched:
+                self._advance(key.data)
+        return True
+
+    def _take_order(self) -> bool:
+        try:
+            arrived = channel.receive(self._orders)
+        except BlockingIOError:
+            return True
+        if arrived is None:
+            return False
+        message, descriptors = arrived
+        for descriptor in descriptors:
+            listening = socket.socket(fileno=descriptor)
+            listening.setblocking(False)
+            self._selector.register(listening, selectors.EVENT_READ, message["to"])
+        return True
+
+    def _accept(self, listening: Any, to: str) -> None:
+        try:
+            inside, _ = listening.accept()
+        except OSError:
+            self._selector.unregister(listening)
+            listening.close()
+            return
+        try:
+            outside = self._dial(to)
+        except OSError:
+            _reset(inside)  # nobody is there: the client sees a reset and not a silent end
+            return
+        connection = _Connection(inside, outside)
+        self._connections.add(connection)
+        for end in connection.ends:
+            end.setblocking(False)
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._advance(connection)
+
+    def _advance(self, connection: _Connection) -> None:
+        try:
+            for flow in connection.flows:
+                flow.pump()
+        except OSError:
+            self._close(connection, reset=True)
+            return
+        if connection.finished:
+            self._close(connection, reset=False)
+            return
+        for end in connection.ends:
+            self._watch(end, connection.wants(end), connection)
+
+    def _watch(self, end: socket.socket, events: int, connection: _Connection) -> None:
+        known = self._watched.get(end, 0)
+        if events == known:
+            return
+        if not known:
+            self._selector.register(end, events, connection)
+        elif not events:
+            self._selector.unregister(end)
+        else:
+            self._selector.modify(end, events, connection)
+        self._watched[end] = events
+
+    def _close(self, connection: _Connection, *, reset: bool) -> None:
+        self._connections.discard(connection)
+        for end in connection.ends:
+            if self._watched.pop(end, 0):
+                self._selector.unregister(end)
+            _reset(end) if reset else end.close()
+
+
+def _reset(end: socket.socket) -> None:
+    """Close so that the peer sees ECONNRESET."""
+    with contextlib.suppress(OSError):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    end.close()
+
+
+def dial(to: str, host_path: Callable[[str], str]) -> socket.socket:
+    """Connect to "unix:/path" or "tcp:PORT" as the environment sees it; `host_path` says where a path inside lies on the host.
+
+    A unix socket's path may be longer than the 107 bytes an address holds, so it is reached through its folder's descriptor.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+    kind, _, rest = to.partition(":")
+    if kind == "tcp":
+        return socket.create_connection(("127.0.0.1", int(rest)), timeout=DIAL_SECONDS)
+    folder, name = os.path.split(host_path(rest))
+    held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            end.connect(f"/proc/self/fd/{held}/{name}")
+        except OSError:
+            end.close()
+            raise
+    finally:
+        os.close(held)
+    return end
+
+
+def dial_out(to: str) -> socket.socket:
+    """Connect to "out:HOST:PORT" on the host's network. The answer decides and not the name: nothing private, local or special is connected to.
+
+    Raises:
+        OSError: it could not be resolved or reached, or its address is one that no declaration opens.
+    """
+    _, host, port = to.split(":", 2)
+    return _first_public(host, socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
+
+
+def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) -> socket.socket:
+    failure = OSError(errno.ENETUNREACH, "no address that may be reached", host)
+    for family, kind, _, _, address in found:
+        if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+            continue
+        end = socket.socket(family, kind)
+        try:
+            end.settimeout(DIAL_SECONDS)
+            end.connect(address)
+        except OSError as error:
+            end.close()
+            failure = error
+            continue
+        return end
+    raise failure

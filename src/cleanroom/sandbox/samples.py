@@ -1,0 +1,75 @@
+"""Readings of an environment's use of the host: from its control group where there is one, else summed over its processes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from cleanroom.capability import Sample
+from cleanroom.sandbox import cgroups, layers
+
+
+class Sampler:
+    """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
+
+    def __init__(self, init: int, group: cgroups.Group | None, layer: Path | None) -> None:
+        self._init = init
+        self._group = group
+        self._layer = layer
+        self._ended_seconds = 0.0
+        self._seconds: dict[tuple[int, float], float] = {}  # (pid, start) -> processor seconds when last seen
+        self._disk_bytes = 0
+        self._taken = 0
+
+    def take(self) -> Sample | None:
+        """One reading; None when the environment is gone. Blocks for a few milliseconds: call it in a worker thread."""
+        if self._layer is not None and self._taken % 10 == 0:  # walking a layer costs more than the rest together
+            self._disk_bytes = layers.size_of(self._layer)
+        self._taken += 1
+        if self._group is not None:
+            counters = self._group.counters()
+            if counters.pids < 0:
+                return None
+            return Sample(
+                cpu_seconds=counters.cpu_seconds, memory_bytes=counters.memory_bytes, disk_bytes=self._disk_bytes,
+                network_bytes=_network_bytes(self._init), processes=counters.pids, source="cgroup",
+            )  # fmt: skip
+        return self._from_processes()
+
+    def _from_processes(self) -> Sample | None:
+        import psutil
+
+        try:
+            root = psutil.Process(self._init)
+            tree = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            return None
+        memory, now = 0, {}
+        for process in tree:
+            with contextlib.suppress(psutil.Error, OSError), process.oneshot():
+                times = process.cpu_times()
+                now[process.pid, process.create_time()] = times.user + times.system
+                memory += _proportional(process.pid) or process.memory_info().rss
+        self._ended_seconds += sum(seconds for key, seconds in self._seconds.items() if key not in now)
+        self._seconds = now
+        return Sample(
+            cpu_seconds=self._ended_seconds + sum(now.values()), memory_bytes=memory, disk_bytes=self._disk_bytes,
+            network_bytes=_network_bytes(self._init), processes=len(now), source="processes",
+        )  # fmt: skip
+
+
+def _proportional(pid: int) -> int:
+    """Memory with shared pages counted once over all that share them: the honest number for forked servers. 0 if it cannot be read."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _network_bytes(init: int) -> int:
+    """What went over the environment's own links, which are its loopback only."""
+    with contextlib.suppress(OSError):
+        rows = [line.split(":")[1].split() for line in Path(f"/proc/{init}/net/dev").read_text().splitlines()[2:]]
+        return sum(int(row[0]) for row in rows)
+    return 0

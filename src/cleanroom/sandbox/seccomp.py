@@ -1,0 +1,242 @@
+"""The system call filter of an environment: a table per level, assembled to BPF, installed with a listener.
+
+What a filter says is of three kinds: allow; hold, so that the warden's recorder decides and names it (`held.py`); answer ENOSYS, for what
+ordinary runtimes try and do without. The kernel's namespaces, mounts and Landlock enforce whatever a held call that continues could do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import threading
+
+from cleanroom.sandbox import kernel
+from cleanroom.sandbox.syscalls import AUDIT_ARCH, numbers
+
+# Refused and attributed at every level: they reach beyond the environment, or widen what it can do.
+DENIED = (
+    "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd",
+    "mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr",
+    "mount_setattr", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key",
+    "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "syslog",
+    "open_by_handle_at", "name_to_handle_at", "fanotify_init", "clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "memfd_secret",
+)  # fmt: skip
+
+# Changes by path. Those of an open file need no look: whoever opened it for writing was looked at then.
+CHANGING = (
+    "creat", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
+    "mknod", "mknodat", "truncate", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat",
+    "utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "removexattr", "lremovexattr",
+    "setxattrat", "removexattrat", "file_setattr",
+)  # fmt: skip
+
+SENDING = ("connect", "sendmsg", "sendmmsg")
+
+# Their arguments lie in memory where a filter cannot look, and every runtime falls back when they are missing.
+ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "openat2")
+
+_LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _JUMP, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
+_ALLOW, _HOLD, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
+_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
+_X32 = 0x40000000
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_IPPROTO_MPTCP = 262
+_FAMILIES = (socket.AF_INET, getattr(socket, "AF_INET6", 10))
+_AF_NETLINK = 16
+_STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, _IPPROTO_MPTCP), (0, socket.IPPROTO_UDP)
+
+
+class Assembler:
+    """BPF with named places. Each test is followed by a long jump, so that no distance is too far for the 8 bits a test has."""
+
+    def __init__(self) -> None:
+        self._code: list[tuple[int, int, int, int, str]] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, name: str) -> None:
+        self._places[name] = len(self._code)
+
+    def load(self, offset: int) -> None:
+        self._code.append((_LOAD, 0, 0, offset, ""))
+
+    def mask(self, bits: int) -> None:
+        self._code.append((_AND, 0, 0, bits, ""))
+
+    def when(self, test: int, value: int, to: str) -> None:
+        """Go to `to` if the loaded word passes `test` against `value`."""
+        self._code.append((test, 0, 1, value, ""))
+        self.go(to)
+
+    def go(self, to: str) -> None:
+        self._code.append((_JUMP, 0, 0, 0, to))
+
+    def answer(self, action: int) -> None:
+        self._code.append((_RETURN, 0, 0, action, ""))
+
+    def program(self) -> bytes:
+        """The instructions as the kernel takes them, 8 bytes each."""
+        packed = []
+        for index, (code, true, false, value, to) in enumerate(self._code):
+            packed.append(struct.pack("=HBBI", code, true, false, self._places[to] - index - 1 if to else value))
+        return b"".join(packed)
+
+
+def medium_filter(machine: str) -> bytes:
+    """The program of level Medium for `machine`, one of `syscalls.MACHINES`."""
+    known = numbers(machine)
+    asm = Assembler()
+    asm.load(_ARCH)
+    asm.when(_EQUAL, AUDIT_ARCH[machine], "ours")
+    asm.answer(_HOLD)  # a foreign ABI: the recorder answers ENOSYS and names it
+    asm.place("ours")
+    asm.load(_NUMBER)
+    if machine == "x86_64":
+        asm.when(_AT_LEAST, _X32, "hold")
+    for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare"):
+        if name in known:
+            asm.when(_EQUAL, known[name], name)
+    for names, to in ((SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
+        for name in names:
+            if name in known:
+                asm.when(_EQUAL, known[name], to)
+    asm.answer(_ALLOW)
+    _by_arguments(asm)
+    asm.place("hold")
+    asm.answer(_HOLD)
+    asm.place("allow")
+    asm.answer(_ALLOW)
+    asm.place("absent")
+    asm.answer(_ERRNO | errno.ENOSYS)
+    return asm.program()
+
+
+def service_filter(machine: str) -> bytes:
+    """The program for services: the same refusals, answered by the kernel itself. Nothing is held, so nothing slows a server down."""
+    known = numbers(machine)
+    asm = Assembler()
+    asm.load(_ARCH)
+    asm.when(_EQUAL, AUDIT_ARCH[machine], "ours")
+    asm.answer(_KILL)
+    asm.place("ours")
+    asm.load(_NUMBER)
+    if machine == "x86_64":
+        asm.when(_AT_LEAST, _X32, "absent")
+    for names, to in ((DENIED, "denied"), (ABSENT, "absent")):
+        for name in names:
+            if name in known:
+                asm.when(_EQUAL, known[name], to)
+    asm.answer(_ALLOW)
+    asm.place("denied")
+    asm.answer(_ERRNO | errno.EPERM)
+    asm.place("absent")
+    asm.answer(_ERRNO | errno.ENOSYS)
+    return asm.program()
+
+
+def _by_arguments(asm: Assembler) -> None:
+    """The calls whose arguments decide."""
+    for name, index in (("open", 1), ("openat", 2)):
+        asm.place(name)
+        asm.load(_argument(index))
+        asm.when(_ANY_BIT, _WRITING, "hold")
+        asm.go("allow")
+    for name in ("clone", "unshare"):
+        asm.place(name)
+        asm.load(_argument(0))
+        # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
+        asm.when(_ANY_BIT, kernel.CLONE_NEW_ANY | (kernel.CLONE_NEWTIME if name == "unshare" else 0), "hold")
+        asm.go("allow")
+    asm.place("sendto")
+    for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
+        asm.load(_argument(4) + half)
+        asm.when(_ANY_BIT, 0xFFFFFFFF, "hold")
+    asm.go("allow")
+    asm.place("socketpair")
+    asm.load(_argument(0))
+    asm.when(_EQUAL, socket.AF_UNIX, "allow")
+    asm.go("hold")
+    _sockets(asm)
+
+
+def _sockets(asm: Assembler) -> None:
+    """socket(): unix and netlink freely, the internet's families as TCP, UDP or MPTCP, nothing else."""
+    asm.place("socket")
+    asm.load(_argument(0))
+    for family in (socket.AF_UNIX, _AF_NETLINK):
+        asm.when(_EQUAL, family, "allow")
+    for family in _FAMILIES:
+        asm.when(_EQUAL, family, "internet")
+    asm.go("hold")
+    asm.place("internet")
+    asm.load(_argument(1))
+    asm.mask(0xF)  # the rest is SOCK_CLOEXEC and SOCK_NONBLOCK
+    asm.when(_EQUAL, socket.SOCK_STREAM, "stream")
+    asm.when(_EQUAL, socket.SOCK_DGRAM, "datagram")
+    asm.go("hold")
+    for name, protocols in (("stream", _STREAMS), ("datagram", _DATAGRAMS)):
+        asm.place(name)
+        asm.load(_argument(2))
+        for protocol in protocols:
+            asm.when(_EQUAL, protocol, "allow")
+        asm.go("hold")
+
+
+def _argument(index: int) -> int:
+    """Offset of the low half of an argument; both machines are little-endian."""
+    return 16 + 8 * index
+
+
+def install(program: bytes, *, listener: bool) -> int | None:
+    """Install `program` for the calling thread and all it starts; the listener's descriptor if asked for one.
+
+    Raises:
+        OSError: EBUSY where a filter with a listener is there already.
+    """
+    kernel.set_no_new_privileges()
+    code = ctypes.create_string_buffer(program, len(program))
+    descriptor = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
+    if not listener:
+        kernel.seccomp(kernel.SECCOMP_SET_MODE_FILTER, 0, descriptor)
+        return None
+    wanted = kernel.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    try:
+        return kernel.seccomp(kernel.SECCOMP_SET_MODE_FILTER, wanted | kernel.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return kernel.seccomp(kernel.SECCOMP_SET_MODE_FILTER, wanted, descriptor)  # before Linux 5.19
+
+
+def install_and_send(program: bytes, channel: socket.socket) -> None:
+    """Install `program` and send its listener over `channel` with the byte b"L".
+
+    The filter holds sendmsg, so a thread does the sending: it starts before, so the filter is not its own, and shares our descriptors.
+    """
+    handed: list[int] = []
+    failures: list[OSError] = []
+    installed = threading.Event()
+
+    def send() -> None:
+        installed.wait()
+        try:
+            if handed:
+                socket.send_fds(channel, [b"L"], handed)
+        except OSError as error:
+            failures.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        listener = install(program, listener=True)
+        assert listener is not None
+        handed.append(listener)
+    finally:
+        installed.set()
+        sender.join()
+    os.close(listener)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,340 @@
+"""The warden of one environment: makes its namespaces, starts its init, answers its held calls, passes orders and news between engine and init.
+
+One process per environment, forked from the keeper, outside the environment's pid and mount namespaces but inside its network: it opens the listening
+sockets of the declared services there and hands them out, and connects into it on request. If it dies, the kernel ends the environment with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from typing import Any, NoReturn
+
+from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, names, relay
+from cleanroom.sandbox.held import Recorder, Rules
+from cleanroom.sandbox.layout import USER_ID
+
+NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+
+
+def main(spec: dict[str, Any], control: socket.socket) -> NoReturn:
+    """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine."""
+    status = 1
+    try:
+        kernel.set_process_name(f"warden {spec['id']}")
+        warden = _Warden(spec, control)
+        warden.start()
+        warden.serve()
+        status = 0
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            channel.send(control, {"failed": str(error) if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(status)
+
+
+class StartFailed(Exception):
+    """A step of the start failed; the message names it."""
+
+
+class _Warden:
+    def __init__(self, spec: dict[str, Any], control: socket.socket) -> None:
+        self._spec = spec
+        self._control = control
+        self._group = _group(spec)
+        self._recorder: Recorder | None = None
+        self._answerer: names.Answerer | None = None
+        self._relay: socket.socket | None = None
+        self._init = 0
+        self._pidfd = -1
+        self._orders: socket.socket
+        self._proving: list[dict[str, Any]] | None = None  # attempts of canaries while they run
+        self._before = self._counters()
+        self._prove_limits = False
+
+    # --- start
+
+    def start(self) -> None:
+        """Make the namespaces, open what leads out, start init and wait until it has given up its privileges."""
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        identity = self._spec["identity"]
+        as_root = identity["mode"] == "root"
+        id_map = _id_map(identity) if as_root else 0
+        _enter_namespaces(as_root)
+        kernel.sethostname(self._spec["hostname"])
+        names.raise_link("lo")
+        listening = self._open_doorways()
+        known = names.Names(self._spec["names"])
+        if self._spec["hold"]:
+            self._answerer = names.Answerer(*_name_sockets(), known, self._attempt)
+        listener = self._start_init(id_map)
+        if listener is not None:
+            rules = Rules(writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], level=self._spec["level"])
+            self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc)
+        self._await_ready()
+        doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
+        channel.send(self._control, {"ready": True, "init": self._init, "doorways": doors}, [s.fileno() for s in listening])
+        for opened in listening:
+            opened.close()
+
+    def _open_doorways(self) -> list[socket.socket]:
+        """A listening socket on the environment's own loopback for each declared service."""
+        opened = []
+        for door in self._spec["doorways"]:
+            listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((door["address"], door["port"]))
+            listening.listen(512)
+            opened.append(listening)
+        return opened
+
+    def _start_init(self, id_map: int) -> int | None:
+        """Fork init; returns the listener of its filter where calls are held."""
+        self._orders, inner = channel.pair()
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        gate_read, gate_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(gate_write)
+            os.read(gate_read, 1)  # in its group first
+            for end in (self._orders, mine, self._control):
+                end.detach()
+            init.main(self._spec, inner, theirs, id_map)
+        self._init, self._pidfd = pid, kernel.pidfd_open(pid)
+        inner.close()
+        theirs.close()
+        if self._group is not None:
+            self._group.admit(pid)
+        os.write(gate_write, b"g")
+        os.close(gate_read)
+        os.close(gate_write)
+        if id_map:
+            os.close(id_map)
+        if not self._spec["hold"]:
+            mine.close()
+            return None
+        _, descriptors, _, _ = socket.recv_fds(mine, 16, 1)
+        mine.close()
+        if not descriptors:
+            self._await_ready()
+            raise StartFailed("the filter's listener was not handed over")
+        return descriptors[0]
+
+    def _await_ready(self) -> None:
+        """Wait for init's word, answering the calls that its own last steps hold."""
+        while True:
+            watched = [self._orders, *([self._recorder] if self._recorder else [])]
+            readable, _, _ = select.select(watched, [], [])
+            if self._recorder is not None and self._recorder in readable:
+                self._recorder.ready()
+            if self._orders in readable:
+                arrived = channel.receive(self._orders)
+                if arrived is None:
+                    raise StartFailed("init ended while it started")
+                if "failed" in arrived[0]:
+                    raise StartFailed(arrived[0]["failed"])
+                return
+
+    # --- serving
+
+    def serve(self) -> None:
+        """Pass orders and news until the engine or init is gone; then end everything."""
+        poll = select.poll()
+        handlers: dict[int, Any] = {self._control.fileno(): self._from_engine, self._orders.fileno(): self._from_init, self._pidfd: lambda: False}
+        if self._recorder is not None:
+            handlers[self._recorder.fileno()] = self._recorder.ready
+        if self._answerer is not None:
+            for descriptor in self._answerer.filenos():
+                handlers[descriptor] = self._answerer.ready
+        for descriptor in handlers:
+            poll.register(descriptor, select.POLLIN)
+        going = True
+        while going:
+            for descriptor, _ in poll.poll(self._patience()):
+                if descriptor in handlers and handlers[descriptor]() is False:
+                    going = False
+            if self._recorder is not None:
+                self._recorder.tick()
+        self._end()
+
+    def _patience(self) -> int | None:
+        """Milliseconds until the recorder has something to say of its own; None when it has not."""
+        return self._recorder.patience() if self._recorder is not None else None
+
+    def _from_engine(self) -> bool:
+        arrived = channel.receive(self._control)
+        if arrived is None:
+            return False
+        order, descriptors = arrived
+        match order["op"]:
+            case "kill":
+                return False
+            case "relay":
+                self._relay_through(order, descriptors)
+            case "dial":
+                self._dial(order)
+            case "prove":
+                self._proving = []
+                self._prove_limits = bool(order["limits"])
+                channel.send(self._orders, order)
+            case _:
+                channel.send(self._orders, order, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return True
+
+    def _from_init(self) -> bool:
+        arrived = channel.receive(self._orders)
+        if arrived is None:
+            return False
+        news, _ = arrived
+        if "proved" in news:
+            if self._recorder is not None:
+                self._recorder.flush()
+            seen, self._proving = self._proving or [], None
+            proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
+            news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
+            self._before = self._counters()
+        if "exited" in news:
+            if self._recorder is not None:
+                self._recorder.flush()
+            self._report_counters()
+        channel.send(self._control, news)
+        return True
+
+    def _attempt(self, attempt: dict[str, Any]) -> None:
+        """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
+        if self._proving is not None:
+            self._proving.append(attempt)
+            return
+        channel.send(self._control, {"attempt": attempt | {"environment": self._spec["id"]}})
+
+    def _relay_through(self, order: channel.Message, descriptors: list[int]) -> None:
+        """Give listening sockets of another environment to this environment's relay, started with the first."""
+        if self._relay is None:
+            self._relay, theirs = channel.pair()
+            if os.fork() == 0:
+                kernel.set_parent_death_signal(signal.SIGKILL)
+                kernel.set_process_name("relay")
+                for end in (self._control, self._orders, self._relay):
+                    end.close()
+                with contextlib.suppress(BaseException):
+                    relay.Relay(theirs, lambda to: relay.dial(to, self._host_path)).serve()
+                os._exit(0)
+            theirs.close()
+        channel.send(self._relay, {"to": order["to"]}, descriptors)
+
+    def _dial(self, order: channel.Message) -> None:
+        try:
+            end = relay.dial(order["to"], self._host_path)
+        except OSError as error:
+            channel.send(self._control, {"dialed": order["n"], "errno": error.errno or 111})
+            return
+        channel.send(self._control, {"dialed": order["n"]}, [end.fileno()])
+        end.close()
+
+    def _host_path(self, inside: str) -> str:
+        """Where a path of the environment's mounts lies on the host."""
+        for source, target, _ in sorted(self._spec["mounts"], key=lambda mount: -len(mount[1])):
+            if inside == target or inside.startswith(target + "/"):
+                return str(source + inside[len(target) :])
+        raise FileNotFoundError(2, "not in a folder that the host sees", inside)
+
+    # --- accounts
+
+    def _counters(self) -> cgroups.Counters | None:
+        return self._group.counters() if self._group is not None else None
+
+    def _report_counters(self) -> None:
+        """Limits that acted since the last look, as attempts without a process: a counter names none."""
+        now, before = self._counters(), self._before
+        self._before = now
+        if now is None or before is None:
+            return
+        rows = (("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed"), ("resource.pids", "pids", now.pids_refused - before.pids_refused, "blocked"))
+        for rule, limit, count, outcome in rows:
+            if count > 0:
+                self._attempt({
+                    "dimension": "resource", "rule": rule, "outcome": outcome, "mechanism": "cgroup", "certainty": "counter", "count": count,
+                    "target": {"limit": f"{limit} {self._spec['limits_shown'][limit]}"}, "process": None, "attribution_gap": "cgroup counter",
+                })  # fmt: skip
+
+    def _end(self) -> None:
+        """Kill the environment and wait until the kernel has ended all of it."""
+        with contextlib.suppress(OSError):
+            kernel.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._recorder is not None:
+            with contextlib.suppress(OSError):
+                self._recorder.flush()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._init, 0)
+        with contextlib.suppress(OSError):
+            self._report_counters()
+            channel.send(self._control, {"ended": True})
+
+
+def _group(spec: dict[str, Any]) -> cgroups.Group | None:
+    if not spec["cgroup"]["version"]:
+        return None
+    homes = cgroups.Homes(spec["cgroup"]["version"], {k: cgroups.Path(v) for k, v in spec["cgroup"]["folders"].items()}, "")
+    return cgroups.Group(homes, spec["cgroup"]["name"])
+
+
+def _enter_namespaces(as_root: bool) -> None:
+    """Root makes them in its own user namespace, which leaves the environment's no right over them; others need one to make them at all."""
+    if as_root:
+        kernel.unshare(NAMESPACES)
+        return
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(NAMESPACES | kernel.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def _id_map(identity: dict[str, Any]) -> int:
+    """A user namespace whose map turns the project's owner on disk into the environment's user; everyone else stays who they are."""
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.set_parent_death_signal(signal.SIGKILL)
+            os.close(done_write)
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os.write(ready_write, b"r")
+            os.read(done_read, 1)
+        finally:
+            os._exit(0)
+    os.close(ready_write)
+    os.close(done_read)
+    try:
+        if not os.read(ready_read, 1):
+            raise OSError(1, "no user namespace for the id map")
+        for name, owner, becomes in (("uid_map", identity["owner"], identity["user"]), ("gid_map", identity["owner_group"], identity["group"])):
+            with open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(_map_lines(owner, becomes))
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready_read)
+        os.close(done_write)
+        os.waitpid(pid, 0)
+
+
+def _map_lines(owner: int, becomes: int, top: int = 65536) -> str:
+    rows = [(0, 0, min(owner, top)), (owner, becomes, 1), (owner + 1, owner + 1, top - owner - 1)]
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows if count > 0)
+
+
+def _name_sockets() -> tuple[socket.socket, socket.socket]:
+    """Where names are asked: UDP and TCP on the environment's own 127.0.0.1:53."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for end in (udp, tcp):
+        end.bind(("127.0.0.1", 53))
+        end.setblocking(False)
+    tcp.listen(64)
+    return udp, tcp

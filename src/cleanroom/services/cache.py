@@ -1,0 +1,224 @@
+"""Prepared data folders of services, kept in the user's cache folder: built once, copied for every run.
+
+    secret              random, made once, mode 0600; every template's secret derives from it
+    templates/KEY/      complete.json (files, bytes) and data/
+    building/KEY/data/  being filled, under locks/KEY.lock
+
+A template is published by renaming, so it is there whole or not at all. All functions block; call them in a worker thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cleanroom.errors import ServiceFailed
+from cleanroom.services.copying import copy_tree, measure
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+GIB = 1 << 30
+WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
+PAUSE_SECONDS = 0.02
+IN_USE_SECONDS = 60.0  # a template looked up this recently may be being copied right now: it is not evicted
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a published template consists of. Anything else on disk is a torn write or a visitor, and a miss."""
+
+    files: int
+    bytes: int
+
+
+class TemplateCache:
+    """Templates under one folder. Any number of processes may use the same one."""
+
+    def __init__(self, folder: Path, limit_bytes: int = 2 * GIB) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+
+    def lookup(self, key: str) -> Path | None:
+        """The data folder of a complete template, marked as used now; None where there is none. An incomplete one is removed."""
+        template = self._template(key)
+        with self._usable():
+            if not _complete(template):
+                self._discard(template)
+                return None
+            os.utime(template / "complete.json")
+        return template / "data"
+
+    @contextmanager
+    def building(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[Path | None]:
+        """An empty folder to fill, published when the block ends and thrown away when it raises.
+
+        None where another process finished the same one meanwhile. `waiting` is called again and again while another
+        process builds; what it raises gives up.
+
+        Raises:
+            ServiceFailed: the other process does not come to an end, or what was built cannot be kept.
+        """
+        lock = self._locked(key, waiting)
+        try:
+            if self.lookup(key) is not None:
+                yield None
+                return
+            place = self.folder / "building" / key
+            with self._usable():
+                _remove(place)  # of a builder that was killed: it no longer holds the lock
+                _private_folder(place / "data")
+            try:
+                yield place / "data"
+                with self._usable():
+                    self._publish(key, place)
+            finally:
+                _remove(place)
+            with self._usable():
+                self._evict(spare=key)
+        finally:
+            lock.release()
+
+    def copy(self, template: Path, destination: Path) -> None:
+        """Copy a template's data into `destination`, which is empty or not there yet. Shares the blocks where the file system can."""
+        with self._usable():
+            copy_tree(template, destination)
+
+    def secret(self, key: str) -> str:
+        """The secret of the template `key`: the same for everyone who uses this cache, so that whoever did not build it knows it too."""
+        return hmac.new(self._seed(), key.encode(), hashlib.sha256).hexdigest()
+
+    def identity(self) -> str:
+        """Names this cache's secret without telling it. Part of template keys: with a new secret the old templates cannot be opened."""
+        return hashlib.sha256(b"identity" + self._seed()).hexdigest()[:16]
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Whatever the disk refuses is said once, with the path and what helps."""
+        try:
+            yield
+        except OSError as error:
+            raise ServiceFailed(
+                "CR-SERVICE-013",
+                f"{error.filename or self.folder}: service templates cannot be kept or copied: {error.strerror}",
+                hint=f"make room, or make {self.folder} yours; CLEANROOM_CACHE names another folder",
+            ) from error
+
+    def _seed(self) -> bytes:
+        with self._usable():
+            return self._read_seed()
+
+    def _read_seed(self) -> bytes:
+        path = self.folder / "secret"
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            pass
+        _private_folder(self.folder)
+        mine = path.with_name(f"secret.{secrets.token_hex(8)}")
+        mine.touch(mode=0o600, exist_ok=False)
+        mine.write_bytes(secrets.token_bytes(32))
+        try:
+            os.link(mine, path)  # the first one wins, and nobody ever reads half of it
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
+        return path.read_bytes()
+
+    def _template(self, key: str) -> Path:
+        return self.folder / "templates" / key
+
+    def _locked(self, key: str, waiting: Callable[[], None]) -> FileLock:
+        from filelock import FileLock, Timeout
+
+        with self._usable():
+            _private_folder(self.folder / "locks")
+        # Taken in one worker thread and released in another.
+        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                waiting()
+            else:
+                return lock
+            if time.monotonic() > deadline:
+                raise ServiceFailed(
+                    "CR-SERVICE-010",
+                    f"another process has been preparing the service template {key[:12]} for {WAIT_SECONDS:g} s",
+                    hint=f"end it, or remove {self.folder}",
+                )
+            time.sleep(PAUSE_SECONDS)
+
+    def _publish(self, key: str, place: Path) -> None:
+        files, size = measure(place / "data")
+        if files == 0:
+            raise ServiceFailed("CR-SERVICE-011", f"preparing the service template {key[:12]} left no files", hint="see the service's log")
+        (place / "complete.json").write_bytes(msgspec.json.encode(Manifest(files=files, bytes=size)))
+        _private_folder(self.folder / "templates")
+        place.rename(self._template(key))
+
+    def _evict(self, spare: str) -> None:
+        """Remove the least recently used templates until the rest fits."""
+        known = [(path, manifest) for path in (self.folder / "templates").iterdir() if (manifest := _manifest(path))]
+        total = sum(manifest.bytes for _, manifest in known)
+        for path, manifest in sorted(known, key=lambda item: _used(item[0])):
+            if total <= self.limit_bytes:
+                return
+            if path.name != spare and time.time() - _used(path) > IN_USE_SECONDS:
+                self._discard(path)
+                total -= manifest.bytes
+
+    def _discard(self, template: Path) -> None:
+        """Rename first: nobody may find half of it."""
+        _private_folder(self.folder / "building")
+        aside = self.folder / "building" / f"{template.name}.{secrets.token_hex(8)}"
+        try:
+            template.rename(aside)
+        except FileNotFoundError:
+            return
+        _remove(aside)
+
+
+def _complete(template: Path) -> bool:
+    manifest = _manifest(template)
+    try:
+        return manifest is not None and measure(template / "data") == (manifest.files, manifest.bytes)
+    except (FileNotFoundError, ServiceFailed):  # another process removes it right now, or somebody put a device there
+        return False
+
+
+def _manifest(template: Path) -> Manifest | None:
+    try:
+        return msgspec.json.decode((template / "complete.json").read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _used(template: Path) -> float:
+    try:
+        return (template / "complete.json").stat().st_mtime
+    except FileNotFoundError:  # another process removed it
+        return 0.0
+
+
+def _private_folder(path: Path) -> None:
+    """The mode of `mkdir(parents=True)` is that of the last folder only."""
+    if not path.parent.exists():
+        _private_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""Any other server: the project's command, and its own way to tell that it is ready.
+
+It sees the project's folder and the caller's tools read-only, at their own paths, and starts in the former.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+
+from cleanroom.errors import ProjectError
+from cleanroom.plan import Ready, ServiceSpec
+from cleanroom.services.base import Probe, Recipe
+from cleanroom.services.settings import base_variables, location_variables
+
+
+def recipe(spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Sequence[str], port: int) -> Recipe:
+    """How to run this service once. Phases find it at 127.0.0.1:`port`; inside it listens where its `ready` says, else there too.
+
+    Raises:
+        ProjectError: the command is missing or leads nowhere, or nothing tells when it is ready.
+    """
+    if not spec.command:
+        raise _wrong(spec, "command", "expected the command that runs the service, found none", 'add command = ["program", "argument"]')
+    if spec.ready is None:
+        raise _wrong(spec, "ready", "expected what tells that the service is ready, found none", f"add ready = {{ tcp = {port or 8080} }}")
+    if spec.ready.http and not _http(spec.ready)[0]:
+        raise _wrong(spec, "ready.http", f"expected a port and a path, got {spec.ready.http!r}", 'write it as ":8080/health"')
+    _check_pattern(spec, spec.ready.log)
+    listens = inside_port(spec.ready) or port
+    url = f"{'http' if spec.ready.http else 'tcp'}://127.0.0.1:{port}"
+    variables = {**base_variables(), "PATH": caller.get("PATH", base_variables()["PATH"]), **spec.variables}
+    return Recipe(
+        name=spec.name,
+        kind="generic",
+        version=spec.version,
+        image=spec.image,
+        server=_program(spec, variables["PATH"], root),
+        programs=tuple(dict.fromkeys((*tools, root))),
+        variables=variables,
+        main=spec.command,
+        probe=_probe(spec.ready, listens),
+        working_directory=root,
+        # A line written once says nothing about now, so it is asked for at the start only.
+        health_seconds=math.inf if spec.ready.log else 1.0,
+        start_timeout_seconds=spec.ready.timeout_seconds,
+        port=port,
+        to=f"tcp:{listens}" if listens else "",
+        phase_variables=_phase_variables(spec, port, url),
+        restarts_max=spec.restarts_max,
+        restart_window_seconds=spec.restart_window_seconds,
+    )
+
+
+def inside_port(ready: Ready | None) -> int:
+    """The port that `ready` names, 0 where it names none."""
+    if ready is None:
+        return 0
+    return _http(ready)[0] if ready.http else ready.tcp
+
+
+def _probe(ready: Ready, port: int) -> Probe:
+    if ready.http:
+        return Probe(kind="http", to=f"tcp:{port}", path=_http(ready)[1])
+    if ready.log:
+        return Probe(kind="log", pattern=ready.log)
+    if ready.command:
+        return Probe(kind="exec", argv=("sh", "-c", ready.command))
+    return Probe(kind="tcp", to=f"tcp:{port}")
+
+
+def _http(ready: Ready) -> tuple[int, str]:
+    """Port and path of ":8080/health", "8080/health" or "http://127.0.0.1:8080/health"; port 0 where there is none."""
+    match = re.fullmatch(r"(?:http://)?(?:[^:/]*:)?(\d{1,5})(/.*)?", ready.http)
+    return (int(match.group(1)), match.group(2) or "/") if match else (0, "")
+
+
+def _check_pattern(spec: ServiceSpec, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise _wrong(
+            spec, "ready.log", f"expected a regular expression, got {pattern!r}: {error}", "escape what is meant literally"
+        ) from error
+
+
+def _program(spec: ServiceSpec, path: str, root: str) -> str:
+    name = spec.command[0]
+    found = shutil.which(os.path.join(root, name) if "/" in name else name, path=path)
+    if found is None:
+        where = f"relative to {root}" if "/" in name else "on PATH"
+        raise _wrong(spec, "command", f"expected a program, found none called {name!r} {where}", "install it, or correct the name")
+    return found
+
+
+def _phase_variables(spec: ServiceSpec, port: int, url: str) -> dict[str, str]:
+    filled = {name: value.replace("{host}", "127.0.0.1").replace("{port}", str(port)) for name, value in spec.env.items()}
+    return {**location_variables(spec.name, port, url), **filled} if port else filled
+
+
+def _wrong(spec: ServiceSpec, key: str, message: str, hint: str) -> ProjectError:
+    return ProjectError("CR-SERVICE-006", f"cleanroom.services.{spec.name}.{key}: {message}", hint=hint, where=str(spec.origin or ""))

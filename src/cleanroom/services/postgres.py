@@ -1,0 +1,260 @@
+"""PostgreSQL: an ordinary database owner on a server of its own, reached by socket and relay, from a template that is prepared once.
+
+The superuser has a password that only the service's own environment can read (PRIVATE is not mounted elsewhere), since the phases see the
+socket. It belongs to the template; the role's password is new in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from cleanroom.errors import ProjectError
+from cleanroom.plan import ServiceSpec
+from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
+from cleanroom.services.cache import TemplateCache
+from cleanroom.services.programs import Programs
+from cleanroom.services.settings import base_variables, location_variables, refuse_reserved
+
+PORT = 5432
+ROLE = DATABASE = "app"
+SUPERUSER = "postgres"
+# A folder below DATA: initdb wants to own it and to set its mode, which it may not be able to do with a mount point.
+CLUSTER = f"{DATA}/cluster"
+TEMPLATE_FORMAT = "1"  # to be raised when what `prepare` makes changes
+
+RESERVED = frozenset(
+    [
+        "config_file",
+        "data_directory",
+        "external_pid_file",
+        "hba_file",
+        "ident_file",
+        "listen_addresses",
+        "logging_collector",
+        "port",
+        "unix_socket_directories",
+        "unix_socket_group",
+        "unix_socket_permissions",
+    ]
+)
+
+# The data is thrown away after the run, so nothing is made to survive a power cut. A killed server must find what it committed, though:
+# synchronous_commit stays on, which without fsync is one write. Nothing runs in the background that a test would wait for.
+SETTINGS = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "wal_init_zero": "off",
+    "wal_recycle": "off",  # keeps templates small: only the segment in use is there to copy
+    "autovacuum": "off",
+    "shared_buffers": "16MB",
+    "max_parallel_workers": "0",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "huge_pages": "off",
+    "dynamic_shared_memory_type": "mmap",  # the environment need not have a /dev/shm
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+PREPARE = """\
+set -eu
+initdb=$1 server=$2 psql=$3
+"$initdb" --pgdata=$CLUSTER --username=$SUPERUSER --pwfile=$PRIVATE/password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 \\
+  --wal-segsize=4 --no-sync --no-instructions $INITDB_OPTIONS >/dev/null
+"$server" -D $CLUSTER -c config_file=$PRIVATE/postgresql.conf -c unix_socket_directories=$PRIVATE &
+pid=$!
+ask() { "$psql" -X -q -h $PRIVATE -v ON_ERROR_STOP=1 "$@"; }
+until ask -U $SUPERUSER -d postgres -c 'SELECT 1' >/dev/null 2>&1; do
+  kill -0 $pid
+  sleep 0.02
+done
+status=0
+run() { [ $status -ne 0 ] || "$@" || status=$?; }
+run ask -U $SUPERUSER -d postgres -f $PRIVATE/role.sql
+$INIT
+kill -INT $pid
+wait $pid || status=$?
+exit $status
+"""
+
+
+# A server that was killed leaves lock files with its process id. In an environment made anew that number may be some other process's,
+# which the server, asking only whether it is alive, takes for another server. A live server is told by its name.
+START = """\
+for lock in $LOCKS; do
+  if [ -e $lock ] && read -r pid <$lock && [ -e /proc/$pid/comm ] && read -r name </proc/$pid/comm && [ "$name" != postgres ]; then
+    rm -f $lock
+  fi
+done
+exec "$@"
+"""
+
+
+class InitFile(msgspec.Struct, frozen=True):
+    """One SQL file of the project: the name psql's errors show, and its content."""
+
+    name: str
+    text: str
+
+
+def read_init(spec: ServiceSpec) -> tuple[InitFile, ...]:
+    """The service's SQL files, for `recipe`.
+
+    Raises:
+        ProjectError: one is missing, unreadable or not UTF-8.
+    """
+    return tuple(InitFile(f"{number}-{_plain(Path(path).name)}", _text(spec, path)) for number, path in enumerate(spec.init, 1))
+
+
+def recipe(
+    spec: ServiceSpec, programs: Programs, *, init: tuple[InitFile, ...], cache: TemplateCache, secrets: Callable[[], str], port: int
+) -> Recipe:
+    """How to run this PostgreSQL once. Phases find it at 127.0.0.1:`port`."""
+    refuse_reserved(spec, RESERVED, r"[A-Za-z_][A-Za-z0-9_.]*")
+    settings = _settings(spec, programs)
+    key = _template_key(spec, programs, settings, init, cache.identity())
+    secret, password = cache.secret(key), secrets()
+    return Recipe(
+        name=spec.name,
+        kind="postgres",
+        version=programs.version,
+        image=spec.image,
+        server=programs.server,
+        server_sha256=programs.sha256,
+        programs=programs.folders,
+        # libpq takes the superuser's password from PGPASSFILE, so that it stands in no command line.
+        variables={**base_variables(), **spec.variables, "PGPASSFILE": f"{PRIVATE}/pgpass", "PGCONNECT_TIMEOUT": "5"},
+        template_key=key,
+        template_secret=secret,
+        prepare=(("sh", f"{PRIVATE}/prepare.sh", programs.helpers["initdb"], programs.server, programs.helpers["psql"]),),
+        files=_files(spec, programs, settings, init, secret=secret, password=password),
+        main=("sh", f"{PRIVATE}/start.sh", programs.server, "-D", CLUSTER, "-c", f"config_file={PRIVATE}/postgresql.conf"),
+        probe=Probe(kind="exec", argv=(*_psql(spec, programs), "-c", "SELECT 1")),
+        personalise=((*_psql(spec, programs), "-f", f"{PRIVATE}/personalise.sql"),),
+        health_seconds=2.0,  # each question is a process and a password exchange: about 20 ms of processor time
+        stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
+        port=port,
+        to=f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}",
+        phase_variables=_phase_variables(spec.name, port, password),
+        secrets=(password, secret),
+        restarts_max=spec.restarts_max,
+        restart_window_seconds=spec.restart_window_seconds,
+    )
+
+
+def _settings(spec: ServiceSpec, programs: Programs) -> dict[str, str]:
+    version = {"io_method": "sync"} if programs.major >= 18 else {}  # 18 would start worker processes
+    return {**SETTINGS, **version, **spec.options}
+
+
+def _template_key(
+    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], cache_identity: str
+) -> str:
+    """Names everything that went into a template."""
+    made_of = (TEMPLATE_FORMAT, programs.version, programs.sha256, sorted(settings.items()), spec.superuser, init, cache_identity)
+    return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()
+
+
+def _files(
+    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], *, secret: str, password: str
+) -> dict[str, str]:
+    server = {
+        **settings,
+        "listen_addresses": "",
+        "port": str(PORT),
+        "unix_socket_directories": run_folder(spec.name),
+        "hba_file": f"{PRIVATE}/hba.conf",
+        "ident_file": f"{PRIVATE}/ident.conf",
+    }
+    privilege = "SUPERUSER" if spec.superuser else "NOSUPERUSER"
+    # Until a run gives it a password of its own the role has the template's, so that init SQL can run as the role.
+    role = f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {_quoted(secret)};\nCREATE DATABASE {DATABASE} OWNER {ROLE};\n"
+    return {
+        "password": secret,
+        "pgpass": f"*:*:*:*:{secret}\n",
+        "hba.conf": "local all all scram-sha-256\n",
+        "ident.conf": "",
+        "postgresql.conf": "".join(f"{name} = {_quoted(value)}\n" for name, value in server.items()),
+        "prepare.sh": _prepare(programs, init),
+        "start.sh": START.replace("$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"),
+        "role.sql": role,
+        "personalise.sql": f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)};\n",
+        **{file.name: file.text for file in init},
+    }
+
+
+def _prepare(programs: Programs, init: tuple[InitFile, ...]) -> str:
+    values = {
+        "$CLUSTER": CLUSTER,
+        "$PRIVATE": PRIVATE,
+        "$SUPERUSER": SUPERUSER,
+        "$INITDB_OPTIONS": "--no-data-checksums" if programs.major >= 18 else "",  # on by default since 18
+        "$INIT": "\n".join(f"run ask -U {ROLE} -d {DATABASE} -o /dev/null -f {PRIVATE}/{file.name}" for file in init),
+    }
+    return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
+
+
+def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
+    return (
+        programs.helpers["psql"],
+        "-X",
+        "-q",
+        "-A",
+        "-t",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-h",
+        run_folder(spec.name),
+        "-U",
+        SUPERUSER,
+        "-d",
+        DATABASE,
+    )
+
+
+def _phase_variables(name: str, port: int, password: str) -> dict[str, str]:
+    url = f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/{DATABASE}"
+    return {
+        "DATABASE_URL": url,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(port),
+        "PGUSER": ROLE,
+        "PGPASSWORD": password,
+        "PGDATABASE": DATABASE,
+        **location_variables(name, port, url),
+    }
+
+
+def _quoted(value: str) -> str:
+    """A literal, for SQL and for postgresql.conf alike. A backslash is doubled for the latter and stands in no secret."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _plain(name: str) -> str:
+    """A name that needs no quoting in a shell."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _text(spec: ServiceSpec, path: str) -> str:
+    where = str(spec.origin or "")
+    key = f"cleanroom.services.{spec.name}.init"
+    try:
+        return Path(path).read_bytes().decode()
+    except OSError as error:
+        raise ProjectError(
+            "CR-SERVICE-004",
+            f"{key}: expected a readable SQL file, {path}: {error.strerror}",
+            hint="paths are relative to the project",
+            where=where,
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ProjectError(
+            "CR-SERVICE-004", f"{key}: expected UTF-8, {path} has byte {error.start} that is not", hint="save it as UTF-8", where=where
+        ) from error

@@ -1,0 +1,75 @@
+"""Asking a service whether it is ready: one question, one answer, never an error for "not yet"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol
+
+import anyio
+from anyio.abc import ByteStream
+
+from cleanroom.services import resp
+from cleanroom.services.base import Probe
+
+# A ready server answers in milliseconds. One that takes this long is asked again rather than waited for.
+ANSWER_SECONDS = 5.0
+STATUS_LINE_BYTES = 4096  # a status line is under 100; more without a newline is not HTTP
+NOT_YET = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+
+
+class ExitStatus(Protocol):
+    """How a command ended, as far as a probe cares."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+
+class Asked(Protocol):
+    """The part of an environment that a probe needs; `backends.base.Environment` has it."""
+
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: Callable[[Literal["stdout", "stderr"], bytes], None],
+        timeout_seconds: float | None = None,
+    ) -> ExitStatus: ...
+
+    async def dial(self, to: str) -> ByteStream: ...
+
+
+async def ask(probe: Probe, environment: Asked, output: bytes = b"") -> bool:
+    """True when the service answered as a ready one does. `output` is what it wrote so far (log probes).
+
+    What the environment itself raises because it ended passes through: that is no "not yet".
+    """
+    if probe.kind == "log":
+        return re.search(probe.pattern, output.decode(errors="replace"), flags=re.MULTILINE) is not None
+    if probe.kind == "exec":
+        result = await environment.exec(probe.argv, on_output=lambda _stream, _data: None, timeout_seconds=ANSWER_SECONDS)
+        return result.exit_code == 0
+    with anyio.move_on_after(ANSWER_SECONDS):
+        return await _over_stream(probe, environment)
+    return False
+
+
+async def _over_stream(probe: Probe, environment: Asked) -> bool:
+    try:
+        async with await environment.dial(probe.to) as stream:
+            if probe.kind == "resp":
+                return await resp.ping(stream, probe.password)
+            if probe.kind == "http":
+                return await _get(stream, probe.path)
+            return True
+    except NOT_YET:
+        return False
+
+
+async def _get(stream: ByteStream, path: str) -> bool:
+    await stream.send(f"GET {path or '/'} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    head = b""
+    while b"\n" not in head and len(head) < STATUS_LINE_BYTES:
+        head += await stream.receive()
+    status = re.match(rb"HTTP/\d\.\d (\d{3})\b", head)
+    return status is not None and int(status.group(1)) < 400

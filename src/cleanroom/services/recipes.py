@@ -1,0 +1,109 @@
+"""From what a project asks for to what will be run: one recipe per service, with this run's credentials."""
+
+from __future__ import annotations
+
+import secrets as randomness
+from collections.abc import Callable, Mapping, Sequence
+
+from cleanroom.errors import ProjectError
+from cleanroom.plan import ServiceKind, ServiceSpec
+from cleanroom.services import generic, postgres, redis
+from cleanroom.services.base import Recipe
+from cleanroom.services.cache import TemplateCache
+from cleanroom.services.programs import Programs, find_postgres, find_redis
+
+USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis.PORT}
+
+
+def new_secret() -> str:
+    """A password for one run: 192 random bits, safe in URLs, shells, SQL and configuration files."""
+    return randomness.token_hex(24)
+
+
+def resolve(
+    specs: Sequence[ServiceSpec],
+    *,
+    caller: Mapping[str, str],
+    root: str,
+    cache: TemplateCache,
+    tools: Sequence[str] = (),
+    secrets: Callable[[], str] = new_secret,
+) -> tuple[Recipe, ...]:
+    """One recipe per service, in order. Blocks (looks for programs, reads init files): call it in a worker thread.
+
+    `caller` is the environment of whoever runs us: its PATH, and CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or
+    its folder), which go before anything that is found. `tools` are folders that generic services see read-only.
+
+    Raises:
+        BackendUnavailable: a server's programs are not there.
+        ProjectError: what the project asks for is not what is there, or makes no sense.
+    """
+    found: dict[ServiceKind, Programs] = {}
+    ports = _ports(specs)
+    return tuple(
+        _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets) for spec in specs
+    )
+
+
+def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
+    """What a phase that names these services gets. Where two give the same variable (DATABASE_URL), the first named wins."""
+    merged: dict[str, str] = {}
+    for recipe in reversed(recipes):
+        merged.update(recipe.phase_variables)
+    return merged
+
+
+def _recipe(
+    spec: ServiceSpec,
+    port: int,
+    found: dict[ServiceKind, Programs],
+    *,
+    caller: Mapping[str, str],
+    root: str,
+    cache: TemplateCache,
+    tools: Sequence[str],
+    secrets: Callable[[], str],
+) -> Recipe:
+    if spec.kind == "generic":
+        return generic.recipe(spec, caller=caller, root=root, tools=tools, port=port)
+    if spec.kind not in found:
+        find = find_postgres if spec.kind == "postgres" else find_redis
+        found[spec.kind] = find(caller.get("PATH", ""), caller.get(f"CLEANROOM_{spec.kind.upper()}_BIN", ""))
+    programs = found[spec.kind]
+    _check_version(spec, programs)
+    if spec.kind == "redis":
+        return redis.recipe(spec, programs, secrets=secrets, port=port)
+    return postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
+
+
+def _check_version(spec: ServiceSpec, programs: Programs) -> None:
+    wanted = spec.version.split(".") if spec.version else []
+    if programs.version.split(".")[: len(wanted)] != wanted:
+        raise ProjectError(
+            "CR-SERVICE-003",
+            f"cleanroom.services.{spec.name}.version: expected {spec.version}, found {programs.version} ({programs.source}: {programs.server})",
+            hint=f"correct the version, or let CLEANROOM_{spec.kind.upper()}_BIN name a {spec.version}",
+            where=str(spec.origin or ""),
+        )
+
+
+def _ports(specs: Sequence[ServiceSpec]) -> dict[str, int]:
+    """Where phases find each: as asked for, else its usual port, else the next free one."""
+    taken: dict[int, str] = {}
+    for spec in specs:
+        if spec.port in taken:
+            raise ProjectError(
+                "CR-SERVICE-007",
+                f"cleanroom.services.{spec.name}.port: expected a port of its own, {spec.port} is that of {taken[spec.port]!r}",
+                hint="give one of them another port",
+                where=str(spec.origin or ""),
+            )
+        if spec.port:
+            taken[spec.port] = spec.name
+    ports = {name: port for port, name in taken.items()}
+    for spec in specs:
+        port = ports.get(spec.name) or USUAL_PORTS.get(spec.kind) or generic.inside_port(spec.ready)
+        while port and taken.setdefault(port, spec.name) != spec.name:
+            port += 1
+        ports[spec.name] = port
+    return ports

@@ -1,0 +1,79 @@
+"""Valkey or Redis: one server per run with a password of its own, on a unix socket, nothing on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from cleanroom.plan import ServiceSpec
+from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
+from cleanroom.services.programs import Programs
+from cleanroom.services.settings import base_variables, location_variables, refuse_reserved
+
+PORT = 6379
+RESERVED = frozenset(
+    [
+        "aclfile",
+        "bind",
+        "daemonize",
+        "dir",
+        "include",
+        "logfile",
+        "pidfile",
+        "port",
+        "requirepass",
+        "supervised",
+        "tls-port",
+        "unixsocket",
+        "unixsocketperm",
+    ]
+)
+
+
+def recipe(spec: ServiceSpec, programs: Programs, *, secrets: Callable[[], str], port: int) -> Recipe:
+    """How to run this server once. Phases find it at 127.0.0.1:`port`."""
+    refuse_reserved(spec, RESERVED, r"[a-z][a-z0-9-]*")
+    password = secrets()
+    to = f"unix:{run_folder(spec.name)}/redis.sock"
+    url = f"redis://:{password}@127.0.0.1:{port}/0"
+    return Recipe(
+        name=spec.name,
+        kind="redis",
+        version=programs.version,
+        image=spec.image,
+        server=programs.server,
+        server_sha256=programs.sha256,
+        programs=programs.folders,
+        variables={**base_variables(), **spec.variables},
+        files={"redis.conf": _configuration(spec, password)},
+        main=(programs.server, f"{PRIVATE}/redis.conf"),
+        probe=Probe(kind="resp", to=to, password=password),
+        stop_signal=9,  # there is nothing to save, and TERM is looked at ten times a second only
+        port=port,
+        to=to,
+        phase_variables={"REDIS_URL": url, **location_variables(spec.name, port, url)},
+        secrets=(password,),
+        restarts_max=spec.restarts_max,
+        restart_window_seconds=spec.restart_window_seconds,
+    )
+
+
+def _configuration(spec: ServiceSpec, password: str) -> str:
+    ours = {
+        "port": "0",
+        "unixsocket": f"{run_folder(spec.name)}/redis.sock",
+        "unixsocketperm": "777",  # whoever sees the folder may ask; the password decides
+        "requirepass": password,
+        "dir": DATA,
+        "daemonize": "no",
+        "loglevel": "notice",
+    }
+    settings = {"save": "", "appendonly": "no", **spec.options, **ours}
+    return "".join(f"{name} {_value(value)}\n" for name, value in settings.items())
+
+
+def _value(value: str) -> str:
+    """Plain words stay as they are, since some settings take several; anything else is quoted."""
+    if re.fullmatch(r"[\w.:/ -]+", value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,31 @@
+"""As much of the Redis protocol as a readiness question needs: AUTH and PING."""
+
+from __future__ import annotations
+
+import anyio
+from anyio.abc import ByteStream
+
+ANSWER_BYTES = 65536  # "+OK" and "+PONG" are a few; whoever sends more speaks something else
+
+
+async def ping(stream: ByteStream, password: str = "") -> bool:
+    """Authenticate and ping. False for any other answer, such as -LOADING or -WRONGPASS, and for a stream that ends early."""
+    commands = ([("AUTH", password)] if password else []) + [("PING",)]
+    await stream.send(b"".join(_command(*words) for words in commands))
+    expected = (["+OK"] if password else []) + ["+PONG"]
+    return await _lines(stream, len(expected)) == expected
+
+
+def _command(*words: str) -> bytes:
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+
+
+async def _lines(stream: ByteStream, count: int) -> list[str]:
+    received = b""
+    while received.count(b"\r\n") < count and len(received) < ANSWER_BYTES:
+        try:
+            received += await stream.receive()
+        except anyio.EndOfStream:
+            break
+    return [line.decode(errors="replace") for line in received.split(b"\r\n")[:count]]

@@ -1,0 +1,290 @@
+"""The audit log: every event of every run of a project in one hash chain, on disk before the run can end.
+
+Owns writing; the format and its check are in `chain.py`. The log is lossless: falling behind ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import file_digest, sha256
+from io import BufferedReader
+from pathlib import Path
+from time import gmtime, strftime
+from typing import Any, BinaryIO
+
+import anyio
+import msgspec
+
+from cleanroom.artifacts import write_all, write_atomic
+from cleanroom.bus import Subscription
+from cleanroom.clock import Clock
+from cleanroom.errors import ArtifactError
+from cleanroom.events import Envelope, Event, Finished, Output, Subject
+from cleanroom.subscribers.chain import (
+    HEAD_NAME,
+    LINE_LIMIT_BYTES,
+    LOG_NAME,
+    Head,
+    Problem,
+    Verification,
+    decode_head,
+    encode_head,
+    lines,
+    opened,
+    seal,
+    verify,
+)
+
+__all__ = ["AuditLog", "Genesis", "Head", "LIMIT", "Problem", "Verification", "records", "run", "verify"]
+
+LIMIT = 200_000  # events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood; more ends the run
+LOCK_SECONDS = 30.0  # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process before it
+
+_encoder = msgspec.json.Encoder()
+
+
+class Genesis(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run's first record binds its events to. Digests are SHA-256 in hex."""
+
+    plan_sha256: str
+    policy_sha256: str
+    engine_version: str
+
+
+class _OutputDigest(msgspec.Struct, frozen=True):
+    stream: str
+    offset: int
+    cut: bool
+    bytes: int
+    sha256: str
+
+
+class AuditLog:
+    """One run's writer to the log in `folder`. Engines that run at once take turns, a batch each; every method blocks on the disk."""
+
+    def __init__(self, folder: Path, run_id: str, genesis: Genesis, clock: Clock) -> None:
+        self.folder = folder
+        self.run_id = run_id
+        self.genesis = genesis
+        self.head = Head()
+        self._clock = clock
+        self._count = 0
+
+    def open(self) -> None:
+        """Repair the tail that a killed engine left, then write the run's genesis record.
+
+        Raises:
+            ArtifactError: the log does not match its head, or cannot be written; nothing was changed.
+        """
+        with self._turn() as batch:
+            batch.own("genesis", self._clock.wall_ns(), msgspec.structs.asdict(self.genesis))
+
+    def append(self, envelopes: Sequence[Envelope]) -> None:
+        """Add these events, and a checkpoint behind each end of a phase. They are on disk when this returns.
+
+        Raises:
+            ArtifactError: as for `open`.
+        """
+        with self._turn() as batch:
+            for envelope in envelopes:
+                batch.event(envelope)
+                if type(envelope.event) is Finished and envelope.event.subject.kind == "phase":
+                    batch.own("checkpoint", envelope.time_unix_ns, {"phase": envelope.event.subject.name, "count": batch.count})
+
+    def close(self) -> Head:
+        """Write the run's last checkpoint and how many records it has, and return what reports should quote."""
+        with self._turn() as batch:
+            now = self._clock.wall_ns()
+            batch.own("checkpoint", now, {"count": batch.count})
+            batch.own("close", now, {"count": batch.count})
+        return self.head
+
+    @contextmanager
+    def _turn(self) -> Iterator[_Batch]:
+        """Under the lock: continue where the log ends, which another engine may have moved, and make what was added durable."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (
+                FileLock(self.folder / "audit.lock", timeout=LOCK_SECONDS, poll_interval=0.005),
+                _opened_log(self.folder) as file,
+            ):
+                known, lost = _resumed(self.folder, file, self.head)
+                batch = _Batch(self.run_id, known, self._count)
+                if lost is not None:
+                    batch.own("recovered", self._clock.wall_ns(), lost)
+                yield batch
+                self.head = batch.written(file.fileno())
+                write_atomic(self.folder / HEAD_NAME, encode_head(self.head))
+                self._count = batch.count
+        except Timeout as error:
+            hint = "another engine of this project is stopped in the middle of a write; continue or end it"
+            raise ArtifactError("CR-AUDIT-002", f"audit log of {self.folder} was locked for {LOCK_SECONDS:g} s", hint=hint) from error
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ArtifactError(
+                "CR-AUDIT-003", f"cannot write the audit log in {self.folder}: {reason}", hint="check space and owner"
+            ) from error
+
+
+async def run(inbox: Subscription, log: AuditLog) -> None:
+    """Write batches until the bus has closed, then close the log. `log` has been opened."""
+    while batch := await inbox.batch():
+        await anyio.to_thread.run_sync(log.append, batch)
+    await anyio.to_thread.run_sync(log.close)
+
+
+def records(folder: Path, run_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """The log's records, oldest first, of one run or all; what is not a record is left to `verify`.
+
+    Raises:
+        OSError: the log cannot be read.
+    """
+    with (folder / LOG_NAME).open("rb") as file:
+        for line, _ in lines(file):
+            if opened(line) is None:
+                continue
+            record = msgspec.json.decode(line)
+            if run_id is None or record.get("run_id") == run_id:
+                yield record
+
+
+class _Batch:
+    """Records being chained to what the log holds."""
+
+    def __init__(self, run_id: str, head: Head, count: int) -> None:
+        self.count = count  # records of this run
+        self._run = msgspec.json.encode(run_id)
+        self._bytes, self._seq, self._hash = head.bytes, head.seq, head.hash
+        self._lines: list[bytes] = []
+
+    def event(self, envelope: Envelope) -> None:
+        subject, kind, body = _parts(envelope.event)
+        self._add(envelope.time_unix_ns, kind, b'%b,"event":%d' % (subject, envelope.seq), body)
+
+    def own(self, kind: str, time_unix_ns: int, body: dict[str, Any]) -> None:
+        """A record of the log itself."""
+        self._add(time_unix_ns, kind.encode(), _subject_bytes(Subject("run", "")), _encoder.encode(body))
+
+    def written(self, descriptor: int) -> Head:
+        """Write everything, wait for the disk, and return the head that says so."""
+        data = b"".join(self._lines)
+        write_all(descriptor, data)
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+        return Head(self._bytes + len(data), self._seq, self._hash)
+
+    def _add(self, time_unix_ns: int, kind: bytes, subject: bytes, body: bytes) -> None:
+        self._seq += 1
+        self.count += 1
+        content = b'{"seq":%d,"run_id":%b,"time":"%b","kind":"%b","subject":%b,"body":%b,"prev":"%b"' % (
+            self._seq, self._run, _time(time_unix_ns), kind, subject, body, self._hash.encode(),
+        )  # fmt: skip
+        line, self._hash = seal(content)
+        self._lines.append(line)
+
+
+def _parts(event: Event) -> tuple[bytes, bytes, bytes]:
+    """Subject, kind and everything else of an event as JSON. Its encoding begins with kind and subject, so it is cut, not made anew."""
+    subject, kind = _subject_bytes(event.subject), _kind(type(event))
+    if isinstance(event, Output):
+        data = event.text.encode("utf-8", "surrogatepass")
+        digest = _OutputDigest(event.stream, event.offset, event.cut, len(data), sha256(data).hexdigest())
+        return subject, kind, _encoder.encode(digest)
+    rest = _encoder.encode(event)[len(b'{"kind":"","subject":') + len(kind) + len(subject) :]
+    return subject, kind, b"{" + rest.removeprefix(b",")
+
+
+@lru_cache(maxsize=64)
+def _kind(kind: type[Event]) -> bytes:
+    return str(kind.__struct_config__.tag).encode()
+
+
+@lru_cache(maxsize=1024)
+def _subject_bytes(subject: Subject) -> bytes:
+    return _encoder.encode(subject)
+
+
+def _time(time_unix_ns: int) -> bytes:
+    second, nanosecond = divmod(time_unix_ns, 1_000_000_000)
+    return b"%b.%09dZ" % (_second(second), nanosecond)
+
+
+@lru_cache(maxsize=16)
+def _second(second: int) -> bytes:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)).encode()
+
+
+@contextmanager
+def _opened_log(folder: Path) -> Iterator[BufferedReader]:
+    """The log, open for appending, never through a link. Its head is there before it is."""
+    if not (folder / HEAD_NAME).exists() and not (folder / LOG_NAME).exists():
+        write_atomic(folder / HEAD_NAME, encode_head(Head()))
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(folder / LOG_NAME, flags, 0o644), "rb") as file:
+        yield file
+
+
+def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dict[str, Any] | None]:
+    """Where the log ends, and what had to be cut off behind it.
+
+    Only the record that the head names and what lies beyond are read, so a start takes no longer when the log is large; `verify` reads all.
+
+    Raises:
+        ArtifactError: the log is not what its head says.
+    """
+    head_file = folder / HEAD_NAME
+    head = decode_head(head_file.read_bytes()) if head_file.exists() else None
+    size = os.fstat(file.fileno()).st_size
+    if head is None:
+        raise _mismatch(folder, f"{HEAD_NAME} is missing or was changed")
+    if size < head.bytes:
+        raise _mismatch(folder, f"{LOG_NAME} has {size} bytes where its head says {head.bytes}")
+    if head == known and size == head.bytes:
+        return head, None
+    if not _ends_with(file, head):
+        raise _mismatch(folder, f"no record {head.seq} with the head's hash ends at byte {head.bytes} of {LOG_NAME}")
+    adopted = _adopted(file, head)
+    if adopted.bytes == size:
+        return adopted, None
+    file.seek(adopted.bytes)
+    lost = file_digest(file, "sha256").hexdigest()
+    os.ftruncate(file.fileno(), adopted.bytes)
+    return adopted, {"bytes_lost": size - adopted.bytes, "sha256": lost, "after_byte": adopted.bytes}
+
+
+def _mismatch(folder: Path, what: str) -> ArtifactError:
+    hint = "see what was changed with `cleanroom-engine audit verify`; to start a new log, move the folder away"
+    return ArtifactError("CR-AUDIT-001", f"audit log in {folder}: {what}", hint=hint)
+
+
+def _ends_with(file: BinaryIO, head: Head) -> bool:
+    """Whether the record that ends at the head's bytes is the one it names. Reads backwards, so that most records take one read."""
+    if head == Head():
+        return True
+    length = 4096
+    while True:
+        start = max(0, head.bytes - length)
+        file.seek(start)
+        data = file.read(head.bytes - start)
+        at = data.rfind(b"\n", 0, len(data) - 1)
+        if at >= 0 or start == 0:
+            link = opened(data[at + 1 :])
+            return link is not None and (link.seq, link.hash) == (head.seq, head.hash)
+        if length >= LINE_LIMIT_BYTES:
+            return False
+        length *= 4
+
+
+def _adopted(file: BinaryIO, head: Head) -> Head:
+    """The head moved over the records chained beyond it: their engine was killed before it could say so."""
+    file.seek(head.bytes)
+    for line, length in lines(file):
+        link = opened(line)
+        if link is None or link.seq != head.seq + 1 or link.prev != head.hash:
+            break
+        head = Head(head.bytes + length, link.seq, link.hash)
+    return head

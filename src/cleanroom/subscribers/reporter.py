@@ -1,0 +1,83 @@
+"""Keeps the run's event log and turns its events into reports.
+
+What is known is `reports.fold`'s; here is only the loop that feeds it and the writing of files: `runs/<run_id>/events.jsonl` as events come, the reports
+atomically at the end, once in the folder where people look for the newest and once beside the events they were made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from cleanroom.artifacts import LineWriter, relative, write_atomic
+from cleanroom.bus import Subscription
+from cleanroom.events import encode
+from cleanroom.reports.fold import Folder
+from cleanroom.reports.render import FILES, render
+from cleanroom.reports.result import RunResult
+
+EVENTS_FILE = "events.jsonl"
+# The log is lossless: a disk that stops for some seconds under a flood must not end the run, and 200,000 envelopes are about 100 MB at their worst.
+LIMIT = 200_000
+
+
+class Reporter:
+    """One run's reporter. `run` it until the bus closes, then `write` the final result."""
+
+    def __init__(self, root: Path, run_folder: Path, *, report_folder: Path | None = None) -> None:
+        self.root = root
+        self.run_folder = run_folder
+        self.report_folder = report_folder or root / ".ggen" / "cleanroom" / "reports"
+        self._folder = Folder()
+
+    @property
+    def events_path(self) -> Path:
+        return self.run_folder / EVENTS_FILE
+
+    async def run(self, inbox: Subscription) -> None:
+        """Write every event down and remember what it says.
+
+        Raises:
+            SubscriberLagged: events were lost to it.
+            ArtifactError: the event log cannot be written.
+        """
+        async with LineWriter(self.events_path) as log:
+            while batch := await inbox.batch():
+                await log.write([encode(envelope) for envelope in batch])
+                for envelope in batch:
+                    self._folder.add(envelope)
+
+    def result(self) -> RunResult:
+        """What the events tell by now. Final once `run` has returned."""
+        return self._folder.result()
+
+    async def write(self, result: RunResult, further: Mapping[str, Path] | None = None) -> RunResult:
+        """Write every report of `result` and give it back with `reports` filled in. `further` are files that others wrote, such as trace and audit.
+
+        Raises:
+            ArtifactError: a report cannot be written.
+        """
+        paths = {**report_paths(self.report_folder), "events": self.events_path, **(further or {})}
+        final = msgspec.structs.replace(result, reports={kind: relative(path, self.root) for kind, path in paths.items()})
+        await anyio.to_thread.run_sync(write_reports, final, (self.report_folder, self.run_folder))
+        return final
+
+
+def report_paths(folder: Path) -> dict[str, Path]:
+    """Where the reports lie in `folder`: kind -> path."""
+    return {kind: folder / name for kind, name in FILES.items()}
+
+
+def write_reports(result: RunResult, folders: Iterable[Path]) -> None:
+    """Every report into each of the folders.
+
+    Raises:
+        ArtifactError: one of them cannot be written.
+    """
+    rendered = render(result)
+    for folder in folders:
+        for name, data in rendered.items():
+            write_atomic(folder / name, data)

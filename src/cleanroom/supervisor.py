@@ -1,0 +1,430 @@
+"""Lives of services: started at once and concurrently, made ready, watched, restarted when recovery says so, stopped in reverse order.
+
+A life is one environment with the service's main command; it ends when that command does, or when the service no longer answers. What happens next is
+not decided here: recovery sees the life's Finished event and sends a command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+from cleanroom.backends.base import Doorway, Environment, EnvironmentSpec, ExecResult, Mount, Stream
+from cleanroom.bus import Span
+from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
+from cleanroom.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError, ServiceFailed
+from cleanroom.events import Recovery, Subject
+from cleanroom.output import OutputPump
+from cleanroom.services import Recipe, TemplateCache, phase_variables
+from cleanroom.services.base import DATA, PRIVATE, run_folder
+from cleanroom.services.probe import ask
+from cleanroom.watching import RunContext, Watch, Watched
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.025  # between questions for readiness: a server from cache is there in tens of ms
+UNANSWERED_MAX = 3  # health probes in a row: one may fall into a checkpoint or a fork
+PREPARE_SECONDS = 120.0  # initdb and the project's SQL
+STOP_SECONDS = 5.0  # for one service to be gone; killing one takes tens of ms
+TAIL_BYTES = 64 << 10  # of a service's output that a log probe searches and an error quotes
+QUOTED_LINES = 12
+
+
+class Service:
+    """One service over all its lives."""
+
+    def __init__(self, recipe: Recipe, number: int) -> None:
+        self.recipe = recipe
+        self.environment_id = (
+            f"service-{re.sub(r'[^A-Za-z0-9]+', '-', recipe.name)[:24]}-{number}"  # the same in every life: doorways lead to it
+        )
+        self.subject = Subject("service", recipe.name)
+        self.changed = anyio.Event()  # replaced at every change of the four below
+        self.ready = False
+        self.idle = False  # the backend runs nothing, so nothing can be waited for
+        self.failure: CleanroomError | None = None  # why it will not come back
+        self.trouble: CleanroomError | None = None  # why its last life ended
+        self.output = bytearray()
+        self.has_data = False
+        self.life = anyio.CancelScope()
+        self.living = False
+        self.ended = anyio.Event()
+
+    def change(self, *, ready: bool = False, failure: CleanroomError | None = None) -> None:
+        self.ready, self.failure = ready, failure or self.failure
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def tail(self) -> str:
+        return "\n".join(self.output.decode(errors="replace").splitlines()[-QUOTED_LINES:])
+
+
+class _Main:
+    """The main command of one life."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self.ended = anyio.Event()
+        self.result: ExecResult | None = None
+
+    @property
+    def story(self) -> str:
+        return f"ended with exit status {self.result.exit_code}" if self.result else "ended with its environment"
+
+
+class Supervisor:
+    """Owns the run's services and observes every environment. Made by `supervise`."""
+
+    def __init__(self, context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, tasks: TaskGroup) -> None:
+        self._context = context
+        self._bus = context.bus
+        self._cache = cache
+        self._tasks = tasks
+        self.watch = Watch(context, tasks)
+        self._services = {recipe.name: Service(recipe, number) for number, recipe in enumerate(recipes, 1)}
+        self._commands: list[Command] = []
+        self._sent = anyio.Event()
+
+    # --- for phases
+
+    def environment(self, spec: EnvironmentSpec, *, of: str) -> AbstractAsyncContextManager[Watched]:
+        """An observed environment."""
+        return self.watch.environment(spec, of=of)
+
+    async def wait_ready(self, names: Sequence[str]) -> None:
+        """Wait until these services are ready.
+
+        Raises:
+            CleanroomError: one of them will not be; what ended it.
+        """
+        for service in (self._services[name] for name in names):
+            while not service.ready and not service.idle:
+                if service.failure is not None:
+                    raise service.failure
+                await service.changed.wait()
+
+    def access(self, names: Sequence[str]) -> tuple[tuple[Doorway, ...], tuple[Mount, ...], dict[str, str]]:
+        """How a phase that names these services reaches them: doorways, socket folders and variables."""
+        chosen = [self._services[name] for name in names]
+        doorways = tuple(
+            Doorway(service=s.recipe.name, port=s.recipe.port, environment=s.environment_id, to=s.recipe.to)
+            for s in chosen
+            if s.recipe.to and not s.idle
+        )
+        mounts = tuple(Mount(source=str(self._folder(s) / "run"), target=run_folder(s.recipe.name)) for s in chosen if not s.idle)
+        return doorways, mounts, phase_variables([s.recipe for s in chosen])
+
+    # --- the way back
+
+    def send(self, command: Command) -> None:
+        """Take a command from recovery. Never waits; carried out in order of arrival."""
+        self._commands.append(command)
+        self._sent.set()
+
+    async def carry_out_commands(self) -> None:
+        """The one reader of the commands."""
+        while True:
+            await self._sent.wait()
+            self._sent = anyio.Event()
+            for command in [self._commands.pop(0) for _ in range(len(self._commands))]:
+                match command:
+                    case Restart():
+                        self._tasks.start_soon(self._restart, self._services[command.service], command)
+                    case GiveUp():
+                        self._give_up(self._services[command.service], command.cause)
+                    case KillEnvironment():
+                        self._tasks.start_soon(self.watch.kill, command)
+
+    async def _restart(self, service: Service, command: Restart) -> None:
+        if service.failure is not None or service.living:
+            return
+        await anyio.sleep(command.delay_seconds)
+        self._bus.publish(
+            Recovery(
+                subject=service.subject,
+                action="restarted",
+                cause=command.cause,
+                attempt=command.attempt,
+                delay_seconds=command.delay_seconds,
+            )
+        )
+        await self._live(service)
+
+    def _give_up(self, service: Service, cause: str) -> None:
+        if service.failure is not None:
+            return
+        self._bus.publish(Recovery(subject=service.subject, action="gave_up", cause=cause))
+        failure = ServiceFailed("CR-SERVICE-021", f"service {service.recipe.name!r} was given up: {cause}", hint=self._see_log(service))
+        if service.trouble is not None:
+            failure.__cause__ = service.trouble
+        service.change(failure=failure)
+
+    # --- lives
+
+    def start(self) -> None:
+        """Start every service at once."""
+        for service in self._services.values():
+            self._tasks.start_soon(self._live, service)
+
+    async def stop(self) -> None:
+        """Stop all, last started first, whatever is cancelled meanwhile."""
+        for service in reversed(self._services.values()):
+            if service.living:
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    service.life.cancel()
+                    await service.ended.wait()
+
+    async def _live(self, service: Service) -> None:
+        """One life as one span. How it ended is in the span; recovery reads it there."""
+        service.life, service.ended, service.living = anyio.CancelScope(), anyio.Event(), True
+        recipe = service.recipe
+        attributes: dict[str, str | int | float | bool] = {
+            "version": recipe.version, "kind": recipe.kind, "port": recipe.port, "restarts_max": recipe.restarts_max,
+            "restart_window_seconds": recipe.restart_window_seconds, "log": self._log(service), "server_sha256": recipe.server_sha256,
+        }  # fmt: skip
+        try:
+            with service.life, self._bus.span(service.subject, attributes) as span:
+                try:
+                    await self._life(service, span)
+                except CleanroomError as error:
+                    self._note_trouble(service, span, error)
+                except anyio.get_cancelled_exc_class():
+                    span.result, span.reason = "passed", ""  # being stopped is how a service's life is meant to end
+                    raise
+        finally:
+            service.living = False
+            service.change()
+            service.ended.set()
+
+    def _note_trouble(self, service: Service, span: Span, error: CleanroomError) -> None:
+        service.trouble = error
+        span.result, span.reason, span.code = "failed", str(error), error.code
+        if isinstance(error, PolicyRefused | ProjectError):
+            service.change(failure=error)  # another try would end the same way
+
+    async def _life(self, service: Service, span: Span) -> None:
+        """Make the environment, run the main command in it, and stay until one of them ends. Ends only by an exception, or where nothing runs."""
+        pump = self._context.pump(service.subject, self._log(service), span.context)
+        main = _Main()
+        try:
+            await self._make_data(service, pump)
+            async with self.watch.environment(self._spec(service, "service"), of=service.recipe.name) as watched:
+                self._tasks.start_soon(self._run_main, service, watched.environment, main, pump)
+                main.started = True
+                try:
+                    await self._serve(service, watched, main)
+                except EnvironmentFailed:
+                    if not watched.ended_for:
+                        raise
+                    raise ServiceFailed("CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}") from None
+            if main.result is not None and not main.result.ran:
+                span.result, span.reason = "unverified", "the backend runs nothing"
+        finally:
+            if main.started:
+                with anyio.move_on_after(STOP_SECONDS, shield=True):
+                    await main.ended.wait()
+            pump.end()
+
+    async def _run_main(self, service: Service, environment: Environment, main: _Main, pump: OutputPump) -> None:
+        def listen(stream: Stream, data: bytes) -> None:
+            pump.feed(stream, data)
+            service.output += data
+            del service.output[:-TAIL_BYTES]
+
+        service.output.clear()
+        try:
+            main.result = await environment.exec(service.recipe.main, on_output=listen)
+        except EnvironmentFailed:
+            pass  # whoever looks at `main` learns that it ended
+        finally:
+            main.ended.set()
+
+    async def _serve(self, service: Service, watched: Watched, main: _Main) -> None:
+        """Get it ready, say so, and watch its health until it ends."""
+        recipe = service.recipe
+        with self._bus.span(Subject("readiness", recipe.name)) as readiness:
+            if not await self._become_ready(service, watched.environment, main):
+                readiness.result = "unverified"
+                service.idle = True
+                service.change()
+                return
+        service.change(ready=True)
+        unanswered = 0
+        while unanswered < UNANSWERED_MAX:
+            with anyio.move_on_after(recipe.health_seconds):
+                await main.ended.wait()
+            if main.ended.is_set():
+                raise self._died(service, watched, main)
+            unanswered = 0 if await ask(recipe.probe, watched.environment, bytes(service.output)) else unanswered + 1
+        raise ServiceFailed(
+            "CR-SERVICE-024", f"service {recipe.name!r} stopped answering ({unanswered} probes in a row)", hint=self._see_log(service)
+        )
+
+    async def _become_ready(self, service: Service, environment: Environment, main: _Main) -> bool:
+        """Ask until it answers, then personalise it. False where the backend runs nothing."""
+        recipe, pause, asked = service.recipe, FIRST_PAUSE_SECONDS, 0
+        with anyio.move_on_after(recipe.start_timeout_seconds) as limit:
+            while True:
+                if main.ended.is_set():
+                    if main.result is not None and not main.result.ran:
+                        return False
+                    raise ServiceFailed(
+                        "CR-SERVICE-023",
+                        self._with_tail(service, f"service {recipe.name!r} {main.story} before it was ready"),
+                        hint=self._see_log(service),
+                    )
+                asked += 1
+                if await ask(recipe.probe, environment, bytes(service.output)):
+                    break
+                with anyio.move_on_after(pause):
+                    await main.ended.wait()
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            for argv in recipe.personalise:
+                await self._must_succeed(service, environment, argv, "personalise")
+        if limit.cancelled_caught:
+            waited = f"not ready after {recipe.start_timeout_seconds:g} s ({recipe.probe.kind} probe, {asked} tries)"
+            raise ServiceFailed(
+                "CR-SERVICE-020", self._with_tail(service, f"service {recipe.name!r} {waited}"), hint=self._see_log(service)
+            )
+        return True
+
+    def _died(self, service: Service, watched: Watched, main: _Main) -> ServiceFailed:
+        if watched.ended_for:
+            return ServiceFailed("CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}")
+        return ServiceFailed("CR-SERVICE-025", f"service {service.recipe.name!r} {main.story}", hint=self._see_log(service))
+
+    # --- data
+
+    async def _make_data(self, service: Service, pump: OutputPump) -> None:
+        """Folders and files of the service, its data copied from the template; once, so that a restart finds its state."""
+        if service.has_data:
+            return
+        folder, recipe = self._folder(service), service.recipe
+        _write_folders(folder, recipe.files)
+        if recipe.template_key:
+            template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
+            if template is None and not await self._build_template(service, pump):
+                return
+            template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
+            if template is None:
+                raise ServiceFailed(
+                    "CR-SERVICE-027", f"service {recipe.name!r}: its prepared data vanished from the cache", hint="run it again"
+                )
+            await anyio.to_thread.run_sync(self._cache.copy, template, folder / "data")
+        service.has_data = True
+
+    async def _build_template(self, service: Service, pump: OutputPump) -> bool:
+        """Prepare the cached data folder in an environment of its own. False where the backend runs nothing."""
+        recipe = service.recipe
+        building = self._cache.building(recipe.template_key, waiting=anyio.from_thread.check_cancelled)
+        try:
+            with self._bus.span(Subject("prepare", recipe.name)):
+                async with _in_thread(building) as place:
+                    if place is not None:
+                        async with self.watch.environment(self._spec(service, "prepare", place), of=recipe.name) as watched:
+                            for argv in recipe.prepare:
+                                await self._must_succeed(service, watched.environment, argv, "prepare", pump)
+        except _NothingRuns:
+            return False
+        return True
+
+    async def _must_succeed(
+        self, service: Service, environment: Environment, argv: Sequence[str], what: str, pump: OutputPump | None = None
+    ) -> None:
+        heard = bytearray()
+
+        def listen(stream: Stream, data: bytes) -> None:
+            if pump is not None:
+                pump.feed(stream, data)
+            heard.extend(data)
+            del heard[:-TAIL_BYTES]
+
+        result = await environment.exec(argv, on_output=listen, timeout_seconds=PREPARE_SECONDS)
+        if not result.ran:
+            raise _NothingRuns
+        if result.exit_code:
+            said = "\n".join(heard.decode(errors="replace").splitlines()[-QUOTED_LINES:])
+            ended = f"still running after {PREPARE_SECONDS:g} s" if result.timed_out else f"exit status {result.exit_code}"
+            error = ProjectError if what == "prepare" else ServiceFailed
+            raise error(
+                "CR-SERVICE-026", f"service {service.recipe.name!r}: its {what} step failed ({ended}): {said}",
+                hint="correct the service's init files or settings; " + self._see_log(service),
+            )  # fmt: skip
+
+    # --- values
+
+    def _spec(self, service: Service, role: Literal["service", "prepare"], data: Path | None = None) -> EnvironmentSpec:
+        recipe, folder, plan = service.recipe, self._folder(service), self._context.plan
+        mounts = [
+            *(Mount(source=program, target=program) for program in recipe.programs),
+            Mount(source=str(data or folder / "data"), target=DATA, writable=True),
+            Mount(source=str(folder / "private"), target=PRIVATE, writable=True),
+            Mount(source=str(folder / "run"), target=run_folder(recipe.name), writable=True),
+        ]
+        policy = msgspec.structs.replace(plan.policy, egress=(), expected=())
+        return EnvironmentSpec(
+            id=service.environment_id if role == "service" else f"prepare-{service.environment_id}", run_id=self._context.run_id, role=role,
+            policy=policy, variables=dict(recipe.variables), working_directory=recipe.working_directory, mounts=tuple(mounts),
+            image=recipe.image, seed=plan.seed,
+        )  # fmt: skip
+
+    def _folder(self, service: Service) -> Path:
+        return self._context.scratch / "services" / service.environment_id
+
+    def _log(self, service: Service) -> str:
+        return f"service-{service.recipe.name}"
+
+    def _see_log(self, service: Service) -> str:
+        return f"its output is in {self._context.log_path(self._log(service))}"
+
+    def _with_tail(self, service: Service, message: str) -> str:
+        tail = service.tail()
+        return f"{message}; it said: {tail}" if tail else message
+
+
+@asynccontextmanager
+async def supervise(context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache) -> AsyncIterator[Supervisor]:
+    """Start all services; leaving stops them in reverse order, also when cancelled. A failure of any watching task ends the body."""
+    async with anyio.create_task_group() as tasks:
+        supervisor = Supervisor(context, recipes, cache, tasks)
+        tasks.start_soon(supervisor.carry_out_commands)
+        supervisor.start()
+        try:
+            yield supervisor
+        finally:
+            await supervisor.stop()
+            tasks.cancel_scope.cancel()
+
+
+class _NothingRuns(Exception):
+    """The backend has nothing that could run a command."""
+
+
+@asynccontextmanager
+async def _in_thread(manager: AbstractContextManager[Path | None]) -> AsyncIterator[Path | None]:
+    """A blocking context manager, entered and left in worker threads."""
+    value = await anyio.to_thread.run_sync(manager.__enter__)
+    try:
+        yield value
+    except BaseException as error:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(manager.__exit__, type(error), error, error.__traceback__)
+        raise
+    await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+
+def _write_folders(folder: Path, files: Mapping[str, str]) -> None:
+    for name in ("data", "private", "run"):
+        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, text in files.items():
+        descriptor = os.open(folder / "private" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)

@@ -1,0 +1,98 @@
+"""Judging: what an attempt counts as, and how a phase ended. Pure functions over values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Literal, NamedTuple
+
+from cleanroom.backends.base import ExecResult
+from cleanroom.capability import Attempt, Canary
+from cleanroom.errors import EXIT_ORDER, Exit
+from cleanroom.events import Result
+from cleanroom.policy import Level, Policy, Reaction
+
+Severity = Literal["violation", "notice", "tolerated"]
+
+# What well-behaved programs do without meaning it: byte code beside a mounted tool, a resolver's own sockets, looking whether something is there.
+NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
+NAMES_RULE = "network.names"  # such a record is a name asked for with no packet following: a packet would carry the name in its own record
+
+
+def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
+    """What the attempt counts as and why; None for a canary's own, which is evidence and no trouble."""
+    if "canary" in attempt.tags:
+        return None
+    for expected in policy.expected:
+        if any(fnmatchcase(name, expected.target) for name in _target_names(attempt)):
+            return "tolerated", expected.reason
+    harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
+    if harmless and policy.level.rank <= Level.MEDIUM.rank:
+        return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)
+    return "violation", ""
+
+
+def _target_names(attempt: Attempt) -> tuple[str, ...]:
+    target = attempt.target
+    hosts = [host for host in (target.host, target.ip) if host]
+    names = (*hosts, *(f"{host}:{target.port}" for host in hosts), target.path, target.sun_path, target.limit, target.syscall, str(target))
+    return tuple(name for name in names if name)
+
+
+def fold_key(attempt: Attempt) -> tuple[str, str, str]:
+    """Attempts with the same key are one fact with a count."""
+    process = attempt.process
+    return attempt.rule, (process.exe or str(process.pid)) if process else "", str(attempt.target)
+
+
+def broken_canaries(canaries: Sequence[Canary]) -> str:
+    """What the canaries that were not stopped say; empty when all were."""
+    return "; ".join(f"{c.name} ({c.rule}): expected {c.expected}, found {c.found}" for c in canaries if c.result != "passed")
+
+
+class Verdict(NamedTuple):
+    """How a phase ended."""
+
+    result: Result
+    exit_code: int | None
+    reason: str = ""
+    code: str = ""
+
+
+def phase_verdict(results: Sequence[ExecResult], *, violations: int, reaction: Reaction, ended_for: str, timeout_seconds: float) -> Verdict:
+    """From how the phase's commands ended, what it tried, and why its environment was ended early (empty: it was not)."""
+    last = results[-1] if results else None
+    status = last.exit_code if last and last.ran else None
+    if ended_for:
+        return Verdict("failed", status, f"ended early: {ended_for}", "CR-PHASE-003")
+    if last and last.timed_out:
+        return Verdict("timeout", status, f"still running after {timeout_seconds:g} s", "CR-PHASE-002")
+    if last and last.killed_for:
+        return Verdict("failed", status, f"killed for its {last.killed_for} limit", "CR-PHASE-004")
+    if last and last.ran and last.exit_code:
+        return Verdict("failed", status, f"exit status {last.exit_code}", "CR-PHASE-001")
+    if violations and reaction != "warn":
+        attempts = "one attempt" if violations == 1 else f"{violations} attempts"
+        return Verdict("failed", status, f"{attempts} against the policy", "CR-PHASE-005")
+    if not any(result.ran for result in results):
+        return Verdict("unverified", None, "nothing was run")
+    return Verdict("passed", status)
+
+
+RESULT_EXITS: dict[Result, Exit] = {
+    "passed": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
+    "refused": Exit.REFUSED, "cancelled": Exit.INTERRUPTED,
+}  # fmt: skip
+EXIT_RESULTS: dict[Exit, Result] = {
+    Exit.OK: "passed", Exit.NOT_PASSED: "failed", Exit.USAGE: "error", Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified",
+    Exit.ENGINE: "error", Exit.TIMEOUT: "timeout", Exit.INTERRUPTED: "cancelled", Exit.TERMINATED: "cancelled",
+}  # fmt: skip
+
+
+def run_exits(results: Sequence[Result]) -> list[Exit]:
+    """The exit statuses that the phases' results stand for: a run in which no command ran verified nothing."""
+    exits = [RESULT_EXITS[result] for result in results]
+    if not any(result in ("passed", "failed", "timeout", "cancelled") for result in results):
+        exits.append(Exit.UNVERIFIED)
+    assert set(exits) <= set(EXIT_ORDER), "a status without a rank"
+    return exits

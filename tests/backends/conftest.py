@@ -1,0 +1,50 @@
+"""The embedded backend for tests, entered inside the test (a task group must not outlive a fixture's yield)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.policy import Level, default_policy
+
+Entered = Callable[[], AbstractAsyncContextManager[EmbeddedBackend]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "sub").mkdir(parents=True)
+    (root / "file").write_text("as it was\n")
+    return root
+
+
+@pytest.fixture
+def entered(tmp_path: Path) -> Entered:
+    @asynccontextmanager
+    async def enter() -> AsyncIterator[EmbeddedBackend]:
+        async with EmbeddedBackend(f"t{os.getpid()}", tmp_path / "cache/runs/t", tmp_path / "journal.jsonl") as backend:
+            yield backend
+
+    return enter
+
+
+@pytest.fixture
+def phase(project: Path, tmp_path: Path) -> Callable[..., EnvironmentSpec]:
+    def spec(identity: str = "phase", **changes: object) -> EnvironmentSpec:
+        given = {
+            "id": identity, "run_id": "test", "role": "phase", "policy": default_policy(Level.MEDIUM), "working_directory": str(project),
+            "variables": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"}, "workspace": workspace(project, tmp_path),
+        }  # fmt: skip
+        return EnvironmentSpec(**(given | changes))  # type: ignore[arg-type]
+
+    return spec
+
+
+def workspace(project: Path, tmp_path: Path) -> WorkspaceSpec:
+    return WorkspaceSpec(root=str(project), scratch=str(tmp_path / "cache/runs/t/workspace"))

@@ -1,0 +1,51 @@
+"""The table of codes against the source."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import cleanroom
+from cleanroom.codes import CODES, RULE_CODES
+from cleanroom.policy import CONTROLS
+
+SOURCE = Path(cleanroom.__file__).parent
+CODE = re.compile(r"CR-[A-Z]+-\d{3}")
+LITERAL = re.compile(rf'"({CODE.pattern})"')
+
+
+def written() -> set[str]:
+    """Every code in the source but for the table itself."""
+    return {
+        code
+        for path in SOURCE.rglob("*.py")
+        if path.name not in ("codes.py", "code_texts.py")
+        for code in LITERAL.findall(path.read_text())
+    }
+
+
+def test_codes_every_code_in_the_source_is_explained() -> None:
+    """No error is raised under a code that `explain` does not know."""
+    assert sorted(written() - set(CODES)) == []
+
+
+def test_codes_every_explained_code_is_in_use() -> None:
+    """No code is explained that nothing raises and no rule has."""
+    assert sorted(set(CODES) - written() - set(RULE_CODES.values())) == []
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_explanations_are_worth_reading(code: str) -> None:
+    """Every code is well formed, has a title on one line, and an explanation of more than a sentence's length."""
+    assert CODE.fullmatch(code)
+    assert CODES[code].title
+    assert "\n" not in CODES[code].title
+    assert len(CODES[code].explanation) >= 80
+
+
+def test_codes_every_rule_has_a_code() -> None:
+    """Each control of the policy has a code of its own, and no code is for a rule that does not exist."""
+    assert set(RULE_CODES) == {control.rule for control in CONTROLS}
+    assert len(set(RULE_CODES.values())) == len(RULE_CODES)

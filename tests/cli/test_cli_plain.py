@@ -1,0 +1,108 @@
+"""Plain lines and the summary, from recorded events."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+from cli_story import failing_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom.cli.plain import Plain
+from cleanroom.cli.summary import summary
+from cleanroom.cli.text import safe
+from cleanroom.cli.words import Line
+from cleanroom.events import Envelope, Finished, Note, Output, Subject
+from cleanroom.reports.fold import fold
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def played(given_envelopes: list[Envelope], **options: bool | int) -> tuple[Plain, list[Line]]:
+    plain = Plain(**options)  # type: ignore[arg-type]
+    lines = []
+    for envelope in given_envelopes:
+        lines += plain.tick(envelope.monotonic_ns)
+        lines += plain.lines(envelope)
+    return plain, lines
+
+
+def marked(lines: list[Line]) -> str:
+    return "".join(f"{'out' if line.out else 'err'}: {line.text}\n" for line in lines)
+
+
+def test_cli_plain_lines_of_a_run_are_the_golden_ones() -> None:
+    """A recorded run reads, line by line and stream by stream, as the golden file says."""
+    _, lines = played(failing_run())
+    end = summary(fold(failing_run()), "")
+    assert marked([*lines, *end]) == (GOLDEN / "cli-plain.txt").read_text()
+
+
+def test_cli_plain_output_cannot_forge_a_line_of_ours() -> None:
+    """Every line that comes from a phase's output begins with the phase's fence."""
+    _, lines = played(failing_run())
+    forged = [line.text for line in lines if "phase bad passed" in line.text]
+    assert forged
+    assert all(text.startswith("bad | ") for text in forged)
+
+
+@given(st.lists(st.text(max_size=40), max_size=8))
+def test_cli_plain_shown_output_holds_no_control_character(texts: list[str]) -> None:
+    """Whatever a phase prints, in whatever pieces, no control character but the tab reaches the terminal, and every line is fenced."""
+    plain = Plain()
+    subject = Subject("phase", "p")
+    template = failing_run()[0]
+    wrapped = [Output(subject=subject, stream="stdout", text=text, offset=0) for text in texts]
+    closing = Finished(subject=subject, result="passed", duration_seconds=1.0)
+    shown = [
+        line
+        for event in [*wrapped, closing]
+        for line in plain.lines(msgspec.structs.replace(template, event=event))  # type: ignore[type-var]
+    ]
+    assert all(line.text.startswith("p | ") for line in shown[:-1])
+    assert not any(re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", line.text) for line in shown)
+
+
+@given(st.text())
+def test_cli_text_safe_is_idempotent(text: str) -> None:
+    """Text that was made safe stays as it is when it is made safe again."""
+    assert safe(safe(text)) == safe(text)
+
+
+def test_cli_plain_slow_lines_double() -> None:
+    """A phase that runs for twelve seconds is called slow at five and at ten, not each second."""
+    until_init = failing_run()[:6]
+    plain, _ = played(until_init)
+    began = until_init[-1].monotonic_ns
+    said = [line.text for second in range(13) for line in plain.tick(began + second * 1_000_000_000) if "init" in line.text]
+    assert said == ["SLOW [> 5 s] phase init", "SLOW [> 10 s] phase init"]
+
+
+def test_cli_plain_without_output_says_nothing_on_stdout() -> None:
+    """With output hidden nothing goes to standard output while the run runs."""
+    _, lines = played(failing_run(), show_output=False)
+    assert not any(line.out for line in lines)
+
+
+def test_cli_plain_says_degraded_first() -> None:
+    """What a run lacks is said on standard output before its head, although the backend's word comes after the run's start."""
+    events = failing_run()
+    note = Note(subject=Subject("run", "shop"), level="degraded", text="network.names is not held: no held calls")
+    _, lines = played([*events[:3], msgspec.structs.replace(events[2], event=note), *events[3:]])
+    assert lines[0] == Line("DEGRADED: network.names is not held: no held calls", out=True, tone="red")
+    assert lines[1].text.startswith("shop · ")
+
+
+def test_cli_summary_says_degraded_last() -> None:
+    """The last line of a degraded run says so, after everything else."""
+    result = msgspec.structs.replace(fold(failing_run()), degraded=("network.names",))
+    assert summary(result, "")[-1].text == "DEGRADED: network.names"
+
+
+def test_cli_summary_of_a_failure_names_phase_and_status_on_one_line() -> None:
+    """The failing phase and its exit status stand on one line, and the line to run it again repeats the options."""
+    texts = [line.text for line in summary(fold(failing_run()), " --env prod")]
+    assert any(re.search(r"\bbad\b.*\b7\b", text) for text in texts)
+    assert texts[-1] == "run again: cleanroom-engine run bad --env prod"

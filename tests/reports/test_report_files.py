@@ -1,0 +1,249 @@
+"""JSON, JUnit, the page and the picture: what they say, and that nothing hostile gets out of its place in them."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cleanroom.capability import Process, Target
+from cleanroom.events import Artifact, Ledger, Note, Output, Recovery, Subject
+from cleanroom.reports.fold import fold
+from cleanroom.reports.html import html_report
+from cleanroom.reports.json_report import json_report
+from cleanroom.reports.junit import junit
+from cleanroom.reports.render import FILES, render
+from cleanroom.reports.result import RunResult
+from cleanroom.reports.timeline import timeline
+from golden_files import golden
+from run_story import RUN, Story, begin, canary, capability, egress, metric, phase, shop
+
+VOID = {"meta"}
+
+
+def hostile_run(text: str) -> RunResult:
+    """A run in which everything that others can name is `text`."""
+    story = Story()
+    run = begin(story, requested=text, backend=text, degraded=text)
+    story.tell(capability(), run)
+    service = story.start(Subject("service", text), run, version=text)
+    span = phase(story, run, text, workspace=text, log=text)
+    story.tell(canary(text, "network", text, text), span)
+    story.tell(Output(subject=Subject("phase", text), stream="stdout", text=f"x{text}", offset=0), span)
+    process = Process(pid=1, exe=text, comm=text, argv=(text, text), cwd=text)
+    attempt = msgspec.structs.replace(egress("p"), process=process, target=Target(path=f"/{text}"), reason=text, environment=text)
+    story.tell(attempt, span)
+    story.tell(msgspec.structs.replace(attempt, severity="tolerated", process=None, attribution_gap=text), span)
+    story.at(0.5).tell(metric(text, 1.0, 100), span)
+    story.at(1).tell(metric(text, 2.0, 200), span)
+    story.tell(Recovery(subject=Subject("service", text), action="gave_up", cause=text), run)
+    story.tell(Artifact(subject=RUN, path=text, role="events"), run)
+    story.tell(Note(subject=RUN, level="warning", text=text), run)
+    story.tell(Ledger(subject=RUN, created=1, removed=0, left=(text,), held=(text,)), run)
+    story.finish(span, "failed", exit_code=1, reason=text)
+    story.finish(service, "failed", reason=text)
+    story.finish(run, "failed", exit_code=1, code="CR-X-001", reason=text, attributes={"hint": text})
+    return msgspec.structs.replace(fold(story.envelopes), project=text, version=text, run_id=text)
+
+
+class _Shape(HTMLParser):
+    """Tags with the names of their attributes, and whether they balance."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(name for name, _ in attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+HOSTILE = st.lists(
+    st.sampled_from(
+        ["<script>", "</script>", "</title>", "</style>", "<!--", "]]>", "<![CDATA[", '"', "'", "&", "&lt;", "<img src=x onerror=alert(1)>", "\x00", "\x1b[31m",
+         "\x1b]8;;http://x\x07", "\r", "\n", "\u202e", "\ud800", "\ufffe", "a", " ", "é", "</pre>", "[[ATTACHMENT|/etc/passwd]]", "javascript:"]
+    ), min_size=1, max_size=12,
+).map(lambda parts: "z" + "".join(parts).replace(",", "") + "z")  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(HOSTILE)
+def test_no_hostile_text_adds_a_tag_to_the_page(text: str) -> None:
+    """Whatever names, paths, arguments and output hold, the page has exactly the tags and attributes that a harmless run's has."""
+    page = html_report(hostile_run(text)).decode()
+
+    shape = _Shape(page)
+    assert shape.tags == _Shape(html_report(hostile_run("harmless")).decode()).tags
+    assert shape.open == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(HOSTILE)
+def test_junit_is_well_formed_with_the_same_elements_for_any_text(text: str) -> None:
+    """An XML parser accepts it, and hostile text is text."""
+
+    def shape(data: bytes) -> list[tuple[str, list[str]]]:
+        return [(element.tag, sorted(element.attrib)) for element in ElementTree.fromstring(data).iter()]
+
+    assert shape(junit(hostile_run(text))) == shape(junit(hostile_run("harmless")))
+
+
+@settings(max_examples=60, deadline=None)
+@given(HOSTILE)
+def test_the_picture_is_well_formed_for_any_text(text: str) -> None:
+    """An XML parser accepts the picture, and hostile text adds no element."""
+
+    def shape(data: str) -> list[str]:
+        return [element.tag for element in ElementTree.fromstring(data).iter()]
+
+    assert shape(timeline(hostile_run(text))) == shape(timeline(hostile_run("harmless")))
+
+
+def test_the_page_holds_no_script_and_loads_nothing():
+    """No script, no link, no address that a browser would fetch."""
+    page = html_report(fold(shop())).decode()
+
+    assert not {"script", "link", "img", "iframe", "a", "object"} & {tag for tag, _ in _Shape(page).tags}
+    assert "url(" not in page
+    assert "default-src 'none'" in page.replace("&#x27;", "'")
+
+
+def test_the_page_says_what_a_reader_looks_for():
+    """Outcome and exit code, phases, the violation with process and target, canaries, capabilities, services, account, how to run it again."""
+    page = html_report(fold(shop())).decode()
+
+    for words in ("FAILED", "exit status 1", "skipped", "pid 4711 /usr/bin/curl", "example.org:443", "8 of 8 came back as expected", "overlay, Landlock",
+                  "postgres", "9 created, 9 removed, 0 held, 0 left", "cleanroom-engine run test", "cleanroom-engine pipeline init test validate",
+                  "cleanroom-engine audit verify", "1 failed", "SLO 20.00 s"):  # fmt: skip
+        assert words in page
+
+
+def test_spans_and_page_agree_on_the_anchor_of_a_phase():
+    """The address in a phase's span leads to that phase's row."""
+    from cleanroom.tracing import TASK_RUN_URL, spans
+
+    page = html_report(fold(shop())).decode()
+    anchors = {span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2] for span in spans(shop()) if TASK_RUN_URL in span.attributes}
+
+    assert anchors == {"phase init": "phase-1", "phase test": "phase-2"}
+    assert '<tr id="phase-2"><td>test</td>' in page
+
+
+@pytest.mark.parametrize("name", [*FILES.values()])
+def test_a_report_is_as_its_golden_file(name: str) -> None:
+    """A change of a report is a decision, seen in a diff."""
+    data = render(fold(shop()))[name]
+
+    assert data == golden(name, data)
+
+
+def test_the_picture_is_as_its_golden_file():
+    """The README's picture changes only on purpose."""
+    data = timeline(fold(shop(failing=False))).encode() + b"\n"
+
+    assert data == golden("run.svg", data)
+
+
+def test_the_json_report_is_the_result():
+    """Reading it back gives the same value."""
+    result = fold(shop())
+
+    assert msgspec.json.decode(json_report(result), type=RunResult) == result
+
+
+def cases(result: RunResult) -> dict[str, ElementTree.Element]:
+    root = ElementTree.fromstring(junit(result))
+    found = {f"{case.get('classname')} {case.get('name')}": case for case in root.iter("testcase")}
+    for verdict, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        assert root.get(attribute) == str(len(list(root.iter(verdict))))
+    assert root.get("tests") == str(len(found))
+    return found
+
+
+def test_a_broken_rule_is_a_failure_of_type_policy():
+    """CI shows the attempt with process and target as the phase's failure."""
+    failure = cases(fold(shop()))["shop.phase test"].find("failure")
+
+    assert failure.get("type") == "policy"
+    assert "/usr/bin/curl" in failure.get("message")
+
+
+def test_a_skipped_phase_is_skipped_and_a_passing_run_has_no_failures():
+    """Nothing that did not run counts as passed."""
+    assert cases(fold(shop()))["shop.phase validate"].find("skipped") is not None
+    assert not any(
+        len(list(case.iter(verdict))) for case in cases(fold(shop(failing=False))).values() for verdict in ("failure", "error", "skipped")
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "exit_code", "verdict"),
+    [("refused", 3, "failure"), ("error", 5, "error"), ("unverified", 4, "skipped"), ("cancelled", 130, "error")],
+)
+def test_an_outcome_that_no_case_explains_has_one_of_its_own(outcome: str, exit_code: int, verdict: str) -> None:
+    """A refused run's file is not an empty, green one."""
+    story = Story()
+    story.finish(begin(story), outcome, exit_code=exit_code, code="CR-X-001", reason="why")
+    case = cases(fold(story.envelopes))["shop.run outcome"]
+
+    assert case.find(verdict).get("message") == "CR-X-001 why"
+
+
+def test_a_phase_at_fault_of_the_clock_or_ours_is_an_error():
+    """A timeout is not the test's failure."""
+    story = Story()
+    run = begin(story)
+    story.finish(phase(story, run, "slow"), "timeout", exit_code=143, reason="ran past 2 s")
+    story.finish(run, "timeout", exit_code=124)
+
+    assert cases(fold(story.envelopes))["shop.phase slow"].find("error").get("type") == "timeout"
+
+
+def test_a_leak_and_a_failed_canary_are_not_green():
+    """What is left behind is an error, an isolation that did not hold a failure."""
+    story = Story()
+    run = begin(story)
+    story.tell(canary("connect-out", "network", "network.egress", "e", passed=False), run)
+    story.tell(Ledger(subject=RUN, created=2, removed=1, left=("folder x",)), run)
+    found = cases(fold(story.envelopes))
+
+    assert found["shop.account nothing is left"].find("error").text == "folder x"
+    assert found["shop.canary connect-out in e"].find("failure").get("type") == "policy"
+
+
+def test_output_cannot_attach_files_to_the_report():
+    """Only the engine's own log is an attachment, whatever the phase prints."""
+    story = Story()
+    run = begin(story)
+    span = phase(story, run, "test")
+    story.tell(Output(subject=Subject("phase", "test"), stream="stdout", text="[[ATTACHMENT|/etc/passwd]]", offset=0), span)
+    story.finish(span, "failed", exit_code=1)
+    text = junit(fold(story.envelopes)).decode()
+
+    assert text.count("[[ATTACHMENT") == 1
+    assert "[[ATTACHMENT|/etc" not in text
+
+
+@given(st.floats(min_value=0.0, max_value=1e6), st.floats(min_value=0.001, max_value=1e6))
+def test_the_picture_is_finite_for_any_duration_and_slo(duration: float, slo: float) -> None:
+    """Microseconds or days: at most ten ticks, no coordinate outside the picture."""
+    result = RunResult(outcome="passed", exit_code=0, duration_seconds=duration, slo_seconds=slo)
+    root = ElementTree.fromstring(timeline(result))
+    lines = [line for line in root.iter("{http://www.w3.org/2000/svg}line") if line.get("class") == "grid"]
+
+    assert 1 <= len(lines) <= 10
+    assert all(0 <= float(line.get("x1")) <= 960 for line in lines)

@@ -1,0 +1,172 @@
+"""A small environment for attacks: namespaces, a read-only root with a writable folder, Landlock, the filter, and a recorder that serves it."""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401  before its folder is hidden
+import json
+import os
+import select
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cleanroom.sandbox import kernel, landlock, names, seccomp
+from cleanroom.sandbox.held import Recorder, Rules
+
+USER = 4242
+
+
+@dataclass
+class Caught:
+    """What the attack returned, and the attempts that were recorded."""
+
+    result: Any
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    completeness: str = ""
+    dropped: int = 0
+
+    def rules(self) -> list[str]:
+        return [attempt["rule"] for attempt in self.attempts]
+
+    def only(self) -> dict[str, Any]:
+        assert len(self.attempts) == 1, self.attempts
+        return self.attempts[0]
+
+
+def code(action: Callable[[], Any]) -> str:
+    """The errno's name that `action` fails with; ok if it does not."""
+    import errno
+
+    try:
+        action()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
+    return "ok"
+
+
+def attack(
+    action: Callable[[str], Any],
+    workspace: str,
+    *,
+    known: dict[str, str] | None = None,
+    read_only: tuple[str, ...] = (),
+    services: tuple[str, ...] = (),
+    hidden: tuple[str, ...] = ("/root", "/run"),
+    proving: bool = False,
+) -> Caught:
+    """Run `action(workspace)` in a cage and collect what was recorded."""
+    results_read, results_write = os.pipe()
+    mine, theirs = socket.socketpair()
+    news_read, news_write = os.pipe()
+    warden = os.fork()
+    if warden == 0:
+        _guarded(lambda: _warden(action, workspace, known or {}, read_only, services, hidden, proving, results_write, news_write, mine, theirs))
+    for descriptor in (results_write, news_write):
+        os.close(descriptor)
+    mine.close()
+    theirs.close()
+    news = json.loads(_drained(news_read) or b'{"attempts": []}')
+    result = _drained(results_read)
+    os.waitpid(warden, 0)
+    assert "trouble" not in news, news["trouble"]
+    caught = Caught(json.loads(result) if result else None, **news)
+    assert not (isinstance(caught.result, dict) and "trouble" in caught.result), caught.result["trouble"]
+    return caught
+
+
+def _drained(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def _warden(action, workspace, known, read_only, services, hidden, proving, results, news, mine, theirs) -> None:
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    user, group = os.geteuid(), os.getegid()
+    if user:
+        kernel.unshare(flags | kernel.CLONE_NEWUSER)
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {user} 1"), ("gid_map", f"{USER} {group} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    else:
+        kernel.unshare(flags)
+    names.raise_link("lo")
+    udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+    for end in (udp, tcp):
+        end.bind(("127.0.0.1", 53))
+        end.setblocking(False)
+    tcp.listen(8)
+    attempts: list[dict[str, Any]] = []
+    shared = names.Names(known)
+    answerer = names.Answerer(udp, tcp, shared, attempts.append)
+    inside = os.fork()
+    if inside == 0:
+        os.close(news)
+        _guarded(lambda: _inside(action, workspace, hidden, results, theirs, not user))
+    theirs.close()
+    os.close(results)
+    _, listener, _, _ = socket.recv_fds(mine, 1, 1)
+    rules = Rules(writable=(workspace, "/tmp", "/dev/shm"), read_only=read_only, services=services)
+    recorder = Recorder(listener[0], rules, attempts.append, names=shared, proc_fd=proc)
+    recorder.proving = proving
+    _serve(recorder, answerer, inside)
+    recorder.flush()
+    os.write(news, json.dumps({"attempts": attempts, "completeness": recorder.completeness, "dropped": recorder.dropped}).encode())
+
+
+def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
+    poll = select.poll()
+    for descriptor in (recorder.fileno(), *answerer.filenos()):
+        poll.register(descriptor, select.POLLIN)
+    ended = kernel.pidfd_open(inside)
+    poll.register(ended, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll(recorder.patience()):
+            if descriptor == ended:
+                return
+            if descriptor == recorder.fileno():
+                if not recorder.ready():
+                    return
+            else:
+                answerer.ready()
+        recorder.tick()
+
+
+def _inside(action, workspace, hidden, results, channel, as_root) -> None:
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID)
+    for path in (workspace, "/tmp"):
+        kernel.mount(path, path, None, kernel.MS_BIND | kernel.MS_REC)
+    with open("/tmp/cage-resolv.conf", "w") as file:
+        file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
+    kernel.mount("/tmp/cage-resolv.conf", "/etc/resolv.conf", None, kernel.MS_BIND)
+    for path in hidden:
+        kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+    if as_root:
+        kernel.drop_bounding()
+        os.setgroups([])
+        os.setresgid(USER, USER, USER)
+        os.setresuid(USER, USER, USER)
+        kernel.set_dumpable(True)
+    kernel.drop_all_capabilities()
+    landlock.restrict((), (workspace, "/tmp", "/dev/shm", "/proc"), ("/",))
+    seccomp.install_and_send(seccomp.medium_filter(os.uname().machine), channel)
+    channel.close()
+    os.chdir(workspace)
+    try:
+        answer = action(workspace)
+    except BaseException:
+        answer = {"trouble": traceback.format_exc()}
+    os.write(results, json.dumps(answer).encode())

@@ -1,0 +1,64 @@
+"""Claims about what an environment sees."""
+
+from __future__ import annotations
+
+from cleanroom.sandbox import layout
+
+HOST = layout.Host(
+    links={"bin": "usr/bin"}, folders=frozenset({"usr", "opt"}), etc={"ssl/certs": "folder", "services": "file"}, devices=frozenset({"null"}), processors=False
+)
+
+
+def view(**changes):
+    given = {"run_id": "r", "tmpfs_bytes": 1 << 20, "tools": (), "workspace": "/home/me/shop", "layers": ["/cache/l2", "/cache/l1"]} | changes
+    return layout.view(HOST, **given)
+
+
+def targets(seen: layout.View, operation: str) -> list[str]:
+    return [step["at"] for step in seen.operations if step["op"] == operation]
+
+
+def test_nothing_of_the_home_folder_is_mounted_but_the_workspace():
+    """The caller's home is not there: only the project's own folder is, and only copy-on-write."""
+    seen = view()
+
+    assert [at for at in targets(seen, "bind") if at.startswith("/home/me")] == []
+    assert targets(seen, "overlay") == ["/home/me/shop"]
+
+
+def test_every_host_folder_is_read_only_unless_it_is_named_writable():
+    """A bind of the host is writable only where the description says so."""
+    seen = view(mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)], cache="/cache/home")
+
+    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == [f"{layout.HOME}/.cache", "/var/cleanroom/data"]
+    assert "/run/cleanroom/db" not in seen.writable
+
+
+def test_a_tool_inside_a_system_folder_the_workspace_or_another_tool_needs_no_mount():
+    """What is seen already is not mounted again."""
+    seen = view(tools=["/usr/local/go", "/home/me/shop/.venv", "/root/.pyenv", "/root/.pyenv/versions/3.11"])
+
+    assert [at for at in targets(seen, "bind") if not at.startswith("/etc")] == ["/opt", "/usr", "/root/.pyenv"]
+
+
+def test_the_synthetic_files_name_the_user_and_the_services():
+    """passwd knows the environment's uid, hosts its own name and its services: servers and resolvers ask for both."""
+    seen = view(names=[("postgres", "127.0.0.1")])
+    texts = {step["at"]: step["text"] for step in seen.operations if step["op"] == "file"}
+
+    assert f":{layout.USER_ID}:" in texts["/etc/passwd"]
+    assert "127.0.0.1 postgres" in texts["/etc/hosts"]
+    assert layout.host_name("r") in texts["/etc/hosts"]
+
+
+def test_the_host_name_differs_between_runs_and_stays_in_one():
+    """It is no fingerprint of a sandbox."""
+    assert layout.host_name("a") == layout.host_name("a") != layout.host_name("b")
+
+
+def test_the_workspace_comes_after_what_could_cover_it():
+    """A project that lies under a private folder such as /tmp is mounted on top of it."""
+    seen = view(workspace="/tmp/project")
+    order = [step["at"] for step in seen.operations]
+
+    assert order.index("/tmp") < order.index("/tmp/project")

@@ -1,0 +1,135 @@
+"""The filter as data: every test runs the program in a small machine of its own, so both processor tables are covered here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom.sandbox import kernel, seccomp
+from cleanroom.sandbox.syscalls import AUDIT_ARCH, MACHINES, numbers
+
+ALLOW, HOLD = 0x7FFF0000, 0x7FC00000
+ABSENT = 0x00050000 | errno.ENOSYS
+
+
+def verdict(program: bytes, number: int, arch: int, *arguments: int) -> int:
+    """What the kernel's interpreter would answer."""
+    padded = [argument & 0xFFFFFFFFFFFFFFFF for argument in (*arguments, *([0] * (6 - len(arguments))))]
+    data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, *padded)
+    word = at = 0
+    while True:
+        code, true, false, value = struct.unpack_from("=HBBI", program, at * 8)
+        at += 1
+        if code == 0x20:
+            word = int.from_bytes(data[value : value + 4], "little")
+        elif code == 0x54:
+            word &= value
+        elif code == 0x05:
+            at += value
+        elif code == 0x06:
+            return value
+        else:
+            taken = {0x15: word == value, 0x35: word >= value, 0x45: bool(word & value)}[code]
+            at += true if taken else false
+
+
+def held(machine: str, name: str, *arguments: int) -> int:
+    return verdict(seccomp.medium_filter(machine), numbers(machine)[name], AUDIT_ARCH[machine], *arguments)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_denied_and_changing_call_is_held(machine: str):
+    """No name of the tables falls through to allow because of its place in the program."""
+    for name in (*seccomp.DENIED, *seccomp.CHANGING, *seccomp.SENDING):
+        if name in numbers(machine):
+            assert held(machine, name) == HOLD, name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_calls_whose_arguments_lie_in_memory_do_not_exist(machine: str):
+    """clone3, io_uring and openat2 answer ENOSYS, so that runtimes fall back."""
+    assert {held(machine, name) for name in seccomp.ABSENT} == {ABSENT}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_foreign_architecture_is_held(machine: str):
+    """A call by another ABI, whatever its number, never runs."""
+    assert verdict(seccomp.medium_filter(machine), 1, 0x40000003) == HOLD
+
+
+def test_x32_calls_are_held():
+    """The third ABI of x86-64 hides behind a bit in the number."""
+    assert verdict(seccomp.medium_filter("x86_64"), 0x40000000 | 1, AUDIT_ARCH["x86_64"]) == HOLD
+
+
+@given(flags=st.integers(0, (1 << 32) - 1), machine=st.sampled_from(MACHINES))
+def test_an_open_is_held_exactly_when_it_can_change_something(flags: int, machine: str):
+    """Reading costs nothing: only the four writing flags are looked at."""
+    writing = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+    assert held(machine, "openat", 0, 0, flags) == (HOLD if writing else ALLOW)
+
+
+@given(flags=st.integers(0, (1 << 32) - 1))
+def test_a_clone_is_held_exactly_when_it_makes_a_namespace(flags: int):
+    """Threads and children start freely."""
+    assert held("x86_64", "clone", flags) == (HOLD if flags & kernel.CLONE_NEW_ANY else ALLOW)
+
+
+@given(address=st.integers(0, (1 << 64) - 1))
+def test_sendto_is_held_exactly_when_it_names_an_address(address: int):
+    """Both halves of the pointer count: an address above 4 GiB may have a low half of zero."""
+    assert held("x86_64", "sendto", 3, 1, 1, 0, address) == (HOLD if address else ALLOW)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "protocol", "expected"),
+    [
+        (socket.AF_UNIX, socket.SOCK_STREAM, 0, ALLOW),
+        (socket.AF_INET, socket.SOCK_STREAM | 0o2000000, 6, ALLOW),
+        (socket.AF_INET6, socket.SOCK_DGRAM, 17, ALLOW),
+        (socket.AF_INET, socket.SOCK_STREAM, 262, ALLOW),
+        (16, socket.SOCK_RAW, 0, ALLOW),
+        (socket.AF_INET, socket.SOCK_RAW, 1, HOLD),
+        (socket.AF_INET, socket.SOCK_DGRAM, 1, HOLD),
+        (socket.AF_INET6, socket.SOCK_DGRAM, 58, HOLD),
+        (socket.AF_INET, socket.SOCK_STREAM, 132, HOLD),
+        (socket.AF_INET, socket.SOCK_SEQPACKET, 132, HOLD),
+        (socket.AF_INET, 6, 33, HOLD),
+        (17, socket.SOCK_RAW, 0, HOLD),
+        (40, socket.SOCK_STREAM, 0, HOLD),
+        (38, socket.SOCK_SEQPACKET, 0, HOLD),
+        (30, socket.SOCK_STREAM, 0, HOLD),
+        (21, socket.SOCK_SEQPACKET, 0, HOLD),
+        (29, socket.SOCK_RAW, 1, HOLD),
+    ],
+)
+def test_only_ordinary_sockets_are_made_freely(family: int, kind: int, protocol: int, expected: int):
+    """Unix, netlink, TCP, UDP and MPTCP pass; everything else is held."""
+    assert held("x86_64", "socket", family, kind, protocol) == expected
+
+
+def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
+    """Inside a filter with a listener a second listener is EBUSY; a plain filter of one's own still installs."""
+    program = struct.pack("=HBBI", 0x06, 0, 0, ALLOW)
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            seccomp.install(program, listener=True)
+            seccomp.install(program, listener=False)
+            try:
+                seccomp.install(program, listener=True)
+            except OSError as error:
+                os.write(write_end, errno.errorcode[error.errno or 0].encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    os.waitpid(pid, 0)
+    assert os.read(read_end, 64) == b"EBUSY"
+    os.close(read_end)

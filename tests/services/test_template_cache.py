@@ -1,0 +1,221 @@
+"""Templates are there whole or not at all, built once, evicted oldest first."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cleanroom.errors import ServiceFailed
+from cleanroom.services.cache import TemplateCache
+from cleanroom.services.copying import copy_tree, measure
+
+
+def build(cache: TemplateCache, key: str, content: bytes = b"content") -> Path:
+    with cache.building(key) as folder:
+        assert folder is not None
+        (folder / "file").write_bytes(content)
+    found = cache.lookup(key)
+    assert found is not None
+    return found
+
+
+def age(cache: TemplateCache, key: str, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(cache.folder / "templates" / key / "complete.json", (then, then))
+
+
+def test_a_built_template_is_found(cache: TemplateCache):
+    """What the block wrote is what `lookup` leads to."""
+    assert cache.lookup("k") is None
+    assert (build(cache, "k") / "file").read_bytes() == b"content"
+
+
+def test_a_failed_build_leaves_nothing(cache: TemplateCache):
+    """An exception in the block publishes nothing, and the next builder starts empty."""
+    with pytest.raises(FileExistsError), cache.building("k") as folder:  # noqa: PT012 - the block is what fails
+        assert folder is not None
+        (folder / "half").mkdir()
+        (folder / "half").mkdir()
+    assert cache.lookup("k") is None
+    with cache.building("k") as folder:
+        assert folder is not None
+        assert list(folder.iterdir()) == []
+        (folder / "file").touch()
+
+
+def test_what_a_killed_builder_left_is_not_found_and_not_inherited(cache: TemplateCache):
+    """A folder left in `building` is neither a template nor the start of one."""
+    left = cache.folder / "building/k/data"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    assert cache.lookup("k") is None
+    assert sorted(path.name for path in build(cache, "k").iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize("damage", ["shorter", "missing", "added", "manifest"])
+def test_a_damaged_template_is_a_miss_and_goes(cache: TemplateCache, damage: str):
+    """A template that differs from its manifest is not handed out, and is removed."""
+    data = build(cache, "k")
+    {
+        "shorter": lambda: os.truncate(data / "file", 1),
+        "missing": lambda: (data / "file").unlink(),
+        "added": lambda: (data / "more").touch(),
+        "manifest": lambda: (data.parent / "complete.json").write_bytes(b'{"files": 1'),
+    }[damage]()
+    assert cache.lookup("k") is None
+    assert not data.exists()
+
+
+def test_an_empty_template_is_refused(cache: TemplateCache):
+    """A preparation that wrote nothing has failed, whatever its exit status."""
+    with pytest.raises(ServiceFailed) as caught, cache.building("k"):
+        pass
+    assert caught.value.code == "CR-SERVICE-011"
+
+
+def test_a_socket_in_a_template_is_refused(cache: TemplateCache):
+    """What cannot be copied is found when it is made, not in every later run."""
+    with pytest.raises(ServiceFailed) as caught, cache.building("k") as folder:  # noqa: PT012 - leaving it fails
+        assert folder is not None
+        os.mkfifo(folder / "pipe")
+    assert caught.value.code == "CR-SERVICE-012"
+
+
+def test_concurrent_builders_build_once(cache: TemplateCache):
+    """The second builder of a key waits for the first and gets None."""
+    entered, waits = threading.Event(), threading.Event()
+    seen: list[Path | None] = []
+
+    def second() -> None:
+        entered.wait()
+        with TemplateCache(cache.folder).building("k", waiting=waits.set) as folder:
+            seen.append(folder)
+
+    other = threading.Thread(target=second)
+    other.start()
+    with cache.building("k") as folder:
+        assert folder is not None
+        (folder / "file").touch()
+        entered.set()
+        assert waits.wait(10)
+    other.join()
+    assert seen == [None]
+
+
+def test_waiting_for_another_builder_can_be_given_up(cache: TemplateCache):
+    """What `waiting` raises ends the wait: a run that is stopped does not hang on somebody else's build."""
+
+    def give_up() -> None:
+        raise KeyboardInterrupt
+
+    with cache.building("k") as folder:
+        assert folder is not None
+        (folder / "file").touch()
+        with pytest.raises(KeyboardInterrupt), TemplateCache(cache.folder).building("k", waiting=give_up):
+            pass
+    assert cache.lookup("k") is not None
+
+
+def test_the_least_recently_used_template_goes_first(tmp_path: Path):
+    """When the limit is passed, what was not looked up longest is evicted, and only as much as needed."""
+    cache = TemplateCache(tmp_path, limit_bytes=250)
+    for key in ("old", "used", "newer"):
+        build(cache, key, bytes(80))
+    for seconds, key in ((300, "old"), (400, "used"), (200, "newer")):
+        age(cache, key, seconds)
+    cache.lookup("used")
+    build(cache, "last", bytes(80))
+    assert sorted(path.name for path in (tmp_path / "templates").iterdir()) == ["last", "newer", "used"]
+
+
+def test_a_template_in_use_is_not_evicted(tmp_path: Path):
+    """What was looked up a moment ago may be being copied, so it stays although the limit is passed."""
+    cache = TemplateCache(tmp_path, limit_bytes=100)
+    build(cache, "first", bytes(80))
+    build(cache, "second", bytes(80))
+    assert cache.lookup("first") is not None
+
+
+def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path):
+    """What the disk refuses becomes an error of ours that names the folder and the way to another."""
+    (tmp_path / "file").touch()
+    cache = TemplateCache(tmp_path / "file/cache")
+    for attempt in (lambda: cache.secret("k"), lambda: cache.building("k").__enter__(), lambda: cache.copy(tmp_path / "a", tmp_path / "b")):
+        with pytest.raises(ServiceFailed) as caught:
+            attempt()
+        assert caught.value.code == "CR-SERVICE-013"
+        assert "CLEANROOM_CACHE" in caught.value.hint
+
+
+def test_secrets_belong_to_the_key_and_the_cache(tmp_path: Path):
+    """Another process knows the secret of a template that it did not build; another cache does not."""
+    one, again, other = TemplateCache(tmp_path / "a"), TemplateCache(tmp_path / "a"), TemplateCache(tmp_path / "b")
+    assert one.secret("k") == again.secret("k")
+    assert len({one.secret("k"), one.secret("l"), other.secret("k")}) == 3
+    assert one.identity() == again.identity() != other.identity()
+
+
+def test_only_the_owner_can_read_the_cache(cache: TemplateCache):
+    """The secret file and every folder on the way to a template are closed to others."""
+    data = build(cache, "k")
+    cache.secret("k")
+    assert stat.S_IMODE((cache.folder / "secret").stat().st_mode) == 0o600
+    for folder in (cache.folder, cache.folder / "templates", cache.folder / "building", data.parent, data):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_a_copy_is_independent_of_its_template(cache: TemplateCache, tmp_path: Path):
+    """Writing into a copy does not change the template, also where blocks are shared."""
+    data = build(cache, "k")
+    cache.copy(data, tmp_path / "copy")
+    (tmp_path / "copy/file").write_bytes(b"changed")
+    assert (data / "file").read_bytes() == b"content"
+
+
+def test_links_are_copied_and_not_followed(tmp_path: Path):
+    """A link in a template stays a link; what it points to is not read."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/link").symlink_to("/etc/passwd")
+    (tmp_path / "a/folder").symlink_to("/etc")
+    copy_tree(tmp_path / "a", tmp_path / "b")
+    assert {path.name: os.readlink(path) for path in (tmp_path / "b").iterdir()} == {"link": "/etc/passwd", "folder": "/etc"}
+
+
+names = st.sampled_from(["a", "b", "c"])
+modes = st.sampled_from([0o600, 0o640, 0o644, 0o400, 0o755])
+trees = st.recursive(st.tuples(modes, st.binary(max_size=300)), lambda child: st.dictionaries(names, child, max_size=3), max_leaves=8)
+
+
+def write(path: Path, tree: object) -> None:
+    if isinstance(tree, dict):
+        path.mkdir()
+        for name, child in tree.items():
+            write(path / name, child)
+    else:
+        mode, content = tree
+        path.write_bytes(content)
+        path.chmod(mode)
+
+
+def read(path: Path) -> object:
+    if path.is_dir():
+        return {child.name: read(child) for child in path.iterdir()}
+    return stat.S_IMODE(path.stat().st_mode), path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(tree=st.dictionaries(names, trees, max_size=3))
+def test_a_copy_reads_as_the_original(tree: dict[str, object], tmp_path_factory: pytest.TempPathFactory):
+    """For any tree, copying keeps names, contents and modes, and the measure."""
+    folder = tmp_path_factory.mktemp("copy")
+    write(folder / "a", tree)
+    copy_tree(folder / "a", folder / "b")
+    assert read(folder / "b") == tree
+    assert measure(folder / "b") == measure(folder / "a")

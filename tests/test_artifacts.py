@@ -1,0 +1,123 @@
+"""Files: replaced whole, appended in lines, bounded."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom import artifacts
+from cleanroom.artifacts import LineWriter, LogFiles, relative, safe_name, write_atomic
+from cleanroom.errors import ArtifactError
+
+
+def test_a_file_is_replaced_whole_and_its_folder_made(tmp_path):
+    """The new bytes and mode are there, the folder was made, and nothing else is in it."""
+    path = tmp_path / "a" / "b.json"
+    write_atomic(path, b"old" * 1000)
+    write_atomic(path, b"new", mode=0o600)
+
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(path.parent) == ["b.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "write", "open"])
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    """Whatever the system refuses, the old bytes stay, no temporary file is left, and the error names the file."""
+    path = tmp_path / "state.json"
+    path.write_bytes(b"old")
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts.os, call, refuse)
+        with pytest.raises(ArtifactError, match=r"state\.json: No space left") as failed:
+            write_atomic(path, b"new")
+
+    assert failed.value.code == "CR-FILE-001"
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    """What a symbolic link points to is never written."""
+    (tmp_path / "target").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomic(tmp_path / "link", b"ours")
+
+    assert (tmp_path / "target").read_bytes() == b"theirs"
+    assert (tmp_path / "link").read_bytes() == b"ours"
+
+
+def test_a_folder_in_the_way_is_an_artifact_error(tmp_path):
+    """A path that is a folder is refused with our error."""
+    with pytest.raises(ArtifactError):
+        write_atomic(tmp_path, b"")
+
+
+async def test_lines_are_appended_in_order(tmp_path):
+    """Each batch follows the one before and what the file held; an empty one adds nothing."""
+    path = tmp_path / "runs" / "events.jsonl"
+    for sync in (False, True):
+        async with LineWriter(path) as writer:
+            await writer.write([b"1", b"2"], sync=sync)
+            await writer.write([])
+            await writer.write([b"3"])
+
+    assert path.read_bytes() == b"1\n2\n3\n" * 2
+
+
+async def test_a_full_disk_is_an_artifact_error():
+    """Appending to a device without room names the file and does not pass."""
+    with pytest.raises(ArtifactError, match="/dev/full"):
+        async with LineWriter(artifacts.Path("/dev/full")) as writer:
+            await writer.write([b"x"])
+
+
+def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):
+    """Up to the limit every byte is kept; then one marker line, and nothing after it, also when opened again."""
+    with LogFiles(tmp_path / "logs", limit_bytes=10) as logs:
+        for piece in (b"12345", b"67890", b"abc", b"def"):
+            logs.write("test", piece)
+        path = logs.path("test")
+    with LogFiles(tmp_path / "logs", limit_bytes=10) as logs:
+        logs.write("test", b"again")
+
+    assert path.read_bytes() == b"1234567890\n[cleanroom: cut after 10 bytes]\n"
+
+
+def test_no_log_is_made_for_a_phase_that_says_nothing(tmp_path):
+    """Files are opened at their first bytes."""
+    with LogFiles(tmp_path / "logs") as logs:
+        logs.path("quiet")
+
+    assert not (tmp_path / "logs").exists()
+
+
+@given(st.text(), st.text())
+def test_file_names_are_safe_and_stay_different(first, second):
+    """Any name becomes one path component of moderate length, and two names never share it."""
+    for name in (first, second):
+        safe = safe_name(name)
+        assert safe
+        assert "/" not in safe
+        assert not safe.startswith(".")
+        assert len(safe.encode()) < 200
+    assert (safe_name(first) == safe_name(second)) == (first == second)
+
+
+def test_a_plain_phase_name_is_its_own_file_name():
+    """Ordinary names stay readable, others keep what they can."""
+    assert safe_name("integration-test") == "integration-test"
+    assert safe_name("db:migrate/up").startswith("db_migrate_up-")
+
+
+def test_paths_are_relative_only_inside_the_project(tmp_path):
+    """A path inside is shown from the root, one outside whole."""
+    assert relative(tmp_path / "a" / "b", tmp_path) == "a/b"
+    assert relative(tmp_path.parent, tmp_path) == str(tmp_path.parent)

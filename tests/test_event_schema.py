@@ -1,0 +1,15 @@
+"""The events' wire form."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cleanroom import events
+
+PINNED = Path(__file__).parent.parent / "docs" / "events.schema.json"
+
+
+def test_the_schema_is_the_one_in_the_documentation():
+    """`docs/events.schema.json` is what `events schema` prints; a change of it is a change of the log's vocabulary."""
+    assert json.loads(PINNED.read_text()) == events.schema()
