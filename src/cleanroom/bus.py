@@ -72,6 +72,7 @@ class Subscription:
         self._queue: deque[Envelope] = deque()
         self._lagged = False
         self._closed = False
+        self._attended = False  # somebody has begun to read
         self._idle = False  # its task waits in `batch`: all that was handed out has been dealt with
         self._wake = anyio.Event()
 
@@ -100,8 +101,8 @@ class Subscription:
 
     @property
     def _busy(self) -> bool:
-        """There is something it must still see."""
-        return not self._keep_newest and not self._lagged and (bool(self._queue) or not self._idle)
+        """Its task has something to see, or is dealing with it."""
+        return self._attended and not self._keep_newest and not self._lagged and (bool(self._queue) or not self._idle)
 
     async def batch(self) -> list[Envelope]:
         """All that is waiting, oldest first; waits for something. Empty means the bus has closed.
@@ -109,6 +110,7 @@ class Subscription:
         Raises:
             SubscriberLagged: events were lost to this subscription. What came before the gap has been handed out.
         """
+        self._attended = True
         while not self._queue:
             if self._lagged:
                 hint = "the disk or the machine is too slow for this much output; see which subscriber it is"
@@ -207,7 +209,7 @@ class Bus:
     async def drain(self) -> None:
         """Wait until every lossless subscriber has dealt with everything, also with what another published meanwhile. Then `close` at once.
 
-        Waits for good where a subscriber's task has ended early: bound it.
+        An inbox that nobody has begun to read is not waited for. Waits for good where a subscriber's task has ended early: bound it.
         """
         while any(s._busy for s in self._subscriptions):  # noqa: ASYNC110
             await anyio.sleep(PAUSE_SECONDS)

@@ -1,90 +1,9 @@
-"""What the error codes of the engine's rooms mean, by area. The rules' codes, and the table that `explain` reads, are in `codes.py`."""
+"""What the error codes of the engine's rooms mean, by area. Those of rules, command and doctor, and the table that `explain` reads, are in `codes.py`."""
 
 from __future__ import annotations
 
 # code -> (title, cause and what helps). Values only, so that each room's codes can be added as one literal.
 ERRORS: dict[str, tuple[str, str]] = {
-    # --- the command
-    "CR-CLI-001": (
-        "the command line does not say anything that exists",
-        "A command, option, value or argument is not known or is missing. The hint names the nearest that exists; `cleanroom-engine COMMAND --help` lists "
-        "all with examples. Commands of later versions are not known either: `cleanroom-engine --version` says which one this is.",
-    ),
-    "CR-CLI-002": (
-        "the result could not be written to standard output",
-        "Standard output was closed, full, or its reader went away, so what the command had to say is lost; the exit status is 5 because a 0 would claim "
-        "that somebody was told. A run's reports are still in .ggen/cleanroom/reports.",
-    ),
-    "CR-CLI-003": (
-        "an input is nested too deeply or too large",
-        "Reading the project's files ran out of stack or memory. No sensible make.toml does that; look for generated or hostile content in the files of the "
-        "project. Nothing was run and nothing was written.",
-    ),
-    "CR-CLI-004": (
-        "there is no such code",
-        "`cleanroom-engine explain CODE` knows the codes that this version can report. Without a code it lists all of them with their titles, one per line.",
-    ),
-    "CR-CLI-005": (
-        "there is nothing recorded yet",
-        "The command reads what earlier runs left under .ggen/cleanroom, and there is none in this project (or not the run that was named). Nothing was "
-        "verified, so the exit status is 4. Run a pipeline first, or name the project with --root.",
-    ),
-    "CR-ENGINE-000": (
-        "the engine failed in a way that it did not foresee",
-        "This is a fault of the engine, not of your project. Run the command again with --debug for the traceback and report both. What was running has been "
-        "unwound; `cleanroom-engine sweep` removes leftovers, should there be any.",
-    ),
-    # --- the doctor
-    "CR-DOCTOR-001": (
-        "the embedded backend could not be asked",
-        "The probe starts a throw-away environment to see what this machine can hold, and that failed before it could tell. The message has the system's own "
-        "words. Check that the temporary folder is writable and that the machine is not out of processes or memory, then run `cleanroom-engine doctor` again.",
-    ),
-    "CR-DOCTOR-002": (
-        "a dimension of isolation is not fully enforced here",
-        "The probe found that network, filesystem, process or resource isolation holds only in part, or not at all; the line names the mechanism and what the "
-        "kernel answered. A run whose policy requires more is refused with exit 3. User namespaces, overlay mounts and Landlock are what is usually missing.",
-    ),
-    "CR-DOCTOR-003": (
-        "a policy level cannot be held here",
-        "The rules named in the line are required by that level and cannot be held on this machine or by this version, so that a run at this level is refused. "
-        "The hint says what would help. The other levels are not touched by it.",
-    ),
-    "CR-DOCTOR-004": (
-        "environments need Linux",
-        "The embedded backend is built from the Linux kernel's namespaces, Landlock and seccomp. On other systems the package imports and `plan`, `doctor`, "
-        "`audit`, `events` and `report` work, while `pipeline` is refused with exit 3. Use a Linux machine, a virtual machine or CI for runs.",
-    ),
-    "CR-DOCTOR-005": (
-        "this Python has known holes in tarfile",
-        "The extraction filters of tarfile could be walked around in Python before 3.11.13, 3.12.11 and 3.13.4 (CVE-2025-4517 and its kin). The engine does not "
-        "rely on those filters, but the project's own tools may. Update the interpreter.",
-    ),
-    "CR-DOCTOR-006": (
-        "an unrelated distribution overwrites this package",
-        "A distribution named `cleanroom` from 2019 installs a Python package of the same name, so files of one replace files of the other. Uninstall it and "
-        "install cleanroom-engine again.",
-    ),
-    "CR-DOCTOR-007": (
-        "Landlock is not there",
-        "Landlock is a second line behind the mounts that keeps writes inside the workspace. The kernel is older than 5.13, or was started without landlock in "
-        "its lsm= list. The rules that depend on it are named by the policy lines of `cleanroom-engine doctor`.",
-    ),
-    "CR-DOCTOR-008": (
-        "control groups are not writable",
-        "Without a writable control group, memory and process limits are held by rlimits and by samples, which can be a moment late; every report says which. "
-        "Run as root, or under a user service with delegation (`systemd-run --user --scope -p Delegate=yes cleanroom-engine ...`).",
-    ),
-    "CR-DOCTOR-009": (
-        "little free space for the cache",
-        "Templates of services, workspace layers and logs of a run lie in the user's cache folder, and less than 2 GiB are free there. Free some space, or set "
-        "CLEANROOM_CACHE to a folder on a larger disk.",
-    ),
-    "CR-DOCTOR-010": (
-        "runs have left folders in the cache",
-        "The scratch folder of a run is removed at its end, so one that is there belongs to a run that lives or was killed. `cleanroom-engine sweep` tells them "
-        "apart and removes what belongs to no living run.",
-    ),
     # --- backends and environments
     "CR-BACKEND-001": (
         "this version has no such backend",
@@ -432,5 +351,68 @@ ERRORS: dict[str, tuple[str, str]] = {
         "changes that cannot be brought back",
         "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project. The note lists them with the "
         "reason; everything else was brought back.",
+    ),
+    # --- the engine, what it recorded, and state
+    "CR-ENGINE-001": (
+        "the engine was started inside a run",
+        "A phase's command started the engine in that phase's own environment, which would nest without end. Say what the phase does with `cleanroom.command`, next to "
+        "its command.",
+    ),
+    "CR-ENGINE-002": (
+        "evidence was not written in time",
+        "After the run its subscribers had a bounded time to write the audit log, events and trace, and did not finish. A run whose evidence is incomplete does not "
+        "pass; a slow or full disk is the usual cause.",
+    ),
+    "CR-ENGINE-003": (
+        "something was left behind",
+        "The ledger at the end counts what was made and what was removed, by looking, and something is still there; the report lists it. `cleanroom-engine sweep` "
+        "removes it. Report it: this should not happen.",
+    ),
+    "CR-ENGINE-005": (
+        "no phase was named",
+        "A pipeline runs the phases that are named, in their order, and none was. `cleanroom-engine plan` lists the phases of the project.",
+    ),
+    "CR-HISTORY-001": (
+        "there is no such run",
+        "The run that was named is not recorded in this project. The message lists the last ones; they are the folders under .ggen/cleanroom/runs.",
+    ),
+    "CR-HISTORY-002": (
+        "recorded events cannot be read",
+        "The events file of a run is not there or not readable; the message has the path and the system's words. Check its owner and rights.",
+    ),
+    "CR-HISTORY-003": (
+        "a recorded line is not an event",
+        "A line of the events file, and not the last, is not an event: the file was changed or is another one. `cleanroom-engine audit verify` tells whether the audit "
+        "log of the same run is whole.",
+    ),
+    "CR-INIT-001": (
+        "there is a make.toml already",
+        "`init` never writes over a file. Move the existing make.toml away first, or convert it with `init --from FILE` in another folder.",
+    ),
+    "CR-INIT-002": (
+        "make.toml could not be written",
+        "The project's folder did not take the file; the message has the system's words. Make the folder writable, or name another with --root.",
+    ),
+    "CR-SERVICE-013": (
+        "prepared data of services cannot be kept",
+        "The cache folder is full, not writable or of another owner. Make room, make it yours, or let CLEANROOM_CACHE name another folder.",
+    ),
+    "CR-SLO-001": (
+        "the run took longer than its SLO",
+        "`slo` is what the whole run should take at most. Missing it is always said and fails the run (exit 1) only with --strict-slo. The summary's times show where "
+        "it went.",
+    ),
+    "CR-STATE-001": (
+        ".ggen/state.json is broken",
+        "The state file that ggen and the engine share is not JSON that ggen can read; it was left as it is. Correct it at the position in the message, or move it away "
+        "to begin with a fresh state.",
+    ),
+    "CR-STATE-002": (
+        ".ggen/state.json could not be written",
+        "The folder is not writable, or other processes hold or keep rewriting the file. Make .ggen writable, or let the other runs of this project end.",
+    ),
+    "CR-STATE-003": (
+        "a folder of ours is a link or a file",
+        ".ggen and .ggen/cleanroom have to be real folders, so that nothing is written somewhere else through a link. Remove what is in the place.",
     ),
 }

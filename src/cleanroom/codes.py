@@ -146,4 +146,90 @@ _RULES: dict[str, tuple[str, str]] = {
     ),
 }
 
-CODES: dict[str, Code] = {code: Code(*texts) for texts_by_code in (_RULES, ERRORS) for code, texts in sorted(texts_by_code.items())}
+_COMMAND: dict[str, tuple[str, str]] = {
+    # --- the command
+    "CR-CLI-001": (
+        "the command line does not say anything that exists",
+        "A command, option, value or argument is not known or is missing. The hint names the nearest that exists; `cleanroom-engine COMMAND --help` lists "
+        "all with examples. Commands of later versions are not known either: `cleanroom-engine --version` says which one this is.",
+    ),
+    "CR-CLI-002": (
+        "the result could not be written to standard output",
+        "Standard output was closed, full, or its reader went away, so what the command had to say is lost; the exit status is 5 because a 0 would claim "
+        "that somebody was told. A run's reports are still in .ggen/cleanroom/reports.",
+    ),
+    "CR-CLI-003": (
+        "an input is nested too deeply or too large",
+        "Reading the project's files ran out of stack or memory. No sensible make.toml does that; look for generated or hostile content in the files of the "
+        "project. Nothing was run and nothing was written.",
+    ),
+    "CR-CLI-004": (
+        "there is no such code",
+        "`cleanroom-engine explain CODE` knows the codes that this version can report. Without a code it lists all of them with their titles, one per line.",
+    ),
+    "CR-CLI-005": (
+        "there is nothing recorded yet",
+        "The command reads what earlier runs left under .ggen/cleanroom, and there is none in this project (or not the run that was named). Nothing was "
+        "verified, so the exit status is 4. Run a pipeline first, or name the project with --root.",
+    ),
+    "CR-ENGINE-000": (
+        "the engine failed in a way that it did not foresee",
+        "This is a fault of the engine, not of your project. Run the command again with --debug for the traceback and report both. What was running has been "
+        "unwound; `cleanroom-engine sweep` removes leftovers, should there be any.",
+    ),
+    # --- the doctor
+    "CR-DOCTOR-001": (
+        "the embedded backend could not be asked",
+        "The probe starts a throw-away environment to see what this machine can hold, and that failed before it could tell. The message has the system's own "
+        "words. Check that the temporary folder is writable and that the machine is not out of processes or memory, then run `cleanroom-engine doctor` again.",
+    ),
+    "CR-DOCTOR-002": (
+        "a dimension of isolation is not fully enforced here",
+        "The probe found that network, filesystem, process or resource isolation holds only in part, or not at all; the line names the mechanism and what the "
+        "kernel answered. A run whose policy requires more is refused with exit 3. User namespaces, overlay mounts and Landlock are what is usually missing.",
+    ),
+    "CR-DOCTOR-003": (
+        "a policy level cannot be held here",
+        "The rules named in the line are required by that level and cannot be held on this machine or by this version, so that a run at this level is refused. "
+        "The hint says what would help. The other levels are not touched by it.",
+    ),
+    "CR-DOCTOR-004": (
+        "environments need Linux",
+        "The embedded backend is built from the Linux kernel's namespaces, Landlock and seccomp. On other systems the package imports and `plan`, `doctor`, "
+        "`audit`, `events` and `report` work, while `pipeline` is refused with exit 3. Use a Linux machine, a virtual machine or CI for runs.",
+    ),
+    "CR-DOCTOR-005": (
+        "this Python has known holes in tarfile",
+        "The extraction filters of tarfile could be walked around in Python before 3.11.13, 3.12.11 and 3.13.4 (CVE-2025-4517 and its kin). The engine does not "
+        "rely on those filters, but the project's own tools may. Update the interpreter.",
+    ),
+    "CR-DOCTOR-006": (
+        "an unrelated distribution overwrites this package",
+        "A distribution named `cleanroom` from 2019 installs a Python package of the same name, so files of one replace files of the other. Uninstall it and "
+        "install cleanroom-engine again.",
+    ),
+    "CR-DOCTOR-007": (
+        "Landlock is not there",
+        "Landlock is a second line behind the mounts that keeps writes inside the workspace. The kernel is older than 5.13, or was started without landlock in "
+        "its lsm= list. The rules that depend on it are named by the policy lines of `cleanroom-engine doctor`.",
+    ),
+    "CR-DOCTOR-008": (
+        "control groups are not writable",
+        "Without a writable control group, memory and process limits are held by rlimits and by samples, which can be a moment late; every report says which. "
+        "Run as root, or under a user service with delegation (`systemd-run --user --scope -p Delegate=yes cleanroom-engine ...`).",
+    ),
+    "CR-DOCTOR-009": (
+        "little free space for the cache",
+        "Templates of services, workspace layers and logs of a run lie in the user's cache folder, and less than 2 GiB are free there. Free some space, or set "
+        "CLEANROOM_CACHE to a folder on a larger disk.",
+    ),
+    "CR-DOCTOR-010": (
+        "runs have left folders in the cache",
+        "The scratch folder of a run is removed at its end, so one that is there belongs to a run that lives or was killed. `cleanroom-engine sweep` tells them "
+        "apart and removes what belongs to no living run.",
+    ),
+}
+
+CODES: dict[str, Code] = {
+    code: Code(*texts) for texts_by_code in (_RULES, _COMMAND, ERRORS) for code, texts in sorted(texts_by_code.items())
+}

@@ -195,9 +195,7 @@ class Lifecycle:
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
             self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
 
-    async def _bring_back(
-        self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
-    ) -> int:
+    async def _bring_back(self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span) -> int:
         """Write the chosen changes to the project; how many of them met a change of somebody else."""
         changes = await workspace.changes()
         if not changes:

@@ -188,7 +188,7 @@ class Run:
     async def _drain(self, settled: Sequence[Subscription]) -> None:
         """Let the last sample still become a violation, then close the bus and wait until everybody has written down what they have."""
         with anyio.move_on_after(DRAIN_SECONDS):
-            await settle(settled)
+            await settle(settled, lambda: bool(self._trouble))
         self._bus.close()
         with anyio.move_on_after(DRAIN_SECONDS) as limit:
             await self._drained.wait()
@@ -412,11 +412,11 @@ def _reason(code: Exit, account: _Account) -> str:
     return f"phase {bad.name!r} did not pass: {bad.result}" if bad else "the run did not pass"
 
 
-async def settle(inboxes: Sequence[Subscription]) -> None:
-    """Wait until those who publish what they conclude have concluded everything."""
+async def settle(inboxes: Sequence[Subscription], broken: Callable[[], bool] = lambda: False) -> None:
+    """Wait until those who publish what they conclude have concluded everything; or until one of them is `broken`."""
     for _ in range(3):  # a reaction may cause another
         await anyio.lowlevel.checkpoint()
-        while any(inbox.waiting for inbox in inboxes):  # noqa: ASYNC110 -- a subscription does not tell that it is empty
+        while any(inbox.waiting for inbox in inboxes) and not broken():  # noqa: ASYNC110 -- a subscription does not tell that it is empty
             await anyio.sleep(0.001)
 
 

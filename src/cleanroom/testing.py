@@ -33,12 +33,13 @@ from cleanroom.services import Recipe
 from cleanroom.subscribers import monitor, recovery
 
 __all__ = [
-    "CHECKS", "CHECK_SCRIPT", "Bench", "Fault", "Inside", "MemoryBackend", "Outcome", "Program", "Script", "check_backend", "forever", "phase", "plan",
+    "CHECKS", "CHECK_RUN_ID", "CHECK_SCRIPT", "Bench", "Fault", "Inside", "MemoryBackend", "Outcome", "Program", "Script", "check_backend", "forever", "phase", "plan",
     "run_plan", "succeed",
 ]  # fmt: skip
 
 EVENTS_MAX = 1_000_000  # of one run: a test that needs more has lost control of itself
 CHECK_SECONDS = 60.0  # for one check: a hundred times what the slowest takes
+CHECK_RUN_ID = "check"  # of the environments: a backend that is told the run when it is made has to be told this one
 
 
 class Outcome(NamedTuple):
@@ -101,8 +102,8 @@ async def run_plan(
             bus.subscribe("recovery", recovery.READS, limit=EVENTS_MAX),
         ]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(monitor.run, seen[0], bus)
-            tasks.start_soon(partial(recovery.run, seen[1], run.send, seed=plan.seed))
+            tasks.start_soon(_to_its_end, partial(monitor.run, seen[0], bus))
+            tasks.start_soon(_to_its_end, partial(recovery.run, seen[1], run.send, seed=plan.seed))
             try:
                 await run.as_span(_NoLogs(there))
             finally:
@@ -111,6 +112,12 @@ async def run_plan(
                     bus.close()
         events = tuple(await heard.batch())
         return Outcome(fold(events), events, run)
+
+
+async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
+    """A subscriber outlives the cancellation of what it observes."""
+    with anyio.CancelScope(shield=True):
+        await work()
 
 
 class _NoLogs:
@@ -149,7 +156,7 @@ class Bench:
         self._number += 1
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C"}
         given = {
-            "id": f"check-{self._number}", "run_id": "check", "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": variables,
+            "id": f"check-{self._number}", "run_id": CHECK_RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": variables,
             "working_directory": str(self.root), "workspace": self.workspace_spec(),
         }  # fmt: skip
         return EnvironmentSpec(**{**given, **fields})

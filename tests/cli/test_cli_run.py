@@ -54,12 +54,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def executed(arguments: list[str]) -> int:
-    """Run the command in this process. The looptime plugin gives every test a loop; the command makes its own, so the other is closed first."""
-    asyncio.get_event_loop_policy().get_event_loop().close()
+    """Run the command in this process. It makes a loop of its own; the one that the looptime plugin keeps for tests is put back."""
+    try:
+        kept = asyncio.get_event_loop_policy().get_event_loop()
+    except RuntimeError:
+        return execute(arguments)
     try:
         return execute(arguments)
     finally:
-        asyncio.set_event_loop(None)
+        asyncio.set_event_loop(kept)
 
 
 class Said:

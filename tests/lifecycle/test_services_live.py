@@ -90,7 +90,7 @@ async def test_a_phase_waits_only_for_its_own_services():
     outcome = await run_plan(run, backend(slow, look=look), recipes=[service("db")])
     init, test = outcome.result.phases
     assert init.duration_seconds < 1
-    assert test.started_seconds + test.duration_seconds > 20
+    assert test.duration_seconds > 19
     assert seen["DB_URL"] == "tcp://127.0.0.1/db"
 
 

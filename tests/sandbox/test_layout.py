@@ -41,6 +41,13 @@ def test_a_tool_inside_a_system_folder_the_workspace_or_another_tool_needs_no_mo
     assert [at for at in targets(seen, "bind") if not at.startswith("/etc")] == ["/opt", "/usr", "/root/.pyenv"]
 
 
+def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
+    """Its mount comes after that of /tmp."""
+    order = [step["at"] for step in view(tools=["/tmp/venv"]).operations]
+
+    assert order.index("/tmp") < order.index("/tmp/venv")
+
+
 def test_the_synthetic_files_name_the_user_and_the_services():
     """passwd knows the environment's uid, hosts its own name and its services: servers and resolvers ask for both."""
     seen = view(names=[("postgres", "127.0.0.1")])

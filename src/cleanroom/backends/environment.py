@@ -100,7 +100,7 @@ class EmbeddedEnvironment:
         assert self._link is not None
         try:
             self._link.send(message, descriptors)
-        except (BrokenPipeError, ConnectionResetError):
+        except OSError:
             raise EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} has ended") from None
 
     def _news(self, message: channel.Message, descriptors: list[int]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cleanroom.plan import Ignored
 from cleanroom.project.keys import SettingKeys, meanings
 from cleanroom.project.model import RawProject
-from cleanroom.project.order import Step, hooks_around_nothing
+from cleanroom.project.order import Step, ends_before_after_hooks
 from cleanroom.project.settings import Layer, spellings
 
 Part = tuple[RawProject, Sequence[Step], Mapping[str, Layer]]
@@ -52,7 +52,7 @@ def _part(project: RawProject, steps: Sequence[Step], layers: Mapping[str, Layer
             both = sorted(before & {mention.name for mention in phase.depends_on})
             more = f"; {', '.join(both)} is in both and runs for each" if both else ""
             yield f"{name}: depends_on runs before hooks.before_{name}{more}"
-        if hooks_around_nothing(phase) and project.hooks.get(f"after_{name}"):
+        if ends_before_after_hooks(phase) and project.hooks.get(f"after_{name}"):
             yield f"{name}: has no command, so hooks.after_{name} does not run, as in ggen"
         if layers[name].settings.enabled is False:
             yield f"{name}: runs on the host, nothing is isolated (cleanroom.enabled = false)"

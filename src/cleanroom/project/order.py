@@ -35,7 +35,7 @@ def unfold(project: RawProject, requested: Sequence[str]) -> list[Step]:
     return _Unfolding(project).run(requested)
 
 
-def hooks_around_nothing(phase: RawPhase) -> bool:
+def ends_before_after_hooks(phase: RawPhase) -> bool:
     """ggen leaves a phase without commands before its after-hooks; hooks written into the phase itself have no such history."""
     return not phase.commands
 
@@ -67,7 +67,7 @@ class _Unfolding:
         self._made(phase.before, name, chain)
         self._step(Step(name, role, of))
         self._made(phase.after, name, chain)
-        if not hooks_around_nothing(phase):
+        if not ends_before_after_hooks(phase):
             self._hooks(f"after_{name}", name, chain)
 
     def _hooks(self, key: str, of: str, chain: tuple[str, ...]) -> None:

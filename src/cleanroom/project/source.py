@@ -74,7 +74,7 @@ def _read(file: Path, name: str) -> bytes:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise ProjectError(
-            "CR-PROJECT-001", f"{name}: expected a file, found none in {file.parent}", hint="`cleanroom-engine init` writes one", where=name
+            "CR-PROJECT-001", f"expected a file, found none in {file.parent}", hint="`cleanroom-engine init` writes one", where=name
         ) from None
     except OSError as error:
         raise _unreadable(name, error.strerror or str(error)) from None
@@ -88,7 +88,7 @@ def _read(file: Path, name: str) -> bytes:
 
 
 def _unreadable(name: str, why: str) -> ProjectError:
-    return ProjectError("CR-PROJECT-002", f"{name}: cannot be read: {why}", hint="make it a readable text file", where=f"{name}:1:1")
+    return ProjectError("CR-PROJECT-002", f"cannot be read: {why}", hint="make it a readable text file", where=f"{name}:1:1")
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -100,7 +100,7 @@ def _decoded(data: bytes, name: str) -> str:
         found = f"byte 0x{data[error.start]:02x}"
         raise ProjectError(
             "CR-PROJECT-002",
-            f"{name}: expected UTF-8 text, found {found}",
+            f"expected UTF-8 text, found {found}",
             hint="save the file as UTF-8",
             where=f"{name}:{line}:{column}",
         ) from None
@@ -116,7 +116,7 @@ def _not_toml(text: str, message: str, name: str) -> ProjectError:
         line, column = 1, 1
     what = _POSITION.sub("", message)
     hint = "correct the line, or the string or bracket that was opened before it and not closed"
-    return ProjectError("CR-PROJECT-003", f"{name}: expected TOML, found: {what}", hint=hint, where=f"{name}:{line}:{column}")
+    return ProjectError("CR-PROJECT-003", f"expected TOML, found: {what}", hint=hint, where=f"{name}:{line}:{column}")
 
 
 def _too_deep(text: str, offset: int, name: str) -> ProjectError:
@@ -124,7 +124,7 @@ def _too_deep(text: str, offset: int, name: str) -> ProjectError:
     column = offset - (text.rfind("\n", 0, offset) + 1) + 1
     return ProjectError(
         "CR-PROJECT-004",
-        f"{name}: expected at most {DEPTH_MAX} levels of keys, lists and tables, found more",
+        f"expected at most {DEPTH_MAX} levels of keys, lists and tables, found more",
         hint="no key that means anything is nested so deeply: remove it",
         where=f"{name}:{line}:{column}",
     )
@@ -189,7 +189,7 @@ class Node(NamedTuple):
         """An error that begins with the dotted key and stands at the value (or at the key)."""
         place = self.source.positions.key if at_key else self.source.positions.value
         line, column = place(self.path)
-        return kind(code, f"{self.key or self.source.name}: {message}", hint=hint, where=f"{self.source.name}:{line}:{column}")
+        return kind(code, f"{self.key}: {message}" if self.path else message, hint=hint, where=f"{self.source.name}:{line}:{column}")
 
     def fail(self, expected: str, *, code: str = "CR-PROJECT-005", hint: str = "") -> NoReturn:
         raise self.error(code, f"expected {expected}, found {described(self.value)}", hint=hint)

@@ -23,6 +23,7 @@ _CONNECT_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0  # the answerer shares its process with the recorder; a busy machine is no violation
 _AF_PACKET, _AF_VSOCK, _MPTCP, _MSG_FASTOPEN = 17, 40, 262, 0x20000000
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
+_SUN_PATH_MOST = 107
 _READ_ONLY = ("EROFS", "EACCES", "EPERM")
 
 
@@ -48,7 +49,8 @@ def run(expectations: Expect) -> list[Result]:
 
     `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside (`unix_private`: the path names a folder of the environment's
     own, where a connection is no attempt); `secret`, a file outside that must not be there; `outside`,
-    folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat).
+    folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat);
+    `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
     """
     expect = dict(expectations)
     expect["name"] = f"{os.urandom(6).hex()}.canary.test"
@@ -136,6 +138,17 @@ def _fast_open(address: tuple[str, int], *, by_message: bool) -> None:
 
 def _family(family: int) -> None:
     socket.socket(family, socket.SOCK_STREAM if family == _AF_VSOCK else socket.SOCK_RAW).close()
+
+
+def _unix_path(path: str) -> None:
+    try:
+        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if len(os.fsencode(path)) > _SUN_PATH_MOST:  # no address holds it, so only from its folder could it be reached
+            raise _Unavailable(f"its folder: {error.strerror}") from error
+    else:
+        os.close(folder)
+    _unix(path)
 
 
 def _unix(address: str) -> None:

@@ -88,9 +88,9 @@ def view(
     operations = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
     shown = [tool for tool in _outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
-    operations += [_bind(tool, tool) for tool in shown]
     operations += _etc(host, run_id, names)
     operations += _private(host, tmpfs_bytes, tmp_exec)
+    operations += [_bind(tool, tool) for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
     if cache:
         operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
@@ -135,7 +135,7 @@ def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool) -> list[Operation]:
     made: list[Operation] = [
         {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
         {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec, "own": True},
-        {"op": "folder", "at": "/root", "mode": 0o700},
+        {"op": "folder", "at": "/root"},
         {"op": "folder", "at": "/run"},
         {"op": "folder", "at": "/var"},
         {"op": "link", "at": "/var/run", "to": "/run"},

@@ -270,7 +270,8 @@ class _Warden:
             with contextlib.suppress(OSError):
                 self._recorder.flush()
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._init, 0)
+            while True:  # the relay too: it is in the pid namespace, whose init ends only when all of it has been waited for
+                os.wait()
         with contextlib.suppress(OSError):
             self._report_counters()
             channel.send(self._control, {"ended": True})
