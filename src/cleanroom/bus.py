@@ -211,6 +211,7 @@ class Bus:
 
         An inbox that nobody has begun to read is not waited for. Waits for good where a subscriber's task has ended early: bound it.
         """
+        await anyio.lowlevel.checkpoint()  # tasks that were started just now begin to read
         while any(s._busy for s in self._subscriptions):  # noqa: ASYNC110
             await anyio.sleep(PAUSE_SECONDS)
 

@@ -46,6 +46,11 @@ def code(action: Callable[[], Any]) -> str:
     return "ok"
 
 
+def written(path: str) -> None:
+    """Open `path` for writing, making it if need be."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
 def attack(
     action: Callable[[str], Any],
     workspace: str,
@@ -62,7 +67,9 @@ def attack(
     news_read, news_write = os.pipe()
     warden = os.fork()
     if warden == 0:
-        _guarded(lambda: _warden(action, workspace, known or {}, read_only, services, hidden, proving, results_write, news_write, mine, theirs))
+        _guarded(
+            lambda: _warden(action, workspace, known or {}, read_only, services, hidden, proving, results_write, news_write, mine, theirs)
+        )
     for descriptor in (results_write, news_write):
         os.close(descriptor)
     mine.close()
@@ -149,9 +156,10 @@ def _inside(action, workspace, hidden, results, channel, as_root) -> None:
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID)
     for path in (workspace, "/tmp"):
         kernel.mount(path, path, None, kernel.MS_BIND | kernel.MS_REC)
-    with open("/tmp/cage-resolv.conf", "w") as file:
+    resolver = f"{workspace}/.resolv.conf"
+    with open(resolver, "w") as file:
         file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
-    kernel.mount("/tmp/cage-resolv.conf", "/etc/resolv.conf", None, kernel.MS_BIND)
+    kernel.mount(resolver, "/etc/resolv.conf", None, kernel.MS_BIND)
     for path in hidden:
         kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     if as_root:

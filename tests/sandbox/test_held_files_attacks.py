@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from cage import attack, code
+from cage import attack, code, written
 
 from cleanroom.sandbox import kernel
 
@@ -98,7 +98,7 @@ def test_a_link_of_the_workspace_that_leads_outside_is_seen_for_what_it_is(works
     """FS-11: the record shows the resolved path, for a link at the end and for one in the middle."""
     os.symlink("/etc/passwd", f"{workspace}/file")
     os.symlink("/usr", f"{workspace}/folder")
-    caught = attack(lambda w: [code(lambda: open(f"{w}/file", "a")), code(lambda: open(f"{w}/folder/share/x", "w"))], workspace)
+    caught = attack(lambda w: [code(lambda: written(f"{w}/file")), code(lambda: written(f"{w}/folder/share/x"))], workspace)
     assert caught.result == ["EROFS", "EROFS"]
     assert [path for *_, path in paths(caught)] == ["/etc/passwd", "/usr/share/x"]
 
@@ -139,7 +139,7 @@ def test_a_descriptor_reopened_for_writing_is_resolved_for_the_caller(workspace:
 
 def test_the_root_links_of_proc_lead_nowhere_else(workspace: str):
     """FS-14: /proc/self/root is the environment's own root."""
-    caught = attack(lambda _: code(lambda: open("/proc/self/root/etc/x", "w")), workspace)
+    caught = attack(lambda _: code(lambda: written("/proc/self/root/etc/x")), workspace)
     assert (caught.result, caught.only()["target"]["path"]) == ("EROFS", "/etc/x")
 
 
@@ -165,7 +165,7 @@ def test_ordinary_work_is_no_attempt(workspace: str):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         os.unlink("/tmp/cage-own")
         os.unlink("/dev/shm/cage-own")
-        read_end, write_end = os.pipe()
+        _, write_end = os.pipe()
         os.close(os.open(f"/proc/self/fd/{write_end}", os.O_WRONLY))
         os.close(os.open(f"/dev/fd/{write_end}", os.O_WRONLY))
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -203,7 +203,7 @@ def test_byte_code_under_a_read_only_tool_is_tagged(workspace: str):
     """A refused __pycache__ beside a mounted tool can be told from other writes, and only there."""
 
     def act(_: str) -> list[str]:
-        return [code(lambda: os.mkdir("/usr/share/__pycache__")), code(lambda: open("/etc/a.pyc", "w"))]
+        return [code(lambda: os.mkdir("/usr/share/__pycache__")), code(lambda: written("/etc/a.pyc"))]
 
     caught = attack(act, workspace, read_only=("/usr",))
     assert [a["tags"] for a in caught.attempts] == [["pycache"], []]
@@ -219,7 +219,10 @@ def test_another_process_s_memory_is_not_opened_for_writing(workspace: str):
     """PROC-09: /proc/PID/mem of another process is refused; one's own is not."""
 
     def act(_: str) -> list[str]:
-        return [code(lambda: os.open("/proc/1/mem", os.O_RDWR)) if os.getpid() != 1 else "self", code(lambda: os.close(os.open("/proc/self/mem", os.O_RDWR)))]
+        return [
+            code(lambda: os.open("/proc/1/mem", os.O_RDWR)) if os.getpid() != 1 else "self",
+            code(lambda: os.close(os.open("/proc/self/mem", os.O_RDWR))),
+        ]
 
     assert attack(act, workspace).result[1] == "ok"
 
@@ -234,7 +237,7 @@ def test_a_thousand_refusals_are_a_few_records(workspace: str):
     """PROC-30: the same refusal in a loop is folded, and the counts add up."""
 
     def act(_: str) -> int:
-        return sum(code(lambda: open("/etc/again", "w")) == "EROFS" for _ in range(1000))
+        return sum(code(lambda: written("/etc/again")) == "EROFS" for _ in range(1000))
 
     caught = attack(act, workspace)
     assert caught.result == sum(a["count"] for a in caught.attempts) == 1000
@@ -261,7 +264,7 @@ def test_a_grandchild_is_named(workspace: str):
             os.setsid()
             if os.fork() == 0:
                 kernel.set_process_name("grandchild")
-                code(lambda: open("/etc/x", "w"))
+                code(lambda: written("/etc/x"))
                 os._exit(0)
             os.wait()
             os._exit(0)
@@ -277,5 +280,7 @@ def test_setxattrat_is_refused_where_the_kernel_has_it(workspace: str):
     """A form newer than the filter's first kernels is judged too."""
     if kernel.kernel_version() < (6, 13):
         pytest.skip("came with Linux 6.13")
-    caught = attack(lambda _: code(lambda: raw("setxattrat", CWD, b"/etc/passwd", 0, b"user.a", struct.pack("=QII", 0, 0, 0), 16)), workspace)
+    caught = attack(
+        lambda _: code(lambda: raw("setxattrat", CWD, b"/etc/passwd", 0, b"user.a", struct.pack("=QII", 0, 0, 0), 16)), workspace
+    )
     assert caught.only()["rule"] == "filesystem.metadata"

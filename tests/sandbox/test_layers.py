@@ -181,7 +181,9 @@ def test_hostile_modes_do_not_stop_removal(tmp_path):
     assert not (tmp_path / "layer").exists()
 
 
-names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=20).filter(lambda n: n not in (".", ".."))
+names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=20).filter(
+    lambda n: n not in (".", "..")
+)
 
 
 @given(tree=st.dictionaries(names, st.binary(max_size=64), max_size=8))

@@ -5,12 +5,22 @@ from __future__ import annotations
 from cleanroom.sandbox import layout
 
 HOST = layout.Host(
-    links={"bin": "usr/bin"}, folders=frozenset({"usr", "opt"}), etc={"ssl/certs": "folder", "services": "file"}, devices=frozenset({"null"}), processors=False
+    links={"bin": "usr/bin"},
+    folders=frozenset({"usr", "opt"}),
+    etc={"ssl/certs": "folder", "services": "file"},
+    devices=frozenset({"null"}),
+    processors=False,
 )
 
 
 def view(**changes):
-    given = {"run_id": "r", "tmpfs_bytes": 1 << 20, "tools": (), "workspace": "/home/me/shop", "layers": ["/cache/l2", "/cache/l1"]} | changes
+    given = {
+        "run_id": "r",
+        "tmpfs_bytes": 1 << 20,
+        "tools": (),
+        "workspace": "/home/me/shop",
+        "layers": ["/cache/l2", "/cache/l1"],
+    } | changes
     return layout.view(HOST, **given)
 
 
@@ -30,7 +40,10 @@ def test_every_host_folder_is_read_only_unless_it_is_named_writable():
     """A bind of the host is writable only where the description says so."""
     seen = view(mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)], cache="/cache/home")
 
-    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == [f"{layout.HOME}/.cache", "/var/cleanroom/data"]
+    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == [
+        f"{layout.HOME}/.cache",
+        "/var/cleanroom/data",
+    ]
     assert "/run/cleanroom/db" not in seen.writable
 
 

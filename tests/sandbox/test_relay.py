@@ -90,13 +90,13 @@ def test_many_connections_do_not_mix(port: int):
 def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     """A client of a service that is down learns so at once."""
     orders, theirs = channel.pair()
-    thread = threading.Thread(target=relay.Relay(theirs, lambda to: relay.dial(to, lambda inside: str(tmp_path / "none"))).serve, daemon=True)
+    thread = threading.Thread(
+        target=relay.Relay(theirs, lambda to: relay.dial(to, lambda inside: str(tmp_path / "none"))).serve, daemon=True
+    )
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         channel.send(orders, {"to": "unix:/run/x/socket"}, [listening.fileno()])
         with socket.create_connection(listening.getsockname()) as end, pytest.raises(ConnectionResetError):
-            end.sendall(b"hello")
-            end.recv(1)
             end.recv(1)
     orders.close()
     thread.join()

@@ -51,7 +51,9 @@ def group_of(wire: dict[str, Any]) -> cgroups.Group | None:
     given = wire["cgroup"]
     if not given["version"]:
         return None
-    return cgroups.Group(cgroups.Homes(given["version"], {name: Path(folder) for name, folder in given["folders"].items()}, ""), given["name"])
+    return cgroups.Group(
+        cgroups.Homes(given["version"], {name: Path(folder) for name, folder in given["folders"].items()}, ""), given["name"]
+    )
 
 
 def shown_bytes(size: int) -> str:
@@ -61,7 +63,8 @@ def shown_bytes(size: int) -> str:
 def _doorways(spec: EnvironmentSpec) -> list[dict[str, Any]]:
     """Services on 127.0.0.1, declared hosts on addresses of their own."""
     doors = [
-        {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to} for door in spec.doorways
+        {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to}
+        for door in spec.doorways
     ]
     hosts = sorted({hole.host for hole in spec.holes})
     for hole in spec.holes:

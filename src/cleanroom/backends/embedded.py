@@ -65,7 +65,9 @@ class EmbeddedBackend:
     async def __aenter__(self) -> EmbeddedBackend:
         if sys.platform != "linux":
             raise PolicyRefused(
-                "CR-SANDBOX-001", f"the embedded backend needs Linux, this is {sys.platform}", hint="run it on Linux, in a Linux container or in CI"
+                "CR-SANDBOX-001",
+                f"the embedded backend needs Linux, this is {sys.platform}",
+                hint="run it on Linux, in a Linux container or in CI",
             )
         mine, theirs = channel.pair()
         package = Path(__file__).resolve().parent.parent.parent
@@ -200,7 +202,9 @@ class EmbeddedBackend:
         root, scratch = Path(spec.root), Path(spec.scratch)
         if scratch.resolve().is_relative_to(root.resolve()):
             raise PolicyRefused(
-                "CR-SANDBOX-003", f"the cache folder {scratch} lies inside the project", hint="set CLEANROOM_CACHE to a folder outside of it"
+                "CR-SANDBOX-003",
+                f"the cache folder {scratch} lies inside the project",
+                hint="set CLEANROOM_CACHE to a folder outside of it",
             )
         thing = await self.folder(scratch)
         try:
@@ -262,7 +266,7 @@ def _make_home(spec: EnvironmentSpec) -> None:
     home = Path(spec.home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.geteuid() == 0 and spec.workspace is not None:
-        owner = os.stat(spec.workspace.root)  # noqa: PTH116
+        owner = os.stat(spec.workspace.root)
         os.chown(home, owner.st_uid, owner.st_gid)
 
 

@@ -109,7 +109,9 @@ class EmbeddedEnvironment:
             self._heard(message["attempt"])
         elif "failed" in message:
             if not self._ready.done():
-                self._ready.set_exception(EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} could not be made: {message['failed']}"))
+                self._ready.set_exception(
+                    EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} could not be made: {message['failed']}")
+                )
         elif "doorways" in message:
             self._connect(message, descriptors)
         elif "started" in message:
@@ -147,7 +149,8 @@ class EmbeddedEnvironment:
         self._lost.set()
         self._tell.close()
         failure = EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} ended")
-        for waiting in (self._ready, *self._answers.values()):
+        everyone: list[asyncio.Future[Any]] = [self._ready, *self._answers.values()]
+        for waiting in everyone:
             if not waiting.done():
                 waiting.set_exception(failure)
                 waiting.exception()  # it may be that nobody waits
@@ -259,7 +262,10 @@ class EmbeddedEnvironment:
         try:
             with anyio.move_on_after(2):
                 answer, _ = await self._answer("left", {"op": "left"})
-                return tuple(Left(kind="process", name=p["comm"], detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}") for p in answer["processes"])
+                return tuple(
+                    Left(kind="process", name=p["comm"], detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}")
+                    for p in answer["processes"]
+                )
         except EnvironmentFailed:
             pass
         return ()

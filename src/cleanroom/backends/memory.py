@@ -317,7 +317,7 @@ class MemoryBackend:
 
     async def folder(self, path: Path) -> Left:
         await self._call("folder")
-        path.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 -- a moment, in a test
+        path.mkdir(parents=True, exist_ok=True)
         return self._make("folder", str(path))
 
     async def drop_folder(self, thing: Left) -> None:

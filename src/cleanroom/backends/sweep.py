@@ -43,10 +43,10 @@ def sweep(cache: Path, journals: Sequence[Path]) -> SweepReport:
     living = {folder.name for folder in _runs(cache) if not _dead(folder)}
     for folder in _runs(cache):
         if folder.name not in living:
-            _try(removed, left, Left(kind="folder", name=str(folder)), lambda folder=folder: layers.remove_tree(folder))  # type: ignore[misc]
+            _try(removed, left, Left(kind="folder", name=str(folder)), lambda folder=folder: layers.remove_tree(folder))
     for group in _groups():
         if not any(group.name.startswith(f"{PREFIX}{run}-") for run in living) and not _populated(group):
-            _try(removed, left, Left(kind="cgroup", name=str(group)), lambda group=group: group.rmdir())  # type: ignore[misc]
+            _try(removed, left, Left(kind="cgroup", name=str(group)), lambda group=group: group.rmdir())
     for path in journals:
         _settle(path)
     return SweepReport(removed=tuple(removed), left=tuple(left), living=len(living))

@@ -13,7 +13,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 from typing import Any, NoReturn
 
 from cleanroom.sandbox import canary, channel, kernel, landlock, limits, mounts, seccomp
@@ -113,12 +112,12 @@ class _Init:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         while True:
-            readable, _, _ = select.select([self._orders, wake_read], [], [])
+            readable, _, _ = select.select([self._orders.fileno(), wake_read], [], [])
             if wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
                 self._reap()
-            if self._orders in readable:
+            if self._orders.fileno() in readable:
                 arrived = channel.receive(self._orders)
                 if arrived is None:
                     return
@@ -206,7 +205,6 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
         with contextlib.suppress(OSError):
             os.write(2, f"{error!r}\n".encode(errors="replace"))
     finally:
-        sys.stdout = sys.stderr = None  # type: ignore[assignment]
         os._exit(status)
 
 
@@ -224,5 +222,11 @@ def _others() -> list[dict[str, Any]]:
         except OSError:
             continue
         if stat.rpartition(")")[2].split()[0] not in "ZX":
-            found.append({"ns_pid": int(name), "comm": stat.partition("(")[2].rpartition(")")[0], "argv": [w.decode(errors="replace") for w in words]})
+            found.append(
+                {
+                    "ns_pid": int(name),
+                    "comm": stat.partition("(")[2].rpartition(")")[0],
+                    "argv": [w.decode(errors="replace") for w in words],
+                }
+            )
     return found

@@ -36,12 +36,12 @@ class Keeper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         channel.send(self._owner, {"up": True})
         while True:
-            readable, _, _ = select.select([self._owner, wake_read], [], [])
+            readable, _, _ = select.select([self._owner.fileno(), wake_read], [], [])
             if wake_read in readable:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
                 self._reap()
-            if self._owner in readable and not self._take_order():
+            if self._owner.fileno() in readable and not self._take_order():
                 break
         self._end()
 

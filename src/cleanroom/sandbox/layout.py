@@ -95,7 +95,9 @@ def view(
         operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
         operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers)})
-        operations += [{"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked]
+        operations += [
+            {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
+        ]
     operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
     written = ["/tmp", HOME, "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)), *(t for _, t, w in mounts if w)]
     if layers:
@@ -127,7 +129,9 @@ def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Oper
     made: list[Operation] = [{"op": "folder", "at": "/etc"}]
     made += [{"op": "file", "at": f"/etc/{known}", "text": text} for known, text in texts.items()]
     for known, kind in host.etc.items():
-        made.append(_bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"})
+        made.append(
+            _bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"}
+        )
     return made
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import struct
 import time
@@ -125,18 +126,28 @@ def _name_record(name: str, process: Fields, now: int) -> Fields:
 
 
 class Answerer:
-    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking; `filenos` may change whenever `ready` has run."""
+    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking. Names that nothing follows go to `emit`."""
 
     def __init__(self, udp: socket.socket, tcp: socket.socket, names: Names, emit: Callable[[Fields], None]) -> None:
         self._udp = udp
         self._tcp = tcp
         self._names = names
         self._open: dict[socket.socket, bytearray] = {}
+        self._waiting = select.epoll()
+        for end in (udp, tcp):
+            self._waiting.register(end, select.EPOLLIN)
         names.report_to(emit)
 
     def filenos(self) -> list[int]:
-        """The descriptors to poll. TCP connections are served on arrival, so these two stay the same."""
-        return [self._udp.fileno(), self._tcp.fileno()]
+        """What to poll: one descriptor that stands for all, since connections come and go."""
+        return [self._waiting.fileno()]
+
+    def close(self) -> None:
+        """Close everything, the two sockets too."""
+        self._waiting.close()
+        for end in (self._udp, self._tcp, *self._open):
+            end.close()
+        self._open.clear()
 
     def ready(self) -> None:
         """Answer everything that waits. Nothing that a client sends or omits ends this."""
@@ -202,6 +213,7 @@ class Answerer:
                 return
             connection.setblocking(False)
             self._open[connection] = bytearray()
+            self._waiting.register(connection, select.EPOLLIN)
             if len(self._open) > _TCP_MOST:
                 oldest = next(iter(self._open))
                 del self._open[oldest]

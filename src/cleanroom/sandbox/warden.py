@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, names, relay
@@ -72,7 +73,12 @@ class _Warden:
             self._answerer = names.Answerer(*_name_sockets(), known, self._attempt)
         listener = self._start_init(id_map)
         if listener is not None:
-            rules = Rules(writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], level=self._spec["level"])
+            rules = Rules(
+                writable=self._spec["writable"],
+                read_only=self._spec["executable"],
+                services=self._spec["sockets"],
+                level=self._spec["level"],
+            )
             self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc)
         self._await_ready()
         doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
@@ -126,11 +132,11 @@ class _Warden:
     def _await_ready(self) -> None:
         """Wait for init's word, answering the calls that its own last steps hold."""
         while True:
-            watched = [self._orders, *([self._recorder] if self._recorder else [])]
+            watched = [self._orders.fileno(), *([self._recorder.fileno()] if self._recorder else [])]
             readable, _, _ = select.select(watched, [], [])
-            if self._recorder is not None and self._recorder in readable:
+            if self._recorder is not None and self._recorder.fileno() in readable:
                 self._recorder.ready()
-            if self._orders in readable:
+            if self._orders.fileno() in readable:
                 arrived = channel.receive(self._orders)
                 if arrived is None:
                     raise StartFailed("init ended while it started")
@@ -143,7 +149,11 @@ class _Warden:
     def serve(self) -> None:
         """Pass orders and news until the engine or init is gone; then end everything."""
         poll = select.poll()
-        handlers: dict[int, Any] = {self._control.fileno(): self._from_engine, self._orders.fileno(): self._from_init, self._pidfd: lambda: False}
+        handlers: dict[int, Any] = {
+            self._control.fileno(): self._from_engine,
+            self._orders.fileno(): self._from_init,
+            self._pidfd: lambda: False,
+        }
         if self._recorder is not None:
             handlers[self._recorder.fileno()] = self._recorder.ready
         if self._answerer is not None:
@@ -254,7 +264,10 @@ class _Warden:
         self._before = now
         if now is None or before is None:
             return
-        rows = (("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed"), ("resource.pids", "pids", now.pids_refused - before.pids_refused, "blocked"))
+        rows = (
+            ("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed"),
+            ("resource.pids", "pids", now.pids_refused - before.pids_refused, "blocked"),
+        )
         for rule, limit, count, outcome in rows:
             if count > 0:
                 self._attempt({
@@ -280,7 +293,7 @@ class _Warden:
 def _group(spec: dict[str, Any]) -> cgroups.Group | None:
     if not spec["cgroup"]["version"]:
         return None
-    homes = cgroups.Homes(spec["cgroup"]["version"], {k: cgroups.Path(v) for k, v in spec["cgroup"]["folders"].items()}, "")
+    homes = cgroups.Homes(spec["cgroup"]["version"], {k: Path(v) for k, v in spec["cgroup"]["folders"].items()}, "")
     return cgroups.Group(homes, spec["cgroup"]["name"])
 
 
@@ -315,7 +328,10 @@ def _id_map(identity: dict[str, Any]) -> int:
     try:
         if not os.read(ready_read, 1):
             raise OSError(1, "no user namespace for the id map")
-        for name, owner, becomes in (("uid_map", identity["owner"], identity["user"]), ("gid_map", identity["owner_group"], identity["group"])):
+        for name, owner, becomes in (
+            ("uid_map", identity["owner"], identity["user"]),
+            ("gid_map", identity["owner_group"], identity["group"]),
+        ):
             with open(f"/proc/{pid}/{name}", "w") as file:
                 file.write(_map_lines(owner, becomes))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)

@@ -13,7 +13,7 @@ from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
 from time import gmtime, strftime
-from typing import Any, BinaryIO
+from typing import Any, get_args
 
 import anyio
 import msgspec
@@ -22,7 +22,7 @@ from cleanroom.artifacts import write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
-from cleanroom.events import Envelope, Event, Finished, Output, Subject
+from cleanroom.events import AnyEvent, Envelope, Event, Finished, Output, Subject
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -52,14 +52,6 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True):
     plan_sha256: str
     policy_sha256: str
     engine_version: str
-
-
-class _OutputDigest(msgspec.Struct, frozen=True):
-    stream: str
-    offset: int
-    cut: bool
-    bytes: int
-    sha256: str
 
 
 class AuditLog:
@@ -159,12 +151,16 @@ class _Batch:
     def __init__(self, run_id: str, head: Head, count: int) -> None:
         self.count = count  # records of this run
         self._run = msgspec.json.encode(run_id)
-        self._bytes, self._seq, self._hash = head.bytes, head.seq, head.hash
+        self._bytes, self._seq, self._hash = head.bytes, head.seq, head.hash.encode()
         self._lines: list[bytes] = []
 
     def event(self, envelope: Envelope) -> None:
-        subject, kind, body = _parts(envelope.event)
-        self._add(envelope.time_unix_ns, kind, b'%b,"event":%d' % (subject, envelope.seq), body)
+        event = envelope.event
+        kind = type(event)
+        subject = _subject_bytes(event.subject)
+        # An event's encoding begins with kind and subject, and no kind is without a further field: the rest is cut off, not encoded anew.
+        body = _output_body(event) if isinstance(event, Output) else b"{" + _encoder.encode(event)[len(subject) + _TAG_BYTES[kind] :]
+        self._add(envelope.time_unix_ns, _TAGS[kind], b'%b,"event":%d' % (subject, envelope.seq), body)
 
     def own(self, kind: str, time_unix_ns: int, body: dict[str, Any]) -> None:
         """A record of the log itself."""
@@ -175,42 +171,33 @@ class _Batch:
         data = b"".join(self._lines)
         write_all(descriptor, data)
         os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
-        return Head(self._bytes + len(data), self._seq, self._hash)
+        return Head(self._bytes + len(data), self._seq, self._hash.decode())
 
     def _add(self, time_unix_ns: int, kind: bytes, subject: bytes, body: bytes) -> None:
         self._seq += 1
         self.count += 1
-        content = b'{"seq":%d,"run_id":%b,"time":"%b","kind":"%b","subject":%b,"body":%b,"prev":"%b"' % (
-            self._seq, self._run, _time(time_unix_ns), kind, subject, body, self._hash.encode(),
-        )  # fmt: skip
-        line, self._hash = seal(content)
+        second = _second(time_unix_ns // 1_000_000_000)
+        line, self._hash = seal(
+            b'{"seq":%d,"run_id":%b,"time":"%b.%09dZ","kind":"%b","subject":%b,"body":%b,"prev":"%b"'
+            % (self._seq, self._run, second, time_unix_ns % 1_000_000_000, kind, subject, body, self._hash)
+        )
         self._lines.append(line)
 
 
-def _parts(event: Event) -> tuple[bytes, bytes, bytes]:
-    """Subject, kind and everything else of an event as JSON. Its encoding begins with kind and subject, so it is cut, not made anew."""
-    subject, kind = _subject_bytes(event.subject), _kind(type(event))
-    if isinstance(event, Output):
-        data = event.text.encode("utf-8", "surrogatepass")
-        digest = _OutputDigest(event.stream, event.offset, event.cut, len(data), sha256(data).hexdigest())
-        return subject, kind, _encoder.encode(digest)
-    rest = _encoder.encode(event)[len(b'{"kind":"","subject":') + len(kind) + len(subject) :]
-    return subject, kind, b"{" + rest.removeprefix(b",")
+_TAGS: dict[type[Event], bytes] = {kind: str(kind.__struct_config__.tag).encode() for kind in get_args(AnyEvent)}
+_TAG_BYTES = {kind: len(b'{"kind":"","subject":,') + len(tag) for kind, tag in _TAGS.items()}
 
 
-@lru_cache(maxsize=64)
-def _kind(kind: type[Event]) -> bytes:
-    return str(kind.__struct_config__.tag).encode()
+def _output_body(event: Output) -> bytes:
+    data = event.text.encode()
+    cut = b"true" if event.cut else b"false"
+    digest = sha256(data).hexdigest().encode()
+    return b'{"stream":"%b","offset":%d,"cut":%b,"bytes":%d,"sha256":"%b"}' % (event.stream.encode(), event.offset, cut, len(data), digest)
 
 
 @lru_cache(maxsize=1024)
 def _subject_bytes(subject: Subject) -> bytes:
     return _encoder.encode(subject)
-
-
-def _time(time_unix_ns: int) -> bytes:
-    second, nanosecond = divmod(time_unix_ns, 1_000_000_000)
-    return b"%b.%09dZ" % (_second(second), nanosecond)
 
 
 @lru_cache(maxsize=16)
@@ -261,7 +248,7 @@ def _mismatch(folder: Path, what: str) -> ArtifactError:
     return ArtifactError("CR-AUDIT-001", f"audit log in {folder}: {what}", hint=hint)
 
 
-def _ends_with(file: BinaryIO, head: Head) -> bool:
+def _ends_with(file: BufferedReader, head: Head) -> bool:
     """Whether the record that ends at the head's bytes is the one it names. Reads backwards, so that most records take one read."""
     if head == Head():
         return True
@@ -279,7 +266,7 @@ def _ends_with(file: BinaryIO, head: Head) -> bool:
         length *= 4
 
 
-def _adopted(file: BinaryIO, head: Head) -> Head:
+def _adopted(file: BufferedReader, head: Head) -> Head:
     """The head moved over the records chained beyond it: their engine was killed before it could say so."""
     file.seek(head.bytes)
     for line, length in lines(file):

@@ -62,10 +62,10 @@ _links = msgspec.json.Decoder(Link)
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def seal(content: bytes) -> tuple[bytes, str]:
-    """The line of a record and its hash."""
-    digest = sha256(content).hexdigest()
-    return b'%b,"hash":"%b"}\n' % (content, digest.encode()), digest
+def seal(content: bytes) -> tuple[bytes, bytes]:
+    """The line of a record and its hash, in hex."""
+    digest = sha256(content).hexdigest().encode()
+    return b'%b,"hash":"%b"}\n' % (content, digest), digest
 
 
 def opened(line: bytes) -> Link | None:

@@ -1,0 +1,115 @@
+"""Canaries in a cage, and that each missing control is noticed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cage import attack
+
+from cleanroom.sandbox import canary
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> str:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    space = tmp_path / "space"
+    space.mkdir()
+    space.chmod(0o777)
+    return str(space)
+
+
+@pytest.fixture
+def expectations(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Plants in a folder that the cage hides."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "secret").write_text("x")
+    with socket.socket(socket.AF_UNIX) as by_path, socket.socket(socket.AF_UNIX) as abstract:
+        folder = os.open(hidden, os.O_PATH)
+        by_path.bind(f"/proc/self/fd/{folder}/s")
+        os.close(folder)
+        by_path.listen()
+        abstract.bind(f"\0cage-{os.getpid()}")
+        abstract.listen()
+        start = int(Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19])
+        yield {
+            "unix": f"{hidden}/s", "unix_private": True, "abstract": f"cage-{os.getpid()}", "secret": f"{hidden}/secret", "outside": ["/usr", "/etc"],
+            "pid": os.getpid(), "start": start,
+        }  # fmt: skip
+
+
+def failures(judged: list[dict[str, Any]]) -> list[str]:
+    return [row["name"] for row in judged if row["result"] == "failed"]
+
+
+@pytest.mark.parametrize("proving", [True, False])
+def test_all_pass_in_a_whole_cage(workspace: str, expectations: dict[str, Any], proving: bool):
+    """Every canary is refused and every claimed one recorded, by the kernel alone as by the recorder."""
+    hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
+    caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden, proving=proving)
+    judged = canary.judge(caught.result, caught.attempts)
+    assert failures(judged) == []
+    assert len(judged) == len(canary.CANARIES)
+    assert set(judged[0]) == {"name", "dimension", "rule", "expected", "found", "result"}
+
+
+def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: dict[str, Any]):
+    """Sabotage: without the recorder's evidence every canary that claims detection fails."""
+    hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
+    caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden)
+    claimed = [row["name"] for row in caught.result if row["seen"]]
+    assert len(claimed) >= 12
+    assert failures(canary.judge(caught.result, [])) == claimed
+
+
+def test_a_secret_that_is_there_fails(workspace: str, expectations: dict[str, Any]):
+    """Sabotage: with the home folder visible the canary finds the secret and the socket outside is reachable."""
+    for path in (Path(expectations["secret"]).parent, Path(expectations["secret"])):
+        path.chmod(0o755)
+    Path(expectations["unix"]).chmod(0o777)
+    caught = attack(lambda _: canary.run(expectations), workspace)
+    assert "secret of the home folder" in failures(canary.judge(caught.result, caught.attempts))
+
+
+def test_a_folder_that_may_be_written_fails(workspace: str, expectations: dict[str, Any]):
+    """Sabotage: a writable folder among those outside outweighs the refusals of the others, and nothing stays behind."""
+    hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
+    caught = attack(lambda _: canary.run({**expectations, "outside": ["/usr", workspace]}), workspace, hidden=hidden)
+    assert "write outside" in failures(canary.judge(caught.result, caught.attempts))
+    assert not (Path(workspace) / "cleanroom-canary").exists()
+
+
+def test_outside_a_cage_nearly_everything_fails(expectations: dict[str, Any]):
+    """Sabotage of all: a child without any isolation passes none of the network and process canaries that need one."""
+    import json
+
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            harmless = [
+                one
+                for one in canary.CANARIES
+                if one.name in ("abstract socket outside", "secret of the home folder", "see the engine", "signal the engine")
+            ]
+            os.write(write_end, json.dumps([canary._tried(one, expectations) for one in harmless]).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as file:
+        results = json.loads(file.read())
+    os.waitpid(pid, 0)
+    assert failures(canary.judge(results, [])) == [
+        "abstract socket outside",
+        "secret of the home folder",
+        "see the engine",
+        "signal the engine",
+    ]

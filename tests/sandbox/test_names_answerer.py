@@ -1,0 +1,158 @@
+"""The name answerer by its bytes, and what is said of names that nothing follows."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom.sandbox.names import Answerer, Names, parse_question
+
+A, AAAA, PTR = 1, 28, 12
+
+
+class Clock:
+    """Time that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def question(name: str, kind: int = A, number: int = 0x1234) -> bytes:
+    labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
+    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+
+
+class Bench:
+    """An answerer on sockets of its own, with everything that it reports."""
+
+    def __init__(self, known: dict[str, str] | None = None) -> None:
+        self.clock = Clock()
+        self.records: list[dict[str, Any]] = []
+        self.names = Names(known or {}, self.clock)
+        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.tcp = socket.socket()
+        for end in (self.udp, self.tcp):
+            end.bind(("127.0.0.1", 0))
+            end.setblocking(False)
+        self.tcp.listen(8)
+        self.answerer = Answerer(self.udp, self.tcp, self.names, self.records.append)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answerer.close()
+
+
+def code_of(answer: bytes) -> int:
+    return answer[3] & 15
+
+
+def answers(answer: bytes) -> int:
+    return int.from_bytes(answer[6:8], "big")
+
+
+def test_a_declared_name_gets_its_address():
+    """Upper case and a final dot make no difference."""
+    with Bench({"Postgres.": "127.0.0.1"}) as bench:
+        assert bench.answerer.answer(question("POSTGRES"))[-4:] == bytes((127, 0, 0, 1))
+        bench.names.flush()
+        assert bench.records == []
+
+
+def test_an_undeclared_name_gets_one_address_of_the_sink_for_one_second():
+    """The same name gets the same address, another name another one; TTL is 1."""
+    with Bench() as bench:
+        first, again, other = (bench.answerer.answer(question(name)) for name in ("a.test", "A.TEST", "b.test"))
+        assert first[-4:] == again[-4:] != other[-4:]
+        assert first[-4:-2] == bytes((198, 18))
+        assert struct.unpack(">I", first[-10:-6]) == (1,)
+
+
+def test_other_types_are_empty_and_no_error():
+    """AAAA and PTR get no record and NOERROR, so that programs go on with what they have."""
+    with Bench() as bench:
+        for name, kind in (("a.test", AAAA), ("1.0.0.127.in-addr.arpa", PTR), ("localhost", AAAA)):
+            answer = bench.answerer.answer(question(name, kind))
+            assert (code_of(answer), answers(answer)) == (0, 0)
+
+
+def test_a_name_is_reported_when_nothing_follows_in_time():
+    """Not before, and once."""
+    with Bench() as bench:
+        bench.answerer.answer(question("a.test"))
+        bench.names.tick()
+        assert bench.records == []
+        bench.clock.now += 300_000_000
+        bench.names.tick()
+        bench.names.tick()
+        assert [r["target"]["host"] for r in bench.records] == ["a.test"]
+        assert bench.names.wait_seconds() is None
+
+
+def test_a_name_that_is_followed_is_not_reported():
+    """Its connection carries the host."""
+    with Bench() as bench:
+        address = socket.inet_ntoa(bench.answerer.answer(question("a.test"))[-4:])
+        assert bench.names.followed(address) == "a.test"
+        bench.names.flush()
+        assert bench.records == []
+
+
+def test_too_many_names_do_not_exist_and_are_counted():
+    """Past the limit the answer is NXDOMAIN and the account lossy."""
+    with Bench() as bench:
+        codes = [code_of(bench.answerer.answer(question(f"n{number}.test"))) for number in range(4100)]
+        assert codes[:4096] == [0] * 4096
+        assert (codes[4096:], bench.names.dropped) == ([3] * 4, 4)
+
+
+@given(packet=st.binary(max_size=600))
+def test_no_packet_breaks_it_or_is_answered_at_length(packet: bytes):
+    """Whatever comes, the answer is at most 512 bytes and bears the question's number."""
+    with Bench() as bench:
+        answer = bench.answerer.answer(packet)
+        assert len(answer) <= 512
+        assert answer[:2] == packet[:2] if len(packet) > 1 else answer == b""
+
+
+@given(labels=st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1, max_size=8), kind=st.integers(1, 65535))
+def test_parsing_a_question_is_the_inverse_of_writing_it(labels: list[str], kind: int):
+    """Name and type come back, and the end is the packet's."""
+    packet = question(".".join(labels), kind)
+    assert parse_question(packet) == (".".join(labels), kind, len(packet))
+
+
+def test_malformed_questions_are_format_errors():
+    """A cut name, no question, two questions, a pointer."""
+    whole = question("a.test")
+    with Bench() as bench:
+        for packet in (whole[:-3], whole[:4] + b"\0\0" + whole[6:], whole[:4] + b"\0\2" + whole[6:], whole[:12] + b"\xc0\x0c" + whole[-4:]):
+            assert code_of(bench.answerer.answer(packet)) == 1
+
+
+def test_questions_over_tcp_are_answered_in_pieces_and_in_rows():
+    """A connection may ask twice, and send its bytes one by one."""
+    with Bench({"db": "127.0.0.1"}) as bench, socket.create_connection(bench.tcp.getsockname()) as client:
+        framed = b"".join(struct.pack(">H", len(packet)) + packet for packet in (question("db"), question("x.test")))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in framed:
+            client.send(bytes((byte,)))
+            bench.answerer.ready()
+        received = b""
+        while len(received) < 2 * 2 + len(question("db")) + len(question("x.test")) + 32:
+            readable, _, _ = select.select([client, *bench.answerer.filenos()], [], [], 5)
+            assert readable
+            if client in readable:
+                received += client.recv(4096)
+            else:
+                bench.answerer.ready()
+        assert b"\x7f\0\0\1" in received
