@@ -17,7 +17,7 @@ demo: setup shop  ## run the example project's lifecycle hermetically, with a re
 	cd $(SHOP) && $(BIN)/cleanroom-engine pipeline $(PHASES)
 
 test: setup-dev shop  ## run the tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 $(TESTS)
 
 check: format lint types layers docs test  ## run all gates
 

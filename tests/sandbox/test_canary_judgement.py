@@ -17,16 +17,6 @@ pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> str:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    space = tmp_path / "space"
-    space.mkdir()
-    space.chmod(0o777)
-    return str(space)
-
-
-@pytest.fixture
 def expectations(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Plants in a folder that the cage hides."""
     hidden = tmp_path / "hidden"

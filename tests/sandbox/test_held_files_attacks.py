@@ -16,16 +16,6 @@ raw = kernel._call
 CWD = kernel.AT_FDCWD
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> str:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    space = tmp_path / "space"
-    space.mkdir()
-    space.chmod(0o777)
-    return str(space)
-
-
 def paths(caught) -> list[tuple[str, str, str]]:
     return [(a["syscall"], a["rule"], a["target"]["path"]) for a in caught.attempts]
 
@@ -203,10 +193,13 @@ def test_byte_code_under_a_read_only_tool_is_tagged(workspace: str):
     """A refused __pycache__ beside a mounted tool can be told from other writes, and only there."""
 
     def act(_: str) -> list[str]:
-        return [code(lambda: os.mkdir("/usr/share/__pycache__")), code(lambda: written("/etc/a.pyc"))]
+        tried = ("/usr/share/__pycache__/a.pyc.1234", "/usr/share/__pycache__/b.pyc", "/etc/a.pyc")
+        return [code(lambda: os.mkdir("/usr/share/__pycache__")), *(code(lambda: written(path)) for path in tried)]  # noqa: B023
 
     caught = attack(act, workspace, read_only=("/usr",))
-    assert [a["tags"] for a in caught.attempts] == [["pycache"], []]
+    first = [(a["target"]["path"], a["tags"]) for a in caught.attempts][:2]
+    assert first == [("/usr/share/__pycache__", ["pycache"]), ("/etc/a.pyc", [])]
+    assert sum(a["count"] for a in caught.attempts) == 4
 
 
 def test_a_device_node_is_never_made(workspace: str):

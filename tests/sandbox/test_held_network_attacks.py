@@ -19,16 +19,6 @@ raw = kernel._call
 FASTOPEN = 0x20000000
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> str:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    space = tmp_path / "space"
-    space.mkdir()
-    space.chmod(0o777)
-    return str(space)
-
-
 def connecting(family: int, kind: int, address, protocol: int = 0):
     def act(_: str) -> str:
         with socket.socket(family, kind, protocol) as attempt:

@@ -21,16 +21,6 @@ pytestmark = pytest.mark.sandbox
 raw = kernel._call
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> str:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    space = tmp_path / "space"
-    space.mkdir()
-    space.chmod(0o777)
-    return str(space)
-
-
 def test_every_denied_call_is_refused_and_named(workspace: str):
     """PROC-08, 09, 13 to 17, 23, FS-24 to 27: each of the list is EPERM and recorded under its own name."""
     names = [name for name in seccomp.DENIED if name in NUMBERS]

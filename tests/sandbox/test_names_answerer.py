@@ -7,7 +7,7 @@ import socket
 import struct
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.names import Answerer, Names, parse_question
@@ -115,6 +115,7 @@ def test_too_many_names_do_not_exist_and_are_counted():
         assert (codes[4096:], bench.names.dropped) == ([3] * 4, 4)
 
 
+@settings(deadline=None)
 @given(packet=st.binary(max_size=600))
 def test_no_packet_breaks_it_or_is_answered_at_length(packet: bytes):
     """Whatever comes, the answer is at most 512 bytes and bears the question's number."""
@@ -124,6 +125,7 @@ def test_no_packet_breaks_it_or_is_answered_at_length(packet: bytes):
         assert answer[:2] == packet[:2] if len(packet) > 1 else answer == b""
 
 
+@settings(deadline=None)
 @given(labels=st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1, max_size=8), kind=st.integers(1, 65535))
 def test_parsing_a_question_is_the_inverse_of_writing_it(labels: list[str], kind: int):
     """Name and type come back, and the end is the packet's."""

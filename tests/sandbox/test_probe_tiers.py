@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing, unmet
@@ -38,6 +38,7 @@ def test_with_everything_exactly_medium_is_held(is_root: bool):
     assert {level for level in Level if not unmet(report, level)} == {Level.MEDIUM}
 
 
+@settings(deadline=None)
 @given(missing=st.sets(st.sampled_from(NEEDED)), is_root=st.booleans())
 def test_medium_is_refused_exactly_when_a_needed_primitive_is_missing(missing: set[str], is_root: bool):
     """No set of primitives loses a needed one and keeps the level."""
@@ -48,6 +49,7 @@ def test_medium_is_refused_exactly_when_a_needed_primitive_is_missing(missing: s
     assert all(row["why"] and row["hint"] for row in rows)
 
 
+@settings(deadline=None)
 @given(missing=st.sets(st.sampled_from(NEEDED)), more=st.sets(st.sampled_from(NEEDED)), is_root=st.booleans())
 def test_less_never_holds_more(missing: set[str], more: set[str], is_root: bool):
     """Taking primitives away takes no rule off the list."""

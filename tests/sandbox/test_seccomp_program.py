@@ -8,7 +8,7 @@ import socket
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanroom.sandbox import kernel, seccomp
@@ -68,6 +68,7 @@ def test_x32_calls_are_held():
     assert verdict(seccomp.medium_filter("x86_64"), 0x40000000 | 1, AUDIT_ARCH["x86_64"]) == HOLD
 
 
+@settings(deadline=None)
 @given(flags=st.integers(0, (1 << 32) - 1), machine=st.sampled_from(MACHINES))
 def test_an_open_is_held_exactly_when_it_can_change_something(flags: int, machine: str):
     """Reading costs nothing: only the four writing flags are looked at."""
@@ -75,12 +76,14 @@ def test_an_open_is_held_exactly_when_it_can_change_something(flags: int, machin
     assert held(machine, "openat", 0, 0, flags) == (HOLD if writing else ALLOW)
 
 
+@settings(deadline=None)
 @given(flags=st.integers(0, (1 << 32) - 1))
 def test_a_clone_is_held_exactly_when_it_makes_a_namespace(flags: int):
     """Threads and children start freely."""
     assert held("x86_64", "clone", flags) == (HOLD if flags & kernel.CLONE_NEW_ANY else ALLOW)
 
 
+@settings(deadline=None)
 @given(address=st.integers(0, (1 << 64) - 1))
 def test_sendto_is_held_exactly_when_it_names_an_address(address: int):
     """Both halves of the pointer count: an address above 4 GiB may have a low half of zero."""

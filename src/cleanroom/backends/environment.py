@@ -50,6 +50,7 @@ class EmbeddedEnvironment:
         self._tell, self._attempts = anyio.create_memory_object_stream[Attempt](math.inf)
         self._sampler: Sampler | None = None
         self._things: list[Thing] = []
+        self._environment_thing: Thing | None = None
         self._opened = False
         self._lost = asyncio.Event()
 
@@ -84,13 +85,16 @@ class EmbeddedEnvironment:
         """End it and wait for its end. Safe to call twice."""
         if self._opened:
             self._opened = False
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(EnvironmentFailed):
                 self.order({"op": "kill"})
             await self._backend.closed(self.id)
-            self._backend.gone(self._environment_thing)
         if self._link is not None:
             self._link.close()
         self._tell.close()
+        self._attempts.close()
+        if self._environment_thing is not None:
+            self._backend.gone(self._environment_thing)
+            self._environment_thing = None
         for thing in self._things:
             await self._backend.drop_folder(thing)
         self._things.clear()

@@ -138,6 +138,10 @@ class Files:
         if (exists and needs == "new") or (not exists and needs == "old"):
             return None
         error = errno.EROFS if exists or self._paths.parent_exists(path) else errno.ENOENT
-        byte_code = "__pycache__" in parts or path.endswith(".pyc") or ".pyc." in parts[-1]
-        tags = ("pycache",) if byte_code and path.startswith(self._rules.read_only) else ()
-        return Refusal(error, rule, {"path": shown(path)}, tags)
+        if not path.startswith(self._rules.read_only):
+            return Refusal(error, rule, {"path": shown(path)})
+        if (
+            "__pycache__" in parts
+        ):  # one record for a folder: an interpreter tries a file for each module, under names that never come again
+            path = "/".join(parts[: parts.index("__pycache__") + 1])
+        return Refusal(error, rule, {"path": shown(path)}, ("pycache",) if path.endswith(("/__pycache__", ".pyc")) else ())

@@ -77,7 +77,9 @@ class Names:
         if waiting is None:
             self._pending[name] = _name_record(name, process, now)
         else:
-            waiting["last_unix_ns"] = now
+            count = waiting["count"]
+            assert isinstance(count, int)
+            waiting |= {"count": count + 1, "last_unix_ns": now}
         return address
 
     def followed(self, address: str) -> str:

@@ -189,6 +189,8 @@ class _Warden:
             case "prove":
                 self._proving = []
                 self._prove_limits = bool(order["limits"])
+                if self._recorder is not None:
+                    self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
                 channel.send(self._orders, order)
             case _:
                 channel.send(self._orders, order, descriptors)
@@ -204,6 +206,7 @@ class _Warden:
         if "proved" in news:
             if self._recorder is not None:
                 self._recorder.flush()
+                self._recorder.proving = False
             seen, self._proving = self._proving or [], None
             proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
             news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
