@@ -181,6 +181,22 @@ def test_hostile_modes_do_not_stop_removal(tmp_path):
     assert not (tmp_path / "layer").exists()
 
 
+def test_nesting_deeper_than_a_path_can_name_is_removed(tmp_path):
+    """Three thousand folders in one another, which no path reaches and no recursion survives, are removed."""
+    (tmp_path / "layer").mkdir()
+    inner = os.open(tmp_path / "layer", os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=inner)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(inner)
+        inner = deeper
+    os.close(inner)
+
+    layers.remove_tree(tmp_path / "layer")
+
+    assert not (tmp_path / "layer").exists()
+
+
 names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=20).filter(
     lambda n: n not in (".", "..")
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -329,20 +330,35 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder that hostile code may have filled: mode-000 folders, the overlay's own index. Never follows a link."""
+    """Remove a folder that hostile code may have filled: mode-000 folders, nesting deeper than a path can name. Never follows a link.
 
-    def reopen(function: object, path: str, _: object) -> None:
-        parent = os.path.dirname(path)
-        with contextlib.suppress(OSError):
-            os.chmod(parent, 0o700)
-        with contextlib.suppress(OSError):
-            if stat.S_ISDIR(os.lstat(path).st_mode):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-
-    shutil.rmtree(folder, onerror=reopen)
+    Each inner folder is first moved to the top, so that no depth needs recursion, a long path or many descriptors.
+    """
+    os.chmod(folder, 0o700)
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    prefix = f".{secrets.token_hex(8)}-"
+    moved = 0
+    pending: list[str] = [""]
+    try:
+        while pending:
+            name = pending.pop()
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top) if name else top
+            try:
+                for entry in os.listdir(inner):
+                    if not stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
+                        os.unlink(entry, dir_fd=inner)
+                        continue
+                    os.chmod(entry, 0o700, dir_fd=inner)
+                    moved += 1
+                    os.rename(entry, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
+                    pending.append(f"{prefix}{moved}")
+            finally:
+                if inner != top:
+                    os.close(inner)
+                    os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(folder)
 
 
 def size_of(folder: Path, entries_max: int = 20_000) -> int:
