@@ -54,6 +54,7 @@ class Service:
         self.trouble: CleanroomError | None = None  # why its last life ended
         self.output = bytearray()
         self.has_data = False
+        self.template = ""  # the cached folder that its data begins with
         self.life = anyio.CancelScope()
         self.living = False
         self.ended = anyio.Event()
@@ -304,7 +305,7 @@ class Supervisor:
     # --- data
 
     async def _make_data(self, service: Service, pump: OutputPump) -> None:
-        """Folders and files of the service, its data copied from the template; once, so that a restart finds its state."""
+        """Folders and files of the service, and the template below its data; once, so that a restart finds its state."""
         if service.has_data:
             return
         folder, recipe = self._folder(service), service.recipe
@@ -318,7 +319,7 @@ class Supervisor:
                 raise ServiceFailed(
                     "CR-SERVICE-027", f"service {recipe.name!r}: its prepared data vanished from the cache", hint="run it again"
                 )
-            await anyio.to_thread.run_sync(self._cache.copy, template, folder / "data")
+            service.template = str(template)
         service.has_data = True
 
     async def _build_template(self, service: Service, pump: OutputPump) -> bool:
@@ -365,7 +366,7 @@ class Supervisor:
         recipe, folder, plan = service.recipe, self._folder(service), self._context.plan
         mounts = [
             *(Mount(source=program, target=program) for program in recipe.programs),
-            Mount(source=str(data or folder / "data"), target=DATA, writable=True),
+            Mount(source=str(data or folder / "data"), target=DATA, writable=True, above="" if data else service.template),
             Mount(source=str(folder / "private"), target=PRIVATE, writable=True),
             Mount(source=str(folder / "run"), target=run_folder(recipe.name), writable=True),
         ]

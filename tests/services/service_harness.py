@@ -87,13 +87,22 @@ async def environment(recipe: Recipe) -> AsyncIterator[Plain]:
         shutil.rmtree(folder)
 
 
+def begin_with(template: Path | None, data: Path) -> None:
+    """A copy in the place of the overlay that the embedded backend mounts."""
+    assert template is not None
+    shutil.copytree(template, data, symlinks=True, dirs_exist_ok=True)
+    owner = template.stat()
+    for path in (data, *data.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 @asynccontextmanager
 async def running(recipe: Recipe, cache: TemplateCache) -> AsyncIterator[Plain]:
     """The service, ready and personalised, as the supervisor does it."""
     async with environment(recipe) as plain:
         if recipe.template_key:
             await template(recipe, cache)
-            cache.copy(cache.lookup(recipe.template_key), plain.folder / "data")
+            begin_with(cache.lookup(recipe.template_key), plain.folder / "data")
         async with serving(plain) as process, anyio.create_task_group() as tasks:
             tasks.start_soon(_collect, plain, process)
             await ready(plain, process)

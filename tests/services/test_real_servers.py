@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from service_harness import Plain, environment, namespaces_work, ready, running, serving, template
+from service_harness import Plain, begin_with, environment, namespaces_work, ready, running, serving, template
 
 from cleanroom.plan import Ready, ServiceSpec
 from cleanroom.services import TemplateCache, resolve
@@ -136,7 +136,7 @@ async def test_lock_files_of_a_killed_server_do_not_stop_the_next(prepared: Call
     recipe = prepared()
     await template(recipe, shared_cache)
     async with environment(recipe) as plain:
-        shared_cache.copy(shared_cache.lookup(recipe.template_key), plain.folder / "data")
+        begin_with(shared_cache.lookup(recipe.template_key), plain.folder / "data")
         async with await anyio.open_process(["sleep", "60"]) as other:
             for lock in ("data/cluster/postmaster.pid", "run/.s.PGSQL.5432.lock"):
                 (plain.folder / lock).write_text(f"{other.pid}\n/elsewhere\n0\n5432\n\n\n")

@@ -22,11 +22,15 @@ OnOutput = Callable[[Stream, bytes], None]  # called on the event loop with piec
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A host path shown inside. Read-only unless `writable`."""
+    """A host path shown inside. Read-only unless `writable`.
+
+    With `above` the target shows that host folder, which stays as it is: what is written goes to `source`, and is found there by the next environment.
+    """
 
     source: str
     target: str
     writable: bool = False
+    above: str = ""
 
 
 class Doorway(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,11 +26,12 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     """The whole environment. `stack` are its layers, newest first; `root` is the empty folder on which its view is built."""
     limits = spec.policy.limits
     tools = [mount.source for mount in spec.mounts if not mount.writable and mount.source == mount.target]
-    mounts = [(mount.source, mount.target, mount.writable) for mount in spec.mounts if mount.writable or mount.source != mount.target]
+    mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
+    overlays = [(m.above, m.source, m.target) for m in spec.mounts if m.above]
     doorways = _doorways(spec)
     view = layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
-        layers=[str(layer) for layer in stack], masked=_existing(spec), mounts=mounts, cache=spec.home,
+        layers=[str(layer) for layer in stack], masked=_existing(spec), mounts=mounts, overlays=overlays, cache=spec.home,
         names=[*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()], tmp_exec=spec.policy.tmp_exec,
     )  # fmt: skip
     return {

@@ -253,16 +253,20 @@ class EmbeddedBackend:
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
         """The whole environment as the warden is told it, and its layers, newest first."""
         stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
-        if spec.home:
-            await anyio.to_thread.run_sync(_make_home, spec)
+        await anyio.to_thread.run_sync(_make_folders, spec, environment_user(self._run_id))
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
         await self._up.wait()
         return describe(spec, self._host, self._cgroups(), stack, root), stack
 
 
-def _make_home(spec: EnvironmentSpec) -> None:
-    """The folder that becomes the home's .cache: one per project, kept between runs, the project owner's own."""
+def _make_folders(spec: EnvironmentSpec, user: int) -> None:
+    """What the mounts need: layers of folders that are shown copy-on-write, and the home's .cache, one per project, kept between runs."""
+    for mount in spec.mounts:
+        if mount.above and not (Path(mount.source) / "upper").exists():
+            layers.make(Path(mount.source), Path(mount.above), (user, user) if os.geteuid() == 0 else None)
+    if not spec.home:
+        return
     home = Path(spec.home)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.geteuid() == 0 and spec.workspace is not None:

@@ -76,6 +76,7 @@ def view(
     layers: Sequence[str] = (),
     masked: Sequence[str] = (),
     mounts: Sequence[tuple[str, str, bool]] = (),
+    overlays: Sequence[tuple[str, str, str]] = (),
     cache: str = "",
     names: Iterable[tuple[str, str]] = (),
     tmp_exec: bool = True,
@@ -83,7 +84,7 @@ def view(
     """The view of one environment.
 
     `layers` are layer folders, the newest (the one that is written) first; without them a `workspace` is not mounted. `mounts` are
-    (source, target, writable). `names` are further (name, address) pairs for the hosts file.
+    (source, target, writable), `overlays` (folder below, layer that is written, target). `names` are further (name, address) pairs for the hosts file.
     """
     operations = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
@@ -98,8 +99,17 @@ def view(
         operations += [
             {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
         ]
+    operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer]} for below, layer, target in overlays]
     operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
-    written = ["/tmp", HOME, "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)), *(t for _, t, w in mounts if w)]
+    written = [
+        "/tmp",
+        HOME,
+        "/dev/shm",
+        "/dev/pts",
+        *(f"/dev/{name}" for name in sorted(host.devices)),
+        *(t for _, t, w in mounts if w),
+        *(target for *_, target in overlays),
+    ]
     if layers:
         written.insert(0, workspace)
     programs = [*trees, *shown, *(target for _, target, writable in mounts if not writable)]

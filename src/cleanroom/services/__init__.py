@@ -4,10 +4,10 @@ For the supervisor, in this order:
 
 1. `recipes = resolve(plan.services, caller=..., root=plan.root, tools=plan.tools, cache=TemplateCache(folder))`, in a worker thread: it looks for
    programs, asks them for their version and reads the init files. Every recipe is final: the password of this run and the secret of its template are in it.
-2. Where `recipe.template_key` is set: `cache.lookup(key)` gives the folder to copy, or None. None: `with cache.building(key) as folder` gives an empty
+2. Where `recipe.template_key` is set: `cache.lookup(key)` gives the folder that the data begins with, or None. None: `with cache.building(key) as folder` gives an empty
    folder (None: another process was faster, look it up again); mount it at DATA in an environment of role "prepare" with `recipe.files` in PRIVATE and
    run `recipe.prepare` there. An exception that leaves the block throws the folder away, otherwise it is published.
-3. `cache.copy(template, data)` into the folder that becomes DATA; `recipe.files` go to PRIVATE (mode 0600); a folder for `run_folder(name)`.
+3. The template is shown at DATA, copy-on-write above it; `recipe.files` go to PRIVATE (mode 0600); a folder for `run_folder(name)`.
 4. Run `recipe.main`; ask `probe.ask(recipe.probe, environment, output)` until it is True; run `recipe.personalise` once; ready.
 5. A phase gets `phase_variables(recipes it names)`. Values in `recipe.secrets` are redacted everywhere.
 

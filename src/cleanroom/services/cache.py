@@ -1,4 +1,4 @@
-"""Prepared data folders of services, kept in the user's cache folder: built once, copied for every run.
+"""Prepared data folders of services, kept in the user's cache folder: built once, below every run's own layer.
 
     secret              random, made once, mode 0600; every template's secret derives from it
     templates/KEY/      complete.json (files, bytes) and data/
@@ -14,6 +14,7 @@ import hmac
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cleanroom.errors import ServiceFailed
-from cleanroom.services.copying import copy_tree, measure
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
 PAUSE_SECONDS = 0.02
-IN_USE_SECONDS = 60.0  # a template looked up this recently may be being copied right now: it is not evicted
+IN_USE_SECONDS = 3600.0  # a template looked up this recently is the lower layer of a run that just begins: it is not evicted
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,11 +88,6 @@ class TemplateCache:
         finally:
             lock.release()
 
-    def copy(self, template: Path, destination: Path) -> None:
-        """Copy a template's data into `destination`, which is empty or not there yet. Shares the blocks where the file system can."""
-        with self._usable():
-            copy_tree(template, destination)
-
     def secret(self, key: str) -> str:
         """The secret of the template `key`: the same for everyone who uses this cache, so that whoever did not build it knows it too."""
         return hmac.new(self._seed(), key.encode(), hashlib.sha256).hexdigest()
@@ -109,7 +104,7 @@ class TemplateCache:
         except OSError as error:
             raise ServiceFailed(
                 "CR-SERVICE-013",
-                f"{error.filename or self.folder}: service templates cannot be kept or copied: {error.strerror}",
+                f"{error.filename or self.folder}: service templates cannot be kept: {error.strerror}",
                 hint=f"make room, or make {self.folder} yours; CLEANROOM_CACHE names another folder",
             ) from error
 
@@ -189,6 +184,30 @@ class TemplateCache:
         except FileNotFoundError:
             return
         _remove(aside)
+
+
+def measure(folder: Path) -> tuple[int, int]:
+    """Entries below `folder`, and the bytes of its regular files. (0, 0) where it is missing.
+
+    Raises:
+        ServiceFailed: something in it is neither file nor folder nor symbolic link.
+    """
+    entries = size = 0
+    pending = [str(folder)] if folder.is_dir() else []
+    while pending:
+        with os.scandir(pending.pop()) as found:
+            for entry in found:
+                entries += 1
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    pending.append(entry.path)
+                elif stat.S_ISREG(mode):
+                    size += entry.stat(follow_symlinks=False).st_size
+                elif not stat.S_ISLNK(mode):
+                    raise ServiceFailed(
+                        "CR-SERVICE-012", f"{entry.path}: a template holds files, folders and links only, found {stat.filemode(mode)}"
+                    )
+    return entries, size
 
 
 def _complete(template: Path) -> bool:
