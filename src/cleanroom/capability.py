@@ -124,6 +124,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     network_bytes: int
     processes: int
     source: Literal["cgroup", "processes", "memory"]
+    largest: Process | None = (
+        None  # the process that holds most memory, while the environment is near its limit and processes are looked at
+    )
 
 
 def unmet(report: CapabilityReport, level: Level) -> tuple[Missing, ...]:

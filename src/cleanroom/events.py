@@ -74,6 +74,7 @@ class Metric(Event, tag="metric", frozen=True, kw_only=True):
     network_bytes: int
     processes: int
     source: str
+    largest: Process | None = None  # as in capability.Sample
 
 
 class Violation(Event, tag="violation", frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from cleanroom.sandbox import cgroups, layout
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
+PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
 DATA_FACTOR = 4  # RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
 
 
@@ -38,7 +39,9 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": _identity(spec), "root": str(root), "operations": view.operations, "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
-        "limits": _rlimits(spec), "limits_shown": {"memory": shown_bytes(limits.memory_bytes), "pids": str(limits.pids)},
+        "limits": _rlimits(spec, homes), "limits_shown": {
+            "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),
+        },
         "hold": spec.role == "phase", "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
         "cgroup": {
             "version": homes.version, "folders": {name: str(folder) for name, folder in homes.folders.items()}, "name": f"cleanroom-{spec.run_id}-{spec.id}",
@@ -92,9 +95,11 @@ def _identity(spec: EnvironmentSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rlimits(spec: EnvironmentSpec) -> dict[str, int]:
+def _rlimits(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
+    """Bounds of each process. Processes are counted by the group where there is one; else the kernel refuses
+    one past the limit, the warden counted with them, and a sample that finds the limit reached is what is reported."""
     limits = spec.policy.limits
     return {
         "RLIMIT_CORE": 0, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
-        "RLIMIT_NPROC": limits.pids, "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
+        "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1), "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
     }  # fmt: skip

@@ -79,7 +79,7 @@ class EmbeddedEnvironment:
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         group = group_of(wire)
-        self._sampler = Sampler(ready["init"], group, stack[0] / "upper" if stack else None)
+        self._sampler = Sampler(ready["init"], group, stack[0] / "upper" if stack else None, self._spec.policy.limits.memory_bytes)
 
     async def leave(self) -> None:
         """End it and wait for its end. Safe to call twice."""

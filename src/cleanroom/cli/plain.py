@@ -95,7 +95,7 @@ class Plain:
         self._slow[subject] = _SLOW_SECONDS
         if subject.kind == "service":
             return [Line(f"{_named(subject)} starting{_versioned(event)}", begins=True)]
-        host = "" if event.attributes.get("hermetic", True) else " on the host, not hermetic"
+        host = "" if event.attributes.get("hermetic", True) else f" {words.NOT_HERMETIC[event.attributes.get('host') is True]}"
         role = str(event.attributes.get("role", "phase"))
         of = f" ({role} of {safe(str(event.attributes.get('of', '')))})" if role != "phase" else ""
         return [Line(f"{_named(subject)} started{host}{of}", begins=not host)]

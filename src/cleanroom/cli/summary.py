@@ -44,8 +44,11 @@ def facts(result: RunResult) -> list[str]:
 def _proofs(result: RunResult) -> str:
     passed = sum(canary.result == "passed" for canary in result.canaries)
     canaries = f"canaries {passed}/{len(result.canaries)}" if result.canaries else "no canaries: nothing was proven"
-    hosts = [phase.name for phase in result.phases if not phase.hermetic and phase.result != "skipped"]
-    return canaries + (f" · on the host, not hermetic: {safe(', '.join(hosts))}" if hosts else "") + _counts(result)
+    open_phases = [phase for phase in result.phases if not phase.hermetic and phase.result != "skipped"]
+    for host in (True, False):
+        named = ", ".join(phase.name for phase in open_phases if phase.host is host)
+        canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
+    return canaries + _counts(result)
 
 
 def _counts(result: RunResult) -> str:

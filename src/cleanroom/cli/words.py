@@ -11,6 +11,8 @@ from cleanroom.events import Artifact, Recovery, Violation
 from cleanroom.reports.result import ViolationResult
 from cleanroom.reports.text import describe_violation, plural, seconds, size
 
+NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
+
 
 class Line(NamedTuple):
     """One line to print. `out` is what a person asked for (the result), the rest is progress."""

@@ -290,6 +290,7 @@ class Folder:
         return PhaseResult(
             name=span.subject.name, workspace=span.subject.workspace, result=finished.result if finished else "error",
             hermetic=span.attributes.get("hermetic") is True,  # unsaid is not a claim
+            host=span.attributes.get("host") is True,
             exit_code=finished.exit_code if finished else None,
             duration_seconds=finished.duration_seconds if finished else self._seconds(self._last_ns) - self._seconds(span.began_ns),
             budget_seconds=float(budget) if budget is not None else None, role=span.text("role", "phase"),

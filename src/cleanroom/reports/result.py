@@ -27,6 +27,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     started_seconds: float = 0.0  # after the run's start
     reason: str = ""
     log: str = ""  # relative path of its full output
+    host: bool = False  # ran on the host; else what is not hermetic had declared egress
     excerpt: tuple[str, ...] = ()  # the last lines of its output, unless it passed
 
 

@@ -89,4 +89,6 @@ def _verb(row: ViolationResult) -> str:
         return "to resolve " if row.rule == "network.names" else "to reach "
     if row.dimension == "filesystem" and row.target.path:
         return "to read " if row.rule in ("filesystem.reads", "filesystem.secrets") else "to change "
+    if row.dimension == "resource":
+        return "to go past "
     return ""

@@ -97,7 +97,7 @@ class Files:
         """Whether a unix socket at this path may be reached, where that really is, and whether it is there at all."""
         absolute = sun_path if sun_path.startswith("/") else f"{caller.base(-100)}/{sun_path}"
         found = self._paths.canonical(caller, absolute, follow=True, allowed=self._rules.sockets)
-        return (f"{found}/").startswith(self._rules.sockets), found, self._paths.exists(found)
+        return self._rules.may_reach(found), found, self._paths.exists(found)
 
     def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         place, flags_at = _OPENS[name]
@@ -123,7 +123,7 @@ class Files:
                 return None  # EBADF, ENOTDIR, or a descriptor without a path
             path = f"{base}/{path}" if path else base
         found = self._paths.canonical(caller, path, follow=follow, allowed=self._rules.writable)
-        if not found or f"{found}/".startswith(self._rules.writable):
+        if not found or self._rules.may_write(found):
             return None
         return self._outside(caller, rule, found, place.needs)
 

@@ -38,12 +38,11 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
 def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> None:
     """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
     _tie(orders)
-    os.umask(0)
+    os.umask(0o022)
     identity = spec["identity"]
     as_root = identity["mode"] == "root"
     user, group = (identity["user"], identity["group"]) if as_root else (USER_ID, USER_ID)
     mounts.build(spec["operations"], spec["root"], mounts.Owner(user, group, id_map))
-    os.umask(0o022)
     _limit(spec["limits"])
     kernel.close_range(3 + _keep(orders, handover))
     if as_root:
@@ -195,6 +194,7 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
         kernel.close_range(3)
+        _offer_to_the_killer()
         os.chdir(order["cwd"])
         os.execvpe(order["argv"][0], order["argv"], order["env"])
     except OSError as error:
@@ -206,6 +206,13 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
             os.write(2, f"{error!r}\n".encode(errors="replace"))
     finally:
         os._exit(status)
+
+
+def _offer_to_the_killer() -> None:
+    """Where memory runs out a command dies and not init, with which the whole environment would end."""
+    kernel.set_dumpable(True)  # else its own /proc folder is not its own; what follows is exec, which does the same
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
 
 
 def _others() -> list[dict[str, Any]]:

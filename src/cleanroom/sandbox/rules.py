@@ -19,6 +19,26 @@ class Rules:
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
         self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
         self.level = level
+        self._closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
+
+    def may_write(self, path: str) -> bool:
+        """Whether the canonical `path` lies in a folder that may be written, and not in a tool's below it."""
+        return self._inside(path, self.writable)
+
+    def may_reach(self, path: str) -> bool:
+        """The same for a unix socket."""
+        return self._inside(path, self.sockets)
+
+    def _inside(self, path: str, open_folders: tuple[str, ...]) -> bool:
+        place = f"{path}/"
+        if not self._closed or not place.startswith(self._closed):
+            return place.startswith(open_folders)
+        return _nearest(place, open_folders) > _nearest(place, self._closed)  # what was mounted on the other counts
+
+
+def _nearest(place: str, folders: tuple[str, ...]) -> int:
+    """How deep the innermost of `folders` around `place` lies, as its length."""
+    return max((len(folder) for folder in folders if place.startswith(folder)), default=0)
 
 
 # Their refusals only attribute: the empty network, the mounts and Landlock say no as well, which canaries have to prove.

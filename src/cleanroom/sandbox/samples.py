@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from cleanroom.capability import Sample
+from cleanroom.capability import Process, Sample
 from cleanroom.sandbox import cgroups, layers
 
 
 class Sampler:
     """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
 
-    def __init__(self, init: int, group: cgroups.Group | None, layer: Path | None) -> None:
+    def __init__(self, init: int, group: cgroups.Group | None, layer: Path | None, memory_limit_bytes: int) -> None:
+        self._near_bytes = memory_limit_bytes // 2
         self._init = init
         self._group = group
         self._layer = layer
@@ -44,18 +45,34 @@ class Sampler:
             tree = [root, *root.children(recursive=True)]
         except psutil.Error:
             return None
-        memory, now = 0, {}
+        now: dict[tuple[int, float], float] = {}
+        held: dict[int, int] = {}
         for process in tree:
             with contextlib.suppress(psutil.Error, OSError), process.oneshot():
                 times = process.cpu_times()
                 now[process.pid, process.create_time()] = times.user + times.system
-                memory += _proportional(process.pid) or process.memory_info().rss
+                held[process.pid] = _proportional(process.pid) or process.memory_info().rss
         self._ended_seconds += sum(seconds for key, seconds in self._seconds.items() if key not in now)
         self._seconds = now
+        memory = sum(held.values())
         return Sample(
             cpu_seconds=self._ended_seconds + sum(now.values()), memory_bytes=memory, disk_bytes=self._disk_bytes,
             network_bytes=_network_bytes(self._init), processes=len(now), source="processes",
+            largest=_identity(max(held, key=lambda pid: held[pid])) if memory > self._near_bytes else None,
         )  # fmt: skip
+
+
+def _identity(pid: int) -> Process | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return Process(
+                pid=pid, ppid=process.ppid(), exe=process.exe(), comm=process.name(), argv=tuple(process.cmdline()[:64]), cwd=process.cwd()
+            )
+    except (psutil.Error, OSError):
+        return None
 
 
 def _proportional(pid: int) -> int:

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,7 @@ class _Warden:
         self._init = 0
         self._pidfd = -1
         self._orders: socket.socket
+        self._commands: dict[int, dict[str, Any]] = {}  # order's number -> the command's process, for limits whose counters name none
         self._proving: list[dict[str, Any]] | None = None  # attempts of canaries while they run
         self._before = self._counters()
         self._prove_limits = False
@@ -193,6 +195,8 @@ class _Warden:
                     self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
                 channel.send(self._orders, order)
             case _:
+                if order["op"] == "exec":
+                    self._commands[order["n"]] = {"argv": order["argv"], "comm": os.path.basename(order["argv"][0]), "cwd": order["cwd"]}
                 channel.send(self._orders, order, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -211,10 +215,12 @@ class _Warden:
             proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
             news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
             self._before = self._counters()
+        if "started" in news and news["started"] in self._commands:
+            self._commands[news["started"]] |= {"pid": self._host_pid(news["pid"]), "ns_pid": news["pid"]}
         if "exited" in news:
             if self._recorder is not None:
                 self._recorder.flush()
-            self._report_counters()
+            self._report_limits(self._commands.pop(news["exited"], None), news["status"])
         channel.send(self._control, news)
         return True
 
@@ -261,22 +267,39 @@ class _Warden:
     def _counters(self) -> cgroups.Counters | None:
         return self._group.counters() if self._group is not None else None
 
-    def _report_counters(self) -> None:
-        """Limits that acted since the last look, as attempts without a process: a counter names none."""
+    def _report_limits(self, command: dict[str, Any] | None, status: int) -> None:
+        """Limits that acted since the last look, as attempts of the command under which they did."""
         now, before = self._counters(), self._before
         self._before = now
-        if now is None or before is None:
-            return
-        rows = (
-            ("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed"),
-            ("resource.pids", "pids", now.pids_refused - before.pids_refused, "blocked"),
+        if now is not None and before is not None:
+            counted = ("cgroup", "counter", "the group's counter")
+            self._report_limit("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed", counted, command)
+            self._report_limit("resource.pids", "processes", now.pids_refused - before.pids_refused, "blocked", counted, command)
+        self._report_limit(
+            "resource.disk", "file of", int(status == 128 + signal.SIGXFSZ), "killed", ("rlimit", "inferred", "the signal"), command
         )
-        for rule, limit, count, outcome in rows:
-            if count > 0:
-                self._attempt({
-                    "dimension": "resource", "rule": rule, "outcome": outcome, "mechanism": "cgroup", "certainty": "counter", "count": count,
-                    "target": {"limit": f"{limit} {self._spec['limits_shown'][limit]}"}, "process": None, "attribution_gap": "cgroup counter",
-                })  # fmt: skip
+
+    def _report_limit(
+        self, rule: str, word: str, count: int, outcome: str, how: tuple[str, str, str], command: dict[str, Any] | None
+    ) -> None:
+        if count <= 0:
+            return
+        mechanism, certainty, teller = how
+        gap = f"{teller} names no process" + ("; this is the command under which it happened" if command else "")
+        self._attempt({
+            "dimension": "resource", "rule": rule, "outcome": outcome, "mechanism": mechanism, "certainty": certainty, "count": count,
+            "target": {"limit": f"{word} {self._spec['limits_shown'][rule]}"}, "process": command, "attribution_gap": gap,
+            "first_unix_ns": time.time_ns(), "last_unix_ns": time.time_ns(),
+        })  # fmt: skip
+
+    def _host_pid(self, inside: int) -> int:
+        """The host's number of a child of init; 0 when it has ended already."""
+        with contextlib.suppress(OSError, ValueError):
+            for pid in Path(f"/proc/{self._init}/task/{self._init}/children").read_text().split():
+                numbers = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:"))
+                if int(numbers.split()[-1]) == inside:
+                    return int(pid)
+        return 0
 
     def _end(self) -> None:
         """Kill the environment and wait until the kernel has ended all of it."""
@@ -289,7 +312,7 @@ class _Warden:
             while True:  # the relay too: it is in the pid namespace, whose init ends only when all of it has been waited for
                 os.wait()
         with contextlib.suppress(OSError):
-            self._report_counters()
+            self._report_limits(next(iter(self._commands.values()), None), 0)
             channel.send(self._control, {"ended": True})
 
 

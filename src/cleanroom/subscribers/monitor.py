@@ -116,7 +116,9 @@ def _readings(limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ..
         if limit is not None:
             found.append(_Reading(rule, used, limit, f"{word} {size(used)} of {size(limit)}"))
     if limits.pids is not None:
-        found.append(_Reading("resource.pids", metric.processes, limits.pids, f"processes {metric.processes} of {limits.pids:g}"))
+        # Without a group the kernel refuses the next one silently: the limit reached is all that can be seen of it.
+        reached = metric.processes + (metric.source == "processes")
+        found.append(_Reading("resource.pids", reached, limits.pids, f"processes {metric.processes} of {limits.pids:g}"))
     seconds = cpu[-1][0] - cpu[0][0]
     if limits.cpus is not None and seconds >= CPU_WINDOW_SECONDS:
         average = (cpu[-1][1] - cpu[0][1]) / seconds
@@ -127,8 +129,9 @@ def _readings(limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ..
 def _violation(limits: Limits, metric: Metric, reading: _Reading, at_unix_ns: int) -> Violation:
     attempt = Attempt(
         environment=metric.environment, dimension="resource", rule=reading.rule, outcome="observed", mechanism="sampler", certainty="sampled",
-        target=Target(limit=reading.text), attribution_gap="a sample is of the whole environment", first_unix_ns=at_unix_ns,
-        last_unix_ns=at_unix_ns,
+        target=Target(limit=reading.text), process=metric.largest if reading.rule == "resource.memory" else None,
+        attribution_gap="a sample is of the whole environment" + ("; this is its largest process" if metric.largest else ""),
+        first_unix_ns=at_unix_ns, last_unix_ns=at_unix_ns,
     )  # fmt: skip
     return violation(limits.subject, attempt, "notice" if reading.rule in NOTICES else "violation", reading.text)
 
