@@ -154,7 +154,8 @@ class Recorder:
 
     def _record(self, caller: Caller, name: str, refusal: Refusal, gap: str) -> None:
         tags = (*refusal.tags, "canary") if self.proving else refusal.tags
-        key = (refusal.rule, caller.link("exe"), tuple(refusal.target.items()), tags)
+        who = 0 if refusal.tags else caller.group  # what every program tries is one record for all that run it
+        key = (refusal.rule, who, caller.link("exe"), tuple(refusal.target.items()), tags)
         self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap))
 
 

@@ -28,6 +28,8 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
     except Exception as error:
         channel.send(orders, {"failed": f"{type(error).__name__}: {error}"})
         os._exit(1)
+    if channel.receive(orders) is None:  # "go": it is in its group now, and with it all that it will start
+        os._exit(1)
     channel.send(orders, {"ready": True})
     try:
         _Init(orders).serve()

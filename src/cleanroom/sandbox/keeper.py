@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cleanroom.sandbox import cgroups, channel, journal, kernel, layers, probe, relay, warden
+from cleanroom.sandbox import cgroups, channel, idmap, journal, kernel, layers, probe, relay, seccomp, warden
 
 GRACE_SECONDS = 5.0  # for wardens to end after SIGKILL: a hundred times what was measured, to be said and not waited for ever
 
@@ -27,6 +27,7 @@ class Keeper:
         self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
         self._folders: dict[str, str] = {}  # folders to remove should the owner die -> the journal that names them
         self._egress: socket.socket | None = None
+        self._id_maps: dict[tuple[int, int, int, int], int] = {}  # made once a run, they cost more than the rest of a start
         self._bye = False
 
     def serve(self) -> None:
@@ -35,6 +36,8 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         channel.send(self._owner, {"up": True})
+        for prepare in (seccomp.medium_filter, seccomp.service_filter):
+            prepare(os.uname().machine)  # assembled once; the wardens are forks
         while True:
             readable, _, _ = select.select([self._owner.fileno(), wake_read], [], [])
             if wake_read in readable:
@@ -109,6 +112,7 @@ class Keeper:
         """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
         control = socket.socket(fileno=descriptor)
         try:
+            id_map = self._id_map(spec["identity"])
             group = self._make_group(spec)
             pid = os.fork()
         except OSError as error:
@@ -120,9 +124,17 @@ class Keeper:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._owner.close()
-            warden.main(spec, control)
+            warden.main(spec, control, id_map)
         self._wardens[pid] = (spec["id"], group)
         control.close()
+
+    def _id_map(self, identity: dict[str, Any]) -> int:
+        if identity["mode"] != "root":
+            return 0
+        ids = (identity["owner"], identity["owner_group"], identity["user"], identity["group"])
+        if ids not in self._id_maps:
+            self._id_maps[ids] = idmap.open_map(*ids)
+        return self._id_maps[ids]
 
     def _make_group(self, spec: dict[str, Any]) -> cgroups.Group | None:
         given = spec["cgroup"]

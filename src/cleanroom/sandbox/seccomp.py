@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import socket
 import struct
@@ -85,6 +86,7 @@ class Assembler:
         return b"".join(packed)
 
 
+@functools.cache
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscalls.MACHINES`."""
     known = numbers(machine)
@@ -114,6 +116,7 @@ def medium_filter(machine: str) -> bytes:
     return asm.program()
 
 
+@functools.cache
 def service_filter(machine: str) -> bytes:
     """The program for services: the same refusals, answered by the kernel itself. Nothing is held, so nothing slows a server down."""
     known = numbers(machine)

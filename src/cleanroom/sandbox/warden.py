@@ -22,12 +22,12 @@ from cleanroom.sandbox.layout import USER_ID
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
-def main(spec: dict[str, Any], control: socket.socket) -> NoReturn:
-    """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine."""
+def main(spec: dict[str, Any], control: socket.socket, id_map: int) -> NoReturn:
+    """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine, `id_map` is its descriptor or 0."""
     status = 1
     try:
         kernel.set_process_name(f"warden {spec['id']}")
-        warden = _Warden(spec, control)
+        warden = _Warden(spec, control, id_map)
         warden.start()
         warden.serve()
         status = 0
@@ -43,7 +43,8 @@ class StartFailed(Exception):
 
 
 class _Warden:
-    def __init__(self, spec: dict[str, Any], control: socket.socket) -> None:
+    def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
+        self._id_map = id_map
         self._spec = spec
         self._control = control
         self._group = _group(spec)
@@ -63,17 +64,14 @@ class _Warden:
     def start(self) -> None:
         """Make the namespaces, open what leads out, start init and wait until it has given up its privileges."""
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        identity = self._spec["identity"]
-        as_root = identity["mode"] == "root"
-        id_map = _id_map(identity) if as_root else 0
-        _enter_namespaces(as_root)
+        _enter_namespaces(self._spec["identity"]["mode"] == "root")
         kernel.sethostname(self._spec["hostname"])
         names.raise_link("lo")
         listening = self._open_doorways()
         known = names.Names(self._spec["names"])
         if self._spec["hold"]:
             self._answerer = names.Answerer(*_name_sockets(), known, self._attempt)
-        listener = self._start_init(id_map)
+        listener = self._start_init()
         if listener is not None:
             rules = Rules(
                 writable=self._spec["writable"],
@@ -99,28 +97,21 @@ class _Warden:
             opened.append(listening)
         return opened
 
-    def _start_init(self, id_map: int) -> int | None:
+    def _start_init(self) -> int | None:
         """Fork init; returns the listener of its filter where calls are held."""
         self._orders, inner = channel.pair()
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        gate_read, gate_write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(gate_write)
-            os.read(gate_read, 1)  # in its group first
             for end in (self._orders, mine, self._control):
                 end.detach()
-            init.main(self._spec, inner, theirs, id_map)
+            init.main(self._spec, inner, theirs, self._id_map)
         self._init, self._pidfd = pid, kernel.pidfd_open(pid)
         inner.close()
         theirs.close()
         if self._group is not None:
-            self._group.admit(pid)
-        os.write(gate_write, b"g")
-        os.close(gate_read)
-        os.close(gate_write)
-        if id_map:
-            os.close(id_map)
+            self._group.admit(pid)  # the kernel may take 20 ms for it, in which init builds its view
+        channel.send(self._orders, {"op": "go"})
         if not self._spec["hold"]:
             mine.close()
             return None
@@ -333,43 +324,6 @@ def _enter_namespaces(as_root: bool) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
-
-
-def _id_map(identity: dict[str, Any]) -> int:
-    """A user namespace whose map turns the project's owner on disk into the environment's user; everyone else stays who they are."""
-    ready_read, ready_write = os.pipe()
-    done_read, done_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            kernel.set_parent_death_signal(signal.SIGKILL)
-            os.close(done_write)
-            kernel.unshare(kernel.CLONE_NEWUSER)
-            os.write(ready_write, b"r")
-            os.read(done_read, 1)
-        finally:
-            os._exit(0)
-    os.close(ready_write)
-    os.close(done_read)
-    try:
-        if not os.read(ready_read, 1):
-            raise OSError(1, "no user namespace for the id map")
-        for name, owner, becomes in (
-            ("uid_map", identity["owner"], identity["user"]),
-            ("gid_map", identity["owner_group"], identity["group"]),
-        ):
-            with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(_map_lines(owner, becomes))
-        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready_read)
-        os.close(done_write)
-        os.waitpid(pid, 0)
-
-
-def _map_lines(owner: int, becomes: int, top: int = 65536) -> str:
-    rows = [(0, 0, min(owner, top)), (owner, becomes, 1), (owner + 1, owner + 1, top - owner - 1)]
-    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows if count > 0)
 
 
 def _name_sockets() -> tuple[socket.socket, socket.socket]:
