@@ -269,7 +269,7 @@ class Lifecycle:
             "PYTHONHASHSEED": str(self._context.plan.seed % 2**32),
         }  # fmt: skip
         passed = {name: caller[name] for name in phase.passed if name in caller}
-        return {**fixed, **service_variables, **passed, **phase.variables, **self._markers(span)}
+        return {**fixed, **self._context.plan.tool_variables, **service_variables, **passed, **phase.variables, **self._markers(span)}
 
     def _markers(self, span: Span) -> dict[str, str]:
         """How a process knows that it runs in a run, and where it is in the trace."""

@@ -18,7 +18,7 @@ from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
-from cleanroom.project.tools import visible_tools
+from cleanroom.project.tools import tool_variables, visible_tools
 
 FILE = "make.toml"
 
@@ -152,7 +152,8 @@ def _plan(
         workspaces=tuple(part.workspace for part in parts),
         parallel=not single and bool(project.workspaces) and (project.parallel or bool(first and first.parallel)),
         services=_joined(parts),
-        tools=visible_tools(context.caller, context.root),
+        tools=(tools := visible_tools(context.caller, context.root)),
+        tool_variables=tool_variables(context.caller, tools),
         slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
         strict_slo=bool(strict),
         seed=42 if seed is None else seed,

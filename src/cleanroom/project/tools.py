@@ -57,6 +57,21 @@ def visible_tools(caller: Mapping[str, str], root: Path) -> tuple[str, ...]:
     return _Search(caller.get("HOME", ""), root).run(caller)
 
 
+def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str, str]:
+    """What installations need to be told inside, where the home folder is another one: a variable for each whose folder is shown."""
+    home, shown = caller.get("HOME", ""), tuple(tools)
+    usual = {
+        "PYENV_ROOT": ".pyenv",
+        "RUSTUP_HOME": ".rustup",
+        "NVM_DIR": ".nvm",
+        "SDKMAN_DIR": ".sdkman",
+        "VOLTA_HOME": ".volta",
+        "GOROOT": "",
+    }
+    named = {name: caller.get(name) or (os.path.join(home, folder) if home and folder else "") for name, folder in usual.items()}
+    return {name: path for name, path in named.items() if path and any(_within(os.path.normpath(path), tool) for tool in shown)}
+
+
 def is_private(path: str, home: str) -> bool:
     """Would showing this folder show a home folder or credentials? Judged by its name and by where it really is."""
     return any(_is_private(shown, base) for shown in {os.path.normpath(path), os.path.realpath(path)} for base in _homes(home))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -336,7 +335,7 @@ def remove_tree(folder: Path) -> None:
     """
     os.chmod(folder, 0o700)
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    prefix = f".{secrets.token_hex(8)}-"
+    prefix = f".{os.urandom(8).hex()}-"
     moved = 0
     pending: list[str] = [""]
     try:
