@@ -145,18 +145,28 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     # --- policy
     "CR-POLICY-001": (
-        "the policy asks for more, or less, than it may",
-        "Either this machine cannot hold a rule that the level requires, and the run is refused: the message names the rule, the hint what would help. Or --policy is "
-        'below the level in the file: that takes `allow_degraded = ["policy"]` in the file and `--allow-degraded policy` on the command line together.',
+        "the command line asks for a lower policy than the file",
+        '--policy is below the level in the file. Leave it out, or say so twice: `allow_degraded = ["policy"]` in the file and `--allow-degraded policy` on the command '
+        "line together let the run go, marked DEGRADED in every report.",
     ),
     "CR-POLICY-002": (
-        "an organisation's floor or a rule that is let go",
-        "/etc/cleanroom/config.toml sets the least that every project on this machine has to keep, and the project is below it: the run is refused. As a note it says "
-        "that a rule is not held in this run because file and command line both allowed that; such a run is DEGRADED in every report.",
+        "the project is below the organisation's floor",
+        "/etc/cleanroom/config.toml sets the least that every project on this machine has to keep, and the project is below it, or that file cannot be understood. Raise "
+        "the project's policy, or ask those who keep the file.",
     ),
     "CR-POLICY-003": (
         "the command line's policy does not allow the file's hosts",
         "`cleanroom.egress` is for Medium and below, and --policy asks for more. Remove the hosts, or run the phase at Medium.",
+    ),
+    "CR-POLICY-004": (
+        "this machine cannot hold a rule that the policy requires",
+        "The message names the rule and why the backend cannot hold it here, the hint what would help; nothing was run. `cleanroom-engine doctor` tells everything this "
+        'machine holds. `allow_degraded = ["RULE"]` in the file and `--allow-degraded RULE` on the command line together let the rule go.',
+    ),
+    "CR-POLICY-005": (
+        "a rule was let go",
+        "File and command line both allowed that a rule is not held in this run. The run is DEGRADED: its first and last line and every report say so, and it never "
+        "counts for readiness.",
     ),
     "CR-POLICY-010": (
         "what the policy forbids was not stopped",

@@ -22,8 +22,10 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-# Where several apply the first of these wins: a signal explains everything else, a pass explains nothing.
-EXIT_ORDER = (Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED, Exit.TIMEOUT, Exit.NOT_PASSED, Exit.UNVERIFIED, Exit.OK)
+# Where several apply the first of these wins: a signal explains everything else, a file that has to be edited what did not run, a pass nothing.
+EXIT_ORDER = (
+    Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED, Exit.USAGE, Exit.TIMEOUT, Exit.NOT_PASSED, Exit.UNVERIFIED, Exit.OK,
+)  # fmt: skip
 
 
 class CleanroomError(Exception):

@@ -271,7 +271,7 @@ class Run:
         others = [missing.rule for _, missing in held_against[1:]]
         more = f" (nor {', '.join(others)})" if others else ""
         return PolicyRefused(
-            "CR-POLICY-001", f"policy {level.value} requires {first.rule}, which backend {report.backend} cannot hold here: {first.why}{more}",
+            "CR-POLICY-004", f"policy {level.value} requires {first.rule}, which backend {report.backend} cannot hold here: {first.why}{more}",
             hint=first.hint or "`cleanroom-engine doctor` tells what this machine holds",
         )  # fmt: skip
 
@@ -281,9 +281,9 @@ class Run:
         self._account.degraded = (*lowered, *lacking)
         span.attributes["degraded"] = ",".join(self._account.degraded)
         for rule in lowered:
-            self._note("degraded", f"{rule}: {self._plan.policy.level.value} is below what the project's file asks for", "CR-POLICY-002")
+            self._note("degraded", f"{rule}: {self._plan.policy.level.value} is below what the project's file asks for", "CR-POLICY-005")
         for rule, (_, missing) in lacking.items():
-            self._note("degraded", f"{rule} is not held: {missing.why}", "CR-POLICY-002")
+            self._note("degraded", f"{rule} is not held: {missing.why}", "CR-POLICY-005")
 
     async def _settle_account(self) -> None:
         """The leak ledger: by looking, after everything was left."""
@@ -336,7 +336,7 @@ class Run:
         if self._signal is not None:
             exits.append(self._signal)
             reasons = []
-        code = worst(exits)
+        code = combined(exits)
         span.result, span.exit_code = EXIT_RESULTS[code], int(code)
         if reasons:
             span.code, span.reason = reasons[0][0], str(reasons[0][1])
@@ -369,19 +369,11 @@ class Run:
         if not self._trouble:
             return result
         cause = first_cause(self._trouble[0])
-        code = combined([Exit.ENGINE, Exit(result.exit_code)]) if result.exit_code != Exit.USAGE else Exit.ENGINE
+        code = combined([Exit.ENGINE, Exit(result.exit_code)])
         if code is not Exit.ENGINE:
             return result
         error = {"code": cause.code, "message": str(cause), "hint": cause.hint}
         return msgspec.structs.replace(result, outcome="error", exit_code=int(code), error=error)
-
-
-def worst(exits: Sequence[Exit]) -> Exit:
-    """The one status for all of these. A file that has to be edited explains what did not run, but no interruption, trouble or refusal."""
-    code = combined([exit for exit in exits if exit is not Exit.USAGE])
-    if Exit.USAGE in exits and code not in (Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED):
-        return Exit.USAGE
-    return code
 
 
 def first_cause(error: BaseException) -> CleanroomError:

@@ -73,13 +73,8 @@ def root_cause(error: BaseException) -> BaseException:
         return error
     leaves = [root_cause(inner) for inner in error.exceptions]
     interrupts = [leaf for leaf in leaves if isinstance(leaf, (KeyboardInterrupt, Stopped))]
-    ours = sorted((leaf for leaf in leaves if isinstance(leaf, CleanroomError)), key=_weight)
+    ours = sorted((leaf for leaf in leaves if isinstance(leaf, CleanroomError)), key=lambda leaf: EXIT_ORDER.index(leaf.exit))
     return (interrupts or ours or leaves)[0]
-
-
-def _weight(error: CleanroomError) -> int:
-    """Its place in the exit order. A usage error is in none, since nothing has run: what else went wrong says more."""
-    return EXIT_ORDER.index(error.exit) if error.exit in EXIT_ORDER else len(EXIT_ORDER)
 
 
 def _usage_hint(error: click.ClickException) -> str:
