@@ -47,10 +47,6 @@ ERRORS: dict[str, tuple[str, str]] = {
         "the cache folder lies inside the project",
         "Layers of the workspace cannot lie in the folder that they are layers of. Set CLEANROOM_CACHE to a folder outside of the project.",
     ),
-    "CR-SANDBOX-004": (
-        "a doorway leads to an environment that is not there",
-        "A phase was to reach a service whose environment does not exist, or no longer does. The service's own lines in the event log say what became of it.",
-    ),
     "CR-SANDBOX-005": (
         "an environment could not be made",
         "Its processes did not start in time, or a step of setting it up was refused by the system; the message has the step and the system's answer. Run "
@@ -356,6 +352,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "files changed on the host while the run ran",
         "What the run made of these files was not written over what somebody else did meanwhile: it is kept in the run's conflicts/ folder and the run does not pass. "
         "Compare both and run again.",
+    ),
+    "CR-WORKSPACE-003": (
+        "files of the project that a phase cannot change",
+        'Run by an ordinary user, the embedded backend can show files of another owner or group inside, but not copy them up: changing one ends with "Value too large for '
+        'defined data type" (EOVERFLOW), since no id map of that user can name their owner. chgrp or chown them, or run the engine as root.',
     ),
     "CR-WORKSPACE-002": (
         "changes that cannot be brought back",

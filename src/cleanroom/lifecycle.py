@@ -92,10 +92,17 @@ class Lifecycle:
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
                     workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
+                    self._warn_of_unchangeable(workspace)
                 outcome = await self._phase(phase, planned, workspace)
                 stopped = outcome.stops_the_run
                 self._outcomes.append(outcome)
         return stopped
+
+    def _warn_of_unchangeable(self, workspace: Workspace) -> None:
+        if workspace.unchangeable:
+            named = ", ".join(workspace.unchangeable)
+            text = f"{workspace.root}: phases cannot change files of another owner or group, such as {named}; chgrp or chown them, or run as root"
+            self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code="CR-WORKSPACE-003"))
 
     def _skip(self, phase: PhaseRun, planned: PlannedWorkspace) -> None:
         subject = Subject("phase", phase.name, planned.name)
@@ -138,13 +145,14 @@ class Lifecycle:
 
     async def _hermetic(self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span) -> tuple[Verdict, int]:
         """Prove, run, judge, and bring back; in this order. The verdict, and how many conflicts there were."""
-        await self._supervisor.wait_ready(phase.services)
+        await self._supervisor.wait_opened(phase.services)
         spec = self._environment_spec(phase, planned, span)
         watched: Watched | None = None
         results: list[ExecResult] = []
         try:
             async with self._supervisor.environment(spec, of=phase.name) as watched:
                 await self._prove(watched)
+                await self._supervisor.wait_ready(phase.services)  # the environment was made and proven meanwhile
                 await self._commands(phase, planned, watched.environment, span, results)
                 await self._tell_left_over(phase, watched, span)
         except EnvironmentFailed:

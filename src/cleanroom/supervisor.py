@@ -48,6 +48,7 @@ class Service:
         )
         self.subject = Subject("service", recipe.name)
         self.changed = anyio.Event()  # replaced at every change of the four below
+        self.opened = False  # its environment is there
         self.ready = False
         self.idle = False  # the backend runs nothing, so nothing can be waited for
         self.failure: CleanroomError | None = None  # why it will not come back
@@ -59,8 +60,8 @@ class Service:
         self.living = False
         self.ended = anyio.Event()
 
-    def change(self, *, ready: bool = False, failure: CleanroomError | None = None) -> None:
-        self.ready, self.failure = ready, failure or self.failure
+    def change(self, *, opened: bool | None = None, ready: bool = False, failure: CleanroomError | None = None) -> None:
+        self.opened, self.ready, self.failure = self.opened if opened is None else opened, ready, failure or self.failure
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -99,6 +100,14 @@ class Supervisor:
     def environment(self, spec: EnvironmentSpec, *, of: str) -> AbstractAsyncContextManager[Watched]:
         """An observed environment."""
         return self.watch.environment(spec, of=of)
+
+    async def wait_opened(self, names: Sequence[str]) -> None:
+        """Wait until these services' environments are there, so that doorways can lead to them. Raises as `wait_ready` does."""
+        for service in (self._services[name] for name in names):
+            while not service.opened and not service.idle:
+                if service.failure is not None:
+                    raise service.failure
+                await service.changed.wait()
 
     async def wait_ready(self, names: Sequence[str]) -> None:
         """Wait until these services are ready.
@@ -202,7 +211,7 @@ class Supervisor:
                     raise
         finally:
             service.living = False
-            service.change()
+            service.change(opened=False)
             service.ended.set()
 
     def _note_trouble(self, service: Service, span: Span, error: CleanroomError) -> None:
@@ -218,6 +227,7 @@ class Supervisor:
         try:
             await self._make_data(service, pump)
             async with self.watch.environment(self._spec(service, "service"), of=service.recipe.name) as watched:
+                service.change(opened=True)
                 self._tasks.start_soon(self._run_main, service, watched.environment, main, pump)
                 main.started = True
                 try:
@@ -312,9 +322,10 @@ class Supervisor:
         _write_folders(folder, recipe.files)
         if recipe.template_key:
             template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
-            if template is None and not await self._build_template(service, pump):
-                return
-            template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
+            if template is None:
+                if not await self._build_template(service, pump):
+                    return
+                template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
             if template is None:
                 raise ServiceFailed(
                     "CR-SERVICE-027", f"service {recipe.name!r}: its prepared data vanished from the cache", hint="run it again"

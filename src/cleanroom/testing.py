@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -39,7 +40,7 @@ __all__ = [
 
 EVENTS_MAX = 1_000_000  # of one run: a test that needs more has lost control of itself
 CHECK_SECONDS = 60.0  # for one check: a hundred times what the slowest takes
-CHECK_RUN_ID = "check"  # of the environments: a backend that is told the run when it is made has to be told this one
+CHECK_RUN_ID = f"check{os.getpid()}"  # of the environments: a backend that is told the run when it is made has to be told this one
 
 
 class Outcome(NamedTuple):

@@ -122,6 +122,9 @@ class Workspace(Protocol):
     """A copy-on-write view of the project that all phases of a run share, later ones seeing what earlier ones did."""
 
     root: str
+    unchangeable: tuple[
+        str, ...
+    ]  # paths that phases cannot change here, though the caller may, such as files of another group; a few examples
 
     async def changes(self) -> tuple[Change, ...]:
         """What the environment that was left last changed. Call it after leaving, before the next is entered."""

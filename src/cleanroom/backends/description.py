@@ -1,4 +1,4 @@
-"""From an `EnvironmentSpec` to the plain data that keeper, warden and init are told. Pure, but for who owns a folder."""
+"""From an `EnvironmentSpec` to the plain data that keeper, warden and init are told. Pure, but for who owns a folder and where sockets are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     )  # fmt: skip
     return {
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
-        "identity": _identity(spec), "root": str(root), "operations": view.operations, "readable": view.readable, "executable": view.executable,
+        "identity": _identity(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
             "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),

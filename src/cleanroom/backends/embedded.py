@@ -50,6 +50,7 @@ class EmbeddedBackend:
         self._environments: dict[str, EmbeddedEnvironment] = {}
         self._workspaces: dict[str, EmbeddedWorkspace] = {}
         self._closed: dict[str, asyncio.Event] = {}
+        self._doors: dict[str, list[tuple[channel.Message, int]]] = {}  # environment -> its doors, each with its listening socket
         self._probed: asyncio.Future[dict[str, Any]] | None = None
         self._left: list[Left] = []
         self._limits_proven = False
@@ -208,7 +209,7 @@ class EmbeddedBackend:
             )
         thing = await self.folder(scratch)
         try:
-            self._workspaces[spec.root] = EmbeddedWorkspace(spec, environment_user(self._run_id))
+            self._workspaces[spec.root] = await anyio.to_thread.run_sync(EmbeddedWorkspace, spec, environment_user(self._run_id))
             yield self._workspaces[spec.root]
         finally:
             self._workspaces.pop(spec.root, None)
@@ -240,15 +241,28 @@ class EmbeddedBackend:
             return
         self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
 
-    def relay(self, door: channel.Message, descriptor: int) -> None:
-        """Hand a phase's listening socket to whoever can connect to what lies behind it."""
+    def relay(self, owner: str, door: channel.Message, descriptor: int) -> None:
+        """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it."""
         if door["to"].startswith("out:"):
             self._link.send({"op": "egress", "to": door["to"]}, [descriptor])
             return
+        self._doors.setdefault(owner, []).append((door, os.dup(descriptor)))
         behind = self._environments.get(door["environment"])
-        if behind is None:
-            raise EnvironmentFailed("CR-SANDBOX-004", f"no environment {door['environment']!r} to lead port {door['port']} to")
-        behind.order({"op": "relay", "to": door["to"]}, [descriptor])
+        if behind is not None:  # else its service is between two lives, and the next one is handed the door
+            with contextlib.suppress(EnvironmentFailed):
+                behind.order({"op": "relay", "to": door["to"]}, [descriptor])
+
+    def reconnect(self, environment: EmbeddedEnvironment) -> None:
+        """A service that was started again has a relay of its own: hand it the doors that its predecessor served."""
+        for doors in self._doors.values():
+            for door, descriptor in doors:
+                if door["environment"] == environment.id:
+                    environment.order({"op": "relay", "to": door["to"]}, [descriptor])
+
+    def forget_doors(self, owner: str) -> None:
+        """The environment `owner` is gone, and with it everyone who could come through its doors."""
+        for _, descriptor in self._doors.pop(owner, ()):
+            os.close(descriptor)
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
         """The whole environment as the warden is told it, and its layers, newest first."""

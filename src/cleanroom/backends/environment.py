@@ -78,6 +78,7 @@ class EmbeddedEnvironment:
                 ready = await self._ready
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
+        self._backend.reconnect(self)
         group = group_of(wire)
         self._sampler = Sampler(ready["init"], group, stack[0] / "upper" if stack else None, self._spec.policy.limits.memory_bytes)
 
@@ -90,6 +91,7 @@ class EmbeddedEnvironment:
             await self._backend.closed(self.id)
         if self._link is not None:
             self._link.close()
+        self._backend.forget_doors(self.id)
         self._tell.close()
         self._attempts.close()
         if self._environment_thing is not None:
@@ -133,7 +135,7 @@ class EmbeddedEnvironment:
         """Its listening sockets came out: give each to the relay of its service, then it is ready."""
         try:
             for door, descriptor in zip(message["doorways"], descriptors, strict=True):
-                self._backend.relay(door, descriptor)
+                self._backend.relay(self.id, door, descriptor)
         except (EnvironmentFailed, OSError) as error:
             if not self._ready.done():
                 self._ready.set_exception(error)

@@ -122,6 +122,7 @@ class MemoryWorkspace:
     def __init__(self, backend: MemoryBackend, spec: WorkspaceSpec) -> None:
         self._backend = backend
         self.root = spec.root
+        self.unchangeable: tuple[str, ...] = ()
         self.upper: dict[str, bytes | None] = {}
         self._lower: dict[str, bytes | None] = {}
         self._began_ns = time.time_ns()

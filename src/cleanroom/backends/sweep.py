@@ -40,12 +40,13 @@ def sweep(cache: Path, journals: Sequence[Path]) -> SweepReport:
     """Remove what dead runs left: their folders under `cache`/runs, their groups; then close the `journals` of a project that name them."""
     removed: list[Left] = []
     left: list[Left] = []
-    living = {folder.name for folder in _runs(cache) if not _dead(folder)}
-    for folder in _runs(cache):
-        if folder.name not in living:
-            _try(removed, left, Left(kind="folder", name=str(folder)), lambda folder=folder: layers.remove_tree(folder))
+    runs = _runs(cache)
+    living = {folder.name for folder in runs if not _dead(folder)}
+    dead = [folder for folder in runs if folder.name not in living]
+    for folder in dead:
+        _try(removed, left, Left(kind="folder", name=str(folder)), lambda folder=folder: layers.remove_tree(folder))
     for group in _groups():
-        if not any(group.name.startswith(f"{PREFIX}{run}-") for run in living) and not _populated(group):
+        if not _of(group, living) and (_of(group, {folder.name for folder in dead}) or _old(group)) and not _populated(group):
             _try(removed, left, Left(kind="cgroup", name=str(group)), lambda group=group: group.rmdir())
     for path in journals:
         _settle(path)
@@ -67,9 +68,18 @@ def _dead(folder: Path) -> bool:
     try:
         return not journal.alive((folder / OWNER).read_text())
     except (OSError, ValueError):
-        with contextlib.suppress(OSError):
-            return time.time() - folder.stat().st_mtime > MINIMUM_AGE_SECONDS
-        return False
+        return _old(folder)
+
+
+def _old(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > MINIMUM_AGE_SECONDS
+    return False
+
+
+def _of(group: Path, runs: set[str]) -> bool:
+    """Whether a group belongs to one of these runs; one of another cache may be about to get its first process."""
+    return any(group.name.startswith(f"{PREFIX}{run}-") for run in runs)
 
 
 def _groups() -> Iterator[Path]:

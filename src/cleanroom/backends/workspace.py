@@ -19,6 +19,7 @@ class EmbeddedWorkspace:
     def __init__(self, spec: WorkspaceSpec, user: int) -> None:
         self._user = (user, user) if os.geteuid() == 0 else None
         self.root = spec.root
+        self.unchangeable = tuple(layers.foreign(Path(spec.root))) if os.geteuid() else ()
         self.masked = spec.masked
         self._scratch = Path(spec.scratch)
         self._layers: list[Path] = []  # oldest first; those whose changes are all in the project are taken out

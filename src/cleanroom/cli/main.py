@@ -5,6 +5,7 @@ Imports nothing but `sys` and `os`, so that `--version` costs no more than the i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -19,10 +20,17 @@ def main() -> NoReturn:
     stdout_open = _hold_standard_streams()
     arguments = sys.argv[1:]
     if arguments == ["--version"] and stdout_open:
-        sys.exit(_end(0, VERSION_LINE))
+        _leave(_end(0, VERSION_LINE))
     from cleanroom.cli.app import execute
 
-    sys.exit(_end(execute(arguments, stdout_open=stdout_open)))
+    _leave(_end(execute(arguments, stdout_open=stdout_open)))
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: everything is written and every task has ended, and taking 400 modules apart would cost 40 ms more."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _hold_standard_streams() -> bool:

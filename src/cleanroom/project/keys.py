@@ -6,6 +6,7 @@ prints docs/make-toml.md from them. A field is None where the file does not say 
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -191,6 +192,7 @@ TABLES: dict[type[msgspec.Struct], str] = {
 }
 
 
+@functools.cache
 def meanings(struct: type[msgspec.Struct]) -> dict[str, tuple[str, Meaning]]:
     """Key as written -> name of the field and what it means."""
     hints = get_type_hints(struct, include_extras=True)

@@ -47,8 +47,7 @@ class _Unavailable(Exception):
 def run(expectations: Expect) -> list[Result]:
     """Try everything; one result each, with `seen` as what `judge` looks for.
 
-    `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside (`unix_private`: the path names a folder of the environment's
-    own, where a connection is no attempt); `secret`, a file outside that must not be there; `outside`,
+    `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside; `secret`, a file outside that must not be there; `outside`,
     folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat);
     `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
     """
@@ -141,14 +140,22 @@ def _family(family: int) -> None:
 
 
 def _unix_path(path: str) -> None:
+    """A path that is longer than an address can hold is tried from its folder, as a program would."""
+    if not _too_long(path):
+        return _unix(path)
+    folder, name = os.path.split(path)
     try:
-        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        if len(os.fsencode(path)) > _SUN_PATH_MOST:  # no address holds it, so only from its folder could it be reached
-            raise _Unavailable(f"its folder: {error.strerror}") from error
-    else:
-        os.close(folder)
-    _unix(path)
+        raise _Unavailable(f"its folder: {error.strerror}") from error
+    try:
+        return _unix(f"/proc/self/fd/{held}/{name}")
+    finally:
+        os.close(held)
+
+
+def _too_long(path: str) -> bool:
+    return len(os.fsencode(path)) > _SUN_PATH_MOST
 
 
 def _unix(address: str) -> None:
@@ -264,7 +271,8 @@ CANARIES: tuple[Canary, ...] = (
     Canary("vsock", "network.families", ("EAFNOSUPPORT",), lambda _: _family(_AF_VSOCK), lambda _: {"proto": "AF_VSOCK"}),
     Canary(
         "unix socket outside", "network.sockets", ("ENOENT", "EACCES", "ECONNREFUSED", "EPERM"),
-        lambda expect: _unix(expect["unix"]), lambda expect: {} if expect["unix_private"] else {"sun_path": expect["unix"]},
+        lambda expect: _unix_path(expect["unix"]),
+        lambda expect: {} if expect["unix_private"] or _too_long(expect["unix"]) else {"sun_path": expect["unix"]},
     ),
     Canary("abstract socket outside", "network.sockets", ("ECONNREFUSED", "EPERM"), lambda expect: _unix(f"\0{expect['abstract']}")),
     Canary(

@@ -202,7 +202,7 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
     except OSError as error:
         status = 127 if error.errno == errno.ENOENT else 126
         with contextlib.suppress(OSError):
-            os.write(2, f"{order['argv'][0]}: {error.strerror}\n".encode(errors="replace"))
+            os.write(2, f"{error.filename or order['argv'][0]}: {error.strerror}\n".encode(errors="replace"))
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{error!r}\n".encode(errors="replace"))

@@ -7,6 +7,7 @@ Everything that uses a flag word takes the constants below. Importing this works
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import struct
@@ -242,7 +243,13 @@ def drop_all_capabilities() -> None:
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
-    _call("close_range", first, last, flags)
+    """Close all descriptors from `first` to `last`; one by one before Linux 5.9."""
+    try:
+        _call("close_range", first, last, flags)
+    except OSError as error:
+        if error.errno != errno.ENOSYS or flags:
+            raise
+        os.closerange(first, min(last, os.sysconf("SC_OPEN_MAX")))
 
 
 def pidfd_open(pid: int) -> int:

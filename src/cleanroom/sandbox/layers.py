@@ -46,6 +46,22 @@ def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None
         os.chown(folder / "upper", *owner)
 
 
+def foreign(project: Path, entries_max: int = 5000, most: int = 3) -> list[str]:
+    """Some files of the project that an ordinary user cannot copy up: of another owner or group, which no id map of theirs can name."""
+    found: list[str] = []
+    pending, seen = [str(project)], 0
+    while pending and seen < entries_max and len(found) < most:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as items:
+            for item in items:
+                seen += 1
+                info = item.stat(follow_symlinks=False)
+                if info.st_uid != os.geteuid() or info.st_gid != os.getegid():
+                    found.append(os.path.relpath(item.path, project))
+                elif stat.S_ISDIR(info.st_mode) and item.name not in NEVER:
+                    pending.append(item.path)
+    return found[:most]
+
+
 def changes(upper: Path, project: Path, visible: Sequence[str] = ()) -> list[Entry]:
     """What differs, parents before children, deletions where they happened. `visible` are folders outside to which links may point."""
     found = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ def view(
     shown = [tool for tool in _outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
     operations += _etc(host, run_id, names)
     operations += _private(host, tmpfs_bytes, tmp_exec)
-    operations += [_bind(tool, tool) for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
+    operations += [_bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
     if cache:
         operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
@@ -114,6 +115,38 @@ def view(
         written.insert(0, workspace)
     programs = [*trees, *shown, *(target for _, target, writable in mounts if not writable)]
     return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], programs, written)
+
+
+def covered_sockets(view: View) -> list[Operation]:
+    """What hides the unix sockets that somebody on the host listens on below folders that are shown.
+
+    A read-only mount does not keep anyone from connecting, and a held connect that is let go on could be given another path meanwhile.
+    """
+    return [
+        {"op": "device", "from": "/dev/null", "at": path}
+        for path in _bound_sockets()
+        if _nearest(path, view.executable) > _nearest(path, view.writable)
+    ]
+
+
+def _bound_sockets() -> list[str]:
+    """Paths of the unix sockets of this network namespace that exist."""
+    with open("/proc/net/unix", "rb") as file:
+        rows = [line.rstrip(b"\n").split(None, 7) for line in file]
+    paths = {os.fsdecode(row[7]) for row in rows if len(row) == 8 and row[7].startswith(b"/")}
+    return sorted(path for path in paths if _is_socket(path))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return os.path.realpath(path) == path and stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _nearest(path: str, folders: Sequence[str]) -> int:
+    """How deep the innermost of `folders` around `path` lies, as its length."""
+    return max((len(folder) for folder in folders if _within(path, [folder])), default=0)
 
 
 def _system(host: Host) -> list[Operation]:

@@ -108,15 +108,23 @@ def _device(root: str, operation: Operation, owner: Owner) -> None:
     _attach(root, operation["at"], operation["from"], kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC, recursive=False)
 
 
+def _cover(root: str, operation: Operation, owner: Owner) -> None:
+    """Put an empty device over a file of a shown folder; one that went away meanwhile needs none."""
+    if os.path.lexists(_at(root, operation["at"])):
+        _device(root, operation | {"from": "/dev/null"}, owner)
+
+
 def _bind(root: str, operation: Operation, owner: Owner) -> None:
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
     if operation["writable"]:
         _attach(root, operation["at"], operation["from"], attributes, recursive=False, id_map=owner.id_map)
-    else:
-        _attach(root, operation["at"], operation["from"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True)
+        return
+    # The caller's own tools are read as the caller reads them, also where a folder of root's is closed to others.
+    id_map = owner.id_map if operation.get("tool") else 0
+    _attach(root, operation["at"], operation["from"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True, id_map=id_map, must_map=False)
 
 
-def _attach(root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0) -> None:
+def _attach(root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0, must_map: bool = True) -> None:
     """Clone the mount at `source`, restrict the clone while nobody sees it, then put it in place."""
     deep = kernel.AT_RECURSIVE if recursive else 0
     tree = -1
@@ -124,7 +132,11 @@ def _attach(root: str, at: str, source: str, attributes: int, *, recursive: bool
         tree = kernel.open_tree(kernel.AT_FDCWD, source, kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | deep)
         kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH | deep, attr_set=attributes)
         if id_map:
-            kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH, attr_set=kernel.MOUNT_ATTR_IDMAP, user_namespace=id_map)
+            try:
+                kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH, attr_set=kernel.MOUNT_ATTR_IDMAP, user_namespace=id_map)
+            except OSError:  # a file system without id maps: what is closed to others then stays closed
+                if must_map:
+                    raise
         target = _at(root, at)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             os.makedirs(target, exist_ok=True)
@@ -168,6 +180,7 @@ _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
     "proc": _proc,
     "devpts": _devpts,
     "device": _device,
+    "cover": _cover,
     "bind": _bind,
     "overlay": _overlay,
 }

@@ -39,6 +39,8 @@ _HOLDS = {
     "network_namespace": ("network.egress", "network.names"),
     "pid_namespace": ("process.tree", "process.visibility"),
     "overlay": ("filesystem.workspace",),
+    "mount_setattr": ("filesystem.write", "filesystem.metadata"),
+    "pidfd": ("process.tree",),
     "landlock": ("filesystem.write",),
     "seccomp_notify": ("network.names", "network.families", "process.syscalls"),
 }
@@ -50,6 +52,8 @@ _HINTS = {
     "pid_namespace": "allow pid namespaces; inside a container run it with the right to make namespaces",
     "overlay": "use Linux 5.11 or later, and a cache folder on ext4, xfs, btrfs or tmpfs rather than on an overlay itself",
     "idmapped_mounts": "use Linux 5.19 or later and a file system that knows id maps, or run as an ordinary user",
+    "mount_setattr": "use Linux 5.12 or later",
+    "pidfd": "use Linux 5.3 or later",
     "landlock": "use Linux 5.13 or later with landlock in the lsm= boot parameter",
     "seccomp_notify": "use Linux 5.5 or later; inside a container allow the seccomp call",
 }
@@ -159,6 +163,7 @@ def probe(scratch: str) -> Primitives:
         "kernel": Primitive(machine() in MACHINES, "{}.{}".format(*kernel.kernel_version()) + f" on {machine()}"),
         "landlock": _landlock(),
         "tun": _openable("/dev/net/tun"),
+        "pidfd": _pidfd(),
     }
     folder = tempfile.mkdtemp(prefix="cleanroom-probe-", dir=scratch)
     try:
@@ -185,6 +190,14 @@ def _hint(primitive: str, primitives: Mapping[str, Primitive]) -> str:
 def _landlock() -> Primitive:
     version = kernel.landlock_abi()
     return Primitive(version > 0, f"ABI {version}" if version else "not in this kernel, or switched off")
+
+
+def _pidfd() -> Primitive:
+    try:
+        os.close(kernel.pidfd_open(os.getpid()))
+    except OSError as error:
+        return Primitive(False, os.strerror(error.errno or 0))
+    return Primitive(True, "ok")
 
 
 def _openable(path: str) -> Primitive:
@@ -271,8 +284,11 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
             raise OSError(5, "what was written did not reach the upper layer")
 
     def read_only() -> None:
-        kernel.mount(folder, folder, None, kernel.MS_BIND | kernel.MS_REC)
-        kernel.mount_setattr(kernel.AT_FDCWD, folder, kernel.AT_RECURSIVE, attr_set=kernel.MOUNT_ATTR_RDONLY)
+        tree = kernel.open_tree(kernel.AT_FDCWD, folder, kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | kernel.AT_RECURSIVE)
+        kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH | kernel.AT_RECURSIVE, attr_set=kernel.MOUNT_ATTR_RDONLY)
+        kernel.move_mount(tree, "", kernel.AT_FDCWD, folder, kernel.MOVE_MOUNT_F_EMPTY_PATH)
+        if os.access(folder, os.W_OK):
+            raise OSError(30, "a read-only mount can be written")
 
     mine: list[tuple[str, Callable[[], str | None]]] = [("user_namespace", own_user)] if user else []
     return [
@@ -303,11 +319,13 @@ def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
         gate_end, done_end = os.pipe()
         pid = os.fork()
         if pid == 0:
-            kernel.unshare(kernel.CLONE_NEWUSER)
-            os.write(child_end, b"r")
-            os.close(done_end)
-            os.read(gate_end, 1)
-            os._exit(0)
+            try:
+                kernel.unshare(kernel.CLONE_NEWUSER)
+                os.write(child_end, b"r")
+                os.close(done_end)
+                os.read(gate_end, 1)
+            finally:
+                os._exit(0)
         try:
             os.close(child_end)
             if not os.read(parent_end, 1):

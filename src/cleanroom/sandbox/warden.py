@@ -115,7 +115,9 @@ class _Warden:
         if not self._spec["hold"]:
             mine.close()
             return None
-        _, descriptors, _, _ = socket.recv_fds(mine, 16, 1)
+        descriptors: list[int] = []
+        with contextlib.suppress(OSError):  # init failed before it came to that, and says why
+            _, descriptors, _, _ = socket.recv_fds(mine, 16, 1)
         mine.close()
         if not descriptors:
             self._await_ready()

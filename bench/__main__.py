@@ -1,0 +1,146 @@
+"""Measure, and print each number beside its target.
+
+    python -m bench                     all of them
+    python -m bench lifecycle sandbox   some of them
+    python -m bench --write             all of them, and write docs/benchmarks.md
+
+A missed target is said and is no failure: the exit status is 1 only where something could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.figures import BenchmarkFailed, Figure, as_markdown, as_text
+from bench.machine import ROOT, described
+
+NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "command")
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+RESULTS = ROOT / "bench" / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = _arguments(arguments)
+    machine = described()
+    found: dict[str, list[Figure]] = {}
+    failures: dict[str, str] = {}
+    began = time.perf_counter()
+    for name in asked.names or NAMES:
+        try:
+            found[name] = _measured(name, asked.small)
+        except BenchmarkFailed as error:
+            failures[name] = str(error)
+            print(f"{name}: not measured: {error}", file=sys.stderr)
+        else:
+            if not asked.json:
+                print(f"{name}: {_question(name)}\n{as_text(found[name])}\n", flush=True)
+    result = _result(machine, found, failures, asked.small, time.perf_counter() - began)
+    if asked.json:
+        print(json.dumps(result))
+    if asked.small:
+        print("the smallest size: that it ran is all these numbers say", file=sys.stderr)
+    else:
+        _save(result)
+    if asked.write and not failures:
+        DOCUMENT.write_text(_document(machine, found))
+        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m bench", description="Measure, and print each number beside its target.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all where none is named")
+    parser.add_argument("--small", action="store_true", help="the smallest size, to see that it works; its numbers are kept nowhere")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.names if name not in NAMES]:
+        parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}")
+    if asked.write and (asked.small or asked.names):
+        parser.error("the document holds all benchmarks at their full size: --write goes with neither --small nor a name")
+    return asked
+
+
+def _measured(name: str, small: bool) -> list[Figure]:
+    if name == "bus":
+        return _measured_bus(small)
+    figures: list[Figure] = importlib.import_module(f"bench.bench_{name}").measure(small)
+    return figures
+
+
+def _measured_bus(small: bool) -> list[Figure]:
+    """A process of its own, since it freezes the collector; its answer is one object."""
+    argv = [sys.executable, str(ROOT / "bench" / "bench_bus.py"), "--json", *(["--small"] if small else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkFailed(f"bench_bus.py: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    said = json.loads(done.stdout)
+    note = f"{said['events']:,} events; {said['checksum']}; the best of its rounds"
+    figure = Figure(
+        benchmark="bus",
+        name="to five subscribers, audit on disk",
+        unit=said["unit"],
+        values=(said["value"],),
+        at_least=said["target"],
+        note=note,
+    )
+    return [figure]
+
+
+def _question(name: str) -> str:
+    return _documentation(name)[0]
+
+
+def _documentation(name: str) -> tuple[str, str]:
+    """The module's question, and its workload and unit."""
+    text = importlib.import_module(f"bench.bench_{name}").__doc__ or ""
+    question, _, rest = text.partition("\n\n")
+    return question.strip(), rest.strip()
+
+
+def _result(
+    machine: dict[str, str], found: dict[str, list[Figure]], failures: dict[str, str], small: bool, seconds: float
+) -> dict[str, Any]:
+    figures = [figure.as_json() for group in found.values() for figure in group]
+    return {"machine": machine, "small": small, "seconds": round(seconds, 1), "figures": figures, "not_measured": failures}
+
+
+def _save(result: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    stamp = result["machine"]["date"].replace(" UTC", "").replace(" ", "-").replace(":", "")
+    target = RESULTS / f"{stamp}-{result['machine']['commit'].split()[0]}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"results: {Path(target).relative_to(ROOT)}", file=sys.stderr)
+
+
+def _document(machine: dict[str, str], found: dict[str, list[Figure]]) -> str:
+    parts = [
+        "# Benchmarks",
+        "Written by `python -m bench --write` (`make bench` measures without writing); not edited by hand. A number is the median of n measurements with "
+        "the lowest and the highest; what is compared was measured in turn, and a difference or ratio is that of neighbours. Targets are goals, "
+        "never conditions of a test.",
+        "\n".join(
+            [
+                "| | |",
+                "| --- | --- |",
+                *(f"| {name} | {value} |" for name, value in machine.items()),
+                "| command | `python -m bench --write` |",
+            ]
+        ),
+    ]
+    for name, figures in found.items():
+        question, workload = _documentation(name)
+        parts += [f"## {name}: {question}", workload, as_markdown(figures)]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

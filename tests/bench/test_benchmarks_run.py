@@ -1,0 +1,73 @@
+"""No benchmark rots: each runs at its smallest size. Only shape is asserted, never time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHOP_IS_SET_UP = (ROOT / "examples" / "shop" / ".venv").is_dir()
+EXPECTED = {
+    "lifecycle": {"cold: engine_seconds", "warm: engine_seconds", "cold: total", "warm: total", "warm: peak resident memory"},
+    "services": {"cold: both ready", "cached: both ready", "cached: postgres", "cached: redis"},
+    "sandbox": {"an environment's life around `true`: more than bare", "`true` in an open one: times bare", "of which open"},
+    "work": {"compiling, sandboxed: times bare", "importing, sandboxed: times bare", "unpacking 200 files, sandboxed: times bare"},
+    "bus": {"to five subscribers, audit on disk"},
+    "command": {"`--help`: more than bare", "an empty pipeline"},
+}
+NEEDS_THE_KERNEL = {"lifecycle", "services", "sandbox", "work", "command"}
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+
+
+def test_every_benchmark_is_looked_at():
+    """The table above names every benchmark that there is."""
+    from bench.__main__ import NAMES
+
+    assert set(EXPECTED) == set(NAMES)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "lifecycle" else ()) for name in EXPECTED])
+def test_it_measures_at_its_smallest_size(name: str):
+    """It does its work, and its figures have the fields and the names that readers of the JSON rely on."""
+    if name in NEEDS_THE_KERNEL and sys.platform != "linux":
+        pytest.skip("the embedded backend needs Linux")
+    if name == "lifecycle" and not SHOP_IS_SET_UP:
+        pytest.skip("examples/shop has no .venv; `make shop` makes it")
+
+    done = bench(name, "--small", "--json")
+
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["not_measured"] == {}
+    assert {figure["name"] for figure in said["figures"]} >= EXPECTED[name]
+    for figure in said["figures"]:
+        assert figure["benchmark"] == name
+        assert figure["n"] == len(figure["values"]) >= 1
+        assert figure["lowest"] <= figure["median"] <= figure["highest"]
+    assert {"commit", "kernel", "cores", "Python", "date", "processor"} <= set(said["machine"])
+
+
+def test_an_unknown_name_is_a_usage_error():
+    """A misspelt benchmark ends with 2 and the names that exist, before anything is measured."""
+    done = bench("lifecylce")
+
+    assert done.returncode == 2
+    assert "lifecycle, services" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--write", "--small"), ("--write", "bus")])
+def test_a_part_never_becomes_the_document(arguments: tuple[str, ...]):
+    """docs/benchmarks.md is written from all benchmarks at full size or not at all."""
+    assert bench(*arguments).returncode == 2
