@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from embedded_bench import RUN_ID, Entered, Phase
 
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.policy import Level, default_policy
-
-Entered = Callable[[], AbstractAsyncContextManager[EmbeddedBackend]]
 
 
 @pytest.fixture
@@ -28,17 +26,17 @@ def project(tmp_path: Path) -> Path:
 def entered(tmp_path: Path) -> Entered:
     @asynccontextmanager
     async def enter() -> AsyncIterator[EmbeddedBackend]:
-        async with EmbeddedBackend(f"t{os.getpid()}", tmp_path / "cache/runs/t", tmp_path / "journal.jsonl") as backend:
+        async with EmbeddedBackend(RUN_ID, tmp_path / "cache/runs/t", tmp_path / "journal.jsonl") as backend:
             yield backend
 
     return enter
 
 
 @pytest.fixture
-def phase(project: Path, tmp_path: Path) -> Callable[..., EnvironmentSpec]:
+def phase(project: Path, tmp_path: Path) -> Phase:
     def spec(identity: str = "phase", **changes: object) -> EnvironmentSpec:
         given = {
-            "id": identity, "run_id": "test", "role": "phase", "policy": default_policy(Level.MEDIUM), "working_directory": str(project),
+            "id": identity, "run_id": RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "working_directory": str(project),
             "variables": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"}, "workspace": workspace(project, tmp_path),
         }  # fmt: skip
         return EnvironmentSpec(**(given | changes))  # type: ignore[arg-type]

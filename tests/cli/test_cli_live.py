@@ -36,7 +36,9 @@ def test_cli_live_tree_fits_the_width(width: int) -> None:
 def test_cli_live_leaves_what_ended_in_the_scrollback() -> None:
     """After a run each phase's end was printed once above the tree, and no alternate screen was used."""
     screen = io.StringIO()
-    view = LiveView(Output("never"), console=Console(file=screen, width=80, force_terminal=True, color_system=None, _environ={"TERM": "xterm"}))
+    view = LiveView(
+        Output("never"), console=Console(file=screen, width=80, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
+    )
     for envelope in failing_run():
         view.show(envelope)
         view.tick(envelope.monotonic_ns)

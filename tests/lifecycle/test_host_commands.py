@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from pathlib import Path
 
 import anyio
@@ -17,6 +18,13 @@ def host(folder: Path) -> HostCommands:
 
 
 def alive(pid: int) -> bool:
+    """Does it still live? One that was killed may need a moment on a busy machine, which its descriptor waits for."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    select.select([descriptor], [], [], 5)
+    os.close(descriptor)
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

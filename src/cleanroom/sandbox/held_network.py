@@ -84,7 +84,8 @@ class Network:
         if _is_own(address):
             if port == _NAME_PORT:
                 self._names.asked_by(caller)
-            return None
+            if not self._names.closed(address, port):
+                return None
         return self._outside(caller, name, arguments, address, port, message)
 
     def _outside(self, caller: Caller, name: str, arguments: tuple[int, ...], address: bytes, port: int, message: _Message) -> Refusal:
@@ -92,7 +93,7 @@ class Network:
         fast_open = bool(name == "sendto" and arguments[3] & _MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-        host = self._names.followed(ip)
+        host = self._names.followed(ip) or self._names.behind(address)
         question = port == _NAME_PORT
         if question and not host and message.length:
             parsed = parse_question(caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)))

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cleanroom.sandbox.callers import Caller, Fields, shown
 
@@ -40,7 +40,12 @@ def raise_link(name: str) -> None:
 class Names:
     """What is known of names in one environment; shared by the answerer, which hears questions, and the recorder, which sees connections."""
 
-    def __init__(self, known: Mapping[str, str], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, known: Mapping[str, str], clock: Callable[[], int] = time.time_ns, *, holes: Iterable[tuple[str, str, int]] = ()
+    ) -> None:
+        self._holes: dict[bytes, tuple[str, set[int]]] = {}
+        for host, address, port in holes:  # a declared host stands for an address of its own, on which only its declared ports lead out
+            self._holes.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
         self._known = {"localhost": "127.0.0.1"} | {name.lower().rstrip("."): address for name, address in known.items()}
         self._clock = clock
         self._addresses: dict[str, str] = {}
@@ -49,6 +54,14 @@ class Names:
         self._emit: Callable[[Fields], None] = lambda _: None
         self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)  # who turned to the answerer, the last one last
         self.dropped = 0
+
+    def closed(self, address: bytes, port: int) -> bool:
+        """Is this the address of a declared host, at a port that is not declared?"""
+        return address in self._holes and port not in self._holes[address][1]
+
+    def behind(self, address: bytes) -> str:
+        """The declared host that an address stands for, or empty."""
+        return self._holes[address][0] if address in self._holes else ""
 
     def report_to(self, emit: Callable[[Fields], None]) -> None:
         """Where a name goes that was asked for and not followed by a packet."""

@@ -19,6 +19,7 @@ from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, na
 from cleanroom.sandbox.held import Recorder, Rules
 from cleanroom.sandbox.layout import USER_ID
 
+RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
@@ -49,7 +50,7 @@ class _Warden:
         self._control = control
         self._group = _group(spec)
         self._recorder: Recorder | None = None
-        self._answerer: names.Answerer | None = None
+        self._answerers: list[names.Answerer] = []
         self._relay: socket.socket | None = None
         self._init = 0
         self._pidfd = -1
@@ -68,9 +69,10 @@ class _Warden:
         kernel.sethostname(self._spec["hostname"])
         names.raise_link("lo")
         listening = self._open_doorways()
-        known = names.Names(self._spec["names"])
+        holes = [(door["service"], door["address"], door["port"]) for door in self._spec["doorways"] if door["to"].startswith("out:")]
+        known = names.Names(self._spec["names"], holes=holes)
         if self._spec["hold"]:
-            self._answerer = names.Answerer(*_name_sockets(), known, self._attempt)
+            self._answerers = [names.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS]
         listener = self._start_init()
         if listener is not None:
             rules = Rules(
@@ -151,9 +153,9 @@ class _Warden:
         }
         if self._recorder is not None:
             handlers[self._recorder.fileno()] = self._recorder.ready
-        if self._answerer is not None:
-            for descriptor in self._answerer.filenos():
-                handlers[descriptor] = self._answerer.ready
+        for answerer in self._answerers:
+            for descriptor in answerer.filenos():
+                handlers[descriptor] = answerer.ready
         for descriptor in handlers:
             poll.register(descriptor, select.POLLIN)
         going = True
@@ -328,12 +330,12 @@ def _enter_namespaces(as_root: bool) -> None:
             file.write(text)
 
 
-def _name_sockets() -> tuple[socket.socket, socket.socket]:
-    """Where names are asked: UDP and TCP on the environment's own 127.0.0.1:53."""
+def _name_sockets(address: str) -> tuple[socket.socket, socket.socket]:
+    """Where names are asked: UDP and TCP on port 53 of one of the environment's own addresses."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     for end in (udp, tcp):
-        end.bind(("127.0.0.1", 53))
+        end.bind((address, 53))
         end.setblocking(False)
     tcp.listen(64)
     return udp, tcp

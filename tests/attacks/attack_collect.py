@@ -1,0 +1,217 @@
+"""Carries out every attack in two environments and writes down what came of each: `python attack_collect.py FOLDER`, as whoever calls it.
+
+Plants are all on this machine: listeners on loopback, on one of the host's own addresses, on unix paths; files that must stay as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+from attack_limits import FILE, MEMORY, OPEN_FILES, PIDS, TMPFS
+from attack_suite import Attack, load
+
+from cleanroom.backends.base import EnvironmentSpec, Hole, Mount, WorkspaceSpec
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.capability import Attempt
+from cleanroom.errors import EnvironmentFailed
+from cleanroom.policy import Level, default_policy
+from cleanroom.sandbox.syscalls import NUMBERS
+
+SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
+
+
+class Planted:
+    """Listeners that must hear nothing, and files that must not change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.heard: list[str] = []
+        self.name = f"attacked-{os.getpid()}"
+        self.address = _own_address()
+        self.outside = folder / "outside"
+        self._listening: list[socket.socket] = []
+        self._files()
+        self.port = self._listen(socket.AF_INET, ("127.0.0.1", 0))
+        if socket.has_ipv6 and Path("/proc/net/if_inet6").exists():
+            self._listen(socket.AF_INET6, ("::1", self.port))
+        if self.address:
+            self._listen(socket.AF_INET, (self.address, self.port))
+        self._listen(socket.AF_UNIX, "\0" + self.name)
+        self._listen(socket.AF_UNIX, str(self.outside / "agent.sock"))
+        self.stranger = subprocess.Popen(["sleep", "600"])
+        self.before = self.inventory()
+
+    def _files(self) -> None:
+        (self.outside / "sub").mkdir(parents=True)
+        (self.outside / "file").write_text("as it was\n")
+        (self.outside / "link-to-file").symlink_to("file")
+        for path, mode in ((self.outside, 0o777), (self.outside / "sub", 0o777), (self.outside / "file", 0o666)):
+            path.chmod(mode)
+        for name in SECRETS:
+            secret = self.folder / "home" / name
+            secret.parent.mkdir(parents=True, exist_ok=True)
+            secret.write_text("secret")
+        project = self.folder / "project"
+        project.mkdir()
+        for module in Path(__file__).parent.glob("attack_*.py"):
+            shutil.copy(module, project)
+        (self.folder / "second-name").write_text("as it was\n")
+        os.link(self.folder / "second-name", project / "has-a-second-name")
+
+    def _listen(self, family: int, address: Any) -> int:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.bind(address)
+        listening.listen()
+        if family == socket.AF_UNIX and isinstance(address, str) and address[0] != "\0":
+            os.chmod(address, 0o777)
+        self._listening.append(listening)
+        threading.Thread(target=self._hear, args=(listening, str(address)), daemon=True).start()
+        return int(listening.getsockname()[1]) if family != socket.AF_UNIX else 0
+
+    def _hear(self, listening: socket.socket, name: str) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            self.heard.append(name)
+            connection.close()
+
+    def inventory(self) -> dict[str, str]:
+        """Everything about the planted files that an attack could change."""
+        found = {}
+        for path in sorted(
+            [
+                self.outside,
+                *self.outside.rglob("*"),
+                self.folder / "second-name",
+                *(self.folder / "home").rglob("*"),
+                Path("/usr"),
+                Path("/etc"),
+                Path("/opt"),
+            ]
+        ):
+            info = path.lstat()
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
+            attributes = os.listxattr(path, follow_symlinks=False)
+            shown = (oct(info.st_mode), info.st_uid, info.st_gid, info.st_nlink, content, attributes)
+            found[str(path)] = repr(shown if path.parts[1] in ("usr", "etc", "opt") else (*shown, info.st_mtime_ns, info.st_ctime_ns))
+        return found
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "outside": str(self.outside), "home": "/root", "secrets": str(self.folder / "home"), "agent": str(self.outside / "agent.sock"), "abstract": self.name,
+            "port": self.port, "address": self.address or "192.0.2.17", "engine": os.getpid(), "stranger": self.stranger.pid, "run": str(self.folder),
+            "hostname": socket.gethostname(), "numbers": NUMBERS,
+        }  # fmt: skip
+
+    def end(self) -> dict[str, Any]:
+        """What happened outside."""
+        after, alive = self.inventory(), self.stranger.poll() is None
+        self.stranger.kill()
+        self.stranger.wait()
+        for listening in self._listening:
+            listening.close()
+        changed = sorted(path for path in after.keys() | self.before.keys() if after.get(path) != self.before.get(path))
+        return {"heard": self.heard, "changed": changed, "stranger lives": alive}
+
+
+def _own_address() -> str:
+    """An address of this host that is not its loopback; looking for the way to one sends nothing."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+class Collector:
+    """One environment and the attempts it tells of."""
+
+    def __init__(self, environment: Any) -> None:
+        self._environment = environment
+        self._attempts: list[Attempt] = []
+
+    async def listen(self) -> None:
+        async for attempt in self._environment.attempts():
+            self._attempts.append(attempt)
+
+    async def carry_out(self, attack: Attack) -> dict[str, Any]:
+        said: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        argv = ["/usr/bin/python3", "-S", "-B", "attack_suite.py", attack.id]
+        try:
+            done = await self._environment.exec(argv, on_output=lambda stream, piece: said[stream].extend(piece), timeout_seconds=30)
+        except EnvironmentFailed as error:
+            return {"exit_code": -1, "timed_out": False, "stderr": str(error), "attempts": [], "steps": {}}
+        await anyio.wait_all_tasks_blocked()
+        attempts, self._attempts[:] = [msgspec.to_builtins(attempt) for attempt in self._attempts], []
+        return {
+            "exit_code": done.exit_code, "timed_out": done.timed_out, "stderr": said["stderr"].decode(errors="replace")[-2000:], "attempts": attempts,
+            "steps": json.loads(said["stdout"]) if done.exit_code == 0 and said["stdout"] else {},
+        }  # fmt: skip
+
+
+async def collect(folder: Path) -> dict[str, Any]:
+    planted = Planted(folder)
+    project = folder / "project"
+    (project / "facts.json").write_text(json.dumps(planted.facts()))
+    found: dict[str, Any] = {
+        "address": planted.address,
+        "facts": {key: value for key, value in planted.facts().items() if key != "numbers"},
+        "results": {},
+    }
+    attacks = load().values()
+    async with EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", folder / "journal.jsonl") as backend, AsyncExitStack() as stack:
+        report = await backend.probe(Level.MEDIUM)
+        found["memory"] = "memory" in report.mechanisms.get("resource.memory", "") or "control groups" in report.mechanisms.get(
+            "resource.memory", ""
+        )
+        workspace = WorkspaceSpec(root=str(project), scratch=str(folder / "scratch/workspace"))
+        await stack.enter_async_context(backend.workspace(workspace))
+        policy = default_policy(Level.MEDIUM)
+        limits = msgspec.structs.replace(
+            policy.limits, pids=PIDS, memory_bytes=MEMORY, tmpfs_bytes=TMPFS, disk_bytes=FILE, open_files=OPEN_FILES
+        )
+        for small in (False, True):
+            spec = EnvironmentSpec(
+                id="small" if small else "wide", run_id=f"a{os.getpid()}", role="phase", workspace=workspace, working_directory=str(project),
+                policy=msgspec.structs.replace(policy, limits=limits) if small else policy,
+                variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"},
+                mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
+                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)),
+            )  # fmt: skip
+            async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
+                collector = Collector(environment)
+                tasks.start_soon(collector.listen)
+                for attack in attacks:
+                    if attack.small is small:
+                        found["results"][attack.id] = await collector.carry_out(attack)
+                left = [thing.detail for thing in await environment.left_over()]
+                found["left over"] = found.get("left over", []) + left
+                tasks.cancel_scope.cancel()
+    created, removed, left_things = await backend.ledger()
+    return found | {"outside": planted.end(), "ledger": [created, removed, [str(thing) for thing in left_things]]}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    found = asyncio.run(collect(folder))
+    (folder / "found.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What exists on this host that an environment could leave behind: looked at before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+SETTINGS = (
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/kernel/core_pattern",
+    "/proc/sys/kernel/yama/ptrace_scope",
+    "/proc/sys/user/max_user_namespaces",
+)
+
+
+def inventory(run_id: str) -> dict[str, set[str]]:
+    """Descendants of this process, mounts, control groups of the run, network namespaces of its descendants, links, SysV objects, settings."""
+    family = descendants(os.getpid())
+    return {
+        "processes": {f"{pid} {command(pid)}" for pid in family},
+        "mounts": set(_lines("/proc/self/mountinfo", 4)),
+        "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if f"cleanroom-{run_id}-" in where},
+        "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family} - {_link("/proc/self/ns/net"), ""},
+        "links": set(os.listdir("/sys/class/net")),
+        "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name} | set(_lines("/proc/sysvipc/shm", 1)),
+        "settings": {f"{name}={Path(name).read_text().strip()}" for name in SETTINGS if os.access(name, os.R_OK)},
+    }
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Living processes below `ancestor`, without zombies."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    parents[int(entry)] = int(fields[1])
+    found: set[int] = set()
+    fresh = {ancestor}
+    while fresh:
+        fresh = {pid for pid, parent in parents.items() if parent in fresh and pid not in found}
+        found |= fresh
+    return found
+
+
+def command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+    return ""
+
+
+def warden_and_init(identity: str) -> tuple[int, int]:
+    """The two processes that hold the environment `identity` of this process together."""
+    named = {pid for pid in descendants(os.getpid()) if _lines(f"/proc/{pid}/comm", slice(None)) == [["warden", identity]]}
+    below = {int(child) for pid in named for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    (warden,) = named - below  # init was forked from it and bears its name
+    (init,) = (int(child) for child in Path(f"/proc/{warden}/task/{warden}/children").read_text().split())
+    return warden, init
+
+
+def _link(path: str) -> str:
+    with contextlib.suppress(OSError):
+        return os.readlink(path)
+    return ""
+
+
+def _lines(path: str, column: Any) -> list[Any]:
+    with contextlib.suppress(OSError):
+        return [line.split()[column] for line in Path(path).read_text().splitlines()]
+    return []

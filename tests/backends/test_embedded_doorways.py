@@ -1,0 +1,163 @@
+"""Ways between embedded environments: a service's doorway is open, everything else is not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from embedded_bench import BARE, RUN_ID, Entered, Phase, run
+
+from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.policy import Level, default_policy
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+
+ECHO = """
+import socket, sys, threading
+kind, where, word = sys.argv[1:]
+listening = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+listening.bind(where if kind == "unix" else ("127.0.0.1", int(where)))
+listening.listen(64)
+print("listening", flush=True)
+def serve(connection):
+    with connection:
+        while data := connection.recv(65536):
+            connection.sendall(word.encode() + data)
+while True:
+    threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+"""
+ASK = "python3 -c 'import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.sendall(b\"hello\"); print(s.recv(99).decode())' "
+
+
+def service(identity: str, *mounts: Mount) -> EnvironmentSpec:
+    return EnvironmentSpec(
+        id=identity, run_id=RUN_ID, role="service", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"}, mounts=mounts
+    )
+
+
+@asynccontextmanager
+async def serving(backend: EmbeddedBackend, spec: EnvironmentSpec, kind: str, where: str, word: str = "") -> AsyncIterator[Any]:
+    """An echo server in an environment of its own, for as long as it is entered."""
+    async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
+        listening = anyio.Event()
+
+        async def serve() -> None:
+            await environment.exec(("/usr/bin/python3", "-c", ECHO, kind, where, word), on_output=lambda stream, piece: listening.set())
+
+        tasks.start_soon(serve)
+        await listening.wait()
+        yield environment
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_phase_reaches_a_declared_service_by_name_and_port(entered: Entered, phase: Phase):
+    """Its name leads to 127.0.0.1, and the declared port to the server, by TCP."""
+    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    async with (
+        entered() as backend,
+        serving(backend, service("echo"), "tcp", "5555"),
+        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+    ):
+        assert (await run(environment, ASK + "echo 7000"))[1] == "hello\n"
+        assert (await run(environment, ASK + "127.0.0.1 7000"))[1] == "hello\n"
+
+
+async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(entered: Entered, phase: Phase, tmp_path: Path):
+    """The same port leads to a socket in the service's data folder."""
+    async with entered() as backend:
+        data = await backend.folder(backend.scratch / "data")
+        (backend.scratch / "data").chmod(0o777)
+        spec = service("echo", Mount(source=str(backend.scratch / "data"), target="/run/data", writable=True))
+        door = Doorway(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
+        async with serving(backend, spec, "unix", "/run/data/s"), backend.environment(phase(**BARE, doorways=(door,))) as environment:
+            assert (await run(environment, ASK + "echo 7000"))[1] == "hello\n"
+        await backend.drop_folder(data)
+
+
+async def test_an_undeclared_port_of_a_service_is_closed(entered: Entered, phase: Phase):
+    """The server's own port, and every other one, does not exist for the phase."""
+    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    async with (
+        entered() as backend,
+        serving(backend, service("echo"), "tcp", "5555"),
+        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+    ):
+        _, said = await run(environment, ASK + "echo 5555")
+        assert "ConnectionRefusedError" in said
+
+
+async def test_two_runs_on_one_port_do_not_meet(entered: Entered, phase: Phase):
+    """NET-18, CLN-22: each phase finds its own service behind the same port."""
+    async with (
+        entered() as backend,
+        serving(backend, service("one"), "tcp", "5555", "1:"),
+        serving(backend, service("two"), "tcp", "5555", "2:"),
+    ):
+        for name, answer in (("one", "1:hello\n"), ("two", "2:hello\n")):
+            door = Doorway(service="echo", port=7000, environment=name, to="tcp:5555")
+            async with backend.environment(phase(f"of-{name}", **BARE, doorways=(door,))) as environment:
+                assert (await run(environment, ASK + "echo 7000"))[1] == answer
+
+
+async def test_twenty_connections_at_once_keep_their_own_data(entered: Entered, phase: Phase):
+    """The relay mixes no connection with another, nor loses bytes of a large transfer."""
+    client = """python3 - <<'END'
+import socket, threading
+wrong = []
+def ask(number):
+    data = bytes([number]) * 200_000
+    with socket.create_connection(("echo", 7000), 5) as s:
+        threading.Thread(target=lambda: (s.sendall(data), s.shutdown(1))).start()
+        got = b""
+        while piece := s.recv(65536): got += piece
+    if got != data: wrong.append((number, len(got)))
+threads = [threading.Thread(target=ask, args=(n,)) for n in range(20)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(wrong)
+END"""
+    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    async with (
+        entered() as backend,
+        serving(backend, service("echo"), "tcp", "5555"),
+        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+    ):
+        assert (await run(environment, client))[1] == "[]\n"
+
+
+async def test_a_service_that_is_gone_is_a_reset_and_not_a_silence(entered: Entered, phase: Phase):
+    """Once the server has ended the client learns at once."""
+    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    async with (
+        entered() as backend,
+        backend.environment(service("echo")),
+        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+    ):
+        assert "Connection" in (await run(environment, ASK + "echo 7000"))[1].splitlines()[-1]
+
+
+async def test_a_doorway_leads_to_each_life_of_its_service(entered: Entered, phase: Phase):
+    """Opened before the service is there, the same door leads to its first life and to the next."""
+    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    async with entered() as backend, backend.environment(phase(**BARE, doorways=(door,))) as environment:
+        for life in ("1:", "2:"):
+            async with serving(backend, service("echo"), "tcp", "5555", life):
+                assert (await run(environment, ASK + "echo 7000"))[1] == f"{life}hello\n"
+    assert (await backend.ledger())[2] == ()
+
+
+async def test_the_engine_dials_into_an_environment_and_the_host_does_not(entered: Entered):
+    """NET-14: a port that is listened on inside is reached by `dial` and is closed on the host."""
+    async with entered() as backend, serving(backend, service("echo"), "tcp", "45555") as environment:
+        async with await environment.dial("tcp:45555") as stream:
+            await stream.send(b"hello")
+            assert await stream.receive() == b"hello"
+        with pytest.raises(OSError, match="connection attempts failed"):
+            await anyio.connect_tcp("127.0.0.1", 45555)
+        with pytest.raises(ConnectionRefusedError):
+            await environment.dial("tcp:45556")

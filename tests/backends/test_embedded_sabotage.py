@@ -1,0 +1,154 @@
+"""Controls switched off one by one: a canary has to notice each. A proof that cannot fail proves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from embedded_bench import BARE, Entered, Phase
+
+from cleanroom.backends import embedded
+from cleanroom.errors import EnvironmentFailed
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+
+Wire = dict[str, Any]
+
+
+def nothing_held(wire: Wire) -> Wire:
+    return wire | {"hold": False}
+
+
+def writable_etc(wire: Wire) -> Wire:
+    """/etc as a folder of the environment's own."""
+    operations = [operation for operation in wire["operations"] if not operation["at"].startswith("/etc")]
+    operations.append({"op": "tmpfs", "at": "/etc", "size": 1 << 20, "mode": 0o1777, "exec": True})
+    return wire | {"operations": operations, "writable": [*wire["writable"], "/etc"]}
+
+
+def closed_tmp(wire: Wire) -> Wire:
+    operations = [operation | {"read_only": True} if operation["at"] == "/tmp" else operation for operation in wire["operations"]]
+    return wire | {"operations": operations}
+
+
+def shown_secrets(wire: Wire) -> Wire:
+    """The engine's own folder, where the secret and the socket are planted, is mounted at its path."""
+    scratch = str(Path(wire["root"]).parents[1])
+    os.chmod(scratch, 0o777)
+    show = {"op": "bind", "from": scratch, "at": scratch, "writable": True}
+    return wire | {"operations": [*wire["operations"], show], "writable": [*wire["writable"], scratch]}
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "noticed"),
+    [
+        (nothing_held, {"tcp", "udp", "write outside", "mount"}),
+        (writable_etc, {"write outside", "chmod outside"} - ({"chmod outside"} if os.geteuid() == 0 else set())),
+        (closed_tmp, {"control: /tmp is written"}),
+        (shown_secrets, {"secret of the home folder", "unix socket outside"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+async def test_a_description_without_a_control_is_noticed(
+    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[Wire], Wire], noticed: set[str]
+):
+    """What the engine would have to describe wrongly shows as a failed canary of that name."""
+    honest = embedded.describe
+    monkeypatch.setattr(embedded, "describe", lambda *given: sabotage(honest(*given)))
+    async with entered() as backend, backend.environment(phase(**BARE)) as environment:
+        failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
+    assert noticed <= failed.keys(), failed
+
+
+KEEPER = {
+    "no filter": "from cleanroom.sandbox import seccomp; import struct; seccomp.medium_filter = lambda machine: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
+    "capabilities kept": "from cleanroom.sandbox import kernel; kernel.drop_all_capabilities = lambda: None; ",
+    "no process namespace": "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; ",
+    "nothing recorded": "from cleanroom.sandbox import warden; warden._Warden._attempt = lambda self, attempt: None; ",
+}
+NOTICED = {
+    "no filter": {"mount", "new namespace", "tcp", "vsock"},
+    "capabilities kept": {"capabilities"},
+    "no process namespace": {"see the engine"},
+    "nothing recorded": {"tcp", "udp", "write outside", "mount", "packet socket"},
+}
+
+
+def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    """Start keepers that run `before` first."""
+    honest = asyncio.create_subprocess_exec
+
+    async def start(*argv: str, **given: Any) -> asyncio.subprocess.Process:
+        words = [word.replace("main()", f"{before}main()") if "sandbox.keeper" in word else word for word in argv]
+        return await honest(*words, **given)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+
+
+@pytest.mark.parametrize("name", KEEPER)
+async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, name: str):
+    """What goes wrong in the processes that build the environment shows in the environment."""
+    sabotaged_keeper(monkeypatch, KEEPER[name])
+    if name == "no process namespace" and os.geteuid() != 0:  # nor can /proc be mounted then
+        async with entered() as backend:
+            with pytest.raises(EnvironmentFailed):
+                await backend.environment(phase(**BARE)).__aenter__()
+        return
+    async with entered() as backend, backend.environment(phase(**BARE)) as environment:
+        failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
+    assert NOTICED[name] <= failed.keys(), failed
+
+
+async def test_without_sabotage_every_canary_passes(entered: Entered, phase: Phase):
+    """The tests above would be vacuous if they failed anyway."""
+    async with entered() as backend, backend.environment(phase(**BARE)) as environment:
+        assert [canary for canary in await environment.prove() if canary.result == "failed"] == []
+
+
+NO_NETWORK_NAMESPACE = """
+import asyncio, json, os, socket, subprocess, sys
+from pathlib import Path
+from cleanroom.sandbox import kernel, names
+
+kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if os.geteuid() else 0))
+names.raise_link("lo")
+subprocess.run(["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"], check=True)
+listening = socket.create_server(("0.0.0.0", 9))
+
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.policy import Level, default_policy
+
+honest = asyncio.create_subprocess_exec
+async def start(*argv, **given):
+    before = "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
+    return await honest(*[w.replace("main()", before + "main()") if "sandbox.keeper" in w else w for w in argv], **given)
+
+async def main(folder):
+    asyncio.create_subprocess_exec = start
+    spec = EnvironmentSpec(id="open", run_id=f"n{os.getpid()}", role="phase", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"})
+    async with EmbeddedBackend(spec.run_id, folder / "scratch", folder / "journal.jsonl") as backend, backend.environment(spec) as environment:
+        print(json.dumps({canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and ip to make a network where a connection works and goes nowhere"
+)
+def test_a_missing_network_namespace_is_noticed(tmp_path: Path):
+    """Where a connection to an address outside works (here: one of a network of the test's own), the canaries say so."""
+    done = subprocess.run([sys.executable, "-c", NO_NETWORK_NAMESPACE, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    failed = json.loads(done.stdout)
+    assert failed["tcp"] == "it worked"
+    assert "mptcp" in failed
