@@ -41,12 +41,12 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
         _section("Phases", _phases(result)),
         _section(f"Violations: {len(result.violations)}", _violations(result.violations)),
         _section(f"Notices: {len(result.notices)}", _violations(result.notices)) if result.notices else None,
-        _section(_canary_title(result.canaries), _canaries(result.canaries)),
-        _section("What was held, by dimension", _capabilities(result)),
         _section("Services", _services(result)),
-        _section("Resources", _resources(result)),
+        _section("What was held, by dimension", _capabilities(result)),
         _section("Account", _ledger(result)),
         _section("Notes", _list((*result.recoveries, *result.notes))),
+        _section("Resources", _resources(result)),
+        _section(_canary_title(result.canaries), _canaries(result.canaries)),
         _section("Check it yourself", _evidence(result)),
     )
 
@@ -171,8 +171,17 @@ def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
     for canary in canaries:
         key = (canary.name, canary.dimension, canary.rule, canary.expected, canary.found, canary.result)
         grouped.setdefault(key, []).append(canary.environment)
+    everywhere = {canary.environment for canary in canaries}
+
+    def where(environments: list[str]) -> str:
+        return (
+            f"all {len(everywhere)} environments"
+            if len(everywhere) > 1 and set(environments) == everywhere
+            else ", ".join(dict.fromkeys(environments))
+        )
+
     rows = (
-        _row(name, dimension, rule, expected, found, _word(result), ", ".join(dict.fromkeys(environments)))
+        _row(name, dimension, rule, expected, found, _word(result), where(environments))
         for (name, dimension, rule, expected, found, result), environments in grouped.items()
     )
     return _table(
