@@ -24,7 +24,7 @@ def inventory(run_id: str) -> dict[str, set[str]]:
         "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if f"cleanroom-{run_id}-" in where},
         "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family} - {_link("/proc/self/ns/net"), ""},
         "links": set(os.listdir("/sys/class/net")),
-        "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name} | set(_lines("/proc/sysvipc/shm", 1)),
+        "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name} | _segments(),
         "settings": {f"{name}={Path(name).read_text().strip()}" for name in SETTINGS if os.access(name, os.R_OK)},
     }
 
@@ -59,6 +59,11 @@ def warden_and_init(identity: str) -> tuple[int, int]:
     (warden,) = named - below  # init was forked from it and bears its name
     (init,) = (int(child) for child in Path(f"/proc/{warden}/task/{warden}/children").read_text().split())
     return warden, init
+
+
+def _segments(size: int = 4096) -> set[str]:
+    """SysV segments of the size that tests make inside; other programs of this host make theirs meanwhile, of other sizes."""
+    return {row[1] for row in _lines("/proc/sysvipc/shm", slice(None)) if row[3] == str(size)}
 
 
 def _link(path: str) -> str:
