@@ -408,6 +408,16 @@ ERRORS: dict[str, tuple[str, str]] = {
         "prepared data of services cannot be kept",
         "The cache folder is full, not writable or of another owner. Make room, make it yours, or let CLEANROOM_CACHE name another folder.",
     ),
+    "CR-SERVICE-030": (
+        "a server did not carry out what its fixture asked for",
+        "A database for one test could not be made or removed, or a key-value server could not be emptied; the message has the server's own words. A full disk, too "
+        "many open connections and a template database that something is still connected to are the usual causes.",
+    ),
+    "CR-SERVICE-031": (
+        "a server of its own was asked for inside a run",
+        "The fixtures and `cleanroom.servers` start real servers in environments of their own, which a phase of a run cannot do. Name the service in the phase's "
+        "`cleanroom.containers` and use DATABASE_URL or REDIS_URL there, or run these tests outside of the pipeline.",
+    ),
     "CR-SLO-001": (
         "the run took longer than its SLO",
         "`slo` is what the whole run should take at most. Missing it is always said and fails the run (exit 1) only with --strict-slo. The summary's times show where "

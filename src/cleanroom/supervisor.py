@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -56,6 +57,8 @@ class Service:
         self.output = bytearray()
         self.has_data = False
         self.template = ""  # the cached folder that its data begins with
+        self.environment: Environment | None = None  # of its last life that became ready
+        self.listening: list[socket.socket] = []  # on the host
         self.life = anyio.CancelScope()
         self.living = False
         self.ended = anyio.Event()
@@ -131,6 +134,19 @@ class Supervisor:
         )
         mounts = tuple(Mount(source=str(self._folder(s) / "run"), target=run_folder(s.recipe.name)) for s in chosen if not s.idle)
         return doorways, mounts, phase_variables([s.recipe for s in chosen])
+
+    # --- for clients on the host
+
+    def admit(self, name: str, listening: socket.socket) -> None:
+        """Lead whoever connects to this listening socket of the host to the service, in every life. Call it before the service is ready."""
+        self._services[name].listening.append(listening)
+
+    async def ready_environment(self, name: str) -> Environment:
+        """The service's environment, once the service is ready. Raises as `wait_ready` does."""
+        await self.wait_ready((name,))
+        environment = self._services[name].environment
+        assert environment is not None, "the backend runs nothing"
+        return environment
 
     # --- the way back
 
@@ -267,6 +283,9 @@ class Supervisor:
                 service.idle = True
                 service.change()
                 return
+        service.environment = watched.environment
+        for listening in service.listening:
+            watched.environment.admit(listening, recipe.to)
         service.change(ready=True)
         unanswered = 0
         while unanswered < UNANSWERED_MAX:

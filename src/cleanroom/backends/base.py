@@ -6,6 +6,7 @@ containers too: an environment is entered and always left, commands are executed
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -162,6 +163,13 @@ class Environment(Protocol):
 
         Raises:
             OSError: nobody listens there.
+        """
+
+    def admit(self, listening: socket.socket, to: str) -> None:
+        """Lead whoever connects to this listening socket of the host to `to` inside, as `dial` has it, until the environment ends.
+
+        Raises:
+            EnvironmentFailed: it has ended.
         """
 
     async def sample(self) -> Sample | None:

@@ -257,6 +257,10 @@ class EmbeddedEnvironment:
             return await anyio.abc.UNIXSocketStream.from_socket(end)
         return await anyio.abc.SocketStream.from_socket(end)
 
+    def admit(self, listening: socket.socket, to: str) -> None:
+        """Give a listening socket of the host to its relay."""
+        self.order({"op": "relay", "to": to}, [listening.fileno()])
+
     async def sample(self) -> Sample | None:
         """Its use of the host now."""
         if self._sampler is None or self._lost.is_set():

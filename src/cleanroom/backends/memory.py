@@ -7,6 +7,7 @@ are brought back to the project. Without a script nothing runs, and every result
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -252,6 +253,9 @@ class MemoryEnvironment:
         if self._backend.script is None or to not in self._backend.script.dials:
             raise ConnectionRefusedError(f"nobody listens at {to}")
         return await self._backend.script.dials[to]()
+
+    def admit(self, listening: socket.socket, to: str) -> None:
+        """Nobody is led anywhere: what is scripted is reached through `dial`."""
 
     async def sample(self) -> Sample | None:
         await self._backend._call("sample")

@@ -49,6 +49,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}  # name -> text, in PRIVATE, mode 0600
     main: tuple[str, ...] = ()
     probe: Probe
+    administer: tuple[
+        str, ...
+    ] = ()  # a command that carries out the SQL statement added to it, as the server's superuser; () where there is none
     personalise: tuple[tuple[str, ...], ...] = ()  # commands run once after the first answer of the probe
     working_directory: str = "/"
     health_seconds: float = 1.0  # pause between health probes during the run; infinite: the probe tells nothing once it was ready

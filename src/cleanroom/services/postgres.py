@@ -137,6 +137,7 @@ def recipe(
         files=_files(spec, programs, settings, init, secret=secret, password=password),
         main=("sh", f"{PRIVATE}/start.sh", programs.server, "-D", CLUSTER, "-c", f"config_file={PRIVATE}/postgresql.conf"),
         probe=Probe(kind="exec", argv=(*_psql(spec, programs), "-c", "SELECT 1")),
+        administer=(*_psql(spec, programs, database="postgres"), "-c"),
         personalise=((*_psql(spec, programs), "-f", f"{PRIVATE}/personalise.sql"),),
         health_seconds=2.0,  # each question is a process and a password exchange: about 20 ms of processor time
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
@@ -201,7 +202,7 @@ def _prepare(programs: Programs, init: tuple[InitFile, ...]) -> str:
     return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
 
 
-def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
+def _psql(spec: ServiceSpec, programs: Programs, *, database: str = DATABASE) -> tuple[str, ...]:
     return (
         programs.helpers["psql"],
         "-X",
@@ -215,7 +216,7 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
         "-U",
         SUPERUSER,
         "-d",
-        DATABASE,
+        database,
     )
 
 

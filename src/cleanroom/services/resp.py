@@ -1,4 +1,4 @@
-"""As much of the Redis protocol as a readiness question needs: AUTH and PING."""
+"""As much of the Redis protocol as questions for readiness and cleaning need: commands that are answered with one line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ ANSWER_BYTES = 65536  # "+OK" and "+PONG" are a few; whoever sends more speaks s
 
 async def ping(stream: ByteStream, password: str = "") -> bool:
     """Authenticate and ping. False for any other answer, such as -LOADING or -WRONGPASS, and for a stream that ends early."""
-    commands = ([("AUTH", password)] if password else []) + [("PING",)]
-    await stream.send(b"".join(_command(*words) for words in commands))
-    expected = (["+OK"] if password else []) + ["+PONG"]
-    return await _lines(stream, len(expected)) == expected
+    return await ask(stream, password, ("PING",)) == [*(["+OK"] if password else []), "+PONG"]
+
+
+async def ask(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> list[str]:
+    """Authenticate where there is a password, send the commands, and give their answers of one line each; fewer where the stream ends early."""
+    sent = [*([("AUTH", password)] if password else []), *commands]
+    await stream.send(b"".join(_command(*words) for words in sent))
+    return await _lines(stream, len(sent))
 
 
 def _command(*words: str) -> bytes:

@@ -1,0 +1,279 @@
+"""Real servers for programs on the host, without a project: what the pytest fixtures are made of.
+
+    async with servers.postgres(init=["schema.sql"]) as server, server.database() as database:
+        connect(database.url)
+
+A server runs in an environment of its own, as a run's services do, and is reached on 127.0.0.1 through the environment's relay. It is restarted
+when it dies, and gone when its block is left or its process is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.artifacts import LogFiles
+from cleanroom.backends import registry
+from cleanroom.backends.base import Backend, Stream
+from cleanroom.bus import Bus
+from cleanroom.capability import unmet
+from cleanroom.clock import SystemClock
+from cleanroom.engine import cache_folder
+from cleanroom.errors import PolicyRefused, ServiceFailed, UsageError
+from cleanroom.plan import Plan, ServiceKind, ServiceSpec
+from cleanroom.policy import Level, default_policy
+from cleanroom.redaction import Redactor
+from cleanroom.running import new_run_id
+from cleanroom.services import Recipe, TemplateCache, resolve, resp
+from cleanroom.services.postgres import DATABASE, ROLE
+from cleanroom.supervisor import Supervisor, supervise
+from cleanroom.watching import RunContext
+
+LEVEL = Level.MEDIUM  # as a project's services have it unless the project says otherwise
+HOST = "127.0.0.1"
+STATEMENT_SECONDS = 60.0  # copying a large template database takes seconds
+BACKLOG = 128  # connections that wait to be accepted: as many as a test that opens a pool at once
+FUNCTIONS_SINCE = 7  # the major version of Redis that keeps functions beside its data
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """A PostgreSQL database and how to reach it."""
+
+    url: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a program that is told by its environment needs: DATABASE_URL and libpq's names."""
+        return {
+            "DATABASE_URL": self.url, "PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGPASSWORD": self.password,
+            "PGDATABASE": self.database,
+        }  # fmt: skip
+
+
+class KeyValue(msgspec.Struct, frozen=True, kw_only=True):
+    """A Valkey or Redis server and how to reach it."""
+
+    url: str
+    host: str
+    port: int
+    password: str
+    database: int = 0
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a program that is told by its environment needs: REDIS_URL."""
+        return {"REDIS_URL": self.url}
+
+
+class _Server:
+    """A running server."""
+
+    def __init__(self, recipe: Recipe, supervisor: Supervisor, port: int) -> None:
+        self.version = recipe.version
+        self.host = HOST
+        self.port = port
+        self._recipe = recipe
+        self._supervisor = supervisor
+
+
+class PostgresServer(_Server):
+    """Gives out databases. Each begins as the server's own one, which the init files filled, and belongs to an ordinary role."""
+
+    _made = 0
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """A database of its own, dropped at the end; connections that are open then are ended.
+
+        Raises:
+            ServiceFailed: the server did not make or drop it, or is gone.
+        """
+        self._made += 1
+        name = f"test_{self._made}"
+        await self._administer(f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {ROLE}")
+        try:
+            yield self._database(name)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def _database(self, name: str) -> Database:
+        password = self._recipe.phase_variables["PGPASSWORD"]
+        url = f"postgresql://{ROLE}:{password}@{self.host}:{self.port}/{name}"
+        return Database(url=url, host=self.host, port=self.port, user=ROLE, password=password, database=name)
+
+    async def _administer(self, statement: str) -> None:
+        heard = bytearray()
+
+        def listen(stream: Stream, data: bytes) -> None:
+            heard.extend(data)
+
+        environment = await self._supervisor.ready_environment(self._recipe.name)
+        argv = (*self._recipe.administer, statement)
+        result = await environment.exec(argv, on_output=listen, timeout_seconds=STATEMENT_SECONDS)
+        if result.exit_code:
+            said = heard.decode(errors="replace").strip() or f"exit status {result.exit_code}"
+            raise ServiceFailed("CR-SERVICE-030", f"{statement}: {said}", hint="is something still connected, or the disk full?")
+
+
+class RedisServer(_Server):
+    """One server, emptied between its users."""
+
+    @property
+    def keyvalue(self) -> KeyValue:
+        """How to reach it."""
+        (password,) = self._recipe.secrets
+        return KeyValue(url=f"redis://:{password}@{self.host}:{self.port}/0", host=self.host, port=self.port, password=password)
+
+    async def clear(self) -> None:
+        """End every connection and remove all keys, scripts and functions, in all databases.
+
+        Raises:
+            ServiceFailed: the server did not do it, or is gone.
+        """
+        commands = [("CLIENT", "KILL", "TYPE", "normal"), ("CLIENT", "KILL", "TYPE", "pubsub"), ("FLUSHALL",), ("SCRIPT", "FLUSH")]
+        if int(self.version.partition(".")[0]) >= FUNCTIONS_SINCE:
+            commands.append(("FUNCTION", "FLUSH"))
+        environment = await self._supervisor.ready_environment(self._recipe.name)
+        try:
+            async with await environment.dial(self._recipe.to) as stream:
+                answers = await resp.ask(stream, self.keyvalue.password, *commands)
+        except (OSError, anyio.BrokenResourceError) as error:
+            raise ServiceFailed("CR-SERVICE-030", f"emptying {self._recipe.name!r}: {error}", hint="it may just be restarting") from error
+        refused = [answer for answer in answers if answer.startswith("-")]
+        if refused or len(answers) != len(commands) + 1:
+            raise ServiceFailed("CR-SERVICE-030", f"emptying {self._recipe.name!r}: {'; '.join(refused) or 'the connection ended'}")
+
+
+@asynccontextmanager
+async def postgres(
+    *, init: Sequence[str | Path] = (), version: str = "", folder: str | Path | None = None, caller: Mapping[str, str] | None = None
+) -> AsyncIterator[PostgresServer]:
+    """A PostgreSQL server whose own database the SQL files fill (once: the result is cached). Its log and journal lie in `folder`.
+
+    Raises:
+        CleanroomError: it cannot be started here; see the code.
+    """
+    async with _serve(_spec("postgres", version, init), folder, caller) as (recipe, supervisor, port):
+        yield PostgresServer(recipe, supervisor, port)
+
+
+@asynccontextmanager
+async def redis(
+    *, version: str = "", folder: str | Path | None = None, caller: Mapping[str, str] | None = None
+) -> AsyncIterator[RedisServer]:
+    """A Valkey or Redis server. Its log and journal lie in `folder`. Raises as `postgres` does."""
+    async with _serve(_spec("redis", version), folder, caller) as (recipe, supervisor, port):
+        yield RedisServer(recipe, supervisor, port)
+
+
+def _spec(kind: ServiceKind, version: str, init: Sequence[str | Path] = ()) -> ServiceSpec:
+    paths = tuple(os.path.abspath(path) for path in init)  # noqa: PTH100 -- without resolving links
+    return ServiceSpec(name=kind, kind=kind, version=version, init=paths)
+
+
+@asynccontextmanager
+async def _serve(
+    spec: ServiceSpec, folder: str | Path | None, caller: Mapping[str, str] | None
+) -> AsyncIterator[tuple[Recipe, Supervisor, int]]:
+    """One service with everything around it, and the host's port that leads to it."""
+    given = os.environ if caller is None else caller
+    if outer := given.get("CLEANROOM_RUN_ID"):
+        raise UsageError(
+            "CR-SERVICE-031", f"this is inside a run ({outer}), which cannot start a server of its own",
+            hint=f'name the service in the phase: cleanroom.containers = ["{spec.name}"]',
+        )  # fmt: skip
+    failure: Exception | None = None
+    async with AsyncExitStack() as stack:
+        files = Path(folder) if folder else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cleanroom-")))
+        context, recipe, cache = await _open(stack, spec, files, given)
+        listening = stack.enter_context(socket.create_server((HOST, 0), backlog=BACKLOG))
+        supervisor = await stack.enter_async_context(_supervised(context, recipe, cache))
+        supervisor.admit(recipe.name, listening)
+        try:
+            await supervisor.wait_ready((recipe.name,))
+            yield recipe, supervisor, listening.getsockname()[1]
+        except Exception as error:  # raised below: the task groups in between would make a group of it
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+async def _open(
+    stack: AsyncExitStack, spec: ServiceSpec, files: Path, caller: Mapping[str, str]
+) -> tuple[RunContext, Recipe, TemplateCache]:
+    """The backend and what a run has around its services, but for phases and reports."""
+    cache = cache_folder(caller)
+    templates = TemplateCache(cache / "services")
+    work = partial(resolve, (spec,), caller=caller, root=str(files), cache=templates)
+    (recipe,) = await anyio.to_thread.run_sync(work)
+    clock, redactor = SystemClock(), Redactor()
+    redactor.add(*recipe.secrets)
+    bus = Bus(new_run_id(clock.wall_ns()), clock, redactor=redactor)
+    plan = Plan(
+        project=spec.name, root=str(files), file="", dialect="A", environment="", backend="auto", policy=default_policy(LEVEL), requested=(),
+        workspaces=(), services=(spec,),
+    )  # fmt: skip
+    scratch = cache / "runs" / bus.run_id
+    logs = stack.enter_context(LogFiles(files))
+    backend = await _choose(stack, plan, bus.run_id, scratch, files / f"{bus.run_id}.journal")
+    thing = await backend.folder(scratch / "data")
+    stack.push_async_callback(_drop, backend, thing)
+    context = RunContext(
+        run_id=bus.run_id, plan=plan, bus=bus, backend=backend, logs=logs, redactor=redactor, caller=caller, scratch=scratch / "data", folder=files
+    )  # fmt: skip
+    return context, recipe, templates
+
+
+async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Path) -> Backend:
+    """The first backend that holds the level, entered.
+
+    Raises:
+        PolicyRefused: none does.
+    """
+    refusal: PolicyRefused | None = None
+    for name in registry.candidates(plan.backend):
+        backend = await stack.enter_async_context(registry.make(name, run_id=run_id, scratch=scratch, journal=journal))
+        lacking = unmet(await backend.probe(LEVEL), LEVEL)
+        if not lacking:
+            return backend
+        refusal = PolicyRefused(
+            "CR-POLICY-004", f"a server needs {lacking[0].rule}, which backend {name} cannot hold here: {lacking[0].why}",
+            hint=lacking[0].hint or "`cleanroom-engine doctor` tells what this machine holds",
+        )  # fmt: skip
+    assert refusal is not None, "there is a candidate"
+    raise refusal
+
+
+@asynccontextmanager
+async def _supervised(context: RunContext, recipe: Recipe, cache: TemplateCache) -> AsyncIterator[Supervisor]:
+    """The service under supervision, with recovery; the bus closes last."""
+    from cleanroom.subscribers import recovery
+
+    seen = context.bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
+    async with anyio.create_task_group() as tasks:
+        try:
+            async with supervise(context, (recipe,), cache) as supervisor:
+                tasks.start_soon(partial(recovery.run, seen, supervisor.send, seed=context.plan.seed))
+                yield supervisor
+        finally:
+            context.bus.close()
+
+
+async def _drop(backend: Backend, thing: object) -> None:
+    with anyio.CancelScope(shield=True):
+        await backend.drop_folder(thing)
