@@ -86,3 +86,14 @@ def test_cli_config_tells_where_each_setting_comes_from(tmp_path: Path) -> None:
     assert origins["limits.pids"] == "default of Medium"
     assert origins["backend"] == "default"
     assert origins["env"] == "GGEN_ENV"
+
+
+def test_cli_config_tells_the_position_of_what_the_file_sets(tmp_path: Path) -> None:
+    """With positions, what the file sets has its line and column there; everything else keeps its origin."""
+    (tmp_path / "make.toml").write_text('[cleanroom]\nslo = "20s"\nlimits = { memory = "1GiB" }\n[cleanroom.env.production]\nseed = 2\n')
+    rows = settings(planned(tmp_path), {"policy": "Medium"}, {"GGEN_ENV": "prod"}, positions=True)
+    origins = {name: origin for name, _, origin in rows}
+    assert origins["slo"] == "make.toml:2:1"
+    assert origins["limits.memory_bytes"] == "make.toml:3:12"
+    assert origins["seed"] == "make.toml:5:1"
+    assert (origins["policy"], origins["backend"]) == ("command line", "default")

@@ -71,8 +71,11 @@ class Said:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         status = executed([*arguments, "--backend", "memory"])
+        return status, *self.captured()
+
+    def captured(self) -> tuple[str, str]:
         captured = self._capture.readouterr()
-        return status, captured.out.decode(), captured.err.decode()
+        return captured.out.decode(), captured.err.decode()
 
 
 @pytest.fixture
@@ -218,3 +221,36 @@ def test_cli_run_lost_result_is_5(project: Path, sink: str) -> None:
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
+
+
+def test_cli_github_output_annotates_a_failing_phase(said: Said, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--output github` annotates on standard output, writes the step's summary, and keeps the exit status."""
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
+    status, out, err = said("run", "bad", "--output", "github")
+    assert (status, err) == (1, "")
+    assert "\n::error title=phase bad::" in out
+    assert "bad | before-the-end" in out
+    assert "FAILED" in (project / "summary.md").read_text()
+
+
+def test_cli_github_output_of_a_wrong_file_points_into_it(said: Said, project: Path) -> None:
+    """A make.toml that does not read is an annotation at its line, and the usual error besides."""
+    (project / "make.toml").write_text("[project]\nname = \n")
+    status, out, err = said("run", "bad", "--output", "github")
+    assert status == 2
+    assert "\n::error file=make.toml,line=2," in out
+    assert err.startswith("error[CR-PROJECT-003]: make.toml:2:")
+
+
+def test_cli_report_opens_the_page_or_says_that_it_cannot(said: Said, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`report --open` hands the page to $BROWSER; where no browser starts it says where the page is, and the status stays 0."""
+    import webbrowser
+
+    assert said("run", "ok")[0] == 0
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or len(opened) == 1)
+    page = (project / ".ggen/cleanroom/reports/test_results.html").resolve()
+    for expected in ("", f"no browser could be started here; the page is {page}\n"):
+        assert executed(["report", "--open"]) == 0
+        assert said.captured()[1] == expected
+    assert opened == [page.as_uri()] * 2

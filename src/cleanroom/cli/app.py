@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # name -> (module:attribute, one-line help, group). Static, so that `--help` and completion import no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -20,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
     "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),
     "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
+    "completion": ("completion:completion", "Print the completion script of a shell.", "Machine"),
     "explain": ("explain:explain", "Explain an error code.", "Machine"),
 }
 
@@ -46,6 +50,12 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:
             raise click.exceptions.NoSuchCommand(error.command_name, possibilities=list(COMMANDS), ctx=ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        named = [CompletionItem(name, help=text) for name, (_, text, _) in COMMANDS.items() if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group in dict.fromkeys(group for _, _, group in COMMANDS.values()):

@@ -12,6 +12,7 @@ from cleanroom.cli.options import general_options, output_option, plan_options
 
 if TYPE_CHECKING:
     from cleanroom.plan import Plan
+    from cleanroom.project.source import Node
 
 
 @click.group()
@@ -19,23 +20,25 @@ def config() -> None:
     """Show the settings in force.
 
     \b
-    cleanroom-engine config show
+    cleanroom-engine config show --origin
     cleanroom-engine config show --env prod --output json
     """
 
 
 @config.command()
+@click.option("--origin", "positions", is_flag=True, help="Say the line and column in the file, in place of the table.")
 @plan_options
 @output_option("human", "json")
 @general_options
-def show(form: str, colour: str, root: str, **options: Any) -> None:
+def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> None:
     """Show the project's settings and limits, each with its origin: command line, environment, file or default."""
     from cleanroom.cli.output import Output, say, say_object
     from cleanroom.cli.plan import load
     from cleanroom.cli.text import safe, table
 
     loaded = load(root, (), options)
-    rows = settings(loaded, {name: value for name, value in options.items() if value not in (None, ())}, os.environ)
+    said = {name: value for name, value in options.items() if value not in (None, ())}
+    rows = settings(loaded, said, os.environ, positions=positions)
     output = Output(colour)
     if form == "json":
         say_object(output, {"file": loaded.file, "settings": [dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows]})
@@ -43,11 +46,15 @@ def show(form: str, colour: str, root: str, **options: Any) -> None:
         say(output, table([(safe(name), safe(str(value)), origin) for name, value, origin in rows]))
 
 
-def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Name, value and origin of every setting of the whole project."""
+def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *, positions: bool = False) -> list[tuple[str, Any, str]]:
+    """Name, value and origin of every setting of the whole project. What the file sets has its table as origin, or its position there."""
     import msgspec
 
     tables = _tables(loaded)
+
+    def origin(*path: str) -> str:
+        return _origin(tables, path, positions)
+
     rows: list[tuple[str, Any, str]] = [
         ("env", loaded.environment, "command line" if "env" in said else "GGEN_ENV" if caller.get("GGEN_ENV") else "default")
     ]
@@ -61,33 +68,35 @@ def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str]) -
         "on_violation": loaded.policy.reaction,
         "egress": list(loaded.policy.egress),
     }
-    rows += [(name, value, "command line" if name in said else _origin(tables, (name,))) for name, value in values.items()]
+    rows += [(name, value, "command line" if name in said else origin(name)) for name, value in values.items()]
     limits = msgspec.to_builtins(loaded.policy.limits)
     for name, value in limits.items():
-        key = name.removesuffix("_bytes").removesuffix("_seconds")
-        origin = _origin(tables, ("limits", key))
-        rows.append((f"limits.{name}", value, f"default of {loaded.policy.level.value}" if origin == "default" else origin))
+        found = origin("limits", name.removesuffix("_bytes").removesuffix("_seconds"))
+        rows.append((f"limits.{name}", value, f"default of {loaded.policy.level.value}" if found == "default" else found))
     return rows
 
 
-def _tables(loaded: Plan) -> list[tuple[str, Mapping[str, Any]]]:
+def _tables(loaded: Plan) -> list[tuple[str, Node]]:
     """The file's tables that set project-wide keys, the one that wins first."""
-    import tomllib
     from pathlib import Path
 
-    whole = tomllib.loads(Path(loaded.file).read_text()).get("cleanroom", {})
-    overlays = whole.get("env", {})
-    names = [
-        name for name in (loaded.environment, {"production": "prod", "prod": "production"}.get(loaded.environment, "")) if name in overlays
-    ]
-    return [(f"make.toml [cleanroom.env.{name}]", overlays[name]) for name in names] + [("make.toml [cleanroom]", whole)]
+    from cleanroom.project.source import read_source
+
+    file = Path(loaded.file)
+    whole = read_source(file, file.name).node.get("cleanroom")
+    if whole is None:
+        return []
+    overlays = whole.get("env")
+    names = (loaded.environment, {"production": "prod", "prod": "production"}.get(loaded.environment, ""))
+    found = [(name, table) for name in names if overlays is not None and name and (table := overlays.get(name)) is not None]
+    return [(f"make.toml [cleanroom.env.{name}]", table) for name, table in found] + [("make.toml [cleanroom]", whole)]
 
 
-def _origin(tables: list[tuple[str, Mapping[str, Any]]], path: tuple[str, ...]) -> str:
-    for title, values in tables:
-        found: Any = values
+def _origin(tables: list[tuple[str, Node]], path: tuple[str, ...], positions: bool) -> str:
+    for title, table in tables:
+        found: Node | None = table
         for key in path:
-            found = found.get(key) if isinstance(found, Mapping) else None
+            found = found.get(key) if found is not None else None
         if found is not None:
-            return title
+            return str(found.origin) if positions else title
     return "default"

@@ -8,7 +8,7 @@ from cleanroom.cli.options import debug_option
 
 
 @click.command(short_help="Explain an error code.")
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=lambda context, parameter, incomplete: beginning_with(incomplete))
 @debug_option
 def explain(code: str | None) -> None:
     """Explain an error code, or list all of them.
@@ -24,6 +24,13 @@ def explain(code: str | None) -> None:
         say(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
         return
     say(Output(), page(known(code)))
+
+
+def beginning_with(incomplete: str) -> list[str]:
+    """The codes that begin so, for completion."""
+    from cleanroom.codes import CODES
+
+    return [code for code in sorted(CODES) if code.startswith(incomplete.upper())]
 
 
 def known(code: str) -> str:

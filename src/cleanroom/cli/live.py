@@ -12,6 +12,7 @@ from cleanroom.cli.plain import Plain
 from cleanroom.cli.text import clip
 from cleanroom.cli.view import print_end
 from cleanroom.cli.words import Line
+from cleanroom.errors import CleanroomError
 from cleanroom.events import Envelope, Started, Subject
 from cleanroom.reports.result import RunResult
 from cleanroom.reports.text import seconds
@@ -60,6 +61,9 @@ class LiveView:
     def finish(self, result: RunResult, rerun: str) -> None:
         self.close()
         print_end(self._output, 0, result, rerun)
+
+    def refuse(self, error: CleanroomError) -> None:
+        pass
 
     def close(self) -> None:
         from rich.text import Text

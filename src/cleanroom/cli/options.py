@@ -47,6 +47,21 @@ def output_option(*choices: str) -> Callable[[Body], Body]:
     )
 
 
+def phase_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The project's phases that begin so, for completion. A project that cannot be read completes nothing."""
+    import os
+    from pathlib import Path
+
+    from cleanroom.errors import CleanroomError
+    from cleanroom.project import load
+
+    try:
+        found = load(Path(context.params.get("root") or "."), caller=os.environ)
+    except CleanroomError:
+        return []
+    return [name for name in dict.fromkeys(phase.name for phase in found.phases) if name.startswith(incomplete)]
+
+
 root_option = click.option(
     "--root", type=click.Path(exists=True, file_okay=False), default=".", show_default=True, help="The project's folder."
 )
@@ -74,6 +89,7 @@ plan_options = chain(
         "--policy",
         type=click.Choice(LEVELS, case_sensitive=False),
         metavar=f"[{'|'.join(LEVELS)}]",
+        shell_complete=lambda context, parameter, incomplete: [level for level in LEVELS if level.lower().startswith(incomplete.lower())],
         help="Isolation level; below the file's needs --allow-degraded policy.",
     ),
     click.option("-e", "--env", metavar="NAME", help="Overlay [cleanroom.env.NAME]; default: $GGEN_ENV."),
@@ -87,7 +103,7 @@ plan_options = chain(
 
 run_options = chain(
     plan_options,
-    output_option("human", "json", "jsonl"),
+    output_option("human", "json", "jsonl", "github"),
     click.option("--report-dir", type=click.Path(file_okay=False), help="Where the reports go; default: .ggen/cleanroom/reports."),
     click.option(
         "--keep",

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cleanroom.cli.options import general_options, output_option, plan_options
+from cleanroom.cli.options import general_options, output_option, phase_names, plan_options
 
 if TYPE_CHECKING:
     from cleanroom.plan import PhaseRun, Plan
 
 
 @click.command()
-@click.argument("phases", nargs=-1, metavar="[PHASE]...")
+@click.argument("phases", nargs=-1, metavar="[PHASE]...", shell_complete=phase_names)
 @plan_options
 @output_option("human", "json")
 @general_options

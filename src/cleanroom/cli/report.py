@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     "--from", "source", type=click.Path(exists=True, dir_okay=False), metavar="EVENTS", help="An events.jsonl; default: the newest run's."
 )
 @click.option("--report-dir", type=click.Path(file_okay=False), help="Where the reports go; default: .ggen/cleanroom/reports.")
-@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser ($BROWSER, else the system's).")
 @general_options
 def report(source: str | None, report_dir: str | None, open_page: bool, colour: str, root: str) -> None:
     """Make the reports of a run again, from its recorded events alone.
@@ -35,11 +35,20 @@ def report(source: str | None, report_dir: str | None, open_page: bool, colour: 
     events = Path(source) if source else newest_events(root)
     folder = Path(report_dir) if report_dir else Path(root, ".ggen", "cleanroom", "reports")
     written = engine.render_reports(events, folder)
-    say(Output(colour), [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
-    if open_page and "html" in written:
-        import webbrowser
+    output = Output(colour)
+    say(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
+    if open_page and not show_page(Path(written["html"])):
+        output.err(f"no browser could be started here; the page is {safe(str(Path(written['html']).resolve()))}\n")
 
-        webbrowser.open(Path(written["html"]).resolve().as_uri())
+
+def show_page(page: Path) -> bool:
+    """Open the page in the browser that the system or $BROWSER names; False where there is none."""
+    import webbrowser
+
+    try:
+        return webbrowser.open(page.resolve().as_uri())
+    except webbrowser.Error:
+        return False
 
 
 def newest_events(root: str) -> Path:

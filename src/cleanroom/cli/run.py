@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cleanroom.cli.options import run_options
+from cleanroom.cli.options import phase_names, run_options
 
 if TYPE_CHECKING:
     from cleanroom.reports.result import RunResult
 
 
 @click.command()
-@click.argument("phases", nargs=-1, required=True, metavar="PHASE...")
+@click.argument("phases", nargs=-1, required=True, metavar="PHASE...", shell_complete=phase_names)
 @run_options
 def pipeline(phases: tuple[str, ...], **options: Any) -> None:
     """Run phases in order with their hooks and services, each in its own hermetic environment.
@@ -28,7 +28,7 @@ def pipeline(phases: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("phase", metavar="PHASE")
+@click.argument("phase", metavar="PHASE", shell_complete=phase_names)
 @run_options
 def run(phase: str, **options: Any) -> None:
     """Run one phase with its hooks and services; workspaces are ignored.
@@ -45,20 +45,27 @@ def _carry_out(
 ) -> None:
     import sys
 
+    from cleanroom.cli.failure import root_cause
     from cleanroom.cli.output import Output
     from cleanroom.cli.session import conduct, terminable
     from cleanroom.cli.view import can_live, choose
+    from cleanroom.errors import CleanroomError
 
     with terminable():
         output = Output(colour)
         live = can_live(sys.stderr.isatty(), output.unicode, os.environ)
-        view = choose(form, output, quiet=quiet, verbose=verbose, live=live)
+        view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
         try:
             result = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))
             view.finish(result, rerun_options(root, options))
+        except Exception as error:
+            if isinstance(cause := root_cause(error), CleanroomError):
+                view.refuse(cause)
+            raise
         finally:
             view.close()
-    _complain(result, output)
+    if form != "github":  # there it is an annotation, and what a line on the other stream might set off is not known
+        _complain(result, output)
     click.get_current_context().exit(_status(result, output))
 
 

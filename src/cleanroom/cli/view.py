@@ -9,6 +9,7 @@ from cleanroom.cli.output import Output
 from cleanroom.cli.plain import Plain
 from cleanroom.cli.summary import headline, summary
 from cleanroom.cli.words import Line
+from cleanroom.errors import CleanroomError
 from cleanroom.events import Envelope
 from cleanroom.reports.result import RunResult
 
@@ -26,6 +27,9 @@ class View(Protocol):
 
     def finish(self, result: RunResult, rerun: str) -> None:
         """The run is over. `rerun` holds the options that a line to run it again has to repeat."""
+
+    def refuse(self, error: CleanroomError) -> None:
+        """There is no run, because of this; the error itself is reported by whoever catches it."""
 
     def close(self) -> None:
         """Leave the terminal as it was, also when there is no result."""
@@ -53,6 +57,9 @@ class PlainView:
 
     def finish(self, result: RunResult, rerun: str) -> None:
         print_end(self._output, self._quiet, result, rerun)
+
+    def refuse(self, error: CleanroomError) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -83,6 +90,9 @@ class JsonView:
 
         self._output.raw(msgspec.json.encode(result) + b"\n")
 
+    def refuse(self, error: CleanroomError) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -106,16 +116,25 @@ class JsonlView:
     def finish(self, result: RunResult, rerun: str) -> None:
         pass
 
+    def refuse(self, error: CleanroomError) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
-def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool) -> View:
+def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool, root: str = ".") -> View:
     """The view for `--output FORM`; `live` where standard error is a terminal that can show one."""
     if form == "jsonl":
         return JsonlView(output)
     if form == "json":
         return JsonView(output, quiet=quiet, verbose=verbose)
+    if form == "github":
+        import os
+
+        from cleanroom.cli.github import GithubView
+
+        return GithubView(output, quiet=quiet, verbose=verbose, root=root, summary_file=os.environ.get("GITHUB_STEP_SUMMARY", ""))
     if live and not quiet:
         from cleanroom.cli.live import LiveView
 
