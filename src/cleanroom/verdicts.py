@@ -16,6 +16,8 @@ Severity = Literal["violation", "notice", "tolerated"]
 
 # What well-behaved programs do without meaning it: byte code beside a mounted tool, a resolver's own sockets, looking whether something is there.
 NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
+# A resolver's or a logger's own socket is looked for by the C library itself, in every `ls -l`: no level could hold that against a phase.
+SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
 NAMES_RULE = "network.names"  # such a record is a name asked for with no packet following: a packet would carry the name in its own record
 
 
@@ -26,6 +28,8 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
     for expected in policy.expected:
         if any(fnmatchcase(name, expected.target) for name in _target_names(attempt)):
             return "tolerated", expected.reason
+    if attempt.rule == SOCKETS_RULE and not HABITUAL_TAGS.isdisjoint(attempt.tags):
+        return "notice", ", ".join(attempt.tags)
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
     if harmless and policy.level.rank <= Level.MEDIUM.rank:
         return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)

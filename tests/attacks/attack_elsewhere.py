@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 LATER = "the containers' and the cluster's backends come later"
-HIGH = "a rule of High and Locked, which come later"
+HIGH = "tests/sandbox/test_held_listed_attacks.py"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "NET-14": ("connect from outside to a listener of the workload", "tests/backends/test_embedded_doorways.py"),
     "NET-18": ("reach another run's service on the same port", "tests/backends/test_embedded_doorways.py"),
-    "NET-21": ("egress in the plan at High or Locked", HIGH),
+    "NET-21": ("egress in the plan at High or Locked", "tests/project/test_refusals.py"),
     "NET-37": ("a cluster's API server, tokens and names", LATER),
     "FS-19": ("read a planted file outside the read allow-list", HIGH),
     "FS-31": ("a failing phase rewrites and deletes files", "tests/backends/test_embedded_workspaces.py"),

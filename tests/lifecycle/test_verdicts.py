@@ -39,6 +39,13 @@ def test_noise_is_a_notice_up_to_medium(level: Level, severity: str, fields: dic
     assert judged[0] == severity
 
 
+@pytest.mark.parametrize("tag", ["resolver", "probe"])
+def test_the_c_librarys_own_sockets_are_held_against_nobody(tag: str):
+    """Every `ls -l` looks for nscd's socket: a notice at each level, or no phase could pass at High."""
+    judged = judge(default_policy(Level.LOCKED), attempt(rule="network.sockets", tags=(tag,)))
+    assert judged == ("notice", tag)
+
+
 @pytest.mark.parametrize("target", ["192.0.2.1", "192.0.2.1:443", "tcp 192.0.2.1:443", "192.0.2.*"])
 def test_an_expected_target_is_tolerated(target: str):
     """`expected` names an address, address and port, the whole target, or a pattern."""

@@ -16,6 +16,7 @@ from cleanroom.sandbox import kernel, landlock, names, seccomp
 from cleanroom.sandbox.held import Recorder, Rules
 
 USER = 4242
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # where programs may be started from in a listed cage
 
 
 @dataclass
@@ -60,16 +61,18 @@ def attack(
     services: tuple[str, ...] = (),
     hidden: tuple[str, ...] = ("/root", "/run"),
     proving: bool = False,
+    listed: bool = False,
+    builds: tuple[str, ...] = (),
+    ports: tuple[int, ...] = (),
 ) -> Caught:
-    """Run `action(workspace)` in a cage and collect what was recorded."""
+    """Run `action(workspace)` in a cage and collect what was recorded; `listed` as at High, where programs are those of the system and in `builds`."""
+    given = (known or {}, read_only, services, hidden, proving, (*SYSTEM, *builds) if listed else (), ports)
     results_read, results_write = os.pipe()
     mine, theirs = socket.socketpair()
     news_read, news_write = os.pipe()
     warden = os.fork()
     if warden == 0:
-        _guarded(
-            lambda: _warden(action, workspace, known or {}, read_only, services, hidden, proving, results_write, news_write, mine, theirs)
-        )
+        _guarded(lambda: _warden(action, workspace, given, results_write, news_write, mine, theirs))
     for descriptor in (results_write, news_write):
         os.close(descriptor)
     mine.close()
@@ -97,7 +100,8 @@ def _guarded(action: Callable[[], None]) -> None:
     os._exit(0)
 
 
-def _warden(action, workspace, known, read_only, services, hidden, proving, results, news, mine, theirs) -> None:
+def _warden(action, workspace, given, results, news, mine, theirs) -> None:
+    known, read_only, services, hidden, proving, programs, ports = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
     user, group = os.geteuid(), os.getegid()
@@ -120,11 +124,17 @@ def _warden(action, workspace, known, read_only, services, hidden, proving, resu
     inside = os.fork()
     if inside == 0:
         os.close(news)
-        _guarded(lambda: _inside(action, workspace, hidden, results, theirs, not user))
+        _guarded(lambda: _inside(action, workspace, hidden, programs, results, theirs, not user))
     theirs.close()
     os.close(results)
     _, listener, _, _ = socket.recv_fds(mine, 1, 1)
-    rules = Rules(writable=(workspace, "/tmp", "/dev/shm"), read_only=read_only, services=services)
+    rules = Rules(
+        writable=(workspace, "/tmp", "/dev/shm"),
+        read_only=(*read_only, *programs[: len(SYSTEM)]),
+        services=services,
+        programs=programs,
+        ports=ports,
+    )
     recorder = Recorder(listener[0], rules, attempts.append, names=shared, proc_fd=proc)
     recorder.proving = proving
     _serve(recorder, answerer, inside)
@@ -150,12 +160,18 @@ def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
         recorder.tick()
 
 
-def _inside(action, workspace, hidden, results, channel, as_root) -> None:
+def _inside(action, workspace, hidden, programs, results, channel, as_root) -> None:
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID)
     for path in (workspace, "/tmp"):
         kernel.mount(path, path, None, kernel.MS_BIND | kernel.MS_REC)
+    if programs:
+        for path in (workspace, "/tmp"):
+            kernel.mount_setattr(kernel.AT_FDCWD, path, 0, attr_set=kernel.MOUNT_ATTR_NOEXEC)
+        for path in programs[len(SYSTEM) :]:
+            kernel.mount(path, path, None, kernel.MS_BIND)
+            kernel.mount_setattr(kernel.AT_FDCWD, path, 0, attr_clear=kernel.MOUNT_ATTR_NOEXEC)
     resolver = f"{workspace}/.resolv.conf"
     with open(resolver, "w") as file:
         file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
@@ -169,8 +185,9 @@ def _inside(action, workspace, hidden, results, channel, as_root) -> None:
         os.setresuid(USER, USER, USER)
         kernel.set_dumpable(True)
     kernel.drop_all_capabilities()
-    landlock.restrict((), (workspace, "/tmp", "/dev/shm", "/proc"), ("/",))
-    seccomp.install_and_send(seccomp.medium_filter(os.uname().machine), channel)
+    writable = (workspace, "/tmp", "/dev/shm", "/proc")
+    landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
+    seccomp.install_and_send((seccomp.high_filter if programs else seccomp.medium_filter)(os.uname().machine), channel)
     channel.close()
     os.chdir(workspace)
     try:

@@ -103,3 +103,30 @@ def test_outside_a_cage_nearly_everything_fails(expectations: dict[str, Any]):
         "see the engine",
         "signal the engine",
     ]
+
+
+LISTED = {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written": "/tmp"}
+
+
+@pytest.mark.parametrize("proving", [True, False])
+def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: dict[str, Any], proving: bool):
+    """Reads, programs and ports outside the list are refused and recorded, and what is listed works."""
+    hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
+    caught = attack(lambda _: canary.run({**expectations, "listed": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
+    judged = canary.judge(caught.result, caught.attempts)
+    assert failures(judged) == []
+    assert len(judged) == len(canary.CANARIES) + len(canary.LISTED)
+
+
+def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: dict[str, Any]):
+    """Sabotage: without the list each of them notices, and only the controls pass."""
+    caught = attack(lambda _: canary.run({**expectations, "listed": {**LISTED, "unread": "/usr/lib"}}), workspace)
+    failed = failures(canary.judge(caught.result, caught.attempts))
+    assert [one.name for one in canary.LISTED if one.name not in failed] == [one.name for one in canary.LISTED if not one.expected]
+
+
+def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: dict[str, Any]):
+    """Sabotage: a refusal at High without its record proves no detection."""
+    hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
+    caught = attack(lambda _: canary.run({**expectations, "listed": LISTED}), workspace, hidden=hidden, listed=True)
+    assert {one.name for one in canary.LISTED if one.expected} <= set(failures(canary.judge(caught.result, [])))

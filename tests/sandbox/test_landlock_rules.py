@@ -107,3 +107,19 @@ def test_no_process_outside_can_be_signalled():
         return code(lambda: os.kill(parent, 0))
 
     assert in_child(act) == "EPERM"
+
+
+def test_what_was_written_is_started_only_where_it_is_listed(tmp_path: Path):
+    """Without `run_written` a writable folder may hold programs and start none, but for those that lie in an executable one below it."""
+    build = tmp_path / "build"
+    build.mkdir()
+    tools = [tmp_path / "tool", build / "tool"]
+    for tool in tools:
+        tool.write_bytes(Path("/bin/true").read_bytes())
+        tool.chmod(0o755)
+
+    def act() -> list[str]:
+        landlock.restrict(["/"], [str(tmp_path)], ["/usr", "/lib", "/lib64", "/bin", str(build)], run_written=False)
+        return [code(lambda: os.posix_spawn(str(tool), [str(tool)], {})) for tool in tools]  # noqa: B023
+
+    assert in_child(act) == ["EACCES", "ok"]

@@ -82,3 +82,32 @@ def test_the_workspace_comes_after_what_could_cover_it():
     order = [step["at"] for step in seen.operations]
 
     assert order.index("/tmp") < order.index("/tmp/project")
+
+
+def test_from_high_on_only_the_systems_own_folders_are_shown():
+    """/opt is neither the system's nor declared; what is declared below it is shown and may be started."""
+    seen = view(listed=True, tools=["/opt/tool"])
+
+    assert "/opt" not in targets(seen, "bind")
+    assert "/opt/tool" in targets(seen, "bind")
+    assert {"/usr", "/opt/tool"} <= set(seen.programs)
+
+
+def test_from_high_on_nothing_that_was_written_is_started_but_in_build_folders():
+    """Workspace, home and /tmp forbid it; a declared build folder and a tool of the workspace are mounted once more, the latter read-only."""
+    seen = view(listed=True, tools=["/home/me/shop/.venv"], builds=["/home/me/shop/target"], tmp_exec=False)
+    parts = {step["at"]: step["writable"] for step in seen.operations if step["op"] == "part"}
+
+    assert [step["exec"] for step in seen.operations if step["op"] == "overlay" or step["at"] in ("/tmp", layout.HOME)] == [False] * 3
+    assert parts == {"/home/me/shop/.venv": False, "/home/me/shop/target": True}
+    assert set(seen.programs) == {"/usr", *parts}
+    assert "/home/me/shop/.venv" in seen.executable
+    assert "/home/me/shop/target" not in seen.executable
+
+
+def test_tmp_exec_lets_programs_of_tmp_be_started_at_high():
+    """It is the one folder of its own where the project can allow it."""
+    seen = view(listed=True, tmp_exec=True)
+
+    assert "/tmp" in seen.programs
+    assert {step["at"]: step["exec"] for step in seen.operations if step["op"] == "tmpfs"}["/tmp"]

@@ -30,12 +30,12 @@ def as_report(missing: list[dict[str, str]]) -> CapabilityReport:
 
 
 @pytest.mark.parametrize("is_root", [True, False])
-def test_with_everything_exactly_medium_is_held(is_root: bool):
-    """Medium lacks nothing; Low, High and Locked each lack something that is named."""
+def test_with_everything_medium_and_high_are_held(is_root: bool):
+    """Medium and High lack nothing; Low and Locked each lack something that is named."""
     name, missing = probe.tier(primitives(), is_root)
     report = as_report(missing)
     assert name == "E2"
-    assert {level for level in Level if not unmet(report, level)} == {Level.MEDIUM}
+    assert {level for level in Level if not unmet(report, level)} == {Level.MEDIUM, Level.HIGH}
 
 
 @settings(deadline=None)
@@ -66,9 +66,18 @@ def test_without_user_namespaces_an_ordinary_user_holds_nothing():
     assert "apparmor" in rows["network.egress"]["hint"]
 
 
-def test_every_medium_rule_but_resources_names_its_mechanism():
+@pytest.mark.parametrize(
+    ("gone", "lost"), [("landlock", "process.exec"), ("seccomp_notify", "network.listen"), ("mount_namespace", "filesystem.reads")]
+)
+def test_high_is_refused_by_the_name_of_its_own_rule(gone: str, lost: str):
+    """What holds a rule of High alone is named for that rule, with what would help."""
+    rows = {missing.rule: missing for missing in unmet(as_report(probe.tier(primitives(gone), is_root=True)[1]), Level.HIGH)}
+    assert rows[lost].hint
+
+
+def test_every_rule_but_resources_names_its_mechanism():
     """The report says by what each rule is held; limits are the groups' to say."""
-    assert set(probe._MECHANISMS) == {control.rule for control in required(Level.MEDIUM) if control.dimension != "resource"}
+    assert set(probe._MECHANISMS) == {control.rule for control in required(Level.HIGH) if control.dimension != "resource"}
 
 
 @pytest.mark.sandbox

@@ -136,3 +136,23 @@ def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
     os.waitpid(pid, 0)
     assert os.read(read_end, 64) == b"EBUSY"
     os.close(read_end)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_high_holds_all_that_medium_holds_and_what_is_listed(machine: str):
+    """Reads, starts and listening are held at High and not at Medium; nothing that Medium holds or hides is let go."""
+    known, arch = numbers(machine), AUDIT_ARCH[machine]
+    for name in seccomp.LISTED:
+        if name in known:
+            assert (verdict(seccomp.high_filter(machine), known[name], arch), held(machine, name)) == (HOLD, ALLOW), name
+    for name, number in known.items():
+        if held(machine, name) != ALLOW:
+            assert verdict(seccomp.high_filter(machine), number, arch) == held(machine, name), name
+
+
+@settings(deadline=None)
+@given(flags=st.integers(0, (1 << 32) - 1))
+def test_a_file_in_memory_is_made_freely_exactly_when_it_can_never_be_started(flags: int):
+    """Only the flag that seals the right to execute away is let through."""
+    found = verdict(seccomp.high_filter("x86_64"), numbers("x86_64")["memfd_create"], AUDIT_ARCH["x86_64"], 0, flags)
+    assert found == (ALLOW if flags & kernel.MFD_NOEXEC_SEAL else HOLD)

@@ -78,6 +78,7 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
     seed: int = 42
+    outputs: tuple[str, ...] = ()  # declared ones; those that are folders are where built programs may be started at High
 
 
 class ExecResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.policy import GIB, MIB
+from cleanroom.policy import GIB, MIB, Level
 from cleanroom.sandbox import cgroups, layout
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
@@ -30,15 +30,18 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     overlays = [(m.above, m.source, m.target) for m in spec.mounts if m.above]
     doorways = _doorways(spec)
+    listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
     view = layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
         layers=[str(layer) for layer in stack], masked=_existing(spec), mounts=mounts, overlays=overlays, cache=spec.home,
         names=[*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()], tmp_exec=spec.policy.tmp_exec,
+        listed=listed, builds=_builds(spec),
     )  # fmt: skip
     return {
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": _identity(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
-        "writable": view.writable, "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
+        "writable": view.writable, "listed": listed, "programs": view.programs, "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
+        "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
             "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),
         },
@@ -75,6 +78,19 @@ def _doorways(spec: EnvironmentSpec) -> list[dict[str, Any]]:
         address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"
         doors.append({"service": hole.host, "port": hole.port, "address": address, "environment": "", "to": f"out:{hole.host}:{hole.port}"})
     return doors
+
+
+def _builds(spec: EnvironmentSpec) -> list[str]:
+    """The declared build folders: outputs that say so with a slash at their end, or are folders already; a pattern names none."""
+    if spec.workspace is None:
+        return []
+    folders = []
+    for output in spec.outputs:
+        path = os.path.normpath(os.path.join(spec.workspace.root, output))
+        inside = path.startswith(spec.workspace.root.rstrip("/") + "/") and not any(sign in output for sign in "*?[")
+        if inside and (output.endswith("/") or os.path.isdir(path)):
+            folders.append(path)
+    return folders
 
 
 def _existing(spec: EnvironmentSpec) -> list[str]:

@@ -176,7 +176,7 @@ class EmbeddedEnvironment:
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside."""
         with Plants(self._backend.scratch) as planted:
-            order = {"op": "prove", "expect": planted.expectations(), "limits": self._backend.first_proof()}
+            order = {"op": "prove", "expect": planted.expectations(self._spec), "limits": self._backend.first_proof()}
             answer, _ = await self._answer("proved", order)
         return tuple(msgspec.convert(result, Canary) for result in answer["results"])
 

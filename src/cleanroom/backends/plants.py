@@ -9,9 +9,14 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.policy import Level
 from cleanroom.sandbox import journal
+from cleanroom.sandbox.layout import HOME
 
 PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
+UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")  # files that no environment is shown; one of them is on every machine
+FIRST_PORT = 47_800  # where a port is looked for that the phase did not declare
 OUTSIDE = ("/usr", "/etc")  # folders that every environment sees and none may write
 
 
@@ -47,9 +52,20 @@ class Plants:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def expectations(self) -> dict[str, Any]:
+    def expectations(self, spec: EnvironmentSpec) -> dict[str, Any]:
         """What the canaries are told: where the plants are, and who the engine is."""
+        listed = spec.policy.level.rank >= Level.HIGH.rank
         return {
+            "listed": self._listed(spec) if listed else None,
             "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
             "unix_private": str(self._path).startswith(PRIVATE), "pid": os.getpid(), "start": journal.start_time(os.getpid()),
+        }  # fmt: skip
+
+    def _listed(self, spec: EnvironmentSpec) -> dict[str, Any]:
+        """What the canaries of level High are told."""
+        used = {*spec.policy.listen, *(door.port for door in spec.doorways)}
+        private = str(self._secret).startswith(PRIVATE)
+        return {
+            "unread": next((path for path in UNREAD if os.path.lexists(path)), UNREAD[0]) if private else str(self._secret),
+            "port": next(port for port in range(FIRST_PORT, 65536) if port not in used), "program": "/bin/sh", "written": HOME,
         }  # fmt: skip

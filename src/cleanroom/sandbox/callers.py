@@ -124,10 +124,18 @@ class Caller:
             "uid": int(status.get("Uid", "-1").split("\t")[0]),
         }
 
+    def borrow(self, descriptor: int) -> socket.socket:
+        """A copy of its socket; what is done to it is done to the caller's.
+
+        Raises:
+            OSError: it is no socket of the caller's, or may not be borrowed.
+        """
+        return _borrowed(self.group, descriptor & 0xFFFFFFFF)
+
     def socket_kind(self, descriptor: int) -> tuple[int, int]:
         """Type and protocol of its socket; (0, 0) where it cannot be borrowed."""
         try:
-            with _borrowed(self.group, descriptor & 0xFFFFFFFF) as found:
+            with self.borrow(descriptor) as found:
                 return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
         except (OSError, ValueError):
             return 0, 0
@@ -174,6 +182,11 @@ def _borrowed(pid: int, descriptor: int) -> socket.socket:
     """A copy of another process's socket."""
     process = kernel.pidfd_open(pid)
     try:
-        return socket.socket(fileno=kernel.pidfd_getfd(process, descriptor))
+        copy = kernel.pidfd_getfd(process, descriptor)
     finally:
         os.close(process)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise

@@ -50,10 +50,12 @@ def run(expectations: Expect) -> list[Result]:
     `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside; `secret`, a file outside that must not be there; `outside`,
     folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat);
     `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
+    From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
+    one that is on the list; `written`, a folder of the environment's own.
     """
     expect = dict(expectations)
     expect["name"] = f"{os.urandom(6).hex()}.canary.test"
-    return [_tried(canary, expect) for canary in CANARIES]
+    return [_tried(canary, expect) for canary in (*CANARIES, *(LISTED if expect.get("listed") else ()))]
 
 
 def _tried(canary: Canary, expect: Expect) -> Result:
@@ -251,6 +253,58 @@ def _signal_engine(expect: Expect) -> None:
     _see_engine(expect)
 
 
+def _listen(expect: Expect) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", expect["listed"]["port"]))
+        probe.listen()
+
+
+def _listen_unbound(_: Expect) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.listen()
+
+
+def _listen_freely(_: Expect) -> None:
+    """A unix socket without a name, and a datagram socket on a port that the kernel chooses, which clients do."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        local.bind("")
+        local.listen()
+        client.bind(("127.0.0.1", 0))
+
+
+def _own_program(expect: Expect) -> str:
+    return f"{expect['listed']['written']}/cleanroom-canary"
+
+
+def _start_own(expect: Expect) -> None:
+    path = _own_program(expect)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o700)
+    try:
+        os.write(descriptor, b"#!/bin/sh\nexit 0\n")
+        os.close(descriptor)
+        _start(path)
+    finally:
+        os.unlink(path)
+
+
+def _start(path: str) -> None:
+    """Start a program in a child; what refuses it is the child's status."""
+    pid = os.fork()
+    if pid == 0:
+        status = errno.ECANCELED
+        try:
+            os.execve(path, [path, "-c", "exit 0"], {})
+        except OSError as error:
+            status = error.errno or status
+        finally:
+            os._exit(status)
+    _raise(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def _file_in_memory(_: Expect) -> None:
+    os.close(kernel.memfd("canary"))
+
+
 def _syscall_target(name: str) -> Callable[[Expect], dict[str, Any]]:
     return lambda _: {"syscall": name}
 
@@ -294,4 +348,18 @@ CANARIES: tuple[Canary, ...] = (
     Canary("control: /dev/null is written", "filesystem.write", (), _write_null),
     Canary("control: /tmp is written", "filesystem.write", (), _write_private),
     Canary("control: /dev/urandom is read", "filesystem.write", (), lambda _: _read("/dev/urandom")),
+)  # fmt: skip
+
+# From level High on, in addition.
+LISTED: tuple[Canary, ...] = (
+    Canary(
+        "read what is not listed", "filesystem.reads", ("ENOENT", "EACCES"),
+        lambda expect: _read(expect["listed"]["unread"]), lambda expect: {"path": expect["listed"]["unread"]},
+    ),
+    Canary("start what was written", "process.exec", ("EACCES",), _start_own, lambda expect: {"path": _own_program(expect)}),
+    Canary("file in memory that may be started", "process.exec", ("ENOSYS",), _file_in_memory, _syscall_target("memfd_create")),
+    Canary("listen on a port", "network.listen", ("EACCES",), _listen, lambda expect: {"port": expect["listed"]["port"]}),
+    Canary("listen without a port", "network.listen", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
+    Canary("control: a listed program is started", "process.exec", (), lambda expect: _start(expect["listed"]["program"])),
+    Canary("control: a unix socket listens", "network.listen", (), _listen_freely),
 )  # fmt: skip

@@ -14,12 +14,12 @@ import select
 import struct
 from collections.abc import Callable
 
-from cleanroom.sandbox import held_files, held_network
+from cleanroom.sandbox import held_files, held_listening, held_network, held_programs
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
 from cleanroom.sandbox.names import Names
 from cleanroom.sandbox.paths import Paths
-from cleanroom.sandbox.rules import KERNEL_HELD, Refusal, Rules
+from cleanroom.sandbox.rules import Refusal, Rules
 from cleanroom.sandbox.syscalls import AUDIT_ARCH, NAMES, machine
 
 _RECEIVE, _SEND, _VALID, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40082104
@@ -44,13 +44,17 @@ def wake_in_step(listener: int) -> bool:
 class Recorder:
     """Serves one listener. `emit` gets dicts in the shape of capability.Attempt, without the environment's name."""
 
-    def __init__(self, listener: int, rules: Rules, emit: Callable[[Fields], None], *, names: Names, proc_fd: int) -> None:
+    def __init__(self, listener: int, rules: Rules, emit: Callable[[Fields], None], *, names: Names, proc_fd: int, own: int = 0) -> None:
+        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary user's recorder, and the kernel holds it too."""
+        self._own = own
         self._listener = listener
         self._names = names
         self._proc = proc_fd
         self._paths = Paths()
         self._files = held_files.Files(rules, self._paths)
         self._network = held_network.Network(names, self._files)
+        self._programs = held_programs.Programs(rules, self._paths)
+        self._listening = held_listening.Listening(rules)
         self._fold = Fold(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
         self._buffer = bytearray(_NOTIFICATION.size)
@@ -109,6 +113,9 @@ class Recorder:
         except OSError:
             return  # the caller died before we came to it
         identifier, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
+        if pid == self._own:
+            self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
+            return
         caller = Caller(pid, self._proc)
         name = NAMES.get(number, "")
         if architecture != self._native or number >= 0x40000000 or number < 0:
@@ -126,7 +133,7 @@ class Recorder:
             return
         if refusal.rule and self._still_held(identifier):
             self._record(caller, name, refusal, gap)
-        to_kernel = self.proving and refusal.rule in KERNEL_HELD
+        to_kernel = self.proving and refusal.to_kernel
         self._send(_RESPONSE.pack(identifier, 0, 0 if to_kernel else -refusal.errno, _CONTINUE if to_kernel else 0))
 
     def _judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
@@ -134,6 +141,10 @@ class Recorder:
             return self._files.judge(caller, name, arguments)
         if name in held_network.NAMES:
             return self._network.judge(caller, name, arguments)
+        if name in held_programs.NAMES:
+            return self._programs.judge(caller, name, arguments)
+        if name in held_listening.NAMES:
+            return self._listening.judge(caller, name, arguments)
         if name == "foreign ABI":
             return Refusal(errno.ENOSYS, "process.syscalls", {"syscall": name})
         return Refusal(errno.EPERM, "process.syscalls", {"syscall": name})

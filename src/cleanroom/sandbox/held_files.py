@@ -1,4 +1,4 @@
-"""Judging held calls that change files: by the path that they really lead to."""
+"""Judging held calls that change files, from level High on those that read them too: by the path that they really lead to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.paths import Paths
 from cleanroom.sandbox.rules import Refusal, Rules
 
-_WRITE, _METADATA = "filesystem.write", "filesystem.metadata"
+_WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
 _O_PATH = getattr(os, "O_PATH", 0)
 
@@ -104,24 +105,42 @@ class Files:
         flags = arguments[flags_at]
         if flags & _O_PATH:
             return None  # a handle without any right
+        if not flags & _WRITING:
+            return self._read(caller, arguments[place.directory] if place.directory is not None else -100, arguments[place.path], flags)
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
         needs = "new" if exclusive else "any" if flags & os.O_CREAT else "old"
         follow = not exclusive and not flags & os.O_NOFOLLOW
         return self._place(caller, _WRITE, _Place(place.directory, place.path, needs), arguments, follow=follow)
 
+    def _read(self, caller: Caller, directory: int, address: int, flags: int) -> Refusal | None:
+        """Held from level High on. The view is the list: what it lacks and the host has was not meant to be read; what neither has is nothing."""
+        path = self._absolute(caller, directory, address, empty_is_descriptor=False)
+        if not path or self._paths.reaches(caller, path):
+            return None
+        found = self._paths.canonical(caller, path, follow=not flags & os.O_NOFOLLOW, allowed=self._rules.own)
+        if not found or f"{found}/".startswith(self._rules.own) or self._paths.exists(found) or not self._paths.on_host(found):
+            return None
+        return Refusal(errno.ENOENT, _READ, {"path": shown(found)})
+
+    def _absolute(self, caller: Caller, directory: int, address: int, *, empty_is_descriptor: bool) -> str:
+        """The path at `address` from the root on; empty where the kernel says ENAMETOOLONG, ENOENT, EBADF or ENOTDIR by itself."""
+        path = caller.string(address) if address else ""
+        if path is None or (not path and address and not empty_is_descriptor):
+            return ""
+        if path.startswith("/"):
+            return path
+        base = caller.base(directory)
+        if not base.startswith("/"):
+            return ""  # a descriptor that is not there, or has no path
+        return f"{base}/{path}" if path else base
+
     def _place(
         self, caller: Caller, rule: str, place: _Place, arguments: tuple[int, ...], *, follow: bool, empty_is_descriptor: bool = False
     ) -> Refusal | None:
         directory = arguments[place.directory] if place.directory is not None else -100
-        address = arguments[place.path]
-        path = caller.string(address) if address else ""
-        if path is None or (not path and address and not empty_is_descriptor):
-            return None  # ENAMETOOLONG or ENOENT, as the kernel says
-        if not path.startswith("/"):
-            base = caller.base(directory)
-            if not base.startswith("/"):
-                return None  # EBADF, ENOTDIR, or a descriptor without a path
-            path = f"{base}/{path}" if path else base
+        path = self._absolute(caller, directory, arguments[place.path], empty_is_descriptor=empty_is_descriptor)
+        if not path:
+            return None
         found = self._paths.canonical(caller, path, follow=follow, allowed=self._rules.writable)
         if not found or self._rules.may_write(found):
             return None

@@ -51,10 +51,14 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
         _become(identity["user"], identity["group"])
     kernel.drop_all_capabilities()
     kernel.set_no_new_privileges()
-    landlock.restrict(spec["readable"], [*spec["writable"], "/proc"], spec["executable"], listable=["/"])  # /proc: its file modes decide
+    readable, executable = spec["readable"], spec["executable"]
+    if spec["listed"]:
+        readable, executable = [*readable, *executable], spec["programs"]
+    writable = [*spec["writable"], "/proc"]  # whose file modes decide
+    landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])
     machine = os.uname().machine
     if spec["hold"]:
-        seccomp.install_and_send(seccomp.medium_filter(machine), handover)
+        seccomp.install_and_send((seccomp.high_filter if spec["listed"] else seccomp.medium_filter)(machine), handover)
     else:
         seccomp.install(seccomp.service_filter(machine), listener=False)
     handover.close()

@@ -265,6 +265,11 @@ def pidfd_getfd(descriptor: int, foreign: int) -> int:
     return _call("pidfd_getfd", descriptor, foreign, 0)
 
 
+def bind(descriptor: int, address: bytes) -> None:
+    """bind(2) with the address as the kernel takes it."""
+    _call("bind", descriptor, address, len(address))
+
+
 def memfd(name: str, flags: int = MFD_CLOEXEC) -> int:
     return _call("memfd_create", name.encode(), flags)
 

@@ -30,8 +30,17 @@ def abi() -> int:
     return kernel.landlock_abi()
 
 
-def restrict(readable: Iterable[str], writable: Iterable[str], executable: Iterable[str] = (), listable: Iterable[str] = ()) -> None:
+def restrict(
+    readable: Iterable[str],
+    writable: Iterable[str],
+    executable: Iterable[str] = (),
+    listable: Iterable[str] = (),
+    *,
+    run_written: bool = True,
+) -> None:
     """Allow reading `readable`, reading and executing `executable`, everything in `writable`, listing folders in `listable`, and nothing else.
+
+    Without `run_written` what lies in `writable` is executed only where it lies in `executable` too.
 
     Paths that cannot be opened are skipped: a rule for what is not there would allow nothing. Overlays need their rule on the merged mount.
 
@@ -46,7 +55,7 @@ def restrict(readable: Iterable[str], writable: Iterable[str], executable: Itera
             (listable, _READ_DIR),
             (readable, _READ_FILE | _READ_DIR),
             (executable, _READ_FILE | _READ_DIR | _EXECUTE),
-            ((*writable, *DEVICES), handled),
+            ((*writable, *DEVICES), handled if run_written else handled & ~_EXECUTE),
         ):
             for path in paths:
                 _allow(ruleset, path, access & handled)

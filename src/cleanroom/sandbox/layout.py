@@ -16,6 +16,7 @@ USER, USER_ID = "cleanroom", 1000
 HOME = f"/home/{USER}"
 
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
+UNLISTED = ("opt", "srv")  # what is there is neither the system's nor declared: not shown from level High on
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 # Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration.
@@ -60,6 +61,7 @@ class View(NamedTuple):
     readable: list[str]
     executable: list[str]  # readable too: the mounted trees of programs
     writable: list[str]
+    programs: list[str]  # from level High on: where what is started lies
 
 
 def host_name(run_id: str) -> str:
@@ -81,26 +83,36 @@ def view(
     cache: str = "",
     names: Iterable[tuple[str, str]] = (),
     tmp_exec: bool = True,
+    listed: bool = False,
+    builds: Sequence[str] = (),
 ) -> View:
     """The view of one environment.
 
     `layers` are layer folders, the newest (the one that is written) first; without them a `workspace` is not mounted. `mounts` are
     (source, target, writable), `overlays` (folder below, layer that is written, target). `names` are further (name, address) pairs for the hosts file.
+
+    `listed` (from level High on): of the system only its own folders, and nothing that was written is started but what lies in `builds`, folders of the
+    workspace, and in /tmp with `tmp_exec`. A tool inside the workspace may be started too, and is read-only.
     """
+    if listed:
+        host = host._replace(folders=host.folders - set(UNLISTED), links={k: v for k, v in host.links.items() if k not in UNLISTED})
     operations = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
     shown = [tool for tool in _outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
     operations += _etc(host, run_id, names)
-    operations += _private(host, tmpfs_bytes, tmp_exec)
+    operations += _private(host, tmpfs_bytes, tmp_exec, listed)
     operations += [_bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
     if cache:
         operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
-        operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers)})
+        operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers), "exec": not listed})
         operations += [
             {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
         ]
-    operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer]} for below, layer, target in overlays]
+    own = [(tool, False) for tool in _outermost(tools) if layers and listed and _within(tool, [workspace])]
+    own += [(build, True) for build in _outermost(builds) if layers and listed]
+    operations += [{"op": "part", "at": at, "workspace": workspace, "writable": writable} for at, writable in own]
+    operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer], "exec": True} for below, layer, target in overlays]
     operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         "/tmp",
@@ -113,8 +125,10 @@ def view(
     ]
     if layers:
         written.insert(0, workspace)
-    programs = [*trees, *shown, *(target for _, target, writable in mounts if not writable)]
-    return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], programs, written)
+    closed = [tool for tool, writable in own if not writable]
+    read_only = [*trees, *shown, *closed, *(target for _, target, writable in mounts if not writable)]
+    programs = [*trees, *shown, *(at for at, _ in own), *(["/tmp"] if tmp_exec else [])]
+    return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], read_only, written, programs)
 
 
 def covered_sockets(view: View) -> list[Operation]:
@@ -178,16 +192,16 @@ def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Oper
     return made
 
 
-def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool) -> list[Operation]:
+def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[Operation]:
     made: list[Operation] = [
         {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
-        {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec, "own": True},
+        {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec and not listed, "own": True},
         {"op": "folder", "at": "/root"},
         {"op": "folder", "at": "/run"},
         {"op": "folder", "at": "/var"},
         {"op": "link", "at": "/var/run", "to": "/run"},
         {"op": "link", "at": "/var/tmp", "to": "/tmp"},
-        {"op": "proc", "at": "/proc"},
+        {"op": "proc", "at": "/proc", "options": "hidepid=2" if listed else ""},
         {"op": "folder", "at": "/dev"},
         *({"op": "device", "from": f"/dev/{name}", "at": f"/dev/{name}"} for name in sorted(host.devices)),
         {"op": "tmpfs", "at": "/dev/shm", "size": tmpfs_bytes, "mode": 0o1777, "exec": False},

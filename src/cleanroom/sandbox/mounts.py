@@ -53,6 +53,26 @@ def _folder(root: str, operation: Operation, owner: Owner) -> None:
     os.makedirs(_at(root, operation["at"]), mode=operation.get("mode", 0o755), exist_ok=True)
 
 
+def _part(root: str, operation: Operation, owner: Owner) -> None:
+    """A folder of the workspace once more at its own place, now with the right to start what is in it. A declared build folder is made if need be."""
+    target = _at(root, operation["at"])
+    if operation["writable"] and not os.path.lexists(target):
+        missing = [target]
+        while not os.path.lexists(parent := os.path.dirname(missing[-1])):
+            missing.append(parent)
+        for folder in reversed(missing):
+            os.mkdir(folder, 0o755)
+            os.chown(folder, owner.user, owner.group)
+    if not _inside(target, _at(root, operation["workspace"])):
+        return  # no folder, or a link that leads elsewhere: nothing in it may be started
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (0 if operation["writable"] else kernel.MOUNT_ATTR_RDONLY)
+    _attach(root, operation["at"], target, attributes, recursive=False, clear=kernel.MOUNT_ATTR_NOEXEC)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.isdir(path) and os.path.realpath(path) == os.path.join(os.path.realpath(folder), os.path.relpath(path, folder))
+
+
 def _link(root: str, operation: Operation, owner: Owner) -> None:
     os.symlink(operation["to"], _at(root, operation["at"]))
 
@@ -95,7 +115,7 @@ def _tmpfs(root: str, operation: Operation, owner: Owner) -> None:
 def _proc(root: str, operation: Operation, owner: Owner) -> None:
     target = _at(root, operation["at"])
     os.makedirs(target, exist_ok=True)
-    kernel.mount("proc", target, "proc", _GUARDED | kernel.MS_NOEXEC)
+    kernel.mount("proc", target, "proc", _GUARDED | kernel.MS_NOEXEC, operation["options"] or None)
 
 
 def _devpts(root: str, operation: Operation, owner: Owner) -> None:
@@ -124,13 +144,15 @@ def _bind(root: str, operation: Operation, owner: Owner) -> None:
     _attach(root, operation["at"], operation["from"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True, id_map=id_map, must_map=False)
 
 
-def _attach(root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0, must_map: bool = True) -> None:
+def _attach(
+    root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0, must_map: bool = True, clear: int = 0
+) -> None:
     """Clone the mount at `source`, restrict the clone while nobody sees it, then put it in place."""
     deep = kernel.AT_RECURSIVE if recursive else 0
     tree = -1
     try:
         tree = kernel.open_tree(kernel.AT_FDCWD, source, kernel.OPEN_TREE_CLONE | kernel.OPEN_TREE_CLOEXEC | deep)
-        kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH | deep, attr_set=attributes)
+        kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear)
         if id_map:
             try:
                 kernel.mount_setattr(tree, "", kernel.AT_EMPTY_PATH, attr_set=kernel.MOUNT_ATTR_IDMAP, user_namespace=id_map)
@@ -163,7 +185,8 @@ def _overlay(root: str, operation: Operation, owner: Owner) -> None:
     os.makedirs(target, exist_ok=True)
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), "p"])
     os.chdir(stage)
-    kernel.mount("overlay", target, "overlay", _GUARDED, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr")
+    flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC)
+    kernel.mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr")
     os.chdir("/")
     for name in sources:
         kernel.umount2(f"{stage}/{name}", kernel.MNT_DETACH)
@@ -183,4 +206,5 @@ _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
     "cover": _cover,
     "bind": _bind,
     "overlay": _overlay,
+    "part": _part,
 }

@@ -15,8 +15,10 @@ from cleanroom.sandbox.callers import Caller
 from cleanroom.sandbox.syscalls import NUMBERS
 
 _LINKS_MOST = 40  # the kernel's own limit
-_HOW = (os.O_CLOEXEC | getattr(os, "O_PATH", 0)).to_bytes(8, "little") + bytes(8)
-_HOW += (kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
+_HANDLE = (os.O_CLOEXEC | getattr(os, "O_PATH", 0)).to_bytes(8, "little") + bytes(8)
+_HOW = _HANDLE + (kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
+_REACHES = _HANDLE + kernel.RESOLVE_IN_ROOT.to_bytes(8, "little")
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
 class Paths:
@@ -35,17 +37,42 @@ class Paths:
 
         The common case costs one call: a path that is written below an `allowed` prefix and has no link in it is what it says.
         """
-        if self._root < 0:
-            self._root = caller.root()
+        self._enter(caller)
         if path.startswith(allowed) and "/.." not in path and not self._has_links(path):
             return path
         return self._walked(caller, path, follow=follow)
 
+    def reaches(self, caller: Caller, path: str) -> bool:
+        """Whether the absolute `path` leads to anything, in one call; links of /proc into processes have to be walked, so not through those."""
+        self._enter(caller)
+        return self._opened(path, _REACHES)
+
+    def kind(self, path: str) -> int:
+        """The mode of what is at a canonical `path`; 0 where nothing is."""
+        try:
+            return os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False).st_mode
+        except (OSError, ValueError):
+            return 0
+
     def exists(self, path: str) -> bool:
         """Whether anything is at a canonical `path`."""
+        return self.kind(path) != 0
+
+    def open_file(self, path: str) -> int:
+        """A descriptor for reading what is at a canonical `path`.
+
+        Raises:
+            OSError: it may not be read, or has become a link meanwhile.
+        """
+        return kernel.openat2(self._root, path, os.O_RDONLY | os.O_NONBLOCK, kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS)
+
+    def on_host(self, path: str) -> bool:
+        """Whether the host has something at a path of the environment; what this user may not look at counts as there."""
         try:
-            os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
-        except OSError:
+            os.lstat(path)
+        except OSError as error:
+            return error.errno not in _NOWHERE
+        except ValueError:
             return False
         return True
 
@@ -54,13 +81,17 @@ class Paths:
 
     def _has_links(self, path: str) -> bool:
         """Whether the part of `path` that exists goes through a link."""
-        name = os.fsencode(path)
-        number = NUMBERS["openat2"]
-        descriptor = int(kernel.libc.syscall(number, self._root, name, _HOW, ctypes.c_size_t(24)))
+        return not self._opened(path, _HOW) and ctypes.get_errno() == errno.ELOOP
+
+    def _enter(self, caller: Caller) -> None:
+        if self._root < 0:
+            self._root = caller.root()
+
+    def _opened(self, path: str, how: bytes) -> bool:
+        descriptor = int(kernel.libc.syscall(NUMBERS["openat2"], self._root, os.fsencode(path), how, ctypes.c_size_t(24)))
         if descriptor >= 0:
             os.close(descriptor)
-            return False
-        return ctypes.get_errno() == errno.ELOOP
+        return descriptor >= 0
 
     def _walked(self, caller: Caller, path: str, *, follow: bool) -> str:
         """Resolve step by step. A missing part is kept as it is written: nothing below it can be a link."""

@@ -35,14 +35,21 @@ Row = dict[str, str]
 # primitive: the rules that cannot be held without it
 _HOLDS = {
     "user_namespace": ("process.privileges",),
-    "mount_namespace": ("filesystem.write", "filesystem.metadata", "filesystem.secrets", "filesystem.workspace", "network.sockets"),
+    "mount_namespace": (
+        "filesystem.write",
+        "filesystem.metadata",
+        "filesystem.secrets",
+        "filesystem.workspace",
+        "filesystem.reads",
+        "network.sockets",
+    ),
     "network_namespace": ("network.egress", "network.names"),
     "pid_namespace": ("process.tree", "process.visibility"),
     "overlay": ("filesystem.workspace",),
     "mount_setattr": ("filesystem.write", "filesystem.metadata"),
     "pidfd": ("process.tree",),
-    "landlock": ("filesystem.write",),
-    "seccomp_notify": ("network.names", "network.families", "process.syscalls"),
+    "landlock": ("filesystem.write", "process.exec"),
+    "seccomp_notify": ("network.names", "network.families", "network.listen", "process.syscalls", "filesystem.reads", "process.exec"),
 }
 
 _HINTS = {
@@ -61,17 +68,14 @@ _APPARMOR_HINT = (
     "sysctl kernel.apparmor_restrict_unprivileged_userns=0, an AppArmor profile with `userns,` for the interpreter, or run as root"
 )
 
+_LISTED = ("filesystem.reads", "network.listen", "process.exec")  # of High alone, so that they say nothing of the dimension at Medium
+
 # Not there yet on any machine.
-_LATER = {
-    "filesystem.reads": ("refused reads are not recorded yet", "use Medium"),
-    "network.listen": ("listening is not restricted to declared ports yet", "use Medium"),
-    "process.exec": ("programs are not restricted to a list yet", "use Medium"),
-}
 _LEVELS_LATER: dict[str, list[Row]] = {
     "Low": [{"rule": "network.record", "why": "connections on the caller's behalf are not there yet", "hint": "use Medium with `egress`"}],
     "Locked": [
-        {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use Medium"},
-        {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use Medium"},
+        {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use High"},
+        {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use High"},
     ],
 }
 
@@ -80,14 +84,17 @@ _MECHANISMS = {
     "filesystem.metadata": "read-only mounts; held calls attribute",
     "filesystem.secrets": "a root of its own in a mount namespace: what is not listed is not there",
     "filesystem.workspace": "overlay",
+    "filesystem.reads": "a root of its own in a mount namespace; held calls attribute",
     "network.egress": "empty network namespace; held calls attribute; relays to what is declared",
     "network.names": "name answerer inside the network namespace",
     "network.families": "seccomp",
+    "network.listen": "held calls, done on the caller's behalf",
     "network.sockets": "mount namespace, Landlock scope; held calls attribute",
     "process.tree": "pid namespace, parent death signal",
     "process.visibility": "pid namespace, Landlock scope",
     "process.privileges": "user namespace, no capabilities, no new privileges",
     "process.syscalls": "seccomp",
+    "process.exec": "Landlock, mounts without exec; held calls attribute",
 }
 
 
@@ -124,8 +131,6 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> tuple[str, list[
             missing.setdefault(
                 rule, {"rule": rule, "why": f"{_words(primitive)}: {primitives[primitive].detail}", "hint": _hint(primitive, primitives)}
             )
-    for rule, (why, hint) in _LATER.items():
-        missing[rule] = {"rule": rule, "why": why, "hint": hint}
     rows = sorted(missing.values(), key=lambda row: row["rule"])
     if not primitives["landlock"].works:
         return "E4", rows
@@ -135,7 +140,7 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> tuple[str, list[
 def dimensions(primitives: Mapping[str, Primitive], lacking: set[str]) -> list[Row]:
     """One row per dimension in the shape of capability.DimensionReport."""
     works = {
-        dimension: not any(rule.startswith(f"{dimension}.") for rule in lacking - set(_LATER))
+        dimension: not any(rule.startswith(f"{dimension}.") for rule in lacking - set(_LISTED))
         for dimension in ("network", "filesystem", "process")
     }
     sees = primitives["seccomp_notify"].works

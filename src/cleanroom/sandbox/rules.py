@@ -10,14 +10,24 @@ from cleanroom.sandbox.landlock import DEVICES
 
 
 class Rules:
-    """What one environment may write and reach. Paths are those of its own view, canonical, without a slash at the end."""
+    """What one environment may write, reach, start and listen on. Paths are those of its own view, canonical, without a slash at the end."""
 
     def __init__(
-        self, *, writable: Iterable[str], read_only: Iterable[str] = (), services: Iterable[str] = (), level: str = "Medium"
+        self,
+        *,
+        writable: Iterable[str],
+        read_only: Iterable[str] = (),
+        services: Iterable[str] = (),
+        programs: Iterable[str] = (),
+        ports: Iterable[int] = (),
+        level: str = "Medium",
     ) -> None:
         self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *DEVICES))
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
         self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
+        self.programs = tuple(path.rstrip("/") + "/" for path in programs)  # where what is started lies, from High on
+        self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
+        self.ports = frozenset(ports)
         self.level = level
         self._closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
 
@@ -28,6 +38,10 @@ class Rules:
     def may_reach(self, path: str) -> bool:
         """The same for a unix socket."""
         return self._inside(path, self.sockets)
+
+    def may_start(self, path: str) -> bool:
+        """Whether the program at the canonical `path` is on the list."""
+        return f"{path}/".startswith(self.programs)
 
     def _inside(self, path: str, open_folders: tuple[str, ...]) -> bool:
         place = f"{path}/"
@@ -42,16 +56,24 @@ def _nearest(place: str, folders: tuple[str, ...]) -> int:
 
 
 # Their refusals only attribute: the empty network, the mounts and Landlock say no as well, which canaries have to prove.
-KERNEL_HELD = frozenset(("network.egress", "network.names", "network.sockets", "filesystem.write", "filesystem.metadata"))
+KERNEL_HELD = frozenset(
+    ("network.egress", "network.names", "network.sockets", "filesystem.write", "filesystem.metadata", "filesystem.reads", "process.exec")
+)
 
 
 class Refusal(NamedTuple):
-    """An answer other than "go on": the errno for the caller and, unless `rule` is empty, what is recorded."""
+    """An answer other than "go on": the errno for the caller (0: it was done on the caller's behalf) and, unless `rule` is empty, what is recorded."""
 
     errno: int
     rule: str = ""
     target: dict[str, str | int] = {}  # noqa: RUF012
     tags: tuple[str, ...] = ()
+    alone: bool = False  # nothing but this answer stops it, whatever its rule
+
+    @property
+    def to_kernel(self) -> bool:
+        """Whether the kernel has to say no by itself, where that is to be proven."""
+        return self.rule in KERNEL_HELD and not self.alone
 
     @property
     def error_name(self) -> str:

@@ -34,6 +34,9 @@ CHANGING = (
     "setxattrat", "removexattrat", "file_setattr",
 )  # fmt: skip
 
+# Held at High too: what is read, what is started, and where somebody listens. A file in memory that may not be executed is nobody's program.
+LISTED = ("open", "openat", "execve", "execveat", "memfd_create", "bind", "listen")
+
 SENDING = ("connect", "sendmsg", "sendmmsg")
 
 # Their arguments lie in memory where a filter cannot look, and every runtime falls back when they are missing.
@@ -86,9 +89,18 @@ class Assembler:
         return b"".join(packed)
 
 
-@functools.cache
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscalls.MACHINES`."""
+    return _phase_filter(machine, listed=False)
+
+
+def high_filter(machine: str) -> bytes:
+    """The program of level High: reading, starting programs and listening are held too."""
+    return _phase_filter(machine, listed=True)
+
+
+@functools.cache
+def _phase_filter(machine: str, *, listed: bool) -> bytes:
     known = numbers(machine)
     asm = Assembler()
     asm.load(_ARCH)
@@ -98,6 +110,9 @@ def medium_filter(machine: str) -> bytes:
     asm.load(_NUMBER)
     if machine == "x86_64":
         asm.when(_AT_LEAST, _X32, "hold")
+    for name in LISTED if listed else ():
+        if name in known:
+            asm.when(_EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
     for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare"):
         if name in known:
             asm.when(_EQUAL, known[name], name)
@@ -107,6 +122,9 @@ def medium_filter(machine: str) -> bytes:
                 asm.when(_EQUAL, known[name], to)
     asm.answer(_ALLOW)
     _by_arguments(asm)
+    asm.place("memfd")
+    asm.load(_argument(1))
+    asm.when(_ANY_BIT, kernel.MFD_NOEXEC_SEAL, "allow")
     asm.place("hold")
     asm.answer(_HOLD)
     asm.place("allow")

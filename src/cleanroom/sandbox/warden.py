@@ -79,9 +79,11 @@ class _Warden:
                 writable=self._spec["writable"],
                 read_only=self._spec["executable"],
                 services=self._spec["sockets"],
+                programs=self._spec["programs"],
+                ports=self._spec["ports"],
                 level=self._spec["level"],
             )
-            self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc)
+            self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init)
         self._await_ready()
         doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
         channel.send(self._control, {"ready": True, "init": self._init, "doorways": doors}, [s.fileno() for s in listening])
