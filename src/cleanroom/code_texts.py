@@ -139,6 +139,12 @@ ERRORS: dict[str, tuple[str, str]] = {
         "a phase on the host cannot reach its services",
         "Services live in environments of their own, which a phase with `cleanroom.enabled = false` does not share. Let the phase run inside, or remove its services.",
     ),
+    "CR-PHASE-009": (
+        "a program is on this machine and hidden at the phase's level",
+        "At High and above a phase sees the system's programs, the project's own virtual environment and the folders in `cleanroom.tools`, and none of the "
+        "caller's PATH. The command ended with 127 or 126 and the program it needed lies elsewhere. The message names it and the line that shows its folder: "
+        "add that to the phase or to `[cleanroom]`, or run the phase at Medium.",
+    ),
     # --- policy
     "CR-POLICY-001": (
         "the command line asks for a lower policy than the file",

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import anyio
 import anyio.to_thread
 
-from cleanroom import events
+from cleanroom import events, hidden
 from cleanroom.backends.base import BroughtBack, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
 from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused
@@ -162,6 +162,7 @@ class Lifecycle:
         verdict = phase_verdict(
             results, violations=violations, reaction=phase.policy.reaction, ended_for=ended_for, timeout_seconds=phase.timeout_seconds
         )
+        verdict = await self._explain_hidden(phase, spec, watched, verdict, span)
         conflicts = await self._bring_back(phase, spec.id, workspace, verdict.result == "passed", bool(violations or ended_for), span)
         return verdict, conflicts
 
@@ -195,6 +196,20 @@ class Lifecycle:
                     return
         finally:
             pump.end()
+
+    async def _explain_hidden(self, phase: PhaseRun, spec: EnvironmentSpec, watched: Watched, verdict: Verdict, span: Span) -> Verdict:
+        """Where a command failed since its level hides a program, say which one and what shows it."""
+        if verdict.exit_code not in (hidden.NOT_FOUND, hidden.NOT_STARTED) or phase.policy.level.rank < Level.HIGH.rank:
+            return verdict
+        programs = tuple(dict.fromkeys(watched.hidden))
+        if not programs and verdict.exit_code == hidden.NOT_FOUND:
+            text, caller, inside = "\n".join(phase.commands), self._context.caller.get("PATH", ""), spec.variables["PATH"]
+            programs = await anyio.to_thread.run_sync(hidden.hidden_on_path, text, caller, inside)
+        if not programs:
+            return verdict
+        said, hint = hidden.explained(programs, phase.policy.level.value)
+        span.attributes["hint"] = hint
+        return verdict._replace(reason=f"{said}; {hint}", code="CR-PHASE-009")
 
     async def _tell_left_over(self, phase: PhaseRun, watched: Watched, span: Span) -> None:
         left = await watched.environment.left_over()
@@ -256,14 +271,15 @@ class Lifecycle:
     def _environment_spec(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> EnvironmentSpec:
         plan = self._context.plan
         doorways, sockets, service_variables = self._supervisor.access(phase.services)
-        tools = tuple(dict.fromkeys((*plan.tools, *phase.tools)))
+        listed = phase.policy.level.rank >= Level.HIGH.rank
+        tools = tuple(dict.fromkeys(phase.tools if listed else (*plan.tools, *phase.tools)))
         return EnvironmentSpec(
             id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}", run_id=self._context.run_id, role="phase",
             policy=phase.policy, variables=self._variables(phase, planned, tools, service_variables, span),
             working_directory=phase.working_directory or planned.path, workspace=self._workspace_spec(planned),
             mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets), doorways=doorways,
             holes=tuple(_hole(entry) for entry in phase.policy.egress), image=phase.image,
-            home=self._context.home if phase.policy.level.rank <= Level.MEDIUM.rank else "", seed=plan.seed,
+            home=self._context.home if phase.policy.level.rank <= Level.MEDIUM.rank else "", seed=plan.seed, outputs=phase.outputs or (),
         )  # fmt: skip
 
     def _variables(
@@ -271,13 +287,15 @@ class Lifecycle:
     ) -> dict[str, str]:
         """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
         caller = self._context.caller
+        listed = phase.policy.level.rank >= Level.HIGH.rank
         fixed = {
-            "PATH": inside_path(caller.get("PATH", ""), (*tools, planned.path)), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
+            "PATH": inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
             "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": TEMPORARY, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
             "PYTHONHASHSEED": str(self._context.plan.seed % 2**32),
         }  # fmt: skip
         passed = {name: caller[name] for name in phase.passed if name in caller}
-        return {**fixed, **self._context.plan.tool_variables, **service_variables, **passed, **phase.variables, **self._markers(span)}
+        told = {name: path for name, path in self._context.plan.tool_variables.items() if _shown(path, tools)}
+        return {**fixed, **told, **service_variables, **passed, **phase.variables, **self._markers(span)}
 
     def _markers(self, span: Span) -> dict[str, str]:
         """How a process knows that it runs in a run, and where it is in the trace."""
@@ -302,15 +320,20 @@ class Lifecycle:
         self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
 
 
-def inside_path(caller_path: str, visible: Sequence[str]) -> str:
-    """Those folders of the caller's PATH that exist inside, in the caller's order, then the system's."""
+def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = False) -> str:
+    """Those folders of the caller's PATH that exist inside, in the caller's order, then the system's; `listed`: from level High on, without /opt."""
+    system = "/usr/" if listed else ("/usr/", "/opt/")
     shown = tuple(os.path.normpath(folder) for folder in visible)
     kept = [
         folder
         for folder in (os.path.normpath(entry) for entry in caller_path.split(os.pathsep) if entry.startswith("/"))
-        if folder in SYSTEM_PATH or folder.startswith(("/usr/", "/opt/")) or any(folder == s or folder.startswith(f"{s}/") for s in shown)
+        if folder in SYSTEM_PATH or folder.startswith(system) or _shown(folder, shown)
     ]
     return os.pathsep.join(dict.fromkeys((*kept, *SYSTEM_PATH)))
+
+
+def _shown(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _hole(entry: str) -> Hole:

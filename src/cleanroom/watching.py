@@ -26,6 +26,8 @@ from cleanroom.verdicts import Severity, fold_key, judge
 SAMPLE_SECONDS = 0.1
 NEAR_LIMIT_SECONDS = 0.05  # once memory is near its limit: a process can take hundreds of MiB in a tenth of a second
 NEAR_LIMIT = 0.75
+EXEC_RULE = "process.exec"
+HIDDEN_MOST = 5  # named in the phase's reason; all are in the report
 HEAR_SECONDS = 2.0  # for the last attempts of an environment that has ended: they are in memory already
 
 
@@ -66,6 +68,7 @@ class Watched:
         self.subject = Subject("environment", spec.id)
         self.violations = 0
         self.ended_for = ""  # the cause, when a command ended it
+        self.hidden: list[str] = []  # programs that were to be started, are on the host and not shown
         self.hearing = anyio.CancelScope()
         self.sampling = anyio.CancelScope()
         self.heard = anyio.Event()
@@ -135,6 +138,8 @@ class Watch:
         if judged is None:
             return
         severity, reason = judged
+        if attempt.rule == EXEC_RULE and attempt.errno == "ENOENT" and len(watched.hidden) < HIDDEN_MOST:
+            watched.hidden.append(attempt.target.path)
         if severity == "violation":
             watched.violations += attempt.count
         key = fold_key(attempt)

@@ -85,7 +85,9 @@ def described(loaded: Plan) -> list[str]:
         title = f"phases of workspace {workspace.name}" if workspace.name else "phases"
         lines += ["", safe(f"{title}, in order:"), *_phases(workspace.phases)]
     lines += _section("services", [_service(service) for service in loaded.services])
-    lines += _section("tools, mounted read-only", list(loaded.tools))
+    lines += _section(
+        "tools, mounted read-only", list(dict.fromkeys((*loaded.tools, *(tool for phase in loaded.phases for tool in phase.tools))))
+    )
     lines += _section(
         "ignored, as ggen does",
         [f"line {ignored.line}: {ignored.key}{f': {ignored.reason}' if ignored.reason else ''}" for ignored in loaded.ignored],

@@ -138,6 +138,8 @@ def _plan(
     first = project.phases.get(requested[0]) if requested else next(iter(project.phases.values()), None)
     used = [part.layers[step.name] for part in parts for step in part.steps if part.layers[step.name].settings.enabled is not False]
     allowed = tuple(rule for rule in context.allowed if all(rule in context.allowed_by(layer) for layer in used or [whole]))
+    tools = visible_tools(context.caller, context.root) if _need_callers_tools(parts) else ()
+    declared_tools = dict.fromkeys(tool for part in parts for phase in part.workspace.phases for tool in phase.tools)
     seed = settings.seed if overrides.seed is None else overrides.seed
     strict = settings.strict_slo if overrides.strict_slo is None else overrides.strict_slo
     return Plan(
@@ -152,8 +154,8 @@ def _plan(
         workspaces=tuple(part.workspace for part in parts),
         parallel=not single and bool(project.workspaces) and (project.parallel or bool(first and first.parallel)),
         services=_joined(parts),
-        tools=(tools := visible_tools(context.caller, context.root)),
-        tool_variables=tool_variables(context.caller, tools),
+        tools=tools,
+        tool_variables=tool_variables(context.caller, (*tools, *declared_tools)),
         slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
         strict_slo=bool(strict),
         seed=42 if seed is None else seed,
@@ -167,6 +169,13 @@ def _plan(
         ),
         allow_degraded=allowed,
     )
+
+
+def _need_callers_tools(parts: Sequence[_Part]) -> bool:
+    """Whether anything is shown the caller's programs: generic services, and phases below High."""
+    phases = [phase for part in parts for phase in part.workspace.phases if phase.hermetic]
+    generic = any(service.kind == "generic" for part in parts for service in part.services)
+    return generic or not phases or any(phase.policy.level.rank < Level.HIGH.rank for phase in phases)
 
 
 def _distinct(parts: Sequence[_Part], project: RawProject) -> list[_Part]:

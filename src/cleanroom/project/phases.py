@@ -15,6 +15,7 @@ from cleanroom.project.model import RawPhase, RawProject
 from cleanroom.project.recursion import runs_the_engine
 from cleanroom.project.settings import Layer, overlaid, read_layers, spellings
 from cleanroom.project.source import dotted, nearest
+from cleanroom.project.tools import virtual_environments
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         outputs=settings.outputs,
         variables=_variables(context, project, phase, layer, path),
         passed=tuple(dict.fromkeys(settings.passed or ())),
-        tools=places.tool_folders(layer, context.root, context.caller),
+        tools=_tools(context, layer, level, path),
         working_directory=places.working_folder(phase, path),
         image=settings.image or "",
         telemetry=bool(settings.telemetry),
@@ -85,6 +86,12 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         description=phase.description,
         origin=phase.node.origin,
     )
+
+
+def _tools(context: Context, layer: Layer, level: Level, path: Path) -> tuple[str, ...]:
+    """Those that are declared and, from High on, where nothing else is started, the project's own virtual environment."""
+    own = [str(found) for found in virtual_environments(path) if not found.is_symlink()] if level.rank >= Level.HIGH.rank else []
+    return tuple(dict.fromkeys((*places.tool_folders(layer, context.root, context.caller), *own)))
 
 
 def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ class _Search:
         self.rustup = caller.get("RUSTUP_HOME", os.path.join(self.home, ".rustup"))
         waiting = [folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
         waiting += [value for name in _VARIABLES if os.path.isabs(value := caller.get(name, ""))]
-        waiting += [str(path) for root in sorted(self.roots) for path in _virtual_environments(Path(root))]
+        waiting += [str(path) for root in sorted(self.roots) for path in virtual_environments(Path(root))]
         while waiting and len(self.seen) < _FOLDERS_MAX:
             folder = os.path.normpath(waiting.pop(0))
             if folder not in self.seen:
@@ -162,7 +162,8 @@ class _Search:
             yield from (str(path) for path in sorted(Path(local, "lib").glob("python3*")))
 
 
-def _virtual_environments(root: Path) -> list[Path]:
+def virtual_environments(root: Path) -> list[Path]:
+    """Those of a project, by their usual names."""
     return [root / name for name in (".venv", "venv", "env") if (root / name / "pyvenv.cfg").is_file()]
 
 

@@ -1,0 +1,44 @@
+"""Programs that a phase needed and its level does not show: where they are, and what would show them. Looks at the host's folders, changes nothing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+NOT_FOUND, NOT_STARTED = 127, 126  # what a shell says of a program that is not there, and of one that it may not start
+
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_WORDS_MOST = 64  # of a command: enough for any line that a person wrote
+_SIGNS = ("lib", "lib64", "libexec", "pyvenv.cfg")  # what makes the parent of a bin folder the installation that its programs need
+_SHARED = ("/", "/usr", "/opt", "/srv", "/home", "/root")
+_MIXED = (".local", ".cargo")  # hold what is private beside programs, so that only their folder of programs may be shown
+
+
+def hidden_on_path(command: str, caller_path: str, inside_path: str) -> tuple[str, ...]:
+    """The programs that words of `command` name on the caller's PATH and not on the environment's."""
+    found = []
+    for word in dict.fromkeys(_WORD.findall(command)[:_WORDS_MOST]):
+        program = shutil.which(word, path=caller_path)
+        if program and shutil.which(word, path=inside_path) is None:
+            found.append(program)
+    return tuple(found)
+
+
+def shown_by(program: str) -> str:
+    """The folder that `cleanroom.tools` has to name for `program`: the installation it belongs to, or the folder it is in."""
+    folder = Path(program).parent
+    parent = folder.parent
+    installed = folder.name in ("bin", "sbin", "shims") and str(parent) not in _SHARED and parent.name not in _MIXED
+    return str(parent if installed and any((parent / sign).exists() for sign in _SIGNS) else folder)
+
+
+def explained(programs: Sequence[str], level: str) -> tuple[str, str]:
+    """What is said of them, and the line that helps; the programs are there, the level hides them."""
+    named = ", ".join(programs)
+    folders = ", ".join(f'"{folder}"' for folder in dict.fromkeys(map(shown_by, programs)))
+    return (
+        f"{named} is on this machine and not shown at {level}",
+        f"`cleanroom.tools = [{folders}]` shows it to the phase, or run the phase at Medium",
+    )
