@@ -54,8 +54,8 @@ def policy() -> str:
     return f"""# Policy levels
 
 Each level contains the one before it. What a level requires is proven by canaries in every environment of every run; a rule that this machine cannot
-hold refuses the run (exit 3) and names what would help. `cleanroom-engine doctor` tells which levels can be held here: this version holds Medium;
-Low, High and Locked are refused by name.
+hold refuses the run (exit 3) and names what would help. `cleanroom-engine doctor` tells which levels can be held here: this version
+holds Medium and High; Low and Locked are refused by name.
 
 ## Rules
 

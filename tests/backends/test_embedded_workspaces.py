@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,3 +183,18 @@ async def test_a_second_name_outside_is_a_copy_inside(
         await workspace.changes()
         await workspace.bring_back(None, tmp_path / "conflicts")
     assert (tmp_path / "second-name").read_text() == "as it was\n"
+
+
+async def test_a_project_below_var_tmp_is_seen_there_and_makes_nothing_on_the_host(entered, phase):
+    """A private folder of the environment's root never leads a mount to the host's folder of another name."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        (Path(folder) / "file").write_text("here")
+        heard = bytearray()
+        async with entered() as backend:
+            spec = WorkspaceSpec(root=folder, scratch=str(backend.scratch / "workspace"))
+            async with backend.workspace(spec), backend.environment(phase(workspace=spec, working_directory=folder)) as environment:
+                await environment.exec(("sh", "-c", "cat file; echo x > /var/tmp/mine"), on_output=lambda _, piece: heard.extend(piece))
+
+    assert heard == b"here"
+    assert not (Path("/tmp") / Path(folder).name).exists()
+    assert not Path("/var/tmp/mine").exists()

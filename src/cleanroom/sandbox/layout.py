@@ -116,6 +116,7 @@ def view(
     operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         "/tmp",
+        "/var/tmp",
         HOME,
         "/dev/shm",
         "/dev/pts",
@@ -127,7 +128,7 @@ def view(
         written.insert(0, workspace)
     closed = [tool for tool, writable in own if not writable]
     read_only = [*trees, *shown, *closed, *(target for _, target, writable in mounts if not writable)]
-    programs = [*trees, *shown, *(at for at, _ in own), *(["/tmp"] if tmp_exec else [])]
+    programs = [*trees, *shown, *(at for at, _ in own), *(["/tmp", "/var/tmp"] if tmp_exec else [])]
     return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], read_only, written, programs)
 
 
@@ -200,7 +201,7 @@ def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list
         {"op": "folder", "at": "/run"},
         {"op": "folder", "at": "/var"},
         {"op": "link", "at": "/var/run", "to": "/run"},
-        {"op": "link", "at": "/var/tmp", "to": "/tmp"},
+        {"op": "tmpfs", "at": "/var/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
         {"op": "proc", "at": "/proc", "options": "hidepid=2" if listed else ""},
         {"op": "folder", "at": "/dev"},
         *({"op": "device", "from": f"/dev/{name}", "at": f"/dev/{name}"} for name in sorted(host.devices)),

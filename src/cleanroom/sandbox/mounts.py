@@ -6,6 +6,7 @@ read-only must never be let through.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -46,6 +47,11 @@ def build(operations: Sequence[Operation], root: str, owner: Owner) -> None:
 def _at(root: str, path: str) -> str:
     assert path.startswith("/"), path
     assert ".." not in path.split("/"), path
+    at = root
+    for name in path.split("/")[1:-1]:
+        at = f"{at}/{name}"
+        if os.path.islink(at) and os.path.isabs(os.readlink(at)):  # it would lead to the host's folder of that name
+            raise OSError(errno.ELOOP, "it lies behind a link of the environment's own root", path)
     return root + path
 
 
