@@ -210,15 +210,20 @@ class Run:
         }  # fmt: skip
         began = anyio.current_time()
         with self._bus.span(Subject("run", plan.project), attributes) as span:
-            with self._scope:
-                try:
-                    await self._carry_out(logs, span)
-                except Exception as error:
-                    self._account.error = first_cause(error)
-            with anyio.CancelScope(shield=True):
-                await self._settle_account()
-                await self._record_outcomes()
-            self._conclude(span, anyio.current_time() - began)
+            try:
+                with self._scope:
+                    try:
+                        await self._carry_out(logs, span)
+                    except Exception as error:
+                        self._account.error = first_cause(error)
+            except anyio.get_cancelled_exc_class():  # the caller's own cancellation passes, with the account made all the same
+                self._signal = self._signal or Exit.INTERRUPTED
+                raise
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._settle_account()
+                    await self._record_outcomes()
+                self._conclude(span, anyio.current_time() - began)
 
     async def _carry_out(self, logs: LogSink, span: Span) -> None:
         """Backend, probe, refusal, services, phases. Leaving this unwinds everything in reverse."""

@@ -336,6 +336,22 @@ async def test_the_callers_own_cancellation_unwinds_and_passes_through():
     assert used._alive == []
 
 
+async def test_the_account_is_made_also_when_the_caller_cancels():
+    """The last events of a run that its caller cancels are the ledger and an end that says interrupted."""
+    inboxes = []
+    with anyio.move_on_after(5):
+        await run_plan(
+            plan(phase("slow", "hang")),
+            backend(hang=forever),
+            started=lambda run: inboxes.append(run._bus.subscribe("witness", limit=10_000)),
+        )
+    told = [envelope.event for envelope in await inboxes[0].batch()]
+
+    ledger, finished = told[-2:]
+    assert ledger.created == ledger.removed > 0
+    assert (finished.subject.kind, finished.result, finished.exit_code) == ("run", "cancelled", 130)
+
+
 async def test_the_same_run_gives_the_same_log():
     """Two runs of one plan differ in times and ids only."""
 
