@@ -62,6 +62,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The throw-away processes that try each primitive failed in a way that tells nothing about the primitives. The message has the system's own words; check "
         "free memory and the limit of processes, and run `cleanroom-engine doctor` again.",
     ),
+    "CR-SANDBOX-008": (
+        "the canaries did not come to their end",
+        "The process that tries what the policy forbids was killed or broke off, so nothing is proven and nothing was run. Something on this machine ends processes "
+        "(the kernel for want of memory, or a person); free some memory and run again.",
+    ),
     # --- the audit log
     "CR-AUDIT-001": (
         "the audit log is not what its head says",

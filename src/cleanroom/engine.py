@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -34,6 +34,9 @@ from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run, new_run_id
 from cleanroom.services import Recipe, TemplateCache, resolve
 from cleanroom.tracing import read_traceparent
+
+if TYPE_CHECKING:
+    from cleanroom.backends.sweep import SweepReport as MachineSweep
 
 __all__ = [
     "Engine", "Options", "SweepReport", "cache_folder", "diagnose", "init", "list_runs", "open", "read_run", "render_reports", "show_audit", "sweep",
@@ -123,7 +126,7 @@ class Engine:
         self._redactor.add(*_hidden(self._caller, plan))
         run = self._run = Run(
             plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
-            recipes=await self._resolve(plan), record=partial(_record, plan),
+            recipes=await self._resolve(plan), record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
         )  # fmt: skip
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
@@ -250,6 +253,12 @@ def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
         ]  # fmt: skip
         if records:
             record(Path(workspace.path), records)
+
+
+def _sweep_runs(cache: Path) -> MachineSweep:
+    from cleanroom.backends.sweep import sweep_runs
+
+    return sweep_runs(cache)
 
 
 def _raise(error: CleanroomError) -> tuple[Recipe, ...]:

@@ -100,7 +100,7 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     cache = cache_folder(os.environ if caller is None else caller)
     done = sweep_machine(cache, sorted(_ours(project).glob("runs/*/journal.jsonl")))
     runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
-    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=done.living)
+    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=len(done.living))
 
 
 def init(root: str | Path, source: str | Path | None = None) -> Path:

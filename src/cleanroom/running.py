@@ -38,6 +38,7 @@ from cleanroom.verdicts import EXIT_RESULTS, RESULT_EXITS, run_exits
 from cleanroom.watching import RunContext
 
 if TYPE_CHECKING:
+    from cleanroom.backends.sweep import SweepReport
     from cleanroom.subscribers.audit import AuditLog, Genesis
 
 DRAIN_SECONDS = 10.0  # for subscribers to write down what they have; a slow disk, not a slow computation
@@ -84,6 +85,7 @@ class Run:
         make: MakeBackend,
         recipes: Callable[[], tuple[Recipe, ...]],
         record: Callable[[Sequence[PhaseOutcome]], None] | None = None,
+        sweep: Callable[[], SweepReport] | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
     ) -> None:
         self._plan = plan
@@ -94,6 +96,7 @@ class Run:
         self._make = make
         self._recipes = recipes
         self._record = record
+        self._sweep = sweep
         self._keep = keep
         self._account = _Account()
         self._scope = anyio.CancelScope()
@@ -227,6 +230,7 @@ class Run:
 
     async def _carry_out(self, logs: LogSink, span: Span) -> None:
         """Backend, probe, refusal, services, phases. Leaving this unwinds everything in reverse."""
+        await self._sweep_up()
         async with AsyncExitStack() as stack:
             backend = await self._choose(stack, span)
             recipes = self._recipes()
@@ -240,6 +244,18 @@ class Run:
             )  # fmt: skip
             self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates)))
             await Lifecycle(context, self._supervisor, self._account.outcomes).run()
+
+    async def _sweep_up(self) -> None:
+        """Remove what killed runs left, before anything is made."""
+        if self._sweep is None:
+            return
+        found = await anyio.to_thread.run_sync(self._sweep)
+        if found.removed:
+            self._note("info", f"removed what killed runs had left: {', '.join(Path(thing.name).name for thing in found.removed)}")
+        for thing in found.left:
+            self._note(
+                "warning", f"a killed run left the {thing.kind} {thing.name}, which cannot be removed: {thing.detail}", "CR-ENGINE-003"
+            )
 
     async def _choose(self, stack: AsyncExitStack, span: Span) -> Backend:
         """The first backend that holds what the policy requires, entered.

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, limited, run
-from host_inventory import command, descendants, inventory, warden_and_init
 
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import MIB
+from host_inventory import command, descendants, inventory, warden_and_init
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
@@ -128,6 +129,27 @@ async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(entered:
         with pytest.raises(EnvironmentFailed):
             await run(environment, "true")
     assert sleepers() == []
+
+
+async def test_canaries_whose_process_is_killed_prove_nothing(entered: Entered, phase: Phase):
+    """Whoever waits for the proof learns that there is none, instead of waiting for ever or taking an empty one."""
+    async with entered() as backend, backend.environment(phase(**BARE)) as environment:
+        _, init = warden_and_init("phase")
+
+        def kill() -> None:
+            while not (children := Path(f"/proc/{init}/task/{init}/children").read_text().split()):
+                pass  # it lives for some ten milliseconds
+            os.kill(int(children[0]), signal.SIGKILL)
+
+        with anyio.fail_after(10), pytest.raises(EnvironmentFailed, match="ended with -9") as failed:  # noqa: PT012 -- both at once
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.to_thread.run_sync, kill)
+                try:
+                    await environment.prove()
+                except EnvironmentFailed as error:
+                    failure = error
+            raise failure
+        assert failed.value.code == "CR-SANDBOX-008"
 
 
 async def test_a_fork_bomb_does_not_starve_its_neighbour(entered: Entered, phase: Phase):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.sweep import MINIMUM_AGE_SECONDS, OWNER, claim, leftovers, sweep
+from cleanroom.backends.sweep import MINIMUM_AGE_SECONDS, OWNER, SweepReport, claim, leftovers, sweep
 from cleanroom.sandbox import journal
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are told apart by /proc")
@@ -56,9 +56,28 @@ def test_a_dead_run_s_folder_is_removed(tmp_path: Path):
 def test_a_living_run_s_folder_is_untouched(tmp_path: Path):
     """CLN-13: it is counted and left alone."""
     scratch = tmp_path / "runs/living"
-    claim(scratch)
+    os.close(claim(scratch))
     report = sweep(tmp_path, [])
-    assert (report.living, report.left, scratch.exists()) == (1, (), True)
+    assert (report.living, report.left, scratch.exists()) == ({"living"}, (), True)
+
+
+def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path: Path):
+    """Two engines in two containers see each other's numbers as nobody's; the lock on the file tells."""
+    folder = made(tmp_path, "elsewhere", dead_name())
+    with open(folder / OWNER) as file:
+        journal.hold(file.fileno())
+        assert sweep(tmp_path, []).living == {"elsewhere"}
+        assert leftovers(tmp_path) == []
+    assert leftovers(tmp_path) == [folder]
+
+
+def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
+    """Two that sweep at once do not fail over each other."""
+    folder = made(tmp_path, "dead", dead_name())
+    with journal.seized(folder / OWNER) as free:
+        assert free
+        assert sweep(tmp_path, []) == SweepReport(living=frozenset({"dead"}))
+    assert folder.exists()
 
 
 def test_a_young_folder_without_an_owner_is_untouched_and_an_old_one_is_not(tmp_path: Path):

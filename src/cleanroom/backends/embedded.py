@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
-from cleanroom.backends.description import describe, environment_user
+from cleanroom.backends.description import describe, environment_user, group_of
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.sweep import claim
 from cleanroom.backends.wire import Link
@@ -53,6 +53,9 @@ class EmbeddedBackend:
         self._doors: dict[str, list[tuple[channel.Message, int]]] = {}  # environment -> its doors, each with its listening socket
         self._probed: asyncio.Future[dict[str, Any]] | None = None
         self._left: list[Left] = []
+        self._groups: dict[str, cgroups.Group] = {}  # of environments, by identity
+        self._keeper_ended = False
+        self._hold = -1  # the file that says that this run lives
         self._limits_proven = False
         self._claimed = False
         self._scratch_thing: Thing | None = None
@@ -86,8 +89,8 @@ class EmbeddedBackend:
                 await environment.leave()
             if self._scratch_thing is not None:
                 await self.drop_folder(self._scratch_thing)
-            with contextlib.suppress(OSError):
-                self._link.send({"op": "bye"})
+            with contextlib.suppress(EnvironmentFailed):
+                self._order({"op": "bye"})
             assert self._process is not None
             with anyio.move_on_after(LEAVE_SECONDS):
                 await self._process.wait()
@@ -97,11 +100,24 @@ class EmbeddedBackend:
             self._link.close()
             if self._journal is not None:
                 self._journal.close()
+            if self._hold >= 0:
+                os.close(self._hold)
 
     @property
     def _link(self) -> Link:
         assert self._keeper is not None, "the backend was not entered"
         return self._keeper
+
+    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """Tell the keeper.
+
+        Raises:
+            EnvironmentFailed: it has ended.
+        """
+        try:
+            self._link.send(order, descriptors)
+        except OSError:
+            raise EnvironmentFailed("CR-SANDBOX-002", "the keeper process ended") from None
 
     def _from_keeper(self, message: channel.Message, descriptors: list[int]) -> None:
         if "up" in message:
@@ -117,6 +133,7 @@ class EmbeddedBackend:
                 self._closed[message["closed"]].set()
 
     def _keeper_lost(self) -> None:
+        self._keeper_ended = True
         self._up.set()
         for event in self._closed.values():
             event.set()
@@ -128,7 +145,7 @@ class EmbeddedBackend:
     async def probe(self, level: Level) -> CapabilityReport:
         """Ask the kernel, in a throw-away child of the keeper."""
         self._probed = asyncio.get_running_loop().create_future()
-        self._link.send({"op": "probe", "scratch": str(self._scratch_for_probe())})
+        self._order({"op": "probe", "scratch": str(self._scratch_for_probe())})
         with anyio.fail_after(START_SECONDS):
             found = await self._probed
         homes = await anyio.to_thread.run_sync(self._cgroups)
@@ -164,7 +181,8 @@ class EmbeddedBackend:
         if not self._claimed:
             self._claimed = True
             self._scratch_thing = await self._own(self.scratch)
-            await anyio.to_thread.run_sync(claim, self.scratch)
+            self._hold = await anyio.to_thread.run_sync(lambda: claim(self.scratch, self._cgroups().folders.values()))
+            self._order({"op": "own", "folder": str(self.scratch), "journal": str(self._journal_path)}, [self._hold])
         thing = await self._own(path)
         await anyio.to_thread.run_sync(lambda: path.mkdir(parents=True, exist_ok=True, mode=0o700))
         return thing
@@ -172,7 +190,7 @@ class EmbeddedBackend:
     async def _own(self, path: Path) -> Thing:
         """Journal a folder and name it to the keeper, before it exists."""
         thing = self.record("folder", str(path))
-        self._link.send({"op": "own", "folder": str(path), "journal": str(self._journal_path)})
+        self._order({"op": "own", "folder": str(path), "journal": str(self._journal_path)})
         return thing
 
     async def drop_folder(self, thing: Thing) -> None:
@@ -183,7 +201,8 @@ class EmbeddedBackend:
         if os.path.lexists(path):
             self._left.append(Left(kind="folder", name=thing.name))
             return
-        self._link.send({"op": "disown", "folder": thing.name})
+        with contextlib.suppress(EnvironmentFailed):
+            self._order({"op": "disown", "folder": thing.name})
         self.gone(thing)
 
     def first_proof(self) -> bool:
@@ -231,20 +250,25 @@ class EmbeddedBackend:
         """Ask the keeper for a warden with this end of the channel."""
         self._closed[environment.id] = asyncio.Event()
         self._environments[environment.id] = environment
-        self._link.send({"op": "open", "spec": wire}, [descriptor])
+        if (group := group_of(wire)) is not None:
+            self._groups[environment.id] = group
+        self._order({"op": "open", "spec": wire}, [descriptor])
 
     async def closed(self, identity: str) -> None:
         """Wait until the keeper has seen the warden's end and removed what it had made for it."""
         with anyio.move_on_after(LEAVE_SECONDS):
             await self._closed[identity].wait()
             del self._environments[identity]
+            group = self._groups.pop(identity, None)
+            if self._keeper_ended and group is not None:  # its wardens died with it; what it would have removed is ours to remove
+                self._left += [Left(kind="cgroup", name=str(path)) for path in await anyio.to_thread.run_sync(cgroups.clear, group)]
             return
         self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
 
     def relay(self, owner: str, door: channel.Message, descriptor: int) -> None:
         """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it."""
         if door["to"].startswith("out:"):
-            self._link.send({"op": "egress", "to": door["to"]}, [descriptor])
+            self._order({"op": "egress", "to": door["to"]}, [descriptor])
             return
         self._doors.setdefault(owner, []).append((door, os.dup(descriptor)))
         behind = self._environments.get(door["environment"])

@@ -178,6 +178,8 @@ class EmbeddedEnvironment:
         with Plants(self._backend.scratch) as planted:
             order = {"op": "prove", "expect": planted.expectations(self._spec), "limits": self._backend.first_proof()}
             answer, _ = await self._answer("proved", order)
+        if "broken" in answer:
+            raise EnvironmentFailed("CR-SANDBOX-008", f"environment {self.id}: the canaries did not come to their end: {answer['broken']}")
         return tuple(msgspec.convert(result, Canary) for result in answer["results"])
 
     async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:

@@ -111,6 +111,7 @@ class _Init:
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
         self._running: dict[int, int] = {}  # pid -> the order's number
+        self._proving: dict[int, int] = {}  # the same for canaries
 
     def serve(self) -> None:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -157,18 +158,20 @@ class _Init:
         channel.send(self._orders, {"started": number, "pid": pid})
 
     def _prove(self, number: int, expect: dict[str, Any], with_limits: bool) -> None:
-        if os.fork():
+        pid = os.fork()
+        if pid:
+            self._proving[pid] = number
             return
-        results: list[dict[str, Any]] = []
-        proven: list[dict[str, Any]] = []
+        status = 1
         try:
             _settle()
             kernel.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
             results = canary.run(expect)
             proven = limits.prove_inside() if with_limits else []
-        finally:
             channel.send(self._orders, {"proved": number, "results": results, "limits": proven})
-            os._exit(0)
+            status = 0
+        finally:
+            os._exit(status)
 
     def _reap(self) -> None:
         while True:
@@ -178,6 +181,8 @@ class _Init:
                 return
             if pid == 0:
                 return
+            if (proved := self._proving.pop(pid, None)) is not None and status:
+                channel.send(self._orders, {"proved": proved, "broken": f"their process ended with {os.waitstatus_to_exitcode(status)}"})
             number = self._running.pop(pid, None)
             if number is not None:
                 code = os.waitstatus_to_exitcode(status)

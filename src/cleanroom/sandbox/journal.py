@@ -6,9 +6,12 @@ to be gone; what is made and not gone is what is left. The first line, `open`, n
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +44,42 @@ def alive(name: str) -> bool:
     return started != "0" and start_time(int(pid)) == int(started)
 
 
+def hold(descriptor: int) -> None:
+    """Mark a file as held for as long as somebody has this descriptor or a copy of it: also a reader in another pid namespace can tell."""
+    with contextlib.suppress(OSError):  # a file system without locks: then the pid is all there is
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def seized(path: Path) -> Iterator[bool]:
+    """Whether no living process holds this file; if so it is held for others' eyes until the block ends. True where there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield True
+        return
+    try:
+        yield _free(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def held(path: Path) -> bool:
+    """Does a living process hold this file?"""
+    with seized(path) as free:
+        return not free
+
+
+def _free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
+
+
 class Journal:
     """Appends whole lines with one write each, so that two writers cannot mix theirs."""
 
@@ -50,6 +89,8 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def open(self, run_id: str) -> None:
+        """Begin the journal of a run that this process carries out."""
+        hold(self._file)
         self._write(op="open", run_id=run_id, owner=process_name(os.getpid()))
 
     def make(self, kind: str, name: str) -> Thing:
@@ -78,10 +119,11 @@ class Record(NamedTuple):
     closed: bool
     made: int
     left: tuple[Thing, ...]  # newest first: the order in which they are removed
+    held: bool  # by a process that is somewhere on this machine
 
     @property
     def owner_lives(self) -> bool:
-        return bool(self.owner) and alive(self.owner)
+        return self.held or (bool(self.owner) and alive(self.owner))
 
 
 def read(path: Path) -> Record:
@@ -100,7 +142,7 @@ def read(path: Path) -> Record:
                 left.pop(Thing(str(record["kind"]), str(record["name"])), None)
             case "close":
                 closed = True
-    return Record(run_id, owner, closed, made, tuple(reversed(left)))
+    return Record(run_id, owner, closed, made, tuple(reversed(left)), held(path))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

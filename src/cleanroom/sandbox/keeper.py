@@ -26,7 +26,10 @@ class Keeper:
         self._owner = owner
         self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
         self._folders: dict[str, str] = {}  # folders to remove should the owner die -> the journal that names them
+        self._held: list[int] = []  # files that say that the run lives, until the last of it is removed
         self._egress: socket.socket | None = None
+        self._egress_pid = 0
+        self._outward: set[int] = set()  # wardens whose environments have declared hosts
         self._id_maps: dict[tuple[int, int, int, int], int] = {}  # made once a run, they cost more than the rest of a start
         self._bye = False
 
@@ -65,6 +68,8 @@ class Keeper:
                 self._relay_out(order, descriptors)
             case "own":
                 self._folders[order["folder"]] = order["journal"]
+                self._held += descriptors
+                descriptors.clear()
             case "disown":
                 self._folders.pop(order["folder"], None)
             case "bye":
@@ -106,7 +111,9 @@ class Keeper:
                     relay.Relay(theirs, relay.dial_out).serve()
                 os._exit(0)
             theirs.close()
-        channel.send(self._egress, {"to": order["to"]}, descriptors)
+            self._egress_pid = pid
+        with contextlib.suppress(OSError):  # it was killed: its environments are ended when it is reaped
+            channel.send(self._egress, {"to": order["to"]}, descriptors)
 
     def _open(self, spec: dict[str, Any], descriptor: int) -> None:
         """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
@@ -126,6 +133,8 @@ class Keeper:
             self._owner.close()
             warden.main(spec, control, id_map)
         self._wardens[pid] = (spec["id"], group)
+        if any(door["to"].startswith("out:") for door in spec["doorways"]):
+            self._outward.add(pid)
         control.close()
 
     def _id_map(self, identity: dict[str, Any]) -> int:
@@ -153,11 +162,22 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            if pid == self._egress_pid:
+                self._end_outward()
             if pid in self._wardens:
                 name, group = self._wardens.pop(pid)
-                left = [str(path) for path in _remove_group(group)] if group is not None else []
+                self._outward.discard(pid)
+                left = [str(path) for path in cgroups.clear(group)] if group is not None else []
                 with contextlib.suppress(OSError):
                     channel.send(self._owner, {"closed": name, "left": left})
+
+    def _end_outward(self) -> None:
+        """The relay out was killed: connections to declared hosts would wait for ever, so those who may make them end."""
+        assert self._egress is not None
+        self._egress.close()
+        self._egress, self._egress_pid = None, 0
+        for pid in self._outward:
+            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
 
     def _end(self) -> None:
         """End what still runs; without a goodbye also remove the owner's folders, and write down that they are gone."""
@@ -169,25 +189,15 @@ class Keeper:
             if pid in self._wardens:
                 _, group = self._wardens.pop(pid)
                 if group is not None:
-                    _remove_group(group)
+                    cgroups.clear(group)
         if self._bye:
             return
         for folder, written in self._folders.items():
-            layers.remove_tree(Path(folder))
+            with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
+                layers.remove_tree(Path(folder))
             if not os.path.lexists(folder):
                 with contextlib.suppress(OSError):
                     journal.Journal(Path(written)).gone(journal.Thing("folder", folder))
-
-
-def _remove_group(group: cgroups.Group) -> list[Path]:
-    """Its processes were killed a moment ago: the kernel may still be counting the last of them out."""
-    left = group.remove()
-    for _ in range(200):
-        if not left:
-            break
-        select.select([], [], [], 0.005)
-        left = group.remove()
-    return left
 
 
 def main() -> None:

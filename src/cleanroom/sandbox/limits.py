@@ -1,7 +1,7 @@
 """Canaries of the limits: each mechanism is proven at a small scale, since "limit plus a tenth" of gigabytes does not fit the start of a run.
 
 `prove_inside` runs in a canary's process inside the environment and tightens only its own limits. `prove_group` runs in the warden and uses a small
-group beside the environment's own, made and removed here.
+group beside the environment's own, made and removed here; where the warden is killed meanwhile, its keeper removes it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from cleanroom.sandbox import cgroups
+from cleanroom.sandbox import cgroups, kernel
 
 SMALL_MEMORY = 16 << 20  # enough for a forked child's own pages, small enough to pass in a few milliseconds
 Result = dict[str, Any]
@@ -70,8 +70,7 @@ def _reserve() -> None:
 
 def prove_group(group: cgroups.Group) -> list[Result]:
     """In a small group: a process past the number is refused, memory past the limit ends its process, and both are counted."""
-    beside = cgroups.Homes(group.version, {name: folder.parent for name, folder in group.folders.items()}, "")
-    small = cgroups.Group(beside, next(iter(group.folders.values())).name + "-limits")
+    small = group.beside()
     try:
         small.make(memory_bytes=SMALL_MEMORY, pids=1, cpus=0)
     except OSError as error:
@@ -99,6 +98,7 @@ def _in_group(group: cgroups.Group, attempt: Callable[[], int]) -> int:
     if pid == 0:
         status = 255
         try:
+            kernel.set_parent_death_signal(signal.SIGKILL)
             group.admit(os.getpid())
             status = attempt()
         finally:

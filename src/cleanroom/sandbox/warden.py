@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,8 @@ class _Warden:
         self._recorder: Recorder | None = None
         self._answerers: list[names.Answerer] = []
         self._relay: socket.socket | None = None
+        self._poll = select.poll()
+        self._handlers: dict[int, Callable[[], bool | None]] = {}  # what to do when a descriptor can be read; False ends the environment
         self._init = 0
         self._pidfd = -1
         self._orders: socket.socket
@@ -147,8 +150,8 @@ class _Warden:
 
     def serve(self) -> None:
         """Pass orders and news until the engine or init is gone; then end everything."""
-        poll = select.poll()
-        handlers: dict[int, Any] = {
+        poll, handlers = self._poll, self._handlers
+        handlers |= {
             self._control.fileno(): self._from_engine,
             self._orders.fileno(): self._from_init,
             self._pidfd: lambda: False,
@@ -210,7 +213,8 @@ class _Warden:
                 self._recorder.proving = False
             seen, self._proving = self._proving or [], None
             proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
-            news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
+            if "broken" not in news:
+                news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
             self._before = self._counters()
         if "started" in news and news["started"] in self._commands:
             self._commands[news["started"]] |= {"pid": self._host_pid(news["pid"]), "ns_pid": news["pid"]}
@@ -241,7 +245,11 @@ class _Warden:
                     relay.Relay(theirs, lambda to: relay.dial(to, self._host_path)).serve()
                 os._exit(0)
             theirs.close()
-        channel.send(self._relay, {"to": order["to"]}, descriptors)
+            # Should it be killed, phases' connections would wait for ever: a service without its relay ends, and its next life has a new one.
+            self._handlers[self._relay.fileno()] = lambda: False
+            self._poll.register(self._relay.fileno(), select.POLLIN)
+        with contextlib.suppress(OSError):  # it has ended, which the next look will find
+            channel.send(self._relay, {"to": order["to"]}, descriptors)
 
     def _dial(self, order: channel.Message) -> None:
         try:

@@ -15,13 +15,13 @@ SETTINGS = (
 )
 
 
-def inventory(run_id: str) -> dict[str, set[str]]:
-    """Descendants of this process, mounts, control groups of the run, network namespaces of its descendants, links, SysV objects, settings."""
+def inventory(*run_ids: str) -> dict[str, set[str]]:
+    """Descendants of this process, mounts, control groups of the runs, network namespaces of its descendants, links, SysV objects, settings."""
     family = descendants(os.getpid())
     return {
         "processes": {f"{pid} {command(pid)}" for pid in family},
         "mounts": set(_lines("/proc/self/mountinfo", 4)),
-        "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if f"cleanroom-{run_id}-" in where},
+        "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if any(f"cleanroom-{run_id}-" in where for run_id in run_ids)},
         "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family} - {_link("/proc/self/ns/net"), ""},
         "links": set(os.listdir("/sys/class/net")),
         "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name} | _segments(),

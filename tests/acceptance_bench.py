@@ -1,0 +1,126 @@
+"""The real command on a real project: written, run in a process of its own, its answer read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import cleanroom
+from cleanroom.sandbox import kernel
+from host_inventory import descendants, inventory
+
+GRACE_SECONDS = 1.0  # ten times what is promised, since the machine that runs tests is busy: late is not left
+
+
+class Answer(NamedTuple):
+    """What the command said with `--output json`."""
+
+    code: int
+    result: dict[str, Any]
+    err: str
+
+    def phase(self, name: str) -> dict[str, Any]:
+        return next(phase for phase in self.result["phases"] if phase["name"] == name)
+
+    def violation(self, rule: str) -> dict[str, Any]:
+        found = [violation for violation in self.result["violations"] if violation["rule"] == rule]
+        assert found, f"no {rule} among {self.result['violations']}; {self.err[-1000:]}"
+        return found[0]
+
+
+class Project:
+    """A project folder with a make.toml, and a home and cache of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "project"
+        self.home = folder / "home"
+        self.cache = folder / "cache"
+        for made in (self.root, self.home, self.cache):
+            made.mkdir()
+        self._before = inventory()
+
+    def write(self, phases: dict[str, str], **settings: Any) -> None:
+        """Phases with their commands; `settings` are keys under `cleanroom` of every phase, in TOML."""
+        lines = ["[project]", 'name = "attacked"', ""]
+        for name, command in phases.items():
+            lines += [f"[lifecycle.{name}]", f"command = {json.dumps(command)}"]
+            lines += [f"cleanroom.{key} = {value}" for key, value in settings.items()] + [""]
+        (self.root / "make.toml").write_text("\n".join(lines))
+
+    def variables(self) -> dict[str, str]:
+        source = str(Path(cleanroom.__file__).parents[1])
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        kept["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [kept.get("PYTHONPATH", "")])])
+        return kept | {"HOME": str(self.home), "CLEANROOM_CACHE": str(self.cache), "PLANTED_TOKEN": "planted-value"}
+
+    def argv(self, *words: str, before: str = "") -> list[str]:
+        code = ["-c", f"{before}; from cleanroom.cli.main import main; main()"] if before else ["-m", "cleanroom"]
+        return [sys.executable, *code, *words]
+
+    def started(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start the command and do not wait; in a session of its own, silent unless `options` of Popen say otherwise."""
+        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(self.argv(*words), cwd=self.root, env=self.variables(), start_new_session=True, **{**silent, **options})
+
+    def left(self) -> dict[str, set[str]]:
+        """What there is of this project's runs: processes and namespaces below this process, mounts, groups, folders. Empty where there is nothing.
+
+        Processes whose parent has died count only where this process is a subreaper, as the fixture `project` makes it.
+        """
+        runs = {folder.name for folder in (self.root / ".ggen/cleanroom/runs").glob("*")}
+        there = inventory(*runs)
+        found: dict[str, set[str]] = {kind: there[kind] - self._before.get(kind, set()) for kind in ("processes", "namespaces", "groups")}
+        found["mounts"] = {where for where in there["mounts"] if where.startswith(str(self.root.parent))}
+        found["folders"] = {str(folder) for folder in (self.cache / "runs").glob("*")}
+        return {kind: names for kind, names in found.items() if names}
+
+    def settled(self) -> dict[str, set[str]]:
+        """What is left once a second is over, or nothing as soon as there is nothing. For when the run has been waited for."""
+        until = time.monotonic() + GRACE_SECONDS
+        reap()  # as the host's init does: the first process of a pid namespace ends only when all others have been waited for
+        while (rest := self.left()) and time.monotonic() < until:
+            reap()
+            time.sleep(0.02)  # polling for what other processes do
+        return rest
+
+    def call(self, *words: str, before: str = "") -> Answer:
+        """Run the command to its end; `before` is Python that is run in its process first."""
+        argv = self.argv(*words, "--output", "json", *(() if words[0] == "sweep" else ("--backend", "embedded")), before=before)
+        done = subprocess.run(
+            argv, cwd=self.root, env=self.variables(), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+        return Answer(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
+
+
+def reap() -> None:
+    """Take the statuses of orphans that became this process's children."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project that an ordinary user may reach. Whatever its runs leave becomes a child of this process, and is ended with the test."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
+    before = descendants(os.getpid())
+    if sys.platform == "linux":
+        kernel.set_child_subreaper()
+    yield Project(tmp_path)
+    for pid in descendants(os.getpid()) - before:
+        os.kill(pid, signal.SIGKILL)
+    reap()
