@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,11 +23,13 @@ import msgspec
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
 from cleanroom.bus import Bus, Subscription
+from cleanroom.caching import RUNS, Decision
 from cleanroom.clock import SystemClock
 from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Envelope, Event
 from cleanroom.history import SweepReport, diagnose, init, list_runs, read_run, render_reports, show_audit, sweep, verify_audit
 from cleanroom.lifecycle import PhaseOutcome
+from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import Plan
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
@@ -60,14 +62,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     allow_degraded: tuple[str, ...] = ()
     keep: Literal["never", "on-failure", "always"] = "never"
     report_directory: str | None = None  # None: .ggen/cleanroom/reports
-    fresh: bool = False  # use no cached data of services and homes
+    fresh: bool = False  # use no cached data of services and homes, and skip no phase
+    no_cache: bool = False  # skip no phase
 
 
 class Engine:
     """Runs phases of one project, one run at a time. Made by `open`."""
 
-    def __init__(self, root: Path, caller: Mapping[str, str], options: Options, make: Callable[..., Backend] = registry.make) -> None:
-        self.root = root
+    def __init__(self, root: str | Path, caller: Mapping[str, str], options: Options, make: Callable[..., Backend] = registry.make) -> None:
+        self.root = Path(root)
         self._caller = dict(caller)
         self._options = options
         self._make = make
@@ -124,9 +127,11 @@ class Engine:
             raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
         self._redactor.add(*_hidden(self._caller, plan))
+        recipes = await self._resolve(plan)
         run = self._run = Run(
             plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
-            recipes=await self._resolve(plan), record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            recipes=recipes, record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, recipes),
         )  # fmt: skip
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
@@ -147,17 +152,39 @@ class Engine:
                 hint='say what the phase does with cleanroom.command = "...", next to its command',
             )  # fmt: skip
 
+    def forecast(self, *phases: str) -> list[Decision]:
+        """For each phase of the plan: would it be skipped, if nothing before it changed anything? Blocks."""
+        plan = self.plan(*phases)
+        cache = self._phase_cache(plan, partial(self._recipes, plan) if any(phase.cache_inputs for phase in plan.phases) else tuple)
+        return [cache.decided(position, ()) if cache.asked else RUNS for position in range(len(plan.phases))]
+
     async def _resolve(self, plan: Plan) -> Callable[[], tuple[Recipe, ...]]:
         """The services' recipes. A file that has to be edited is an error before anything is written; other trouble belongs to the run."""
-        cache = TemplateCache(self._place(plan).templates)
-        work = partial(resolve, plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools)
         try:
-            recipes = await anyio.to_thread.run_sync(work)
+            recipes = await anyio.to_thread.run_sync(self._recipes, plan)
         except ProjectError:
             raise
         except CleanroomError as error:
             return partial(_raise, error)
         return lambda: recipes
+
+    def _recipes(self, plan: Plan) -> tuple[Recipe, ...]:
+        cache = TemplateCache(self._place(plan).templates)
+        return resolve(plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools)
+
+    def _phase_cache(self, plan: Plan, recipes: Callable[[], tuple[Recipe, ...]]) -> PhaseCache:
+        """Of a plan without inputs: one that decides nothing. Services that cannot be had are unknown to it. Blocks."""
+        services: dict[str, str] = {}
+        secret = ""
+        if any(phase.cache_inputs for phase in plan.phases):
+            with suppress(CleanroomError):
+                services = service_identities(plan, recipes())
+            if any(phase.passed for phase in plan.phases):
+                secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
+        return PhaseCache(
+            plan, Path(plan.root, ".ggen", "cleanroom"), self._bus.run_id, caller=self._caller, services=services, secret=secret,
+            ignored=self._options.fresh or self._options.no_cache,
+        )  # fmt: skip
 
     def _place(self, plan: Plan) -> Place:
         cache = cache_folder(self._caller)

@@ -18,7 +18,7 @@ SCHEMA = "cleanroom.events/1"
 SubjectKind = Literal[
     "run", "workspace", "phase", "command", "service", "readiness", "environment", "canary", "step", "package", "check", "report", "unwind", "prepare",
 ]  # fmt: skip
-Result = Literal["passed", "failed", "error", "timeout", "cancelled", "skipped", "refused", "unverified"]
+Result = Literal["passed", "cached", "failed", "error", "timeout", "cancelled", "skipped", "refused", "unverified"]
 
 
 class Subject(msgspec.Struct, frozen=True):

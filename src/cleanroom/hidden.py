@@ -16,10 +16,15 @@ _SHARED = ("/", "/usr", "/opt", "/srv", "/home", "/root")
 _MIXED = (".local", ".cargo")  # hold what is private beside programs, so that only their folder of programs may be shown
 
 
+def words_of(command: str) -> tuple[str, ...]:
+    """The words of a shell command that could name a program, each once."""
+    return tuple(dict.fromkeys(_WORD.findall(command)[:_WORDS_MOST]))
+
+
 def hidden_on_path(command: str, caller_path: str, inside_path: str) -> tuple[str, ...]:
     """The programs that words of `command` name on the caller's PATH and not on the environment's."""
     found = []
-    for word in dict.fromkeys(_WORD.findall(command)[:_WORDS_MOST]):
+    for word in words_of(command):
         program = shutil.which(word, path=caller_path)
         if program and shutil.which(word, path=inside_path) is None:
             found.append(program)

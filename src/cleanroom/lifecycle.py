@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import anyio
@@ -17,6 +18,7 @@ import anyio.to_thread
 from cleanroom import events, hidden
 from cleanroom.backends.base import BroughtBack, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
+from cleanroom.caching import RUNS, Decision, Skipping
 from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused
 from cleanroom.events import Artifact, Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
@@ -50,7 +52,18 @@ class PhaseOutcome(NamedTuple):
 
     @property
     def stops_the_run(self) -> bool:
-        return self.result not in ("passed", "unverified")
+        return self.result not in ("passed", "cached", "unverified")
+
+
+class Returned(NamedTuple):
+    """What became of a phase's changes."""
+
+    paths: tuple[str, ...] = ()  # chosen to come back
+    conflicts: int = 0
+    refused: int = 0
+
+
+Remember = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]  # paths that came back -> what the end of the phase's span has to say
 
 
 class Commands(Protocol):
@@ -62,13 +75,15 @@ class Commands(Protocol):
 class Lifecycle:
     """All workspaces of one plan."""
 
-    def __init__(self, context: RunContext, supervisor: Supervisor, outcomes: list[PhaseOutcome]) -> None:
+    def __init__(self, context: RunContext, supervisor: Supervisor, outcomes: list[PhaseOutcome], skipping: Skipping | None = None) -> None:
         """`outcomes` takes how each phase ended, in that order, also when the run is ended early."""
         self._context = context
         self._bus = context.bus
         self._supervisor = supervisor
         self._number = 0
         self._outcomes = outcomes
+        self._skipping = skipping
+        self._unsettled: dict[str, set[str]] = {}  # workspace's path -> what phases changed and did not bring back
 
     async def run(self) -> None:
         """Run everything, stopping before the next phase when one did not pass."""
@@ -86,14 +101,16 @@ class Lifecycle:
         """Run its phases until one does not pass, and say whether one did not. Workspaces at once do not stop each other, as in ggen."""
         async with AsyncExitStack() as stack:
             workspace: Workspace | None = None
-            for phase in planned.phases:
-                if stopped:
-                    self._skip(phase, planned)
+            for position, phase in enumerate(planned.phases, self._first_position(planned)):
+                decision = RUNS if stopped or self._skipping is None else await self._skipping.decide(position, self._unsettled_in(planned))
+                if stopped or decision.skips:
+                    self._pass_over(phase, planned, decision)
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
                     workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
                     self._warn_of_unchangeable(workspace)
-                outcome = await self._phase(phase, planned, workspace)
+                remember = partial(self._skipping.remember, position, decision) if self._skipping and decision.parts is not None else None
+                outcome = await self._phase(phase, planned, workspace, decision.why if phase.cache_inputs else "", remember)
                 stopped = outcome.stops_the_run
                 self._outcomes.append(outcome)
         return stopped
@@ -104,33 +121,42 @@ class Lifecycle:
             text = f"{workspace.root}: phases cannot change files of another owner or group, such as {named}; chgrp or chown them, or run as root"
             self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code="CR-WORKSPACE-003"))
 
-    def _skip(self, phase: PhaseRun, planned: PlannedWorkspace) -> None:
+    def _first_position(self, planned: PlannedWorkspace) -> int:
+        """Among the phases of all workspaces."""
+        workspaces = self._context.plan.workspaces
+        return sum(len(workspace.phases) for workspace in workspaces[: workspaces.index(planned)])
+
+    def _unsettled_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
+        return tuple(sorted(self._unsettled.get(planned.path, ())))
+
+    def _pass_over(self, phase: PhaseRun, planned: PlannedWorkspace, decision: Decision) -> None:
+        """Say of a phase that does not run: an earlier one did not pass, or an earlier run passed it."""
+        cached = decision.skips
+        result: Result = "cached" if cached else "skipped"
+        attributes = self._attributes(phase, planned) | ({"cached_run": decision.run_id} if cached else {})
+        reason = decision.why if cached else "an earlier phase did not pass"
         subject = Subject("phase", phase.name, planned.name)
-        self._bus.publish(
-            Finished(
-                subject=subject,
-                result="skipped",
-                duration_seconds=0.0,
-                reason="an earlier phase did not pass",
-                attributes=self._attributes(phase, planned),
-            )
-        )
-        self._outcomes.append(PhaseOutcome(phase.name, planned.name, "skipped"))
+        self._bus.publish(Finished(subject=subject, result=result, duration_seconds=0.0, reason=reason, attributes=attributes))
+        self._outcomes.append(PhaseOutcome(phase.name, planned.name, result))
 
     # --- one phase
 
-    async def _phase(self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace | None) -> PhaseOutcome:
+    async def _phase(
+        self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace | None, uncached: str, remember: Remember | None
+    ) -> PhaseOutcome:
+        """`uncached`: why it is not skipped, where it could have been."""
         began, began_ns = anyio.current_time(), self._bus.clock.wall_ns()
         error: CleanroomError | None = None
         conflicts = 0
         self._number += 1
-        with self._bus.span(Subject("phase", phase.name, planned.name), self._attributes(phase, planned)) as span:
+        attributes = self._attributes(phase, planned) | ({"cache": uncached} if uncached else {})
+        with self._bus.span(Subject("phase", phase.name, planned.name), attributes) as span:
             try:
                 if not phase.runs_commands:
                     verdict = Verdict("unverified", None, "it has no commands")
                 elif phase.hermetic:
                     assert workspace is not None, "a hermetic phase has a workspace"
-                    verdict, conflicts = await self._hermetic(phase, planned, workspace, span)
+                    verdict, conflicts = await self._hermetic(phase, planned, workspace, span, remember)
                 else:
                     verdict = await self._on_host(phase, planned, span)
             except CleanroomError as trouble:
@@ -143,8 +169,10 @@ class Lifecycle:
                 self._note(f"phase {phase.name!r} took {duration:.2f} s, its budget is {phase.budget_seconds:g} s", "CR-PHASE-006", span)
         return PhaseOutcome(phase.name, planned.name, verdict.result, verdict.exit_code, duration, conflicts, error, began_ns)
 
-    async def _hermetic(self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span) -> tuple[Verdict, int]:
-        """Prove, run, judge, and bring back; in this order. The verdict, and how many conflicts there were."""
+    async def _hermetic(
+        self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span, remember: Remember | None
+    ) -> tuple[Verdict, int]:
+        """Prove, run, judge, bring back, and remember; in this order. The verdict, and how many conflicts there were."""
         await self._supervisor.wait_opened(phase.services)
         spec = self._environment_spec(phase, planned, span)
         watched: Watched | None = None
@@ -163,8 +191,11 @@ class Lifecycle:
             results, violations=violations, reaction=phase.policy.reaction, ended_for=ended_for, timeout_seconds=phase.timeout_seconds
         )
         verdict = await self._explain_hidden(phase, spec, watched, verdict, span)
-        conflicts = await self._bring_back(phase, spec.id, workspace, verdict.result == "passed", bool(violations or ended_for), span)
-        return verdict, conflicts
+        passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
+        back = await self._bring_back(phase, spec.id, workspace, passed, broke_rule, span)
+        if remember and passed and not (broke_rule or back.conflicts or back.refused):
+            span.attributes.update(await remember(back.paths))
+        return verdict, back.conflicts
 
     async def _prove(self, watched: Watched) -> None:
         canaries = await watched.environment.prove()
@@ -218,22 +249,27 @@ class Lifecycle:
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
             self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
 
-    async def _bring_back(self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span) -> int:
-        """Write the chosen changes to the project; how many of them met a change of somebody else."""
+    async def _bring_back(
+        self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
+    ) -> Returned:
+        """Write the chosen changes to the project."""
         changes = await workspace.changes()
         if not changes:
-            return 0
+            return Returned()
         spared = not passed and not broke_rule and phase.policy.level.rank <= Level.MEDIUM.rank
         ignored = await anyio.to_thread.run_sync(git_ignored, workspace.root, changes) if spared else frozenset()
         paths = selected(changes, passed=passed, outputs=phase.outputs, ignored=ignored)
-        conflicts = 0
+        done = Returned(paths)
         if paths:
             back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder / "conflicts")
-            conflicts = len(back.conflicts)
+            done = Returned(paths, len(back.conflicts), len(back.refused))
             self._tell_brought_back(phase, back, span)
+        unsettled = self._unsettled.setdefault(workspace.root, set())
+        unsettled |= {change.path for change in changes if change.kind != "directory"}
+        unsettled -= set(paths)
         if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
             await workspace.keep(self._context.folder / "diff" / identity)
-        return conflicts
+        return done
 
     def _tell_brought_back(self, phase: PhaseRun, back: BroughtBack, span: Span) -> None:
         if back.files or back.deleted:

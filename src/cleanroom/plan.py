@@ -76,7 +76,7 @@ class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
     working_directory: str = ""  # absolute; "" is the workspace's root
     image: str = ""
     telemetry: bool = False
-    cache_inputs: tuple[str, ...] = ()  # patterns; kept for later, without effect
+    cache_inputs: tuple[str, ...] = ()  # patterns of files; none: it runs every time
     description: str = ""
     origin: Origin | None = None
 

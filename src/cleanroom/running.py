@@ -28,6 +28,7 @@ from cleanroom.errors import BackendUnavailable, CleanroomError, Exit, PolicyRef
 from cleanroom.events import Capability, Ledger, Note, Subject
 from cleanroom.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.output import LogSink
+from cleanroom.phase_cache import PhaseCache
 from cleanroom.plan import Plan
 from cleanroom.policy import Level
 from cleanroom.redaction import Redactor
@@ -86,6 +87,7 @@ class Run:
         recipes: Callable[[], tuple[Recipe, ...]],
         record: Callable[[Sequence[PhaseOutcome]], None] | None = None,
         sweep: Callable[[], SweepReport] | None = None,
+        skipping: PhaseCache | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
     ) -> None:
         self._plan = plan
@@ -97,6 +99,7 @@ class Run:
         self._recipes = recipes
         self._record = record
         self._sweep = sweep
+        self._skipping = skipping
         self._keep = keep
         self._account = _Account()
         self._scope = anyio.CancelScope()
@@ -233,7 +236,7 @@ class Run:
         await self._sweep_up()
         async with AsyncExitStack() as stack:
             backend = await self._choose(stack, span)
-            recipes = self._recipes()
+            recipes = await self._skipping.needed(self._recipes()) if self._skipping else self._recipes()
             self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
             data = self._place.scratch / "data"
             thing = await backend.folder(data)
@@ -243,7 +246,7 @@ class Run:
                 scratch=data, folder=self._place.folder, home=self._place.home, keep=self._keep,
             )  # fmt: skip
             self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates)))
-            await Lifecycle(context, self._supervisor, self._account.outcomes).run()
+            await Lifecycle(context, self._supervisor, self._account.outcomes, self._skipping).run()
 
     async def _sweep_up(self) -> None:
         """Remove what killed runs left, before anything is made."""

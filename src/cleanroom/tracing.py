@@ -54,7 +54,7 @@ KINDS: tuple[type[Event], ...] = (
 
 _RESULTS = {
     "passed": "success", "failed": "failure", "refused": "failure", "error": "error", "timeout": "timeout", "cancelled": "cancellation",
-    "skipped": "skip", "unverified": "skip",
+    "cached": "skip", "skipped": "skip", "unverified": "skip",
 }  # fmt: skip
 _TASK_TYPES = ("build", "test", "deploy")
 _NOT_FINISHED = "not finished"

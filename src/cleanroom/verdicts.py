@@ -84,7 +84,7 @@ def phase_verdict(results: Sequence[ExecResult], *, violations: int, reaction: R
 
 
 RESULT_EXITS: dict[Result, Exit] = {
-    "passed": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
+    "passed": Exit.OK, "cached": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
     "refused": Exit.REFUSED, "cancelled": Exit.INTERRUPTED,
 }  # fmt: skip
 EXIT_RESULTS: dict[Exit, Result] = {
@@ -94,9 +94,12 @@ EXIT_RESULTS: dict[Exit, Result] = {
 
 
 def run_exits(results: Sequence[Result]) -> list[Exit]:
-    """The exit statuses that the phases' results stand for: a run in which no command ran verified nothing."""
+    """The exit statuses that the phases' results stand for: a run in which no command ran verified nothing.
+
+    A phase that the cache skipped counts as verified: it does so only while the evidence of the run that passed it is there.
+    """
     exits = [RESULT_EXITS[result] for result in results]
-    if not any(result in ("passed", "failed", "timeout", "cancelled") for result in results):
+    if not any(result in ("passed", "cached", "failed", "timeout", "cancelled") for result in results):
         exits.append(Exit.UNVERIFIED)
     assert set(exits) <= set(EXIT_ORDER), "a status without a rank"
     return exits

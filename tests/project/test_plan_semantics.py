@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from projects import HEAD, phase, planned, trace, written
 
+from cleanroom.errors import ProjectError
 from cleanroom.policy import LIMITS, Level
 from cleanroom.project import order
 from cleanroom.project.dialects import understand
@@ -186,11 +187,16 @@ def test_enabled_false_is_a_host_phase_and_said_so(tmp_path: Path):
 
 def test_keys_without_effect_yet_are_noted(tmp_path: Path):
     """What is read for later says that it is not in effect."""
-    plan = planned(
-        tmp_path, TWO + 'cleanroom.cache = { inputs = ["src/**"] }\ncleanroom.telemetry = true\ncleanroom.kernel_boundary = "required"\n'
-    )
+    plan = planned(tmp_path, TWO + 'cleanroom.telemetry = true\ncleanroom.kernel_boundary = "required"\n')
+    assert sum("not yet in effect" in note for note in plan.notes) == 2
+
+
+def test_inputs_of_the_cache_are_patterns_inside_the_project(tmp_path: Path):
+    """They are in the plan as written; one that leads out is an error."""
+    plan = planned(tmp_path, TWO + 'cleanroom.cache = { inputs = ["src/**"] }\n')
     assert phase(plan, "test").cache_inputs == ("src/**",)
-    assert sum("not yet in effect" in note for note in plan.notes) == 3
+    with pytest.raises(ProjectError, match="inside the project"):
+        planned(tmp_path, TWO + 'cleanroom.cache = { inputs = ["../src/**"] }\n')
 
 
 def test_older_isolation_keys_are_accepted_and_noted(tmp_path: Path):

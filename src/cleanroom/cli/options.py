@@ -110,7 +110,8 @@ run_options = chain(
         type=click.Choice(["never", "on-failure", "always"]),
         help="Keep a run's files; default: on-failure at a terminal, else never.",
     ),
-    click.option("--fresh", is_flag=True, help="Use no cached data."),
+    click.option("--fresh", is_flag=True, help="Use no cached data of services and homes, and skip no phase."),
+    click.option("--no-cache", is_flag=True, help="Skip no phase, whatever cache.inputs say."),
     verbosity_options,
     general_options,
 )

@@ -98,7 +98,8 @@ class Plain:
         host = "" if event.attributes.get("hermetic", True) else f" {words.NOT_HERMETIC[event.attributes.get('host') is True]}"
         role = str(event.attributes.get("role", "phase"))
         of = f" ({role} of {safe(str(event.attributes.get('of', '')))})" if role != "phase" else ""
-        return [Line(f"{_named(subject)} started{host}{of}", begins=not host)]
+        uncached = f", not from the cache: {safe(str(why))}" if (why := event.attributes.get("cache")) else ""
+        return [Line(f"{_named(subject)} started{host}{of}{uncached}", begins=not (host or uncached))]
 
     def _finished(self, event: Finished) -> list[Line]:
         subject = event.subject
@@ -111,7 +112,7 @@ class Plain:
         if subject.kind == "phase":
             name = _place(subject)
             text = words.phase_end(name, event.result, event.exit_code, event.duration_seconds, event.reason)
-            tone = {"passed": "green", "skipped": "dim", "unverified": "yellow"}.get(event.result, "red")
+            tone = {"passed": "green", "cached": "green", "skipped": "dim", "unverified": "yellow"}.get(event.result, "red")
             return [*flushed, Line(text, tone=tone)]
         if subject.kind == "service" and event.result not in ("passed", "cancelled"):
             return [*flushed, Line(f"{_named(subject)} {event.result}: {safe(event.reason)}", tone="red")]

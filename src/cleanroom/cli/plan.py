@@ -10,6 +10,9 @@ import click
 from cleanroom.cli.options import general_options, output_option, phase_names, plan_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cleanroom.caching import Decision
     from cleanroom.plan import PhaseRun, Plan
 
 
@@ -28,11 +31,12 @@ def plan(phases: tuple[str, ...], form: str, colour: str, root: str, **options: 
     from cleanroom.cli.output import Output, say, say_object
 
     loaded = load(root, phases, options)
+    decisions = forecast(root, phases, options) if any(phase.cache_inputs for phase in loaded.phases) else None
     output = Output(colour)
     if form == "json":
-        say_object(output, as_object(loaded))
+        say_object(output, as_object(loaded, decisions))
     else:
-        say(output, described(loaded))
+        say(output, described(loaded, decisions))
 
 
 def load(root: str, phases: tuple[str, ...], options: dict[str, Any]) -> Plan:
@@ -51,7 +55,15 @@ def load(root: str, phases: tuple[str, ...], options: dict[str, Any]) -> Plan:
     return load_project(Path(root), phases, overrides=Overrides(**said), caller=os.environ)
 
 
-def as_object(loaded: Plan) -> dict[str, Any]:
+def forecast(root: str, phases: tuple[str, ...], options: dict[str, Any]) -> list[Decision]:
+    """What would become of each phase if nothing before it changed anything."""
+    from cleanroom.cli.options import engine_options
+    from cleanroom.engine import Engine, Options
+
+    return Engine(os.path.abspath(root), os.environ, Options(**engine_options(options))).forecast(*phases)  # noqa: PTH100
+
+
+def as_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict[str, Any]:
     """The plan as data: phases flat in run order, each with its workspace, beside everything else that the plan says."""
     import msgspec
 
@@ -62,6 +74,8 @@ def as_object(loaded: Plan) -> dict[str, Any]:
         for workspace in loaded.workspaces
         for phase in workspace.phases
     ]
+    for phase, decision in zip(phases, decisions or (), strict=False):
+        phase["cache"] = {"skip": decision.skips, "run_id": decision.run_id, "why": decision.why} if phase["cache_inputs"] else None
     workspaces = [{"name": workspace.name, "path": workspace.path} for workspace in loaded.workspaces]
     return {
         "schema": "cleanroom.plan/1",
@@ -73,7 +87,7 @@ def as_object(loaded: Plan) -> dict[str, Any]:
     }
 
 
-def described(loaded: Plan) -> list[str]:
+def described(loaded: Plan, decisions: Sequence[Decision] | None = None) -> list[str]:
     """The plan for people: the whole, each phase, services, tools, what is ignored, what should be known."""
     from cleanroom.cli.text import safe
     from cleanroom.reports.text import seconds
@@ -81,9 +95,11 @@ def described(loaded: Plan) -> list[str]:
     environment = f" · environment {loaded.environment}" if loaded.environment else ""
     head = f"{loaded.project} · policy {loaded.policy.level.value} · backend {loaded.backend} · SLO {seconds(loaded.slo_seconds)} · seed {loaded.seed}{environment}"
     lines = [safe(head), safe(f"{loaded.file} (dialect {loaded.dialect})")]
+    said = _forecast_lines(loaded, decisions or ())
     for workspace in loaded.workspaces:
         title = f"phases of workspace {workspace.name}" if workspace.name else "phases"
-        lines += ["", safe(f"{title}, in order:"), *_phases(workspace.phases)]
+        lines += ["", safe(f"{title}, in order:"), *_phases(workspace.phases, said)]
+        said = said[len(workspace.phases) :]
     lines += _section("services", [_service(service) for service in loaded.services])
     lines += _section(
         "tools, mounted read-only", list(dict.fromkeys((*loaded.tools, *(tool for phase in loaded.phases for tool in phase.tools))))
@@ -96,7 +112,21 @@ def described(loaded: Plan) -> list[str]:
     return lines
 
 
-def _phases(phases: tuple[PhaseRun, ...]) -> list[str]:
+def _forecast_lines(loaded: Plan, decisions: Sequence[Decision]) -> list[str]:
+    """One for each phase, empty where the cache has no say. What runs may change what a later decision is made of."""
+    if not decisions:
+        return [""] * len(loaded.phases)
+    lines = []
+    settled = True
+    for phase, decision in zip(loaded.phases, decisions, strict=True):
+        unless = "" if settled else ", unless a phase before it changes its inputs"
+        said = f"would be skipped{unless}" if decision.skips else "would run"
+        lines.append(f"    cache: {said}: {decision.why}" if phase.cache_inputs else "")
+        settled = settled and decision.skips
+    return lines
+
+
+def _phases(phases: tuple[PhaseRun, ...], forecast_lines: Sequence[str]) -> list[str]:
     from cleanroom.cli.text import clip, safe, table
     from cleanroom.reports.text import seconds
 
@@ -116,9 +146,10 @@ def _phases(phases: tuple[PhaseRun, ...]) -> list[str]:
         rows.append((f"  {safe(cells[0])}", *(safe(cell) for cell in cells[1:])))
     lines = table(rows)
     shown = lines[:1]
-    for line, phase in zip(lines[1:], phases, strict=True):
+    for line, phase, cached in zip(lines[1:], phases, forecast_lines, strict=False):
         shown += [line, *(f"    $ {clip(safe(command.strip()), 200)}" for command in phase.commands)]
         shown += [] if phase.runs_commands else ["    no command: it verifies nothing"]
+        shown += [safe(cached)] if cached else []
         shown += [safe(f"    egress, hermetic: no: {', '.join(phase.policy.egress)}")] if phase.policy.egress else []
     return shown
 

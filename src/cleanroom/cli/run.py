@@ -75,7 +75,7 @@ def _settings(options: dict[str, Any], terminal: bool) -> dict[str, Any]:
 
     keep = options["keep"] or ("on-failure" if terminal and not os.environ.get("CI") else "never")
     folder = os.path.abspath(options["report_dir"]) if options["report_dir"] else None  # noqa: PTH100
-    return {**engine_options(options), "keep": keep, "report_directory": folder, "fresh": options["fresh"]}
+    return {**engine_options(options), "keep": keep, "report_directory": folder, "fresh": options["fresh"], "no_cache": options["no_cache"]}
 
 
 def rerun_options(root: str, options: dict[str, Any]) -> str:

@@ -43,12 +43,17 @@ def facts(result: RunResult) -> list[str]:
 
 def _proofs(result: RunResult) -> str:
     passed = sum(canary.result == "passed" for canary in result.canaries)
-    canaries = f"canaries {passed}/{len(result.canaries)}" if result.canaries else "no canaries: nothing was proven"
+    canaries = f"canaries {passed}/{len(result.canaries)}" if result.canaries else f"no canaries: {_unproven(result)}"
     open_phases = [phase for phase in result.phases if not phase.hermetic and phase.result != "skipped"]
     for host in (True, False):
         named = ", ".join(phase.name for phase in open_phases if phase.host is host)
         canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
     return canaries + _counts(result)
+
+
+def _unproven(result: RunResult) -> str:
+    runs = ", ".join(dict.fromkeys(phase.cached_run for phase in result.phases if phase.cached_run))
+    return f"nothing ran, what counts was proven in run {runs}" if runs and result.outcome == "passed" else "nothing was proven"
 
 
 def _counts(result: RunResult) -> str:

@@ -40,6 +40,8 @@ def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: f
     text = f"phase {safe(name)} {words.get(result, result)}"
     if result == "passed":
         return f"{text} in {seconds(duration_seconds)}"
+    if result == "cached":
+        return f"{text}: {safe(reason)}"
     facts = [exit_status(exit_code)] if exit_code is not None else []
     facts += [safe(reason)] if reason and reason != result and not reason.startswith("exit status") else []
     facts += [f"after {seconds(duration_seconds)}"] if duration_seconds and " after " not in reason else []

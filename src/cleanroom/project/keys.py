@@ -47,7 +47,7 @@ FORMS: dict[str, str] = {
     "egress": 'list of "host:port"',
     "paths": "list of paths inside the project",
     "folders": "list of folders",
-    "cache": "table: inputs = list of patterns",
+    "cache": "table: inputs = list of paths or patterns",
     "expected": "list of { target, reason }",
     "limits": "table, see below",
     "ready": "table, see below",
@@ -74,7 +74,7 @@ def key(form: str, text: str, default: str = "", *, at: tuple[Place, ...] = BOTH
 
 
 class CacheKeys(msgspec.Struct, frozen=True, kw_only=True):
-    inputs: Annotated[tuple[str, ...], key("texts", "Patterns of the files that the result depends on.")]
+    inputs: Annotated[tuple[str, ...], key("paths", "Patterns of the files that the result depends on.")]
 
 
 class ExpectedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,7 +171,9 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
     allow_degraded: Annotated[
         tuple[str, ...] | None, key("rules", "Rules that may be given up, if the command line says so too (--allow-degraded).")
     ] = None
-    cache: Annotated[CacheKeys | None, key("cache", "Skip the phase when nothing among its inputs changed.", at=PHASE, later=True)] = None
+    cache: Annotated[CacheKeys | None, key("cache", "Skip the phase when nothing that it depends on changed; docs/cache.md.", at=PHASE)] = (
+        None
+    )
     telemetry: Annotated[bool | None, key("telemetry", "Take the spans that the phase's own programs send.", "false", later=True)] = None
     kernel_boundary: Annotated[str | None, key("boundary", "A kernel of its own for the phase.", later=True)] = None
     network_isolation: Annotated[bool | None, key("flag", "Of older documents; the level decides.")] = None

@@ -295,7 +295,7 @@ class Folder:
             duration_seconds=finished.duration_seconds if finished else self._seconds(self._last_ns) - self._seconds(span.began_ns),
             budget_seconds=float(budget) if budget is not None else None, role=span.text("role", "phase"),
             started_seconds=self._seconds(span.began_ns), reason=finished.reason if finished else NOT_FINISHED,
-            log=span.text("log"), excerpt=span.tail.lines(),
+            log=span.text("log"), cached_run=span.text("cached_run"), cache=span.text("cache"), excerpt=span.tail.lines(),
         )  # fmt: skip
 
     def _service_result(self, service: _Service) -> ServiceResult:

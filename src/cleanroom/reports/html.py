@@ -138,7 +138,9 @@ def _phases(result: RunResult) -> Markup:
 
 
 def _word(result: str) -> Markup:
-    return element("td", result, class_="good" if result == "passed" else "dim" if result in ("skipped", "unverified") else "bad")
+    return element(
+        "td", result, class_="good" if result in ("passed", "cached") else "dim" if result in ("skipped", "unverified") else "bad"
+    )
 
 
 def _violations(rows: tuple[ViolationResult, ...]) -> Markup:

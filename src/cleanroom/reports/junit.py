@@ -69,7 +69,7 @@ def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case
     match phase.result:
         case "passed":
             return case._replace(output="\n".join((*broken, case.output)) if broken else case.output)
-        case "skipped" | "unverified":
+        case "cached" | "skipped" | "unverified":
             return case._replace(
                 verdict="skipped", message=phase.reason or ("ran no command" if phase.result == "unverified" else "skipped")
             )

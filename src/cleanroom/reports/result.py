@@ -17,7 +17,7 @@ Outcome = Literal["passed", "failed", "refused", "unverified", "error", "timeout
 
 class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    result: str  # passed, failed, error, timeout, cancelled, skipped, unverified
+    result: str  # passed, cached, failed, error, timeout, cancelled, skipped, unverified
     hermetic: bool
     exit_code: int | None
     duration_seconds: float
@@ -28,6 +28,8 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     log: str = ""  # relative path of its full output
     host: bool = False  # ran on the host; else what is not hermetic had declared egress
+    cached_run: str = ""  # of a cached phase: the run that passed it
+    cache: str = ""  # of a phase with cache.inputs that ran: why it was not skipped
     excerpt: tuple[str, ...] = ()  # the last lines of its output, unless it passed
 
 

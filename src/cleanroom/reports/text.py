@@ -54,7 +54,11 @@ def phase_name(phase: PhaseResult) -> str:
 def summary_line(result: RunResult) -> str:
     """The seed's timeline on one line: `init 1.80 s · services 0.42 s · test 5.30 s = 7.52 s / 20.00 s`."""
     ready = [service.ready_seconds for service in result.services if service.ready_seconds is not None]
-    parts = [f"{phase_name(phase)} {seconds(phase.duration_seconds)}" for phase in result.phases if phase.result != "skipped"]
+    parts = [
+        f"{phase_name(phase)} {'cached' if phase.result == 'cached' else seconds(phase.duration_seconds)}"
+        for phase in result.phases
+        if phase.result != "skipped"
+    ]
     if ready:
         parts.insert(min(1, len(parts)), f"services {seconds(max(ready))}")
     return f"{' · '.join(parts) or 'nothing ran'} = {seconds(result.duration_seconds)} / {seconds(result.slo_seconds)}"

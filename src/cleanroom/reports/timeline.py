@@ -21,7 +21,7 @@ _LABEL_CHARACTERS = 22
 
 _COLOURS = {"passed": "#0072b2", "failed": "#b84f00", "timeout": "#9c4a7a", "error": "#9c4a7a", "service": "#007a59"}
 _OTHER = "#6b6b6b"
-_MARKS = {"passed": "✓", "failed": "✗", "error": "✗", "timeout": "✗", "cancelled": "■", "skipped": "·", "unverified": "?"}
+_MARKS = {"passed": "✓", "cached": "↺", "failed": "✗", "error": "✗", "timeout": "✗", "cancelled": "■", "skipped": "·", "unverified": "?"}
 
 _STYLE = (
     ".cr{font:13px system-ui,-apple-system,'Segoe UI',sans-serif}.cr text{fill:#1b1f24}.cr .dim{fill:#57606a}.cr .grid{stroke:#8c959f;stroke-opacity:.3}"
@@ -78,7 +78,7 @@ def _service_row(service: ServiceResult) -> _Row:
 
 
 def _phase_row(phase: PhaseResult) -> _Row:
-    ran = phase.result not in ("skipped", "unverified") or phase.duration_seconds > 0
+    ran = phase.result not in ("cached", "skipped", "unverified") or phase.duration_seconds > 0
     words = [] if phase.result == "passed" else [phase.result]
     budget = f" of {seconds(phase.budget_seconds)}" if phase.budget_seconds is not None and ran else ""
     host = "" if phase.hermetic or not ran else ", on the host or with egress"

@@ -1,0 +1,158 @@
+"""When a phase need not run again: what its result depends on, and which phases stand or fall together. Pure functions over values.
+
+A phase's result depends on parts: name -> digest, such as `input src/a.py` or `commands`. Its key is the digest of all of them, so that a key is the
+claim "with exactly these parts". Reading files is `fingerprints.py`'s, entries and evidence are `phase_cache.py`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from cleanroom.plan import PhaseRun, Plan
+from cleanroom.policy import Level
+
+Parts = Mapping[str, str]
+
+# Rewritten by every run of the tools that they belong to, and made anew where they are missing: neither inputs nor outputs.
+CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
+NEVER = (".git", ".ggen")
+NAMED = 3  # of many differences a sentence names so many
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a phase that passed. An index only: the run that it names has to confirm it."""
+
+    schema: str = "cleanroom.cache/1"
+    phase: str
+    workspace: str
+    run_id: str
+    parts: dict[str, str]
+    outputs: dict[str, str]  # path -> digest
+
+    @property
+    def key(self) -> str:
+        return key_of(self.parts)
+
+
+class Decision(NamedTuple):
+    """What becomes of one phase, and why. Without parts nothing is remembered of it either."""
+
+    parts: Parts | None = None
+    run_id: str = ""  # of the run that passed it; empty: it runs
+    key: str = ""
+    why: str = ""
+
+    @property
+    def skips(self) -> bool:
+        return bool(self.run_id)
+
+
+RUNS = Decision()
+
+
+class Skipping(Protocol):
+    """What the lifecycle asks. Positions count the plan's phases over all workspaces."""
+
+    async def decide(self, position: int, unsettled: Sequence[str]) -> Decision:
+        """What becomes of this phase now. `unsettled` are paths that phases of this run changed and that did not come back to the project."""
+
+    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Mapping[str, str]:
+        """It passed. What the end of its span has to say, so that a later run finds its evidence; empty where nothing is remembered."""
+
+
+def key_of(parts: Parts) -> str:
+    """One digest of all parts, whatever their order."""
+    return hashlib.sha256(msgspec.json.encode(sorted(parts.items()))).hexdigest()
+
+
+def digest(value: object) -> str:
+    """Of any value that is data."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
+def difference(before: Parts, now: Parts) -> str:
+    """What changed, for people: names of parts, a few of them."""
+    said = [f"{name} changed" for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
+    said += [f"{name} is new" for name in sorted(now.keys() - before.keys())]
+    said += [f"{name} is gone" for name in sorted(before.keys() - now.keys())]
+    more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+    return ", ".join(said[:NAMED]) + more
+
+
+def never(plan: Plan, phase: PhaseRun) -> str:
+    """Why this phase is never skipped, whatever is in the cache; empty where it may be."""
+    if not phase.hermetic:
+        return "it runs on the host"
+    if phase.policy.egress:
+        return "it has egress"
+    if phase.policy.level.rank < Level.MEDIUM.rank:
+        return f"at {phase.policy.level.value} its network is open"
+    if plan.allow_degraded:
+        return "the run may be degraded"
+    if plan.parallel and len(plan.workspaces) > 1 and phase.services:
+        return "workspaces run at once and share its services"
+    return ""
+
+
+def stretches(phases: Sequence[PhaseRun]) -> list[range]:
+    """Which phases are skipped together or not at all, in order and without gaps.
+
+    What a phase leaves in a service lives as long as the run. So from the first to the last phase that uses a service, none may run without those
+    before it, and a phase between them may not change their inputs. Phases without services stand alone.
+    """
+    users: dict[str, list[int]] = {}
+    for position, phase in enumerate(phases):
+        for service in phase.services:
+            users.setdefault(service, []).append(position)
+    found: list[range] = []
+    end = -1
+    for position in range(len(phases)):
+        lasts = [positions[-1] for positions in users.values() if positions[0] == position]
+        if position > end:
+            found.append(range(position, position + 1))
+            end = position
+        if lasts:
+            end = max(end, *lasts)
+        found[-1] = range(found[-1].start, end + 1)
+    return found
+
+
+def covering(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Does one of the patterns cover this path, or a folder above it?
+
+    `*` and `?` match `/` too, so that a pattern never covers less than a reader may think; `**/` matches no folder as well.
+    """
+    whole = re.compile("|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in patterns) or r"(?!)", re.DOTALL)
+    return lambda path: whole.fullmatch(path) is not None
+
+
+def literal(pattern: str) -> str:
+    """The folder that everything the pattern covers lies in; empty for the root."""
+    before = re.split(r"[*?\[]", normal(pattern), maxsplit=1)
+    return before[0].rpartition("/")[0] if len(before) > 1 else before[0]
+
+
+def normal(pattern: str) -> str:
+    """Without `./`, doubled and trailing slashes; empty for the project itself."""
+    return "/".join(part for part in pattern.split("/") if part not in ("", "."))
+
+
+def _expression(pattern: str) -> str:
+    text, made = normal(pattern), ""
+    if not text:
+        return ".*"
+    while text:
+        if text.startswith("**/"):
+            made, text = made + "(?:.*/)?", text[3:]
+        elif text[0] == "[" and (found := re.match(r"\[(!?)([^\]]+)\]", text)):
+            characters = re.escape(found[2]).replace(r"\-", "-")
+            made, text = f"{made}[{'^' if found[1] else ''}{characters}]", text[found.end() :]
+        else:
+            made += {"*": ".*", "?": "."}.get(text[0], re.escape(text[0]))
+            text = text[1:]
+    return made
