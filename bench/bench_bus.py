@@ -21,7 +21,7 @@ import anyio
 from cleanroom.artifacts import LineWriter
 from cleanroom.bus import Bus, Subscription
 from cleanroom.clock import SystemClock
-from cleanroom.events import AnyEvent, Finished, Metric, Output, Started, Subject, encode
+from cleanroom.events import AnyEvent, Finished, Metric, Output, Started, Subject, encode_lines
 from cleanroom.redaction import Redactor
 from cleanroom.subscribers import audit, monitor, recovery
 
@@ -86,7 +86,7 @@ async def measure(events: list[AnyEvent], folder: Path) -> tuple[float, str]:
 async def write_events(inbox: Subscription, path: Path) -> None:
     async with LineWriter(path) as writer:
         while batch := await inbox.batch():
-            await writer.write([encode(envelope) for envelope in batch])
+            await writer.write(encode_lines(batch))
 
 
 async def recover(inbox: Subscription) -> None:

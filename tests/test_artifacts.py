@@ -65,9 +65,9 @@ async def test_lines_are_appended_in_order(tmp_path):
     path = tmp_path / "runs" / "events.jsonl"
     for sync in (False, True):
         async with LineWriter(path) as writer:
-            await writer.write([b"1", b"2"], sync=sync)
-            await writer.write([])
-            await writer.write([b"3"])
+            await writer.write(b"1\n2\n", sync=sync)
+            await writer.write(b"")
+            await writer.write(b"3\n")
 
     assert path.read_bytes() == b"1\n2\n3\n" * 2
 
@@ -76,7 +76,7 @@ async def test_a_full_disk_is_an_artifact_error():
     """Appending to a device without room names the file and does not pass."""
     with pytest.raises(ArtifactError, match="/dev/full"):
         async with LineWriter(artifacts.Path("/dev/full")) as writer:
-            await writer.write([b"x"])
+            await writer.write(b"x\n")
 
 
 def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):

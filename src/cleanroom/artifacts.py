@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,8 +95,8 @@ class LineWriter:
         with _named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
             await self._file.close()
 
-    async def write(self, lines: Sequence[bytes], *, sync: bool = False) -> None:
-        """Append each line with a line end: one write for all, then one fdatasync where `sync` asks for it.
+    async def write(self, lines: bytes, *, sync: bool = False) -> None:
+        """Append whole lines: one write for all, then one fdatasync where `sync` asks for it.
 
         Raises:
             ArtifactError: the disk is full or gone; the last line may be torn.
@@ -105,7 +105,7 @@ class LineWriter:
             return
         assert self._file is not None
         with _named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
-            await self._file.write(b"\n".join(lines) + b"\n")
+            await self._file.write(lines)
             await self._file.flush()
             if sync:
                 await anyio.to_thread.run_sync(os.fdatasync, self._file.fileno())

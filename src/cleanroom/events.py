@@ -6,6 +6,7 @@ The tags are the audit log's vocabulary: written out, so that renaming a class c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -158,7 +159,7 @@ class Note(Event, tag="note", frozen=True, kw_only=True):
 AnyEvent = Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Note
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+class Envelope(msgspec.Struct, frozen=True):
     """An event on the bus. Ids are lower-case hex: 32 digits for a trace, 16 for a span, empty where there is none."""
 
     seq: int  # from 1, without gaps
@@ -178,6 +179,11 @@ _decoder = msgspec.json.Decoder(Envelope)
 def encode(envelope: Envelope) -> bytes:
     """One JSON object without a line end."""
     return _encoder.encode(envelope)
+
+
+def encode_lines(envelopes: Sequence[Envelope]) -> bytes:
+    """Each with a line end: for many at once in half the time."""
+    return _encoder.encode_lines(envelopes)
 
 
 def decode(line: bytes | str) -> Envelope:

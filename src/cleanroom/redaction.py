@@ -11,10 +11,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
+
+if TYPE_CHECKING:
+    from cleanroom.events import Envelope
 
 REPLACEMENT = "[redacted]"
 SHORTEST = 4  # a shorter value would take ordinary words and numbers out of every text
@@ -36,7 +39,7 @@ class Redactor:
         self._bytes: tuple[bytes, ...] = ()
         self._text_pattern: re.Pattern[str] | None = None
         self._bytes_pattern: re.Pattern[bytes] | None = None
-        self._encoded_pattern: re.Pattern[bytes] | None = None
+        self._encoded: tuple[bytes, ...] = ()  # as they stand in the encoding of an event
         self.add(*values)
 
     def add(self, *values: str) -> None:
@@ -49,7 +52,7 @@ class Redactor:
         self._bytes = tuple(sorted((_raw(text) for text in longest_first), key=len, reverse=True))
         self._text_pattern = re.compile("|".join(map(re.escape, map(_readable, longest_first))))
         self._bytes_pattern = re.compile(b"|".join(map(re.escape, self._bytes)))
-        self._encoded_pattern = re.compile(b"|".join(re.escape(_encoder.encode(_readable(text))[1:-1]) for text in longest_first))
+        self._encoded = tuple({_encoder.encode(_readable(text))[1:-1] for text in longest_first})
 
     def text(self, text: str) -> str:
         """`text` without any known value."""
@@ -60,14 +63,24 @@ class Redactor:
 
         Fields with a fixed vocabulary, keys and numbers stay: they are the engine's own words.
         """
-        if self._encoded_pattern is None or self._encoded_pattern.search(_encoder.encode(event)) is None:
+        if not self._among(_encoder.encode(event)):
             return event
         cleaned: _E = self._cleaned(event)
         return cleaned
 
+    def envelopes(self, envelopes: list[Envelope]) -> list[Envelope]:
+        """The same for the event of each: they are encoded and searched together, and one by one only where there is something."""
+        if not self._encoded or not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
+            return envelopes
+        return [msgspec.structs.replace(envelope, event=self.event(envelope.event)) for envelope in envelopes]
+
     def stream(self) -> StreamRedactor:
         """The same for bytes that come in pieces. What is added here later counts there too."""
         return StreamRedactor(self)
+
+    def _among(self, encoded: bytes) -> bool:
+        """Whether a value stands there. Several times faster than one expression of all: a search for one word can skip."""
+        return any(value in encoded for value in self._encoded)
 
     def _is_secret(self, value: str) -> bool:
         return len(value) >= SHORTEST and not value.isspace() and not any(value in name for name in self._public)

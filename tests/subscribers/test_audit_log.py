@@ -23,6 +23,7 @@ from cleanroom.events import (
     Artifact,
     Assertion,
     Capability,
+    Envelope,
     Finished,
     Ledger,
     Metric,
@@ -66,8 +67,7 @@ EVENTS = (
 
 
 def envelopes(events=EVENTS, run_id: str = "run-1"):
-    bus = Bus(run_id, SystemClock())
-    return [bus.publish(event) for event in events]
+    return [Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event) for seq, event in enumerate(events, 1)]
 
 
 def write(folder: Path, run_id: str = "run-1", *, close: bool = True) -> audit.AuditLog:

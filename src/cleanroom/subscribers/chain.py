@@ -62,16 +62,16 @@ _links = msgspec.json.Decoder(Link)
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def seal(content: bytes) -> tuple[bytes, bytes]:
+def seal(content: str) -> tuple[str, str]:
     """The line of a record and its hash, in hex."""
-    digest = sha256(content).hexdigest().encode()
-    return b'%b,"hash":"%b"}\n' % (content, digest), digest
+    digest = sha256(content.encode()).hexdigest()
+    return f'{content},"hash":"{digest}"}}\n', digest
 
 
 def opened(line: bytes) -> Link | None:
     """The record's place in the chain; None where one byte is not as it was sealed."""
     content = line[:-SEAL_BYTES]
-    if seal(content)[0] != line:
+    if b'%b,"hash":"%b"}\n' % (content, sha256(content).hexdigest().encode()) != line:
         return None
     try:
         return _links.decode(line)

@@ -14,7 +14,7 @@ import msgspec
 
 from cleanroom.artifacts import LineWriter, relative, write_atomic
 from cleanroom.bus import Subscription
-from cleanroom.events import encode
+from cleanroom.events import encode_lines
 from cleanroom.reports.fold import Folder
 from cleanroom.reports.render import FILES, render
 from cleanroom.reports.result import RunResult
@@ -46,7 +46,7 @@ class Reporter:
         """
         async with LineWriter(self.events_path) as log:
             while batch := await inbox.batch():
-                await log.write([encode(envelope) for envelope in batch])
+                await log.write(encode_lines(batch))
                 for envelope in batch:
                     self._folder.add(envelope)
 
