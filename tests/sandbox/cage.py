@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cleanroom.sandbox import kernel, landlock, names, seccomp
-from cleanroom.sandbox.held import Recorder, Rules
+from cleanroom.sandbox.held import Recorder, Rules, Shared
 
 USER = 4242
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # where programs may be started from in a listed cage
@@ -64,9 +64,13 @@ def attack(
     listed: bool = False,
     builds: tuple[str, ...] = (),
     ports: tuple[int, ...] = (),
+    shared: Shared | None = None,
 ) -> Caught:
-    """Run `action(workspace)` in a cage and collect what was recorded; `listed` as at High, where programs are those of the system and in `builds`."""
-    given = (known or {}, read_only, services, hidden, proving, (*SYSTEM, *builds) if listed else (), ports)
+    """Run `action(workspace)` in a cage and collect what was recorded; `listed` as at High, where programs are those of the system and in `builds`.
+
+    `shared`: on the network of whoever calls this, by its rules.
+    """
+    given = (known or {}, read_only, services, hidden, proving, (*SYSTEM, *builds) if listed else (), ports, shared)
     results_read, results_write = os.pipe()
     mine, theirs = socket.socketpair()
     news_read, news_write = os.pipe()
@@ -101,9 +105,9 @@ def _guarded(action: Callable[[], None]) -> None:
 
 
 def _warden(action, workspace, given, results, news, mine, theirs) -> None:
-    known, read_only, services, hidden, proving, programs, ports = given
+    known, read_only, services, hidden, proving, programs, ports, shared = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-    flags = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    flags = kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | (0 if shared else kernel.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
     if user:
         kernel.unshare(flags | kernel.CLONE_NEWUSER)
@@ -112,19 +116,20 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
                 file.write(text)
     else:
         kernel.unshare(flags)
-    names.raise_link("lo")
+    if not shared:
+        names.raise_link("lo")
     udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
     for end in (udp, tcp):
         end.bind(("127.0.0.1", 53))
         end.setblocking(False)
     tcp.listen(8)
     attempts: list[dict[str, Any]] = []
-    shared = names.Names(known)
-    answerer = names.Answerer(udp, tcp, shared, attempts.append)
+    remembered = names.Names(known)
+    answerer = names.Answerer(udp, tcp, remembered, attempts.append)
     inside = os.fork()
     if inside == 0:
         os.close(news)
-        _guarded(lambda: _inside(action, workspace, hidden, programs, results, theirs, not user))
+        _guarded(lambda: _inside(action, workspace, hidden, programs, results, theirs, not user, shared))
     theirs.close()
     os.close(results)
     _, listener, _, _ = socket.recv_fds(mine, 1, 1)
@@ -135,7 +140,7 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
         programs=programs,
         ports=ports,
     )
-    recorder = Recorder(listener[0], rules, attempts.append, names=shared, proc_fd=proc)
+    recorder = Recorder(listener[0], rules, attempts.append, names=remembered, proc_fd=proc, shared=shared)
     recorder.proving = proving
     _serve(recorder, answerer, inside)
     recorder.flush()
@@ -144,7 +149,7 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
 
 def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
     poll = select.poll()
-    for descriptor in (recorder.fileno(), *answerer.filenos()):
+    for descriptor in (*recorder.filenos(), *answerer.filenos()):
         poll.register(descriptor, select.POLLIN)
     ended = kernel.pidfd_open(inside)
     poll.register(ended, select.POLLIN)
@@ -152,7 +157,7 @@ def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
         for descriptor, _ in poll.poll(recorder.patience()):
             if descriptor == ended:
                 return
-            if descriptor == recorder.fileno():
+            if descriptor in recorder.filenos():
                 if not recorder.ready():
                     return
             else:
@@ -160,7 +165,7 @@ def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
         recorder.tick()
 
 
-def _inside(action, workspace, hidden, programs, results, channel, as_root) -> None:
+def _inside(action, workspace, hidden, programs, results, channel, as_root, shared) -> None:
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID)
@@ -187,7 +192,8 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root) -> N
     kernel.drop_all_capabilities()
     writable = (workspace, "/tmp", "/dev/shm", "/proc")
     landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
-    seccomp.install_and_send((seccomp.high_filter if programs else seccomp.medium_filter)(os.uname().machine), channel)
+    program = seccomp.phase_filter(os.uname().machine, listed=bool(programs), shared=shared is not None, keep=bool(shared and shared.keep))
+    seccomp.install_and_send(program, channel)
     channel.close()
     os.chdir(workspace)
     try:

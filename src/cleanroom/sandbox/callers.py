@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -13,6 +14,7 @@ from cleanroom.sandbox import kernel
 _ARGUMENTS_MOST = 64  # argv shown in a record: enough to know the command, small beside any log line
 _ARGUMENTS_BYTES = 4096
 PATH_MAX = 4096
+_ERESTARTSYS = 512  # the kernel's own: becomes EINTR or a second call, as the handler was installed
 AT_FDCWD = 0xFFFFFF9C  # as the low word of an argument holds it
 
 # JSON-able, in the shape of capability.Attempt
@@ -53,6 +55,19 @@ class Caller:
             raise Unreadable(f"/proc/{self.pid}/mem: {error.strerror}") from error
         try:
             return os.pread(descriptor, length, address)
+        except (OSError, OverflowError) as error:
+            raise BadAddress(hex(address)) from error
+        finally:
+            os.close(descriptor)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put `data` into its memory."""
+        try:
+            descriptor = os.open(f"{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._proc)
+        except OSError as error:
+            raise Unreadable(f"/proc/{self.pid}/mem: {error.strerror}") from error
+        try:
+            os.pwrite(descriptor, data, address)
         except (OSError, OverflowError) as error:
             raise BadAddress(hex(address)) from error
         finally:
@@ -130,7 +145,58 @@ class Caller:
         Raises:
             OSError: it is no socket of the caller's, or may not be borrowed.
         """
-        return _borrowed(self.group, descriptor & 0xFFFFFFFF)
+        copy = self.copy(descriptor)
+        try:
+            return socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise
+
+    def copy(self, descriptor: int) -> int:
+        """A copy of any descriptor of its, from its own table: a thread may have left that of its process.
+
+        Raises:
+            OSError: it has none of that number, or it may not be borrowed.
+        """
+        number = descriptor & 0xFFFFFFFF
+        process, exact = self._handle()
+        try:
+            copy = kernel.pidfd_getfd(process, number)
+        finally:
+            os.close(process)
+        if not exact and self.pid != self.group and self.link(f"fd/{number}") != os.readlink(f"/proc/self/fd/{copy}"):
+            os.close(copy)
+            raise OSError(errno.EPERM, "of a thread with descriptors of its own")
+        return copy
+
+    def _handle(self) -> tuple[int, bool]:
+        """A descriptor of the thread itself, or before Linux 6.9 of its process; and which of them it is."""
+        if self.pid != self.group:
+            try:
+                return kernel.pidfd_open(self.pid, kernel.PIDFD_THREAD), True
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+        return kernel.pidfd_open(self.group), False
+
+    def signal(self, number: int) -> None:
+        """Send its process a signal that the kernel would have sent."""
+        try:
+            os.kill(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def interrupted(self) -> int:
+        """The errno with which the kernel would call it away for a signal that waits; 0 while none does.
+
+        A handler may want the call to be made again, which the kernel knows: it is asked where no other thread can have taken the signal meanwhile.
+        """
+        self._status = None
+        status = self.status()
+        waiting = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
+        if not waiting & ~int(status.get("SigBlk", "0"), 16):
+            return 0
+        return _ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
 
     def socket_kind(self, descriptor: int) -> tuple[int, int]:
         """Type and protocol of its socket; (0, 0) where it cannot be borrowed."""
@@ -176,17 +242,3 @@ class Caller:
             return b""
         finally:
             os.close(descriptor)
-
-
-def _borrowed(pid: int, descriptor: int) -> socket.socket:
-    """A copy of another process's socket."""
-    process = kernel.pidfd_open(pid)
-    try:
-        copy = kernel.pidfd_getfd(process, descriptor)
-    finally:
-        os.close(process)
-    try:
-        return socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise

@@ -11,14 +11,19 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
-from cleanroom.sandbox import held_files, held_listening, held_network, held_programs
+from cleanroom.sandbox import held_behalf, held_files, held_listening, held_network, held_programs
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
+from cleanroom.sandbox.held_hand import Hand, OwnHand
+from cleanroom.sandbox.held_sockets import Borrowed, Kept, Own
 from cleanroom.sandbox.names import Names
 from cleanroom.sandbox.paths import Paths
+from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
 from cleanroom.sandbox.syscalls import AUDIT_ARCH, NAMES, machine
 
@@ -27,9 +32,25 @@ _SYNC_WAKE_UP = 1  # run the caller on our processor at once: 24 us a call inste
 _CONTINUE = 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, number, architecture, instruction pointer, arguments
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
+_ADD_DESCRIPTOR = 0x40182103
+_ADDED = struct.Struct("=QIIII")  # id, flags, our descriptor, theirs, flags of theirs
+_ADD_AND_ANSWER = 2  # Linux 5.14
 _BATCH = 64  # calls answered before the warden looks at its other descriptors again
 
-__all__ = ["Recorder", "Rules", "wake_in_step"]
+__all__ = ["Recorder", "Rules", "Shared", "wake_in_step"]
+
+
+class Shared(NamedTuple):
+    """Where an environment may go on a network that it shares with the host, and with which means its calls are carried out.
+
+    `lead` connects a socket to what a declared door leads to. `keep` where copies of sockets cannot be borrowed: they are made on the caller's behalf.
+    """
+
+    where: Reach
+    lead: held_behalf.Lead
+    hand: Hand = OwnHand()
+    runtimes: tuple[str, ...] = ()
+    keep: bool = False
 
 
 def wake_in_step(listener: int) -> bool:
@@ -44,8 +65,21 @@ def wake_in_step(listener: int) -> bool:
 class Recorder:
     """Serves one listener. `emit` gets dicts in the shape of capability.Attempt, without the environment's name."""
 
-    def __init__(self, listener: int, rules: Rules, emit: Callable[[Fields], None], *, names: Names, proc_fd: int, own: int = 0) -> None:
-        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary user's recorder, and the kernel holds it too."""
+    def __init__(
+        self,
+        listener: int,
+        rules: Rules,
+        emit: Callable[[Fields], None],
+        *,
+        names: Names,
+        proc_fd: int,
+        own: int = 0,
+        shared: Shared | None = None,
+    ) -> None:
+        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary user's recorder, and the kernel holds it too.
+
+        `shared` says where the environment may go on a network that it shares with the host; without it, its network is its own and empty.
+        """
         self._own = own
         self._listener = listener
         self._names = names
@@ -55,6 +89,8 @@ class Recorder:
         self._network = held_network.Network(names, self._files)
         self._programs = held_programs.Programs(rules, self._paths)
         self._listening = held_listening.Listening(rules)
+        self._sockets: Kept | None = None
+        self._behalf = self._on_behalf(shared) if shared is not None else None
         self._fold = Fold(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
         self._buffer = bytearray(_NOTIFICATION.size)
@@ -63,8 +99,20 @@ class Recorder:
         self.in_step = wake_in_step(listener)
         self.proving = False  # set while canaries run: what the kernel has to refuse by itself goes on to it, recorded and tagged
 
+    def _on_behalf(self, shared: Shared) -> held_behalf.Behalf:
+        self._sockets = Kept(self._proc) if shared.keep else None
+        return held_behalf.Behalf(
+            shared.where, self._files, self._names, self._sockets or Borrowed(), Own(self._proc), shared.hand,
+            answer=lambda identifier, value, code: self._send(_RESPONSE.pack(identifier, value, -code, 0)),
+            still_held=self._still_held, lead=shared.lead, runtimes=shared.runtimes,
+        )  # fmt: skip
+
     def fileno(self) -> int:
         return self._listener
+
+    def filenos(self) -> list[int]:
+        """What to poll: held calls, and the sockets of calls that wait."""
+        return [self._listener, *([self._behalf.fileno()] if self._behalf is not None else [])]
 
     @property
     def completeness(self) -> str:
@@ -77,6 +125,8 @@ class Recorder:
 
     def ready(self) -> bool:
         """Answer what waits; False once nobody is left who could call."""
+        if self._behalf is not None:
+            self._behalf.ready()
         for _ in range(_BATCH):
             events = self._poll.poll(0)
             if not events:
@@ -88,13 +138,16 @@ class Recorder:
 
     def patience(self) -> int | None:
         """Milliseconds until `tick` has something to say; None while nothing waits."""
-        waits = [seconds for seconds in (self._fold.wait_seconds(), self._names.wait_seconds()) if seconds is not None]
+        known = [self._fold.wait_seconds(), self._names.wait_seconds(), self._behalf.wait_seconds() if self._behalf is not None else None]
+        waits = [seconds for seconds in known if seconds is not None]
         return int(min(waits) * 1000) + 1 if waits else None
 
     def tick(self) -> None:
         """Say what has waited long enough."""
         self._fold.tick()
         self._names.tick()
+        if self._behalf is not None:
+            self._behalf.tick()
 
     def flush(self) -> None:
         """Say all that waits, at the end of a command or of the environment."""
@@ -103,6 +156,8 @@ class Recorder:
 
     def close(self) -> None:
         self._paths.close()
+        if self._behalf is not None:
+            self._behalf.close()
         os.close(self._listener)
 
     def _answer_one(self) -> None:
@@ -122,7 +177,7 @@ class Recorder:
             name = "foreign ABI"
         gap = ""
         try:
-            refusal = self._judge(caller, name, tuple(arguments))
+            refusal = self._judge(identifier, caller, name, tuple(arguments))
         except BadAddress:
             refusal = Refusal(errno.EFAULT)
         except Exception as error:  # nothing that a caller prepares may end the loop; it is refused and said
@@ -133,10 +188,16 @@ class Recorder:
             return
         if refusal.rule and self._still_held(identifier):
             self._record(caller, name, refusal, gap)
+        if refusal.later:
+            return
         to_kernel = self.proving and refusal.to_kernel
-        self._send(_RESPONSE.pack(identifier, 0, 0 if to_kernel else -refusal.errno, _CONTINUE if to_kernel else 0))
+        self._send(_RESPONSE.pack(identifier, refusal.value, 0 if to_kernel else -refusal.errno, _CONTINUE if to_kernel else 0))
 
-    def _judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        if self._behalf is not None and name in held_behalf.NAMES:
+            return self._behalf.judge(identifier, caller, name, arguments)
+        if self._sockets is not None and name == "socket" and held_network.usual(arguments):
+            return self._make_socket(self._sockets, identifier, arguments)
         if name in held_files.NAMES:
             return self._files.judge(caller, name, arguments)
         if name in held_network.NAMES:
@@ -148,6 +209,20 @@ class Recorder:
         if name == "foreign ABI":
             return Refusal(errno.ENOSYS, "process.syscalls", {"syscall": name})
         return Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
+
+    def _make_socket(self, sockets: Kept, identifier: int, arguments: tuple[int, ...]) -> Refusal:
+        """Make it on the caller's behalf and put it into the caller's descriptors, which is its answer."""
+        try:
+            made = sockets.make(*(argument & 0xFFFFFFFF for argument in arguments[:3]))
+        except OSError as error:
+            return Refusal(error.errno or errno.EINVAL)
+        close_on_exec = arguments[1] & socket.SOCK_CLOEXEC
+        with made:
+            try:
+                fcntl.ioctl(self._listener, _ADD_DESCRIPTOR, _ADDED.pack(identifier, _ADD_AND_ANSWER, made.fileno(), 0, close_on_exec))
+            except OSError as error:
+                return Refusal(error.errno or errno.EMFILE)
+        return Refusal(0, later=True)
 
     def _still_held(self, identifier: int) -> bool:
         """Whether what was read belonged to this caller: a number could have been given to another process meanwhile."""
@@ -175,7 +250,7 @@ def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], 
     return {
         "dimension": refusal.rule.partition(".")[0],
         "rule": refusal.rule,
-        "outcome": "blocked",
+        "outcome": refusal.outcome,
         "mechanism": "seccomp_notify",
         "certainty": "held_syscall",
         "target": dict(refusal.target),

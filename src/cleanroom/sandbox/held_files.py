@@ -100,6 +100,14 @@ class Files:
         found = self._paths.canonical(caller, absolute, follow=True, allowed=self._rules.sockets)
         return self._rules.may_reach(found), found, self._paths.exists(found)
 
+    def root(self, caller: Caller) -> int:
+        """A descriptor of the environment's root, which stays ours."""
+        return self._paths.root(caller)
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """Device and number of what is at a canonical path; zeros where nothing is."""
+        return self._paths.identity(path)
+
     def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         place, flags_at = _OPENS[name]
         flags = arguments[flags_at]

@@ -30,6 +30,8 @@ _ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
 _MESSAGES_MOST = 1024  # UIO_MAXIOV: what one sendmmsg can carry
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _MSG_FASTOPEN = 0x20000000
+_MPTCP = 262
+_USUAL = frozenset(((socket.SOCK_STREAM, 0), (socket.SOCK_STREAM, 6), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, 17)))
 _NAME_PORT = 53
 _NETLINK_ROUTE = 0
 _PAYLOAD_MOST = 4096
@@ -112,8 +114,12 @@ class Network:
         allowed, found, exists = self._files.may_reach(caller, said)
         if allowed:
             return None
-        tags = ("resolver",) if said in _RESOLVERS or found in _RESOLVERS else ("probe",) if said in _LOGGERS or found in _LOGGERS else ()
-        return Refusal(errno.EACCES if exists else errno.ENOENT, "network.sockets", {"sun_path": shown(said)}, tags)
+        return Refusal(errno.EACCES if exists else errno.ENOENT, "network.sockets", {"sun_path": shown(said)}, habits(said, found))
+
+
+def habits(said: str, found: str) -> tuple[str, ...]:
+    """The tag of a unix socket that resolvers or loggers try by habit, by its path as it was said and as it was found."""
+    return ("resolver",) if said in _RESOLVERS or found in _RESOLVERS else ("probe",) if said in _LOGGERS or found in _LOGGERS else ()
 
 
 def _is_own(address: bytes) -> bool:
@@ -125,8 +131,18 @@ def _is_own(address: bytes) -> bool:
     return address in (bytes(16), bytes(15) + b"\1")
 
 
+def usual(arguments: tuple[int, ...]) -> bool:
+    """Whether a socket is of a kind that every environment may have on a network that it shares; the filter says the same."""
+    family, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
+    if family not in (_AF_INET, _AF_INET6):
+        return family in (_AF_UNIX, _AF_NETLINK)
+    return (kind, protocol) in _USUAL
+
+
 def _family(arguments: tuple[int, ...]) -> Refusal:
     family, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
+    if family in (_AF_INET, _AF_INET6) and protocol == _MPTCP:  # on a shared network alone; runtimes try it and do without
+        return Refusal(errno.EPROTONOSUPPORT, "network.families", {"proto": "mptcp", "syscall": "mptcp"}, ("probe",))
     if family == _AF_UNSPEC:
         return Refusal(errno.EAFNOSUPPORT)  # names no kind of network at all
     if family in (_AF_INET, _AF_INET6):

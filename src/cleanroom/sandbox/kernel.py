@@ -50,6 +50,7 @@ RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 1, 2, 4
 RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_CACHED = 8, 16, 32
 
 CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
+PIDFD_THREAD = os.O_EXCL
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL = 1, 2, 8
 
 SECCOMP_SET_MODE_FILTER = 1
@@ -252,9 +253,9 @@ def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
         os.closerange(first, min(last, os.sysconf("SC_OPEN_MAX")))
 
 
-def pidfd_open(pid: int) -> int:
-    """A descriptor for the process, close-on-exec; readable when it has ended."""
-    return _call("pidfd_open", pid, 0)
+def pidfd_open(pid: int, flags: int = 0) -> int:
+    """A descriptor for the process, close-on-exec; readable when it has ended. With PIDFD_THREAD for one thread (Linux 6.9; else EINVAL)."""
+    return _call("pidfd_open", pid, flags)
 
 
 def pidfd_send_signal(descriptor: int, signal_number: int) -> None:
@@ -268,6 +269,23 @@ def pidfd_getfd(descriptor: int, foreign: int) -> int:
 def bind(descriptor: int, address: bytes) -> None:
     """bind(2) with the address as the kernel takes it."""
     _call("bind", descriptor, address, len(address))
+
+
+def connect(descriptor: int, address: bytes) -> None:
+    """connect(2) with the address as the kernel takes it."""
+    _call("connect", descriptor, address, len(address))
+
+
+def sendmsg(descriptor: int, payload: bytes, flags: int, address: bytes = b"", control: bytes = b"") -> int:
+    """sendmsg(2) with address and ancillary data as the kernel takes them; how many bytes went."""
+    body, beside = ctypes.create_string_buffer(payload, len(payload)), ctypes.create_string_buffer(control, len(control))
+    name = ctypes.create_string_buffer(address, len(address))
+    vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(body), len(payload)))
+    header = struct.pack(
+        "=QI4xQQQQi4x", ctypes.addressof(name) if address else 0, len(address), ctypes.addressof(vector), 1,
+        ctypes.addressof(beside) if control else 0, len(control), 0,
+    )  # fmt: skip
+    return _call("sendmsg", descriptor, header, flags)
 
 
 def memfd(name: str, flags: int = MFD_CLOEXEC) -> int:

@@ -47,6 +47,19 @@ class Paths:
         self._enter(caller)
         return self._opened(path, _REACHES)
 
+    def root(self, caller: Caller) -> int:
+        """A descriptor of the root that they share; it stays ours."""
+        self._enter(caller)
+        return self._root
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """Device and number of what is at a canonical `path`; zeros where nothing is."""
+        try:
+            found = os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
+        except (OSError, ValueError):
+            return 0, 0
+        return found.st_dev, found.st_ino
+
     def kind(self, path: str) -> int:
         """The mode of what is at a canonical `path`; 0 where nothing is."""
         try:

@@ -1,7 +1,8 @@
 """The relay: accepts on a phase's 127.0.0.1:PORT and connects to the service, byte for byte.
 
 It runs as a child of the service's warden, in the service's network namespace. The listening sockets were opened inside the phases' namespaces and
-handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike.
+handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike. On a network that is shared with the host
+there are no such sockets: connected ones come over a channel instead.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ class Relay:
 
     def _accept(self, listening: Any, to: str) -> None:
         try:
-            inside, _ = listening.accept()
+            inside = _come(listening)
+        except BlockingIOError:
+            return  # it went away again, or went to another relay of the same door
         except OSError:
             self._selector.unregister(listening)
             listening.close()
@@ -184,6 +187,20 @@ class Relay:
             if self._watched.pop(end, 0):
                 self._selector.unregister(end)
             _reset(end) if reset else end.close()
+
+
+def _come(door: socket.socket) -> socket.socket:
+    """Who came: accepted from a listening socket, or handed over on a channel, connected already (`held_doors`).
+
+    Raises:
+        OSError: nobody will come any more.
+    """
+    if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return door.accept()[0]
+    arrived = channel.receive(door)
+    if arrived is None:
+        raise OSError(errno.EPIPE, "the other side of the door is gone")
+    return socket.socket(fileno=arrived[1][0])
 
 
 def _reset(end: socket.socket) -> None:

@@ -69,6 +69,9 @@ class Refusal(NamedTuple):
     target: dict[str, str | int] = {}  # noqa: RUF012
     tags: tuple[str, ...] = ()
     alone: bool = False  # nothing but this answer stops it, whatever its rule
+    outcome: str = "blocked"  # or "observed": it was done, and is recorded
+    value: int = 0  # what the call returns where it was done
+    later: bool = False  # it is under way; the answer comes when it is done
 
     @property
     def to_kernel(self) -> bool:
@@ -77,4 +80,4 @@ class Refusal(NamedTuple):
 
     @property
     def error_name(self) -> str:
-        return errno.errorcode.get(self.errno, str(self.errno))
+        return errno.errorcode.get(self.errno, str(self.errno)) if self.errno else ""

@@ -37,6 +37,9 @@ CHANGING = (
 # Held at High too: what is read, what is started, and where somebody listens. A file in memory that may not be executed is nobody's program.
 LISTED = ("open", "openat", "execve", "execveat", "memfd_create", "bind", "listen")
 
+# Held where the network is shared with the host: no namespace keeps what listens to itself.
+WAITING = ("bind", "listen")
+
 SENDING = ("connect", "sendmsg", "sendmmsg")
 
 # Their arguments lie in memory where a filter cannot look, and every runtime falls back when they are missing.
@@ -91,16 +94,17 @@ class Assembler:
 
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscalls.MACHINES`."""
-    return _phase_filter(machine, listed=False)
+    return phase_filter(machine)
 
 
 def high_filter(machine: str) -> bytes:
     """The program of level High: reading, starting programs and listening are held too."""
-    return _phase_filter(machine, listed=True)
+    return phase_filter(machine, listed=True)
 
 
 @functools.cache
-def _phase_filter(machine: str, *, listed: bool) -> bytes:
+def phase_filter(machine: str, *, listed: bool = False, shared: bool = False, keep: bool = False) -> bytes:
+    """The program for phases. `listed`: from level High on; `shared`: on the host's network; `keep`: where sockets are made on the caller's behalf."""
     known = numbers(machine)
     asm = Assembler()
     asm.load(_ARCH)
@@ -110,7 +114,7 @@ def _phase_filter(machine: str, *, listed: bool) -> bytes:
     asm.load(_NUMBER)
     if machine == "x86_64":
         asm.when(_AT_LEAST, _X32, "hold")
-    for name in LISTED if listed else ():
+    for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ())):
         if name in known:
             asm.when(_EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
     for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare"):
@@ -121,7 +125,7 @@ def _phase_filter(machine: str, *, listed: bool) -> bytes:
             if name in known:
                 asm.when(_EQUAL, known[name], to)
     asm.answer(_ALLOW)
-    _by_arguments(asm)
+    _by_arguments(asm, shared=shared, keep=keep)
     asm.place("memfd")
     asm.load(_argument(1))
     asm.when(_ANY_BIT, kernel.MFD_NOEXEC_SEAL, "allow")
@@ -158,7 +162,7 @@ def service_filter(machine: str) -> bytes:
     return asm.program()
 
 
-def _by_arguments(asm: Assembler) -> None:
+def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     """The calls whose arguments decide."""
     for name, index in (("open", 1), ("openat", 2)):
         asm.place(name)
@@ -180,12 +184,14 @@ def _by_arguments(asm: Assembler) -> None:
     asm.load(_argument(0))
     asm.when(_EQUAL, socket.AF_UNIX, "allow")
     asm.go("hold")
-    _sockets(asm)
+    _sockets(asm, shared=shared, keep=keep)
 
 
-def _sockets(asm: Assembler) -> None:
-    """socket(): unix and netlink freely, the internet's families as TCP, UDP or MPTCP, nothing else."""
+def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
+    """socket(): unix and netlink freely, the internet's families as TCP, UDP or, in a network of one's own, MPTCP; nothing else."""
     asm.place("socket")
+    if keep:
+        asm.go("hold")
     asm.load(_argument(0))
     for family in (socket.AF_UNIX, _AF_NETLINK):
         asm.when(_EQUAL, family, "allow")
@@ -198,7 +204,7 @@ def _sockets(asm: Assembler) -> None:
     asm.when(_EQUAL, socket.SOCK_STREAM, "stream")
     asm.when(_EQUAL, socket.SOCK_DGRAM, "datagram")
     asm.go("hold")
-    for name, protocols in (("stream", _STREAMS), ("datagram", _DATAGRAMS)):
+    for name, protocols in (("stream", _STREAMS[:2] if shared else _STREAMS), ("datagram", _DATAGRAMS)):
         asm.place(name)
         asm.load(_argument(2))
         for protocol in protocols:

@@ -1,0 +1,165 @@
+"""The sockets of an environment on a shared network: copies of them, on which calls are carried out, and which of those that wait are its own.
+
+A copy is borrowed (pidfd_getfd) or, where that is refused, as in an ordinary container, kept from when the socket was made on the caller's behalf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Protocol
+
+from cleanroom.sandbox.callers import Caller
+from cleanroom.sandbox.reach import Kind
+
+_KEPT_MOST = 512  # copies of sockets; past it those that nobody else holds any more are closed
+_OWN_MOST = 1 << 16  # inodes that are remembered: more sockets than an environment can have open
+_LISTENING = "0A"
+_TYPE_MASK = 0xF  # the rest of socket()'s second argument is SOCK_CLOEXEC and SOCK_NONBLOCK
+
+
+class Sockets(Protocol):
+    """Where copies come from."""
+
+    def of(self, caller: Caller, descriptor: int) -> socket.socket:
+        """A copy of the caller's socket, for the caller of this to close.
+
+        Raises:
+            OSError: it is none (EBADF, ENOTSOCK), or no copy can be had (EPERM).
+        """
+
+    def settled(self, end: socket.socket) -> None:
+        """Nothing more will be done to this socket on anyone's behalf: it is connected, or listens."""
+
+
+class Borrowed:
+    """Copies by pidfd_getfd."""
+
+    def of(self, caller: Caller, descriptor: int) -> socket.socket:
+        return caller.borrow(descriptor)
+
+    def settled(self, end: socket.socket) -> None: ...
+
+
+class Kept:
+    """Copies from when the socket was made. One of a connected stream is not kept: its end would not be seen by the other side."""
+
+    def __init__(self, proc: int) -> None:
+        self._proc = proc
+        self._kept: dict[int, socket.socket] = {}
+
+    def make(self, family: int, kind: int, protocol: int) -> socket.socket:
+        """The socket that the caller asked for, close-on-exec here; a copy is kept.
+
+        Raises:
+            OSError: as socket(2) says.
+        """
+        if len(self._kept) >= _KEPT_MOST:
+            self.sweep()
+        made = socket.socket(family, kind & _TYPE_MASK, protocol)
+        if kind & socket.SOCK_NONBLOCK:
+            made.setblocking(False)
+        self._kept[inode(made)] = made.dup()
+        return made
+
+    def of(self, caller: Caller, descriptor: int) -> socket.socket:
+        found = caller.link(f"fd/{descriptor & 0xFFFFFFFF}")
+        if not found.startswith("socket:["):
+            raise OSError(errno.ENOTSOCK if found else errno.EBADF, "no socket")
+        kept = self._kept.get(int(found[8:-1]))
+        if kept is None:
+            raise OSError(errno.EPERM, "no copy of it")
+        return kept.dup()
+
+    def settled(self, end: socket.socket) -> None:
+        kept = self._kept.pop(inode(end), None)
+        if kept is not None:
+            kept.close()
+
+    def sweep(self) -> None:
+        """Close the copies of what no process has open any more."""
+        held = {link for pid in os.listdir(self._proc) if pid.isdigit() and int(pid) != os.getpid() for link in _links(self._proc, pid)}
+        for number in [number for number in self._kept if f"socket:[{number}]" not in held]:
+            self._kept.pop(number).close()
+
+
+def _links(proc: int, pid: str) -> list[str]:
+    try:
+        folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    except OSError:
+        return []
+    try:
+        return [os.readlink(name, dir_fd=folder) for name in os.listdir(folder)]
+    except OSError:
+        return []  # it has just ended, or closed one
+    finally:
+        os.close(folder)
+
+
+class Own:
+    """Which sockets are this environment's: those on which something was done for it. Who waits at an address is read from the kernel's tables."""
+
+    def __init__(self, proc: int) -> None:
+        self._proc = proc
+        self._inodes: dict[int, None] = {}
+
+    def note(self, end: socket.socket) -> None:
+        """This socket is the environment's."""
+        if len(self._inodes) >= _OWN_MOST:
+            del self._inodes[next(iter(self._inodes))]
+        self._inodes[inode(end)] = None
+
+    def waits(self, kind: Kind, address: bytes, port: int) -> bool:
+        """Whether what waits at this address of the host's is the environment's, and nobody else's does."""
+        if not self._inodes:
+            return False
+        found = [
+            int(number) in self._inodes
+            for table in (("tcp", "tcp6") if kind.stream else ("udp", "udp6"))
+            for at, state, number in self._rows(table, port)
+            if (state == _LISTENING or not kind.stream) and (not any(at) or _plain(at) == _plain(address))
+        ]
+        return bool(found) and all(found)
+
+    def named(self, name: bytes) -> bool:
+        """Whether the abstract unix socket of this name is the environment's."""
+        shown = b"@" + name.replace(b"\0", b"@")
+        rows = (line.split(None, 7) for line in self._table("unix").splitlines()[1:])
+        found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
+        return bool(found) and all(found)
+
+    def _rows(self, table: str, port: int) -> list[tuple[bytes, str, str]]:
+        """Local address, state and inode of the sockets at a port."""
+        ending = f":{port:04X}".encode()
+        rows = []
+        for line in self._table(table).splitlines()[1:]:
+            if ending in line:
+                columns = line.decode().split()
+                at, _, found = columns[1].partition(":")
+                if int(found, 16) == port:
+                    words = bytes.fromhex(at)  # each 32-bit word in the machine's order
+                    rows.append((b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4)), columns[3], columns[9]))
+        return rows
+
+    def _table(self, name: str) -> bytes:
+        with open(os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc), "rb") as file:
+            return file.read()
+
+
+def inode(end: socket.socket) -> int:
+    return os.fstat(end.fileno()).st_ino
+
+
+def kind_of(end: socket.socket) -> Kind:
+    """What a socket is."""
+    return Kind(end.family, end.type & _TYPE_MASK, end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL))
+
+
+def _plain(address: bytes) -> bytes:
+    """An IPv4 address without IPv6's clothes; the unspecified one as the loopback, which it means."""
+    if len(address) == 16 and address[:12] == bytes(10) + b"\xff\xff":
+        address = address[12:]
+    if not any(address):
+        return b"\x7f\0\0\1" if len(address) == 4 else bytes(15) + b"\1"
+    return address

@@ -1,0 +1,131 @@
+"""Where an environment on a network that it shares with the host may go, and where it may be reached. Values and one decision each; no I/O.
+
+On a shared network no namespace refuses by itself: what is decided here is carried out by `held_behalf`, with the very address that was judged.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Mapping
+from typing import NamedTuple
+
+LOCAL, EGRESS, RECORD, NAMES_RULE = "network.local", "network.egress", "network.record", "network.names"
+PUBLISH, LISTEN, SOCKETS = "network.publish", "network.listen", "network.sockets"
+
+# Control sockets of container runtimes: whoever reaches one is root on the host. `{run}` is a user's runtime folder, `{home}` a home folder.
+RUNTIME_SOCKETS = (
+    "/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock",
+    "/run/k3s/containerd/containerd.sock", "/run/buildkit/buildkitd.sock", "/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket",
+    "/var/lib/incus/unix.socket", "/run/incus/unix.socket", "/run/libvirt/libvirt-sock", "{run}/docker.sock", "{run}/podman/podman.sock",
+    "{run}/containerd-rootless/api.sock", "{home}/.docker/run/docker.sock", "{home}/.docker/desktop/docker.sock",
+)  # fmt: skip
+
+_NAME_PORT = 53
+_EMBEDDED = (  # prefixes behind which an IPv4 address stands, and where in the 16 bytes it does
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 12), (ipaddress.IPv6Network("::/96"), 12),
+    (ipaddress.IPv6Network("64:ff9b::/96"), 12), (ipaddress.IPv6Network("2002::/16"), 2),
+)  # fmt: skip
+
+
+class Kind(NamedTuple):
+    """What a socket is, by its own word."""
+
+    family: int
+    type: int
+    protocol: int
+
+    @property
+    def stream(self) -> bool:
+        return self.type == socket.SOCK_STREAM
+
+
+class Reach(NamedTuple):
+    """What one environment may do. Addresses are packed, 4 or 16 bytes."""
+
+    internet: bool = False  # addresses that are neither the host's own nor link-local: done and recorded, else refused
+    doors: Mapping[tuple[bytes, int], str] = {}  # declared services and hosts: (address, port) -> where it leads
+    hosts: Mapping[bytes, str] = {}  # the address that stands for a declared host -> its name
+    resolvers: frozenset[bytes] = frozenset()  # the host's name servers, which may lie on its loopback
+    listen: bool = True  # on loopback, on any port that nobody needs a privilege for
+    ports: frozenset[int] = frozenset()  # declared ones
+    first_port: int = 1024  # below it nobody without privileges may
+
+
+class Decision(NamedTuple):
+    """What to do: refuse with `errno`, or (0) do it. Recorded where there is a rule: as blocked where refused, else as observed."""
+
+    errno: int = 0
+    rule: str = ""
+    lead: str = ""  # where a declared door leads: whoever connects is led there instead
+    tags: tuple[str, ...] = ()
+
+
+def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool) -> Decision:
+    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`: a socket of this environment waits there."""
+    refused = errno.ECONNREFUSED if kind.stream else errno.ENETUNREACH
+    lead = reach.doors.get((address, port), "") if kind.stream else ""
+    if lead:
+        return Decision(lead=lead)
+    if address in reach.hosts:
+        host = reach.hosts[address]
+        if reach.internet and kind.stream:
+            return Decision(0, RECORD, f"out:{host}:{port}")
+        return Decision(refused, EGRESS)
+    if own:
+        return Decision()
+    question = port == _NAME_PORT
+    if question and address in reach.resolvers:
+        return Decision() if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
+    if is_local(address):
+        return Decision(refused, LOCAL if reach.internet else EGRESS)
+    if reach.internet:
+        return Decision(0, RECORD)
+    return Decision(refused, *((NAMES_RULE, "", ("resolver",)) if question else (EGRESS,)))
+
+
+def bound(reach: Reach, address: bytes, port: int) -> Decision:
+    """Whether a socket may be bound. One without a port may be bound anywhere: it is a client's, until it listens."""
+    if 0 < port < reach.first_port:
+        return Decision(errno.EACCES)
+    return _waits(reach, address, port) if port else Decision()
+
+
+def listened(reach: Reach, address: bytes, port: int) -> Decision:
+    """Whether a bound socket may listen: never where others than this machine's own programs could come."""
+    return _waits(reach, address, port)
+
+
+def _waits(reach: Reach, address: bytes, port: int) -> Decision:
+    if not port or not _seen(address).is_loopback:
+        return Decision(errno.EACCES, PUBLISH)
+    return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
+
+
+def unix(reach: Reach, *, own: bool, runtime: bool, exists: bool, abstract: bool) -> Decision:
+    """Whether a unix socket may be reached; `own`: it is this environment's, or a declared service's. `runtime`: it controls containers."""
+    if own:
+        return Decision()
+    if abstract:
+        return Decision(errno.ECONNREFUSED, SOCKETS)
+    refused = errno.EACCES if exists else errno.ENOENT
+    if runtime or not reach.internet:
+        return Decision(refused, SOCKETS)
+    return Decision(0, RECORD) if exists else Decision(errno.ENOENT)
+
+
+def is_local(address: bytes) -> bool:
+    """Is it the host's own loopback, the unspecified address that means it, or link-local; also where IPv6 carries such an IPv4 address?"""
+    found = _seen(address)
+    return found.is_loopback or found.is_unspecified or found.is_link_local
+
+
+def _seen(address: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address, or the IPv4 one that it carries."""
+    if len(address) == 4:
+        return ipaddress.IPv4Address(address)
+    full = ipaddress.IPv6Address(address)
+    if full.is_loopback or full.is_unspecified:
+        return full
+    return next((ipaddress.IPv4Address(address[at : at + 4]) for network, at in _EMBEDDED if full in network), full)
