@@ -25,7 +25,7 @@ def test_a_file_is_replaced_whole_and_its_folder_made(tmp_path):
     assert os.listdir(path.parent) == ["b.json"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "write", "open"])
+@pytest.mark.parametrize("call", ["fdatasync", "write", "open"])
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
     """Whatever the system refuses, the old bytes stay, no temporary file is left, and the error names the file."""
     path = tmp_path / "state.json"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from cleanroom import disk
 from cleanroom.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -41,34 +42,25 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     with _named("CR-FILE-001", "write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            descriptor = disk.here.create(temporary, mode)
             try:
                 write_all(descriptor, data)
-                os.fsync(descriptor)
+                disk.here.sync(descriptor)
             finally:
                 os.close(descriptor)
-            temporary.replace(path)
+            disk.here.rename(temporary, path)
         except BaseException:
             with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                disk.here.remove(temporary)
             raise
-        sync_folder(path.parent)
+        disk.here.sync_folder(path.parent)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte, however many calls it takes."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in `folder` as durable as the files behind them."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        view = view[disk.here.write(descriptor, view) :]
 
 
 class LineWriter:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from projects import CORPUS
 
+from cleanroom import disk
 from cleanroom.errors import ProjectError
 from cleanroom.project import state
 from cleanroom.project.dialects import understand
@@ -185,7 +186,7 @@ def test_what_ggen_writes_at_the_worst_moment_is_kept(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(state, "_put", interrupted)
     if not exchange:
-        monkeypatch.setattr(state, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(disk.here, "exchange", lambda one, other: False)
     record(tmp_path, [ran("test", 4)])
     assert {entry["phase"] for entry in read(tmp_path)["phase_history"]} == {"init", "ggen", "test"}
 

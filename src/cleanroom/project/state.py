@@ -7,7 +7,6 @@ milliseconds only, and its history holds what succeeded; failures are in our cop
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import re
@@ -19,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from cleanroom import disk
 from cleanroom.artifacts import write_atomic
 from cleanroom.errors import ArtifactError, ProjectError
 
@@ -29,8 +29,6 @@ LOCK = Path(".ggen/cleanroom/state.lock")
 _BYTES_MAX = 64 << 20  # years of runs; more is not a state file
 _TRIES = 50  # one more for each time that ggen writes between our reading and our writing
 _LOCK_SECONDS = 30.0  # a writer holds the lock for milliseconds
-_RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
 
 
 class PhaseRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,31 +175,22 @@ def _put(path: Path, data: bytes, before: bytes | None) -> bytes | None:
     try:
         if before is None:
             return _create(aside, path)
-        if not _exchange(aside, path):
+        if not disk.here.exchange(aside, path):
             displaced = path.read_bytes()
-            aside.replace(path)
+            disk.here.rename(aside, path)
             return displaced
         return aside.read_bytes()
     finally:
-        aside.unlink(missing_ok=True)
+        disk.here.remove(aside)
 
 
 def _create(aside: Path, path: Path) -> bytes | None:
     """The first state; where somebody was faster, theirs stays and counts as displaced, so that we merge again."""
     try:
-        path.hardlink_to(aside)
+        disk.here.link(aside, path)
     except FileExistsError:
         return path.read_bytes()
     return None
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step, where the kernel and the file system can."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError):
-        return False
-    return int(call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)) == 0
 
 
 def _read_ours(root: Path) -> _Ours:

@@ -18,6 +18,7 @@ from typing import Any, get_args
 import anyio
 import msgspec
 
+from cleanroom import disk
 from cleanroom.artifacts import write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
@@ -173,7 +174,7 @@ class _Batch:
         """Write everything, wait for the disk, and return the head that says so."""
         data = "".join(self._lines).encode()
         write_all(descriptor, data)
-        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+        disk.here.sync(descriptor)
         return Head(self._bytes + len(data), self._seq, self._hash)
 
     def _add(self, time_unix_ns: int, kind: str, subject: str, body: str) -> None:
@@ -224,8 +225,7 @@ def _opened_log(folder: Path) -> Iterator[BufferedReader]:
     """The log, open for appending, never through a link. Its head is there before it is."""
     if not (folder / HEAD_NAME).exists() and not (folder / LOG_NAME).exists():
         write_atomic(folder / HEAD_NAME, encode_head(Head()))
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(folder / LOG_NAME, flags, 0o644), "rb") as file:
+    with os.fdopen(disk.here.append(folder / LOG_NAME, 0o644), "rb") as file:
         yield file
 
 
@@ -253,7 +253,7 @@ def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dic
         return adopted, None
     file.seek(adopted.bytes)
     lost = file_digest(file, "sha256").hexdigest()
-    os.ftruncate(file.fileno(), adopted.bytes)
+    disk.here.truncate(file.fileno(), adopted.bytes)
     return adopted, {"bytes_lost": size - adopted.bytes, "sha256": lost, "after_byte": adopted.bytes}
 
 
