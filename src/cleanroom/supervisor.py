@@ -299,8 +299,9 @@ class Supervisor:
         )
 
     async def _become_ready(self, service: Service, environment: Environment, main: _Main) -> bool:
-        """Ask until it answers, then personalise it. False where the backend runs nothing."""
+        """Ask until it answers. False where the backend runs nothing."""
         recipe, pause, asked = service.recipe, FIRST_PAUSE_SECONDS, 0
+        question = recipe.first_probe or recipe.probe
         with anyio.move_on_after(recipe.start_timeout_seconds) as limit:
             while True:
                 if main.ended.is_set():
@@ -312,13 +313,11 @@ class Supervisor:
                         hint=self._see_log(service),
                     )
                 asked += 1
-                if await ask(recipe.probe, environment, bytes(service.output)):
+                if await ask(question, environment, bytes(service.output)):
                     break
                 with anyio.move_on_after(pause):
                     await main.ended.wait()
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            for argv in recipe.personalise:
-                await self._must_succeed(service, environment, argv, "personalise")
         if limit.cancelled_caught:
             waited = f"not ready after {recipe.start_timeout_seconds:g} s ({recipe.probe.kind} probe, {asked} tries)"
             raise ServiceFailed(
@@ -362,19 +361,16 @@ class Supervisor:
                     if place is not None:
                         async with self.watch.environment(self._spec(service, "prepare", place), of=recipe.name) as watched:
                             for argv in recipe.prepare:
-                                await self._must_succeed(service, watched.environment, argv, "prepare", pump)
+                                await self._must_succeed(service, watched.environment, argv, pump)
         except _NothingRuns:
             return False
         return True
 
-    async def _must_succeed(
-        self, service: Service, environment: Environment, argv: Sequence[str], what: str, pump: OutputPump | None = None
-    ) -> None:
+    async def _must_succeed(self, service: Service, environment: Environment, argv: Sequence[str], pump: OutputPump) -> None:
         heard = bytearray()
 
         def listen(stream: Stream, data: bytes) -> None:
-            if pump is not None:
-                pump.feed(stream, data)
+            pump.feed(stream, data)
             heard.extend(data)
             del heard[:-TAIL_BYTES]
 
@@ -384,9 +380,8 @@ class Supervisor:
         if result.exit_code:
             said = "\n".join(heard.decode(errors="replace").splitlines()[-QUOTED_LINES:])
             ended = f"still running after {PREPARE_SECONDS:g} s" if result.timed_out else f"exit status {result.exit_code}"
-            error = ProjectError if what == "prepare" else ServiceFailed
-            raise error(
-                "CR-SERVICE-026", f"service {service.recipe.name!r}: its {what} step failed ({ended}): {said}",
+            raise ProjectError(
+                "CR-SERVICE-026", f"service {service.recipe.name!r}: its prepare step failed ({ended}): {said}",
                 hint="correct the service's init files or settings; " + self._see_log(service),
             )  # fmt: skip
 

@@ -146,15 +146,15 @@ async def test_a_service_that_stops_answering_is_restarted():
     assert any("stopped answering" in text for text in outcome.result.recoveries)
 
 
-async def test_a_service_is_personalised_once_before_it_is_ready():
-    """Personalising runs after the first answer, and its failure is a failed start."""
+async def test_a_service_is_ready_only_when_its_first_probe_was_answered():
+    """Where the first answer also makes the service this run's own, an answer to the later probe is not enough to be ready."""
     outcome = await run_plan(
         plan(phase("test", "a", services=("db",))),
         backend(Server("db"), **{"set password": succeed(exit_code=1)}),
-        recipes=[service("db", personalise=(("set", "password"),), restarts_max=0)],
+        recipes=[service("db", first_probe=Probe(kind="exec", argv=("set", "password")), start_timeout_seconds=1, restarts_max=0)],
     )
     assert outcome.result.exit_code == 5
-    assert "personalise" in outcome.result.error["message"]
+    assert "not ready after 1 s" in outcome.result.error["message"]
 
 
 async def test_without_a_script_a_service_is_not_claimed_to_be_ready():

@@ -136,12 +136,9 @@ async def serving(plain: Plain) -> AsyncIterator[Process]:
 
 async def ready(plain: Plain, process: Process) -> None:
     with anyio.fail_after(30):
-        while not await ask(plain.recipe.probe, plain, plain.output):
+        while not await ask(plain.recipe.first_probe or plain.recipe.probe, plain, plain.output):
             assert process.returncode is None, plain.output.decode()
             await anyio.lowlevel.checkpoint()
-    for argv in plain.recipe.personalise:
-        code, output = await plain.run(argv)
-        assert code == 0, output
 
 
 async def template(recipe: Recipe, cache: TemplateCache) -> None:

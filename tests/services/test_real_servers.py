@@ -37,7 +37,7 @@ def prepared(shared_cache: TemplateCache, tmp_path: Path) -> Callable[..., Recip
 
 async def query(plain: Plain, sql: str, **overrides: str) -> tuple[int, str]:
     """Ask as a phase would: with its variables, over the socket."""
-    psql = plain.recipe.probe.argv[0]
+    psql = plain.recipe.administer[0]
     variables = {
         **plain.recipe.phase_variables,
         "PGHOST": "/run/cleanroom/postgres",

@@ -60,6 +60,7 @@ class Room:
 
 
 RESP = Probe(kind="resp", to="unix:/x", password="p")
+SQL = Probe(kind="sql", to="unix:/x", user="postgres", database="app", password="p", statements=("SELECT 1",))
 HTTP = Probe(kind="http", to="tcp:80", path="/health")
 
 
@@ -103,14 +104,33 @@ async def test_an_http_status_below_400_is_ready(pieces: tuple[bytes, ...], expe
     assert await ask(HTTP, Room(Scripted(*pieces))) is expected
 
 
-@pytest.mark.parametrize("probe", [RESP, HTTP, Probe(kind="tcp", to="tcp:1")])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"E\0\0\0\x05\0",),
+        (b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",),  # it lets anybody in
+        (b"R\0\0\0\x08\0\0\0\x03",),  # it asks for the password itself
+        (b"R\0\0\0\x18\0\0\0\x0aSCRAM-SHA-256\0\0R\0\0\0\x0c\0\0\0\x0ci=1",),
+        (b"R\0\0\0\x18\0\0\0\x0aSCRAM-SHA-256\0\0R\0\0\0\x20\0\0\0\x0br=somebody-else,s=aa==,i=1",),
+        (b"R\xff\xff\xff\xff",),
+        (b"HTTP/1.1 200 OK\r\n\r\n",),
+        (b"R",),
+        (),
+    ],
+)
+async def test_only_a_server_that_knows_the_password_is_a_ready_database(pieces: tuple[bytes, ...]):
+    """The sql probe is false for errors, other protocols, and a server that does not prove that it knows the password. (True is tested on a real one.)"""
+    assert await ask(SQL, Room(Scripted(*pieces))) is False
+
+
+@pytest.mark.parametrize("probe", [RESP, HTTP, SQL, Probe(kind="tcp", to="tcp:1")])
 async def test_a_refused_connection_is_not_yet(probe: Probe):
     """Nobody listening is an answer, not an error."""
     assert await ask(probe, Room(ConnectionRefusedError())) is False
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("probe", [RESP, HTTP])
+@pytest.mark.parametrize("probe", [RESP, HTTP, SQL])
 async def test_a_server_that_accepts_and_says_nothing_is_not_ready(probe: Probe):
     """An open port is no answer; the question ends by itself."""
     assert await ask(probe, Room(Scripted(None))) is False

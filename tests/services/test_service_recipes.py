@@ -122,9 +122,7 @@ def test_every_secret_is_listed_for_redaction(resolved: Resolve):
     """No password stands in a recipe's files or variables that is not in `secrets`; none is in a command line."""
     for recipe in resolved(postgres(), redis()):
         assert len(recipe.secrets) >= 1
-        text = " ".join(
-            [*recipe.main, *recipe.variables.values(), *recipe.probe.argv, *itertools.chain(*recipe.personalise, *recipe.prepare)]
-        )
+        text = " ".join([*recipe.main, *recipe.variables.values(), *recipe.probe.argv, *itertools.chain(*recipe.prepare)])
         assert not any(secret in text for secret in recipe.secrets)
     assert resolved(postgres())[0].template_secret in resolved(postgres())[0].secrets
 
@@ -227,6 +225,6 @@ def test_an_http_readiness_names_port_and_path(resolved: Resolve, http: str):
 def test_private_files_stand_in_private(resolved: Resolve):
     """Every file a command of ours names is among the recipe's files."""
     for recipe in resolved(postgres(), redis()):
-        for word in itertools.chain(recipe.main, *recipe.prepare, *recipe.personalise):
+        for word in itertools.chain(recipe.main, *recipe.prepare):
             if f"{PRIVATE}/" in word:
                 assert word.rpartition("/")[2] in recipe.files

@@ -41,5 +41,7 @@ async def test_the_shops_schema_and_migrations_are_what_an_ordinary_role_may_do(
     spec = ServiceSpec(name="postgres", kind="postgres", init=tuple(map(str, files)))
     (recipe,) = resolve((spec,), caller={}, root=str(SHOP), cache=shared_cache)
     async with running(recipe, shared_cache) as plain:
-        code, output = await plain.run([*recipe.probe.argv[:-1], "SELECT viewowner FROM pg_views WHERE viewname = 'order_total'"])
+        code, output = await plain.run(
+            [*recipe.administer[:-2], "app", "-c", "SELECT viewowner FROM pg_views WHERE viewname = 'order_total'"]
+        )
         assert (code, output) == (0, "app\n")

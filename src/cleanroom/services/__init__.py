@@ -8,7 +8,7 @@ For the supervisor, in this order:
    folder (None: another process was faster, look it up again); mount it at DATA in an environment of role "prepare" with `recipe.files` in PRIVATE and
    run `recipe.prepare` there. An exception that leaves the block throws the folder away, otherwise it is published.
 3. The template is shown at DATA, copy-on-write above it; `recipe.files` go to PRIVATE (mode 0600); a folder for `run_folder(name)`.
-4. Run `recipe.main`; ask `probe.ask(recipe.probe, environment, output)` until it is True; run `recipe.personalise` once; ready.
+4. Run `recipe.main`; ask `probe.ask(recipe.first_probe or recipe.probe, environment, output)` until it is True: it is ready, and this run's own.
 5. A phase gets `phase_variables(recipes it names)`. Values in `recipe.secrets` are redacted everywhere.
 
 Nothing here talks to the bus, starts a task or makes an environment.

@@ -24,10 +24,13 @@ def run_folder(name: str) -> str:
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
     """One question that a ready service answers. Asked again and again, with growing pauses, and during the run for its health."""
 
-    kind: Literal["exec", "resp", "tcp", "http", "log"]
+    kind: Literal["exec", "resp", "sql", "tcp", "http", "log"]
     argv: tuple[str, ...] = ()  # exec: exits 0 when ready; asked inside the service's environment
-    to: str = ""  # resp, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
-    password: str = ""  # resp
+    to: str = ""  # resp, sql, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
+    password: str = ""  # resp, sql
+    user: str = ""  # sql
+    database: str = ""  # sql
+    statements: tuple[str, ...] = ()  # sql: ready when each was carried out
     path: str = ""  # http: any status below 400 is ready
     pattern: str = ""  # log: regular expression, searched in all output since the start
 
@@ -49,10 +52,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}  # name -> text, in PRIVATE, mode 0600
     main: tuple[str, ...] = ()
     probe: Probe
+    first_probe: Probe | None = None  # asked instead until it is ready, where the first answer also has to make the service this run's own
     administer: tuple[
         str, ...
     ] = ()  # a command that carries out the SQL statement added to it, as the server's superuser; () where there is none
-    personalise: tuple[tuple[str, ...], ...] = ()  # commands run once after the first answer of the probe
     working_directory: str = "/"
     health_seconds: float = 1.0  # pause between health probes during the run; infinite: the probe tells nothing once it was ready
     start_timeout_seconds: float = 30.0

@@ -121,6 +121,7 @@ def recipe(
     settings = _settings(spec, programs)
     key = _template_key(spec, programs, settings, init, cache.identity())
     secret, password = cache.secret(key), secrets()
+    to = f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}"
     return Recipe(
         name=spec.name,
         kind="postgres",
@@ -134,15 +135,16 @@ def recipe(
         template_key=key,
         template_secret=secret,
         prepare=(("sh", f"{PRIVATE}/prepare.sh", programs.helpers["initdb"], programs.server, programs.helpers["psql"]),),
-        files=_files(spec, programs, settings, init, secret=secret, password=password),
+        files=_files(spec, programs, settings, init, secret=secret),
         main=("sh", f"{PRIVATE}/start.sh", programs.server, "-D", CLUSTER, "-c", f"config_file={PRIVATE}/postgresql.conf"),
-        probe=Probe(kind="exec", argv=(*_psql(spec, programs), "-c", "SELECT 1")),
-        administer=(*_psql(spec, programs, database="postgres"), "-c"),
-        personalise=((*_psql(spec, programs), "-f", f"{PRIVATE}/personalise.sql"),),
-        health_seconds=2.0,  # each question is a process and a password exchange: about 20 ms of processor time
+        probe=_probe(to, secret, "SELECT 1"),
+        # Its role has the template's password until then; a restarted server keeps what it was given, and giving it again does no harm.
+        first_probe=_probe(to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)}"),
+        administer=(*_psql(spec, programs), "-c"),
+        health_seconds=2.0,  # each question is a connection and a password exchange: about 10 ms of processor time on both sides
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
-        to=f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}",
+        to=to,
         phase_variables=_phase_variables(spec.name, port, password),
         secrets=(password, secret),
         restarts_max=spec.restarts_max,
@@ -164,7 +166,7 @@ def _template_key(
 
 
 def _files(
-    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], *, secret: str, password: str
+    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], *, secret: str
 ) -> dict[str, str]:
     server = {
         **settings,
@@ -186,7 +188,6 @@ def _files(
         "prepare.sh": _prepare(programs, init),
         "start.sh": START.replace("$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"),
         "role.sql": role,
-        "personalise.sql": f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)};\n",
         **{file.name: file.text for file in init},
     }
 
@@ -202,7 +203,11 @@ def _prepare(programs: Programs, init: tuple[InitFile, ...]) -> str:
     return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
 
 
-def _psql(spec: ServiceSpec, programs: Programs, *, database: str = DATABASE) -> tuple[str, ...]:
+def _probe(to: str, secret: str, *statements: str) -> Probe:
+    return Probe(kind="sql", to=to, user=SUPERUSER, database=DATABASE, password=secret, statements=statements)
+
+
+def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
     return (
         programs.helpers["psql"],
         "-X",
@@ -216,7 +221,7 @@ def _psql(spec: ServiceSpec, programs: Programs, *, database: str = DATABASE) ->
         "-U",
         SUPERUSER,
         "-d",
-        database,
+        "postgres",
     )
 
 

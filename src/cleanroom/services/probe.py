@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import anyio
 from anyio.abc import ByteStream
 
-from cleanroom.services import resp
+from cleanroom.services import pgwire, resp
 from cleanroom.services.base import Probe
 
 # A ready server answers in milliseconds. One that takes this long is asked again rather than waited for.
@@ -59,6 +59,10 @@ async def _over_stream(probe: Probe, environment: Asked) -> bool:
         async with await environment.dial(probe.to) as stream:
             if probe.kind == "resp":
                 return await resp.ping(stream, probe.password)
+            if probe.kind == "sql":
+                return await pgwire.ask(
+                    stream, user=probe.user, database=probe.database, password=probe.password, statements=probe.statements
+                )
             if probe.kind == "http":
                 return await _get(stream, probe.path)
             return True
