@@ -343,6 +343,7 @@ class Lifecycle:
             "hermetic": phase.hermetic and not phase.policy.egress, "host": not phase.hermetic, "role": phase.role, "of": phase.of,
             "policy": phase.policy.level.value, "timeout_seconds": phase.timeout_seconds, "reaction": phase.policy.reaction,
             "log": self._context.log_path(self._log(phase, planned)),
+            "services": ",".join(phase.services),
         }  # fmt: skip
         return said if phase.budget_seconds is None else {**said, "budget_seconds": phase.budget_seconds}
 

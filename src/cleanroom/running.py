@@ -213,6 +213,7 @@ class Run:
         attributes: dict[str, str | int | float | bool] = {
             "version": __version__, "policy": plan.policy.level.value, "environment": plan.environment, "requested": ",".join(plan.requested),
             "slo_seconds": plan.slo_seconds, "seed": plan.seed, "root": plan.root, "strict_slo": plan.strict_slo,
+            "phases": len(plan.phases),
         }  # fmt: skip
         began = anyio.current_time()
         with self._bus.span(Subject("run", plan.project), attributes) as span:

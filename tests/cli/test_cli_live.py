@@ -6,13 +6,16 @@ import io
 
 import pytest
 from cli_story import failing_run
+from rich.cells import cell_len  # noqa: TID253
 from rich.console import Console  # noqa: TID253
 
-from cleanroom.cli.live import LiveView, _Head, tree
+from cleanroom.cli.live import ASCII, UNICODE, Head, LiveView, Signs, tree
 from cleanroom.cli.output import Output
+from cleanroom.cli.plain import Plain
 from cleanroom.cli.view import can_live
 from cleanroom.events import Subject
 from cleanroom.reports.fold import fold
+from run_story import Story, begin
 
 ROWS = [
     (Subject("phase", "test"), 75.0, False),
@@ -22,15 +25,67 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("width", [20, 80, 200])
-def test_cli_live_tree_fits_the_width(width: int) -> None:
-    """No line of the tree is wider than the terminal, and every running phase and service has exactly one line."""
-    screen = io.StringIO()
-    console = Console(file=screen, width=width, force_terminal=True, color_system=None, legacy_windows=False)
-    console.print(tree(_Head("shop", 1, 20.0), ROWS, {ROWS[0][0]: "x" * 500}, 76_000_000_000, width))
-    lines = screen.getvalue().splitlines()
-    assert all(len(line.rstrip()) <= width for line in lines)
-    assert len(lines) == 1 + len(ROWS) + 1  # the root and the branch of services
+def drawn(
+    width: int, height: int = 24, rows: list = ROWS, signs: Signs = UNICODE, tail: str = "x" * 500, awaited: object = None
+) -> list[str]:
+    text = tree(Head("shop", 1, 20.0), rows, awaited, {ROWS[0][0]: tail}, 76_000_000_000, width, height, signs)  # type: ignore[arg-type]
+    return text.plain.split("\n")
+
+
+@pytest.mark.parametrize("width", [8, 20, 80, 200])
+@pytest.mark.parametrize("tail", ["x" * 500, "日本語テキスト" * 30])
+def test_cli_live_tree_fits_the_width(width: int, tail: str) -> None:
+    """No line of the tree takes more cells than the terminal has, wide letters too, and whatever runs has exactly one line."""
+    lines = drawn(width, tail=tail)
+    assert all(cell_len(line) <= width for line in lines)
+    assert len(lines) == 1 + len(ROWS)
+
+
+def test_cli_live_tree_fits_the_height() -> None:
+    """Of more than a screen can show, the first are shown and the rest is counted."""
+    rows = [(Subject("phase", f"p{number}"), 1.0, False) for number in range(100)]
+    lines = drawn(80, 24, rows)
+    assert len(lines) <= 24 - 2
+    assert lines[-1].endswith("and 81 more")
+
+
+def test_cli_live_tree_keeps_the_time_of_a_long_name() -> None:
+    """A name that does not fit is cut, the time beside it is not."""
+    rows = [(Subject("phase", "name-" * 40), 75.0, False)]
+    assert drawn(60, rows=rows)[1].endswith("… 75.00 s")
+
+
+def test_cli_live_tree_is_ascii_where_the_locale_is() -> None:
+    """With ASCII signs nothing else is drawn."""
+    assert all(line.isascii() for line in drawn(80, signs=ASCII))
+
+
+def test_cli_live_names_what_the_run_waits_for() -> None:
+    """The root names the slowest thing: the service that a phase cannot begin without, else the phase."""
+    assert drawn(80, awaited=(Subject("service", "postgres"), 3.2))[0].endswith(", waiting for postgres (3.20 s)")
+
+
+def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
+    """Before its first command a phase waits for its services that are not ready; afterwards the run waits for the phase."""
+    story, plain = Story(), Plain()
+    run = begin(story, requested="test")
+    service = story.start(Subject("service", "postgres"), run)
+    ready = story.start(Subject("readiness", "postgres"), service)
+    phase = story.at(1.0).start(Subject("phase", "test"), run, services="postgres")
+
+    def awaited(at: float) -> tuple[str, float] | None:
+        for envelope in story.envelopes:
+            plain.lines(envelope)
+        story.envelopes.clear()
+        plain.tick(5_000_000_000 + round(at * 1e9))
+        found = plain.awaited()
+        return (found[0].name, found[1]) if found else None
+
+    assert awaited(3.0) == ("postgres", 3.0)
+    story.at(4.0).finish(ready)
+    assert awaited(4.0) == ("test", 3.0)
+    story.start(Subject("command", "test#1"), phase, command="x")
+    assert awaited(5.0) == ("test", 4.0)
 
 
 def test_cli_live_leaves_what_ended_in_the_scrollback() -> None:
@@ -63,12 +118,23 @@ def test_cli_live_summary_goes_to_stdout(capsysbinary: pytest.CaptureFixture[byt
         ({"TERM": "xterm"}, True),
         ({"TERM": "dumb"}, False),
         ({}, False),
-        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True),
         ({"TERM": "xterm", "CI": "true"}, False),
     ],
 )
 def test_cli_live_needs_a_capable_terminal(environ: dict[str, str], expected: bool) -> None:
     """A tree is drawn on a terminal that can show one, and plain lines come out everywhere else."""
-    assert can_live(True, True, environ) is expected
-    assert not can_live(False, True, environ)
-    assert not can_live(True, False, environ)
+    assert can_live(True, environ) is expected
+    assert not can_live(False, environ)
+
+
+@pytest.mark.parametrize(
+    ("locale", "expected"), [({"LC_ALL": "C"}, False), ({"LANG": "C.UTF-8"}, True), ({"LC_ALL": "C.UTF-8", "LANG": "C"}, True), ({}, True)]
+)
+def test_cli_signs_follow_the_locale(locale: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the locale says ASCII our own signs are, although Python itself writes UTF-8 there."""
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    output = Output("never", locale)
+    assert output.unicode is expected
+    assert output.shown("a · b").isascii() is not expected

@@ -14,7 +14,7 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
 # Signs of our own for streams that have no Unicode; whatever else does not encode is written as an escape.
-_ASCII = str.maketrans({"·": "-", "…": "...", "✓": "+", "✗": "x"})
+_ASCII = str.maketrans({"·": "-", "…": "~", "✓": "+", "✗": "x"})
 
 _LINES_AT_ONCE = 1000  # one write for a screenful, and a reader that goes away is noticed soon
 
@@ -38,7 +38,7 @@ class Output:
         self.lost: OutputLost | None = None
         self.colour_out = wants_colour(colour, sys.stdout, environ)
         self.colour_err = wants_colour(colour, sys.stderr, environ)
-        self.unicode = all("utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr))
+        self.unicode = not _says_ascii(environ) and all("utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr))
 
     def out(self, text: str) -> None:
         """A piece of the result. After the first failure the rest is dropped; `check` tells."""
@@ -72,8 +72,12 @@ class Output:
         if self.lost is not None:
             raise self.lost
 
+    def shown(self, text: str) -> str:
+        """`text` with signs that the terminal has."""
+        return text if self.unicode else text.translate(_ASCII)
+
     def _encoded(self, text: str, stream: TextIO) -> bytes:
-        return (text if self.unicode else text.translate(_ASCII)).encode(stream.encoding or "utf-8", "backslashreplace")
+        return self.shown(text).encode(stream.encoding or "utf-8", "backslashreplace")
 
     def paint(self, text: str, colour: str, *, err: bool = False) -> str:
         """`text` in colour where the stream wants it."""
@@ -83,6 +87,11 @@ class Output:
     def mark(self, name: str) -> str:
         """A sign for ok, warn or fail."""
         return {"ok": "✓", "warn": "!", "fail": "✗"}[name]
+
+
+def _says_ascii(environ: Mapping[str, str]) -> bool:
+    """Does the locale say so? Python reads and writes UTF-8 in the C locale; whether the terminal shows it is another matter."""
+    return next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "") in ("C", "POSIX")
 
 
 def wants_colour(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -41,6 +41,7 @@ class Plain:
         self._began: dict[Subject, int] = {}
         self._slow: dict[Subject, float] = {}
         self._ready: set[Subject] = set()
+        self._needs: dict[Subject, tuple[str, ...]] = {}  # phases whose first command has not begun: the services that they name
 
     def lines(self, envelope: Envelope) -> list[Line]:
         """What this event says. The head of a run waits for the backend's word, so that DEGRADED can stand before everything else."""
@@ -80,21 +81,43 @@ class Plain:
             while threshold * 2 <= passed:
                 threshold *= 2
             self._slow[subject] = threshold * 2
-            said.append(Line(f"SLOW [> {threshold:.0f} s] {_named(subject)}", tone="yellow"))
+            held_up = self._held_up(subject)
+            waiting = f", waiting for {_named(max(held_up, key=self._seconds))}" if held_up else ""
+            said.append(Line(f"SLOW [> {threshold:.0f} s] {_named(subject)}{waiting}", tone="yellow"))
         return said
 
     def running(self) -> list[tuple[Subject, float, bool]]:
         """What is running now: subject, seconds so far, and whether it is a service that is ready."""
-        return [(subject, max(self.now_ns - began, 0) / 1e9, subject in self._ready) for subject, began in self._began.items()]
+        return [(subject, self._seconds(subject), subject in self._ready) for subject in self._began]
+
+    def awaited(self) -> tuple[Subject, float] | None:
+        """What the run waits for, the slowest of it: a phase that runs commands, or a service that a phase cannot begin without."""
+        found = [blamed for subject in self._began if subject.kind == "phase" for blamed in (self._held_up(subject) or [subject])]
+        slowest = max(found, key=self._seconds, default=None)
+        return (slowest, self._seconds(slowest)) if slowest else None
+
+    def _held_up(self, phase: Subject) -> list[Subject]:
+        """The services that this phase waits for."""
+        return [
+            service
+            for service in self._began
+            if service.kind == "service" and service.name in self._needs.get(phase, ()) and service not in self._ready
+        ]
+
+    def _seconds(self, subject: Subject) -> float:
+        return max(self.now_ns - self._began[subject], 0) / 1e9
 
     def _started(self, event: Started, at_ns: int) -> list[Line]:
         subject = event.subject
+        if subject.kind == "command":
+            self._needs.pop(_owner(subject), None)
         if subject.kind not in ("phase", "service"):
             return [Line(f"{_named(subject)} started", tone="dim")] if self._verbose > 1 else []
         self._began[subject] = at_ns
         self._slow[subject] = _SLOW_SECONDS
         if subject.kind == "service":
             return [Line(f"{_named(subject)} starting{_versioned(event)}", begins=True)]
+        self._needs[subject] = tuple(str(event.attributes.get("services", "")).split(","))
         host = "" if event.attributes.get("hermetic", True) else f" {words.NOT_HERMETIC[event.attributes.get('host') is True]}"
         role = str(event.attributes.get("role", "phase"))
         of = f" ({role} of {safe(str(event.attributes.get('of', '')))})" if role != "phase" else ""
@@ -108,6 +131,7 @@ class Plain:
             return flushed + self._readiness(event)
         self._began.pop(subject, None)
         self._slow.pop(subject, None)
+        self._needs.pop(subject, None)
         self._ready.discard(subject)
         if subject.kind == "phase":
             name = _place(subject)

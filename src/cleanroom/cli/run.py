@@ -53,7 +53,7 @@ def _carry_out(
 
     with terminable():
         output = Output(colour)
-        live = can_live(sys.stderr.isatty(), output.unicode, os.environ)
+        live = can_live(sys.stderr.isatty(), os.environ)
         view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
         try:
             result = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))

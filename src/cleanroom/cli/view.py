@@ -142,11 +142,9 @@ def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool, r
     return PlainView(output, quiet=quiet, verbose=verbose)
 
 
-def can_live(stderr_is_terminal: bool, unicode: bool, environ: Mapping[str, str]) -> bool:
-    """Whether a live tree can be drawn. NO_COLOR, a dumb terminal and CI get plain lines, which every tool can read."""
-    if not stderr_is_terminal or not unicode:
-        return False
-    return not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in ("", "dumb") and not environ.get("CI")
+def can_live(stderr_is_terminal: bool, environ: Mapping[str, str]) -> bool:
+    """Whether a live tree can be drawn. A dumb terminal and CI get plain lines, which every tool can read."""
+    return stderr_is_terminal and environ.get("TERM", "dumb") not in ("", "dumb") and not environ.get("CI")
 
 
 def print_end(output: Output, quiet: int, result: RunResult, rerun: str) -> None:
