@@ -8,13 +8,16 @@ PHASES ?= init setup build test validate
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test check format lint types layers docs bench setup setup-dev shop locks clean
+.PHONY: help demo jaeger test check format lint types layers docs bench setup setup-dev shop locks clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
 
 demo: setup shop  ## run the example project's lifecycle hermetically, with a real PostgreSQL and a real Valkey
 	cd $(SHOP) && $(BIN)/cleanroom-engine pipeline $(PHASES)
+
+jaeger: setup-dev shop  ## run the demo with its traces in a real Jaeger on the loopback
+	cd $(SHOP) && PATH="$(BIN):$$PATH" $(BIN)/python $(CURDIR)/scripts/jaeger.py cleanroom-engine pipeline $(PHASES)
 
 test: setup-dev shop  ## run the tests
 	$(BIN)/python -m pytest -n 2 $(TESTS)
@@ -65,7 +68,7 @@ $(SHOP)/.venv/.done: $(SHOP)/requirements.txt
 
 locks: setup-dev  ## pin dependencies again, by hash and without addresses
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
-	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra otlp --extra otlp-grpc --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) $(SHOP)/.venv $(SHOP)/.ggen

@@ -447,4 +447,28 @@ ERRORS: dict[str, tuple[str, str]] = {
         "a folder of ours is a link or a file",
         ".ggen and .ggen/cleanroom have to be real folders, so that nothing is written somewhere else through a link. Remove what is in the place.",
     ),
+    "CR-TRACE-001": (
+        "a trace file is not OTLP/JSON",
+        "The file of a run's spans was changed or is another one. `cleanroom-engine report --from EVENTS` makes the reports again from the events alone; the spans come "
+        "from the same events once the trace file is moved away.",
+    ),
+    "CR-TRACE-002": (
+        "the exporter for a collector is not installed",
+        "An OTEL_* variable names a collector, and the package that speaks its protocol is an extra that is not installed. The run and its trace file are as they would be without "
+        "it. Install `cleanroom-engine[otlp]` (HTTP) or `cleanroom-engine[otlp-grpc]`, then send the recorded run with `cleanroom-engine trace RUN --push`.",
+    ),
+    "CR-TRACE-003": (
+        "the exporter for a collector cannot be made",
+        "What the OTEL_EXPORTER_OTLP_* variables say cannot be used: usually a file of a certificate or key that is not there or not one. The message has the exporter's words.",
+    ),
+    "CR-TRACE-004": (
+        "a collector did not take a run's telemetry",
+        "The collector refused, did not answer in time, or is not trusted; the message says which. The run's result is not changed by it, and nothing is lost: the trace file and "
+        "the events are complete, and `cleanroom-engine trace RUN --push` sends them when the collector is well.",
+    ),
+    "CR-TRACE-005": (
+        "no collector is named",
+        "A recorded run was to be sent, and neither the command nor an OTEL_* variable says where to. Name one: `--push http://127.0.0.1:4318`, or set "
+        "OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true keeps all of it from being sent.",
+    ),
 }

@@ -27,7 +27,20 @@ from cleanroom.caching import RUNS, Decision
 from cleanroom.clock import SystemClock
 from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Envelope, Event
-from cleanroom.history import SweepReport, diagnose, init, list_runs, read_run, render_reports, show_audit, sweep, verify_audit
+from cleanroom.history import (
+    SweepReport,
+    delivered_to,
+    diagnose,
+    init,
+    list_runs,
+    push_trace,
+    read_run,
+    read_trace,
+    render_reports,
+    show_audit,
+    sweep,
+    verify_audit,
+)  # fmt: skip
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import Plan
@@ -36,13 +49,15 @@ from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run, new_run_id
 from cleanroom.services import Recipe, TemplateCache, resolve
 from cleanroom.tracing import read_traceparent
+from cleanroom.tracing.deliver import Delivered
+from cleanroom.tracing.settings import read_settings
 
 if TYPE_CHECKING:
     from cleanroom.backends.sweep import SweepReport as MachineSweep
 
 __all__ = [
-    "Engine", "Options", "SweepReport", "cache_folder", "diagnose", "init", "list_runs", "open", "read_run", "render_reports", "show_audit", "sweep",
-    "verify_audit",
+    "Engine", "Options", "SweepReport", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
+    "render_reports", "show_audit", "sweep", "verify_audit",
 ]  # fmt: skip
 
 # A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
@@ -78,6 +93,7 @@ class Engine:
         self._clock = SystemClock()
         self._run: Run | None = None
         self._interrupted: Exit | None = None
+        self.delivered: Delivered | None = None  # what became of the last run's spans, metrics and log records; None: no collector is named
         self._bus = self._new_bus()
 
     def plan(self, *phases: str, single: bool = False) -> Plan:
@@ -139,6 +155,7 @@ class Engine:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch_parent)
                 result = await run.conduct()
+                self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
         finally:
             self._run, self._interrupted = None, None
@@ -203,7 +220,7 @@ class Engine:
         return self._make(name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl")
 
     def _new_bus(self) -> Bus:
-        trace_id, parent = read_traceparent(self._caller.get("TRACEPARENT", "")) or ("", "")
+        trace_id, parent = read_traceparent(read_settings(self._caller).traceparent(self._caller)) or ("", "")
         return Bus(new_run_id(self._clock.wall_ns()), self._clock, trace_id=trace_id, parent_span=parent, redactor=self._redactor)
 
     async def _watch_parent(self) -> None:

@@ -16,6 +16,8 @@ from cleanroom.events import Envelope, decode
 if TYPE_CHECKING:
     from cleanroom.doctor import Diagnosis
     from cleanroom.subscribers.audit import Verification
+    from cleanroom.tracing import SpanData
+    from cleanroom.tracing.deliver import Delivered
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +56,20 @@ def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
         UsageError: there is no such run.
         ArtifactError: a line that is not the last is not an event.
     """
+    return read_events(run_folder(project, run_id) / "events.jsonl")
+
+
+def run_folder(project: str | Path, run_id: str | None = None) -> Path:
+    """Where a run's files are, the newest's where none is named.
+
+    Raises:
+        UsageError: there is no such run.
+    """
     runs = list_runs(project)
     if not runs or (run_id is not None and run_id not in runs):
         known = f"known are {', '.join(runs[-5:])}" if runs else "there is none yet"
         raise UsageError("CR-HISTORY-001", f"no run {run_id or ''} in {project}: {known}".replace("  ", " "), hint="run a pipeline first")
-    return read_events(_ours(project) / "runs" / (run_id or runs[-1]) / "events.jsonl")
+    return _ours(project) / "runs" / (run_id or runs[-1])
 
 
 def read_events(file: Path) -> list[Envelope]:
@@ -79,6 +90,55 @@ def read_events(file: Path) -> list[Envelope]:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactError("CR-HISTORY-003", f"{file}:{number}: expected an event, found {line[:60]!r}", hint=str(error)) from error
     return found
+
+
+def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
+    """A run's id and its spans, the newest run's where none is named: from its trace file, else, as for a killed engine, from its events.
+
+    Raises:
+        UsageError: there is no such run.
+        ArtifactError: the file is not a trace, or the events cannot be read.
+    """
+    from cleanroom.subscribers.tracer import TRACE_FILE
+    from cleanroom.tracing import read_otlp_json, spans
+
+    folder = run_folder(project, run_id)
+    try:
+        return folder.name, read_otlp_json((folder / TRACE_FILE).read_bytes())
+    except FileNotFoundError:
+        return folder.name, spans(read_events(folder / "events.jsonl"))
+    except OSError as error:
+        raise ArtifactError("CR-HISTORY-002", f"cannot read {folder / TRACE_FILE}: {error.strerror or error}") from error
+
+
+def delivered_to(project: str | Path, run_id: str) -> str:
+    """The endpoint that has taken this run's telemetry; "" where none has."""
+    from cleanroom.subscribers.tracer import recall
+
+    found = recall(_ours(project) / "runs" / run_id)
+    return found.endpoint if found is not None else ""
+
+
+def push_trace(
+    project: str | Path, run_id: str | None = None, endpoint: str = "", *, caller: Mapping[str, str] | None = None
+) -> tuple[str, Delivered, bool]:
+    """Send a recorded run to `endpoint`, else where the caller's OTEL_* variables say: the run, what became of it, and whether it was there already.
+
+    Raises:
+        UsageError: there is no such run, or no collector is named.
+        ArtifactError: what is recorded cannot be read.
+    """
+    from cleanroom.subscribers.tracer import push
+    from cleanroom.tracing.settings import pointed_at, read_settings
+
+    folder = run_folder(project, run_id)
+    settings = read_settings(pointed_at(os.environ if caller is None else caller, endpoint))
+    if not settings.destinations:
+        raise UsageError(
+            "CR-TRACE-005", "no collector is named", hint="say --push http://127.0.0.1:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT"
+        )  # fmt: skip
+    delivered, already = push(folder, read_trace(project, folder.name)[1], read_events(folder / "events.jsonl"), settings)
+    return folder.name, delivered, already
 
 
 def render_reports(events_file: str | Path, folder: str | Path) -> dict[str, str]:

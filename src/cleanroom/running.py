@@ -41,6 +41,8 @@ from cleanroom.watching import RunContext
 if TYPE_CHECKING:
     from cleanroom.backends.sweep import SweepReport
     from cleanroom.subscribers.audit import AuditLog, Genesis
+    from cleanroom.subscribers.tracer import Tracer
+    from cleanroom.tracing.deliver import Delivered
 
 DRAIN_SECONDS = 10.0  # for subscribers to write down what they have; a slow disk, not a slow computation
 LEDGER_SECONDS = 5.0
@@ -109,7 +111,13 @@ class Run:
         self._guards: list[anyio.CancelScope] = []
         self._drained = anyio.Event()
         self._log: AuditLog | None = None
+        self._tracer: Tracer | None = None
         self._subscribers = 0
+
+    @property
+    def delivered(self) -> Delivered | None:
+        """What became of what a collector was sent; None where none is named."""
+        return self._tracer.delivered if self._tracer is not None else None
 
     def interrupt(self, code: Exit) -> None:
         """End the run; it unwinds and its result says so."""
@@ -146,13 +154,12 @@ class Run:
         bus, plan = self._bus, self._plan
         seen_by_monitor = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
         seen_by_recovery = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
+        traces = self._tracer = tracer.Tracer.of(self._place.folder, self._caller, bus.trace_id)
         log = self._log = audit.AuditLog(self._place.audit, bus.run_id, self._genesis(plan_json), bus.clock)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "audit": partial(audit.run, bus.subscribe("audit", limit=audit.LIMIT), log),
             "reporter": partial(reporter.run, bus.subscribe("reporter", limit=LIMIT)),
-            "tracer": partial(
-                tracer.run, bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT), self._place.folder / tracer.TRACE_FILE
-            ),
+            "tracer": partial(traces.run, bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)),
             "monitor": partial(monitor.run, seen_by_monitor, bus),
             "recovery": partial(recovery.run, seen_by_recovery, self.send, seed=plan.seed),
         }
@@ -376,12 +383,11 @@ class Run:
 
     async def _report(self, reporter: Any) -> RunResult:
         """The final result, written in every form. What the evidence's own writers could not do is in it."""
-        from cleanroom.subscribers import tracer
-
         result: RunResult = reporter.result()
         assert self._log is not None, "reports come after the subscribers"
+        assert self._tracer is not None, "reports come after the subscribers"
         result = msgspec.structs.replace(result, audit_head=msgspec.structs.asdict(self._log.head))
-        further = {"audit": self._place.audit / "audit.jsonl", "trace": self._place.folder / tracer.TRACE_FILE}
+        further = {"audit": self._place.audit / "audit.jsonl", "trace": self._tracer.path}
         result = self._with_trouble(result)
         try:
             result = await reporter.write(result, {kind: path for kind, path in further.items() if await anyio.Path(path).exists()})

@@ -134,7 +134,8 @@ def test_the_page_says_what_a_reader_looks_for():
 
 def test_spans_and_page_agree_on_the_anchor_of_a_phase():
     """The address in a phase's span leads to that phase's row."""
-    from cleanroom.tracing import TASK_RUN_URL, spans
+    from cleanroom.tracing import spans
+    from cleanroom.tracing.names import TASK_RUN_URL
 
     page = html_report(fold(shop())).decode()
     anchors = {span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2] for span in spans(shop()) if TASK_RUN_URL in span.attributes}

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "report": ("report:report", "Make the reports again from a recorded run.", "Evidence"),
     "audit": ("audit:audit", "Show or verify the tamper-evident log.", "Evidence"),
     "events": ("events:events", "Show, replay or describe recorded events.", "Evidence"),
+    "trace": ("trace:trace", "Show where a run's time went; compare, open or send it.", "Evidence"),
     "init": ("init:init", "Write a make.toml for this project.", "Project"),
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
     "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),

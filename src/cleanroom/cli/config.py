@@ -38,7 +38,7 @@ def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> 
 
     loaded = load(root, (), options)
     said = {name: value for name, value in options.items() if value not in (None, ())}
-    rows = settings(loaded, said, os.environ, positions=positions)
+    rows = [*settings(loaded, said, os.environ, positions=positions), *telemetry(os.environ)]
     output = Output(colour)
     if form == "json":
         say_object(output, {"file": loaded.file, "settings": [dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows]})
@@ -74,6 +74,21 @@ def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *
         found = origin("limits", name.removesuffix("_bytes").removesuffix("_seconds"))
         rows.append((f"limits.{name}", value, f"default of {loaded.policy.level.value}" if found == "default" else found))
     return rows
+
+
+def telemetry(caller: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    """Where spans, metrics and log records are sent, and every `OTEL_*` variable that is set and not honoured."""
+    from cleanroom.tracing.settings import SIGNALS, read_settings
+
+    found = read_settings(caller)
+    rows: list[tuple[str, Any, str]] = []
+    for signal in SIGNALS:
+        to = found.destinations.get(signal)
+        rows.append(
+            (f"telemetry.{signal}", f"{to.shown} by {to.protocol}" if to else "only in the run's files", "OTEL_*" if to else "default")
+        )
+    rows.append(("telemetry.sampler", found.sampler, "OTEL_*" if caller.get("OTEL_TRACES_SAMPLER") else "default"))
+    return rows + [(name, f"not supported: {why}", "environment") for name, why in found.unsupported]
 
 
 def _tables(loaded: Plan) -> list[tuple[str, Node]]:

@@ -37,16 +37,16 @@ def report(source: str | None, report_dir: str | None, open_page: bool, colour: 
     written = engine.render_reports(events, folder)
     output = Output(colour)
     say(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
-    if open_page and not show_page(Path(written["html"])):
+    if open_page and not show_page(Path(written["html"]).resolve().as_uri()):
         output.err(f"no browser could be started here; the page is {safe(str(Path(written['html']).resolve()))}\n")
 
 
-def show_page(page: Path) -> bool:
-    """Open the page in the browser that the system or $BROWSER names; False where there is none."""
+def show_page(address: str) -> bool:
+    """Open an address in the browser that the system or $BROWSER names; False where there is none."""
     import webbrowser
 
     try:
-        return webbrowser.open(page.resolve().as_uri())
+        return webbrowser.open(address)
     except webbrowser.Error:
         return False
 

@@ -11,6 +11,7 @@ from cleanroom.cli.options import phase_names, run_options
 
 if TYPE_CHECKING:
     from cleanroom.reports.result import RunResult
+    from cleanroom.tracing.deliver import Delivered
 
 
 @click.command()
@@ -56,7 +57,7 @@ def _carry_out(
         live = can_live(sys.stderr.isatty(), os.environ)
         view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
         try:
-            result = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))
+            result, delivered = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))
             view.finish(result, rerun_options(root, options))
         except Exception as error:
             if isinstance(cause := root_cause(error), CleanroomError):
@@ -66,6 +67,7 @@ def _carry_out(
             view.close()
     if form != "github":  # there it is an annotation, and what a line on the other stream might set off is not known
         _complain(result, output)
+        _tell(delivered, result, output, root, quiet)
     click.get_current_context().exit(_status(result, output))
 
 
@@ -94,6 +96,18 @@ def _complain(result: RunResult, output: Any) -> None:
 
     if result.error:
         output.err(coded(result.error.get("code", "CR-ENGINE-000"), result.error.get("message", ""), result.error.get("hint", "")))
+
+
+def _tell(delivered: Delivered | None, result: RunResult, output: Any, root: str, quiet: int) -> None:
+    """Say once what became of what a collector was sent; it never changes the run's result."""
+    if delivered is None:
+        return
+    from cleanroom.cli.trace import lost, told
+
+    if not delivered.complete:
+        output.err(lost(delivered, result.run_id, "", root))
+    elif not quiet:
+        output.err(f"trace {result.trace_id}: sent {told(delivered)}\n")
 
 
 def _status(result: RunResult, output: Any) -> int:

@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from cleanroom.cli.failure import Stopped
 from cleanroom.cli.view import View
@@ -15,9 +15,17 @@ from cleanroom.engine import Engine
 from cleanroom.errors import Exit
 from cleanroom.events import Envelope
 from cleanroom.reports.result import RunResult
+from cleanroom.tracing.deliver import Delivered
 
 # A terminal that closes ends a run as a termination does; under nohup the signal stays ignored.
 _STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
+
+
+class Conducted(NamedTuple):
+    """How a run ended, and what became of what a collector was sent (None: none is named)."""
+
+    result: RunResult
+    delivered: Delivered | None
 
 
 @contextmanager
@@ -37,7 +45,7 @@ def _watched() -> list[signal.Signals]:
     return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def conduct(root: str, phases: tuple[str, ...], *, single: bool, view: View, options: dict[str, Any]) -> RunResult:
+def conduct(root: str, phases: tuple[str, ...], *, single: bool, view: View, options: dict[str, Any]) -> Conducted:
     """Run the phases to their end, whatever that is.
 
     Raises:
@@ -49,13 +57,14 @@ def conduct(root: str, phases: tuple[str, ...], *, single: bool, view: View, opt
     return anyio.run(_conduct, root, phases, single, view, options)
 
 
-async def _conduct(root: str, phases: tuple[str, ...], single: bool, view: View, options: dict[str, Any]) -> RunResult:
+async def _conduct(root: str, phases: tuple[str, ...], single: bool, view: View, options: dict[str, Any]) -> Conducted:
     import anyio
 
     from cleanroom import engine
 
     signals = _Signals()
     result: RunResult | None = None
+    delivered: Delivered | None = None
     async with anyio.create_task_group() as helpers:
         signals.scope = helpers.cancel_scope
         helpers.start_soon(signals.watch)
@@ -65,10 +74,11 @@ async def _conduct(root: str, phases: tuple[str, ...], single: bool, view: View,
             async with anyio.create_task_group() as showing:
                 showing.start_soon(_follow, opened.events(), view)
                 result = await (opened.run(phases[0]) if single else opened.pipeline(*phases))
+                delivered = opened.delivered
         helpers.cancel_scope.cancel()
     if result is None:
         raise Stopped(signals.status)
-    return result
+    return Conducted(result, delivered)
 
 
 class _Signals:

@@ -25,5 +25,5 @@ TABLE: dict[str, Flow] = {
     "monitor": Flow(reads=("started", "finished", "metric"), publishes=("violation",)),
     "recovery": Flow(reads=("started", "finished", "violation"), publishes=()),
     "reporter": Flow(reads=ALL, publishes=()),
-    "tracer": Flow(reads=tuple(kind for kind in ALL if kind not in ("metric", "capability")), publishes=()),
+    "tracer": Flow(reads=tuple(kind for kind in ALL if kind != "capability"), publishes=()),
 }

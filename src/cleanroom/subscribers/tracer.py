@@ -1,40 +1,112 @@
-"""Writes the run's trace file at its end. What a span is made of is `tracing`'s."""
+"""Writes the run's trace file at its end, and has a collector told meanwhile where one is named. What spans, metrics and log records are is `tracing`'s."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import anyio
 import anyio.to_thread
+import msgspec
 
 from cleanroom import tracing
 from cleanroom.artifacts import write_atomic
 from cleanroom.bus import Subscription
-from cleanroom.events import Started
+from cleanroom.events import Envelope, Event, Metric
+from cleanroom.tracing import logs, metrics
+from cleanroom.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
+from cleanroom.tracing.names import traceparent_sampled
+from cleanroom.tracing.settings import Settings, read_settings, sampled
+from cleanroom.tracing.span import Source, SpanData
 
 TRACE_FILE = "trace.otlp.json"
-READS = tracing.KINDS  # not Metric: samples are never spans
+DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken all of it
+READS: tuple[type[Event], ...] = (*tracing.KINDS, Metric)  # samples are never spans
+PUSH_SECONDS = 30.0  # for a person who asked for it and waits
 LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tree
 
 
-async def run(inbox: Subscription, path: Path) -> None:
-    """Collect until the bus closes, then write.
+class Tracer:
+    """One run's tracer. `run` it until the bus closes; then `delivered` says what became of what was sent, None where nothing was to be sent."""
 
-    Raises:
-        SubscriberLagged: events were lost to it.
-        ArtifactError: the file cannot be written.
-    """
-    trace = tracing.Trace()
-    async with anyio.create_task_group() as tasks:
-        warm = False
-        while batch := await inbox.batch():
-            for envelope in batch:
-                trace.add(envelope)
-            if not warm and any(isinstance(e.event, Started) and e.event.subject.kind == "command" for e in batch):
-                warm = True
-                tasks.start_soon(anyio.to_thread.run_sync, tracing.load)  # now the engine only waits; at the end a person would
-    await anyio.to_thread.run_sync(_write, trace, path)
+    def __init__(self, folder: Path, settings: Settings, *, trace_id: str, parent_sampled: bool | None = None) -> None:
+        self.path = folder / TRACE_FILE
+        self.delivered: Delivered | None = None
+        self._trace = tracing.Trace(settings)
+        self._lines: list[logs.LogLine] = []
+        self._metrics = metrics.Metrics()
+        wanted = settings.destinations if sampled(settings, trace_id, parent_sampled) else {}
+        self._delivery = Delivery(wanted) if wanted else None
+
+    @classmethod
+    def of(cls, folder: Path, caller: Mapping[str, str], trace_id: str) -> Tracer:
+        """As the caller's environment has it."""
+        settings = read_settings(caller)
+        return cls(folder, settings, trace_id=trace_id, parent_sampled=traceparent_sampled(settings.traceparent(caller)))
+
+    async def run(self, inbox: Subscription) -> None:
+        """Collect until the bus closes, write, and deliver what is left for a bounded time.
+
+        Raises:
+            SubscriberLagged: events were lost to it.
+            ArtifactError: the file cannot be written.
+        """
+        try:
+            while batch := await inbox.batch():
+                for envelope in batch:
+                    self._take(envelope)
+            await anyio.to_thread.run_sync(self._write)
+        finally:
+            if self._delivery is not None:
+                self.delivered = await anyio.to_thread.run_sync(self._deliver_rest, self._delivery)
+
+    def _take(self, envelope: Envelope) -> None:
+        self._trace.add(envelope)
+        if self._delivery is None:
+            return
+        self._metrics.add(envelope)
+        if len(self._lines) < logs.RECORDS_MAX and (line := logs.log_line(envelope)):
+            self._lines.append(line)
+        if self._trace.ready >= BATCH_ITEMS:
+            self._delivery.put("traces", self._trace.take())
+
+    def _write(self) -> None:
+        write_atomic(self.path, tracing.otlp_json(self._trace.spans()))
+
+    def _deliver_rest(self, delivery: Delivery) -> Delivered:
+        delivery.put("traces", self._trace.take())
+        return _finish(delivery, self.path.parent, self._trace.source(), self._metrics.points(), self._lines, END_SECONDS)
 
 
-def _write(trace: tracing.Trace, path: Path) -> None:
-    write_atomic(path, tracing.otlp_json(trace.spans()))
+def push(folder: Path, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings) -> tuple[Delivered, bool]:
+    """Send a recorded run, unless that collector has it already: what became of it, and whether it was there. Blocks, for a bounded time."""
+    told = recall(folder)
+    if told is not None and told.endpoint == settings.destinations[next(iter(settings.destinations))].shown:
+        return told, True
+    trace, points = tracing.Trace(settings), metrics.Metrics()
+    for envelope in envelopes:
+        trace.add(envelope)
+        points.add(envelope)
+    lines = [line for envelope in envelopes if (line := logs.log_line(envelope))][: logs.RECORDS_MAX]
+    delivery = Delivery(settings.destinations)
+    delivery.put("traces", spans)
+    return _finish(delivery, folder, trace.source(), points.points(), lines, PUSH_SECONDS), False
+
+
+def _finish(
+    delivery: Delivery, folder: Path, source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine], seconds: float
+) -> Delivered:
+    """Deliver what is left, and write down beside the trace where all of it is."""
+    delivery.put("metrics", [(source, point) for point in points])
+    delivery.put("logs", [(source, line) for line in lines])
+    delivered = delivery.finish(seconds)
+    if delivered.complete and delivered.counts:
+        write_atomic(folder / DELIVERED_FILE, msgspec.json.encode(delivered))
+    return delivered
+
+
+def recall(folder: Path) -> Delivered | None:
+    """What was delivered of the run in this folder; None where nothing is known."""
+    try:
+        return msgspec.json.decode((folder / DELIVERED_FILE).read_bytes(), type=Delivered)
+    except (OSError, msgspec.MsgspecError):
+        return None

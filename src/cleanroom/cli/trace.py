@@ -1,0 +1,187 @@
+"""`trace`: a recorded run as spans: a waterfall, the critical path, what got slower; opened in a viewer, or sent to a collector later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cleanroom.cli.options import general_options, output_option
+
+if TYPE_CHECKING:
+    from cleanroom.tracing import SpanData
+    from cleanroom.tracing.deliver import Delivered
+
+
+@click.command()
+@click.argument("run_id", required=False, metavar="[RUN]")
+@click.option("--critical-path", is_flag=True, help="What the run's time was spent waiting for, and what could be gained at most.")
+@click.option(
+    "--compare",
+    "baseline",
+    metavar="RUN|N",
+    multiple=True,
+    help="What got slower than in RUN (again for more), or than in the N runs before.",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open it in Jaeger, where it was sent to one, else the run's report.")
+@click.option(
+    "--push",
+    is_flag=False,
+    flag_value="",
+    metavar="[ENDPOINT]",
+    help="Send the recorded run to ENDPOINT, else to $OTEL_EXPORTER_OTLP_ENDPOINT; once.",
+)
+@output_option("human", "json")
+@general_options
+def trace(
+    run_id: str | None, critical_path: bool, baseline: tuple[str, ...], open_page: bool, push: str | None, form: str, colour: str, root: str
+) -> None:
+    """Show where the time of a run went; without RUN the newest.
+
+    \b
+    cleanroom-engine trace
+    cleanroom-engine trace --critical-path
+    cleanroom-engine trace --compare 5
+    cleanroom-engine trace --push http://127.0.0.1:4318
+    """
+    if sum((critical_path, bool(baseline), open_page, push is not None)) > 1:
+        raise click.UsageError("--critical-path, --compare, --open and --push exclude each other")
+    if push is not None:
+        _push(root, run_id, push, form, colour)
+    elif open_page:
+        _open(root, run_id, colour)
+    else:
+        _show(root, run_id, critical_path, baseline, form, colour)
+
+
+def _show(root: str, run_id: str | None, critical_path: bool, baseline: tuple[str, ...], form: str, colour: str) -> None:
+    from cleanroom import engine
+    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.waterfall import columns, differences, steps, waterfall
+    from cleanroom.tracing import reading
+
+    run, spans = engine.read_trace(root, run_id)
+    output = Output(colour)
+    nodes = reading.trees(spans)
+    found: Any
+    if baseline:
+        found = reading.compare(spans, [engine.read_trace(root, other)[1] for other in _others(root, run, baseline)])
+        lines = differences(found, output)
+    elif critical_path:
+        found = reading.critical_path(_main(nodes)) if nodes else []
+        lines = steps(found, output)
+    else:
+        found = spans
+        lines = waterfall(nodes, output, columns(output))
+    if form == "json":
+        say_object(output, found)
+    else:
+        say(output, [headline(run, spans), *lines])
+
+
+def headline(run: str, spans: list[SpanData]) -> str:
+    """Which run it is, and what a viewer calls it."""
+    from cleanroom.reports.text import plural
+
+    return f"run {run} · trace {spans[0].trace_id if spans else '-'} · {plural(len(spans), 'span')}"
+
+
+def _main(nodes: list[Any]) -> Any:
+    """The run's own tree; code under test may have left roots of its own."""
+    return max(nodes, key=lambda node: node.span.duration_ns)
+
+
+def _others(root: str, run: str, baseline: tuple[str, ...]) -> list[str]:
+    """The runs to compare with. A plain number is so many runs before this one."""
+    from cleanroom import engine
+
+    runs = engine.list_runs(root)
+    named: list[str] = []
+    for text in baseline:
+        before = [other for other in runs if other < run]
+        named += before[-int(text) :] if text.isdecimal() and int(text) and text not in runs else [text] if not text.isdecimal() else []
+    if not named:
+        raise click.UsageError(f"--compare {' '.join(baseline)}: there is no run before {run} to compare with")
+    return list(dict.fromkeys(named))
+
+
+def _push(root: str, run_id: str | None, endpoint: str, form: str, colour: str) -> None:
+    from cleanroom import engine
+    from cleanroom.cli.output import Output, say, say_object
+
+    run, delivered, already = engine.push_trace(root, run_id, endpoint, caller=os.environ)
+    output = Output(colour)
+    if form == "json":
+        say_object(output, {"run_id": run, "already": already, "delivered": delivered})
+    elif delivered.complete:
+        say(output, [f"run {run} {'was sent before' if already else 'sent'}: {told(delivered)}"])
+    else:
+        output.err(lost(delivered, run, f" {endpoint}" if endpoint else "", root))
+    click.get_current_context().exit(0 if delivered.complete else 5)
+
+
+def told(delivered: Delivered) -> str:
+    """What a collector took."""
+    unwanted = f" (it takes no {' and no '.join(delivered.unwanted)})" if delivered.unwanted else ""
+    return f"{_counted(delivered.counts) or 'nothing'} to {delivered.endpoint}{unwanted}"
+
+
+def lost(delivered: Delivered, run: str, endpoint: str, root: str) -> str:
+    """What was not delivered, why, and the line that sends it later: one line, as errors read."""
+    import shlex
+
+    from cleanroom.cli.failure import coded
+    from cleanroom.cli.text import safe
+
+    where = f" --root {shlex.quote(root)}" if root != "." else ""
+    hint = f"{delivered.hint}; then: " if delivered.hint else ""
+    what = f"{_counted(delivered.lost)} not delivered to {delivered.endpoint}: {delivered.why}"
+    return coded("CR-TRACE-004", safe(what), f"{hint}cleanroom-engine trace {run}{where} --push{endpoint}")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    from cleanroom.reports.text import plural
+
+    words = {"traces": "span", "metrics": "point", "logs": "log record"}
+    return ", ".join(plural(count, words[signal]) for signal, count in counts.items())
+
+
+def _open(root: str, run_id: str | None, colour: str) -> None:
+    """Jaeger's page of the trace where a Jaeger was given it and answers, else the run's own page."""
+    from cleanroom import engine
+    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.report import show_page
+    from cleanroom.cli.text import safe
+
+    run, spans = engine.read_trace(root, run_id)
+    page = viewer(engine.delivered_to(root, run), spans, os.environ.get("CLEANROOM_TRACE_URL", ""))
+    address = page or Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html").resolve().as_uri()
+    output = Output(colour)
+    say(output, [safe(address)])
+    if not show_page(address):
+        output.err("no browser could be started here\n")
+
+
+def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
+    """Where the trace is looked at: `template` with {trace_id} in it, else Jaeger's port on the host that it was sent to; "" where nobody answers there."""
+    from urllib.parse import urlsplit
+
+    if not spans or not (endpoint or template):
+        return ""
+    if template:
+        return template.replace("{trace_id}", spans[0].trace_id)
+    host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
+    return f"http://{host}:16686/trace/{spans[0].trace_id}" if _answers(host, 16686) else ""
+
+
+def _answers(host: str, port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_connection((host, port), timeout=0.5).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,195 @@
+"""Delivery to a collector: complete where it behaves, without cost where it does not."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from collector import collecting, spans_of
+
+from cleanroom.tracing import spans
+from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase
+from cleanroom.tracing.settings import read_settings
+from cleanroom.tracing.span import Source
+from run_story import TRACE, shop
+
+pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+
+
+def deliver(endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered:
+    """The shop's spans, as the end of a run delivers them."""
+    settings = read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces", **variables})
+    delivery = Delivery(settings.destinations)
+    delivery.put("traces", spans(shop(), settings))
+    return delivery.finish(seconds)
+
+
+def test_a_collector_gets_every_span_with_its_ids_and_parents():
+    """What arrives is what the file holds."""
+    with collecting() as collector:
+        delivered = deliver(collector.endpoint)
+        taken = spans_of(collector)
+
+    assert delivered.complete
+    assert {(s.trace_id.hex(), s.span_id.hex(), s.parent_span_id.hex(), s.name) for s in taken} == {
+        (s.trace_id, s.span_id, s.parent_id, s.name) for s in spans(shop())
+    }
+    assert taken[0].trace_id.hex() == TRACE
+
+
+def test_events_status_kind_and_times_arrive():
+    """A violation is an event, a failure an error, to the nanosecond."""
+    with collecting() as collector:
+        deliver(collector.endpoint)
+        taken = {span.name: span for span in spans_of(collector)}
+    ours = {span.name: span for span in spans(shop())}
+
+    assert [event.name for event in taken["environment test-1"].events] == [event.name for event in ours["environment test-1"].events]
+    assert (taken["phase test"].status.code, taken["phase test"].status.message) == (2, ours["phase test"].message)
+    assert (taken["RUN shop"].kind, taken["phase test"].kind) == (2, 1)
+    assert all(
+        (taken[name].start_time_unix_nano, taken[name].end_time_unix_nano) == (span.start_ns, span.end_ns) for name, span in ours.items()
+    )
+
+
+def test_headers_and_compression_are_those_of_the_environment():
+    """What a hosted collector asks for."""
+    with collecting() as collector:
+        deliver(collector.endpoint, OTEL_EXPORTER_OTLP_HEADERS="x-key=abc", OTEL_EXPORTER_OTLP_COMPRESSION="gzip")
+
+    assert (collector.requests[0][1]["x-key"], collector.requests[0][1]["content-encoding"]) == ("abc", "gzip")
+
+
+def test_the_environments_names_are_on_the_resource():
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say who this is."""
+    settings = read_settings({"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=ci"})
+
+    assert {"service.name": "mine", "deployment.environment.name": "ci"}.items() <= spans(shop(), settings)[0].source.resource.items()
+
+
+def test_a_refused_connection_is_told_as_such():
+    """Nobody listens: everything is lost to the collector, and the words are short."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        delivered = deliver(f"http://127.0.0.1:{unused.getsockname()[1]}")
+
+    assert (delivered.lost, delivered.why, delivered.counts) == ({"traces": len(spans(shop()))}, "refused", {})
+
+
+def test_a_silent_collector_is_left_within_the_time_of_the_end():
+    """It took the connection and never answers: `finish` comes back in its time all the same."""
+    with collecting(silent=threading.Event()) as collector:
+        began = time.monotonic()
+        delivered = deliver(collector.endpoint, seconds=0.3)
+        took = time.monotonic() - began
+
+    assert not delivered.complete
+    assert took < 5  # its own time limit is 10 s; the bound under test is 0.3 s
+
+
+@pytest.mark.parametrize(("status", "why"), [(401, "status 401"), (403, "status 403"), (404, "status 404"), (400, "status 400")])
+def test_a_refusal_is_told_with_its_status(status: int, why: str) -> None:
+    """What will not change by trying again is tried once at the end."""
+    with collecting(statuses=[status]) as collector:
+        delivered = deliver(collector.endpoint)
+
+    assert (delivered.why, len(collector.requests)) == (why, 1)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_a_collector_that_is_busy_for_long_is_not_waited_for(status: int) -> None:
+    """With a Retry-After of a minute the end of a run does not wait for it."""
+    with collecting(statuses=[status], headers={"Retry-After": "60"}) as collector:
+        delivered = deliver(collector.endpoint)
+
+    assert delivered.lost
+
+
+def test_a_collector_that_is_back_while_the_run_goes_on_gets_everything():
+    """A batch that failed stays, in its place, until it is taken."""
+    with collecting(statuses=[500, 200]) as collector:
+        settings = read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"})
+        delivery = Delivery(settings.destinations)
+        delivery.put("traces", spans(shop()))
+        while not collector.requests:
+            time.sleep(0.01)
+        delivered = delivery.finish(5)
+
+    assert delivered.complete
+    assert delivered.counts == {"traces": len(spans(shop()))}
+
+
+def test_a_collector_without_metrics_is_no_failure():
+    """Jaeger takes traces only: a signal that has no place there is named and not lost."""
+    settings_for = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    with collecting(statuses=[200, 404]) as collector:
+        delivery = Delivery(read_settings({settings_for: collector.endpoint}).destinations)
+        delivery.put("traces", spans(shop()))
+        delivery.put("logs", [(Source(), line) for line in _lines()])
+        delivered = delivery.finish(5)
+
+    assert (delivered.complete, delivered.unwanted) == (True, ("logs",))
+
+
+def _lines() -> list[object]:
+    from cleanroom.tracing.logs import log_line
+
+    return [line for envelope in shop() if (line := log_line(envelope))]
+
+
+def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A private certificate authority works when the environment names its file, and only then; other programs' variables do not overrule it."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with collecting() as collector:
+        collector.socket = context.wrap_socket(collector.socket, server_side=True)
+        endpoint = collector.endpoint.replace("http", "https")
+        unknown = deliver(endpoint)
+        known = deliver(endpoint, OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate))
+
+    assert (unknown.why, known.why) == ("its certificate is not trusted", "")
+
+
+def test_what_exporters_say_reaches_nobodys_terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):
+    """Their warnings are told once, in our words."""
+    with caplog.at_level(logging.DEBUG):
+        deliver("http://127.0.0.1:9")
+
+    assert capfd.readouterr() == ("", "")
+    assert "opentelemetry" not in {record.name.split(".")[0] for record in caplog.records}
+
+
+def test_a_secret_in_the_endpoint_is_not_in_what_is_told():
+    """User and password of an address stay out of messages."""
+    assert "hunter2" not in str(deliver("http://user:hunter2@127.0.0.1:9"))
+
+
+def test_batches_are_bounded_by_number_and_by_weight():
+    """All items, in order, in pieces that a collector takes."""
+    items = ["x" * (BATCH_BYTES // 3)] * 10 + ["y"] * (2 * BATCH_ITEMS)
+    pieces = list(batches(items))
+
+    assert [item for piece in pieces for item in piece] == items
+    assert all(len(piece) <= BATCH_ITEMS and sum(map(len, piece)) <= BATCH_BYTES for piece in pieces)
+
+
+def test_one_item_above_the_weight_goes_alone():
+    """Nothing is dropped for its size before the collector has said so."""
+    assert [len(piece) for piece in batches(["x" * (BATCH_BYTES + 1)] * 2)] == [1, 1]
+
+
+def test_an_unknown_complaint_is_told_as_it_is():
+    """Words that nobody foresaw are better than none."""
+    assert phrase(["something odd"]) == "something odd"
