@@ -75,6 +75,7 @@ then say DEGRADED. Neither alone does anything.
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/make-toml.md": lambda: module("cleanroom.project.keys"),
     "docs/commands.md": lambda: module("cleanroom.cli.reference"),
+    "data/share/man/man1/cleanroom-engine.1": lambda: module("cleanroom.cli.manual"),
     "docs/events.schema.json": lambda: json.dumps(events.schema(), indent=2, sort_keys=True) + "\n",
     "docs/policy.md": policy,
 }
@@ -87,6 +88,7 @@ def main() -> int:
     differing = [name for name, make in DOCUMENTS.items() if not (ROOT / name).exists() or (ROOT / name).read_text() != make()]
     for name in differing:
         if sys.argv[1] == "--write":
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_text(DOCUMENTS[name]())
         print(
             f"{name}: {'written' if sys.argv[1] == '--write' else 'is not what the code says; run `python scripts/generated_docs.py --write`'}"

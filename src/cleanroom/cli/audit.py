@@ -19,13 +19,17 @@ def audit() -> None:
     """
 
 
-@audit.command()
+@audit.command(short_help="Check every record against its hash chain and head.")
 @output_option("human", "json")
 @general_options
 def verify(form: str, colour: str, root: str) -> None:
     """Check every record of the audit log against its hash chain and head.
 
     Exits 1 when a record was changed, lost, moved or added, and 4 when there is no log.
+
+    \b
+    cleanroom-engine audit verify
+    cleanroom-engine audit verify --output json
     """
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
@@ -44,7 +48,12 @@ def verify(form: str, colour: str, root: str) -> None:
 @output_option("human", "json", "jsonl")
 @general_options
 def show(form: str, colour: str, root: str) -> None:
-    """Show the records of the audit log, oldest first."""
+    """Show the records of the audit log, oldest first.
+
+    \b
+    cleanroom-engine audit show
+    cleanroom-engine audit show --output jsonl | grep '"kind":"violation"'
+    """
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
 

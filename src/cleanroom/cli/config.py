@@ -25,13 +25,18 @@ def config() -> None:
     """
 
 
-@config.command()
+@config.command(short_help="Show settings and limits, each with its origin.")
 @click.option("--origin", "positions", is_flag=True, help="Say the line and column in the file, in place of the table.")
 @plan_options
 @output_option("human", "json")
 @general_options
 def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> None:
-    """Show the project's settings and limits, each with its origin: command line, environment, file or default."""
+    """Show the project's settings and limits, each with its origin: command line, environment, file or default.
+
+    \b
+    cleanroom-engine config show --origin
+    cleanroom-engine config show --env prod --output json
+    """
     from cleanroom.cli.output import Output, say, say_object
     from cleanroom.cli.plan import load
     from cleanroom.cli.text import safe, table

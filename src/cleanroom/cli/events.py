@@ -23,12 +23,17 @@ def events() -> None:
     """
 
 
-@events.command()
+@events.command(short_help="Show the events of a run, one per line.")
 @click.argument("run_id", required=False)
 @output_option("human", "jsonl")
 @general_options
 def show(run_id: str | None, form: str, colour: str, root: str) -> None:
-    """Show the events of a run, one per line; without RUN_ID the newest run's."""
+    """Show the events of a run, one per line; without RUN_ID the newest run's.
+
+    \b
+    cleanroom-engine events show
+    cleanroom-engine events show 20261125-215133-dhuei --output jsonl
+    """
     from cleanroom.cli.output import Output, say
     from cleanroom.events import encode
 
@@ -37,12 +42,17 @@ def show(run_id: str | None, form: str, colour: str, root: str) -> None:
     say(Output(colour), map(render, envelopes))
 
 
-@events.command()
+@events.command(short_help="Show a recorded run as it was shown.")
 @click.argument("run_id", required=False)
 @verbosity_options
 @general_options
 def replay(run_id: str | None, quiet: int, verbose: int, colour: str, root: str) -> None:
-    """Show a recorded run as it was shown when it ran."""
+    """Show a recorded run as it was shown when it ran; without RUN_ID the newest.
+
+    \b
+    cleanroom-engine events replay
+    cleanroom-engine events replay 20261125-215133-dhuei -v
+    """
     from cleanroom.cli.output import Output
     from cleanroom.cli.view import PlainView
     from cleanroom.reports.fold import fold
@@ -59,7 +69,11 @@ def replay(run_id: str | None, quiet: int, verbose: int, colour: str, root: str)
 
 @events.command()
 def schema() -> None:
-    """Print the JSON Schema of an event."""
+    """Print the JSON Schema of an event.
+
+    \b
+    cleanroom-engine events schema > events.schema.json
+    """
     import msgspec
 
     from cleanroom.cli.output import Output, say

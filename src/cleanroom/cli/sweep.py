@@ -21,6 +21,7 @@ def sweep(form: str, colour: str, root: str) -> None:
 
     \b
     cleanroom-engine sweep
+    cleanroom-engine sweep --output json
     """
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
