@@ -6,8 +6,8 @@ import os
 import sys
 
 import pytest
-from acceptance_bench import Project
 
+from acceptance_bench import Project
 from cleanroom.sandbox import cgroups
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+
 from acceptance_bench import Project
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
