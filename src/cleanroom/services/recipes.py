@@ -38,7 +38,7 @@ def resolve(
         BackendUnavailable: a server's programs are not there.
         ProjectError: what the project asks for is not what is there, or makes no sense.
     """
-    found: dict[ServiceKind, Programs] = {}
+    found = _found({spec.kind for spec in specs}, caller)
     ports = _ports(specs)
     return tuple(
         _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets) for spec in specs
@@ -56,7 +56,7 @@ def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
 def _recipe(
     spec: ServiceSpec,
     port: int,
-    found: dict[ServiceKind, Programs],
+    found: Mapping[ServiceKind, Callable[[], Programs]],
     *,
     caller: Mapping[str, str],
     root: str,
@@ -66,14 +66,24 @@ def _recipe(
 ) -> Recipe:
     if spec.kind == "generic":
         return generic.recipe(spec, caller=caller, root=root, tools=tools, port=port)
-    if spec.kind not in found:
-        find = find_postgres if spec.kind == "postgres" else find_redis
-        found[spec.kind] = find(caller.get("PATH", ""), caller.get(f"CLEANROOM_{spec.kind.upper()}_BIN", ""))
-    programs = found[spec.kind]
+    programs = found[spec.kind]()
     _check_version(spec, programs)
     if spec.kind == "redis":
         return redis.recipe(spec, programs, secrets=secrets, port=port)
     return postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
+
+
+def _found(kinds: set[ServiceKind], caller: Mapping[str, str]) -> dict[ServiceKind, Callable[[], Programs]]:
+    """The servers' programs, all looked for at once; what was found, or why not, is told when each is asked for."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    finders: dict[ServiceKind, Callable[[str, str], Programs]] = {"postgres": find_postgres, "redis": find_redis}
+    with ThreadPoolExecutor(len(finders)) as threads:
+        return {
+            kind: threads.submit(find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", "")).result
+            for kind, find in finders.items()
+            if kind in kinds
+        }
 
 
 def _check_version(spec: ServiceSpec, programs: Programs) -> None:
