@@ -55,6 +55,9 @@ from cleanroom.tracing.settings import read_settings
 if TYPE_CHECKING:
     from cleanroom.backends.sweep import SweepReport as MachineSweep
 
+if TYPE_CHECKING:
+    from cleanroom.backends.keeper import KeeperProcess
+
 __all__ = [
     "Engine", "Options", "SweepReport", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
     "render_reports", "show_audit", "sweep", "verify_audit",
@@ -92,6 +95,7 @@ class Engine:
         self._redactor = Redactor()
         self._clock = SystemClock()
         self._run: Run | None = None
+        self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
         self.delivered: Delivered | None = None  # what became of the last run's spans, metrics and log records; None: no collector is named
         self._bus = self._new_bus()
@@ -141,6 +145,16 @@ class Engine:
         self._refuse_recursion()
         if not phases:
             raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
+        if self._make is registry.make:
+            self._keeper = await anyio.to_thread.run_sync(registry.ahead, self._options.backend, cache_folder(self._caller))
+        try:
+            return await self._conduct(phases, single=single)
+        finally:
+            if self._keeper is not None:
+                self._keeper.abandon()
+                self._keeper = None
+
+    async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
         self._redactor.add(*_hidden(self._caller, plan))
         recipes = await self._resolve(plan)
@@ -217,7 +231,8 @@ class Engine:
 
     def _make_backend(self, plan: Plan, name: str) -> Backend:
         place = self._place(plan)
-        return self._make(name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl")
+        started = {} if self._keeper is None else {"keeper": self._keeper}
+        return self._make(name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", **started)
 
     def _new_bus(self) -> Bus:
         trace_id, parent = read_traceparent(read_settings(self._caller).traceparent(self._caller)) or ("", "")

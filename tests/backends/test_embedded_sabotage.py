@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from embedded_bench import BARE, Entered, Phase
 
-from cleanroom.backends import embedded
+from cleanroom.backends import embedded, keeper
 from cleanroom.errors import EnvironmentFailed
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
@@ -84,13 +83,7 @@ NOTICED = {
 
 def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     """Start keepers that run `before` first."""
-    honest = asyncio.create_subprocess_exec
-
-    async def start(*argv: str, **given: Any) -> asyncio.subprocess.Process:
-        words = [word.replace("main()", f"{before}main()") if "sandbox.keeper" in word else word for word in argv]
-        return await honest(*words, **given)
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    monkeypatch.setattr(keeper, "PROGRAM", keeper.PROGRAM.replace("main()", f"{before}main()"))
 
 
 @pytest.mark.parametrize("name", KEEPER)
@@ -123,17 +116,15 @@ names.raise_link("lo")
 subprocess.run(["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"], check=True)
 listening = socket.create_server(("0.0.0.0", 9))
 
+from cleanroom.backends import keeper
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.policy import Level, default_policy
 
-honest = asyncio.create_subprocess_exec
-async def start(*argv, **given):
-    before = "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
-    return await honest(*[w.replace("main()", before + "main()") if "sandbox.keeper" in w else w for w in argv], **given)
+before = "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
+keeper.PROGRAM = keeper.PROGRAM.replace("main()", before + "main()")
 
 async def main(folder):
-    asyncio.create_subprocess_exec = start
     spec = EnvironmentSpec(id="open", run_id=f"n{os.getpid()}", role="phase", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"})
     async with EmbeddedBackend(spec.run_id, folder / "scratch", folder / "journal.jsonl") as backend, backend.environment(spec) as environment:
         print(json.dumps({canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}))

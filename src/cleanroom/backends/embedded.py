@@ -21,6 +21,7 @@ import msgspec
 from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
 from cleanroom.backends.description import describe, environment_user, group_of
 from cleanroom.backends.environment import EmbeddedEnvironment
+from cleanroom.backends.keeper import KeeperProcess, nearest_folder
 from cleanroom.backends.sweep import claim
 from cleanroom.backends.wire import Link
 from cleanroom.backends.workspace import EmbeddedWorkspace
@@ -39,13 +40,13 @@ class EmbeddedBackend:
 
     name = "embedded"
 
-    def __init__(self, run_id: str, scratch: Path, journal: Path) -> None:
+    def __init__(self, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None) -> None:
         self._run_id = run_id
+        self._process = keeper  # started ahead by whoever made this, or started here
         self.scratch = scratch
         self._journal_path = journal
         self._journal: Journal | None = None
         self._keeper: Link | None = None
-        self._process: asyncio.subprocess.Process | None = None
         self._up = asyncio.Event()
         self._environments: dict[str, EmbeddedEnvironment] = {}
         self._workspaces: dict[str, EmbeddedWorkspace] = {}
@@ -73,14 +74,10 @@ class EmbeddedBackend:
                 f"the embedded backend needs Linux, this is {sys.platform}",
                 hint="run it on Linux, in a Linux container or in CI",
             )
-        mine, theirs = channel.pair()
-        package = Path(__file__).resolve().parent.parent.parent
-        code = f"import sys; sys.path.insert(0, {str(package)!r}); from cleanroom.sandbox.keeper import main; main()"
-        try:
-            self._process = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", code, stdin=theirs.fileno(), env={})
-        finally:
-            theirs.close()
-        self._keeper = Link(mine, self._from_keeper, self._keeper_lost)
+        self._process = self._process or KeeperProcess()
+        if self._process.probing:
+            self._probed = asyncio.get_running_loop().create_future()
+        self._keeper = Link(self._process.taken(), self._from_keeper, self._keeper_lost)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -92,11 +89,7 @@ class EmbeddedBackend:
             with contextlib.suppress(EnvironmentFailed):
                 self._order({"op": "bye"})
             assert self._process is not None
-            with anyio.move_on_after(LEAVE_SECONDS):
-                await self._process.wait()
-            if self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            await self._process.wait(LEAVE_SECONDS)
             self._link.close()
             if self._journal is not None:
                 self._journal.close()
@@ -144,16 +137,13 @@ class EmbeddedBackend:
 
     async def probe(self, level: Level) -> CapabilityReport:
         """Ask the kernel, in a throw-away child of the keeper."""
-        self._probed = asyncio.get_running_loop().create_future()
-        self._order({"op": "probe", "scratch": str(self._scratch_for_probe())})
+        if self._probed is None:
+            self._probed = asyncio.get_running_loop().create_future()
+            self._order({"op": "probe", "scratch": str(nearest_folder(self.scratch))})
         with anyio.fail_after(START_SECONDS):
             found = await self._probed
         homes = await anyio.to_thread.run_sync(self._cgroups)
         return _report(found, homes)
-
-    def _scratch_for_probe(self) -> Path:
-        """An existing folder on the file system where layers will lie."""
-        return next(folder for folder in (self.scratch, *self.scratch.parents) if folder.is_dir())
 
     def _cgroups(self) -> cgroups.Homes:
         if self._homes is None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cleanroom.backends.base import Backend
 from cleanroom.errors import PolicyRefused, UsageError
+
+if TYPE_CHECKING:
+    from cleanroom.backends.keeper import KeeperProcess
 
 HOMES = {"embedded": "cleanroom.backends.embedded:EmbeddedBackend"}  # name -> class made from run_id, scratch and journal
 AUTOMATIC = ("embedded",)  # in the order in which `auto` asks them
@@ -39,12 +43,22 @@ def candidates(name: str) -> tuple[str, ...]:
     return AUTOMATIC if name == "auto" else (name,)
 
 
-def make(name: str, *, run_id: str, scratch: Path, journal: Path) -> Backend:
-    """The backend called `name`, one of `candidates`."""
+def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
+    """Start what most runs need while the plan is still being read. None where `name` rules it out; whoever gets it hands it to `make` or abandons it."""
+    if name not in (None, "auto", "embedded") or not sys.platform.startswith("linux"):
+        return None
+    from cleanroom.backends.keeper import KeeperProcess, nearest_folder
+
+    return KeeperProcess(probe=str(nearest_folder(cache / "runs")))
+
+
+def make(name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None) -> Backend:
+    """The backend called `name`, one of `candidates`. `keeper` was started ahead."""
     if name == "memory":
         from cleanroom.backends.memory import MemoryBackend
 
         return MemoryBackend()
     module, _, attribute = HOMES[name].partition(":")
-    backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal)
+    further = {} if keeper is None or name != "embedded" else {"keeper": keeper}
+    backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal, **further)
     return backend

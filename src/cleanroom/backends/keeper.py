@@ -1,0 +1,72 @@
+"""The keeper's process as its owner sees it: started, ordered, waited for. Importing this costs nothing that a run does not need anyway.
+
+It may be started before it is known whether a run needs it: it makes nothing by itself, and ends when its owner's end of the channel closes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from cleanroom.sandbox import channel
+
+PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
+PROGRAM = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cleanroom.sandbox.keeper import main; main()"  # without site: standard library only
+
+
+class KeeperProcess:
+    """A keeper that is starting. Whoever owns it calls `wait` or `abandon` in the end."""
+
+    def __init__(self, probe: str = "") -> None:
+        """Start it. `probe` is an existing folder where layers will lie: the first order is then to look what this machine holds there."""
+        mine, theirs = channel.pair()
+        try:
+            self._process = subprocess.Popen([sys.executable, "-I", "-S", "-c", PROGRAM], stdin=theirs.fileno(), env={})
+        except BaseException:
+            mine.close()
+            raise
+        finally:
+            theirs.close()
+        self.probing = bool(probe)
+        self._end: socket.socket | None = mine
+        if probe:
+            channel.send(mine, {"op": "probe", "scratch": probe})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def taken(self) -> socket.socket:
+        """The owner's end of the channel, to be closed by whoever takes it."""
+        assert self._end is not None, "a keeper has one owner"
+        end, self._end = self._end, None
+        return end
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for its end; past this time it is killed."""
+        import anyio
+
+        descriptor = os.pidfd_open(self.pid)
+        try:
+            with anyio.move_on_after(seconds):
+                await anyio.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+
+    def abandon(self) -> None:
+        """End one that nobody took: it was given nothing to keep."""
+        if self._end is not None:
+            self._end.close()
+            self._process.kill()
+            self._process.wait()
+
+
+def nearest_folder(path: Path) -> Path:
+    """The existing folder in which `path` is or will be, on the same file system."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())

@@ -1,0 +1,61 @@
+"""The keeper's process, started before it is known whether a run needs it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+
+from cleanroom.backends import registry
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.policy import Level
+
+pytestmark = pytest.mark.sandbox
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path):
+    """Abandoning leaves no process, also while it is still starting; doing it twice does no harm."""
+    keeper = registry.ahead("auto", tmp_path)
+    assert keeper is not None
+    keeper.abandon()
+    keeper.abandon()
+    assert gone(keeper.pid)
+
+
+@pytest.mark.parametrize("name", ["memory", "docker"])
+def test_no_keeper_is_started_for_another_backend(name: str, tmp_path: Path):
+    """Where the caller names a backend that has none, nothing is started."""
+    assert registry.ahead(name, tmp_path) is None
+
+
+async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
+    """A keeper started ahead answers the probe like one that was not, and ends with its backend."""
+    keeper = registry.ahead(None, tmp_path)
+    assert keeper is not None
+    async with EmbeddedBackend("ahead", tmp_path / "runs" / "ahead", tmp_path / "journal.jsonl", keeper) as backend:
+        found = await backend.probe(Level.MEDIUM)
+    async with EmbeddedBackend("later", tmp_path / "runs" / "later", tmp_path / "other.jsonl") as backend:
+        assert await backend.probe(Level.MEDIUM) == found
+    keeper.abandon()
+    assert gone(keeper.pid)
+
+
+async def test_a_keeper_that_does_not_end_is_killed(tmp_path: Path):
+    """Waiting is bounded: past its time the process is gone all the same."""
+    keeper = registry.ahead(None, tmp_path)
+    assert keeper is not None
+    end = keeper.taken()
+    with anyio.fail_after(10):
+        await keeper.wait(0.05)
+    end.close()
+    assert gone(keeper.pid)
