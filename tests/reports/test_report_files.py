@@ -141,7 +141,16 @@ def test_spans_and_page_agree_on_the_anchor_of_a_phase():
     anchors = {span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2] for span in spans(shop()) if TASK_RUN_URL in span.attributes}
 
     assert anchors == {"phase init": "phase-1", "phase test": "phase-2"}
-    assert '<tr id="phase-2"><td>test</td>' in page
+    assert '<tr role="row" id="phase-2"><td data-label="phase" role="cell">test</td>' in page
+
+
+def test_every_cell_says_its_column():
+    """On a telephone a row is a list: each cell has its column's name, and table and rows say that they are still that."""
+    page = html_report(fold(shop())).decode()
+
+    assert page.count("<td ") == page.count('role="cell"') == page.count("data-label=")
+    assert "<td>" not in page
+    assert page.count("<table ") == page.count('role="table"') > 0
 
 
 @pytest.mark.parametrize("name", [*FILES.values()])

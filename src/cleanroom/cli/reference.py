@@ -24,6 +24,8 @@ VARIABLES = {
     "CLEANROOM_RUN_ID": "Set inside a run. An engine that finds it refuses to start another run.",
     "GGEN_ENV": "The environment, where --env does not name it.",
     "TRACEPARENT": "The trace that a run continues; phases get one too.",
+    "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_...": "Where traces, metrics and logs are sent, by OpenTelemetry's standard; docs/tracing.md.",
+    "CLEANROOM_TRACE_URL": "Address of the page that shows a trace, for trace --open and the reports.",
     "GITHUB_STEP_SUMMARY": "Where --output github adds its summary.",
     "CI": "Where it is set, progress is plain lines and nothing is kept unless --keep says so.",
     "NO_COLOR, FORCE_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM": "Whether colour is used, where --color does not say it.",

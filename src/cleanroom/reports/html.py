@@ -8,12 +8,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from cleanroom.reports.markup import Markup, element, join
 from cleanroom.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.reports.style import STYLE
 from cleanroom.reports.text import describe_process, failing, phase_name, plural, seconds, size, summary_line
-from cleanroom.reports.timeline import sparkline, timeline
+from cleanroom.reports.timeline import narrow_timeline, sparkline, timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -37,7 +38,12 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
     return (
         _headline(result),
         _failure(result),
-        _section("Timeline", element("div", timeline(result), class_="wide"), element("p", summary_line(result))),
+        _section(
+            "Timeline",
+            element("div", timeline(result), class_="picture"),
+            element("div", narrow_timeline(result), class_="narrow picture"),
+            element("p", summary_line(result)),
+        ),
         _section("Phases", _phases(result)),
         _section(f"Violations: {len(result.violations)}", _violations(result.violations)),
         _section(f"Notices: {len(result.notices)}", _violations(result.notices)) if result.notices else None,
@@ -92,10 +98,13 @@ def _failure(result: RunResult) -> Markup | None:
     if phase is None:
         return None
     status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
+    reason = f" {phase.reason}" if phase.reason != phase.result else ""
     return _section(
         f"What went wrong: {phase_name(phase)}",
-        element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}. {phase.reason}"),
-        element("pre", "\n".join(phase.excerpt), tabindex="0") if phase.excerpt else None,
+        element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}.{reason}"),
+        element("pre", "\n".join(phase.excerpt), tabindex="0", role="region", aria_label="the end of its output")
+        if phase.excerpt
+        else None,
         element("p", "All of its output: ", _code(phase.log)) if phase.log else None,
         element("p", "Run it again: ", _code(_again(result, phase))),
     )
@@ -107,16 +116,39 @@ def _again(result: RunResult, phase: PhaseResult | None) -> str:
     return shlex.join(["cleanroom-engine", *command])
 
 
-def _table(columns: Sequence[str], rows: Iterable[Markup], empty: str) -> Markup:
+class _Cell(NamedTuple):
+    """What stands in one column of a row."""
+
+    content: str | Markup
+    class_: str = ""
+
+
+class _Row(NamedTuple):
+    cells: tuple[_Cell, ...]
+    id_: str = ""
+
+
+def _table(columns: Sequence[str], rows: Iterable[_Row], empty: str) -> Markup:
+    """Roles are said, since on a narrow screen each row is shown as a list, and browsers forget what such a table was."""
     found = list(rows)
     if not found:
         return element("p", empty, class_="dim")
-    head = element("thead", element("tr", *(element("th", column, scope="col") for column in columns)))
-    return element("div", element("table", head, element("tbody", *found)), class_="wide")
+    heads = (element("th", column, scope="col", role="columnheader") for column in columns)
+    head = element("thead", element("tr", *heads, role="row"), role="rowgroup")
+    body = element("tbody", *(_written(row, columns) for row in found), role="rowgroup")
+    return element("div", element("table", head, body, role="table"), class_="wide")
 
 
-def _row(*cells: str, **attributes: str) -> Markup:
-    return element("tr", *(cell if isinstance(cell, Markup) else element("td", cell) for cell in cells), **attributes)
+def _written(row: _Row, columns: Sequence[str]) -> Markup:
+    cells = []
+    for column, cell in zip(columns, row.cells, strict=True):
+        classes = {"class_": cell.class_} if cell.class_ else {}
+        cells.append(element("td", cell.content, data_label=column, role="cell", **classes))
+    return element("tr", *cells, role="row", **({"id": row.id_} if row.id_ else {}))
+
+
+def _row(*cells: str | _Cell, id_: str = "") -> _Row:
+    return _Row(tuple(cell if isinstance(cell, _Cell) else _Cell(cell) for cell in cells), id_)
 
 
 def _phases(result: RunResult) -> Markup:
@@ -124,23 +156,21 @@ def _phases(result: RunResult) -> Markup:
         _row(
             phase_name(phase),
             _word(phase.result),
-            "yes" if phase.hermetic else element("td", "no", class_="bad"),
+            "yes" if phase.hermetic else _Cell("no", "bad"),
             "" if phase.exit_code is None else str(phase.exit_code),
             seconds(phase.duration_seconds),
             "" if phase.budget_seconds is None else seconds(phase.budget_seconds),
             phase.role,
-            phase.reason,
-            id=f"phase-{number}",
+            phase.reason or (f"not from the cache: {phase.cache}" if phase.cache else ""),
+            id_=f"phase-{number}",
         )
         for number, phase in enumerate(result.phases, 1)
     )
     return _table(("phase", "result", "hermetic", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
 
 
-def _word(result: str) -> Markup:
-    return element(
-        "td", result, class_="good" if result in ("passed", "cached") else "dim" if result in ("skipped", "unverified") else "bad"
-    )
+def _word(result: str) -> _Cell:
+    return _Cell(result, "good" if result in ("passed", "cached") else "dim" if result in ("skipped", "unverified") else "bad")
 
 
 def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
@@ -205,14 +235,14 @@ def _capabilities(result: RunResult) -> Markup:
     return _table(columns, rows, "The backend was not asked.")
 
 
-def _extent(extent: str) -> Markup:
-    return element("td", extent, class_={"yes": "good", "no": "bad"}.get(extent, "dim"))
+def _extent(extent: str) -> _Cell:
+    return _Cell(extent, {"yes": "good", "no": "bad"}.get(extent, "dim"))
 
 
 def _services(result: RunResult) -> Markup:
     rows = (
         _row(
-            service.name, service.version, element("td", "never", class_="bad") if service.ready_seconds is None else seconds(service.ready_seconds),
+            service.name, service.version, _Cell("never", "bad") if service.ready_seconds is None else seconds(service.ready_seconds),
             str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)), service.reason,
         )
         for service in result.services
@@ -225,7 +255,7 @@ def _resources(result: RunResult) -> Markup:
     rows = (
         _row(
             resource.environment, resource.subject, seconds(resource.cpu_seconds), size(resource.peak_memory_bytes),
-            element("td", sparkline(resource, end)) if resource.samples else "",
+            _Cell(sparkline(resource, end)) if resource.samples else "",
         )
         for resource in result.resources
     )  # fmt: skip

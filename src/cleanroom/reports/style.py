@@ -16,7 +16,8 @@ dd{margin:0;overflow-wrap:anywhere}
 ul{margin:0;padding-left:20px}
 li{overflow-wrap:anywhere}
 .wide{overflow-x:auto}
-.wide>svg{display:block;width:100%;min-width:640px;height:auto}
+.picture>svg{display:block;width:100%;height:auto}
+.narrow{display:none}
 table{border-collapse:collapse;width:100%;font-size:.92em}
 th,td{text-align:left;vertical-align:top;padding:4px 12px 4px 0;border-bottom:1px solid var(--line);max-width:420px;overflow-wrap:break-word}
 th{color:var(--dim);font-weight:600;white-space:nowrap}
@@ -27,5 +28,17 @@ code{background:var(--code);padding:1px 5px;border-radius:4px;font-size:.9em;ove
 .bad{color:var(--bad);font-weight:600}
 .dim{color:var(--dim)}
 .alarm{border-left:4px solid var(--bad);padding-left:10px;font-weight:600}
+@media(max-width:700px){
+main{padding:8px}header,section{padding:10px 12px}
+.picture{display:none}.narrow.picture{display:block}
+table,tbody,tr,td{display:block}
+thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+tr{border-bottom:1px solid var(--line);padding:6px 0}
+td{display:grid;grid-template-columns:7.5em minmax(0,1fr);gap:8px;border:0;padding:1px 0;max-width:none;overflow-wrap:anywhere}
+td::before{content:attr(data-label);color:var(--dim);font-weight:400}
+td:empty{display:none}
+td svg{max-width:100%;height:auto}
+dl{grid-template-columns:minmax(0,7.5em) minmax(0,1fr)}
+}
 @media print{body{background:none}header,section{break-inside:avoid}}
 """

@@ -59,12 +59,45 @@ def timeline(result: RunResult) -> Markup:
         element("style", Markup(_STYLE)),
         element("rect", class_="back", width=WIDTH, height=height, rx=8),
         element("text", f"{title} (exit {result.exit_code})", x=12, y=24, font_weight="600"),
-        join(_axis(x, end, bottom)),
+        join(_axis(x, end, _TOP - 6, bottom)),
         join(_bar(row, _TOP + _ROW * index, x) for index, row in enumerate(shown)),
         join(_slo(result, x, end, bottom)),
         _share(result, len(rows) - len(shown), bottom + 44),
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {WIDTH:.0f} {height:.0f}",
+        class_="cr",
+        role="img",
+    )
+
+
+def narrow_timeline(result: RunResult) -> Markup:
+    """The same for a telephone: what a bar means stands above it, and the bars have the whole width."""
+    width, row_height, bar_height, top = 320.0, 40.0, 8.0, 8.0
+    rows = [*map(_service_row, result.services), *map(_phase_row, result.phases)]
+    shown = rows[:ROWS_MAX]
+    end = _axis_end(result, shown)
+    bottom = top + row_height * len(shown)
+
+    def x(at: float) -> float:
+        return 12 + (width - 32) * min(max(at, 0.0), end) / end
+
+    def drawn(row: _Row, at: float) -> Markup:
+        room = max(4, int((width - 12) / _CHARACTER) - len(row.note))
+        label = row.label if len(row.label) <= room else row.label[: room - 1] + "…"
+        bar = element(
+            "rect", x=x(row.begins), y=at + 18, width=max(x(row.ends) - x(row.begins), 2.0), height=bar_height, rx=2, fill=row.colour
+        )
+        words = (element("text", label, x=4, y=at + 12), element("text", row.note, class_="dim", x=width - 4, y=at + 12, text_anchor="end"))
+        return element("g", *words, bar if row.bar else None)
+
+    return element(
+        "svg",
+        element("title", f"{result.project or 'run'}: {result.outcome} in {seconds(result.duration_seconds)}"),
+        element("desc", _described(result, rows)),
+        element("style", Markup(_STYLE)),
+        join(_axis(x, end, top, bottom, 4)),
+        join(drawn(row, top + row_height * index) for index, row in enumerate(shown)),
+        viewBox=f"0 0 {width:.0f} {bottom + 22:.0f}",
         class_="cr",
         role="img",
     )
@@ -94,18 +127,18 @@ def _axis_end(result: RunResult, rows: list[_Row]) -> float:
     return (max(end, result.slo_seconds) if result.slo_seconds <= end * 1.6 else end) * 1.03
 
 
-def _axis(x: Callable[[float], float], end: float, bottom: float) -> Iterator[Markup]:
-    step = _step(end)
+def _axis(x: Callable[[float], float], end: float, top: float, bottom: float, ticks: int = 8) -> Iterator[Markup]:
+    step = _step(end, ticks)
     for number in range(floor(end / step) + 1):
         at = x(number * step)
-        yield element("line", class_="grid", x1=at, x2=at, y1=_TOP - 6, y2=bottom)
+        yield element("line", class_="grid", x1=at, x2=at, y1=top, y2=bottom)
         yield element("text", _tick(number * step, step), class_="dim", x=at, y=bottom + 16, text_anchor="middle")
 
 
-def _step(end: float) -> float:
-    """1, 2 or 5 times a power of ten, so that there are at most eight of them."""
-    power: float = 10.0 ** floor(log10(end / 8))
-    return next(power * factor for factor in (1, 2, 5, 10) if end / (power * factor) <= 8)
+def _step(end: float, ticks: int) -> float:
+    """1, 2 or 5 times a power of ten, so that there are at most so many of them."""
+    power: float = 10.0 ** floor(log10(end / ticks))
+    return next(power * factor for factor in (1, 2, 5, 10) if end / (power * factor) <= ticks)
 
 
 def _tick(at: float, step: float) -> str:
