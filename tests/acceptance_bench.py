@@ -78,7 +78,7 @@ class Project:
 
         Processes whose parent has died count only where this process is a subreaper, as the fixture `project` makes it.
         """
-        runs = {folder.name for folder in (self.root / ".ggen/cleanroom/runs").glob("*")}
+        runs = {folder.name for kind in ("runs", "sessions") for folder in (self.root / ".ggen/cleanroom" / kind).glob("*")}
         there = inventory(*runs)
         found: dict[str, set[str]] = {kind: there[kind] - self._before.get(kind, set()) for kind in ("processes", "namespaces", "groups")}
         found["mounts"] = {where for where in there["mounts"] if where.startswith(str(self.root.parent))}
@@ -122,5 +122,6 @@ def project(tmp_path: Path) -> Iterator[Project]:
         kernel.set_child_subreaper()
     yield Project(tmp_path)
     for pid in descendants(os.getpid()) - before:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it was just ending by itself
+            os.kill(pid, signal.SIGKILL)
     reap()

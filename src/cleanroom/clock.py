@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from typing import Protocol
@@ -40,3 +41,10 @@ class LoopClock:
 def seeded(seed: int, purpose: str) -> random.Random:
     """A generator that depends on the run's seed and on what it is for, so that one use does not shift another."""
     return random.Random(f"{seed}:{purpose}")
+
+
+def new_run_id(wall_ns: int) -> str:
+    """Sorts by time and is unique: 20261124-023501-k3f9x."""
+    letters = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, without those that are easily confused
+    tail = "".join(letters[byte % 32] for byte in os.urandom(5))
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(wall_ns / 1e9))}-{tail}"

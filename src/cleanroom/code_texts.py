@@ -390,6 +390,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The ledger at the end counts what was made and what was removed, by looking, and something is still there; the report lists it. `cleanroom-engine sweep` "
         "removes it. Report it: this should not happen.",
     ),
+    "CR-ENGINE-004": (
+        "whoever started the run has ended",
+        "The process that started this engine, or the ggen above it, has ended while the run was under way, so that nobody waits for its result any more: ggen kills a phase's "
+        "shell after 300 seconds, and leaves it behind when it is killed itself. The run was unwound as after SIGTERM and everything of it removed.",
+    ),
     "CR-ENGINE-005": (
         "no phase was named",
         "A pipeline runs the phases that are named, in their order, and none was. `cleanroom-engine plan` lists the phases of the project.",
@@ -418,6 +423,30 @@ ERRORS: dict[str, tuple[str, str]] = {
     "CR-SERVICE-013": (
         "prepared data of services cannot be kept",
         "The cache folder is full, not writable or of another owner. Make room, make it yours, or let CLEANROOM_CACHE name another folder.",
+    ),
+    "CR-SESSION-001": (
+        "services cannot be held for a session",
+        "Engines that the same ggen starts share their services, which a process in the user's cache folder holds. That folder cannot be used, or another process keeps "
+        "its lock. The message has the path and the reason; `--fresh` gives a run its own services.",
+    ),
+    "CR-SESSION-002": (
+        "the process that holds the services ended",
+        "It ended before it answered, more often than chance explains. What it said is in the log that the message names, and in the project's "
+        "`.ggen/cleanroom/sessions`. `--fresh` gives a run its own services.",
+    ),
+    "CR-SESSION-003": (
+        "the process that holds the services does not answer",
+        "It lives and does not take part: it is stopped, or the machine is out of memory or processor time. End it by the number in its folder's file `owner`; the next "
+        "run starts another one.",
+    ),
+    "CR-SESSION-004": (
+        "a session ended while a run used its services",
+        "The process that held the services was killed, or the ggen that the session belongs to has ended, and everything of the session was removed. Run it again.",
+    ),
+    "CR-SESSION-005": (
+        "a service of that name runs with another configuration",
+        "Runs of one session share a service only where everything that makes it is the same: version, settings, init files, variables, policy and seed. This run asked for "
+        "something else and has a server of its own, with data of its own, for as long as it runs. Phases that are to share data need the same configuration.",
     ),
     "CR-SERVICE-030": (
         "a server did not carry out what its fixture asked for",

@@ -24,7 +24,7 @@ from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
 from cleanroom.bus import Bus, Subscription
 from cleanroom.caching import RUNS, Decision
-from cleanroom.clock import SystemClock
+from cleanroom.clock import SystemClock, new_run_id
 from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Envelope, Event
 from cleanroom.history import (
@@ -41,12 +41,14 @@ from cleanroom.history import (
     sweep,
     verify_audit,
 )  # fmt: skip
+from cleanroom.holders.ancestry import starters, wait_gone, way_to_ggen
+from cleanroom.holders.meeting import Charge, key_of
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import Plan
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
-from cleanroom.running import Place, Run, new_run_id
+from cleanroom.running import Place, Run
 from cleanroom.services import Recipe, TemplateCache, resolve
 from cleanroom.tracing import read_traceparent
 from cleanroom.tracing.deliver import Delivered
@@ -65,7 +67,6 @@ __all__ = [
 
 # A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
 READER_LIMIT = 1_000_000
-PARENT_SECONDS = 0.5  # how often to look where the kernel cannot tell
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,12 +163,14 @@ class Engine:
             plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
             recipes=recipes, record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
             skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, recipes),
+            charge=await anyio.to_thread.run_sync(self._charge, plan),
         )  # fmt: skip
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch_parent)
+                for starter in starters():
+                    tasks.start_soon(self._watch, starter)
                 result = await run.conduct()
                 self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
@@ -214,7 +217,18 @@ class Engine:
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
         return PhaseCache(
             plan, Path(plan.root, ".ggen", "cleanroom"), self._bus.run_id, caller=self._caller, services=services, secret=secret,
-            ignored=self._options.fresh or self._options.no_cache,
+            ignored=self._options.fresh or self._options.no_cache or self._charge(plan) is not None,  # a new session's services are empty
+        )  # fmt: skip
+
+    def _charge(self, plan: Plan) -> Charge | None:
+        """The session of the ggen that started this engine: services and their data live until it ends."""
+        way = way_to_ggen()
+        if not plan.services or not way or self._options.fresh:
+            return None
+        place = self._place(plan)
+        return Charge(
+            kind="session", key=key_of(plan.root, way[-1]), project=plan.project, root=plan.root, runs=str(place.scratch.parent),
+            templates=str(place.templates), policy=plan.policy, seed=plan.seed, owner=way[-1],
         )  # fmt: skip
 
     def _place(self, plan: Plan) -> Place:
@@ -238,23 +252,11 @@ class Engine:
         trace_id, parent = read_traceparent(read_settings(self._caller).traceparent(self._caller)) or ("", "")
         return Bus(new_run_id(self._clock.wall_ns()), self._clock, trace_id=trace_id, parent_span=parent, redactor=self._redactor)
 
-    async def _watch_parent(self) -> None:
+    async def _watch(self, starter: str) -> None:
         """Interrupt the run when whoever started this process dies: nobody would read its result, and it must not outlive its purpose."""
-        parent = os.getppid()
-        if parent == 0:
-            return  # the first process of a container has none
-        try:
-            descriptor = os.pidfd_open(parent)
-        except (AttributeError, OSError):
-            while os.getppid() == parent:  # noqa: ASYNC110 -- nothing tells
-                await anyio.sleep(PARENT_SECONDS)
-        else:
-            try:
-                if os.getppid() == parent:
-                    await anyio.wait_readable(descriptor)
-            finally:
-                os.close(descriptor)
-        self.interrupt(Exit.TERMINATED)
+        await wait_gone(starter)
+        if self._run is not None:
+            self._run.interrupt(Exit.TERMINATED, f"process {starter.partition(':')[0]}, which started this run, has ended")
 
 
 @asynccontextmanager

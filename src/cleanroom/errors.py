@@ -92,3 +92,22 @@ class ArtifactError(CleanroomError):
 def combined(codes: list[Exit]) -> Exit:
     """The exit status that stands for all of `codes`."""
     return next((code for code in EXIT_ORDER if code in codes), Exit.OK)
+
+
+def first_cause(error: BaseException) -> CleanroomError:
+    """The error that explains an exception or a group of them, as one of ours."""
+    found = _leaves(error)
+    ours = [leaf for leaf in found if isinstance(leaf, CleanroomError)]
+    if ours:
+        return min(ours, key=lambda leaf: list(Exit).index(leaf.exit) if leaf.exit is not Exit.ENGINE else -1)
+    leaf = found[0]
+    wrapped = BackendUnavailable if isinstance(leaf, TimeoutError | OSError) else CleanroomError
+    cause = wrapped("CR-ENGINE-000", f"{type(leaf).__name__}: {leaf}", hint="--debug shows where")
+    cause.__cause__ = leaf
+    return cause
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]

@@ -148,6 +148,25 @@ class Ledger(Event, tag="ledger", frozen=True, kw_only=True):
     left: tuple[str, ...] = ()
 
 
+class Attached(Event, tag="attached", frozen=True, kw_only=True):
+    """The run uses a service that it did not start: a session or a pool holds it. `trace_id` and `span_id` link to the service's own span there."""
+
+    holder: Literal["session", "pool"]
+    holder_id: str
+    version: str = ""
+    port: int = 0
+    server_sha256: str = ""
+    started_unix_ns: int = 0  # when its last life began
+    trace_id: str = ""
+    span_id: str = ""
+    log: str = ""
+
+    @property
+    def traceparent(self) -> str:
+        """The service's own span, as W3C writes it."""
+        return f"00-{self.trace_id}-{self.span_id}-01"
+
+
 class Note(Event, tag="note", frozen=True, kw_only=True):
     """Something a reader has to be told: degraded, a conflict, a lost sample, the engine's own warning."""
 
@@ -156,7 +175,7 @@ class Note(Event, tag="note", frozen=True, kw_only=True):
     code: str = ""
 
 
-AnyEvent = Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Note
+AnyEvent = Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Attached | Note
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -158,7 +158,9 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.engine import cache_folder
 
     cache = cache_folder(os.environ if caller is None else caller)
-    done = sweep_machine(cache, sorted(_ours(project).glob("runs/*/journal.jsonl")))
+    done = sweep_machine(
+        cache, sorted(journal for kind in ("runs", "sessions") for journal in _ours(project).glob(f"{kind}/*/journal.jsonl"))
+    )
     runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
     return SweepReport(runs=runs, removed=done.removed, left=done.left, living=len(done.living))
 

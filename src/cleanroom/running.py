@@ -6,7 +6,6 @@ Whatever happens after the first event is in the result; nothing is raised but t
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -21,11 +20,13 @@ from anyio.abc import TaskGroup
 from cleanroom import __version__
 from cleanroom.artifacts import LogFiles, write_atomic
 from cleanroom.backends import registry
-from cleanroom.backends.base import Backend, Left
+from cleanroom.backends.base import Backend, LeadsElsewhere, Left
 from cleanroom.bus import Bus, Span, Subscription
 from cleanroom.capability import CapabilityReport, Missing, unmet
-from cleanroom.errors import BackendUnavailable, CleanroomError, Exit, PolicyRefused, combined
+from cleanroom.errors import CleanroomError, Exit, PolicyRefused, combined, first_cause
 from cleanroom.events import Capability, Ledger, Note, Subject
+from cleanroom.holders.joining import Holder, joined
+from cleanroom.holders.meeting import Charge
 from cleanroom.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.output import LogSink
 from cleanroom.phase_cache import PhaseCache
@@ -72,6 +73,7 @@ class _Account:
         self.left: tuple[Left, ...] = ()
         self.degraded: tuple[str, ...] = ()
         self.backend: Backend | None = None
+        self.held: tuple[str, ...] = ()
 
 
 class Run:
@@ -91,8 +93,11 @@ class Run:
         sweep: Callable[[], SweepReport] | None = None,
         skipping: PhaseCache | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
+        charge: Charge | None = None,
     ) -> None:
+        """`charge` names the holder that the run's services are to be held by, where the backend can lead to it."""
         self._plan = plan
+        self._charge = charge
         self._place = place
         self._bus = bus
         self._redactor = redactor
@@ -106,6 +111,7 @@ class Run:
         self._account = _Account()
         self._scope = anyio.CancelScope()
         self._signal: Exit | None = None
+        self._why = ""
         self._supervisor: Supervisor | None = None
         self._trouble: list[BaseException] = []  # of subscribers
         self._guards: list[anyio.CancelScope] = []
@@ -119,9 +125,10 @@ class Run:
         """What became of what a collector was sent; None where none is named."""
         return self._tracer.delivered if self._tracer is not None else None
 
-    def interrupt(self, code: Exit) -> None:
-        """End the run; it unwinds and its result says so."""
-        self._signal = self._signal or code
+    def interrupt(self, code: Exit, why: str = "") -> None:
+        """End the run; it unwinds and its result says so, and why."""
+        if self._signal is None:
+            self._signal, self._why = code, why
         self._scope.cancel()
 
     async def conduct(self) -> RunResult:
@@ -246,6 +253,7 @@ class Run:
             backend = await self._choose(stack, span)
             recipes = await self._skipping.needed(self._recipes()) if self._skipping else self._recipes()
             self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
+            holder = await self._join(stack, backend, recipes)
             data = self._place.scratch / "data"
             thing = await backend.folder(data)
             stack.push_async_callback(_shielded, partial(backend.drop_folder, thing))
@@ -253,7 +261,7 @@ class Run:
                 run_id=self._bus.run_id, plan=self._plan, bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller=self._caller,
                 scratch=data, folder=self._place.folder, home=self._place.home, keep=self._keep,
             )  # fmt: skip
-            self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates)))
+            self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates), holder))
             await Lifecycle(context, self._supervisor, self._account.outcomes, self._skipping).run()
 
     async def _sweep_up(self) -> None:
@@ -267,6 +275,18 @@ class Run:
             self._note(
                 "warning", f"a killed run left the {thing.kind} {thing.name}, which cannot be removed: {thing.detail}", "CR-ENGINE-003"
             )
+
+    async def _join(self, stack: AsyncExitStack, backend: Backend, recipes: Sequence[Recipe]) -> Holder | None:
+        """The session or pool that has this run's services; those of another configuration are the run's own, which is said."""
+        if self._charge is None or not recipes or not isinstance(backend, LeadsElsewhere):
+            return None
+        holder = await stack.enter_async_context(joined(self._charge, self._bus.run_id, recipes))
+        self._redactor.add(*(secret for service in holder.services.values() for secret in service.recipe.secrets))
+        self._account.held = holder.things
+        for name in holder.others:
+            text = f"service {name!r} runs in {self._charge.kind} {holder.id} with another configuration; this run has its own, with data of its own"
+            self._note("warning", text, "CR-SESSION-005")
+        return holder
 
     async def _choose(self, stack: AsyncExitStack, span: Span) -> Backend:
         """The first backend that holds what the policy requires, entered.
@@ -331,7 +351,9 @@ class Run:
             return
         self._account.left = left
         names = tuple(f"{thing.kind} {thing.name}" for thing in left)
-        self._bus.publish(Ledger(subject=Subject("run", self._plan.project), created=created, removed=removed, left=names))
+        self._bus.publish(
+            Ledger(subject=Subject("run", self._plan.project), created=created, removed=removed, held=self._account.held, left=names)
+        )
 
     async def _record_outcomes(self) -> None:
         """Tell the project's state file what ran."""
@@ -368,13 +390,15 @@ class Run:
         if self._signal is not None:
             exits.append(self._signal)
             reasons = []
+        if self._why:
+            self._note("warning", self._why, "CR-ENGINE-004")
         code = combined(exits)
         span.result, span.exit_code = EXIT_RESULTS[code], int(code)
         if reasons:
             span.code, span.reason = reasons[0][0], str(reasons[0][1])
             span.attributes["hint"] = getattr(reasons[0][1], "hint", "")
         elif code is not Exit.OK:
-            span.reason = _reason(code, account)
+            span.reason = self._why or _reason(code, account)
 
     def _note(self, level: Any, text: str, code: str = "") -> None:
         self._bus.publish(Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code))
@@ -407,25 +431,6 @@ class Run:
         return msgspec.structs.replace(result, outcome="error", exit_code=int(code), error=error)
 
 
-def first_cause(error: BaseException) -> CleanroomError:
-    """The error that explains an exception or a group of them, as one of ours."""
-    found = _leaves(error)
-    ours = [leaf for leaf in found if isinstance(leaf, CleanroomError)]
-    if ours:
-        return min(ours, key=lambda leaf: list(Exit).index(leaf.exit) if leaf.exit is not Exit.ENGINE else -1)
-    leaf = found[0]
-    wrapped = BackendUnavailable if isinstance(leaf, TimeoutError | OSError) else CleanroomError
-    cause = wrapped("CR-ENGINE-000", f"{type(leaf).__name__}: {leaf}", hint="--debug shows where")
-    cause.__cause__ = leaf
-    return cause
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]
-
-
 def _reason(code: Exit, account: _Account) -> str:
     if code is Exit.UNVERIFIED:
         return "no command ran, so nothing was verified"
@@ -446,12 +451,3 @@ async def settle(inboxes: Sequence[Subscription], broken: Callable[[], bool] = l
 async def _shielded(work: Callable[[], Awaitable[None]]) -> None:
     with anyio.CancelScope(shield=True):
         await work()
-
-
-def new_run_id(wall_ns: int) -> str:
-    """Sorts by time and is unique: 20261124-023501-k3f9x."""
-    import time
-
-    letters = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, without those that are easily confused
-    tail = "".join(letters[byte % 32] for byte in os.urandom(5))
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(wall_ns / 1e9))}-{tail}"

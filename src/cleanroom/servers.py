@@ -26,13 +26,12 @@ from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, Stream
 from cleanroom.bus import Bus
 from cleanroom.capability import unmet
-from cleanroom.clock import SystemClock
+from cleanroom.clock import SystemClock, new_run_id
 from cleanroom.engine import cache_folder
 from cleanroom.errors import PolicyRefused, ServiceFailed, UsageError
 from cleanroom.plan import Plan, ServiceKind, ServiceSpec
 from cleanroom.policy import Level, default_policy
 from cleanroom.redaction import Redactor
-from cleanroom.running import new_run_id
 from cleanroom.services import Recipe, TemplateCache, resolve, resp
 from cleanroom.services.postgres import DATABASE, ROLE
 from cleanroom.supervisor import Supervisor, supervise

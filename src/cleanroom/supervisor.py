@@ -6,11 +6,10 @@ not decided here: recovery sees the life's Finished event and sends a command.
 
 from __future__ import annotations
 
-import os
-import re
+import itertools
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,15 +19,18 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
-from cleanroom.backends.base import Doorway, Environment, EnvironmentSpec, ExecResult, Mount, Stream
+from cleanroom.backends.base import Dismissing, Doorway, Environment, EnvironmentSpec, LeadsElsewhere, Mount, Stream
 from cleanroom.bus import Span
 from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError, ServiceFailed
-from cleanroom.events import Recovery, Subject
+from cleanroom.events import Recovery, Subject, Violation
+from cleanroom.lives import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.output import OutputPump
+from cleanroom.preparing import in_thread, write_folders
 from cleanroom.services import Recipe, TemplateCache, phase_variables
 from cleanroom.services.base import DATA, PRIVATE, run_folder
 from cleanroom.services.probe import ask
+from cleanroom.tracing.collect import LINK
 from cleanroom.watching import RunContext, Watch, Watched
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.025  # between questions for readiness: a server from cache is there in tens of ms
@@ -36,65 +38,24 @@ UNANSWERED_MAX = 3  # health probes in a row: one may fall into a checkpoint or 
 PREPARE_SECONDS = 120.0  # initdb and the project's SQL
 STOP_SECONDS = 5.0  # for one service to be gone; killing one takes tens of ms
 TAIL_BYTES = 64 << 10  # of a service's output that a log probe searches and an error quotes
-QUOTED_LINES = 12
-
-
-class Service:
-    """One service over all its lives."""
-
-    def __init__(self, recipe: Recipe, number: int) -> None:
-        self.recipe = recipe
-        self.environment_id = (
-            f"service-{re.sub(r'[^A-Za-z0-9]+', '-', recipe.name)[:24]}-{number}"  # the same in every life: doorways lead to it
-        )
-        self.subject = Subject("service", recipe.name)
-        self.changed = anyio.Event()  # replaced at every change of the four below
-        self.opened = False  # its environment is there
-        self.ready = False
-        self.idle = False  # the backend runs nothing, so nothing can be waited for
-        self.failure: CleanroomError | None = None  # why it will not come back
-        self.trouble: CleanroomError | None = None  # why its last life ended
-        self.output = bytearray()
-        self.has_data = False
-        self.template = ""  # the cached folder that its data begins with
-        self.environment: Environment | None = None  # of its last life that became ready
-        self.listening: list[socket.socket] = []  # on the host
-        self.life = anyio.CancelScope()
-        self.living = False
-        self.ended = anyio.Event()
-
-    def change(self, *, opened: bool | None = None, ready: bool = False, failure: CleanroomError | None = None) -> None:
-        self.opened, self.ready, self.failure = self.opened if opened is None else opened, ready, failure or self.failure
-        self.changed.set()
-        self.changed = anyio.Event()
-
-    def tail(self) -> str:
-        return "\n".join(self.output.decode(errors="replace").splitlines()[-QUOTED_LINES:])
-
-
-class _Main:
-    """The main command of one life."""
-
-    def __init__(self) -> None:
-        self.started = False
-        self.ended = anyio.Event()
-        self.result: ExecResult | None = None
-
-    @property
-    def story(self) -> str:
-        return f"ended with exit status {self.result.exit_code}" if self.result else "ended with its environment"
 
 
 class Supervisor:
     """Owns the run's services and observes every environment. Made by `supervise`."""
 
-    def __init__(self, context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, tasks: TaskGroup) -> None:
+    def __init__(
+        self, context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, tasks: TaskGroup, holding: Holding | None = None
+    ) -> None:
         self._context = context
         self._bus = context.bus
         self._cache = cache
         self._tasks = tasks
         self.watch = Watch(context, tasks)
-        self._services = {recipe.name: Service(recipe, number) for number, recipe in enumerate(recipes, 1)}
+        self._holding = holding
+        self._services: dict[str, Service] = {}
+        self._numbers = itertools.count(1)
+        for recipe in recipes:
+            self._take(recipe, holding.services.get(recipe.name) if holding else None)
         self._commands: list[Command] = []
         self._sent = anyio.Event()
 
@@ -138,8 +99,56 @@ class Supervisor:
     # --- for clients on the host
 
     def admit(self, name: str, listening: socket.socket) -> None:
-        """Lead whoever connects to this listening socket of the host to the service, in every life. Call it before the service is ready."""
-        self._services[name].listening.append(listening)
+        """Lead whoever connects to this listening socket to the service, from now on and in every life."""
+        service = self._services[name]
+        service.listening.append(listening)
+        if service.ready and service.environment is not None:
+            with suppress(EnvironmentFailed):  # its next life takes it
+                service.environment.admit(listening, service.recipe.to)
+
+    def dismiss(self, name: str, listening: socket.socket) -> None:
+        """Lead nobody through this socket any more."""
+        service = self._services[name]
+        service.listening.remove(listening)
+        if isinstance(service.environment, Dismissing):
+            service.environment.dismiss(listening)
+
+    # --- what others hold, and what is held for others
+
+    def add(self, recipe: Recipe) -> Service:
+        """Start one more service."""
+        service = self._take(recipe, None)
+        self._tasks.start_soon(self._live, service)
+        return service
+
+    def _take(self, recipe: Recipe, held: Held | None) -> Service:
+        service = self._services[recipe.name] = Service(held.recipe if held else recipe, next(self._numbers))
+        if held is not None:
+            assert isinstance(self._context.backend, LeadsElsewhere), "a run joins others only on such a backend"
+            service.held, service.environment_id = held, held.environment
+            self._context.backend.lead(held.environment, held.admit)
+        return service
+
+    async def _follow(self, service: Service, held: Held) -> None:
+        """Know of a held service what its holder says. It was not started here, so it has no span here: only waiting for it has."""
+        self._bus.publish(held.attached)
+        states = held.states()
+        with self._bus.span(Subject("readiness", service.recipe.name), {LINK: held.attached.traceparent}) as readiness:
+            async for state in states:
+                service.change(opened=state.opened, ready=state.ready, failure=state.failure)
+                if state.failure is not None:
+                    readiness.result, readiness.reason, readiness.code = "failed", str(state.failure), state.failure.code
+                if state.ready or state.failure is not None:
+                    break
+        async for state in states:
+            service.change(opened=state.opened, ready=state.ready, failure=state.failure)
+
+    async def _repeat(self, holding: Holding) -> None:
+        """Tell here what a holder says of its services: it concerns this run too."""
+        async for event in holding.events():
+            if isinstance(event, Violation):
+                self.watch.violations["service"] = self.watch.violations.get("service", 0) + event.count
+            self._bus.publish(event)
 
     async def ready_environment(self, name: str) -> Environment:
         """The service's environment, once the service is ready. Raises as `wait_ready` does."""
@@ -196,9 +205,14 @@ class Supervisor:
     # --- lives
 
     def start(self) -> None:
-        """Start every service at once."""
+        """Start every service at once, or follow what its holder says of it."""
         for service in self._services.values():
-            self._tasks.start_soon(self._live, service)
+            if service.held is None:
+                self._tasks.start_soon(self._live, service)
+            else:
+                self._tasks.start_soon(self._follow, service, service.held)
+        if self._holding is not None:
+            self._tasks.start_soon(self._repeat, self._holding)
 
     async def stop(self) -> None:
         """Stop all, last started first, whatever is cancelled meanwhile."""
@@ -218,6 +232,7 @@ class Supervisor:
         }  # fmt: skip
         try:
             with service.life, self._bus.span(service.subject, attributes) as span:
+                service.begin(span.context, self._bus.clock.wall_ns())
                 try:
                     await self._life(service, span)
                 except CleanroomError as error:
@@ -239,7 +254,7 @@ class Supervisor:
     async def _life(self, service: Service, span: Span) -> None:
         """Make the environment, run the main command in it, and stay until one of them ends. Ends only by an exception, or where nothing runs."""
         pump = self._context.pump(service.subject, self._log(service), span.context)
-        main = _Main()
+        main = Main()
         try:
             await self._make_data(service, pump)
             async with self.watch.environment(self._spec(service, "service"), of=service.recipe.name) as watched:
@@ -260,7 +275,7 @@ class Supervisor:
                     await main.ended.wait()
             pump.end()
 
-    async def _run_main(self, service: Service, environment: Environment, main: _Main, pump: OutputPump) -> None:
+    async def _run_main(self, service: Service, environment: Environment, main: Main, pump: OutputPump) -> None:
         def listen(stream: Stream, data: bytes) -> None:
             pump.feed(stream, data)
             service.output += data
@@ -274,7 +289,7 @@ class Supervisor:
         finally:
             main.ended.set()
 
-    async def _serve(self, service: Service, watched: Watched, main: _Main) -> None:
+    async def _serve(self, service: Service, watched: Watched, main: Main) -> None:
         """Get it ready, say so, and watch its health until it ends."""
         recipe = service.recipe
         with self._bus.span(Subject("readiness", recipe.name)) as readiness:
@@ -298,7 +313,7 @@ class Supervisor:
             "CR-SERVICE-024", f"service {recipe.name!r} stopped answering ({unanswered} probes in a row)", hint=self._see_log(service)
         )
 
-    async def _become_ready(self, service: Service, environment: Environment, main: _Main) -> bool:
+    async def _become_ready(self, service: Service, environment: Environment, main: Main) -> bool:
         """Ask until it answers. False where the backend runs nothing."""
         recipe, pause, asked = service.recipe, FIRST_PAUSE_SECONDS, 0
         question = recipe.first_probe or recipe.probe
@@ -325,7 +340,7 @@ class Supervisor:
             )
         return True
 
-    def _died(self, service: Service, watched: Watched, main: _Main) -> ServiceFailed:
+    def _died(self, service: Service, watched: Watched, main: Main) -> ServiceFailed:
         if watched.ended_for:
             return ServiceFailed("CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}")
         return ServiceFailed("CR-SERVICE-025", f"service {service.recipe.name!r} {main.story}", hint=self._see_log(service))
@@ -337,7 +352,7 @@ class Supervisor:
         if service.has_data:
             return
         folder, recipe = self._folder(service), service.recipe
-        _write_folders(folder, recipe.files)
+        write_folders(folder, recipe.files)
         if recipe.template_key:
             template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
             if template is None:
@@ -357,7 +372,7 @@ class Supervisor:
         building = self._cache.building(recipe.template_key, waiting=anyio.from_thread.check_cancelled)
         try:
             with self._bus.span(Subject("prepare", recipe.name)):
-                async with _in_thread(building) as place:
+                async with in_thread(building) as place:
                     if place is not None:
                         async with self.watch.environment(self._spec(service, "prepare", place), of=recipe.name) as watched:
                             for argv in recipe.prepare:
@@ -403,7 +418,7 @@ class Supervisor:
         )  # fmt: skip
 
     def _folder(self, service: Service) -> Path:
-        return self._context.scratch / "services" / service.environment_id
+        return service.held.folder if service.held else self._context.scratch / "services" / service.environment_id
 
     def _log(self, service: Service) -> str:
         return f"service-{service.recipe.name}"
@@ -417,10 +432,12 @@ class Supervisor:
 
 
 @asynccontextmanager
-async def supervise(context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache) -> AsyncIterator[Supervisor]:
-    """Start all services; leaving stops them in reverse order, also when cancelled. A failure of any watching task ends the body."""
+async def supervise(
+    context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, holding: Holding | None = None
+) -> AsyncIterator[Supervisor]:
+    """Start all services but those that `holding` has; leaving stops them in reverse order, also when cancelled. A failure of any watching task ends the body."""
     async with anyio.create_task_group() as tasks:
-        supervisor = Supervisor(context, recipes, cache, tasks)
+        supervisor = Supervisor(context, recipes, cache, tasks, holding)
         tasks.start_soon(supervisor.carry_out_commands)
         supervisor.start()
         try:
@@ -432,25 +449,3 @@ async def supervise(context: RunContext, recipes: Sequence[Recipe], cache: Templ
 
 class _NothingRuns(Exception):
     """The backend has nothing that could run a command."""
-
-
-@asynccontextmanager
-async def _in_thread(manager: AbstractContextManager[Path | None]) -> AsyncIterator[Path | None]:
-    """A blocking context manager, entered and left in worker threads."""
-    value = await anyio.to_thread.run_sync(manager.__enter__)
-    try:
-        yield value
-    except BaseException as error:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(manager.__exit__, type(error), error, error.__traceback__)
-        raise
-    await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
-
-
-def _write_folders(folder: Path, files: Mapping[str, str]) -> None:
-    for name in ("data", "private", "run"):
-        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, text in files.items():
-        descriptor = os.open(folder / "private" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)

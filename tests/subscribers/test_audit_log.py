@@ -22,6 +22,7 @@ from cleanroom.events import (
     AnyEvent,
     Artifact,
     Assertion,
+    Attached,
     Capability,
     Envelope,
     Finished,
@@ -61,6 +62,7 @@ EVENTS = (
     Recovery(subject=Subject("service", "db"), action="restarted", cause="exit 1"),
     Artifact(subject=Subject("run", ""), path="a", role="log"),
     Capability(subject=Subject("run", ""), report=CapabilityReport(backend="memory", tier="M", dimensions=())),
+    Attached(subject=Subject("service", "postgres"), holder="session", holder_id="session-1-2", version="18.6", trace_id="a" * 32, span_id="b" * 16),
     Ledger(subject=Subject("run", ""), created=1, removed=1),
     Finished(subject=PHASE, result="passed", duration_seconds=0.5),
 )  # fmt: skip

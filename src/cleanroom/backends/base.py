@@ -184,6 +184,22 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class Dismissing(Protocol):
+    """An environment that can stop leading what it `admit`ted, so that a client's sockets do not live as long as a service that outlives the client."""
+
+    def dismiss(self, listening: socket.socket) -> None:
+        """Lead nobody through this socket any more."""
+
+
+@runtime_checkable
+class LeadsElsewhere(Protocol):
+    """A backend whose doorways may lead to an environment that another process made."""
+
+    def lead(self, environment: str, admit: Callable[[str, int], None]) -> None:
+        """Give `admit` the listening socket of each doorway to `environment`: where it leads to inside, and the descriptor, which stays the backend's."""
+
+
+@runtime_checkable
 class Backend(Protocol):
     """Makes environments on one kind of machinery.
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class EmbeddedBackend:
         self._workspaces: dict[str, EmbeddedWorkspace] = {}
         self._closed: dict[str, asyncio.Event] = {}
         self._doors: dict[str, list[tuple[channel.Message, int]]] = {}  # environment -> its doors, each with its listening socket
+        self._elsewhere: dict[str, Callable[[str, int], None]] = {}  # environment of another process -> what takes its doors
         self._probed: asyncio.Future[dict[str, Any]] | None = None
         self._left: list[Left] = []
         self._groups: dict[str, cgroups.Group] = {}  # of environments, by identity
@@ -260,11 +261,18 @@ class EmbeddedBackend:
         if door["to"].startswith("out:"):
             self._order({"op": "egress", "to": door["to"]}, [descriptor])
             return
+        if door["environment"] in self._elsewhere:
+            self._elsewhere[door["environment"]](door["to"], descriptor)
+            return
         self._doors.setdefault(owner, []).append((door, os.dup(descriptor)))
         behind = self._environments.get(door["environment"])
         if behind is not None:  # else its service is between two lives, and the next one is handed the door
             with contextlib.suppress(EnvironmentFailed):
                 behind.order({"op": "relay", "to": door["to"]}, [descriptor])
+
+    def lead(self, environment: str, admit: Callable[[str, int], None]) -> None:
+        """Give the doors to this environment of another process to `admit`."""
+        self._elsewhere[environment] = admit
 
     def reconnect(self, environment: EmbeddedEnvironment) -> None:
         """A service that was started again has a relay of its own: hand it the doors that its predecessor served."""

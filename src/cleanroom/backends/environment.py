@@ -263,6 +263,11 @@ class EmbeddedEnvironment:
         """Give a listening socket of the host to its relay."""
         self.order({"op": "relay", "to": to}, [listening.fileno()])
 
+    def dismiss(self, listening: socket.socket) -> None:
+        """Take such a socket back."""
+        with contextlib.suppress(EnvironmentFailed):
+            self.order({"op": "relay", "drop": os.fstat(listening.fileno()).st_ino})
+
     async def sample(self) -> Sample | None:
         """Its use of the host now."""
         if self._sampler is None or self._lost.is_set():

@@ -11,6 +11,7 @@ from cleanroom.cli.words import Line
 from cleanroom.events import (
     Artifact,
     Assertion,
+    Attached,
     Capability,
     Envelope,
     Finished,
@@ -165,6 +166,8 @@ class Plain:
             return _note(event)
         if isinstance(event, Recovery):
             return [Line(words.recovery(event), tone="yellow")]
+        if isinstance(event, Attached):
+            return [Line(words.attached(event))]
         if isinstance(event, Artifact):
             return [Line(words.artifact(event))] if event.role == "changes" or self._verbose else []
         if isinstance(event, Assertion):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cleanroom.cli.text import safe
 from cleanroom.codes import RULE_CODES
-from cleanroom.events import Artifact, Recovery, Violation
+from cleanroom.events import Artifact, Attached, Recovery, Violation
 from cleanroom.reports.result import ViolationResult
 from cleanroom.reports.text import describe_violation, plural, seconds, size
 
@@ -67,6 +67,11 @@ def recovery(event: Recovery) -> str:
     text += f", attempt {event.attempt}" if event.attempt else ""
     text += f" after {seconds(event.delay_seconds)}" if event.delay_seconds else ""
     return safe(f"{text}: {event.cause}" if event.cause else text)
+
+
+def attached(event: Attached) -> str:
+    """Which service this run uses without having started it."""
+    return safe(f"service {event.subject.name}{f' {event.version}' if event.version else ''} is held by {event.holder_id}")
 
 
 def artifact(event: Artifact) -> str:

@@ -15,6 +15,7 @@ from cleanroom.capability import Canary, CapabilityReport, DimensionReport, veri
 from cleanroom.events import (
     Artifact,
     Assertion,
+    Attached,
     Capability,
     Envelope,
     Finished,
@@ -84,6 +85,8 @@ class _Service:
         self.ready_ns: int | None = None
         self.restarts = 0
         self.given_up = ""
+        self.attached: Attached | None = None  # another process holds it
+        self.attached_ns = 0
 
 
 class Folder:
@@ -138,6 +141,9 @@ class Folder:
                 self._capability = report
             case Ledger() as event:
                 self._ledger = LedgerResult(created=event.created, removed=event.removed, held=event.held, left=event.left)
+            case Attached() as event:
+                service = self._service(event.subject.name)
+                service.attached, service.attached_ns = event, envelope.monotonic_ns
             case Note() as event:
                 self._note(event)
 
@@ -299,6 +305,8 @@ class Folder:
         )  # fmt: skip
 
     def _service_result(self, service: _Service) -> ServiceResult:
+        if service.attached is not None:
+            return self._held_result(service, service.attached)
         first = service.spans[0] if service.spans else _Span(Subject("service", service.name), self._began_ns, {})
         last = service.spans[-1] if service.spans else first
         reason = service.given_up or (last.finished.reason if last.finished else NOT_FINISHED)
@@ -307,6 +315,14 @@ class Folder:
             ready_seconds=None if service.ready_ns is None else round((service.ready_ns - first.began_ns) / 1e9, 6),
             restarts=service.restarts, started_seconds=self._seconds(first.began_ns),
             ended_seconds=self._seconds(last.ended_ns or self._last_ns), reason=reason,
+        )  # fmt: skip
+
+    def _held_result(self, service: _Service, attached: Attached) -> ServiceResult:
+        """Ready in the time that this run waited for it."""
+        return ServiceResult(
+            name=service.name, version=attached.version, held_by=attached.holder_id, restarts=service.restarts, reason=service.given_up,
+            ready_seconds=None if service.ready_ns is None else round((service.ready_ns - service.attached_ns) / 1e9, 6),
+            started_seconds=self._seconds(service.attached_ns), ended_seconds=self._seconds(self._last_ns),
         )  # fmt: skip
 
     def _dimensions(self) -> tuple[DimensionReport, ...]:

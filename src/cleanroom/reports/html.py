@@ -243,7 +243,8 @@ def _services(result: RunResult) -> Markup:
     rows = (
         _row(
             service.name, service.version, _Cell("never", "bad") if service.ready_seconds is None else seconds(service.ready_seconds),
-            str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)), service.reason,
+            str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)),
+            service.reason or (f"held by {service.held_by}" if service.held_by else ""),
         )
         for service in result.services
     )  # fmt: skip

@@ -41,6 +41,7 @@ class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     started_seconds: float = 0.0
     ended_seconds: float = 0.0
     reason: str = ""
+    held_by: str = ""  # the session or pool that has it: it was not started by this run and does not end with it
 
 
 class CanaryResult(msgspec.Struct, frozen=True, kw_only=True):

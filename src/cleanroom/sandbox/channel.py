@@ -20,10 +20,19 @@ Message = dict[str, Any]
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected ends."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in (left, right):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE_MAX)
-    return left, right
+    return widened(left), widened(right)
+
+
+def end() -> socket.socket:
+    """An end that is not connected yet."""
+    return widened(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+
+
+def widened(end: socket.socket) -> socket.socket:
+    """The same end, with room for the largest message."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE_MAX)
+    return end
 
 
 def send(end: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:

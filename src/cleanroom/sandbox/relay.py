@@ -94,7 +94,10 @@ class Relay:
         self._connections: set[_Connection] = set()
 
     def serve(self) -> None:
-        """Carry out orders {"to": ...} with a listening socket each, and relay what connects. Returns when the channel ends."""
+        """Carry out orders {"to": ...} with a listening socket each, and relay what connects; {"drop": inode} closes such a socket again.
+
+        Returns when the channel ends.
+        """
         self._orders.setblocking(False)
         self._selector.register(self._orders, selectors.EVENT_READ, None)
         try:
@@ -128,11 +131,20 @@ class Relay:
         if arrived is None:
             return False
         message, descriptors = arrived
+        if "drop" in message:
+            self._drop(message["drop"])
         for descriptor in descriptors:
             listening = socket.socket(fileno=descriptor)
             listening.setblocking(False)
             self._selector.register(listening, selectors.EVENT_READ, message["to"])
         return True
+
+    def _drop(self, inode: int) -> None:
+        """Close the listening socket of this inode: descriptors of one socket differ from process to process, its inode does not."""
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, str) and os.fstat(key.fd).st_ino == inode:
+                self._selector.unregister(key.fileobj)
+                key.fileobj.close()  # type: ignore[union-attr]
 
     def _accept(self, listening: Any, to: str) -> None:
         try:
@@ -140,8 +152,9 @@ class Relay:
         except BlockingIOError:
             return  # it went away again, or went to another relay of the same door
         except OSError:
-            self._selector.unregister(listening)
-            listening.close()
+            if listening.fileno() >= 0:  # else it was dropped a moment ago
+                self._selector.unregister(listening)
+                listening.close()
             return
         try:
             outside = self._dial(to)

@@ -249,7 +249,7 @@ class _Warden:
             self._handlers[self._relay.fileno()] = lambda: False
             self._poll.register(self._relay.fileno(), select.POLLIN)
         with contextlib.suppress(OSError):  # it has ended, which the next look will find
-            channel.send(self._relay, {"to": order["to"]}, descriptors)
+            channel.send(self._relay, {name: order[name] for name in ("to", "drop") if name in order}, descriptors)
 
     def _dial(self, order: channel.Message) -> None:
         try:

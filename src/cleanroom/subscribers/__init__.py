@@ -17,7 +17,7 @@ class Flow(NamedTuple):
 
 
 ALL = (
-    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "note",
+    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "attached", "note",
 )  # fmt: skip
 
 TABLE: dict[str, Flow] = {

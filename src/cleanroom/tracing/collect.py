@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cleanroom.events import Artifact, Assertion, Envelope, Event, Finished, Ledger, Note, Output, Recovery, Started, Violation
+from cleanroom.events import Artifact, Assertion, Attached, Envelope, Event, Finished, Ledger, Note, Output, Recovery, Started, Violation
 from cleanroom.tracing import names
 from cleanroom.tracing.settings import Settings
 from cleanroom.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink
@@ -16,7 +16,7 @@ EVENTS_MAX = 128  # per span, OpenTelemetry's own default
 OUTPUT_EVENTS_MAX = 16  # of those: an excerpt; the whole output is in the log file
 TEXT_MAX = 1024  # characters of any text; a viewer shows a line of it
 # What `Trace.add` reads.
-KINDS: tuple[type[Event], ...] = (Started, Finished, Output, Violation, Assertion, Recovery, Artifact, Ledger, Note)
+KINDS: tuple[type[Event], ...] = (Started, Finished, Output, Violation, Assertion, Recovery, Artifact, Ledger, Attached, Note)
 
 _RESULTS = {
     "passed": "success", "failed": "failure", "refused": "failure", "error": "error", "timeout": "timeout", "cancelled": "cancellation",
@@ -243,6 +243,11 @@ def _named(event: Event) -> tuple[str, Attributes]:
             return "ledger", {
                 "cleanroom.ledger.created": event.created, "cleanroom.ledger.removed": event.removed, "cleanroom.ledger.held": list(event.held),
                 "cleanroom.ledger.left": list(event.left),
+            }  # fmt: skip
+        case Attached():
+            return "attached", {
+                "cleanroom.service.name": event.subject.name, "cleanroom.service.version": event.version, "cleanroom.holder.kind": event.holder,
+                "cleanroom.holder.id": event.holder_id,
             }  # fmt: skip
         case Note():
             return "note", {"cleanroom.note.level": event.level, "cleanroom.note.text": event.text, "cleanroom.note.code": event.code}

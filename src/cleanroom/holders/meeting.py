@@ -1,0 +1,151 @@
+"""Where runs and holders meet: one folder for each holder, in it a socket. Blocks; call it in a worker thread.
+
+    CACHE/runs/KIND-KEY-RANDOM/   mode 0700, named to the holder's keeper, which removes it
+        holder.json               its charge
+        owner                     the holder's process, by pid and start time: what sweep goes by
+        socket
+        log                       what the holder's interpreter says, which is nothing
+
+Whoever comes first makes the listening socket and hands it to the process that it starts, so nobody has to wait for that process to be found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from cleanroom.errors import ServiceFailed
+from cleanroom.policy import Policy
+from cleanroom.sandbox import channel, journal
+
+Kind = Literal["session", "pool"]
+
+LOCK_SECONDS = 20.0  # held for milliseconds
+BACKLOG = 128  # runs that come while the holder starts
+CHARGE, SOCKET, OWNER, LOCK = "holder.json", "socket", "owner", "holders.lock"
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a holder is there for."""
+
+    kind: Kind
+    key: str  # the same for all who shall find it
+    project: str
+    root: str
+    runs: str  # the folder in which it has its own
+    templates: str
+    policy: Policy
+    seed: int
+    owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
+
+
+def key_of(*parts: str) -> str:
+    """Names what two runs must have in common to meet, this user included."""
+    return hashlib.sha256("\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def meet(charge: Charge) -> tuple[str, socket.socket]:
+    """The holder of this charge, started if there is none that lives: its id, and a connection to it.
+
+    Raises:
+        ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
+    """
+    with _locked(Path(charge.runs).parent):
+        return find(charge.runs, charge.kind, charge.key) or _start(charge)
+
+
+def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
+    """The living holder of such a charge, and a connection to it."""
+    for folder in sorted(Path(runs).glob(f"{kind}-{key}-*")):
+        if (end := _connect(folder)) is not None:
+            return folder.name, end
+    return None
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(cache / LOCK, timeout=LOCK_SECONDS, mode=0o600):
+            yield
+    except Timeout:
+        raise ServiceFailed(
+            "CR-SESSION-001", f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process holds it",
+            hint="end the engine that hangs, or use --fresh, with which a run has its own services",
+        ) from None  # fmt: skip
+    except OSError as error:
+        raise ServiceFailed(
+            "CR-SESSION-001", f"{error.filename or cache}: services cannot be held for a session: {error.strerror}",
+            hint=f"make {cache} yours; CLEANROOM_CACHE names another folder",
+        ) from error  # fmt: skip
+
+
+def _connect(folder: Path) -> socket.socket | None:
+    """None where nobody listens any more."""
+    end = channel.end()
+    try:
+        with _reachable(folder) as path:
+            end.connect(path)
+    except OSError:
+        end.close()
+        return None
+    return end
+
+
+def _start(charge: Charge) -> tuple[str, socket.socket]:
+    folder = Path(charge.runs, f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}")
+    folder.parent.mkdir(exist_ok=True, mode=0o700)
+    folder.mkdir(mode=0o700)
+    (folder / CHARGE).write_bytes(msgspec.json.format(msgspec.json.encode(charge), indent=1))
+    with channel.end() as listening:
+        with _reachable(folder) as path:
+            listening.bind(path)
+        listening.listen(BACKLOG)
+        pid = _spawn(folder, listening)
+    (folder / OWNER).write_text(journal.process_name(pid))
+    end = _connect(folder)
+    if end is None:
+        raise ServiceFailed("CR-SESSION-002", f"{folder.name}: the process that holds the services ended at once", hint=_see(folder))
+    return folder.name, end
+
+
+def _see(folder: Path) -> str:
+    return f"what it said is in {folder / 'log'}"
+
+
+def _spawn(folder: Path, listening: socket.socket) -> int:
+    """Start the holder with this process's own import path, so that it runs the same code; without what an interpreter otherwise does at its start."""
+    package = str(Path(__file__).resolve().parents[2])
+    path = [package, *(entry for entry in sys.path if entry and entry != package)]
+    code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.holders.process import main; main({str(folder)!r})"
+    flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, listening.fileno(), 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
+        return os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], {}, file_actions=actions)
+    finally:
+        os.close(log)
+
+
+@contextmanager
+def _reachable(folder: Path) -> Iterator[str]:
+    """The socket's path, by a descriptor of its folder: an address holds 107 bytes, and cache folders may lie deep."""
+    held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{held}/{SOCKET}"
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(held)

@@ -1,0 +1,260 @@
+"""The holder: a process that supervises services for all runs that join it, until its owner ends.
+
+Its own evidence, the events of its services and their output, lies under the project's `.ggen/cleanroom/sessions/ID`. It has a backend and a keeper
+of its own, so that what it made is gone however it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+from cleanroom.artifacts import LineWriter, LogFiles
+from cleanroom.backends import registry
+from cleanroom.backends.wire import Link
+from cleanroom.bus import Bus, Subscription
+from cleanroom.clock import SystemClock
+from cleanroom.events import Artifact, Assertion, Finished, Note, Recovery, Started, Violation, encode_lines
+from cleanroom.holders.ancestry import wait_gone
+from cleanroom.holders.joining import Answer, Failure, Given, Wanted, attached
+from cleanroom.holders.meeting import CHARGE, Charge
+from cleanroom.lives import Service
+from cleanroom.plan import Plan
+from cleanroom.redaction import Redactor
+from cleanroom.sandbox import channel, kernel
+from cleanroom.services import TemplateCache
+from cleanroom.subscribers import monitor, recovery
+from cleanroom.supervisor import Supervisor, supervise
+from cleanroom.watching import RunContext
+
+WRITTEN = (
+    Started,
+    Finished,
+    Violation,
+    Assertion,
+    Recovery,
+    Artifact,
+    Note,
+)  # not Output, which has its log, nor Metric: a pool lives for days
+REPEATED = (Recovery, Violation)  # what concerns every run that uses the services
+LIMIT = 200_000
+
+
+def main(folder: str) -> None:
+    """Entry point. Standard input is the listening socket."""
+    os.setsid()
+    kernel.set_process_name("cleanroom-hold")
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the terminal's, which are meant for its runs
+    listening = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    charge = msgspec.json.decode(Path(folder, CHARGE).read_bytes(), type=Charge)
+    anyio.run(_Process(charge, Path(folder), listening).hold)
+
+
+class _Client:
+    """One run that has joined."""
+
+    def __init__(self) -> None:
+        self.link: Link | None = None
+        self.services: set[str] = set()
+        self.doors: list[tuple[str, socket.socket]] = []
+
+    def send(self, message: channel.Message) -> None:
+        assert self.link is not None
+        with suppress(OSError):  # a run that is gone is noticed by its end of the channel
+            self.link.send(message)
+
+
+class _Process:
+    def __init__(self, charge: Charge, folder: Path, listening: socket.socket) -> None:
+        self._charge = charge
+        self._folder = folder
+        self._listening = listening
+        self._clients: set[_Client] = set()
+        self._configurations: dict[str, str] = {}
+        self._services: dict[str, Service] = {}
+        self._redactor = Redactor()
+        self._ended = anyio.Event()
+        self._bus: Bus
+        self._context: RunContext
+        self._supervisor: Supervisor
+        self._tasks: TaskGroup
+
+    # --- life
+
+    async def hold(self) -> None:
+        """Open everything in order, serve until the end, leave in reverse."""
+        charge, identity = self._charge, self._folder.name
+        evidence = Path(charge.root, ".ggen", "cleanroom", "sessions", identity)
+        self._bus = Bus(identity, SystemClock(), redactor=self._redactor)
+        with LogFiles(evidence / "logs") as logs:
+            async with registry.make("embedded", run_id=identity, scratch=self._folder, journal=evidence / "journal.jsonl") as backend:
+                data = self._folder / "data"
+                thing = await backend.folder(data)
+                self._context = RunContext(
+                    run_id=identity, plan=_plan(charge), bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller={}, scratch=data,
+                    folder=evidence,
+                )  # fmt: skip
+                try:
+                    await self._supervised(evidence)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await backend.drop_folder(thing)
+
+    async def _supervised(self, evidence: Path) -> None:
+        """The services under supervision, and those who react to what happens to them; the bus closes last."""
+        bus = self._bus
+        log = bus.subscribe("log", WRITTEN, limit=LIMIT)
+        judged = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
+        troubled = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
+        repeated = bus.subscribe("repeater", REPEATED, limit=LIMIT)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_write, log, evidence / "events.jsonl")
+            tasks.start_soon(monitor.run, judged, bus)
+            tasks.start_soon(self._repeat, repeated)
+            try:
+                async with supervise(self._context, (), TemplateCache(Path(self._charge.templates))) as self._supervisor:
+                    tasks.start_soon(partial(recovery.run, troubled, self._supervisor.send, seed=self._charge.seed))
+                    async with anyio.create_task_group() as self._tasks:
+                        self._watch(self._tasks)
+                        await self._ended.wait()
+                        self._tasks.cancel_scope.cancel()
+            finally:
+                bus.close()
+
+    def _watch(self, tasks: TaskGroup) -> None:
+        """Everything that may happen from outside."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._ended.set)
+        self._listening.setblocking(False)
+        loop.add_reader(self._listening.fileno(), self._accept)
+        if self._charge.owner:
+            tasks.start_soon(self._watch_owner)
+
+    async def _watch_owner(self) -> None:
+        """End with the process that the services are for."""
+        await wait_gone(self._charge.owner)
+        self._ended.set()
+
+    # --- runs
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            end, _ = self._listening.accept()
+            client = _Client()
+            client.link = Link(channel.widened(end), partial(self._heard, client), partial(self._left, client))
+            self._clients.add(client)
+
+    def _heard(self, client: _Client, message: channel.Message, descriptors: list[int]) -> None:
+        match message["op"]:
+            case "join":
+                with os.fdopen(descriptors.pop(0), "rb") as file:
+                    file.seek(0)
+                    wanted = msgspec.json.decode(file.read(), type=dict[str, Wanted])
+                self._tasks.start_soon(self._join, client, wanted)
+            case "door":
+                listening = socket.socket(fileno=descriptors.pop(0))
+                client.doors.append((message["service"], listening))
+                self._supervisor.admit(message["service"], listening)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _left(self, client: _Client) -> None:
+        """A run has ended, and with it everyone who could come through its doors."""
+        self._clients.discard(client)
+        for name, listening in client.doors:
+            self._supervisor.dismiss(name, listening)
+            listening.close()
+
+    async def _join(self, client: _Client, wanted: dict[str, Wanted]) -> None:
+        """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given."""
+        given: dict[str, Given] = {}
+        others = []
+        for name, want in wanted.items():
+            service = self._services.get(name)
+            if service is None or service.failure is not None:
+                service = self._start(name, want)
+            elif self._configurations[name] != want.configuration:
+                others.append(name)
+                continue
+            await service.begun.wait()
+            given[name] = self._given(service)
+            client.services.add(name)
+        answer = Answer(
+            services=given, others=tuple(others), things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}")
+        )
+        client.send({"joined": msgspec.to_builtins(answer)})
+        for name in given:
+            client.send(_state(self._services[name]))
+
+    def _start(self, name: str, want: Wanted) -> Service:
+        self._redactor.add(*want.recipe.secrets)
+        self._configurations[name] = want.configuration
+        service = self._services[name] = self._supervisor.add(want.recipe)
+        self._tasks.start_soon(self._tell, service)
+        return service
+
+    def _given(self, service: Service) -> Given:
+        recipe, context = service.recipe, self._context
+        assert service.span is not None, "it has begun"
+        fact = attached(
+            self._charge.kind, self._folder.name, recipe.name, version=recipe.version, port=recipe.port, server_sha256=recipe.server_sha256,
+            started_unix_ns=service.begun_unix_ns, trace_id=service.span.trace_id, span_id=service.span.span_id,
+            log=context.log_path(f"service-{recipe.name}"),
+        )  # fmt: skip
+        return Given(
+            environment=f"{self._folder.name}/{service.environment_id}", folder=str(context.scratch / "services" / service.environment_id),
+            variables=recipe.phase_variables, secrets=recipe.secrets, attached=fact, things=(f"environment {service.environment_id}",),
+        )  # fmt: skip
+
+    async def _tell(self, service: Service) -> None:
+        """Tell every run that uses it what becomes of a service."""
+        while True:
+            changed = service.changed
+            for client in self._clients:
+                if service.recipe.name in client.services:
+                    client.send(_state(service))
+            if service.failure is not None:
+                return
+            await changed.wait()
+
+    async def _repeat(self, inbox: Subscription) -> None:
+        """Tell every run of what concerns it."""
+        while batch := await inbox.batch():
+            for envelope in batch:
+                for client in self._clients:
+                    if client.services:
+                        client.send({"event": msgspec.to_builtins(envelope.event)})
+
+
+def _plan(charge: Charge) -> Plan:
+    """What a run's services would see of its plan."""
+    return Plan(
+        project=charge.project, root=charge.root, file="", dialect="A", environment="", backend="embedded", policy=charge.policy, requested=(),
+        workspaces=(), seed=charge.seed,
+    )  # fmt: skip
+
+
+def _state(service: Service) -> dict[str, Any]:
+    failure = msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None
+    return {"state": service.recipe.name, "opened": service.opened, "ready": service.ready, "failure": failure}
+
+
+async def _write(inbox: Subscription, path: Path) -> None:
+    async with LineWriter(path) as log:
+        while batch := await inbox.batch():
+            await log.write(encode_lines(batch))
