@@ -5,10 +5,11 @@ VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 SHOP   := examples/shop
 PHASES ?= init setup build test validate
+INPUTS ?= 100000
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo jaeger test check format lint types layers docs bench setup setup-dev shop locks clean
+.PHONY: help demo jaeger test check format lint types layers docs bench fuzz setup setup-dev shop locks clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
@@ -41,6 +42,9 @@ docs: setup-dev  ## generated documents say what the code says
 
 bench: setup shop  ## measure, and print each number beside its target
 	$(BIN)/python -m bench
+
+fuzz: setup-dev  ## feed the product hostile inputs, and write the counts into docs/robustness.md
+	$(BIN)/python scripts/fuzz.py --inputs $(INPUTS) --write
 
 setup: $(VENV)/.run
 

@@ -5,19 +5,21 @@ What the files mean belongs to those who write them. Every failure is an `Artifa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 
 from cleanroom import disk
-from cleanroom.errors import ArtifactError
+from cleanroom.errors import ArtifactError, ProjectError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,6 +63,34 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[disk.here.write(descriptor, view) :]
+
+
+OWN_FOLDERS = (".ggen", *(f".ggen/cleanroom{inner}" for inner in ("", "/runs", "/audit", "/reports")))
+
+
+def check_own_folders(root: Path) -> None:
+    """Refuse a project that brings a link, or a file, in the place of a folder that we write to: a link could lead our writing anywhere.
+
+    Raises:
+        ProjectError: it names the first one.
+    """
+    for name in OWN_FOLDERS:
+        folder = root / name
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise ProjectError("CR-STATE-003", "expected a folder, found a link or a file", hint="remove it", where=f"{name}:1:1")
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """`path`, open for reading. A pipe or a device in its place holds nobody up.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 class LineWriter:

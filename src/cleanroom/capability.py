@@ -6,13 +6,19 @@ process and target), verified (a canary of this run tried it).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from cleanroom.policy import DIMENSIONS, Dimension, Level, required
 
 Extent = Literal["yes", "partial", "no"]
+
+# What is read back from a file has these bounds, so that no number in it is beyond arithmetic.
+Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 
 class DimensionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +57,14 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True):
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """Who tried. `pid` is the host's number, `ns_pid` the environment's."""
 
-    pid: int
-    ns_pid: int = 0
-    ppid: int = 0
+    pid: Whole
+    ns_pid: Whole = 0
+    ppid: Whole = 0
     exe: str = ""
     comm: str = ""
     argv: tuple[str, ...] = ()
     cwd: str = ""
-    uid: int = -1
+    uid: Whole = -1
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,10 +73,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str = ""
     host: str = ""
     ip: str = ""
-    port: int = 0
+    port: Whole = 0
     proto: str = ""
     sun_path: str = ""
-    signal_pid: int = 0
+    signal_pid: Whole = 0
     syscall: str = ""
     limit: str = ""
 
@@ -99,9 +105,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     syscall: str = ""
     errno: str = ""
     tags: tuple[str, ...] = ()  # resolver, pycache, probe, canary: what makes it a notice or none
-    count: int = 1
-    first_unix_ns: int = 0
-    last_unix_ns: int = 0
+    count: Whole = 1
+    first_unix_ns: Whole = 0
+    last_unix_ns: Whole = 0
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):

@@ -420,6 +420,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "make.toml could not be written",
         "The project's folder did not take the file; the message has the system's words. Make the folder writable, or name another with --root.",
     ),
+    "CR-SERVICE-014": (
+        "the cache's secret is not whole",
+        "The passwords of prepared data derive from the 32 random bytes in the cache folder's file `secret`. A file of another length was cut by a crash or is not "
+        "ours, and a short one could be guessed, so nothing is started with it. Remove the file: a new secret is made, and prepared data is built once more.",
+    ),
     "CR-SERVICE-013": (
         "prepared data of services cannot be kept",
         "The cache folder is full, not writable or of another owner. Make room, make it yours, or let CLEANROOM_CACHE name another folder.",
@@ -474,7 +479,8 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "CR-STATE-003": (
         "a folder of ours is a link or a file",
-        ".ggen and .ggen/cleanroom have to be real folders, so that nothing is written somewhere else through a link. Remove what is in the place.",
+        ".ggen, .ggen/cleanroom and the folders runs, audit and reports in it have to be real ones, so that nothing is written somewhere else through a link that a "
+        "project brought. Remove what is in the place; --report-dir puts reports elsewhere.",
     ),
     "CR-TRACE-001": (
         "a trace file is not OTLP/JSON",

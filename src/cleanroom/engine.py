@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cleanroom.artifacts import check_own_folders
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
 from cleanroom.bus import Bus, Subscription
@@ -37,6 +38,7 @@ from cleanroom.history import (
     read_run,
     read_trace,
     render_reports,
+    report_folder,
     show_audit,
     sweep,
     verify_audit,
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine", "Options", "SweepReport", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
-    "render_reports", "show_audit", "sweep", "verify_audit",
+    "render_reports", "report_folder", "show_audit", "sweep", "verify_audit",
 ]  # fmt: skip
 
 # A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
@@ -157,6 +159,8 @@ class Engine:
 
     async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
+        for folder in dict.fromkeys((plan.root, *(workspace.path for workspace in plan.workspaces))):
+            check_own_folders(Path(folder))
         self._redactor.add(*_hidden(self._caller, plan))
         recipes = await self._resolve(plan)
         run = self._run = Run(

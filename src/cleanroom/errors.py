@@ -35,6 +35,7 @@ class CleanroomError(Exception):
     """
 
     exit = Exit.ENGINE
+    quiet = False  # it was said already, or there is nobody left to hear it
 
     def __init__(self, code: str, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from cleanroom.capability import Attempt, Canary, CapabilityReport, Process, Target
+from cleanroom.capability import Attempt, Canary, CapabilityReport, Natural, Number, Process, Seconds, Target, Whole
 from cleanroom.policy import Dimension
 
 SCHEMA = "cleanroom.events/1"
@@ -42,18 +42,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_
 class Started(Event, tag="started", frozen=True, kw_only=True):
     """The subject began. Whatever `bus.span` opens publishes one of these, and one Finished."""
 
-    attributes: dict[str, str | int | float | bool] = {}
+    attributes: dict[str, str | Whole | Number | bool] = {}
 
 
 class Finished(Event, tag="finished", frozen=True, kw_only=True):
     """The subject ended."""
 
     result: Result
-    duration_seconds: float
-    exit_code: int | None = None  # of a command or phase: null if it did not run, 128+n for signal n
+    duration_seconds: Seconds
+    exit_code: Whole | None = None  # of a command or phase: null if it did not run, 128+n for signal n
     reason: str = ""  # one sentence; empty for passed
     code: str = ""  # CR-...
-    attributes: dict[str, str | int | float | bool] = {}
+    attributes: dict[str, str | Whole | Number | bool] = {}
 
 
 class Output(Event, tag="output", frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class Output(Event, tag="output", frozen=True, kw_only=True):
 
     stream: Literal["stdout", "stderr"]
     text: str
-    offset: int  # bytes of this stream before this piece
+    offset: Natural  # bytes of this stream before this piece
     cut: bool = False  # the stream went past its limit here; nothing after it is kept
 
 
@@ -69,11 +69,11 @@ class Metric(Event, tag="metric", frozen=True, kw_only=True):
     """One reading of one environment's use of the host, taken by the supervisor."""
 
     environment: str
-    cpu_seconds: float  # total since start, so a lost sample loses no CPU time
-    memory_bytes: int
-    disk_bytes: int
-    network_bytes: int
-    processes: int
+    cpu_seconds: Seconds  # total since start, so a lost sample loses no CPU time
+    memory_bytes: Natural
+    disk_bytes: Natural
+    network_bytes: Natural
+    processes: Natural
     source: str
     largest: Process | None = None  # as in capability.Sample
 
@@ -95,9 +95,9 @@ class Violation(Event, tag="violation", frozen=True, kw_only=True):
     syscall: str = ""
     errno: str = ""
     tags: tuple[str, ...] = ()
-    count: int = 1
-    first_unix_ns: int = 0
-    last_unix_ns: int = 0
+    count: Natural = 1
+    first_unix_ns: Natural = 0
+    last_unix_ns: Natural = 0
     reason: str = ""  # why it is tolerated, or which limit was judged
 
 
@@ -118,8 +118,8 @@ class Recovery(Event, tag="recovery", frozen=True, kw_only=True):
 
     action: Literal["restarted", "gave_up", "killed", "blocked", "ended", "rolled_back", "removed"]
     cause: str
-    attempt: int = 0
-    delay_seconds: float = 0.0
+    attempt: Natural = 0
+    delay_seconds: Seconds = 0.0
 
 
 class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
@@ -127,9 +127,9 @@ class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
 
     path: str  # relative to the project where it lies inside
     role: str  # report.json, report.junit, report.html, trace, log, diff, audit, changes
-    bytes: int = 0
+    bytes: Natural = 0
     sha256: str = ""
-    files: int = 1
+    files: Natural = 1
     note: str = ""
 
 
@@ -142,8 +142,8 @@ class Capability(Event, tag="capability", frozen=True, kw_only=True):
 class Ledger(Event, tag="ledger", frozen=True, kw_only=True):
     """The account at the end: everything created was removed, is held by a session, or is left."""
 
-    created: int
-    removed: int
+    created: Natural
+    removed: Natural
     held: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
 
@@ -181,10 +181,10 @@ AnyEvent = Started | Finished | Output | Metric | Violation | Assertion | Recove
 class Envelope(msgspec.Struct, frozen=True):
     """An event on the bus. Ids are lower-case hex: 32 digits for a trace, 16 for a span, empty where there is none."""
 
-    seq: int  # from 1, without gaps
+    seq: Natural  # from 1, without gaps
     run_id: str
-    time_unix_ns: int
-    monotonic_ns: int
+    time_unix_ns: Natural
+    monotonic_ns: Natural
     trace_id: str
     span_id: str
     parent: str  # the span that span_id is a child of

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from cleanroom.artifacts import check_own_folders, open_to_read
 from cleanroom.backends.base import Left
-from cleanroom.errors import ArtifactError, UsageError
+from cleanroom.errors import ProjectError, UsageError
 from cleanroom.events import Envelope, decode
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from cleanroom.subscribers.audit import Verification
     from cleanroom.tracing import SpanData
     from cleanroom.tracing.deliver import Delivered
+
+
+LINE_LIMIT_BYTES = 16 << 20  # a longer line is no event of ours; bounds what reading a hostile file takes
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,10 +42,19 @@ def verify_audit(project: str | Path) -> Verification:
 
 
 def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The audit log's records, oldest first, of one run or all."""
-    from cleanroom.subscribers.audit import records
+    """The audit log's records, oldest first, of one run or all.
 
-    return records(_ours(project) / "audit", run_id)
+    Raises:
+        ProjectError: it cannot be read.
+    """
+    from cleanroom.subscribers.audit import records
+    from cleanroom.subscribers.chain import LOG_NAME
+
+    folder = _ours(project) / "audit"
+    try:
+        yield from records(folder, run_id)
+    except OSError as error:
+        raise _unreadable(folder / LOG_NAME, error) from error
 
 
 def list_runs(project: str | Path) -> list[str]:
@@ -54,7 +68,7 @@ def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
 
     Raises:
         UsageError: there is no such run.
-        ArtifactError: a line that is not the last is not an event.
+        ProjectError: a line that is not the last is not an event.
     """
     return read_events(run_folder(project, run_id) / "events.jsonl")
 
@@ -76,20 +90,50 @@ def read_events(file: Path) -> list[Envelope]:
     """The events of a file, without a torn last line.
 
     Raises:
-        ArtifactError: it cannot be read, or a line that is not the last is not an event.
+        ProjectError: it cannot be read, or a line that is not the last is not an event.
     """
     try:
-        lines = file.read_bytes().split(b"\n")
+        with open_to_read(file) as stream:
+            return list(_events(file, stream))
     except OSError as error:
-        raise ArtifactError("CR-HISTORY-002", f"cannot read {file}: {error.strerror or error}") from error
-    whole = [line for line in lines[:-1] if line]  # what follows the last line end is torn
-    found: list[Envelope] = []
-    for number, line in enumerate(whole, 1):
+        raise _unreadable(file, error) from error
+
+
+def _events(file: Path, stream: BinaryIO) -> Iterator[Envelope]:
+    number = 0
+    while line := stream.readline(LINE_LIMIT_BYTES):
+        number += 1
+        if not line.endswith(b"\n"):
+            if len(line) == LINE_LIMIT_BYTES:
+                raise _no_event(file, number, line, f"a line of more than {LINE_LIMIT_BYTES >> 20} MiB")
+            return  # torn
         try:
-            found.append(decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise ArtifactError("CR-HISTORY-003", f"{file}:{number}: expected an event, found {line[:60]!r}", hint=str(error)) from error
-    return found
+            if line != b"\n":
+                yield decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _no_event(file, number, line, str(error)) from error
+
+
+def _no_event(file: Path, number: int, line: bytes, why: str) -> ProjectError:
+    at = re.search(r"\(byte (\d+)\)$", why)
+    column = int(at[1]) + 1 if at else 1
+    shown = line[:60].decode(errors="backslashreplace").rstrip("\n")
+    return ProjectError("CR-HISTORY-003", f"expected an event, found {shown}", hint=why, where=f"{file}:{number}:{column}")
+
+
+def _unreadable(file: Path, error: OSError) -> ProjectError:
+    hint = "name an events.jsonl that a run wrote, and make it readable"
+    return ProjectError("CR-HISTORY-002", f"cannot be read: {error.strerror or error}", hint=hint, where=f"{file}:1:1")
+
+
+def report_folder(project: str | Path) -> Path:
+    """Where a project's reports lie.
+
+    Raises:
+        ProjectError: a link stands in the place of a folder that leads there.
+    """
+    check_own_folders(Path(project))
+    return _ours(project) / "reports"
 
 
 def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
@@ -153,10 +197,15 @@ def render_reports(events_file: str | Path, folder: str | Path) -> dict[str, str
 
 
 def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> SweepReport:
-    """Remove what killed runs left on this machine. Runs that live are left alone."""
+    """Remove what killed runs left on this machine. Runs that live are left alone.
+
+    Raises:
+        ProjectError: a link stands in the place of a folder of ours, which could lead to another's journals.
+    """
     from cleanroom.backends.sweep import sweep as sweep_machine
     from cleanroom.engine import cache_folder
 
+    check_own_folders(Path(project))
     cache = cache_folder(os.environ if caller is None else caller)
     done = sweep_machine(
         cache, sorted(journal for kind in ("runs", "sessions") for journal in _ours(project).glob(f"{kind}/*/journal.jsonl"))

@@ -234,12 +234,13 @@ def test_cli_github_output_annotates_a_failing_phase(said: Said, project: Path, 
 
 
 def test_cli_github_output_of_a_wrong_file_points_into_it(said: Said, project: Path) -> None:
-    """A make.toml that does not read is an annotation at its line, and the usual error besides."""
+    """A make.toml that does not read is an annotation at its line; the usual error stands before it, where the runner takes no commands."""
     (project / "make.toml").write_text("[project]\nname = \n")
     status, out, err = said("run", "bad", "--output", "github")
     assert status == 2
-    assert "\n::error file=make.toml,line=2," in out
-    assert err.startswith("error[CR-PROJECT-003]: make.toml:2:")
+    fenced, annotated = out.split("\n::error file=make.toml,line=2,")
+    assert "\nerror[CR-PROJECT-003]: make.toml:2:" in fenced
+    assert (err, annotated.count("\n")) == ("", 1)
 
 
 def test_cli_report_opens_the_page_or_says_that_it_cannot(said: Said, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

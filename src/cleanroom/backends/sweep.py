@@ -16,12 +16,15 @@ from pathlib import Path
 
 import msgspec
 
+from cleanroom.artifacts import open_to_read
 from cleanroom.backends.base import Left
 from cleanroom.sandbox import cgroups, journal, layers
 
 OWNER = "owner"
 GROUPS = "groups"
 MINIMUM_AGE_SECONDS = 30.0  # a folder without an owner yet may belong to a run that is just beginning
+_GROUPS_BYTES = 64 << 10  # one path a line
+_OWNER_BYTES = 64  # PID:START
 PREFIX = "cleanroom-"
 
 
@@ -93,7 +96,8 @@ def _seized(folder: Path) -> Iterator[bool]:
 def _names_a_living(folder: Path) -> bool:
     """By the process that is written down; without one, young folders count as living."""
     try:
-        return journal.alive((folder / OWNER).read_text())
+        with open_to_read(folder / OWNER) as file:
+            return journal.alive(file.read(_OWNER_BYTES).decode())
     except (OSError, ValueError):
         return not _old(folder)
 
@@ -112,7 +116,8 @@ def _of(group: Path, runs: Set[str]) -> bool:
 def _named_groups(folder: Path) -> list[Path]:
     """Where the run made its control groups: not where whoever sweeps would make them, who may have been started elsewhere."""
     with contextlib.suppress(OSError, ValueError):
-        return [Path(line) for line in (folder / GROUPS).read_text().splitlines()]
+        with open_to_read(folder / GROUPS) as file:
+            return [Path(line) for line in file.read(_GROUPS_BYTES).decode().splitlines()]
     return []
 
 
@@ -144,6 +149,8 @@ def _remove(path: Path, kind: str, removed: list[Left], left: list[Left]) -> Non
 def _settle(path: Path) -> None:
     """Say in a dead run's journal what was seen to be gone, and close it when that is all."""
     with contextlib.suppress(OSError, ValueError, KeyError):
+        if path.parent.is_symlink():  # no folder of ours
+            return
         record = journal.read(path)
         if record.closed or record.owner_lives:
             return

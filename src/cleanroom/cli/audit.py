@@ -55,7 +55,7 @@ def show(form: str, colour: str, root: str) -> None:
     cleanroom-engine audit show --output jsonl | grep '"kind":"violation"'
     """
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, say, say_object, say_objects
 
     require_log(root, "audit.jsonl")
     records = engine.show_audit(root)
@@ -63,9 +63,7 @@ def show(form: str, colour: str, root: str) -> None:
     if form == "json":
         say_object(output, list(records))
     elif form == "jsonl":
-        import msgspec
-
-        say(output, (msgspec.json.encode(record).decode() for record in records))
+        say_objects(output, records)
     else:
         say(output, map(record_line, records))
 

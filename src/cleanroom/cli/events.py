@@ -34,12 +34,13 @@ def show(run_id: str | None, form: str, colour: str, root: str) -> None:
     cleanroom-engine events show
     cleanroom-engine events show 20261125-215133-dhuei --output jsonl
     """
-    from cleanroom.cli.output import Output, say
-    from cleanroom.events import encode
+    from cleanroom.cli.output import Output, say, say_objects
 
-    envelopes = recorded(root, run_id)
-    render = (lambda envelope: encode(envelope).decode()) if form == "jsonl" else event_line
-    say(Output(colour), map(render, envelopes))
+    envelopes, output = recorded(root, run_id), Output(colour)
+    if form == "jsonl":
+        say_objects(output, envelopes)
+    else:
+        say(output, map(event_line, envelopes))
 
 
 @events.command(short_help="Show a recorded run as it was shown.")

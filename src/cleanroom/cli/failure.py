@@ -38,7 +38,7 @@ def explain(error: BaseException) -> Shown:
     """The message and exit status of whatever ended the command."""
     cause = root_cause(error)
     if isinstance(cause, CleanroomError):
-        return Shown("" if getattr(cause, "quiet", False) else coded(cause.code, str(cause), cause.hint), int(cause.exit))
+        return Shown("" if cause.quiet else coded(cause.code, str(cause), cause.hint), int(cause.exit))
     if isinstance(cause, click.exceptions.NoArgsIsHelpError):
         return Shown(cause.format_message() + "\n", Exit.USAGE)
     if isinstance(cause, click.ClickException):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from cleanroom.cli import words
+from cleanroom.cli.failure import coded
 from cleanroom.cli.output import Output
 from cleanroom.cli.plain import Plain
 from cleanroom.cli.summary import headline, summary
@@ -73,6 +74,7 @@ class GithubView:
             self._summarise(result)
 
     def refuse(self, error: CleanroomError) -> None:
+        self._print(coded(error.code, str(error), error.hint).splitlines())
         self.close()
         self._print([Annotation("error", error.code, _with_hint(str(error), error.hint), error.where).command(self._root)])
 
@@ -151,7 +153,7 @@ def _with_hint(message: str, hint: str) -> str:
 
 
 def _data(value: str) -> str:
-    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "%0D".join(map(plain, value.replace("%", "%25").split("\r"))).replace("\n", "%0A")
 
 
 def _property(value: str) -> str:

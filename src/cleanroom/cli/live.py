@@ -68,10 +68,8 @@ class LiveView:
     def show(self, envelope: Envelope) -> None:
         event = envelope.event
         if isinstance(event, Started) and event.subject.kind == "run":
-            attributes = event.attributes
-            self._head = Head(
-                event.subject.name, envelope.monotonic_ns, float(attributes.get("slo_seconds", 0)), int(attributes.get("phases", 0))
-            )
+            slo, phases = (_number(event.attributes.get(name)) for name in ("slo_seconds", "phases"))
+            self._head = Head(event.subject.name, envelope.monotonic_ns, slo, int(phases))
         elif isinstance(event, Finished) and event.subject.kind == "phase":
             self._head = self._head._replace(ended=self._head.ended + 1)
         for line in self._plain.lines(envelope):
@@ -177,3 +175,8 @@ def _fitted(text: str, end: str, width: int, signs: Signs) -> str:
     if room < 1:
         return set_cell_size(text + end, max(width, 0))
     return set_cell_size(text, room).rstrip() + signs.cut + end
+
+
+def _number(value: object) -> float:
+    """0 where the event does not say it, or says something else."""
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -21,13 +21,13 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         import re
 
+        from cleanroom.project import units
+
         text = str(value).strip()
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
-        if not parts or "".join(number + unit for number, unit in parts) != text:
-            self.fail(f"expected a duration such as 20s, 1m30s or 500ms, found {text!r}", param, ctx)
-        return sum(float(number) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
+        seconds = units.duration(float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else text)
+        if seconds is None:
+            self.fail(f"expected a duration above 0 such as 20s, 1m30s or 500ms, found {text[:80]!r}", param, ctx)
+        return seconds
 
 
 def chain(*decorators: Callable[[Any], Any]) -> Callable[[Body], Body]:
@@ -93,7 +93,7 @@ plan_options = chain(
         help="Isolation level; below the file's needs --allow-degraded policy.",
     ),
     click.option("-e", "--env", metavar="NAME", help="Overlay [cleanroom.env.NAME]; default: $GGEN_ENV."),
-    click.option("--seed", type=int, help="The run's seed."),
+    click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), metavar="INTEGER", help="The run's seed."),
     click.option(
         "--allow-degraded", metavar="RULE", multiple=True, help="Let a run go although RULE cannot be held; the file has to allow it too."
     ),

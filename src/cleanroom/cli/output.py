@@ -55,6 +55,14 @@ class Output:
         except (OSError, ValueError) as error:
             self.lost = OutputLost(f"standard output: {error}", quiet=isinstance(error, BrokenPipeError))
 
+    def json(self, *values: object) -> None:
+        """JSON values, each on one line."""
+        import msgspec
+
+        from cleanroom.characters import json_written_out
+
+        self.raw(b"".join(json_written_out(msgspec.json.encode(value)) + b"\n" for value in values))
+
     def err(self, text: str) -> None:
         """Progress. A standard error that is gone is no reason to stop."""
         try:
@@ -117,13 +125,23 @@ def say(output: Output, lines: Iterable[str]) -> None:
         output.check()
 
 
+def say_objects(output: Output, values: Iterable[object]) -> None:
+    """Print JSON values, one per line, as a command's whole result; as `say` does.
+
+    Raises:
+        OutputLost: they could not be written; no further value was asked for.
+    """
+    remaining = iter(values)
+    while piece := tuple(islice(remaining, _LINES_AT_ONCE)):
+        output.json(*piece)
+        output.check()
+
+
 def say_object(output: Output, value: object) -> None:
     """Print one JSON object as a command's whole result.
 
     Raises:
         OutputLost: it could not be written.
     """
-    import msgspec
-
-    output.raw(msgspec.json.encode(value) + b"\n")
+    output.json(value)
     output.check()

@@ -273,6 +273,6 @@ def _versioned(event: Started) -> str:
 def _note(event: Note) -> list[Line]:
     tone = {"info": "", "warning": "yellow", "degraded": "red"}[event.level]
     label = {"info": "note", "warning": "warning", "degraded": "DEGRADED"}[event.level]
-    code = f" [{event.code}]" if event.code else ""
+    code = f" [{safe(event.code)}]" if event.code else ""
     first, *rest = event.text.splitlines() or [""]
     return [Line(f"{label}: {safe(first)}{code}", tone=tone), *(Line(f"  {safe(line)}", tone=tone) for line in rest)]

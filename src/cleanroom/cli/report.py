@@ -33,7 +33,7 @@ def report(source: str | None, report_dir: str | None, open_page: bool, colour: 
     from cleanroom.cli.text import safe
 
     events = Path(source) if source else newest_events(root)
-    folder = Path(report_dir) if report_dir else Path(root, ".ggen", "cleanroom", "reports")
+    folder = Path(report_dir) if report_dir else engine.report_folder(root)
     written = engine.render_reports(events, folder)
     output = Output(colour)
     say(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])

@@ -62,10 +62,11 @@ def _carry_out(
         except Exception as error:
             if isinstance(cause := root_cause(error), CleanroomError):
                 view.refuse(cause)
+                cause.quiet = form == "github"
             raise
         finally:
             view.close()
-    if form != "github":  # there it is an annotation, and what a line on the other stream might set off is not known
+    if form != "github":  # there the view has said it, and what a line on the other stream might set off is not known
         _complain(result, output)
         _tell(delivered, result, output, root, quiet)
     click.get_current_context().exit(_status(result, output))

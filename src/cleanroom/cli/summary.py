@@ -25,7 +25,7 @@ def summary(result: RunResult, rerun: str) -> list[Line]:
 
 def headline(result: RunResult) -> str:
     name = safe(result.project) or "run"
-    return f"{name}: {result.outcome.upper()} (exit {result.exit_code}) · run {result.run_id}"
+    return f"{name}: {result.outcome.upper()} (exit {result.exit_code}) · run {safe(result.run_id)}"
 
 
 def facts(result: RunResult) -> list[str]:

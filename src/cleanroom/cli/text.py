@@ -5,22 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# Complete colour sequences go silently; every other control character is shown as what it is. Besides C0 and C1 these are the characters that
-# break lines or reorder text (line and paragraph separators, the bidirectional controls), and lone surrogates.
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+from cleanroom.characters import written_out_on_one_line
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")  # complete colour sequences go silently; whatever else is a control is shown as what it is
 
 
 def safe(text: str) -> str:
     """`text` on one line, with every control character but the tab written out."""
     if text.isascii() and text.isprintable():
         return text
-    return _CONTROL.sub(_written, _COLOUR.sub("", text))
-
-
-def _written(match: re.Match[str]) -> str:
-    number = ord(match.group())
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+    return written_out_on_one_line(_COLOUR.sub("", text))
 
 
 def overwritten(line: str) -> str:

@@ -86,9 +86,7 @@ class JsonView:
             print_lines(self._output, [line._replace(out=False) for line in lines])
 
     def finish(self, result: RunResult, rerun: str) -> None:
-        import msgspec
-
-        self._output.raw(msgspec.json.encode(result) + b"\n")
+        self._output.json(result)
 
     def refuse(self, error: CleanroomError) -> None:
         pass
@@ -106,9 +104,7 @@ class JsonlView:
         self._output = output
 
     def show(self, envelope: Envelope) -> None:
-        from cleanroom.events import encode
-
-        self._output.raw(encode(envelope) + b"\n")
+        self._output.json(envelope)
 
     def tick(self, now_ns: int) -> None:
         pass

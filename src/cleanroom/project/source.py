@@ -7,15 +7,14 @@ column, key, what was expected and what was found.
 from __future__ import annotations
 
 import math
-import os
 import re
-import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from cleanroom.artifacts import open_to_read
 from cleanroom.errors import CleanroomError, ProjectError
 from cleanroom.plan import Origin
 from cleanroom.project import units
@@ -70,18 +69,14 @@ def parse_source(data: bytes, name: str) -> Source:
 
 def _read(file: Path, name: str) -> bytes:
     try:
-        # Non-blocking: a named pipe in the place of the file must not hold us.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_to_read(file) as stream:
+            data = stream.read(BYTES_MAX + 1)
     except FileNotFoundError:
         raise ProjectError(
             "CR-PROJECT-001", f"expected a file, found none in {file.parent}", hint="`cleanroom-engine init` writes one", where=name
         ) from None
     except OSError as error:
         raise _unreadable(name, error.strerror or str(error)) from None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _unreadable(name, "it is no regular file")
-        data = stream.read(BYTES_MAX + 1)
     if len(data) > BYTES_MAX:
         raise _unreadable(name, f"expected at most {BYTES_MAX // 1024} KiB, found more")
     return data

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from cleanroom import disk
-from cleanroom.artifacts import write_atomic
+from cleanroom.artifacts import check_own_folders, open_to_read, write_atomic
 from cleanroom.errors import ArtifactError, ProjectError
 
 STATE = Path(".ggen/state.json")
@@ -87,7 +87,7 @@ def record(
     """
     from filelock import FileLock, Timeout
 
-    _check_folders(root)
+    check_own_folders(root)
     try:
         (root / LOCK).parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root / LOCK, timeout=_LOCK_SECONDS):
@@ -199,7 +199,7 @@ def _read_ours(root: Path) -> _Ours:
         return _Ours()
     try:
         return msgspec.json.decode(data, type=_Ours)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(OURS, data, str(error)) from None
 
 
@@ -213,24 +213,23 @@ def _understood(data: bytes) -> dict[str, Any]:
     try:
         state = msgspec.json.decode(data, type=dict[str, Any])
         msgspec.convert(state, type=_GgenState)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(STATE, data, str(error)) from None
     return state
 
 
 def _read(path: Path) -> bytes | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open_to_read(path) as stream:
+            return stream.read(_BYTES_MAX)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(_BYTES_MAX)
 
 
 def _broken(name: Path, data: bytes, why: str) -> ProjectError:
     """Where in the file: at the byte that the decoder names, or at the key."""
-    found = re.search(r"\(byte (\d+)\)", why)
-    at = int(found.group(1)) if found else 0
+    found = re.search(r"\(byte (\d+)\)|position (\d+)", why)
+    at = int(found.group(1) or found.group(2)) if found else 0
     path = re.search(r"`\$\.?([^`]*)`", why)
     if path and (word := re.match(r"[A-Za-z_]+", path.group(1))):
         at = max(data.find(b'"' + word.group().encode() + b'"'), 0)
@@ -242,14 +241,6 @@ def _broken(name: Path, data: bytes, why: str) -> ProjectError:
         hint="correct the file, or move it away to begin with a fresh state",
         where=f"{name}:{line}:{column}",
     )
-
-
-def _check_folders(root: Path) -> None:
-    """A link in the place of a folder could lead our writing out of the project."""
-    for folder in (root / ".ggen", root / ".ggen" / "cleanroom"):
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            name = folder.relative_to(root)
-            raise ProjectError("CR-STATE-003", f"{name}: expected a folder, found a link or a file", hint="remove it", where=f"{name}")
 
 
 def _pretty(value: Any) -> bytes:

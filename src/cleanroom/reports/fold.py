@@ -75,6 +75,11 @@ class _Span:
     def text(self, name: str, default: str = "") -> str:
         return str(self.attributes.get(name, default))
 
+    def number(self, name: str) -> int | float | None:
+        """None where it is not there, or no number."""
+        value = self.attributes.get(name)
+        return None if isinstance(value, str | bool) else value
+
 
 class _Service:
     """One service by name, over all its starts."""
@@ -260,7 +265,8 @@ class Folder:
         outcome = _OUTCOMES[finished.result] if finished else "error"
         exit_code = finished.exit_code if finished else None
         duration = finished.duration_seconds if finished else self._seconds(self._last_ns)
-        slo = float(run.attributes.get("slo_seconds", 20.0))
+        slo, seed = run.number("slo_seconds"), run.number("seed")
+        slo = 20.0 if slo is None else float(slo)
         report = self._capability
         return RunResult(
             run_id=self._run_id, outcome=outcome, exit_code=_EXIT_CODES[outcome] if exit_code is None else exit_code,
@@ -273,7 +279,7 @@ class Folder:
             violations=self._rows("violation", "tolerated"), notices=self._rows("notice"),
             recoveries=tuple(self._recoveries), notes=self._all_notes(finished), ledger=self._ledger,
             duration_seconds=duration, engine_seconds=self._engine_seconds(run, duration), slo_seconds=slo, slo_met=duration <= slo,
-            seed=int(run.attributes.get("seed", 42)), trace_id=self._trace_id, version=run.text("version"),
+            seed=42 if seed is None else int(seed), trace_id=self._trace_id, version=run.text("version"),
             started_unix_ns=self._began_unix_ns,
             resources=tuple(curve.result(name, self._owner(name)) for name, curve in self._curves.items()),
             brought_back=dict(self._brought_back), reports=dict(self._reports), error=_error(finished),
@@ -292,7 +298,7 @@ class Folder:
 
     def _phase_result(self, span: _Span) -> PhaseResult:
         finished = span.finished
-        budget = span.attributes.get("budget_seconds")
+        budget = span.number("budget_seconds")
         return PhaseResult(
             name=span.subject.name, workspace=span.subject.workspace, result=finished.result if finished else "error",
             hermetic=span.attributes.get("hermetic") is True,  # unsaid is not a claim

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from cleanroom.characters import json_written_out
 from cleanroom.reports.result import RunResult
 
 
 def json_report(result: RunResult) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
+    return json_written_out(msgspec.json.format(msgspec.json.encode(result), indent=2)) + b"\n"

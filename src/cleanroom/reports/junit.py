@@ -6,6 +6,7 @@ where a rule was broken), what we or the clock did is an error, what did not run
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -13,6 +14,8 @@ from xml.etree import ElementTree
 
 from cleanroom.reports.result import CanaryResult, LedgerResult, PhaseResult, RunResult, ServiceResult, ViolationResult
 from cleanroom.reports.text import describe_violation, phase_name, plain
+
+_PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
 
 
 class _Case(NamedTuple):
@@ -24,6 +27,7 @@ class _Case(NamedTuple):
     message: str = ""
     details: str = ""
     output: str = ""
+    attached: str = ""  # a path
 
 
 def junit(result: RunResult) -> bytes:
@@ -61,14 +65,12 @@ def _cases(result: RunResult) -> Iterator[_Case]:
 
 def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case:
     broken = [describe_violation(row) for row in violations if row.phase == phase.name and row.severity == "violation"]
-    attachment = f"[[ATTACHMENT|{phase.log}]]" if phase.log else ""
-    case = _Case(
-        "phase", phase_name(phase), phase.duration_seconds, output="\n".join(part for part in (_quoted(phase.excerpt), attachment) if part)
-    )
+    excerpt = "\n".join(phase.excerpt)
+    case = _Case("phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log)
     message = phase.reason or phase.result
     match phase.result:
         case "passed":
-            return case._replace(output="\n".join((*broken, case.output)) if broken else case.output)
+            return case._replace(output="\n".join((*broken, excerpt)) if broken else excerpt)
         case "cached" | "skipped" | "unverified":
             return case._replace(
                 verdict="skipped", message=phase.reason or ("ran no command" if phase.result == "unverified" else "skipped")
@@ -76,15 +78,10 @@ def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case
         case "failed" if broken:
             return case._replace(verdict="failure", kind="policy", message=broken[0], details="\n".join([*broken, message]))
         case "failed":
-            return case._replace(verdict="failure", kind="exit", message=message, details=_quoted(phase.excerpt))
+            return case._replace(verdict="failure", kind="exit", message=message, details=excerpt)
         case "refused":
             return case._replace(verdict="failure", kind="policy", message=message)
-    return case._replace(verdict="error", kind=phase.result, message=message, details=_quoted(phase.excerpt))
-
-
-def _quoted(excerpt: tuple[str, ...]) -> str:
-    """The excerpt as text: a process must not attach files to the report by printing the words for it."""
-    return "\n".join(excerpt).replace("[[ATTACHMENT", "[ [ATTACHMENT")
+    return case._replace(verdict="error", kind=phase.result, message=message, details=excerpt)
 
 
 def _service(service: ServiceResult) -> _Case:
@@ -135,9 +132,15 @@ def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:
     if case.verdict:
         kind = {"type": plain(case.kind)} if case.kind else {}
         found = ElementTree.SubElement(element, case.verdict, {"message": plain(case.message), **kind})
-        found.text = plain(case.details) or None
-    if case.output:
-        ElementTree.SubElement(element, "system-out").text = plain(case.output)
+        found.text = _quoted(case.details) or None
+    attachment = f"[[ATTACHMENT|{plain(case.attached)}]]" if _PATH.fullmatch(case.attached) else ""
+    if case.output or attachment:
+        ElementTree.SubElement(element, "system-out").text = "\n".join(part for part in (_quoted(case.output), attachment) if part)
+
+
+def _quoted(text: str) -> str:
+    """As text: nobody attaches files to the report by printing, or being called, the words for it."""
+    return plain(text).replace("[[ATTACHMENT", "[ [ATTACHMENT")
 
 
 def _time(value: float) -> str:

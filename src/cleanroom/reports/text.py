@@ -5,22 +5,19 @@ from __future__ import annotations
 import re
 
 from cleanroom.capability import Process
+from cleanroom.characters import written_out
 from cleanroom.reports.result import PhaseResult, RunResult, ViolationResult
 
 COMMAND_COLUMNS = 120  # of a command line in a sentence; the whole is in the events
 _RESULTS_TO_SHOW = ("failed", "error", "timeout", "cancelled")
 
-# Terminal sequences go silently. What is left and neither a character of XML 1.0 nor harmless to the order of a line (the bidirectional controls)
-# is written out, so that it is seen.
+# Terminal sequences go silently; what is left of controls is written out, so that it is seen.
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\))")
-_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\ufffe\uffff]")
 
 
 def plain(text: str) -> str:
     """`text` with terminal sequences removed and unfit characters written out; lines and tabs stay."""
-    return _UNFIT.sub(
-        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 0x100 else f"\\u{ord(found[0]):04x}", _SEQUENCE.sub("", text)
-    )
+    return written_out(_SEQUENCE.sub("", text))
 
 
 def seconds(value: float) -> str:

@@ -17,12 +17,13 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from cleanroom.artifacts import open_to_read
 from cleanroom.errors import ServiceFailed
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
 PAUSE_SECONDS = 0.02
+_SECRET_BYTES = 32
+_MANIFEST_BYTES = 4096
 IN_USE_SECONDS = 3600.0  # a template looked up this recently is the lower layer of a run that just begins: it is not evicted
 
 
@@ -110,25 +113,30 @@ class TemplateCache:
 
     def _seed(self) -> bytes:
         with self._usable():
-            return self._read_seed()
+            seed = self._read_seed()
+        if len(seed) != _SECRET_BYTES:  # a crash left less, or it is another's file: what is short can be guessed
+            raise ServiceFailed(
+                "CR-SERVICE-014",
+                f"{self.folder / 'secret'}: expected {_SECRET_BYTES} random bytes, found {len(seed)} or more",
+                hint="remove it; the templates that were made with another one are built again",
+            )
+        return seed
 
     def _read_seed(self) -> bytes:
         path = self.folder / "secret"
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError):
+            return _bytes(path, _SECRET_BYTES + 1)
         _private_folder(self.folder)
         mine = path.with_name(f"secret.{secrets.token_hex(8)}")
         mine.touch(mode=0o600, exist_ok=False)
-        mine.write_bytes(secrets.token_bytes(32))
+        mine.write_bytes(secrets.token_bytes(_SECRET_BYTES))
         try:
             os.link(mine, path)  # the first one wins, and nobody ever reads half of it
         except FileExistsError:
             pass
         finally:
             mine.unlink()
-        return path.read_bytes()
+        return _bytes(path, _SECRET_BYTES + 1)
 
     def _template(self, key: str) -> Path:
         return self.folder / "templates" / key
@@ -220,9 +228,14 @@ def _complete(template: Path) -> bool:
 
 def _manifest(template: Path) -> Manifest | None:
     try:
-        return msgspec.json.decode((template / "complete.json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+        return msgspec.json.decode(_bytes(template / "complete.json", _MANIFEST_BYTES), type=Manifest)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError):
         return None
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    with open_to_read(path) as file:
+        return file.read(limit)
 
 
 def _used(template: Path) -> float:
@@ -240,4 +253,8 @@ def _private_folder(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():  # `rmtree` would open a pipe and wait for who writes into it
+        with suppress(OSError):
+            path.unlink()
+        return
     shutil.rmtree(path, ignore_errors=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from cleanroom.artifacts import open_to_read
 from cleanroom.errors import ProjectError
 from cleanroom.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
@@ -252,7 +253,8 @@ def _text(spec: ServiceSpec, path: str) -> str:
     where = str(spec.origin or "")
     key = f"cleanroom.services.{spec.name}.init"
     try:
-        return Path(path).read_bytes().decode()
+        with open_to_read(Path(path)) as file:
+            return file.read().decode()
     except OSError as error:
         raise ProjectError(
             "CR-SERVICE-004",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import file_digest, sha256
 from io import BufferedReader
@@ -19,7 +19,7 @@ import anyio
 import msgspec
 
 from cleanroom import disk
-from cleanroom.artifacts import write_all, write_atomic
+from cleanroom.artifacts import open_to_read, write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
@@ -31,10 +31,10 @@ from cleanroom.subscribers.chain import (
     Head,
     Problem,
     Verification,
-    decode_head,
     encode_head,
     lines,
     opened,
+    read_head,
     seal,
     verify,
 )
@@ -42,6 +42,7 @@ from cleanroom.subscribers.chain import (
 __all__ = ["AuditLog", "Genesis", "Head", "LIMIT", "Problem", "Verification", "records", "run", "verify"]
 
 LIMIT = 200_000  # events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood; more ends the run
+DEPTH_LIMIT = 16  # of a record's body: the deepest real one has four levels
 LOCK_SECONDS = 30.0  # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process before it
 
 _encoder = msgspec.json.Encoder()
@@ -134,13 +135,39 @@ def records(folder: Path, run_id: str | None = None) -> Iterator[dict[str, Any]]
     Raises:
         OSError: the log cannot be read.
     """
-    with (folder / LOG_NAME).open("rb") as file:
+    with open_to_read(folder / LOG_NAME) as file:
         for line, _ in lines(file):
-            if opened(line) is None:
-                continue
-            record = msgspec.json.decode(line)
-            if run_id is None or record.get("run_id") == run_id:
+            record = _record(line) if opened(line) is not None else None
+            if record is not None and run_id in (None, record["run_id"]):
                 yield record
+
+
+class _Shape(msgspec.Struct):
+    """What every record has, whatever engine wrote it."""
+
+    seq: int
+    run_id: str
+    time: str
+    kind: str
+    subject: dict[str, str]
+    body: dict[str, Any]
+
+
+_shapes = msgspec.json.Decoder(_Shape)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A sealed line as an object; None where it is no record, which whoever can seal can write too."""
+    try:
+        body = _shapes.decode(line).body
+        return None if _deep(body, DEPTH_LIMIT) else msgspec.json.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _deep(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(levels == 0 or _deep(each, levels - 1) for each in inner)
 
 
 class _Batch:
@@ -237,8 +264,9 @@ def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dic
     Raises:
         ArtifactError: the log is not what its head says.
     """
-    head_file = folder / HEAD_NAME
-    head = decode_head(head_file.read_bytes()) if head_file.exists() else None
+    head: Head | None = None
+    with suppress(FileNotFoundError):
+        head = read_head(folder / HEAD_NAME)
     size = os.fstat(file.fileno()).st_size
     if head is None:
         raise _mismatch(folder, f"{HEAD_NAME} is missing or was changed")

@@ -14,10 +14,13 @@ from typing import Annotated, BinaryIO
 
 import msgspec
 
+from cleanroom.artifacts import open_to_read
+
 LOG_NAME, HEAD_NAME = "audit.jsonl", "audit.head"
 NO_HASH = "0" * 64
 SEAL_BYTES = len(',"hash":""}\n') + 64
 LINE_LIMIT_BYTES = 16 << 20  # a longer line is none of ours; bounds what reading a hostile file takes
+_HEAD_LIMIT_BYTES = 4096  # a real one has about 200
 PROBLEMS_LIMIT = 1000  # enough to see what happened to a log; a log of garbage has one per line
 
 _Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -94,6 +97,16 @@ def decode_head(data: bytes) -> Head | None:
     return head if encode_head(head) == data else None
 
 
+def read_head(file: Path) -> Head | None:
+    """The head in `file`; None where one byte differs from what was written.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_to_read(file) as stream:
+        return decode_head(stream.read(_HEAD_LIMIT_BYTES))
+
+
 def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Each line with its length. One that is too long to be ours comes as a bare line end (or nothing, at the end of the file)."""
     while line := file.readline(LINE_LIMIT_BYTES):
@@ -109,21 +122,33 @@ def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 def verify(folder: Path) -> Verification:
     """Check every byte of the log in `folder`, line by line, against its chain and its head. Repairs nothing.
 
-    Raises:
-        OSError: a file is there and cannot be read.
+    What is there and cannot be read is a problem like any other: whoever put it there took the log away.
     """
-    head_file, log_file = folder / HEAD_NAME, folder / LOG_NAME
-    data = head_file.read_bytes() if head_file.exists() else None
-    head = decode_head(data) if data is not None else None
+    head, wrong = _read_head(folder / HEAD_NAME)
     walk = _Walk(head)
-    if head is None:
-        walk.report(0, 0, f"{HEAD_NAME} is missing" if data is None else f"{HEAD_NAME} was changed: its bytes do not match its digest")
-    if log_file.exists():
-        with log_file.open("rb") as file:
+    if wrong:
+        walk.report(0, 0, f"{HEAD_NAME} {wrong}")
+    try:
+        with open_to_read(folder / LOG_NAME) as file:
             for line, length in lines(file):
                 walk.step(line, length)
+    except FileNotFoundError:
+        pass  # as empty: the head tells whether it should be
+    except OSError as error:
+        walk.report(0, 0, f"{LOG_NAME} cannot be read: {error.strerror or error}")
     walk.end()
     return Verification(valid=not walk.problems, records=walk.records, problems=tuple(walk.problems), torn=walk.torn, head=head)
+
+
+def _read_head(file: Path) -> tuple[Head | None, str]:
+    """The head, and what is wrong with it."""
+    try:
+        head = read_head(file)
+    except FileNotFoundError:
+        return None, "is missing"
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror or error}"
+    return head, "" if head is not None else "was changed: its bytes do not match its digest"
 
 
 class _Walk:
