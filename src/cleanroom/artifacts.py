@@ -13,8 +13,9 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -80,7 +81,7 @@ def check_own_folders(root: Path) -> None:
             raise ProjectError("CR-STATE-003", "expected a folder, found a link or a file", hint="remove it", where=f"{name}:1:1")
 
 
-def open_to_read(path: Path) -> BinaryIO:
+def open_to_read(path: Path) -> BufferedReader:
     """`path`, open for reading. A pipe or a device in its place holds nobody up.
 
     Raises:

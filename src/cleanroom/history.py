@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cleanroom.tracing.deliver import Delivered
 
 
+TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than is ever looked at
 LINE_LIMIT_BYTES = 16 << 20  # a longer line is no event of ours; bounds what reading a hostile file takes
 
 
@@ -141,18 +142,24 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
 
     Raises:
         UsageError: there is no such run.
-        ArtifactError: the file is not a trace, or the events cannot be read.
+        ProjectError: the file is not a trace, or the events cannot be read.
     """
     from cleanroom.subscribers.tracer import TRACE_FILE
     from cleanroom.tracing import read_otlp_json, spans
 
     folder = run_folder(project, run_id)
+    file = folder / TRACE_FILE
     try:
-        return folder.name, read_otlp_json((folder / TRACE_FILE).read_bytes())
+        with open_to_read(file) as stream:
+            return folder.name, read_otlp_json(stream.read(TRACE_LIMIT_BYTES))
     except FileNotFoundError:
         return folder.name, spans(read_events(folder / "events.jsonl"))
     except OSError as error:
-        raise ArtifactError("CR-HISTORY-002", f"cannot read {folder / TRACE_FILE}: {error.strerror or error}") from error
+        raise _unreadable(file, error) from error
+    except ValueError as error:
+        raise ProjectError(
+            "CR-TRACE-001", "expected spans as OTLP/JSON, found something else", hint=str(error), where=f"{file}:1:1"
+        ) from error
 
 
 def delivered_to(project: str | Path, run_id: str) -> str:
@@ -170,7 +177,7 @@ def push_trace(
 
     Raises:
         UsageError: there is no such run, or no collector is named.
-        ArtifactError: what is recorded cannot be read.
+        ProjectError: what is recorded cannot be read.
     """
     from cleanroom.subscribers.tracer import push
     from cleanroom.tracing.settings import pointed_at, read_settings

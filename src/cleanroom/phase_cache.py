@@ -16,7 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom import __version__, fingerprints
-from cleanroom.artifacts import safe_name, write_atomic
+from cleanroom.artifacts import open_to_read, safe_name, write_atomic
 from cleanroom.caching import RUNS, Decision, Entry, covering, difference, digest, key_of, never, stretches
 from cleanroom.errors import ArtifactError
 from cleanroom.evidence import KEY, OUTPUTS, Claim, Evidence
@@ -249,7 +249,7 @@ class PhaseCache:
         """The entry, if it is one of this phase."""
         workspace, phase = self._phases[position]
         try:
-            with file.open("rb") as stream:
+            with open_to_read(file) as stream:
                 entry = msgspec.json.decode(stream.read(ENTRY_BYTES_MAX), type=Entry)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError):
             return None
@@ -262,9 +262,14 @@ def service_identities(plan: Plan, recipes: Sequence[Recipe]) -> dict[str, str]:
     return {recipe.name: _identity(asked[recipe.name], recipe) for recipe in recipes if recipe.name in asked}
 
 
+def _sha256(file: Path) -> str:
+    with open_to_read(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _identity(spec: ServiceSpec, recipe: Recipe) -> str:
     try:
-        files = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in spec.init]
+        files = [_sha256(Path(file)) for file in spec.init]
     except OSError:
         return ""  # unknown: phases that use it run
     return digest([msgspec.structs.replace(spec, origin=None), recipe.version, recipe.server, recipe.server_sha256, files])

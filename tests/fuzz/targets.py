@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import zlib
@@ -26,10 +27,12 @@ from cleanroom.sandbox.journal import Journal
 from cleanroom.services.cache import TemplateCache
 from cleanroom.subscribers.audit import AuditLog, Genesis, Head, verify
 from cleanroom.subscribers.chain import encode_head
+from cleanroom.tracing import otlp_json, spans
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 KEPT = FIXTURES / "fuzz"  # one folder per target: what once broke a claim, and what reaches far
 NEXT = b"\n#### the next file\n"  # between the two files of one input
+GROUPS = Path("/sys/fs/cgroup")  # where `sweep` asks, by making one, whether groups can be made
 RUN = "20261124-023501-k3f9x"
 
 Claims = Callable[[Path, bytes], None]
@@ -181,6 +184,25 @@ def events(folder: Path, data: bytes) -> None:
         stories.check_reports(out)
 
 
+def trace(folder: Path, data: bytes) -> None:
+    """The trace file of the newest of two runs."""
+    root = _project(folder, b"")
+    for name, content in ((RUN, data), ("20260101-000000-aaaaa", _traces()[0])):
+        file = root / ".ggen" / "cleanroom" / "runs" / name / "trace.otlp.json"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        (file.parent / "events.jsonl").touch()
+    commands = (
+        ["trace"],
+        ["trace", "--critical-path"],
+        ["trace", "--output", "json"],
+        ["trace", "--compare", "1"],
+        ["trace", "--compare", "1", "--output", "json"],
+    )
+    with surroundings(folder):
+        _located(call([*_choice(data, *commands), "--root", str(root)], statuses=(0, 2)))
+
+
 def audit(folder: Path, data: bytes) -> None:
     """The log and its head: the verdict is 0 or 1, nothing is repaired by looking, and an engine goes on or refuses by name."""
     log, _, head = data.partition(NEXT)
@@ -218,7 +240,11 @@ def journal(folder: Path, data: bytes) -> None:
     machine._groups = lambda folders: iter(())  # those of this machine's other runs are nobody's to remove here
     try:
         with surroundings(folder):
-            call(["sweep", *_choice(data, [], ["--output", "json"]), "--root", str(root)], statuses=(0, 1), writes=(file.parent, scratch))
+            call(
+                ["sweep", *_choice(data, [], ["--output", "json"]), "--root", str(root)],
+                statuses=(0, 1),
+                writes=(file.parent, scratch, GROUPS),
+            )
     finally:
         machine._groups = groups
     check(file.read_bytes().startswith(written) and (folder / "victim").exists(), "a sweep removed what was not its own")
@@ -271,6 +297,11 @@ def _states() -> list[bytes]:
 
 def _events() -> list[bytes]:
     return [b"".join(encode(envelope) + b"\n" for envelope in story) for story in stories.told()]
+
+
+@functools.cache
+def _traces() -> list[bytes]:
+    return [otlp_json(spans(story)) for story in stories.told()]
 
 
 def _audits() -> list[bytes]:
@@ -341,6 +372,7 @@ TARGETS = {
         ),
         Target("state", "both state.json, as ggen wrote them", ggen_state, _states),
         Target("events", "`events show`, `events replay`, `report --from` of an events.jsonl", events, _events, stories.as_lines),
+        Target("trace", "`trace` of a trace.otlp.json, and compared with another", trace, _traces),
         Target("audit", "`audit verify`, `audit show` and the next run's start on a log and its head", audit, _audits),
         Target("journal", "`sweep` of a dead run's journal and owner file", journal, _journals),
         Target("cache", "a service template of the user's cache, and its secret", cache, _caches),

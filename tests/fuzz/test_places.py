@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from claims import LOCATED, Broken, bounded, call
 from stories import told
-from targets import RUN, surroundings
+from targets import GROUPS, RUN, surroundings
 
 from cleanroom.errors import CleanroomError
 from cleanroom.events import encode
@@ -49,6 +49,7 @@ READERS: list[tuple[str, list[str], tuple[int, ...]]] = [
     (EVENTS, ["events", "replay"], (2, 4)),
     (EVENTS, ["report", "--report-dir", "out"], (2, 4)),
     ("other.jsonl", ["report", "--from", "other.jsonl", "--report-dir", "out"], (2,)),
+    (f".ggen/cleanroom/runs/{RUN}/trace.otlp.json", ["trace"], (0, 2)),
     (".ggen/cleanroom/audit/audit.jsonl", ["audit", "verify"], (1, 4)),
     (".ggen/cleanroom/audit/audit.jsonl", ["audit", "show"], (0, 2, 4)),
     (".ggen/cleanroom/audit/audit.head", ["audit", "verify"], (1, 4)),
@@ -89,9 +90,11 @@ def test_what_is_no_file_holds_nobody_up(project: Path, name: str, command: list
     """The command ends in time with an exit status of the contract, an error of its input says where, and nothing is written."""
     path = project / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "trace.otlp.json":
+        path.with_name("events.jsonl").touch()  # without it there is no run
     PLACES[place](path)
     with surroundings(project.parent):
-        said = call(command, statuses=statuses, writes=[path.parent] if command == ["sweep"] else [])
+        said = call(command, statuses=statuses, writes=[path.parent, GROUPS] if command == ["sweep"] else [])
     if said.status == 2 and command[0] != "init":
         assert LOCATED.match(said.err) or said.err.startswith(("error[CR-CLI-001]", "error[CR-PROJECT-001]")), said.err
 
@@ -113,7 +116,7 @@ def test_a_link_in_the_place_of_our_folder_leads_nothing_out_of_the_project(proj
     (project / name).symlink_to(outside)
     before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     with surroundings(project.parent):
-        call(command, statuses=(0, 2, 4), writes=[project, project.parent / "cache"])
+        call(command, statuses=(0, 2, 4), writes=[project, project.parent / "cache", GROUPS])
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
@@ -124,7 +127,7 @@ def test_a_link_in_the_place_of_a_journal_is_not_written_through(project: Path):
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").symlink_to(project.parent / "victim")
     with surroundings(project.parent):
-        call(["sweep"], statuses=(0,))
+        call(["sweep"], statuses=(0,), writes=[GROUPS])
     assert (project.parent / "victim").read_text() == "mine\n"
 
 

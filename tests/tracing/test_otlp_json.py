@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.errors import ArtifactError
 from cleanroom.tracing import SpanData, SpanEvent, SpanLink, otlp_json, read_otlp_json, spans
 from cleanroom.tracing.span import Source
 from run_story import shop
@@ -54,7 +53,7 @@ def test_anything_else_is_refused_in_one_line(data: bytes) -> None:
     """A file that is not a trace is an error that says so, never a traceback."""
     try:
         assert all(isinstance(span, SpanData) for span in read_otlp_json(data))
-    except ArtifactError:
+    except ValueError:
         pass
 
 
@@ -67,7 +66,7 @@ def test_a_span_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     document = json.loads(otlp_json(spans(shop())))
     document["resourceSpans"][0]["scopeSpans"][0]["spans"][0] |= change
 
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ValueError, match=r": "):
         read_otlp_json(json.dumps(document).encode())
 
 
@@ -79,5 +78,5 @@ def test_a_value_that_nests_without_end_is_refused():
     document = json.loads(otlp_json(spans(shop())))
     document["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["attributes"] = [{"key": "deep", "value": value}]
 
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ValueError, match=r": "):
         read_otlp_json(json.dumps(document).encode())

@@ -115,9 +115,8 @@ def _of(group: Path, runs: Set[str]) -> bool:
 
 def _named_groups(folder: Path) -> list[Path]:
     """Where the run made its control groups: not where whoever sweeps would make them, who may have been started elsewhere."""
-    with contextlib.suppress(OSError, ValueError):
-        with open_to_read(folder / GROUPS) as file:
-            return [Path(line) for line in file.read(_GROUPS_BYTES).decode().splitlines()]
+    with contextlib.suppress(OSError, ValueError), open_to_read(folder / GROUPS) as file:
+        return [Path(line) for line in file.read(_GROUPS_BYTES).decode().splitlines()]
     return []
 
 

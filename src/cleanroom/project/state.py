@@ -8,7 +8,6 @@ milliseconds only, and its history holds what succeeded; failures are in our cop
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from collections import Counter

@@ -9,7 +9,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom import tracing
-from cleanroom.artifacts import write_atomic
+from cleanroom.artifacts import open_to_read, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.events import Envelope, Event, Metric
 from cleanroom.tracing import logs, metrics
@@ -20,6 +20,7 @@ from cleanroom.tracing.span import Source, SpanData
 
 TRACE_FILE = "trace.otlp.json"
 DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken all of it
+_DELIVERED_BYTES = 64 << 10
 READS: tuple[type[Event], ...] = (*tracing.KINDS, Metric)  # samples are never spans
 PUSH_SECONDS = 30.0  # for a person who asked for it and waits
 LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tree
@@ -107,6 +108,7 @@ def _finish(
 def recall(folder: Path) -> Delivered | None:
     """What was delivered of the run in this folder; None where nothing is known."""
     try:
-        return msgspec.json.decode((folder / DELIVERED_FILE).read_bytes(), type=Delivered)
-    except (OSError, msgspec.MsgspecError):
+        with open_to_read(folder / DELIVERED_FILE) as file:
+            return msgspec.json.decode(file.read(_DELIVERED_BYTES), type=Delivered)
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return None

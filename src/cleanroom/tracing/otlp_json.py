@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from cleanroom.errors import ArtifactError
 from cleanroom.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
 
 _HEX = re.compile(r"[0-9a-fA-F]+")
@@ -64,14 +63,12 @@ def read_otlp_json(data: bytes) -> list[SpanData]:
     """The spans of such a file, in its order.
 
     Raises:
-        ArtifactError: it is not OTLP/JSON.
+        ValueError: it is not OTLP/JSON.
     """
     try:
         return list(_spans(msgspec.json.decode(data)))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ArtifactError(
-            "CR-TRACE-001", f"expected spans as OTLP/JSON, found something else: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _spans(document: Any) -> Iterator[SpanData]:
@@ -90,10 +87,10 @@ def _read_span(span: Any, source: Source) -> SpanData:
     return SpanData(
         trace_id=_identity(span["traceId"], 32), span_id=_identity(span["spanId"], 16),
         parent_id=_identity(span["parentSpanId"], 16) if span.get("parentSpanId") else "", name=str(span.get("name", "")),
-        kind=int(span.get("kind", 1)), start_ns=int(span["startTimeUnixNano"]), end_ns=int(span["endTimeUnixNano"]),
+        kind=int(span.get("kind", 1)), start_ns=_nanoseconds(span["startTimeUnixNano"]), end_ns=_nanoseconds(span["endTimeUnixNano"]),
         attributes=_read_attributes(span.get("attributes", [])),
         events=tuple(
-            SpanEvent(str(event.get("name", "")), int(event.get("timeUnixNano", 0)), _read_attributes(event.get("attributes", [])))
+            SpanEvent(str(event.get("name", "")), _nanoseconds(event.get("timeUnixNano", 0)), _read_attributes(event.get("attributes", [])))
             for event in span.get("events", [])
         ),
         links=tuple(SpanLink(_identity(link["traceId"], 32), _identity(link["spanId"], 16)) for link in span.get("links", [])),
@@ -106,6 +103,13 @@ def _identity(text: str, digits: int) -> str:
     if len(text) != digits or not _HEX.fullmatch(text) or not text.strip("0"):
         raise ValueError(f"expected {digits} hexadecimal digits, not all of them 0, found {text[:40]!r}")
     return text.lower()
+
+
+def _nanoseconds(value: Any) -> int:
+    found = int(value)
+    if not 0 <= found < 1 << 63:
+        raise ValueError(f"expected nanoseconds since 1970, found {found:.3e}")
+    return found
 
 
 def _read_attributes(attributes: Any) -> Attributes:
