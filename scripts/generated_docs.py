@@ -6,6 +6,7 @@ What they say is what the code says, so nobody edits them by hand.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,12 +73,20 @@ then say DEGRADED. Neither alone does anything.
 """
 
 
+def faults() -> str:
+    """The table of the tests' own rows. Not carried out here: the tests do that."""
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))}
+    argv = [sys.executable, "-B", str(ROOT / "tests/faults/fault_table.py")]
+    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables).stdout
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/make-toml.md": lambda: module("cleanroom.project.keys"),
     "docs/commands.md": lambda: module("cleanroom.cli.reference"),
     "data/share/man/man1/cleanroom-engine.1": lambda: module("cleanroom.cli.manual"),
     "docs/events.schema.json": lambda: json.dumps(events.schema(), indent=2, sort_keys=True) + "\n",
     "docs/policy.md": policy,
+    "docs/faults.md": faults,
 }
 
 

@@ -58,6 +58,11 @@ class Project:
             lines += [f"cleanroom.{key} = {value}" for key, value in settings.items()] + [""]
         (self.root / "make.toml").write_text("\n".join(lines))
 
+    def add(self, toml: str) -> None:
+        """Further lines of the make.toml."""
+        with (self.root / "make.toml").open("a") as file:
+            file.write(toml)
+
     def variables(self) -> dict[str, str]:
         source = str(Path(cleanroom.__file__).parents[1])
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}

@@ -67,6 +67,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The process that tries what the policy forbids was killed or broke off, so nothing is proven and nothing was run. Something on this machine ends processes "
         "(the kernel for want of memory, or a person); free some memory and run again.",
     ),
+    "CR-SANDBOX-009": (
+        "the cache folder cannot be used",
+        "Layers, services' data and homes lie in the cache while a run uses them, and the disk does not take them: it is full, read-only, not yours, or something else "
+        "stands in a folder's place. The message names the path. Make room, correct it, or let CLEANROOM_CACHE name another folder.",
+    ),
     # --- the audit log
     "CR-AUDIT-001": (
         "the audit log is not what its head says",
@@ -368,6 +373,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "files of the project that a phase cannot change",
         'Run by an ordinary user, the embedded backend can show files of another owner or group inside, but not copy them up: changing one ends with "Value too large for '
         'defined data type" (EOVERFLOW), since no id map of that user can name their owner. chgrp or chown them, or run the engine as root.',
+    ),
+    "CR-WORKSPACE-004": (
+        "changes that could not be written to the project",
+        "The phase passed, and the disk under the project did not take what it had made: it is full, read-only or broken. The message names the first files. What was "
+        "written before is whole; make room and run again.",
     ),
     "CR-WORKSPACE-002": (
         "changes that cannot be brought back",

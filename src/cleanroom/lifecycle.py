@@ -16,10 +16,10 @@ import anyio
 import anyio.to_thread
 
 from cleanroom import events, hidden
-from cleanroom.backends.base import BroughtBack, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
+from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
 from cleanroom.caching import RUNS, Decision, Skipping
-from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused
+from cleanroom.errors import ArtifactError, CleanroomError, EnvironmentFailed, Exit, PolicyRefused
 from cleanroom.events import Artifact, Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
 from cleanroom.plan import PhaseRun
@@ -184,6 +184,8 @@ class Lifecycle:
                 await self._commands(phase, planned, watched.environment, span, results)
                 await self._tell_left_over(phase, watched, span)
         except EnvironmentFailed:
+            if watched is not None and watched.failure is not None:
+                raise watched.failure from None
             if watched is None or not watched.ended_for:
                 raise  # it was not ours: the environment broke
         violations, ended_for = watched.violations, watched.ended_for
@@ -260,15 +262,22 @@ class Lifecycle:
         ignored = await anyio.to_thread.run_sync(git_ignored, workspace.root, changes) if spared else frozenset()
         paths = selected(changes, passed=passed, outputs=phase.outputs, ignored=ignored)
         done = Returned(paths)
+        failed: tuple[Change, ...] = ()
         if paths:
             back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder / "conflicts")
             done = Returned(paths, len(back.conflicts), len(back.refused))
             self._tell_brought_back(phase, back, span)
+            failed = back.failed
         unsettled = self._unsettled.setdefault(workspace.root, set())
         unsettled |= {change.path for change in changes if change.kind != "directory"}
         unsettled -= set(paths)
         if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
             await workspace.keep(self._context.folder / "diff" / identity)
+        if failed:
+            named = ", ".join(f"{change.path} ({change.reason})" for change in failed[:NAMED])
+            raise ArtifactError(
+                "CR-WORKSPACE-004", f"changes could not be written to the project: {named}", hint="make room, and run again"
+            )
         return done
 
     def _tell_brought_back(self, phase: PhaseRun, back: BroughtBack, span: Span) -> None:

@@ -201,6 +201,7 @@ class Supervisor:
         if service.trouble is not None:
             failure.__cause__ = service.trouble
         service.change(failure=failure)
+        self._tasks.start_soon(self.watch.end_users, service.environment_id, failure)
 
     # --- lives
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -68,6 +68,7 @@ class Watched:
         self.subject = Subject("environment", spec.id)
         self.violations = 0
         self.ended_for = ""  # the cause, when a command ended it
+        self.failure: CleanroomError | None = None  # why it was ended, when what it needs failed
         self.hidden: list[str] = []  # programs that were to be started, are on the host and not shown
         self.hearing = anyio.CancelScope()
         self.sampling = anyio.CancelScope()
@@ -115,6 +116,14 @@ class Watch:
             await watched.environment.kill()
         except EnvironmentFailed:
             pass  # it has ended by itself: what was asked for is so
+
+    async def end_users(self, identity: str, failure: CleanroomError) -> None:
+        """End the environments whose doorways lead to the environment `identity`, which will not come back: they would wait for ever."""
+        for watched in list(self._open.values()):
+            if any(doorway.environment == identity for doorway in watched.spec.doorways):
+                watched.failure = failure
+                with suppress(EnvironmentFailed):
+                    await watched.environment.kill()
 
     async def _close(self, watched: Watched) -> None:
         with anyio.move_on_after(HEAR_SECONDS, shield=True):

@@ -52,8 +52,7 @@ raise SystemExit(9)
 def served(project: Project) -> Project:
     """A project whose phase uses a service."""
     project.write({"test": "/usr/bin/python3 client.py 0.6"}, containers='["echo"]')
-    with (project.root / "make.toml").open("a") as file:
-        file.write(f'[cleanroom.services.echo]\ncommand = ["/usr/bin/python3", "{project.root}/server.py"]\nready = {{ tcp = 9100 }}\n')
+    project.add(f'[cleanroom.services.echo]\ncommand = ["/usr/bin/python3", "{project.root}/server.py"]\nready = {{ tcp = 9100 }}\n')
     (project.root / "server.py").write_text(SERVER)
     (project.root / "client.py").write_text(CLIENT)
     return project

@@ -109,6 +109,7 @@ class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
     deleted: int = 0
     conflicts: tuple[str, ...] = ()  # changed on the host meanwhile: ours is under `conflicts/`
     refused: tuple[Change, ...] = ()
+    failed: tuple[Change, ...] = ()  # could not be written: the disk is full or broken
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):

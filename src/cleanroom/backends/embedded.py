@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from cleanroom.backends.sweep import claim
 from cleanroom.backends.wire import Link
 from cleanroom.backends.workspace import EmbeddedWorkspace
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing
-from cleanroom.errors import EnvironmentFailed, PolicyRefused
+from cleanroom.errors import ArtifactError, EnvironmentFailed, PolicyRefused
 from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, channel, layers, layout
 from cleanroom.sandbox.journal import Journal, Thing
@@ -169,6 +169,10 @@ class EmbeddedBackend:
 
     async def folder(self, path: Path) -> Thing:
         """Make a folder that the keeper removes should the engine die."""
+        with _usable(path):
+            return await self._make_folder(path)
+
+    async def _make_folder(self, path: Path) -> Thing:
         if not self._claimed:
             self._claimed = True
             self._scratch_thing = await self._own(self.scratch)
@@ -288,12 +292,25 @@ class EmbeddedBackend:
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
         """The whole environment as the warden is told it, and its layers, newest first."""
-        stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
-        await anyio.to_thread.run_sync(_make_folders, spec, environment_user(self._run_id))
+        with _usable(self.scratch):
+            stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
+            await anyio.to_thread.run_sync(_make_folders, spec, environment_user(self._run_id))
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
         await self._up.wait()
         return describe(spec, self._host, self._cgroups(), stack, root), stack
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What the disk refuses is said with its path and what helps."""
+    try:
+        yield
+    except OSError as error:
+        hint = "make room in the cache, or make it yours; CLEANROOM_CACHE names another folder"
+        raise ArtifactError(
+            "CR-SANDBOX-009", f"{error.filename or folder}: the cache cannot be used: {error.strerror}", hint=hint
+        ) from error
 
 
 def _make_folders(spec: EnvironmentSpec, user: int) -> None:

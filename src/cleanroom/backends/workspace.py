@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
-from cleanroom.sandbox import layers, layout
+from cleanroom.sandbox import layers, layout, stacking
 
 
 class EmbeddedWorkspace:
@@ -29,6 +29,8 @@ class EmbeddedWorkspace:
 
     async def push(self) -> list[Path]:
         """A fresh layer on top; the stack with the newest first."""
+        if len(self._layers) >= stacking.LAYERS_MAX:
+            self._layers = [await anyio.to_thread.run_sync(stacking.fold, self._layers)]
         self._number += 1
         layer = self._scratch / f"layer-{self._number}"
         await anyio.to_thread.run_sync(layers.make, layer, Path(self.root), self._user)
@@ -57,11 +59,13 @@ class EmbeddedWorkspace:
 
         selected = [entry for entry in self._changes if wanted(entry)]
         done = await anyio.to_thread.run_sync(self._returner.bring, self._upper, selected, conflicts)
-        if len(selected) == len(self._changes) and not done.conflicts and not done.refused:
+        if len(selected) == len(self._changes) and not (done.conflicts or done.refused or done.failed):
             settled = self._layers.pop()  # the project below says the same now
             await anyio.to_thread.run_sync(layers.remove_tree, settled)
-        refused = tuple(Change(path=e.path, kind="refused", reason=e.reason) for e in done.refused)
-        return BroughtBack(files=done.files, bytes=done.bytes, deleted=done.deleted, conflicts=done.conflicts, refused=refused)
+        refused, failed = (tuple(Change(path=e.path, kind="refused", reason=e.reason) for e in es) for es in (done.refused, done.failed))
+        return BroughtBack(
+            files=done.files, bytes=done.bytes, deleted=done.deleted, conflicts=done.conflicts, refused=refused, failed=failed
+        )  # fmt: skip
 
     async def keep(self, folder: Path) -> None:
         """Copy the last layer's files for a person to read."""

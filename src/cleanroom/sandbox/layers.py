@@ -18,6 +18,8 @@ from typing import NamedTuple
 OPAQUE = "user.overlay.opaque"
 ENTRIES_MAX = 500_000  # a monorepo's node_modules is a tenth of it; more is an attack or an accident
 NEVER = (".git", ".ggen")
+BLOCK_BYTES = 4096
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENFILE, errno.EMFILE, errno.ENOMEM)  # not the path's own fault
 
 
 class Entry(NamedTuple):
@@ -35,6 +37,7 @@ class Outcome(NamedTuple):
     deleted: int
     conflicts: tuple[str, ...]
     refused: tuple[Entry, ...]
+    failed: tuple[Entry, ...]  # the system did not let them be written
 
 
 def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None:
@@ -80,7 +83,7 @@ def _walk(upper: Path, project: Path, inside: str, visible: Sequence[str]) -> It
         names.add(item.name)
         path = f"{inside}/{item.name}" if inside else item.name
         yield from _entry(item, path, upper, project, visible)
-    if inside and _opaque(folder):
+    if inside and is_opaque(folder):
         yield from (Entry(f"{inside}/{name}", "deleted") for name in _names(project / inside) if name not in names)
 
 
@@ -119,7 +122,8 @@ def _leads_out(path: str, target: str, project: Path, visible: Sequence[str]) ->
     return "" if any(absolute == folder or absolute.startswith(folder.rstrip("/") + "/") for folder in within) else absolute
 
 
-def _opaque(folder: Path) -> bool:
+def is_opaque(folder: Path) -> bool:
+    """Does a folder of a layer hide what is below it?"""
     try:
         return os.getxattr(folder, OPAQUE, follow_symlinks=False) == b"y"
     except OSError:
@@ -155,6 +159,7 @@ class Returner:
         files = written = deleted = 0
         clashes: list[str] = []
         refused: list[Entry] = []
+        failed: list[Entry] = []
         for entry in entries:
             if entry.kind == "refused":
                 refused.append(entry)
@@ -168,11 +173,12 @@ class Returner:
                     written += self._apply(upper, entry, folder)
                     self._remember(folder, entry.path)
             except OSError as error:
-                refused.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
+                unwritten = failed if error.errno in DISK_ERRORS else refused
+                unwritten.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
                 continue
             files += entry.kind in ("file", "symlink")
             deleted += entry.kind == "deleted"
-        return Outcome(files, written, deleted, tuple(clashes), tuple(refused))
+        return Outcome(files, written, deleted, tuple(clashes), tuple(refused), tuple(failed))
 
     def _changed_meanwhile(self, folder: _Folder, entry: Entry) -> bool:
         """Has the host's own copy a later change than the run's beginning and our own last write?"""
@@ -336,10 +342,13 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
+            moved = 0
+        if not moved:  # also what a full disk may answer: writing says so
             piece = os.read(reading, min(1 << 20, length - done))
-            moved = os.write(sink, piece) if piece else 0
-        if not moved:
-            break
+            if not piece:
+                break
+            moved = os.write(sink, piece)
+            os.lseek(reading, moved - len(piece), os.SEEK_CUR)
         done += moved
     return done
 
@@ -376,16 +385,15 @@ def remove_tree(folder: Path) -> None:
     os.rmdir(folder)
 
 
-def size_of(folder: Path, entries_max: int = 20_000) -> int:
-    """Bytes that a layer holds on disk; stops counting after `entries_max` entries, so that a sample stays cheap."""
-    total = seen = 0
+def size_of(folder: Path) -> int:
+    """Bytes that a layer holds on disk. An entry without a block of its own counts as one, or empty files would use up the inodes unseen."""
+    total = 0
     pending = [str(folder)]
-    while pending and seen < entries_max:
+    while pending:
         with contextlib.suppress(OSError), os.scandir(pending.pop()) as items:
             for item in items:
-                seen += 1
                 info = item.stat(follow_symlinks=False)
-                total += info.st_blocks * 512
+                total += max(info.st_blocks * 512, BLOCK_BYTES)
                 if stat.S_ISDIR(info.st_mode):
                     pending.append(item.path)
     return total

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 from cleanroom.capability import Process, Sample
 from cleanroom.sandbox import cgroups, layers
+
+WALK_SECONDS, WALK_SHARE = 1.0, 20.0  # between walks of a layer: a second, and twenty times what the last one took
 
 
 class Sampler:
@@ -20,13 +23,15 @@ class Sampler:
         self._ended_seconds = 0.0
         self._seconds: dict[tuple[int, float], float] = {}  # (pid, start) -> processor seconds when last seen
         self._disk_bytes = 0
-        self._taken = 0
+        self._walk_at = 0.0
 
     def take(self) -> Sample | None:
         """One reading; None when the environment is gone. Blocks for a few milliseconds: call it in a worker thread."""
-        if self._layer is not None and self._taken % 10 == 0:  # walking a layer costs more than the rest together
+        if self._layer is not None and time.monotonic() >= self._walk_at:  # walking a layer costs more than the rest together
+            began = time.monotonic()
             self._disk_bytes = layers.size_of(self._layer)
-        self._taken += 1
+            ended = time.monotonic()
+            self._walk_at = ended + max(WALK_SECONDS, WALK_SHARE * (ended - began))
         if self._group is not None:
             counters = self._group.counters()
             if counters.pids < 0:

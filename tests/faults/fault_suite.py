@@ -1,0 +1,77 @@
+"""Faults as data: what goes wrong, what comes of it, the exit code, and what is read. `fault_table` makes docs/faults.md of the same rows.
+
+The `fault_*` modules beside this one register their rows here. Each is carried out by the real command, in the form that people read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+from collections.abc import Callable
+from typing import NamedTuple
+
+from acceptance_bench import Project
+
+MODULES = ("fault_phases", "fault_services", "fault_disks", "fault_runs")
+
+
+class Told(NamedTuple):
+    """How the command ended, and all that it said."""
+
+    code: int
+    text: str
+
+
+class Fault(NamedTuple):
+    """One row."""
+
+    area: str
+    name: str
+    happens: str
+    code: int
+    says: str  # in what the command prints
+    carry_out: Callable[[Project], Told]
+    root: bool = False  # needs mounts that only root makes
+    groups: bool = False  # without a control group nobody can say it for certain
+    slow: bool = False
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(
+    area: str, name: str, happens: str, *, code: int, says: str, root: bool = False, groups: bool = False, slow: bool = False
+) -> Callable[[Callable[[Project], Told]], Callable[[Project], Told]]:
+    """Register the decorated function, which prepares the project and runs the command."""
+
+    def register(carry_out: Callable[[Project], Told]) -> Callable[[Project], Told]:
+        assert name not in FAULTS, name
+        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow)
+        return carry_out
+
+    return register
+
+
+def load() -> dict[str, Fault]:
+    """All rows, in their order."""
+    for name in MODULES:
+        importlib.import_module(name)
+    return FAULTS
+
+
+def run(project: Project, *words: str, mount: str = "", before: str = "", timeout_seconds: float = 60) -> Told:
+    """`run test`, or other words, in the form that people read. `mount`: a shell's text that is run first, in a mount namespace of its own."""
+    argv = project.argv(
+        *(words or ("run", "test")), *(("--backend", "embedded") if not words or words[0] in ("run", "pipeline") else ()), before=before
+    )
+    if mount:
+        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f'{mount}; exec "$@"', "sh", *argv]
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL
+    )
+    return Told(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0

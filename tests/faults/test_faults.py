@@ -1,0 +1,39 @@
+"""Every fault of the table, carried out by the real command: its exit code, its words, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from fault_elsewhere import ELSEWHERE
+from fault_suite import Fault, is_root, load
+
+from acceptance_bench import Project
+from cleanroom.sandbox import cgroups
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+
+GROUPS = bool(cgroups.homes().version) if is_root() else False
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("row", load().values(), ids=lambda row: row.name.replace(" ", "-"))
+def test_a_fault_comes_to_what_the_table_says(project: Project, row: Fault):
+    """The run ends by itself with this code and these words, the engine does not break, and nothing is left."""
+    if row.slow and not os.environ.get("CLEANROOM_SLOW"):
+        pytest.skip("takes minutes; CLEANROOM_SLOW=1 carries it out")
+    if row.root and not is_root():
+        pytest.skip("only root mounts small file systems")
+    told = row.carry_out(project)
+
+    assert told.code == row.code, told.text
+    assert row.says in told.text or (row.groups and not GROUPS), told.text
+    assert "CR-ENGINE-000" not in told.text, told.text
+    assert project.settled() == {}
+
+
+def test_every_test_that_the_table_names_exists():
+    """A row that is proven elsewhere names a file that is there."""
+    assert [where for *_, where in ELSEWHERE if not (ROOT / where).exists()] == []
