@@ -155,6 +155,12 @@ ERRORS: dict[str, tuple[str, str]] = {
         "caller's PATH. The command ended with 127 or 126 and the program it needed lies elsewhere. The message names it and the line that shows its folder: "
         "add that to the phase or to `[cleanroom]`, or run the phase at Medium.",
     ),
+    "CR-PHASE-010": (
+        "a phase failed, and its packages are not in the project",
+        "A phase from Medium on has no network, so cargo, go and npm find only what lies in the project: a vendor/ folder, node_modules, or a source that "
+        ".cargo/config.toml names. The message has the line that puts the packages there; run it once on the host. They are told that there is no network "
+        "(CARGO_NET_OFFLINE, GOPROXY=off, npm_config_offline, PIP_NO_INDEX, UV_OFFLINE), so that what is missing fails at once; cleanroom.variables overrides each.",
+    ),
     # --- policy
     "CR-POLICY-001": (
         "the command line asks for a lower policy than the file",

@@ -22,6 +22,7 @@ from cleanroom.caching import RUNS, Decision, Skipping
 from cleanroom.errors import ArtifactError, CleanroomError, EnvironmentFailed, Exit, PolicyRefused
 from cleanroom.events import Artifact, Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
+from cleanroom.offline import switches
 from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level
@@ -193,6 +194,8 @@ class Lifecycle:
             results, violations=violations, reaction=phase.policy.reaction, ended_for=ended_for, timeout_seconds=phase.timeout_seconds
         )
         verdict = await self._explain_hidden(phase, spec, watched, verdict, span)
+        if verdict.code == "CR-PHASE-001" and phase.dependencies:
+            verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
         back = await self._bring_back(phase, spec.id, workspace, passed, broke_rule, span)
         if remember and passed and not (broke_rule or back.conflicts or back.refused):
@@ -340,7 +343,7 @@ class Lifecycle:
         }  # fmt: skip
         passed = {name: caller[name] for name in phase.passed if name in caller}
         told = {name: path for name, path in self._context.plan.tool_variables.items() if _shown(path, tools)}
-        return {**fixed, **told, **service_variables, **passed, **phase.variables, **self._markers(span)}
+        return {**fixed, **switches(phase.policy), **told, **service_variables, **passed, **phase.variables, **self._markers(span)}
 
     def _markers(self, span: Span) -> dict[str, str]:
         """How a process knows that it runs in a run, and where it is in the trace."""

@@ -31,6 +31,16 @@ def test_init_writes_a_file_that_loads_and_fits_the_language(tmp_path: Path, sig
     assert not plan.ignored
 
 
+def test_init_uses_the_projects_virtual_environment(tmp_path: Path):
+    """Where there is one, its interpreter runs the tests; and the file says how packages come into the project."""
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/pyvenv.cfg").write_text("")
+    write_make_toml(tmp_path, None)
+    assert '".venv/bin/python -m pytest -q"' in (tmp_path / "make.toml").read_text()
+    assert "Phases have no network" in (tmp_path / "make.toml").read_text()
+
+
 def test_init_never_overwrites(tmp_path: Path):
     """A make.toml that is there stays, also a link that leads nowhere."""
     written(tmp_path, "mine = 1\n")

@@ -11,6 +11,7 @@ from cleanroom.project.dialects import understand
 from cleanroom.project.loader import FILE
 from cleanroom.project.model import RawPhase, RawProject
 from cleanroom.project.source import read_source
+from cleanroom.project.tools import virtual_environments
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -22,6 +23,7 @@ class _Language(NamedTuple):
     init: str
     test: str
     validate: str
+    packages: str = ""  # how they come into the project, which is where phases find them
 
 
 # Sign of the language -> what its phases run. Commands that are there wherever the language is.
@@ -32,10 +34,18 @@ _LANGUAGES: dict[str, _Language] = {
         "python3 --version",
         "python3 -m pytest -q",
         "python3 -m compileall -q -x '(^|/)(\\.venv|venv|env)/' .",
+        "python3 -m venv .venv && .venv/bin/pip install -e . pytest",
     ),
-    "Cargo.toml": _Language("Rust", "rust:1-slim", "cargo --version", "cargo test --offline", "cargo check --offline --all-targets"),
-    "package.json": _Language("Node.js", "node:22-slim", "node --version", "npm test", "npm run --if-present lint"),
-    "go.mod": _Language("Go", "golang:1.24", "go version", "go test ./...", "go vet ./..."),
+    "Cargo.toml": _Language(
+        "Rust",
+        "rust:1-slim",
+        "cargo --version",
+        "cargo test --offline",
+        "cargo check --offline --all-targets",
+        "mkdir -p .cargo && cargo vendor >> .cargo/config.toml",
+    ),
+    "package.json": _Language("Node.js", "node:22-slim", "node --version", "npm test", "npm run --if-present lint", "npm ci"),
+    "go.mod": _Language("Go", "golang:1.24", "go version", "go test ./...", "go vet ./...", "go mod vendor"),
 }
 _PLAIN = _Language("shell", "debian:stable-slim", "mkdir -p build", "test -f make.toml", "ls make.toml")
 
@@ -58,7 +68,7 @@ commands = [{init}]
 
 [lifecycle.test]
 description = "Run the tests"
-commands = [{test}]
+{packages}commands = [{test}]
 # Real services for this phase; it finds them by DATABASE_URL and REDIS_URL.
 # cleanroom.containers = ["postgres", "redis"]
 # cleanroom.timeout = "2m"
@@ -98,7 +108,13 @@ def _exists() -> ProjectError:
 
 def _from_language(root: Path) -> str:
     language = next((language for sign, language in _LANGUAGES.items() if (root / sign).is_file()), _PLAIN)
+    if language.name == "Python" and (environments := virtual_environments(root)):
+        language = language._replace(test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1))
+    hint = (
+        f"# Phases have no network: packages come from the project. Once, on the host: {language.packages}\n" if language.packages else ""
+    )
     return _TEMPLATE.format(
+        packages=hint,
         language=language.name,
         name=_quoted(root.name or "project"),
         image=language.image,

@@ -10,6 +10,7 @@ import msgspec
 from cleanroom.plan import PhaseRun
 from cleanroom.policy import Level
 from cleanroom.project import places, policies, tasks
+from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.floor import Floor
 from cleanroom.project.model import RawPhase, RawProject
 from cleanroom.project.recursion import runs_the_engine
@@ -67,9 +68,10 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
     level = policies.level_of(layer, context.asked, context.allowed_by(layer), phase.node.key)
     policy = policies.policy_of(layer, level)
     context.floor.check(phase.node.key, layer, level, hermetic=hermetic)
+    commands = _commands(phase, layer)
     return PhaseRun(
         name=name,
-        commands=_commands(phase, layer),
+        commands=commands,
         hermetic=hermetic,
         policy=policy,
         services=services,
@@ -84,6 +86,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         telemetry=bool(settings.telemetry),
         cache_inputs=settings.cache.inputs if settings.cache else (),
         description=phase.description,
+        dependencies=missing_dependencies(path, commands, policy) if hermetic else "",
         origin=phase.node.origin,
     )
 

@@ -154,6 +154,7 @@ class _Search:
         """Parts of installations that lie elsewhere."""
         for environment in {folder, shown, os.path.dirname(folder)}:
             yield from _base_of(environment)
+            yield from _editable(environment)
         if os.path.basename(os.path.dirname(folder)) == ".cargo":
             yield self.rustup
         if folder.endswith("/.local/bin"):
@@ -181,6 +182,18 @@ def _base_of(environment: str) -> Iterator[str]:
             yield path
         if name.strip() in ("executable", "base-executable") and os.path.isabs(path):
             yield os.path.dirname(path)
+
+
+def _editable(environment: str) -> Iterator[str]:
+    """The folders of packages that a virtual environment uses from where they are written."""
+    if not os.path.isfile(os.path.join(environment, "pyvenv.cfg")):
+        return
+    for file in sorted(Path(environment).glob("lib/python3*/site-packages/*.pth")):
+        try:
+            lines = file.read_text(encoding="utf-8", errors="replace")[:65536].splitlines()
+        except OSError:
+            continue
+        yield from (line.strip() for line in lines if os.path.isabs(line.strip()))
 
 
 def _linked(folder: str) -> Iterator[str]:

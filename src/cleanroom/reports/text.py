@@ -70,7 +70,7 @@ def describe_process(process: Process | None, gap: str = "") -> str:
     """`pid 1234 /usr/bin/curl (curl https://example.org/)`, or why nobody can be named."""
     if process is None:
         return f"a process that could not be named ({gap})" if gap else "a process that could not be named"
-    command = " ".join(process.argv)
+    command = " ".join(process.argv).rstrip()  # a program that renames itself leaves blanks
     shown = command if len(command) <= COMMAND_COLUMNS else command[: COMMAND_COLUMNS - 1] + "…"
     return f"pid {process.pid} {process.exe or process.comm}".rstrip() + (f" ({shown})" if shown else "")
 
