@@ -9,7 +9,7 @@ INPUTS ?= 100000
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo jaeger test check format lint types layers docs bench fuzz setup setup-dev shop locks clean
+.PHONY: help demo jaeger test check format lint types layers docs bench fuzz setup setup-dev shop locks shim clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
@@ -72,7 +72,10 @@ $(SHOP)/.venv/.done: $(SHOP)/requirements.txt
 
 locks: setup-dev  ## pin dependencies again, by hash and without addresses
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
-	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra otlp --extra otlp-grpc --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra docker --extra otlp --extra otlp-grpc --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
+
+shim: setup  ## build pid 1 of containers by hand, which the container backends do on demand
+	$(BIN)/python -m cleanroom.sandbox.shim.build build
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) $(SHOP)/.venv $(SHOP)/.ggen
+	rm -rf $(VENV) $(SHOP)/.venv $(SHOP)/.ggen build

@@ -94,6 +94,8 @@ def never(plan: Plan, phase: PhaseRun) -> str:
         return f"at {phase.policy.level.value} its network is open"
     if plan.allow_degraded:
         return "the run may be degraded"
+    if plan.backend in ("docker", "podman"):
+        return "what its image holds is not compared"
     if plan.parallel and len(plan.workspaces) > 1 and phase.services:
         return "workspaces run at once and share its services"
     return ""

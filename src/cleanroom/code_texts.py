@@ -311,6 +311,15 @@ ERRORS: dict[str, tuple[str, str]] = {
         "two services want the same port",
         "A phase finds each service at 127.0.0.1 on a port of its own, and two of the declared ones have the same. Give one of them another `port`.",
     ),
+    "CR-SERVICE-008": (
+        "an image does not tell the version of its server",
+        "What is run depends on the server's version, and the image of this service has neither the variables of the usual images (PG_VERSION, REDIS_VERSION, ...) nor the "
+        'label cleanroom.version. Say it in make.toml: version = "16" in the service\'s table.',
+    ),
+    "CR-SERVICE-009": (
+        "a service names no image",
+        "A container backend runs every service in an image. PostgreSQL and Redis have one of their own; a generic service needs `image` in its table.",
+    ),
     "CR-SERVICE-010": (
         "another process has been preparing the same data for too long",
         "The first run of a service prepares its data once for all later ones, under a lock, and the process that holds the lock has not finished. If it hangs, end it; "

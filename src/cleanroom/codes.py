@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cleanroom.code_texts import ERRORS
+from cleanroom.code_texts_containers import ERRORS as OF_CONTAINERS
 
 
 class Code(NamedTuple):
@@ -231,5 +232,5 @@ _COMMAND: dict[str, tuple[str, str]] = {
 }
 
 CODES: dict[str, Code] = {
-    code: Code(*texts) for texts_by_code in (_RULES, _COMMAND, ERRORS) for code, texts in sorted(texts_by_code.items())
+    code: Code(*texts) for texts_by_code in (_RULES, _COMMAND, ERRORS, OF_CONTAINERS) for code, texts in sorted(texts_by_code.items())
 }

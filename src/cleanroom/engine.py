@@ -30,6 +30,7 @@ from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Envelope, Event
 from cleanroom.history import (
     SweepReport,
+    build_images,
     delivered_to,
     diagnose,
     init,
@@ -51,7 +52,7 @@ from cleanroom.plan import Plan
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
-from cleanroom.services import Recipe, TemplateCache, resolve
+from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, resolve
 from cleanroom.tracing import read_traceparent
 from cleanroom.tracing.deliver import Delivered
 from cleanroom.tracing.settings import read_settings
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from cleanroom.backends.keeper import KeeperProcess
 
 __all__ = [
-    "Engine", "Options", "SweepReport", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
+    "Engine", "Options", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
     "render_reports", "report_folder", "show_audit", "sweep", "verify_audit",
 ]  # fmt: skip
 
@@ -208,7 +209,9 @@ class Engine:
 
     def _recipes(self, plan: Plan) -> tuple[Recipe, ...]:
         cache = TemplateCache(self._place(plan).templates)
-        return resolve(plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools)
+        return resolve(
+            plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools, image=_image_asker(plan, self._caller)
+        )
 
     def _phase_cache(self, plan: Plan, recipes: Callable[[], tuple[Recipe, ...]]) -> PhaseCache:
         """Of a plan without inputs: one that decides nothing. Services that cannot be had are unknown to it. Blocks."""
@@ -227,7 +230,7 @@ class Engine:
     def _charge(self, plan: Plan) -> Charge | None:
         """The session of the ggen that started this engine: services and their data live until it ends."""
         way = way_to_ggen()
-        if not plan.services or not way or self._options.fresh:
+        if not plan.services or not way or self._options.fresh or plan.backend in registry.CONTAINERS:
             return None
         place = self._place(plan)
         return Charge(
@@ -250,7 +253,13 @@ class Engine:
     def _make_backend(self, plan: Plan, name: str) -> Backend:
         place = self._place(plan)
         started = {} if self._keeper is None else {"keeper": self._keeper}
-        return self._make(name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", **started)
+        return self._make(
+            name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", **started, **self._beside(name)
+        )
+
+    def _beside(self, name: str) -> dict[str, Any]:
+        """What backends of containers are told besides."""
+        return {"cache": cache_folder(self._caller), "caller": self._caller} if name in registry.CONTAINERS else {}
 
     def _new_bus(self) -> Bus:
         trace_id, parent = read_traceparent(read_settings(self._caller).traceparent(self._caller)) or ("", "")
@@ -324,6 +333,30 @@ def _sweep_runs(cache: Path) -> MachineSweep:
     from cleanroom.backends.sweep import sweep_runs
 
     return sweep_runs(cache)
+
+
+def _image_asker(plan: Plan, caller: Mapping[str, str]) -> AskImage | None:
+    """What tells about images, for a backend that has them; first of all whether each phase names one that is there."""
+    if plan.backend not in registry.CONTAINERS:
+        return None
+    for phase in plan.phases:
+        if phase.hermetic and phase.runs_commands and not phase.image:
+            raise ProjectError(
+                "CR-CONTAINER-009", f"phase {phase.name!r}: backend {plan.backend!r} needs to know which image it runs in",
+                hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it', where=str(phase.origin or plan.file),
+            )  # fmt: skip
+    ask = registry.image_reader(plan.backend, caller)
+    for name in dict.fromkeys(phase.image for phase in plan.phases if phase.hermetic and phase.runs_commands):
+        ask(name)
+    return lambda name: _facts(name, ask(name))
+
+
+def _facts(name: str, found: Mapping[str, Any]) -> ImageFacts:
+    said = found.get("Config") or {}
+    return ImageFacts(
+        name=name, identity=str(found.get("Id", "")), labels=said.get("Labels") or {}, command=(*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())),
+        variables=dict(entry.partition("=")[::2] for entry in said.get("Env") or ()), working_directory=said.get("WorkingDir") or "/",
+    )  # fmt: skip
 
 
 def _raise(error: CleanroomError) -> tuple[Recipe, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +17,7 @@ from cleanroom.errors import ProjectError, UsageError
 from cleanroom.events import Envelope, decode
 
 if TYPE_CHECKING:
+    from cleanroom.backends.container_images import Built
     from cleanroom.doctor import Diagnosis
     from cleanroom.subscribers.audit import Verification
     from cleanroom.tracing import SpanData
@@ -209,16 +211,41 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     Raises:
         ProjectError: a link stands in the place of a folder of ours, which could lead to another's journals.
     """
+    from cleanroom.backends.container_sweep import sweep_engines
     from cleanroom.backends.sweep import sweep as sweep_machine
     from cleanroom.engine import cache_folder
 
     check_own_folders(Path(project))
     cache = cache_folder(os.environ if caller is None else caller)
+    contained = sweep_engines(os.environ if caller is None else caller)
     done = sweep_machine(
         cache, sorted(journal for kind in ("runs", "sessions") for journal in _ours(project).glob(f"{kind}/*/journal.jsonl"))
     )
     runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
-    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=len(done.living))
+    return SweepReport(
+        runs=runs, removed=contained.removed + done.removed, left=contained.left + done.left, living=len(done.living | contained.living)
+    )
+
+
+async def build_images(
+    names: Sequence[str], backend: str, *, caller: Mapping[str, str], mirror: str = "", say: Callable[[str], None] = lambda _: None
+) -> list[Built]:
+    """Make these images, or all, from Debian's packages and load them into the engine of `backend`. `say` gets lines of progress."""
+    import anyio.to_thread
+
+    from cleanroom.backends import container_images
+    from cleanroom.backends.container_engines import connect
+    from cleanroom.engine import cache_folder
+
+    folder = cache_folder(caller) / "images"
+    built = []
+    plans = container_images.chosen(names)
+    async with connect(backend, caller) as engine:  # type: ignore[arg-type]
+        for plan in plans:
+            one = await anyio.to_thread.run_sync(partial(container_images.build, plan, folder, mirror=mirror, say=say))
+            await container_images.load(one, engine)
+            built.append(one)
+    return built
 
 
 def init(root: str | Path, source: str | Path | None = None) -> Path:

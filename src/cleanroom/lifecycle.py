@@ -320,7 +320,8 @@ class Lifecycle:
         plan = self._context.plan
         doorways, sockets, service_variables = self._supervisor.access(phase.services)
         listed = phase.policy.level.rank >= Level.HIGH.rank
-        tools = tuple(dict.fromkeys(phase.tools if listed else (*plan.tools, *phase.tools)))
+        shown = plan.tools if self._context.backend.shows_host else plan.own_tools
+        tools = tuple(dict.fromkeys(phase.tools if listed else (*shown, *phase.tools)))
         return EnvironmentSpec(
             id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}", run_id=self._context.run_id, role="phase",
             policy=phase.policy, variables=self._variables(phase, planned, tools, service_variables, span),
@@ -336,8 +337,9 @@ class Lifecycle:
         """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
         caller = self._context.caller
         listed = phase.policy.level.rank >= Level.HIGH.rank
+        path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed)
         fixed = {
-            "PATH": inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
+            **({"PATH": path} if self._context.backend.shows_host else {}), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
             "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": TEMPORARY, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
             "PYTHONHASHSEED": str(self._context.plan.seed % 2**32),
         }  # fmt: skip

@@ -117,6 +117,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     parallel: bool = False  # workspaces at once
     services: tuple[ServiceSpec, ...] = ()  # those some phase names, in file order
     tools: tuple[str, ...] = ()  # read-only mounts for the caller's programs
+    own_tools: tuple[str, ...] = ()  # what the project's own virtual environments lead to: shown in containers too
     tool_variables: dict[str, str] = {}  # what these programs need to be told inside, such as RUSTUP_HOME
     slo_seconds: float = 20.0
     strict_slo: bool = False

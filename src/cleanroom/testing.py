@@ -143,10 +143,11 @@ MakeBackend = Callable[[Path], Backend]  # from a scratch folder that is removed
 class Bench:
     """A project, an entered backend, and environments of it, for one check."""
 
-    def __init__(self, backend: Backend, root: Path, scratch: Path) -> None:
+    def __init__(self, backend: Backend, root: Path, scratch: Path, image: str = "") -> None:
         self.backend = backend
         self.root = root
         self._scratch = scratch
+        self._image = image
         self._number = 0
         self.said: dict[Stream, bytes] = {}
 
@@ -158,7 +159,7 @@ class Bench:
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C"}
         given = {
             "id": f"check-{self._number}", "run_id": CHECK_RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": variables,
-            "working_directory": str(self.root), "workspace": self.workspace_spec(),
+            "working_directory": str(self.root), "workspace": self.workspace_spec(), "image": self._image,
         }  # fmt: skip
         return EnvironmentSpec(**{**given, **fields})
 
@@ -175,8 +176,8 @@ Check = Callable[[Bench], Awaitable[None]]
 Pair = tuple[Workspace, Environment]
 
 
-async def check_backend(make_backend: MakeBackend, checks: Sequence[Check] = ()) -> None:
-    """Run every check, or these, on a backend of its own each, and the ledger after each one.
+async def check_backend(make_backend: MakeBackend, checks: Sequence[Check] = (), *, image: str = "") -> None:
+    """Run every check, or these, on a backend of its own each, and the ledger after each one. `image` is what backends of containers run it in.
 
     Raises:
         AssertionError: the backend does not keep the protocol.
@@ -188,7 +189,7 @@ async def check_backend(make_backend: MakeBackend, checks: Sequence[Check] = ())
             backend = make_backend(scratch)
             with anyio.fail_after(CHECK_SECONDS):
                 async with backend:
-                    await check(Bench(backend, root, scratch))
+                    await check(Bench(backend, root, scratch, image))
                 created, removed, left = await backend.ledger()
             assert not left, f"{check.__name__}: left behind: {left}"
             assert created == removed, f"{check.__name__}: created {created}, removed {removed}"

@@ -36,7 +36,7 @@ async def test_without_a_script_nothing_is_claimed():
 
 @pytest.mark.parametrize("name", registry.LATER)
 def test_backends_of_later_versions_are_refused(name: str):
-    """Docker and the others end with exit 3 and a code, never with a stub."""
+    """What comes later ends with exit 3 and a code, never with a stub."""
     with pytest.raises(PolicyRefused) as refused:
         registry.candidates(name)
     assert refused.value.code == "CR-BACKEND-001"

@@ -172,9 +172,18 @@ def test_cli_run_file_error_names_line_and_column(said: Said, project: Path) -> 
     assert out == ""
 
 
+def test_cli_run_containers_need_an_image(said: Said, project: Path) -> None:
+    """A container backend without one is exit 2 with the phase's place and the line to add, whether or not an engine is there."""
+    assert executed(["pipeline", "inside", "--backend", "docker"]) == 2
+    err = said._capture.readouterr().err.decode()
+    assert "CR-CONTAINER-009" in err
+    assert "make.toml:" in err
+    assert 'image = "cleanroom/base"' in err
+
+
 def test_cli_run_a_backend_of_later_is_refused(said: Said, project: Path) -> None:
     """A backend that this version does not have is refused with 3 and named."""
-    assert executed(["pipeline", "inside", "--backend", "docker"]) == 3
+    assert executed(["pipeline", "inside", "--backend", "kubernetes"]) == 3
 
 
 def test_cli_recorded_run_can_be_read_back(said: Said) -> None:

@@ -208,6 +208,7 @@ class Backend(Protocol):
     """
 
     name: str
+    shows_host: bool  # its environments have the host's system and the caller's programs; else those of an image, whose PATH is used
 
     async def __aenter__(self) -> Backend: ...
 

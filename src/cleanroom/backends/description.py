@@ -29,27 +29,33 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     tools = [mount.source for mount in spec.mounts if not mount.writable and mount.source == mount.target]
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     overlays = [(m.above, m.source, m.target) for m in spec.mounts if m.above]
-    doorways = _doorways(spec)
+    doorways = doorways_of(spec)
     listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
     view = layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
-        layers=[str(layer) for layer in stack], masked=_existing(spec), mounts=mounts, overlays=overlays, cache=spec.home,
+        layers=[str(layer) for layer in stack], masked=masked_folders(spec), mounts=mounts, overlays=overlays, cache=spec.home,
         names=[*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()], tmp_exec=spec.policy.tmp_exec,
-        listed=listed, builds=_builds(spec),
+        listed=listed, builds=build_folders(spec),
     )  # fmt: skip
     return {
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
-        "identity": _identity(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
+        "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
             "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),
         },
         "hold": spec.role == "phase", "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
-        "cgroup": {
-            "version": homes.version, "folders": {name: str(folder) for name, folder in homes.folders.items()}, "name": f"cleanroom-{spec.run_id}-{spec.id}",
-            "memory_bytes": limits.memory_bytes, "pids": limits.pids, "cpus": limits.cpus,
-        },
+        "cgroup": group_described(spec, homes),
+    }  # fmt: skip
+
+
+def group_described(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, Any]:
+    """An environment's control group; version 0 where none can be made."""
+    limits = spec.policy.limits
+    return {
+        "version": homes.version, "folders": {name: str(folder) for name, folder in homes.folders.items()}, "name": f"cleanroom-{spec.run_id}-{spec.id}",
+        "memory_bytes": limits.memory_bytes, "pids": limits.pids, "cpus": limits.cpus,
     }  # fmt: skip
 
 
@@ -67,7 +73,7 @@ def shown_bytes(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
-def _doorways(spec: EnvironmentSpec) -> list[dict[str, Any]]:
+def doorways_of(spec: EnvironmentSpec) -> list[dict[str, Any]]:
     """Services on 127.0.0.1, declared hosts on addresses of their own."""
     doors = [
         {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to}
@@ -80,7 +86,7 @@ def _doorways(spec: EnvironmentSpec) -> list[dict[str, Any]]:
     return doors
 
 
-def _builds(spec: EnvironmentSpec) -> list[str]:
+def build_folders(spec: EnvironmentSpec) -> list[str]:
     """The declared build folders: outputs that say so with a slash at their end, or are folders already; a pattern names none."""
     if spec.workspace is None:
         return []
@@ -93,13 +99,13 @@ def _builds(spec: EnvironmentSpec) -> list[str]:
     return folders
 
 
-def _existing(spec: EnvironmentSpec) -> list[str]:
+def masked_folders(spec: EnvironmentSpec) -> list[str]:
     if spec.workspace is None:
         return []
     return [path for path in spec.workspace.masked if os.path.isdir(os.path.join(spec.workspace.root, path))]
 
 
-def _identity(spec: EnvironmentSpec) -> dict[str, Any]:
+def identity_of(spec: EnvironmentSpec) -> dict[str, Any]:
     """Who the environment is on the host, and whose files it may take for its own."""
     if os.geteuid() != 0:
         return {"mode": "user", "user": os.geteuid(), "group": os.getegid(), "owner": os.geteuid(), "owner_group": os.getegid()}

@@ -39,6 +39,8 @@ class EmbeddedBackend:
     """Makes environments with the kernel's own means, as root and as an ordinary user."""
 
     name = "embedded"
+    shows_host = True
+    make_environment = EmbeddedEnvironment
 
     def __init__(self, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None) -> None:
         self._run_id = run_id
@@ -233,7 +235,7 @@ class EmbeddedBackend:
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:
         """Start an environment; leaving ends its tree and waits until the kernel and the keeper have removed it."""
-        environment = EmbeddedEnvironment(self, spec)
+        environment = self.make_environment(self, spec)
         try:
             await environment.start()
             yield environment
@@ -292,13 +294,18 @@ class EmbeddedBackend:
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
         """The whole environment as the warden is told it, and its layers, newest first."""
-        with _usable(self.scratch):
-            stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
-            await anyio.to_thread.run_sync(_make_folders, spec, environment_user(self._run_id))
+        stack = await self._prepared(spec)
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
         await self._up.wait()
         return describe(spec, self._host, self._cgroups(), stack, root), stack
+
+    async def _prepared(self, spec: EnvironmentSpec) -> list[Path]:
+        """Make what its mounts need; its layers, newest first."""
+        with _usable(self.scratch):
+            stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
+            await anyio.to_thread.run_sync(make_folders, spec, environment_user(self._run_id))
+        return stack
 
 
 @contextmanager
@@ -313,7 +320,7 @@ def _usable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _make_folders(spec: EnvironmentSpec, user: int) -> None:
+def make_folders(spec: EnvironmentSpec, user: int) -> None:
     """What the mounts need: layers of folders that are shown copy-on-write, and the home's .cache, one per project, kept between runs."""
     for mount in spec.mounts:
         if mount.above and not (Path(mount.source) / "upper").exists():

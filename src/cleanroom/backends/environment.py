@@ -23,7 +23,7 @@ from cleanroom.backends.plants import Plants
 from cleanroom.backends.wire import Link, Pipe
 from cleanroom.capability import Attempt, Canary, Sample
 from cleanroom.errors import EnvironmentFailed
-from cleanroom.sandbox import channel
+from cleanroom.sandbox import cgroups, channel
 from cleanroom.sandbox.journal import Thing
 from cleanroom.sandbox.samples import Sampler
 
@@ -73,14 +73,22 @@ class EmbeddedEnvironment:
             self._opened = True
         finally:
             theirs.close()
+        await self._begin(wire)
         try:
             with anyio.fail_after(START_SECONDS):
                 ready = await self._ready
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
-        group = group_of(wire)
-        self._sampler = Sampler(ready["init"], group, stack[0] / "upper" if stack else None, self._spec.policy.limits.memory_bytes)
+        self._sampler = Sampler(
+            ready["init"], self._group(wire, ready), stack[0] / "upper" if stack else None, self._spec.policy.limits.memory_bytes
+        )
+
+    async def _begin(self, wire: dict[str, Any]) -> None:
+        """Whatever has to be done beside its warden for it to start."""
+
+    def _group(self, wire: dict[str, Any], ready: channel.Message) -> cgroups.Group | None:
+        return group_of(wire)
 
     async def leave(self) -> None:
         """End it and wait for its end. Safe to call twice."""

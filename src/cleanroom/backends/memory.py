@@ -281,6 +281,7 @@ class MemoryBackend:
     """Environments by script. `calls` and `executed` tell what was asked of it, in order."""
 
     name = "memory"
+    shows_host = True
 
     def __init__(self, script: Script | None = None, on_call: Callable[[str, int], None] = lambda operation, number: None) -> None:
         self.script = script

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cleanroom.backends.base import Backend
 from cleanroom.errors import PolicyRefused, UsageError
@@ -13,9 +16,17 @@ from cleanroom.errors import PolicyRefused, UsageError
 if TYPE_CHECKING:
     from cleanroom.backends.keeper import KeeperProcess
 
-HOMES = {"embedded": "cleanroom.backends.embedded:EmbeddedBackend"}  # name -> class made from run_id, scratch and journal
-AUTOMATIC = ("embedded",)  # in the order in which `auto` asks them
-LATER = ("docker", "podman", "kubernetes")
+# name -> class made from run_id, scratch and journal, those of containers also from the cache folder and the caller's environment
+HOMES = {
+    "embedded": "cleanroom.backends.embedded:EmbeddedBackend",
+    "docker": "cleanroom.backends.docker:ContainerBackend",
+    "podman": "cleanroom.backends.docker:PodmanBackend",
+}
+CONTAINERS = ("docker", "podman")
+# In the order in which `auto` asks them. Those of containers are asked for by name: they need what the embedded one needs and root and an engine besides,
+# so where that one cannot hold a policy they cannot either.
+AUTOMATIC = ("embedded",)
+LATER = ("kubernetes",)
 NAMES = ("auto", *HOMES, "memory")
 
 
@@ -45,20 +56,37 @@ def candidates(name: str) -> tuple[str, ...]:
 
 def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
     """Start what most runs need while the plan is still being read. None where `name` rules it out; whoever gets it hands it to `make` or abandons it."""
-    if name not in (None, "auto", "embedded") or not sys.platform.startswith("linux"):
+    if name not in (None, "auto", *HOMES) or not sys.platform.startswith("linux"):
         return None
     from cleanroom.backends.keeper import KeeperProcess, nearest_folder
 
     return KeeperProcess(probe=str(nearest_folder(cache / "runs")))
 
 
-def make(name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None) -> Backend:
-    """The backend called `name`, one of `candidates`. `keeper` was started ahead."""
+def make(
+    name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, cache: Path | None = None,
+    caller: Mapping[str, str] = os.environ,
+) -> Backend:  # fmt: skip
+    """The backend called `name`, one of `candidates`. `keeper` was started ahead; `cache` is the user's cache folder, the run's own if none is given."""
     if name == "memory":
         from cleanroom.backends.memory import MemoryBackend
 
         return MemoryBackend()
     module, _, attribute = HOMES[name].partition(":")
-    further = {} if keeper is None or name != "embedded" else {"keeper": keeper}
+    further: dict[str, Any] = {} if keeper is None else {"keeper": keeper}
+    if name in CONTAINERS:
+        further |= {"cache": cache or scratch, "caller": caller}
     backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal, **further)
     return backend
+
+
+def image_reader(name: str, caller: Mapping[str, str]) -> Callable[[str], dict[str, Any]]:
+    """What tells the description of an image that is there, as the engine of `name`, one of CONTAINERS, has it.
+
+    Raises:
+        BackendUnavailable: the engine is not there.
+        ProjectError: (by the reader) the image is not.
+    """
+    from cleanroom.backends.container_engines import described_image, find_socket
+
+    return partial(described_image, name, find_socket(name, caller))  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("init:init", "Write a make.toml for this project.", "Project"),
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
     "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),
+    "image": ("image:image", "Make images for container backends from Debian's packages.", "Machine"),
     "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
     "completion": ("completion:completion", "Print the completion script of a shell.", "Machine"),
     "explain": ("explain:explain", "Explain an error code.", "Machine"),

@@ -155,6 +155,7 @@ def _plan(
         parallel=not single and bool(project.workspaces) and (project.parallel or bool(first and first.parallel)),
         services=_joined(parts),
         tools=tools,
+        own_tools=visible_tools({"HOME": context.caller.get("HOME", "")}, context.root) if tools else (),
         tool_variables=tool_variables(context.caller, (*tools, *declared_tools)),
         slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
         strict_slo=bool(strict),

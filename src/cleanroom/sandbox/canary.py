@@ -12,6 +12,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from cleanroom.sandbox import kernel
@@ -40,7 +41,7 @@ class Canary(NamedTuple):
     target: Callable[[Expect], dict[str, Any]] = lambda _: {}
 
 
-class _Unavailable(Exception):
+class Unavailable(Exception):
     """The means of the attempt does not exist here, which is a refusal too, and none that is recorded."""
 
 
@@ -53,17 +54,27 @@ def run(expectations: Expect) -> list[Result]:
     From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
     one that is on the list; `written`, a folder of the environment's own.
     """
-    expect = dict(expectations)
-    expect["name"] = f"{os.urandom(6).hex()}.canary.test"
-    return [_tried(canary, expect) for canary in (*CANARIES, *(LISTED if expect.get("listed") else ()))]
+    expect = prepared(expectations)
+    return [verdict(canary, expect, partial(canary.attempt, expect)) for canary in asked(expect)]
 
 
-def _tried(canary: Canary, expect: Expect) -> Result:
+def prepared(expectations: Expect) -> Expect:
+    """With a name that nobody has asked for yet."""
+    return {**expectations, "name": f"{os.urandom(6).hex()}.canary.test"}
+
+
+def asked(expect: Expect) -> tuple[Canary, ...]:
+    """The canaries of the level that these expectations are for."""
+    return (*CANARIES, *(LISTED if expect.get("listed") else ()))
+
+
+def verdict(canary: Canary, expect: Expect, attempt: Callable[[], None]) -> Result:
+    """What `attempt`, which raises the refusal, says about a canary."""
     seen = canary.target(expect)
     found, passed = "it worked", not canary.expected
     try:
-        canary.attempt(expect)
-    except _Unavailable as error:
+        attempt()
+    except Unavailable as error:
         found, passed, seen = str(error), True, {}
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
@@ -107,7 +118,7 @@ def _connected(family: int, address: tuple[str, int], protocol: int = 0) -> None
     try:
         probe = socket.socket(family, socket.SOCK_STREAM, protocol)
     except OSError as error:
-        raise _Unavailable(f"no such socket: {os.strerror(error.errno or 0)}") from error
+        raise Unavailable(f"no such socket: {os.strerror(error.errno or 0)}") from error
     with probe:
         probe.setblocking(False)
         try:
@@ -149,7 +160,7 @@ def _unix_path(path: str) -> None:
     try:
         held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _Unavailable(f"its folder: {error.strerror}") from error
+        raise Unavailable(f"its folder: {error.strerror}") from error
     try:
         return _unix(f"/proc/self/fd/{held}/{name}")
     finally:

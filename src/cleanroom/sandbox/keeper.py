@@ -14,9 +14,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleanroom.sandbox import cgroups, channel, idmap, journal, kernel, layers, probe, relay, seccomp, warden
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.container_ends import Containers
 
 GRACE_SECONDS = 5.0  # for wardens to end after SIGKILL: a hundred times what was measured, to be said and not waited for ever
 
@@ -31,6 +34,7 @@ class Keeper:
         self._egress_pid = 0
         self._outward: set[int] = set()  # wardens whose environments have declared hosts
         self._id_maps: dict[tuple[int, int, int, int], int] = {}  # made once a run, they cost more than the rest of a start
+        self._containers: Containers | None = None  # of an engine, to remove should the owner die
         self._bye = False
 
     def serve(self) -> None:
@@ -38,7 +42,8 @@ class Keeper:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        channel.send(self._owner, {"up": True})
+        with contextlib.suppress(OSError):  # it is gone already: its orders are waiting all the same
+            channel.send(self._owner, {"up": True})
         for prepare in (seccomp.medium_filter, seccomp.service_filter):
             prepare(os.uname().machine)  # assembled once; the wardens are forks
         while True:
@@ -72,6 +77,8 @@ class Keeper:
                 descriptors.clear()
             case "disown":
                 self._folders.pop(order["folder"], None)
+            case "container":
+                self._take_container(order)
             case "bye":
                 self._bye = True
                 return False
@@ -131,7 +138,7 @@ class Keeper:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._owner.close()
-            warden.main(spec, control, id_map)
+            warden.main(spec, control, id_map, _kind(spec))
         self._wardens[pid] = (spec["id"], group)
         if any(door["to"].startswith("out:") for door in spec["doorways"]):
             self._outward.add(pid)
@@ -145,12 +152,21 @@ class Keeper:
             self._id_maps[ids] = idmap.open_map(*ids)
         return self._id_maps[ids]
 
+    def _take_container(self, order: channel.Message) -> None:
+        """Imported on demand: speaking HTTP costs more than the rest of our start."""
+        if self._containers is None:
+            from cleanroom.sandbox.container_ends import Containers
+
+            self._containers = Containers()
+        self._containers.take(order)
+
     def _make_group(self, spec: dict[str, Any]) -> cgroups.Group | None:
         given = spec["cgroup"]
         if not given["version"]:
             return None
         group = cgroups.Group(cgroups.Homes(given["version"], {k: Path(v) for k, v in given["folders"].items()}, ""), given["name"])
-        group.make(memory_bytes=given["memory_bytes"], pids=given["pids"], cpus=given["cpus"])
+        if "container" not in spec:  # else the engine makes one, and ours is only the name beside which limits are proven
+            group.make(memory_bytes=given["memory_bytes"], pids=given["pids"], cpus=given["cpus"])
         return group
 
     def _reap(self) -> None:
@@ -192,12 +208,22 @@ class Keeper:
                     cgroups.clear(group)
         if self._bye:
             return
+        if self._containers is not None:
+            self._containers.remove()
         for folder, written in self._folders.items():
             with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
                 layers.remove_tree(Path(folder))
             if not os.path.lexists(folder):
                 with contextlib.suppress(OSError):
                     journal.Journal(Path(written)).gone(journal.Thing("folder", folder))
+
+
+def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
+    if "container" not in spec:
+        return warden.Warden
+    from cleanroom.sandbox.container import ContainerWarden
+
+    return ContainerWarden
 
 
 def main() -> None:

@@ -47,22 +47,35 @@ def restrict(
     Raises:
         OSError: there is no Landlock here, or it refused.
     """
-    version = abi()
-    handled = _HANDLED.get(version, (1 << 16) - 1)
-    ruleset = kernel.landlock_create_ruleset(_attributes(version, handled))
+    attributes, allowed = rules(readable, writable, executable, listable, run_written=run_written)
+    ruleset = kernel.landlock_create_ruleset(attributes)
     try:
-        for paths, access in (
-            (listable, _READ_DIR),
-            (readable, _READ_FILE | _READ_DIR),
-            (executable, _READ_FILE | _READ_DIR | _EXECUTE),
-            ((*writable, *DEVICES), handled if run_written else handled & ~_EXECUTE),
-        ):
-            for path in paths:
-                _allow(ruleset, path, access & handled)
+        for path, access in allowed:
+            _allow(ruleset, path, access)
         kernel.set_no_new_privileges()
         kernel.landlock_restrict_self(ruleset)
     finally:
         os.close(ruleset)
+
+
+def rules(
+    readable: Iterable[str],
+    writable: Iterable[str],
+    executable: Iterable[str] = (),
+    listable: Iterable[str] = (),
+    *,
+    run_written: bool = True,
+) -> tuple[bytes, list[tuple[str, int]]]:
+    """What `restrict` lays, for this kernel: the ruleset's struct, and paths with their rights as folders."""
+    version = abi()
+    handled = _HANDLED.get(version, (1 << 16) - 1)
+    grants = (
+        (listable, _READ_DIR),
+        (readable, _READ_FILE | _READ_DIR),
+        (executable, _READ_FILE | _READ_DIR | _EXECUTE),
+        ((*writable, *DEVICES), handled if run_written else handled & ~_EXECUTE),
+    )
+    return _attributes(version, handled), [(path, access & handled) for paths, access in grants for path in paths]
 
 
 def _attributes(version: int, handled: int) -> bytes:

@@ -98,7 +98,7 @@ def view(
         host = host._replace(folders=host.folders - set(UNLISTED), links={k: v for k, v in host.links.items() if k not in UNLISTED})
     operations = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
-    shown = [tool for tool in _outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
+    shown = [tool for tool in outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
     operations += _etc(host, run_id, names)
     operations += _private(host, tmpfs_bytes, tmp_exec, listed)
     operations += [_bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
@@ -109,8 +109,8 @@ def view(
         operations += [
             {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
         ]
-    own = [(tool, False) for tool in _outermost(tools) if layers and listed and _within(tool, [workspace])]
-    own += [(build, True) for build in _outermost(builds) if layers and listed]
+    own = [(tool, False) for tool in outermost(tools) if layers and listed and _within(tool, [workspace])]
+    own += [(build, True) for build in outermost(builds) if layers and listed]
     operations += [{"op": "part", "at": at, "workspace": workspace, "writable": writable} for at, writable in own]
     operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer], "exec": True} for below, layer, target in overlays]
     operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
@@ -215,7 +215,7 @@ def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list
     return made
 
 
-def _outermost(folders: Sequence[str]) -> list[str]:
+def outermost(folders: Sequence[str]) -> list[str]:
     """Without those that lie inside another one."""
     kept: list[str] = []
     for folder in sorted({os.path.normpath(folder) for folder in folders}):

@@ -20,7 +20,7 @@ SMALL_MEMORY = 16 << 20  # enough for a forked child's own pages, small enough t
 Result = dict[str, Any]
 
 
-def _result(name: str, rule: str, expected: str, found: str, passed: bool) -> Result:
+def result(name: str, rule: str, expected: str, found: str, passed: bool) -> Result:
     return {
         "name": name, "dimension": "resource", "rule": rule, "expected": expected, "found": found, "result": "passed" if passed else "failed",
     }  # fmt: skip
@@ -42,7 +42,7 @@ def _refused(name: str, rule: str, expected: int, limit: int, value: int, attemp
         found, passed = "it worked", False
     except OSError as error:
         found, passed = errno.errorcode.get(error.errno or 0, str(error.errno)), error.errno == expected
-    return _result(name, rule, errno.errorcode[expected], found, passed)
+    return result(name, rule, errno.errorcode[expected], found, passed)
 
 
 def _fork() -> None:
@@ -74,7 +74,7 @@ def prove_group(group: cgroups.Group) -> list[Result]:
     try:
         small.make(memory_bytes=SMALL_MEMORY, pids=1, cpus=0)
     except OSError as error:
-        return [_result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)]
+        return [result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)]
     try:
         refused = _in_group(small, _fork_status)
         killed = _in_group(small, _touch_memory)
@@ -82,8 +82,8 @@ def prove_group(group: cgroups.Group) -> list[Result]:
     finally:
         small.remove()
     return [
-        _result("a process past the group's number", "resource.pids", "EAGAIN, counted", _said(refused, counted.pids_refused), refused == errno.EAGAIN and counted.pids_refused > 0),
-        _result("memory past the group's limit", "resource.memory", "killed, counted", _said(killed, counted.oom_kills), killed == -signal.SIGKILL and counted.oom_kills > 0),
+        result("a process past the group's number", "resource.pids", "EAGAIN, counted", _said(refused, counted.pids_refused), refused == errno.EAGAIN and counted.pids_refused > 0),
+        result("memory past the group's limit", "resource.memory", "killed, counted", _said(killed, counted.oom_kills), killed == -signal.SIGKILL and counted.oom_kills > 0),
     ]  # fmt: skip
 
 

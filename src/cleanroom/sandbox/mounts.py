@@ -32,16 +32,21 @@ def build(operations: Sequence[Operation], root: str, owner: Owner) -> None:
     Raises:
         OSError: something could not be put in place; its file name says what.
     """
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
-    for operation in operations:
-        _PERFORM[operation["op"]](root, operation, owner)
+    stage(operations, root, owner)
     kernel.mount_setattr(kernel.AT_FDCWD, root, 0, attr_set=kernel.MOUNT_ATTR_RDONLY)
     os.chdir(root)
     kernel.pivot_root(".", ".")
     kernel.umount2(".", kernel.MNT_DETACH)
     os.chdir("/")
+
+
+def stage(operations: Sequence[Operation], root: str, owner: Owner) -> None:
+    """Enter a private mount namespace and build the root at the empty folder `root`. Raises as `build` does."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
+    for operation in operations:
+        _PERFORM[operation["op"]](root, operation, owner)
 
 
 def _at(root: str, path: str) -> str:

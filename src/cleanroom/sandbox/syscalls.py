@@ -32,6 +32,8 @@ _TABLE: dict[str, tuple[int, int]] = {
     "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "reboot": (169, 142), "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89), "syslog": (103, 116),
     "sethostname": (170, 161),
+    "read": (0, 63), "write": (1, 64), "close": (3, 57), "kill": (62, 129), "setresuid": (117, 147), "setsockopt": (54, 208),
+    "prlimit64": (302, 261), "rt_sigprocmask": (14, 135),
     "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264), "fanotify_init": (300, 262),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "clock_settime": (227, 112), "settimeofday": (164, 170), "adjtimex": (159, 171), "clock_adjtime": (305, 266),

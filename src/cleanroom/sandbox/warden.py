@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,12 +24,12 @@ RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
-def main(spec: dict[str, Any], control: socket.socket, id_map: int) -> NoReturn:
+def main(spec: dict[str, Any], control: socket.socket, id_map: int, kind: type[Warden]) -> NoReturn:
     """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine, `id_map` is its descriptor or 0."""
     status = 1
     try:
         kernel.set_process_name(f"warden {spec['id']}")
-        warden = _Warden(spec, control, id_map)
+        warden = kind(spec, control, id_map)
         warden.start()
         warden.serve()
         status = 0
@@ -44,7 +44,9 @@ class StartFailed(Exception):
     """A step of the start failed; the message names it."""
 
 
-class _Warden:
+class Warden:
+    """Makes one environment and serves it. What differs in a container is in the methods that `container.py` overrides."""
+
     def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
         self._id_map = id_map
         self._spec = spec
@@ -68,9 +70,7 @@ class _Warden:
     def start(self) -> None:
         """Make the namespaces, open what leads out, start init and wait until it has given up its privileges."""
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        _enter_namespaces(self._spec["identity"]["mode"] == "root")
-        kernel.sethostname(self._spec["hostname"])
-        names.raise_link("lo")
+        self._enter()
         listening = self._open_doorways()
         holes = [(door["service"], door["address"], door["port"]) for door in self._spec["doorways"] if door["to"].startswith("out:")]
         known = names.Names(self._spec["names"], holes=holes)
@@ -89,9 +89,24 @@ class _Warden:
             self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init)
         self._await_ready()
         doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
-        channel.send(self._control, {"ready": True, "init": self._init, "doorways": doors}, [s.fileno() for s in listening])
+        ready = {"ready": True, "init": self._init, "doorways": doors, "group": self._group_told()}
+        channel.send(self._control, ready, [s.fileno() for s in listening])
         for opened in listening:
             opened.close()
+
+    def _enter(self) -> None:
+        """Be where the environment's network is."""
+        _enter_namespaces(self._spec["identity"]["mode"] == "root")
+        kernel.sethostname(self._spec["hostname"])
+        names.raise_link("lo")
+
+    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """Pass an order to init."""
+        channel.send(self._orders, order, descriptors)
+
+    def _news(self) -> tuple[channel.Message, list[int]] | None:
+        """What init says; None when it has ended."""
+        return channel.receive(self._orders)
 
     def _open_doorways(self) -> list[socket.socket]:
         """A listening socket on the environment's own loopback for each declared service."""
@@ -118,7 +133,7 @@ class _Warden:
         theirs.close()
         if self._group is not None:
             self._group.admit(pid)  # the kernel may take 20 ms for it, in which init builds its view
-        channel.send(self._orders, {"op": "go"})
+        self._order({"op": "go"})
         if not self._spec["hold"]:
             mine.close()
             return None
@@ -139,7 +154,7 @@ class _Warden:
             if self._recorder is not None and self._recorder.fileno() in readable:
                 self._recorder.ready()
             if self._orders.fileno() in readable:
-                arrived = channel.receive(self._orders)
+                arrived = self._news()
                 if arrived is None:
                     raise StartFailed("init ended while it started")
                 if "failed" in arrived[0]:
@@ -193,29 +208,26 @@ class _Warden:
                 self._prove_limits = bool(order["limits"])
                 if self._recorder is not None:
                     self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
-                channel.send(self._orders, order)
+                self._order(order)
             case _:
                 if order["op"] == "exec":
                     self._commands[order["n"]] = {"argv": order["argv"], "comm": os.path.basename(order["argv"][0]), "cwd": order["cwd"]}
-                channel.send(self._orders, order, descriptors)
+                self._order(order, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         return True
 
     def _from_init(self) -> bool:
-        arrived = channel.receive(self._orders)
+        arrived = self._news()
         if arrived is None:
             return False
-        news, _ = arrived
+        self._tell(arrived[0])
+        return True
+
+    def _tell(self, news: channel.Message) -> None:
+        """Pass news on, with what only we can add."""
         if "proved" in news:
-            if self._recorder is not None:
-                self._recorder.flush()
-                self._recorder.proving = False
-            seen, self._proving = self._proving or [], None
-            proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
-            if "broken" not in news:
-                news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
-            self._before = self._counters()
+            self._judge(news)
         if "started" in news and news["started"] in self._commands:
             self._commands[news["started"]] |= {"pid": self._host_pid(news["pid"]), "ns_pid": news["pid"]}
         if "exited" in news:
@@ -223,7 +235,17 @@ class _Warden:
                 self._recorder.flush()
             self._report_limits(self._commands.pop(news["exited"], None), news["status"])
         channel.send(self._control, news)
-        return True
+
+    def _judge(self, news: channel.Message) -> None:
+        """Hold what canaries say against what was recorded meanwhile, and add what the group's canaries say."""
+        if self._recorder is not None:
+            self._recorder.flush()
+            self._recorder.proving = False
+        seen, self._proving = self._proving or [], None
+        proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
+        if "broken" not in news:
+            news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
+        self._before = self._counters()
 
     def _attempt(self, attempt: dict[str, Any]) -> None:
         """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
@@ -319,6 +341,10 @@ class _Warden:
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)
             channel.send(self._control, {"ended": True})
+
+    def _group_told(self) -> dict[str, Any] | None:
+        """The group, where the engine does not know it."""
+        return None
 
 
 def _group(spec: dict[str, Any]) -> cgroups.Group | None:

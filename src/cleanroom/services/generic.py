@@ -11,9 +11,12 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from cleanroom.errors import ProjectError
 from cleanroom.plan import Ready, ServiceSpec
 from cleanroom.services.base import Probe, Recipe
+from cleanroom.services.images import ImageFacts
 from cleanroom.services.settings import base_variables, location_variables
 
 
@@ -25,6 +28,34 @@ def recipe(spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Se
     """
     if not spec.command:
         raise _wrong(spec, "command", "expected the command that runs the service, found none", 'add command = ["program", "argument"]')
+    made = _recipe(spec, port=port, root=root)
+    variables = {**base_variables(), "PATH": caller.get("PATH", base_variables()["PATH"]), **spec.variables}
+    return msgspec.structs.replace(
+        made, server=_program(spec, variables["PATH"], root), programs=tuple(dict.fromkeys((*tools, root))), variables=variables
+    )
+
+
+def in_image(spec: ServiceSpec, facts: ImageFacts, *, root: str, port: int) -> Recipe:
+    """The same from an image: the project's command or else the image's own, with the image's variables; it sees the project's folder too.
+
+    Raises:
+        ProjectError: neither has a command, or nothing tells when it is ready.
+    """
+    command = spec.command or facts.command
+    if not command:
+        raise _wrong(spec, "command", f"expected a command, since image {facts.name!r} has none", 'add command = ["program", "argument"]')
+    made = _recipe(spec, port=port, root=root)
+    variables = {**base_variables(), **facts.variables, **spec.variables}
+    if "PATH" not in facts.variables and "PATH" not in spec.variables:
+        del variables["PATH"]
+    return msgspec.structs.replace(
+        made, image=facts.name, server=command[0], server_sha256=facts.identity.removeprefix("sha256:"), programs=(root,), variables=variables,
+        main=command, working_directory=root if spec.command else facts.working_directory or "/",
+    )  # fmt: skip
+
+
+def _recipe(spec: ServiceSpec, *, port: int, root: str) -> Recipe:
+    """What does not depend on where the program is."""
     if spec.ready is None:
         raise _wrong(spec, "ready", "expected what tells that the service is ready, found none", f"add ready = {{ tcp = {port or 8080} }}")
     if spec.ready.http and not _http(spec.ready)[0]:
@@ -32,15 +63,11 @@ def recipe(spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Se
     _check_pattern(spec, spec.ready.log)
     listens = inside_port(spec.ready) or port
     url = f"{'http' if spec.ready.http else 'tcp'}://127.0.0.1:{port}"
-    variables = {**base_variables(), "PATH": caller.get("PATH", base_variables()["PATH"]), **spec.variables}
     return Recipe(
         name=spec.name,
         kind="generic",
         version=spec.version,
         image=spec.image,
-        server=_program(spec, variables["PATH"], root),
-        programs=tuple(dict.fromkeys((*tools, root))),
-        variables=variables,
         main=spec.command,
         probe=_probe(spec.ready, listens),
         working_directory=root,

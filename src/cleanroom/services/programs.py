@@ -20,7 +20,7 @@ import msgspec
 
 from cleanroom.errors import BackendUnavailable
 
-Source = Literal["explicit", "wheel", "path"]
+Source = Literal["explicit", "wheel", "path", "image"]
 
 # What every environment sees without being told; a program in there needs no folder of its own.
 SYSTEM = [Path(folder) for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib64")]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets as randomness
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from cleanroom.errors import ProjectError
 from cleanroom.plan import ServiceKind, ServiceSpec
-from cleanroom.services import generic, postgres, redis
+from cleanroom.services import generic, images, postgres, redis
 from cleanroom.services.base import Recipe
 from cleanroom.services.cache import TemplateCache
+from cleanroom.services.images import AskImage, ImageFacts
 from cleanroom.services.programs import Programs, find_postgres, find_redis
 
 USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis.PORT}
@@ -28,20 +31,23 @@ def resolve(
     cache: TemplateCache,
     tools: Sequence[str] = (),
     secrets: Callable[[], str] = new_secret,
+    image: AskImage | None = None,
 ) -> tuple[Recipe, ...]:
     """One recipe per service, in order. Blocks (looks for programs, reads init files): call it in a worker thread.
 
     `caller` is the environment of whoever runs us: its PATH, and CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or
     its folder), which go before anything that is found. `tools` are folders that generic services see read-only.
+    With `image`, which tells what an image says of itself, servers are those of images and nothing of the host is looked at.
 
     Raises:
         BackendUnavailable: a server's programs are not there.
         ProjectError: what the project asks for is not what is there, or makes no sense.
     """
-    found = _found({spec.kind for spec in specs}, caller)
+    found = _found({spec.kind for spec in specs}, caller) if image is None else {}
     ports = _ports(specs)
     return tuple(
-        _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets) for spec in specs
+        _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets, image=image)
+        for spec in specs
     )
 
 
@@ -63,7 +69,10 @@ def _recipe(
     cache: TemplateCache,
     tools: Sequence[str],
     secrets: Callable[[], str],
+    image: AskImage | None,
 ) -> Recipe:
+    if image is not None:
+        return _in_image(spec, port, image(_named_image(spec)), root=root, cache=cache, secrets=secrets)
     if spec.kind == "generic":
         return generic.recipe(spec, caller=caller, root=root, tools=tools, port=port)
     programs = found[spec.kind]()
@@ -84,6 +93,30 @@ def _found(kinds: set[ServiceKind], caller: Mapping[str, str]) -> dict[ServiceKi
             for kind, find in finders.items()
             if kind in kinds
         }
+
+
+def _in_image(spec: ServiceSpec, port: int, facts: ImageFacts, *, root: str, cache: TemplateCache, secrets: Callable[[], str]) -> Recipe:
+    """The same service as its image has it; the image's own PATH stands for ours."""
+    if spec.kind == "generic":
+        return generic.in_image(spec, facts, root=root, port=port)
+    programs = images.programs(spec, facts)
+    _check_version(spec, programs)
+    if spec.kind == "redis":
+        made = redis.recipe(spec, programs, secrets=secrets, port=port)
+    else:
+        made = postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
+    return msgspec.structs.replace(
+        made, image=facts.name, variables={name: value for name, value in made.variables.items() if name != "PATH"}
+    )
+
+
+def _named_image(spec: ServiceSpec) -> str:
+    if name := images.image_of(spec):
+        return name
+    raise ProjectError(
+        "CR-SERVICE-009", f"cleanroom.services.{spec.name}: this backend runs services in images, and this one names none",
+        hint='add image = "NAME", or use backend = "embedded"', where=str(spec.origin or ""),
+    )  # fmt: skip
 
 
 def _check_version(spec: ServiceSpec, programs: Programs) -> None:

@@ -1,0 +1,166 @@
+"""From an `EnvironmentSpec` to a container: what the engine is asked to create, and what the warden is told to show in it. Pure, but for who owns a folder.
+
+The engine gives namespaces, group, image and the flags of a locked container. The warden moves the workspace, private folders and names into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.backends.description import (
+    build_folders,
+    doorways_of,
+    environment_user,
+    group_described,
+    masked_folders,
+    shown_bytes,
+)
+from cleanroom.policy import Level
+from cleanroom.sandbox import cgroups, layout
+from cleanroom.sandbox.layout import HOME, USER, Operation
+
+INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"  # where pid 1 and the way to its warden are in a container
+PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
+PLACES = {"mode": "0755", "size": "65536"}  # of the empty folders on which the warden puts what is shown
+# Of all containers of a run, which share a uid; each has its own limit in its group. Left to itself Podman asks for more than it may give without CAP_SYS_RESOURCE.
+PROCESSES = 16_384
+SMALL_BYTES = 1 << 20  # of folders that hold mount points only
+FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# What Docker's default profile refuses to a container without capabilities, without what our own filter refuses and names: an engine's refusal comes
+# first, and would leave nobody to name. The rest of the list is allowed here and held there.
+REFUSED_BY_ENGINE = (
+    "create_module", "get_kernel_syms", "get_mempolicy", "ioperm", "iopl", "kcmp", "lookup_dcookie", "mbind", "migrate_pages", "move_pages", "nfsservctl",
+    "query_module", "quotactl", "quotactl_fd", "set_mempolicy", "set_mempolicy_home_node", "stime", "sysfs", "_sysctl", "uselib", "ustat", "vm86", "vm86old", "vhangup",
+    "process_madvise", "pidfd_spawn",
+)  # fmt: skip
+
+
+class Image(NamedTuple):
+    """An image that is there."""
+
+    name: str
+    identity: str  # sha256:...
+    path: str  # its own PATH
+
+
+def profile() -> str:
+    """The filter that the engine installs, as it takes it."""
+    refused = {"names": list(REFUSED_BY_ENGINE), "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    machines = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    here = machines[:3] if os.uname().machine == "x86_64" else machines[3:]
+    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": here, "syscalls": [refused]})
+
+
+def parameters(
+    spec: EnvironmentSpec, image: Image, wire: Mapping[str, Any], *, program: Path, seccomp: str, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the engine is asked to create: locked down as far as its flags go, without a network, with an empty place for each thing that is shown."""
+    limits = spec.policy.limits
+    user = environment_user(spec.run_id)
+    place = ",".join(("rw", "nosuid", "nodev", "noexec", *(f"{name}={value}" for name, value in PLACES.items())))
+    ulimits = {"nofile": limits.open_files, "core": 0, "fsize": limits.disk_bytes, "nproc": PROCESSES}
+    return {
+        "Image": image.identity, "Entrypoint": [INIT, f"{DOOR}/socket"], "Cmd": [], "Env": [], "User": f"{user}:{user}", "WorkingDir": "/",
+        "Hostname": layout.host_name(spec.run_id), "Healthcheck": {"Test": ["NONE"]}, "StopTimeout": 1,
+        "Labels": {**labels, "cleanroom.environment": spec.id},
+        "HostConfig": {
+            "NetworkMode": "none", "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "0"}, "IpcMode": "private", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "Privileged": False, "Init": False,
+            "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp}"], "PidsLimit": limits.pids,
+            "Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes, "NanoCpus": int(limits.cpus * 1e9), "ShmSize": limits.tmpfs_bytes,
+            "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits.items()],
+            "Binds": [f"{program}:{INIT}:ro", f"{os.path.dirname(wire['container']['door'])}:{DOOR}:ro"],
+            "Tmpfs": dict.fromkeys(wire["container"]["places"], place),
+            "RestartPolicy": {"Name": "no"}, "AutoRemove": False, "LogConfig": {"Type": "none"},
+        },
+    }  # fmt: skip
+
+
+def described(
+    spec: EnvironmentSpec, identity: Mapping[str, Any], homes: cgroups.Homes, stack: Sequence[Path], root: Path
+) -> dict[str, Any]:
+    """What the warden is told. `identity` is who the container is on the host; `stack` are the workspace's layers, newest first; `root` is the empty folder on which the view is built."""
+    limits = spec.policy.limits
+    doorways = doorways_of(spec)
+    listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
+    names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
+    tools = _tools(spec)
+    operations = [*_private(spec, listed), *_etc(spec, identity["user"], names), *(_bind(tool, tool) | {"tool": True} for tool in tools)]
+    operations += _shown(spec, stack, listed)
+    targets = _targets(operation["at"] for operation in operations)
+    mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
+    written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts", *(m.target for m in spec.mounts if m.writable)]
+    written += [spec.workspace.root] if stack and spec.workspace else []
+    builds = layout.outermost(build_folders(spec)) if listed else []
+    trees = [f"/{name}" for name in layout.SYSTEM if not (listed and name in layout.UNLISTED)]
+    read_only = [*trees, *tools, *(target for _, target, writable in mounts if not writable)]
+    return {
+        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
+        "identity": dict(identity), "root": str(root), "operations": operations, "readable": ["/etc", "/proc", "/dev", "/sys", "/run"], "executable": read_only,
+        "writable": written, "listed": listed, "programs": [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())],
+        "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
+        "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts, "hold": spec.role == "phase",
+        "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
+        "limits_shown": {"resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes)},
+        "limits_asked": {"memory": limits.memory_bytes, "pids": limits.pids},
+        "cgroup": group_described(spec, homes), "container": {
+            "door": f"{root}/door/socket", "targets": targets, "places": [target for target in targets if not target.startswith("/etc/")],
+        },
+    }  # fmt: skip
+
+
+def _tools(spec: EnvironmentSpec) -> list[str]:
+    return layout.outermost([m.source for m in spec.mounts if not m.writable and m.source == m.target])
+
+
+def _private(spec: EnvironmentSpec, listed: bool) -> list[Operation]:
+    """Folders of the container's own. What only holds mount points is small and may not be written."""
+    size, tmp_exec = spec.policy.limits.tmpfs_bytes, spec.policy.tmp_exec
+    tmpfs = {"op": "tmpfs", "size": size, "exec": tmp_exec}
+    places = {"op": "tmpfs", "size": SMALL_BYTES, "mode": 0o755, "exec": False}
+    return [
+        tmpfs | {"at": "/tmp", "mode": 0o1777}, tmpfs | {"at": "/var/tmp", "mode": 0o1777},
+        *(places | {"at": at} for at in ("/home", "/root", "/run")), tmpfs | {"at": HOME, "mode": 0o700, "own": True, "exec": tmp_exec and not listed},
+    ]  # fmt: skip
+
+
+def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> list[Operation]:
+    """Who and where it is. Files that the image does not have are not added to it."""
+    host = layout.host_name(spec.run_id)
+    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {host}", *(f"{address} {name}" for name, address in names)]
+    texts = {
+        "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{user}:{user}:{USER}:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "group": f"root:x:0:\n{USER}:x:{user}:\nnogroup:x:65534:\n", "hosts": "\n".join(hosts) + "\n",
+        "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+    }  # fmt: skip
+    return [{"op": "file", "at": f"/etc/{name}", "text": text} for name, text in texts.items()]
+
+
+def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool) -> list[Operation]:
+    """The workspace, data shown copy-on-write, and plain mounts."""
+    shown: list[Operation] = [_bind(spec.home, f"{HOME}/.cache", writable=True)] if spec.home else []
+    if spec.workspace is not None and stack:
+        root = spec.workspace.root
+        shown.append({"op": "overlay", "at": root, "project": root, "layers": [str(layer) for layer in stack], "exec": not listed})
+        masked = {"op": "tmpfs", "size": 0, "mode": 0o555, "exec": False, "read_only": True}
+        shown += [masked | {"at": f"{root}/{path}"} for path in masked_folders(spec)]
+        shown += [
+            {"op": "part", "at": build, "workspace": root, "writable": True} for build in layout.outermost(build_folders(spec)) if listed
+        ]
+    shown += [{"op": "overlay", "at": m.target, "project": m.above, "layers": [m.source], "exec": True} for m in spec.mounts if m.above]
+    plain = (m for m in spec.mounts if not m.above and (m.writable or m.source != m.target))
+    return shown + [_bind(m.source, m.target, writable=m.writable) for m in plain]
+
+
+def _bind(source: str, target: str, *, writable: bool = False) -> Operation:
+    return {"op": "bind", "from": source, "at": target, "writable": writable}
+
+
+def _targets(places: Any) -> list[str]:
+    """The outermost of what is shown: whatever lies deeper is moved with it."""
+    return layout.outermost([*PRIVATE, *places])

@@ -1,0 +1,215 @@
+"""The container backends: environments in containers of Docker or Podman, guarded and observed as the embedded ones are.
+
+An engine makes a locked container without a network; its pid 1 is ours and does what a warden outside tells it. Workspaces, relays, names, held calls,
+journal and clean-up are the embedded backend's own, so both say the same about the same attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.backends import container_view
+from cleanroom.backends.base import EnvironmentSpec, Left
+from cleanroom.backends.container_engines import Engine, EngineName, connect
+from cleanroom.backends.container_sweep import sweep_engine
+from cleanroom.backends.container_view import Image
+from cleanroom.backends.description import identity_of
+from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.backends.environment import EmbeddedEnvironment
+from cleanroom.backends.keeper import KeeperProcess
+from cleanroom.capability import CapabilityReport, DimensionReport, Missing
+from cleanroom.errors import BackendUnavailable, PolicyRefused, ProjectError
+from cleanroom.policy import Level
+from cleanroom.sandbox import cgroups, channel, container_ends
+from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.shim.build import NotBuilt, build
+
+REMOVE_SECONDS = 20.0  # for the engine to remove one container, which takes tens of ms
+
+
+class ContainerEnvironment(EmbeddedEnvironment):
+    """One container, seen from the engine."""
+
+    def __init__(self, backend: ContainerBackend, spec: EnvironmentSpec) -> None:
+        super().__init__(backend, spec)
+        self._containers = backend
+        self._container: Thing | None = None
+
+    async def _begin(self, wire: dict[str, Any]) -> None:
+        """Let the engine create and start it. Its warden waits for it."""
+        self._container = self._containers.announce(self._spec)
+        await self._containers.create(self._container.name, self._spec, wire)
+
+    def _group(self, wire: dict[str, Any], ready: channel.Message) -> cgroups.Group | None:
+        told = ready.get("group")
+        if told is None:
+            return None
+        group = cgroups.Group(cgroups.Homes(told["version"], {}, ""), "")
+        group.folders = {name: Path(folder) for name, folder in told["folders"].items()}
+        return group
+
+    async def leave(self) -> None:
+        """End it, then have it removed."""
+        await super().leave()
+        if self._container is not None:
+            container, self._container = self._container, None
+            await self._containers.removed(container)
+
+
+class ContainerBackend(EmbeddedBackend):
+    """Makes environments with a container engine of this machine."""
+
+    engine_name: EngineName = "docker"
+    shows_host = False
+    make_environment = ContainerEnvironment  # type: ignore[assignment]
+
+    def __init__(
+        self, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, *, cache: Path, caller: Mapping[str, str]
+    ) -> None:
+        super().__init__(run_id, scratch, journal, keeper)
+        self.name = self.engine_name
+        self._cache = cache
+        self._caller = caller
+        self._stack = contextlib.AsyncExitStack()
+        self._connected: Engine | None = None
+        self._program: Path | None = None
+        self._number = 0
+
+    # --- life
+
+    async def __aenter__(self) -> ContainerBackend:
+        if os.geteuid() != 0:
+            raise PolicyRefused(
+                "CR-CONTAINER-007", f"backend {self.name!r} runs as root only: nobody else can see what is tried in a container",
+                hint='run it as root, or use backend = "embedded", which needs no root',
+            )  # fmt: skip
+        self._connected = await self._stack.enter_async_context(connect(self.engine_name, self._caller))
+        try:
+            self._program = await anyio.to_thread.run_sync(build, self._cache / "shim")
+            with contextlib.suppress(OSError):  # whoever sweeps later is told
+                await anyio.to_thread.run_sync(sweep_engine, self._connected.socket)
+            await super().__aenter__()
+        except NotBuilt as error:
+            await self._stack.aclose()
+            raise BackendUnavailable(
+                "CR-CONTAINER-008", f"pid 1 of containers could not be built: {error}", hint="install a C compiler (on Debian: musl-tools)"
+            ) from error
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await super().__aexit__(*exc)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._stack.aclose()
+
+    @property
+    def engine(self) -> Engine:
+        assert self._connected is not None, "the backend was not entered"
+        return self._connected
+
+    # --- what it holds
+
+    async def probe(self, level: Level) -> CapabilityReport:
+        """The kernel is asked as for the embedded backend; what the engine adds is proven in every container."""
+        found = await super().probe(level)
+        resources = DimensionReport(
+            dimension="resource", enforced="yes", detected="yes", attributed="partial", completeness="exact",
+            mechanism="the container's control group, rlimits, samples", evidence=f"{self.name} {self.engine.version}",
+        )  # fmt: skip
+        rows = [row for row in found.dimensions if row.dimension != "resource"]
+        lacking = Missing(
+            rule="filesystem.reads",
+            why=f"which of an image's files are listed is not told on backend {self.name} yet",
+            hint='use backend = "embedded"',
+        )
+        levels = {**found.levels, Level.HIGH.value: (*found.levels.get(Level.HIGH.value, ()), lacking)}
+        return msgspec.structs.replace(
+            found,
+            backend=self.name,
+            tier=f"{self.name} {self.engine.version}, API {self.engine.api}",
+            dimensions=(*rows, resources),
+            levels=levels,
+        )
+
+    # --- containers
+
+    def announce(self, spec: EnvironmentSpec) -> Thing:
+        """Write down, and tell the keeper, that a container will be made."""
+        self._number += 1
+        thing = self.record("container", f"cleanroom-{self._run_id}-{spec.id}-{self._number}")
+        self._tell(thing, "asked")
+        return thing
+
+    def _tell(self, thing: Thing, step: str) -> None:
+        order = {"op": "container", "step": step, "name": thing.name, "engine": self.engine.socket, "journal": str(self._journal_path)}
+        with contextlib.suppress(OSError):
+            self._link.send(order)
+
+    async def create(self, name: str, spec: EnvironmentSpec, wire: dict[str, Any]) -> None:
+        """Create and start a container."""
+        image = await self._image(spec)
+        assert self._program is not None
+        parameters = container_view.parameters(
+            spec, image, wire, program=self._program, seccomp=await anyio.to_thread.run_sync(self._profile),
+            labels=container_ends.owner_labels(self._run_id),
+        )  # fmt: skip
+        await self.engine.create(name, parameters)
+        self._tell(Thing("container", name), "made")
+        await self.engine.start(name)
+
+    def _profile(self) -> str:
+        """As the engine takes it: Docker the text, Podman a file of this machine."""
+        text = container_view.profile()
+        if self.engine_name == "docker":
+            return text
+        path = self._cache / "shim" / "seccomp.json"
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        return str(path)
+
+    async def _image(self, spec: EnvironmentSpec) -> Image:
+        if not spec.image:
+            raise ProjectError(
+                "CR-CONTAINER-009", f"backend {self.name!r} needs to know which image {spec.id} runs in",
+                hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it',
+            )  # fmt: skip
+        return await self.engine.image(spec.image)
+
+    async def removed(self, thing: Thing) -> None:
+        """Have the engine remove it, and account for it."""
+        gone = False
+        with anyio.move_on_after(REMOVE_SECONDS):
+            gone = await self.engine.remove(thing.name)
+        if not gone:
+            self._left.append(Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it"))
+            return
+        self._tell(thing, "gone")
+        self.gone(thing)
+
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
+        """The container as its warden is told it, and its layers, newest first."""
+        image = await self._image(spec)
+        stack = await self._prepared(spec)
+        await anyio.to_thread.run_sync(lambda: (root / "door").mkdir(mode=0o755))
+        await self._up.wait()
+        if "PATH" not in spec.variables:
+            spec.variables["PATH"] = image.path
+        return container_view.described(spec, identity_of(spec), self._cgroups(), stack, root), stack
+
+
+class PodmanBackend(ContainerBackend):
+    """The same with Podman."""
+
+    engine_name: EngineName = "podman"

@@ -1,0 +1,63 @@
+"""The texts of the container backends' codes, in the shape of `code_texts`: code -> title, explanation."""
+
+from __future__ import annotations
+
+ERRORS: dict[str, tuple[str, str]] = {
+    "CR-CONTAINER-001": (
+        "the container engine was not found or does not answer",
+        "The backend talks to Docker or Podman over a unix socket of this machine. It was not at any of the usual places, nobody answered there, or the engine speaks no "
+        "version of its interface that this one knows. Start it, or let DOCKER_HOST or CONTAINER_HOST name the socket as unix:///path. Nothing falls back to another backend.",
+    ),
+    "CR-CONTAINER-002": (
+        "the container engine is on another machine",
+        "DOCKER_HOST or CONTAINER_HOST names something else than a unix socket. What a process in a container tries is seen through the kernel they share, so the engine "
+        "has to run on the same machine.",
+    ),
+    "CR-CONTAINER-003": (
+        "the client library of container engines is not installed",
+        "Docker and Podman are spoken to by aiodocker, which is an extra: pip install 'cleanroom-engine[docker]'.",
+    ),
+    "CR-CONTAINER-004": (
+        "the container engine did not answer a call",
+        "A call to the engine's socket ended without an answer or took too long, as when its daemon was stopped, restarted or has hung. Containers of the run end with their "
+        "wardens; what the engine could not be told to remove is in the ledger, and `cleanroom-engine sweep` removes it once the engine is back.",
+    ),
+    "CR-CONTAINER-005": (
+        "the container engine refused",
+        "The engine answered a request with an error, which the message quotes. Names that are taken, full disks, missing runtimes and limits beyond those of this machine are "
+        "usual; the hint says what helped where it was seen before.",
+    ),
+    "CR-CONTAINER-006": (
+        "an image is not there",
+        "Phases and services of a container backend run in images, and this one is not in the engine. Nothing is pulled during a run, so that what runs is what was there "
+        "before. `cleanroom-engine image build` makes those called cleanroom/...; any other is brought by the engine's own pull, load or build.",
+    ),
+    "CR-CONTAINER-007": (
+        "the container backends run as root only",
+        "Attempts in a container are attributed by reading who made them from the kernel, which an ordinary user may not for another user's processes. Run the command as "
+        "root, or use the embedded backend, which isolates and attributes without any privilege.",
+    ),
+    "CR-CONTAINER-008": (
+        "pid 1 of containers could not be built",
+        "The program that runs as pid 1 in every container is built once from its C source with the compiler that is there, into the user's cache. A compiler that makes "
+        "static programs is needed: on Debian musl-tools or gcc. `make shim` builds it by hand and shows what is said.",
+    ),
+    "CR-CONTAINER-009": (
+        "a phase names no image",
+        'A container backend runs each phase in an image, and there is no default that would fit every project. Name one for all with image = "..." under [cleanroom], or '
+        "for one phase with cleanroom.image.",
+    ),
+    "CR-CONTAINER-010": (
+        "there is no such image to build",
+        "`cleanroom-engine image build` makes base, postgres and redis. Any other image is built or pulled with the engine's own tools and named in make.toml.",
+    ),
+    "CR-CONTAINER-011": (
+        "mmdebstrap is not installed",
+        "Images are made from Debian's packages by mmdebstrap, so that no registry is needed. On Debian and its kin: apt install mmdebstrap. Elsewhere name images of your own.",
+    ),
+    "CR-CONTAINER-012": (
+        "an image could not be made",
+        "mmdebstrap failed, or the engine did not take what it made under the digest it has. The message has the last lines of what was said; an unreachable mirror and a "
+        "full disk are usual.",
+    ),
+}

@@ -1,0 +1,268 @@
+"""The warden of a container: the same as of any environment, but that an engine makes the namespaces, the group and the view of the image.
+
+Pid 1 in there is `shim/init.c`. It connects to a socket of ours that the engine shows it, and is told what to give up. Before that the workspace and the
+other folders are moved into its mount namespace, and the ports of declared services are opened in its network namespace, which is empty but for loopback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, seccomp, transplant
+from cleanroom.sandbox.shim import calls, wire
+from cleanroom.sandbox.warden import StartFailed, Warden
+
+START_SECONDS = 30.0  # for the engine to start a container: 0.2 s usually, several on a busy machine
+END_SECONDS = 5.0
+
+
+class ContainerWarden(Warden):
+    """Serves one container from outside."""
+
+    def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
+        super().__init__(spec, control, id_map)
+        self._shim: wire.ShimSocket
+        self._proof: _Proof | None = None
+        self._beside = self._group  # of our own, never made itself
+        self._listening = _listen(spec["container"]["door"], spec["identity"]["user"])
+
+    # --- start
+
+    def _enter(self) -> None:
+        """Wait for pid 1, and go where its network is; its view stays to be made."""
+        self._shim, self._init = _accept(self._listening, self._control)
+        self._orders = cast(socket.socket, self._shim)  # polled and closed like one
+        self._pidfd = kernel.pidfd_open(self._init)
+        self._group = _group_of(self._init)
+        self._before = self._counters()
+        with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
+            kernel.setns(theirs.fileno(), kernel.CLONE_NEWNET)
+
+    def _start_init(self) -> int | None:
+        """Complete its view, and let it give up the rest; the listener of its filter where calls are held."""
+        _show(self._spec, self._init, self._id_map)
+        self._shim.send(_restrictions(self._spec))
+        if not self._spec["hold"]:
+            return None
+        arrived = self._news()
+        if arrived is None or not arrived[1]:
+            raise StartFailed(
+                arrived[0].get("failed", "the filter's listener was not handed over") if arrived else "pid 1 ended while it started"
+            )
+        return arrived[1][0]
+
+    def _judge(self, news: channel.Message) -> None:
+        """Limits are proven in a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
+        own, self._group = self._group, self._beside
+        try:
+            super()._judge(news)
+        finally:
+            self._group = own
+            self._before = self._counters()
+
+    def _group_told(self) -> dict[str, Any] | None:
+        if self._group is None:
+            return None
+        return {"version": self._group.version, "folders": {name: str(folder) for name, folder in self._group.folders.items()}}
+
+    # --- serving
+
+    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        if order["op"] != "prove":
+            self._shim.order(order, descriptors)
+            return
+        self._proof = _Proof(order)
+        self._try_next()
+
+    def _news(self) -> tuple[channel.Message, list[int]] | None:
+        """What pid 1 says; of a proof only its end."""
+        arrived = self._shim.receive()
+        if arrived is not None and "tried" in arrived[0] and self._proof is not None:
+            self._proof.told(arrived[0]["told"])
+            return self._try_next(), []
+        return arrived
+
+    def _try_next(self) -> channel.Message:
+        """Send the next attempt, or give what all of them said."""
+        assert self._proof is not None
+        script = self._proof.next()
+        if script is not None:
+            self._shim.send(wire.attempt(self._proof.number, script.steps))
+            return {}
+        proof, self._proof = self._proof, None
+        group = _limits_told(self._group, self._spec["limits_asked"]) if self._group is not None else []
+        return {"proved": proof.number, "results": proof.results(), "limits": [*proof.limits(), *group]}
+
+    def _from_init(self) -> bool:
+        arrived = self._news()
+        if arrived is None:
+            return False
+        if arrived[0]:
+            self._tell(arrived[0])
+        return True
+
+    def _end(self) -> None:
+        """Kill it and wait until the kernel has ended all of it; our relay ends with its channel."""
+        with contextlib.suppress(OSError):
+            kernel.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._relay is not None:
+            self._relay.close()
+        if self._recorder is not None:
+            with contextlib.suppress(OSError):
+                self._recorder.flush()
+        select.select([self._pidfd], [], [], END_SECONDS)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        with contextlib.suppress(OSError):
+            self._report_limits(next(iter(self._commands.values()), None), 0)
+            channel.send(self._control, {"ended": True})
+
+
+class _Proof:
+    """The canaries of one order, tried one after the other."""
+
+    def __init__(self, order: channel.Message) -> None:
+        self.number: int = order["n"]
+        self._expect = canary.prepared(order["expect"])
+        asked = [*canary.asked(self._expect), *([calls.LIMIT] if order["limits"] else [])]
+        self._work = [(which, script) for which in asked for script in calls.scripts(self._expect, which)]
+        self._given: list[list[calls.Told]] = []
+        self._asked = asked
+
+    def next(self) -> calls.Script | None:
+        return self._work[len(self._given)][1] if len(self._given) < len(self._work) else None
+
+    def told(self, told: list[calls.Told]) -> None:
+        self._given.append(told)
+
+    def results(self) -> list[canary.Result]:
+        return [self._result(which) for which in self._asked if which is not calls.LIMIT]
+
+    def limits(self) -> list[canary.Result]:
+        """Without `seen`: nothing records them."""
+        rows = [self._result(which) for which in self._asked if which is calls.LIMIT]
+        return [{key: value for key, value in row.items() if key != "seen"} for row in rows]
+
+    def _result(self, which: canary.Canary) -> canary.Result:
+        given = [(script, told) for (of, script), told in zip(self._work, self._given, strict=True) if of is which]
+        return calls.judge(which, self._expect, given)
+
+
+def _listen(path: str, user: int) -> socket.socket:
+    """A socket at a path of ours that may be longer than an address holds; the container's user may connect."""
+    folder, name = os.path.split(path)
+    held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listening.bind(f"/proc/self/fd/{held}/{name}")
+        os.chown(path, user, user)
+        listening.listen(1)
+    finally:
+        os.close(held)
+    return listening
+
+
+def _accept(listening: socket.socket, control: socket.socket) -> tuple[wire.ShimSocket, int]:
+    """Pid 1's connection and its number here. It is the first to connect, since nothing else runs yet; nobody can connect after it.
+
+    An order or the end of the engine's channel meanwhile ends the wait: only "kill" can come before we are ready.
+    """
+    with listening:
+        readable, _, _ = select.select([listening, control], [], [], START_SECONDS)
+        if listening not in readable:
+            raise StartFailed("it was ended before it started" if readable else f"the container did not start within {START_SECONDS:g} s")
+        end, _ = listening.accept()
+    pid, _, _ = struct.unpack("=iii", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return wire.ShimSocket(end), pid
+
+
+def _group_of(pid: int) -> cgroups.Group | None:
+    """The group that the engine put the container into."""
+    own = Path(f"/proc/{pid}/cgroup").read_text()
+    found: dict[str, Path] = {}
+    for line in own.splitlines():
+        _, names, path = line.split(":", 2)
+        for controller in names.split(",") if names else ():
+            folder = next((f for f in (cgroups.ROOT / names / path[1:], cgroups.ROOT / controller / path[1:]) if f.is_dir()), None)
+            if controller in cgroups.CONTROLLERS and folder is not None and path != "/":
+                found[controller] = folder
+        if not names and (cgroups.ROOT / path[1:] / "cgroup.controllers").exists() and path != "/":
+            return _as_group(2, dict.fromkeys(cgroups.CONTROLLERS, cgroups.ROOT / path[1:]))
+    return _as_group(1, found) if {"memory", "pids"} <= set(found) else None
+
+
+def _as_group(version: int, folders: dict[str, Path]) -> cgroups.Group:
+    group = cgroups.Group(cgroups.Homes(version, {}, ""), "")
+    group.folders = folders
+    return group
+
+
+def _show(spec: dict[str, Any], pid: int, id_map: int) -> None:
+    """Move the folders of the view into the container, in a child, since it enters namespaces.
+
+    Raises:
+        StartFailed: something could not be put in place.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            identity = spec["identity"]
+            owner = mounts.Owner(identity["user"], identity["group"], id_map)
+            transplant.show(spec["operations"], spec["container"]["targets"], spec["root"], owner, pid)
+            status = 0
+        except BaseException as error:
+            text = (
+                f"{error.filename}: {error.strerror}"
+                if isinstance(error, OSError) and error.filename
+                else f"{type(error).__name__}: {error}"
+            )
+            os.write(writing, text.encode(errors="replace")[:4000])
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with open(reading, "rb") as said:
+        trouble = said.read().decode()
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise StartFailed(trouble or "showing the workspace in the container failed")
+
+
+def _restrictions(spec: dict[str, Any]) -> bytes:
+    readable, executable = spec["readable"], spec["executable"]
+    if spec["listed"]:
+        readable, executable = [*readable, *executable], spec["programs"]
+    attributes, rules = landlock.rules(readable, [*spec["writable"], "/proc"], executable, listable=["/"], run_written=not spec["listed"])
+    machine = os.uname().machine
+    if spec["hold"]:
+        program = (seccomp.high_filter if spec["listed"] else seccomp.medium_filter)(machine)
+    else:
+        program = seccomp.service_filter(machine)
+    return wire.restrict(attributes, rules, program, hold=spec["hold"])
+
+
+def _limits_told(group: cgroups.Group, asked: dict[str, int]) -> list[dict[str, Any]]:
+    """Accepted is not enforced: what the engine wrote into the group is read from the kernel."""
+    names = {1: ("memory.limit_in_bytes", "pids.max"), 2: ("memory.max", "pids.max")}[group.version]
+    rows = []
+    for rule, controller, name in (("resource.memory", "memory", names[0]), ("resource.pids", "pids", names[1])):
+        with contextlib.suppress(OSError, KeyError):
+            found = (group.folders[controller] / name).read_text().strip()
+            rows.append(
+                limits.result(
+                    f"the container's own {controller} limit", rule, str(asked[controller]), found, found == str(asked[controller])
+                )
+            )
+            continue
+        rows.append(limits.result(f"the container's own {controller} limit", rule, str(asked[controller]), "cannot be read", False))
+    return rows

@@ -1,0 +1,55 @@
+"""Building pid 1 of containers from `init.c` with the C compiler that is there, once per source and machine.
+
+The result is static, so that it starts in any image, and lies in the user's cache under the digest of its source. `make shim` does it by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("init.c")
+COMPILERS = ("musl-gcc", "gcc", "cc", "clang")  # musl's makes 30 KB, glibc's 700 KB
+OPTIONS = ("-static", "-Os", "-s", "-Wall", "-Wextra")
+COMPILE_SECONDS = 60.0
+
+
+class NotBuilt(Exception):
+    """It could not be built; says why."""
+
+
+def build(folder: Path) -> Path:
+    """The program in `folder`, made if it is not there yet. Blocks for about 0.2 s when it has to be made.
+
+    Raises:
+        NotBuilt: there is no compiler, or it does not make a static program.
+    """
+    program = folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    if program.exists():
+        return program
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    passing = program.with_name(f"{program.name}.{os.getpid()}")
+    said = "none of " + ", ".join(COMPILERS) + " is on PATH"
+    for compiler in filter(shutil.which, COMPILERS):
+        try:
+            done = subprocess.run(
+                [compiler, *OPTIONS, "-o", str(passing), str(SOURCE)], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            said = f"{compiler} took more than {COMPILE_SECONDS:g} s"
+            continue
+        if done.returncode == 0:
+            passing.chmod(0o755)
+            passing.rename(program)
+            return program
+        said = f"{compiler}: {done.stderr.strip()[-500:]}"
+    raise NotBuilt(said)
+
+
+if __name__ == "__main__":
+    print(build(Path(sys.argv[1])))  # noqa: T201 -- for `make shim`

@@ -1,0 +1,145 @@
+"""The messages between a container's warden and its pid 1, and that socket dressed as the channel that wardens know.
+
+A message is one datagram: a letter, then fields of a u32 length and bytes. Strings end with a zero byte, so that C can use them where they are.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from cleanroom.sandbox.channel import DESCRIPTORS_MAX, MESSAGE_MAX, Message
+from cleanroom.sandbox.shim.calls import Datagram, Step, Told
+
+_STATES_ENDED = "ZX"
+
+
+def _field(value: bytes) -> bytes:
+    return struct.pack("=I", len(value)) + value
+
+
+def _number(value: int) -> bytes:
+    return _field(struct.pack("=Q", value & 0xFFFFFFFFFFFFFFFF))
+
+
+def _text(value: str) -> bytes:
+    return _field(os.fsencode(value) + b"\0")
+
+
+def restrict(attributes: bytes, rules: Sequence[tuple[str, int]], program: bytes, *, hold: bool) -> bytes:
+    """Lay these Landlock rules (path, access) and install the filter; with `hold` its listener comes back."""
+    paths = b"".join(_number(access) + _text(path) for path, access in rules)
+    return b"R" + _field(attributes) + _number(len(rules)) + paths + _field(program) + _number(int(hold))
+
+
+def execute(order: Message) -> bytes:
+    """Start a command."""
+    words = b"".join(_text(word) for word in order["argv"])
+    variables = b"".join(_text(f"{name}={value}") for name, value in order["env"].items())
+    return b"X" + _number(order["n"]) + _text(order["cwd"]) + _number(len(order["argv"])) + words + _number(len(order["env"])) + variables
+
+
+def attempt(number: int, steps: Sequence[Step]) -> bytes:
+    """Try system calls in order in a child, until one fails."""
+    return b"T" + _number(number) + _number(len(steps)) + b"".join(_step(step) for step in steps)
+
+
+def _step(step: Step) -> bytes:
+    words = [*step.arguments, *(0,) * (6 - len(step.arguments))]
+    return _number(step.call) + b"".join(_argument(word) for word in words)
+
+
+def _argument(word: Any) -> bytes:
+    if isinstance(word, bytes):
+        return _text("b") + _field(word)
+    if isinstance(word, int):
+        return _text("n") + _number(word)
+    if isinstance(word, Datagram):
+        return _text("m") + _field(word.address) + _field(word.data)
+    return _text(word.letter) + _number(word.value)
+
+
+def told(payload: bytes) -> list[Told]:
+    """What each step gave: its result (an errno below zero) and what was written into its room."""
+    found, at = [], 0
+    while at + 12 <= len(payload):
+        result, size = struct.unpack_from("=qI", payload, at)
+        found.append(Told(result, payload[at + 12 : at + 12 + size]))
+        at += 12 + size
+    return found
+
+
+def left(payload: bytes) -> list[dict[str, Any]]:
+    """Living processes but pid 1, as init tells them."""
+    parts = payload.decode(errors="replace").split("\0")[:-1]
+    found = []
+    for pid, stat, words in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
+        if stat.rpartition(")")[2].split()[:1] not in ([state] for state in _STATES_ENDED):
+            found.append({"ns_pid": int(pid), "comm": stat.partition("(")[2].rpartition(")")[0], "argv": words.split(" ")})
+    return found
+
+
+class ShimSocket:
+    """The end of a container's socket, taking orders and giving news as init's channel does."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def close(self) -> None:
+        self._end.close()
+
+    def send(self, body: bytes, descriptors: Sequence[int] = ()) -> None:
+        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        self._end.sendmsg([body], beside, socket.MSG_NOSIGNAL)
+
+    def order(self, order: Message, descriptors: Sequence[int] = ()) -> None:
+        """One of init's orders: exec, signal, left."""
+        match order["op"]:
+            case "exec":
+                self.send(execute(order), descriptors)
+            case "signal":
+                self.send(b"S" + _number(order["n"]) + _number(order["signal"]))
+            case "left":
+                self.send(b"L" + _number(order["n"]))
+            case other:
+                raise ValueError(other)
+
+    def receive(self) -> tuple[Message, list[int]] | None:
+        """The next message as init's channel would give it, with descriptors; None when the container has ended."""
+        try:
+            body, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_MAX, DESCRIPTORS_MAX)
+        except ConnectionResetError:
+            return None
+        if not body:
+            return None
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        return (self._news(body), list(descriptors))
+
+    def _news(self, body: bytes) -> Message:
+        kind, payload = body[:1].decode(), body[5:]
+        number = struct.unpack_from("=I", body, 1)[0] if len(body) >= 5 else 0
+        match kind:
+            case "l":
+                return {"listener": True}
+            case "r":
+                return {"ready": True}
+            case "f":
+                return {"failed": payload.decode(errors="replace")}
+            case "s":
+                return {"started": number, "pid": int(payload)}
+            case "x":
+                return {"exited": number, "status": int(payload)}
+            case "L":
+                return {"left": number, "processes": left(payload)}
+            case "t":
+                return {"tried": number, "told": told(payload)}
+        return {"failed": f"pid 1 said {kind!r}"}

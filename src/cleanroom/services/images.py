@@ -1,0 +1,63 @@
+"""Servers that lie in an image: which program, which version, read off what the image says of itself.
+
+Programs go by their names, which the image's own PATH leads to. Nothing is started to find out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from cleanroom.errors import ProjectError
+from cleanroom.plan import ServiceKind, ServiceSpec
+from cleanroom.services.programs import POSTGRES_PROGRAMS, Programs
+
+DEFAULTS: dict[ServiceKind, str] = {"postgres": "cleanroom/postgres", "redis": "cleanroom/redis"}
+VERSION_LABEL, SERVER_LABEL = "cleanroom.version", "cleanroom.server"
+# Variables by which the usual images tell their version, each with the server's program.
+_SAYING: dict[ServiceKind, Mapping[str, str]] = {
+    "postgres": {"PG_VERSION": "postgres", "PG_MAJOR": "postgres"},
+    "redis": {"VALKEY_VERSION": "valkey-server", "REDIS_VERSION": "redis-server"},
+}
+
+
+class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an image says of itself."""
+
+    name: str
+    identity: str
+    variables: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    command: tuple[str, ...] = ()  # entry point and its arguments
+    working_directory: str = "/"
+
+
+AskImage = Callable[[str], ImageFacts]
+
+
+def image_of(spec: ServiceSpec) -> str:
+    """The image that a service runs in; empty where none is named and none is usual."""
+    return spec.image or DEFAULTS.get(spec.kind, "")
+
+
+def programs(spec: ServiceSpec, facts: ImageFacts) -> Programs:
+    """The server of a built-in service.
+
+    Raises:
+        ProjectError: neither the image nor the project tells the version.
+    """
+    said = {variable: program for variable, program in _SAYING[spec.kind].items() if variable in facts.variables}
+    told = facts.labels.get(VERSION_LABEL) or next((facts.variables[variable] for variable in said), "") or spec.version
+    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", told)
+    if match is None:
+        raise ProjectError(
+            "CR-SERVICE-008", f"cleanroom.services.{spec.name}.image: image {facts.name!r} does not tell the version of its server",
+            hint=f'add version = "..." to [cleanroom.services.{spec.name}]', where=str(spec.origin or ""),
+        )  # fmt: skip
+    server = facts.labels.get(SERVER_LABEL) or next(iter(said.values()), "postgres" if spec.kind == "postgres" else "redis-server")
+    helpers = {name: name for name in POSTGRES_PROGRAMS[1:]} if spec.kind == "postgres" else {}
+    return Programs(
+        server=server, folders=(), version=match.group(1), sha256=facts.identity.removeprefix("sha256:"), source="image", helpers=helpers
+    )

@@ -1,0 +1,70 @@
+"""Finding a container engine and agreeing on a version, without one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanroom.backends import container_engines
+from cleanroom.backends.container_engines import find_socket, spoken
+from cleanroom.errors import BackendUnavailable
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[str]:
+    path = str(tmp_path / "e.sock")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(path)
+        yield path
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest", "chosen"),
+    [
+        ("1.41", "1.12", "v1.41"),  # Debian 12's Docker
+        ("1.52", "1.44", "v1.51"),  # newer than what was read: the newest that we know
+        ("1.99", "1.60", ""),  # has forgotten all that we know
+        ("1.30", "1.12", ""),  # too old
+        ("", "", ""),
+        ("one", "two", ""),
+    ],
+)
+def test_the_newest_version_that_both_know_is_spoken(newest: str, oldest: str, chosen: str):
+    """It is negotiated and never pinned; no common one is said by an empty word."""
+    assert spoken(newest, oldest) == chosen
+
+
+@pytest.mark.parametrize(("name", "variable"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")])
+def test_a_named_socket_goes_before_the_usual_ones(name: container_engines.EngineName, variable: str, listening: str):
+    """Each engine has a variable of its own."""
+    assert find_socket(name, {variable: f"unix://{listening}"}) == listening
+
+
+@pytest.mark.parametrize("place", ["docker.sock", "podman/podman.sock"])
+def test_a_socket_of_the_users_own_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+    """Below XDG_RUNTIME_DIR, as rootless engines have it."""
+    usual = {name: tuple(path for path in paths if "{runtime}" in path) for name, paths in container_engines.SOCKETS.items()}
+    monkeypatch.setattr(container_engines, "SOCKETS", usual)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(tmp_path / place))
+        assert find_socket("podman" if "podman" in place else "docker", {"XDG_RUNTIME_DIR": str(tmp_path)}) == str(tmp_path / place)
+
+
+def test_a_missing_engine_says_where_it_was_looked_for(tmp_path: Path):
+    """With the way to start it."""
+    with pytest.raises(BackendUnavailable) as found:
+        find_socket("docker", {"DOCKER_HOST": f"unix://{tmp_path}/nothing"})
+    assert (found.value.code, f"{tmp_path}/nothing" in str(found.value)) == ("CR-CONTAINER-001", True)
+    assert "systemctl" in found.value.hint
+
+
+@pytest.mark.parametrize("host", ["tcp://10.0.0.1:2375", "ssh://somebody@elsewhere", "npipe:////./pipe/docker_engine"])
+def test_an_engine_on_another_machine_is_refused(host: str):
+    """What is tried in its containers could not be seen from here."""
+    with pytest.raises(BackendUnavailable) as found:
+        find_socket("docker", {"DOCKER_HOST": host})
+    assert found.value.code == "CR-CONTAINER-002"

@@ -1,0 +1,65 @@
+"""The example project on Docker and Podman: the same report as embedded, times aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cleanroom.backends.container_engines import EngineName
+from container_bench import ENGINES, IMAGE, require
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(600)]
+
+SHOP = Path(__file__).resolve().parents[2] / "examples/shop"
+PHASES = ("init", "setup", "build", "test", "validate")
+# What differs between two runs of one project, or between two kinds of machinery, without being about the project.
+VARYING = {
+    "run_id", "duration_seconds", "engine_seconds", "ready_seconds", "seconds", "started_unix_ns", "ended_unix_ns", "trace_id", "reports", "backend", "tier", "found",
+    "capabilities", "ledger", "version", "server_sha256", "audit_head", "metrics", "resources", "canaries", "first_unix_ns", "last_unix_ns", "pid", "notes", "slo_missed", "slo_met", "started_seconds", "ended_seconds", "log",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (SHOP / ".venv/bin/python").exists():
+        pytest.skip("examples/shop has no virtual environment; `make shop` makes it")
+    folder = tmp_path_factory.mktemp("shop") / "shop"
+    shutil.copytree(SHOP, folder, symlinks=True, ignore=shutil.ignore_patterns(".ggen", "build", "reports"))
+    text = (folder / "make.toml").read_text()
+    (folder / "make.toml").write_text(text.replace("[cleanroom]\n", f'[cleanroom]\nimage = "{IMAGE}"\n', 1))
+    return folder
+
+
+def ran(shop: Path, backend: str) -> dict[str, Any]:
+    words = [sys.executable, "-m", "cleanroom", "pipeline", *PHASES, "--backend", backend, "--output", "json"]
+    environment = {name: value for name, value in os.environ.items() if name != "CLEANROOM_RUN_ID"}
+    done = subprocess.run(words, cwd=shop, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def still(value: Any) -> Any:
+    """Without what varies."""
+    if isinstance(value, dict):
+        return {key: still(one) for key, one in value.items() if key not in VARYING}
+    return [still(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_shop_passes_with_the_same_report(shop: Path, engine: EngineName):
+    """Phases, verdicts, services, violations and exit code are those of the embedded backend, and every canary passed."""
+    require(engine, IMAGE, "cleanroom/postgres", "cleanroom/redis")
+    contained, embedded = ran(shop, engine), ran(shop, "embedded")
+    assert {canary["result"] for canary in contained["canaries"]} == {"passed"}
+    named = {canary["name"] for canary in contained["canaries"]}
+    assert {canary["name"] for canary in embedded["canaries"]} - named <= {"one process too many", "one reservation too many"}
+    assert contained["ledger"]["left"] == []
+    assert still(contained) == still(embedded)

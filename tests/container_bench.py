@@ -1,0 +1,66 @@
+"""What the tests of the container backends share: which engines are there, and a backend in each.
+
+An engine that is not there skips its tests with the reason; one that CLEANROOM_REQUIRE names (docker, podman) fails them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cleanroom.backends.base import Backend
+from cleanroom.backends.container_engines import EngineName, described_image, find_socket
+from cleanroom.backends.registry import make
+from cleanroom.errors import CleanroomError
+from cleanroom.sandbox import container_ends
+from real_tools import require_or_skip
+
+ENGINES: tuple[EngineName, ...] = ("docker", "podman")
+IMAGE = "cleanroom/base"
+CACHE = Path("/tmp/cleanroom-tests-shim")  # pid 1 is built once for all tests
+
+
+@functools.cache
+def lacking(name: EngineName, *images: str) -> str:
+    """Why the tests of this engine cannot be run here; empty where they can."""
+    try:
+        socket = find_socket(name, os.environ)
+        container_ends.call(socket, "GET", "/_ping")
+        for image in images or (IMAGE,):
+            described_image(name, socket, image)
+    except (CleanroomError, OSError) as error:
+        return f"{error}; {getattr(error, 'hint', '')}"
+    return ""
+
+
+def require(name: EngineName, *images: str) -> None:
+    """Skip, or fail where the engine is required. Only root may use one, so others always skip."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("the container backends run on Linux as root")
+    if reason := lacking(name, *images):
+        require_or_skip(name, reason)
+
+
+def backend(name: EngineName, run_id: str, scratch: Path, journal: Path) -> Backend:
+    return make(name, run_id=run_id, scratch=scratch, journal=journal, cache=CACHE, caller=os.environ)
+
+
+def labelled(name: EngineName, run_id: str) -> list[str]:
+    """The names of a run's containers."""
+    return [found.name for found in container_ends.labelled(find_socket(name, os.environ), run_id)]
+
+
+def inspected(name: EngineName, run_id: str) -> list[dict[str, object]]:
+    """What the engine says of a run's containers."""
+    socket = find_socket(name, os.environ)
+    rows = []
+    for found in container_ends.labelled(socket, run_id):
+        status, row = container_ends.call(socket, "GET", f"/containers/{found.identity}/json")
+        assert status == 200, json.dumps(row)
+        rows.append(row)
+    return rows
