@@ -163,8 +163,8 @@ def main() -> int:
             inputs = arguments.inputs * target.weight // sum(each.weight for each in chosen)
             done.append(campaign(target, inputs, arguments.seed, Path(scratch), arguments.findings))
             print(f"{target.name}: {inputs} inputs, {done[-1].findings} findings, {done[-1].seconds:.0f} s", flush=True)
-    if arguments.write:
-        (ROOT / "docs" / "robustness.md").write_text(page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}"))
+            if arguments.write:
+                (ROOT / "docs" / "robustness.md").write_text(page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}"))
     return int(any(each.findings for each in done))
 
 

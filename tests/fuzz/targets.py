@@ -357,11 +357,11 @@ def _floor(random: Random) -> bytes:
 TARGETS = {
     target.name: target
     for target in (
-        Target("make.toml", "`plan`, `config show` of a make.toml", make_toml, _tomls, makefiles.make_toml, makefiles.WORDS),
+        Target("make.toml", "`plan`, `config show` of a make.toml", make_toml, _tomls, makefiles.make_toml, makefiles.WORDS, weight=3),
         Target(
             "workspaces", "the same of a project and its workspace", workspaces, lambda: [NEXT.join(_tomls()[:2])], _two, makefiles.WORDS
         ),
-        Target("init", "`init --from`, and the plan of what it wrote", init, _tomls, makefiles.make_toml, makefiles.WORDS),
+        Target("init", "`init --from`, and the plan of what it wrote", init, _tomls, makefiles.make_toml, makefiles.WORDS, weight=1),
         Target(
             "floor",
             "`plan` under an organisation's config.toml",
@@ -369,13 +369,14 @@ TARGETS = {
             lambda: [b'policy = "Medium"\negress = ["*.example:443"]\n'],
             _floor,
             makefiles.WORDS,
+            weight=3,
         ),
-        Target("state", "both state.json, as ggen wrote them", ggen_state, _states),
-        Target("events", "`events show`, `events replay`, `report --from` of an events.jsonl", events, _events, stories.as_lines),
-        Target("trace", "`trace` of a trace.otlp.json, and compared with another", trace, _traces),
-        Target("audit", "`audit verify`, `audit show` and the next run's start on a log and its head", audit, _audits),
+        Target("state", "both state.json, as ggen wrote them", ggen_state, _states, weight=3),
+        Target("events", "`events show`, `events replay`, `report --from` of an events.jsonl", events, _events, stories.as_lines, weight=1),
+        Target("trace", "`trace` of a trace.otlp.json, and compared with another", trace, _traces, weight=3),
+        Target("audit", "`audit verify`, `audit show` and the next run's start on a log and its head", audit, _audits, weight=3),
         Target("journal", "`sweep` of a dead run's journal and owner file", journal, _journals),
-        Target("cache", "a service template of the user's cache, and its secret", cache, _caches),
+        Target("cache", "a service template of the user's cache, and its secret", cache, _caches, weight=3),
         Target("stories", "every display and report of events with hostile text", stories.claims, _events, stories.as_lines, weight=1),
     )
 }

@@ -35,7 +35,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "link to nowhere": lambda path: path.symlink_to("nowhere"),
     "link into the kernel": lambda path: path.symlink_to("/proc/self/mem"),
     "link to a folder": lambda path: path.symlink_to("/"),
-    "hole of a gigabyte": lambda path: (path.touch(), os.truncate(path, 1 << 30)),
+    "hole of 200 megabytes": lambda path: (path.touch(), os.truncate(path, 200 << 20)),
 }
 EVENTS = f".ggen/cleanroom/runs/{RUN}/events.jsonl"
 # File -> the commands that read it and the exit statuses that they may have. 4: there is nothing that could be looked at.

@@ -107,7 +107,7 @@ def _identity(text: str, digits: int) -> str:
 
 def _nanoseconds(value: Any) -> int:
     found = int(value)
-    if not 0 <= found < 1 << 63:
+    if not 0 <= found <= 1 << 63:
         raise ValueError(f"expected nanoseconds since 1970, found {found:.3e}")
     return found
 
