@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cleanroom.code_examples import EXAMPLES
 from cleanroom.code_texts import ERRORS
 from cleanroom.code_texts_containers import ERRORS as OF_CONTAINERS
 
 
 class Code(NamedTuple):
-    """What a code means: one line, then the cause and what helps."""
+    """What a code means: one line, then the cause and what helps, and what that looks like."""
 
     title: str
     explanation: str
+    example: str  # commands after `$ `, or lines of make.toml
 
 
 # A rule of the policy -> the code under which its violations are explained.
@@ -232,5 +234,7 @@ _COMMAND: dict[str, tuple[str, str]] = {
 }
 
 CODES: dict[str, Code] = {
-    code: Code(*texts) for texts_by_code in (_RULES, _COMMAND, ERRORS, OF_CONTAINERS) for code, texts in sorted(texts_by_code.items())
+    code: Code(*texts, EXAMPLES.get(code, ""))
+    for texts_by_code in (_RULES, _COMMAND, ERRORS, OF_CONTAINERS)
+    for code, texts in sorted(texts_by_code.items())
 }

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 import cleanroom
+from cleanroom.cli.app import COMMANDS
+from cleanroom.code_examples import EXAMPLES
 from cleanroom.codes import CODES, RULE_CODES
 from cleanroom.policy import CONTROLS
+from cleanroom.project import load
 
 SOURCE = Path(cleanroom.__file__).parent
 CODE = re.compile(r"CR-[A-Z]+-\d{3}")
-LITERAL = re.compile(rf'"({CODE.pattern})"')
+LITERAL = re.compile(rf"[\"']({CODE.pattern})[\"']")
 
 
 def written() -> set[str]:
@@ -21,7 +24,7 @@ def written() -> set[str]:
     return {
         code
         for path in SOURCE.rglob("*.py")
-        if path.name not in ("codes.py", "code_texts.py", "code_texts_containers.py")
+        if path.name not in ("codes.py", "code_texts.py", "code_texts_containers.py", "code_examples.py")
         for code in LITERAL.findall(path.read_text())
     }
 
@@ -43,6 +46,24 @@ def test_codes_explanations_are_worth_reading(code: str) -> None:
     assert CODES[code].title
     assert "\n" not in CODES[code].title
     assert len(CODES[code].explanation) >= 80
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_examples_can_be_used(code: str, tmp_path: Path) -> None:
+    """What to write into make.toml makes a plan (or is refused for what this machine lacks); what to type names a command that exists."""
+    example = CODES[code].example
+    if not example.startswith("$ "):
+        (tmp_path / "make.toml").write_text(example + "\n")
+        assert load(tmp_path, caller={}, floor=tmp_path / "none").workspaces
+        return
+    for line in example.splitlines():
+        assert line.startswith("$ ")
+        assert set(re.findall(r"cleanroom-engine (\w+)", line)) <= set(COMMANDS)
+
+
+def test_codes_no_example_is_left_of_a_code_that_is_gone() -> None:
+    """Each example is one of a code."""
+    assert sorted(set(EXAMPLES) - set(CODES)) == []
 
 
 def test_codes_every_rule_has_a_code() -> None:

@@ -61,4 +61,6 @@ def page(code: str) -> list[str]:
     entry = CODES[code]
     rules = [rule for rule, of in RULE_CODES.items() if of == code]
     heading = [f"{code}: {entry.title}", *(f"rule: {rule}" for rule in rules), ""]
-    return heading + textwrap.wrap(entry.explanation, 100, break_long_words=False, break_on_hyphens=False)
+    text = textwrap.wrap(entry.explanation, 100, break_long_words=False, break_on_hyphens=False)
+    kind = "example:" if entry.example.startswith("$ ") else "example, in make.toml:"
+    return [*heading, *text, "", kind, *(f"    {line}" for line in entry.example.splitlines())]

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import click
 
-from cleanroom.cli.text import safe
+from cleanroom.cli.text import clip, safe
 from cleanroom.errors import EXIT_ORDER, CleanroomError, Exit
+
+_LINE_MAX = 2000  # characters: a file can have ten thousand phases to choose from, and a command line as long a word
 
 
 class NothingRecorded(CleanroomError):
@@ -61,10 +63,14 @@ def explain(error: BaseException) -> Shown:
 def coded(code: str, message: str, hint: str = "") -> str:
     """The form of every error: what, what helps, where to read more."""
     first, *rest = message.splitlines() or [""]
-    lines = [f"error[{code}]: {safe(first)}", *(f"  {safe(line)}" for line in rest)]
+    lines = [f"error[{code}]: {_short(first)}", *(f"  {_short(line)}" for line in rest)]
     for line in hint.splitlines():
-        lines.append(f"hint: {safe(line)}" if not lines[-1].startswith("hint: ") else f"  {safe(line)}")
+        lines.append(f"hint: {_short(line)}" if not lines[-1].startswith("hint: ") else f"  {_short(line)}")
     return "\n".join([*lines, f"explain: cleanroom-engine explain {code}"]) + "\n"
+
+
+def _short(line: str) -> str:
+    return clip(safe(line), _LINE_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:
