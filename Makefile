@@ -71,7 +71,7 @@ $(SHOP)/.venv/.done: $(SHOP)/requirements.txt
 	@touch $@
 
 locks: setup-dev  ## pin dependencies again, by hash and without addresses
-	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
+	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra otlp --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/run.txt
 	$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra embedded --extra docker --extra otlp --extra otlp-grpc --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements/dev.txt
 
 shim: setup  ## build pid 1 of containers by hand, which the container backends do on demand

@@ -531,4 +531,13 @@ ERRORS: dict[str, tuple[str, str]] = {
         "A recorded run was to be sent, and neither the command nor an OTEL_* variable says where to. Name one: `--push http://127.0.0.1:4318`, or set "
         "OTEL_EXPORTER_OTLP_ENDPOINT; OTEL_SDK_DISABLED=true keeps all of it from being sent.",
     ),
+    "CR-TRACE-006": (
+        "what reads the spans of code under test is not installed",
+        "A phase says `cleanroom.telemetry = true`, and the packages that read OTLP are an extra that is not installed. Install `cleanroom-engine[otlp]`, or take the key away.",
+    ),
+    "CR-TRACE-007": (
+        "some of what a phase sent as telemetry was not taken",
+        "The endpoint at 127.0.0.1:4318 of a phase with `cleanroom.telemetry = true` takes spans (POST /v1/traces, protobuf or JSON), up to 4 MiB a request, 20,000 spans and 32 MiB "
+        "a phase, 5,000 spans a second. The message says what else came. Metrics and log records are not taken: OTEL_METRICS_EXPORTER and OTEL_LOGS_EXPORTER are `none` inside.",
+    ),
 }

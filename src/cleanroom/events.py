@@ -175,7 +175,16 @@ class Note(Event, tag="note", frozen=True, kw_only=True):
     code: str = ""
 
 
-AnyEvent = Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Attached | Note
+class Spans(Event, tag="spans", frozen=True, kw_only=True):
+    """Spans that the subject's own programs sent to the run, checked and bounded: `resourceSpans` of OTLP/JSON. The audit log holds count and digest only."""
+
+    count: int
+    resource_spans: tuple[dict[str, Any], ...]
+
+
+AnyEvent = (
+    Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Attached | Note | Spans
+)
 
 
 class Envelope(msgspec.Struct, frozen=True):

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
+import msgspec
 
-from cleanroom import events, hidden
+from cleanroom import events, hidden, receiving
 from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
 from cleanroom.caching import RUNS, Decision, Skipping
@@ -179,7 +180,7 @@ class Lifecycle:
         watched: Watched | None = None
         results: list[ExecResult] = []
         try:
-            async with self._supervisor.environment(spec, of=phase.name) as watched:
+            async with self._telemetry(phase, planned, spec, span) as spec, self._supervisor.environment(spec, of=phase.name) as watched:
                 await self._prove(watched)
                 await self._supervisor.wait_ready(phase.services)  # the environment was made and proven meanwhile
                 await self._commands(phase, planned, watched.environment, span, results)
@@ -201,6 +202,19 @@ class Lifecycle:
         if remember and passed and not (broke_rule or back.conflicts or back.refused):
             span.attributes.update(await remember(back.paths))
         return verdict, back.conflicts
+
+    @asynccontextmanager
+    async def _telemetry(
+        self, phase: PhaseRun, planned: PlannedWorkspace, spec: EnvironmentSpec, span: Span
+    ) -> AsyncIterator[EnvironmentSpec]:
+        """The environment with an endpoint for the spans of the phase's own programs, where it asks for one."""
+        if not phase.telemetry:
+            yield spec
+            return
+        subject = Subject("phase", phase.name, planned.name)
+        async with receiving.receive(self._bus, subject, span.context, self._context.scratch) as receiver:
+            variables = {**receiving.VARIABLES, **spec.variables}
+            yield msgspec.structs.replace(spec, doorways=(*spec.doorways, receiver.doorway), variables=variables)
 
     async def _prove(self, watched: Watched) -> None:
         canaries = await watched.environment.prove()

@@ -21,10 +21,29 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """One setting, for pytest.ini or [tool.pytest.ini_options]."""
+    """One setting, for pytest.ini or [tool.pytest.ini_options], and one option."""
     parser.addini(
         "cleanroom_postgres_init", "SQL files that fill the database which every test's own one begins as", type="paths", default=[]
     )
+    parser.getgroup("cleanroom").addoption(
+        "--cleanroom-spans",
+        action="store_true",
+        help="make each test a span, sent where the OTEL_* variables say (needs opentelemetry-sdk and its OTLP exporter)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make tests spans, where that is asked for; not in the process that only hands them out to others."""
+    if not config.getoption("cleanroom_spans") or getattr(config.option, "numprocesses", None):
+        return
+    try:
+        from cleanroom.tracing.testing import TestSpans
+
+        config.pluginmanager.register(TestSpans(), "cleanroom-spans")
+    except ImportError as error:
+        raise pytest.UsageError(
+            f"--cleanroom-spans needs {error.name}: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+        ) from error
 
 
 class Cleanroom:

@@ -31,6 +31,7 @@ from cleanroom.events import (
     Note,
     Output,
     Recovery,
+    Spans,
     Started,
     Subject,
     Violation,
@@ -64,6 +65,7 @@ EVENTS = (
     Capability(subject=Subject("run", ""), report=CapabilityReport(backend="memory", tier="M", dimensions=())),
     Attached(subject=Subject("service", "postgres"), holder="session", holder_id="session-1-2", version="18.6", trace_id="a" * 32, span_id="b" * 16),
     Ledger(subject=Subject("run", ""), created=1, removed=1),
+    Spans(subject=PHASE, count=1, resource_spans=({"scopeSpans": []},)),
     Finished(subject=PHASE, result="passed", duration_seconds=0.5),
 )  # fmt: skip
 
@@ -129,7 +131,7 @@ def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
 
 
 def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
-    """For every kind a body has every field of its event but kind and subject; an output's has no text."""
+    """For every kind a body has every field of its event but kind and subject; what a phase's programs fill (output, spans) is a digest."""
     write(tmp_path)
     written = list(audit.records(tmp_path))[1:-3]
 
@@ -141,6 +143,9 @@ def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
         if isinstance(event, Output):
             text = event.text.encode()
             expected = {"stream": "stdout", "offset": 0, "cut": False, "bytes": len(text), "sha256": sha256(text).hexdigest()}
+        if isinstance(event, Spans):
+            data = msgspec.json.encode(event.resource_spans)
+            expected = {"count": 1, "bytes": len(data), "sha256": sha256(data).hexdigest()}
         assert record["body"] == json.loads(json.dumps(expected))
 
 

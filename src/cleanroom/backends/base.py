@@ -37,7 +37,8 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 class Doorway(msgspec.Struct, frozen=True, kw_only=True):
     """A way to a service: 127.0.0.1:`port` inside leads to `to` inside the environment called `environment`.
 
-    `to` is "unix:/path" or "tcp:PORT", as that environment sees it. The name `service` resolves to 127.0.0.1.
+    `to` is "unix:/path" or "tcp:PORT", as that environment sees it; or, without an environment, "host:/path", a unix socket of the engine's own.
+    The name `service` resolves to 127.0.0.1.
     """
 
     service: str

@@ -28,7 +28,7 @@ from cleanroom.backends.workspace import EmbeddedWorkspace
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.errors import ArtifactError, EnvironmentFailed, PolicyRefused
 from cleanroom.policy import Level
-from cleanroom.sandbox import cgroups, channel, layers, layout
+from cleanroom.sandbox import cgroups, channel, layers, layout, relay
 from cleanroom.sandbox.journal import Journal, Thing
 
 START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so only a hang reaches it
@@ -264,7 +264,7 @@ class EmbeddedBackend:
 
     def relay(self, owner: str, door: channel.Message, descriptor: int) -> None:
         """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it."""
-        if door["to"].startswith("out:"):
+        if door["to"].startswith(relay.OUTWARD):
             self._order({"op": "egress", "to": door["to"]}, [descriptor])
             return
         if door["environment"] in self._elsewhere:

@@ -174,7 +174,7 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
     cache: Annotated[CacheKeys | None, key("cache", "Skip the phase when nothing that it depends on changed; docs/cache.md.", at=PHASE)] = (
         None
     )
-    telemetry: Annotated[bool | None, key("telemetry", "Take the spans that the phase's own programs send.", "false", later=True)] = None
+    telemetry: Annotated[bool | None, key("telemetry", "Take the spans that the phase's own programs send.", "false")] = None
     kernel_boundary: Annotated[str | None, key("boundary", "A kernel of its own for the phase.", later=True)] = None
     network_isolation: Annotated[bool | None, key("flag", "Of older documents; the level decides.")] = None
     filesystem_isolation: Annotated[bool | None, key("flag", "Of older documents; the level decides.")] = None

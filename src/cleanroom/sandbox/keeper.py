@@ -140,7 +140,7 @@ class Keeper:
             self._owner.close()
             warden.main(spec, control, id_map, _kind(spec))
         self._wardens[pid] = (spec["id"], group)
-        if any(door["to"].startswith("out:") for door in spec["doorways"]):
+        if any(door["to"].startswith(relay.OUTWARD) for door in spec["doorways"]):
             self._outward.add(pid)
         control.close()
 

@@ -223,10 +223,11 @@ def _reset(end: socket.socket) -> None:
     end.close()
 
 
+OUTWARD = ("out:", "host:")  # what leads to no environment: served by the keeper's own relay
+
+
 def dial(to: str, host_path: Callable[[str], str]) -> socket.socket:
     """Connect to "unix:/path" or "tcp:PORT" as the environment sees it; `host_path` says where a path inside lies on the host.
-
-    A unix socket's path may be longer than the 107 bytes an address holds, so it is reached through its folder's descriptor.
 
     Raises:
         OSError: nobody listens there.
@@ -234,7 +235,12 @@ def dial(to: str, host_path: Callable[[str], str]) -> socket.socket:
     kind, _, rest = to.partition(":")
     if kind == "tcp":
         return socket.create_connection(("127.0.0.1", int(rest)), timeout=DIAL_SECONDS)
-    folder, name = os.path.split(host_path(rest))
+    return _dial_path(host_path(rest))
+
+
+def _dial_path(path: str) -> socket.socket:
+    """Connect to a unix socket of the host, through its folder's descriptor: its path may be longer than the 107 bytes an address holds."""
+    folder, name = os.path.split(path)
     held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -249,11 +255,15 @@ def dial(to: str, host_path: Callable[[str], str]) -> socket.socket:
 
 
 def dial_out(to: str) -> socket.socket:
-    """Connect to "out:HOST:PORT" on the host's network. The answer decides and not the name: nothing private, local or special is connected to.
+    """Connect to "out:HOST:PORT" on the host's network, or to "host:/path", a unix socket of the engine's own.
+
+    Of a host the answer decides and not the name: nothing private, local or special is connected to.
 
     Raises:
         OSError: it could not be resolved or reached, or its address is one that no declaration opens.
     """
+    if to.startswith("host:"):
+        return _dial_path(to.removeprefix("host:"))
     _, host, port = to.split(":", 2)
     return _first_public(host, socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
 

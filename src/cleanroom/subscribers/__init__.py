@@ -17,7 +17,7 @@ class Flow(NamedTuple):
 
 
 ALL = (
-    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "attached", "note",
+    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "attached", "note", "spans",
 )  # fmt: skip
 
 TABLE: dict[str, Flow] = {

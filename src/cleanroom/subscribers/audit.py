@@ -6,7 +6,7 @@ Owns writing; the format and its check are in `chain.py`. The log is lossless: f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import file_digest, sha256
@@ -23,7 +23,7 @@ from cleanroom.artifacts import open_to_read, write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
-from cleanroom.events import AnyEvent, Envelope, Event, Finished, Output, Subject
+from cleanroom.events import AnyEvent, Envelope, Event, Finished, Output, Spans, Subject
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -188,7 +188,8 @@ class _Batch:
             kind = type(event)
             subject = self._subject(event.subject)
             # An event's encoding begins with kind and subject, and no kind is without a further field: the rest is cut off, not encoded anew.
-            body = _output_body(event) if kind is Output else "{" + next(bodies)[len(subject) + _TAG_LENGTH[kind] :]  # type: ignore[arg-type]
+            digested = _DIGESTED.get(kind)
+            body = digested(event) if digested else "{" + next(bodies)[len(subject) + _TAG_LENGTH[kind] :]
             self._add(envelope.time_unix_ns, _TAGS[kind], f'{subject},"event":{envelope.seq}', body)
             if kind is Finished and event.subject.kind == "phase":
                 self.own("checkpoint", envelope.time_unix_ns, {"phase": event.subject.name, "count": self.count})
@@ -228,7 +229,7 @@ _TAG_LENGTH = {kind: len('{"kind":"","subject":,') + len(tag) for kind, tag in _
 def _bodies(envelopes: Sequence[Envelope]) -> Iterator[str]:
     """The encoding of every event whose body is all of it."""
     return iter(
-        _encoder.encode_lines([envelope.event for envelope in envelopes if type(envelope.event) is not Output]).decode().split("\n")
+        _encoder.encode_lines([envelope.event for envelope in envelopes if type(envelope.event) not in _DIGESTED]).decode().split("\n")
     )
 
 
@@ -236,6 +237,15 @@ def _output_body(event: Output) -> str:
     data = event.text.encode()
     cut = "true" if event.cut else "false"
     return f'{{"stream":"{event.stream}","offset":{event.offset},"cut":{cut},"bytes":{len(data)},"sha256":"{sha256(data).hexdigest()}"}}'
+
+
+def _spans_body(event: Spans) -> str:
+    data = _encoder.encode(event.resource_spans)
+    return f'{{"count":{event.count},"bytes":{len(data)},"sha256":"{sha256(data).hexdigest()}"}}'
+
+
+# Kinds that a phase's own programs fill: what they say is in the event log, here is what it must be.
+_DIGESTED: dict[type[Event], Callable[[Any], str]] = {Output: _output_body, Spans: _spans_body}
 
 
 def _json(value: Any) -> str:

@@ -7,8 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cleanroom.events import Artifact, Assertion, Attached, Envelope, Event, Finished, Ledger, Note, Output, Recovery, Started, Violation
+from cleanroom.events import (
+    Artifact,
+    Assertion,
+    Attached,
+    Envelope,
+    Event,
+    Finished,
+    Ledger,
+    Note,
+    Output,
+    Recovery,
+    Spans,
+    Started,
+    Violation,
+)
 from cleanroom.tracing import names
+from cleanroom.tracing.otlp_json import from_otlp
 from cleanroom.tracing.settings import Settings
 from cleanroom.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink
 
@@ -16,7 +31,7 @@ EVENTS_MAX = 128  # per span, OpenTelemetry's own default
 OUTPUT_EVENTS_MAX = 16  # of those: an excerpt; the whole output is in the log file
 TEXT_MAX = 1024  # characters of any text; a viewer shows a line of it
 # What `Trace.add` reads.
-KINDS: tuple[type[Event], ...] = (Started, Finished, Output, Violation, Assertion, Recovery, Artifact, Ledger, Attached, Note)
+KINDS: tuple[type[Event], ...] = (Started, Finished, Output, Violation, Assertion, Recovery, Artifact, Ledger, Attached, Note, Spans)
 
 _RESULTS = {
     "passed": "success", "failed": "failure", "refused": "failure", "error": "error", "timeout": "timeout", "cancelled": "cancellation",
@@ -99,6 +114,8 @@ class Trace:
                 self._finish(record, event, now_ns)
             elif event.subject.kind == "phase":
                 self._phases += 1  # skipped: no span, but a row of the page that spans point to
+        elif isinstance(event, Spans):
+            self._add_foreign(event, record or self._run)
         elif isinstance(event, KINDS) and (record or self._run):
             (record or self._run).tell(now_ns, event)  # type: ignore[union-attr]
 
@@ -148,10 +165,16 @@ class Trace:
 
         return {name: f"file://{quote(self._root)}/.ggen/cleanroom/runs/{quote(self._run_id)}/test_results.html{fragment}"}
 
-    def add_foreign(self, span: SpanData) -> None:
-        """Take a complete span that the code under test has made."""
-        self._foreign.append(span)
-        self._ready.append(span)
+    def _add_foreign(self, event: Spans, record: _Record | None) -> None:
+        """Take complete spans that the code under test has made. What a changed event log holds in their place is counted as lost."""
+        try:
+            spans = from_otlp(event.resource_spans)
+        except ValueError:
+            if record is not None:
+                record.dropped += event.count
+            return
+        self._foreign += spans
+        self._ready += spans
 
     @property
     def ready(self) -> int:

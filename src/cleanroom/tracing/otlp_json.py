@@ -12,13 +12,18 @@ import msgspec
 from cleanroom.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
 
 _HEX = re.compile(r"[0-9a-fA-F]+")
+_MALFORMED = (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
 DEPTH_MAX = 16  # of values within values: nobody's attribute is deeper
 
 
 def otlp_json(spans: Sequence[SpanData]) -> bytes:
     """These spans as a file, those of one source together."""
-    groups = [(source, [_span(span) for span in found]) for source, found in groupby(spans, key=lambda span: span.source)]
-    return msgspec.json.encode({"resourceSpans": [_resource_spans(source, found) for source, found in groups]}) + b"\n"
+    return msgspec.json.encode({"resourceSpans": to_otlp(spans)}) + b"\n"
+
+
+def to_otlp(spans: Sequence[SpanData]) -> list[dict[str, Any]]:
+    """The file's `resourceSpans`."""
+    return [_resource_spans(source, [_span(span) for span in found]) for source, found in groupby(spans, key=lambda span: span.source)]
 
 
 def _resource_spans(source: Source, spans: list[dict[str, Any]]) -> dict[str, Any]:
@@ -66,13 +71,25 @@ def read_otlp_json(data: bytes) -> list[SpanData]:
         ValueError: it is not OTLP/JSON.
     """
     try:
-        return list(_spans(msgspec.json.decode(data)))
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        return from_otlp(msgspec.json.decode(data)["resourceSpans"])
+    except _MALFORMED as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _spans(document: Any) -> Iterator[SpanData]:
-    for resource_spans in document["resourceSpans"]:
+def from_otlp(found: Any) -> list[SpanData]:
+    """The spans of a file's `resourceSpans`.
+
+    Raises:
+        ValueError: they are not in that form.
+    """
+    try:
+        return list(_spans(found))
+    except _MALFORMED as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _spans(found: Any) -> Iterator[SpanData]:
+    for resource_spans in found:
         resource = _read_attributes(resource_spans.get("resource", {}).get("attributes", []))
         for scope_spans in resource_spans.get("scopeSpans", []):
             scope = scope_spans.get("scope", {})
