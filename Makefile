@@ -6,6 +6,9 @@ BIN    := $(CURDIR)/$(VENV)/bin
 SHOP   := examples/shop
 PHASES ?= init setup build test validate
 INPUTS ?= 100000
+# What a kernel without Landlock cannot hold; the shop's file lets go of the same rules. `make demo DEGRADED=1` runs there, and says so.
+UNHELD := filesystem.secrets filesystem.write process.visibility
+LET_GO  = $(if $(DEGRADED),$(foreach rule,$(UNHELD),--allow-degraded $(rule)))
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -15,7 +18,7 @@ help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
 
 demo: setup shop  ## run the example project's lifecycle hermetically, with a real PostgreSQL and a real Valkey
-	cd $(SHOP) && $(BIN)/cleanroom-engine pipeline $(PHASES)
+	cd $(SHOP) && $(BIN)/cleanroom-engine pipeline $(PHASES) $(LET_GO)
 
 jaeger: setup-dev shop  ## run the demo with its traces in a real Jaeger on the loopback
 	cd $(SHOP) && PATH="$(BIN):$$PATH" $(BIN)/python $(CURDIR)/scripts/jaeger.py cleanroom-engine pipeline $(PHASES)

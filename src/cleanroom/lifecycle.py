@@ -220,7 +220,7 @@ class Lifecycle:
         canaries = await watched.environment.prove()
         for canary in canaries:
             self._bus.publish(events.assertion(Subject("canary", canary.name), canary, watched.spec.id))
-        if broken := broken_canaries(canaries):
+        if broken := broken_canaries(canaries, self._context.degraded):
             raise PolicyRefused(
                 "CR-POLICY-010", f"what the policy forbids was not stopped, so nothing was run: {broken}",
                 hint="`cleanroom-engine doctor` tells what this machine holds",

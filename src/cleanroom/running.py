@@ -260,6 +260,7 @@ class Run:
             context = RunContext(
                 run_id=self._bus.run_id, plan=self._plan, bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller=self._caller,
                 scratch=data, folder=self._place.folder, home=self._place.home, keep=self._keep,
+                degraded=self._account.degraded,
             )  # fmt: skip
             self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates), holder))
             await Lifecycle(context, self._supervisor, self._account.outcomes, self._skipping).run()

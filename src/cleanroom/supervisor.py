@@ -408,7 +408,7 @@ class Supervisor:
         mounts = [
             *(Mount(source=program, target=program) for program in recipe.programs),
             Mount(source=str(data or folder / "data"), target=DATA, writable=True, above="" if data else service.template),
-            Mount(source=str(folder / "private"), target=PRIVATE, writable=True),
+            Mount(source=str(folder / "private"), target=PRIVATE, writable=True, names_paths=True),
             Mount(source=str(folder / "run"), target=run_folder(recipe.name), writable=True),
         ]
         policy = msgspec.structs.replace(plan.policy, egress=(), expected=())

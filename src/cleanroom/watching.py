@@ -45,6 +45,7 @@ class RunContext(NamedTuple):
     folder: Path  # .ggen/cleanroom/runs/<run_id>
     home: str = ""  # host folder of the private home's .cache; "": a fresh one for each phase
     keep: Literal["never", "on-failure", "always"] = "never"
+    degraded: tuple[str, ...] = ()  # rules that are not held here and that file and command line both let go
 
     def log_path(self, name: str) -> str:
         """Where the log called `name` is, as a person would look for it: relative to the project."""

@@ -32,6 +32,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     writable: bool = False
     above: str = ""
+    names_paths: bool = False  # it holds a few text files that name paths of the environment
 
 
 class Doorway(msgspec.Struct, frozen=True, kw_only=True):

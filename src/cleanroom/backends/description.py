@@ -38,7 +38,7 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
         listed=listed, builds=build_folders(spec),
     )  # fmt: skip
     return {
-        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
+        "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,

@@ -18,7 +18,9 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cleanroom.backends import bare
 from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
+from cleanroom.backends.copied import CopiedWorkspace
 from cleanroom.backends.description import describe, environment_user, group_of
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.keeper import KeeperProcess, nearest_folder
@@ -51,7 +53,7 @@ class EmbeddedBackend:
         self._keeper: Link | None = None
         self._up = asyncio.Event()
         self._environments: dict[str, EmbeddedEnvironment] = {}
-        self._workspaces: dict[str, EmbeddedWorkspace] = {}
+        self._workspaces: dict[str, EmbeddedWorkspace | CopiedWorkspace] = {}
         self._closed: dict[str, asyncio.Event] = {}
         self._doors: dict[str, list[tuple[channel.Message, int]]] = {}  # environment -> its doors, each with its listening socket
         self._elsewhere: dict[str, Callable[[str, int], None]] = {}  # environment of another process -> what takes its doors
@@ -67,6 +69,13 @@ class EmbeddedBackend:
         self._removed = 0
         self._homes: cgroups.Homes | None = None
         self._host: layout.Host | None = None
+        self._bare = False  # the probe found no way to make namespaces
+        self._landlock = True
+        self.outer_filter = False  # a container's own filter refuses calls before ours is asked
+        self._ground: bare.Ground | None = None
+        self._making_ground = anyio.Lock()
+        self._ground_things: list[Thing] = []
+        self._copies = 0
 
     # --- life
 
@@ -87,8 +96,8 @@ class EmbeddedBackend:
         with anyio.CancelScope(shield=True):
             for environment in list(self._environments.values()):
                 await environment.leave()
-            if self._scratch_thing is not None:
-                await self.drop_folder(self._scratch_thing)
+            for thing in (*self._ground_things, *([self._scratch_thing] if self._scratch_thing is not None else [])):
+                await self.drop_folder(thing)
             with contextlib.suppress(EnvironmentFailed):
                 self._order({"op": "bye"})
             assert self._process is not None
@@ -145,6 +154,7 @@ class EmbeddedBackend:
             self._order({"op": "probe", "scratch": str(nearest_folder(self.scratch))})
         with anyio.fail_after(START_SECONDS):
             found = await self._probed
+        self._bare, self._landlock, self.outer_filter = found["mode"] == "bare", bool(found["landlock"]), bool(found["outer_filter"])
         homes = await anyio.to_thread.run_sync(self._cgroups)
         return _report(found, homes)
 
@@ -184,6 +194,22 @@ class EmbeddedBackend:
         await anyio.to_thread.run_sync(lambda: path.mkdir(parents=True, exist_ok=True, mode=0o700))
         return thing
 
+    async def ground(self) -> bare.Ground:
+        """Where environments without namespaces have what is theirs."""
+        async with self._making_ground:
+            if self._ground is None:
+                folder, short = bare.places_for(self._run_id, self.scratch)
+                for place in {folder, short} - {self.scratch}:
+                    self._ground_things.append(await self._own(place))
+                ground = bare.Ground(folder, short, environment_user(self._run_id))
+                await anyio.to_thread.run_sync(ground.prepare)
+                self._ground = ground
+        return self._ground
+
+    async def root_of(self, identity: str) -> Path:
+        """The folder of one environment."""
+        return ((await self.ground()).folder if self._bare else self.scratch) / "roots" / identity
+
     async def _own(self, path: Path) -> Thing:
         """Journal a folder and name it to the keeper, before it exists."""
         thing = self.record("folder", str(path))
@@ -214,7 +240,7 @@ class EmbeddedBackend:
     # --- workspaces and environments
 
     @asynccontextmanager
-    async def workspace(self, spec: WorkspaceSpec) -> AsyncIterator[EmbeddedWorkspace]:
+    async def workspace(self, spec: WorkspaceSpec) -> AsyncIterator[EmbeddedWorkspace | CopiedWorkspace]:
         """A copy-on-write view of `spec.root`; its layers lie under `spec.scratch` and go when it is left."""
         root, scratch = Path(spec.root), Path(spec.scratch)
         if scratch.resolve().is_relative_to(root.resolve()):
@@ -225,12 +251,20 @@ class EmbeddedBackend:
             )
         thing = await self.folder(scratch)
         try:
-            self._workspaces[spec.root] = await anyio.to_thread.run_sync(EmbeddedWorkspace, spec, environment_user(self._run_id))
+            self._workspaces[spec.root] = await self._make_workspace(spec)
             yield self._workspaces[spec.root]
         finally:
             self._workspaces.pop(spec.root, None)
             with anyio.CancelScope(shield=True):
                 await self.drop_folder(thing)
+
+    async def _make_workspace(self, spec: WorkspaceSpec) -> EmbeddedWorkspace | CopiedWorkspace:
+        user = environment_user(self._run_id)
+        if not self._bare:
+            return await anyio.to_thread.run_sync(EmbeddedWorkspace, spec, user)
+        ground = await self.ground()
+        self._copies += 1
+        return await anyio.to_thread.run_sync(CopiedWorkspace, spec, ground.folder / "workspaces" / str(self._copies), user)
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:
@@ -293,17 +327,45 @@ class EmbeddedBackend:
             os.close(descriptor)
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
-        """The whole environment as the warden is told it, and its layers, newest first."""
-        stack = await self._prepared(spec)
+        """The whole environment as the warden is told it, and its layers, newest first; a copy of the workspace is the only one."""
+        workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
+        if self._bare:
+            with _usable(self.scratch):
+                return await self._describe_bare(spec, self._host, workspace, root)
+        stack = await self._prepared(spec)
         await self._up.wait()
-        return describe(spec, self._host, self._cgroups(), stack, root), stack
+        return describe(spec, self._host, self._cgroups(), stack, root) | {"landlock": self._landlock}, stack
+
+    async def _describe_bare(
+        self, spec: EnvironmentSpec, host: layout.Host, workspace: EmbeddedWorkspace | CopiedWorkspace | None, root: Path
+    ) -> tuple[dict[str, Any], list[Path]]:
+        ground = await self.ground()
+        wire = describe(spec, host, self._cgroups(), (), root) | {"landlock": self._landlock}
+        copies = [workspace.place] if isinstance(workspace, CopiedWorkspace) else []
+        await self._up.wait()
+        copy_root = str(copies[0]) if copies else ""
+        return await anyio.to_thread.run_sync(bare.describe, wire, spec, host, ground, copy_root, root), copies
+
+    async def give_back(self, spec: EnvironmentSpec) -> None:
+        """After an environment that prepared data: what it wrote is where it was asked to be."""
+        if self._bare and spec.role == "prepare":
+            ground = await self.ground()
+            for mount in spec.mounts:
+                if mount.writable:
+                    await anyio.to_thread.run_sync(ground.give_back, mount)
+
+    @property
+    def plants(self) -> Path:
+        """Where what canaries must not find is planted: in reach of an environment, but for what holds it back."""
+        return self._ground.folder if self._ground is not None else self.scratch
 
     async def _prepared(self, spec: EnvironmentSpec) -> list[Path]:
         """Make what its mounts need; its layers, newest first."""
+        workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         with _usable(self.scratch):
-            stack = await self._workspaces[spec.workspace.root].push() if spec.workspace is not None else []
+            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) else []
             await anyio.to_thread.run_sync(make_folders, spec, environment_user(self._run_id))
         return stack
 

@@ -19,6 +19,7 @@ import msgspec
 
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Left, OnOutput
 from cleanroom.backends.description import environment_user, group_of
+from cleanroom.backends.places import Places
 from cleanroom.backends.plants import Plants
 from cleanroom.backends.wire import Link, Pipe
 from cleanroom.capability import Attempt, Canary, Sample
@@ -53,6 +54,8 @@ class EmbeddedEnvironment:
         self._environment_thing: Thing | None = None
         self._opened = False
         self._lost = asyncio.Event()
+        self._places = Places()
+        self._temporary = ""
 
     # --- life
 
@@ -62,9 +65,10 @@ class EmbeddedEnvironment:
         Raises:
             EnvironmentFailed: a step failed; the message names it.
         """
-        root = self._backend.scratch / "roots" / self.id
+        root = await self._backend.root_of(self.id)
         self._things.append(await self._backend.folder(root))
         wire, stack = await self._backend.describe(self._spec, root)
+        self._places, self._temporary = Places(wire.get("pairs", ())), wire.get("temporary", "")
         self._environment_thing = self._backend.record("environment", self.id)
         mine, theirs = channel.pair()
         self._link = Link(mine, self._news, self._gone)
@@ -80,9 +84,8 @@ class EmbeddedEnvironment:
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
-        self._sampler = Sampler(
-            ready["init"], self._group(wire, ready), stack[0] / "upper" if stack else None, self._spec.policy.limits.memory_bytes
-        )
+        layer = (stack[0] if wire.get("bare") else stack[0] / "upper") if stack else None
+        self._sampler = Sampler(ready["init"], self._group(wire, ready), layer, self._spec.policy.limits.memory_bytes)
 
     async def _begin(self, wire: dict[str, Any]) -> None:
         """Whatever has to be done beside its warden for it to start."""
@@ -97,6 +100,7 @@ class EmbeddedEnvironment:
             with contextlib.suppress(EnvironmentFailed):
                 self.order({"op": "kill"})
             await self._backend.closed(self.id)
+            await self._backend.give_back(self._spec)
         if self._link is not None:
             self._link.close()
         self._backend.forget_doors(self.id)
@@ -183,8 +187,9 @@ class EmbeddedEnvironment:
 
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside."""
-        with Plants(self._backend.scratch) as planted:
-            order = {"op": "prove", "expect": planted.expectations(self._spec), "limits": self._backend.first_proof()}
+        with Plants(self._backend.plants) as planted:
+            expect = planted.expectations(self._spec, self._temporary) | {"outer_filter": self._backend.outer_filter}
+            order = {"op": "prove", "expect": expect, "limits": self._backend.first_proof()}
             answer, _ = await self._answer("proved", order)
         if "broken" in answer:
             raise EnvironmentFailed("CR-SANDBOX-008", f"environment {self.id}: the canaries did not come to their end: {answer['broken']}")
@@ -233,7 +238,9 @@ class EmbeddedEnvironment:
             os.fchown(out.far, user, user)
             os.fchown(err.far, user, user)
         try:
-            message = {"op": "exec", "n": number, "argv": list(argv), "env": self._spec.variables, "cwd": self._spec.working_directory}
+            words = list(argv) if self._spec.role == "phase" else self._places.texts(argv)  # what a person wrote is run as it is written
+            variables, folder = self._places.values(self._spec.variables), self._places.text(self._spec.working_directory)
+            message = {"op": "exec", "n": number, "argv": words, "env": variables, "cwd": folder}
             self.order(message, [nothing, out.far, err.far])
         finally:
             os.close(nothing)

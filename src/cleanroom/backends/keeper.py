@@ -15,6 +15,7 @@ from cleanroom.sandbox import channel
 
 PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
 PROGRAM = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cleanroom.sandbox.keeper import main; main()"  # without site: standard library only
+LOOK_SECONDS = 0.01
 
 
 class KeeperProcess:
@@ -49,15 +50,27 @@ class KeeperProcess:
         """Wait for its end; past this time it is killed."""
         import anyio
 
-        descriptor = os.pidfd_open(self.pid)
         try:
             with anyio.move_on_after(seconds):
-                await anyio.wait_readable(descriptor)
+                await self._ended()
         finally:
-            os.close(descriptor)
             if self._process.poll() is None:
                 self._process.kill()
             self._process.wait()
+
+    async def _ended(self) -> None:
+        import anyio
+
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError:  # before Linux 5.3, where the run is refused and this is all that is left to do
+            while self._process.poll() is None:  # noqa: ASYNC110 -- nothing tells
+                await anyio.sleep(LOOK_SECONDS)
+            return
+        try:
+            await anyio.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
 
     def abandon(self) -> None:
         """End one that nobody took: it was given nothing to keep."""

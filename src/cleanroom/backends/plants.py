@@ -28,15 +28,21 @@ class Plants:
         self._secret = folder / f"secret-{self._name}"
         self._path = folder / f"s-{self._name[:6]}"
         self._listening: list[socket.socket] = []
+        self._port = 0  # of the host's loopback
 
     def __enter__(self) -> Plants:
         self._secret.write_text(secrets.token_hex(16))
+        os.chmod(self._secret, 0o644)  # no file mode is to keep an environment from it
         self._listen(f"\0cleanroom-canary-{self._name}")
         held = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # the path may be longer than an address can hold
         try:
             self._listen(f"/proc/self/fd/{held}/{self._path.name}")
         finally:
             os.close(held)
+        os.chmod(self._path, 0o777)  # noqa: S103 -- nor from this
+        port = socket.create_server(("127.0.0.1", 0))
+        self._listening.append(port)
+        self._port = port.getsockname()[1]
         return self
 
     def _listen(self, address: str) -> None:
@@ -52,13 +58,14 @@ class Plants:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def expectations(self, spec: EnvironmentSpec) -> dict[str, Any]:
-        """What the canaries are told: where the plants are, and who the engine is."""
+    def expectations(self, spec: EnvironmentSpec, temporary: str = "") -> dict[str, Any]:
+        """What the canaries are told: where the plants are, and who the engine is. `temporary`: the folder for such files, of one without mounts."""
         listed = spec.policy.level.rank >= Level.HIGH.rank
         return {
             "listed": self._listed(spec) if listed else None,
             "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
-            "unix_private": str(self._path).startswith(PRIVATE), "pid": os.getpid(), "start": journal.start_time(os.getpid()),
+            "unix_private": not temporary and str(self._path).startswith(PRIVATE), "temporary": temporary or "/tmp", "bare": bool(temporary),
+            "port": self._port, "pid": os.getpid(), "start": journal.start_time(os.getpid()),
         }  # fmt: skip
 
     def _listed(self, spec: EnvironmentSpec) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import msgspec
 
 from cleanroom.artifacts import open_to_read
 from cleanroom.backends.base import Left
+from cleanroom.backends.places import grounds
 from cleanroom.sandbox import cgroups, journal, layers
 
 OWNER = "owner"
@@ -71,6 +72,9 @@ def sweep_runs(cache: Path) -> SweepReport:
             for group in _groups(_named_groups(folder)):
                 if _of(group, {folder.name}) and not _populated(group):
                     _remove(group, "cgroup", removed, left)
+            for ground in grounds(folder.name):
+                if ground.is_dir() and not ground.is_symlink() and ground.stat().st_uid == os.geteuid():
+                    _remove(ground, "folder", removed, left)
             _remove(folder, "folder", removed, left)
     return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living))
 

@@ -90,6 +90,14 @@ class Caller:
         except OSError:
             return ""
 
+    def handle(self, name: str) -> int:
+        """A descriptor without any right for what a link of its /proc folder leads to.
+
+        Raises:
+            OSError: there is no such link, or it may not be followed.
+        """
+        return os.open(f"{self.pid}/{name}", getattr(os, "O_PATH", 0) | os.O_CLOEXEC, dir_fd=self._proc)
+
     def base(self, directory: int) -> str:
         """The folder that a relative path starts from, by the dirfd argument."""
         low = directory & 0xFFFFFFFF

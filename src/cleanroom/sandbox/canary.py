@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ _ANSWER_SECONDS = 2.0  # the answerer shares its process with the recorder; a bu
 _AF_PACKET, _AF_VSOCK, _MPTCP, _MSG_FASTOPEN = 17, 40, 262, 0x20000000
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
 _SUN_PATH_MOST = 107
+_NO_CALL = ("EPERM", "ENOSYS")  # ours says the former; a filter around us may say the latter first
+_SHELL = "/bin/sh"  # a file that every environment may read
 _READ_ONLY = ("EROFS", "EACCES", "EPERM")
 
 
@@ -50,6 +53,8 @@ def run(expectations: Expect) -> list[Result]:
 
     `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside; `secret`, a file outside that must not be there; `outside`,
     folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat);
+    `temporary` is a folder that may be written. `bare`: it has no namespaces, and `port` is one of the host's loopback on which somebody listens;
+    `outer_filter`: a container's filter refuses calls before ours could record them;
     `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
     From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
     one that is on the list; `written`, a folder of the environment's own.
@@ -60,17 +65,17 @@ def run(expectations: Expect) -> list[Result]:
 
 def prepared(expectations: Expect) -> Expect:
     """With a name that nobody has asked for yet."""
-    return {**expectations, "name": f"{os.urandom(6).hex()}.canary.test"}
+    return {"temporary": "/tmp", "bare": False, "outer_filter": False, **expectations, "name": f"{os.urandom(6).hex()}.canary.test"}
 
 
 def asked(expect: Expect) -> tuple[Canary, ...]:
     """The canaries of the level that these expectations are for."""
-    return (*CANARIES, *(LISTED if expect.get("listed") else ()))
+    return (*CANARIES, *(LISTED if expect.get("listed") else ()), *(BARE if expect["bare"] else ()))
 
 
 def verdict(canary: Canary, expect: Expect, attempt: Callable[[], None]) -> Result:
     """What `attempt`, which raises the refusal, says about a canary."""
-    seen = canary.target(expect)
+    seen = {} if canary.rule == "process.syscalls" and expect["outer_filter"] else canary.target(expect)
     found, passed = "it worked", not canary.expected
     try:
         attempt()
@@ -139,6 +144,11 @@ def _datagram(address: tuple[str, int]) -> None:
         probe.sendto(b"canary", address)
 
 
+def _reach_own() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        _connected(socket.AF_INET, server.getsockname())
+
+
 def _fast_open(address: tuple[str, int], *, by_message: bool) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -180,12 +190,14 @@ def _unix(address: str) -> None:
 def _name(expect: Expect) -> None:
     """Only the sink's own address may come back."""
     question = b"".join(bytes((len(label),)) + label.encode() for label in expect["name"].split(".")) + b"\0\0\1\0\1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    packet = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question
+    stream = expect["bare"]  # where names are asked over TCP
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as probe:
         probe.connect(("127.0.0.1", 53))
-        probe.send(b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question)
+        probe.send(len(packet).to_bytes(2, "big") + packet if stream else packet)
         if not select.select([probe], [], [], _ANSWER_SECONDS)[0]:
             raise TimeoutError(errno.ETIMEDOUT, "no answer")
-        answer = probe.recv(512)
+        answer = probe.recv(514)[2 if stream else 0 :]
     address = answer[-4:]
     if answer[3] & 15 or address[:1] != b"\xc6" or address[1] & 0xFE != 18:
         raise ValueError(f"answered with {socket.inet_ntoa(address)}")
@@ -218,6 +230,15 @@ def _chmod_outside(folder: str) -> None:
     os.chmod(folder, os.stat(folder).st_mode & 0o7777)
 
 
+def _change_open(path: str) -> None:
+    """Change the mode of a file that was opened for reading only."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o7777)
+    finally:
+        os.close(descriptor)
+
+
 def _read(path: str) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
@@ -228,8 +249,8 @@ def _write_null(_: Expect) -> None:
     os.close(descriptor)
 
 
-def _write_private(_: Expect) -> None:
-    path = f"/tmp/cleanroom-canary-{os.getpid()}"
+def _write_private(expect: Expect) -> None:
+    path = f"{expect['temporary']}/cleanroom-canary-{os.getpid()}"
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     os.close(descriptor)
     os.unlink(path)
@@ -262,6 +283,10 @@ def _see_engine(expect: Expect) -> None:
 def _signal_engine(expect: Expect) -> None:
     os.kill(expect["pid"], 0)
     _see_engine(expect)
+
+
+def _limit_engine(expect: Expect) -> None:
+    resource.prlimit(expect["pid"], resource.RLIMIT_CORE)  # asking is refused too
 
 
 def _listen(expect: Expect) -> None:
@@ -349,8 +374,8 @@ CANARIES: tuple[Canary, ...] = (
         lambda expect: _each(expect, _chmod_outside), lambda expect: {"path": expect["outside"][-1]},
     ),
     Canary("secret of the home folder", "filesystem.secrets", ("ENOENT", "EACCES"), lambda expect: _read(expect["secret"])),
-    Canary("mount", "process.syscalls", ("EPERM",), _mount, _syscall_target("mount")),
-    Canary("new namespace", "process.syscalls", ("EPERM",), lambda _: kernel.unshare(kernel.CLONE_NEWUSER), _syscall_target("unshare")),
+    Canary("mount", "process.syscalls", _NO_CALL, _mount, _syscall_target("mount")),
+    Canary("new namespace", "process.syscalls", _NO_CALL, lambda _: kernel.unshare(kernel.CLONE_NEWUSER), _syscall_target("unshare")),
     Canary("become root", "process.privileges", ("EPERM", "EINVAL"), _become_root),
     Canary("capabilities", "process.privileges", ("EPERM",), _capabilities),
     Canary("see the engine", "process.visibility", ("ENOENT", "ESRCH", "EACCES"), _see_engine),
@@ -373,4 +398,18 @@ LISTED: tuple[Canary, ...] = (
     Canary("listen without a port", "network.listen", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
     Canary("control: a listed program is started", "process.exec", (), lambda expect: _start(expect["listed"]["program"])),
     Canary("control: a unix socket listens", "network.listen", (), _listen_freely),
+)  # fmt: skip
+
+# Without namespaces, in addition: what no read-only mount, no network and no numbers of processes of its own refuses there.
+BARE: tuple[Canary, ...] = (
+    Canary(
+        "port of the host's loopback", "network.egress", _REFUSED,
+        lambda expect: _connected(socket.AF_INET, ("127.0.0.1", expect["port"])), lambda expect: {"ip": "127.0.0.1", "port": expect["port"]},
+    ),
+    Canary(
+        "mode of an open file outside", "filesystem.metadata", _READ_ONLY,
+        lambda _: _change_open(_SHELL), lambda _: {"path": os.path.realpath(_SHELL)},
+    ),
+    Canary("limits of the engine", "process.visibility", ("EPERM", "ESRCH"), _limit_engine, lambda expect: {"signal_pid": expect["pid"]}),
+    Canary("control: an own port is reached", "network.egress", (), lambda _: _reach_own()),
 )  # fmt: skip

@@ -228,7 +228,10 @@ class Behalf:
         if call.end.family not in _INTERNET or named is None or (family == socket.AF_UNSPEC and payload is None):
             return _Goal(address=raw)  # netlink, the end of a connection, or what the kernel refuses as malformed
         kind, (address, port) = kind_of(call.end), named
-        decision = reach.outgoing(self._where, kind, address, port, own=reach.is_local(address) and self._own.waits(kind, address, port))
+        local = reach.is_local(address)
+        own = local and self._own.waits(kind, address, port)
+        vacant = local and not own and self._own.vacant(kind, address, port)
+        decision = reach.outgoing(self._where, kind, address, port, own=own, vacant=vacant)
         return _Goal(self._said(decision, call, address, port, payload or b""), raw, lead=decision.lead)
 
     def _unix(self, call: _Call, raw: bytes) -> _Goal:

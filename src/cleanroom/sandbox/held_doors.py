@@ -34,15 +34,20 @@ class Doors:
         way = self._ways.get(to)
         if way is None:
             raise OSError(errno.ECONNREFUSED, "no such door")
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-            listening.bind(("127.0.0.1", 0))
-            listening.listen(_STRANGERS_MOST)
-            _connect(end, listening.getsockname()[1])
-            with _accepted(listening, end) as other:
-                try:
-                    channel.send(way, {}, [other.fileno()])
-                except OSError:
-                    raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
+        with joined(end) as other:
+            try:
+                channel.send(way, {}, [other.fileno()])
+            except OSError:
+                raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
+
+
+def joined(end: socket.socket) -> socket.socket:
+    """Connect the caller's socket to one of ours, which is returned."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(_STRANGERS_MOST)
+        _connect(end, listening.getsockname()[1])
+        return _accepted(listening, end)
 
 
 def _connect(end: socket.socket, port: int) -> None:

@@ -130,6 +130,10 @@ class Files:
             return None
         return Refusal(errno.ENOENT, _READ, {"path": shown(found)})
 
+    def absolute(self, caller: Caller, directory: int, address: int) -> str:
+        """The path at `address` from the root on, as it is said; empty where the kernel refuses it by itself."""
+        return self._absolute(caller, directory, address, empty_is_descriptor=False)
+
     def _absolute(self, caller: Caller, directory: int, address: int, *, empty_is_descriptor: bool) -> str:
         """The path at `address` from the root on; empty where the kernel says ENAMETOOLONG, ENOENT, EBADF or ENOTDIR by itself."""
         path = caller.string(address) if address else ""

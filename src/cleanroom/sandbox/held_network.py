@@ -59,7 +59,7 @@ class Network:
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         """None lets the kernel go on; the empty network namespace holds whatever it is told then."""
         if name in ("socket", "socketpair"):
-            return _family(arguments)
+            return family(arguments)
         for message in _messages(caller, name, arguments):
             refusal = self._message(caller, name, arguments, message)
             if refusal is not None:
@@ -139,16 +139,17 @@ def usual(arguments: tuple[int, ...]) -> bool:
     return (kind, protocol) in _USUAL
 
 
-def _family(arguments: tuple[int, ...]) -> Refusal:
-    family, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
-    if family in (_AF_INET, _AF_INET6) and protocol == _MPTCP:  # on a shared network alone; runtimes try it and do without
+def family(arguments: tuple[int, ...]) -> Refusal:
+    """The refusal of a socket of an unusual kind."""
+    wanted, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
+    if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:  # on a shared network alone; runtimes try it and do without
         return Refusal(errno.EPROTONOSUPPORT, "network.families", {"proto": "mptcp", "syscall": "mptcp"}, ("probe",))
-    if family == _AF_UNSPEC:
+    if wanted == _AF_UNSPEC:
         return Refusal(errno.EAFNOSUPPORT)  # names no kind of network at all
-    if family in (_AF_INET, _AF_INET6):
+    if wanted in (_AF_INET, _AF_INET6):
         said = f"raw socket, protocol {protocol}" if kind == socket.SOCK_RAW else _PROTOCOLS.get(protocol, f"protocol {protocol}")
     else:
-        said = _FAMILY_NAMES.get(family, f"address family {family}")
+        said = _FAMILY_NAMES.get(wanted, f"address family {wanted}")
     return Refusal(errno.EAFNOSUPPORT, "network.families", {"proto": said, "syscall": said})
 
 

@@ -72,6 +72,17 @@ class Kept:
             raise OSError(errno.EPERM, "no copy of it")
         return kept.dup()
 
+    def knows(self, caller: Caller, descriptor: int) -> bool:
+        """Whether there is a copy of it; what is no socket at all is for `of` to say."""
+        found = caller.link(f"fd/{descriptor & 0xFFFFFFFF}")
+        return not found.startswith("socket:[") or int(found[8:-1]) in self._kept
+
+    def datagrams(self) -> bool:
+        """Whether the environment has a datagram socket now."""
+        if any(end.type == socket.SOCK_DGRAM for end in self._kept.values()):
+            self.sweep()
+        return any(end.type == socket.SOCK_DGRAM for end in self._kept.values())
+
     def settled(self, end: socket.socket) -> None:
         kept = self._kept.pop(inode(end), None)
         if kept is not None:
@@ -79,7 +90,12 @@ class Kept:
 
     def sweep(self) -> None:
         """Close the copies of what no process has open any more."""
-        held = {link for pid in os.listdir(self._proc) if pid.isdigit() and int(pid) != os.getpid() for link in _links(self._proc, pid)}
+        held = {
+            link
+            for pid in os.listdir(f"/proc/self/fd/{self._proc}")
+            if pid.isdigit() and int(pid) != os.getpid()
+            for link in _links(self._proc, pid)
+        }
         for number in [number for number in self._kept if f"socket:[{number}]" not in held]:
             self._kept.pop(number).close()
 
@@ -112,15 +128,20 @@ class Own:
 
     def waits(self, kind: Kind, address: bytes, port: int) -> bool:
         """Whether what waits at this address of the host's is the environment's, and nobody else's does."""
-        if not self._inodes:
-            return False
-        found = [
-            int(number) in self._inodes
+        found = [number in self._inodes for number in self._waiting(kind, address, port)] if self._inodes else []
+        return bool(found) and all(found)
+
+    def vacant(self, kind: Kind, address: bytes, port: int) -> bool:
+        """Whether nobody at all waits there."""
+        return not self._waiting(kind, address, port)
+
+    def _waiting(self, kind: Kind, address: bytes, port: int) -> list[int]:
+        return [
+            int(number)
             for table in (("tcp", "tcp6") if kind.stream else ("udp", "udp6"))
             for at, state, number in self._rows(table, port)
             if (state == _LISTENING or not kind.stream) and (not any(at) or _plain(at) == _plain(address))
         ]
-        return bool(found) and all(found)
 
     def named(self, name: bytes) -> bool:
         """Whether the abstract unix socket of this name is the environment's."""

@@ -15,7 +15,7 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from cleanroom.sandbox import canary, channel, kernel, landlock, limits, mounts, seccomp
+from cleanroom.sandbox import canary, channel, kernel, landlock, limits, mounts, seccomp, seccomp_bare
 from cleanroom.sandbox.layout import USER_ID
 
 READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
@@ -23,8 +23,12 @@ READY = 0  # the exit status that nobody sees: init ends by signal or by its war
 
 def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> NoReturn:
     """Become pid 1 of the environment that `spec` describes. `orders` leads to the warden."""
+    bare = spec["bare"]
     try:
-        _restrict(spec, orders, handover, id_map)
+        if bare:
+            _restrict_bare(spec, orders, handover)
+        else:
+            _restrict(spec, orders, handover, id_map)
     except Exception as error:
         channel.send(orders, {"failed": f"{type(error).__name__}: {error}"})
         os._exit(1)
@@ -33,6 +37,8 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
     channel.send(orders, {"ready": True})
     try:
         _Init(orders).serve()
+        if bare and spec["landlock"] and landlock.abi() >= landlock.SCOPES_SINCE:
+            os.kill(-1, signal.SIGKILL)  # the warden is gone, and this reaches our Landlock domain and nobody else
     finally:
         os._exit(READY)
 
@@ -55,7 +61,8 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
     if spec["listed"]:
         readable, executable = [*readable, *executable], spec["programs"]
     writable = [*spec["writable"], "/proc"]  # whose file modes decide
-    landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])
+    if spec["landlock"]:
+        landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])
     machine = os.uname().machine
     if spec["hold"]:
         seccomp.install_and_send((seccomp.high_filter if spec["listed"] else seccomp.medium_filter)(machine), handover)
@@ -64,6 +71,39 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
     handover.close()
     kernel.set_dumpable(False)  # /proc/1 tells nothing to its children, who have the same uid
     _tie(orders)  # a change of credentials has cleared it
+
+
+def _restrict_bare(spec: dict[str, Any], orders: socket.socket, handover: socket.socket) -> None:
+    """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there is; orphans come to us and stay in the tree."""
+    kernel.set_child_subreaper()
+    os.umask(0o022)
+    identity = spec["identity"]
+    _limit(spec["limits"])
+    kernel.close_range(3 + _keep(orders, handover))
+    give_up(identity)
+    if spec["landlock"]:
+        landlock.restrict(spec["readable"], spec["writable"], spec["executable"], devices=spec["devices"])
+    program = seccomp_bare.bare_filter(os.uname().machine, service=spec["role"] != "phase")
+    if spec["hold"]:
+        seccomp.install_and_send(program, handover)
+    handover.close()
+    kernel.set_dumpable(False)
+
+
+def give_up(identity: dict[str, Any]) -> None:
+    """Every capability, and root's id. What is left in the bounding set of an ordinary user counts for nothing without new privileges."""
+    if identity["mode"] == "root":
+        kernel.drop_bounding()
+        become(identity["user"], identity["group"])
+    kernel.set_no_new_privileges()
+    kernel.capset(0, 0, 0)
+
+
+def become(user: int, group: int) -> None:
+    """From root to an ordinary user's ids, in no other group."""
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
 
 
 def _tie(orders: socket.socket) -> None:
@@ -95,9 +135,7 @@ def _limit(limits: dict[str, int]) -> None:
 
 def _become(user: int, group: int) -> None:
     """From root to the environment's own uid, in a user namespace of its own so that its process limit is private."""
-    os.setgroups([])
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
+    become(user, group)
     kernel.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
     kernel.unshare(kernel.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
@@ -167,7 +205,7 @@ class _Init:
             _settle()
             kernel.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
             results = canary.run(expect)
-            proven = limits.prove_inside() if with_limits else []
+            proven = limits.prove_inside(expect["temporary"]) if with_limits else []
             channel.send(self._orders, {"proved": number, "results": results, "limits": proven})
             status = 0
         finally:
@@ -228,23 +266,19 @@ def _offer_to_the_killer() -> None:
 
 def _others() -> list[dict[str, Any]]:
     """The living processes of this pid namespace but init."""
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or name == "1":
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read().decode(errors="replace")
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                words = file.read().rstrip(b"\0").split(b"\0")
-        except OSError:
-            continue
-        if stat.rpartition(")")[2].split()[0] not in "ZX":
-            found.append(
-                {
-                    "ns_pid": int(name),
-                    "comm": stat.partition("(")[2].rpartition(")")[0],
-                    "argv": [w.decode(errors="replace") for w in words],
-                }
-            )
-    return found
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    return [found for number in numbers if (found := described(number)) is not None]
+
+
+def described(pid: int) -> dict[str, Any] | None:
+    """What a living process is; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read().decode(errors="replace")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return None
+    if stat.rpartition(")")[2].split()[0] in "ZX":
+        return None
+    return {"ns_pid": pid, "comm": stat.partition("(")[2].rpartition(")")[0], "argv": [word.decode(errors="replace") for word in words]}

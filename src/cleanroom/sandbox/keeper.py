@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cleanroom.sandbox import cgroups, channel, idmap, journal, kernel, layers, probe, relay, seccomp, warden
+from cleanroom.sandbox import bare, cgroups, channel, idmap, journal, kernel, layers, probe, relay, seccomp, tree, warden
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.container_ends import Containers
@@ -35,6 +35,8 @@ class Keeper:
         self._outward: set[int] = set()  # wardens whose environments have declared hosts
         self._id_maps: dict[tuple[int, int, int, int], int] = {}  # made once a run, they cost more than the rest of a start
         self._containers: Containers | None = None  # of an engine, to remove should the owner die
+        self._helpers: set[int] = set()  # our children that are no wardens
+        self._bare = False  # there are environments whose processes come to us when their warden is killed
         self._bye = False
 
     def serve(self) -> None:
@@ -89,7 +91,8 @@ class Keeper:
 
     def _probe(self, scratch: str) -> None:
         """Ask the kernel in a child, which answers the owner itself."""
-        if os.fork():
+        if pid := os.fork():
+            self._helpers.add(pid)
             return
         kernel.set_parent_death_signal(signal.SIGKILL)
         answer: dict[str, Any] = {}
@@ -117,6 +120,7 @@ class Keeper:
                 with contextlib.suppress(BaseException):
                     relay.Relay(theirs, relay.dial_out).serve()
                 os._exit(0)
+            self._helpers.add(pid)
             theirs.close()
             self._egress_pid = pid
         with contextlib.suppress(OSError):  # it was killed: its environments are ended when it is reaped
@@ -126,7 +130,7 @@ class Keeper:
         """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
         control = socket.socket(fileno=descriptor)
         try:
-            id_map = self._id_map(spec["identity"])
+            id_map = 0 if spec.get("bare") else self._id_map(spec["identity"])
             group = self._make_group(spec)
             pid = os.fork()
         except OSError as error:
@@ -134,7 +138,8 @@ class Keeper:
             control.close()
             return
         if pid == 0:
-            kernel.set_parent_death_signal(signal.SIGKILL)
+            if not spec.get("bare"):  # else it sees itself that we are gone, and ends what nothing else would end then
+                kernel.set_parent_death_signal(signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._owner.close()
@@ -142,6 +147,7 @@ class Keeper:
         self._wardens[pid] = (spec["id"], group)
         if any(door["to"].startswith(relay.OUTWARD) for door in spec["doorways"]):
             self._outward.add(pid)
+        self._bare = self._bare or bool(spec.get("bare"))
         control.close()
 
     def _id_map(self, identity: dict[str, Any]) -> int:
@@ -178,14 +184,21 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            self._helpers.discard(pid)
             if pid == self._egress_pid:
                 self._end_outward()
             if pid in self._wardens:
                 name, group = self._wardens.pop(pid)
                 self._outward.discard(pid)
+                self._end_orphans()
                 left = [str(path) for path in cgroups.clear(group)] if group is not None else []
                 with contextlib.suppress(OSError):
                     channel.send(self._owner, {"closed": name, "left": left})
+
+    def _end_orphans(self) -> None:
+        """Without a pid namespace, what a killed warden leaves becomes our child; so does nothing else."""
+        if self._bare:
+            tree.end(os.getpid(), spare={*self._wardens, *self._helpers})
 
     def _end_outward(self) -> None:
         """The relay out was killed: connections to declared hosts would wait for ever, so those who may make them end."""
@@ -204,6 +217,7 @@ class Keeper:
             pid, _ = os.waitpid(-1, 0)
             if pid in self._wardens:
                 _, group = self._wardens.pop(pid)
+                self._end_orphans()
                 if group is not None:
                     cgroups.clear(group)
         if self._bye:
@@ -219,6 +233,8 @@ class Keeper:
 
 
 def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
+    if spec.get("bare"):
+        return bare.BareWarden
     if "container" not in spec:
         return warden.Warden
     from cleanroom.sandbox.container import ContainerWarden

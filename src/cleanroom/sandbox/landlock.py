@@ -16,6 +16,7 @@ from cleanroom.sandbox import kernel
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # any other right on a file's rule is EINVAL
+SCOPES_SINCE = 6  # the ABI that knows them
 _SCOPES = 1 | 2  # abstract unix sockets and signals of processes outside
 
 # Programs take these for granted (git dies without a writable /dev/null, pytest wants terminals of its own).
@@ -37,6 +38,7 @@ def restrict(
     listable: Iterable[str] = (),
     *,
     run_written: bool = True,
+    devices: Iterable[str] = DEVICES,
 ) -> None:
     """Allow reading `readable`, reading and executing `executable`, everything in `writable`, listing folders in `listable`, and nothing else.
 
@@ -47,7 +49,7 @@ def restrict(
     Raises:
         OSError: there is no Landlock here, or it refused.
     """
-    attributes, allowed = rules(readable, writable, executable, listable, run_written=run_written)
+    attributes, allowed = rules(readable, writable, executable, listable, run_written=run_written, devices=devices)
     ruleset = kernel.landlock_create_ruleset(attributes)
     try:
         for path, access in allowed:
@@ -65,6 +67,7 @@ def rules(
     listable: Iterable[str] = (),
     *,
     run_written: bool = True,
+    devices: Iterable[str] = DEVICES,
 ) -> tuple[bytes, list[tuple[str, int]]]:
     """What `restrict` lays, for this kernel: the ruleset's struct, and paths with their rights as folders."""
     version = abi()
@@ -73,14 +76,14 @@ def rules(
         (listable, _READ_DIR),
         (readable, _READ_FILE | _READ_DIR),
         (executable, _READ_FILE | _READ_DIR | _EXECUTE),
-        ((*writable, *DEVICES), handled if run_written else handled & ~_EXECUTE),
+        ((*writable, *devices), handled if run_written else handled & ~_EXECUTE),
     )
     return _attributes(version, handled), [(path, access & handled) for paths, access in grants for path in paths]
 
 
 def _attributes(version: int, handled: int) -> bytes:
     """The ruleset's struct, as long as this ABI knows it: paths, from 4 on network, from 6 on scopes. Ports are left to the namespace."""
-    if version >= 6:
+    if version >= SCOPES_SINCE:
         return struct.pack("=QQQ", handled, 0, _SCOPES)
     return struct.pack("=QQ", handled, 0) if version >= 4 else struct.pack("=Q", handled)
 

@@ -88,26 +88,37 @@ def _walk(upper: Path, project: Path, inside: str, visible: Sequence[str]) -> It
 
 
 def _entry(item: os.DirEntry[str], path: str, upper: Path, project: Path, visible: Sequence[str]) -> Iterator[Entry]:
+    info = item.stat(follow_symlinks=False)
+    if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0 and _told(path):
+        yield Entry(path, "deleted")
+        return
+    yield from entry(upper, path, project, visible)
+    if stat.S_ISDIR(info.st_mode) and _told(path):
+        yield from _walk(upper, project, path, visible)
+
+
+def entry(root: Path, path: str, project: Path, visible: Sequence[str]) -> list[Entry]:
+    """What a path that is in `root` is to the project: nothing where both have a folder, and nothing of what is below one."""
+    if not _told(path):
+        return [Entry(path.encode(errors="surrogateescape").decode(errors="replace"), "refused", reason="its name is not UTF-8")]
+    info = os.lstat(root / path)
+    if stat.S_ISDIR(info.st_mode):
+        return [] if _is_folder(project / path) else [Entry(path, "directory")]
+    if stat.S_ISREG(info.st_mode):
+        return [Entry(path, "file", info.st_size)]
+    if stat.S_ISLNK(info.st_mode):
+        leads_out = _leads_out(path, os.readlink(root / path), project, visible)
+        return [Entry(path, "refused", reason=f"a link that leads out, to {leads_out}") if leads_out else Entry(path, "symlink")]
+    return [Entry(path, "refused", reason=_kind(info.st_mode))]
+
+
+def _told(path: str) -> bool:
+    """Whether a name can be written down."""
     try:
         path.encode()
     except UnicodeEncodeError:
-        yield Entry(path.encode(errors="surrogateescape").decode(errors="replace"), "refused", reason="its name is not UTF-8")
-        return
-    info = item.stat(follow_symlinks=False)
-    mode = info.st_mode
-    if stat.S_ISDIR(mode):
-        if not _is_folder(project / path):
-            yield Entry(path, "directory")
-        yield from _walk(upper, project, path, visible)
-    elif stat.S_ISREG(mode):
-        yield Entry(path, "file", info.st_size)
-    elif stat.S_ISLNK(mode):
-        leads_out = _leads_out(path, os.readlink(item.path), project, visible)
-        yield Entry(path, "refused", reason=f"a link that leads out, to {leads_out}") if leads_out else Entry(path, "symlink")
-    elif stat.S_ISCHR(mode) and info.st_rdev == 0:
-        yield Entry(path, "deleted")
-    else:
-        yield Entry(path, "refused", reason=_kind(mode))
+        return False
+    return True
 
 
 def _kind(mode: int) -> str:

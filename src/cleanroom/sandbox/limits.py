@@ -26,11 +26,11 @@ def result(name: str, rule: str, expected: str, found: str, passed: bool) -> Res
     }  # fmt: skip
 
 
-def prove_inside() -> list[Result]:
-    """A process, a file and a reservation beyond a limit are refused. Lowers this process's limits for good."""
+def prove_inside(temporary: str) -> list[Result]:
+    """A process, a file and a reservation beyond a limit are refused. Lowers this process's limits for good. `temporary`: where a file may be made."""
     return [
         _refused("one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork),
-        _refused("one byte too many in a file", "resource.disk", errno.EFBIG, resource.RLIMIT_FSIZE, 4096, _write_file),
+        _refused("one byte too many in a file", "resource.disk", errno.EFBIG, resource.RLIMIT_FSIZE, 4096, lambda: _write_file(temporary)),
         _refused("one reservation too many", "resource.memory", errno.ENOMEM, resource.RLIMIT_DATA, 64 << 20, _reserve),
     ]
 
@@ -52,9 +52,9 @@ def _fork() -> None:
     os.waitpid(pid, 0)
 
 
-def _write_file() -> None:
+def _write_file(temporary: str) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    path = f"/tmp/.limit-{os.getpid()}"
+    path = f"{temporary}/.limit-{os.getpid()}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, b"x" * 4096)

@@ -141,16 +141,20 @@ def _name_record(name: str, process: Fields, now: int) -> Fields:
 
 
 class Answerer:
-    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking. Names that nothing follows go to `emit`."""
+    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking. Names that nothing follows go to `emit`.
 
-    def __init__(self, udp: socket.socket, tcp: socket.socket, names: Names, emit: Callable[[Fields], None]) -> None:
+    Without sockets of its own it serves the connections that it is given.
+    """
+
+    def __init__(self, udp: socket.socket | None, tcp: socket.socket | None, names: Names, emit: Callable[[Fields], None]) -> None:
         self._udp = udp
         self._tcp = tcp
         self._names = names
         self._open: dict[socket.socket, bytearray] = {}
         self._waiting = select.epoll()
         for end in (udp, tcp):
-            self._waiting.register(end, select.EPOLLIN)
+            if end is not None:
+                self._waiting.register(end, select.EPOLLIN)
         names.report_to(emit)
 
     def filenos(self) -> list[int]:
@@ -161,12 +165,13 @@ class Answerer:
         """Close everything, the two sockets too."""
         self._waiting.close()
         for end in (self._udp, self._tcp, *self._open):
-            end.close()
+            if end is not None:
+                end.close()
         self._open.clear()
 
     def ready(self) -> None:
         """Answer everything that waits. Nothing that a client sends or omits ends this."""
-        while True:
+        while self._udp is not None:
             try:
                 packet, asker = self._udp.recvfrom(4096)
             except OSError:
@@ -221,18 +226,22 @@ class Answerer:
         return next((caller.identity() for caller in askers if caller.has_socket(inode)), {})
 
     def _accept(self) -> None:
-        while True:
+        while self._tcp is not None:
             try:
                 connection, _ = self._tcp.accept()
             except OSError:
                 return
-            connection.setblocking(False)
-            self._open[connection] = bytearray()
-            self._waiting.register(connection, select.EPOLLIN)
-            if len(self._open) > _TCP_MOST:
-                oldest = next(iter(self._open))
-                del self._open[oldest]
-                oldest.close()
+            self.adopt(connection)
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection, which becomes ours; the oldest gives way to one too many."""
+        connection.setblocking(False)
+        self._open[connection] = bytearray()
+        self._waiting.register(connection, select.EPOLLIN)
+        if len(self._open) > _TCP_MOST:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.close()
 
     def _serve(self, connection: socket.socket) -> None:
         """Answer what has arrived on one connection; close it when its other end has."""

@@ -10,10 +10,10 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from cleanroom.sandbox import kernel, names, seccomp
+from cleanroom.sandbox import kernel, names, probe_bare, seccomp
 from cleanroom.sandbox.held import wake_in_step
 from cleanroom.sandbox.syscalls import MACHINES, machine
 
@@ -48,6 +48,7 @@ _HOLDS = {
     "overlay": ("filesystem.workspace",),
     "mount_setattr": ("filesystem.write", "filesystem.metadata"),
     "pidfd": ("process.tree",),
+    "openat2": ("filesystem.write",),  # without it nobody could say where a path that was written leads
     "landlock": ("filesystem.write", "process.exec"),
     "seccomp_notify": ("network.names", "network.families", "network.listen", "process.syscalls", "filesystem.reads", "process.exec"),
 }
@@ -61,6 +62,7 @@ _HINTS = {
     "idmapped_mounts": "use Linux 5.19 or later and a file system that knows id maps, or run as an ordinary user",
     "mount_setattr": "use Linux 5.12 or later",
     "pidfd": "use Linux 5.3 or later",
+    "openat2": "use Linux 5.6 or later; inside a container allow the openat2 call",
     "landlock": "use Linux 5.13 or later with landlock in the lsm= boot parameter",
     "seccomp_notify": "use Linux 5.5 or later; inside a container allow the seccomp call",
 }
@@ -69,6 +71,12 @@ _APPARMOR_HINT = (
 )
 
 _LISTED = ("filesystem.reads", "network.listen", "process.exec")  # of High alone, so that they say nothing of the dimension at Medium
+
+_DIMENSIONS = (
+    ("network", "empty network namespace, held calls, name answerer, relays", ("network_namespace", "seccomp_notify")),
+    ("filesystem", "mount namespace, overlay, Landlock, held calls", ("mount_namespace", "overlay", "landlock", "seccomp_notify")),
+    ("process", "pid and user namespace, no capabilities, seccomp", ("pid_namespace", "user_namespace", "seccomp_notify")),
+)
 
 # Not there yet on any machine.
 _LEVELS_LATER: dict[str, list[Row]] = {
@@ -98,32 +106,57 @@ _MECHANISMS = {
 }
 
 
+class Tier(NamedTuple):
+    """What can be had here: by which means, and the rules that cannot be held with the reason and what would help."""
+
+    name: str
+    mode: str  # "namespaces" or "bare"
+    missing: list[Row]
+
+
 def report(scratch: str) -> dict[str, object]:
     """Tier, dimensions, missing rules, levels and mechanisms in the shape of capability.CapabilityReport; `scratch` is where layers will lie.
 
-    The row of resources says what holds without cgroups; whoever can make groups replaces it.
+    The row of resources says what holds without cgroups; whoever can make groups replaces it. `mode` and `landlock` are for the backend.
     """
     found = probe(scratch)
-    name, missing = tier(found, os.geteuid() == 0)
+    name, mode, missing = tier(found, os.geteuid() == 0)
     lacking = {row["rule"] for row in missing}
+    mechanisms, levels = (probe_bare.MECHANISMS, probe_bare.LEVELS) if mode == "bare" else (_MECHANISMS, _LEVELS_LATER)
     return {
         "tier": name,
-        "dimensions": dimensions(found, lacking),
+        "mode": mode,
+        "landlock": found["landlock"].works,
+        "outer_filter": mode == "bare" and not found["first_filter"].works,
+        "dimensions": dimensions(found, lacking, mode),
         "missing": missing,
-        "levels": _LEVELS_LATER,
-        "mechanisms": {rule: mechanism for rule, mechanism in _MECHANISMS.items() if rule not in lacking},
+        "levels": levels,
+        "mechanisms": {rule: mechanism for rule, mechanism in mechanisms.items() if rule not in lacking},
         "notes": [f"{key}: {value.detail}" for key, value in found.items() if not value.works],
     }
 
 
-def tier(primitives: Mapping[str, Primitive], is_root: bool) -> tuple[str, list[Row]]:
-    """The tier of `docs/isolation.md`, and every rule that cannot be held with the reason and what would help."""
-    missing: dict[str, Row] = {}
+def tier(primitives: Mapping[str, Primitive], is_root: bool) -> Tier:
+    """The tier of `docs/isolation.md`. Where namespaces do not hold Medium, Landlock and held calls alone may."""
     needs = dict(_HOLDS)
     if is_root:  # a root-owned project is made the environment's own by an id map
         needs["idmapped_mounts"] = ("filesystem.workspace",)
     else:  # everything else is made inside it
         needs["user_namespace"] = tuple(dict.fromkeys(rule for rules in _HOLDS.values() for rule in rules))
+    full = _missing(primitives, needs)
+    if not _weight(full)[0]:
+        return Tier("E2" if not full else "E3", "namespaces", full)
+    listed = [row | {"rule": rule} for row in full[:1] for rule in _LISTED]  # of High alone, and held by namespaces
+    bare = sorted([*_missing(primitives, probe_bare.needs(is_root)), *listed], key=lambda row: row["rule"])
+    mode, missing = ("bare", bare) if _weight(bare) < _weight(full) else ("namespaces", full)
+    if not primitives["landlock"].works:
+        return Tier("E4", mode, missing)
+    return Tier("E3", mode, missing)
+
+
+def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str, ...]]) -> list[Row]:
+    """Every rule that something needed for it keeps from being held."""
+    missing: dict[str, Row] = {}
     for primitive, rules in needs.items():
         if primitives[primitive].works:
             continue
@@ -131,13 +164,16 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> tuple[str, list[
             missing.setdefault(
                 rule, {"rule": rule, "why": f"{_words(primitive)}: {primitives[primitive].detail}", "hint": _hint(primitive, primitives)}
             )
-    rows = sorted(missing.values(), key=lambda row: row["rule"])
-    if not primitives["landlock"].works:
-        return "E4", rows
-    return ("E2" if all(primitives[primitive].works for primitive in needs) else "E3"), rows
+    return sorted(missing.values(), key=lambda row: row["rule"])
 
 
-def dimensions(primitives: Mapping[str, Primitive], lacking: set[str]) -> list[Row]:
+def _weight(missing: Sequence[Row]) -> tuple[int, int]:
+    """How bad it is: rules that Medium lacks first, then those of High."""
+    listed = sum(row["rule"] in _LISTED for row in missing)
+    return len(missing) - listed, listed
+
+
+def dimensions(primitives: Mapping[str, Primitive], lacking: set[str], mode: str = "namespaces") -> list[Row]:
     """One row per dimension in the shape of capability.DimensionReport."""
     works = {
         dimension: not any(rule.startswith(f"{dimension}.") for rule in lacking - set(_LISTED))
@@ -145,14 +181,12 @@ def dimensions(primitives: Mapping[str, Primitive], lacking: set[str]) -> list[R
     }
     sees = primitives["seccomp_notify"].works
     rows = []
-    for dimension, mechanism, evidence in (
-        ("network", "empty network namespace, held calls, name answerer, relays", ("network_namespace", "seccomp_notify")),
-        ("filesystem", "mount namespace, overlay, Landlock, held calls", ("mount_namespace", "overlay", "landlock", "seccomp_notify")),
-        ("process", "pid and user namespace, no capabilities, seccomp", ("pid_namespace", "user_namespace", "seccomp_notify")),
-    ):
+    for dimension, mechanism, evidence in probe_bare.DIMENSIONS if mode == "bare" else _DIMENSIONS:
+        seen = (
+            "no" if not sees else "partial" if mode == "bare" and dimension == "process" and not primitives["first_filter"].works else "yes"
+        )
         rows.append({
-            "dimension": dimension, "enforced": "yes" if works[dimension] else "no", "detected": "yes" if sees else "no",
-            "attributed": "yes" if sees else "no", "mechanism": mechanism, "completeness": "exact" if sees else "unknown",
+            "dimension": dimension, "enforced": "yes" if works[dimension] else "no", "detected": seen, "attributed": seen, "mechanism": mechanism, "completeness": "exact" if sees else "unknown",
             "evidence": "; ".join(f"{_words(name)}: {primitives[name].detail}" for name in evidence),
         })  # fmt: skip
     rows.append({
@@ -169,6 +203,7 @@ def probe(scratch: str) -> Primitives:
         "landlock": _landlock(),
         "tun": _openable("/dev/net/tun"),
         "pidfd": _pidfd(),
+        "openat2": _openat2(),
     }
     folder = tempfile.mkdtemp(prefix="cleanroom-probe-", dir=scratch)
     try:
@@ -179,7 +214,10 @@ def probe(scratch: str) -> Primitives:
         found |= _in_child(_user_namespace_of_root)
         found |= _in_child(_id_mapped)
     found |= _in_child(_filters)
-    for name in (*_HOLDS, "sync_wake_up", "idmapped_mounts"):
+    lacking = any(name not in found or not found[name].works for name in _HOLDS)
+    for steps in probe_bare.steps(_ANYBODY) if lacking else ():
+        found |= _in_child(steps)
+    for name in (*_HOLDS, *(("first_filter", *probe_bare.needs(os.geteuid() == 0)) if lacking else ()), "sync_wake_up", "idmapped_mounts"):
         found.setdefault(name, Primitive(False, "not tried: what it stands on does not work"))
     return found
 
@@ -189,7 +227,11 @@ def _words(primitive: str) -> str:
 
 
 def _hint(primitive: str, primitives: Mapping[str, Primitive]) -> str:
-    return _APPARMOR_HINT if primitive == "user_namespace" and "AppArmor" in primitives[primitive].detail else _HINTS[primitive]
+    return (
+        _APPARMOR_HINT
+        if primitive == "user_namespace" and "AppArmor" in primitives[primitive].detail
+        else (_HINTS | probe_bare.HINTS)[primitive]
+    )
 
 
 def _landlock() -> Primitive:
@@ -199,9 +241,21 @@ def _landlock() -> Primitive:
 
 def _pidfd() -> Primitive:
     try:
-        os.close(kernel.pidfd_open(os.getpid()))
+        own = kernel.pidfd_open(os.getpid())
+        try:
+            kernel.pidfd_send_signal(own, 0)
+        finally:
+            os.close(own)
     except OSError as error:
-        return Primitive(False, os.strerror(error.errno or 0))
+        return Primitive(False, error.strerror or "")
+    return Primitive(True, "ok")
+
+
+def _openat2() -> Primitive:
+    try:
+        os.close(kernel.openat2(kernel.AT_FDCWD, "/", os.O_PATH, kernel.RESOLVE_NO_SYMLINKS))
+    except OSError as error:
+        return Primitive(False, error.strerror or "")
     return Primitive(True, "ok")
 
 

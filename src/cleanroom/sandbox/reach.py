@@ -50,6 +50,7 @@ class Reach(NamedTuple):
     resolvers: frozenset[bytes] = frozenset()  # the host's name servers, which may lie on its loopback
     listen: bool = True  # on loopback, on any port that nobody needs a privilege for
     ports: frozenset[int] = frozenset()  # declared ones
+    confined: bool = False  # whatever a socket is bound to, it is reached over the loopback device only
     first_port: int = 1024  # below it nobody without privileges may
 
 
@@ -62,8 +63,8 @@ class Decision(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool) -> Decision:
-    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`: a socket of this environment waits there."""
+def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, vacant: bool = False) -> Decision:
+    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`: a socket of this environment waits there; `vacant`: nobody's."""
     refused = errno.ECONNREFUSED if kind.stream else errno.ENETUNREACH
     lead = reach.doors.get((address, port), "") if kind.stream else ""
     if lead:
@@ -78,6 +79,8 @@ def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool) 
     question = port == _NAME_PORT
     if question and address in reach.resolvers:
         return Decision() if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
+    if vacant and reach.confined and not question and not _seen(address).is_link_local:
+        return Decision(refused)  # as on a loopback of its own: whoever waits for a server to come asks often
     if is_local(address):
         return Decision(refused, LOCAL if reach.internet else EGRESS)
     if reach.internet:
@@ -98,7 +101,7 @@ def listened(reach: Reach, address: bytes, port: int) -> Decision:
 
 
 def _waits(reach: Reach, address: bytes, port: int) -> Decision:
-    if not port or not _seen(address).is_loopback:
+    if not reach.confined and (not port or not _seen(address).is_loopback):
         return Decision(errno.EACCES, PUBLISH)
     return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
 

@@ -20,9 +20,10 @@ class Rules:
         services: Iterable[str] = (),
         programs: Iterable[str] = (),
         ports: Iterable[int] = (),
+        devices: Iterable[str] = DEVICES,
         level: str = "Medium",
     ) -> None:
-        self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *DEVICES))
+        self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *devices))
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
         self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
         self.programs = tuple(path.rstrip("/") + "/" for path in programs)  # where what is started lies, from High on

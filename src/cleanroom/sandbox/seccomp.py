@@ -45,10 +45,10 @@ SENDING = ("connect", "sendmsg", "sendmmsg")
 # Their arguments lie in memory where a filter cannot look, and every runtime falls back when they are missing.
 ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "openat2")
 
-_LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _JUMP, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
-_ALLOW, _HOLD, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
-_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
-_X32 = 0x40000000
+LOAD, AND, EQUAL, AT_LEAST, ANY_BIT, JUMP, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
+ALLOW, HOLD, AND_ERRNO, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
+NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
+X32 = 0x40000000
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _IPPROTO_MPTCP = 262
@@ -68,10 +68,10 @@ class Assembler:
         self._places[name] = len(self._code)
 
     def load(self, offset: int) -> None:
-        self._code.append((_LOAD, 0, 0, offset, ""))
+        self._code.append((LOAD, 0, 0, offset, ""))
 
     def mask(self, bits: int) -> None:
-        self._code.append((_AND, 0, 0, bits, ""))
+        self._code.append((AND, 0, 0, bits, ""))
 
     def when(self, test: int, value: int, to: str) -> None:
         """Go to `to` if the loaded word passes `test` against `value`."""
@@ -79,10 +79,10 @@ class Assembler:
         self.go(to)
 
     def go(self, to: str) -> None:
-        self._code.append((_JUMP, 0, 0, 0, to))
+        self._code.append((JUMP, 0, 0, 0, to))
 
     def answer(self, action: int) -> None:
-        self._code.append((_RETURN, 0, 0, action, ""))
+        self._code.append((RETURN, 0, 0, action, ""))
 
     def program(self) -> bytes:
         """The instructions as the kernel takes them, 8 bytes each."""
@@ -107,34 +107,34 @@ def phase_filter(machine: str, *, listed: bool = False, shared: bool = False, ke
     """The program for phases. `listed`: from level High on; `shared`: on the host's network; `keep`: where sockets are made on the caller's behalf."""
     known = numbers(machine)
     asm = Assembler()
-    asm.load(_ARCH)
-    asm.when(_EQUAL, AUDIT_ARCH[machine], "ours")
-    asm.answer(_HOLD)  # a foreign ABI: the recorder answers ENOSYS and names it
+    asm.load(ARCH)
+    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
+    asm.answer(HOLD)  # a foreign ABI: the recorder answers ENOSYS and names it
     asm.place("ours")
-    asm.load(_NUMBER)
+    asm.load(NUMBER)
     if machine == "x86_64":
-        asm.when(_AT_LEAST, _X32, "hold")
+        asm.when(AT_LEAST, X32, "hold")
     for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ())):
         if name in known:
-            asm.when(_EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
+            asm.when(EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
     for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare"):
         if name in known:
-            asm.when(_EQUAL, known[name], name)
+            asm.when(EQUAL, known[name], name)
     for names, to in ((SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
         for name in names:
             if name in known:
-                asm.when(_EQUAL, known[name], to)
-    asm.answer(_ALLOW)
+                asm.when(EQUAL, known[name], to)
+    asm.answer(ALLOW)
     _by_arguments(asm, shared=shared, keep=keep)
     asm.place("memfd")
-    asm.load(_argument(1))
-    asm.when(_ANY_BIT, kernel.MFD_NOEXEC_SEAL, "allow")
+    asm.load(argument(1))
+    asm.when(ANY_BIT, kernel.MFD_NOEXEC_SEAL, "allow")
     asm.place("hold")
-    asm.answer(_HOLD)
+    asm.answer(HOLD)
     asm.place("allow")
-    asm.answer(_ALLOW)
+    asm.answer(ALLOW)
     asm.place("absent")
-    asm.answer(_ERRNO | errno.ENOSYS)
+    asm.answer(AND_ERRNO | errno.ENOSYS)
     return asm.program()
 
 
@@ -143,22 +143,22 @@ def service_filter(machine: str) -> bytes:
     """The program for services: the same refusals, answered by the kernel itself. Nothing is held, so nothing slows a server down."""
     known = numbers(machine)
     asm = Assembler()
-    asm.load(_ARCH)
-    asm.when(_EQUAL, AUDIT_ARCH[machine], "ours")
-    asm.answer(_KILL)
+    asm.load(ARCH)
+    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
+    asm.answer(KILL)
     asm.place("ours")
-    asm.load(_NUMBER)
+    asm.load(NUMBER)
     if machine == "x86_64":
-        asm.when(_AT_LEAST, _X32, "absent")
+        asm.when(AT_LEAST, X32, "absent")
     for names, to in ((DENIED, "denied"), (ABSENT, "absent")):
         for name in names:
             if name in known:
-                asm.when(_EQUAL, known[name], to)
-    asm.answer(_ALLOW)
+                asm.when(EQUAL, known[name], to)
+    asm.answer(ALLOW)
     asm.place("denied")
-    asm.answer(_ERRNO | errno.EPERM)
+    asm.answer(AND_ERRNO | errno.EPERM)
     asm.place("absent")
-    asm.answer(_ERRNO | errno.ENOSYS)
+    asm.answer(AND_ERRNO | errno.ENOSYS)
     return asm.program()
 
 
@@ -166,23 +166,23 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     """The calls whose arguments decide."""
     for name, index in (("open", 1), ("openat", 2)):
         asm.place(name)
-        asm.load(_argument(index))
-        asm.when(_ANY_BIT, _WRITING, "hold")
+        asm.load(argument(index))
+        asm.when(ANY_BIT, _WRITING, "hold")
         asm.go("allow")
     for name in ("clone", "unshare"):
         asm.place(name)
-        asm.load(_argument(0))
+        asm.load(argument(0))
         # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
-        asm.when(_ANY_BIT, kernel.CLONE_NEW_ANY | (kernel.CLONE_NEWTIME if name == "unshare" else 0), "hold")
+        asm.when(ANY_BIT, kernel.CLONE_NEW_ANY | (kernel.CLONE_NEWTIME if name == "unshare" else 0), "hold")
         asm.go("allow")
     asm.place("sendto")
     for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
-        asm.load(_argument(4) + half)
-        asm.when(_ANY_BIT, 0xFFFFFFFF, "hold")
+        asm.load(argument(4) + half)
+        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
     asm.go("allow")
     asm.place("socketpair")
-    asm.load(_argument(0))
-    asm.when(_EQUAL, socket.AF_UNIX, "allow")
+    asm.load(argument(0))
+    asm.when(EQUAL, socket.AF_UNIX, "allow")
     asm.go("hold")
     _sockets(asm, shared=shared, keep=keep)
 
@@ -192,27 +192,27 @@ def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
     asm.place("socket")
     if keep:
         asm.go("hold")
-    asm.load(_argument(0))
+    asm.load(argument(0))
     for family in (socket.AF_UNIX, _AF_NETLINK):
-        asm.when(_EQUAL, family, "allow")
+        asm.when(EQUAL, family, "allow")
     for family in _FAMILIES:
-        asm.when(_EQUAL, family, "internet")
+        asm.when(EQUAL, family, "internet")
     asm.go("hold")
     asm.place("internet")
-    asm.load(_argument(1))
+    asm.load(argument(1))
     asm.mask(0xF)  # the rest is SOCK_CLOEXEC and SOCK_NONBLOCK
-    asm.when(_EQUAL, socket.SOCK_STREAM, "stream")
-    asm.when(_EQUAL, socket.SOCK_DGRAM, "datagram")
+    asm.when(EQUAL, socket.SOCK_STREAM, "stream")
+    asm.when(EQUAL, socket.SOCK_DGRAM, "datagram")
     asm.go("hold")
     for name, protocols in (("stream", _STREAMS[:2] if shared else _STREAMS), ("datagram", _DATAGRAMS)):
         asm.place(name)
-        asm.load(_argument(2))
+        asm.load(argument(2))
         for protocol in protocols:
-            asm.when(_EQUAL, protocol, "allow")
+            asm.when(EQUAL, protocol, "allow")
         asm.go("hold")
 
 
-def _argument(index: int) -> int:
+def argument(index: int) -> int:
     """Offset of the low half of an argument; both machines are little-endian."""
     return 16 + 8 * index
 

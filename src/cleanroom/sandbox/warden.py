@@ -45,7 +45,7 @@ class StartFailed(Exception):
 
 
 class Warden:
-    """Makes one environment and serves it. What differs in a container is in the methods that `container.py` overrides."""
+    """Makes one environment and serves it. What differs in a container, or without namespaces, is in the methods that `container.py` and `bare.py` override."""
 
     def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
         self._id_map = id_map
@@ -166,16 +166,7 @@ class Warden:
     def serve(self) -> None:
         """Pass orders and news until the engine or init is gone; then end everything."""
         poll, handlers = self._poll, self._handlers
-        handlers |= {
-            self._control.fileno(): self._from_engine,
-            self._orders.fileno(): self._from_init,
-            self._pidfd: lambda: False,
-        }
-        if self._recorder is not None:
-            handlers[self._recorder.fileno()] = self._recorder.ready
-        for answerer in self._answerers:
-            for descriptor in answerer.filenos():
-                handlers[descriptor] = answerer.ready
+        handlers |= self._watched()
         for descriptor in handlers:
             poll.register(descriptor, select.POLLIN)
         going = True
@@ -186,6 +177,19 @@ class Warden:
             if self._recorder is not None:
                 self._recorder.tick()
         self._end()
+
+    def _watched(self) -> dict[int, Callable[[], bool | None]]:
+        """What to look at all the time."""
+        watched: dict[int, Callable[[], bool | None]] = {
+            self._control.fileno(): self._from_engine,
+            self._orders.fileno(): self._from_init,
+            self._pidfd: lambda: False,
+        }
+        if self._recorder is not None:
+            watched |= dict.fromkeys(self._recorder.filenos(), self._recorder.ready)
+        for answerer in self._answerers:
+            watched |= dict.fromkeys(answerer.filenos(), answerer.ready)
+        return watched
 
     def _patience(self) -> int | None:
         """Milliseconds until the recorder has something to say of its own; None when it has not."""
@@ -242,10 +246,14 @@ class Warden:
             self._recorder.flush()
             self._recorder.proving = False
         seen, self._proving = self._proving or [], None
-        proven = limits.prove_group(self._group) if self._group is not None and self._prove_limits else []
+        proven = self._prove_group() if self._prove_limits else []
         if "broken" not in news:
             news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
         self._before = self._counters()
+
+    def _prove_group(self) -> list[dict[str, Any]]:
+        """That the group's limits act."""
+        return limits.prove_group(self._group) if self._group is not None else []
 
     def _attempt(self, attempt: dict[str, Any]) -> None:
         """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
@@ -332,12 +340,18 @@ class Warden:
         """Kill the environment and wait until the kernel has ended all of it."""
         with contextlib.suppress(OSError):
             kernel.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        if self._recorder is not None:
-            with contextlib.suppress(OSError):
-                self._recorder.flush()
+        self._finish_recording()
         with contextlib.suppress(ChildProcessError):
             while True:  # the relay too: it is in the pid namespace, whose init ends only when all of it has been waited for
                 os.wait()
+        self._say_ended()
+
+    def _finish_recording(self) -> None:
+        if self._recorder is not None:
+            with contextlib.suppress(OSError):
+                self._recorder.flush()
+
+    def _say_ended(self) -> None:
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)
             channel.send(self._control, {"ended": True})

@@ -1,0 +1,170 @@
+"""Describing environments that have no namespaces: real paths instead of mounts, and a folder on the host for everything of their own.
+
+As root the environment's user could not pass through a private folder such as /root, so what it uses lies below a folder of the run in /var/tmp; an
+ordinary user's lies in the run's own scratch. Paths inside that are usually mounted (the home folder, /tmp, a service's data) are led to these.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cleanroom.backends.base import EnvironmentSpec, Mount
+from cleanroom.backends.places import PREFIX, Places, grounds
+from cleanroom.sandbox import copies, layers, layout
+
+TEMPORARY, HOME = "/tmp", layout.HOME
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+FACTS = (
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/transparent_hugepage",
+)  # of the machine, for runtimes that ask how large it is
+_SUN_PATH_ROOM = 60  # of an address's 107 bytes; the rest is a service's own
+
+
+def places_for(run_id: str, scratch: Path) -> tuple[Path, Path]:
+    """The folder for everything of a run's environments, and one with a short name."""
+    large, short = grounds(run_id)
+    return (large, large) if os.geteuid() == 0 else (scratch, short)
+
+
+class Ground:
+    """What one run's environments have on the host."""
+
+    def __init__(self, folder: Path, short: Path, user: int) -> None:
+        """`short` is where links with short names lie, since a unix socket's address holds 107 bytes."""
+        self.folder, self.short = folder, short
+        self._owner = (user, user) if os.geteuid() == 0 else None
+        self._moved: dict[str, Path] = {}
+        self._links: dict[Path, Path] = {}
+
+    def prepare(self) -> None:
+        """Make what is not there. A folder of this name in /tmp that somebody else made is nobody's to use.
+
+        Raises:
+            FileExistsError: there is one.
+        """
+        for folder in {self.folder, self.short}:
+            folder.mkdir(mode=0o700, exist_ok=str(folder) not in map(str, grounds(folder.name.removeprefix(PREFIX))))
+            if self._owner is not None:
+                os.chmod(folder, 0o711)  # noqa: S103 -- to be passed through, not to be listed
+
+    def own(self, *parts: str) -> Path:
+        """A folder of an environment's own."""
+        folder = self.folder.joinpath(*parts)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._give(folder)
+        return folder
+
+    def _give(self, folder: Path) -> None:
+        if self._owner is not None:
+            os.chown(folder, *self._owner)
+
+    def real(self, mount: Mount) -> Path:
+        """Where what a mount shows lies for an environment: at its source where its user can get there, else in a copy that lives as long as the run."""
+        known = self._moved.get(mount.source)
+        if known is not None:
+            return known
+        source = Path(mount.source)
+        if self._owner is None:
+            if mount.above and not any(source.iterdir()):
+                copies.copy(Path(mount.above), source)
+            self._moved[mount.source] = source
+            return source
+        place = self.own("moved", str(len(self._moved)))
+        copies.copy(Path(mount.above) if mount.above else source, place, owner=self._owner)
+        self._moved[mount.source] = place
+        return place
+
+    def give_back(self, mount: Mount) -> None:
+        """What was prepared in a copy becomes the content of its source, an empty folder."""
+        place, source = self._moved.get(mount.source), Path(mount.source)
+        if place is None or self._owner is None or mount.names_paths or mount.target.startswith("/run/"):
+            return
+        copies.copy(place, source, owner=(os.geteuid(), os.getegid()))
+        del self._moved[mount.source]
+        layers.remove_tree(place)
+
+    def named(self, place: Path) -> str:
+        """A name for a folder that is short enough for sockets in it."""
+        if len(str(place)) < _SUN_PATH_ROOM:
+            return str(place)
+        if place not in self._links:
+            self._links[place] = self.short / str(len(self._links))
+            self._links[place].symlink_to(place)
+        return str(self._links[place])
+
+
+def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, ground: Ground, copy_root: str, root: Path) -> dict[str, Any]:
+    """The environment of `wire` without mounts. Makes its folders. `root` is its own folder, `copy_root` the workspace's copy or empty."""
+    owned = [ground.own(*root.relative_to(ground.folder).parts, name) for name in ("", "home", "tmp", "etc")]
+    home, temporary, etc = owned[1:]
+    shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
+    real = {mount.target: ground.real(mount) for mount in shown}
+    said = {target: ground.named(place) for target, place in real.items()}
+    tools = [mount.source for mount in spec.mounts if mount.source == mount.target and not mount.writable]
+    workspace = spec.workspace.root if spec.workspace else ""
+    kept = [str(ground.folder), str(ground.short), *(tool for tool in tools if not workspace or not _within(tool, workspace))]
+    pairs = [(path, path) for path in kept]  # they are what they say, although they may lie below /tmp
+    pairs += [(HOME, str(home)), (TEMPORARY, str(temporary)), *said.items(), *([(workspace, copy_root)] if workspace else [])]
+    places = Places(pairs)
+    for mount in shown:
+        if mount.names_paths:
+            _lead(real[mount.target], places)
+    written = [copy_root] if copy_root else []
+    written += [str(home), str(temporary), *(str(real[mount.target]) for mount in shown if mount.writable)]
+    if spec.home and os.geteuid() != 0:
+        _link(home / ".cache", spec.home)
+        written.append(os.path.realpath(spec.home))
+    texts = _texts(wire, etc, places, str(home))
+    trees = [path for path in wire["executable"] if path not in real]
+    return wire | {
+        "bare": True, "hold": True, "root": str(root), "texts": texts, "devices": list(DEVICES), "temporary": str(temporary),
+        "readable": [*(f"/etc/{name}" for name in host.etc), *FACTS], "executable": [*trees, *(str(real[m.target]) for m in shown if not m.writable)],
+        "writable": [os.path.realpath(path) for path in written],
+        "sockets": [os.path.realpath(place) for target, place in real.items() if target.startswith("/run/")],
+        "mounts": [(str(real[mount.target]), mount.target, mount.writable) for mount in shown],
+        "pairs": pairs, "cwd": places.text(spec.working_directory),
+    }  # fmt: skip
+
+
+def _link(link: Path, target: str) -> None:
+    if not link.is_symlink():
+        link.symlink_to(os.path.realpath(target))
+
+
+def _texts(wire: dict[str, Any], etc: Path, places: Places, home: str) -> dict[str, str]:
+    """The files of /etc that an environment finds instead of the host's, with its own user in them."""
+    user, group = wire["identity"]["user"], wire["identity"]["group"]
+    made = {op["at"]: op["text"] for op in wire["operations"] if op["op"] == "file" and op["at"].startswith("/etc/")}
+    made["/etc/passwd"] = (
+        f"root:x:0:0:root:/root:/bin/sh\n{layout.USER}:x:{user}:{group}:{layout.USER}:{home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+    )
+    made["/etc/group"] = f"root:x:0:\n{layout.USER}:x:{group}:\nnogroup:x:65534:\n"
+    made["/etc/resolv.conf"] = (
+        "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"  # over a stream the answer's address is not asked for
+    )
+    found = {}
+    for path, text in made.items():
+        file = etc / os.path.basename(path)
+        file.write_text(text)
+        os.chmod(file, 0o644)
+        found[path] = str(file)
+    return found
+
+
+def _lead(folder: Path, places: Places) -> None:
+    """Lead the paths that a service's own files name to where they are."""
+    for item in os.scandir(folder):
+        if item.is_file(follow_symlinks=False):
+            file = Path(item.path)
+            text = file.read_text()
+            if (led := places.text(text)) != text:
+                file.write_text(led)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

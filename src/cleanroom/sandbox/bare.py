@@ -1,0 +1,104 @@
+"""Environments where no namespace can be made: an ordinary container, or a host that keeps them from ordinary users.
+
+Files are held by Landlock on the host's own paths, the network by sockets that are made and used on the environment's behalf, the process tree by subreapers:
+the warden, init and the keeper each end what the others leave. The warden takes on the environment's user, since it may read its processes' memory only then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cleanroom.sandbox import channel, init, kernel, names, tree, warden
+from cleanroom.sandbox.held_bare import BareRecorder, Door
+from cleanroom.sandbox.rules import Rules
+
+_LOOK_SECONDS = 0.1  # between looks for a server's shared memory: it makes it as it starts
+
+
+class BareWarden(warden.Warden):
+    """Its parent's death does not kill it: it sees it, and ends what nothing else would end then."""
+
+    def start(self) -> None:
+        """Open what leads out, start init and wait until it has given up every privilege."""
+        kernel.set_child_subreaper()
+        self._keeper = kernel.pidfd_open(os.getppid())
+        self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        doors, outside = self._open_doors()
+        listener = self._start_init()
+        self._proof = super()._prove_group()  # as long as we may make a group
+        init.give_up(self._spec["identity"])
+        kernel.set_dumpable(False)
+        emit = (
+            self._attempt if self._spec["role"] == "phase" else lambda _: None
+        )  # services are refused the same, and not watched, as in every tier
+        known = names.Names(self._spec["names"])
+        answerer = names.Answerer(None, None, known, emit)
+        self._answerers = [answerer]
+        if listener is not None:
+            rules = Rules(
+                writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], devices=self._spec["devices"],
+                level=self._spec["level"],
+            )  # fmt: skip
+            self._recorder = BareRecorder(
+                listener, rules, emit, names=known, proc_fd=self._proc, own=self._init, texts=self._spec["texts"], doors=doors, answerer=answerer,
+            )  # fmt: skip
+        self._await_ready()
+        news = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
+        ready = {"ready": True, "init": self._init, "doorways": news, "group": self._group_told()}
+        channel.send(self._control, ready, [end.fileno() for end in outside])
+        for end in outside:
+            end.close()
+
+    def _open_doors(self) -> tuple[list[Door], list[socket.socket]]:
+        """For each declared service a channel on which connections will be handed to its relay: what we keep of it, and what goes out."""
+        doors, outside = [], []
+        for given in self._spec["doorways"]:
+            mine, theirs = channel.pair()
+            doors.append(Door(given["address"], given["port"], given["service"] if given["to"].startswith("out:") else "", mine))
+            outside.append(theirs)
+        return doors, outside
+
+    def _watched(self) -> dict[int, Callable[[], bool | None]]:
+        return super()._watched() | {self._keeper: lambda: False}
+
+    def _patience(self) -> int | None:
+        waits = super()._patience()
+        if self._spec["role"] != "service":
+            return waits
+        tree.release_segments(self._tree(), attached=True)
+        return min(waits or 1000, int(_LOOK_SECONDS * 1000))
+
+    def _prove_group(self) -> list[dict[str, Any]]:
+        return self._proof
+
+    def _tree(self) -> list[int]:
+        return [self._init, *tree.descendants(self._init)]
+
+    def _host_pid(self, inside: int) -> int:
+        return inside
+
+    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        """What outlived its command is found from outside, since init sees no processes."""
+        if order["op"] != "left":
+            super()._order(order, descriptors)
+            return
+        found = [described for pid in tree.descendants(self._init) if (described := init.described(pid)) is not None]
+        channel.send(self._control, {"left": order["n"], "processes": found})
+
+    def _end(self) -> None:
+        """Kill the environment, then whatever it left to us, until nothing is there."""
+        makers = self._tree()
+        self._finish_recording()
+        with contextlib.suppress(OSError):
+            kernel.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        tree.end(os.getpid())
+        tree.release_segments(makers, attached=False)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        self._say_ended()

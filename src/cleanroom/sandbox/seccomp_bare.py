@@ -1,0 +1,117 @@
+"""The system call filter of environments without namespaces.
+
+What a namespace or a read-only mount would refuse by itself is held, so that it is decided outside and done on the caller's behalf: every open, every
+socket and what is done with it, changes of metadata by descriptor too, and calls that act on another process by its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import socket
+
+from cleanroom.sandbox import kernel, seccomp
+from cleanroom.sandbox.seccomp import ALLOW, AND_ERRNO, ANY_BIT, ARCH, AT_LEAST, EQUAL, HOLD, NUMBER, X32, argument
+from cleanroom.sandbox.syscalls import AUDIT_ARCH, numbers
+
+BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
+# They act on whoever's number they are given: which argument that is.
+ON_OTHERS = {
+    "prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0, "sched_setattr": 0, "setpriority": 1, "ioprio_set": 1,
+}  # fmt: skip
+# Memory, queues and semaphores that all processes of a user share and nobody removes.
+SHARED_MEMORY = (
+    "shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
+)  # fmt: skip
+FILE_FLAGS = (
+    0x40086602,
+    0x401C5820,
+    0x40046602,
+    0x40806685,
+)  # FS_IOC_SETFLAGS, FSSETXATTR, SETFLAGS of 32 bits, ENABLE_VERITY: metadata without a write
+_AF_NETLINK = 16
+
+
+@functools.cache
+def bare_filter(machine: str, *, service: bool) -> bytes:
+    """The program for `machine`, one of `syscalls.MACHINES`; a `service` may have shared memory of its own."""
+    known = numbers(machine)
+    asm = seccomp.Assembler()
+    asm.load(ARCH)
+    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
+    asm.answer(HOLD)
+    asm.place("ours")
+    asm.load(NUMBER)
+    if machine == "x86_64":
+        asm.when(AT_LEAST, X32, "hold")
+    for name in ("socket", "socketpair", "sendto", "clone", "unshare", "ioctl", *ON_OTHERS):
+        asm.when(EQUAL, known[name], name)
+    held = (*seccomp.SENDING, "bind", "listen", "open", "openat", *seccomp.CHANGING, *seccomp.DENIED, *BY_DESCRIPTOR)
+    for names, to in ((held, "hold"), (seccomp.ABSENT, "absent"), (() if service else SHARED_MEMORY, "absent")):
+        for name in names:
+            if name in known:
+                asm.when(EQUAL, known[name], to)
+    asm.answer(ALLOW)
+    _by_arguments(asm)
+    _on_others(asm)
+    asm.place("hold")
+    asm.answer(HOLD)
+    asm.place("allow")
+    asm.answer(ALLOW)
+    asm.place("absent")
+    asm.answer(AND_ERRNO | errno.ENOSYS)
+    return asm.program()
+
+
+def _by_arguments(asm: seccomp.Assembler) -> None:
+    asm.place("ioctl")
+    asm.load(argument(1))
+    for command in FILE_FLAGS:
+        asm.when(EQUAL, command, "hold")
+    asm.go("allow")
+    asm.place("clone")
+    asm.load(argument(0))
+    asm.when(ANY_BIT, kernel.CLONE_NEW_ANY, "hold")
+    asm.when(ANY_BIT, kernel.CLONE_THREAD, "allow")
+    asm.when(
+        ANY_BIT, kernel.CLONE_FILES, "hold"
+    )  # descriptors are shared by threads only, so that one thread alone cannot have them exchanged
+    asm.go("allow")
+    asm.place("unshare")
+    asm.load(argument(0))
+    asm.when(ANY_BIT, kernel.CLONE_NEW_ANY | kernel.CLONE_NEWTIME, "hold")
+    asm.go("allow")
+    asm.place("sendto")
+    for half in (0, 4):
+        asm.load(argument(4) + half)
+        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+    asm.go("allow")
+    asm.place("socketpair")
+    asm.load(argument(0))
+    asm.when(EQUAL, socket.AF_UNIX, "pair")
+    asm.go("hold")
+    asm.place("pair")  # of datagram sockets either could be sent elsewhere
+    asm.load(argument(1))
+    asm.mask(0xF)
+    asm.when(EQUAL, socket.SOCK_DGRAM, "hold")
+    asm.go("allow")
+    asm.place("socket")
+    asm.load(argument(0))
+    asm.when(EQUAL, _AF_NETLINK, "netlink")
+    asm.go("hold")
+    asm.place("netlink")  # about links and addresses; other kinds tell of other processes
+    asm.load(argument(2))
+    asm.when(EQUAL, 0, "allow")
+    asm.go("hold")
+
+
+def _on_others(asm: seccomp.Assembler) -> None:
+    for name, index in ON_OTHERS.items():
+        asm.place(name)
+        for half in (0, 4):
+            asm.load(argument(index) + half)
+            asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+        if index:  # whose: of a group or a user means others
+            asm.load(argument(0))
+            asm.when(ANY_BIT, 0xFFFFFFFE, "hold")
+        asm.go("allow")

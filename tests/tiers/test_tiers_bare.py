@@ -1,0 +1,220 @@
+"""Environments without namespaces: what they can do, what they cannot, and that each attempt is named."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from tiers_bench import bare, processes
+
+pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+
+
+async def test_every_canary_is_stopped_and_seen(project: Path, tmp_path: Path):
+    """Those of every environment, and those of what no namespace holds here."""
+    async with bare(project, tmp_path) as place:
+        canaries = await place.environment.prove()
+    assert {canary.name: canary.found for canary in canaries if canary.result != "passed"} == {}
+    assert {"port of the host's loopback", "mode of an open file outside", "limits of the engine"} <= {canary.name for canary in canaries}
+
+
+async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path: Path):
+    """The project is as it was until they are brought back; a new file, a changed one and a deletion then arrive."""
+    async with bare(project, tmp_path) as place:
+        said = await place.sh("echo more >> file; echo new > sub/new; rm old; cat file; id -u")
+        assert said.status == 0
+        assert said.out.splitlines()[:2] == ["as it was", "more"]
+        assert said.out.splitlines()[2] != "0"
+        assert (project / "old").exists()
+        changes = await place.workspace.changes()
+        assert {(change.path, change.kind) for change in changes} == {("file", "file"), ("sub/new", "file"), ("old", "deleted")}
+        back = await place.workspace.bring_back(None, tmp_path / "conflicts")
+    assert (back.files, back.deleted) == (2, 1)
+    assert (project / "file").read_text() == "as it was\nmore\n"
+    assert not (project / "old").exists()
+    assert (project / "sub/new").stat().st_uid == os.geteuid()
+
+
+async def test_an_own_server_is_reached_whatever_it_is_bound_to(project: Path, tmp_path: Path):
+    """By IPv4 and IPv6, bound to one address or to all, and a port that was found free by binding it is free."""
+    code = """
+import json, socket
+seen = []
+for family, bound, asked in ((2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1"), (10, "::", "::1"), (10, "::", "::ffff:127.0.0.1")):
+    server = socket.socket(family)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind((bound, 0)); server.listen()
+    port = server.getsockname()[1]
+    client = socket.socket(family); client.settimeout(5); client.connect((asked, port))
+    other = server.accept()[0]; other.sendall(b"hello"); other.close()
+    seen.append(client.recv(9).decode() + client.recv(9).decode())
+    client.close(); server.close()
+    first = socket.socket(family); first.bind((bound, 0)); port = first.getsockname()[1]; first.close()
+    again = socket.socket(family); again.bind((bound, port)); again.close()
+print(json.dumps(seen))
+"""
+    async with bare(project, tmp_path) as place:
+        assert await place.python(code) == ["hello"] * 4
+    assert place.targets("network.egress") == []
+
+
+async def test_datagrams_reach_an_own_socket_and_nobody_else(project: Path, tmp_path: Path):
+    """Connected or not, by sendto and by sendmsg."""
+    code = """
+import errno, json, socket
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 0)); server.settimeout(5)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.sendto(b"one", server.getsockname()); one, back = server.recvfrom(9)
+client.sendmsg([b"t", b"wo"], [], 0, server.getsockname()); two = server.recv(9)
+server.sendto(b"answer", back); answer = client.recv(9)
+try:
+    client.sendto(b"x", ("192.0.2.7", 9)); refused = "sent"
+except OSError as error:
+    refused = errno.errorcode[error.errno]
+print(json.dumps([one.decode(), two.decode(), answer.decode(), refused]))
+"""
+    async with bare(project, tmp_path) as place:
+        assert await place.python(code) == ["one", "two", "answer", "ENETUNREACH"]
+    assert place.targets("network.egress") == ["udp 192.0.2.7:9"]
+
+
+async def test_a_port_of_the_host_is_refused_and_one_where_nobody_waits_is_not_held_against_anyone(project: Path, tmp_path: Path):
+    """Who listens on the host's loopback is not reached; asking whether an own server is there yet is no attempt."""
+    code = """
+import errno, json, socket, sys
+found = []
+for port in ({taken}, 1):
+    try:
+        socket.create_connection(("127.0.0.1", port), 2); found.append("connected")
+    except OSError as error:
+        found.append(errno.errorcode[error.errno])
+print(json.dumps(found))
+"""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        async with bare(project, tmp_path) as place:
+            assert await place.python(code.format(taken=port)) == ["ECONNREFUSED", "ECONNREFUSED"]
+    assert place.targets("network.egress") == [f"tcp 127.0.0.1:{port}"]
+
+
+ATTACKS = {
+    "a file of the home folder": ("open({secret!r}).read()", ""),
+    "a file of /proc that is the engine's": ("open('/proc/{engine}/cmdline').read()", ""),
+    "memory of the engine": ("open('/proc/{engine}/mem', 'rb').read(1)", ""),
+    "memory of init": ("open('/proc/%d/mem' % os.getppid(), 'rb').read(1)", ""),
+    "a signal to the engine": ("os.kill({engine}, 0)", ""),
+    "limits of the engine": ("resource.prlimit({engine}, resource.RLIMIT_NOFILE, (9, 9))", "process.visibility"),
+    "priority of the engine": ("os.setpriority(os.PRIO_PROCESS, {engine}, 19)", "process.visibility"),
+    "priority of all of the user's": ("os.setpriority(os.PRIO_USER, os.getuid(), 19)", "process.visibility"),
+    "a file outside written": ("open({outside!r} + '/new', 'w')", "filesystem.write"),
+    "a file outside deleted": ("os.unlink({secret!r})", "filesystem.write"),
+    "a file outside linked": ("os.link({secret!r}, 'mine')", ""),
+    "a file outside moved in": ("os.rename({secret!r}, 'mine')", "filesystem.write"),
+    "the mode of a file outside": ("os.chmod({secret!r}, 0o777)", "filesystem.metadata"),
+    "the times of a file outside": ("os.utime({secret!r}, (1, 1))", "filesystem.metadata"),
+    "the mode through a link": ("os.symlink({secret!r}, 'link'); os.chmod('link', 0o777)", "filesystem.metadata"),
+    "an attribute of a file outside": ("os.setxattr({secret!r}, 'user.x', b'1')", "filesystem.metadata"),
+    "the mode of an open tool": ("os.fchmod(os.open('/bin/sh', os.O_RDONLY), 0o777)", "filesystem.metadata"),
+    "flags of an open tool": ("fcntl.ioctl(os.open('/bin/sh', os.O_RDONLY), 0x40086602, bytes(8))", ""),
+    "a terminal of the user's": ("open('/dev/pts/0', 'w')", ""),
+    "a unix socket outside": ("socket.socket(1).connect({unix!r})", "network.sockets"),
+    "a unix datagram outside": ("socket.socket(1, 2).sendto(b'x', {unix!r})", "network.sockets"),
+    "a pair of datagram sockets": ("socket.socketpair(1, 2)", ""),
+    "an abstract socket": ("socket.socket(1).connect({abstract!r})", "network.sockets"),
+    "a raw socket": ("socket.socket(2, socket.SOCK_RAW, 1)", "network.families"),
+    "diagnosis of sockets": ("socket.socket(16, 3, 4)", "network.families"),
+    "another device": ("s = socket.socket(); s.setsockopt(1, 25, b'eth0')", ""),
+    "shared memory": ("ctypes.CDLL(None, use_errno=True).shmget(0, 4096, 0o600) != -1 or err()", ""),
+    "tracing": ("ctypes.CDLL(None, use_errno=True).ptrace(16, {engine}, 0, 0) != -1 or err()", "process.syscalls"),
+    "a name": ("socket.getaddrinfo('db.example.org', 80) and socket.create_connection(('db.example.org', 80), 2)", "network.egress"),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_an_attack_is_refused_and_named(project: Path, tmp_path: Path, name: str):
+    """It raises the refusal, and where a rule stands beside it, the rule has recorded it."""
+    code, rule = ATTACKS[name]
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o777)
+    outside.chmod(0o777)
+    secret = outside / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o666)
+    abstract = f"\0tiers-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as hidden:
+        listening.bind(str(outside / "unix"))
+        (outside / "unix").chmod(0o777)
+        hidden.bind(abstract)
+        listening.listen()
+        hidden.listen()
+        filled = code.format(engine=os.getpid(), secret=str(secret), outside=str(outside), unix=str(outside / "unix"), abstract=abstract)
+        program = f"""
+import ctypes, fcntl, json, os, resource, socket
+def err():
+    raise OSError(ctypes.get_errno(), "refused")
+try:
+    {filled}
+    print(json.dumps("it worked"))
+except OSError as error:
+    print(json.dumps("refused"))
+"""
+        async with bare(project, tmp_path) as place:
+            assert await place.python(program) == "refused"
+    assert secret.read_text() == "secret"
+    assert secret.stat().st_mode & 0o777 == 0o666
+    assert not rule or rule in {attempt.rule for attempt in place.attempts}, place.attempts
+
+
+async def test_what_is_done_to_ones_own_is_done(project: Path, tmp_path: Path):
+    """Modes, times and attributes of one's own files, by path, descriptor, link and /proc, are those that were asked for."""
+    code = """
+import json, os, stat
+os.chmod("file", 0o640); os.utime("file", ns=(1_000_000_007, 2_000_000_009))
+held = os.open("file", os.O_RDONLY)
+seen = [oct(stat.S_IMODE(os.stat("file").st_mode)), os.stat("file").st_mtime_ns]
+os.fchmod(held, 0o600); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
+os.chmod(f"/proc/self/fd/{held}", 0o604); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
+os.symlink("file", "link"); os.utime("link", ns=(1, 2), follow_symlinks=False); os.chmod("link", 0o644)
+seen.append(os.lstat("link").st_mtime_ns); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
+os.chown("file", os.getuid(), os.getgid()); os.utime("file"); seen.append(os.stat("file").st_mtime_ns > 10**18)
+print(json.dumps(seen))
+"""
+    async with bare(project, tmp_path) as place:
+        assert await place.python(code) == ["0o640", 2_000_000_009, "0o600", "0o604", 2, "0o644", True]
+    assert [a for a in place.attempts if "resolver" not in a.tags] == []
+
+
+async def test_the_processes_of_an_environment_are_seen_and_no_others(project: Path, tmp_path: Path):
+    """/proc shows what is the environment's own."""
+    code = """
+import json, os
+seen = []
+for name in os.listdir("/proc"):
+    if name.isdigit():
+        try:
+            seen.append(open(f"/proc/{name}/comm").read().strip())
+        except OSError:
+            pass
+print(json.dumps([sorted(set(seen)), open("/proc/self/status").readline().split()[1], len(open("/proc/meminfo").read()) > 0]))
+"""
+    async with bare(project, tmp_path) as place:
+        seen, own, memory = await place.python(code)
+    assert own in seen
+    assert memory
+    assert set(seen) <= {"sh", "python3", own, "cleanroom-keep", "warden phase"} - {"cleanroom-keep"}
+
+
+async def test_nothing_of_an_environment_outlives_it(project: Path, tmp_path: Path):
+    """Not what left its session and its parent, ignores signals, or makes children without end."""
+    marker = f"tiers-left-{os.getpid()}"
+    async with bare(project, tmp_path) as place:
+        await place.sh(
+            f"setsid python3 -c 'import signal,sys,time; signal.signal(15, signal.SIG_IGN); time.sleep(600)' {marker} > /dev/null 2>&1 &"
+        )
+        await place.sh(f"(setsid sh -c 'while :; do sh -c \"sleep 0.01\" {marker} & sleep 0.01; done' {marker} > /dev/null 2>&1 &)")
+        assert processes(marker)
+        assert await place.environment.left_over()
+    assert processes(marker) == []

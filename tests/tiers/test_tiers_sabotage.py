@@ -1,0 +1,59 @@
+"""Controls of environments without namespaces, switched off one by one: a canary has to notice each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from tiers_bench import bare
+
+from cleanroom.backends import embedded, keeper
+
+pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+
+NOTICED = {
+    "": set(),
+    "no scopes": {"abstract socket outside"} | ({"signal the engine"} if os.geteuid() else set()),  # root's environments are other users
+    "the host's loopback open": {"port of the host's loopback", "unix socket outside"},
+    "nothing of /proc withheld": {"see the engine"},
+    "metadata not looked at": {"chmod outside", "mode of an open file outside"},
+    "others not looked at": {"limits of the engine"},
+    "nothing recorded": {"tcp", "write outside", "packet socket"},
+}
+BEFORE = {
+    "": "",
+    "no scopes": "from cleanroom.sandbox import landlock; landlock._SCOPES = 0; from cleanroom.sandbox import reach; reach.unix = lambda *a, **k: reach.Decision(); ",
+    "the host's loopback open": (
+        "from cleanroom.sandbox import reach; honest = reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
+        "reach.outgoing = lambda w, k, a, p, **o: reach.Decision() if a[:1] == b'\\x7f' and p != 53 else honest(w, k, a, p, **o); "
+    ),
+    "nothing of /proc withheld": "from cleanroom.sandbox import tree; tree.within = lambda pid, root: True; ",
+    "metadata not looked at": (
+        "from cleanroom.sandbox import held_metadata as m; m.Metadata.judge = lambda self, caller, name, arguments: m.Refusal(0); "
+    ),
+    "others not looked at": (
+        "from cleanroom.sandbox import held_bare as b; b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
+    ),
+    "nothing recorded": "from cleanroom.sandbox import warden; warden.Warden._attempt = lambda self, attempt: None; ",
+}
+
+
+@pytest.mark.parametrize("name", NOTICED)
+async def test_a_control_that_is_switched_off_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    """The canaries of just that control fail; without sabotage none does."""
+    monkeypatch.setattr(keeper, "PROGRAM", keeper.PROGRAM.replace("main()", f"{BEFORE[name]}main()"))
+    async with bare(project, tmp_path) as place:
+        failed = {canary.name: canary.found for canary in await place.environment.prove() if canary.result == "failed"}
+    assert NOTICED[name] <= failed.keys(), failed
+    assert name or not failed
+
+
+async def test_an_environment_without_landlock_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Files outside are then read and written, but for what file modes refuse to its user."""
+    honest = embedded.bare.describe
+    monkeypatch.setattr(embedded.bare, "describe", lambda *given: honest(*given) | {"landlock": False})
+    async with bare(project, tmp_path) as place:
+        failed = {canary.name for canary in await place.environment.prove() if canary.result == "failed"}
+    assert {"secret of the home folder"} <= failed

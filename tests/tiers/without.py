@@ -1,0 +1,48 @@
+"""Runs a command on what looks like an older or stricter kernel: `python without.py NAME[,NAME...] -- COMMAND...`.
+
+Each name is a system call that answers ENOSYS, or `namespaces`: what a container's default profile refuses with EPERM. The filter is installed in this
+process before the command, so all that it starts has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from cleanroom.sandbox import kernel, seccomp
+from cleanroom.sandbox.syscalls import number
+
+REFUSED = ("mount", "umount2", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "pivot_root", "pidfd_getfd")
+LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
+
+
+def program(names: list[str]) -> bytes:
+    """The filter."""
+    asm = seccomp.Assembler()
+    asm.load(seccomp.NUMBER)
+    if "namespaces" in names:
+        for name in ("unshare", "clone"):
+            asm.when(seccomp.EQUAL, number(name), name)
+        for name in REFUSED:
+            asm.when(seccomp.EQUAL, number(name), "refused")
+        asm.when(seccomp.EQUAL, number("clone3"), "absent")
+    for name in names:
+        for call in LANDLOCK if name == "landlock" else (name,) if name != "namespaces" else ():
+            asm.when(seccomp.EQUAL, number(call), "absent")
+    asm.answer(seccomp.ALLOW)
+    for name in ("unshare", "clone"):
+        asm.place(name)
+        asm.load(seccomp.argument(0))
+        asm.when(seccomp.ANY_BIT, kernel.CLONE_NEW_ANY, "refused")
+        asm.answer(seccomp.ALLOW)
+    asm.place("refused")
+    asm.answer(seccomp.AND_ERRNO | errno.EPERM)
+    asm.place("absent")
+    asm.answer(seccomp.AND_ERRNO | errno.ENOSYS)
+    return asm.program()
+
+
+if __name__ == "__main__":
+    seccomp.install(program(sys.argv[1].split(",")), listener=False)
+    os.execvp(sys.argv[3], sys.argv[3:])
