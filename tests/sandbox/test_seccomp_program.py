@@ -48,7 +48,7 @@ def test_every_denied_and_changing_call_is_held(machine: str):
     """No name of the tables falls through to allow because of its place in the program."""
     for name in (*seccomp.DENIED, *seccomp.CHANGING, *seccomp.SENDING):
         if name in numbers(machine):
-            assert held(machine, name) == HOLD, name
+            assert held(machine, name, 1, 1, 1, 1, 1, 1) == HOLD, name
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -88,6 +88,13 @@ def test_a_clone_is_held_exactly_when_it_makes_a_namespace(flags: int):
 def test_sendto_is_held_exactly_when_it_names_an_address(address: int):
     """Both halves of the pointer count: an address above 4 GiB may have a low half of zero."""
     assert held("x86_64", "sendto", 3, 1, 1, 0, address) == (HOLD if address else ALLOW)
+
+
+@settings(deadline=None)
+@given(address=st.integers(0, (1 << 64) - 1), machine=st.sampled_from(MACHINES))
+def test_utimensat_is_held_exactly_when_it_names_a_path(address: int, machine: str):
+    """Without a path it is futimens, of an open file, as fchmod and fchown are."""
+    assert held(machine, "utimensat", 3, address, 0, 0) == (HOLD if address else ALLOW)
 
 
 @pytest.mark.parametrize(

@@ -15,24 +15,24 @@ import signal
 import socket
 from typing import Any, NoReturn
 
-from cleanroom.sandbox import canary, channel, kernel, landlock, limits, mounts, seccomp, seccomp_bare
+from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, seccomp, seccomp_bare
 from cleanroom.sandbox.layout import USER_ID
 
 READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
 
 
-def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> NoReturn:
-    """Become pid 1 of the environment that `spec` describes. `orders` leads to the warden."""
+def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int, group: cgroups.Group | None) -> NoReturn:
+    """Become pid 1 of the environment that `spec` describes, in its control group. `orders` leads to the warden."""
     bare = spec["bare"]
     try:
+        if group is not None:
+            group.join()  # first, so that nothing of the environment ever runs outside
         if bare:
             _restrict_bare(spec, orders, handover)
         else:
             _restrict(spec, orders, handover, id_map)
     except Exception as error:
         channel.send(orders, {"failed": f"{type(error).__name__}: {error}"})
-        os._exit(1)
-    if channel.receive(orders) is None:  # "go": it is in its group now, and with it all that it will start
         os._exit(1)
     channel.send(orders, {"ready": True})
     try:

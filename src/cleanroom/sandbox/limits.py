@@ -99,7 +99,7 @@ def _in_group(group: cgroups.Group, attempt: Callable[[], int]) -> int:
         status = 255
         try:
             kernel.set_parent_death_signal(signal.SIGKILL)
-            group.admit(os.getpid())
+            group.join()
             status = attempt()
         finally:
             os._exit(status)

@@ -117,7 +117,7 @@ def phase_filter(machine: str, *, listed: bool = False, shared: bool = False, ke
     for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ())):
         if name in known:
             asm.when(EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
-    for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare"):
+    for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare", "utimensat"):
         if name in known:
             asm.when(EQUAL, known[name], name)
     for names, to in ((SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
@@ -178,6 +178,11 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     asm.place("sendto")
     for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
         asm.load(argument(4) + half)
+        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+    asm.go("allow")
+    asm.place("utimensat")
+    for half in (0, 4):  # without a path it is futimens, of an open file as fchmod and fchown are: half of what unpacking an archive would have held
+        asm.load(argument(1) + half)
         asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
     asm.go("allow")
     asm.place("socketpair")

@@ -127,13 +127,10 @@ class Warden:
         if pid == 0:
             for end in (self._orders, mine, self._control):
                 end.detach()
-            init.main(self._spec, inner, theirs, self._id_map)
+            init.main(self._spec, inner, theirs, self._id_map, self._group)
         self._init, self._pidfd = pid, kernel.pidfd_open(pid)
         inner.close()
         theirs.close()
-        if self._group is not None:
-            self._group.admit(pid)  # the kernel may take 20 ms for it, in which init builds its view
-        self._order({"op": "go"})
         if not self._spec["hold"]:
             mine.close()
             return None
