@@ -3,6 +3,7 @@
     python -m bench                     all of them
     python -m bench lifecycle sandbox   some of them
     python -m bench --write             all of them, and write docs/benchmarks.md
+    python -m bench --from FILE FILE    write docs/benchmarks.md from results of one commit, measured one after the other
 
 A missed target is said and is no failure: the exit status is 1 only where something could not be measured.
 """
@@ -22,13 +23,15 @@ from typing import Any
 from bench.figures import BenchmarkFailed, Figure, as_markdown, as_text
 from bench.machine import ROOT, described
 
-NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "command")
+NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "memory", "command")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = _arguments(arguments)
+    if asked.files:
+        return _written(asked.files)
     machine = described()
     found: dict[str, list[Figure]] = {}
     failures: dict[str, str] = {}
@@ -60,6 +63,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all where none is named")
     parser.add_argument("--small", action="store_true", help="the smallest size, to see that it works; its numbers are kept nowhere")
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--from", dest="files", nargs="+", type=Path, metavar="FILE", help="write docs/benchmarks.md from these results")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.names if name not in NAMES]:
@@ -67,6 +71,28 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if asked.write and (asked.small or asked.names):
         parser.error("the document holds all benchmarks at their full size: --write goes with neither --small nor a name")
     return asked
+
+
+def _written(files: Sequence[Path]) -> int:
+    """The document from results that were saved; they have to hold all benchmarks at one commit."""
+    results = [json.loads(file.read_text()) for file in files]
+    machine: dict[str, str] = results[0]["machine"]
+    found: dict[str, list[Figure]] = {name: [] for name in NAMES}
+    for result in results:
+        measured = {said["benchmark"] for said in result["figures"]}
+        for name in measured:
+            found[name] = [Figure.from_json(said) for said in result["figures"] if said["benchmark"] == name]
+    missing = [name for name, figures in found.items() if not figures]
+    if missing or len({result["machine"]["commit"] for result in results}) > 1 or any(result["small"] for result in results):
+        print(f"expected all benchmarks at full size and one commit; missing: {', '.join(missing) or 'none'}", file=sys.stderr)
+        return 1
+    DOCUMENT.write_text(_document(machine | {"load before": " to ".join(_loads(results))}, found))
+    return 0
+
+
+def _loads(results: list[dict[str, Any]]) -> list[str]:
+    loads = sorted({float(result["machine"]["load before"]) for result in results})
+    return [str(load) for load in dict.fromkeys((loads[0], loads[-1]))]
 
 
 def _measured(name: str, small: bool) -> list[Figure]:

@@ -49,6 +49,12 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     def spread(self) -> str:
         return f"{number(min(self.values))} to {number(max(self.values))}"
 
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> Figure:
+        """The inverse of `as_json`."""
+        kept = {name: said[name] for name in ("benchmark", "name", "unit", "at_most", "at_least", "note")}
+        return cls(values=tuple(said["values"]), **kept)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "benchmark": self.benchmark, "name": self.name, "unit": self.unit, "median": self.median, "lowest": min(self.values),

@@ -16,11 +16,21 @@ EXPECTED = {
     "lifecycle": {"cold: engine_seconds", "warm: engine_seconds", "cold: total", "warm: total", "warm: peak resident memory"},
     "services": {"cold: both ready", "cached: both ready", "cached: postgres", "cached: redis"},
     "sandbox": {"an environment's life around `true`: more than bare", "`true` in an open one: times bare", "of which open"},
-    "work": {"compiling, sandboxed: times bare", "importing, sandboxed: times bare", "unpacking 200 files, sandboxed: times bare"},
+    "work": {
+        "compiling, sandboxed: times bare",
+        "importing, sandboxed: times bare",
+        "testing, sandboxed: times bare",
+        "unpacking 200 files, sandboxed: times bare",
+    },
     "bus": {"to five subscribers, audit on disk"},
+    "memory": {
+        "10,000 events: grown since a tenth",
+        "10 pipelines, memory backend: resident at the end",
+        "2 pipelines, embedded backend: resident at the end",
+    },
     "command": {"`--help`: more than bare", "an empty pipeline"},
 }
-NEEDS_THE_KERNEL = {"lifecycle", "services", "sandbox", "work", "command"}
+NEEDS_THE_KERNEL = {"lifecycle", "services", "sandbox", "work", "memory", "command"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +53,7 @@ def test_it_measures_at_its_smallest_size(name: str):
     """It does its work, and its figures have the fields and the names that readers of the JSON rely on."""
     if name in NEEDS_THE_KERNEL and sys.platform != "linux":
         pytest.skip("the embedded backend needs Linux")
-    if name == "lifecycle" and not SHOP_IS_SET_UP:
+    if name in ("lifecycle", "work") and not SHOP_IS_SET_UP:
         pytest.skip("examples/shop has no .venv; `make shop` makes it")
 
     done = bench(name, "--small", "--json")
@@ -65,6 +75,24 @@ def test_an_unknown_name_is_a_usage_error():
 
     assert done.returncode == 2
     assert "lifecycle, services" in done.stderr
+
+
+def test_the_document_is_written_from_parts_of_one_commit_only(tmp_path: Path):
+    """Results that lack a benchmark, or are of two commits, are refused and the document stays."""
+    document = ROOT / "docs" / "benchmarks.md"
+    before = document.read_bytes()
+    figure = {"name": "n", "unit": "ms", "values": [1.0], "at_most": None, "at_least": None, "note": ""}
+    for number, (commit, names) in enumerate((("a", list(EXPECTED)[:-1]), ("b", list(EXPECTED)))):
+        said = {
+            "machine": {"commit": commit, "load before": "1"},
+            "small": False,
+            "figures": [figure | {"benchmark": name} for name in names],
+        }
+        (tmp_path / f"{number}.json").write_text(json.dumps(said))
+
+    assert bench("--from", str(tmp_path / "0.json")).returncode == 1
+    assert bench("--from", str(tmp_path / "0.json"), str(tmp_path / "1.json")).returncode == 1
+    assert document.read_bytes() == before
 
 
 @pytest.mark.parametrize("arguments", [("--write", "--small"), ("--write", "bus")])
