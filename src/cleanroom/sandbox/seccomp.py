@@ -181,9 +181,7 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
         asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
     asm.go("allow")
     asm.place("utimensat")
-    for half in (0, 4):  # without a path it is futimens, of an open file as fchmod and fchown are: half of what unpacking an archive would have held
-        asm.load(argument(1) + half)
-        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+    for half in (0, 4):  # without a path it is futimens: of an open file, as fchmod and fchown are
     asm.go("allow")
     asm.place("socketpair")
     asm.load(argument(0))
