@@ -182,6 +182,8 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     asm.go("allow")
     asm.place("utimensat")
     for half in (0, 4):  # without a path it is futimens: of an open file, as fchmod and fchown are
+        asm.load(argument(1) + half)
+        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
     asm.go("allow")
     asm.place("socketpair")
     asm.load(argument(0))

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from hashlib import file_digest, sha256
 from io import BufferedReader
 from pathlib import Path
 from time import gmtime, strftime
-from typing import Any, get_args
+from typing import Any
 
 import anyio
 import msgspec
@@ -23,7 +22,7 @@ from cleanroom.artifacts import open_to_read, write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
-from cleanroom.events import AnyEvent, Envelope, Event, Finished, Output, Spans, Subject
+from cleanroom.events import Envelope, Event, Finished, Output, Spans, Subject
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -177,8 +176,9 @@ class _Batch:
         self.count = count  # records of this run
         self._run = _json(run_id)
         self._bytes, self._seq, self._hash = head.bytes, head.seq, head.hash
-        self._lines: list[str] = []
-        self._subjects: dict[Subject, str] = {}
+        self._pieces: list[str] = []  # of lines
+        self._openings: dict[type[Event], dict[Subject, tuple[str, int]]] = {}
+        self._second, self._time = -1, ""  # the second of the last record, and how it is written
 
     def events(self, envelopes: Sequence[Envelope]) -> None:
         """A record of each."""
@@ -186,44 +186,43 @@ class _Batch:
         for envelope in envelopes:
             event = envelope.event
             kind = type(event)
-            subject = self._subject(event.subject)
+            opening, cut = self._opening(kind, event.subject)
             # An event's encoding begins with kind and subject, and no kind is without a further field: the rest is cut off, not encoded anew.
             digested = _DIGESTED.get(kind)
-            body = digested(event) if digested else "{" + next(bodies)[len(subject) + _TAG_LENGTH[kind] :]
-            self._add(envelope.time_unix_ns, _TAGS[kind], f'{subject},"event":{envelope.seq}', body)
+            body = digested(event) if digested else "{" + next(bodies)[cut:]
+            self._add(envelope.time_unix_ns, f'{opening},"event":{envelope.seq},"body":{body}')
             if kind is Finished and event.subject.kind == "phase":
                 self.own("checkpoint", envelope.time_unix_ns, {"phase": event.subject.name, "count": self.count})
 
     def own(self, kind: str, time_unix_ns: int, body: dict[str, Any]) -> None:
         """A record of the log itself."""
-        self._add(time_unix_ns, kind, self._subject(Subject("run", "")), _json(body))
+        self._add(time_unix_ns, f'"kind":"{kind}","subject":{_json(Subject("run", ""))},"body":{_json(body)}')
 
     def written(self, descriptor: int) -> Head:
         """Write everything, wait for the disk, and return the head that says so."""
-        data = "".join(self._lines).encode()
+        data = "".join(self._pieces).encode()
         write_all(descriptor, data)
         disk.here.sync(descriptor)
         return Head(self._bytes + len(data), self._seq, self._hash)
 
-    def _add(self, time_unix_ns: int, kind: str, subject: str, body: str) -> None:
+    def _add(self, time_unix_ns: int, said: str) -> None:
         self._seq += 1
         self.count += 1
         second, nanosecond = divmod(time_unix_ns, 1_000_000_000)
-        line, self._hash = seal(
-            f'{{"seq":{self._seq},"run_id":{self._run},"time":"{_second(second)}.{nanosecond:09d}Z","kind":"{kind}","subject":{subject},'
-            f'"body":{body},"prev":"{self._hash}"'
-        )
-        self._lines.append(line)
+        if second != self._second:
+            self._second, self._time = second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        content = f'{{"seq":{self._seq},"run_id":{self._run},"time":"{self._time}.{nanosecond:09d}Z",{said},"prev":"{self._hash}"'
+        end, self._hash = seal(content)
+        self._pieces += (content, end)
 
-    def _subject(self, subject: Subject) -> str:
-        found = self._subjects.get(subject)
+    def _opening(self, kind: type[Event], subject: Subject) -> tuple[str, int]:
+        """What a record of this kind about this subject says of both, and how long an event's encoding is until then."""
+        known = self._openings.setdefault(kind, {})
+        found = known.get(subject)
         if found is None:
-            found = self._subjects[subject] = _json(subject)
+            tag, encoded = kind.__struct_config__.tag, _json(subject)
+            found = known[subject] = (f'"kind":"{tag}","subject":{encoded}', len(f'{{"kind":"{tag}","subject":{encoded},'))
         return found
-
-
-_TAGS: dict[type[Event], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyEvent)}
-_TAG_LENGTH = {kind: len('{"kind":"","subject":,') + len(tag) for kind, tag in _TAGS.items()}
 
 
 def _bodies(envelopes: Sequence[Envelope]) -> Iterator[str]:
@@ -250,11 +249,6 @@ _DIGESTED: dict[type[Event], Callable[[Any], str]] = {Output: _output_body, Span
 
 def _json(value: Any) -> str:
     return _encoder.encode(value).decode()
-
-
-@lru_cache(maxsize=16)
-def _second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
 
 
 @contextmanager

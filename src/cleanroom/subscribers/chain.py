@@ -66,9 +66,9 @@ _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def seal(content: str) -> tuple[str, str]:
-    """The line of a record and its hash, in hex."""
+    """What follows the content of a record on its line, and its hash, in hex."""
     digest = sha256(content.encode()).hexdigest()
-    return f'{content},"hash":"{digest}"}}\n', digest
+    return f',"hash":"{digest}"}}\n', digest
 
 
 def opened(line: bytes) -> Link | None:
