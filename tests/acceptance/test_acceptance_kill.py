@@ -68,7 +68,7 @@ def elsewhere() -> Iterator[Callable[[], None]]:
     group = cgroups.Group(homes, f"elsewhere-{os.getpid()}")
     for path in group.paths:
         path.mkdir()
-    yield lambda: group.admit(os.getpid())
+    yield group.join
     assert group.remove() == []
 
 
