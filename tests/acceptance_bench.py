@@ -18,7 +18,7 @@ import pytest
 
 import cleanroom
 from cleanroom.sandbox import kernel
-from host_inventory import descendants, inventory
+from host_inventory import command, descendants, inventory
 
 GRACE_SECONDS = 1.0  # ten times what is promised, since the machine that runs tests is busy: late is not left
 
@@ -53,8 +53,8 @@ class Project:
     def write(self, phases: dict[str, str], **settings: Any) -> None:
         """Phases with their commands; `settings` are keys under `cleanroom` of every phase, in TOML."""
         lines = ["[project]", 'name = "attacked"', ""]
-        for name, command in phases.items():
-            lines += [f"[lifecycle.{name}]", f"command = {json.dumps(command)}"]
+        for name, text in phases.items():
+            lines += [f"[lifecycle.{name}]", f"command = {json.dumps(text)}"]
             lines += [f"cleanroom.{key} = {value}" for key, value in settings.items()] + [""]
         (self.root / "make.toml").write_text("\n".join(lines))
 
@@ -77,6 +77,14 @@ class Project:
         """Start the command and do not wait; in a session of its own, silent unless `options` of Popen say otherwise."""
         silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(self.argv(*words), cwd=self.root, env=self.variables(), start_new_session=True, **{**silent, **options})
+
+    def wait_running(self, run: subprocess.Popen[bytes], words: str) -> None:
+        """Wait until a process below the run has these words in its command line: the phase has come so far."""
+        until = time.monotonic() + 30
+        while not any(words in command(pid) for pid in descendants(run.pid)):
+            assert run.poll() is None, "the run has ended"
+            assert time.monotonic() < until, f"nothing runs {words}"
+            time.sleep(0.01)  # polling for what other processes do
 
     def left(self) -> dict[str, set[str]]:
         """What there is of this project's runs: processes and namespaces below this process, mounts, groups, folders. Empty where there is nothing.

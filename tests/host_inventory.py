@@ -52,6 +52,11 @@ def command(pid: int) -> str:
     return ""
 
 
+def named(ancestor: int, name: str) -> set[int]:
+    """Living processes below `ancestor` that call themselves so, which is cut after 15 characters."""
+    return {pid for pid in descendants(ancestor) if _lines(f"/proc/{pid}/comm", slice(None)) == [name.split()]}
+
+
 def warden_and_init(identity: str) -> tuple[int, int]:
     """The two processes that hold the environment `identity` of this process together."""
     named = {pid for pid in descendants(os.getpid()) if _lines(f"/proc/{pid}/comm", slice(None)) == [["warden", identity]]}

@@ -72,17 +72,6 @@ def victims(engine: int, wanted: str) -> list[int]:
     return sorted(pid for pid in descendants(engine) if wanted in name(pid))
 
 
-def when_running(project: Project, run: subprocess.Popen[bytes]) -> None:
-    """Wait until the client has begun and made its first connections."""
-    for _ in range(1000):
-        if any("client.py" in name(pid) for pid in descendants(run.pid)):
-            time.sleep(0.1)
-            return
-        assert run.poll() is None, "the run has ended"
-        time.sleep(0.01)
-    raise AssertionError("the phase did not begin")
-
-
 def told(project: Project, run: subprocess.Popen[bytes]) -> tuple[int, str]:
     out, _ = run.communicate(timeout=30)
     return run.returncode, out.decode()
@@ -101,7 +90,8 @@ def told(project: Project, run: subprocess.Popen[bytes]) -> tuple[int, str]:
 def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(served: Project, wanted: str, code: int, says: str):
     """CLN-03, PROC-26: what holds the phase's isolation ends the run with 5; what holds a service is started again, and the phase may pass."""
     run = served.started("run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    when_running(served, run)
+    served.wait_running(run, "client.py")
+    time.sleep(0.1)  # into its first connections
     os.kill(victims(run.pid, wanted)[0], signal.SIGKILL)
     status, text = told(served, run)
 

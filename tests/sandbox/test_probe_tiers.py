@@ -93,7 +93,7 @@ def test_every_rule_but_resources_names_its_mechanism():
 @pytest.mark.sandbox
 def test_the_probe_finds_this_machine_and_leaves_nothing(tmp_path: Path):
     """It has the shape of a capability report, and the scratch folder is empty afterwards."""
-    found = probe.report(str(tmp_path))
+    found = probe.report(str(tmp_path / "probe"))
     assert os.listdir(tmp_path) == []
     for row in found["dimensions"]:
         msgspec.convert(row, DimensionReport)

@@ -76,8 +76,7 @@ class KeeperProcess:
         """End one that nobody took: it was given nothing to keep."""
         if self._end is not None:
             self._end.close()
-            self._process.kill()
-            self._process.wait()
+            self._process.wait()  # it may have begun to look, and removes what it made for that
 
 
 def nearest_folder(path: Path) -> Path:

@@ -35,7 +35,7 @@ class Counters(NamedTuple):
 
 
 def homes(root: Path = ROOT, own: str | None = None) -> Homes:
-    """Find the engine's own groups that can have children with limits. Looks, and tries by making and removing one."""
+    """Find the engine's own groups that can have children with limits. Only looks: a trial group would be left by a kill, and takes 20 ms to remove."""
     lines = (own if own is not None else Path("/proc/self/cgroup").read_text()).splitlines()
     found: dict[str, Path] = {}
     reason = "no controller is mounted"
@@ -49,28 +49,18 @@ def homes(root: Path = ROOT, own: str | None = None) -> Homes:
         for controller in names.split(","):
             folder = next((f for f in (root / names / path.lstrip("/"), root / controller / path.lstrip("/")) if f.is_dir()), None)
             if controller in CONTROLLERS and folder is not None:
-                if _can_make(folder):
+                if os.access(folder, os.W_OK):
                     found[controller] = folder
                 else:
                     reason = f"{folder} is not writable"
     return Homes(1, found, "") if {"memory", "pids"} <= set(found) else Homes(0, {}, reason)
 
 
-def _can_make(folder: Path) -> bool:
-    trial = folder / f"cleanroom-probe-{os.getpid()}-{time.monotonic_ns()}"
-    try:
-        trial.mkdir()
-        trial.rmdir()
-    except OSError:
-        return False
-    return True
-
-
 def _delegated(folder: Path) -> bool:
-    """Version 2: memory and pids are given to children of this folder, and one can be made."""
+    """Version 2: memory and pids are given to children of this folder, which may be written."""
     with contextlib.suppress(OSError):
         given = (folder / "cgroup.subtree_control").read_text().split()
-        return {"memory", "pids"} <= set(given) and _can_make(folder)
+        return {"memory", "pids"} <= set(given) and os.access(folder, os.W_OK)
     return False
 
 

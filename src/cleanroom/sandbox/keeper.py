@@ -30,6 +30,7 @@ class Keeper:
         self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
         self._folders: dict[str, str] = {}  # folders to remove should the owner die -> the journal that names them
         self._held: list[int] = []  # files that say that the run lives, until the last of it is removed
+        self._probes: dict[int, str] = {}  # pid of who asks the kernel -> its folder
         self._egress: socket.socket | None = None
         self._egress_pid = 0
         self._outward: set[int] = set()  # wardens whose environments have declared hosts
@@ -91,7 +92,9 @@ class Keeper:
 
     def _probe(self, scratch: str) -> None:
         """Ask the kernel in a child, which answers the owner itself."""
+        folder = os.path.join(scratch, f"cleanroom-probe-{os.urandom(8).hex()}")
         if pid := os.fork():
+            self._probes[pid] = folder
             self._helpers.add(pid)
             return
         kernel.set_parent_death_signal(signal.SIGKILL)
@@ -99,7 +102,7 @@ class Keeper:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            answer = {"probed": probe.report(scratch)}
+            answer = {"probed": probe.report(folder)}
         except Exception as error:
             answer = {"probed": None, "error": f"{type(error).__name__}: {error}"}
         finally:
@@ -185,6 +188,8 @@ class Keeper:
             if pid == 0:
                 return
             self._helpers.discard(pid)
+            if pid in self._probes:
+                _remove_folder(self._probes.pop(pid))  # there only if it was killed
             if pid == self._egress_pid:
                 self._end_outward()
             if pid in self._wardens:
@@ -210,11 +215,13 @@ class Keeper:
 
     def _end(self) -> None:
         """End what still runs; without a goodbye also remove the owner's folders, and write down that they are gone."""
-        for pid in list(self._wardens):
+        for pid in (*self._wardens, *self._probes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        while self._wardens:
+        while self._wardens or self._probes:
             pid, _ = os.waitpid(-1, 0)
+            if pid in self._probes:
+                _remove_folder(self._probes.pop(pid))
             if pid in self._wardens:
                 _, group = self._wardens.pop(pid)
                 self._end_orphans()
@@ -225,8 +232,7 @@ class Keeper:
         if self._containers is not None:
             self._containers.remove()
         for folder, written in self._folders.items():
-            with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
-                layers.remove_tree(Path(folder))
+            _remove_folder(folder)
             if not os.path.lexists(folder):
                 with contextlib.suppress(OSError):
                     journal.Journal(Path(written)).gone(journal.Thing("folder", folder))
@@ -240,6 +246,11 @@ def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
     from cleanroom.sandbox.container import ContainerWarden
 
     return ContainerWarden
+
+
+def _remove_folder(folder: str) -> None:
+    with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
+        layers.remove_tree(Path(folder))
 
 
 def main() -> None:

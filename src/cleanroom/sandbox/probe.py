@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -114,12 +113,12 @@ class Tier(NamedTuple):
     missing: list[Row]
 
 
-def report(scratch: str) -> dict[str, object]:
-    """Tier, dimensions, missing rules, levels and mechanisms in the shape of capability.CapabilityReport; `scratch` is where layers will lie.
+def report(folder: str) -> dict[str, object]:
+    """Tier, dimensions, missing rules, levels and mechanisms in the shape of capability.CapabilityReport; `folder` is one that is not there, beside where layers will lie.
 
     The row of resources says what holds without cgroups; whoever can make groups replaces it. `mode` and `landlock` are for the backend.
     """
-    found = probe(scratch)
+    found = probe(folder)
     name, mode, missing = tier(found, os.geteuid() == 0)
     lacking = {row["rule"] for row in missing}
     mechanisms, levels = (probe_bare.MECHANISMS, probe_bare.LEVELS) if mode == "bare" else (_MECHANISMS, _LEVELS_LATER)
@@ -196,8 +195,8 @@ def dimensions(primitives: Mapping[str, Primitive], lacking: set[str], mode: str
     return rows
 
 
-def probe(scratch: str) -> Primitives:
-    """Try everything; the children leave nothing behind."""
+def probe(folder: str) -> Primitives:
+    """Try everything; the children leave nothing behind. `folder` is made for it and removed."""
     found: Primitives = {
         "kernel": Primitive(machine() in MACHINES, "{}.{}".format(*kernel.kernel_version()) + f" on {machine()}"),
         "landlock": _landlock(),
@@ -205,7 +204,7 @@ def probe(scratch: str) -> Primitives:
         "pidfd": _pidfd(),
         "openat2": _openat2(),
     }
-    folder = tempfile.mkdtemp(prefix="cleanroom-probe-", dir=scratch)
+    os.mkdir(folder, 0o700)
     try:
         found |= _in_child(lambda: _namespaces(folder))
     finally:
