@@ -84,8 +84,8 @@ def difference(before: Parts, now: Parts) -> str:
     return ", ".join(said[:NAMED]) + more
 
 
-def never(plan: Plan, phase: PhaseRun) -> str:
-    """Why this phase is never skipped, whatever is in the cache; empty where it may be."""
+def never(plan: Plan, phase: PhaseRun, *, session: bool = False) -> str:
+    """Why this phase is never skipped, whatever is in the cache; empty where it may be. `session`: services may outlive the run."""
     if not phase.hermetic:
         return "it runs on the host"
     if phase.policy.egress:
@@ -98,6 +98,8 @@ def never(plan: Plan, phase: PhaseRun) -> str:
         return "what its image holds is not compared"
     if plan.parallel and len(plan.workspaces) > 1 and phase.services:
         return "workspaces run at once and share its services"
+    if session and phase.services:
+        return "its services outlive the run, and other runs write into them"
     return ""
 
 
