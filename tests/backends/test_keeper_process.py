@@ -32,7 +32,7 @@ def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path)
     assert gone(keeper.pid)
 
 
-@pytest.mark.parametrize("name", ["memory", "docker"])
+@pytest.mark.parametrize("name", ["memory", "kubernetes"])
 def test_no_keeper_is_started_for_another_backend(name: str, tmp_path: Path):
     """Where the caller names a backend that has none, nothing is started."""
     assert registry.ahead(name, tmp_path) is None
