@@ -114,6 +114,14 @@ def test_a_phase_with_egress_is_never_skipped():
     assert never(plan(subject), subject) == "it has egress"
 
 
+def test_a_phase_of_a_sessions_services_is_neither_skipped_nor_remembered():
+    """What other runs wrote into its database is in no key; without services nothing speaks against it."""
+    using, plain = phase("x", "x", services=("pg",)), phase("y", "y")
+    assert "outlive the run" in never(plan(using), using, session=True)
+    assert not never(plan(using), using)
+    assert not never(plan(plain), plain, session=True)
+
+
 def test_a_hermetic_phase_may_be_skipped():
     """Nothing speaks against a plain phase at Medium or High."""
     for level in (Level.MEDIUM, Level.HIGH):

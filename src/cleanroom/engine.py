@@ -224,7 +224,7 @@ class Engine:
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
         return PhaseCache(
             plan, Path(plan.root, ".ggen", "cleanroom"), self._bus.run_id, caller=self._caller, services=services, secret=secret,
-            ignored=self._options.fresh or self._options.no_cache or self._charge(plan) is not None,  # a new session's services are empty
+            ignored=self._options.fresh or self._options.no_cache, session=self._charge(plan) is not None,
         )  # fmt: skip
 
     def _charge(self, plan: Plan) -> Charge | None:

@@ -43,8 +43,9 @@ class PhaseCache:
         services: Mapping[str, str],
         secret: str,
         ignored: bool = False,
+        session: bool = False,
     ) -> None:
-        """`folder` is the project's `.ggen/cleanroom`; `ignored`: nothing is skipped, what passes is remembered all the same."""
+        """`folder` is the project's `.ggen/cleanroom`; `ignored`: nothing is skipped, what passes is remembered all the same; `session`: services may outlive the run."""
         self._plan = plan
         self._folder = folder
         self._run_id = run_id
@@ -52,6 +53,7 @@ class PhaseCache:
         self._services = services
         self._secret = secret
         self._ignored = ignored
+        self._session = session
         self._evidence = Evidence(folder)
         self._phases: list[tuple[PlannedWorkspace, PhaseRun]] = [
             (workspace, phase) for workspace in plan.workspaces for phase in workspace.phases
@@ -123,7 +125,7 @@ class PhaseCache:
             return NO_COMMANDS
         if not phase.cache_inputs:
             return Decision(why="it has no cache.inputs")
-        if reason := never(self._plan, phase):
+        if reason := never(self._plan, phase, session=self._session):
             return Decision(why=f"never skipped: {reason}")
         try:
             parts = self._parts(position, unsettled)
