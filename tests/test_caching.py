@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.caching import covering, difference, key_of, literal, never, stretches
+from cleanroom.caching import covering, difference, key_of, literal, never, normal, stretches
 from cleanroom.policy import Level, default_policy
 from cleanroom.testing import phase, plan
 
@@ -62,6 +64,33 @@ def test_everything_covered_lies_in_the_literal_folder(pattern: str, path: str):
     start = literal(pattern)
     if covering((pattern,))(path):
         assert not start or path == start or path.startswith(f"{start}/")
+
+
+def told(pattern: str) -> str:
+    """The same as plainly as it can be said, in time without bound."""
+    words = {"**/": "(?:.*/)?", "*": ".*", "?": "."}
+    found = re.split(r"(\*\*/|[*?])", normal(pattern) or "*")
+    return "".join(words.get(word, re.escape(word)) for word in found)
+
+
+@given(
+    pattern=st.lists(st.sampled_from(["a", "b", "/", "*", "/**/", "?"]), max_size=8)
+    .map("".join)
+    .filter(lambda text: not text.startswith("/")),
+    path=st.text("ab/", min_size=1, max_size=9),
+)
+def test_patterns_cover_what_they_say_plainly(pattern: str, path: str):
+    """The matcher that never goes back says the same as the one that tries everything."""
+    assert covering((pattern,))(path) is (re.fullmatch(f"(?:{told(pattern)})(?:/.*)?", path, re.DOTALL) is not None)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/" * 40 + "x", "*" * 60 + "x", "*a" * 30 + "b", "a*" * 25 + "/" + "a*" * 25 + "c", "**/a" * 30 + "b", "?*" * 30 + "b"]
+)
+def test_no_pattern_takes_long(pattern: str):
+    """Patterns made to be slow are not: what would take longer than the age of the machine is said at once."""
+    covers = covering((pattern,))
+    assert not any(covers(path) for path in ("a/" * 60 + "y", "a" * 300, "a" * 100 + "/" + "a" * 100))
 
 
 def test_no_pattern_covers_nothing():

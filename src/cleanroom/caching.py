@@ -130,6 +130,7 @@ def covering(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Does one of the patterns cover this path, or a folder above it?
 
     `*` and `?` match `/` too, so that a pattern never covers less than a reader may think; `**/` matches no folder as well.
+    The time it takes is bounded by the lengths of path and pattern, whatever the pattern is.
     """
     whole = re.compile("|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in patterns) or r"(?!)", re.DOTALL)
     return lambda path: whole.fullmatch(path) is not None
@@ -147,16 +148,37 @@ def normal(pattern: str) -> str:
 
 
 def _expression(pattern: str) -> str:
-    text, made = normal(pattern), ""
-    if not text:
-        return ".*"
-    while text:
-        if text.startswith("**/"):
-            made, text = made + "(?:.*/)?", text[3:]
-        elif text[0] == "[" and (found := re.match(r"\[(!?)([^\]]+)\]", text)):
-            characters = re.escape(found[2]).replace(r"\-", "-")
-            made, text = f"{made}[{'^' if found[1] else ''}{characters}]", text[found.end() :]
-        else:
-            made += {"*": ".*", "?": "."}.get(text[0], re.escape(text[0]))
-            text = text[1:]
+    """What stands between two gaps is found where it comes first, and no later place is tried: what follows can begin at any later place too."""
+    first, *rest = _pieces(normal(pattern) or "*")
+    made = first[1]
+    for number, (gap, piece) in enumerate(rest, 1):
+        made += f"(?>{gap}{piece})" if number < len(rest) else gap + piece
     return made
+
+
+_ANYTHING, _FOLDERS = ".*?", "(?:.*?/)??"
+
+
+def _pieces(text: str) -> list[tuple[str, str]]:
+    """The pattern as pieces of a fixed length, each with the gap before it."""
+    pieces = [("", "")]
+    while text:
+        if wild := re.match(r"(?:\*\*/|\*)+", text):
+            # Folders may be left out only where a folder begins: elsewhere anything may stand, which covers more.
+            begins = (pieces[-1][1] or "/").endswith("/")
+            folders = begins and not wild[0].replace("**/", "")
+            pieces.append((_FOLDERS if folders else _ANYTHING, ""))
+            text = text[wild.end() :]
+            continue
+        gap, piece = pieces.pop()
+        single, text = _single(text)
+        pieces.append((gap, piece + single))
+    return pieces
+
+
+def _single(text: str) -> tuple[str, str]:
+    """The expression of one character of the pattern, and what is left of it."""
+    if text[0] == "[" and (found := re.match(r"\[(!?)([^\]]+)\]", text)):
+        characters = re.escape(found[2]).replace(r"\-", "-")
+        return f"[{'^' if found[1] else ''}{characters}]", text[found.end() :]
+    return "." if text[0] == "?" else re.escape(text[0]), text[1:]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cleanroom.artifacts import open_to_read
 from cleanroom.policy import Level, Policy
 
 _READ_MAX = 4 << 20  # of a lock file: the first megabytes tell whether it names any package
@@ -46,8 +47,8 @@ def _node(root: Path) -> bool:
 
 def _text(file: Path) -> str:
     try:
-        with file.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(_READ_MAX)
+        with open_to_read(file) as stream:
+            return stream.read(_READ_MAX).decode(errors="replace")
     except OSError:
         return ""
 
