@@ -142,7 +142,9 @@ def _result(
 def _save(result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     stamp = result["machine"]["date"].replace(" UTC", "").replace(" ", "-").replace(":", "")
-    target = RESULTS / f"{stamp}-{result['machine']['commit'].split()[0]}.json"
+    measured = sorted({figure["benchmark"] for figure in result["figures"]})
+    part = "" if len(measured) == len(NAMES) else "-" + "-".join(measured)
+    target = RESULTS / f"{stamp}-{result['machine']['commit'].split()[0]}{part}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
     print(f"results: {Path(target).relative_to(ROOT)}", file=sys.stderr)
 

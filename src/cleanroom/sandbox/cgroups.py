@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+CLEAR_SECONDS = 1.0  # for the kernel to count an ended environment's processes out: a few ms, also on a busy machine
 
 
 class Homes(NamedTuple):
@@ -161,11 +162,13 @@ class Group:
 def clear(group: Group) -> list[Path]:
     """Remove the group of an environment that has ended, and return what stays. The kernel may still be counting the last of its processes out."""
     both = (group, group.beside())  # the second is there only if the warden was killed while it proved the limits
-    for _ in range(200):
+    pause, waited = 0.0005, 0.0  # usually it has been counted out at the second look
+    while waited < CLEAR_SECONDS:
         left = [path for one in both for path in one.remove()]
         if not left:
             break
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause, waited = min(2 * pause, 0.01), waited + pause
     return left
 
 

@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -264,4 +263,4 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     Keeper(owner).serve()
-    sys.exit(0)
+    os._exit(0)  # everything is written, and taking the interpreter apart would keep the owner waiting
