@@ -135,7 +135,7 @@ class Lifecycle:
         """Say of a phase that does not run: an earlier one did not pass, or an earlier run passed it."""
         cached = decision.skips
         result: Result = "cached" if cached else "skipped"
-        attributes = self._attributes(phase, planned) | ({"cached_run": decision.run_id} if cached else {})
+        attributes = self._attributes(phase, planned) | ({"cached_run": decision.run_id, "log": ""} if cached else {})
         reason = decision.why if cached else "an earlier phase did not pass"
         subject = Subject("phase", phase.name, planned.name)
         self._bus.publish(Finished(subject=subject, result=result, duration_seconds=0.0, reason=reason, attributes=attributes))

@@ -258,9 +258,22 @@ def test_cli_report_opens_the_page_or_says_that_it_cannot(said: Said, project: P
 
     assert said("run", "ok")[0] == 0
     opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "get", lambda: webbrowser.BackgroundBrowser("some-browser"))
     monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or len(opened) == 1)
     page = (project / ".ggen/cleanroom/reports/test_results.html").resolve()
     for expected in ("", f"no browser could be started here; the page is {page}\n"):
         assert executed(["report", "--open"]) == 0
         assert said.captured()[1] == expected
     assert opened == [page.as_uri()] * 2
+
+
+def test_cli_report_opens_no_text_browser_without_a_terminal(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that would draw its page into a pipe is as good as none."""
+    import webbrowser
+
+    assert said("run", "ok")[0] == 0
+    monkeypatch.delenv("BROWSER", raising=False)
+    monkeypatch.setattr(webbrowser, "get", lambda: webbrowser.GenericBrowser("lynx"))
+    monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("it was started"))
+    assert executed(["report", "--open"]) == 0
+    assert "no browser could be started here" in said.captured()[1]

@@ -42,11 +42,14 @@ def report(source: str | None, report_dir: str | None, open_page: bool, colour: 
 
 
 def show_page(address: str) -> bool:
-    """Open an address in the browser that the system or $BROWSER names; False where there is none."""
+    """Open an address in the browser that the system or $BROWSER names; False where there is none, or only one that needs the terminal we do not have."""
+    import os
+    import sys
     import webbrowser
 
     try:
-        return webbrowser.open(address)
+        in_terminal = type(webbrowser.get()) is webbrowser.GenericBrowser and not os.environ.get("BROWSER")
+        return False if in_terminal and not sys.stdout.isatty() else webbrowser.open(address)
     except webbrowser.Error:
         return False
 
