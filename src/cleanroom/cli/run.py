@@ -50,9 +50,11 @@ def _carry_out(
     from cleanroom.cli.output import Output
     from cleanroom.cli.session import conduct, terminable
     from cleanroom.cli.view import can_live, choose
+    from cleanroom.engine import started_by_ggen
     from cleanroom.errors import CleanroomError
 
     with terminable():
+        below_ggen = started_by_ggen()  # it may be gone in the end
         output = Output(colour)
         live = can_live(sys.stderr.isatty(), os.environ)
         view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
@@ -69,6 +71,8 @@ def _carry_out(
     if form != "github":  # there the view has said it, and what a line on the other stream might set off is not known
         _complain(result, output)
         _tell(delivered, result, output, root, quiet)
+    if form == "human" and below_ggen and result.exit_code:
+        _say_last(result, output)
     click.get_current_context().exit(_status(result, output))
 
 
@@ -97,6 +101,17 @@ def _complain(result: RunResult, output: Any) -> None:
 
     if result.error:
         output.err(coded(result.error.get("code", "CR-ENGINE-000"), result.error.get("message", ""), result.error.get("hint", "")))
+
+
+def _say_last(result: RunResult, output: Any) -> None:
+    """Under ggen, whose own exit status is 1 whatever ours is, the last line says what it was and why."""
+    from cleanroom.cli.text import safe
+    from cleanroom.cli.words import phase_end
+    from cleanroom.reports.text import failing, phase_name
+
+    phase = failing(result)
+    why = phase_end(phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason) if phase else ""
+    output.out(f"exit {result.exit_code}: {why or safe(result.error.get('message', result.outcome))}\n")
 
 
 def _tell(delivered: Delivered | None, result: RunResult, output: Any, root: str, quiet: int) -> None:
