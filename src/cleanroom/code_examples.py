@@ -144,6 +144,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-SERVICE-025": _SERVICE_LOG,
     "CR-SERVICE-026": '[cleanroom.services.postgres]\ninit = []  # then one file after the other',
     "CR-SERVICE-027": _AGAIN,
+    "CR-SERVICE-028": _CACHE,
     "CR-SERVICE-030": "$ df -h && pytest -q -x",
     "CR-SERVICE-031": '[lifecycle.test]\ncommand = "pytest -q"\ncleanroom.containers = ["postgres"]  # the tests find it by DATABASE_URL',
     "CR-SESSION-001": _FRESH,

@@ -369,6 +369,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "prepared data vanished from the cache",
         "The prepared data of a service was there and was gone a moment later: another process cleans the cache at the same time. Run again.",
     ),
+    "CR-SERVICE-028": (
+        "prepared data was damaged in the cache",
+        "A server did not start from its prepared data, and that is not what was once put into the cache: a disk lost bytes, or something wrote there. It was removed and "
+        "made anew; the run went on. If it happens again, look at the disk, or let CLEANROOM_CACHE name another folder.",
+    ),
     # --- usage and workspaces
     "CR-USAGE-001": (
         "there is no such rule",

@@ -23,7 +23,7 @@ from cleanroom.backends.base import Dismissing, Doorway, Environment, Environmen
 from cleanroom.bus import Span
 from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError, ServiceFailed
-from cleanroom.events import Recovery, Subject, Violation
+from cleanroom.events import Note, Recovery, Subject, Violation
 from cleanroom.lives import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.output import OutputPump
 from cleanroom.preparing import in_thread, write_folders
@@ -238,6 +238,7 @@ class Supervisor:
                     await self._life(service, span)
                 except CleanroomError as error:
                     self._note_trouble(service, span, error)
+                    await self._renew_data(service)
                 except anyio.get_cancelled_exc_class():
                     span.result, span.reason = "passed", ""  # being stopped is how a service's life is meant to end
                     raise
@@ -366,6 +367,17 @@ class Supervisor:
                 )
             service.template = str(template)
         service.has_data = True
+
+    async def _renew_data(self, service: Service) -> None:
+        """Where a server that was never ready began with damaged data, the next life begins with new data."""
+        if not service.template or service.environment is not None:
+            return
+        if await anyio.to_thread.run_sync(self._cache.drop_damaged, service.recipe.template_key):
+            text = f"the prepared data of service {service.recipe.name!r} was damaged in the cache; it is made anew"
+            self._bus.publish(Note(subject=service.subject, level="warning", text=text, code="CR-SERVICE-028"))
+            folder = self._folder(service)
+            await anyio.to_thread.run_sync((folder / "data").rename, folder / "damaged")
+            service.has_data, service.template = False, ""
 
     async def _build_template(self, service: Service, pump: OutputPump) -> bool:
         """Prepare the cached data folder in an environment of its own. False where the backend runs nothing."""

@@ -74,6 +74,18 @@ def home(project: Project) -> Told:
 
 
 @fault(
+    RUN, "finds bytes of its prepared database changed in the cache", "the server does not start from it; it is found out, made anew, and the run goes on",
+    code=0, says="was damaged in the cache",
+)  # fmt: skip
+def database(project: Project) -> Told:
+    project.write({"test": "true"}, containers='["postgres"]')
+    assert run(project).code == 0
+    for control in project.cache.glob("services/templates/*/data/**/global/pg_control"):
+        control.write_bytes(bytes(len(control.read_bytes())))
+    return run(project)
+
+
+@fault(
     RUN,
     "has 600 phases that leave changes in layers",
     "layers are folded into one before the kernel's limit of 500 is reached",

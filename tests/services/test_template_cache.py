@@ -166,3 +166,13 @@ def test_only_the_owner_can_read_the_cache(cache: TemplateCache):
     assert stat.S_IMODE((cache.folder / "secret").stat().st_mode) == 0o600
     for folder in (cache.folder, cache.folder / "templates", cache.folder / "building", data.parent, data):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_changed_bytes_of_the_same_number_are_found_when_asked(cache: TemplateCache):
+    """A template as it was published stays; one whose content differs goes."""
+    folder = build(cache, "k")
+    assert not cache.drop_damaged("k")
+    (folder / "file").write_bytes(b"CONTENT")
+    assert cache.lookup("k") == folder
+    assert cache.drop_damaged("k")
+    assert cache.lookup("k") is None

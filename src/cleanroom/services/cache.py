@@ -42,6 +42,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     files: int
     bytes: int
+    sha256: str = (
+        ""  # of every name and byte: looked at only when a server does not start from it, since reading all takes longer than a start
+    )
 
 
 class TemplateCache:
@@ -91,6 +94,16 @@ class TemplateCache:
         finally:
             lock.release()
 
+    def drop_damaged(self, key: str) -> bool:
+        """Remove a template that is not as it was published, and say whether it was. Reads every byte of it."""
+        template = self._template(key)
+        manifest = _manifest(template)
+        with self._usable():
+            if manifest is None or not manifest.sha256 or digest(template / "data") == manifest.sha256:
+                return False
+            self._discard(template)
+        return True
+
     def secret(self, key: str) -> str:
         """The secret of the template `key`: the same for everyone who uses this cache, so that whoever did not build it knows it too."""
         return hmac.new(self._seed(), key.encode(), hashlib.sha256).hexdigest()
@@ -128,8 +141,10 @@ class TemplateCache:
             return _bytes(path, _SECRET_BYTES + 1)
         _private_folder(self.folder)
         mine = path.with_name(f"secret.{secrets.token_hex(8)}")
-        mine.touch(mode=0o600, exist_ok=False)
-        mine.write_bytes(secrets.token_bytes(_SECRET_BYTES))
+        with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())  # a name without its bytes would outlive a power cut as a secret that nobody knows
         try:
             os.link(mine, path)  # the first one wins, and nobody ever reads half of it
         except FileExistsError:
@@ -168,7 +183,7 @@ class TemplateCache:
         files, size = measure(place / "data")
         if files == 0:
             raise ServiceFailed("CR-SERVICE-011", f"preparing the service template {key[:12]} left no files", hint="see the service's log")
-        (place / "complete.json").write_bytes(msgspec.json.encode(Manifest(files=files, bytes=size)))
+        (place / "complete.json").write_bytes(msgspec.json.encode(Manifest(files=files, bytes=size, sha256=digest(place / "data"))))
         _private_folder(self.folder / "templates")
         place.rename(self._template(key))
 
@@ -216,6 +231,23 @@ def measure(folder: Path) -> tuple[int, int]:
                         "CR-SERVICE-012", f"{entry.path}: a template holds files, folders and links only, found {stat.filemode(mode)}"
                     )
     return entries, size
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of every name, mode and content below `folder`."""
+    found = hashlib.sha256()
+    for where, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted((*folders, *names)):
+            path = Path(where, name)
+            mode = path.lstat().st_mode
+            found.update(os.fsencode(path.relative_to(folder)) + f"\0{mode}\0".encode())
+            if stat.S_ISLNK(mode):
+                found.update(os.fsencode(path.readlink()) + b"\0")
+            elif stat.S_ISREG(mode):
+                with path.open("rb") as file:
+                    found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def _complete(template: Path) -> bool:
