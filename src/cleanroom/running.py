@@ -311,7 +311,8 @@ class Run:
             if refusal is None:
                 self._degrade(lacking, span)
                 if self._plan.backend == "auto":
-                    self._note("info", f"backend {name}: tier {report.tier} holds what {levels[-1].value} requires")
+                    without = f", but for {', '.join(lacking)}" if lacking else ""
+                    self._note("info", f"backend {name}: tier {report.tier} holds what {levels[-1].value} requires{without}")
                 return entered
         assert refusal is not None, "there is a candidate"
         raise refusal

@@ -43,7 +43,7 @@ async def test_an_own_server_is_reached_whatever_it_is_bound_to(project: Path, t
     code = """
 import json, socket
 seen = []
-for family, bound, asked in ((2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1"), (10, "::", "::1"), (10, "::", "::ffff:127.0.0.1")):
+for family, bound, asked in {ways}:
     server = socket.socket(family)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind((bound, 0)); server.listen()
@@ -56,8 +56,11 @@ for family, bound, asked in ((2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1")
     again = socket.socket(family); again.bind((bound, port)); again.close()
 print(json.dumps(seen))
 """
+    ways = [(2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1"), (10, "::", "::ffff:127.0.0.1")]
+    if Path("/proc/net/if_inet6").exists() and "00000001 " in Path("/proc/net/if_inet6").read_text():  # containers often have none
+        ways.append((10, "::", "::1"))
     async with bare(project, tmp_path) as place:
-        assert await place.python(code) == ["hello"] * 4
+        assert await place.python(code.replace("{ways}", repr(ways))) == ["hello"] * len(ways)
     assert place.targets("network.egress") == []
 
 

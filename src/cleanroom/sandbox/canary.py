@@ -282,7 +282,8 @@ def _see_engine(expect: Expect) -> None:
 
 def _signal_engine(expect: Expect) -> None:
     os.kill(expect["pid"], 0)
-    _see_engine(expect)
+    if not expect["bare"]:  # there the number is the engine's, and that it cannot be looked at must not hide that it can be signalled
+        _see_engine(expect)
 
 
 def _limit_engine(expect: Expect) -> None:
