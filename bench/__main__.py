@@ -23,7 +23,7 @@ from typing import Any
 from bench.figures import BenchmarkFailed, Figure, as_markdown, as_text
 from bench.machine import ROOT, described
 
-NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "memory", "command")
+NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "memory", "command", "tracing")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"
 

@@ -29,6 +29,7 @@ EXPECTED = {
         "2 pipelines, embedded backend: resident at the end",
     },
     "command": {"`--help`: more than bare", "an empty pipeline"},
+    "tracing": {"a span, taken and written", "loading the exporter, in its thread", "delivering all spans at once"},
 }
 NEEDS_THE_KERNEL = {"lifecycle", "services", "sandbox", "work", "memory", "command"}
 
