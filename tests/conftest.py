@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needing = [item for item in items if item.get_closest_marker("sandbox")]
     if not needing or sys.platform != "linux":
         return
-    found = probe.report(tempfile.gettempdir())
+    found = probe.report(os.path.join(tempfile.gettempdir(), f"cleanroom-probe-{os.getpid()}"))
     if found["mode"] == "bare":
         reason = f"needs namespaces, and this machine holds tier {found['tier']} without them"
         for item in needing:
