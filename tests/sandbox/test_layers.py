@@ -63,7 +63,10 @@ def test_a_folder_that_was_only_copied_up_is_no_change(upper, project):
 def test_a_whiteout_deletes_on_the_host(upper, project, tmp_path):
     """A character device 0:0 in the layer is a deletion."""
     (upper / "kept").mkdir()
-    os.mknod(upper / "kept/old", stat.S_IFCHR, os.makedev(0, 0))
+    try:
+        os.mknod(upper / "kept/old", stat.S_IFCHR, os.makedev(0, 0))
+    except PermissionError:
+        pytest.skip("this container may not make devices, and so no whiteouts")
 
     bring(upper, project, tmp_path)
 

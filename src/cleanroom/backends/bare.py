@@ -12,16 +12,12 @@ from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
 from cleanroom.backends.places import PREFIX, Places, grounds
-from cleanroom.sandbox import copies, layers, layout
+from cleanroom.sandbox import copies, layers, layout, tree
 
 TEMPORARY, HOME = "/tmp", layout.HOME
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
-FACTS = (
-    "/sys/devices/system/cpu",
-    "/sys/devices/system/node",
-    "/sys/fs/cgroup",
-    "/sys/kernel/mm/transparent_hugepage",
-)  # of the machine, for runtimes that ask how large it is
+# Of the machine, for runtimes that ask how large it is.
+FACTS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage")
 _SUN_PATH_ROOM = 60  # of an address's 107 bytes; the rest is a service's own
 
 
@@ -120,9 +116,10 @@ def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, gro
         _link(home / ".cache", spec.home)
         written.append(os.path.realpath(spec.home))
     texts = _texts(wire, etc, places, str(home))
+    limits = wire["limits"] | {"RLIMIT_NPROC": wire["limits"]["RLIMIT_NPROC"] + tree.tasks_of(wire["identity"]["user"])}
     trees = [path for path in wire["executable"] if path not in real]
     return wire | {
-        "bare": True, "hold": True, "root": str(root), "texts": texts, "devices": list(DEVICES), "temporary": str(temporary),
+        "bare": True, "hold": True, "limits": limits, "root": str(root), "texts": texts, "devices": list(DEVICES), "temporary": str(temporary),
         "readable": [*(f"/etc/{name}" for name in host.etc), *FACTS], "executable": [*trees, *(str(real[m.target]) for m in shown if not m.writable)],
         "writable": [os.path.realpath(path) for path in written],
         "sockets": [os.path.realpath(place) for target, place in real.items() if target.startswith("/run/")],
@@ -161,9 +158,9 @@ def _lead(folder: Path, places: Places) -> None:
     for item in os.scandir(folder):
         if item.is_file(follow_symlinks=False):
             file = Path(item.path)
-            text = file.read_text()
+            text = file.read_text(errors="surrogateescape")
             if (led := places.text(text)) != text:
-                file.write_text(led)
+                file.write_text(led, errors="surrogateescape")
 
 
 def _within(path: str, folder: str) -> bool:

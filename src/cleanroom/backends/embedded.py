@@ -262,9 +262,10 @@ class EmbeddedBackend:
         user = environment_user(self._run_id)
         if not self._bare:
             return await anyio.to_thread.run_sync(EmbeddedWorkspace, spec, user)
-        ground = await self.ground()
-        self._copies += 1
-        return await anyio.to_thread.run_sync(CopiedWorkspace, spec, ground.folder / "workspaces" / str(self._copies), user)
+        with _usable(self.scratch):
+            ground = await self.ground()
+            self._copies += 1
+            return await anyio.to_thread.run_sync(CopiedWorkspace, spec, ground.folder / "workspaces" / str(self._copies), user)
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:

@@ -85,7 +85,9 @@ class EmbeddedEnvironment:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
         layer = (stack[0] if wire.get("bare") else stack[0] / "upper") if stack else None
-        self._sampler = Sampler(ready["init"], self._group(wire, ready), layer, self._spec.policy.limits.memory_bytes)
+        self._sampler = Sampler(
+            ready["init"], self._group(wire, ready), layer, self._spec.policy.limits.memory_bytes, own_network=not wire.get("bare")
+        )
 
     async def _begin(self, wire: dict[str, Any]) -> None:
         """Whatever has to be done beside its warden for it to start."""

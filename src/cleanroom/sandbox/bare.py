@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,11 +18,14 @@ from cleanroom.sandbox import channel, init, kernel, names, tree, warden
 from cleanroom.sandbox.held_bare import BareRecorder, Door
 from cleanroom.sandbox.rules import Rules
 
-_LOOK_SECONDS = 0.1  # between looks for a server's shared memory: it makes it as it starts
+# Between looks for a server's shared memory: it makes it as it starts, and again should it have to recover. A look reads all of /proc.
+_LOOK_SECONDS, _LOOKS_AT_FIRST, _LATER_SECONDS = 0.1, 30, 2.0
 
 
 class BareWarden(warden.Warden):
     """Its parent's death does not kill it: it sees it, and ends what nothing else would end then."""
+
+    _looks, _next_look = 0, 0.0
 
     def start(self) -> None:
         """Open what leads out, start init and wait until it has given up every privilege."""
@@ -67,11 +71,17 @@ class BareWarden(warden.Warden):
         return super()._watched() | {self._keeper: lambda: False}
 
     def _patience(self) -> int | None:
+        """A server's shared memory is looked for beside everything else, often while it starts."""
         waits = super()._patience()
         if self._spec["role"] != "service":
             return waits
-        tree.release_segments(self._tree(), attached=True)
-        return min(waits or 1000, int(_LOOK_SECONDS * 1000))
+        now = time.monotonic()
+        if now >= self._next_look:
+            tree.release_segments(self._tree(), attached=True)
+            self._looks += 1
+            self._next_look = now + (_LOOK_SECONDS if self._looks < _LOOKS_AT_FIRST else _LATER_SECONDS)
+        look = int((self._next_look - now) * 1000) + 1
+        return look if waits is None else min(waits, look)
 
     def _prove_group(self) -> list[dict[str, Any]]:
         return self._proof

@@ -15,7 +15,11 @@ WALK_SECONDS, WALK_SHARE = 1.0, 20.0  # between walks of a layer: a second, and 
 class Sampler:
     """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
 
-    def __init__(self, init: int, group: cgroups.Group | None, layer: Path | None, memory_limit_bytes: int) -> None:
+    def __init__(
+        self, init: int, group: cgroups.Group | None, layer: Path | None, memory_limit_bytes: int, *, own_network: bool = True
+    ) -> None:
+        """Without `own_network` its links are the host's, and what goes over them says nothing of it."""
+        self._own_network = own_network
         self._near_bytes = memory_limit_bytes // 2
         self._init = init
         self._group = group
@@ -38,7 +42,7 @@ class Sampler:
                 return None
             return Sample(
                 cpu_seconds=counters.cpu_seconds, memory_bytes=counters.memory_bytes, disk_bytes=self._disk_bytes,
-                network_bytes=_network_bytes(self._init), processes=counters.pids, source="cgroup",
+                network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=counters.pids, source="cgroup",
             )  # fmt: skip
         return self._from_processes()
 
@@ -62,7 +66,7 @@ class Sampler:
         memory = sum(held.values())
         return Sample(
             cpu_seconds=self._ended_seconds + sum(now.values()), memory_bytes=memory, disk_bytes=self._disk_bytes,
-            network_bytes=_network_bytes(self._init), processes=len(now), source="processes",
+            network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=len(now), source="processes",
             largest=_identity(max(held, key=lambda pid: held[pid])) if memory > self._near_bytes else None,
         )  # fmt: skip
 
