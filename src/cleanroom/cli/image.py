@@ -12,10 +12,14 @@ from cleanroom.cli.options import color_option, debug_option, output_option
 
 @click.group()
 def image() -> None:
-    """Make images for container backends from Debian's packages; no registry is asked."""
+    """Make images for container backends from Debian's packages; no registry is asked.
+
+    \b
+    cleanroom-engine image build
+    """
 
 
-@image.command()
+@image.command(short_help="Make all of them, or those that are named.")
 @click.argument("names", nargs=-1, metavar="[base|postgres|redis]...")
 @click.option("--backend", type=click.Choice(("docker", "podman")), default="docker", show_default=True, help="Where to load them.")
 @click.option("--mirror", default="", help="Debian mirror; this machine's own sources if not given.")
