@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+ENGINES = ("/var/lib/docker/", "/var/lib/containers/", "/run/docker/", "/run/containers/", "/run/netns/")  # of containers that other tests run meanwhile
 SETTINGS = (
     "/proc/sys/net/ipv4/ip_forward",
     "/proc/sys/kernel/core_pattern",
@@ -20,7 +21,7 @@ def inventory(*run_ids: str) -> dict[str, set[str]]:
     family = descendants(os.getpid())
     return {
         "processes": {f"{pid} {command(pid)}" for pid in family},
-        "mounts": set(_lines("/proc/self/mountinfo", 4)),
+        "mounts": {place for place in _lines("/proc/self/mountinfo", 4) if not place.startswith(ENGINES)},
         "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if any(f"cleanroom-{run_id}-" in where for run_id in run_ids)},
         "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family} - {_link("/proc/self/ns/net"), ""},
         "links": set(os.listdir("/sys/class/net")),
