@@ -7,7 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-ENGINES = ("/var/lib/docker/", "/var/lib/containers/", "/run/docker/", "/run/containers/", "/run/netns/")  # of containers that other tests run meanwhile
+ENGINES = (
+    "/var/lib/docker/",
+    "/var/lib/containers/",
+    "/run/docker/",
+    "/run/containers/",
+    "/run/netns/",
+)  # of containers that other tests run meanwhile
 SETTINGS = (
     "/proc/sys/net/ipv4/ip_forward",
     "/proc/sys/kernel/core_pattern",

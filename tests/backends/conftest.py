@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +10,25 @@ from pathlib import Path
 import pytest
 from embedded_bench import RUN_ID, Entered, Phase
 
+import backends_table
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.policy import Level, default_policy
+
+outcomes: dict[tuple[str, str], str] = {}  # (backend, check) -> how it ended in this session
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember how each check of the suite of all backends ended, for `docs/backends.md`."""
+    backend, check = backends_table.named(report.nodeid)
+    if check and (report.when == "call" or report.outcome != "passed"):
+        outcomes[backend, check] = report.outcome
+
+
+def pytest_sessionfinish() -> None:
+    """With GOLDEN=write a session that ran the whole suite on every backend writes its table."""
+    if os.environ.get("GOLDEN") == "write" and "PYTEST_XDIST_WORKER" not in os.environ:
+        backends_table.write(outcomes)
 
 
 @pytest.fixture

@@ -181,8 +181,11 @@ class EmbeddedBackend:
 
     async def folder(self, path: Path) -> Thing:
         """Make a folder that the keeper removes should the engine die."""
-        with _usable(path):
-            return await self._make_folder(path)
+        thing: Thing | None = None
+        with _usable(path), anyio.CancelScope(shield=True):  # a moment; half-way nobody would know that it has to be dropped
+            thing = await self._make_folder(path)
+        assert thing is not None
+        return thing
 
     async def _make_folder(self, path: Path) -> Thing:
         if not self._claimed:

@@ -132,6 +132,7 @@ class EmbeddedEnvironment:
                 self._ready.set_exception(
                     EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} could not be made: {message['failed']}")
                 )
+                self._ready.exception()  # whoever waited may have been cancelled
         elif "doorways" in message:
             self._connect(message, descriptors)
         elif "started" in message:

@@ -68,6 +68,7 @@ class Inside:
         self.argv = tuple(argv)
         self.variables = dict(environment.spec.variables)
         self.working_directory = environment.spec.working_directory
+        self.killed_for = ""  # what limit ended it, as the result will say
         self._on_output = on_output
 
     def write(self, data: bytes, stream: Stream = "stdout") -> None:
@@ -221,17 +222,22 @@ class MemoryEnvironment:
         if self._backend.script is None:
             return ExecResult(exit_code=NOT_FOUND, duration_seconds=0.0, ran=False)
         began = anyio.current_time()
-        status = NOT_FOUND
+        status, inside = NOT_FOUND, Inside(self, argv, on_output)
         with anyio.move_on_after(timeout_seconds) as scope:
             self._running.add(scope)
             try:
-                status = await self._program(argv)(Inside(self, argv, on_output))
+                status = await self._program(argv)(inside)
             finally:
                 self._running.discard(scope)
         if self._ended:
             raise EnvironmentFailed("CR-ENV-001", f"environment {self.id!r} ended while {argv[-1]!r} ran")
         timed_out = scope.cancelled_caught
-        return ExecResult(exit_code=SIGTERMED if timed_out else status, duration_seconds=anyio.current_time() - began, timed_out=timed_out)
+        return ExecResult(
+            exit_code=SIGTERMED if timed_out else status,
+            duration_seconds=anyio.current_time() - began,
+            timed_out=timed_out,
+            killed_for=inside.killed_for,
+        )
 
     def _program(self, argv: Sequence[str]) -> Program:
         assert self._backend.script is not None

@@ -1,0 +1,129 @@
+"""For tests of whoever builds on the engine: plans in a line, runs without a disk, and the suite that every backend must pass.
+
+`run_plan` makes no thread and touches only a temporary folder, so it runs in virtual time too (`@pytest.mark.looptime`: an hour's timeout is instant).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+
+from cleanroom.backends.memory import Fault, Inside, MemoryBackend, Program, Script, forever, succeed
+from cleanroom.bus import Bus
+from cleanroom.clock import LoopClock
+from cleanroom.events import Envelope
+from cleanroom.plan import PhaseRun, Plan
+from cleanroom.plan import Workspace as PlannedWorkspace
+from cleanroom.policy import Level, default_policy
+from cleanroom.redaction import Redactor
+from cleanroom.reports.fold import fold
+from cleanroom.reports.result import RunResult
+from cleanroom.running import Place, Run, settle
+from cleanroom.services import Recipe
+from cleanroom.subscribers import monitor, recovery
+from cleanroom.testing.checks import CHECK_RUN_ID, CHECKS, Bench, Check, check_backend
+from cleanroom.testing.script import CHECK_SCRIPT, egress_attempt
+
+__all__ = [
+    "CHECKS", "CHECK_RUN_ID", "CHECK_SCRIPT", "Bench", "Check", "Fault", "Inside", "MemoryBackend", "Outcome", "Program", "Script", "check_backend", "egress_attempt", "forever", "phase", "plan",
+    "run_plan", "succeed",
+]  # fmt: skip
+
+EVENTS_MAX = 1_000_000  # of one run: a test that needs more has lost control of itself
+
+
+class Outcome(NamedTuple):
+    """What a run came to, and everything that happened."""
+
+    result: RunResult
+    events: tuple[Envelope, ...]
+    run: Run
+
+
+def phase(name: str, *commands: str, **fields: Any) -> PhaseRun:
+    """A phase at Medium that runs these commands within ten minutes, unless `fields` say otherwise."""
+    return PhaseRun(**{"name": name, "commands": commands, "policy": default_policy(Level.MEDIUM), "timeout_seconds": 600.0, **fields})
+
+
+def plan(*phases: PhaseRun, root: str = "", **fields: Any) -> Plan:
+    """A plan of one workspace on the memory backend. Without `root`, `run_plan` uses a temporary folder."""
+    given = {
+        "project": "demo", "root": root, "file": "make.toml", "dialect": "A", "environment": "", "backend": "memory",
+        "policy": default_policy(Level.MEDIUM), "requested": tuple(phase.name for phase in phases),
+        "workspaces": (PlannedWorkspace(name="", path=root, phases=phases),),
+    }  # fmt: skip
+    return Plan(**{**given, **fields})
+
+
+async def run_plan(
+    plan: Plan,
+    backend: MemoryBackend | None = None,
+    *,
+    recipes: Sequence[Recipe] = (),
+    caller: Mapping[str, str] | None = None,
+    started: Callable[[Run], None] = lambda run: None,
+) -> Outcome:
+    """Carry out a plan on the memory backend, with monitor and recovery and without files of evidence. `started` gets the run before it begins."""
+    with tempfile.TemporaryDirectory(prefix="cleanroom-test-") as folder:
+        there = Path(folder)
+        if not plan.root:
+            project = there / "project"
+            project.mkdir()
+            workspaces = tuple(msgspec.structs.replace(w, path=w.path or str(project)) for w in plan.workspaces)
+            plan = msgspec.structs.replace(plan, root=str(project), workspaces=workspaces)
+        place = Place(
+            root=Path(plan.root),
+            folder=there / "run",
+            audit=there / "audit",
+            reports=None,
+            scratch=there / "scratch",
+            templates=there / "templates",
+            home="",
+        )
+        bus = Bus("run-1", LoopClock())
+        heard = bus.subscribe("test", limit=EVENTS_MAX)
+        used = backend or MemoryBackend(Script(otherwise=succeed()))
+        run = Run(
+            plan, place, bus, Redactor(), caller=caller or {"PATH": "/usr/bin:/bin"}, make=lambda name: used, recipes=lambda: tuple(recipes)
+        )
+        started(run)
+        seen = [
+            bus.subscribe("monitor", monitor.READS, limit=EVENTS_MAX),
+            bus.subscribe("recovery", recovery.READS, limit=EVENTS_MAX),
+        ]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_to_its_end, partial(monitor.run, seen[0], bus))
+            tasks.start_soon(_to_its_end, partial(recovery.run, seen[1], run.send, seed=plan.seed))
+            try:
+                await run.as_span(_NoLogs(there))
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await settle(seen)
+                    bus.close()
+        events = tuple(await heard.batch())
+        return Outcome(fold(events), events, run)
+
+
+async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
+    """A subscriber outlives the cancellation of what it observes."""
+    with anyio.CancelScope(shield=True):
+        await work()
+
+
+class _NoLogs:
+    """Log files that nobody will read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, name: str, data: bytes) -> None:
+        """Forget it: the events hold what a test looks at."""
+
+    def path(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
