@@ -97,12 +97,3 @@ def many(project: Project) -> Told:
     names = [f"p{number}" for number in range(600)]
     project.write({name: f"test ! -e log || test -s log; echo {name} >> log" for name in names}, outputs='["nothing/"]')
     return run(project, "pipeline", *names, timeout_seconds=600)
-
-
-@fault(RUN, "brings back 100,000 files", "all are there", code=0, says="brought back 100,000 files", slow=True)
-def files(project: Project) -> Told:
-    program = 'import os\nfor n in range(100000):\n n % 1000 or os.mkdir(f"d{n // 1000}")\n open(f"d{n // 1000}/{n}", "w").write(str(n))'
-    project.write({"test": f"/usr/bin/python3 -c '{program}'"}, timeout='"5m"')
-    told = run(project, timeout_seconds=600)
-    assert sum(len(list(folder.iterdir())) for folder in project.root.glob("d*")) == 100_000
-    return told
