@@ -56,7 +56,7 @@ def policy() -> str:
 
 Each level contains the one before it. What a level requires is proven by canaries in every environment of every run; a rule that this machine cannot
 hold refuses the run (exit 3) and names what would help. `cleanroom-engine doctor` tells which levels can be held here: this version
-holds Medium and High; Low and Locked are refused by name.
+holds Low, Medium and High; Locked is refused by name.
 
 ## Rules
 

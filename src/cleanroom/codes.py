@@ -32,6 +32,10 @@ RULE_CODES: dict[str, str] = {
     "network.families": "CR-NET-005",
     "network.sockets": "CR-NET-006",
     "network.listen": "CR-NET-007",
+    "network.local": "CR-NET-008",
+    "network.publish": "CR-NET-009",
+    "network.runtimes": "CR-NET-010",
+    "network.record": "CR-NET-011",
     "process.tree": "CR-PROC-001",
     "process.visibility": "CR-PROC-002",
     "process.privileges": "CR-PROC-003",
@@ -100,6 +104,25 @@ _RULES: dict[str, tuple[str, str]] = {
         "a port that is not declared was about to be listened on",
         "At High and Locked a phase may listen only on the ports in `cleanroom.listen`. Add the port there, or use an address that the test chooses among "
         "the declared ones.",
+    ),
+    "CR-NET-008": (
+        "an address of the host itself, or a link-local one, was about to be reached",
+        "At Low a phase uses the host's network, but neither its loopback, where other programs of this machine wait, nor link-local addresses, where clouds hand out "
+        "credentials. What the phase itself listens on is reached; declare what else it needs as a service in `cleanroom.containers`.",
+    ),
+    "CR-NET-009": (
+        "a port was about to be opened to other machines",
+        "At Low a phase uses the host's network, so it may listen on 127.0.0.1 and ::1 only: on all addresses, others could come. Bind to 127.0.0.1, or use Medium, where "
+        "the network is the phase's own.",
+    ),
+    "CR-NET-010": (
+        "a container runtime's control socket was about to be used",
+        "Whoever reaches the socket of Docker, Podman or containerd is root on the machine, so no level lets a phase do that. Run that one phase with "
+        "`cleanroom.enabled = false`, which every report says.",
+    ),
+    "CR-NET-011": (
+        "a connection was made, and recorded",
+        "At Low the network may be used; each target is recorded with the process that reached it, so that you see what the phase depends on before it runs at Medium.",
     ),
     "CR-PROC-001": (
         "a process outlived its environment",

@@ -27,6 +27,7 @@ from cleanroom.offline import switches
 from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level
+from cleanroom.redaction import is_secret
 from cleanroom.supervisor import Supervisor
 from cleanroom.verdicts import Verdict, broken_canaries, phase_verdict
 from cleanroom.watching import RunContext, Watched
@@ -350,6 +351,9 @@ class Lifecycle:
     ) -> dict[str, str]:
         """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
         caller = self._context.caller
+        if phase.policy.level == Level.LOW:
+            inherited = {name: value for name, value in caller.items() if name in phase.passed or not is_secret(name, value)}
+            return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **phase.variables, **self._markers(span)}
         listed = phase.policy.level.rank >= Level.HIGH.rank
         path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed)
         fixed = {

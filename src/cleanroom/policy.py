@@ -86,6 +86,14 @@ CONTROLS: tuple[Control, ...] = (
         title="only listed paths are readable, refused reads are recorded",
         since=Level.HIGH,
     ),
+    Control(
+        rule="network.local", dimension="network", title="link-local addresses and the host's own loopback are not reached", since=Level.LOW
+    ),
+    Control(rule="network.publish", dimension="network", title="nothing is listened on for other machines", since=Level.LOW),
+    Control(rule="network.runtimes", dimension="network", title="control sockets of container runtimes are not reached", since=Level.LOW),
+    Control(
+        rule="network.record", dimension="network", title="connections out and visible questions for names are recorded", since=Level.LOW
+    ),
     Control(rule="network.egress", dimension="network", title="no connection but to declared services", since=Level.MEDIUM),
     Control(
         rule="network.names",

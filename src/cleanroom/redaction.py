@@ -30,6 +30,11 @@ _E = TypeVar("_E")
 _encoder = msgspec.json.Encoder()
 
 
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable of the caller's is one by its name, or carries a password in an address."""
+    return bool(_SECRET_NAME.search(name) or _URL_PASSWORD.search(value))
+
+
 class Redactor:
     """Knows values and takes them out. `public` are names that are said openly (phases, services): what is part of one is no secret."""
 

@@ -20,6 +20,8 @@ NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
 SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
 NAMES_RULE = "network.names"  # such a record is a name asked for with no packet following: a packet would carry the name in its own record
 
+RECORD_RULE = "network.record"
+
 
 def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
     """What the attempt counts as and why; None for a canary's own, which is evidence and no trouble."""
@@ -30,6 +32,8 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
             return "tolerated", expected.reason
     if attempt.rule == SOCKETS_RULE and not HABITUAL_TAGS.isdisjoint(attempt.tags):
         return "notice", ", ".join(attempt.tags)
+    if attempt.outcome == "observed" and attempt.rule == RECORD_RULE:
+        return "notice", "allowed at this level, and recorded"
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
     if harmless and policy.level.rank <= Level.MEDIUM.rank:
         return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)

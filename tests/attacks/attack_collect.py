@@ -6,11 +6,13 @@ Plants are all on this machine: listeners on loopback, on one of the host's own 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -28,6 +30,8 @@ from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.capability import Attempt
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import Level, default_policy
+from cleanroom.sandbox import kernel, names
+from cleanroom.sandbox.layout import HOME
 from cleanroom.sandbox.syscalls import NUMBERS
 
 SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
@@ -115,7 +119,7 @@ class Planted:
         return {
             "outside": str(self.outside), "home": "/root", "secrets": str(self.folder / "home"), "agent": str(self.outside / "agent.sock"), "abstract": self.name,
             "port": self.port, "address": self.address or "192.0.2.17", "engine": os.getpid(), "stranger": self.stranger.pid, "run": str(self.folder),
-            "hostname": socket.gethostname(), "numbers": NUMBERS,
+            "hostname": socket.gethostname(), "numbers": NUMBERS, "project": str(self.folder / "project"),
         }  # fmt: skip
 
     def end(self) -> dict[str, Any]:
@@ -165,7 +169,47 @@ class Collector:
         }  # fmt: skip
 
 
-async def collect(folder: Path) -> dict[str, Any]:
+def host_of_its_own() -> None:
+    """Enter a network in which the addresses of the attacks are this machine's own, and its name servers answer: what Low lets out goes nowhere else."""
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if user else 0))
+    if user:
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+            Path(f"/proc/self/{name}").write_text(text)
+    names.raise_link("lo")
+    servers = [
+        line.split()[1] for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver") and ":" not in line
+    ]
+    whole = [("192.0.2.1", 24), ("198.51.100.1", 24), ("203.0.113.1", 24), ("169.254.169.254", 32)]
+    for number, (address, length) in enumerate([*whole, *((server, 32) for server in servers if not server.startswith("127."))], 1):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            for request, value in (
+                (0x8916, socket.inet_aton(address)),
+                (0x891C, (0xFFFFFFFF << (32 - length) & 0xFFFFFFFF).to_bytes(4, "big")),
+            ):
+                fcntl.ioctl(control, request, struct.pack("16sHH4s16x", f"lo:{number}".encode(), socket.AF_INET, 0, value))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8916, socket.inet_pton(socket.AF_INET6, "2001:db8::1") + struct.pack("=II", 128, 1))
+    for server in servers:
+        end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        end.bind((server, 53))
+        threading.Thread(target=_answer, args=(end,), daemon=True).start()
+
+
+def _answer(end: socket.socket) -> None:
+    """Every name has one address."""
+    while True:
+        question, asker = end.recvfrom(512)
+        parsed = names.parse_question(question)
+        if parsed is None:
+            continue
+        data = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton("203.0.113.5") if parsed[1] == 1 else b""
+        end.sendto(question[:2] + b"\x84\x80\0\1" + (b"\0\1" if data else b"\0\0") + bytes(4) + question[12 : parsed[2]] + data, asker)
+
+
+async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
+    if level == Level.LOW:
+        host_of_its_own()
     planted = Planted(folder)
     project = folder / "project"
     (project / "facts.json").write_text(json.dumps(planted.facts()))
@@ -174,15 +218,16 @@ async def collect(folder: Path) -> dict[str, Any]:
         "facts": {key: value for key, value in planted.facts().items() if key != "numbers"},
         "results": {},
     }
-    attacks = load().values()
+    attacks = [attack.at(level.value) for attack in load().values()]
+    attacks = [attack for attack in attacks if attack.letter != "-"]
     async with EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", folder / "journal.jsonl") as backend, AsyncExitStack() as stack:
-        report = await backend.probe(Level.MEDIUM)
+        report = await backend.probe(level)
         found["memory"] = "memory" in report.mechanisms.get("resource.memory", "") or "control groups" in report.mechanisms.get(
             "resource.memory", ""
         )
         workspace = WorkspaceSpec(root=str(project), scratch=str(folder / "scratch/workspace"))
         await stack.enter_async_context(backend.workspace(workspace))
-        policy = default_policy(Level.MEDIUM)
+        policy = default_policy(level)
         limits = msgspec.structs.replace(
             policy.limits, pids=PIDS, memory_bytes=MEMORY, tmpfs_bytes=TMPFS, disk_bytes=FILE, open_files=OPEN_FILES
         )
@@ -190,9 +235,9 @@ async def collect(folder: Path) -> dict[str, Any]:
             spec = EnvironmentSpec(
                 id="small" if small else "wide", run_id=f"a{os.getpid()}", role="phase", workspace=workspace, working_directory=str(project),
                 policy=msgspec.structs.replace(policy, limits=limits) if small else policy,
-                variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"},
+                variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder / "home") if level == Level.LOW else HOME, "LC_ALL": "C.UTF-8"},
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
-                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)),
+                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)) if level.rank < Level.HIGH.rank else (),
             )  # fmt: skip
             async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
                 collector = Collector(environment)
@@ -209,7 +254,7 @@ async def collect(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    found = asyncio.run(collect(folder))
+    found = asyncio.run(collect(folder, Level(sys.argv[2])))
     (folder / "found.json").write_text(json.dumps(found))
 
 

@@ -308,10 +308,11 @@ def inherited(facts: Facts) -> Steps:
 def setuid_file(facts: Facts) -> Steps:
     with open("/usr/bin/id", "rb") as source, open("my-id", "wb") as copy:
         copy.write(source.read())
-    steps = each(chmod=lambda: os.chmod("my-id", 0o6755))
-    return steps | {
-        "same user": "yes" if subprocess.run(["./my-id", "-u"], capture_output=True, text=True).stdout.strip() == str(os.getuid()) else "no"
-    }
+
+    def run() -> str:
+        return "yes" if subprocess.run(["./my-id", "-u"], capture_output=True, text=True).stdout.strip() == str(os.getuid()) else "no"
+
+    return each(chmod=lambda: os.chmod("my-id", 0o6755), **{"same user": run})
 
 
 @attack("FS-37", "positive control: ordinary work in the workspace", "A")
@@ -348,7 +349,10 @@ def ordinary(facts: Facts) -> Steps:
 
 @attack("FS-38", "positive control: devices and private memory folders", "A")
 def private(facts: Facts) -> Steps:
+    def home() -> str | None:
+        return write(os.path.expanduser("~/mine")) if os.access(os.path.expanduser("~"), os.W_OK) else "read-only"
+
     return each(
         null=lambda: write("/dev/null", os.O_WRONLY), random=lambda: open("/dev/urandom", "rb").read(16) and None, shm=lambda: write("/dev/shm/mine"),
-        tmp=lambda: write("/tmp/mine"), home=lambda: write(os.path.expanduser("~/mine")), pty=lambda: os.openpty() and None,
+        tmp=lambda: write("/tmp/mine"), home=home, pty=lambda: os.openpty() and None,
     )  # fmt: skip

@@ -53,7 +53,6 @@ def from_tmp(facts: Facts) -> Steps:
     "B",
     "EACCES",
     Seen("process.exec", {"path": "/dev/shm/mine"}),
-    gap="the mount refuses it (noexec); execve is not held at Medium, so nothing names it",
 )
 def from_shm(facts: Facts) -> Steps:
     return each(shm=lambda: runs(copied("/dev/shm/mine")))

@@ -35,13 +35,17 @@ class Attack(NamedTuple):
 
     id: str
     title: str
-    medium: str  # A works, O works and is recorded, B is refused and recorded, b is refused, L a limit acts
+    letter: str  # at Medium, and at other levels but for what attack_columns says. A works, O works and is recorded, B is refused and recorded, b is refused, L a limit acts
     program: Callable[[Facts], Steps]
     expect: dict[str, str]  # step -> acceptable results, separated by blanks; "*" is every step that has no line of its own
     seen: tuple[Seen, ...] = ()
     gap: str = ""  # why a record that B asks for cannot be had today; the test of it is then expected to fail
     small: bool = False  # needs the environment with small limits
     may_die: bool = False  # the limit may choose the program itself
+
+    def at(self, level: str) -> Attack:
+        """The attack as the column of a level has it; a letter "-" is one that does not apply there, and `gap` says why."""
+        return self._replace(**importlib.import_module("attack_columns").COLUMNS[level].get(self.id, {}))
 
 
 ATTACKS: dict[str, Attack] = {}

@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from attack_collect import collect
+from attack_columns import COLUMNS, OTHERWISE
 from attack_elsewhere import ELSEWHERE
 from attack_suite import Attack, load
 
 DOCUMENT = Path(__file__).parents[2] / "docs/isolation-attacks.md"
-HEAD = """# Attacks on the embedded backend at Medium
+HEAD = """# Attacks on the embedded backend
 
-Written by `python tests/attacks/attack_table.py`; `tests/attacks` carries the same attacks out, as root and as an ordinary user.
-Medium: A works, O works and is recorded, B is refused and recorded with process and target, b is refused, L a limit acts.
+Written by `python tests/attacks/attack_table.py`; `tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
+A works, O works and is recorded, B is refused and recorded with process and target, b is refused, L a limit acts. What a level refuses, every higher one refuses.
 
-| id | attack | Medium | seen |
-| --- | --- | --- | --- |
+| id | attack | Low | Medium | High | seen at Low | seen at Medium | seen at High |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+REASONS = """
+## Cells that are not what the list asks for
+
 """
 
 
-def row(attack: Attack, result: dict[str, Any]) -> str:
-    """One line: what the steps came to, and what was recorded."""
-    words = sorted(set(result["steps"].values()) - {str(number) for number in range(100_000)})
-    records = sorted({attempt["rule"] for attempt in result["attempts"] if not attempt["tags"] or attack.medium in "BO"})
-    seen = f"{', '.join(words) or 'killed'}; {'recorded: ' + ', '.join(records) if records else 'no record'}"
-    return f"| {attack.id} | {attack.title} | {attack.medium} | {seen}{'. Gap: ' + attack.gap if attack.gap else ''} |\n"
+def seen(attack: Attack, result: dict[str, Any]) -> str:
+    """What the steps came to, and what was recorded."""
+    if attack.letter == "-":
+        return attack.gap
+    words = sorted(word for word in set(result["steps"].values()) if not word.isdigit())
+    records = sorted({attempt["rule"] for attempt in result["attempts"] if not attempt["tags"] or attack.letter in "BO"})
+    return f"{', '.join(words) or 'killed'}; {'recorded: ' + ', '.join(records) if records else 'no record'}"
 
 
-def table(results: dict[str, Any]) -> str:
-    rows = [row(attack, results[attack.id]) for attack in load().values()]
-    rows += [f"| {identity} | {title} | - | {where} |\n" for identity, (title, where) in ELSEWHERE.items()]
+def row(attack: Attack, results: dict[str, dict[str, Any]]) -> str:
+    columns = [attack.at(level) for level in COLUMNS]
+    told = [seen(column, results[level].get(attack.id, {})) for level, column in zip(COLUMNS, columns, strict=True)]
+    return f"| {attack.id} | {attack.title} | {' | '.join([*(column.letter for column in columns), *told])} |\n"
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    rows = [row(attack, results) for attack in load().values()]
+    rows += [f"| {identity} | {title} | - | - | - | {where} | | |\n" for identity, (title, where) in ELSEWHERE.items()]
     order = {name: place for place, name in enumerate(("NET", "FS", "PROC", "RES", "CLN"))}
-    return HEAD + "".join(sorted(rows, key=lambda line: (order[line[2:].split("-")[0]], line)))
+    reasons = [f"- {identity} at {level}: {why}.\n" for (identity, level), why in OTHERWISE.items()]
+    return HEAD + "".join(sorted(rows, key=lambda line: (order[line[2:].split("-")[0]], line))) + REASONS + "".join(reasons)
+
+
+def carried_out(level: str) -> dict[str, Any]:
+    """In a process of its own: at Low it enters a network of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/lib") as folder:
+        Path(folder).chmod(0o755)
+        run = Path(folder, "run")
+        run.mkdir()
+        subprocess.run([sys.executable, "-B", str(Path(__file__).with_name("attack_collect.py")), str(run), level], check=True)
+        found: dict[str, Any] = json.loads((run / "found.json").read_text())
+    return dict(found["results"])
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        DOCUMENT.write_text(table(asyncio.run(collect(Path(folder)))["results"]))
+    DOCUMENT.write_text(table({level: carried_out(level) for level in COLUMNS}))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ async def test_a_description_without_a_control_is_noticed(
 
 
 KEEPER = {
-    "no filter": "from cleanroom.sandbox import seccomp; import struct; seccomp.medium_filter = lambda machine: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
+    "no filter": "from cleanroom.sandbox import seccomp; import struct; seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
     "capabilities kept": "from cleanroom.sandbox import kernel; kernel.drop_all_capabilities = lambda: None; ",
     "no process namespace": "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; ",
     "nothing recorded": "from cleanroom.sandbox import warden; warden.Warden._attempt = lambda self, attempt: None; ",

@@ -107,6 +107,7 @@ def _guarded(action: Callable[[], None]) -> None:
 def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     known, read_only, services, hidden, proving, programs, ports, shared = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY)
     flags = kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | (0 if shared else kernel.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
     if user:
@@ -140,7 +141,7 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
         programs=programs,
         ports=ports,
     )
-    recorder = Recorder(listener[0], rules, attempts.append, names=remembered, proc_fd=proc, shared=shared)
+    recorder = Recorder(listener[0], rules, attempts.append, names=remembered, proc_fd=proc, host_sockets=host_sockets, shared=shared)
     recorder.proving = proving
     _serve(recorder, answerer, inside)
     recorder.flush()

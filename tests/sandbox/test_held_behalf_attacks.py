@@ -443,8 +443,8 @@ def test_unix_sockets_of_runtimes_are_refused_and_others_recorded(workspace: str
     result, recorded, came = on_a_host(host)
     assert result == ["EACCES", "EACCES", "ok", "ECONNREFUSED", "ok", "ok"]
     assert recorded == [
-        ["blocked", "network.sockets", control], ["blocked", "network.sockets", "here"], ["observed", "network.record", agent],
-        ["blocked", "network.sockets", "@planted"],
+        ["blocked", "network.runtimes", control], ["blocked", "network.runtimes", "here"], ["observed", "network.record", agent],
+        ["blocked", "network.local", "@planted"],
     ]  # fmt: skip
     assert came == [[], ["hello", True], []]
 

@@ -246,7 +246,10 @@ def test_too_many_different_attempts_are_dropped_and_said_so(workspace: str):
             code(lambda: os.mkdir(f"/etc/{number}"))  # noqa: B023
 
     caught = attack(act, workspace)
-    assert (len(caught.attempts), caught.dropped, caught.completeness) == (1000, 10, "lossy")
+    assert (len({str(attempt["target"]) for attempt in caught.attempts}), caught.dropped, caught.completeness) == (1001, 10, "lossy")
+    rest = [attempt for attempt in caught.attempts if attempt["tags"] == ["dropped"]]
+    assert sum(attempt["count"] for attempt in rest) == 10
+    assert {(attempt["rule"], attempt["process"]) for attempt in rest} == {("filesystem.write", None)}
 
 
 def test_a_grandchild_is_named(workspace: str):

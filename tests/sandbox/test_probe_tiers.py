@@ -31,12 +31,12 @@ def as_report(missing: list[dict[str, str]]) -> CapabilityReport:
 
 
 @pytest.mark.parametrize("is_root", [True, False])
-def test_with_everything_medium_and_high_are_held(is_root: bool):
-    """Medium and High lack nothing; Low and Locked each lack something that is named."""
+def test_with_everything_all_levels_but_locked_are_held(is_root: bool):
+    """Low, Medium and High lack nothing; Locked lacks something that is named."""
     name, mode, missing = probe.tier(primitives(), is_root)
     report = as_report(missing)
     assert (name, mode) == ("E2", "namespaces")
-    assert {level for level in Level if not unmet(report, level)} == {Level.MEDIUM, Level.HIGH}
+    assert {level for level in Level if not unmet(report, level)} == {Level.LOW, Level.MEDIUM, Level.HIGH}
 
 
 ANY = tuple(sorted({*NEEDED, *BARE}))

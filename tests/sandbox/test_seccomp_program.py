@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -104,7 +105,7 @@ def test_utimensat_is_held_exactly_when_it_names_a_path(address: int, machine: s
         (socket.AF_INET, socket.SOCK_STREAM | 0o2000000, 6, ALLOW),
         (socket.AF_INET6, socket.SOCK_DGRAM, 17, ALLOW),
         (socket.AF_INET, socket.SOCK_STREAM, 262, ALLOW),
-        (16, socket.SOCK_RAW, 0, ALLOW),
+        (16, socket.SOCK_RAW, 0, HOLD),
         (socket.AF_INET, socket.SOCK_RAW, 1, HOLD),
         (socket.AF_INET, socket.SOCK_DGRAM, 1, HOLD),
         (socket.AF_INET6, socket.SOCK_DGRAM, 58, HOLD),
@@ -120,7 +121,7 @@ def test_utimensat_is_held_exactly_when_it_names_a_path(address: int, machine: s
     ],
 )
 def test_only_ordinary_sockets_are_made_freely(family: int, kind: int, protocol: int, expected: int):
-    """Unix, netlink, TCP, UDP and MPTCP pass; everything else is held."""
+    """Unix, TCP, UDP and MPTCP pass; everything else is held, netlink to be put in its place."""
     assert held("x86_64", "socket", family, kind, protocol) == expected
 
 
@@ -151,10 +152,45 @@ def test_high_holds_all_that_medium_holds_and_what_is_listed(machine: str):
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     for name in seccomp.LISTED:
         if name in known:
-            assert (verdict(seccomp.high_filter(machine), known[name], arch), held(machine, name)) == (HOLD, ALLOW), name
+            arguments = (0, 0, mmap.PROT_EXEC) if name == "mmap" else ()
+            assert (verdict(seccomp.high_filter(machine), known[name], arch, *arguments), held(machine, name, *arguments)) == (
+                HOLD,
+                ALLOW,
+            ), name
     for name, number in known.items():
         if held(machine, name) != ALLOW:
             assert verdict(seccomp.high_filter(machine), number, arch) == held(machine, name), name
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_only_a_file_that_becomes_program_is_held_on_mapping(machine: str):
+    """At High: not data, and not memory without a file."""
+    program, number, arch = seccomp.high_filter(machine), numbers(machine)["mmap"], AUDIT_ARCH[machine]
+    both = mmap.PROT_READ | mmap.PROT_EXEC
+    assert verdict(program, number, arch, 0, 0, mmap.PROT_READ, mmap.MAP_PRIVATE) == ALLOW
+    assert verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) == ALLOW
+    assert verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE) == HOLD
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_sends_without_an_address_are_held_on_high_numbers_alone(machine: str):
+    """Where netlink sockets are put; every other connected send stays off the recorder's path."""
+    for name in ("sendto", "write", "writev"):
+        assert held(machine, name, seccomp.FIRST_NETLINK - 1, 1, 1) == ALLOW
+        assert held(machine, name, seccomp.FIRST_NETLINK, 1, 1) == HOLD
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(machine: str):
+    """bind and listen at Low, execve from Medium on; MPTCP is not made where no namespace contains it; kept sockets are all made on the caller's behalf."""
+    low = seccomp.phase_filter(machine, shared=True, starting=False)
+    known, arch = numbers(machine), AUDIT_ARCH[machine]
+    assert {verdict(low, known[name], arch) for name in ("bind", "listen")} == {HOLD}
+    assert verdict(low, known["execve"], arch) == ALLOW
+    assert held(machine, "execve") == HOLD
+    assert verdict(low, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 262) == HOLD
+    kept = seccomp.phase_filter(machine, shared=True, keep=True)
+    assert verdict(kept, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 6) == HOLD
 
 
 @settings(deadline=None)

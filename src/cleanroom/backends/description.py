@@ -10,7 +10,7 @@ from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import GIB, MIB, Level
-from cleanroom.sandbox import cgroups, layout
+from cleanroom.sandbox import cgroups, layout, layout_low, reach
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
@@ -30,23 +30,28 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     overlays = [(m.above, m.source, m.target) for m in spec.mounts if m.above]
     doorways = doorways_of(spec)
+    shared = spec.role == "phase" and spec.policy.level == Level.LOW
     listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
-    view = layout.view(
+    names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
+    home = spec.variables.get("HOME", "") if shared else layout.HOME
+    view = layout_low.view(
+        host, layout_low.look(home), run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, home=home, tools=tools, workspace=spec.workspace.root,
+        masked=masked_folders(spec), mounts=mounts, cache=spec.home, names=names,
+    ) if shared and spec.workspace else layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
         layers=[str(layer) for layer in stack], masked=masked_folders(spec), mounts=mounts, overlays=overlays, cache=spec.home,
-        names=[*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()], tmp_exec=spec.policy.tmp_exec,
-        listed=listed, builds=build_folders(spec),
+        names=names, tmp_exec=spec.policy.tmp_exec, listed=listed, builds=build_folders(spec),
     )  # fmt: skip
     return {
         "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
-        "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *layout.covered_sockets(view)], "readable": view.readable, "executable": view.executable,
+        "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *(() if shared else layout.covered_sockets(view))], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
             "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),
         },
-        "hold": spec.role == "phase", "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
-        "cgroup": group_described(spec, homes),
+        "hold": spec.role == "phase", "shared": _shared(spec, home) if shared else None, "doorways": doorways,
+        "names": {door["service"]: door["address"] for door in doorways}, "cgroup": group_described(spec, homes),
     }  # fmt: skip
 
 
@@ -57,6 +62,31 @@ def group_described(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, An
         "version": homes.version, "folders": {name: str(folder) for name, folder in homes.folders.items()}, "name": f"cleanroom-{spec.run_id}-{spec.id}",
         "memory_bytes": limits.memory_bytes, "pids": limits.pids, "cpus": limits.cpus,
     }  # fmt: skip
+
+
+def _shared(spec: EnvironmentSpec, home: str) -> dict[str, Any]:
+    """What an environment on the host's network is told of it: name servers, from which port on nobody needs a right, container runtimes' sockets."""
+    user = os.geteuid()
+    run = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{user}")
+    told = [os.environ.get(name, "").removeprefix("unix://") for name in ("DOCKER_HOST", "CONTAINER_HOST")]
+    known = [path.format(run=run, home=home) for path in reach.RUNTIME_SOCKETS]
+    return {"resolvers": _resolvers(), "first_port": _first_port(), "runtimes": [*known, *(path for path in told if path.startswith("/"))]}
+
+
+def _resolvers() -> list[str]:
+    try:
+        lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    found = [words[1].partition("%")[0] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
+    return found or ["127.0.0.1"]
+
+
+def _first_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def group_of(wire: dict[str, Any]) -> cgroups.Group | None:
@@ -74,13 +104,14 @@ def shown_bytes(size: int) -> str:
 
 
 def doorways_of(spec: EnvironmentSpec) -> list[dict[str, Any]]:
-    """Services on 127.0.0.1, declared hosts on addresses of their own."""
+    """Services on 127.0.0.1, declared hosts on addresses of their own; at Low those are reached as any other host."""
     doors = [
         {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to}
         for door in spec.doorways
     ]
-    hosts = sorted({hole.host for hole in spec.holes})
-    for hole in spec.holes:
+    holes = () if spec.policy.level == Level.LOW else spec.holes
+    hosts = sorted({hole.host for hole in holes})
+    for hole in holes:
         address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"
         doors.append({"service": hole.host, "port": hole.port, "address": address, "environment": "", "to": f"out:{hole.host}:{hole.port}"})
     return doors

@@ -134,7 +134,12 @@ class ContainerBackend(EmbeddedBackend):
             why=f"which of an image's files are listed is not told on backend {self.name} yet",
             hint='use backend = "embedded"',
         )
-        levels = {**found.levels, Level.HIGH.value: (*found.levels.get(Level.HIGH.value, ()), lacking)}
+        closed = Missing(
+            rule="network.record",
+            why=f"a phase has a network of its own in a container of {self.name}, so nothing outside is reached and recorded",
+            hint='use backend = "embedded", or Medium with `egress`',
+        )
+        levels = {**found.levels, Level.HIGH.value: (*found.levels.get(Level.HIGH.value, ()), lacking), Level.LOW.value: (closed,)}
         return msgspec.structs.replace(
             found,
             backend=self.name,

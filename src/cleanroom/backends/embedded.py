@@ -300,10 +300,10 @@ class EmbeddedBackend:
             return
         self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
 
-    def relay(self, owner: str, door: channel.Message, descriptor: int) -> None:
-        """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it."""
+    def relay(self, owner: str, door: channel.Message, descriptor: int, told: Sequence[int] = ()) -> None:
+        """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it; `told` is where refusals are said."""
         if door["to"].startswith(relay.OUTWARD):
-            self._order({"op": "egress", "to": door["to"]}, [descriptor])
+            self._order({"op": "egress", "to": door["to"]}, [descriptor, *told])
             return
         if door["environment"] in self._elsewhere:
             self._elsewhere[door["environment"]](door["to"], descriptor)
@@ -368,8 +368,11 @@ class EmbeddedBackend:
     async def _prepared(self, spec: EnvironmentSpec) -> list[Path]:
         """Make what its mounts need; its layers, newest first."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
+        in_place = spec.policy.level == Level.LOW and spec.role == "phase"
+        if in_place and isinstance(workspace, EmbeddedWorkspace):
+            workspace.used_in_place()
         with _usable(self.scratch):
-            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) else []
+            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) and not in_place else []
             await anyio.to_thread.run_sync(make_folders, spec, environment_user(self._run_id))
         return stack
 

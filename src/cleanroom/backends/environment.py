@@ -148,9 +148,10 @@ class EmbeddedEnvironment:
 
     def _connect(self, message: channel.Message, descriptors: list[int]) -> None:
         """Its listening sockets came out: give each to the relay of its service, then it is ready."""
+        told = descriptors[len(message["doorways"]) :]  # where relays of declared hosts say what they refused
         try:
-            for door, descriptor in zip(message["doorways"], descriptors, strict=True):
-                self._backend.relay(self.id, door, descriptor)
+            for door, descriptor in zip(message["doorways"], descriptors, strict=False):
+                self._backend.relay(self.id, door, descriptor, told)
         except (EnvironmentFailed, OSError) as error:
             if not self._ready.done():
                 self._ready.set_exception(error)

@@ -13,6 +13,7 @@ from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import Level
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.layout import HOME
+from cleanroom.sandbox.reach import RUNTIME_SOCKETS
 
 PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
 UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")  # files that no environment is shown; one of them is on every machine
@@ -51,6 +52,11 @@ class Plants:
         listening.bind(address)
         listening.listen(1)
 
+    def _listen_on_loopback(self) -> int:
+        listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.append(listening)
+        return int(listening.getsockname()[1])
+
     def __exit__(self, *_: object) -> None:
         for listening in self._listening:
             listening.close()
@@ -61,8 +67,9 @@ class Plants:
     def expectations(self, spec: EnvironmentSpec, temporary: str = "") -> dict[str, Any]:
         """What the canaries are told: where the plants are, and who the engine is. `temporary`: the folder for such files, of one without mounts."""
         listed = spec.policy.level.rank >= Level.HIGH.rank
+        shared = spec.policy.level == Level.LOW and spec.role == "phase"
         return {
-            "listed": self._listed(spec) if listed else None,
+            "shared": {"port": self._listen_on_loopback(), "runtime": RUNTIME_SOCKETS[0]} if shared else None, "listed": self._listed(spec) if listed else None,
             "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
             "unix_private": not temporary and str(self._path).startswith(PRIVATE), "temporary": temporary or "/tmp", "bare": bool(temporary),
             "port": self._port, "pid": os.getpid(), "start": journal.start_time(os.getpid()),

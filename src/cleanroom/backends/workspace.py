@@ -26,16 +26,23 @@ class EmbeddedWorkspace:
         self._number = 0
         self._changes: list[layers.Entry] = []
         self._returner = layers.Returner(Path(spec.root), time.time_ns())
+        self._in_place = False
 
     async def push(self) -> list[Path]:
         """A fresh layer on top; the stack with the newest first."""
         if len(self._layers) >= stacking.LAYERS_MAX:
             self._layers = [await anyio.to_thread.run_sync(stacking.fold, self._layers)]
+        if self._in_place:  # what was written there meanwhile was ours, and lies below what comes now
+            self._in_place, self._returner = False, layers.Returner(Path(self.root), time.time_ns())
         self._number += 1
         layer = self._scratch / f"layer-{self._number}"
         await anyio.to_thread.run_sync(layers.make, layer, Path(self.root), self._user)
         self._layers.append(layer)
         return list(reversed(self._layers))
+
+    def used_in_place(self) -> None:
+        """The next environment writes to the project itself: there will be nothing to bring back."""
+        self._in_place = True
 
     @property
     def _upper(self) -> Path:
@@ -43,7 +50,7 @@ class EmbeddedWorkspace:
 
     async def changes(self) -> tuple[Change, ...]:
         """What the last environment changed."""
-        if not self._layers:
+        if not self._layers or self._in_place:
             return ()
         self._changes = await anyio.to_thread.run_sync(layers.changes, self._upper, Path(self.root), layout.TRUSTED_LINKS)
         return tuple(Change(path=e.path, kind=e.kind, bytes=e.bytes, reason=e.reason) for e in self._changes)  # type: ignore[arg-type]

@@ -110,6 +110,7 @@ class Folder:
         self._capability: CapabilityReport | None = None
         self._violations: dict[ViolationKey, ViolationResult] = {}
         self._violations_dropped = 0
+        self._lossy: set[str] = set()  # dimensions of which not every attempt was told apart
         self._recoveries: list[str] = []
         self._notes: list[str] = []
         self._ledger = LedgerResult()
@@ -203,6 +204,8 @@ class Folder:
 
     def _violation(self, envelope: Envelope, event: Violation) -> None:
         phase = self._phase_name(envelope, event)
+        if "dropped" in event.tags:
+            self._lossy.add(event.dimension)
         who = (event.process.exe or str(event.process.pid)) if event.process else ""
         key = (event.severity, event.rule, who, str(event.target), phase)
         known = self._violations.get(key)
@@ -334,7 +337,8 @@ class Folder:
     def _dimensions(self) -> tuple[DimensionReport, ...]:
         if self._capability is None:
             return ()
-        return verified(self._capability, tuple(_canary(row) for row in self._canaries)).dimensions
+        rows = verified(self._capability, tuple(_canary(row) for row in self._canaries)).dimensions
+        return tuple(msgspec.structs.replace(row, completeness="lossy") if row.dimension in self._lossy else row for row in rows)
 
     def _rows(self, *severities: str) -> tuple[ViolationResult, ...]:
         return tuple(row for row in self._violations.values() if row.severity in severities)

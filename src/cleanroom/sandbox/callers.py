@@ -210,10 +210,25 @@ class Caller:
             return 0
         return _ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
 
-    def socket_kind(self, descriptor: int) -> tuple[int, int]:
-        """Type and protocol of its socket; (0, 0) where it cannot be borrowed."""
+    def unix_sockets(self) -> bytes:
+        """/proc/net/unix of its network namespace."""
+        return self._bytes("net/unix", 1 << 20)
+
+    def open_files(self) -> tuple[set[int], int]:
+        """The numbers of its descriptors, and below which number new ones have to be."""
+        limit = next((line.split()[3] for line in self._text("limits").splitlines() if line.startswith("Max open files")), "0")
+        folder = os.open(f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        try:
+            return {int(name) for name in os.listdir(folder)}, int(limit)
+        finally:
+            os.close(folder)
+
+    def socket_kind(self, descriptor: int, family: int = 0) -> tuple[int, int]:
+        """Type and protocol of its socket; (0, 0) where it cannot be borrowed, or is not of the `family` that is asked for."""
         try:
             with self.borrow(descriptor) as found:
+                if family and found.family != family:
+                    return 0, 0
                 return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
         except (OSError, ValueError):
             return 0, 0
@@ -244,12 +259,16 @@ class Caller:
         return os.fsdecode(self._bytes(name, 1 << 16))
 
     def _bytes(self, name: str, most: int) -> bytes:
+        """What a file of its /proc folder holds; the kernel gives a page of a table at a time."""
         try:
             descriptor = os.open(f"{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError:
             return b""
         try:
-            return os.read(descriptor, most)
+            found = os.read(descriptor, most)
+            while name.startswith("net/") and (piece := os.read(descriptor, most)):
+                found += piece
+            return found
         except OSError:
             return b""
         finally:

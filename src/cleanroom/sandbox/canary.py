@@ -57,7 +57,8 @@ def run(expectations: Expect) -> list[Result]:
     `outer_filter`: a container's filter refuses calls before ours could record them;
     `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
     From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
-    one that is on the list; `written`, a folder of the environment's own.
+    one that is on the list; `written`, a folder of the environment's own. At Low `shared` is: `port`, on whose 127.0.0.1 somebody of the host listens;
+    `runtime`, the path of a container runtime's socket.
     """
     expect = prepared(expectations)
     return [verdict(canary, expect, partial(canary.attempt, expect)) for canary in asked(expect)]
@@ -70,6 +71,8 @@ def prepared(expectations: Expect) -> Expect:
 
 def asked(expect: Expect) -> tuple[Canary, ...]:
     """The canaries of the level that these expectations are for."""
+    if expect.get("shared"):
+        return (*SHARED, *(canary for canary in CANARIES if canary.name not in ALLOWED))
     return (*CANARIES, *(LISTED if expect.get("listed") else ()), *(BARE if expect["bare"] else ()))
 
 
@@ -309,6 +312,12 @@ def _listen_freely(_: Expect) -> None:
         client.bind(("127.0.0.1", 0))
 
 
+def _listen_for_others(expect: Expect) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("0.0.0.0", expect["shared"]["port"]))  # noqa: S104
+        probe.listen()
+
+
 def _own_program(expect: Expect) -> str:
     return f"{expect['listed']['written']}/cleanroom-canary"
 
@@ -413,4 +422,32 @@ BARE: tuple[Canary, ...] = (
     ),
     Canary("limits of the engine", "process.visibility", ("EPERM", "ESRCH"), _limit_engine, lambda expect: {"signal_pid": expect["pid"]}),
     Canary("control: an own port is reached", "network.egress", (), lambda _: _reach_own()),
+)  # fmt: skip
+
+# What Low allows has no canary there.
+ALLOWED = frozenset((
+    "tcp", "tcp over IPv6", "metadata service", "udp", "tcp fast open", "tcp fast open by sendmsg", "mptcp", "unix socket outside", "abstract socket outside",
+    "secret of the home folder", "undeclared name",
+))  # fmt: skip
+
+# At Low, where the network is shared with the host.
+SHARED: tuple[Canary, ...] = (
+    Canary("metadata service", "network.local", _REFUSED, lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)), _ip_target("169.254.169.254", 80)),
+    Canary("link-local address", "network.local", _REFUSED, lambda _: _datagram(("169.254.1.1", 9)), _ip_target("169.254.1.1", 9)),
+    Canary(
+        "the host's loopback", "network.local", _REFUSED, lambda expect: _connected(socket.AF_INET, ("127.0.0.1", expect["shared"]["port"])),
+        lambda expect: {"ip": "127.0.0.1", "port": expect["shared"]["port"]},
+    ),
+    Canary("the host's loopback by fast open", "network.local", _REFUSED, lambda expect: _fast_open(("127.0.0.1", expect["shared"]["port"]), by_message=True)),
+    Canary(
+        "abstract socket outside", "network.local", ("ECONNREFUSED", "EPERM"),
+        lambda expect: _unix(f"\0{expect['abstract']}"), lambda expect: {"sun_path": f"@{expect['abstract']}"},
+    ),
+    Canary(
+        "container runtime's socket", "network.runtimes", ("ENOENT", "EACCES"),
+        lambda expect: _unix(expect["shared"]["runtime"]), lambda expect: {"sun_path": expect["shared"]["runtime"]},
+    ),
+    Canary("listen for other machines", "network.publish", ("EACCES",), _listen_for_others, lambda expect: {"port": expect["shared"]["port"]}),
+    Canary("listen without a port", "network.publish", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
+    Canary("control: a server of one's own is reached", "network.local", (), lambda _: _reach_own()),
 )  # fmt: skip

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from cleanroom.sandbox.callers import Fields
 
 _REPEAT_SECONDS = 0.25  # a loop of refused calls makes four records a second, whatever its speed
 _DISTINCT_MOST = 1000  # per environment: a report with more of them is read by nobody
+
+
+_UNTOLD: Fields = {
+    "target": {"limit": f"more than {_DISTINCT_MOST} different attempts"}, "process": None, "tags": ["dropped"],
+    "attribution_gap": f"the first {_DISTINCT_MOST} different attempts are told one by one, these are only counted",
+}  # fmt: skip
+
+
+class _Rest(NamedTuple):
+    """The key of what is counted only."""
+
+    rule: str
 
 
 class Fold:
@@ -26,13 +39,14 @@ class Fold:
     def completeness(self) -> str:
         return "lossy" if self.dropped else "exact"
 
-    def add(self, key: object, build: Callable[[], Fields]) -> None:
-        """Count one attempt; `build` makes the record and is called for a new key only."""
+    def add(self, key: object, build: Callable[[], Fields], rule: str = "") -> None:
+        """Count one attempt; `build` makes the record and is called for a new key only. Past the limit all of one `rule` are one record without names."""
         now = self._clock()
         record = self._records.get(key)
         if record is None:
-            if len(self._records) >= _DISTINCT_MOST:
+            if len(self._records) >= _DISTINCT_MOST and not isinstance(key, _Rest):
                 self.dropped += 1
+                self.add(_Rest(rule), lambda: build() | _UNTOLD)
                 return
             record = build()
             self._records[key] = record

@@ -20,11 +20,12 @@ from cleanroom.sandbox import held_behalf, held_files, held_listening, held_netw
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
 from cleanroom.sandbox.held_hand import Hand, OwnHand
-from cleanroom.sandbox.held_sockets import Borrowed, Kept, Own
+from cleanroom.sandbox.held_sockets import Borrowed, Kept, Own, new_socket
 from cleanroom.sandbox.names import Names
 from cleanroom.sandbox.paths import Paths
 from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp import FIRST_NETLINK
 from cleanroom.sandbox.syscalls import AUDIT_ARCH, NAMES, machine
 
 _RECEIVE, _SEND, _VALID, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40082104
@@ -34,7 +35,7 @@ _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, number, architectu
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _ADD_DESCRIPTOR = 0x40182103
 _ADDED = struct.Struct("=QIIII")  # id, flags, our descriptor, theirs, flags of theirs
-_ADD_AND_ANSWER = 2  # Linux 5.14
+_ADD_AT, _ADD_AND_ANSWER = 1, 2  # the second since Linux 5.14
 _BATCH = 64  # calls answered before the warden looks at its other descriptors again
 
 __all__ = ["Recorder", "Rules", "Shared", "wake_in_step"]
@@ -74,11 +75,12 @@ class Recorder:
         names: Names,
         proc_fd: int,
         own: int = 0,
+        host_sockets: int = -1,
         shared: Shared | None = None,
     ) -> None:
         """`own` is init, which is ours: its memory is closed to its children and so to an ordinary user's recorder, and the kernel holds it too.
 
-        `shared` says where the environment may go on a network that it shares with the host; without it, its network is its own and empty.
+        `host_sockets` is the host's /proc/net/unix; `shared` says where the environment may go on a network that it shares with the host; without it, its network is its own and empty.
         """
         self._own = own
         self._listener = listener
@@ -86,7 +88,7 @@ class Recorder:
         self._proc = proc_fd
         self._paths = Paths()
         self._files = held_files.Files(rules, self._paths)
-        self._network = held_network.Network(names, self._files)
+        self._network = held_network.Network(names, self._files, host_sockets, shared=shared is not None)
         self._programs = held_programs.Programs(rules, self._paths)
         self._listening = held_listening.Listening(rules)
         self._sockets: Kept | None = None
@@ -154,6 +156,15 @@ class Recorder:
         self._fold.flush()
         self._names.flush()
 
+    def refused_outside(self, host: str, port: int, ip: str, source: int) -> None:
+        """Record what the relay of a declared host refused: `ip`, to which its name led, is none that a declaration opens. `source` is the caller's port."""
+        process = self._names.who_left(source)
+        refusal = Refusal(errno.ECONNRESET, "network.egress", {"host": host, "port": port, "ip": ip, "proto": "tcp"})
+        gap = "" if process else "the relay knows its port only"
+        self._fold.add(
+            (host, port, ip, str(process.get("pid"))), lambda: _fields(process, "connect", refusal, (), gap) | _RELAYED, refusal.rule
+        )
+
     def close(self) -> None:
         self._paths.close()
         if self._behalf is not None:
@@ -197,7 +208,9 @@ class Recorder:
         if self._behalf is not None and name in held_behalf.NAMES:
             return self._behalf.judge(identifier, caller, name, arguments)
         if self._sockets is not None and name == "socket" and held_network.usual(arguments):
-            return self._make_socket(self._sockets, identifier, arguments)
+            return self._put_socket(identifier, arguments, self._sockets.make)
+        if name == "socket" and arguments[0] & 0xFFFFFFFF == socket.AF_NETLINK:
+            return self._netlink(identifier, caller, arguments)
         if name in held_files.NAMES:
             return self._files.judge(caller, name, arguments)
         if name in held_network.NAMES:
@@ -210,16 +223,27 @@ class Recorder:
             return Refusal(errno.ENOSYS, "process.syscalls", {"syscall": name})
         return Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
 
-    def _make_socket(self, sockets: Kept, identifier: int, arguments: tuple[int, ...]) -> Refusal:
-        """Make it on the caller's behalf and put it into the caller's descriptors, which is its answer."""
+    def _netlink(self, identifier: int, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+        """Put it among the high numbers, by which the filter holds what is sent on it without an address. Without room there it is made as any other."""
+        taken, limit = caller.open_files()
+        place = next((number for number in range(limit - 1, FIRST_NETLINK - 1, -1) if number not in taken), 0)
+        return self._put_socket(identifier, arguments, new_socket, place) if place else None
+
+    def _put_socket(
+        self, identifier: int, arguments: tuple[int, ...], make: Callable[[int, int, int], socket.socket], place: int = 0
+    ) -> Refusal:
+        """Make it on the caller's behalf and put it into the caller's descriptors, at `place` if that is not 0; its number is the answer."""
+        family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
         try:
-            made = sockets.make(*(argument & 0xFFFFFFFF for argument in arguments[:3]))
+            made = make(family, kind, protocol)
         except OSError as error:
             return Refusal(error.errno or errno.EINVAL)
-        close_on_exec = arguments[1] & socket.SOCK_CLOEXEC
+        flags = (_ADD_AT if place else 0) | _ADD_AND_ANSWER
         with made:
             try:
-                fcntl.ioctl(self._listener, _ADD_DESCRIPTOR, _ADDED.pack(identifier, _ADD_AND_ANSWER, made.fileno(), 0, close_on_exec))
+                fcntl.ioctl(
+                    self._listener, _ADD_DESCRIPTOR, _ADDED.pack(identifier, flags, made.fileno(), place, kind & socket.SOCK_CLOEXEC)
+                )
             except OSError as error:
                 return Refusal(error.errno or errno.EMFILE)
         return Refusal(0, later=True)
@@ -242,11 +266,18 @@ class Recorder:
         tags = (*refusal.tags, "canary") if self.proving else refusal.tags
         who = 0 if refusal.tags else caller.group  # what every program tries is one record for all that run it
         key = (refusal.rule, who, caller.link("exe"), tuple(refusal.target.items()), tags)
-        self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap))
+        self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap), refusal.rule)
+
+
+_RELAYED: Fields = {"mechanism": "relay", "certainty": "packet"}
 
 
 def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Fields:
     process = caller.identity()
+    return _fields(process, name, refusal, tags, gap or ("" if process else "the caller's /proc folder could not be read"))
+
+
+def _fields(process: Fields, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Fields:
     return {
         "dimension": refusal.rule.partition(".")[0],
         "rule": refusal.rule,
@@ -255,7 +286,7 @@ def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], 
         "certainty": "held_syscall",
         "target": dict(refusal.target),
         "process": process or None,
-        "attribution_gap": gap or ("" if process else "the caller's /proc folder could not be read"),
+        "attribution_gap": gap,
         "syscall": name,
         "errno": refusal.error_name,
         "tags": list(tags),

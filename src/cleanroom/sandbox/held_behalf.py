@@ -35,6 +35,7 @@ _NAME_PORT = 53
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
 _LOOK_SECONDS = 0.05  # between looks whether who waits was killed or has a signal: a person's Ctrl-C, not a program's loop
+_ASKED_SECONDS, _ASKED_MOST = 1.0, 1024  # between a question and what follows it; processes that are remembered
 _MESSAGES_MOST = 1024  # UIO_MAXIOV
 _PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite", 262: "mptcp"}
 
@@ -86,6 +87,7 @@ class Behalf:
         self._sockets, self._own, self._hand, self._lead = sockets, own, hand, lead
         self._answer, self._still_held, self._runtimes = answer, still_held, runtimes
         self._waiting: dict[int, _Wait] = {}  # by the copy's descriptor
+        self._asked: dict[int, tuple[str, float]] = {}  # process -> the name that it asked for last, and when
         self._ready = select.epoll()
         self._next_look = 0.0
 
@@ -159,6 +161,10 @@ class Behalf:
             return Refusal(errno.EMSGSIZE)
         opening = stream and bool(flags & _FAST_OPEN) and bool(message.address)
         goal = self._goal(call, message.address, message.payload) if message.address and (opening or not stream) else _Goal()
+        if not message.address and call.end.type == socket.SOCK_DGRAM and call.end.family in _INTERNET:
+            goal = _Goal(self._question(call, message.payload))
+        if call.end.family == socket.AF_NETLINK:
+            goal = goal._replace(said=held_network.netlink_change(message.payload) or goal.said)
         if goal.said.errno:
             return goal.said
         control, numbers = held_messages.beside(message.control)
@@ -255,7 +261,7 @@ class Behalf:
         if path in self._runtimes:
             return True
         place = self._files.identity(path)
-        return bool(place) and any(_identity(known) == place for known in self._runtimes)
+        return any(place) and any(_identity(known) == place for known in self._runtimes)
 
     def _said(self, decision: reach.Decision, call: _Call, address: bytes, port: int, payload: bytes = b"") -> Refusal:
         if not decision.rule:
@@ -265,13 +271,34 @@ class Behalf:
         target: dict[str, str | int] = {"ip": ip, "proto": _PROTOCOLS.get(kind.protocol, "tcp" if kind.stream else "udp")}
         if port:
             target["port"] = port
-        host = self._names.followed(ip) or self._where.hosts.get(address, "")
-        if not host and port == _NAME_PORT and payload:
-            parsed = parse_question(payload)
-            host = parsed[0] if parsed else ""
+        host = self._names.followed(ip) or self._where.hosts.get(address, "") or self._asked_for(call.caller.group, port, payload)
         if host:
             target["host"] = shown(host)
         return _refusal(decision, target)
+
+    def _question(self, call: _Call, payload: bytes) -> Refusal:
+        """What a datagram on a connected socket asks of a name server; nothing is said of any other."""
+        try:
+            ip, port = call.end.getpeername()[:2]
+        except OSError:
+            return Refusal(0)
+        if port != _NAME_PORT or not self._where.internet:
+            return Refusal(0)
+        decision = reach.Decision(0, reach.RECORD, tags=("resolver",))
+        return self._said(decision, call, socket.inet_pton(call.end.family, ip.partition("%")[0]), port, payload)
+
+    def _asked_for(self, who: int, port: int, payload: bytes) -> str:
+        """The name in a question; for anything else the one that the same process asked for just before, which is what it goes to as a rule."""
+        if port == _NAME_PORT:
+            parsed = parse_question(payload) if payload else None
+            if parsed is None:
+                return ""
+            if len(self._asked) >= _ASKED_MOST:
+                self._asked.clear()
+            self._asked[who] = parsed[0], time.monotonic()
+            return parsed[0]
+        name, then = self._asked.get(who, ("", 0.0))
+        return name if time.monotonic() - then < _ASKED_SECONDS else ""
 
     # --- waiting for the caller
 

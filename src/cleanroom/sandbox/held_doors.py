@@ -46,14 +46,16 @@ def joined(end: socket.socket) -> socket.socket:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(_STRANGERS_MOST)
-        _connect(end, listening.getsockname()[1])
+        connect(end, _address(end, listening.getsockname()[1]))
         return _accepted(listening, end)
 
 
-def _connect(end: socket.socket, port: int) -> None:
-    head = struct.pack("=H", end.family) + struct.pack(">H", port)
-    four = socket.inet_aton("127.0.0.1")
-    address = head + four + bytes(8) if end.family == socket.AF_INET else head + bytes(14) + b"\xff\xff" + four + bytes(4)
+def connect(end: socket.socket, address: bytes) -> None:
+    """Connect a socket to one of this machine's own, which answers at once, whether the caller would wait or not.
+
+    Raises:
+        OSError: as connect(2) says.
+    """
     hand, deed = OwnHand(), Deed("connect", address)
     try:
         hand.do(end, deed)
@@ -62,6 +64,13 @@ def _connect(end: socket.socket, port: int) -> None:
         waiting.register(end, select.POLLOUT)
         waiting.poll(_CONNECT_MS)
         hand.do(end, deed)
+
+
+def _address(end: socket.socket, port: int) -> bytes:
+    """The loopback's, as this kind of socket takes it."""
+    head = struct.pack("=H", end.family) + struct.pack(">H", port)
+    four = socket.inet_aton("127.0.0.1")
+    return head + four + bytes(8) if end.family == socket.AF_INET else head + bytes(14) + b"\xff\xff" + four + bytes(4)
 
 
 def _accepted(listening: socket.socket, end: socket.socket) -> socket.socket:

@@ -68,18 +68,19 @@ class OwnHand:
 
 
 class LentHand:
-    """A process of the environment's user, started with the first deed that needs it."""
+    """A process of the environment's user. Made before the environment's pid namespace, so that nobody inside sees it."""
 
     def __init__(self, user: int, group: int) -> None:
-        self._user, self._group = user, group
         self._own = OwnHand()
-        self._channel: socket.socket | None = None
+        self._channel, theirs = channel.pair()
+        if os.fork() == 0:
+            self._channel.close()
+            _lend(theirs, user, group)
+        theirs.close()
 
     def do(self, end: socket.socket, deed: Deed) -> int:
         if end.family != socket.AF_UNIX and deed.name != "bind":
             return self._own.do(end, deed)  # the kernel asks the socket and not who acts
-        if self._channel is None:
-            self._channel = self._start()
         order = {
             "name": deed.name, "address": deed.address.hex(), "payload": deed.payload.hex(), "flags": deed.flags, "control": deed.control.hex(),
             "rights": len(deed.rights), "backlog": deed.backlog, "path": deed.path,
@@ -93,17 +94,8 @@ class LentHand:
         return int(answer[0]["value"])
 
     def close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
-    def _start(self) -> socket.socket:
-        mine, theirs = channel.pair()
-        if os.fork() == 0:
-            mine.close()
-            _lend(theirs, self._user, self._group)
-        theirs.close()
-        return mine
+        """It ends when it sees this."""
+        self._channel.close()
 
 
 def _lend(orders: socket.socket, user: int, group: int) -> NoReturn:

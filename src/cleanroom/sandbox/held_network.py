@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from typing import NamedTuple
 
+from cleanroom.sandbox import held_doors
 from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.held_files import Files
 from cleanroom.sandbox.names import Names, parse_question
 from cleanroom.sandbox.rules import Refusal
 
-NAMES = frozenset(("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair"))
+NAMES = frozenset(("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev"))
 
 _AF_UNSPEC, _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 0, 1, 2, 10, 16
 _FAMILY_NAMES = {
@@ -31,6 +33,7 @@ _MESSAGES_MOST = 1024  # UIO_MAXIOV: what one sendmmsg can carry
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _MSG_FASTOPEN = 0x20000000
 _MPTCP = 262
+_ECHO = (1, 58)  # ICMP and ICMPv6
 _USUAL = frozenset(((socket.SOCK_STREAM, 0), (socket.SOCK_STREAM, 6), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, 17)))
 _NAME_PORT = 53
 _NETLINK_ROUTE = 0
@@ -52,14 +55,17 @@ class _Message(NamedTuple):
 class Network:
     """Judges by the addresses an environment may reach: its own loopback, and unix sockets in its own folders."""
 
-    def __init__(self, names: Names, files: Files) -> None:
+    def __init__(self, names: Names, files: Files, host_sockets: int = -1, *, shared: bool = False) -> None:
+        """`shared`: the network is the host's. `host_sockets` is the host's /proc/net/unix, opened before the environment had a network of its own."""
         self._names = names
         self._files = files
+        self._host_sockets = host_sockets
+        self._shared = shared
 
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         """None lets the kernel go on; the empty network namespace holds whatever it is told then."""
         if name in ("socket", "socketpair"):
-            return family(arguments)
+            return family(arguments, shared=self._shared)
         for message in _messages(caller, name, arguments):
             refusal = self._message(caller, name, arguments, message)
             if refusal is not None:
@@ -68,6 +74,8 @@ class Network:
 
     def _message(self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message) -> Refusal | None:
         raw = message.address
+        if not raw and message.length:
+            return _netlink(caller, arguments[0], message)
         if len(raw) < 2:
             return None
         family = int.from_bytes(raw[:2], "little")
@@ -86,9 +94,26 @@ class Network:
         if _is_own(address):
             if port == _NAME_PORT:
                 self._names.asked_by(caller)
+            if name == "connect" and self._names.leads_out(address, port):
+                return self._to_relay(caller, arguments[0], raw)
             if not self._names.closed(address, port):
                 return None
         return self._outside(caller, name, arguments, address, port, message)
+
+    def _to_relay(self, caller: Caller, descriptor: int, raw: bytes) -> Refusal | None:
+        """Connect it on the caller's behalf, so that a relay that may not go on can be told apart by its port. Without a copy the kernel connects it."""
+        try:
+            end = caller.borrow(descriptor)
+        except OSError:
+            return None
+        with end:
+            try:
+                held_doors.connect(end, raw)
+            except OSError as error:
+                return Refusal(error.errno or errno.EIO)
+            if end.type == socket.SOCK_STREAM:
+                self._names.left(end.getsockname()[1], caller.identity())
+        return Refusal(0)
 
     def _outside(self, caller: Caller, name: str, arguments: tuple[int, ...], address: bytes, port: int, message: _Message) -> Refusal:
         kind, protocol = caller.socket_kind(arguments[0])
@@ -108,13 +133,36 @@ class Network:
         return Refusal(errno.ECONNREFUSED if stream else errno.ENETUNREACH, rule, target, tags)
 
     def _unix(self, caller: Caller, raw: bytes) -> Refusal | None:
-        if len(raw) == 2 or raw[2] == 0:
-            return None  # unnamed, or abstract: those end at the network namespace
+        if len(raw) == 2:
+            return None
+        if raw[2] == 0:
+            return self._abstract(caller, raw[3:])
         said = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
         allowed, found, exists = self._files.may_reach(caller, said)
         if allowed:
             return None
         return Refusal(errno.EACCES if exists else errno.ENOENT, "network.sockets", {"sun_path": shown(said)}, habits(said, found))
+
+    def _abstract(self, caller: Caller, name: bytes) -> Refusal | None:
+        """Abstract names end at the network namespace; what is an attempt is to name one that the host has and the environment has not."""
+        shown_name = b"@" + name.replace(b"\0", b"@")
+        if self._host_sockets < 0 or _has(caller.unix_sockets(), shown_name) or not _has(_read_all(self._host_sockets), shown_name):
+            return None
+        return Refusal(errno.ECONNREFUSED, "network.sockets", {"sun_path": shown(shown_name.decode("utf-8", "surrogateescape"))})
+
+
+def _has(table: bytes, name: bytes) -> bool:
+    """Whether /proc/net/unix lists a socket of this name."""
+    return any(line.endswith(b" " + name) for line in table.splitlines())
+
+
+def _read_all(descriptor: int) -> bytes:
+    """A file of /proc from its beginning, as it is now."""
+    pieces, at = [], 0
+    while piece := os.pread(descriptor, 1 << 16, at):
+        pieces.append(piece)
+        at += len(piece)
+    return b"".join(pieces)
 
 
 def habits(said: str, found: str) -> tuple[str, ...]:
@@ -139,8 +187,8 @@ def usual(arguments: tuple[int, ...]) -> bool:
     return (kind, protocol) in _USUAL
 
 
-def family(arguments: tuple[int, ...]) -> Refusal:
-    """The refusal of a socket of an unusual kind."""
+def family(arguments: tuple[int, ...], *, shared: bool = False) -> Refusal:
+    """The refusal of a socket of an unusual kind; `shared`: on the host's network."""
     wanted, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
     if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:  # on a shared network alone; runtimes try it and do without
         return Refusal(errno.EPROTONOSUPPORT, "network.families", {"proto": "mptcp", "syscall": "mptcp"}, ("probe",))
@@ -150,7 +198,8 @@ def family(arguments: tuple[int, ...]) -> Refusal:
         said = f"raw socket, protocol {protocol}" if kind == socket.SOCK_RAW else _PROTOCOLS.get(protocol, f"protocol {protocol}")
     else:
         said = _FAMILY_NAMES.get(wanted, f"address family {wanted}")
-    return Refusal(errno.EAFNOSUPPORT, "network.families", {"proto": said, "syscall": said})
+    echo = shared and protocol in _ECHO  # where hosts may be reached, asking whether one is there is no attempt
+    return Refusal(errno.EAFNOSUPPORT, "network.families", {"proto": said, "syscall": said}, ("probe",) if echo else ())
 
 
 def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Message]:
@@ -159,14 +208,18 @@ def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Me
         return [_Message(_address(caller, arguments[1], arguments[2]), 0, 0)]
     if name == "sendto":
         return [_Message(_address(caller, arguments[4], arguments[5]), arguments[1], arguments[2])]
+    if name == "write":
+        return [_Message(b"", arguments[1], arguments[2])]
+    if name == "writev":
+        base, first = struct.unpack("=QQ", caller.memory(arguments[1], 16)) if arguments[2] else (0, 0)
+        return [_Message(b"", base, first)]
     size, count = (56, 1) if name == "sendmsg" else (64, min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST))
     headers = caller.memory(arguments[1], size * count)
     found = []
     for at in range(0, len(headers) - size + 1, size):
         address, length, vector, pieces = struct.unpack_from("=QI4xQQ", headers, at)
-        if address:
-            base, first = struct.unpack("=QQ", caller.memory(vector, 16)) if pieces else (0, 0)
-            found.append(_Message(_address(caller, address, length), base, first))
+        base, first = struct.unpack("=QQ", caller.memory(vector, 16)) if pieces and (address or at == 0) else (0, 0)
+        found.append(_Message(_address(caller, address, length), base, first))
     return found
 
 
@@ -175,12 +228,21 @@ def _address(caller: Caller, address: int, length: int) -> bytes:
 
 
 def _netlink(caller: Caller, descriptor: int, message: _Message) -> Refusal | None:
-    """Asking the kernel about routes and links is free, changing them is not."""
+    """What is sent to a netlink socket; nothing for any other one."""
     payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)) if message.length else b""
+    refusal = netlink_change(payload)
+    if refusal is None or not caller.link(f"fd/{descriptor & 0xFFFFFFFF}").startswith("socket:"):
+        return None
+    kind, protocol = caller.socket_kind(descriptor, socket.AF_NETLINK)
+    return refusal if kind and protocol == _NETLINK_ROUTE else None
+
+
+def netlink_change(payload: bytes) -> Refusal | None:
+    """Asking the kernel about routes and links is free, changing them is not."""
     at = 0
     while at + 6 <= len(payload):
         length, kind = struct.unpack_from("=IH", payload, at)
-        if kind >= 16 and kind & 3 != 2 and caller.socket_kind(descriptor) == (socket.SOCK_RAW, _NETLINK_ROUTE):
+        if 16 <= kind < 128 and kind & 3 != 2:
             return Refusal(errno.EPERM, "network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
         at += max(16, (length + 3) & ~3)
     return None

@@ -1,7 +1,7 @@
-"""Judging held calls that start programs, from level High on: by the file that really is started, and by what that file starts in turn.
+"""Judging held calls that start programs: by the file that really is started, and by what that file starts in turn.
 
-Landlock and mounts without exec hold the list; here an attempt is seen. A script counts as its interpreter, the dynamic loader called by name as the
-program that it is to load.
+Landlock and mounts without exec hold the list (from High on) and the folders where nothing is started (from Medium on); here an attempt is seen. A script
+counts as its interpreter, the dynamic loader called by name as the program that it is to load, and at High a library as what it is mapped from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.paths import Paths
 from cleanroom.sandbox.rules import Refusal, Rules
 
-NAMES = frozenset(("execve", "execveat", "memfd_create"))
+NAMES = frozenset(("execve", "execveat", "memfd_create", "mmap"))
 
 _RULE = "process.exec"
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
@@ -42,6 +42,8 @@ class Programs:
             name == "memfd_create"
         ):  # only without the flag that takes the right to be executed away; no mount or Landlock rule covers such a file
             return Refusal(errno.ENOSYS, _RULE, {"syscall": name}, alone=True)
+        if name == "mmap":
+            return self._mapped(caller, arguments[4])
         directory, at, words, flags = (-100, 0, 1, 0) if name == "execve" else (arguments[0], 1, 2, arguments[4])
         said = caller.string(arguments[at]) if arguments[at] else ""
         if said is None:
@@ -50,12 +52,21 @@ class Programs:
             if not flags & _AT_EMPTY_PATH:
                 return None  # ENOENT
             said = caller.base(directory)
+            if not self._rules.programs:
+                return self._file(said)
             if not said.startswith("/") or said.startswith("/memfd:"):
                 return Refusal(errno.EACCES, _RULE, {"path": shown(said) or "a descriptor without a path"})
         elif not said.startswith("/"):
             said = f"{caller.base(directory)}/{said}"
         found = self._paths.canonical(caller, said, follow=not flags & _AT_SYMLINK_NOFOLLOW, allowed=self._rules.programs)
         return self._started(caller, found, arguments[words])
+
+    def _mapped(self, caller: Caller, descriptor: int) -> Refusal | None:
+        """A file that becomes part of a running program: a library, as a rule."""
+        path = caller.link(f"fd/{descriptor & 0xFFFFFFFF}").removesuffix(" (deleted)")
+        if not path.startswith("/") or path.startswith(("/memfd:", "/dev/")) or self._rules.may_start(path):
+            return None
+        return Refusal(errno.EPERM, _RULE, {"path": shown(path)})
 
     def _started(self, caller: Caller, path: str, words: int) -> Refusal | None:
         """The file, then whatever it needs to be started by."""
@@ -75,6 +86,8 @@ class Programs:
         return None
 
     def _file(self, path: str) -> Refusal | None:
+        if not self._rules.programs and not path.startswith(self._rules.not_started):
+            return None
         if not path or path.startswith("/memfd:"):
             return Refusal(errno.EACCES, _RULE, {"path": "a descriptor without a path"})
         kind = self._paths.kind(path)

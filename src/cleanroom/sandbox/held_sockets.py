@@ -57,9 +57,7 @@ class Kept:
         """
         if len(self._kept) >= _KEPT_MOST:
             self.sweep()
-        made = socket.socket(family, kind & _TYPE_MASK, protocol)
-        if kind & socket.SOCK_NONBLOCK:
-            made.setblocking(False)
+        made = new_socket(family, kind, protocol)
         self._kept[inode(made)] = made.dup()
         return made
 
@@ -98,6 +96,13 @@ class Kept:
         }
         for number in [number for number in self._kept if f"socket:[{number}]" not in held]:
             self._kept.pop(number).close()
+
+
+def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
+    """As socket(2) makes it, with the flags that `kind` carries; close-on-exec here."""
+    made = socket.socket(family, kind & _TYPE_MASK, protocol)
+    made.setblocking(not kind & socket.SOCK_NONBLOCK)
+    return made
 
 
 def _links(proc: int, pid: str) -> list[str]:

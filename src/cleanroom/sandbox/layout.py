@@ -17,6 +17,7 @@ HOME = f"/home/{USER}"
 
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
 UNLISTED = ("opt", "srv")  # what is there is neither the system's nor declared: not shown from level High on
+NOT_STARTED = ("/dev/shm",)  # mounted without the right to start programs from Medium on
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 # Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration.
@@ -101,9 +102,9 @@ def view(
     shown = [tool for tool in outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
     operations += _etc(host, run_id, names)
     operations += _private(host, tmpfs_bytes, tmp_exec, listed)
-    operations += [_bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
+    operations += [bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
     if cache:
-        operations.append(_bind(cache, f"{HOME}/.cache", writable=True))
+        operations.append(bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
         operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers), "exec": not listed})
         operations += [
@@ -113,7 +114,7 @@ def view(
     own += [(build, True) for build in outermost(builds) if layers and listed]
     operations += [{"op": "part", "at": at, "workspace": workspace, "writable": writable} for at, writable in own]
     operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer], "exec": True} for below, layer, target in overlays]
-    operations += [_bind(source, target, writable=writable) for source, target, writable in mounts]
+    operations += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         "/tmp",
         "/var/tmp",
@@ -166,10 +167,11 @@ def _nearest(path: str, folders: Sequence[str]) -> int:
 
 def _system(host: Host) -> list[Operation]:
     links = [{"op": "link", "at": f"/{name}", "to": target} for name, target in sorted(host.links.items())]
-    return links + [_bind(f"/{name}", f"/{name}") for name in sorted(host.folders)]
+    return links + [bind(f"/{name}", f"/{name}") for name in sorted(host.folders)]
 
 
-def _bind(source: str, target: str, *, writable: bool = False) -> Operation:
+def bind(source: str, target: str, *, writable: bool = False) -> Operation:
+    """A host folder or file at a place inside."""
     return {"op": "bind", "from": source, "at": target, "writable": writable}
 
 
@@ -188,31 +190,43 @@ def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Oper
     made += [{"op": "file", "at": f"/etc/{known}", "text": text} for known, text in texts.items()]
     for known, kind in host.etc.items():
         made.append(
-            _bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"}
+            bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"}
         )
     return made
 
 
 def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[Operation]:
     made: list[Operation] = [
-        {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
         {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec and not listed, "own": True},
         {"op": "folder", "at": "/root"},
         {"op": "folder", "at": "/run"},
         {"op": "folder", "at": "/var"},
         {"op": "link", "at": "/var/run", "to": "/run"},
+        *private(host, tmpfs_bytes, tmp_exec=tmp_exec, memory_exec=False, listed=listed),
+    ]
+    if host.processors:
+        made.append(bind("/sys/devices/system/cpu", "/sys/devices/system/cpu"))
+    return made
+
+
+def private(host: Host, tmpfs_bytes: int, *, tmp_exec: bool = True, memory_exec: bool = True, listed: bool = False) -> list[Operation]:
+    """What is an environment's own at every level: folders for what passes, processes, devices."""
+    return [
+        {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
         {"op": "tmpfs", "at": "/var/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
         {"op": "proc", "at": "/proc", "options": "hidepid=2" if listed else ""},
         {"op": "folder", "at": "/dev"},
         *({"op": "device", "from": f"/dev/{name}", "at": f"/dev/{name}"} for name in sorted(host.devices)),
-        {"op": "tmpfs", "at": "/dev/shm", "size": tmpfs_bytes, "mode": 0o1777, "exec": False},
+        {"op": "tmpfs", "at": "/dev/shm", "size": tmpfs_bytes, "mode": 0o1777, "exec": memory_exec},
         {"op": "devpts", "at": "/dev/pts"},
         *({"op": "link", "at": f"/dev/{name}", "to": f"/proc/self/fd{tail}"} for name, tail in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))),
         {"op": "link", "at": "/dev/ptmx", "to": "pts/ptmx"},
     ]  # fmt: skip
-    if host.processors:
-        made.append(_bind("/sys/devices/system/cpu", "/sys/devices/system/cpu"))
-    return made
+
+
+def innermost_last(folders: Sequence[str]) -> list[str]:
+    """Each once, and no folder after one that lies in it."""
+    return sorted({os.path.normpath(folder) for folder in folders})
 
 
 def outermost(folders: Sequence[str]) -> list[str]:

@@ -60,6 +60,11 @@ def _at(root: str, path: str) -> str:
     return root + path
 
 
+def _alone(root: str, operation: Operation, owner: Owner) -> None:
+    """Keep the root out of clones of the host's folder in which it is built, which would show it a second time."""
+    kernel.mount(None, root, None, kernel.MS_UNBINDABLE)
+
+
 def _folder(root: str, operation: Operation, owner: Owner) -> None:
     os.makedirs(_at(root, operation["at"]), mode=operation.get("mode", 0o755), exist_ok=True)
 
@@ -99,6 +104,15 @@ def _write(path: str, data: bytes, mode: int = 0o644) -> None:
 
 def _file(root: str, operation: Operation, owner: Owner) -> None:
     _write(_at(root, operation["at"]), operation["text"].encode())
+
+
+def _over(root: str, operation: Operation, owner: Owner) -> None:
+    """A text in the place of a file that a shown folder has."""
+    held = f"{operation['held']}/{operation['at'].replace('/', '-')}"  # a file system of its own: a clone of the root's is refused
+    _write(root + held, operation["text"].encode("utf-8", "surrogateescape"))
+    if os.path.lexists(_at(root, operation["at"])):
+        attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_RDONLY
+        _attach(root, operation["at"], root + held, attributes, recursive=False)
 
 
 def _copy(root: str, operation: Operation, owner: Owner) -> None:
@@ -147,6 +161,8 @@ def _cover(root: str, operation: Operation, owner: Owner) -> None:
 
 def _bind(root: str, operation: Operation, owner: Owner) -> None:
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+    if operation.get("optional") and not os.path.lexists(operation["from"]):
+        return  # it went away meanwhile
     if operation["writable"]:
         _attach(root, operation["at"], operation["from"], attributes, recursive=False, id_map=owner.id_map)
         return
@@ -206,10 +222,12 @@ def _overlay(root: str, operation: Operation, owner: Owner) -> None:
 
 
 _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
+    "alone": _alone,
     "folder": _folder,
     "link": _link,
     "file": _file,
     "copy": _copy,
+    "over": _over,
     "tmpfs": _tmpfs,
     "proc": _proc,
     "devpts": _devpts,

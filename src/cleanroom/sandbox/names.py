@@ -54,6 +54,21 @@ class Names:
         self._emit: Callable[[Fields], None] = lambda _: None
         self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)  # who turned to the answerer, the last one last
         self.dropped = 0
+        self._leaving: dict[int, Fields] = {}  # port of a socket that a declared host's relay accepted -> who connected it
+
+    def leads_out(self, address: bytes, port: int) -> bool:
+        """Is this the address of a declared host, at a declared port?"""
+        return address in self._holes and port in self._holes[address][1]
+
+    def left(self, port: int, process: Fields) -> None:
+        """Remember who connected to a declared host, until as many others did."""
+        self._leaving.pop(port, None)
+        if len(self._leaving) >= _REMEMBERED_MOST:
+            del self._leaving[next(iter(self._leaving))]
+        self._leaving[port] = process
+
+    def who_left(self, port: int) -> Fields:
+        return self._leaving.get(port, {})
 
     def closed(self, address: bytes, port: int) -> bool:
         """Is this the address of a declared host, at a port that is not declared?"""

@@ -49,7 +49,18 @@ _HOLDS = {
     "pidfd": ("process.tree",),
     "openat2": ("filesystem.write",),  # without it nobody could say where a path that was written leads
     "landlock": ("filesystem.write", "process.exec"),
-    "seccomp_notify": ("network.names", "network.families", "network.listen", "process.syscalls", "filesystem.reads", "process.exec"),
+    "seccomp_notify": (
+        "network.local",
+        "network.publish",
+        "network.runtimes",
+        "network.record",
+        "network.names",
+        "network.families",
+        "network.listen",
+        "process.syscalls",
+        "filesystem.reads",
+        "process.exec",
+    ),
 }
 
 _HINTS = {
@@ -79,7 +90,6 @@ _DIMENSIONS = (
 
 # Not there yet on any machine.
 _LEVELS_LATER: dict[str, list[Row]] = {
-    "Low": [{"rule": "network.record", "why": "connections on the caller's behalf are not there yet", "hint": "use Medium with `egress`"}],
     "Locked": [
         {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use High"},
         {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use High"},
@@ -92,6 +102,10 @@ _MECHANISMS = {
     "filesystem.secrets": "a root of its own in a mount namespace: what is not listed is not there",
     "filesystem.workspace": "overlay",
     "filesystem.reads": "a root of its own in a mount namespace; held calls attribute",
+    **dict.fromkeys(
+        ("network.local", "network.publish", "network.runtimes"), "held calls, done on the caller's behalf; an empty network from Medium on"
+    ),
+    "network.record": "held calls",
     "network.egress": "empty network namespace; held calls attribute; relays to what is declared",
     "network.names": "name answerer inside the network namespace",
     "network.families": "seccomp",

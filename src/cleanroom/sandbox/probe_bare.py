@@ -39,6 +39,8 @@ HINTS = {
     "own_user": "run as an ordinary user, or with the right to become one (CAP_SETUID, CAP_SETGID, CAP_CHOWN)",
 }
 MECHANISMS = {
+    **dict.fromkeys(("network.local", "network.publish", "network.runtimes"), "held calls, done on the caller's behalf"),
+    "network.record": "held calls",
     "filesystem.write": "Landlock; held calls attribute",
     "filesystem.metadata": "held calls, done on the caller's behalf",
     "filesystem.secrets": "Landlock: what is not listed cannot be opened",

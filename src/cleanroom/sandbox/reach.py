@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 LOCAL, EGRESS, RECORD, NAMES_RULE = "network.local", "network.egress", "network.record", "network.names"
-PUBLISH, LISTEN, SOCKETS = "network.publish", "network.listen", "network.sockets"
+PUBLISH, LISTEN, SOCKETS, RUNTIMES = "network.publish", "network.listen", "network.sockets", "network.runtimes"
 
 # Control sockets of container runtimes: whoever reaches one is root on the host. `{run}` is a user's runtime folder, `{home}` a home folder.
 RUNTIME_SOCKETS = (
@@ -70,15 +70,12 @@ def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, 
     if lead:
         return Decision(lead=lead)
     if address in reach.hosts:
-        host = reach.hosts[address]
-        if reach.internet and kind.stream:
-            return Decision(0, RECORD, f"out:{host}:{port}")
         return Decision(refused, EGRESS)
     if own:
         return Decision()
     question = port == _NAME_PORT
     if question and address in reach.resolvers:
-        return Decision() if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
+        return Decision(0, RECORD, tags=("resolver",)) if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
     if vacant and reach.confined and not question and not _seen(address).is_link_local:
         return Decision(refused)  # as on a loopback of its own: whoever waits for a server to come asks often
     if is_local(address):
@@ -111,10 +108,10 @@ def unix(reach: Reach, *, own: bool, runtime: bool, exists: bool, abstract: bool
     if own:
         return Decision()
     if abstract:
-        return Decision(errno.ECONNREFUSED, SOCKETS)
+        return Decision(errno.ECONNREFUSED, LOCAL if reach.internet else SOCKETS)
     refused = errno.EACCES if exists else errno.ENOENT
     if runtime or not reach.internet:
-        return Decision(refused, SOCKETS)
+        return Decision(refused, RUNTIMES if reach.internet else SOCKETS)
     return Decision(0, RECORD) if exists else Decision(errno.ENOENT)
 
 

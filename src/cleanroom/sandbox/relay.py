@@ -11,18 +11,36 @@ import contextlib
 import errno
 import ipaddress
 import os
+import queue
 import selectors
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cleanroom.sandbox import channel
 
 PIECE = 64 * 1024  # one socket buffer's worth: larger pieces do not make fewer calls
 DIAL_SECONDS = 5.0  # a server that does not answer by then is not there
 BACKLOG_MAX = 1 << 20  # per direction: past it the reader waits for the writer
+DIALLING_MOST = 64  # threads that connect out at once; who comes beyond that is reset
 
 Dial = Callable[[str], socket.socket]
+
+
+class NotOpened(OSError):
+    """A declared name led to an address that no declaration opens."""
+
+    def __init__(self, ip: str) -> None:
+        super().__init__(errno.ENETUNREACH, "no address that may be reached", ip)
+        self.ip = ip
+
+
+class _Door(NamedTuple):
+    """Where whoever comes is led, and whom to tell of what may not be reached."""
+
+    to: str
+    tell: socket.socket | None
 
 
 class _Flow:
@@ -86,20 +104,26 @@ class _Connection:
 class Relay:
     """Serves any number of listening sockets until its channel ends."""
 
-    def __init__(self, orders: socket.socket, dial: Dial) -> None:
+    def __init__(self, orders: socket.socket, dial: Dial, *, slow: bool = False) -> None:
+        """`slow`: dialling may take long, so a thread each does it."""
         self._orders = orders
         self._dial = dial
+        self._slow = slow
         self._selector = selectors.DefaultSelector()
         self._watched: dict[socket.socket, int] = {}
         self._connections: set[_Connection] = set()
+        self._dialled: queue.SimpleQueue[tuple[socket.socket, socket.socket | None]] = queue.SimpleQueue()
+        self._wake, self._woken = socket.socketpair()
+        self._dialling = 0
 
     def serve(self) -> None:
         """Carry out orders {"to": ...} with a listening socket each, and relay what connects; {"drop": inode} closes such a socket again.
 
-        Returns when the channel ends.
+        A second descriptor is a channel on which is told what may not be connected to: {"to", "ip", "source"}. Returns when the channel ends.
         """
         self._orders.setblocking(False)
-        self._selector.register(self._orders, selectors.EVENT_READ, None)
+        self._selector.register(self._orders, selectors.EVENT_READ, self._take_order)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._take_dialled)
         try:
             while self._step():
                 pass
@@ -107,20 +131,22 @@ class Relay:
             for connection in list(self._connections):
                 self._close(connection, reset=True)
             for key in list(self._selector.get_map().values()):
-                if isinstance(key.data, str):
+                if isinstance(key.data, _Door):
                     key.fileobj.close()  # type: ignore[union-attr]
             self._selector.close()
+            self._wake.close()
+            self._woken.close()
 
     def _step(self) -> bool:
         """Handle what is ready; False when the channel has ended."""
         for key, _ in self._selector.select():
-            if key.data is None:
-                if not self._take_order():
-                    return False
-            elif isinstance(key.data, str):
+            if isinstance(key.data, _Door):
                 self._accept(key.fileobj, key.data)
-            elif key.fileobj in self._watched:
-                self._advance(key.data)
+            elif isinstance(key.data, _Connection):
+                if key.fileobj in self._watched:
+                    self._advance(key.data)
+            elif not key.data():
+                return False
         return True
 
     def _take_order(self) -> bool:
@@ -133,20 +159,21 @@ class Relay:
         message, descriptors = arrived
         if "drop" in message:
             self._drop(message["drop"])
-        for descriptor in descriptors:
-            listening = socket.socket(fileno=descriptor)
-            listening.setblocking(False)
-            self._selector.register(listening, selectors.EVENT_READ, message["to"])
+            return True
+        listening = socket.socket(fileno=descriptors[0])
+        listening.setblocking(False)
+        tell = socket.socket(fileno=descriptors[1]) if len(descriptors) > 1 else None
+        self._selector.register(listening, selectors.EVENT_READ, _Door(message["to"], tell))
         return True
 
     def _drop(self, inode: int) -> None:
         """Close the listening socket of this inode: descriptors of one socket differ from process to process, its inode does not."""
         for key in list(self._selector.get_map().values()):
-            if isinstance(key.data, str) and os.fstat(key.fd).st_ino == inode:
+            if isinstance(key.data, _Door) and os.fstat(key.fd).st_ino == inode:
                 self._selector.unregister(key.fileobj)
                 key.fileobj.close()  # type: ignore[union-attr]
 
-    def _accept(self, listening: Any, to: str) -> None:
+    def _accept(self, listening: Any, door: _Door) -> None:
         try:
             inside = _come(listening)
         except BlockingIOError:
@@ -156,9 +183,42 @@ class Relay:
                 self._selector.unregister(listening)
                 listening.close()
             return
+        if not self._slow:
+            self._joined(inside, self._reached(inside, door))
+            return
+        if self._dialling >= DIALLING_MOST:
+            _reset(inside)
+            return
+        self._dialling += 1
+
+        def dial() -> None:
+            self._dialled.put((inside, self._reached(inside, door)))
+            with contextlib.suppress(OSError):
+                self._wake.send(b"d")
+
+        threading.Thread(target=dial, daemon=True).start()
+
+    def _take_dialled(self) -> bool:
+        self._woken.recv(DIALLING_MOST)
+        while not self._dialled.empty():
+            self._dialling -= 1
+            self._joined(*self._dialled.get())
+        return True
+
+    def _reached(self, inside: socket.socket, door: _Door) -> socket.socket | None:
+        """A connection to where the door leads; None if there is none."""
         try:
-            outside = self._dial(to)
+            return self._dial(door.to)
+        except NotOpened as refused:
+            if door.tell is not None:
+                with contextlib.suppress(OSError):
+                    channel.send(door.tell, {"to": door.to, "ip": refused.ip, "source": inside.getpeername()[1]})
         except OSError:
+            pass
+        return None
+
+    def _joined(self, inside: socket.socket, outside: socket.socket | None) -> None:
+        if outside is None:
             _reset(inside)  # nobody is there: the client sees a reset and not a silent end
             return
         connection = _Connection(inside, outside)
@@ -269,7 +329,7 @@ def dial_out(to: str) -> socket.socket:
 
 
 def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) -> socket.socket:
-    failure = OSError(errno.ENETUNREACH, "no address that may be reached", host)
+    failure: OSError = NotOpened(next((str(address[0]) for *_, address in found), host))
     for family, kind, _, _, address in found:
         if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
             continue

@@ -21,12 +21,16 @@ class Rules:
         programs: Iterable[str] = (),
         ports: Iterable[int] = (),
         devices: Iterable[str] = DEVICES,
+        not_started: Iterable[str] = (),
         level: str = "Medium",
     ) -> None:
         self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *devices))
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
         self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
         self.programs = tuple(path.rstrip("/") + "/" for path in programs)  # where what is started lies, from High on
+        self.not_started = tuple(
+            path.rstrip("/") + "/" for path in not_started
+        )  # mounted without exec where any other readable program may be started
         self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
         self.ports = frozenset(ports)
         self.level = level
@@ -41,8 +45,8 @@ class Rules:
         return self._inside(path, self.sockets)
 
     def may_start(self, path: str) -> bool:
-        """Whether the program at the canonical `path` is on the list."""
-        return f"{path}/".startswith(self.programs)
+        """Whether the program at the canonical `path` is on the list, or where there is none, not where nothing may be started."""
+        return f"{path}/".startswith(self.programs) if self.programs else not path.startswith(self.not_started)
 
     def _inside(self, path: str, open_folders: tuple[str, ...]) -> bool:
         place = f"{path}/"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import mmap
 import os
 import socket
 import struct
@@ -34,8 +35,15 @@ CHANGING = (
     "setxattrat", "removexattrat", "file_setattr",
 )  # fmt: skip
 
-# Held at High too: what is read, what is started, and where somebody listens. A file in memory that may not be executed is nobody's program.
-LISTED = ("open", "openat", "execve", "execveat", "memfd_create", "bind", "listen")
+# Held from Medium on: what is started, since /dev/shm is mounted without that right. It costs a hundredth of starting a program.
+STARTING = ("execve", "execveat")
+
+# Held at High too: what is read, what becomes a program, and where somebody listens. A file in memory that may not be executed is nobody's program.
+LISTED = ("open", "openat", "memfd_create", "mmap", "bind", "listen")
+
+# Where sockets to the kernel's networking are put: sends on them name no address, so they are told from all others by their number.
+FIRST_NETLINK = 960
+WRITING = ("write", "writev")
 
 # Held where the network is shared with the host: no namespace keeps what listens to itself.
 WAITING = ("bind", "listen")
@@ -53,7 +61,6 @@ X32 = 0x40000000
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _IPPROTO_MPTCP = 262
 _FAMILIES = (socket.AF_INET, getattr(socket, "AF_INET6", 10))
-_AF_NETLINK = 16
 _STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, _IPPROTO_MPTCP), (0, socket.IPPROTO_UDP)
 
 
@@ -94,17 +101,19 @@ class Assembler:
 
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscalls.MACHINES`."""
-    return phase_filter(machine)
+    return phase_filter(machine, listed=False, starting=True, shared=False)  # in these words, under which the result is remembered
 
 
 def high_filter(machine: str) -> bytes:
     """The program of level High: reading, starting programs and listening are held too."""
-    return phase_filter(machine, listed=True)
+    return phase_filter(machine, listed=True, starting=True, shared=False)
 
 
 @functools.cache
-def phase_filter(machine: str, *, listed: bool = False, shared: bool = False, keep: bool = False) -> bytes:
-    """The program for phases. `listed`: from level High on; `shared`: on the host's network; `keep`: where sockets are made on the caller's behalf."""
+def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, shared: bool = False, keep: bool = False) -> bytes:
+    """The program for phases. `listed`: from level High on; `starting`: from Medium on; `shared`: on the host's network; `keep`: where sockets are made
+    on the caller's behalf.
+    """
     known = numbers(machine)
     asm = Assembler()
     asm.load(ARCH)
@@ -114,18 +123,26 @@ def phase_filter(machine: str, *, listed: bool = False, shared: bool = False, ke
     asm.load(NUMBER)
     if machine == "x86_64":
         asm.when(AT_LEAST, X32, "hold")
-    for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ())):
+    for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ()), *(STARTING if starting else ())):
         if name in known:
-            asm.when(EQUAL, known[name], "memfd" if name == "memfd_create" else "hold")
+            asm.when(EQUAL, known[name], {"memfd_create": "memfd", "mmap": "mmap"}.get(name, "hold"))
     for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare", "utimensat"):
         if name in known:
             asm.when(EQUAL, known[name], name)
-    for names, to in ((SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
+    for names, to in ((WRITING, "netlink"), (SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
         for name in names:
             if name in known:
                 asm.when(EQUAL, known[name], to)
     asm.answer(ALLOW)
     _by_arguments(asm, shared=shared, keep=keep)
+    asm.place("mmap")
+    asm.load(argument(2))
+    asm.when(ANY_BIT, mmap.PROT_EXEC, "mapped")
+    asm.go("allow")
+    asm.place("mapped")
+    asm.load(argument(3))
+    asm.when(ANY_BIT, mmap.MAP_ANONYMOUS, "allow")
+    asm.go("hold")
     asm.place("memfd")
     asm.load(argument(1))
     asm.when(ANY_BIT, kernel.MFD_NOEXEC_SEAL, "allow")
@@ -179,6 +196,9 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
         asm.load(argument(4) + half)
         asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+    asm.place("netlink")
+    asm.load(argument(0))
+    asm.when(AT_LEAST, FIRST_NETLINK, "hold")
     asm.go("allow")
     asm.place("utimensat")
     for half in (0, 4):  # without a path it is futimens: of an open file, as fchmod and fchown are
@@ -193,13 +213,12 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
 
 
 def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
-    """socket(): unix and netlink freely, the internet's families as TCP, UDP or, in a network of one's own, MPTCP; nothing else."""
+    """socket(): unix freely, the internet's families as TCP, UDP or, in a network of one's own, MPTCP; netlink is put in its place; nothing else."""
     asm.place("socket")
     if keep:
         asm.go("hold")
     asm.load(argument(0))
-    for family in (socket.AF_UNIX, _AF_NETLINK):
-        asm.when(EQUAL, family, "allow")
+    asm.when(EQUAL, socket.AF_UNIX, "allow")
     for family in _FAMILIES:
         asm.when(EQUAL, family, "internet")
     asm.go("hold")

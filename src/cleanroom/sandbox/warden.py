@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, names, relay
-from cleanroom.sandbox.held import Recorder, Rules
-from cleanroom.sandbox.layout import USER_ID
+from cleanroom.sandbox.held import Recorder, Rules, Shared
+from cleanroom.sandbox.held_doors import Doors
+from cleanroom.sandbox.held_hand import Hand, LentHand, OwnHand
+from cleanroom.sandbox.layout import NOT_STARTED, USER_ID
+from cleanroom.sandbox.reach import Reach
 
 RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
@@ -55,6 +58,8 @@ class Warden:
         self._recorder: Recorder | None = None
         self._answerers: list[names.Answerer] = []
         self._relay: socket.socket | None = None
+        self._told: socket.socket | None = None  # relays of declared hosts say here what they refused
+        self._ways: dict[str, socket.socket] = {}
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], bool | None]] = {}  # what to do when a descriptor can be read; False ends the environment
         self._init = 0
@@ -70,11 +75,16 @@ class Warden:
     def start(self) -> None:
         """Make the namespaces, open what leads out, start init and wait until it has given up its privileges."""
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        host_sockets = os.open(
+            "/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC
+        )  # stays the host's, also when we have a network of our own
+        shared = self._spec.get("shared")
+        hand = _hand(self._spec["identity"]) if shared else None  # before there is a pid namespace in which it could be seen
         self._enter()
-        listening = self._open_doorways()
+        listening = self._open_ways() if shared else self._open_doorways()
         holes = [(door["service"], door["address"], door["port"]) for door in self._spec["doorways"] if door["to"].startswith("out:")]
         known = names.Names(self._spec["names"], holes=holes)
-        if self._spec["hold"]:
+        if self._spec["hold"] and not shared:
             self._answerers = [names.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS]
         listener = self._start_init()
         if listener is not None:
@@ -82,13 +92,20 @@ class Warden:
                 writable=self._spec["writable"],
                 read_only=self._spec["executable"],
                 services=self._spec["sockets"],
-                programs=self._spec["programs"],
+                programs=self._spec["programs"] if self._spec["listed"] else (),
                 ports=self._spec["ports"],
+                not_started=() if self._spec["level"] == "Low" else NOT_STARTED,
                 level=self._spec["level"],
             )
-            self._recorder = Recorder(listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init)
+            self._recorder = Recorder(
+                listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init, host_sockets=host_sockets,
+                shared=_on_the_hosts_network(self._spec, Doors(self._ways), hand) if hand is not None else None,
+            )  # fmt: skip
         self._await_ready()
         doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
+        if holes:
+            self._told, teller = channel.pair()
+            listening.append(teller)
         ready = {"ready": True, "init": self._init, "doorways": doors, "group": self._group_told()}
         channel.send(self._control, ready, [s.fileno() for s in listening])
         for opened in listening:
@@ -96,17 +113,22 @@ class Warden:
 
     def _enter(self) -> None:
         """Be where the environment's network is."""
-        _enter_namespaces(self._spec["identity"]["mode"] == "root")
+        shared = bool(self._spec.get("shared"))
+        _enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
         kernel.sethostname(self._spec["hostname"])
-        names.raise_link("lo")
+        if not shared:
+            names.raise_link("lo")
 
     def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
         """Pass an order to init."""
         channel.send(self._orders, order, descriptors)
 
     def _news(self) -> tuple[channel.Message, list[int]] | None:
-        """What init says; None when it has ended."""
-        return channel.receive(self._orders)
+        """What init says; None when it has ended. Where it ended without reading what we said, the kernel tells that first."""
+        try:
+            return channel.receive(self._orders)
+        except ConnectionResetError:
+            return channel.receive(self._orders)
 
     def _open_doorways(self) -> list[socket.socket]:
         """A listening socket on the environment's own loopback for each declared service."""
@@ -117,6 +139,15 @@ class Warden:
             listening.bind((door["address"], door["port"]))
             listening.listen(512)
             opened.append(listening)
+        return opened
+
+    def _open_ways(self) -> list[socket.socket]:
+        """On the host's network: a channel for each declared service, over which its relay gets whoever was led to it."""
+        opened = []
+        for door in self._spec["doorways"]:
+            mine, theirs = channel.pair()
+            self._ways[door["to"]] = mine
+            opened.append(theirs)
         return opened
 
     def _start_init(self) -> int | None:
@@ -186,6 +217,8 @@ class Warden:
             watched |= dict.fromkeys(self._recorder.filenos(), self._recorder.ready)
         for answerer in self._answerers:
             watched |= dict.fromkeys(answerer.filenos(), answerer.ready)
+        if self._told is not None:
+            watched[self._told.fileno()] = self._from_relay
         return watched
 
     def _patience(self) -> int | None:
@@ -251,6 +284,16 @@ class Warden:
     def _prove_group(self) -> list[dict[str, Any]]:
         """That the group's limits act."""
         return limits.prove_group(self._group) if self._group is not None else []
+
+    def _from_relay(self) -> None:
+        assert self._told is not None
+        assert self._recorder is not None, "who has doors outwards is held"
+        arrived = channel.receive(self._told)
+        if arrived is None:
+            self._poll.unregister(self._told.fileno())
+        else:
+            _, host, port = arrived[0]["to"].split(":", 2)
+            self._recorder.refused_outside(host, int(port), arrived[0]["ip"], arrived[0]["source"])
 
     def _attempt(self, attempt: dict[str, Any]) -> None:
         """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
@@ -347,6 +390,7 @@ class Warden:
         if self._recorder is not None:
             with contextlib.suppress(OSError):
                 self._recorder.flush()
+            self._recorder.close()
 
     def _say_ended(self) -> None:
         with contextlib.suppress(OSError):
@@ -358,6 +402,22 @@ class Warden:
         return None
 
 
+def _hand(identity: dict[str, Any]) -> Hand:
+    return LentHand(identity["user"], identity["group"]) if identity["mode"] == "root" else OwnHand()
+
+
+def _on_the_hosts_network(spec: dict[str, Any], doors_to: Doors, hand: Hand) -> Shared:
+    """Where the environment may go there, and with which means."""
+    told = spec["shared"]
+    doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in spec["doorways"]}
+    hosts = {socket.inet_aton(door["address"]): door["service"] for door in spec["doorways"] if door["to"].startswith("out:")}
+    families = ((socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in told["resolvers"])
+    where = Reach(
+        internet=True, doors=doors, hosts=hosts, resolvers=frozenset(socket.inet_pton(*both) for both in families), first_port=told["first_port"],
+    )  # fmt: skip
+    return Shared(where, doors_to.lead, hand, tuple(told["runtimes"]))
+
+
 def _group(spec: dict[str, Any]) -> cgroups.Group | None:
     if not spec["cgroup"]["version"]:
         return None
@@ -365,13 +425,14 @@ def _group(spec: dict[str, Any]) -> cgroups.Group | None:
     return cgroups.Group(homes, spec["cgroup"]["name"])
 
 
-def _enter_namespaces(as_root: bool) -> None:
+def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
     """Root makes them in its own user namespace, which leaves the environment's no right over them; others need one to make them at all."""
+    wanted = NAMESPACES if own_network else NAMESPACES & ~kernel.CLONE_NEWNET
     if as_root:
-        kernel.unshare(NAMESPACES)
+        kernel.unshare(wanted)
         return
     user, group = os.geteuid(), os.getegid()
-    kernel.unshare(NAMESPACES | kernel.CLONE_NEWUSER)
+    kernel.unshare(wanted | kernel.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
