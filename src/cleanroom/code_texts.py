@@ -483,6 +483,16 @@ ERRORS: dict[str, tuple[str, str]] = {
         "Runs of one session share a service only where everything that makes it is the same: version, settings, init files, variables, policy and seed. This run asked for "
         "something else and has a server of its own, with data of its own, for as long as it runs. Phases that are to share data need the same configuration.",
     ),
+    "CR-SESSION-006": (
+        "the pool did not end",
+        "It was told to end and its folder is still there: a server or its environment does not end. The message has the process; after it was killed, `cleanroom-engine sweep` "
+        "removes what is left.",
+    ),
+    "CR-SESSION-007": (
+        "there is nothing to pool",
+        "A pool holds PostgreSQL servers that phases of this project name, and only those whose role is an ordinary one (`superuser = true` forbids it). Other services "
+        "start with each run.",
+    ),
     "CR-SERVICE-030": (
         "a server did not carry out what its fixture asked for",
         "A database for one test could not be made or removed, or a key-value server could not be emptied; the message has the server's own words. A full disk, too "

@@ -45,7 +45,9 @@ from cleanroom.history import (
     verify_audit,
 )  # fmt: skip
 from cleanroom.holders.ancestry import starters, wait_gone, way_to_ggen
-from cleanroom.holders.meeting import Charge, key_of
+from cleanroom.holders.joining import joined
+from cleanroom.holders.meeting import Charge, Kind, key_of
+from cleanroom.holders.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import Plan
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from cleanroom.backends.keeper import KeeperProcess
 
 __all__ = [
-    "Engine", "Options", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
+    "Engine", "Options", "PoolStatus", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
     "render_reports", "report_folder", "show_audit", "started_by_ggen", "sweep", "verify_audit",
 ]  # fmt: skip
 
@@ -224,19 +226,57 @@ class Engine:
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
         return PhaseCache(
             plan, Path(plan.root, ".ggen", "cleanroom"), self._bus.run_id, caller=self._caller, services=services, secret=secret,
-            ignored=self._options.fresh or self._options.no_cache, session=self._charge(plan) is not None,
+            ignored=self._options.fresh or self._options.no_cache, session=bool(way_to_ggen()) and self._charge(plan) is not None,
         )  # fmt: skip
 
     def _charge(self, plan: Plan) -> Charge | None:
-        """The session of the ggen that started this engine: services and their data live until it ends."""
-        way = way_to_ggen()
-        if not plan.services or not way or self._options.fresh or plan.backend in registry.CONTAINERS:
+        """Who is to hold the services: the session of the ggen that started this engine, until it ends; else the project's pool."""
+        if not plan.services or self._options.fresh or plan.backend in registry.CONTAINERS:
             return None
+        if way := way_to_ggen():
+            return self._holder(plan, "session", key_of(plan.root, way[-1]), owner=way[-1])
+        return self._holder(plan, "pool", pool_key(plan.root))
+
+    def _holder(self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0) -> Charge:
         place = self._place(plan)
         return Charge(
-            kind="session", key=key_of(plan.root, way[-1]), project=plan.project, root=plan.root, runs=str(place.scratch.parent),
-            templates=str(place.templates), policy=plan.policy, seed=plan.seed, owner=way[-1],
+            kind=kind, key=key, project=plan.project, root=plan.root, runs=str(place.scratch.parent), templates=str(place.templates),
+            policy=plan.policy, seed=plan.seed, owner=owner, idle_seconds=idle_seconds,
         )  # fmt: skip
+
+    async def start_pool(self, idle_seconds: float) -> PoolStatus:
+        """Start the project's pool and wait until what is in it is ready; one that runs is only asked.
+
+        Raises:
+            UsageError: no phase names a service that can be pooled.
+            CleanroomError: it cannot be started, or a service in it.
+        """
+        plan = await anyio.to_thread.run_sync(self.plan)
+        wanted = {service.name for service in plan.services if service.kind == "postgres" and not service.superuser}
+        if not wanted:
+            raise UsageError(
+                "CR-SESSION-007", "expected a phase that names a PostgreSQL, found none that can be pooled",
+                hint="a pool holds PostgreSQL servers whose role is an ordinary one; other services start with each run",
+            )  # fmt: skip
+        recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
+        charge = self._holder(plan, "pool", pool_key(plan.root), idle_seconds=idle_seconds)
+        async with joined(charge, self._bus.run_id, recipes, lease=False) as holder:
+            assert holder is not None, "it is started where there is none"
+            for service in holder.services.values():
+                async for state in service.states():
+                    if state.failure is not None:
+                        raise state.failure
+                    if state.ready:
+                        break
+        return await self.pool_status()
+
+    async def pool_status(self) -> PoolStatus:
+        """How the project's pool is."""
+        return await anyio.to_thread.run_sync(pool_status, str(cache_folder(self._caller) / "runs"), str(self.root))
+
+    async def stop_pool(self) -> PoolStatus:
+        """End the project's pool; how it was."""
+        return await anyio.to_thread.run_sync(stop_pool, str(cache_folder(self._caller) / "runs"), str(self.root))
 
     def _place(self, plan: Plan) -> Place:
         cache = cache_folder(self._caller)

@@ -281,7 +281,13 @@ class Run:
         """The session or pool that has this run's services; those of another configuration are the run's own, which is said."""
         if self._charge is None or not recipes or not isinstance(backend, LeadsElsewhere):
             return None
-        holder = await stack.enter_async_context(joined(self._charge, self._bus.run_id, recipes))
+        pooled = self._charge.leases
+        chosen = (
+            [recipe for recipe in recipes if recipe.kind == "postgres"] if pooled else recipes
+        )  # a key-value server is one per run anyway
+        holder = await stack.enter_async_context(joined(self._charge, self._bus.run_id, chosen, start=not pooled)) if chosen else None
+        if holder is None:
+            return None
         self._redactor.add(*(secret for service in holder.services.values() for secret in service.recipe.secrets))
         self._account.held = holder.things
         for name in holder.others:

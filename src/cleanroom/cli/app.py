@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
     "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),
     "image": ("image:image", "Make images for container backends from Debian's packages.", "Machine"),
+    "pool": ("pool:pool", "Keep the project's PostgreSQL running between runs.", "Machine"),
     "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
     "completion": ("completion:completion", "Print the completion script of a shell.", "Machine"),
     "explain": ("explain:explain", "Explain an error code.", "Machine"),

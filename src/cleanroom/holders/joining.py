@@ -141,7 +141,7 @@ class Holder:
         """What it holds for this run, for the ledger."""
         return (*self._things, *(thing for service in self.services.values() for thing in service.things)) if self.services else ()
 
-    async def ask(self, link: Link, run_id: str, wanted: dict[str, Wanted]) -> bool:
+    async def ask(self, link: Link, run_id: str, wanted: dict[str, Wanted], *, lease: bool) -> bool:
         """Say which services this run needs. False where the holder ended before it answered.
 
         Raises:
@@ -151,7 +151,7 @@ class Holder:
         with anyio.move_on_after(ANSWER_SECONDS):
             try:
                 with _in_memory(msgspec.json.encode(wanted)) as file:
-                    link.send({"op": "join", "run": run_id}, [file])
+                    link.send({"op": "join", "run": run_id, "lease": lease}, [file])
             except OSError:
                 return False
             return await self._answered
@@ -207,19 +207,27 @@ class Holder:
 
 
 @asynccontextmanager
-async def joined(charge: Charge, run_id: str, recipes: Sequence[Recipe]) -> AsyncIterator[Holder]:
-    """Join the holder of this charge, started if need be, with these services. Leaving it gives up what was asked for; the services stay.
+async def joined(
+    charge: Charge, run_id: str, recipes: Sequence[Recipe], *, start: bool = True, lease: bool = True
+) -> AsyncIterator[Holder | None]:
+    """Join the holder of this charge with these services. Leaving it gives up what was asked for; the services stay.
+
+    If there is none it is started, or None given where that was not asked for. `lease`: for a run, which has its own state in a pool.
 
     Raises:
         ServiceFailed: it cannot be started, or does not answer.
     """
     wanted = {recipe.name: Wanted(configuration=configuration(recipe, charge.policy, charge.seed), recipe=recipe) for recipe in recipes}
     for _ in range(TRIES):
-        identity, end = await anyio.to_thread.run_sync(partial(meet, charge))
+        met = await anyio.to_thread.run_sync(partial(meet, charge, start=start))
+        if met is None:
+            yield None
+            return
+        identity, end = met
         holder = Holder(identity)
         link = Link(end, holder.heard, holder.ended)
         try:
-            if await holder.ask(link, run_id, wanted):
+            if await holder.ask(link, run_id, wanted, lease=lease):
                 yield holder
                 return
         finally:

@@ -48,6 +48,12 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     seed: int
     owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
+    idle_seconds: float = 0.0  # it ends when no run has used it for so long; 0: never
+
+    @property
+    def leases(self) -> bool:
+        """Each run has a state of its own in it: a pool. In a session all have the same."""
+        return self.kind == "pool"
 
 
 def key_of(*parts: str) -> str:
@@ -55,14 +61,14 @@ def key_of(*parts: str) -> str:
     return hashlib.sha256("\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def meet(charge: Charge) -> tuple[str, socket.socket]:
-    """The holder of this charge, started if there is none that lives: its id, and a connection to it.
+def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | None:
+    """The holder of this charge: its id, and a connection to it. If there is none that lives it is started, or None where that was not asked for.
 
     Raises:
         ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
     """
     with _locked(Path(charge.runs).parent):
-        return find(charge.runs, charge.kind, charge.key) or _start(charge)
+        return find(charge.runs, charge.kind, charge.key) or (_start(charge) if start else None)
 
 
 def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:

@@ -1,4 +1,4 @@
-"""The holder: a process that supervises services for all runs that join it, until its owner ends.
+"""The holder: a process that supervises services for all runs that join it, until its owner ends or nobody has used it for long.
 
 Its own evidence, the events of its services and their output, lies under the project's `.ggen/cleanroom/sessions/ID`. It has a backend and a keeper
 of its own, so that what it made is gone however it ends.
@@ -6,7 +6,9 @@ of its own, so that what it made is gone however it ends.
 
 from __future__ import annotations
 
+import itertools
 import os
+import secrets
 import signal
 import socket
 from contextlib import suppress
@@ -24,15 +26,18 @@ from cleanroom.backends import registry
 from cleanroom.backends.wire import Link
 from cleanroom.bus import Bus, Subscription
 from cleanroom.clock import SystemClock
-from cleanroom.events import Artifact, Assertion, Finished, Note, Recovery, Started, Violation, encode_lines
+from cleanroom.errors import CleanroomError, ServiceFailed
+from cleanroom.events import Artifact, Assertion, Finished, Note, Recovery, Started, Subject, Violation, encode_lines
 from cleanroom.holders.ancestry import wait_gone
 from cleanroom.holders.joining import Answer, Failure, Given, Wanted, attached
 from cleanroom.holders.meeting import CHARGE, Charge
+from cleanroom.holders.pool import PooledService, PoolStatus
 from cleanroom.lives import Service
 from cleanroom.plan import Plan
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox import channel, kernel
-from cleanroom.services import TemplateCache
+from cleanroom.services import TemplateCache, new_secret, postgres
+from cleanroom.services.base import PRIVATE
 from cleanroom.subscribers import monitor, recovery
 from cleanroom.supervisor import Supervisor, supervise
 from cleanroom.watching import RunContext
@@ -48,6 +53,8 @@ WRITTEN = (
 )  # not Output, which has its log, nor Metric: a pool lives for days
 REPEATED = (Recovery, Violation)  # what concerns every run that uses the services
 LIMIT = 200_000
+IDLE_LOOK_SECONDS = 0.5  # how exact the end of idle time is
+STATEMENT_SECONDS = 60.0  # copying a large database takes seconds
 
 
 def main(folder: str) -> None:
@@ -70,6 +77,7 @@ class _Client:
         self.link: Link | None = None
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
+        self.leases: list[tuple[str, str]] = []  # service, database
 
     def send(self, message: channel.Message) -> None:
         assert self.link is not None
@@ -87,6 +95,9 @@ class _Process:
         self._services: dict[str, Service] = {}
         self._redactor = Redactor()
         self._ended = anyio.Event()
+        self._leasing = anyio.Lock()
+        self._numbers = itertools.count(1)
+        self._began_ns = SystemClock().wall_ns()
         self._bus: Bus
         self._context: RunContext
         self._supervisor: Supervisor
@@ -144,10 +155,21 @@ class _Process:
         loop.add_reader(self._listening.fileno(), self._accept)
         if self._charge.owner:
             tasks.start_soon(self._watch_owner)
+        if self._charge.idle_seconds:
+            tasks.start_soon(self._watch_idle)
 
     async def _watch_owner(self) -> None:
         """End with the process that the services are for."""
         await wait_gone(self._charge.owner)
+        self._ended.set()
+
+    async def _watch_idle(self) -> None:
+        """End when no run has used it for so long."""
+        used = anyio.current_time()
+        while (left := used + self._charge.idle_seconds - anyio.current_time()) > 0:
+            await anyio.sleep(min(left, IDLE_LOOK_SECONDS))
+            if any(client.services for client in self._clients):
+                used = anyio.current_time()
         self._ended.set()
 
     # --- runs
@@ -165,7 +187,11 @@ class _Process:
                 with os.fdopen(descriptors.pop(0), "rb") as file:
                     file.seek(0)
                     wanted = msgspec.json.decode(file.read(), type=dict[str, Wanted])
-                self._tasks.start_soon(self._join, client, wanted)
+                self._tasks.start_soon(self._join, client, wanted, self._charge.leases and message["lease"])
+            case "status":
+                client.send({"status": msgspec.to_builtins(self._status())})
+            case "end":
+                self._ended.set()
             case "door":
                 listening = socket.socket(fileno=descriptors.pop(0))
                 client.doors.append((message["service"], listening))
@@ -179,21 +205,25 @@ class _Process:
         for name, listening in client.doors:
             self._supervisor.dismiss(name, listening)
             listening.close()
+        for name, database in client.leases:
+            self._tasks.start_soon(self._end_lease, name, database)
 
-    async def _join(self, client: _Client, wanted: dict[str, Wanted]) -> None:
+    async def _join(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
         """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given."""
         given: dict[str, Given] = {}
         others = []
         for name, want in wanted.items():
             service = self._services.get(name)
             if service is None or service.failure is not None:
+                if lease:
+                    continue  # a pool has what `pool start` asked for; the run has its own
                 service = self._start(name, want)
             elif self._configurations[name] != want.configuration:
                 others.append(name)
                 continue
             await service.begun.wait()
-            given[name] = self._given(service)
             client.services.add(name)
+            given[name] = await self._leased(client, service) if lease else self._given(service)
         answer = Answer(
             services=given, others=tuple(others), things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}")
         )
@@ -219,6 +249,62 @@ class _Process:
         return Given(
             environment=f"{self._folder.name}/{service.environment_id}", folder=str(context.scratch / "services" / service.environment_id),
             variables=recipe.phase_variables, secrets=recipe.secrets, attached=fact, things=(f"environment {service.environment_id}",),
+        )  # fmt: skip
+
+    async def _leased(self, client: _Client, service: Service) -> Given:
+        """A database of its own for this run. Where the service fails meanwhile, its state tells the run."""
+        given = self._given(service)
+        name, password = f"run_{next(self._numbers)}", new_secret()
+        try:
+            async with self._leasing:  # two copies of one database at once refuse each other
+                await self._carry_out(service, postgres.lease_begins(name, password))
+        except CleanroomError as error:
+            service.change(failure=error)
+            return given
+        self._redactor.add(password)
+        client.leases.append((service.recipe.name, name))
+        if client not in self._clients:  # it left while the database was made
+            await self._end_lease(service.recipe.name, name)
+        variables = postgres.lease_variables(service.recipe, name, password)
+        return msgspec.structs.replace(given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}"))
+
+    async def _end_lease(self, service: str, name: str) -> None:
+        try:
+            async with self._leasing:
+                await self._carry_out(self._services[service], postgres.lease_ends(name))
+        except CleanroomError as error:
+            note = Note(
+                subject=Subject("service", service), level="warning", text=f"database {name} was not removed: {error}", code=error.code
+            )
+            self._bus.publish(note)
+
+    async def _carry_out(self, service: Service, statements: str) -> None:
+        """As the server's superuser, from a file that only the service may read: a command line could be read by everyone.
+
+        Raises:
+            CleanroomError: the service is not there, or the server refused.
+        """
+        heard = bytearray()
+        environment = await self._supervisor.ready_environment(service.recipe.name)
+        file = self._context.scratch / "services" / service.environment_id / "private" / f"{secrets.token_hex(8)}.sql"
+        file.touch(mode=0o600)
+        file.write_text(statements)
+        try:
+            argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{file.name}")
+            result = await environment.exec(argv, on_output=lambda _, data: heard.extend(data), timeout_seconds=STATEMENT_SECONDS)
+        finally:
+            file.unlink(missing_ok=True)
+        if result.exit_code:
+            raise ServiceFailed("CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}")
+
+    def _status(self) -> PoolStatus:
+        services = tuple(
+            PooledService(name=name, version=s.recipe.version, ready=s.ready, configuration=self._configurations[name])
+            for name, s in self._services.items()
+        )
+        return PoolStatus(
+            id=self._folder.name, pid=os.getpid(), started_unix_ns=self._began_ns, idle_seconds=self._charge.idle_seconds,
+            leases=sum(bool(client.services) for client in self._clients), services=services,
         )  # fmt: skip
 
     async def _tell(self, service: Service) -> None:

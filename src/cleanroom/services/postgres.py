@@ -226,15 +226,41 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
     )
 
 
-def _phase_variables(name: str, port: int, password: str) -> dict[str, str]:
-    url = f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/{DATABASE}"
+def lease_begins(name: str, password: str) -> str:
+    """What makes a database called `name`, a copy of the prepared one, and the role of that name which owns it and all in it; as psql reads it.
+
+    REASSIGN OWNED takes other databases of the role along, so the prepared one is given back. Nobody but its owner may connect to a database.
+    """
+    return f"""\
+REVOKE CONNECT ON DATABASE {DATABASE}, postgres FROM PUBLIC;
+CREATE ROLE {name} LOGIN PASSWORD {_quoted(password)};
+CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {name};
+REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;
+\\connect {name}
+REASSIGN OWNED BY {ROLE} TO {name};
+ALTER DATABASE {DATABASE} OWNER TO {ROLE};
+"""
+
+
+def lease_ends(name: str) -> str:
+    """What removes both again, whoever is connected."""
+    return f"DROP DATABASE IF EXISTS {name} WITH (FORCE);\nDROP ROLE IF EXISTS {name};\n"
+
+
+def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
+    """What a run's phases get that has such a database."""
+    return _phase_variables(recipe.name, recipe.port, password, role=name, database=name)
+
+
+def _phase_variables(name: str, port: int, password: str, *, role: str = ROLE, database: str = DATABASE) -> dict[str, str]:
+    url = f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
     return {
         "DATABASE_URL": url,
         "PGHOST": "127.0.0.1",
         "PGPORT": str(port),
-        "PGUSER": ROLE,
+        "PGUSER": role,
         "PGPASSWORD": password,
-        "PGDATABASE": DATABASE,
+        "PGDATABASE": database,
         **location_variables(name, port, url),
     }
 

@@ -1,0 +1,136 @@
+"""A pool: PostgreSQL servers of a project that outlive its runs, each run with a database and a role of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from session_bench import children, holders, rest, wait_gone
+
+from acceptance_bench import Project, reap
+from cleanroom.services.programs import find_postgres
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+
+SCHEMA = "CREATE TABLE item (n int); INSERT INTO item VALUES (1);\n"
+
+
+def sql(statement: str) -> str:
+    psql = find_postgres(os.environ["PATH"]).helpers["psql"]
+    return f'{psql} "$DATABASE_URL" -v ON_ERROR_STOP=1 -Atc "{statement}"'
+
+
+def write(project: Project, phases: dict[str, str], schema: str = SCHEMA) -> None:
+    (project.root / "schema.sql").write_text(schema)
+    lines = ["[project]", 'name = "pooled"', "", "[cleanroom.services.postgres]", 'init = ["schema.sql"]', ""]
+    tools = json.dumps(find_postgres(os.environ["PATH"]).folders)
+    for name, command in phases.items():
+        lines += [
+            f"[lifecycle.{name}]",
+            f"command = {json.dumps(command)}",
+            'cleanroom.containers = ["postgres"]',
+            f"cleanroom.tools = {tools}",
+            "",
+        ]
+    (project.root / "make.toml").write_text("\n".join(lines))
+
+
+def pool(project: Project, *words: str) -> dict[str, Any]:
+    argv = project.argv("pool", *words, "--output", "json")
+    done = subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def pooled(project: Project) -> Iterator[Project]:
+    """A project whose pool is ended with the test."""
+    yield project
+    if (project.root / "make.toml").exists():
+        pool(project, "stop")
+
+
+def test_runs_have_databases_of_their_own_on_one_server(pooled: Project):
+    """Each begins as the init files left it, what one writes the next does not see, and its role owns what is in it and reaches nothing else."""
+    count = sql("INSERT INTO item VALUES (2); ALTER TABLE item ADD note text; SELECT count(*) FROM item")
+    other = sql("SELECT 1").replace("$DATABASE_URL", "$(echo $DATABASE_URL | sed 's/[^/]*$/app/')")
+    write(pooled, {"count": f"{count} | grep -x 2", "other": f"! {other}"})
+    started = pool(pooled, "start")
+    assert [(service["name"], service["ready"]) for service in started["services"]] == [("postgres", True)]
+    for phase in ("count", "count", "other"):
+        result = pooled.call("run", phase).result
+        assert result["outcome"] == "passed", result
+        assert result["services"][0]["held_by"] == started["id"]
+        assert result["ledger"]["left"] == []
+        assert any(thing.startswith("database run_") for thing in result["ledger"]["held"])
+    assert pool(pooled, "status")["leases"] == 0
+    assert pool(pooled, "status")["id"] == started["id"]
+
+
+def test_stop_removes_everything(project: Project):
+    """Processes, namespaces, groups, mounts and folders of the pool are gone when `pool stop` returns; then runs have their own server."""
+    write(project, {"look": sql("SELECT 1")})
+    pool(project, "start")
+    assert len(holders(project)) == 1
+    assert pool(project, "stop")["services"]
+    assert holders(project) == []
+    assert rest(project) == {}
+    result = project.call("run", "look").result
+    assert (result["outcome"], result["services"][0]["held_by"]) == ("passed", "")
+    assert pool(project, "status")["id"] == ""
+
+
+def test_fresh_and_another_configuration_have_a_server_of_their_own(pooled: Project):
+    """--fresh ignores the pool; a run whose init files have changed since is told that it has its own."""
+    write(pooled, {"look": sql("SELECT 1")})
+    pool(pooled, "start")
+    assert pooled.call("run", "look", "--fresh").result["services"][0]["held_by"] == ""
+    write(pooled, {"look": sql("SELECT n FROM newer")}, SCHEMA + "CREATE TABLE newer (n int);\n")
+    result = pooled.call("run", "look").result
+    assert (result["outcome"], result["services"][0]["held_by"]) == ("passed", "")
+    assert [note for note in result["notes"] if "CR-SESSION-005" in note]
+
+
+def test_a_run_that_is_killed_gives_its_database_back(pooled: Project):
+    """After kill -9 of an engine its lease ends and its database is dropped: the next run's and the pool's own are all there are."""
+    databases = sql("SELECT string_agg(datname, ' ' ORDER BY oid) FROM pg_database WHERE datname LIKE 'run%'")
+    write(pooled, {"long": f"touch begun; {sql('SELECT pg_sleep(30)')}", "list": f"{databases} | grep -x run_2"})
+    pool(pooled, "start")
+    engine = pooled.started("run", "long", "--backend", "embedded")
+    until = time.monotonic() + 20
+    while pool(pooled, "status")["leases"] != 1:
+        assert time.monotonic() < until, "the run did not take its lease"
+        time.sleep(0.05)  # polling for what other processes do
+    engine.send_signal(signal.SIGKILL)
+    engine.wait(10)
+    while pool(pooled, "status")["leases"] != 0:
+        assert time.monotonic() < until, "the lease did not end"
+        time.sleep(0.05)  # polling for what other processes do
+    result = pooled.call("run", "list").result
+    assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+
+
+def test_an_idle_pool_ends_by_itself(project: Project):
+    """Nobody uses it for the time it was given: nothing of it is left."""
+    write(project, {"look": sql("SELECT 1")})
+    pool(project, "start", "--idle", "1s")
+    assert rest(project) == {}
+
+
+def test_a_pool_killed_with_its_keeper_is_swept(project: Project):
+    """What dies together with its keeper is removed by the next run, which has its own server."""
+    write(project, {"look": sql("SELECT 1")})
+    holder = pool(project, "start")["pid"]
+    for pid in (*children(holder), holder):
+        os.kill(pid, signal.SIGKILL)
+    wait_gone(holder)
+    assert project.call("run", "look").result["outcome"] == "passed"
+    reap()
+    assert rest(project) == {}
