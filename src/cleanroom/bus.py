@@ -29,7 +29,7 @@ from cleanroom.redaction import Redactor
 DELIVERY = (
     256  # events handed over together: what a delivery costs is shared by enough of them, and what waits for it is a few MiB at worst
 )
-ROOM = 8192  # waiting events at which pumps pause although an inbox has room for more: a burst stays in the processor's cache, memory flat
+ROOM = 16384  # waiting events at which pumps pause although an inbox has room for more: a burst stays in the processor's cache, memory flat
 PAUSE_SECONDS = 0.001  # between looks at the subscribers' inboxes: far below what a person notices, far above what a look costs
 
 
