@@ -68,7 +68,7 @@ async def _measure(small: bool, rounds: int) -> list[Figure]:
         works = {
             "compiling": f"'{PYTHON}' -I -m compileall -q -f sources",
             "importing": f"'{PYTHON}' -I -c 'import {', '.join(MODULES.split())}'",
-            "testing": f"PYTHONPATH=packages '{PYTHON}' -m pytest -q -p no:cacheprovider tests",
+            "testing": f"PYTHONPATH=packages '{PYTHON}' -m pytest -q -p no:cacheprovider --basetemp=temporary-{{round}} tests",
             f"unpacking {files:,} files": "mkdir unpacked-{round} && tar -xf files.tar -C unpacked-{round}",
         }
         figures: list[Figure] = []
