@@ -119,7 +119,8 @@ def test_an_attack_is_told_with_process_and_target(found: dict[str, Any], attack
         for attempt in told:
             seen_only = attempt["mechanism"] == "name_answerer" or attempt["rule"] == "network.record"
             assert attempt["outcome"] == ("observed" if seen_only else "killed" if attack.letter == "L" else "blocked")
-            assert attempt["process"]["argv"][-1] == attack.id
+            if not attempt["tags"]:  # what runtimes try by habit is one record for all that do
+                assert attempt["process"]["argv"][-1] == attack.id
             if attempt["certainty"] == "held_syscall":
                 assert Path(attempt["process"]["exe"]).name.startswith("python3")
                 assert attempt["process"]["pid"] > 0
