@@ -104,9 +104,8 @@ def _keep(findings: Path, name: str, data: bytes, found: Finding) -> None:
     print(f"FOUND {name}: {found.signature!r}", flush=True)
 
 
-def page(done: list[Done], command: str) -> str:
-    """docs/robustness.md."""
-    here = machine.described()
+def page(done: list[Done], command: str, here: dict[str, str]) -> str:
+    """docs/robustness.md. `here`: machine and commit as they were when the campaign began."""
     with (KEPT / "findings.tsv").open(newline="") as file:
         found = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
     rows = "".join(
@@ -158,13 +157,13 @@ def main() -> int:
             found = tried(chosen[0], arguments.replay.read_bytes(), Path(scratch))
             print(found.told if found else "every claim holds")
             return int(found is not None)
-        done = []
+        done, here = [], machine.described()
         for target in chosen:
             inputs = arguments.inputs * target.weight // sum(each.weight for each in chosen)
             done.append(campaign(target, inputs, arguments.seed, Path(scratch), arguments.findings))
             print(f"{target.name}: {inputs} inputs, {done[-1].findings} findings, {done[-1].seconds:.0f} s", flush=True)
             if arguments.write:
-                (ROOT / "docs" / "robustness.md").write_text(page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}"))
+                (ROOT / "docs" / "robustness.md").write_text(page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}", here))
     return int(any(each.findings for each in done))
 
 

@@ -64,6 +64,11 @@ def told_lines() -> bytes:
     return b"".join(encode(envelope) + b"\n" for envelope in told()[1])
 
 
+def busy() -> None:
+    while True:
+        pass
+
+
 def refusal(act: Callable[[], object]) -> CleanroomError | None:
     try:
         act()
@@ -168,5 +173,7 @@ def test_a_claim_that_does_not_hold_is_broken(project: Path):
     """The harness itself notices: a status that may not be, and a command that goes on for too long."""
     with surroundings(project), pytest.raises(Broken, match="ended with 2"):
         call(["plan"], statuses=(0,))
-    with pytest.raises(Broken, match="still at work"), bounded(0.05):
+    with pytest.raises(Broken, match="still not done"), bounded(wait_seconds=0.05):
         signal.pause()
+    with pytest.raises(Broken, match="still not done"), bounded(0.05):
+        busy()
