@@ -8,7 +8,7 @@ from cleanroom.backends.container_engines import EngineName
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
 from container_bench import ENGINES, IMAGE, backend, require
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]  # a busy machine starts twenty containers in a minute
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -19,7 +19,7 @@ from cleanroom.errors import EnvironmentFailed, PolicyRefused, ProjectError
 from cleanroom.policy import Level, default_policy
 from container_bench import CACHE, ENGINES, IMAGE, backend, inspected, labelled, require
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]  # a busy machine starts twenty containers in a minute
 
 RUN_ID = f"c{os.getpid()}"
 

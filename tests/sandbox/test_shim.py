@@ -203,12 +203,14 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
 
 def test_a_file_beyond_its_limit_is_refused_without_ending_the_canary(shim: Shim):
     """The call says so, since the signal is blocked."""
-    scripts = calls.scripts(EXPECT, calls.LIMIT)
-    assert calls.judge(calls.LIMIT, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))["result"] == "passed"
+    expect = canary.prepared(EXPECT)
+    scripts = calls.scripts(expect, calls.LIMIT)
+    assert calls.judge(calls.LIMIT, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))["result"] == "passed"
 
 
 def test_a_canary_whose_process_died_has_not_passed():
     """Whatever it was about to say."""
+    expect = canary.prepared(EXPECT)
     which = next(one for one in canary.CANARIES if one.name == "mount")
-    (script,) = calls.scripts(EXPECT, which)
-    assert calls.judge(which, EXPECT, [(script, [])])["result"] == "failed"
+    (script,) = calls.scripts(expect, which)
+    assert calls.judge(which, expect, [(script, [])])["result"] == "failed"

@@ -37,6 +37,10 @@ START_HINTS: dict[EngineName, str] = {
 }
 
 
+class Refused(EnvironmentFailed):
+    """The engine answered, and said no."""
+
+
 def find_socket(name: EngineName, caller: Mapping[str, str]) -> str:
     """The engine's socket: the one that the caller's environment names, else the first of the usual ones that is there.
 
@@ -162,7 +166,7 @@ class Engine:
         except DockerError as error:
             if error.status == 404 and missing is not None:
                 raise missing from error
-            raise EnvironmentFailed("CR-CONTAINER-005", f"{self.name}: {what}: {error.message}", hint=_advice(error.message)) from error
+            raise Refused("CR-CONTAINER-005", f"{self.name}: {what}: {error.message}", hint=_advice(error.message)) from error
         except TimeoutError as error:
             raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: no answer within {CALL_SECONDS:g} s") from error
         except OSError as error:

@@ -18,7 +18,7 @@ import msgspec
 
 from cleanroom.backends import container_view
 from cleanroom.backends.base import EnvironmentSpec, Left
-from cleanroom.backends.container_engines import Engine, EngineName, connect
+from cleanroom.backends.container_engines import Engine, EngineName, Refused, connect
 from cleanroom.backends.container_sweep import sweep_engine
 from cleanroom.backends.container_view import Image
 from cleanroom.backends.description import identity_of
@@ -45,8 +45,15 @@ class ContainerEnvironment(EmbeddedEnvironment):
 
     async def _begin(self, wire: dict[str, Any]) -> None:
         """Let the engine create and start it. Its warden waits for it."""
-        self._container = self._containers.announce(self._spec)
-        await self._containers.create(self._container.name, self._spec, wire)
+        container = self._containers.announce(self._spec)
+        self._container = container
+        try:
+            await self._containers.create(container.name, self._spec, wire)
+        except (Refused, ProjectError):
+            self._container = None  # there is none, or it is a stranger's
+            self._containers.forget(container)
+            raise
+        await self._containers.engine.start(container.name)
 
     def _group(self, wire: dict[str, Any], ready: channel.Message) -> cgroups.Group | None:
         told = ready.get("group")
@@ -158,12 +165,23 @@ class ContainerBackend(EmbeddedBackend):
         return thing
 
     def _tell(self, thing: Thing, step: str) -> None:
-        order = {"op": "container", "step": step, "name": thing.name, "engine": self.engine.socket, "journal": str(self._journal_path)}
+        order = {
+            "op": "container",
+            "step": step,
+            "name": thing.name,
+            "run_id": self._run_id,
+            "engine": self.engine.socket,
+            "journal": str(self._journal_path),
+        }
         with contextlib.suppress(OSError):
             self._link.send(order)
 
     async def create(self, name: str, spec: EnvironmentSpec, wire: dict[str, Any]) -> None:
-        """Create and start a container."""
+        """Create a container.
+
+        Raises:
+            Refused: the engine said no, so there is none of ours.
+        """
         image = await self._image(spec)
         assert self._program is not None
         parameters = container_view.parameters(
@@ -172,7 +190,6 @@ class ContainerBackend(EmbeddedBackend):
         )  # fmt: skip
         await self.engine.create(name, parameters)
         self._tell(Thing("container", name), "made")
-        await self.engine.start(name)
 
     def _profile(self) -> str:
         """As the engine takes it: Docker the text, Podman a file of this machine."""
@@ -200,6 +217,10 @@ class ContainerBackend(EmbeddedBackend):
         if not gone:
             self._left.append(Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it"))
             return
+        self.forget(thing)
+
+    def forget(self, thing: Thing) -> None:
+        """It is gone, or was never made."""
         self._tell(thing, "gone")
         self.gone(thing)
 

@@ -147,10 +147,19 @@ class Containers:
         """Remove all that is left, and say so in the journal. One that may still be on its way is waited for a moment."""
         began = time.monotonic()
         for name, order in self._asked.items():
-            gone = remove(order["engine"], name)
+            gone = _remove_ours(order["engine"], order["run_id"], name)
             while gone and name not in self._born and time.monotonic() - began < UNBORN_SECONDS:
                 time.sleep(PAUSE_SECONDS)
-                gone = remove(order["engine"], name)
+                gone = _remove_ours(order["engine"], order["run_id"], name)
             if gone:
                 with contextlib.suppress(OSError):
                     journal.Journal(Path(order["journal"])).gone(journal.Thing("container", name))
+
+
+def _remove_ours(engine: str, run_id: str, name: str) -> bool:
+    """Remove the run's container of that name; a stranger's of the same name is not touched. True where there is none, or none any more."""
+    try:
+        ours = [found.identity for found in labelled(engine, run_id) if found.name == name]
+        return all(remove(engine, identity) for identity in ours)
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""What is made of a file system that mmdebstrap gave, without running it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from cleanroom.backends import container_images
+from cleanroom.backends.container_images import PLANS, Built, ImagePlan
+from cleanroom.errors import BackendUnavailable, UsageError
+
+STATUS = """\
+Package: redis-server
+Status: install ok installed
+Version: 5:7.0.15-1~deb12u5
+Description: a server
+ with a second line
+
+Package: libc6
+Version: 2.36-9+deb12u10
+"""
+
+
+def bootstrapped(plan: ImagePlan, layer: Path, mirror: str) -> None:
+    """In the place of mmdebstrap: a layer with dpkg's list only."""
+    with tarfile.open(layer, "w") as tar:
+        member = tarfile.TarInfo("./var/lib/dpkg/status")
+        member.size = len(STATUS)
+        tar.addfile(member, io.BytesIO(STATUS.encode()))
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
+    monkeypatch.setattr(container_images, "_bootstrap", bootstrapped)
+    return container_images.build(PLANS["redis"], tmp_path / "one")
+
+
+def test_the_same_packages_give_the_same_bytes(built: Built, tmp_path: Path):
+    """Archive and digest, wherever and whenever they are made."""
+    again = container_images.build(PLANS["redis"], tmp_path / "two")
+    assert again.digest == built.digest
+    assert Path(again.archive).read_bytes() == Path(built.archive).read_bytes()
+
+
+def test_the_digest_is_that_of_the_configuration(built: Built):
+    """Which names the layer by its own: what an engine calls the image's id says everything that is in it."""
+    with tarfile.open(built.archive) as tar:
+        (manifest,) = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
+        configuration = json.loads(tar.extractfile(manifest["Config"]).read())  # type: ignore[union-attr]
+        assert tar.getnames() == [manifest["Config"], *manifest["Layers"], "manifest.json"]
+    assert manifest["Config"] == built.digest.removeprefix("sha256:") + ".json"
+    assert manifest["RepoTags"] == ["cleanroom/redis:latest"]
+    assert configuration["rootfs"]["diff_ids"] == [f"sha256:{built.layer_sha256}"]
+
+
+def test_packages_and_the_servers_version_are_recorded(built: Built):
+    """The packages with the image, the version as the label that the services read."""
+    assert built.packages == {"redis-server": "5:7.0.15-1~deb12u5", "libc6": "2.36-9+deb12u10"}
+    with tarfile.open(built.archive) as tar:
+        name = built.digest.removeprefix("sha256:") + ".json"
+        labels = json.loads(tar.extractfile(name).read())["config"]["Labels"]  # type: ignore[union-attr]
+    assert (labels["cleanroom.version"], labels["cleanroom.server"]) == ("7.0.15", "redis-server")
+
+
+def test_nothing_but_the_archive_is_left(built: Built):
+    """The layer is in it."""
+    assert [path.name for path in Path(built.archive).parent.iterdir()] == ["cleanroom-redis.tar"]
+
+
+def test_without_mmdebstrap_the_way_to_get_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And the other way: images of one's own."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendUnavailable) as found:
+        container_images.build(PLANS["base"], tmp_path / "images")
+    assert "apt install mmdebstrap" in found.value.hint
+
+
+def test_an_unknown_image_is_a_usage_error():
+    """With those that there are; no name is all of them."""
+    with pytest.raises(UsageError, match="base, postgres, redis"):
+        container_images.chosen(["mysql"])
+    assert [plan.name for plan in container_images.chosen([])] == ["cleanroom/base", "cleanroom/postgres", "cleanroom/redis"]

@@ -1,0 +1,148 @@
+"""Faults of container engines: each has an outcome that is said, and nothing is left that could be removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.backends.container_engines import VARIABLES, EngineName, find_socket
+from cleanroom.backends.registry import make
+from cleanroom.errors import EnvironmentFailed
+from cleanroom.policy import Level, default_policy
+from cleanroom.sandbox import container_ends
+from container_bench import CACHE, ENGINES, IMAGE, labelled, require
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
+
+RUN_ID = f"f{os.getpid()}"
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> EngineName:
+    require(request.param)
+    name: EngineName = request.param
+    return name
+
+
+def spec(**fields: object) -> EnvironmentSpec:
+    given = {"id": "phase", "run_id": RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": {}, "image": IMAGE}
+    return EnvironmentSpec(**(given | fields))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def between(engine: EngineName, folder: Path, delay_seconds: float = 0.0) -> AsyncIterator[tuple[dict[str, str], Callable[[], None]]]:
+    """A socket in front of the engine's that is slow: the caller's environment that names it, and what makes it go away with all its connections."""
+    real, path = find_socket(engine, os.environ), str(folder / "engine.sock")
+    open_ends: list[asyncio.StreamWriter] = []
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await asyncio.sleep(delay)
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        theirs, ours = await asyncio.open_unix_connection(real)
+        open_ends.extend((writer, ours))
+        await asyncio.gather(pump(reader, ours, delay_seconds), pump(theirs, writer, 0.0))
+
+    server = await asyncio.start_unix_server(serve, path)
+
+    def cut() -> None:
+        server.close()
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        for end in open_ends:
+            end.transport.abort()
+
+    try:
+        yield {VARIABLES[engine]: f"unix://{path}"}, cut
+    finally:
+        cut()
+
+
+async def test_a_slow_engine_is_waited_for(engine: EngineName, tmp_path: Path):
+    """Every call half a second late: the command runs, and nothing is left."""
+    async with between(engine, tmp_path, 0.5) as (caller, _):
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=caller)
+        async with made, made.environment(spec()) as environment:
+            assert (await environment.exec(("true",), on_output=lambda stream, piece: None)).exit_code == 0
+        created, removed, left = await made.ledger()
+        assert (created, left) == (removed, ())
+
+
+async def test_an_engine_that_goes_away_is_said_and_its_container_named(engine: EngineName, tmp_path: Path):
+    """The command that runs meanwhile ends as it should; the container's processes are gone, and the ledger names what could not be removed."""
+    async with between(engine, tmp_path) as (caller, cut):
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=caller)
+        async with made:
+            async with made.environment(spec()) as environment:
+                cut()
+                assert (await environment.exec(("true",), on_output=lambda stream, piece: None)).exit_code == 0
+            with pytest.raises(EnvironmentFailed) as failed:
+                async with made.environment(spec(id="next")):
+                    pass
+            assert failed.value.code in ("CR-CONTAINER-004", "CR-CONTAINER-005")
+    _, _, left = await made.ledger()
+    names = [thing.name for thing in left if thing.kind == "container"]
+    assert names
+    for name in names:
+        assert container_ends.remove(find_socket(engine, os.environ), name)
+
+
+async def test_a_name_that_is_taken_is_the_engines_refusal(engine: EngineName, tmp_path: Path):
+    """Said with the engine's own words, exit 5; the stranger's container stays."""
+    socket, name = find_socket(engine, os.environ), f"cleanroom-{RUN_ID}-phase-1"
+    body = msgspec.json.encode({"Image": IMAGE, "Cmd": ["true"]})
+    status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/create?name={name}", body)
+    assert status == 201, said
+    try:
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+        async with made:
+            with pytest.raises(EnvironmentFailed) as failed:
+                async with made.environment(spec()):
+                    pass
+        assert failed.value.code == "CR-CONTAINER-005"
+        assert (await asyncio.to_thread(container_ends.call, socket, "GET", f"/containers/{name}/json"))[0] == 200
+    finally:
+        await asyncio.to_thread(container_ends.remove, socket, name)
+
+
+async def test_a_container_that_somebody_kills_fails_its_environment(engine: EngineName, tmp_path: Path):
+    """At once, and it is removed."""
+    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+    async with made, made.environment(spec()) as environment:
+        (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
+        socket = find_socket(engine, os.environ)
+        killing = asyncio.create_task(asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/kill"))
+        with pytest.raises(EnvironmentFailed):
+            await environment.exec(("sleep", "100"), on_output=lambda stream, piece: None)
+        await killing
+    created, removed, left = await made.ledger()
+    assert (created, left) == (removed, ())
+
+
+async def test_a_paused_container_is_ended_by_the_timeout(engine: EngineName, tmp_path: Path):
+    """Nobody inside can act, so it is killed from outside; it is removed all the same."""
+    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+    async with made:
+        async with made.environment(spec()) as environment:
+            (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
+            socket = find_socket(engine, os.environ)
+            status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/pause")
+            assert status == 204, said
+            with suppress(EnvironmentFailed, TimeoutError):
+                async with asyncio.timeout(1):
+                    await environment.exec(("true",), on_output=lambda stream, piece: None)
+        assert labelled(engine, RUN_ID) == []
+    created, removed, left = await made.ledger()
+    assert (created, left) == (removed, ())
