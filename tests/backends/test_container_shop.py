@@ -32,8 +32,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("examples/shop has no virtual environment; `make shop` makes it")
     folder = tmp_path_factory.mktemp("shop") / "shop"
     shutil.copytree(SHOP, folder, symlinks=True, ignore=shutil.ignore_patterns(".ggen", "build", "reports"))
-    text = (folder / "make.toml").read_text()
-    (folder / "make.toml").write_text(text.replace("[cleanroom]\n", f'[cleanroom]\nimage = "{IMAGE}"\n', 1))
     return folder
 
 
