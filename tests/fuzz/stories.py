@@ -90,6 +90,7 @@ _SIMPLE: dict[Any, Callable[[Random], Any]] = {
     float: lambda random: _FLOATS[random.randrange(len(_FLOATS))],
     bool: lambda random: bool(random.randrange(2)),
     type(None): lambda random: None,
+    Any: lambda random: one(random, TEXTS),
 }
 
 
