@@ -149,6 +149,7 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         if (
             place
             and not place.startswith(("/dev/null", "/proc/"))
+            and "/__pycache__" not in place  # the interpreter keeps what it compiled there, whoever runs in it
             and not any(place == one or place.startswith(one + "/") for one in allowed)
         ):
             touched.append(f"{event} {place}")
