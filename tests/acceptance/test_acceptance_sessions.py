@@ -232,7 +232,15 @@ def test_a_server_that_dies_between_runs_is_there_again(project: Project):
 
 def servers(project: Project) -> list[int]:
     """The processes of this session that are a server."""
-    return [pid for pid in descendants(holder_pid(project)) if "-server" in Path(f"/proc/{pid}/comm").read_text()]
+    return [pid for pid in descendants(holder_pid(project)) if "-server" in program(pid)]
+
+
+def program(pid: int) -> str:
+    """Its name; none where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 def test_a_phase_with_services_is_not_skipped_in_a_session(project: Project):

@@ -104,12 +104,22 @@ def _guarded(action: Callable[[], None]) -> None:
     os._exit(0)
 
 
+def _resolver() -> tuple[socket.socket, socket.socket]:
+    udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
+    for end in (udp, tcp):
+        end.bind(("127.0.0.1", 53))
+        end.setblocking(False)
+    tcp.listen(8)
+    return udp, tcp
+
+
 def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     known, read_only, services, hidden, proving, programs, ports, shared = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY)
     flags = kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | (0 if shared else kernel.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
+    resolver = _resolver() if shared else None  # while the port is ours: a shared network belongs to whoever is outside
     if user:
         kernel.unshare(flags | kernel.CLONE_NEWUSER)
         for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {user} 1"), ("gid_map", f"{USER} {group} 1")):
@@ -119,11 +129,7 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
         kernel.unshare(flags)
     if not shared:
         names.raise_link("lo")
-    udp, tcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket()
-    for end in (udp, tcp):
-        end.bind(("127.0.0.1", 53))
-        end.setblocking(False)
-    tcp.listen(8)
+    udp, tcp = resolver or _resolver()
     attempts: list[dict[str, Any]] = []
     remembered = names.Names(known)
     answerer = names.Answerer(udp, tcp, remembered, attempts.append)

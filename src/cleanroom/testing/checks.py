@@ -309,10 +309,10 @@ async def leads_to_declared_services(bench: Bench) -> None:
 
 async def bounds_memory(bench: Bench) -> None:
     """Where it claims to enforce limits: what takes more memory than it may is killed, and the result says why."""
-    if not await _claims_limits(bench):
-        return
     async with AsyncExitStack() as stack:
         environment = await stack.enter_async_context(bench.backend.environment(bench.spec(policy=_limited(memory_bytes=64 << 20), **BARE)))
+        if not await _claims_limits(bench):
+            return
         result = await bench.run(environment, ALLOCATE)
         assert (result.exit_code, result.killed_for) == (137, "memory")
         assert (await bench.run(environment, EXIT)).exit_code == 7
@@ -320,10 +320,10 @@ async def bounds_memory(bench: Bench) -> None:
 
 async def bounds_processes(bench: Bench) -> None:
     """Where it claims to enforce limits: a process beyond the limit is refused, told, and harms nobody else."""
-    if not await _claims_limits(bench):
-        return
     async with AsyncExitStack() as stack:
         environment = await stack.enter_async_context(bench.backend.environment(bench.spec(policy=_limited(pids=16), **BARE)))
+        if not await _claims_limits(bench):
+            return
         assert (await bench.run(environment, FORK)).exit_code != 0
         async for attempt in environment.attempts():
             if attempt.rule == "resource.pids":
