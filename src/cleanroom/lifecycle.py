@@ -214,7 +214,7 @@ class Lifecycle:
             return
         subject = Subject("phase", phase.name, planned.name)
         async with receiving.receive(self._bus, subject, span.context, self._context.scratch) as receiver:
-            variables = {**receiving.VARIABLES, **spec.variables}
+            variables = {**receiving.VARIABLES, "OTEL_SERVICE_NAME": self._context.plan.project, **spec.variables}
             yield msgspec.structs.replace(spec, doorways=(*spec.doorways, receiver.doorway), variables=variables)
 
     async def _prove(self, watched: Watched) -> None:
