@@ -131,6 +131,7 @@ class Holder:
         self.others: tuple[str, ...] = ()
         self._things: tuple[str, ...] = ()
         self._answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._left = anyio.Event()
         self._wanted: dict[str, Wanted] = {}
         self._link: Link | None = None
         streams: tuple[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = anyio.create_memory_object_stream(math.inf)
@@ -170,6 +171,8 @@ class Holder:
             os.close(descriptor)
         if "joined" in message:
             self._take(msgspec.convert(message["joined"], Answer))
+        elif "left" in message:
+            self._left.set()
         elif "state" in message and message["state"] in self.services:
             failure = msgspec.convert(message["failure"], Failure | None)
             state = State(message["opened"], message["ready"], failure.error() if failure else None)
@@ -185,6 +188,7 @@ class Holder:
 
     def ended(self) -> None:
         """It is gone: whoever waits for it learns so."""
+        self._left.set()
         if not self._answered.done():
             self._answered.set_result(False)
         failure = ServiceFailed(
@@ -193,6 +197,12 @@ class Holder:
         for service in self.services.values():
             service.become(State(failure=failure))
         self._tell.close()
+
+    async def leave(self) -> None:
+        """Give back what was leased to this run, and wait until it is gone."""
+        with anyio.move_on_after(ANSWER_SECONDS, shield=True):
+            self.send({"op": "leave"})
+            await self._left.wait()
 
     async def events(self) -> AsyncIterator[Event]:
         async with self._events:
@@ -228,7 +238,10 @@ async def joined(
         link = Link(end, holder.heard, holder.ended)
         try:
             if await holder.ask(link, run_id, wanted, lease=lease):
-                yield holder
+                try:
+                    yield holder
+                finally:
+                    await holder.leave()
                 return
         finally:
             holder.close()

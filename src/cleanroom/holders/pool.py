@@ -33,7 +33,7 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_unix_ns: int = 0
     idle_seconds: float = 0.0  # it ends when nobody has used it for so long; 0: never
-    leases: int = 0  # runs that use it
+    leases: int = 0  # runs that use it, and those gone whose database is not yet
     services: tuple[PooledService, ...] = ()
 
 

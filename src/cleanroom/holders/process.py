@@ -78,6 +78,7 @@ class _Client:
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
         self.leases: list[tuple[str, str]] = []  # service, database
+        self.joining = anyio.Lock()  # what a run is given while it leaves is complete before it is taken back
 
     def send(self, message: channel.Message) -> None:
         assert self.link is not None
@@ -91,6 +92,7 @@ class _Process:
         self._folder = folder
         self._listening = listening
         self._clients: set[_Client] = set()
+        self._leaving: set[_Client] = set()  # gone, their databases not yet
         self._configurations: dict[str, str] = {}
         self._services: dict[str, Service] = {}
         self._redactor = Redactor()
@@ -190,6 +192,8 @@ class _Process:
                 self._tasks.start_soon(self._join, client, wanted, self._charge.leases and message["lease"])
             case "status":
                 client.send({"status": msgspec.to_builtins(self._status())})
+            case "leave":
+                self._tasks.start_soon(self._take_back, client)
             case "end":
                 self._ended.set()
             case "door":
@@ -205,10 +209,23 @@ class _Process:
         for name, listening in client.doors:
             self._supervisor.dismiss(name, listening)
             listening.close()
-        for name, database in client.leases:
-            self._tasks.start_soon(self._end_lease, name, database)
+        self._leaving.add(client)
+        self._tasks.start_soon(self._take_back, client)
+
+    async def _take_back(self, client: _Client) -> None:
+        """End what was leased to a run that leaves, or is gone."""
+        async with client.joining:
+            while client.leases:
+                await self._end_lease(*client.leases.pop())
+            client.services.clear()
+        self._leaving.discard(client)
+        client.send({"left": True})
 
     async def _join(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
+        async with client.joining:
+            await self._give(client, wanted, lease)
+
+    async def _give(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
         """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given."""
         given: dict[str, Given] = {}
         others = []
@@ -263,8 +280,6 @@ class _Process:
             return given
         self._redactor.add(password)
         client.leases.append((service.recipe.name, name))
-        if client not in self._clients:  # it left while the database was made
-            await self._end_lease(service.recipe.name, name)
         variables = postgres.lease_variables(service.recipe, name, password)
         return msgspec.structs.replace(given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}"))
 
@@ -304,7 +319,7 @@ class _Process:
         )
         return PoolStatus(
             id=self._folder.name, pid=os.getpid(), started_unix_ns=self._began_ns, idle_seconds=self._charge.idle_seconds,
-            leases=sum(bool(client.services) for client in self._clients), services=services,
+            leases=sum(bool(client.services) for client in self._clients | self._leaving), services=services,
         )  # fmt: skip
 
     async def _tell(self, service: Service) -> None:
