@@ -53,8 +53,9 @@ _current: ContextVar[SpanContext | None] = ContextVar("cleanroom_span", default=
 class Span:
     """An open span. What is set here becomes its Finished event; untouched it is passed, or as its exception says."""
 
-    def __init__(self, context: SpanContext) -> None:
+    def __init__(self, context: SpanContext, sampled: bool = True) -> None:
         self.context = context
+        self._sampled = sampled
         self.result: Result | None = None
         self.exit_code: int | None = None
         self.reason = ""
@@ -63,8 +64,8 @@ class Span:
 
     @property
     def traceparent(self) -> str:
-        """The W3C header value for what this span starts."""
-        return f"00-{self.context.trace_id}-{self.context.span_id}-01"
+        """The W3C header value for what this span starts: its spans become children of this one, where the trace is sampled."""
+        return f"00-{self.context.trace_id}-{self.context.span_id}-{self._sampled:02x}"
 
 
 class Subscription:
@@ -152,10 +153,21 @@ class Bus:
     With a redactor no event is seen by anyone before its secrets are out.
     """
 
-    def __init__(self, run_id: str, clock: Clock, *, trace_id: str = "", parent_span: str = "", redactor: Redactor | None = None) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        clock: Clock,
+        *,
+        trace_id: str = "",
+        parent_span: str = "",
+        sampled: bool = True,
+        redactor: Redactor | None = None,
+    ) -> None:
+        """`sampled`: what those whom a span starts are told: whether anybody will look at this trace."""
         self.run_id = run_id
         self.clock = clock
         self.trace_id = trace_id or os.urandom(16).hex()
+        self.sampled = sampled
         self._redactor = redactor
         self._wall_ns, self._monotonic_ns = clock.wall_ns, clock.monotonic_ns
         self._outside = SpanContext(self.trace_id, "", parent_span)
@@ -202,7 +214,7 @@ class Bus:
     def span(self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None) -> Iterator[Span]:
         """Publish Started, run the body as a span, publish Finished. An exception passes through and is named in Finished."""
         outer = self.here()
-        span = Span(SpanContext(self.trace_id, os.urandom(8).hex(), outer.span_id or outer.parent))
+        span = Span(SpanContext(self.trace_id, os.urandom(8).hex(), outer.span_id or outer.parent), self.sampled)
         token = _current.set(span.context)
         began = self.clock.monotonic_ns()
         self.publish(Started(subject=subject, attributes=attributes or {}))

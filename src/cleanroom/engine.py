@@ -55,9 +55,8 @@ from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
 from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, resolve
-from cleanroom.tracing import read_traceparent
 from cleanroom.tracing.deliver import Delivered
-from cleanroom.tracing.settings import read_settings
+from cleanroom.tracing.settings import place
 
 if TYPE_CHECKING:
     from cleanroom.backends.sweep import SweepReport as MachineSweep
@@ -302,8 +301,9 @@ class Engine:
         return {"cache": cache_folder(self._caller), "caller": self._caller} if name in registry.CONTAINERS else {}
 
     def _new_bus(self) -> Bus:
-        trace_id, parent = read_traceparent(read_settings(self._caller).traceparent(self._caller)) or ("", "")
-        return Bus(new_run_id(self._clock.wall_ns()), self._clock, trace_id=trace_id, parent_span=parent, redactor=self._redactor)
+        trace_id, parent, sampled = place(self._caller)
+        run_id = new_run_id(self._clock.wall_ns())
+        return Bus(run_id, self._clock, trace_id=trace_id, parent_span=parent, sampled=sampled, redactor=self._redactor)
 
     async def _watch(self, starter: str) -> None:
         """Interrupt the run when whoever started this process dies: nobody would read its result, and it must not outlive its purpose."""

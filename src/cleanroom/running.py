@@ -161,7 +161,7 @@ class Run:
         bus, plan = self._bus, self._plan
         seen_by_monitor = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
         seen_by_recovery = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
-        traces = self._tracer = tracer.Tracer.of(self._place.folder, self._caller, bus.trace_id)
+        traces = self._tracer = tracer.Tracer.of(self._place.folder, self._caller, sampled=bus.sampled)
         log = self._log = audit.AuditLog(self._place.audit, bus.run_id, self._genesis(plan_json), bus.clock)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "audit": partial(audit.run, bus.subscribe("audit", limit=audit.LIMIT), log),

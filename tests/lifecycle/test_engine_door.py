@@ -12,6 +12,7 @@ import pytest
 import cleanroom
 from cleanroom import engine as door
 from cleanroom.backends.base import Backend
+from cleanroom.backends.memory import Inside
 from cleanroom.engine import Engine, Options
 from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Finished
@@ -178,6 +179,30 @@ async def test_trace_context_comes_in(project: Path):
     result = await scripted(project, more={"TRACEPARENT": f"00-{trace}-{span}-01"}).run("test")
     assert result.trace_id == trace
     assert door.read_run(project)[0].parent == span
+
+
+@pytest.mark.parametrize(
+    ("variables", "flag"),
+    [
+        ({}, "01"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00"}, "00"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-03"}, "01"),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "00"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00", "OTEL_TRACES_SAMPLER": "always_on"}, "01"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, "00"),
+    ],
+)  # fmt: skip
+async def test_a_phase_is_told_whether_its_trace_is_sampled(project: Path, variables: dict[str, str], flag: str):
+    """The flag of its TRACEPARENT is what was decided for the run, by the caller's own flag or the sampler; the run's file is whole either way."""
+    told = []
+
+    async def program(inside: Inside) -> int:
+        told.append(inside.variables["TRACEPARENT"])
+        return 0
+
+    result = await scripted(project, {"two": program}, variables).run("test")
+    recorded = {span.span_id for span in door.read_trace(project)[1]}
+    (_, trace, span, found) = told[0].split("-")
+
+    assert (trace, found) == (result.trace_id, flag)
+    assert span in recorded
 
 
 async def test_a_host_phase_runs_on_the_host(project: Path):

@@ -30,7 +30,7 @@ async def observed(root: Path, report_folder: Path | None = None) -> tuple[Repor
     inbox, traced = bus.subscribe("reporter", limit=reporter.LIMIT), bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(observer.run, inbox)
-        tasks.start_soon(tracer.Tracer.of(run_folder, {}, bus.trace_id).run, traced)
+        tasks.start_soon(tracer.Tracer.of(run_folder, {}, sampled=True).run, traced)
         with (
             bus.span(RUN, {"slo_seconds": 20.0}),
             bus.span(Subject("phase", "test"), {"hermetic": True}) as span,

@@ -44,10 +44,10 @@ def test_an_exporter_of_none_keeps_a_signal_here():
 
 
 def test_the_switch_turns_everything_off():
-    """Also what other variables say."""
+    """Whatever other variables say; the caller's place in a trace is taken all the same, as the specification has it."""
     found = read_settings({E + "ENDPOINT": "http://c", "OTEL_SDK_DISABLED": "TRUE"})
 
-    assert (found.destinations, found.propagators) == ({}, ())
+    assert (found.destinations, found.propagators) == ({}, ("tracecontext",))
 
 
 def test_a_signals_own_setting_wins():
@@ -67,7 +67,7 @@ def test_a_signals_own_setting_wins():
     ("name", "value"),
     [
         ("OTEL_BSP_SCHEDULE_DELAY", "100"), ("OTEL_TRACES_EXPORTER", "zipkin"), (E + "PROTOCOL", "http/json"), (E + "TIMEOUT", "soon"), (E + "TIMEOUT", "inf"),
-        ("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_PROPAGATORS", "b3"), (E + "HEADERS", "nonsense"),
+        ("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_PROPAGATORS", "tracecontext,baggage"), (E + "HEADERS", "nonsense"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_listed(name: str, value: str) -> None:

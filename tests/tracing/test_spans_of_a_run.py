@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom import tracing
+from cleanroom.bus import Span, SpanContext
 from cleanroom.events import Ledger, Note, Output, Started, Subject
-from cleanroom.tracing import collect, otlp_json, read_traceparent, spans, traceparent
+from cleanroom.tracing import collect, otlp_json, read_traceparent, spans
+from cleanroom.tracing.names import traceparent_sampled
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
@@ -186,9 +188,11 @@ def test_attributes_of_the_convention_are_documented_one_by_one():
 
 @given(IDS, IDS)
 def test_traceparent_is_read_back(trace_id: str, span: str) -> None:
-    """Reading is the inverse of writing."""
+    """Reading is the inverse of writing, ids and flag."""
     if span[:16].strip("0"):
-        assert read_traceparent(traceparent(trace_id, span[:16])) == (trace_id, span[:16])
+        for sampled in (True, False):
+            written = Span(SpanContext(trace_id, span[:16], ""), sampled).traceparent
+            assert (read_traceparent(written), traceparent_sampled(written)) == ((trace_id, span[:16]), sampled)
 
 
 @pytest.mark.parametrize(

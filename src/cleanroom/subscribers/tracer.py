@@ -14,8 +14,7 @@ from cleanroom.bus import Subscription
 from cleanroom.events import Envelope, Event, Metric
 from cleanroom.tracing import logs, metrics
 from cleanroom.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
-from cleanroom.tracing.names import traceparent_sampled
-from cleanroom.tracing.settings import Settings, read_settings, sampled
+from cleanroom.tracing.settings import Settings, read_settings
 from cleanroom.tracing.span import Source, SpanData
 
 TRACE_FILE = "trace.otlp.json"
@@ -29,20 +28,19 @@ LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tre
 class Tracer:
     """One run's tracer. `run` it until the bus closes; then `delivered` says what became of what was sent, None where nothing was to be sent."""
 
-    def __init__(self, folder: Path, settings: Settings, *, trace_id: str, parent_sampled: bool | None = None) -> None:
+    def __init__(self, folder: Path, settings: Settings, *, sampled: bool) -> None:
         self.path = folder / TRACE_FILE
         self.delivered: Delivered | None = None
         self._trace = tracing.Trace(settings)
         self._lines: list[logs.LogLine] = []
         self._metrics = metrics.Metrics()
-        wanted = settings.destinations if sampled(settings, trace_id, parent_sampled) else {}
+        wanted = settings.destinations if sampled else {}
         self._delivery = Delivery(wanted) if wanted else None
 
     @classmethod
-    def of(cls, folder: Path, caller: Mapping[str, str], trace_id: str) -> Tracer:
-        """As the caller's environment has it."""
-        settings = read_settings(caller)
-        return cls(folder, settings, trace_id=trace_id, parent_sampled=traceparent_sampled(settings.traceparent(caller)))
+    def of(cls, folder: Path, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
+        """As the caller's environment has it. A trace that is not sampled is written all the same, and not sent."""
+        return cls(folder, read_settings(caller), sampled=sampled)
 
     async def run(self, inbox: Subscription) -> None:
         """Collect until the bus closes, write, and deliver what is left for a bounded time.

@@ -6,8 +6,8 @@ its own. Only `deliver` imports OpenTelemetry, and only where something is to be
 """
 
 from cleanroom.tracing.collect import KINDS, Trace, spans
-from cleanroom.tracing.names import read_traceparent, traceparent
+from cleanroom.tracing.names import read_traceparent
 from cleanroom.tracing.otlp_json import otlp_json, read_otlp_json
 from cleanroom.tracing.span import SpanData, SpanEvent, SpanLink
 
-__all__ = ["KINDS", "SpanData", "SpanEvent", "SpanLink", "Trace", "otlp_json", "read_otlp_json", "read_traceparent", "spans", "traceparent"]
+__all__ = ["KINDS", "SpanData", "SpanEvent", "SpanLink", "Trace", "otlp_json", "read_otlp_json", "read_traceparent", "spans"]

@@ -37,11 +37,6 @@ EXPORTER_LOGGERS = (
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 
 
-def traceparent(trace_id: str, span_id: str) -> str:
-    """The W3C header value that makes a process's spans children of this one. Sampled: whoever reads the file wants all of it."""
-    return f"00-{trace_id}-{span_id}-01"
-
-
 def read_traceparent(text: str) -> tuple[str, str] | None:
     """Trace id and parent span id of a W3C `traceparent`; None for anything that the specification tells to ignore."""
     found = _TRACEPARENT.fullmatch(text)

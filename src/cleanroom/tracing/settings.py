@@ -5,17 +5,20 @@ Only what this program honours is read here; every other `OTEL_*` variable that 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
+
+from cleanroom.tracing.names import read_traceparent, traceparent_sampled
 
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 PROTOCOLS = ("http/protobuf", "grpc")
 SAMPLERS = ("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
-PROPAGATORS = ("tracecontext", "baggage", "none")
+PROPAGATORS = ("tracecontext", "none")
 DEFAULT_ENDPOINTS = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 DEFAULT_TIMEOUT_SECONDS = 10.0  # the specification's
 TIMEOUT_MAX_SECONDS = 3600.0  # what is longer, or infinite, is a mistake
@@ -48,6 +51,14 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+class Place(NamedTuple):
+    """Where in a trace a run stands. Ids in hex; `parent` is the caller's span, empty without one."""
+
+    trace_id: str
+    parent: str
+    sampled: bool  # whether it is sent, and what the code under test is told by the flag of its TRACEPARENT
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be sent, and what was asked for and is not done."""
 
@@ -56,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resource: dict[str, str] = {}
     sampler: str = "parentbased_always_on"
     sampler_ratio: float = 1.0
-    propagators: tuple[str, ...] = ("tracecontext", "baggage")
+    propagators: tuple[str, ...] = ("tracecontext",)
     unsupported: tuple[tuple[str, str], ...] = ()  # name of a variable, and why
 
     def traceparent(self, caller: Mapping[str, str]) -> str:
@@ -69,11 +80,11 @@ def read_settings(caller: Mapping[str, str]) -> Settings:
     unsupported: list[tuple[str, str]] = [
         (name, "not honoured here") for name in sorted(caller) if name.startswith("OTEL_") and name not in _HONOURED
     ]
-    if caller.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return Settings(propagators=(), unsupported=tuple(unsupported))
+    disabled = caller.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"  # of all signals; propagators stay, as the specification says
     sampler, ratio = _sampler(caller, unsupported)
+    destinations = {signal: found for signal in SIGNALS if (found := _destination(signal, caller, unsupported))}
     return Settings(
-        destinations={signal: found for signal in SIGNALS if (found := _destination(signal, caller, unsupported))},
+        destinations={} if disabled else destinations,
         service_name=caller.get("OTEL_SERVICE_NAME", "").strip(), resource=_pairs(caller, "OTEL_RESOURCE_ATTRIBUTES", unsupported),
         sampler=sampler, sampler_ratio=ratio, propagators=_propagators(caller, unsupported), unsupported=tuple(unsupported),
     )  # fmt: skip
@@ -163,11 +174,17 @@ def _sampler(caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> t
 
 
 def _propagators(caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> tuple[str, ...]:
-    asked = [name for name in (part.strip().lower() for part in caller.get("OTEL_PROPAGATORS", "tracecontext,baggage").split(",")) if name]
-    unsupported += [
-        ("OTEL_PROPAGATORS", f"{name!r} is not supported; tracecontext and baggage are") for name in asked if name not in PROPAGATORS
-    ]
+    asked = [name for name in (part.strip().lower() for part in caller.get("OTEL_PROPAGATORS", "tracecontext").split(",")) if name]
+    unsupported += [("OTEL_PROPAGATORS", f"{name!r} is not supported; tracecontext is") for name in asked if name not in PROPAGATORS]
     return tuple(dict.fromkeys(name for name in asked if name in PROPAGATORS and name != "none"))
+
+
+def place(caller: Mapping[str, str]) -> Place:
+    """Where a run of this caller stands: below the caller's TRACEPARENT, else in a new trace, sampled as the variables say."""
+    settings = read_settings(caller)
+    said = settings.traceparent(caller)
+    trace_id, parent = read_traceparent(said) or (os.urandom(16).hex(), "")
+    return Place(trace_id, parent, sampled(settings, trace_id, traceparent_sampled(said)))
 
 
 def sampled(settings: Settings, trace_id: str, parent_sampled: bool | None) -> bool:
