@@ -3,7 +3,8 @@
     python -m bench                     all of them
     python -m bench lifecycle sandbox   some of them
     python -m bench --write             all of them, and write docs/benchmarks.md
-    python -m bench --from FILE FILE    write docs/benchmarks.md from results of one commit, measured one after the other
+    python -m bench bus --write         some of them, and write their sections of it
+    python -m bench --from FILE FILE    write the sections of which these results are
 
 A missed target is said and is no failure: the exit status is 1 only where something could not be measured.
 """
@@ -16,11 +17,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.figures import BenchmarkFailed, Figure, as_markdown, as_text
+from bench.document import merged, section
+from bench.figures import BenchmarkFailed, Figure, as_text
 from bench.machine import ROOT, described
 
 NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "memory", "command", "tracing")
@@ -52,9 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("the smallest size: that it ran is all these numbers say", file=sys.stderr)
     else:
         _save(result)
-    if asked.write and not failures:
-        DOCUMENT.write_text(_document(machine, found))
-        print(f"wrote {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
+    if asked.write and found:
+        _write({name: (machine, figures) for name, figures in found.items()})
     return 1 if failures else 0
 
 
@@ -63,36 +64,40 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all where none is named")
     parser.add_argument("--small", action="store_true", help="the smallest size, to see that it works; its numbers are kept nowhere")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--from", dest="files", nargs="+", type=Path, metavar="FILE", help="write docs/benchmarks.md from these results")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument(
+        "--from",
+        dest="files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="write the sections of docs/benchmarks.md of which these results are",
+    )
+    parser.add_argument("--write", action="store_true", help="write what was measured into docs/benchmarks.md")
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.names if name not in NAMES]:
         parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}")
-    if asked.write and (asked.small or asked.names):
-        parser.error("the document holds all benchmarks at their full size: --write goes with neither --small nor a name")
+    if asked.write and asked.small:
+        parser.error("the document holds benchmarks at their full size: --write does not go with --small")
     return asked
 
 
 def _written(files: Sequence[Path]) -> int:
-    """The document from results that were saved; they have to hold all benchmarks at one commit."""
-    results = [json.loads(file.read_text()) for file in files]
-    machine: dict[str, str] = results[0]["machine"]
-    found: dict[str, list[Figure]] = {name: [] for name in NAMES}
-    for result in results:
-        measured = {said["benchmark"] for said in result["figures"]}
-        for name in measured:
-            found[name] = [Figure.from_json(said) for said in result["figures"] if said["benchmark"] == name]
-    missing = [name for name, figures in found.items() if not figures]
-    if missing or len({result["machine"]["commit"] for result in results}) > 1 or any(result["small"] for result in results):
-        print(f"expected all benchmarks at full size and one commit; missing: {', '.join(missing) or 'none'}", file=sys.stderr)
-        return 1
-    DOCUMENT.write_text(_document(machine | {"load before": " to ".join(_loads(results))}, found))
+    """The sections of results that were saved, of the last that has each."""
+    found: dict[str, tuple[dict[str, str], list[Figure]]] = {}
+    for result in (json.loads(file.read_text()) for file in files):
+        if result["small"]:
+            print("expected results at full size", file=sys.stderr)
+            return 1
+        for name in {said["benchmark"] for said in result["figures"]}:
+            found[name] = result["machine"], [Figure.from_json(said) for said in result["figures"] if said["benchmark"] == name]
+    _write(found)
     return 0
 
 
-def _loads(results: list[dict[str, Any]]) -> list[str]:
-    loads = sorted({float(result["machine"]["load before"]) for result in results})
-    return [str(load) for load in dict.fromkeys((loads[0], loads[-1]))]
+def _write(found: Mapping[str, tuple[dict[str, str], list[Figure]]]) -> None:
+    sections = {name: section(name, _documentation(name), machine, figures) for name, (machine, figures) in found.items()}
+    DOCUMENT.write_text(merged(DOCUMENT.read_text() if DOCUMENT.exists() else "", sections, NAMES))
+    print(f"wrote {', '.join(sections)} into {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
 
 
 def _measured(name: str, small: bool) -> list[Figure]:
@@ -147,27 +152,6 @@ def _save(result: dict[str, Any]) -> None:
     target = RESULTS / f"{stamp}-{result['machine']['commit'].split()[0]}{part}.json"
     target.write_text(json.dumps(result, indent=1) + "\n")
     print(f"results: {Path(target).relative_to(ROOT)}", file=sys.stderr)
-
-
-def _document(machine: dict[str, str], found: dict[str, list[Figure]]) -> str:
-    parts = [
-        "# Benchmarks",
-        "Written by `python -m bench --write` (`make bench` measures without writing); not edited by hand. A number is the median of n measurements with "
-        "the lowest and the highest; what is compared was measured in turn, and a difference or ratio is that of neighbours. Targets are goals, "
-        "never conditions of a test.",
-        "\n".join(
-            [
-                "| | |",
-                "| --- | --- |",
-                *(f"| {name} | {value} |" for name, value in machine.items()),
-                "| command | `python -m bench --write` |",
-            ]
-        ),
-    ]
-    for name, figures in found.items():
-        question, workload = _documentation(name)
-        parts += [f"## {name}: {question}", workload, as_markdown(figures)]
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -78,25 +78,13 @@ def test_an_unknown_name_is_a_usage_error():
     assert "lifecycle, services" in done.stderr
 
 
-def test_the_document_is_written_from_parts_of_one_commit_only(tmp_path: Path):
-    """Results that lack a benchmark, or are of two commits, are refused and the document stays."""
+def test_what_was_measured_small_never_becomes_the_document(tmp_path: Path):
+    """docs/benchmarks.md is written from full sizes only, whether they were just measured or saved."""
     document = ROOT / "docs" / "benchmarks.md"
     before = document.read_bytes()
-    figure = {"name": "n", "unit": "ms", "values": [1.0], "at_most": None, "at_least": None, "note": ""}
-    for number, (commit, names) in enumerate((("a", list(EXPECTED)[:-1]), ("b", list(EXPECTED)))):
-        said = {
-            "machine": {"commit": commit, "load before": "1"},
-            "small": False,
-            "figures": [figure | {"benchmark": name} for name in names],
-        }
-        (tmp_path / f"{number}.json").write_text(json.dumps(said))
+    saved = tmp_path / "small.json"
+    saved.write_text(json.dumps({"machine": {}, "small": True, "figures": []}))
 
-    assert bench("--from", str(tmp_path / "0.json")).returncode == 1
-    assert bench("--from", str(tmp_path / "0.json"), str(tmp_path / "1.json")).returncode == 1
+    assert bench("--write", "--small").returncode == 2
+    assert bench("--from", str(saved)).returncode == 1
     assert document.read_bytes() == before
-
-
-@pytest.mark.parametrize("arguments", [("--write", "--small"), ("--write", "bus")])
-def test_a_part_never_becomes_the_document(arguments: tuple[str, ...]):
-    """docs/benchmarks.md is written from all benchmarks at full size or not at all."""
-    assert bench(*arguments).returncode == 2
