@@ -46,6 +46,7 @@ class Project:
         self.root = folder / "project"
         self.home = folder / "home"
         self.cache = folder / "cache"
+        self.caller: dict[str, str] = {}  # further variables of the command's environment
         for made in (self.root, self.home, self.cache):
             made.mkdir()
         self._before = inventory()
@@ -67,7 +68,7 @@ class Project:
         source = str(Path(cleanroom.__file__).parents[1])
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         kept["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [kept.get("PYTHONPATH", "")])])
-        return kept | {"HOME": str(self.home), "CLEANROOM_CACHE": str(self.cache), "PLANTED_TOKEN": "planted-value"}
+        return kept | {"HOME": str(self.home), "CLEANROOM_CACHE": str(self.cache), "PLANTED_TOKEN": "planted-value", **self.caller}
 
     def argv(self, *words: str, before: str = "") -> list[str]:
         code = ["-c", f"{before}; from cleanroom.cli.main import main; main()"] if before else ["-m", "cleanroom"]

@@ -120,6 +120,8 @@ def test_the_engine_s_own_words_stay():
         ("USE_TOKEN", "true", []),
         ("KEYBOARD", "qwerty", []),
         ("HOME", "/home/someone", []),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter22, x-scope-orgid=demo", ["Bearer hunter22", "hunter22"]),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-honeycomb-team=abcd,x=0123456789abcdef", ["0123456789abcdef", "abcd"]),
         ("PIN_TOKEN", "abc", []),
     ],
 )

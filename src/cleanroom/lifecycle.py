@@ -352,7 +352,7 @@ class Lifecycle:
         """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
         caller = self._context.caller
         if phase.policy.level == Level.LOW:
-            inherited = {name: value for name, value in caller.items() if name in phase.passed or not is_secret(name, value)}
+            inherited = {name: value for name, value in caller.items() if name in phase.passed or _inherited(phase, name, value)}
             return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **phase.variables, **self._markers(span)}
         listed = phase.policy.level.rank >= Level.HIGH.rank
         path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed)
@@ -399,6 +399,11 @@ def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = Fals
         if folder in SYSTEM_PATH or folder.startswith(system) or _shown(folder, shown)
     ]
     return os.pathsep.join(dict.fromkeys((*kept, *SYSTEM_PATH)))
+
+
+def _inherited(phase: PhaseRun, name: str, value: str) -> bool:
+    """At Low: nothing secret, and where the phase has an endpoint for its spans not what says where the engine's go."""
+    return not (is_secret(name, value) or (phase.telemetry and name.startswith("OTEL_")))
 
 
 def _shown(path: str, folders: Sequence[str]) -> bool:

@@ -24,6 +24,9 @@ SHORTEST = 4  # a shorter value would take ordinary words and numbers out of eve
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|PRIVATE_KEY|CREDENTIAL|_KEY$|_PASS$|^KEY$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s@]+)@", re.IGNORECASE)
+_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS")  # `key=value,key=value`: how a collector's users identify themselves
+_SECRET_HEADER = re.compile(r"AUTH|COOKIE|PASS|TEAM|_?KEY", re.IGNORECASE)
+_LONG_HEADER = 16  # characters from which the value of any header counts: shorter ones are names of tenants and data sets
 _SETTING = re.compile(r"true|false|none|null|yes|no|\d{1,7}", re.IGNORECASE)  # what stands in TOKEN_LIMIT, not in TOKEN
 
 _E = TypeVar("_E")
@@ -32,7 +35,7 @@ _encoder = msgspec.json.Encoder()
 
 def is_secret(name: str, value: str) -> bool:
     """Whether a variable of the caller's is one by its name, or carries a password in an address."""
-    return bool(_SECRET_NAME.search(name) or _URL_PASSWORD.search(value))
+    return bool(_SECRET_NAME.search(name) or _HEADERS.fullmatch(name) or _URL_PASSWORD.search(value))
 
 
 class Redactor:
@@ -146,12 +149,26 @@ class StreamRedactor:
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """The values of variables whose names look secret, and the passwords in any URL; switches and small numbers are neither."""
+    """The values of variables and of headers for collectors whose names look secret, and the passwords in any URL; switches and small numbers are neither."""
     found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
+    for name, value in environ.items():
+        if _HEADERS.fullmatch(name):
+            found |= _in_headers(value)
     for value in environ.values():
         for password in _URL_PASSWORD.findall(value):
             found |= {password, unquote(password)}
     return sorted(value for value in found if len(value) >= SHORTEST and not _SETTING.fullmatch(value))
+
+
+def _in_headers(text: str) -> set[str]:
+    """What identifies its sender: a header's value, and of one with a scheme (`Bearer ...`) what follows it."""
+    found: set[str] = set()
+    for pair in text.split(","):
+        name, _, value = pair.partition("=")
+        value = unquote(value.strip())
+        if _SECRET_NAME.search(name.strip()) or _SECRET_HEADER.search(name) or len(value) >= _LONG_HEADER:
+            found |= {value, value.rpartition(" ")[2]}
+    return found
 
 
 def _forms(value: str) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cleanroom import engine
 from cleanroom.backends.container_engines import EngineName
 from container_bench import ENGINES, IMAGE, require
 
@@ -44,6 +45,11 @@ def ran(shop: Path, backend: str) -> dict[str, Any]:
     return result
 
 
+def spans(shop: Path, result: dict[str, Any]) -> set[str]:
+    """Names of the spans that the shop's own tests sent."""
+    return {span.name for span in engine.read_trace(shop, result["run_id"])[1] if span.source.scope != "cleanroom"}
+
+
 def still(value: Any) -> Any:
     """Without what varies."""
     if isinstance(value, dict):
@@ -51,13 +57,14 @@ def still(value: Any) -> Any:
     return [still(one) for one in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_the_shop_passes_with_the_same_report(shop: Path, engine: EngineName):
-    """Phases, verdicts, services, violations and exit code are those of the embedded backend, and every canary passed."""
-    require(engine, IMAGE, "cleanroom/postgres", "cleanroom/redis")
-    contained, embedded = ran(shop, engine), ran(shop, "embedded")
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_shop_passes_with_the_same_report(shop: Path, name: EngineName):
+    """Phases, verdicts, services, violations, exit code and the tests' own spans are those of the embedded backend, and every canary passed."""
+    require(name, IMAGE, "cleanroom/postgres", "cleanroom/redis")
+    contained, embedded = ran(shop, name), ran(shop, "embedded")
     assert {canary["result"] for canary in contained["canaries"]} == {"passed"}
     named = {canary["name"] for canary in contained["canaries"]}
     assert {canary["name"] for canary in embedded["canaries"]} - named <= {"one process too many", "one reservation too many"}
     assert contained["ledger"]["left"] == []
     assert still(contained) == still(embedded)
+    assert spans(shop, contained) == spans(shop, embedded) != set()
