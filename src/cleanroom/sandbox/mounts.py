@@ -213,7 +213,8 @@ def _overlay(root: str, operation: Operation, owner: Owner) -> None:
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), "p"])
     os.chdir(stage)
     flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC)
-    kernel.mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr")
+    # volatile: a layer lives no longer than its run, so neither each file that is first changed nor the end waits for the disk
+    kernel.mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile")
     os.chdir("/")
     for name in sources:
         kernel.umount2(f"{stage}/{name}", kernel.MNT_DETACH)

@@ -348,7 +348,7 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
     def overlay() -> None:
         for name in ("lower", "upper", "work", "merged"):
             os.mkdir(f"{folder}/{name}")
-        options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work" + (",userxattr" if user else "")
+        options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work,volatile" + (",userxattr" if user else "")
         kernel.mount("overlay", f"{folder}/merged", "overlay", kernel.MS_NODEV, options)
         with open(f"{folder}/merged/file", "w"):
             pass
