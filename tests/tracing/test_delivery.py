@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from collector import collecting, spans_of
 
 from cleanroom.tracing import spans
 from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase
 from cleanroom.tracing.settings import read_settings
 from cleanroom.tracing.span import Source
+from collector import collecting, spans_of
 from run_story import TRACE, shop
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
