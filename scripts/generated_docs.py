@@ -75,7 +75,7 @@ then say DEGRADED. Neither alone does anything.
 
 def faults() -> str:
     """The table of the tests' own rows. Not carried out here: the tests do that."""
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests"))}
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests", "scripts"))}
     argv = [sys.executable, "-B", str(ROOT / "tests/faults/fault_table.py")]
     return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables).stdout
 

@@ -23,7 +23,7 @@ from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, LeadsElsewhere, Left
 from cleanroom.bus import Bus, Span, Subscription
 from cleanroom.capability import CapabilityReport, Missing, unmet
-from cleanroom.errors import CleanroomError, Exit, PolicyRefused, combined, first_cause
+from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused, combined, first_cause
 from cleanroom.events import Capability, Ledger, Note, Subject
 from cleanroom.holders.joining import Holder, joined
 from cleanroom.holders.meeting import Charge
@@ -34,6 +34,7 @@ from cleanroom.plan import Plan
 from cleanroom.policy import Level
 from cleanroom.redaction import Redactor
 from cleanroom.reports.result import RunResult
+from cleanroom.reports.text import plural
 from cleanroom.services import Recipe, TemplateCache
 from cleanroom.supervisor import Supervisor, supervise
 from cleanroom.verdicts import EXIT_RESULTS, RESULT_EXITS, run_exits
@@ -385,9 +386,7 @@ class Run:
             exits.append(Exit.NOT_PASSED)
         if account.left:
             exits.append(Exit.ENGINE)
-            reasons.append(
-                ("CR-ENGINE-003", f"{len(account.left)} things were left behind; first: {account.left[0].kind} {account.left[0].name}")
-            )
+            reasons.append(("CR-ENGINE-003", _left_behind(account.left)))
         if duration > plan.slo_seconds:
             self._note("warning", f"the run took {duration:.2f} s, its SLO is {plan.slo_seconds:g} s", "CR-SLO-001")
             exits += [Exit.NOT_PASSED] if plan.strict_slo else []
@@ -437,6 +436,13 @@ class Run:
             return result
         error = {"code": cause.code, "message": str(cause), "hint": cause.hint}
         return msgspec.structs.replace(result, outcome="error", exit_code=int(code), error=error)
+
+
+def _left_behind(left: Sequence[Left]) -> CleanroomError:
+    first = f"{left[0].kind} {left[0].name}{': ' if left[0].detail else ''}{left[0].detail}"
+    return EnvironmentFailed(
+        "CR-ENGINE-003", f"{plural(len(left), 'thing')} left behind; first: {first}", hint="`cleanroom-engine sweep` removes what can be"
+    )
 
 
 def _reason(code: Exit, account: _Account) -> str:

@@ -7,6 +7,7 @@ KILLS, LIMITS, LIFE = (
     "tests/acceptance/test_acceptance_limits.py",
     "tests/backends/test_embedded_life.py",
 )
+ENGINES = "tests/faults/test_fault_containers.py"
 INNER, POWER, LIVE = "tests/faults/test_fault_kills.py", "tests/faults/test_fault_power.py", "tests/lifecycle/test_services_live.py"
 
 ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
@@ -54,5 +55,21 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
         "one that differs from its list is made anew",
         "0",
         "tests/services/test_template_cache.py",
+    ),
+    (
+        "a container engine",
+        "has a container of the name that ours would have",
+        "its refusal is told; the stranger's container stays",
+        "5",
+        ENGINES,
+    ),
+    ("a container engine", "is told by somebody to kill a container", "its environment fails at once, and it is removed", "5", ENGINES),
+    ("a container engine", "is told by somebody to pause a container", "the timeout ends it from outside", "124", ENGINES),
+    (
+        "a container engine",
+        "is told by somebody to remove a container",
+        "its environment fails at once",
+        "5",
+        "tests/backends/test_container_life.py",
     ),
 )

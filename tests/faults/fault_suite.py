@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from acceptance_bench import Project
+from cleanroom.backends.container_engines import EngineName
 
-MODULES = ("fault_phases", "fault_services", "fault_disks", "fault_runs")
+MODULES = ("fault_phases", "fault_services", "fault_disks", "fault_runs", "fault_containers")
 
 
 class Told(NamedTuple):
@@ -31,23 +32,25 @@ class Fault(NamedTuple):
     happens: str
     code: int
     says: str  # in what the command prints
-    carry_out: Callable[[Project], Told]
+    carry_out: Callable[..., Told]  # of the project, and of the engine where it is carried out on some
     root: bool = False  # needs mounts that only root makes
     groups: bool = False  # without a control group nobody can say it for certain
     slow: bool = False
+    engines: tuple[EngineName, ...] = ()
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    area: str, name: str, happens: str, *, code: int, says: str, root: bool = False, groups: bool = False, slow: bool = False
-) -> Callable[[Callable[[Project], Told]], Callable[[Project], Told]]:
-    """Register the decorated function, which prepares the project and runs the command."""
+    area: str, name: str, happens: str, *, code: int, says: str, root: bool = False, groups: bool = False, slow: bool = False,
+    engines: tuple[EngineName, ...] = (),
+) -> Callable[[Callable[..., Told]], Callable[..., Told]]:  # fmt: skip
+    """Register the decorated function, which prepares the project and runs the command: once, or once on each of `engines`."""
 
-    def register(carry_out: Callable[[Project], Told]) -> Callable[[Project], Told]:
+    def register(carry_out: Callable[..., Told]) -> Callable[..., Told]:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow)
+        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow, engines)
         return carry_out
 
     return register
@@ -60,15 +63,26 @@ def load() -> dict[str, Fault]:
     return FAULTS
 
 
-def run(project: Project, *words: str, mount: str = "", before: str = "", timeout_seconds: float = 60) -> Told:
-    """`run test`, or other words, in the form that people read. `mount`: a shell's text that is run first, in a mount namespace of its own."""
+def run(
+    project: Project, *words: str, mount: str = "", before: str = "", timeout_seconds: float = 60, backend: str = "embedded",
+    caller: Mapping[str, str] = {},
+) -> Told:  # fmt: skip
+    """`run test`, or other words, in the form that people read.
+
+    `mount`: a shell's text that is run first, in a mount namespace of its own. `caller`: further variables of the command's environment.
+    """
     argv = project.argv(
-        *(words or ("run", "test")), *(("--backend", "embedded") if not words or words[0] in ("run", "pipeline") else ()), before=before
+        *(words or ("run", "test")), *(("--backend", backend) if not words or words[0] in ("run", "pipeline") else ()), before=before
     )
     if mount:
         argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f'{mount}; exec "$@"', "sh", *argv]
     done = subprocess.run(
-        argv, cwd=project.root, env=project.variables(), capture_output=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL
+        argv,
+        cwd=project.root,
+        env={**project.variables(), **caller},
+        capture_output=True,
+        timeout=timeout_seconds,
+        stdin=subprocess.DEVNULL,
     )
     return Told(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
 

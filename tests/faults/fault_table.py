@@ -19,7 +19,8 @@ by the real command: the code, the words and that nothing is left behind are wha
 def table() -> str:
     areas: dict[str, list[str]] = {}
     for row in load().values():
-        areas.setdefault(row.area, []).append(f"| {row.name} | {row.happens} | {row.code} | `{row.says}` | |\n")
+        on = f" ({', '.join(row.engines)})" if row.engines else ""
+        areas.setdefault(row.area, []).append(f"| {row.name}{on} | {row.happens} | {row.code} | `{row.says}` | |\n")
     for area, name, happens, code, where in ELSEWHERE:
         areas.setdefault(area, []).append(f"| {name} | {happens} | {code} | | `{where}` |\n")
     return HEAD + "\n".join(

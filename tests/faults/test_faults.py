@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from fault_elsewhere import ELSEWHERE
 from fault_suite import Fault, is_root, load
 
 from acceptance_bench import Project
+from cleanroom.backends.container_engines import EngineName
 from cleanroom.sandbox import cgroups
+from container_bench import require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
@@ -19,14 +22,26 @@ GROUPS = bool(cgroups.homes().version) if is_root() else False
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("row", load().values(), ids=lambda row: row.name.replace(" ", "-"))
-def test_a_fault_comes_to_what_the_table_says(project: Project, row: Fault):
+# A row that is carried out on container engines is a test for each.
+ROWS = [
+    pytest.param(
+        row, engine, id="-".join((*row.name.split(), *([engine] if engine else []))), marks=[pytest.mark.timeout(300)] if engine else []
+    )
+    for row in load().values()
+    for engine in row.engines or ("",)
+]
+
+
+@pytest.mark.parametrize(("row", "engine"), ROWS)
+def test_a_fault_comes_to_what_the_table_says(project: Project, row: Fault, engine: EngineName | Literal[""]):
     """The run ends by itself with this code and these words, the engine does not break, and nothing is left."""
+    if engine:
+        require(engine)
     if row.slow and not os.environ.get("CLEANROOM_SLOW"):
         pytest.skip("takes minutes; CLEANROOM_SLOW=1 carries it out")
     if row.root and not is_root():
         pytest.skip("only root mounts small file systems")
-    told = row.carry_out(project)
+    told = row.carry_out(project, engine) if engine else row.carry_out(project)
 
     assert told.code == row.code, told.text
     assert row.says in told.text or (row.groups and not GROUPS), told.text

@@ -26,6 +26,11 @@ EngineName = Literal["docker", "podman"]
 
 OLDEST, NEWEST = (1, 40), (1, 51)  # of the API: what Debian's engines speak, and what was read to be the same in all that is used here
 CALL_SECONDS = 30.0  # for one call: a slow daemon takes 5 s, a hanging one for ever
+REMOVE_SECONDS = (
+    20.0  # for one removal with its asking again: it takes tens of ms, two calls of a slow daemon, or as long as a daemon takes to restart
+)
+REMOVE_PAUSE_SECONDS = 0.05
+NO_ANSWER = 900  # the status that aiodocker makes up where the connection failed
 SOCKETS: dict[EngineName, tuple[str, ...]] = {
     "docker": ("/run/docker.sock", "/var/run/docker.sock", "{home}/.docker/run/docker.sock", "{runtime}/docker.sock"),
     "podman": ("/run/podman/podman.sock", "{runtime}/podman/podman.sock"),
@@ -122,9 +127,11 @@ class Engine:
         return self._images[name]
 
     async def create(self, name: str, parameters: Mapping[str, Any]) -> None:
-        """Create a container. An image that vanished since it was looked for is said as missing."""
+        """Create a container. An image that vanished since it was looked for is said by its name."""
         named = next((image.name for image in self._images.values() if image.identity == parameters["Image"]), parameters["Image"])
-        async with self._asking(f"creating container {name}", missing=_missing_image(named, self.name)):
+        missing = _missing_image(named, self.name)
+        vanished = Refused(missing.code, f"image {named!r} was removed from {self.name} during the run", hint=missing.hint)
+        async with self._asking(f"creating container {name}", missing=vanished):
             await self._client.containers.create(dict(parameters), name=name)
 
     async def start(self, name: str) -> None:
@@ -133,19 +140,23 @@ class Engine:
             await self._client.containers.container(name).start()
 
     async def remove(self, name: str) -> bool:
-        """Remove it by force with its anonymous volumes; True once it is seen to be gone. A removal that is under way is waited for."""
+        """Remove it by force with its anonymous volumes; True once it is seen to be gone. A removal that is under way is waited for, and an engine that starts again too."""
         from aiodocker import DockerError
+        from aiohttp import ClientError
 
-        for _ in range(100):
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    await self._client.containers.container(name).delete(force=True, v=True)
-            except DockerError as error:
-                if error.status == 404:
-                    return True
-                await asyncio.sleep(0.05)  # 409: another removal is under way; 500: the process is still being counted out
-            except (OSError, TimeoutError):
-                return False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REMOVE_SECONDS):
+                while True:
+                    try:
+                        await self._client.containers.container(name).delete(force=True, v=True)
+                    except DockerError as error:
+                        if error.status == 404:
+                            return True
+                        await asyncio.sleep(
+                            REMOVE_PAUSE_SECONDS
+                        )  # 409: another removal is under way; 500: its process is still being counted out; 900: restarting
+                    except (ClientError, OSError):
+                        await asyncio.sleep(REMOVE_PAUSE_SECONDS)
         return False
 
     async def load(self, archive: Path) -> str:
@@ -159,6 +170,7 @@ class Engine:
     async def _asking(self, what: str, missing: CleanroomError | None = None) -> AsyncIterator[None]:
         """Client errors become ours in this one place, with the cause kept."""
         from aiodocker import DockerError
+        from aiohttp import ClientError
 
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -166,10 +178,12 @@ class Engine:
         except DockerError as error:
             if error.status == 404 and missing is not None:
                 raise missing from error
+            if error.status == NO_ANSWER:
+                raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: {error.message}", hint=START_HINTS[self.name]) from error
             raise Refused("CR-CONTAINER-005", f"{self.name}: {what}: {error.message}", hint=_advice(error.message)) from error
         except TimeoutError as error:
             raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: no answer within {CALL_SECONDS:g} s") from error
-        except OSError as error:
+        except (ClientError, OSError) as error:
             raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: {error}", hint=START_HINTS[self.name]) from error
 
 

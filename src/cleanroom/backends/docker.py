@@ -32,8 +32,6 @@ from cleanroom.sandbox import cgroups, channel, container_ends
 from cleanroom.sandbox.journal import Thing
 from cleanroom.sandbox.shim.build import NotBuilt, build
 
-REMOVE_SECONDS = 20.0  # for the engine to remove one container, which takes tens of ms
-
 
 class ContainerEnvironment(EmbeddedEnvironment):
     """One container, seen from the engine."""
@@ -188,7 +186,8 @@ class ContainerBackend(EmbeddedBackend):
             spec, image, wire, program=self._program, seccomp=await anyio.to_thread.run_sync(self._profile),
             labels=container_ends.owner_labels(self._run_id),
         )  # fmt: skip
-        await self.engine.create(name, parameters)
+        with anyio.CancelScope(shield=True):  # an answer that nobody waits for could leave a container that comes after it was looked for
+            await self.engine.create(name, parameters)
         self._tell(Thing("container", name), "made")
 
     def _profile(self) -> str:
@@ -211,10 +210,7 @@ class ContainerBackend(EmbeddedBackend):
 
     async def removed(self, thing: Thing) -> None:
         """Have the engine remove it, and account for it."""
-        gone = False
-        with anyio.move_on_after(REMOVE_SECONDS):
-            gone = await self.engine.remove(thing.name)
-        if not gone:
+        if not await self.engine.remove(thing.name):
             self._left.append(Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it"))
             return
         self.forget(thing)

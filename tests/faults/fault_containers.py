@@ -1,0 +1,206 @@
+"""Container engines that misbehave. Each is carried out on the engines where it can be, with a way of ours in front of the engine or a dockerd of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from fault_suite import Told, fault, run
+
+from acceptance_bench import Project
+from cleanroom.backends.container_engines import EngineName, find_socket
+from cleanroom.sandbox import container_ends
+from container_bench import ENGINES, IMAGE
+from engine_between import Between, between
+from own_docker import IMAGE as TINY
+from own_docker import OwnDocker, own_docker
+
+ENGINE = "a container engine"
+LONG = "echo begun; sleep 100"
+SECONDS = 180.0
+# Containers of a run that died may be removed at once: nobody else makes any of this run's.
+NOW = "import cleanroom.backends.container_sweep as sweep; sweep.MINIMUM_AGE_SECONDS = 0"
+
+
+def contained(project: Project, commands: Mapping[str, str], image: str = IMAGE, **settings: str) -> None:
+    project.write(dict(commands), **settings)
+    project.add(f'[cleanroom]\nimage = "{image}"\n')
+
+
+def called(project: Project, engine: EngineName, caller: Mapping[str, str], *words: str, before: str = "") -> Told:
+    """Run the command to its end."""
+    return run(project, *(words or ("run", "test")), backend=engine, caller=caller, before=before, timeout_seconds=SECONDS)
+
+
+def during(project: Project, engine: EngineName, caller: Mapping[str, str], deed: Callable[[], object]) -> Told:
+    """The same, and do something as soon as its phase has begun."""
+    words = project.argv("run", "test", "--backend", engine)
+    with subprocess.Popen(
+        words, cwd=project.root, env={**project.variables(), **caller}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as child:  # fmt: skip
+        until = time.monotonic() + SECONDS
+        while not any("begun" in log.read_text() for log in project.root.glob(".ggen/cleanroom/runs/*/logs/*test*")):
+            assert child.poll() is None, child.communicate()[0].decode()
+            assert time.monotonic() < until, "the phase did not begin"
+            time.sleep(0.01)  # polling for what other processes do
+        deed()
+        said, _ = child.communicate(timeout=SECONDS)
+    return Told(child.returncode, said.decode(errors="replace"))
+
+
+def of_the_runs(project: Project, socket: str) -> list[str]:
+    """The containers of the project's runs that are left."""
+    runs = [folder.name for folder in (project.root / ".ggen/cleanroom/runs").iterdir()]
+    return [found.name for run_id in runs for found in container_ends.labelled(socket, run_id)]
+
+
+@contextlib.contextmanager
+def a_way(engine: EngineName, project: Project, **options: object) -> Iterator[Between]:
+    """One to the shared engine. Nothing of the project's runs is left behind it."""
+    with between(engine, project.root.parent, **options) as way:  # type: ignore[arg-type]
+        yield way
+    assert of_the_runs(project, find_socket(engine, os.environ)) == []
+
+
+@contextlib.contextmanager
+def one_of_our_own(disk: str = "") -> Iterator[OwnDocker]:
+    """A dockerd whose socket's path is short enough to be an address."""
+    with (
+        tempfile.TemporaryDirectory(prefix="own-docker-", ignore_cleanup_errors=True) as folder,
+        own_docker(Path(folder), disk=disk) as made,
+    ):
+        yield made
+        assert made.containers() == []
+
+
+@fault(ENGINE, "is not there", "the run does not begin", code=5, says="CR-CONTAINER-001", engines=ENGINES)
+def absent(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "true"})
+    nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), f"unix://{project.root}/nothing.sock")
+    return called(project, engine, nowhere)
+
+
+@fault(
+    ENGINE, "takes 5 s for every call", "it is waited for; the phase itself asks it nothing", code=0, says="PASSED", engines=ENGINES
+)  # fmt: skip
+def slow(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "true"})
+    with a_way(engine, project, delay_seconds=5.0) as way:
+        return called(project, engine, way.caller)
+
+
+@fault(
+    ENGINE, "disappears while a phase runs", "the phase goes on to its end; that its container could not be removed is an error, and `sweep` removes it once the engine is back",
+    code=5, says="did not remove it", engines=ENGINES,
+)  # fmt: skip
+def disappears(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "echo begun; sleep 1; echo on > on"})
+    with a_way(engine, project) as way:
+        told = during(project, engine, way.caller, way.cut)
+        assert (project.root / "on").exists(), told.text
+        (left,) = of_the_runs(project, find_socket(engine, os.environ))
+        assert left in told.text
+        swept = run(project, "sweep", before=NOW)
+        assert (swept.code, left in swept.text) == (0, True), swept.text
+    return told
+
+
+@fault(
+    ENGINE, "disappears between two phases", "the second one cannot be made", code=5, says="CR-CONTAINER-004", engines=ENGINES
+)  # fmt: skip
+def between_phases(project: Project, engine: EngineName) -> Told:
+    contained(project, {"init": "true", "test": "true"})
+    made: list[bytes] = []
+
+    def second(data: bytes) -> None:
+        made.extend([data] if b"/containers/create" in data else [])
+        if len(made) == 2:
+            way.cut()
+
+    with a_way(engine, project, watch=second) as way:
+        return called(project, engine, way.caller, "pipeline", "init", "test")
+
+
+@fault(
+    ENGINE, "restarts while a phase runs", "its containers end with it, so the phase does not pass; what is left of them is removed when it is back",
+    code=5, says="ended", engines=("docker",),
+)  # fmt: skip
+def restarts(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": LONG}, TINY)
+    with one_of_our_own() as docker:
+
+        def restart() -> None:
+            docker.stop()
+            docker.start()
+
+        return during(project, engine, docker.caller, restart)
+
+
+@fault(
+    ENGINE, "loses the image between plan and start", "said by its name, with what brings it back", code=5, says="was removed from docker during the run", engines=("docker",)
+)  # fmt: skip
+def vanishes(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "true"}, TINY)
+    with one_of_our_own() as docker:
+
+        def lose(data: bytes) -> None:
+            if b"/containers/create" in data:
+                assert docker.docker("rmi", "--force", TINY).returncode == 0
+
+        with between(engine, docker.folder, watch=lose, caller=docker.caller) as way:
+            return called(project, engine, way.caller)
+
+
+@fault(
+    ENGINE, "has no address left for a network", "none is asked for: containers have no network of the engine's, and no port is published", code=0, says="PASSED",
+    engines=("docker",),
+)  # fmt: skip
+def addresses(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "true"}, TINY)
+    with one_of_our_own() as docker:
+        refused = docker.docker("network", "create", "one-more")
+        assert b"address pool" in refused.stderr, refused
+        return called(project, engine, docker.caller)
+
+
+@fault(
+    ENGINE, "has a full disk", "its refusal is told in its own words", code=5, says="no space left on device", engines=("docker",)
+)  # fmt: skip
+def full(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "true"}, TINY)
+    with one_of_our_own("64m") as docker:
+        filled = docker.inside("sh", "-c", f"cat /dev/zero > {docker.folder}/data/filled")
+        assert "No space left" in filled.stderr, filled
+        told = called(project, engine, docker.caller)
+        docker.inside("rm", f"{docker.folder}/data/filled")
+        return told
+
+
+@fault(
+    ENGINE, "runs a phase out of memory", "by the container's group: killed, and the limit is named", code=1, says="resource.memory", engines=ENGINES, groups=True
+)  # fmt: skip
+def memory(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "python3 -c 'bytearray(200 << 20)'"}, limits='{ memory = "64MiB" }')
+    with a_way(engine, project) as way:
+        return called(project, engine, way.caller)
+
+
+@fault(
+    ENGINE, "serves two runs of one project at once", "both pass; each has its own containers", code=0, says="PASSED", engines=ENGINES
+)  # fmt: skip
+def two(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "echo begun; sleep 1; echo a > a", "other": "echo b > b"})
+    others: list[Told] = []
+    with a_way(engine, project) as way:
+        other = threading.Thread(target=lambda: others.append(called(project, engine, way.caller, "run", "other")))
+        told = during(project, engine, way.caller, other.start)
+        other.join()
+    assert [one.code for one in others] == [0], others
+    assert ((project.root / "a").read_text(), (project.root / "b").read_text()) == ("a\n", "b\n")
+    return told
