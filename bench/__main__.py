@@ -25,7 +25,7 @@ from bench.document import merged, section
 from bench.figures import BenchmarkFailed, Figure, as_text
 from bench.machine import ROOT, described
 
-NAMES = ("lifecycle", "services", "sandbox", "work", "bus", "memory", "command", "tracing")
+NAMES = ("lifecycle", "services", "containers", "sandbox", "work", "bus", "memory", "command", "tracing")
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"
 

@@ -1,4 +1,4 @@
-"""The public doors through which benchmarks reach the engine: the command, and an environment of the embedded backend."""
+"""The public doors through which benchmarks reach the engine: the command, and an environment of a backend."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import BenchmarkFailed
-from cleanroom.backends.base import Environment, EnvironmentSpec, Mount, WorkspaceSpec
-from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.backends.base import Backend, Environment, EnvironmentSpec, Mount, WorkspaceSpec
+from cleanroom.backends.registry import make
 from cleanroom.policy import Level, default_policy
 
 ENGINE = (sys.executable, "-P", "-m", "cleanroom")
@@ -55,9 +55,9 @@ def pipeline(folder: Path, phases: Sequence[str], cache: Path) -> tuple[float, d
 
 
 class Sandbox:
-    """An entered embedded backend and a project for its environments, at policy Medium."""
+    """An entered backend and a project for its environments, at policy Medium."""
 
-    def __init__(self, backend: EmbeddedBackend, folder: Path) -> None:
+    def __init__(self, backend: Backend, folder: Path, image: str) -> None:
         self._backend = backend
         self._folder = folder
         self._number = 0
@@ -65,7 +65,7 @@ class Sandbox:
         self._workspace = WorkspaceSpec(root=str(folder / "project"), scratch=str(folder / "cache" / "runs" / "bench" / "workspace"))
         self._spec = {
             "run_id": "bench", "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": VARIABLES, "mounts": mounts,
-            "working_directory": self._workspace.root, "workspace": self._workspace,
+            "working_directory": self._workspace.root, "workspace": self._workspace, "image": image,
         }  # fmt: skip
 
     @asynccontextmanager
@@ -83,11 +83,12 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def sandbox(folder: Path) -> AsyncIterator[Sandbox]:
-    """The embedded backend with `folder/project` as the project."""
+async def sandbox(folder: Path, backend: str = "embedded", image: str = "") -> AsyncIterator[Sandbox]:
+    """A backend with `folder/project` as the project."""
     (folder / "project").mkdir(exist_ok=True)
-    async with EmbeddedBackend("bench", folder / "cache" / "runs" / "bench", folder / "journal.jsonl") as backend:
-        yield Sandbox(backend, folder)
+    scratch, journal = folder / "cache" / "runs" / "bench", folder / f"{backend}.journal.jsonl"
+    async with make(backend, run_id="bench", scratch=scratch, journal=journal, cache=folder / "cache") as made:
+        yield Sandbox(made, folder, image)
 
 
 async def inside(environment: Environment, command: str) -> float:

@@ -35,6 +35,17 @@ def test_without_a_target_nothing_is_met():
     assert "met" not in as_text([figure(1)])
 
 
+def test_what_is_not_here_is_said_and_has_no_number():
+    """A peer that is missing has a row without a number, in the text, the document and the JSON, and meets no target."""
+    absent = figure(note="not here: make it", at_least=5)
+
+    assert absent.met is None
+    assert "not here" in as_text([absent])
+    assert "| not here |" in as_markdown([absent])
+    assert absent.as_json()["median"] is None
+    assert Figure.from_json(absent.as_json()) == absent
+
+
 def test_differences_and_ratios_are_those_of_neighbours():
     """They are taken per pair: what slows both sides of one pair does not change the others."""
     bare, measured, difference, ratio = compared("b", "caged", "bare", [(0.001, 0.002), (0.010, 0.020)], ratio_at_most=1.1)

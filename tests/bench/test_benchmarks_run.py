@@ -10,11 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from container_bench import require
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHOP_IS_SET_UP = (ROOT / "examples" / "shop" / ".venv").is_dir()
 EXPECTED = {
     "lifecycle": {"cold: engine_seconds", "warm: engine_seconds", "cold: total", "warm: total", "warm: peak resident memory"},
     "services": {"cold: both ready", "cached: both ready", "cached: postgres", "cached: redis"},
+    "containers": {
+        "docker: both services ready",
+        "docker: the API's floor: ready",
+        "docker: testcontainers-python: ready",
+        "docker: compose up --wait: times our run until ready",
+        "docker: `true` in a container that runs: times the API",
+        "docker: 2 fresh ones at once",
+        "docker: watching three containers",
+    },
     "sandbox": {"an environment's life around `true`: more than bare", "`true` in an open one: times bare", "of which open"},
     "work": {
         "compiling, sandboxed: times bare",
@@ -31,7 +42,10 @@ EXPECTED = {
     "command": {"`--help`: more than bare", "an empty pipeline"},
     "tracing": {"a span, taken and written", "loading the exporter, in its thread", "delivering all spans at once"},
 }
-NEEDS_THE_KERNEL = {"lifecycle", "services", "sandbox", "work", "memory", "command"}
+NEEDS_THE_KERNEL = {"lifecycle", "services", "containers", "sandbox", "work", "memory", "command"}
+
+SLOW = {"lifecycle", "containers"}
+PEERS = ("testcontainers", "compose")  # which the machine need not have
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,11 +63,13 @@ def test_every_benchmark_is_looked_at():
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name == "lifecycle" else ()) for name in EXPECTED])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in EXPECTED])
 def test_it_measures_at_its_smallest_size(name: str):
     """It does its work, and its figures have the fields and the names that readers of the JSON rely on."""
     if name in NEEDS_THE_KERNEL and sys.platform != "linux":
         pytest.skip("the embedded backend needs Linux")
+    if name == "containers":
+        require("docker", "cleanroom/base", "cleanroom/postgres", "cleanroom/redis")
     if name in ("lifecycle", "work") and not SHOP_IS_SET_UP:
         pytest.skip("examples/shop has no .venv; `make shop` makes it")
 
@@ -65,7 +81,11 @@ def test_it_measures_at_its_smallest_size(name: str):
     assert {figure["name"] for figure in said["figures"]} >= EXPECTED[name]
     for figure in said["figures"]:
         assert figure["benchmark"] == name
-        assert figure["n"] == len(figure["values"]) >= 1
+        assert figure["n"] == len(figure["values"])
+        if not figure["values"]:
+            assert any(peer in figure["name"] for peer in PEERS), figure
+            assert "not here" in figure["note"]
+            continue
         assert figure["lowest"] <= figure["median"] <= figure["highest"]
     assert {"commit", "kernel", "cores", "Python", "date", "processor"} <= set(said["machine"])
 
