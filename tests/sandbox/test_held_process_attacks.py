@@ -91,7 +91,7 @@ def test_an_unreadable_caller_is_refused_with_the_gap_named(workspace: str, monk
         raise Unreadable("not allowed to look")
 
     monkeypatch.setattr(Caller, "memory", unreadable)
-    monkeypatch.setattr(kernel, "peek", lambda pid, address: b"")
+    monkeypatch.setattr(kernel, "peek", lambda pid, address: None)
     caught = attack(lambda w: code(lambda: written(f"{w}/x")), workspace)
     assert caught.result == "EPERM"
     assert caught.only()["attribution_gap"] == "Unreadable: not allowed to look"

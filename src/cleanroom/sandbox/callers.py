@@ -75,10 +75,9 @@ class Caller:
 
     def string(self, address: int) -> str | None:
         """The path at `address`; None if it does not end within PATH_MAX, as the kernel would refuse it."""
-        found = kernel.peek(self.pid, address)
-        end = found.find(b"\0")
-        if end >= 0:
-            return os.fsdecode(found[:end])
+        short = kernel.peek(self.pid, address)
+        if short is not None:
+            return os.fsdecode(short)
         found = self.memory(address, PATH_MAX)  # a long path, or memory that may not be looked at in one call
         end = found.find(b"\0")
         if end >= 0:

@@ -20,6 +20,7 @@ from cleanroom.sandbox import held_behalf, held_files, held_listening, held_netw
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
 from cleanroom.sandbox.held_hand import Hand, OwnHand
+from cleanroom.sandbox.held_quick import Quick
 from cleanroom.sandbox.held_sockets import Borrowed, Kept, Own, new_socket
 from cleanroom.sandbox.names import Names
 from cleanroom.sandbox.paths import Paths
@@ -36,6 +37,8 @@ _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _ADD_DESCRIPTOR = 0x40182103
 _ADDED = struct.Struct("=QIIII")  # id, flags, our descriptor, theirs, flags of theirs
 _ADD_AT, _ADD_AND_ANSWER = 1, 2  # the second since Linux 5.14
+_NOTHING = (None, None, None)
+_EMPTY = bytes(_NOTIFICATION.size)
 _BATCH = 64  # calls answered before the warden looks at its other descriptors again
 
 __all__ = ["Recorder", "Rules", "Shared", "wake_in_step"]
@@ -88,6 +91,7 @@ class Recorder:
         self._proc = proc_fd
         self._paths = Paths()
         self._files = held_files.Files(rules, self._paths)
+        self._quick: Quick | None = Quick(rules, proc_fd, self._paths)
         self._network = held_network.Network(names, self._files, host_sockets, shared=shared is not None)
         self._programs = held_programs.Programs(rules, self._paths)
         self._listening = held_listening.Listening(rules)
@@ -135,14 +139,15 @@ class Recorder:
                 return True
             if not events[0][1] & select.POLLIN:
                 return False
-            self._answer_one()
+            self.answer()
         return True
 
     def patience(self) -> int | None:
         """Milliseconds until `tick` has something to say; None while nothing waits."""
-        known = [self._fold.wait_seconds(), self._names.wait_seconds(), self._behalf.wait_seconds() if self._behalf is not None else None]
-        waits = [seconds for seconds in known if seconds is not None]
-        return int(min(waits) * 1000) + 1 if waits else None
+        waits = self._fold.wait_seconds(), self._names.wait_seconds(), self._behalf.wait_seconds() if self._behalf is not None else None
+        if waits == _NOTHING:
+            return None
+        return int(min(seconds for seconds in waits if seconds is not None) * 1000) + 1
 
     def tick(self) -> None:
         """Say what has waited long enough."""
@@ -171,21 +176,21 @@ class Recorder:
             self._behalf.close()
         os.close(self._listener)
 
-    def _answer_one(self) -> None:
+    def answer(self) -> None:
+        """Answer one call; the listener has said that one waits."""
         buffer = self._buffer
-        buffer[:] = bytes(len(buffer))  # the kernel refuses one that is not empty
+        buffer[:] = _EMPTY  # the kernel refuses one that is not
         try:
             fcntl.ioctl(self._listener, _RECEIVE, buffer)
         except OSError:
             return  # the caller died before we came to it
         identifier, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
-        if pid == self._own:
+        ours = architecture == self._native and 0 <= number < 0x40000000
+        if pid == self._own or (ours and self._quick is not None and self._quick.stays_inside(pid, number, arguments)):
             self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
             return
         caller = Caller(pid, self._proc)
-        name = NAMES.get(number, "")
-        if architecture != self._native or number >= 0x40000000 or number < 0:
-            name = "foreign ABI"
+        name = NAMES.get(number, "") if ours else "foreign ABI"
         gap = ""
         try:
             refusal = self._judge(identifier, caller, name, tuple(arguments))

@@ -58,6 +58,7 @@ class BareRecorder(held.Recorder):
         self._ways = Doors({_key(door): door.way for door in doors})
         shared = held.Shared(_reach(doors), self._lead, keep=True)
         super().__init__(listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared)
+        self._quick = None  # what goes on to the kernel is said by more than a path
         self._gifts = Gifts(listener)
         self._views = held_views.Views(self._files, self._gifts, texts, lambda pid: tree.within(pid, own), proc_fd)
         self._metadata = held_metadata.Metadata(rules, self._files)

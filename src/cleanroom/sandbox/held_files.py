@@ -72,6 +72,13 @@ _OPENS = {"open": (_Place(None, 0), 1), "openat": (_Place(0, 1), 2)}
 NAMES = frozenset(_CALLS) | frozenset(_OPENS)
 
 
+def changed_places() -> dict[str, tuple[_Place, ...]]:
+    """Where the calls that change something by path name it, but for those whose other arguments decide too."""
+    return {name: call.places for name, call in _CALLS.items() if not name.startswith("mknod")} | {
+        name: (place,) for name, (place, _) in _OPENS.items()
+    }
+
+
 class Files:
     """Judges by the rules of one environment."""
 

@@ -274,12 +274,13 @@ _AT_HERE, _AT_THERE = ctypes.c_void_p(ctypes.addressof(_here)), ctypes.c_void_p(
 _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
 
-def peek(pid: int, address: int) -> bytes:
-    """Some bytes of another process's memory from `address` on, within one page, in one call; none where that is not possible. For one thread only."""
+def peek(pid: int, address: int) -> bytes | None:
+    """The text at `address` of another process's memory, in one call; None where it is long, goes on in the next page, or may not be read. For one thread only."""
     _here.length = _there.length = min(_PEEK, _PAGE - address % _PAGE)
     _there.address = address
-    read = libc.process_vm_readv(pid, _AT_HERE, _ONE, _AT_THERE, _ONE, _NO_FLAGS)
-    return _peeked.raw[:read] if read > 0 else b""
+    read: int = libc.process_vm_readv(pid, _AT_HERE, _ONE, _AT_THERE, _ONE, _NO_FLAGS)
+    text = _peeked.value  # up to the first NUL, which may be one of an earlier text
+    return text if len(text) < read else None
 
 
 def pidfd_getfd(descriptor: int, foreign: int) -> int:

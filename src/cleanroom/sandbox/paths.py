@@ -15,6 +15,7 @@ from cleanroom.sandbox.callers import Caller
 from cleanroom.sandbox.syscalls import NUMBERS
 
 _LINKS_MOST = 40  # the kernel's own limit
+_OPENAT2, _HOW_SIZE = NUMBERS.get("openat2", -1), ctypes.c_size_t(24)
 _HANDLE = (os.O_CLOEXEC | getattr(os, "O_PATH", 0)).to_bytes(8, "little") + bytes(8)
 _HOW = _HANDLE + (kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
 _REACHES = _HANDLE + kernel.RESOLVE_IN_ROOT.to_bytes(8, "little")
@@ -38,14 +39,18 @@ class Paths:
         The common case costs one call: a path that is written below an `allowed` prefix and has no link in it is what it says.
         """
         self._enter(caller)
-        if path.startswith(allowed) and "/.." not in path and not self._has_links(path):
+        if path.startswith(allowed) and "/.." not in path and not self._has_links(os.fsencode(path)):
             return path
         return self._walked(caller, path, follow=follow)
+
+    def plain(self, path: bytes) -> bool:
+        """Whether no link is on the way of the absolute `path`, as far as that exists; False as long as nobody's path was resolved here."""
+        return self._root >= 0 and not self._has_links(path)
 
     def reaches(self, caller: Caller, path: str) -> bool:
         """Whether the absolute `path` leads to anything, in one call; links of /proc into processes have to be walked, so not through those."""
         self._enter(caller)
-        return self._opened(path, _REACHES)
+        return self._opened(os.fsencode(path), _REACHES)
 
     def root(self, caller: Caller) -> int:
         """A descriptor of the root that they share; it stays ours."""
@@ -92,7 +97,7 @@ class Paths:
     def parent_exists(self, path: str) -> bool:
         return self.exists(os.path.dirname(path))
 
-    def _has_links(self, path: str) -> bool:
+    def _has_links(self, path: bytes) -> bool:
         """Whether the part of `path` that exists goes through a link."""
         return not self._opened(path, _HOW) and ctypes.get_errno() == errno.ELOOP
 
@@ -100,8 +105,8 @@ class Paths:
         if self._root < 0:
             self._root = caller.root()
 
-    def _opened(self, path: str, how: bytes) -> bool:
-        descriptor = int(kernel.libc.syscall(NUMBERS["openat2"], self._root, os.fsencode(path), how, ctypes.c_size_t(24)))
+    def _opened(self, path: bytes, how: bytes) -> bool:
+        descriptor: int = kernel.libc.syscall(_OPENAT2, self._root, path, how, _HOW_SIZE)
         if descriptor >= 0:
             os.close(descriptor)
         return descriptor >= 0

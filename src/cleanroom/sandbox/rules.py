@@ -34,7 +34,7 @@ class Rules:
         self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
         self.ports = frozenset(ports)
         self.level = level
-        self._closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
+        self.closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
 
     def may_write(self, path: str) -> bool:
         """Whether the canonical `path` lies in a folder that may be written, and not in a tool's below it."""
@@ -50,9 +50,9 @@ class Rules:
 
     def _inside(self, path: str, open_folders: tuple[str, ...]) -> bool:
         place = f"{path}/"
-        if not self._closed or not place.startswith(self._closed):
+        if not place.startswith(self.closed):
             return place.startswith(open_folders)
-        return _nearest(place, open_folders) > _nearest(place, self._closed)  # what was mounted on the other counts
+        return _nearest(place, open_folders) > _nearest(place, self.closed)  # what was mounted on the other counts
 
 
 def _nearest(place: str, folders: tuple[str, ...]) -> int:

@@ -197,13 +197,18 @@ class Warden:
         handlers |= self._watched()
         for descriptor in handlers:
             poll.register(descriptor, select.POLLIN)
+        recorder = self._recorder
+        held = recorder.fileno() if recorder is not None else -1
         going = True
         while going:
-            for descriptor, _ in poll.poll(self._patience()):
-                if descriptor in handlers and handlers[descriptor]() is False:
+            for descriptor, events in poll.poll(self._patience()):
+                if descriptor == held and events & select.POLLIN:
+                    assert recorder is not None
+                    recorder.answer()  # nearly all that comes
+                elif descriptor in handlers and handlers[descriptor]() is False:
                     going = False
-            if self._recorder is not None:
-                self._recorder.tick()
+            if recorder is not None:
+                recorder.tick()
         self._end()
 
     def _watched(self) -> dict[int, Callable[[], bool | None]]:
