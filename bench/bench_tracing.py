@@ -4,12 +4,13 @@ Workload: a log of many spans (a phase each with a command, a note and a line of
 trace file, in this process, by CPU time, which does not count what else the machine does. The share of the lifecycle is what the same work takes for the
 events of a recorded run of examples/shop (its spans of tests and SQL statements with it), by that run's duration. Export: 20,000 spans are delivered
 to a collector in a process of its own that reads and forgets; how long after the run's end that took, and how much memory it added at its peak.
-Imports: what loading the exporter takes, paid only by runs that send. Units: microseconds of CPU a span, percent, milliseconds, MB.
+Delay: how long a run's end waits for a collector that takes the connection and never answers. Imports: what loading the exporter takes, paid only by runs that send. Units: microseconds of CPU a span, percent, milliseconds, MB.
 """
 
 from __future__ import annotations
 
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,30 @@ def _export(spans: int, rounds: int) -> list[Figure]:
             benchmark="tracing", name="delivering all spans at once", unit="ms", values=tuple(ms for ms, _ in told), note=f"{spans:,} spans"
         ),
         Figure(benchmark="tracing", name="memory added by delivering them", unit="MB", values=tuple(max(mb, 0.01) for _, mb in told)),
+        Figure(
+            benchmark="tracing",
+            name="delay by a silent collector",
+            unit="ms",
+            values=tuple(_delay() for _ in range(rounds)),
+            at_most=1000.0,
+        ),
     ]
+
+
+def _delay() -> float:
+    """Milliseconds that the end of a run waits for a collector that never answers."""
+    from cleanroom.tracing.deliver import Delivery
+    from cleanroom.tracing.settings import read_settings
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        to = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": to}).destinations)
+        delivery.put("traces", [_span(2, Source())])
+        silent.accept()[0].recv(1)  # the request is under way
+        began = time.perf_counter()
+        delivered = delivery.finish()
+        assert not delivered.complete
+        return 1000 * (time.perf_counter() - began)
 
 
 def _import_milliseconds() -> float:
@@ -137,18 +161,19 @@ def _delivered(spans: int, endpoint: str) -> tuple[float, float]:
     return float(milliseconds), float(megabytes)
 
 
+def _span(number: int, source: Source) -> SpanData:
+    return SpanData(
+        trace_id="1" * 32, span_id=f"{number:016x}", parent_id="1".zfill(16), name=f"step {number % 50}", start_ns=10**18, end_ns=10**18 + number, source=source
+    )  # fmt: skip
+
+
 def deliver(spans: int, endpoint: str) -> tuple[float, float]:
     """Deliver so many spans, and what that took: milliseconds, and MB above what the spans themselves hold."""
     from cleanroom.tracing.deliver import Delivery
     from cleanroom.tracing.settings import read_settings
 
     source = Source({"service.name": "bench"})
-    found = [
-        SpanData(
-            trace_id="1" * 32, span_id=f"{number:016x}", parent_id="1".zfill(16), name=f"step {number % 50}", start_ns=10**18, end_ns=10**18 + number, source=source
-        )
-        for number in range(2, spans + 2)
-    ]  # fmt: skip
+    found = [_span(number, source) for number in range(2, spans + 2)]
     delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces"}).destinations)
     delivery.put("traces", found[:1])
     time.sleep(1.0)  # the exporter is loaded meanwhile, as in a run

@@ -1,4 +1,4 @@
-"""A collector for tests: takes OTLP over HTTP on a port of the loopback, and behaves as badly as it is told to."""
+"""Collectors for tests: they take OTLP over HTTP or gRPC on a port of the loopback, and behave as badly as they are told to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ class Collector(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(
-        self, statuses: list[int] | None = None, headers: dict[str, str] | None = None, silent: threading.Event | None = None
+        self,
+        statuses: list[int] | None = None,
+        headers: dict[str, str] | None = None,
+        silent: threading.Event | None = None,
+        largest: int = 1 << 30,
     ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.statuses = statuses or [200]  # one per request, the last for all others
         self.headers = headers or {}
         self.silent = silent  # no answer before this is set
+        self.largest = largest  # bytes of a request; more is answered with 413
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
 
     @property
@@ -39,8 +44,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         if self.server.silent is not None:
             self.server.silent.wait(30)
-        self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        self.send_response(self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0])
+        status = 413
+        if len(body) <= self.server.largest:
+            self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
+        self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.send_header("content-length", "0")
@@ -66,13 +74,61 @@ def collecting(**how: Any) -> Iterator[Collector]:
         thread.join()
 
 
-def spans_of(collector: Collector) -> list[Any]:
+class GrpcCollector:
+    """The same by gRPC: keeps the requests of the trace service that it took."""
+
+    def __init__(self, answers: list[str] | None = None, silent: threading.Event | None = None) -> None:
+        self.answers = answers or []  # a status for each request, then OK
+        self.silent = silent
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.endpoint = ""
+
+    def Export(self, request: Any, context: Any) -> Any:
+        import grpc
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        if self.silent is not None:
+            self.silent.wait(30)
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.answers and (name := self.answers.pop(0)) != "OK":
+            context.abort(grpc.StatusCode[name], "as it was told to")
+        self.requests.append(request)
+        return ExportTraceServiceResponse()
+
+
+@contextmanager
+def grpc_collecting(*, largest: int = 4 << 20, certificate: tuple[bytes, bytes] | None = None, **how: Any) -> Iterator[GrpcCollector]:
+    """A gRPC server that answers while the body runs. `largest` request in bytes (its default is gRPC's own), `certificate`: key and certificate for TLS."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import add_TraceServiceServicer_to_server
+
+    collector = GrpcCollector(**how)
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", largest), ("grpc.so_reuseport", 0)])
+    add_TraceServiceServicer_to_server(collector, server)
+    if certificate is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([certificate]))
+    collector.endpoint = f"http{'' if certificate is None else 's'}://127.0.0.1:{port}"
+    server.start()
+    try:
+        yield collector
+    finally:
+        if collector.silent is not None:
+            collector.silent.set()
+        server.stop(None).wait()
+
+
+def spans_of(collector: Collector | GrpcCollector) -> list[Any]:
     """The protobuf spans that it took, in order."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    found = []
-    for path, _, body in collector.requests:
-        if path == "/v1/traces":
-            request = ExportTraceServiceRequest.FromString(body)
-            found += [span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
-    return found
+    requests = (
+        collector.requests
+        if isinstance(collector, GrpcCollector)
+        else [ExportTraceServiceRequest.FromString(body) for path, _, body in collector.requests if path == "/v1/traces"]
+    )
+    return [span for request in requests for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]

@@ -9,14 +9,15 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cleanroom.tracing import spans
+from cleanroom.tracing import SpanData, spans
 from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase
 from cleanroom.tracing.settings import read_settings
 from cleanroom.tracing.span import Source
-from collector import collecting, spans_of
+from collector import collecting, grpc_collecting, spans_of
 from run_story import TRACE, shop
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
@@ -24,9 +25,13 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra 
 
 def deliver(endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered:
     """The shop's spans, as the end of a run delivers them."""
-    settings = read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces", **variables})
-    delivery = Delivery(settings.destinations)
-    delivery.put("traces", spans(shop(), settings))
+    return deliver_these(spans(shop()), endpoint, seconds=seconds, **variables)
+
+
+def deliver_these(found: list[SpanData], endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered:
+    path = "" if "OTEL_EXPORTER_OTLP_PROTOCOL" in variables else "/v1/traces"
+    delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}{path}", **variables}).destinations)
+    delivery.put("traces", found)
     return delivery.finish(seconds)
 
 
@@ -143,14 +148,99 @@ def _lines() -> list[object]:
     return [line for envelope in shop() if (line := log_line(envelope))]
 
 
+def heavy(weights: list[int]) -> list[SpanData]:
+    """Spans of so many bytes."""
+    return [
+        SpanData(trace_id=TRACE, span_id=f"{number:016x}", name=f"step {number}", start_ns=1, end_ns=2, attributes={"text": "x" * weight}, source=Source())
+        for number, weight in enumerate(weights, 1)
+    ]  # fmt: skip
+
+
+@pytest.fixture(params=["http/protobuf", "grpc"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    if request.param == "grpc":
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    return str(request.param)
+
+
+def limited(protocol: str, largest: int) -> Any:
+    """A collector that takes requests of so many bytes, and the variable that says which protocol it speaks."""
+    return grpc_collecting(largest=largest) if protocol == "grpc" else collecting(largest=largest)
+
+
+GRPC = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+
+
+def speaking(protocol: str) -> dict[str, str]:
+    return GRPC if protocol == "grpc" else {}
+
+
+def test_more_than_a_request_may_hold_goes_in_several(protocol: str):
+    """20 MB, to a collector with the usual limit of 4 MiB: all of it arrives."""
+    with limited(protocol, 4 << 20) as collector:
+        delivered = deliver_these(heavy([1_000_000] * 20), collector.endpoint, seconds=60, **speaking(protocol))
+
+    assert (delivered.complete, delivered.counts) == (True, {"traces": 20}), delivered
+    assert len(spans_of(collector)) == 20
+
+
+def test_a_collector_that_takes_less_gets_smaller_requests(protocol: str):
+    """A proxy before it with a limit of its own: what was too large comes again in halves, in its order."""
+    found = heavy([100_000] * 20)
+    with limited(protocol, 1 << 20) as collector:
+        delivered = deliver_these(found, collector.endpoint, seconds=60, **speaking(protocol))
+
+    assert delivered.complete, delivered
+    assert [span.name for span in spans_of(collector)] == [span.name for span in found]
+
+
+def test_what_is_too_large_by_itself_holds_up_nothing_else(protocol: str):
+    """It alone is not delivered, and that is said."""
+    found = heavy([10, 2_000_000, 10, 10])
+    with limited(protocol, 1 << 20) as collector:
+        delivered = deliver_these(found, collector.endpoint, seconds=60, **speaking(protocol))
+
+    assert (delivered.lost, delivered.counts, delivered.why) == ({"traces": 1}, {"traces": 3}, "larger than it takes")
+    assert [span.name for span in spans_of(collector)] == ["step 1", "step 3", "step 4"]
+
+
+def test_a_grpc_collector_that_does_not_know_us_is_told_as_such():
+    """Without its header UNAUTHENTICATED, tried once; with it, taken."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    with grpc_collecting(answers=["UNAUTHENTICATED", "OK"]) as collector:
+        unknown = deliver(collector.endpoint, **GRPC)
+        known = deliver(collector.endpoint, OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20hunter22", **GRPC)
+
+    assert (unknown.why, known.complete) == ("status UNAUTHENTICATED", True)
+    assert [found.get("authorization") for found in collector.metadata] == [None, "Bearer hunter22"]
+
+
+def test_a_silent_grpc_collector_is_left_within_the_time_of_the_end():
+    """It took the call and never answers."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    with grpc_collecting(silent=threading.Event()) as collector:
+        delivered = deliver(collector.endpoint, seconds=0.3, **GRPC)
+
+    assert delivered.lost == {"traces": len(spans(shop()))}
+
+
+def test_a_grpc_collector_that_is_back_while_the_run_goes_on_gets_everything():
+    """It was being started again, and lost nothing of ours."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    with grpc_collecting(answers=["UNAVAILABLE", "INTERNAL", "OK"]) as collector:
+        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.endpoint, **GRPC}).destinations)
+        delivery.put("traces", spans(shop()))
+        while len(collector.metadata) < 2:
+            time.sleep(0.01)
+        delivered = delivery.finish(5)
+
+    assert (delivered.complete, len(spans_of(collector))) == (True, len(spans(shop()))), delivered
+
+
 def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A private certificate authority works when the environment names its file, and only then; other programs' variables do not overrule it."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True,
-    )  # fmt: skip
+    key, certificate = authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with collecting() as collector:
@@ -160,6 +250,27 @@ def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(tmp_path: Path, 
         known = deliver(endpoint, OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate))
 
     assert (unknown.why, known.why) == ("its certificate is not trusted", "")
+
+
+def test_the_same_holds_over_grpc(tmp_path: Path):
+    """A private authority works when its file is named, and only then."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    key, certificate = authority(tmp_path)
+    with grpc_collecting(certificate=(key.read_bytes(), certificate.read_bytes())) as collector:
+        unknown = deliver(collector.endpoint, **GRPC)
+        known = deliver(collector.endpoint, OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate), **GRPC)
+
+    assert (unknown.why, known.why, len(collector.requests)) == ("its certificate is not trusted", "", 1)
+
+
+def authority(folder: Path) -> tuple[Path, Path]:
+    """Key and certificate of an authority that nobody knows."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True,
+    )  # fmt: skip
+    return key, certificate
 
 
 def test_what_exporters_say_reaches_nobodys_terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):

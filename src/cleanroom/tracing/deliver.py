@@ -23,13 +23,15 @@ BATCH_ITEMS = 512  # OpenTelemetry's own default
 BATCH_BYTES = 3 << 20  # collectors take 4 MiB in one request by default; our estimate is larger than what goes over the wire
 END_SECONDS = 0.9  # for what is left when the run ends: the promise to people is 1 s
 PAUSE_SECONDS = 2.0  # after a failure, before the same batch is tried again during the run
+_TOO_LARGE = "larger than it takes"
 _PHRASES = (
+    (_TOO_LARGE, r"code: 413|larger than max"),
     ("refused", r"[Cc]onnection refused"), ("its certificate is not trusted", r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"),
     ("the host is not known", r"[Nn]ame or service not known|[Nn]ame resolution|getaddrinfo"), ("no answer in time", r"[Tt]imed? ?out|DEADLINE_EXCEEDED"),
-    ("status {0}", r"code: (\d{3}|StatusCode\.\w+)"), ("status {0}", r"Transient error ([A-Z][\w ]+) encountered"),
+    ("status {0}", r"code: (?:StatusCode\.)?(\d{3}|[A-Z_]+)"), ("status {0}", r"Transient error (?:StatusCode\.)?([A-Z][\w ]+) encountered"),
 )  # fmt: skip
 _LOADING = threading.Lock()  # two runs of one program at once: the interpreter's own locks let one see a module that is half there
-_NOT_TAKEN = ("status 404", "status 501", "status StatusCode.UNIMPLEMENTED")
+_NOT_TAKEN = ("status 404", "status 501", "status UNIMPLEMENTED")
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class Delivery:
         self._destinations = destinations
         self._waiting: deque[tuple[Signal, Sequence[Any]]] = deque()
         self._counts: dict[str, int] = {}
+        self._refused: dict[str, int] = {}  # too large to be taken even alone
         self._changed = threading.Condition()
         self._deadline: float | None = None  # monotonic; set when the run has ended
         self._exporters: dict[bool, dict[Signal, Any]] = {False: {}, True: {}}  # whether for the end -> signal -> the SDK's
@@ -85,11 +88,10 @@ class Delivery:
 
     def _account(self) -> Delivered:
         with self._changed:
-            waiting, counts = list(self._waiting), dict(self._counts)
-        lost: dict[str, int] = {}
+            waiting, counts, lost = list(self._waiting), dict(self._counts), dict(self._refused)
         for signal, batch in waiting:
             lost[signal] = lost.get(signal, 0) + len(batch)
-        why = str(self._error) if self._error else phrase(self._said) if lost else ""
+        why = str(self._error) if self._error else phrase(self._said) if waiting else _TOO_LARGE if lost else ""
         endpoint = next(iter(self._destinations.values())).shown
         return Delivered(
             endpoint=endpoint, counts=counts, lost=lost, unwanted=tuple(sorted(self._unwanted)), why=why, hint=self._error.hint if self._error else ""
@@ -115,6 +117,8 @@ class Delivery:
                     self._took(*item)
                 elif item[0] != "traces" and phrase(self._said) in _NOT_TAKEN:
                     self._forget(item[0])
+                elif phrase(self._said) == _TOO_LARGE:
+                    self._divide(*item)
                 elif ending:
                     return  # another try would end the same way
                 else:
@@ -130,6 +134,16 @@ class Delivery:
         with self._changed:
             self._waiting.popleft()
             self._counts[signal] = self._counts.get(signal, 0) + len(batch)
+
+    def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
+        """This collector takes less than others do: halves of it come next. What is too much by itself holds up nothing else."""
+        half = len(batch) // 2
+        with self._changed:
+            self._waiting.popleft()
+            if half:
+                self._waiting.extendleft(((signal, batch[half:]), (signal, batch[:half])))
+            else:
+                self._refused[signal] = self._refused.get(signal, 0) + 1
 
     def _forget(self, signal: Signal) -> None:
         """The collector has no place for this signal."""
@@ -208,7 +222,7 @@ def _listening(heard: deque[str]) -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
     for logger in loggers:
-        logger.addFilter(keep)
+        logger.filters.insert(0, keep)  # before the exporters' own, which leave out what was said a moment ago
     try:
         yield
     finally:

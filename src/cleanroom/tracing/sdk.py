@@ -25,6 +25,8 @@ _CLASSES = {
     ("metrics", "grpc"): ("grpc.metric_exporter", "OTLPMetricExporter"),
     ("logs", "grpc"): ("grpc._log_exporter", "OTLPLogExporter"),
 }
+# Those of the specification but RESOURCE_EXHAUSTED, which also says that a request was too large: that one does not change by trying again.
+_RETRIED = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 
 
 def exporter(signal: Signal, to: Destination) -> Any:
@@ -87,6 +89,7 @@ def _for_grpc(to: Destination) -> dict[str, Any]:
         "endpoint": to.endpoint, "headers": {name.lower(): value for name, value in to.headers.items()} or None, "timeout": to.timeout_seconds,
         "compression": grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression,
         "insecure": True if to.insecure or to.endpoint.startswith("http://") else None,
+        "retryable_error_codes": tuple(grpc.StatusCode[name] for name in _RETRIED),
     }  # fmt: skip
     if to.certificate:
         files = (to.certificate, to.client_key, to.client_certificate)
