@@ -121,3 +121,14 @@ def _waiting(descriptor: int) -> bytes:
     import select
 
     return os.read(descriptor, 65536) if select.select([descriptor], [], [], 0.05)[0] else b""
+
+
+@fault(
+    PHASE, "makes 100,000 files", "all of them are brought back", code=0, says="brought back 100000 files", slow=True,
+)  # fmt: skip
+def many_files(project: Project) -> Told:
+    program = 'import os\nfor n in range(1000):\n os.makedirs(f"build/{n}")\n for m in range(100): open(f"build/{n}/{m}", "w").close()'
+    project.write({"test": f"/usr/bin/python3 -c '{program}'"}, timeout='"9m"')
+    told = run(project, timeout_seconds=600)
+    assert sum(len(files) for _, _, files in os.walk(project.root / "build")) == 100_000
+    return told

@@ -171,54 +171,42 @@ class Returner:
         clashes: list[str] = []
         refused: list[Entry] = []
         failed: list[Entry] = []
-        for entry in entries:
-            if entry.kind == "refused":
-                refused.append(entry)
-                continue
-            try:
-                with _Folder(self._project, os.path.dirname(entry.path)) as folder:
-                    if self._changed_meanwhile(folder, entry):
+        with _Folders(self._project) as folders:
+            for entry in entries:
+                if entry.kind == "refused":
+                    refused.append(entry)
+                    continue
+                inside, _, name = entry.path.rpartition("/")
+                try:
+                    folder = folders.open(inside)
+                    was = _status(name, folder)
+                    if self._changed_meanwhile(was, entry):
                         clashes.append(entry.path)
                         self._set_aside(upper, entry, conflicts)
                         continue
-                    written += self._apply(upper, entry, folder)
-                    self._remember(folder, entry.path)
-            except OSError as error:
-                unwritten = failed if error.errno in DISK_ERRORS else refused
-                unwritten.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
-                continue
-            files += entry.kind in ("file", "symlink")
-            deleted += entry.kind == "deleted"
+                    written += _apply(entry.kind, f"{upper}/{entry.path}", name, folder, was)
+                    self._remember(entry, name, folder)
+                except OSError as error:
+                    unwritten = failed if error.errno in DISK_ERRORS else refused
+                    unwritten.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
+                    continue
+                files += entry.kind in ("file", "symlink")
+                deleted += entry.kind == "deleted"
         return Outcome(files, written, deleted, tuple(clashes), tuple(refused), tuple(failed))
 
-    def _changed_meanwhile(self, folder: _Folder, entry: Entry) -> bool:
+    def _changed_meanwhile(self, was: os.stat_result | None, entry: Entry) -> bool:
         """Has the host's own copy a later change than the run's beginning and our own last write?"""
-        try:
-            info = os.stat(os.path.basename(entry.path), dir_fd=folder.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
+        if was is None or (stat.S_ISDIR(was.st_mode) and entry.kind == "directory"):
             return False
-        if stat.S_ISDIR(info.st_mode) and entry.kind == "directory":
-            return False
-        return info.st_ctime_ns > self._ours.get(entry.path, self._began_ns)
+        return was.st_ctime_ns > self._ours.get(entry.path, self._began_ns)
 
-    def _remember(self, folder: _Folder, path: str) -> None:
+    def _remember(self, entry: Entry, name: str, folder: int) -> None:
+        if entry.kind == "deleted":
+            return
         with contextlib.suppress(FileNotFoundError):
             if self._owner is not None:
-                os.chown(os.path.basename(path), *self._owner, dir_fd=folder.descriptor, follow_symlinks=False)
-            self._ours[path] = os.stat(os.path.basename(path), dir_fd=folder.descriptor, follow_symlinks=False).st_ctime_ns
-
-    def _apply(self, upper: Path, entry: Entry, folder: _Folder) -> int:
-        name = os.path.basename(entry.path)
-        if entry.kind == "deleted":
-            _remove(name, folder.descriptor)
-            return 0
-        if entry.kind == "directory":
-            _make_folder(name, folder.descriptor, upper / entry.path)
-            return 0
-        if entry.kind == "symlink":
-            _replace_link(os.readlink(upper / entry.path), name, folder.descriptor)
-            return 0
-        return _replace_file(upper / entry.path, name, folder.descriptor)
+                os.chown(name, *self._owner, dir_fd=folder, follow_symlinks=False)
+            self._ours[entry.path] = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
 
     def _set_aside(self, upper: Path, entry: Entry, conflicts: Path) -> None:
         if entry.kind == "file":
@@ -227,47 +215,90 @@ class Returner:
             copy_file(upper / entry.path, target)
 
 
-class _Folder:
-    """A folder of the project, reached component by component so that no link on the way is followed. Missing ones are made."""
+class _Folders:
+    """Folders of the project, reached component by component so that no link on the way is followed. Missing ones are made.
 
-    def __init__(self, root: Path, inside: str) -> None:
-        self.descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        for name in [part for part in inside.split("/") if part]:
-            try:
-                deeper = _open_folder(name, self.descriptor)
-            except FileNotFoundError:
-                os.mkdir(name, dir_fd=self.descriptor)
-                deeper = _open_folder(name, self.descriptor)
-            except OSError:
-                os.close(self.descriptor)
-                raise
-            os.close(self.descriptor)
-            self.descriptor = deeper
+    The last one stays open: what is brought back comes folder by folder.
+    """
 
-    def __enter__(self) -> _Folder:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._inside: str | None = None
+        self._descriptor = -1
+
+    def open(self, inside: str) -> int:
+        """A descriptor that is good until the next call."""
+        if inside != self._inside:
+            self._close()
+            self._descriptor = _reach(self._root, inside)
+            self._inside = inside
+        return self._descriptor
+
+    def _close(self) -> None:
+        if self._inside is not None:
+            self._inside = None
+            os.close(self._descriptor)
+
+    def __enter__(self) -> _Folders:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+        self._close()
+
+
+def _reach(root: Path, inside: str) -> int:
+    descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in inside.split("/") if inside else ():
+        try:
+            deeper = _made_folder(name, descriptor)
+        finally:
+            os.close(descriptor)
+        descriptor = deeper
+    return descriptor
+
+
+def _made_folder(name: str, at: int) -> int:
+    try:
+        return _open_folder(name, at)
+    except FileNotFoundError:
+        os.mkdir(name, dir_fd=at)
+        return _open_folder(name, at)
 
 
 def _open_folder(name: str, at: int) -> int:
     return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
 
 
-def _remove(name: str, at: int) -> None:
+def _status(name: str, at: int) -> os.stat_result | None:
     try:
-        mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+        return os.stat(name, dir_fd=at, follow_symlinks=False)
     except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
+        return None
+
+
+def _apply(kind: str, source: str, name: str, at: int, was: os.stat_result | None) -> int:
+    """One change; what `was` there gives way. Returns the bytes that were written."""
+    if kind == "directory":
+        _make_folder(name, at, source)
+        return 0
+    if kind == "file":
+        return _replace_file(source, name, at, was)
+    if was is not None:
+        _remove(name, at, was)
+    if kind == "symlink":
+        os.symlink(os.readlink(source), name, dir_fd=at)
+    return 0
+
+
+def _remove(name: str, at: int, was: os.stat_result) -> None:
+    if stat.S_ISDIR(was.st_mode):
         shutil.rmtree(name, dir_fd=at)
     else:
         os.unlink(name, dir_fd=at)
 
 
-def _make_folder(name: str, at: int, model: Path) -> None:
-    mode = stat.S_IMODE(model.lstat().st_mode) & 0o777
+def _make_folder(name: str, at: int, model: str) -> None:
+    mode = stat.S_IMODE(os.lstat(model).st_mode) & 0o777
     try:
         os.mkdir(name, mode, dir_fd=at)
     except FileExistsError:
@@ -277,17 +308,12 @@ def _make_folder(name: str, at: int, model: Path) -> None:
         os.mkdir(name, mode, dir_fd=at)
 
 
-def _replace_link(target: str, name: str, at: int) -> None:
-    _remove(name, at)
-    os.symlink(target, name, dir_fd=at)
-
-
-def _replace_file(source: Path, name: str, at: int) -> int:
+def _replace_file(source: str, name: str, at: int, was: os.stat_result | None) -> int:
     """Copy beside the destination, then rename over it: a reader sees the old file or the new one."""
     passing = f".{name[:200]}.cleanroom-{os.getpid()}"
     try:
         size = _copy(source, os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at))
-        if stat.S_ISDIR(_mode(name, at)):
+        if was is not None and stat.S_ISDIR(was.st_mode):
             shutil.rmtree(name, dir_fd=at)
         os.rename(passing, name, src_dir_fd=at, dst_dir_fd=at)
     except BaseException:
@@ -297,27 +323,23 @@ def _replace_file(source: Path, name: str, at: int) -> int:
     return size
 
 
-def _mode(name: str, at: int) -> int:
-    try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return 0
-
-
 def copy_file(source: Path, target: Path) -> int:
     """Copy one regular file of a layer, its holes kept and its set-user-id bits not; returns the bytes that hold data."""
-    return _copy(source, os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    return _copy(str(source), os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
-def _copy(source: Path, sink: int) -> int:
+def _copy(source: str, sink: int) -> int:
     try:
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             info = os.fstat(reading)
             if not stat.S_ISREG(info.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            copied = _copy_data(reading, sink, info.st_size)
-            os.ftruncate(sink, info.st_size)
+            if info.st_blocks * 512 >= info.st_size:
+                copied = _copy_range(reading, sink, info.st_size)
+            else:
+                copied = _copy_data(reading, sink, info.st_size)
+                os.ftruncate(sink, info.st_size)
             os.fchmod(sink, stat.S_IMODE(info.st_mode) & 0o777)
             os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
             return copied
@@ -328,7 +350,7 @@ def _copy(source: Path, sink: int) -> int:
 
 
 def _copy_data(reading: int, sink: int, size: int) -> int:
-    """Copy the parts that hold data; a sparse giant stays sparse."""
+    """Copy the parts that hold data, without the end: a sparse giant stays sparse."""
     copied = at = 0
     while at < size:
         try:
@@ -379,13 +401,13 @@ def remove_tree(folder: Path) -> None:
             name = pending.pop()
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top) if name else top
             try:
-                for entry in os.listdir(inner):
-                    if not stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
-                        os.unlink(entry, dir_fd=inner)
+                for name_inside, is_folder in _listed(inner):
+                    if not is_folder:
+                        os.unlink(name_inside, dir_fd=inner)
                         continue
-                    os.chmod(entry, 0o700, dir_fd=inner)
+                    os.chmod(name_inside, 0o700, dir_fd=inner)
                     moved += 1
-                    os.rename(entry, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
+                    os.rename(name_inside, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
                     pending.append(f"{prefix}{moved}")
             finally:
                 if inner != top:
@@ -394,6 +416,12 @@ def remove_tree(folder: Path) -> None:
     finally:
         os.close(top)
     os.rmdir(folder)
+
+
+def _listed(folder: int) -> list[tuple[str, bool]]:
+    """Names in a folder, and which are folders; what the folder itself says saves a look at each."""
+    with os.scandir(folder) as items:
+        return [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
 
 
 def size_of(folder: Path) -> int:
