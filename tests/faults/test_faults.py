@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[2]
 # A row that is carried out on container engines is a test for each.
 ROWS = [
     pytest.param(
-        row, engine, id="-".join((*row.name.split(), *([engine] if engine else []))), marks=[pytest.mark.timeout(300)] if engine else []
+        row,
+        engine,
+        id="-".join((*row.name.split(), *([engine] if engine else []))),
+        marks=pytest.mark.timeout(700 if row.slow else 300 if engine else 120),
     )
     for row in load().values()
     for engine in row.engines or ("",)
