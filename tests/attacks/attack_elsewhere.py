@@ -55,12 +55,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "CLN-15": ("layers with folders of mode 000", "tests/backends/test_embedded_workspaces.py"),
     "CLN-16": ("forty runs one after another", "no address pool is used"),
     "CLN-17": ("a cancelled command", "tests/backends/test_embedded_conformance.py"),
-    "CLN-18": ("disk full during clean-up", "not proven"),
-    "CLN-19": ("a daemon that restarts", LATER),
+    "CLN-18": ("disk full during clean-up", "tests/faults/test_faults.py"),
+    "CLN-19": ("a daemon that restarts", "tests/faults/test_faults.py"),
     "CLN-20": ("objects of a cluster", LATER),
     "CLN-21": ("host-wide settings", "tests/backends/test_embedded_life.py"),
     "CLN-22": ("two runs at once", "tests/backends/test_embedded_doorways.py"),
-    "CLN-23": ("a data folder removed under a live service", "not proven"),
+    "CLN-23": ("a data folder removed under a live service", "tests/backends/test_embedded_life.py"),
     "CLN-24": ("roll-back and comparison", "tests/backends/test_embedded_workspaces.py"),
 }
 

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, limited, run
 
+from cleanroom.backends.base import Mount
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import MIB
 from host_inventory import command, descendants, inventory, warden_and_init
@@ -37,6 +38,21 @@ async def test_a_command_s_end_is_told_as_a_shell_tells_it(entered: Entered, pha
     """Statuses as they are, 128+n for a signal, 127 for not found, 126 for not executable."""
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         assert (await run(environment, text))[0].exit_code == code
+
+
+async def test_the_folder_of_a_live_environment_is_not_removed(entered: Entered, phase: Phase, tmp_path: Path):
+    """CLN-23: it is left, and the ledger names who uses it; when that has ended it goes."""
+    data = tmp_path / "data"
+    async with entered() as backend:
+        thing = await backend.folder(data)
+        spec = phase(**BARE, mounts=(Mount(source=str(data), target="/data", writable=True),))
+        async with backend.environment(spec) as environment:
+            await backend.drop_folder(thing)
+            assert data.is_dir()
+            assert [(left.name, environment.id in left.detail) for left in (await backend.ledger())[2]] == [(str(data), True)]
+        await backend.drop_folder(thing)
+        assert not data.exists()
+        assert (await backend.ledger())[2] == ()
 
 
 async def test_output_comes_in_order_and_whole(entered: Entered, phase: Phase):

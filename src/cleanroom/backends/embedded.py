@@ -220,8 +220,12 @@ class EmbeddedBackend:
         return thing
 
     async def drop_folder(self, thing: Thing) -> None:
-        """Remove such a folder."""
+        """Remove such a folder; not one that an environment still uses, which is left and said."""
         path = Path(thing.name)
+        self._left = [left for left in self._left if left.name != thing.name]  # said once, of the last try
+        if user := next((e.id for e in self._environments.values() if e.uses(path)), ""):
+            self._left.append(Left(kind="folder", name=thing.name, detail=f"environment {user} uses it: it has to end first"))
+            return
         with contextlib.suppress(FileNotFoundError):
             await anyio.to_thread.run_sync(layers.remove_tree, path)
         if os.path.lexists(path):

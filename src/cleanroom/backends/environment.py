@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -58,6 +59,10 @@ class EmbeddedEnvironment:
         self._temporary = ""
 
     # --- life
+
+    def uses(self, folder: Path) -> bool:
+        """Does something that it shows lie in this folder of the host?"""
+        return any(Path(mount.source).is_relative_to(folder) for mount in self._spec.mounts)
 
     async def start(self) -> None:
         """Make it; returns when its init has given up every privilege.
