@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from cleanroom.backends import container_engines
-from cleanroom.backends.container_engines import find_socket, spoken
+from cleanroom.backends.container_engines import connect, find_socket, spoken
 from cleanroom.errors import BackendUnavailable
 
 
@@ -35,6 +38,47 @@ def listening(tmp_path: Path) -> Iterator[str]:
 def test_the_newest_version_that_both_know_is_spoken(newest: str, oldest: str, chosen: str):
     """It is negotiated and never pinned; no common one is said by an empty word."""
     assert spoken(newest, oldest) == chosen
+
+
+@asynccontextmanager
+async def answering(path: Path, newest: str, oldest: str) -> AsyncIterator[list[str]]:
+    """An engine that says which API it speaks, and does nothing else; what it was asked for."""
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            asked.append(line.decode().split()[1])
+            while (await reader.readline()).strip():
+                pass
+            said = json.dumps({"Version": "99.0", "ApiVersion": newest, "MinAPIVersion": oldest}) if asked[-1] == "/version" else '"OK"'
+            head = f"Api-Version: {newest}\r\nServer: Docker/28.0 (linux)\r\nContent-Type: application/json\r\nContent-Length: {len(said)}"
+            writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n{said}".encode())
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, path):
+        yield asked
+
+
+async def test_an_engine_whose_version_is_known_is_not_asked_for_more(tmp_path: Path):
+    """Its greeting tells enough: describing itself in full takes Podman seconds."""
+    async with (
+        answering(tmp_path / "e.sock", "1.41", "1.12") as asked,
+        connect("docker", {"DOCKER_HOST": f"unix://{tmp_path}/e.sock"}) as engine,
+    ):
+        assert (engine.version, engine.api, asked) == ("28.0", "v1.41", ["/_ping"])
+
+
+async def test_a_newer_engine_is_asked_what_it_still_speaks(tmp_path: Path):
+    """One that has forgotten all that we know is refused with both ranges."""
+    place = {"DOCKER_HOST": f"unix://{tmp_path}/e.sock"}
+    async with answering(tmp_path / "e.sock", "1.60", "1.45") as asked, connect("docker", place) as engine:
+        assert (engine.version, engine.api, asked) == ("99.0", "v1.51", ["/_ping", "/version"])
+    (tmp_path / "e.sock").unlink(missing_ok=True)
+    async with answering(tmp_path / "e.sock", "1.99", "1.60"):
+        with pytest.raises(BackendUnavailable, match=r"1\.60 to 1\.99"):
+            async with connect("docker", place):
+                pass
 
 
 @pytest.mark.parametrize(("name", "variable"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")])

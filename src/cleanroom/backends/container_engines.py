@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from cleanroom.backends.container_view import FALLBACK_PATH, Image
@@ -40,6 +40,14 @@ START_HINTS: dict[EngineName, str] = {
     "docker": "start it (`systemctl start docker`), or let DOCKER_HOST name its socket as unix:///path",
     "podman": "start its API (`podman system service --time=0 unix:///run/podman/podman.sock`), or let CONTAINER_HOST name its socket as unix:///path",
 }
+
+
+class Greeting(NamedTuple):
+    """An engine's own version, and the API versions that it speaks; `oldest` is empty where ours are old enough not to ask."""
+
+    version: str
+    newest: str
+    oldest: str = ""
 
 
 class Refused(EnvironmentFailed):
@@ -105,10 +113,10 @@ def described_image(engine: EngineName, socket: str, name: str) -> dict[str, Any
 class Engine:
     """One engine, connected. Made by `connect`."""
 
-    def __init__(self, name: EngineName, socket: str, client: aiodocker.Docker, described: Mapping[str, Any]) -> None:
+    def __init__(self, name: EngineName, socket: str, client: aiodocker.Docker, version: str) -> None:
         self.name = name
         self.socket = socket
-        self.version = str(described.get("Version", ""))
+        self.version = version
         self.api = client.api_version
         self._client = client
         self._images: dict[str, Image] = {}
@@ -204,17 +212,28 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
     async with aiodocker.Docker(url=f"unix://{path}", api_version=f"v{OLDEST[0]}.{OLDEST[1]}") as client:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                described = await client._query_json("version", versioned_api=False)
+                said = await _greeting(client)
         except (aiodocker.DockerError, OSError, TimeoutError) as error:
             raise BackendUnavailable("CR-CONTAINER-001", f"{name} does not answer at {path}: {error}", hint=START_HINTS[name]) from error
-        api = spoken(described.get("ApiVersion", ""), described.get("MinAPIVersion", ""))
+        api = spoken(said.newest, said.oldest)
         if not api:
-            theirs = f"{described.get('MinAPIVersion', '?')} to {described.get('ApiVersion', '?')}"
             raise BackendUnavailable(
-                "CR-CONTAINER-001", f"{name} at {path} speaks API {theirs}, expected {OLDEST} to {NEWEST}", hint="update it"
+                "CR-CONTAINER-001",
+                f"{name} at {path} speaks API {said.oldest or '?'} to {said.newest or '?'}, expected {OLDEST} to {NEWEST}",
+                hint="update it",
             )
         client.api_version = api
-        yield Engine(name, path, client, described)
+        yield Engine(name, path, client, said.version)
+
+
+async def _greeting(client: aiodocker.Docker) -> Greeting:
+    """What an engine says of itself. All of it is asked for only where it knows versions that we do not: Podman runs half a dozen programs to tell, for 1 to 5 s."""
+    async with client._query("_ping", versioned_api=False) as answer:
+        newest, server = answer.headers.get("Api-Version", ""), answer.headers.get("Server", "")
+    if newest and _version(newest) <= NEWEST:
+        return Greeting(server.partition("/")[2].partition(" ")[0], newest)
+    described = await client._query_json("version", versioned_api=False)
+    return Greeting(str(described.get("Version", "")), described.get("ApiVersion", ""), described.get("MinAPIVersion", ""))
 
 
 def _digest(identity: str) -> str:
