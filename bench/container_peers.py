@@ -219,8 +219,8 @@ class Api:
 
 
 def idle(image: str, *command: str) -> dict[str, Any]:
-    """The least container: a network of its own that leads nowhere, and a process that waits, or `command`."""
-    return {"Image": image, "Cmd": list(command or ("sleep", "600")), "StopSignal": "SIGKILL", "HostConfig": {"NetworkMode": "none"}}
+    """The least container: no network, and a process that waits, or `command`."""
+    return {"Image": image, "Cmd": list(command or ("sleep", "600")), "NetworkDisabled": True, "HostConfig": {"NetworkMode": "none"}}
 
 
 def serving_postgres(image: str, script: str) -> dict[str, Any]:

@@ -60,6 +60,33 @@ async def test_canaries_pass_and_name_who_tried(engine: EngineName, tmp_path: Pa
         assert (called.comm, called.argv[-1]) == ("mount", "/mnt")
 
 
+async def test_a_container_has_a_loopback_of_its_own_and_no_other_link(engine: EngineName, tmp_path: Path):
+    """A network namespace that is not the host's; `lo` is up in it, and it is all there is."""
+    async with backend(engine, RUN_ID, tmp_path / "s", tmp_path / "j") as made, made.environment(spec()) as environment:
+        _, links = await run(environment, "tail -n +3 /proc/net/dev | cut -d: -f1")
+        _, own = await run(environment, "readlink /proc/self/ns/net")
+        listened, said = await run(
+            environment,
+            "python3 -c \"import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname()); print('up')\"",
+        )
+    assert (links.split(), listened, said) == (["lo"], 0, "up\n")
+    assert own.strip() != os.readlink("/proc/self/ns/net")
+
+
+async def test_the_ledger_waits_for_what_is_still_being_removed(engine: EngineName, tmp_path: Path):
+    """Leaving an environment does not wait for the engine; whoever counts does, and so does leaving the backend."""
+    async with backend(engine, RUN_ID, tmp_path / "s", tmp_path / "j") as made:
+        async with made.environment(spec()):
+            pass
+        await made.ledger()
+        assert labelled(engine, RUN_ID) == []
+        async with made.environment(spec(id="again")):
+            pass
+    assert labelled(engine, RUN_ID) == []
+    created, removed, left = await made.ledger()
+    assert (created - removed, left) == (0, ())
+
+
 async def test_an_environment_sees_its_image_and_its_workspace(engine: EngineName, tmp_path: Path):
     """Debian's files from the image, the project's at their own path, and neither the host's home folders nor the engine's socket."""
     project = tmp_path / "project"

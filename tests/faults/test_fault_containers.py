@@ -100,15 +100,14 @@ async def test_a_container_that_somebody_kills_fails_its_environment(engine: Eng
 async def test_a_paused_container_is_ended_by_the_timeout(engine: EngineName, tmp_path: Path):
     """Nobody inside can act, so it is killed from outside; it is removed all the same."""
     made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
-    async with made:
-        async with made.environment(spec()) as environment:
-            (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
-            socket = find_socket(engine, os.environ)
-            status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/pause")
-            assert status == 204, said
-            with suppress(EnvironmentFailed, TimeoutError):
-                async with asyncio.timeout(1):
-                    await environment.exec(("true",), on_output=lambda stream, piece: None)
-        assert labelled(engine, RUN_ID) == []
+    async with made, made.environment(spec()) as environment:
+        (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
+        socket = find_socket(engine, os.environ)
+        status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/pause")
+        assert status == 204, said
+        with suppress(EnvironmentFailed, TimeoutError):
+            async with asyncio.timeout(1):
+                await environment.exec(("true",), on_output=lambda stream, piece: None)
+    assert labelled(engine, RUN_ID) == []
     created, removed, left = await made.ledger()
     assert (created, left) == (removed, ())

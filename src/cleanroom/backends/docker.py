@@ -6,6 +6,7 @@ journal and clean-up are the embedded backend's own, so both say the same about 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
@@ -62,11 +63,11 @@ class ContainerEnvironment(EmbeddedEnvironment):
         return group
 
     async def leave(self) -> None:
-        """End it, then have it removed."""
+        """End it. The engine removes its container while the run goes on: nothing runs in it any more."""
         await super().leave()
         if self._container is not None:
             container, self._container = self._container, None
-            await self._containers.removed(container)
+            self._containers.discard(container)
 
 
 class ContainerBackend(EmbeddedBackend):
@@ -87,6 +88,7 @@ class ContainerBackend(EmbeddedBackend):
         self._connected: Engine | None = None
         self._program: Path | None = None
         self._number = 0
+        self._removals: set[asyncio.Task[None]] = set()
 
     # --- life
 
@@ -207,6 +209,18 @@ class ContainerBackend(EmbeddedBackend):
                 hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it',
             )  # fmt: skip
         return await self.engine.image(spec.image)
+
+    def discard(self, thing: Thing) -> None:
+        """Have it removed; `settled` waits for that."""
+        self._removals.add(asyncio.create_task(self.removed(thing)))
+
+    async def settled(self) -> None:
+        """Wait until the engine has removed all that was discarded."""
+        while self._removals:
+            done, _ = await asyncio.wait(self._removals)  # which ends none of them, should the waiting be cancelled
+            self._removals -= done
+            for removal in done:
+                removal.result()
 
     async def removed(self, thing: Thing) -> None:
         """Have the engine remove it, and account for it."""

@@ -96,6 +96,7 @@ class EmbeddedBackend:
         with anyio.CancelScope(shield=True):
             for environment in list(self._environments.values()):
                 await environment.leave()
+            await self.settled()
             for thing in (*self._ground_things, *([self._scratch_thing] if self._scratch_thing is not None else [])):
                 await self.drop_folder(thing)
             with contextlib.suppress(EnvironmentFailed):
@@ -240,8 +241,12 @@ class EmbeddedBackend:
         first, self._limits_proven = not self._limits_proven, True
         return first
 
+    async def settled(self) -> None:
+        """Wait for what is still being removed. Here nothing is: leaving waits for the kernel."""
+
     async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
         """What was created, what was removed, and what is left."""
+        await self.settled()
         return self._created, self._removed, tuple(self._left)
 
     # --- workspaces and environments

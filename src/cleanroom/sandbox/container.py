@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, seccomp, transplant
+from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, names, seccomp, transplant
 from cleanroom.sandbox.shim import calls, wire
 from cleanroom.sandbox.warden import StartFailed, Warden
 
@@ -45,6 +45,7 @@ class ContainerWarden(Warden):
         self._before = self._counters()
         with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
             kernel.setns(theirs.fileno(), kernel.CLONE_NEWNET)
+        names.raise_link("lo")  # which not every engine does where it makes no network
 
     def _start_init(self) -> int | None:
         """Complete its view, and let it give up the rest; the listener of its filter where calls are held."""

@@ -134,6 +134,7 @@ class Keeper:
         try:
             id_map = 0 if spec.get("bare") else self._id_map(spec["identity"])
             group = self._make_group(spec)
+            kind = _kind(spec)  # before there are two of us: what it imports is imported once
             pid = os.fork()
         except OSError as error:
             channel.send(control, {"failed": f"{error.filename or 'start'}: {error.strerror}"})
@@ -145,7 +146,7 @@ class Keeper:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._owner.close()
-            warden.main(spec, control, id_map, _kind(spec))
+            warden.main(spec, control, id_map, kind)
         self._wardens[pid] = (spec["id"], group)
         if any(door["to"].startswith(relay.OUTWARD) for door in spec["doorways"]):
             self._outward.add(pid)
