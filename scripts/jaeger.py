@@ -60,7 +60,7 @@ def build() -> Path:
 def running(*, usual_ports: bool = False) -> Iterator[Jaeger]:
     """A Jaeger that lives as long as the body, on its usual ports or on free ones of the loopback."""
     names = ("UI", "OTLP_HTTP", "OTLP_GRPC", "QUERY", "HEALTH")
-    ports = dict(zip(names, (16686, 4318, 4317, 16685, 13133) if usual_ports else _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, (16686, 4318, 4317, 16685, 13133) if usual_ports else free_ports(len(names)), strict=True))
     environment = {**os.environ, **{f"JAEGER_{name}_PORT": str(port) for name, port in ports.items()}}
     found = Jaeger(*(f"http://127.0.0.1:{ports[name]}" for name in ("UI", "OTLP_HTTP", "OTLP_GRPC")))
     process = subprocess.Popen(
@@ -98,7 +98,8 @@ def _wait(jaeger: Jaeger, process: subprocess.Popen[str]) -> None:
     raise SystemExit(f"Jaeger did not start: {process.communicate()[1][-2000:]}")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody has at this moment."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:

@@ -95,7 +95,8 @@ def _finish(
     delivery: Delivery, folder: Path, source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine], seconds: float
 ) -> Delivered:
     """Deliver what is left, and write down beside the trace where all of it is."""
-    delivery.put("metrics", [(source, point) for point in points])
+    shared = metrics.shared(source)
+    delivery.put("metrics", [(shared, point) for point in points])
     delivery.put("logs", [(source, line) for line in lines])
     delivered = delivery.finish(seconds)
     if delivered.complete and delivered.counts:

@@ -8,25 +8,33 @@ import msgspec
 
 from cleanroom.events import Envelope, Event, Finished, Metric, Recovery, Started, Violation
 from cleanroom.tracing import names
-from cleanroom.tracing.span import Attributes
+from cleanroom.tracing.span import Attributes, Source
 
 KINDS: tuple[type[Event], ...] = (Started, Finished, Metric, Recovery, Violation)
 READINGS_MAX = 600  # of one environment: every second one is dropped when there are more, so that an hour's run stays small
 
 # name -> (kind, unit, what it is)
-TABLE: dict[str, tuple[Literal["sum", "gauge", "histogram"], str, str]] = {
+# A count is what this run adds (delta), so that runs add up wherever they are collected; a sum is read again and again while the run goes on.
+TABLE: dict[str, tuple[Literal["count", "sum", "gauge", "histogram"], str, str]] = {
     "cicd.pipeline.run.duration": ("histogram", "s", "Duration of the run"),
-    "cicd.pipeline.run.errors": ("sum", "{error}", "Runs that did not pass, by type of error"),
+    "cicd.pipeline.run.errors": ("count", "{error}", "Runs that did not pass, by type of error"),
     "cleanroom.phase.duration": ("histogram", "s", "Duration of a phase"),
     "cleanroom.service.ready.duration": ("histogram", "s", "From a service's start until it answered"),
-    "cleanroom.service.restarts": ("sum", "{restart}", "Restarts of services"),
-    "cleanroom.violations": ("sum", "{attempt}", "Attempts against the policy"),
+    "cleanroom.service.restarts": ("count", "{restart}", "Restarts of services"),
+    "cleanroom.violations": ("count", "{attempt}", "Attempts against the policy"),
     "container.cpu.time": ("sum", "s", "CPU time used by an environment"),
     "container.memory.usage": ("gauge", "By", "Memory used by an environment"),
     "container.filesystem.usage": ("gauge", "By", "Written by an environment to its layers"),
     "container.network.io": ("sum", "By", "Sent and received by an environment"),
     "cleanroom.environment.processes": ("gauge", "{process}", "Processes of an environment"),
 }
+
+
+def shared(source: Source) -> Source:
+    """Who makes these: without the run, so that runs of a project are one series that adds up, and not a series each."""
+    return msgspec.structs.replace(
+        source, resource={name: value for name, value in source.resource.items() if name != names.PIPELINE_RUN_ID}
+    )
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

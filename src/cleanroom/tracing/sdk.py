@@ -171,7 +171,9 @@ def _data(kind: str, points: Sequence[Point]) -> Any:
         ]
         return Histogram(counted, AggregationTemporality.DELTA)
     numbers = [NumberDataPoint(p.attributes, p.start_ns, p.unix_ns, p.value) for p in points]
-    return Gauge(numbers) if kind == "gauge" else Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    if kind == "gauge":
+        return Gauge(numbers)
+    return Sum(numbers, AggregationTemporality.DELTA if kind == "count" else AggregationTemporality.CUMULATIVE, is_monotonic=True)
 
 
 def _buckets(value: float) -> list[int]:
