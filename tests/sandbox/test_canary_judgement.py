@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from cage import attack
 
-from cleanroom.sandbox import canary
+from cleanroom.sandbox import canary, cgroups, limits
 
 pytestmark = pytest.mark.sandbox
 
@@ -133,3 +134,12 @@ def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: dict[st
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canary.run({**expectations, "listed": LISTED}), workspace, hidden=hidden, listed=True)
     assert {one.name for one in canary.LISTED if one.expected} <= set(failures(canary.judge(caught.result, [])))
+
+
+def test_a_proof_of_the_limits_that_comes_to_no_end_has_proven_nothing(monkeypatch):
+    """Its process is killed: the result is a failure, and not an empty list that nobody misses."""
+    monkeypatch.setattr(limits, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL))
+
+    (only,) = limits.GroupProof(cgroups.Group(cgroups.Homes(0, {}, ""), "none")).results()
+
+    assert only["result"] == "failed"

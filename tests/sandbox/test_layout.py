@@ -64,7 +64,7 @@ def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
 def test_the_synthetic_files_name_the_user_and_the_services():
     """passwd knows the environment's uid, hosts its own name and its services: servers and resolvers ask for both."""
     seen = view(names=[("postgres", "127.0.0.1")])
-    texts = {step["at"]: step["text"] for step in seen.operations if step["op"] == "file"}
+    texts = {f"{step['at']}/{name}": text for step in seen.operations if step["op"] == "files" for name, text in step["texts"].items()}
 
     assert f":{layout.USER_ID}:" in texts["/etc/passwd"]
     assert "127.0.0.1 postgres" in texts["/etc/hosts"]

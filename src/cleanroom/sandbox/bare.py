@@ -34,7 +34,7 @@ class BareWarden(warden.Warden):
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         doors, outside = self._open_doors()
         listener = self._start_init()
-        self._proof = super()._prove_group()  # as long as we may make a group
+        self._proof = super()._begin_group_proof()()  # as long as we may make a group
         init.give_up(self._spec["identity"])
         kernel.set_dumpable(False)
         emit = (
@@ -83,8 +83,8 @@ class BareWarden(warden.Warden):
         look = int((self._next_look - now) * 1000) + 1
         return look if waits is None else min(waits, look)
 
-    def _prove_group(self) -> list[dict[str, Any]]:
-        return self._proof
+    def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
+        return lambda: self._proof
 
     def _tree(self) -> list[int]:
         return [self._init, *tree.descendants(self._init)]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+_TEXT_MOST = 1 << 14  # what a counter's file says, many times over
 CLEAR_SECONDS = 1.0  # for the kernel to count an ended environment's processes out: a few ms, also on a busy machine
 
 
@@ -110,7 +111,7 @@ class Group:
         path = self.folders[controller] / name
         if optional and not path.exists():
             return
-        path.write_text(str(value))
+        _write(str(path), str(value))
 
     def join(self) -> None:
         """Put this process, which has one thread, and so all it will start, into the group.
@@ -119,7 +120,7 @@ class Group:
         """
         name = "tasks" if self.version == 1 else "cgroup.procs"
         for path in self.paths:
-            (path / name).write_text("0")
+            _write(f"{path}/{name}", "0")
 
     def counters(self) -> Counters:
         """Its totals now."""
@@ -142,9 +143,15 @@ class Group:
         if folder is None:
             return ""
         try:
-            return (folder / name).read_text()
+            descriptor = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return ""
+        try:
+            return os.read(descriptor, _TEXT_MOST).decode()
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
 
     def remove(self) -> list[Path]:
         """Remove it; what still holds processes stays and is returned."""
@@ -170,6 +177,15 @@ def clear(group: Group) -> list[Path]:
         time.sleep(pause)
         pause, waited = min(2 * pause, 0.01), waited + pause
     return left
+
+
+def _write(path: str, text: str) -> None:
+    """In one piece and three calls: the files are the kernel's, and an environment's start and end write and read dozens."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _number(text: str) -> int:

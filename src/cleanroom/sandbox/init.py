@@ -246,7 +246,7 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
         kernel.close_range(3)
         _offer_to_the_killer()
         os.chdir(order["cwd"])
-        os.execvpe(order["argv"][0], order["argv"], order["env"])
+        _become_program(order["argv"], order["env"])
     except OSError as error:
         status = 127 if error.errno == errno.ENOENT else 126
         with contextlib.suppress(OSError):
@@ -256,6 +256,16 @@ def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
             os.write(2, f"{error!r}\n".encode(errors="replace"))
     finally:
         os._exit(status)
+
+
+def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
+    """exec along PATH, first where there is something: each try is a held call, and a caller's PATH has a dozen folders before the one that has `sh`."""
+    name = words[0]
+    for folder in os.get_exec_path(variables) if "/" not in name else ():
+        if os.path.exists(path := os.path.join(folder, name)):
+            with contextlib.suppress(OSError):
+                os.execve(path, words, variables)
+    os.execvpe(name, words, variables)
 
 
 def _offer_to_the_killer() -> None:

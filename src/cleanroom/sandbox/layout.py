@@ -186,13 +186,14 @@ def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Oper
         "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
     }
-    made: list[Operation] = [{"op": "folder", "at": "/etc"}]
-    made += [{"op": "file", "at": f"/etc/{known}", "text": text} for known, text in texts.items()]
-    for known, kind in host.etc.items():
-        made.append(
-            bind(f"/etc/{known}", f"/etc/{known}") if kind == "folder" else {"op": "copy", "from": f"/etc/{known}", "at": f"/etc/{known}"}
-        )
-    return made
+    folders = [known for known, kind in host.etc.items() if kind == "folder"]
+    copied = [known for known, kind in host.etc.items() if kind != "folder"]
+    flat, deep = [known for known in copied if "/" not in known], [known for known in copied if "/" in known]
+    return [
+        {"op": "files", "at": "/etc", "texts": texts, "from": "/etc", "copied": flat},
+        *({"op": "files", "at": f"/etc/{os.path.dirname(known)}", "texts": {}, "from": f"/etc/{os.path.dirname(known)}", "copied": [os.path.basename(known)]} for known in deep),
+        *(bind(f"/etc/{known}", f"/etc/{known}") for known in folders),
+    ]  # fmt: skip
 
 
 def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[Operation]:

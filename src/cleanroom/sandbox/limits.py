@@ -1,12 +1,13 @@
 """Canaries of the limits: each mechanism is proven at a small scale, since "limit plus a tenth" of gigabytes does not fit the start of a run.
 
-`prove_inside` runs in a canary's process inside the environment and tightens only its own limits. `prove_group` runs in the warden and uses a small
-group beside the environment's own, made and removed here; where the warden is killed meanwhile, its keeper removes it.
+`prove_inside` runs in a canary's process inside the environment and tightens only its own limits. `GroupProof` uses a small group beside the environment's
+own, made and removed here, in a process of its own beside the canaries; where it is killed meanwhile, the keeper removes the group.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import mmap
 import os
 import resource
@@ -16,7 +17,8 @@ from typing import Any
 
 from cleanroom.sandbox import cgroups, kernel
 
-SMALL_MEMORY = 16 << 20  # enough for a forked child's own pages, small enough to pass in a few milliseconds
+SMALL_MEMORY = 1024 * mmap.PAGESIZE  # four times a forked child's own pages; each page more is one to fill and to give back
+_POPULATE = 0x8000  # MAP_POPULATE: the kernel fills the pages in one call
 Result = dict[str, Any]
 
 
@@ -68,6 +70,29 @@ def _reserve() -> None:
     mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
 
 
+class GroupProof:
+    """The proof of a group's limits, under way. Whoever begins it asks for its results."""
+
+    def __init__(self, group: cgroups.Group) -> None:
+        self._said, say = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                kernel.set_parent_death_signal(signal.SIGKILL)
+                os.write(say, json.dumps(prove_group(group)).encode())
+            finally:
+                os._exit(0)
+        os.close(say)
+
+    def results(self) -> list[Result]:
+        """What it found, once; waits for its end. One that came to no end has proven nothing."""
+        with os.fdopen(self._said, "rb") as file:
+            said = file.read()
+        os.waitpid(self._pid, 0)
+        found: list[Result] = json.loads(said) if said else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
+        return found
+
+
 def prove_group(group: cgroups.Group) -> list[Result]:
     """In a small group: a process past the number is refused, memory past the limit ends its process, and both are counted."""
     small = group.beside()
@@ -115,7 +140,7 @@ def _fork_status() -> int:
 
 
 def _touch_memory() -> int:
-    area = mmap.mmap(-1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):
+    area = mmap.mmap(-1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _POPULATE)
+    for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):  # where the kernel did not care to fill them
         area[at] = 1
     return 0

@@ -15,6 +15,9 @@ from typing import NamedTuple
 from cleanroom.sandbox import kernel
 from cleanroom.sandbox.layout import Operation
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 20
 _GUARDED = kernel.MS_NOSUID | kernel.MS_NODEV
 
 
@@ -95,15 +98,47 @@ def _link(root: str, operation: Operation, owner: Owner) -> None:
 
 def _write(path: str, data: bytes, mode: int = 0o644) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    descriptor = os.open(path, _NEW, mode)
     try:
         os.write(descriptor, data)
     finally:
         os.close(descriptor)
 
 
-def _file(root: str, operation: Operation, owner: Owner) -> None:
-    _write(_at(root, operation["at"]), operation["text"].encode())
+def _files(root: str, operation: Operation, owner: Owner) -> None:
+    """A folder with some texts and copies of the host's small files; one that this user may not read is not there inside either."""
+    target = _at(root, operation["at"])
+    os.makedirs(target, exist_ok=True)
+    folder = os.open(target, _FOLDER)
+    try:
+        host = os.open(operation["from"], _FOLDER)
+        try:
+            for name, text in operation["texts"].items():
+                made = os.open(name, _NEW, 0o644, dir_fd=folder)
+                os.write(made, text.encode())
+                os.close(made)
+            for name in operation["copied"]:
+                _copy(host, folder, name)
+        finally:
+            os.close(host)
+    finally:
+        os.close(folder)
+
+
+def _copy(host: int, folder: int, name: str) -> None:
+    try:
+        given = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=host)
+    except (PermissionError, FileNotFoundError):
+        return
+    try:
+        made = os.open(name, _NEW, 0o644, dir_fd=folder)
+        try:
+            while os.sendfile(made, given, None, _PIECE):
+                pass
+        finally:
+            os.close(made)
+    finally:
+        os.close(given)
 
 
 def _over(root: str, operation: Operation, owner: Owner) -> None:
@@ -113,16 +148,6 @@ def _over(root: str, operation: Operation, owner: Owner) -> None:
     if os.path.lexists(_at(root, operation["at"])):
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_RDONLY
         _attach(root, operation["at"], root + held, attributes, recursive=False)
-
-
-def _copy(root: str, operation: Operation, owner: Owner) -> None:
-    """A small file of the host's /etc; one that this user may not read is not there inside either."""
-    try:
-        with open(operation["from"], "rb") as file:
-            data = file.read()
-    except (PermissionError, FileNotFoundError):
-        return
-    _write(_at(root, operation["at"]), data)
 
 
 def _tmpfs(root: str, operation: Operation, owner: Owner) -> None:
@@ -226,8 +251,7 @@ _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
     "alone": _alone,
     "folder": _folder,
     "link": _link,
-    "file": _file,
-    "copy": _copy,
+    "files": _files,
     "over": _over,
     "tmpfs": _tmpfs,
     "proc": _proc,

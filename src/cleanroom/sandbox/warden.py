@@ -68,7 +68,7 @@ class Warden:
         self._commands: dict[int, dict[str, Any]] = {}  # order's number -> the command's process, for limits whose counters name none
         self._proving: list[dict[str, Any]] | None = None  # attempts of canaries while they run
         self._before = self._counters()
-        self._prove_limits = False
+        self._group_proof: Callable[[], list[dict[str, Any]]] = list  # what to ask for it
 
     # --- start
 
@@ -244,7 +244,7 @@ class Warden:
                 self._dial(order)
             case "prove":
                 self._proving = []
-                self._prove_limits = bool(order["limits"])
+                self._group_proof = self._begin_group_proof() if order["limits"] else list
                 if self._recorder is not None:
                     self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
                 self._order(order)
@@ -281,14 +281,14 @@ class Warden:
             self._recorder.flush()
             self._recorder.proving = False
         seen, self._proving = self._proving or [], None
-        proven = self._prove_group() if self._prove_limits else []
+        proven = self._group_proof()
         if "broken" not in news:
             news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
         self._before = self._counters()
 
-    def _prove_group(self) -> list[dict[str, Any]]:
-        """That the group's limits act."""
-        return limits.prove_group(self._group) if self._group is not None else []
+    def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
+        """Begin to prove that the group's limits act, beside the canaries; what to ask for the outcome."""
+        return limits.GroupProof(self._group).results if self._group is not None else list
 
     def _from_relay(self) -> None:
         assert self._told is not None
