@@ -112,7 +112,7 @@ def _services(jaeger: Jaeger) -> list[str]:
     deadline = time.monotonic() + 3
     while not (found := jaeger.get("/api/services")["data"]) and time.monotonic() < deadline:
         time.sleep(0.1)
-    return found or []
+    return [service for service in found or [] if service != "jaeger"]  # it traces itself
 
 
 def main(command: list[str]) -> int:

@@ -15,6 +15,7 @@ from cleanroom.cli.output import Output
 from cleanroom.cli.waterfall import differences, duration, steps, waterfall
 from cleanroom.tracing import spans
 from cleanroom.tracing.reading import compare, critical_path, trees
+from collector import collecting, spans_of
 from run_story import shop
 
 MAKE = '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\ncleanroom.enabled = false\n[lifecycle.bad]\ncommand = "false"\ncleanroom.enabled = false\n'
@@ -113,6 +114,34 @@ def test_a_push_that_fails_ends_with_5_and_the_line_to_repeat(project: Path):
     assert "--push http://127.0.0.1:9" in done.stderr
 
 
+def test_a_run_is_pushed_once_to_each_collector(project: Path):
+    """The second time nothing is sent and that is said, also after it was pushed elsewhere meanwhile."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    call(project, "pipeline", "test")
+    with collecting() as one, collecting() as other:
+        said = [call(project, "trace", "--push", to.endpoint) for to in (one, other, one)]
+
+    assert [done.returncode for done in said] == [0, 0, 0], said
+    assert [" sent before" in done.stdout for done in said] == [False, False, True]
+    assert len(spans_of(one)) == len(spans_of(other)) == len(engine.read_trace(project)[1])
+
+
+def test_a_push_sends_only_what_is_missing(project: Path):
+    """Metrics and log records of a run that was not sampled are there already: only its spans are sent, and metrics do not count twice."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    with collecting() as collector:
+        to = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+        call(project, "pipeline", "bad", OTEL_TRACES_SAMPLER="always_off", **to)
+        if any(path == "/v1/traces" for path, _, _ in collector.requests):
+            pytest.fail("a trace that is not sampled was sent")
+        engine.push_trace(project, caller={**os.environ, **to})  # on a busy machine the run's end may not have sufficed
+        first = [path for path, _, _ in collector.requests]
+        again = call(project, "trace", "--push", **to)
+
+    assert sorted(first) == ["/v1/logs", "/v1/metrics", "/v1/traces"]
+    assert ("sent before" in again.stdout, len(collector.requests)) == (True, 3)
+
+
 def test_a_damaged_trace_file_is_an_error_and_not_a_traceback(project: Path):
     """Whatever lies there: a file of the project that says where it is."""
     call(project, "pipeline", "test")
@@ -153,6 +182,17 @@ def test_no_line_of_a_waterfall_is_wider_than_the_terminal(width: int) -> None:
 
     assert len(lines) == len(spans(shop()))
     assert all(len(line.rstrip("✗ 0123456789blocked").rstrip()) <= max(width, 40) for line in lines)
+
+
+def test_a_span_with_another_clock_leaves_the_scale_as_it_is():
+    """Code under test may say that its span was in 1970: the bars of all others are as without it."""
+    import msgspec
+
+    alone = waterfall(trees(spans(shop())), Output("never"), 100)
+    odd = msgspec.structs.replace(spans(shop())[-1], span_id="f" * 16, name="odd", start_ns=1, end_ns=2)
+    with_it = waterfall(trees([*spans(shop()), odd]), Output("never"), 100)
+
+    assert [line for line in with_it if "odd" not in line] == alone
 
 
 def test_names_in_a_trace_cannot_forge_lines():

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cleanroom.tracing import SpanData, spans
-from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase
+from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase, without_secrets
 from cleanroom.tracing.settings import read_settings
 from cleanroom.tracing.span import Source
 from collector import collecting, grpc_collecting, spans_of
@@ -96,6 +96,23 @@ def test_a_silent_collector_is_left_within_the_time_of_the_end():
 
     assert not delivered.complete
     assert took < 5  # its own time limit is 10 s; the bound under test is 0.3 s
+
+
+def test_of_a_slow_collector_is_counted_what_it_took():
+    """It takes its time with each request: what came in time is there, the rest is lost to it and named, and nothing is both."""
+    slow = threading.Event()
+    found = heavy([10] * (BATCH_ITEMS * 3))
+    with collecting(statuses=[200], silent=slow) as collector:
+        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}).destinations)
+        delivery.put("traces", found)
+        slow.set()
+        while not collector.requests:
+            time.sleep(0.01)
+        slow.clear()  # from now on it is busy
+        delivered = delivery.finish(0.3)
+
+    assert delivered.counts.get("traces", 0) + delivered.lost["traces"] == len(found)
+    assert delivered.why == "no answer in time"
 
 
 @pytest.mark.parametrize(("status", "why"), [(401, "status 401"), (403, "status 403"), (404, "status 404"), (400, "status 400")])
@@ -285,6 +302,16 @@ def test_what_exporters_say_reaches_nobodys_terminal(capfd: pytest.CaptureFixtur
 def test_a_secret_in_the_endpoint_is_not_in_what_is_told():
     """User and password of an address stay out of messages."""
     assert "hunter2" not in str(deliver("http://user:hunter2@127.0.0.1:9"))
+
+
+def test_an_exporters_own_words_are_told_without_secrets():
+    """What nobody foresaw is told as it was said, and exporters say addresses and headers."""
+    settings = read_settings({
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://user:hunter2@h:1/v1/traces?token=hunter3", "OTEL_EXPORTER_OTLP_HEADERS": "k=hunter4",
+    })  # fmt: skip
+    words = "odd: http://user:hunter2@h:1/v1/traces?token=hunter3, /v1/traces?token=hunter3, {'k': 'hunter4'}"
+
+    assert without_secrets(words, settings.destinations.values()) == "odd: http://h:1/v1/traces, /v1/traces?[redacted], {'k': '[redacted]'}"
 
 
 def test_batches_are_bounded_by_number_and_by_weight():

@@ -16,7 +16,7 @@ from cleanroom import engine
 from cleanroom.tracing import SpanData, otlp_json, spans
 from cleanroom.tracing.deliver import Delivery
 from cleanroom.tracing.settings import pointed_at, read_settings
-from cleanroom.tracing.span import Source, SpanEvent
+from cleanroom.tracing.span import Source, SpanEvent, SpanLink
 from real_tools import real_tool
 from run_story import TRACE, shop
 
@@ -91,10 +91,24 @@ def test_the_newer_api_gives_the_same_spans(viewer: jaeger.Jaeger):
     deliver(sent, viewer.otlp_http)
     fetched(viewer, "3" * 32, len(sent))
     found = viewer.get(f"/api/v3/traces/{'3' * 32}")["result"]["resourceSpans"]
+    got = [span for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]]
 
-    assert {span["name"] for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]} == {
-        span.name for span in sent
-    }
+    assert sorted((span["spanId"], span.get("parentSpanId", ""), span["name"]) for span in got) == sorted(
+        (span.span_id, span.parent_id, span.name) for span in sent
+    )
+    assert {event["name"] for span in got for event in span.get("events", [])} == {event.name for span in sent for event in span.events}
+    assert {span["name"] for span in got if span["status"].get("code") == 2} == {span.name for span in sent if span.status == 2}
+
+
+def test_a_link_to_shared_work_is_a_reference(viewer: jaeger.Jaeger):
+    """A service that a session holds was started by another run's span: the page leads there."""
+    import msgspec
+
+    (run, *_) = (_renamed(span, "4" * 32) for span in spans(shop()))
+    deliver([msgspec.structs.replace(run, links=(SpanLink("5" * 32, "6" * 16),))], viewer.otlp_http)
+    (span,) = fetched(viewer, "4" * 32, 1)["spans"]
+
+    assert [(ref["refType"], ref["traceID"], ref["spanID"]) for ref in span["references"]] == [("FOLLOWS_FROM", "5" * 32, "6" * 16)]
 
 
 async def test_a_run_of_the_engine_arrives_and_so_do_many_at_once(viewer: jaeger.Jaeger, tmp_path: Path):
@@ -143,11 +157,19 @@ def test_a_trace_of_20000_spans_arrives_whole(viewer: jaeger.Jaeger):
 
 
 def test_the_file_is_what_the_page_uploads(viewer: jaeger.Jaeger):
-    """The trace file itself, posted as it is, is taken by an OTLP receiver: Jaeger's page loads the same form."""
+    """The trace file itself, as it is, is what Jaeger's page hands to its server when it is loaded there, and what an OTLP receiver takes."""
+    import json
     import urllib.request
 
-    request = urllib.request.Request(f"{viewer.otlp_http}/v1/traces", otlp_json(spans(shop())), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        assert answer.status == 200
+    def posted(where: str) -> bytes:
+        request = urllib.request.Request(where, otlp_json(spans(shop())), {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            body: bytes = answer.read()
+            return body
 
-    assert parents(fetched(viewer, TRACE, len(spans(shop())))) == {span.span_id: span.parent_id for span in spans(shop())}
+    (shown,) = json.loads(posted(f"{viewer.ui}/api/transform"))["data"]
+    posted(f"{viewer.otlp_http}/v1/traces")
+
+    sent = {span.span_id: span.parent_id for span in spans(shop())}
+    assert (shown["traceID"], parents(shown)) == (TRACE, sent)
+    assert parents(fetched(viewer, TRACE, len(sent))) == sent

@@ -67,7 +67,7 @@ def test_a_signals_own_setting_wins():
     ("name", "value"),
     [
         ("OTEL_BSP_SCHEDULE_DELAY", "100"), ("OTEL_TRACES_EXPORTER", "zipkin"), (E + "PROTOCOL", "http/json"), (E + "TIMEOUT", "soon"), (E + "TIMEOUT", "inf"),
-        ("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_PROPAGATORS", "tracecontext,baggage"), (E + "HEADERS", "nonsense"),
+        ("OTEL_TRACES_SAMPLER", "xray"), ("OTEL_PROPAGATORS", "b3"), ("OTEL_PROPAGATORS", "tracecontext,baggage"), (E + "HEADERS", "nonsense"), (E + "COMPRESSION", "zstd"),
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_listed(name: str, value: str) -> None:

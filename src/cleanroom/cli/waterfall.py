@@ -32,7 +32,8 @@ def waterfall(nodes: Sequence[Node], output: Output, width: int) -> list[str]:
     rows = list(walk(nodes))
     if not rows:
         return ["no spans are recorded"]
-    begin, end = min(row.span.start_ns for row in rows), max(row.span.end_ns for row in rows)
+    roots = [node.span for node in nodes]  # their time is the scale: code under test may have another clock, or none
+    begin, end = min(span.start_ns for span in roots), max(span.end_ns for span in roots)
     name_width = max(12, min(int(width * NAME_SHARE), max(2 * row.depth + len(safe(row.span.name)) for row in rows) + 2))
     bar_width = max(10, width - name_width - 12)
     lines = [_row(row, begin, max(end - begin, 1), name_width, bar_width, output) for row in rows[:SHOWN_MAX]]
@@ -45,7 +46,7 @@ def _row(row: Node, begin: int, whole: int, name_width: int, bar_width: int, out
     span = row.span
     failed = span.status == 2
     name = clip("  " * row.depth + safe(span.name), name_width - 1).ljust(name_width)
-    first = min((span.start_ns - begin) * bar_width // whole, bar_width - 1)
+    first = max(0, min((span.start_ns - begin) * bar_width // whole, bar_width - 1))
     last = max(first + 1, min(-(-(span.end_ns - begin) * bar_width // whole), bar_width))
     bar = (" " * first + ("━" if output.unicode else "=") * (last - first)).ljust(bar_width)
     violations = sum(event.name == "violation" for event in span.events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 import msgspec
@@ -14,11 +15,12 @@ from cleanroom.bus import Subscription
 from cleanroom.events import Envelope, Event, Metric
 from cleanroom.tracing import logs, metrics
 from cleanroom.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
-from cleanroom.tracing.settings import Settings, read_settings
+from cleanroom.tracing.settings import Settings, Signal, read_settings
 from cleanroom.tracing.span import Source, SpanData
 
 TRACE_FILE = "trace.otlp.json"
-DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken all of it
+DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken something
+COLLECTORS_MAX = 16  # that one run is remembered to have been sent to
 _DELIVERED_BYTES = 64 << 10
 READS: tuple[type[Event], ...] = (*tracing.KINDS, Metric)  # samples are never spans
 PUSH_SECONDS = 30.0  # for a person who asked for it and waits
@@ -34,12 +36,12 @@ class Tracer:
         self._trace = tracing.Trace(settings)
         self._lines: list[logs.LogLine] = []
         self._metrics = metrics.Metrics()
-        wanted = settings.destinations if sampled else {}
-        self._delivery = Delivery(wanted) if wanted else None
+        self._sampled = sampled
+        self._delivery = Delivery(settings.destinations) if settings.destinations else None
 
     @classmethod
     def of(cls, folder: Path, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
-        """As the caller's environment has it. A trace that is not sampled is written all the same, and not sent."""
+        """As the caller's environment has it. Spans of a trace that is not sampled are written all the same, and not sent."""
         return cls(folder, read_settings(caller), sampled=sampled)
 
     async def run(self, inbox: Subscription) -> None:
@@ -65,49 +67,59 @@ class Tracer:
         self._metrics.add(envelope)
         if len(self._lines) < logs.RECORDS_MAX and (line := logs.log_line(envelope)):
             self._lines.append(line)
-        if self._trace.ready >= BATCH_ITEMS:
+        if self._sampled and self._trace.ready >= BATCH_ITEMS:
             self._delivery.put("traces", self._trace.take())
 
     def _write(self) -> None:
         write_atomic(self.path, tracing.otlp_json(self._trace.spans()))
 
     def _deliver_rest(self, delivery: Delivery) -> Delivered:
-        delivery.put("traces", self._trace.take())
-        return _finish(delivery, self.path.parent, self._trace.source(), self._metrics.points(), self._lines, END_SECONDS)
+        if self._sampled:
+            delivery.put("traces", self._trace.take())
+        return _finish(delivery, self.path.parent, _rest(self._trace.source(), self._metrics.points(), self._lines), END_SECONDS)
 
 
 def push(folder: Path, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings) -> tuple[Delivered, bool]:
-    """Send a recorded run, unless that collector has it already: what became of it, and whether it was there. Blocks, for a bounded time."""
-    told = recall(folder)
-    if told is not None and told.endpoint == settings.destinations[next(iter(settings.destinations))].shown:
-        return told, True
+    """Send a recorded run, but for the signals that this collector has already: what became of it, and whether all was there. Blocks, for a bounded time."""
     trace, points = tracing.Trace(settings), metrics.Metrics()
     for envelope in envelopes:
         trace.add(envelope)
         points.add(envelope)
     lines = [line for envelope in envelopes if (line := logs.log_line(envelope))][: logs.RECORDS_MAX]
-    delivery = Delivery(settings.destinations)
-    delivery.put("traces", spans)
-    return _finish(delivery, folder, trace.source(), points.points(), lines, PUSH_SECONDS), False
+    items: dict[Signal, Sequence[Any]] = {"traces": spans, **_rest(trace.source(), points.points(), lines)}
+    shown = settings.destinations[next(iter(settings.destinations))].shown
+    there = next((told for told in recall(folder) if told.endpoint == shown), None)
+    missing = {signal: items[signal] for signal in settings.destinations if items[signal] and not (there and there.has(signal))}
+    if there is not None and not missing:
+        return there, True
+    return _finish(Delivery(settings.destinations), folder, missing, PUSH_SECONDS), False
 
 
-def _finish(
-    delivery: Delivery, folder: Path, source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine], seconds: float
-) -> Delivered:
-    """Deliver what is left, and write down beside the trace where all of it is."""
+def _rest(source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine]) -> dict[Signal, Sequence[Any]]:
+    """The two signals that wait for the run's end."""
     shared = metrics.shared(source)
-    delivery.put("metrics", [(shared, point) for point in points])
-    delivery.put("logs", [(source, line) for line in lines])
+    return {"metrics": [(shared, point) for point in points], "logs": [(source, line) for line in lines]}
+
+
+def _finish(delivery: Delivery, folder: Path, items: Mapping[Signal, Sequence[Any]], seconds: float) -> Delivered:
+    """Deliver these too, and write down beside the trace what is where."""
+    for signal, found in items.items():
+        delivery.put(signal, found)
     delivered = delivery.finish(seconds)
-    if delivered.complete and delivered.counts:
-        write_atomic(folder / DELIVERED_FILE, msgspec.json.encode(delivered))
+    if delivered.counts:
+        before = recall(folder)
+        known = [told for told in before if told.endpoint != delivered.endpoint]
+        there = next((told for told in before if told.endpoint == delivered.endpoint), delivered)
+        settled = {signal: count for signal, count in there.counts.items() if signal not in there.lost}
+        whole = msgspec.structs.replace(delivered, counts=settled | delivered.counts)
+        write_atomic(folder / DELIVERED_FILE, msgspec.json.encode([*known, whole][-COLLECTORS_MAX:]))
     return delivered
 
 
-def recall(folder: Path) -> Delivered | None:
-    """What was delivered of the run in this folder; None where nothing is known."""
+def recall(folder: Path) -> list[Delivered]:
+    """What was delivered of the run in this folder, by collector, the newest last."""
     try:
         with open_to_read(folder / DELIVERED_FILE) as file:
-            return msgspec.json.decode(file.read(_DELIVERED_BYTES), type=Delivered)
+            return msgspec.json.decode(file.read(_DELIVERED_BYTES), type=list[Delivered])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
-        return None
+        return []

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -47,6 +47,10 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def complete(self) -> bool:
         return not self.lost
+
+    def has(self, signal: Signal) -> bool:
+        """Whether all of this signal is there, or has no place there."""
+        return signal in self.unwanted or (signal in self.counts and signal not in self.lost)
 
 
 class Delivery:
@@ -91,7 +95,15 @@ class Delivery:
             waiting, counts, lost = list(self._waiting), dict(self._counts), dict(self._refused)
         for signal, batch in waiting:
             lost[signal] = lost.get(signal, 0) + len(batch)
-        why = str(self._error) if self._error else phrase(self._said) if waiting else _TOO_LARGE if lost else ""
+        why = (
+            str(self._error)
+            if self._error
+            else without_secrets(phrase(self._said), self._destinations.values())
+            if waiting
+            else _TOO_LARGE
+            if lost
+            else ""
+        )
         endpoint = next(iter(self._destinations.values())).shown
         return Delivered(
             endpoint=endpoint, counts=counts, lost=lost, unwanted=tuple(sorted(self._unwanted)), why=why, hint=self._error.hint if self._error else ""
@@ -204,7 +216,16 @@ def phrase(said: Sequence[str]) -> str:
         for text in reversed(said):
             if found := re.search(pattern, text):
                 return words.format(*found.groups())
-    return "it did not answer in time" if not said else said[-1][:200]
+    return "no answer in time" if not said else said[-1][:200]
+
+
+def without_secrets(words: str, destinations: Iterable[Destination]) -> str:
+    """What an exporter said, which can be its own words, without what may be secret of addresses and headers in them."""
+    for to in destinations:
+        words = words.replace(to.endpoint, to.shown)
+        for secret in to.secrets:
+            words = words.replace(secret, "[redacted]")
+    return words
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from cleanroom.tracing.names import read_traceparent, traceparent_sampled
 Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 PROTOCOLS = ("http/protobuf", "grpc")
+COMPRESSIONS = {"http/protobuf": ("gzip", "deflate", "none"), "grpc": ("gzip", "none")}
 SAMPLERS = ("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
 PROPAGATORS = ("tracecontext", "none")
 DEFAULT_ENDPOINTS = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
@@ -49,6 +50,12 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
         """The endpoint without what may be secret: user, password, query."""
         parts = urlsplit(self.endpoint)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What may be secret of it: user and password, query, and the values of headers."""
+        parts = urlsplit(self.endpoint)
+        return tuple(filter(None, (parts.netloc.rpartition("@")[0], parts.password, parts.query, *self.headers.values())))
 
 
 class Place(NamedTuple):
@@ -122,9 +129,13 @@ def _destination(signal: Signal, caller: Mapping[str, str], unsupported: list[tu
     if name in ("", _EXPORTER + "ENDPOINT") and protocol == "http/protobuf":
         endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
     header_name = said("HEADERS")[0]
+    compression_name, compression = said("COMPRESSION")
+    if compression not in ("", *COMPRESSIONS[protocol]):
+        unsupported.append((compression_name, f"expected {' or '.join(COMPRESSIONS[protocol])}, found {compression!r}; none is used"))
+        compression = ""
     return Destination(
         endpoint=endpoint, protocol=protocol, headers=_pairs(caller, header_name, unsupported) if header_name else {},
-        timeout_seconds=_seconds(*said("TIMEOUT"), unsupported), compression=said("COMPRESSION")[1], certificate=said("CERTIFICATE")[1],
+        timeout_seconds=_seconds(*said("TIMEOUT"), unsupported), compression=compression, certificate=said("CERTIFICATE")[1],
         client_key=said("CLIENT_KEY")[1], client_certificate=said("CLIENT_CERTIFICATE")[1], insecure=said("INSECURE")[1].lower() == "true",
     )  # fmt: skip
 
