@@ -331,12 +331,10 @@ def started_by_ggen() -> bool:
 
 
 def cache_folder(caller: Mapping[str, str]) -> Path:
-    """The user's folder for caches: CLEANROOM_CACHE, else the platform's."""
+    """The user's folder for caches: CLEANROOM_CACHE, else what XDG says."""
     if given := caller.get("CLEANROOM_CACHE"):
         return _absolute(given)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("cleanroom-engine", appauthor=False)
+    return Path(caller.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache", "cleanroom-engine")
 
 
 def _absolute(path: str | Path) -> Path:
