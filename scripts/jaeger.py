@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,22 @@ class Jaeger(NamedTuple):
         """The JSON that its API answers."""
         with urllib.request.urlopen(f"{self.ui}{path}", timeout=10) as answer:
             return json.load(answer)
+
+    def wait_trace(self, trace_id: str, count: int) -> Any:
+        """The trace, once it has so many spans: its store takes batches.
+
+        Raises:
+            TimeoutError: it has not after some seconds.
+        """
+        found = 0
+        for _ in range(200):
+            with suppress(OSError):  # not there yet
+                (trace,) = self.get(f"/api/traces/{trace_id}")["data"]
+                found = len(trace["spans"])
+                if found >= count:
+                    return trace
+            time.sleep(0.05)
+        raise TimeoutError(f"{found} of {count} spans arrived")
 
 
 def build() -> Path:

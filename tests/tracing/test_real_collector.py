@@ -7,7 +7,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -67,19 +67,6 @@ def deliver(endpoint: str, hours: int = 0) -> None:
     assert delivery.finish(30).complete
 
 
-def awaited(viewer: jaeger.Jaeger, count: int) -> list[str]:
-    """The ids of the trace's spans in Jaeger, once there are so many."""
-    found: list[str] = []
-    for _ in range(200):
-        with suppress(OSError):  # not there yet
-            (trace,) = viewer.get(f"/api/traces/{TRACE}")["data"]
-            found = sorted(span["spanID"] for span in trace["spans"])
-        if len(found) >= count:
-            break
-        time.sleep(0.05)  # polling another process
-    return found
-
-
 def test_spans_reach_jaeger_and_runs_add_up():
     """Two runs that failed are two errors and two durations of one project, whatever run they were; every metric has a name there."""
     real_tool("otelcol")
@@ -88,11 +75,11 @@ def test_spans_reach_jaeger_and_runs_add_up():
         deliver(endpoint)
         deliver(endpoint, hours=1)
         text = scrape(scraped, "} 2\n")
-        arrived = awaited(viewer, len(spans(shop())))
+        arrived = viewer.wait_trace(TRACE, len(spans(shop())))["spans"]
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     named = {name.replace(".", "_") for name in metrics.TABLE}
 
-    assert arrived == sorted(span.span_id for span in spans(shop()))
+    assert sorted(span["spanID"] for span in arrived) == sorted(span.span_id for span in spans(shop()))
     assert [line.rpartition(" ")[2] for line in lines if line.startswith("cicd_pipeline_run_errors_total{")] == ["2"]
     assert [line.rpartition(" ")[2] for line in lines if line.startswith("cicd_pipeline_run_duration_seconds_count{")] == ["2"]
     assert all(any(line.startswith(name) for line in lines) for name in named), lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,19 +38,6 @@ def deliver(found: list[SpanData], endpoint: str, **variables: str) -> None:
     assert delivered.complete, delivered
 
 
-def fetched(viewer: jaeger.Jaeger, trace_id: str, count: int) -> dict[str, Any]:
-    """The trace as Jaeger gives it, once it has all of its spans: its store takes batches."""
-    for _ in range(200):
-        try:
-            (trace,) = viewer.get(f"/api/traces/{trace_id}")["data"]
-        except OSError:
-            trace = {"spans": []}
-        if len(trace["spans"]) >= count:
-            return trace
-        time.sleep(0.05)
-    raise AssertionError(f"{len(trace['spans'])} of {count} spans arrived")
-
-
 def tags(span: dict[str, Any]) -> dict[str, Any]:
     return {tag["key"]: tag["value"] for tag in span["tags"]}
 
@@ -68,7 +54,7 @@ def test_a_run_comes_back_as_one_trace_with_every_parent(viewer: jaeger.Jaeger, 
     identity = f"{1 if protocol == 'grpc' else 2:032x}"
     sent = [_renamed(span, identity) for span in spans(shop())]
     deliver(sent, viewer.otlp_grpc if protocol == "grpc" else viewer.otlp_http, OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
-    trace = fetched(viewer, identity, len(sent))
+    trace = viewer.wait_trace(identity, len(sent))
     by_name = {span["operationName"]: span for span in trace["spans"]}
 
     assert parents(trace) == {span.span_id: span.parent_id for span in sent}
@@ -89,7 +75,7 @@ def test_the_newer_api_gives_the_same_spans(viewer: jaeger.Jaeger):
     """`/api/v3` answers OTLP."""
     sent = [_renamed(span, "3" * 32) for span in spans(shop())]
     deliver(sent, viewer.otlp_http)
-    fetched(viewer, "3" * 32, len(sent))
+    viewer.wait_trace("3" * 32, len(sent))
     found = viewer.get(f"/api/v3/traces/{'3' * 32}")["result"]["resourceSpans"]
     got = [span for resource in found for scope in resource["scopeSpans"] for span in scope["spans"]]
 
@@ -106,7 +92,7 @@ def test_a_link_to_shared_work_is_a_reference(viewer: jaeger.Jaeger):
 
     (run, *_) = (_renamed(span, "4" * 32) for span in spans(shop()))
     deliver([msgspec.structs.replace(run, links=(SpanLink("5" * 32, "6" * 16),))], viewer.otlp_http)
-    (span,) = fetched(viewer, "4" * 32, 1)["spans"]
+    (span,) = viewer.wait_trace("4" * 32, 1)["spans"]
 
     assert [(ref["refType"], ref["traceID"], ref["spanID"]) for ref in span["references"]] == [("FOLLOWS_FROM", "5" * 32, "6" * 16)]
 
@@ -137,7 +123,7 @@ async def test_a_run_of_the_engine_arrives_and_so_do_many_at_once(viewer: jaeger
             tasks.start_soon(one, number)
     for number in range(50):
         run, recorded = engine.read_trace(tmp_path / f"p{number}")
-        trace = await anyio.to_thread.run_sync(fetched, viewer, recorded[0].trace_id, len(recorded))
+        trace = await anyio.to_thread.run_sync(viewer.wait_trace, recorded[0].trace_id, len(recorded))
         assert parents(trace) == {span.span_id: span.parent_id for span in recorded}, run
 
 
@@ -153,7 +139,7 @@ def test_a_trace_of_20000_spans_arrives_whole(viewer: jaeger.Jaeger):
     ]  # fmt: skip
     deliver(sent, viewer.otlp_http)
 
-    assert parents(fetched(viewer, identity, 20_000)) == {span.span_id: span.parent_id for span in sent}
+    assert parents(viewer.wait_trace(identity, 20_000)) == {span.span_id: span.parent_id for span in sent}
 
 
 def test_the_file_is_what_the_page_uploads(viewer: jaeger.Jaeger):
@@ -172,4 +158,4 @@ def test_the_file_is_what_the_page_uploads(viewer: jaeger.Jaeger):
 
     sent = {span.span_id: span.parent_id for span in spans(shop())}
     assert (shown["traceID"], parents(shown)) == (TRACE, sent)
-    assert parents(fetched(viewer, TRACE, len(sent))) == sent
+    assert parents(viewer.wait_trace(TRACE, len(sent))) == sent
