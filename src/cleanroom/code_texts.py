@@ -490,8 +490,8 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "CR-SESSION-007": (
         "there is nothing to pool",
-        "A pool holds PostgreSQL servers that phases of this project name, and only those whose role is an ordinary one (`superuser = true` forbids it). Other services "
-        "start with each run.",
+        "A pool holds PostgreSQL and key-value servers that phases of this project name; of the former only those whose role is an ordinary one (`superuser = true` forbids "
+        "it). Other services start with each run, since only their project knows what state they have.",
     ),
     "CR-SERVICE-030": (
         "a server did not carry out what its fixture asked for",

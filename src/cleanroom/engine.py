@@ -46,7 +46,7 @@ from cleanroom.history import (
 )  # fmt: skip
 from cleanroom.holders.ancestry import starters, wait_gone, way_to_ggen
 from cleanroom.holders.joining import joined
-from cleanroom.holders.meeting import Charge, Kind, key_of
+from cleanroom.holders.meeting import POOLED, Charge, Kind, key_of
 from cleanroom.holders.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
@@ -69,6 +69,12 @@ __all__ = [
     "render_reports", "report_folder", "show_audit", "started_by_ggen", "sweep", "verify_audit",
 ]  # fmt: skip
 
+ENGINE_VARIABLES = (
+    "DOCKER_HOST",
+    "CONTAINER_HOST",
+    "HOME",
+    "XDG_RUNTIME_DIR",
+)  # by which a holder finds the container engine that this process would
 # A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
 READER_LIMIT = 1_000_000
 
@@ -230,16 +236,17 @@ class Engine:
 
     def _charge(self, plan: Plan) -> Charge | None:
         """Who is to hold the services: the session of the ggen that started this engine, until it ends; else the project's pool."""
-        if not plan.services or self._options.fresh or plan.backend in registry.CONTAINERS:
+        if not plan.services or self._options.fresh:
             return None
         if way := way_to_ggen():
-            return self._holder(plan, "session", key_of(plan.root, way[-1]), owner=way[-1])
-        return self._holder(plan, "pool", pool_key(plan.root))
+            return self._holder(plan, "session", key_of(plan.root, way[-1], _held_on(plan.backend)), owner=way[-1])
+        return self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)))
 
     def _holder(self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0) -> Charge:
-        place = self._place(plan)
+        place, backend = self._place(plan), _held_on(plan.backend)
+        where = {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller} if backend in registry.CONTAINERS else {}
         return Charge(
-            kind=kind, key=key, project=plan.project, root=plan.root, runs=str(place.scratch.parent), templates=str(place.templates),
+            backend=backend, caller=where, kind=kind, key=key, project=plan.project, root=plan.root, runs=str(place.scratch.parent), templates=str(place.templates),
             policy=plan.policy, seed=plan.seed, owner=owner, idle_seconds=idle_seconds,
         )  # fmt: skip
 
@@ -251,14 +258,17 @@ class Engine:
             CleanroomError: it cannot be started, or a service in it.
         """
         plan = await anyio.to_thread.run_sync(self.plan)
-        wanted = {service.name for service in plan.services if service.kind == "postgres" and not service.superuser}
+        wanted = {service.name for service in plan.services if service.kind in POOLED and not service.superuser}
         if not wanted:
             raise UsageError(
-                "CR-SESSION-007", "expected a phase that names a PostgreSQL, found none that can be pooled",
-                hint="a pool holds PostgreSQL servers whose role is an ordinary one; other services start with each run",
+                "CR-SESSION-007", "expected a phase that names a PostgreSQL or a key-value server, found none that can be pooled",
+                hint="a pool holds these, where the database's role is an ordinary one; other services start with each run",
             )  # fmt: skip
+        if plan.backend in registry.CONTAINERS:
+            async with self._make_backend(plan, plan.backend):
+                pass  # why it cannot be used is said here, where somebody listens
         recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
-        charge = self._holder(plan, "pool", pool_key(plan.root), idle_seconds=idle_seconds)
+        charge = self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds)
         async with joined(charge, self._bus.run_id, recipes, lease=False) as holder:
             assert holder is not None, "it is started where there is none"
             for service in holder.services.values():
@@ -270,12 +280,24 @@ class Engine:
         return await self.pool_status()
 
     async def pool_status(self) -> PoolStatus:
-        """How the project's pool is."""
-        return await anyio.to_thread.run_sync(pool_status, str(cache_folder(self._caller) / "runs"), str(self.root))
+        """How the project's pool is, on the backend that the options or the file name."""
+        return await anyio.to_thread.run_sync(
+            lambda: pool_status(str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend())
+        )
 
     async def stop_pool(self) -> PoolStatus:
-        """End the project's pool; how it was."""
-        return await anyio.to_thread.run_sync(stop_pool, str(cache_folder(self._caller) / "runs"), str(self.root))
+        """End the project's pool, on the same backend; how it was."""
+        return await anyio.to_thread.run_sync(
+            lambda: stop_pool(str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend())
+        )
+
+    def _pool_backend(self) -> str:
+        """A pool is asked and ended also where the file does not stand any more."""
+        if self._options.backend:
+            return _held_on(self._options.backend)
+        with suppress(CleanroomError):
+            return _held_on(self.plan().backend)
+        return _held_on("auto")
 
     def _place(self, plan: Plan) -> Place:
         cache = cache_folder(self._caller)
@@ -293,12 +315,13 @@ class Engine:
         place = self._place(plan)
         started = {} if self._keeper is None else {"keeper": self._keeper}
         return self._make(
-            name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", **started, **self._beside(name)
+            name,
+            run_id=self._bus.run_id,
+            scratch=place.scratch,
+            journal=place.folder / "journal.jsonl",
+            **started,
+            **registry.beside(name, cache_folder(self._caller), self._caller),
         )
-
-    def _beside(self, name: str) -> dict[str, Any]:
-        """What backends of containers are told besides."""
-        return {"cache": cache_folder(self._caller), "caller": self._caller} if name in registry.CONTAINERS else {}
 
     def _new_bus(self) -> Bus:
         trace_id, parent, sampled = place(self._caller)
@@ -370,6 +393,11 @@ def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
         ]  # fmt: skip
         if records:
             record(Path(workspace.path), records)
+
+
+def _held_on(backend: str) -> str:
+    """The backend that holds services for a run on this one."""
+    return backend if backend in registry.CONTAINERS else "embedded"
 
 
 def _sweep_runs(cache: Path) -> MachineSweep:

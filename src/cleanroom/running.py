@@ -26,7 +26,7 @@ from cleanroom.capability import CapabilityReport, Missing, unmet
 from cleanroom.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused, combined, first_cause
 from cleanroom.events import Capability, Ledger, Note, Subject
 from cleanroom.holders.joining import Holder, joined
-from cleanroom.holders.meeting import Charge
+from cleanroom.holders.meeting import POOLED, Charge
 from cleanroom.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.output import LogSink
 from cleanroom.phase_cache import PhaseCache
@@ -283,9 +283,7 @@ class Run:
         if self._charge is None or not recipes or not isinstance(backend, LeadsElsewhere):
             return None
         pooled = self._charge.leases
-        chosen = (
-            [recipe for recipe in recipes if recipe.kind == "postgres"] if pooled else recipes
-        )  # a key-value server is one per run anyway
+        chosen = [recipe for recipe in recipes if recipe.kind in POOLED] if pooled else recipes
         holder = await stack.enter_async_context(joined(self._charge, self._bus.run_id, chosen, start=not pooled)) if chosen else None
         if holder is None:
             return None

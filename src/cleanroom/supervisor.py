@@ -7,9 +7,11 @@ not decided here: recovery sees the life's Finished event and sends a command.
 from __future__ import annotations
 
 import itertools
+import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +123,18 @@ class Supervisor:
         self._tasks.start_soon(self._live, service)
         return service
 
+    async def renew(self, recipe: Recipe) -> Service:
+        """End the service of that name for good, remove what it held, and start it as this recipe says."""
+        old = self._services[recipe.name]
+        service = self._take(recipe, None)  # from now on commands concern this one
+        if old.living:
+            with anyio.move_on_after(STOP_SECONDS):
+                old.life.cancel()
+                await old.ended.wait()
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, self._folder(old), ignore_errors=True))
+        self._tasks.start_soon(self._live, service)
+        return service
+
     def _take(self, recipe: Recipe, held: Held | None) -> Service:
         service = self._services[recipe.name] = Service(held.recipe if held else recipe, next(self._numbers))
         if held is not None:
@@ -182,6 +196,8 @@ class Supervisor:
         if service.failure is not None or service.living:
             return
         await anyio.sleep(command.delay_seconds)
+        if self._services[command.service] is not service:
+            return  # it was renewed meanwhile
         self._bus.publish(
             Recovery(
                 subject=service.subject,
@@ -306,7 +322,7 @@ class Supervisor:
         service.change(ready=True)
         unanswered = 0
         while unanswered < UNANSWERED_MAX:
-            with anyio.move_on_after(recipe.health_seconds):
+            with anyio.move_on_after(recipe.health_seconds or None):
                 await main.ended.wait()
             if main.ended.is_set():
                 raise self._died(service, watched, main)

@@ -29,8 +29,9 @@ done
 class Ggen:
     """One ggen process. Leaving it ends it as its own end of input would."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, backend: str = "embedded") -> None:
         self.project = project
+        self.backend = backend
         program = project.root.parent / "bin" / "ggen"
         if not program.exists():
             program.parent.mkdir()
@@ -68,7 +69,7 @@ class Ggen:
 
     def engine(self, phase: str, *options: str) -> str:
         """The command that runs a phase; its result goes to a file of the phase's name."""
-        argv = self.project.argv("run", phase, "--output", "json", "--backend", "embedded", *options)
+        argv = self.project.argv("run", phase, "--output", "json", "--backend", self.backend, *options)
         return f"{shlex.join(argv)} > {shlex.quote(str(self._answer(phase)))}"
 
     def run(self, phase: str, *options: str) -> dict[str, Any]:

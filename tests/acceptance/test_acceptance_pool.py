@@ -1,4 +1,4 @@
-"""A pool: PostgreSQL servers of a project that outlive its runs, each run with a database and a role of its own."""
+"""A pool: servers of a project that outlive its runs, each run with a database and a role of its own, or a key-value server that is new."""
 
 from __future__ import annotations
 
@@ -25,6 +25,30 @@ SCHEMA = "CREATE TABLE item (n int); INSERT INTO item VALUES (1);\n"
 def sql(statement: str) -> str:
     psql = find_postgres(os.environ["PATH"]).helpers["psql"]
     return f'{psql} "$DATABASE_URL" -v ON_ERROR_STOP=1 -Atc "{statement}"'
+
+
+# Sends each argument as one command to the key-value server and prints the answers, each on a line.
+ASK = """
+import os, socket, sys, urllib.parse
+url = urllib.parse.urlsplit(os.environ["REDIS_URL"])
+with socket.create_connection((url.hostname, url.port)) as end:
+    file = end.makefile("rwb")
+    for words in (["AUTH", url.password], *(argument.split() for argument in sys.argv[1:])):
+        file.write(b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(word), word.encode()) for word in words))
+        file.flush()
+        answer = file.readline().strip().decode()
+        if answer.startswith("$") and answer != "$-1":
+            answer = file.readline().strip().decode()
+        if words[0] != "AUTH":
+            print(answer)
+"""
+
+
+def write_store(project: Project, phases: dict[str, str], lines: str = "") -> None:
+    """Phases that use the key-value server by `ask`."""
+    (project.root / "ask.py").write_text(ASK)
+    project.write({name: command.replace("ask ", "/usr/bin/python3 ask.py ") for name, command in phases.items()}, containers='["redis"]')
+    project.add(lines)
 
 
 def write(project: Project, phases: dict[str, str], schema: str = SCHEMA) -> None:
@@ -72,6 +96,45 @@ def test_runs_have_databases_of_their_own_on_one_server(pooled: Project):
         assert any(thing.startswith("database run_") for thing in result["ledger"]["held"])
     assert pool(pooled, "status")["leases"] == 0
     assert pool(pooled, "status")["id"] == started["id"]
+
+
+def test_a_key_value_server_is_new_for_each_run(pooled: Project):
+    """Keys, settings and users that one run leaves are not there for the next, whose server was ready before it came; it has another password."""
+    left = ["SET mine 1", "CONFIG SET maxmemory 7mb", "ACL SETUSER other on nopass ~* +@all", "CONFIG SET requirepass known"]
+    asked = ["DBSIZE", "EXISTS mine", "ACL DELUSER other"]
+    write_store(
+        pooled,
+        {
+            "leave": "ask " + " ".join(f"'{words}'" for words in left) + " && echo $REDIS_URL > url",
+            "look": "ask " + " ".join(f"'{words}'" for words in asked) + " | tr -d '\\n' | grep -x :0:0:0 && test $REDIS_URL != $(cat url)",
+        },
+    )
+    started = pool(pooled, "start")
+    assert [(service["name"], service["ready"]) for service in started["services"]] == [("redis", True)]
+    for phase in ("leave", "look", "leave", "look"):
+        result = pooled.call("run", phase).result
+        assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
+        assert result["services"][0]["held_by"] == started["id"]
+        assert result["ledger"]["left"] == []
+    assert pool(pooled, "status")["id"] == started["id"]
+
+
+def test_a_key_value_server_is_one_runs_at_a_time(pooled: Project):
+    """A run that comes while another has it has a server of its own, and what a killed run left in it is gone for the next."""
+    write_store(pooled, {"long": "ask 'SET mine 1' && touch begun && sleep 30", "look": "ask DBSIZE | grep -x :0"})
+    started = pool(pooled, "start")
+    engine = pooled.started("run", "long", "--backend", "embedded")
+    pooled.wait_running(engine, "sleep 30")
+    beside = pooled.call("run", "look").result
+    assert (beside["outcome"], beside["services"][0]["held_by"]) == ("passed", "")
+    engine.send_signal(signal.SIGKILL)
+    engine.wait(10)
+    until = time.monotonic() + 20
+    while pool(pooled, "status")["leases"] != 0:
+        assert time.monotonic() < until, "the server was not taken back"
+        time.sleep(0.05)  # polling for what other processes do
+    after = pooled.call("run", "look").result
+    assert (after["outcome"], after["services"][0]["held_by"]) == ("passed", started["id"])
 
 
 def test_stop_removes_everything(project: Project):

@@ -71,6 +71,17 @@ def spans(trace: Path) -> list[dict[str, object]]:
     return json.loads(trace.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"]
 
 
+def test_a_service_that_is_ready_by_its_log_is_held_too(project: Project):
+    """One that nothing can be asked of later; both phases have the same process."""
+    project.write({"init": "true", "test": "true"}, containers='["told"]')
+    project.add('[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\nready = { log = "up" }\n')
+    with Ggen(project) as ggen:
+        first, second = ggen.run("init"), ggen.run("test")
+        (session,) = holders(project)
+        assert [result["services"][0]["held_by"] for result in (first, second)] == [session, session], second["err"]
+    assert rest(project) == {}
+
+
 def test_another_ggen_has_a_session_of_its_own(project: Project):
     """Two ggen at once on one project do not see each other's data, and one's end is not the other's."""
     write(

@@ -63,6 +63,11 @@ def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
     return KeeperProcess(probe=str(nearest_folder(cache / "runs")))
 
 
+def beside(name: str, cache: Path, caller: Mapping[str, str]) -> dict[str, Any]:
+    """What backends of containers are told besides, for `make`: the user's cache folder, and where their engine is."""
+    return {"cache": cache, "caller": caller} if name in CONTAINERS else {}
+
+
 def make(
     name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, cache: Path | None = None,
     caller: Mapping[str, str] = os.environ,

@@ -1,4 +1,4 @@
-"""`pool`: the project's PostgreSQL servers, kept running between runs."""
+"""`pool`: the project's servers, kept running between runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from cleanroom.engine import Engine, PoolStatus
 
 
+backend_option = click.option(
+    "--backend", type=click.Choice(["embedded", "docker", "podman"]), help="Where its servers run; default: as make.toml says."
+)
+
+
 @click.group()
 def pool() -> None:
-    """Keep the project's PostgreSQL servers running between runs; each run gets a database and a role of its own there.
+    """Keep the project's PostgreSQL and key-value servers running between runs. Each run gets a database and a role of its own, and a key-value server that is new.
 
     \b
     cleanroom-engine pool start
@@ -29,48 +34,51 @@ def pool() -> None:
 
 @pool.command(short_help="Start the project's pool.")
 @click.option("--idle", type=Duration(), default="30m", show_default=True, help="End it when no run has used it for so long; 0: never.")
+@backend_option
 @output_option("human", "json")
 @general_options
-def start(idle: float, form: str, colour: str, root: str) -> None:
+def start(idle: float, backend: str | None, form: str, colour: str, root: str) -> None:
     """Start the project's pool and wait until its servers are ready. A pool that runs already stays as it is.
 
     \b
     cleanroom-engine pool start --idle 2h
     """
-    _show(_asked(root, lambda engine: engine.start_pool(idle)), form, colour)
+    _show(_asked(root, backend, lambda engine: engine.start_pool(idle)), form, colour)
 
 
 @pool.command(short_help="Show the project's pool.")
+@backend_option
 @output_option("human", "json")
 @general_options
-def status(form: str, colour: str, root: str) -> None:
+def status(backend: str | None, form: str, colour: str, root: str) -> None:
     """Show the project's pool: its servers, and how many runs use it.
 
     \b
     cleanroom-engine pool status --output json
     """
-    _show(_asked(root, lambda engine: engine.pool_status()), form, colour)
+    _show(_asked(root, backend, lambda engine: engine.pool_status()), form, colour)
 
 
 @pool.command(short_help="End the project's pool and remove everything of it.")
+@backend_option
 @output_option("human", "json")
 @general_options
-def stop(form: str, colour: str, root: str) -> None:
+def stop(backend: str | None, form: str, colour: str, root: str) -> None:
     """End the project's pool and remove everything of it. Runs that use it fail.
 
     \b
     cleanroom-engine pool stop
     """
-    _show(_asked(root, lambda engine: engine.stop_pool()), form, colour, word="stopped")
+    _show(_asked(root, backend, lambda engine: engine.stop_pool()), form, colour, word="stopped")
 
 
-def _asked(root: str, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]) -> PoolStatus:
+def _asked(root: str, backend: str | None, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]) -> PoolStatus:
     import anyio
 
     from cleanroom import engine
 
     async def asked() -> PoolStatus:
-        async with engine.open(root, caller=os.environ) as opened:
+        async with engine.open(root, caller=os.environ, backend=backend) as opened:
             return await ask(opened)
 
     return anyio.run(asked)

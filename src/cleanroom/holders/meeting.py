@@ -31,6 +31,10 @@ from cleanroom.policy import Policy
 from cleanroom.sandbox import channel, journal
 
 Kind = Literal["session", "pool"]
+POOLED = (
+    "postgres",
+    "redis",
+)  # kinds of services whose state can be made anew for each run; of any other server only its own project knows
 
 LOCK_SECONDS = 20.0  # held for milliseconds
 BACKLOG = 128  # runs that come while the holder starts
@@ -46,6 +50,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     runs: str  # the folder in which it has its own
     templates: str
+    backend: str = "embedded"
+    caller: dict[str, str] = {}  # of the environment of whoever started it: where a container engine is
     policy: Policy
     seed: int
     owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
@@ -55,6 +61,11 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     def leases(self) -> bool:
         """Each run has a state of its own in it: a pool. In a session all have the same."""
         return self.kind == "pool"
+
+    @property
+    def cache(self) -> Path:
+        """The user's cache folder."""
+        return Path(self.runs).parent
 
 
 def key_of(*parts: str) -> str:
@@ -68,7 +79,7 @@ def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | N
     Raises:
         ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
     """
-    with _locked(Path(charge.runs).parent):
+    with _locked(charge.cache):
         return find(charge.runs, charge.kind, charge.key) or (_start(charge) if start else None)
 
 

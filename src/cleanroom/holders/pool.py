@@ -16,7 +16,7 @@ from cleanroom.holders.meeting import find, key_of
 from cleanroom.sandbox import channel
 
 ANSWER_SECONDS = 10.0
-END_SECONDS = 10.0  # a tenth of a second when measured; wardens that do not end are waited for 5 s
+END_SECONDS = 30.0  # a tenth of a second when measured, seconds in containers of a busy machine; wardens that do not end are waited for 5 s
 
 
 class PooledService(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,17 +33,17 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_unix_ns: int = 0
     idle_seconds: float = 0.0  # it ends when nobody has used it for so long; 0: never
-    leases: int = 0  # runs that use it, and those gone whose database is not yet
+    leases: int = 0  # runs that use it, and those gone whose databases and servers are not yet
     services: tuple[PooledService, ...] = ()
 
 
-def pool_key(root: str) -> str:
-    return key_of(root, "pool")
+def pool_key(root: str, backend: str) -> str:
+    return key_of(root, "pool", backend)
 
 
-def pool_status(runs: str, root: str) -> PoolStatus:
-    """The project's pool."""
-    if (found := find(runs, "pool", pool_key(root))) is None:
+def pool_status(runs: str, root: str, backend: str) -> PoolStatus:
+    """The project's pool on this backend."""
+    if (found := find(runs, "pool", pool_key(root, backend))) is None:
         return PoolStatus()
     identity, end = found
     with end:
@@ -60,14 +60,14 @@ def pool_status(runs: str, root: str) -> PoolStatus:
     return PoolStatus()  # it was just ending
 
 
-def stop_pool(runs: str, root: str) -> PoolStatus:
+def stop_pool(runs: str, root: str, backend: str) -> PoolStatus:
     """End the project's pool and wait until all of it is gone; how it was.
 
     Raises:
         ServiceFailed: it does not end.
     """
-    was = pool_status(runs, root)
-    if not was.id or (found := find(runs, "pool", pool_key(root))) is None:
+    was = pool_status(runs, root, backend)
+    if not was.id or (found := find(runs, "pool", pool_key(root, backend))) is None:
         return was
     with found[1] as end:
         channel.send(end, {"op": "end"})

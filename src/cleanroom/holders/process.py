@@ -14,7 +14,7 @@ import socket
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -33,7 +33,7 @@ from cleanroom.holders.joining import Answer, Failure, Given, Wanted, attached
 from cleanroom.holders.meeting import CHARGE, Charge
 from cleanroom.holders.pool import PooledService, PoolStatus
 from cleanroom.lives import Service
-from cleanroom.plan import Plan
+from cleanroom.plan import BackendName, Plan
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox import channel, kernel
 from cleanroom.services import TemplateCache, new_secret, postgres
@@ -53,6 +53,7 @@ WRITTEN = (
 )  # not Output, which has its log, nor Metric: a pool lives for days
 REPEATED = (Recovery, Violation)  # what concerns every run that uses the services
 LIMIT = 200_000
+DIVIDED = ("postgres",)  # servers in which each run of a pool has a part of its own; any other is lent to one run at a time, whole
 IDLE_LOOK_SECONDS = 0.5  # how exact the end of idle time is
 STATEMENT_SECONDS = 60.0  # copying a large database takes seconds
 
@@ -77,7 +78,7 @@ class _Client:
         self.link: Link | None = None
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
-        self.leases: list[tuple[str, str]] = []  # service, database
+        self.leases: list[tuple[str, str]] = []  # service, and the database there; "" where the whole server is this run's
         self.joining = anyio.Lock()  # what a run is given while it leaves is complete before it is taken back
 
     def send(self, message: channel.Message) -> None:
@@ -98,6 +99,7 @@ class _Process:
         self._redactor = Redactor()
         self._ended = anyio.Event()
         self._leasing = anyio.Lock()
+        self._whole: set[str] = set()  # servers that one run has, or that begin anew after it
         self._numbers = itertools.count(1)
         self._began_ns = SystemClock().wall_ns()
         self._bus: Bus
@@ -113,7 +115,14 @@ class _Process:
         evidence = Path(charge.root, ".ggen", "cleanroom", "sessions", identity)
         self._bus = Bus(identity, SystemClock(), redactor=self._redactor)
         with LogFiles(evidence / "logs") as logs:
-            async with registry.make("embedded", run_id=identity, scratch=self._folder, journal=evidence / "journal.jsonl") as backend:
+            made = registry.make(
+                charge.backend,
+                run_id=identity,
+                scratch=self._folder,
+                journal=evidence / "journal.jsonl",
+                **registry.beside(charge.backend, charge.cache, charge.caller),
+            )
+            async with made as backend:
                 data = self._folder / "data"
                 thing = await backend.folder(data)
                 self._context = RunContext(
@@ -206,18 +215,24 @@ class _Process:
     def _left(self, client: _Client) -> None:
         """A run has ended, and with it everyone who could come through its doors."""
         self._clients.discard(client)
+        self._close_doors(client)
+        self._leaving.add(client)
+        self._tasks.start_soon(self._take_back, client)
+
+    def _close_doors(self, client: _Client) -> None:
         for name, listening in client.doors:
             self._supervisor.dismiss(name, listening)
             listening.close()
-        self._leaving.add(client)
-        self._tasks.start_soon(self._take_back, client)
+        client.doors.clear()
 
     async def _take_back(self, client: _Client) -> None:
         """End what was leased to a run that leaves, or is gone."""
         async with client.joining:
-            while client.leases:
-                await self._end_lease(*client.leases.pop())
+            self._close_doors(client)
             client.services.clear()
+            while client.leases:
+                service, database = client.leases.pop()
+                await (self._end_lease(service, database) if database else self._renew(service))
         self._leaving.discard(client)
         client.send({"left": True})
 
@@ -238,9 +253,14 @@ class _Process:
             elif self._configurations[name] != want.configuration:
                 others.append(name)
                 continue
+            if lease and service.recipe.kind not in DIVIDED:
+                if name in self._whole:
+                    continue  # another run has it; this one has its own
+                self._whole.add(name)
+                client.leases.append((name, ""))
             await service.begun.wait()
             client.services.add(name)
-            given[name] = await self._leased(client, service) if lease else self._given(service)
+            given[name] = await self._leased(client, service) if lease and service.recipe.kind in DIVIDED else self._given(service)
         answer = Answer(
             services=given, others=tuple(others), things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}")
         )
@@ -293,6 +313,16 @@ class _Process:
             )
             self._bus.publish(note)
 
+    async def _renew(self, name: str) -> None:
+        """A server that one run had begins anew for the next one: another process, folder and password."""
+        old = self._services[name]
+        recipe = old.recipe.renewed(new_secret)
+        self._redactor.add(*recipe.secrets)
+        service = self._services[name] = await self._supervisor.renew(recipe)
+        old.change()  # nobody is told of it any more
+        self._tasks.start_soon(self._tell, service)
+        self._whole.discard(name)
+
     async def _carry_out(self, service: Service, statements: str) -> None:
         """As the server's superuser, from a file that only the service may read: a command line could be read by everyone.
 
@@ -332,6 +362,8 @@ class _Process:
             if service.failure is not None:
                 return
             await changed.wait()
+            if self._services[service.recipe.name] is not service:
+                return
 
     async def _repeat(self, inbox: Subscription) -> None:
         """Tell every run of what concerns it."""
@@ -345,7 +377,7 @@ class _Process:
 def _plan(charge: Charge) -> Plan:
     """What a run's services would see of its plan."""
     return Plan(
-        project=charge.project, root=charge.root, file="", dialect="A", environment="", backend="embedded", policy=charge.policy, requested=(),
+        project=charge.project, root=charge.root, file="", dialect="A", environment="", backend=cast(BackendName, charge.backend), policy=charge.policy, requested=(),
         workspaces=(), seed=charge.seed,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
@@ -144,16 +145,23 @@ class Containers:
                 self._asked.pop(name, None)
 
     def remove(self) -> None:
-        """Remove all that is left, and say so in the journal. One that may still be on its way is waited for a moment."""
+        """Remove all that is left, all at once since an engine takes its time for each, and say so in the journal."""
+        threads = [threading.Thread(target=self._remove, args=(name, order)) for name, order in self._asked.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _remove(self, name: str, order: channel.Message) -> None:
+        """One that may still be on its way is waited for a moment."""
         began = time.monotonic()
-        for name, order in self._asked.items():
+        gone = _remove_ours(order["engine"], order["run_id"], name)
+        while gone and name not in self._born and time.monotonic() - began < UNBORN_SECONDS:
+            time.sleep(PAUSE_SECONDS)
             gone = _remove_ours(order["engine"], order["run_id"], name)
-            while gone and name not in self._born and time.monotonic() - began < UNBORN_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-                gone = _remove_ours(order["engine"], order["run_id"], name)
-            if gone:
-                with contextlib.suppress(OSError):
-                    journal.Journal(Path(order["journal"])).gone(journal.Thing("container", name))
+        if gone:
+            with contextlib.suppress(OSError):
+                journal.Journal(Path(order["journal"])).gone(journal.Thing("container", name))
 
 
 def _remove_ours(engine: str, run_id: str, name: str) -> bool:

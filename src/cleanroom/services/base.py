@@ -6,6 +6,7 @@ one folder that the phases' environments see too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -57,7 +58,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         str, ...
     ] = ()  # a command that carries out the SQL statement added to it, as the server's superuser; () where there is none
     working_directory: str = "/"
-    health_seconds: float = 1.0  # pause between health probes during the run; infinite: the probe tells nothing once it was ready
+    health_seconds: float = 1.0  # pause between health probes during the run; 0: the probe tells nothing once it was ready
     start_timeout_seconds: float = 30.0
     stop_signal: int = 15
     port: int = 0  # where phases find it on 127.0.0.1
@@ -66,3 +67,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
     restarts_max: int = 3
     restart_window_seconds: float = 60.0
+
+    def renewed(self, secrets: Callable[[], str]) -> Recipe:
+        """The same for another run: with other credentials."""
+        text = msgspec.json.encode(self)
+        for secret in self.secrets:
+            text = text.replace(secret.encode(), secrets().encode())
+        return msgspec.json.decode(text, type=Recipe)

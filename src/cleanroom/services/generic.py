@@ -5,7 +5,6 @@ It sees the project's folder and the caller's tools read-only, at their own path
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -72,7 +71,7 @@ def _recipe(spec: ServiceSpec, *, port: int, root: str) -> Recipe:
         probe=_probe(spec.ready, listens),
         working_directory=root,
         # A line written once says nothing about now, so it is asked for at the start only.
-        health_seconds=math.inf if spec.ready.log else 1.0,
+        health_seconds=0.0 if spec.ready.log else 1.0,
         start_timeout_seconds=spec.ready.timeout_seconds,
         port=port,
         to=f"tcp:{listens}" if listens else "",
