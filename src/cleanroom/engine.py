@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cleanroom.ahead import KeeperProcess, cache_folder, keeper
 from cleanroom.artifacts import check_own_folders
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
@@ -60,9 +61,6 @@ from cleanroom.tracing.settings import place
 
 if TYPE_CHECKING:
     from cleanroom.backends.sweep import SweepReport as MachineSweep
-
-if TYPE_CHECKING:
-    from cleanroom.backends.keeper import KeeperProcess
 
 __all__ = [
     "Engine", "Options", "PoolStatus", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
@@ -151,13 +149,17 @@ class Engine:
         if self._run is not None:
             self._run.interrupt(code)
 
+    def adopt(self, started: KeeperProcess | None) -> None:
+        """Use this keeper, which was started before there was an engine, for the next run."""
+        self._keeper = started
+
     async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
         assert self._run is None, "an engine runs one pipeline at a time"
         self._refuse_recursion()
         if not phases:
             raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
-        if self._make is registry.make:
-            self._keeper = await anyio.to_thread.run_sync(registry.ahead, self._options.backend, cache_folder(self._caller))
+        if self._make is registry.make and self._keeper is None:
+            self._keeper = await anyio.to_thread.run_sync(keeper, self._options.backend, self._caller)
         try:
             return await self._conduct(phases, single=single)
         finally:
@@ -351,13 +353,6 @@ async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = 
 def started_by_ggen() -> bool:
     """Is this process below a ggen?"""
     return bool(way_to_ggen())
-
-
-def cache_folder(caller: Mapping[str, str]) -> Path:
-    """The user's folder for caches: CLEANROOM_CACHE, else what XDG says."""
-    if given := caller.get("CLEANROOM_CACHE"):
-        return _absolute(given)
-    return Path(caller.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache", "cleanroom-engine")
 
 
 def _absolute(path: str | Path) -> Path:

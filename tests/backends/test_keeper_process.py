@@ -8,8 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+import cleanroom
+from cleanroom import ahead as before
 from cleanroom.backends import registry
 from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.backends.keeper import BACKENDS, ahead
 from cleanroom.policy import Level
 
 pytestmark = pytest.mark.sandbox
@@ -25,7 +28,7 @@ def gone(pid: int) -> bool:
 
 def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path):
     """Abandoning leaves no process, also while it is still starting; doing it twice does no harm."""
-    keeper = registry.ahead("auto", tmp_path)
+    keeper = ahead("auto", tmp_path)
     assert keeper is not None
     keeper.abandon()
     keeper.abandon()
@@ -35,12 +38,12 @@ def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path)
 @pytest.mark.parametrize("name", ["memory", "kubernetes"])
 def test_no_keeper_is_started_for_another_backend(name: str, tmp_path: Path):
     """Where the caller names a backend that has none, nothing is started."""
-    assert registry.ahead(name, tmp_path) is None
+    assert ahead(name, tmp_path) is None
 
 
 async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
     """A keeper started ahead answers the probe like one that was not, and ends with its backend."""
-    keeper = registry.ahead(None, tmp_path)
+    keeper = ahead(None, tmp_path)
     assert keeper is not None
     async with EmbeddedBackend("ahead", tmp_path / "runs" / "ahead", tmp_path / "journal.jsonl", keeper) as backend:
         found = await backend.probe(Level.MEDIUM)
@@ -52,10 +55,29 @@ async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
 
 async def test_a_keeper_that_does_not_end_is_killed(tmp_path: Path):
     """Waiting is bounded: past its time the process is gone all the same."""
-    keeper = registry.ahead(None, tmp_path)
+    keeper = ahead(None, tmp_path)
     assert keeper is not None
     end = keeper.taken()
     with anyio.fail_after(10):
         await keeper.wait(0.05)
     end.close()
+    assert gone(keeper.pid)
+
+
+def test_every_backend_with_wardens_has_a_keeper_and_a_run_inside_a_run_has_none(tmp_path: Path):
+    """What is started before the engine is imported is what the engine would have started."""
+    assert {"auto", *registry.HOMES} == set(BACKENDS)
+    assert before.keeper(None, {"CLEANROOM_CACHE": str(tmp_path), "CLEANROOM_RUN_ID": "outer"}) is None
+
+
+async def test_an_engine_ends_the_keeper_that_it_adopted_when_there_is_no_run(tmp_path: Path):
+    """A plan that does not stand ends what was started for it."""
+    caller = {"CLEANROOM_CACHE": str(tmp_path / "cache")}
+    (tmp_path / "make.toml").write_text('[lifecycle.test]\ncommand = "true"\n')
+    keeper = before.keeper(None, caller)
+    assert keeper is not None
+    async with cleanroom.open(tmp_path, caller=caller) as engine:
+        engine.adopt(keeper)
+        with pytest.raises(cleanroom.CleanroomError):
+            await engine.pipeline("missing")
     assert gone(keeper.pid)

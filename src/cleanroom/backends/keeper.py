@@ -16,6 +16,7 @@ from cleanroom.sandbox import channel
 PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
 PROGRAM = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cleanroom.sandbox.keeper import main; main()"  # without site: standard library only
 LOOK_SECONDS = 0.01
+BACKENDS = ("auto", "embedded", "docker", "podman")  # whose environments have a keeper
 
 
 class KeeperProcess:
@@ -77,6 +78,13 @@ class KeeperProcess:
         if self._end is not None:
             self._end.close()
             self._process.wait()  # it may have begun to look, and removes what it made for that
+
+
+def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
+    """Start what most runs need before it is asked for. None where the backend `name` rules it out; whoever gets it hands it on or abandons it."""
+    if name not in (None, *BACKENDS) or not sys.platform.startswith("linux"):
+        return None
+    return KeeperProcess(probe=str(nearest_folder(cache / "runs")))
 
 
 def nearest_folder(path: Path) -> Path:

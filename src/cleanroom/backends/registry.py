@@ -54,15 +54,6 @@ def candidates(name: str) -> tuple[str, ...]:
     return AUTOMATIC if name == "auto" else (name,)
 
 
-def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
-    """Start what most runs need while the plan is still being read. None where `name` rules it out; whoever gets it hands it to `make` or abandons it."""
-    if name not in (None, "auto", *HOMES) or not sys.platform.startswith("linux"):
-        return None
-    from cleanroom.backends.keeper import KeeperProcess, nearest_folder
-
-    return KeeperProcess(probe=str(nearest_folder(cache / "runs")))
-
-
 def beside(name: str, cache: Path, caller: Mapping[str, str]) -> dict[str, Any]:
     """What backends of containers are told besides, for `make`: the user's cache folder, and where their engine is."""
     return {"cache": cache, "caller": caller} if name in CONTAINERS else {}

@@ -46,6 +46,10 @@ def _carry_out(
 ) -> None:
     import sys
 
+    from cleanroom import ahead
+
+    keeper = ahead.keeper(options["backend"], os.environ)  # comes up on another processor while we import what follows
+
     from cleanroom.cli.failure import root_cause
     from cleanroom.cli.output import Output
     from cleanroom.cli.session import conduct, terminable
@@ -59,7 +63,9 @@ def _carry_out(
         live = can_live(sys.stderr.isatty(), os.environ)
         view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
         try:
-            result, delivered = conduct(root, phases, single=single, view=view, options=_settings(options, sys.stderr.isatty()))
+            result, delivered = conduct(
+                root, phases, single=single, view=view, keeper=keeper, options=_settings(options, sys.stderr.isatty())
+            )
             view.finish(result, rerun_options(root, options))
         except Exception as error:
             if isinstance(cause := root_cause(error), CleanroomError):

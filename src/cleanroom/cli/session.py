@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
+from cleanroom.ahead import KeeperProcess
 from cleanroom.cli.failure import Stopped
 from cleanroom.cli.view import View
 from cleanroom.engine import Engine
@@ -45,8 +46,10 @@ def _watched() -> list[signal.Signals]:
     return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def conduct(root: str, phases: tuple[str, ...], *, single: bool, view: View, options: dict[str, Any]) -> Conducted:
-    """Run the phases to their end, whatever that is.
+def conduct(
+    root: str, phases: tuple[str, ...], *, single: bool, view: View, keeper: KeeperProcess | None = None, options: dict[str, Any]
+) -> Conducted:
+    """Run the phases to their end, whatever that is. `keeper` was started for this run.
 
     Raises:
         CleanroomError: nothing could be run at all.
@@ -54,10 +57,16 @@ def conduct(root: str, phases: tuple[str, ...], *, single: bool, view: View, opt
     """
     import anyio
 
-    return anyio.run(_conduct, root, phases, single, view, options)
+    try:
+        return anyio.run(_conduct, root, phases, single, view, keeper, options)
+    finally:
+        if keeper is not None:
+            keeper.abandon()  # unless the engine took it
 
 
-async def _conduct(root: str, phases: tuple[str, ...], single: bool, view: View, options: dict[str, Any]) -> Conducted:
+async def _conduct(
+    root: str, phases: tuple[str, ...], single: bool, view: View, keeper: KeeperProcess | None, options: dict[str, Any]
+) -> Conducted:
     import anyio
 
     from cleanroom import engine
@@ -71,6 +80,7 @@ async def _conduct(root: str, phases: tuple[str, ...], single: bool, view: View,
         helpers.start_soon(_tick, view)
         async with engine.open(root, caller=os.environ, **options) as opened:
             signals.engine = opened
+            opened.adopt(keeper)
             async with anyio.create_task_group() as showing:
                 showing.start_soon(_follow, opened.events(), view)
                 result = await (opened.run(phases[0]) if single else opened.pipeline(*phases))

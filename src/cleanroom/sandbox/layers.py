@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -292,6 +291,8 @@ def _apply(kind: str, source: str, name: str, at: int, was: os.stat_result | Non
 
 def _remove(name: str, at: int, was: os.stat_result) -> None:
     if stat.S_ISDIR(was.st_mode):
+        import shutil  # seldom, and with it come three compressors, which the keeper's start would pay for
+
         shutil.rmtree(name, dir_fd=at)
     else:
         os.unlink(name, dir_fd=at)
@@ -314,7 +315,7 @@ def _replace_file(source: str, name: str, at: int, was: os.stat_result | None) -
     try:
         size = _copy(source, os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at))
         if was is not None and stat.S_ISDIR(was.st_mode):
-            shutil.rmtree(name, dir_fd=at)
+            _remove(name, at, was)
         os.rename(passing, name, src_dir_fd=at, dst_dir_fd=at)
     except BaseException:
         with contextlib.suppress(OSError):

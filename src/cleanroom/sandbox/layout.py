@@ -6,7 +6,6 @@ The root is a fresh tmpfs. On it stand the system's folders and the caller's too
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -67,6 +66,8 @@ class View(NamedTuple):
 
 def host_name(run_id: str) -> str:
     """Fixed in a run, different between runs, and nothing that programs know as a sandbox's name."""
+    import hashlib  # OpenSSL's library with it, which the keeper has no need of
+
     return "h" + hashlib.sha256(run_id.encode()).hexdigest()[:9]
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from cleanroom.sandbox import kernel, names, probe_bare, seccomp
+from cleanroom.sandbox import kernel, layers, names, probe_bare, seccomp
 from cleanroom.sandbox.held import wake_in_step
 from cleanroom.sandbox.syscalls import MACHINES, machine
 
@@ -222,7 +222,7 @@ def probe(folder: str) -> Primitives:
     try:
         found |= _in_child(lambda: _namespaces(folder))
     finally:
-        _remove(folder)
+        layers.remove_tree(Path(folder))  # the overlay's work folder has no rights
     if os.geteuid() == 0:
         found |= _in_child(_user_namespace_of_root)
         found |= _in_child(_id_mapped)
@@ -430,11 +430,3 @@ def _filters() -> list[tuple[str, Callable[[], str | None]]]:
             raise OSError(22, "unknown to this kernel; a held call costs 0.1 ms instead of 0.03")
 
     return [("seccomp_notify", notify), ("sync_wake_up", in_step)]
-
-
-def _remove(folder: str) -> None:
-    """Remove what the overlay left; its work folder has no rights until we give it some."""
-    inner = f"{folder}/work/work"
-    if os.path.isdir(inner):
-        os.chmod(inner, 0o700)
-    shutil.rmtree(folder)
