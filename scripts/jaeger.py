@@ -135,9 +135,10 @@ def main(command: list[str]) -> int:
     with running(usual_ports=True) as jaeger:
         print(f"Jaeger: {jaeger.ui} (spans to {jaeger.otlp_http}, grpc {jaeger.otlp_grpc})", flush=True)
         status = subprocess.run(command, env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_http}).returncode if command else 0
-        for service in _services(jaeger):
-            for trace in jaeger.get(f"/api/traces?service={service}&limit=20")["data"]:
-                print(f"{service}: {len(trace['spans'])} spans: {jaeger.ui}/trace/{trace['traceID']}", flush=True)
+        traces = {t["traceID"]: t for service in _services(jaeger) for t in jaeger.get(f"/api/traces?service={service}&limit=20")["data"]}
+        for identity, trace in traces.items():
+            services = sorted({process["serviceName"] for process in trace["processes"].values()})
+            print(f"{len(trace['spans'])} spans of {' and '.join(services)}: {jaeger.ui}/trace/{identity}", flush=True)
         if sys.stdin.isatty():
             print("Ctrl-C ends Jaeger and forgets its traces", flush=True)
             try:

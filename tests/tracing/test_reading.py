@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +103,48 @@ def test_too_few_runs_before_give_no_verdict():
     assert compare([span(1, 0, 0, 5)], [[span(1, 0, 0, 1)]] * 2)[0].verdict == "unknown"
 
 
+def ours(kind: str, name: str, *where: float, **attributes: str) -> SpanData:
+    """One of the engine's own."""
+    number, parent, begin, end = where
+    made = span(int(number), int(parent), begin, end, f"{kind} {name}")
+    return msgspec.structs.replace(made, attributes={"cleanroom.subject.kind": kind, "cleanroom.subject.name": name, **attributes})
+
+
+def test_what_a_program_sent_stands_below_the_command_that_ran_it():
+    """All that it knew was the phase: the path then leads into its tests, and what no command ran stays where it was."""
+    sent = [
+        msgspec.structs.replace(span(number, 2, begin, end, name), attributes={"cleanroom.of": "test"})
+        for number, begin, end, name in ((5, 2, 4, "first"), (6, 6, 9, "second"), (7, 4.5, 4.6, "between"))
+    ]
+    found = [
+        ours("run", "p", 1, 0, 0, 10),
+        ours("phase", "test", 2, 1, 1, 10),
+        ours("command", "test#1", 3, 2, 1, 4),
+        ours("command", "test#2", 4, 2, 5, 10),
+    ]
+    (root,) = trees([*found, *sent])
+    named = set(paths([root]).values())
+
+    assert {path.removeprefix("run p / phase test / ") for path in named if "cond" in path or "first" in path or "between" in path} == {
+        "command test#1 / first", "command test#2 / second", "between",
+    }  # fmt: skip
+    assert critical_path(root)[0].path.endswith("command test#2 / second")
+
+
+def test_environments_are_compared_by_what_they_are_for():
+    """Their numbers count the run's phases: a phase more before this one changes nothing."""
+    one, other = [ours("run", "p", 1, 0, 0, 9), ours("environment", "phase-3-test", 2, 1, 1, 2)], [ours("run", "p", 1, 0, 0, 9), ours("environment", "phase-4-test", 2, 1, 1, 2)]  # fmt: skip
+
+    assert {row.verdict for row in compare(one, [other] * 3)} == {"same"}
+
+
+def test_what_only_some_runs_had_is_not_missed():
+    """Runs of other phases lie between."""
+    before = [[span(1, 0, 0, 1, "run")], [span(1, 0, 0, 1, "run"), span(2, 1, 0, 1, "phase rare")]]
+
+    assert [row.path for row in compare([span(1, 0, 0, 1, "run")], before)] == ["run"]
+
+
 def test_what_came_and_went_is_named():
     """A span without a like before, and one that is not there now."""
     found = {row.path: row.verdict for row in compare([span(1, 0, 0, 5, "now")], [[span(1, 0, 0, 1, "then")]])}
@@ -113,4 +156,4 @@ def test_the_shops_run_waits_for_its_tests():
     """On a whole run the longest step is the test's command."""
     (root,) = trees(spans(shop()))
 
-    assert critical_path(root)[0].path == "RUN shop / phase test / environment test-1 / command test#1"
+    assert critical_path(root)[0].path == "RUN shop / phase test / environment test / command test#1"

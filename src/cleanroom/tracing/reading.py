@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -45,13 +46,33 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trees(spans: Sequence[SpanData]) -> list[Node]:
-    """The spans as trees: roots are those whose parent is not among them. A loop of parents, as no program of ours makes, is cut."""
-    known = {span.span_id for span in spans}
+    """The spans as trees: roots are those whose parent is not among them. A loop of parents, as no program of ours makes, is cut.
+
+    What code under test sent stands below the command that ran it: all that it knew was its phase.
+    """
+    known = {span.span_id: span for span in spans}
+    commands = [span for span in spans if _kind(span) == "command"]
     by_parent: dict[str, list[SpanData]] = defaultdict(list)
     roots: list[SpanData] = []
     for span in sorted(spans, key=lambda span: span.start_ns):
-        (by_parent[span.parent_id] if span.parent_id in known and span.parent_id != span.span_id else roots).append(span)
+        parent = known.get(span.parent_id)
+        if parent is not None and "cleanroom.of" in span.attributes and not _kind(span) and _kind(parent) == "phase":
+            parent = next((command for command in commands if _ran(command, span, parent)), parent)
+        (by_parent[parent.span_id] if parent is not None and parent is not span else roots).append(span)
     return [_grow(root, by_parent) for root in roots]
+
+
+def _kind(span: SpanData) -> str:
+    """What it is a span of, in our words; "" for one of code under test."""
+    return str(span.attributes.get("cleanroom.subject.kind", ""))
+
+
+def _ran(command: SpanData, span: SpanData, phase: SpanData) -> bool:
+    """Whether this is the command of that phase during which the span began."""
+    of = str(phase.attributes.get("cleanroom.subject.name", ""))
+    ours = str(command.attributes.get("cleanroom.subject.name", "")).rpartition("#")[0] == of
+    within = phase.start_ns <= command.start_ns <= span.start_ns <= command.end_ns <= phase.end_ns
+    return ours and within
 
 
 def _grow(root: SpanData, by_parent: Mapping[str, list[SpanData]]) -> Node:
@@ -80,9 +101,15 @@ def paths(nodes: Sequence[Node]) -> dict[str, str]:
     for node in walk(nodes):
         seen: dict[str, int] = {}
         for child in node.children:
-            seen[child.span.name] = number = seen.get(child.span.name, 0) + 1
-            found[child.span.span_id] = f"{found[node.span.span_id]} / {child.span.name}" + (f" #{number}" if number > 1 else "")
+            name = _lasting(child.span)
+            seen[name] = number = seen.get(name, 0) + 1
+            found[child.span.span_id] = f"{found[node.span.span_id]} / {name}" + (f" #{number}" if number > 1 else "")
     return found
+
+
+def _lasting(span: SpanData) -> str:
+    """Its name without what counts environments: a run with a phase more is still like one without it."""
+    return re.sub(r"-\d+\b", "", span.name) if _kind(span) == "environment" else span.name
 
 
 def critical_path(root: Node) -> list[Step]:
@@ -120,10 +147,11 @@ def _awaited(node: Node) -> list[Node]:
 def compare(now: Sequence[SpanData], before: Sequence[Sequence[SpanData]]) -> list[Difference]:
     """Every span of one run against those at the same path in earlier runs; the largest change first.
 
-    Slower or faster is what lies outside of everything seen before, by more than noise; that needs at least three runs.
+    Slower or faster is what lies outside of everything seen before, by more than noise; that needs at least three runs. Gone is what was in all of them.
     """
     current, earlier = _seconds(now), [_seconds(spans) for spans in before]
-    known = dict.fromkeys([*current, *(path for run in earlier for path in run)])
+    always = [path for path in (earlier[0] if earlier else ()) if all(path in run for run in earlier)]
+    known = dict.fromkeys([*current, *always])
     found = [_difference(path, current.get(path), [run[path] for run in earlier if path in run]) for path in known]
     return sorted(found, key=lambda row: -abs((row.seconds or 0) - (row.median_seconds or 0)))
 
