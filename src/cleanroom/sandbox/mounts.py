@@ -105,6 +105,11 @@ def _write(path: str, data: bytes, mode: int = 0o644) -> None:
         os.close(descriptor)
 
 
+def _file(root: str, operation: Operation, owner: Owner) -> None:
+    """One that is put over an image's own."""
+    _write(_at(root, operation["at"]), operation["text"].encode())
+
+
 def _files(root: str, operation: Operation, owner: Owner) -> None:
     """A folder with some texts and copies of the host's small files; one that this user may not read is not there inside either."""
     target = _at(root, operation["at"])
@@ -251,6 +256,7 @@ _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
     "alone": _alone,
     "folder": _folder,
     "link": _link,
+    "file": _file,
     "files": _files,
     "over": _over,
     "tmpfs": _tmpfs,
