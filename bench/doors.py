@@ -69,10 +69,11 @@ class Sandbox:
         }  # fmt: skip
 
     @asynccontextmanager
-    async def environment(self) -> AsyncIterator[Environment]:
-        """A fresh one, on a layer of its own."""
+    async def environment(self, *, held: bool = True) -> AsyncIterator[Environment]:
+        """A fresh one, on a layer of its own. Without `held` it is a service's, of which no call is held: the same namespaces, Landlock and overlay."""
         self._number += 1
-        async with self._backend.environment(EnvironmentSpec(id=f"bench-{self._number}", **self._spec)) as environment:  # type: ignore[arg-type]
+        spec = self._spec | {"id": f"bench-{self._number}", "role": "phase" if held else "service"}
+        async with self._backend.environment(EnvironmentSpec(**spec)) as environment:  # type: ignore[arg-type]
             yield environment
 
     @asynccontextmanager
