@@ -20,7 +20,9 @@ def keeper(backend: str | None, caller: Mapping[str, str]) -> KeeperProcess | No
 
 
 def cache_folder(caller: Mapping[str, str]) -> Path:
-    """The user's folder for caches: CLEANROOM_CACHE, else what XDG says."""
-    given = caller.get("CLEANROOM_CACHE")
-    found = given or Path(caller.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache", "cleanroom-engine")
-    return Path(os.path.abspath(found))  # noqa: PTH100 -- links stay as they are said
+    """The user's folder for caches: CLEANROOM_CACHE, else the platform's."""
+    if given := caller.get("CLEANROOM_CACHE"):
+        return Path(os.path.abspath(given))  # noqa: PTH100 -- links stay as they are said
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cleanroom-engine", appauthor=False)

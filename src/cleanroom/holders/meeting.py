@@ -26,7 +26,6 @@ from typing import Literal
 import msgspec
 
 from cleanroom.errors import ServiceFailed
-from cleanroom.locks import Busy, locked
 from cleanroom.policy import Policy
 from cleanroom.sandbox import channel, journal
 
@@ -93,11 +92,13 @@ def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(cache / LOCK, seconds=LOCK_SECONDS, mode=0o600):
+        with FileLock(cache / LOCK, timeout=LOCK_SECONDS, mode=0o600):
             yield
-    except Busy:
+    except Timeout:
         raise ServiceFailed(
             "CR-SESSION-001", f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process holds it",
             hint="end the engine that hangs, or use --fresh, with which a run has its own services",

@@ -20,7 +20,6 @@ import msgspec
 from cleanroom import disk
 from cleanroom.artifacts import check_own_folders, open_to_read, write_atomic
 from cleanroom.errors import ArtifactError, ProjectError
-from cleanroom.locks import Busy, locked
 
 STATE = Path(".ggen/state.json")
 OURS = Path(".ggen/cleanroom/state.json")
@@ -85,10 +84,12 @@ def record(
         ProjectError: one of the files is broken; it is left as it is.
         ArtifactError: they could not be written.
     """
+    from filelock import FileLock, Timeout
+
     check_own_folders(root)
     try:
         (root / LOCK).parent.mkdir(parents=True, exist_ok=True)
-        with locked(root / LOCK, seconds=_LOCK_SECONDS):
+        with FileLock(root / LOCK, timeout=_LOCK_SECONDS):
             ours = _read_ours(root)
             _read_ggen(root / STATE)  # a broken one is found before anything is written
             ours.records.extend(records)
@@ -96,7 +97,7 @@ def record(
             ours.production_score = ours.production_score if production_score is None else production_score
             write_atomic(root / OURS, _pretty(msgspec.to_builtins(ours)))
             _merge_into_ggen(root / STATE, ours, records)
-    except Busy:
+    except Timeout:
         raise ArtifactError("CR-STATE-002", f"{LOCK}: expected the lock within {_LOCK_SECONDS:g} s; another process holds it") from None
     except OSError as error:
         raise ArtifactError("CR-STATE-002", f"{STATE}: cannot be written: {error.strerror}", hint="make .ggen writable") from error

@@ -19,12 +19,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cleanroom.artifacts import open_to_read
 from cleanroom.errors import ServiceFailed
-from cleanroom.locks import taken
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 GIB = 1 << 30
 WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
@@ -89,7 +92,7 @@ class TemplateCache:
             with self._usable():
                 self._evict(spare=key)
         finally:
-            os.close(lock)
+            lock.release()
 
     def drop_damaged(self, key: str) -> bool:
         """Remove a template that is not as it was published, and say whether it was. Reads every byte of it."""
@@ -153,17 +156,21 @@ class TemplateCache:
     def _template(self, key: str) -> Path:
         return self.folder / "templates" / key
 
-    def _locked(self, key: str, waiting: Callable[[], None]) -> int:
-        """A descriptor that holds the lock: taken in one worker thread and closed in another."""
+    def _locked(self, key: str, waiting: Callable[[], None]) -> FileLock:
+        from filelock import FileLock, Timeout
+
         with self._usable():
             _private_folder(self.folder / "locks")
+        # Taken in one worker thread and released in another.
+        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
-            with self._usable():
-                lock = taken(self.folder / "locks" / f"{key}.lock")
-            if lock is not None:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                waiting()
+            else:
                 return lock
-            waiting()
             if time.monotonic() > deadline:
                 raise ServiceFailed(
                     "CR-SERVICE-010",

@@ -23,7 +23,6 @@ from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
 from cleanroom.events import Envelope, Event, Finished, Output, Spans, Subject
-from cleanroom.locks import Busy, locked
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -96,10 +95,12 @@ class AuditLog:
     @contextmanager
     def _turn(self) -> Iterator[_Batch]:
         """Under the lock: continue where the log ends, which another engine may have moved, and make what was added durable."""
+        from filelock import FileLock, Timeout
+
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with (
-                locked(self.folder / "audit.lock", seconds=LOCK_SECONDS, pause_seconds=0.005),
+                FileLock(self.folder / "audit.lock", timeout=LOCK_SECONDS, poll_interval=0.005),
                 _opened_log(self.folder) as file,
             ):
                 known, lost = _resumed(self.folder, file, self.head)
@@ -110,7 +111,7 @@ class AuditLog:
                 self.head = batch.written(file.fileno())
                 write_atomic(self.folder / HEAD_NAME, encode_head(self.head))
                 self._count = batch.count
-        except Busy as error:
+        except Timeout as error:
             hint = "another engine of this project is stopped in the middle of a write; continue or end it"
             raise ArtifactError("CR-AUDIT-002", f"audit log of {self.folder} was locked for {LOCK_SECONDS:g} s", hint=hint) from error
         except OSError as error:
