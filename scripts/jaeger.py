@@ -3,6 +3,7 @@
     python scripts/jaeger.py COMMAND...     start Jaeger, run COMMAND with its traces sent there, say where to look, wait for Ctrl-C at a terminal
 
 The program is `jaeger` on PATH, else jaeger-VERSION.xz in the folder CLEANROOM_TOOLS, else it is built from its Go module (5 to 7 minutes, once per user).
+The module is without the page's assets: such a Jaeger takes and answers everything, but its page is a placeholder, unless JAEGER_UI_ASSETS names built ones.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ import tools
 
 MODULE, VERSION, RELEASE = "github.com/jaegertracing/jaeger", "1.76.0", "v2.13.0"
 CONFIGURATION = Path(__file__).resolve().parent.parent / "otel" / "jaeger.yaml"
+PLACEHOLDER = b"not the Jaeger UI"
+NO_PAGE = """
+This Jaeger was built from its Go module, which is without the page: the addresses above show a placeholder, /api/traces/ID has the traces.
+To look at them here: cleanroom-engine trace, or the run's report. In Jaeger: its release or container image (the same traces, by --push, or the trace file
+by upload), or JAEGER_UI_ASSETS=FOLDER with built assets of jaeger-ui.
+"""
 START_SECONDS = 20.0  # it answers after 0.1 s; a busy machine may take long to load it
 
 
@@ -38,6 +45,12 @@ class Jaeger(NamedTuple):
         """The JSON that its API answers."""
         with urllib.request.urlopen(f"{self.ui}{path}", timeout=10) as answer:
             return json.load(answer)
+
+    @property
+    def has_page(self) -> bool:
+        """Whether there is something to look at: a Jaeger built from its module has a placeholder for its page."""
+        with urllib.request.urlopen(self.ui, timeout=10) as answer:
+            return PLACEHOLDER not in answer.read(1 << 20)
 
     def wait_trace(self, trace_id: str, count: int) -> Any:
         """The trace, once it has so many spans: its store takes batches.
@@ -139,6 +152,8 @@ def main(command: list[str]) -> int:
         for identity, trace in traces.items():
             services = sorted({process["serviceName"] for process in trace["processes"].values()})
             print(f"{len(trace['spans'])} spans of {' and '.join(services)}: {jaeger.ui}/trace/{identity}", flush=True)
+        if not jaeger.has_page:
+            print(NO_PAGE, flush=True)
         if sys.stdin.isatty():
             print("Ctrl-C ends Jaeger and forgets its traces", flush=True)
             try:

@@ -18,10 +18,14 @@ from cleanroom.reports.fold import fold
 from cleanroom.reports.result import RunResult
 from cleanroom.subscribers import reporter, tracer
 from cleanroom.subscribers.reporter import Reporter
+from cleanroom.tracing import read_otlp_json
+from collector import collecting
 from run_story import RUN, egress, shop
 
 
-async def observed(root: Path, report_folder: Path | None = None) -> tuple[Reporter, Path]:
+async def observed(
+    root: Path, report_folder: Path | None = None, caller: dict[str, str] | None = None, *, sampled: bool = True
+) -> tuple[Reporter, Path]:
     """A short run on a real bus, seen by both."""
     bus = Bus("r1", SystemClock())
     run_folder = root / ".ggen" / "cleanroom" / "runs" / "r1"
@@ -30,7 +34,7 @@ async def observed(root: Path, report_folder: Path | None = None) -> tuple[Repor
     inbox, traced = bus.subscribe("reporter", limit=reporter.LIMIT), bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(observer.run, inbox)
-        tasks.start_soon(tracer.Tracer.of(run_folder, {}, sampled=True).run, traced)
+        tasks.start_soon(tracer.Tracer.of(run_folder, caller or {}, sampled=sampled).run, traced)
         with (
             bus.span(RUN, {"slo_seconds": 20.0}),
             bus.span(Subject("phase", "test"), {"hermetic": True}) as span,
@@ -41,6 +45,19 @@ async def observed(root: Path, report_folder: Path | None = None) -> tuple[Repor
             span.exit_code = 0
         bus.close()
     return observer, trace
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+async def test_a_sampler_decides_about_spans_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampled: bool):
+    """Metrics of a run whose trace is not sampled are sent all the same, and its file is written."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    monkeypatch.setattr(tracer, "END_SECONDS", 30.0)  # no claim here about how fast it is
+    with collecting() as collector:
+        _, trace = await observed(tmp_path, caller={"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}, sampled=sampled)
+        paths = {path for path, _, _ in collector.requests}
+
+    assert paths == {"/v1/metrics", *(["/v1/traces"] if sampled else [])}
+    assert len(read_otlp_json(trace.read_bytes())) == 3
 
 
 async def test_the_event_log_is_every_event_in_order(tmp_path: Path):

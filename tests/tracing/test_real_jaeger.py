@@ -12,6 +12,7 @@ import pytest
 
 import jaeger
 from cleanroom import engine
+from cleanroom.cli.trace import has_page
 from cleanroom.tracing import SpanData, otlp_json, spans
 from cleanroom.tracing.deliver import Delivery
 from cleanroom.tracing.settings import pointed_at, read_settings
@@ -125,6 +126,18 @@ async def test_a_run_of_the_engine_arrives_and_so_do_many_at_once(viewer: jaeger
         run, recorded = engine.read_trace(tmp_path / f"p{number}")
         trace = await anyio.to_thread.run_sync(viewer.wait_trace, recorded[0].trace_id, len(recorded))
         assert parents(trace) == {span.span_id: span.parent_id for span in recorded}, run
+
+
+def test_a_jaeger_without_its_page_is_told_from_one_with_it(viewer: jaeger.Jaeger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One built from its module shows a placeholder, which `trace --open` leads nobody to; with assets it is its page."""
+    (tmp_path / "index.html").write_text("<html><body>a page</body></html>")
+    monkeypatch.setenv("JAEGER_UI_ASSETS", str(tmp_path))
+    with jaeger.running() as paged:
+        shown = [(found.has_page, has_page("127.0.0.1", int(found.ui.rpartition(":")[2]))) for found in (viewer, paged)]
+
+    assert shown[1] == (True, True)
+    assert shown[0] in ((False, False), (True, True))  # as it was built
+    assert not has_page("127.0.0.1", 9)
 
 
 def test_a_trace_of_20000_spans_arrives_whole(viewer: jaeger.Jaeger):

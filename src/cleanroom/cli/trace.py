@@ -11,6 +11,8 @@ import click
 
 from cleanroom.cli.options import general_options, output_option
 
+_PAGE_BYTES = 64 << 10  # Jaeger's has 4 KiB
+
 if TYPE_CHECKING:
     from cleanroom.tracing import SpanData
     from cleanroom.tracing.deliver import Delivered
@@ -166,7 +168,7 @@ def _open(root: str, run_id: str | None, colour: str) -> None:
 
 
 def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
-    """Where the trace is looked at: `template` with {trace_id} in it, else Jaeger's port on the host that it was sent to; "" where nobody answers there."""
+    """Where the trace is looked at: `template` with {trace_id} in it, else Jaeger's port on the host that it was sent to; "" where it has no page."""
     from urllib.parse import urlsplit
 
     if not spans or not (endpoint or template):
@@ -174,14 +176,19 @@ def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
     if template:
         return template.replace("{trace_id}", spans[0].trace_id)
     host = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname or ""
-    return f"http://{host}:16686/trace/{spans[0].trace_id}" if _answers(host, 16686) else ""
+    return f"http://{host}:16686/trace/{spans[0].trace_id}" if has_page(host, 16686) else ""
 
 
-def _answers(host: str, port: int) -> bool:
-    import socket
+def has_page(host: str, port: int) -> bool:
+    """Whether Jaeger's page is there. One that was built from its Go module answers with a placeholder."""
+    import http.client
 
+    connection = http.client.HTTPConnection(host, port, timeout=0.5)
     try:
-        socket.create_connection((host, port), timeout=0.5).close()
-    except OSError:
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        return answer.status == 200 and b"not the Jaeger UI" not in answer.read(_PAGE_BYTES)
+    except (OSError, http.client.HTTPException):
         return False
-    return True
+    finally:
+        connection.close()
