@@ -44,19 +44,24 @@ def during(project: Project, engine: EngineName, caller: Mapping[str, str], deed
     with subprocess.Popen(
         words, cwd=project.root, env={**project.variables(), **caller}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as child:  # fmt: skip
-        until = time.monotonic() + SECONDS
-        while not any("begun" in log.read_text() for log in project.root.glob(".ggen/cleanroom/runs/*/logs/*test*")):
-            assert child.poll() is None, child.communicate()[0].decode()
-            assert time.monotonic() < until, "the phase did not begin"
-            time.sleep(0.01)  # polling for what other processes do
+        wait_begun(project, child)
         deed()
         said, _ = child.communicate(timeout=SECONDS)
     return Told(child.returncode, said.decode(errors="replace"))
 
 
+def wait_begun(project: Project, child: subprocess.Popen[bytes]) -> None:
+    """Until the phase has said so."""
+    until = time.monotonic() + SECONDS
+    while not any("begun" in log.read_text() for log in project.root.glob(".ggen/cleanroom/runs/*/logs/*test*")):
+        assert child.poll() is None, "the run has ended"
+        assert time.monotonic() < until, "the phase did not begin"
+        time.sleep(0.01)  # polling for what other processes do
+
+
 def of_the_runs(project: Project, socket: str) -> list[str]:
     """The containers of the project's runs that are left."""
-    runs = [folder.name for folder in (project.root / ".ggen/cleanroom/runs").iterdir()]
+    runs = [folder.name for folder in project.root.glob(".ggen/cleanroom/runs/*")]
     return [found.name for run_id in runs for found in container_ends.labelled(socket, run_id)]
 
 

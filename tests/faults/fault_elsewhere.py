@@ -8,6 +8,7 @@ KILLS, LIMITS, LIFE = (
     "tests/backends/test_embedded_life.py",
 )
 ENGINES = "tests/faults/test_fault_containers.py"
+CONTAINED = "tests/faults/test_fault_container_kills.py"
 INNER, POWER, LIVE = "tests/faults/test_fault_kills.py", "tests/faults/test_fault_power.py", "tests/lifecycle/test_services_live.py"
 
 ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
@@ -64,6 +65,22 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
         ENGINES,
     ),
     ("a container engine", "is told by somebody to kill a container", "its environment fails at once, and it is removed", "5", ENGINES),
+    ("a kill -9", "of the engine, at any moment, while it uses containers", "the keeper has them removed", "137", CONTAINED),
+    (
+        "a kill -9",
+        "of engine and keeper, while it uses containers",
+        "their processes end at once; `sweep` or the next run removes what is left of them",
+        "137",
+        CONTAINED,
+    ),
+    (
+        "a kill -9",
+        "of the keeper, or of the warden of a phase's container",
+        "the run ends; the engine has everything removed",
+        "5",
+        CONTAINED,
+    ),
+    ("a kill -9", "of the warden of a service's container", "the service is started again in a new container", "0", CONTAINED),
     ("a container engine", "is told by somebody to pause a container", "the timeout ends it from outside", "124", ENGINES),
     (
         "a container engine",
