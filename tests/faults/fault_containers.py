@@ -1,4 +1,4 @@
-"""Container engines that misbehave. Each is carried out on the engines where it can be, with a way of ours in front of the engine or a dockerd of our own."""
+"""Container engines that misbehave. Each is carried out on the engines where it can be, with a way of ours in front of the engine, or an engine of our own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cleanroom.backends.container_engines import EngineName, find_socket
 from cleanroom.sandbox import container_ends
 from container_bench import ENGINES, IMAGE
 from engine_between import Between, between
-from own_docker import IMAGE as TINY
-from own_docker import OwnDocker, own_docker
+from own_engine import IMAGE as TINY
+from own_engine import OwnEngine, own_engine
 
 ENGINE = "a container engine"
 LONG = "echo begun; sleep 100"
@@ -74,11 +74,11 @@ def a_way(engine: EngineName, project: Project, **options: object) -> Iterator[B
 
 
 @contextlib.contextmanager
-def one_of_our_own(disk: str = "") -> Iterator[OwnDocker]:
-    """A dockerd whose socket's path is short enough to be an address."""
+def one_of_our_own(engine: EngineName, disk: str = "") -> Iterator[OwnEngine]:
+    """One whose socket's path is short enough to be an address. No container is left in it."""
     with (
-        tempfile.TemporaryDirectory(prefix="own-docker-", ignore_cleanup_errors=True) as folder,
-        own_docker(Path(folder), disk=disk) as made,
+        tempfile.TemporaryDirectory(prefix="own-engine-", ignore_cleanup_errors=True) as folder,
+        own_engine(engine, Path(folder) / "its", disk=disk) as made,
     ):
         yield made
         assert made.containers() == []
@@ -138,27 +138,36 @@ def between_phases(project: Project, engine: EngineName) -> Told:
 )  # fmt: skip
 def restarts(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG}, TINY)
-    with one_of_our_own() as docker:
+    with one_of_our_own(engine) as own:
 
         def restart() -> None:
-            docker.stop()
-            docker.start()
+            own.stop()
+            own.start()
 
-        return during(project, engine, docker.caller, restart)
+        return during(project, engine, own.caller, restart)
 
 
 @fault(
-    ENGINE, "loses the image between plan and start", "said by its name, with what brings it back", code=5, says="was removed from docker during the run", engines=("docker",)
+    ENGINE, "restarts while a phase runs, and its containers live on", "nothing was asked of it meanwhile, so nothing comes of it", code=0, says="PASSED", engines=("podman",)
+)  # fmt: skip
+def restarts_aside(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": "echo begun; sleep 2"}, TINY)
+    with one_of_our_own(engine) as own:
+        return during(project, engine, own.caller, lambda: (own.stop(), own.start()))
+
+
+@fault(
+    ENGINE, "loses the image between plan and start", "said by its name, with what brings it back", code=5, says="during the run", engines=ENGINES
 )  # fmt: skip
 def vanishes(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
-    with one_of_our_own() as docker:
+    with one_of_our_own(engine) as own:
 
         def lose(data: bytes) -> None:
             if b"/containers/create" in data:
-                assert docker.docker("rmi", "--force", TINY).returncode == 0
+                assert own.ask("rmi", "--force", TINY).returncode == 0
 
-        with between(engine, docker.folder, watch=lose, caller=docker.caller) as way:
+        with between(engine, own.folder, watch=lose, caller=own.caller) as way:
             return called(project, engine, way.caller)
 
 
@@ -168,22 +177,22 @@ def vanishes(project: Project, engine: EngineName) -> Told:
 )  # fmt: skip
 def addresses(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
-    with one_of_our_own() as docker:
-        refused = docker.docker("network", "create", "one-more")
+    with one_of_our_own(engine) as own:
+        refused = own.ask("network", "create", "one-more")
         assert b"address pool" in refused.stderr, refused
-        return called(project, engine, docker.caller)
+        return called(project, engine, own.caller)
 
 
 @fault(
-    ENGINE, "has a full disk", "its refusal is told in its own words", code=5, says="no space left on device", engines=("docker",)
+    ENGINE, "has a full disk", "its refusal is told in its own words", code=5, says="no space left on device", engines=ENGINES
 )  # fmt: skip
 def full(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
-    with one_of_our_own("64m") as docker:
-        filled = docker.inside("sh", "-c", f"cat /dev/zero > {docker.folder}/data/filled")
+    with one_of_our_own(engine, "64m") as own:
+        filled = own.inside("sh", "-c", f"cat /dev/zero > {own.folder}/data/filled")
         assert "No space left" in filled.stderr, filled
-        told = called(project, engine, docker.caller)
-        docker.inside("rm", f"{docker.folder}/data/filled")
+        told = called(project, engine, own.caller)
+        own.inside("rm", f"{own.folder}/data/filled")
         return told
 
 
