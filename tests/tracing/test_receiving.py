@@ -17,10 +17,12 @@ from cleanroom.bus import Bus, SpanContext, Subscription
 from cleanroom.clock import SystemClock
 from cleanroom.events import Note, Spans, Subject
 from cleanroom.receiving import PHASE_SPANS, REQUEST_BYTES, SPANS_PER_SECOND, Quota, inflated, receive
+from cleanroom.redaction import Redactor
 from cleanroom.sandbox.relay import dial_out
 from cleanroom.tracing import otlp_json, read_otlp_json, spans
 from cleanroom.tracing.otlp_json import from_otlp
 from cleanroom.tracing.received import NotTaken, adopted, decode
+from cleanroom.tracing.span import Source, SpanEvent
 from collector import collecting, spans_of
 from run_story import TRACE, shop
 
@@ -41,9 +43,9 @@ def protobuf() -> bytes:
     return encode_spans(sdk_spans(spans(shop()))).SerializeToString()
 
 
-async def answered(folder: Path, *requests: bytes) -> tuple[list[int], list[Any]]:
+async def answered(folder: Path, *requests: bytes, secret: str = "") -> tuple[list[int], list[Any]]:
     """What the endpoint answers to these requests, each on a connection of its own, and what it published."""
-    bus = Bus("r", SystemClock(), trace_id=HERE.trace_id)
+    bus = Bus("r", SystemClock(), trace_id=HERE.trace_id, redactor=Redactor([secret]))
     inbox: Subscription = bus.subscribe("all", limit=1000)
     statuses = []
     async with receive(bus, PHASE, HERE, folder) as receiver:
@@ -77,6 +79,22 @@ async def test_spans_are_taken_in_every_form_that_exporters_send(tmp_path: Path,
     found = from_otlp(event.resource_spans)
     assert [(s.span_id, s.name, s.trace_id) for s in found] == [(s.span_id, s.name, HERE.trace_id) for s in spans(shop())]
     assert all(span.attributes["cleanroom.of"] == "test" for span in found)
+
+
+async def test_a_secret_in_a_span_of_code_under_test_goes_no_further(tmp_path: Path) -> None:
+    """In its name, an attribute, an event or its resource: nobody who is told of the span sees it."""
+    import msgspec
+
+    told = {"password": "hunter22"}
+    span = msgspec.structs.replace(
+        spans(shop())[0], name="login hunter22", attributes=told, events=(SpanEvent("said hunter22", 1, told),), message="hunter22",
+        source=Source({"argv": ["--token=hunter22"]}),
+    )  # fmt: skip
+    statuses, published = await answered(tmp_path, post(otlp_json([span])), secret="hunter22")
+
+    assert statuses == [200]
+    assert "hunter22" not in str(published)
+    assert from_otlp(published[0].resource_spans)[0].name == "login [redacted]"
 
 
 async def test_anything_but_spans_is_refused_and_told_once(tmp_path: Path) -> None:
