@@ -3,11 +3,12 @@
 Workload: on Docker, in turn, from the same images: a project whose one phase is `true` and names both services, run through `cleanroom.open` in this
 process from an empty cache (cold: initdb runs) and from prepared data; testcontainers-python (one after the other, without its reaper, which needs an
 image of its own); `docker compose up --wait` and `down -v` (health asked every 500 ms); the engine's API alone with a template image of the prepared
-data, polled every 10 ms; and the API's floor, two containers that do nothing, created and started at once, then removed at once. Peers prepare as the usual
-image of PostgreSQL does. Ready counts from `cleanroom.open`, from the peers' own start (imports not counted), from the command's start, until
-both are ready; removed, from there (ours: from the phase's end) until both are gone. Then, on each engine and beside its API's own way: `true` in a
-container that runs, `true` in a fresh one (created, guarded, run, removed), and twenty of those at once. Watching: processor time of the engine and its
-wardens while a phase sleeps and two services run. Units: milliseconds, ratios of neighbours, percent of one processor.
+data, polled every 10 ms; and the API's floor, two containers that do nothing and have no network, created and started at once, then removed at once.
+Peers prepare as the usual image of PostgreSQL does. "Both services ready" counts from the first service's start; "ready" from `cleanroom.open`, from the peers'
+own start (imports not counted), or from the command's start; removed, from there (ours: from the phase's end) until both are gone. On Podman, ours and the
+floor. Then, on each engine and beside its API's own way: `true` in a container that runs, `true` in a fresh one (ours: created, guarded, run, ended, its
+removal begun), and twenty of those at once, until all are gone. Watching: processor time of the engine and its wardens while a phase sleeps and two services run.
+Units: milliseconds, ratios of neighbours, percent of one processor.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +81,7 @@ def measure(small: bool) -> list[Figure]:
         raise BenchmarkFailed("the container backends run as root only")
     if small:
         return anyio.run(_measure, ("docker",), Sizes(1, 1, 1, 2, 2, 1.0))
-    return anyio.run(_measure, ("docker", "podman"), Sizes(7, 2, 10, 30, MANY, WATCHED_SECONDS))
+    return anyio.run(_measure, ("docker", "podman"), Sizes(5, 2, 7, 20, MANY, WATCHED_SECONDS))
 
 
 async def _measure(engines: Sequence[EngineName], sizes: Sizes) -> list[Figure]:
@@ -120,26 +122,30 @@ async def _services(engine: EngineName, api: Api, folder: Path, sizes: Sizes) ->
     others: dict[str, list[Life]] = {name: [] for name in ("testcontainers", "compose", "template", "floor")}
     python, program = (peers.testcontainers(), peers.compose()) if engine == "docker" else (None, None)
     version = container_peers.compose_version(program) if program else ""
-    async with api.template() as template:
+    async with AsyncExitStack() as stack:
+        template = await stack.enter_async_context(api.template()) if engine == "docker" else ""
         for _ in range(sizes.rounds):
             ours.append(await _run(engine, folder, fresh=False))
             others["floor"].append(await api.lives(container_peers.idle(POSTGRES), container_peers.idle(REDIS)))
-            prepared = container_peers.serving_postgres(template, container_peers.SERVE)
-            others["template"].append(await api.lives(prepared, container_peers.serving_redis()))
+            if template:
+                prepared = container_peers.serving_postgres(template, container_peers.SERVE)
+                others["template"].append(await api.lives(prepared, container_peers.serving_redis()))
             if python:
                 others["testcontainers"].append(await container_peers.testcontainers(python))
             if program and version:
                 others["compose"].append(await container_peers.compose(program, folder))
     figures = [
         _figure(f"{engine}: both services ready, cold", [one.services for one in cold]),
-        _figure(f"{engine}: both services ready", [one.services for one in ours], at_most=READY_MILLISECONDS),
+        _figure(
+            f"{engine}: both services ready", [one.services for one in ours], at_most=READY_MILLISECONDS if engine == "docker" else None
+        ),
         *_life(f"{engine}: a whole run", [one.life for one in ours]),
-        *_life(f"{engine}: the API alone, from a template image", others["template"]),
         *_life(f"{engine}: the API's floor", others["floor"]),
         _ratio(f"{engine}: both services ready: times the API's floor", [one.services for one in ours], others["floor"]),
-        _ratio(f"{engine}: both services ready: times the template image", [one.services for one in ours], others["template"]),
     ]
     if engine == "docker":
+        figures += _life("docker: the API alone, from a template image", others["template"])
+        figures += [_ratio("docker: both services ready: times the template image", [one.services for one in ours], others["template"])]
         figures += _beside("testcontainers-python", "", ours, others["testcontainers"], TIMES_TESTCONTAINERS)
         figures += _beside("compose up --wait", version, ours, others["compose"], TIMES_COMPOSE)
     return figures
@@ -212,16 +218,18 @@ async def _commands(engine: EngineName, api: Api, folder: Path, sizes: Sizes) ->
 
 
 async def _life_of(cage: Sandbox) -> float:
-    """Seconds to open an environment, run `true` in it and leave it."""
+    """Seconds to open an environment, run `true` in it and leave it, as a phase waits for it."""
     async with cage.stack():
         began = time.perf_counter()
         async with cage.environment() as environment:
             await inside(environment, "true")
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        await cage.settled()  # else the neighbour would be measured beside our removal
+        return seconds
 
 
 async def _many(cage: Sandbox, count: int) -> float:
-    """Seconds for so many of them at once."""
+    """Seconds for so many of them at once, until all are removed."""
 
     async def one() -> None:
         async with cage.environment() as environment:
@@ -232,6 +240,7 @@ async def _many(cage: Sandbox, count: int) -> float:
         async with anyio.create_task_group() as tasks:
             for _ in range(count):
                 tasks.start_soon(one)
+        await cage.settled()
         return time.perf_counter() - began
 
 

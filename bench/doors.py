@@ -76,6 +76,10 @@ class Sandbox:
         async with self._backend.environment(EnvironmentSpec(**spec)) as environment:  # type: ignore[arg-type]
             yield environment
 
+    async def settled(self) -> None:
+        """Wait until nothing of what was left is still being removed."""
+        await self._backend.ledger()
+
     @asynccontextmanager
     async def stack(self) -> AsyncIterator[None]:
         """A workspace for some environments; its layers go when it is left, so that they do not pile up over a benchmark."""
