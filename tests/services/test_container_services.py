@@ -56,7 +56,8 @@ def mail(engine: EngineName, tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     (folder / "server.py").write_text(SERVER)
     (folder / "Dockerfile").write_text(DOCKERFILE)
-    made = subprocess.run([engine, "build", "--tag", name, "."], cwd=folder, capture_output=True, text=True)
+    # no cache: another worker that removes its image takes shared steps along
+    made = subprocess.run([engine, "build", "--no-cache", "--tag", name, "."], cwd=folder, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     yield name
     subprocess.run([engine, "rmi", "--force", name], capture_output=True, check=True)
