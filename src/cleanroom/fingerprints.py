@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from cleanroom import digests
 from cleanroom.caching import CACHES, NEVER, covering, digest, literal, normal
 from cleanroom.hidden import words_of
 
@@ -135,17 +136,12 @@ def _digest(file: Path, path: str) -> str:
         if stat.S_ISLNK(mode):
             if file.is_dir():
                 raise Unfit(f"{path} is a link to a folder, whose content is not looked at")
-            return digest([str(file.readlink()), _content(file) if file.is_file() else ""])
+            return digest([str(file.readlink()), digests.of_file(file).hex() if file.is_file() else ""])
         if not stat.S_ISREG(mode):
             raise Unfit(f"{path} is neither a file, a folder nor a link")
-        return _content(file) + ("x" if mode & 0o111 else "")
+        return digests.of_file(file).hex() + ("x" if mode & 0o111 else "")
     except OSError as error:
         raise Unfit(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _content(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _stamps(folder: str) -> str:

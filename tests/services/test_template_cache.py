@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.errors import ServiceFailed
-from cleanroom.services.cache import TemplateCache
+from cleanroom.services.cache import TemplateCache, digest
 
 
 def build(cache: TemplateCache, key: str, content: bytes = b"content") -> Path:
@@ -176,3 +177,18 @@ def test_changed_bytes_of_the_same_number_are_found_when_asked(cache: TemplateCa
     assert cache.lookup("k") == folder
     assert cache.drop_damaged("k")
     assert cache.lookup("k") is None
+
+
+def test_a_digest_is_of_every_name_mode_and_content(tmp_path: Path):
+    """It is said by what the folder holds, so that a template of an earlier version is known again: names in order, modes, contents by their own digest, where links lead."""
+    (tmp_path / "b").mkdir(mode=0o755)
+    (tmp_path / "b" / "large").write_bytes(b"x" * 600_000)
+    (tmp_path / "a").write_bytes(b"")
+    (tmp_path / "c").symlink_to("a")
+    told = b""
+    for name in ("a", "b", "c", "b/large"):
+        path = tmp_path / name
+        told += f"{name}\0{path.lstat().st_mode}\0".encode()
+        told += b"a\0" if path.is_symlink() else b"" if path.is_dir() else hashlib.sha256(path.read_bytes()).digest()
+
+    assert digest(tmp_path) == hashlib.sha256(told).hexdigest()

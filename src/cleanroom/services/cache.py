@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cleanroom import digests
 from cleanroom.artifacts import open_to_read
 from cleanroom.errors import ServiceFailed
 
@@ -236,17 +237,17 @@ def measure(folder: Path) -> tuple[int, int]:
 def digest(folder: Path) -> str:
     """SHA-256 of every name, mode and content below `folder`."""
     found = hashlib.sha256()
+    start = len(os.fsencode(folder)) + 1
     for where, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted((*folders, *names)):
-            path = Path(where, name)
-            mode = path.lstat().st_mode
-            found.update(os.fsencode(path.relative_to(folder)) + f"\0{mode}\0".encode())
+            path = os.path.join(where, name)
+            mode = os.lstat(path).st_mode
+            found.update(os.fsencode(path)[start:] + f"\0{mode}\0".encode())
             if stat.S_ISLNK(mode):
-                found.update(os.fsencode(path.readlink()) + b"\0")
+                found.update(os.fsencode(Path(path).readlink()) + b"\0")
             elif stat.S_ISREG(mode):
-                with path.open("rb") as file:
-                    found.update(hashlib.file_digest(file, "sha256").digest())
+                found.update(digests.of_file(path))
     return found.hexdigest()
 
 
