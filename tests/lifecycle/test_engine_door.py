@@ -16,7 +16,8 @@ from cleanroom.backends.memory import Inside
 from cleanroom.engine import Engine, Options
 from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.events import Finished
-from cleanroom.testing import MemoryBackend, Program, Script, forever, succeed
+from cleanroom.testing import MemoryBackend, Program, Script, egress_attempt, forever, succeed
+from spans_page import unnamed
 
 FILE = """
 [project]
@@ -171,6 +172,22 @@ async def test_a_secret_of_the_caller_is_nowhere(project: Path):
     for file in (project / ".ggen").rglob("*"):
         if file.is_file():
             assert b"tok-4711-abcdef" not in file.read_bytes(), file
+
+
+async def test_the_table_of_spans_is_true_of_a_run(project: Path):
+    """`otel/spans.md` names every kind, event and attribute of a run with output, an attempt, a process left behind, and a failure."""
+
+    async def program(inside: Inside) -> int:
+        inside.write(b"some output\n")
+        inside.attempt(egress_attempt("192.0.2.1", 443))
+        inside.leave("daemon")
+        return 3
+
+    await scripted(project, {"two": program}).pipeline("init", "test", "empty")
+    _, recorded = door.read_trace(project)
+
+    assert {event.name for span in recorded for event in span.events} >= {"violation", "output", "canary", "ledger", "note"}
+    assert unnamed(recorded) == set()
 
 
 async def test_trace_context_comes_in(project: Path):

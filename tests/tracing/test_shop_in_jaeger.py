@@ -14,6 +14,7 @@ import pytest
 import jaeger
 from cleanroom import engine
 from real_tools import real_tool
+from spans_page import unnamed
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
@@ -30,7 +31,7 @@ def way_up(spans: dict[str, dict[str, Any]], span: dict[str, Any]) -> list[str]:
 
 
 def test_one_trace_leads_from_the_pipeline_to_the_sql_statement(tmp_path: Path):
-    """Each statement of a test hangs below its test, that below the phase, that below the run; Jaeger has as many spans as the file, of two services."""
+    """Each statement of a test hangs below its test, that below the phase, that below the run; Jaeger has as many spans as the file, of two services, and the page of spans names all of the engine's own."""
     if not (SHOP / ".venv/bin/python").exists():
         pytest.skip("examples/shop has no virtual environment; `make shop` makes it")
     real_tool("jaeger")
@@ -52,3 +53,4 @@ def test_one_trace_leads_from_the_pipeline_to_the_sql_statement(tmp_path: Path):
     assert set(spans) == {span.span_id for span in recorded}
     assert any(way[0].split()[0] in ("INSERT", "SELECT", "UPDATE") for way in statements), ways
     assert services == {"cleanroom-engine", "shop"}
+    assert unnamed(recorded) == set()

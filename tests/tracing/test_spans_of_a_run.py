@@ -20,6 +20,7 @@ from cleanroom.events import Ledger, Note, Output, Started, Subject
 from cleanroom.tracing import collect, otlp_json, read_traceparent, spans
 from cleanroom.tracing.names import traceparent_sampled
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
+from spans_page import unnamed
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
 
@@ -162,17 +163,7 @@ def test_no_events_are_an_empty_file():
 
 def test_the_table_of_spans_is_true():
     """Every name and attribute that a run's spans carry is in `otel/spans.md`."""
-    page = (Path(__file__).parents[2] / "otel" / "spans.md").read_text()
-    named = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", page))
-    kinds = set(re.findall(r"^\| `(\w+)[ `]", page, re.MULTILINE))
-    events = {name for row in re.findall(r"^\| (`[a-z`, ]+`) \|", page, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
-    found = spans(shop()) + spans(shop(failing=False))
-
-    assert {span.name.split()[0] for span in found} <= kinds
-    assert {name for span in found for name in span.attributes} <= named
-    assert {event.name for span in found for event in span.events} <= events
-    assert {name for span in found for event in span.events for name in event.attributes} <= named
-    assert set(found[0].source.resource) <= named
+    assert unnamed(spans(shop()) + spans(shop(failing=False))) == set()
 
 
 def test_attributes_of_the_convention_are_documented_one_by_one():

@@ -223,7 +223,7 @@ def spans(envelopes: Iterable[Envelope], settings: Settings | None = None) -> li
 
 def _ours(attributes: Mapping[str, str | int | float | bool]) -> Attributes:
     """An event's attributes under their names in a trace."""
-    known = {"command": names.COMMAND_LINE}
+    known = {"command": names.COMMAND_LINE, "pid": names.PID}
     return {
         known.get(name, f"cleanroom.{name}"): _clip(value) if isinstance(value, str) else value
         for name, value in attributes.items()
