@@ -128,6 +128,22 @@ async def test_a_run_of_the_engine_arrives_and_so_do_many_at_once(viewer: jaeger
         assert parents(trace) == {span.span_id: span.parent_id for span in recorded}, run
 
 
+def test_jaeger_listens_on_the_loopback_only(viewer: jaeger.Jaeger):
+    """Nobody else on the network can read or write the traces of this machine."""
+    import psutil
+
+    listening = [
+        connection.laddr
+        for child in psutil.Process().children(recursive=True)
+        if child.name().startswith("jaeger")
+        for connection in child.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+    assert int(viewer.ui.rpartition(":")[2]) in {address.port for address in listening}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+
 def test_a_jaeger_without_its_page_is_told_from_one_with_it(viewer: jaeger.Jaeger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One built from its module shows a placeholder, which `trace --open` leads nobody to; with assets it is its page."""
     (tmp_path / "index.html").write_text("<html><body>a page</body></html>")
