@@ -123,17 +123,19 @@ class Supervisor:
         self._tasks.start_soon(self._live, service)
         return service
 
-    async def renew(self, recipe: Recipe) -> Service:
-        """End the service of that name for good, remove what it held, and start it as this recipe says."""
+    def renew(self, recipe: Recipe) -> Service:
+        """Start a new service in the place of the one of that name, as this recipe says. The old one ends meanwhile, for good and with what it held."""
         old = self._services[recipe.name]
         service = self._take(recipe, None)  # from now on commands concern this one
-        if old.living:
-            with anyio.move_on_after(STOP_SECONDS):
-                old.life.cancel()
-                await old.ended.wait()
-        await anyio.to_thread.run_sync(partial(shutil.rmtree, self._folder(old), ignore_errors=True))
         self._tasks.start_soon(self._live, service)
+        self._tasks.start_soon(self._retire, old)
         return service
+
+    async def _retire(self, service: Service) -> None:
+        if service.living:
+            service.life.cancel()
+            await service.ended.wait()
+        await anyio.to_thread.run_sync(partial(shutil.rmtree, self._folder(service), ignore_errors=True))
 
     def _take(self, recipe: Recipe, held: Held | None) -> Service:
         service = self._services[recipe.name] = Service(held.recipe if held else recipe, next(self._numbers))

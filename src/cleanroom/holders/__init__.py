@@ -4,6 +4,7 @@
     meeting    finding the holder of a charge, or starting one: folder, lock, socket
     joining    a run's side: ask for services, learn how they fare, hand over doors
     pool       asking a project's pool how it is, and ending it
+    databases  what a pool's PostgreSQL servers have for each run
     process    the holder: supervises the services, serves those who joined, ends with its owner or when it is idle
 
 A holder's id is the name of its folder under the cache's `runs`, so that it is journalled, kept alive, cleaned up and swept as a run is.

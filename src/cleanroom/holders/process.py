@@ -6,9 +6,7 @@ of its own, so that what it made is gone however it ends.
 
 from __future__ import annotations
 
-import itertools
 import os
-import secrets
 import signal
 import socket
 from contextlib import suppress
@@ -26,9 +24,10 @@ from cleanroom.backends import registry
 from cleanroom.backends.wire import Link
 from cleanroom.bus import Bus, Subscription
 from cleanroom.clock import SystemClock
-from cleanroom.errors import CleanroomError, ServiceFailed
+from cleanroom.errors import CleanroomError
 from cleanroom.events import Artifact, Assertion, Finished, Note, Recovery, Started, Subject, Violation, encode_lines
 from cleanroom.holders.ancestry import wait_gone
+from cleanroom.holders.databases import Databases
 from cleanroom.holders.joining import Answer, Failure, Given, Wanted, attached
 from cleanroom.holders.meeting import CHARGE, Charge
 from cleanroom.holders.pool import PooledService, PoolStatus
@@ -37,7 +36,6 @@ from cleanroom.plan import BackendName, Plan
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox import channel, kernel
 from cleanroom.services import TemplateCache, new_secret, postgres
-from cleanroom.services.base import PRIVATE
 from cleanroom.subscribers import monitor, recovery
 from cleanroom.supervisor import Supervisor, supervise
 from cleanroom.watching import RunContext
@@ -55,7 +53,6 @@ REPEATED = (Recovery, Violation)  # what concerns every run that uses the servic
 LIMIT = 200_000
 DIVIDED = ("postgres",)  # servers in which each run of a pool has a part of its own; any other is lent to one run at a time, whole
 IDLE_LOOK_SECONDS = 0.5  # how exact the end of idle time is
-STATEMENT_SECONDS = 60.0  # copying a large database takes seconds
 
 
 def main(folder: str) -> None:
@@ -78,6 +75,7 @@ class _Client:
         self.link: Link | None = None
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
+        self.awaited: set[str] = set()  # services in which a database is just being made for it
         self.leases: list[tuple[str, str]] = []  # service, and the database there; "" where the whole server is this run's
         self.joining = anyio.Lock()  # what a run is given while it leaves is complete before it is taken back
 
@@ -98,13 +96,12 @@ class _Process:
         self._services: dict[str, Service] = {}
         self._redactor = Redactor()
         self._ended = anyio.Event()
-        self._leasing = anyio.Lock()
-        self._whole: set[str] = set()  # servers that one run has, or that begin anew after it
-        self._numbers = itertools.count(1)
+        self._whole: set[str] = set()  # servers that one run has
         self._began_ns = SystemClock().wall_ns()
         self._bus: Bus
         self._context: RunContext
         self._supervisor: Supervisor
+        self._databases: Databases
         self._tasks: TaskGroup
 
     # --- life
@@ -148,6 +145,7 @@ class _Process:
             tasks.start_soon(self._repeat, repeated)
             try:
                 async with supervise(self._context, (), TemplateCache(Path(self._charge.templates))) as self._supervisor:
+                    self._databases = Databases(self._supervisor, self._context)
                     tasks.start_soon(partial(recovery.run, troubled, self._supervisor.send, seed=self._charge.seed))
                     async with anyio.create_task_group() as self._tasks:
                         self._watch(self._tasks)
@@ -232,7 +230,10 @@ class _Process:
             client.services.clear()
             while client.leases:
                 service, database = client.leases.pop()
-                await (self._end_lease(service, database) if database else self._renew(service))
+                if database:
+                    await self._end_lease(service, database)
+                else:
+                    self._renew(service)
         self._leaving.discard(client)
         client.send({"left": True})
 
@@ -241,9 +242,12 @@ class _Process:
             await self._give(client, wanted, lease)
 
     async def _give(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
-        """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given."""
+        """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given.
+
+        A database that is not there yet is made afterwards: the run starts its environments meanwhile, and waits for the server as for any.
+        """
         given: dict[str, Given] = {}
-        others = []
+        others, lent = [], []
         for name, want in wanted.items():
             service = self._services.get(name)
             if service is None or service.failure is not None:
@@ -253,26 +257,39 @@ class _Process:
             elif self._configurations[name] != want.configuration:
                 others.append(name)
                 continue
-            if lease and service.recipe.kind not in DIVIDED:
+            divided = service.recipe.kind in DIVIDED
+            if lease and not divided:
                 if name in self._whole:
                     continue  # another run has it; this one has its own
                 self._whole.add(name)
                 client.leases.append((name, ""))
             await service.begun.wait()
             client.services.add(name)
-            given[name] = await self._leased(client, service) if lease and service.recipe.kind in DIVIDED else self._given(service)
+            given[name] = self._given(service)
+            if lease and divided:
+                database, password, there = await self._databases.take(service)
+                if there:
+                    client.leases.append((name, database))
+                else:
+                    client.awaited.add(name)
+                    lent.append((service, database, password))
+                given[name] = _lent(given[name], service, database, password)
         answer = Answer(
             services=given, others=tuple(others), things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}")
         )
         client.send({"joined": msgspec.to_builtins(answer)})
         for name in given:
-            client.send(_state(self._services[name]))
+            client.send(_state(client, self._services[name]))
+        for service, database, password in lent:
+            await self._lend(client, service, database, password)
 
     def _start(self, name: str, want: Wanted) -> Service:
         self._redactor.add(*want.recipe.secrets)
         self._configurations[name] = want.configuration
         service = self._services[name] = self._supervisor.add(want.recipe)
         self._tasks.start_soon(self._tell, service)
+        if self._charge.leases and want.recipe.kind in DIVIDED:
+            self._tasks.start_soon(self._databases.prepare, service)
         return service
 
     def _given(self, service: Service) -> Given:
@@ -288,59 +305,35 @@ class _Process:
             variables=recipe.phase_variables, secrets=recipe.secrets, attached=fact, things=(f"environment {service.environment_id}",),
         )  # fmt: skip
 
-    async def _leased(self, client: _Client, service: Service) -> Given:
-        """A database of its own for this run. Where the service fails meanwhile, its state tells the run."""
-        given = self._given(service)
-        name, password = f"run_{next(self._numbers)}", new_secret()
+    async def _lend(self, client: _Client, service: Service, name: str, password: str) -> None:
+        """Make a database for this run, for which the service is ready only then. Where the service fails meanwhile, its state tells the run."""
         try:
-            async with self._leasing:  # two copies of one database at once refuse each other
-                await self._carry_out(service, postgres.lease_begins(name, password))
+            await self._databases.make(service, name, password)
+            client.leases.append((service.recipe.name, name))
         except CleanroomError as error:
             service.change(failure=error)
-            return given
-        self._redactor.add(password)
-        client.leases.append((service.recipe.name, name))
-        variables = postgres.lease_variables(service.recipe, name, password)
-        return msgspec.structs.replace(given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}"))
+        client.awaited.discard(service.recipe.name)
+        client.send(_state(client, service))
 
     async def _end_lease(self, service: str, name: str) -> None:
         try:
-            async with self._leasing:
-                await self._carry_out(self._services[service], postgres.lease_ends(name))
+            await self._databases.drop(self._services[service], name)
         except CleanroomError as error:
             note = Note(
                 subject=Subject("service", service), level="warning", text=f"database {name} was not removed: {error}", code=error.code
             )
             self._bus.publish(note)
+        self._tasks.start_soon(self._databases.prepare, self._services[service])
 
-    async def _renew(self, name: str) -> None:
-        """A server that one run had begins anew for the next one: another process, folder and password."""
+    def _renew(self, name: str) -> None:
+        """A server that one run had gives way to a new one for the next: another process, folder and password."""
         old = self._services[name]
         recipe = old.recipe.renewed(new_secret)
         self._redactor.add(*recipe.secrets)
-        service = self._services[name] = await self._supervisor.renew(recipe)
+        service = self._services[name] = self._supervisor.renew(recipe)
         old.change()  # nobody is told of it any more
         self._tasks.start_soon(self._tell, service)
         self._whole.discard(name)
-
-    async def _carry_out(self, service: Service, statements: str) -> None:
-        """As the server's superuser, from a file that only the service may read: a command line could be read by everyone.
-
-        Raises:
-            CleanroomError: the service is not there, or the server refused.
-        """
-        heard = bytearray()
-        environment = await self._supervisor.ready_environment(service.recipe.name)
-        file = self._context.scratch / "services" / service.environment_id / "private" / f"{secrets.token_hex(8)}.sql"
-        file.touch(mode=0o600)
-        file.write_text(statements)
-        try:
-            argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{file.name}")
-            result = await environment.exec(argv, on_output=lambda _, data: heard.extend(data), timeout_seconds=STATEMENT_SECONDS)
-        finally:
-            file.unlink(missing_ok=True)
-        if result.exit_code:
-            raise ServiceFailed("CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}")
 
     def _status(self) -> PoolStatus:
         services = tuple(
@@ -358,7 +351,7 @@ class _Process:
             changed = service.changed
             for client in self._clients:
                 if service.recipe.name in client.services:
-                    client.send(_state(service))
+                    client.send(_state(client, service))
             if service.failure is not None:
                 return
             await changed.wait()
@@ -382,9 +375,16 @@ def _plan(charge: Charge) -> Plan:
     )  # fmt: skip
 
 
-def _state(service: Service) -> dict[str, Any]:
-    failure = msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None
-    return {"state": service.recipe.name, "opened": service.opened, "ready": service.ready, "failure": failure}
+def _lent(given: Given, service: Service, name: str, password: str) -> Given:
+    """A server as it is given to a run that has a database of its own there."""
+    variables = postgres.lease_variables(service.recipe, name, password)
+    return msgspec.structs.replace(given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}"))
+
+
+def _state(client: _Client, service: Service) -> dict[str, Any]:
+    """As it is for this run."""
+    name, failure = service.recipe.name, msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None
+    return {"state": name, "opened": service.opened, "ready": service.ready and name not in client.awaited, "failure": failure}
 
 
 async def _write(inbox: Subscription, path: Path) -> None:
