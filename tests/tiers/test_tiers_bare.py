@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import bare, processes
+from tiers_bench import RUN_ID, bare, processes
+
+from cleanroom.sandbox.layout import host_name
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
@@ -36,6 +38,17 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
     assert (project / "file").read_text() == "as it was\nmore\n"
     assert not (project / "old").exists()
     assert (project / "sub/new").stat().st_uid == os.geteuid()
+
+
+async def test_the_files_of_etc_are_the_environment_s_own(project: Path, tmp_path: Path):
+    """Names, users and resolver are what an environment with namespaces finds, not the host's."""
+    async with bare(project, tmp_path) as place:
+        said = await place.sh("cat /etc/hosts /etc/hostname /etc/nsswitch.conf; getent passwd $(id -u); cat /etc/resolv.conf")
+    name = host_name(RUN_ID)
+    assert f"127.0.1.1 {name}\n{name}\n" in said.out
+    assert "hosts: files dns" in said.out
+    assert "cleanroom:x:" in said.out
+    assert "use-vc" in said.out
 
 
 async def test_an_own_server_is_reached_whatever_it_is_bound_to(project: Path, tmp_path: Path):

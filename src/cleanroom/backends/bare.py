@@ -136,7 +136,7 @@ def _link(link: Path, target: str) -> None:
 def _texts(wire: dict[str, Any], etc: Path, places: Places, home: str) -> dict[str, str]:
     """The files of /etc that an environment finds instead of the host's, with its own user in them."""
     user, group = wire["identity"]["user"], wire["identity"]["group"]
-    made = {op["at"]: op["text"] for op in wire["operations"] if op["op"] == "file" and op["at"].startswith("/etc/")}
+    made = {f"{op['at']}/{name}": text for op in wire["operations"] if op["op"] == "files" for name, text in op["texts"].items()}
     made["/etc/passwd"] = (
         f"root:x:0:0:root:/root:/bin/sh\n{layout.USER}:x:{user}:{group}:{layout.USER}:{home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     )
