@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from cleanroom.bus import DELIVERY, ROOM, Bus, SubscriberLagged, Subscription
+from cleanroom.bus import DELIVERY, ENOUGH, ROOM, Bus, SubscriberLagged, Subscription
 from cleanroom.clock import LoopClock, SystemClock
 from cleanroom.errors import PolicyRefused
 from cleanroom.events import Envelope, Finished, Note, Started, Subject
@@ -267,3 +267,61 @@ async def test_no_subscriber_sees_a_secret():
     bus.close()
 
     assert [envelope.event for envelope in await everything(inbox)] == [note("before"), note("password [redacted]"), note("after")]
+
+
+NOTES = frozenset((Note,))
+FOR_EVER = 3600.0
+
+
+async def patient(inbox: Subscription, seen: list[list[Envelope]]) -> None:
+    while batch := await inbox.batch(NOTES, FOR_EVER):
+        seen.append(batch)
+
+
+async def test_what_may_wait_for_company_comes_with_the_first_that_may_not():
+    """Patient kinds are not handed out by themselves; another kind takes them with it at once, in order."""
+    bus = made()
+    seen: list[list[Envelope]] = []
+    inbox = bus.subscribe("audit", limit=1000)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(patient, inbox, seen)
+        for text in ("one", "two"):
+            bus.publish(note(text))
+            await anyio.wait_all_tasks_blocked()
+        assert seen == []
+        bus.publish(Started(subject=RUN))
+        await anyio.wait_all_tasks_blocked()
+        assert [envelope.event for envelope in seen[0]] == [note("one"), note("two"), Started(subject=RUN)]
+        bus.close()
+
+
+async def test_nobody_waits_for_company_once_enough_is_there_or_the_bus_is_about_to_close():
+    """A burst is handed out without another kind, and draining does not take as long as waiting would."""
+    bus = made()
+    seen: list[list[Envelope]] = []
+    inbox = bus.subscribe("audit", limit=2 * ENOUGH)
+    with anyio.fail_after(FOR_EVER / 60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(patient, inbox, seen)
+            bus.publish(note("first"))
+            await anyio.wait_all_tasks_blocked()
+            for number in range(ENOUGH):
+                bus.publish(note(str(number)))
+            await anyio.wait_all_tasks_blocked()
+            assert sum(map(len, seen)) == ENOUGH + 1
+            bus.publish(note("last"))
+            await bus.drain()
+            assert sum(map(len, seen)) == ENOUGH + 2
+            bus.publish(note("after"))
+            await bus.drain()
+            bus.close()
+    assert sum(map(len, seen)) == ENOUGH + 3
+
+
+async def test_what_waits_is_handed_out_when_its_time_is_over():
+    """Without company a patient event is late by no more than it is said to be."""
+    bus = made()
+    inbox = bus.subscribe("audit", limit=10)
+    bus.publish(note("alone"))
+    with anyio.fail_after(30):
+        assert [envelope.event for envelope in await inbox.batch(NOTES, 0.001)] == [note("alone")]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -30,6 +30,7 @@ DELIVERY = (
     256  # events handed over together: what a delivery costs is shared by enough of them, and what waits for it is a few MiB at worst
 )
 ROOM = 16384  # waiting events at which pumps pause although an inbox has room for more: a burst stays in the processor's cache, memory flat
+ENOUGH = 1024  # waiting events at which nobody waits for company any more: what a batch costs is shared by enough of them
 PAUSE_SECONDS = 0.001  # between looks at the subscribers' inboxes: far below what a person notices, far above what a look costs
 
 
@@ -85,6 +86,8 @@ class Subscription:
         self._closed = False
         self._attended = False  # somebody has begun to read
         self._idle = False  # its task waits in `batch`: all that was handed out has been dealt with
+        self._patient: frozenset[type[Event]] | None = None  # while its task waits for company: the kinds that do not end that
+        self._hurried = False  # the bus is about to close
         self._wake = anyio.Event()
 
     def _put(self, envelopes: list[Envelope]) -> None:
@@ -100,15 +103,24 @@ class Subscription:
         while len(self._queue) > self.limit:
             self._queue.popleft()
             self.dropped += 1
-        if self._idle:
+        if self._idle or (self._patient is not None and not self._may_wait(self._patient, wanted)):
             self._rouse()
+
+    def _may_wait(self, patient: frozenset[type[Event]], arrived: Iterable[Envelope]) -> bool:
+        """Whether what waits, and `arrived` among it, may wait for company."""
+        return not self._hurried and len(self._queue) < ENOUGH and all(type(envelope.event) in patient for envelope in arrived)
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        if self._patient is not None:
+            self._wake.set()
 
     def _rouse(self) -> None:
         self._idle = False
         self._wake.set()
 
     def _close(self) -> None:
-        self._closed = True
+        self._closed = self._hurried = True
         self._rouse()
 
     @property
@@ -121,8 +133,10 @@ class Subscription:
         """Its task has something to see, or is dealing with it."""
         return self._attended and not self._keep_newest and not self._lagged and (bool(self._queue) or not self._idle)
 
-    async def batch(self) -> list[Envelope]:
+    async def batch(self, patient: frozenset[type[Event]] = frozenset(), company_seconds: float = 0.0) -> list[Envelope]:
         """All that is waiting, oldest first; waits for something. Empty means the bus has closed.
+
+        Where nothing but `patient` kinds waits, more is waited for, at most `company_seconds`: for whom a batch is dear, and what comes all the time can wait.
 
         Raises:
             SubscriberLagged: events were lost to this subscription. What came before the gap has been handed out.
@@ -142,9 +156,21 @@ class Subscription:
             finally:
                 self._idle = False
             self._deliver()
+        if company_seconds and self._may_wait(patient, self._queue):
+            await self._wait_for_company(patient, company_seconds)
         taken = list(self._queue)
         self._queue.clear()
         return taken
+
+    async def _wait_for_company(self, patient: frozenset[type[Event]], seconds: float) -> None:
+        self._wake = anyio.Event()
+        self._patient = patient
+        try:
+            with anyio.move_on_after(seconds):
+                await self._wake.wait()
+        finally:
+            self._patient = None
+        self._deliver()
 
 
 class Bus:
@@ -187,7 +213,7 @@ class Bus:
         """Tell every subscriber. `at` places the event on another span than the running task's."""
         assert not self._closed, f"published after the bus closed: {event!r}"
         trace_id, span_id, parent = at or _current.get() or self._outside
-        if not self._published and any(s._idle for s in self._subscriptions):
+        if not self._published and any(s._idle or s._patient is not None for s in self._subscriptions):
             asyncio.get_running_loop().call_soon(self._deliver)  # those who do not wait look by themselves
         self._seq += 1
         self._published.append(
@@ -247,6 +273,8 @@ class Bus:
         An inbox that nobody has begun to read is not waited for. Waits for good where a subscriber's task has ended early: bound it.
         """
         await anyio.lowlevel.checkpoint()  # tasks that were started just now begin to read
+        for subscription in self._subscriptions:
+            subscription._hurry()
         while self._busy():  # noqa: ASYNC110
             await anyio.sleep(PAUSE_SECONDS)
 

@@ -22,7 +22,7 @@ from cleanroom.artifacts import open_to_read, write_all, write_atomic
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
-from cleanroom.events import Envelope, Event, Finished, Output, Spans, Subject
+from cleanroom.events import Envelope, Event, Finished, Metric, Output, Spans, Subject
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -43,6 +43,10 @@ __all__ = ["AuditLog", "Genesis", "Head", "LIMIT", "Problem", "Verification", "r
 LIMIT = 200_000  # events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood; more ends the run
 DEPTH_LIMIT = 16  # of a record's body: the deepest real one has four levels
 LOCK_SECONDS = 30.0  # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process before it
+
+# A batch is three waits for the disk and the lock, a millisecond and more. Samples and what programs say come ten times a second and oftener, and are no decisions.
+PATIENT: frozenset[type[Event]] = frozenset((Metric, Output, Spans))
+COMPANY_SECONDS = 0.25  # what a killed engine may have sampled without having it on disk; whatever else happens goes there at once, and takes these with it
 
 _encoder = msgspec.json.Encoder()
 
@@ -123,7 +127,7 @@ class AuditLog:
 
 async def run(inbox: Subscription, log: AuditLog) -> None:
     """Write batches until the bus has closed, then close the log. `log` has been opened."""
-    while batch := await inbox.batch():
+    while batch := await inbox.batch(PATIENT, COMPANY_SECONDS):
         await anyio.to_thread.run_sync(log.append, batch)
     await anyio.to_thread.run_sync(log.close)
 
