@@ -229,11 +229,12 @@ class _Process:
             self._close_doors(client)
             client.services.clear()
             while client.leases:
-                service, database = client.leases.pop()
+                service, database = client.leases[-1]
                 if database:
                     await self._end_lease(service, database)
                 else:
                     self._renew(service)
+                client.leases.pop()  # it counts until it is ended
         self._leaving.discard(client)
         client.send({"left": True})
 
@@ -342,7 +343,7 @@ class _Process:
         )
         return PoolStatus(
             id=self._folder.name, pid=os.getpid(), started_unix_ns=self._began_ns, idle_seconds=self._charge.idle_seconds,
-            leases=sum(bool(client.services) for client in self._clients | self._leaving), services=services,
+            leases=sum(bool(client.services or client.leases) for client in self._clients | self._leaving), services=services,
         )  # fmt: skip
 
     async def _tell(self, service: Service) -> None:
