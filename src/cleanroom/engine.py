@@ -315,15 +315,10 @@ class Engine:
 
     def _make_backend(self, plan: Plan, name: str) -> Backend:
         place = self._place(plan)
-        started = {} if self._keeper is None else {"keeper": self._keeper}
         return self._make(
-            name,
-            run_id=self._bus.run_id,
-            scratch=place.scratch,
-            journal=place.folder / "journal.jsonl",
-            **started,
-            **registry.beside(name, cache_folder(self._caller), self._caller),
-        )
+            name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", keeper=self._keeper,
+            cache=cache_folder(self._caller), caller=self._caller,
+        )  # fmt: skip
 
     def _new_bus(self) -> Bus:
         trace_id, parent, sampled = place(self._caller)

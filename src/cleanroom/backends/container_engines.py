@@ -26,9 +26,8 @@ EngineName = Literal["docker", "podman"]
 
 OLDEST, NEWEST = (1, 40), (1, 51)  # of the API: what Debian's engines speak, and what was read to be the same in all that is used here
 CALL_SECONDS = 30.0  # for one call: a slow daemon takes 5 s, a hanging one for ever
-REMOVE_SECONDS = (
-    20.0  # for one removal with its asking again: it takes tens of ms, two calls of a slow daemon, or as long as a daemon takes to restart
-)
+# For one removal with its asking again: it takes tens of ms, two calls of a slow daemon, or as long as a daemon takes to restart.
+REMOVE_SECONDS = 20.0
 REMOVE_PAUSE_SECONDS = 0.05
 NO_ANSWER = 900  # the status that aiodocker makes up where the connection failed
 SOCKETS: dict[EngineName, tuple[str, ...]] = {
@@ -160,9 +159,8 @@ class Engine:
                     except DockerError as error:
                         if error.status == 404:
                             return True
-                        await asyncio.sleep(
-                            REMOVE_PAUSE_SECONDS
-                        )  # 409: another removal is under way; 500: its process is still being counted out; 900: restarting
+                        # 409: another removal is under way; 500: its process is still being counted out; 900: restarting
+                        await asyncio.sleep(REMOVE_PAUSE_SECONDS)
                     except (ClientError, OSError):
                         await asyncio.sleep(REMOVE_PAUSE_SECONDS)
         return False

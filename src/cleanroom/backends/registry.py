@@ -54,11 +54,6 @@ def candidates(name: str) -> tuple[str, ...]:
     return AUTOMATIC if name == "auto" else (name,)
 
 
-def beside(name: str, cache: Path, caller: Mapping[str, str]) -> dict[str, Any]:
-    """What backends of containers are told besides, for `make`: the user's cache folder, and where their engine is."""
-    return {"cache": cache, "caller": caller} if name in CONTAINERS else {}
-
-
 def make(
     name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, cache: Path | None = None,
     caller: Mapping[str, str] = os.environ,

@@ -30,10 +30,8 @@ from cleanroom.policy import Policy
 from cleanroom.sandbox import channel, journal
 
 Kind = Literal["session", "pool"]
-POOLED = (
-    "postgres",
-    "redis",
-)  # kinds of services whose state can be made anew for each run; of any other server only its own project knows
+# Kinds of services whose state can be made anew for each run; of any other server only its own project knows.
+POOLED = ("postgres", "redis")
 
 LOCK_SECONDS = 20.0  # held for milliseconds
 BACKLOG = 128  # runs that come while the holder starts

@@ -113,12 +113,8 @@ class _Process:
         self._bus = Bus(identity, SystemClock(), redactor=self._redactor)
         with LogFiles(evidence / "logs") as logs:
             made = registry.make(
-                charge.backend,
-                run_id=identity,
-                scratch=self._folder,
-                journal=evidence / "journal.jsonl",
-                **registry.beside(charge.backend, charge.cache, charge.caller),
-            )
+                charge.backend, run_id=identity, scratch=self._folder, journal=evidence / "journal.jsonl", cache=charge.cache, caller=charge.caller
+            )  # fmt: skip
             async with made as backend:
                 data = self._folder / "data"
                 thing = await backend.folder(data)

@@ -21,9 +21,8 @@ from cleanroom.tracing.settings import Destination, Signal
 
 BATCH_ITEMS = 512  # OpenTelemetry's own default
 BATCH_BYTES = 3 << 20  # collectors take 4 MiB in one request by default; our estimate is larger than what goes over the wire
-END_SECONDS = (
-    0.8  # for what is left when the run ends: the promise to people is 1 s, of which loading the exporter costs some on a busy machine
-)
+# For what is left when the run ends: the promise to people is 1 s, of which loading the exporter costs some on a busy machine.
+END_SECONDS = 0.8
 PAUSE_SECONDS = 2.0  # after a failure, before the same batch is tried again during the run
 _TOO_LARGE = "larger than it takes"
 _PHRASES = (
@@ -97,15 +96,7 @@ class Delivery:
             waiting, counts, lost = list(self._waiting), dict(self._counts), dict(self._refused)
         for signal, batch in waiting:
             lost[signal] = lost.get(signal, 0) + len(batch)
-        why = (
-            str(self._error)
-            if self._error
-            else without_secrets(phrase(self._said), self._destinations.values())
-            if waiting
-            else _TOO_LARGE
-            if lost
-            else ""
-        )
+        why = self._why(waiting=bool(waiting)) if lost or self._error else ""
         endpoint = next(iter(self._destinations.values())).shown
         return Delivered(
             endpoint=endpoint, counts=counts, lost=lost, unwanted=tuple(sorted(self._unwanted)), why=why, hint=self._error.hint if self._error else ""
@@ -148,6 +139,12 @@ class Delivery:
         with self._changed:
             self._waiting.popleft()
             self._counts[signal] = self._counts.get(signal, 0) + len(batch)
+
+    def _why(self, *, waiting: bool) -> str:
+        """The reason for what was lost: of what still waits the collector's, of the rest that it was too large."""
+        if self._error:
+            return str(self._error)
+        return without_secrets(phrase(self._said), self._destinations.values()) if waiting else _TOO_LARGE
 
     def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
         """This collector takes less than others do: halves of it come next. What is too much by itself holds up nothing else."""
