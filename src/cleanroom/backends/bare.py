@@ -6,6 +6,7 @@ ordinary user's lies in the run's own scratch. Paths inside that are usually mou
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Ground:
         self.folder, self.short = folder, short
         self._owner = (user, user) if os.geteuid() == 0 else None
         self._moved: dict[str, Path] = {}
+        self._numbers = itertools.count()  # of copies and links, also of those that are gone: what is used has its name for itself
         self._links: dict[Path, Path] = {}
 
     def prepare(self) -> None:
@@ -70,7 +72,7 @@ class Ground:
                 copies.copy(Path(mount.above), source)
             self._moved[mount.source] = source
             return source
-        place = self.own("moved", str(len(self._moved)))
+        place = self.own("moved", str(next(self._numbers)))
         copies.copy(Path(mount.above) if mount.above else source, place, owner=self._owner)
         self._moved[mount.source] = place
         return place
@@ -89,7 +91,7 @@ class Ground:
         if len(str(place)) < _SUN_PATH_ROOM:
             return str(place)
         if place not in self._links:
-            self._links[place] = self.short / str(len(self._links))
+            self._links[place] = self.short / str(next(self._numbers))
             self._links[place].symlink_to(place)
         return str(self._links[place])
 
