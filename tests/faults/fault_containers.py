@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import tempfile
@@ -26,6 +27,32 @@ LONG = "echo begun; sleep 100"
 SECONDS = 180.0
 # Containers of a run that died may be removed at once: nobody else makes any of this run's.
 NOW = "import cleanroom.backends.container_sweep as sweep; sweep.MINIMUM_AGE_SECONDS = 0"
+
+# A server that answers with the name of its life, and what waits in a phase until the answer is that of another life.
+SERVER = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+life = os.urandom(8).hex().encode()
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(life)
+HTTPServer(("127.0.0.1", 9100), Handler).serve_forever()
+"""
+CLIENT = """
+import time, urllib.request
+def life():
+    try:
+        with urllib.request.urlopen("http://odd:9100/", timeout=1) as answer:
+            return answer.read()
+    except OSError:
+        return b""
+first = life()
+print("begun", flush=True)
+while life() in (b"", first):
+    time.sleep(0.1)
+"""
 
 
 def contained(project: Project, commands: Mapping[str, str], image: str = IMAGE, **settings: str) -> None:
@@ -203,6 +230,56 @@ def memory(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "python3 -c 'bytearray(200 << 20)'"}, limits='{ memory = "64MiB" }')
     with a_way(engine, project) as way:
         return called(project, engine, way.caller)
+
+
+def deed(project: Project, engine: EngineName, which: str, method: str, what: str = "") -> None:
+    """What somebody else does to a container of the run."""
+    socket = find_socket(engine, os.environ)
+    (name,) = (name for name in of_the_runs(project, socket) if which in name)
+    status, said = container_ends.call(socket, method, f"/containers/{name}{what}")
+    assert status in (200, 204), said
+
+
+def elsewhere(project: Project, engine: EngineName, method: str, what: str = "") -> Told:
+    """Something is done to the container of a service while its phase waits for the service's next life."""
+    contained(project, {"test": "python3 client.py"}, containers='["odd"]', timeout='"1m"')
+    (project.root / "client.py").write_text(CLIENT)
+    command = json.dumps(["python3", "-c", SERVER])
+    project.add(f'[cleanroom.services.odd]\nimage = "{IMAGE}"\ncommand = {command}\nready = {{ http = ":9100/" }}\n')
+    with a_way(engine, project) as way:
+        return during(project, engine, way.caller, lambda: deed(project, engine, "odd", method, what))
+
+
+@fault(
+    ENGINE, "is told by somebody to pause a phase's container", "nobody inside can act: the timeout ends it from outside", code=124, says="still running after 4 s", engines=ENGINES
+)  # fmt: skip
+def pauses(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": LONG}, timeout='"4s"')
+    with a_way(engine, project) as way:
+        return during(project, engine, way.caller, lambda: deed(project, engine, "test", "POST", "/pause"))
+
+
+@fault(
+    ENGINE, "is told by somebody to kill a phase's container", "the phase does not pass, and its container is removed", code=5, says="ended", engines=ENGINES
+)  # fmt: skip
+def kills(project: Project, engine: EngineName) -> Told:
+    contained(project, {"test": LONG})
+    with a_way(engine, project) as way:
+        return during(project, engine, way.caller, lambda: deed(project, engine, "test", "POST", "/kill"))
+
+
+@fault(
+    ENGINE, "is told by somebody to pause a service's container", "its probes are not answered: it is started again in a new one", code=0, says="stopped answering", engines=ENGINES
+)  # fmt: skip
+def pauses_service(project: Project, engine: EngineName) -> Told:
+    return elsewhere(project, engine, "POST", "/pause")
+
+
+@fault(
+    ENGINE, "is told by somebody to remove a service's container", "it is started again in a new one", code=0, says="restarted: service odd", engines=ENGINES
+)  # fmt: skip
+def removes_service(project: Project, engine: EngineName) -> Told:
+    return elsewhere(project, engine, "DELETE", "?force=true")
 
 
 @fault(

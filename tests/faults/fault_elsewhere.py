@@ -64,7 +64,6 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
         "5",
         ENGINES,
     ),
-    ("a container engine", "is told by somebody to kill a container", "its environment fails at once, and it is removed", "5", ENGINES),
     ("a kill -9", "of the engine, at any moment, while it uses containers", "the keeper has them removed", "137", CONTAINED),
     (
         "a kill -9",
@@ -81,12 +80,4 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
         CONTAINED,
     ),
     ("a kill -9", "of the warden of a service's container", "the service is started again in a new container", "0", CONTAINED),
-    ("a container engine", "is told by somebody to pause a container", "the timeout ends it from outside", "124", ENGINES),
-    (
-        "a container engine",
-        "is told by somebody to remove a container",
-        "its environment fails at once",
-        "5",
-        "tests/backends/test_container_life.py",
-    ),
 )

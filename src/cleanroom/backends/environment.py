@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cleanroom.backends.embedded import EmbeddedBackend
 
 START_SECONDS = 20.0  # a thousand times what was measured, so only a hang reaches it
+KILL_SECONDS = 3.0  # how long an end by SIGKILL may take to be told: milliseconds, more on a machine that is out of memory
 DRAIN_SECONDS = 0.5  # how long output may still come after a command has ended and something else holds its pipe
 
 
@@ -199,7 +200,9 @@ class EmbeddedEnvironment:
         with Plants(self._backend.plants) as planted:
             expect = planted.expectations(self._spec, self._temporary) | {"outer_filter": self._backend.outer_filter}
             order = {"op": "prove", "expect": expect, "limits": self._backend.first_proof()}
-            answer, _ = await self._answer("proved", order)
+            answer: channel.Message = {"broken": f"no end within {START_SECONDS:.0f} s"}
+            with anyio.move_on_after(START_SECONDS):
+                answer, _ = await self._answer("proved", order)
         if "broken" in answer:
             raise EnvironmentFailed("CR-SANDBOX-008", f"environment {self.id}: the canaries did not come to their end: {answer['broken']}")
         return tuple(msgspec.convert(result, Canary) for result in answer["results"])
@@ -257,14 +260,18 @@ class EmbeddedEnvironment:
             err.handed_over()
 
     async def _stop(self, number: int, exited: asyncio.Future[tuple[channel.Message, list[int]]]) -> channel.Message:
-        """SIGTERM, the policy's grace, then SIGKILL."""
+        """SIGTERM, the policy's grace, then SIGKILL. Where nobody inside acts on it, as in a container that was paused, all of it is ended from outside."""
         self.order({"op": "signal", "n": number, "signal": int(signal.SIGTERM)})
         with anyio.move_on_after(self._spec.policy.limits.grace_seconds):
             answer, _ = await asyncio.shield(exited)
             return answer
         self.order({"op": "signal", "n": number, "signal": int(signal.SIGKILL)})
-        answer, _ = await exited
-        return answer
+        with anyio.move_on_after(KILL_SECONDS):
+            answer, _ = await asyncio.shield(exited)
+            return answer
+        self.order({"op": "kill"})
+        exited.cancel()
+        return {"status": 128 + signal.SIGKILL}
 
     async def attempts(self) -> AsyncIterator[Attempt]:
         """Attempts as they happen, until the environment ends."""
