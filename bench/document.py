@@ -12,8 +12,9 @@ HEAD = """\
 
 Written by `python -m bench --write` (`make bench` measures without writing), or section by section by `python -m bench NAME --write`; not edited by hand. A
 number is the median of n measurements with the lowest and the highest; what is compared was measured in turn, and a difference or ratio is that of
-neighbours. Targets are goals, never conditions of a test. Each section says on what machine and at which commit it was measured, and how busy that machine
-was before: numbers of different sections are not to be compared where these differ.
+neighbours. Targets are goals, never conditions of a test. Each section says on what machine and at which commit it was measured, how busy that machine was
+before, and how long five million multiplications in Python took there and then (the yardstick): a virtual machine is not equally fast every day, so numbers of
+different sections are to be compared only where these agree.
 """
 
 
@@ -34,6 +35,7 @@ def origin(machine: Mapping[str, str]) -> str:
             machine["Python"],
             machine["user"],
             f"load before {machine['load before']}",
+            f"yardstick {machine['yardstick']}",
         )
     )
     return f"Measured {machine['date']} at {machine['commit']}: {where}."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +21,18 @@ def described() -> dict[str, str]:
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}", "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "user": "root" if os.geteuid() == 0 else "an ordinary user", "load before": f"{os.getloadavg()[0]:.1f}",
+        "yardstick": f"{_yardstick_ms():.0f} ms",
     }  # fmt: skip
+
+
+def _yardstick_ms() -> float:
+    """How long five million multiplications take here and now, the median of five: a virtual machine's processor is not the same from day to day."""
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        sum(number * number for number in range(5_000_000))
+        taken.append((time.perf_counter() - began) * 1000)
+    return statistics.median(taken)
 
 
 def _processor() -> str:

@@ -7,7 +7,7 @@ from bench.figures import Figure
 
 MACHINE = {
     "date": "2026-01-01 00:00 UTC", "commit": "abc", "processor": "P", "cores": "2", "memory": "8 GiB", "kernel": "Linux 6", "Python": "CPython 3.11",
-    "user": "root", "load before": "0.5",
+    "user": "root", "load before": "0.5", "yardstick": "400 ms",
 }  # fmt: skip
 
 
@@ -20,7 +20,9 @@ def test_a_section_says_its_machine_and_commit():
     """Numbers never stand without where they were measured."""
     text = written("one", 1)
 
-    assert "Measured 2026-01-01 00:00 UTC at abc: P, 2 cores, 8 GiB, Linux 6, CPython 3.11, root, load before 0.5." in text
+    assert (
+        "Measured 2026-01-01 00:00 UTC at abc: P, 2 cores, 8 GiB, Linux 6, CPython 3.11, root, load before 0.5, yardstick 400 ms." in text
+    )
     assert "| n | 1.00 ms |" in text
 
 
