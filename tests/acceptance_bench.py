@@ -74,10 +74,12 @@ class Project:
         code = ["-c", f"{before}; from cleanroom.cli.main import main; main()"] if before else ["-m", "cleanroom"]
         return [sys.executable, *code, *words]
 
-    def started(self, *words: str, **options: Any) -> subprocess.Popen[bytes]:
+    def started(self, *words: str, before: str = "", **options: Any) -> subprocess.Popen[bytes]:
         """Start the command and do not wait; in a session of its own, silent unless `options` of Popen say otherwise."""
         silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(self.argv(*words), cwd=self.root, env=self.variables(), start_new_session=True, **{**silent, **options})
+        return subprocess.Popen(
+            self.argv(*words, before=before), cwd=self.root, env=self.variables(), start_new_session=True, **{**silent, **options}
+        )
 
     def wait_running(self, run: subprocess.Popen[bytes], words: str) -> None:
         """Wait until a process below the run has these words in its command line: the phase has come so far."""

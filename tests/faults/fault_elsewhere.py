@@ -33,6 +33,7 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (
         "137",
         KILLS,
     ),
+    ("a SIGSTOP", "of a warden or of pid 1 of an environment", "the timeout ends the phase: what stands above kills it", "124", INNER),
     ("a kill -9", "of the keeper", "every environment ends with it; the engine removes what it made", "5", INNER),
     ("a kill -9", "of a phase's warden or init", "the environment ends whole, the phase does not pass", "5", INNER),
     ("a kill -9", "of a service's warden, its relay or its main process", "the service is started again", "0", INNER),

@@ -113,3 +113,17 @@ def test_any_inner_process_may_be_killed_at_any_moment(served: Project, moment_m
     assert status in (0, 5), text
     assert "Traceback" not in text
     assert served.settled() == {}
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["warden", "init"])
+def test_an_inner_process_that_is_stopped_is_ended_by_the_timeout(project: Project, which: int):
+    """Nobody there acts on a signal then: what stands above kills it, and the phase has timed out like any other."""
+    project.write({"test": "sleep 1000"}, timeout='"500ms"', limits='{ grace = "100ms" }')
+    soon = "import cleanroom.backends.embedded as a, cleanroom.backends.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
+    run = project.started("run", "test", "--backend", "embedded", before=soon, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    project.wait_running(run, "sleep")
+    os.kill(victims(run.pid, "warden phase")[which], signal.SIGSTOP)
+    status, text = told(project, run)
+
+    assert (status, "still running after 0.5 s" in text) == (124, True), text
+    assert project.settled() == {}

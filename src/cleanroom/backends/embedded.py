@@ -299,15 +299,22 @@ class EmbeddedBackend:
         self._order({"op": "open", "spec": wire}, [descriptor])
 
     async def closed(self, identity: str) -> None:
-        """Wait until the keeper has seen the warden's end and removed what it had made for it."""
-        with anyio.move_on_after(LEAVE_SECONDS):
+        """Wait until the keeper has seen the warden's end and removed what it had made for it. One that does not end is killed."""
+        if not await self._closed_within(identity, LEAVE_SECONDS):
+            with contextlib.suppress(EnvironmentFailed):
+                self._order({"op": "end", "environment": identity})
+            if not await self._closed_within(identity, LEAVE_SECONDS):
+                self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
+                return
+        del self._environments[identity]
+        group = self._groups.pop(identity, None)
+        if self._keeper_ended and group is not None:  # its wardens died with it; what it would have removed is ours to remove
+            self._left += [Left(kind="cgroup", name=str(path)) for path in await anyio.to_thread.run_sync(cgroups.clear, group)]
+
+    async def _closed_within(self, identity: str, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
             await self._closed[identity].wait()
-            del self._environments[identity]
-            group = self._groups.pop(identity, None)
-            if self._keeper_ended and group is not None:  # its wardens died with it; what it would have removed is ours to remove
-                self._left += [Left(kind="cgroup", name=str(path)) for path in await anyio.to_thread.run_sync(cgroups.clear, group)]
-            return
-        self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
+        return self._closed[identity].is_set()
 
     def relay(self, owner: str, door: channel.Message, descriptor: int, told: Sequence[int] = ()) -> None:
         """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it; `told` is where refusals are said."""

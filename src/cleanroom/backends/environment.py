@@ -275,9 +275,10 @@ class EmbeddedEnvironment:
 
     async def attempts(self) -> AsyncIterator[Attempt]:
         """Attempts as they happen, until the environment ends."""
-        async with self._attempts:
-            async for attempt in self._attempts:
-                yield attempt
+        with contextlib.suppress(anyio.ClosedResourceError):  # it was left without its warden's end being seen
+            async with self._attempts:
+                async for attempt in self._attempts:
+                    yield attempt
 
     async def dial(self, to: str) -> anyio.abc.ByteStream:
         """Connect into it."""

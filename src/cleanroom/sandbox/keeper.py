@@ -71,6 +71,8 @@ class Keeper:
                 self._open(order["spec"], descriptors.pop(0))
             case "probe":
                 self._probe(order["scratch"])
+            case "end":
+                self._end_warden(order["environment"])
             case "egress":
                 self._relay_out(order, descriptors)
             case "own":
@@ -152,6 +154,12 @@ class Keeper:
             self._outward.add(pid)
         self._bare = self._bare or bool(spec.get("bare"))
         control.close()
+
+    def _end_warden(self, environment: str) -> None:
+        """Kill a warden that does not end by itself, as one that somebody stopped; what it made ends with it."""
+        for pid, (name, _) in self._wardens.items():
+            if name == environment:
+                os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
 
     def _id_map(self, identity: dict[str, Any]) -> int:
         if identity["mode"] != "root":
