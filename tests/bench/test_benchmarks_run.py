@@ -35,7 +35,7 @@ EXPECTED = {
     },
     "bus": {"to five subscribers, audit on disk"},
     "memory": {
-        "10,000 events: grown since a tenth",
+        "10,000 events: grown meanwhile",
         "10 pipelines, memory backend: resident at the end",
         "2 pipelines, embedded backend: resident at the end",
     },
