@@ -232,22 +232,25 @@ def memory(project: Project, engine: EngineName) -> Told:
         return called(project, engine, way.caller)
 
 
-def deed(project: Project, engine: EngineName, which: str, method: str, what: str = "") -> None:
-    """What somebody else does to a container of the run."""
+def meddled(project: Project, engine: EngineName, which: str, method: str, what: str) -> Told:
+    """Run while somebody else does something to a container of the run, once its phase has begun."""
     socket = find_socket(engine, os.environ)
-    (name,) = (name for name in of_the_runs(project, socket) if which in name)
-    status, said = container_ends.call(socket, method, f"/containers/{name}{what}")
-    assert status in (200, 204), said
+
+    def meddle() -> None:
+        (name,) = (name for name in of_the_runs(project, socket) if which in name)
+        status, said = container_ends.call(socket, method, f"/containers/{name}{what}")
+        assert status in (200, 204), said
+
+    with a_way(engine, project) as way:
+        return during(project, engine, way.caller, meddle)
 
 
-def elsewhere(project: Project, engine: EngineName, method: str, what: str = "") -> Told:
-    """Something is done to the container of a service while its phase waits for the service's next life."""
+def with_service(project: Project) -> None:
+    """Its phase waits for the service's next life."""
     contained(project, {"test": "python3 client.py"}, containers='["odd"]', timeout='"1m"')
     (project.root / "client.py").write_text(CLIENT)
     command = json.dumps(["python3", "-c", SERVER])
     project.add(f'[cleanroom.services.odd]\nimage = "{IMAGE}"\ncommand = {command}\nready = {{ http = ":9100/" }}\n')
-    with a_way(engine, project) as way:
-        return during(project, engine, way.caller, lambda: deed(project, engine, "odd", method, what))
 
 
 @fault(
@@ -255,8 +258,7 @@ def elsewhere(project: Project, engine: EngineName, method: str, what: str = "")
 )  # fmt: skip
 def pauses(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG}, timeout='"4s"')
-    with a_way(engine, project) as way:
-        return during(project, engine, way.caller, lambda: deed(project, engine, "test", "POST", "/pause"))
+    return meddled(project, engine, "test", "POST", "/pause")
 
 
 @fault(
@@ -264,22 +266,23 @@ def pauses(project: Project, engine: EngineName) -> Told:
 )  # fmt: skip
 def kills(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG})
-    with a_way(engine, project) as way:
-        return during(project, engine, way.caller, lambda: deed(project, engine, "test", "POST", "/kill"))
+    return meddled(project, engine, "test", "POST", "/kill")
 
 
 @fault(
     ENGINE, "is told by somebody to pause a service's container", "its probes are not answered: it is started again in a new one", code=0, says="stopped answering", engines=ENGINES
 )  # fmt: skip
 def pauses_service(project: Project, engine: EngineName) -> Told:
-    return elsewhere(project, engine, "POST", "/pause")
+    with_service(project)
+    return meddled(project, engine, "odd", "POST", "/pause")
 
 
 @fault(
     ENGINE, "is told by somebody to remove a service's container", "it is started again in a new one", code=0, says="restarted: service odd", engines=ENGINES
 )  # fmt: skip
 def removes_service(project: Project, engine: EngineName) -> Told:
-    return elsewhere(project, engine, "DELETE", "?force=true")
+    with_service(project)
+    return meddled(project, engine, "odd", "DELETE", "?force=true")
 
 
 @fault(
