@@ -147,6 +147,19 @@ async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(entered:
     assert sleepers() == []
 
 
+async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_all_had_been_told(
+    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch
+):
+    """What its warden had not passed on yet is lost, so a phase that passed until then does not pass; nothing of it is left."""
+    monkeypatch.setattr("cleanroom.backends.embedded.LEAVE_SECONDS", 0.5)
+    async with entered() as backend:
+        with pytest.raises(EnvironmentFailed, match="did not end by itself"):  # noqa: PT012 -- leaving it raises
+            async with backend.environment(phase(**BARE)) as environment:
+                assert (await run(environment, "true"))[0].exit_code == 0
+                os.kill(warden_and_init("phase")[0], signal.SIGSTOP)
+        assert (await backend.ledger())[2] == ()
+
+
 async def test_canaries_whose_process_is_killed_prove_nothing(entered: Entered, phase: Phase):
     """Whoever waits for the proof learns that there is none, instead of waiting for ever or taking an empty one."""
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:

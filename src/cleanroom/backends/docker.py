@@ -64,10 +64,12 @@ class ContainerEnvironment(EmbeddedEnvironment):
 
     async def leave(self) -> None:
         """End it. The engine removes its container while the run goes on: nothing runs in it any more."""
-        await super().leave()
-        if self._container is not None:
-            container, self._container = self._container, None
-            self._containers.discard(container)
+        try:
+            await super().leave()
+        finally:
+            if self._container is not None:
+                container, self._container = self._container, None
+                self._containers.discard(container)
 
 
 class ContainerBackend(EmbeddedBackend):

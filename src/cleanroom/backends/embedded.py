@@ -298,18 +298,20 @@ class EmbeddedBackend:
             self._groups[environment.id] = group
         self._order({"op": "open", "spec": wire}, [descriptor])
 
-    async def closed(self, identity: str) -> None:
-        """Wait until the keeper has seen the warden's end and removed what it had made for it. One that does not end is killed."""
-        if not await self._closed_within(identity, LEAVE_SECONDS):
+    async def closed(self, identity: str) -> bool:
+        """Wait until the keeper has seen the warden's end and removed what it had made for it. One that does not end by itself is killed: False."""
+        by_itself = await self._closed_within(identity, LEAVE_SECONDS)
+        if not by_itself:
             with contextlib.suppress(EnvironmentFailed):
                 self._order({"op": "end", "environment": identity})
             if not await self._closed_within(identity, LEAVE_SECONDS):
                 self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
-                return
+                return False
         del self._environments[identity]
         group = self._groups.pop(identity, None)
         if self._keeper_ended and group is not None:  # its wardens died with it; what it would have removed is ours to remove
             self._left += [Left(kind="cgroup", name=str(path)) for path in await anyio.to_thread.run_sync(cgroups.clear, group)]
+        return by_itself
 
     async def _closed_within(self, identity: str, seconds: float) -> bool:
         with anyio.move_on_after(seconds):

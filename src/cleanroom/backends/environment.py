@@ -50,6 +50,7 @@ class EmbeddedEnvironment:
         self._number = 0
         self._pids: dict[int, int] = {}
         self._killed_for = ""
+        self._given_up = False  # nobody in it acted on SIGKILL, which the result of its command says
         self._tell, self._attempts = anyio.create_memory_object_stream[Attempt](math.inf)
         self._sampler: Sampler | None = None
         self._things: list[Thing] = []
@@ -102,12 +103,17 @@ class EmbeddedEnvironment:
         return group_of(wire)
 
     async def leave(self) -> None:
-        """End it and wait for its end. Safe to call twice."""
+        """End it and wait for its end. Safe to call twice.
+
+        Raises:
+            EnvironmentFailed: after all is removed: its warden had to be killed, and with it went what it had not told yet.
+        """
+        told = True
         if self._opened:
             self._opened = False
             with contextlib.suppress(EnvironmentFailed):
                 self.order({"op": "kill"})
-            await self._backend.closed(self.id)
+            told = await self._backend.closed(self.id) or self._given_up
             await self._backend.give_back(self._spec)
         if self._link is not None:
             self._link.close()
@@ -120,6 +126,10 @@ class EmbeddedEnvironment:
         for thing in self._things:
             await self._backend.drop_folder(thing)
         self._things.clear()
+        if not told:
+            raise EnvironmentFailed(
+                "CR-SANDBOX-006", f"environment {self.id} did not end by itself: what was tried in it last may not have been told"
+            )
 
     def order(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
         """Send an order to the warden."""
@@ -269,6 +279,7 @@ class EmbeddedEnvironment:
         with anyio.move_on_after(KILL_SECONDS):
             answer, _ = await asyncio.shield(exited)
             return answer
+        self._given_up = True
         self.order({"op": "kill"})
         exited.cancel()
         return {"status": 128 + signal.SIGKILL}
