@@ -1,0 +1,127 @@
+"""Paths below a folder that is held open: reached through its descriptor, by no link, never out.
+
+A phase, a service or another user may put a link, or another folder, in the place of any path
+below a project, a cache or a run's folder, at any moment. So whoever writes there opens the folder
+once, at the start, and names everything else from its descriptor. The one module for it, for the
+engine and for the sandbox: standard library only, and importing it does nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import TracebackType
+
+# macOS has no O_PATH: there a folder has to be readable to be passed through.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` below the folder of this descriptor; no component of it may be a link.
+
+    `mode`, less the umask, counts only with O_CREAT. The descriptor is closed on exec. With O_PATH
+    a link at the end of the path is opened itself.
+
+    Raises:
+        OSError: ENOTDIR or ELOOP where a component is a link, EXDEV where the path leads out (`..`,
+            an absolute path), and whatever open(2) says.
+    """
+    *inner, last = _parts(path) or ["."]
+    at = os.open(".", _FOLDER, dir_fd=folder)
+    try:
+        # A folder that is open stays itself, wherever it is moved to meanwhile: each step is taken
+        # from it, and none goes up.
+        for name in inner:
+            at, passed = os.open(name, _FOLDER, dir_fd=at), at
+            os.close(passed)
+        return os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def make_folders(folder: int, path: str, mode: int = 0o777) -> int:
+    """Make what is missing of the folders of `path`; returns a descriptor of the last one (O_PATH).
+
+    `mode`, less the umask, is that of each folder made.
+
+    Raises:
+        OSError: as `open_beneath`, and what mkdir(2) says.
+    """
+    at = os.open(".", _FOLDER, dir_fd=folder)
+    for name in _parts(path):
+        try:
+            deeper = _made(at, name, mode)
+        finally:
+            os.close(at)
+        at = deeper
+    return at
+
+
+class Folder:
+    """A folder held open. `path` is for messages only: nothing is reached by it."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        """Takes the descriptor over."""
+        self.descriptor = descriptor
+        self.path = path
+
+    @classmethod
+    def at(cls, path: Path) -> Folder:
+        """Hold the folder that is at `path` now.
+
+        Links on the way are followed: the path is the caller's own word, not something found.
+
+        Raises:
+            OSError: it is not there, or no folder.
+        """
+        return cls(os.open(path, _FOLDER & ~os.O_NOFOLLOW), path)
+
+    def folder(self, path: str, *, make: bool = False, mode: int = 0o777) -> Folder:
+        """Hold a folder below; `make` makes what is missing, with `mode` less the umask.
+
+        Raises:
+            OSError: as `open_beneath` and `make_folders`.
+        """
+        descriptor = make_folders(self.descriptor, path, mode) if make else self.open(path, _FOLDER)
+        return Folder(descriptor, self.path / path)
+
+    def open(self, path: str, flags: int, mode: int = 0) -> int:
+        """A descriptor of something below, as `open_beneath` has it."""
+        return open_beneath(self.descriptor, path, flags, mode)
+
+    def close(self) -> None:
+        """Let go of it. Closing twice is no error."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _parts(path: str) -> list[str]:
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        raise OSError(errno.EXDEV, "leads out of the folder", path)
+    return [part for part in parts if part not in ("", ".")]
+
+
+def _made(at: int, name: str, mode: int) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=at)
+    except FileNotFoundError:
+        pass
+    try:
+        os.mkdir(name, mode, dir_fd=at)
+    except FileExistsError:
+        pass  # somebody was faster: whether it is a folder the next line says
+    return os.open(name, _FOLDER, dir_fd=at)
