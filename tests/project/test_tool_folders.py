@@ -73,7 +73,8 @@ def test_links_in_local_bin_lead_to_tools_of_uv(tmp_path: Path):
 def test_the_projects_environment_brings_its_interpreter(tmp_path: Path):
     """.venv lies in the workspace; what it was made from is shown, through every link."""
     program(tmp_path / "real/py/bin/python3")
-    (tmp_path / "real/py/lib").mkdir()
+    (tmp_path / "real/py/lib/python3.12").mkdir(parents=True)
+    (tmp_path / "real/py/lib/python3.12/os.py").write_text("")
     (tmp_path / "named").symlink_to(tmp_path / "real/py")
     (tmp_path / "project/.venv/bin").mkdir(parents=True)
     (tmp_path / "project/.venv/pyvenv.cfg").write_text(f"home = {tmp_path}/named/bin\nversion = 3\n")

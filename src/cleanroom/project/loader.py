@@ -18,7 +18,7 @@ from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
-from cleanroom.project.tools import tool_variables, visible_tools
+from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
 
 FILE = "make.toml"
 
@@ -161,12 +161,15 @@ def _plan(
         strict_slo=bool(strict),
         seed=42 if seed is None else seed,
         ignored=tuple(entry for part in _distinct(parts, project) for entry in _ignored(part)),
-        notes=notes.collect(
-            context.environment,
-            whole,
-            [(part.project, part.steps, part.layers) for part in parts],
-            asked=context.allowed,
-            allowed=allowed,
+        notes=(
+            *notes.collect(
+                context.environment,
+                whole,
+                [(part.project, part.steps, part.layers) for part in parts],
+                asked=context.allowed,
+                allowed=allowed,
+            ),
+            *notes.hidden_installs(editable_installs(context.root) if tools else (), (*tools, *declared_tools)),
         ),
         allow_degraded=allowed,
     )

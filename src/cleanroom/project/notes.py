@@ -25,6 +25,15 @@ def collect(environment: str, whole: Layer, parts: Sequence[Part], *, asked: Seq
     return tuple(dict.fromkeys(found))
 
 
+def hidden_installs(installs: Sequence[str], shown: Sequence[str]) -> tuple[str, ...]:
+    """Of packages that a virtual environment of the project uses from folders that no phase sees."""
+    hidden = [path for path in installs if not any(path == tool or path.startswith(f"{tool}/") for tool in shown)]
+    return tuple(
+        f'the virtual environment uses packages from {path}, which is outside of the project and not shown: cleanroom.tools = ["{path}"]'
+        for path in hidden
+    )
+
+
 def idle_hooks(project: RawProject) -> list[Ignored]:
     """Hooks that name no phase, of phases that do not run (where one runs this is an error)."""
     found = []

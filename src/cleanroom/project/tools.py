@@ -2,8 +2,11 @@
 # Paths are compared as the strings under which they will be mounted.
 """Which folders hold the programs that the caller can call, so that a phase can call them too.
 
-Read-only looking at the file system: the folders of PATH outside the system's own, the installations they belong to, and what the project's
-virtual environments and symbolic links lead to. Never the home folder itself and never where credentials lie.
+Read-only looking at the file system: the folders of PATH outside the system's own, the installations they belong to, and the interpreters that the
+project's virtual environments lead to. Never the home folder itself and never where credentials lie.
+
+PATH and variables are the caller's word. What lies in the project is not: a repository brings it and phases change it, so a link or a `pyvenv.cfg`
+there shows an interpreter's installation and nothing else. `editable_installs` names what it would have shown too.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ _MIXED = ("", ".cargo", ".local", ".local/share", ".local/lib", ".cache")
 _VARIABLES = ("PYENV_ROOT", "RUSTUP_HOME", "NVM_DIR", "SDKMAN_DIR", "VOLTA_HOME", "GOROOT", "JAVA_HOME", "CONDA_PREFIX", "VIRTUAL_ENV")
 # What tells that the parent of a bin folder is an installation and not some folder with a bin in it.
 _SIGNS = ("pyvenv.cfg", "lib", "lib64", "libexec", "conda-meta", "VERSION", "release")
+_BIN = ("bin", "sbin", "Scripts", "shims")
 _FOLDERS_MAX = 256  # followed; PATH and links of a real machine lead to a dozen
 _LINKS_MAX = 4096  # looked at per folder
 
@@ -102,6 +106,7 @@ class _Search:
         self.seen: set[str] = set()
 
     def run(self, caller: Mapping[str, str]) -> tuple[str, ...]:
+        """The folders that are shown, from the caller's word and from what that leads to."""
         self.rustup = caller.get("RUSTUP_HOME", os.path.join(self.home, ".rustup"))
         waiting = [folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
         waiting += [value for name in _VARIABLES if os.path.isabs(value := caller.get(name, ""))]
@@ -120,6 +125,11 @@ class _Search:
         shown = self.installation(folder)
         if self.useful(shown):
             self.found.add(shown)
+        led = self.led_to(folder, shown)
+        yield from filter(self.interpreters, led) if self.in_project(folder) else led
+
+    def led_to(self, folder: str, shown: str) -> Iterator[str]:
+        """Where its own links and settings lead."""
         real = os.path.realpath(folder)
         if real != folder:
             yield real
@@ -127,6 +137,20 @@ class _Search:
         for base in {folder, os.path.join(folder, "bin")}:
             if not _within(base, "/usr") or _within(base, "/usr/local"):
                 yield from _linked(base)
+
+    def in_project(self, folder: str) -> bool:
+        return any(_within(folder, root) for root in self.roots)
+
+    def interpreters(self, folder: str) -> bool:
+        """Whether a folder that the project names holds an interpreter, or is in a known installation: else the project could have any folder shown."""
+        if any(_within(folder, os.path.join(home, name)) for home in _homes(self.home) for name in _INSTALLATIONS):
+            return True
+        shown = os.path.join(folder, "bin") if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) else folder
+        if os.path.basename(shown) not in _BIN or not _holds_python(shown):
+            return False
+        # Its parent would be shown with it, which an interpreter's is no more than its libraries.
+        above = os.path.dirname(shown)
+        return self.installation(shown) == shown or os.path.isfile(os.path.join(above, "pyvenv.cfg")) or _has_library(above)
 
     def installation(self, folder: str) -> str:
         """The installation that a folder of programs belongs to, or the folder itself."""
@@ -137,7 +161,7 @@ class _Search:
         if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
             return folder
         parent = os.path.dirname(folder)
-        if os.path.basename(folder) not in ("bin", "sbin", "Scripts", "shims") or not self.useful(parent):
+        if os.path.basename(folder) not in _BIN or not self.useful(parent):
             return folder
         at_home = any(_within(parent, home) for home in _homes(self.home))
         signs = ("pyvenv.cfg", "conda-meta") if at_home else _SIGNS
@@ -154,7 +178,8 @@ class _Search:
         """Parts of installations that lie elsewhere."""
         for environment in {folder, shown, os.path.dirname(folder)}:
             yield from _base_of(environment)
-            yield from _editable(environment)
+            if not self.in_project(environment):
+                yield from _editable(environment)
         if os.path.basename(os.path.dirname(folder)) == ".cargo":
             yield self.rustup
         if folder.endswith("/.local/bin"):
@@ -166,6 +191,20 @@ class _Search:
 def virtual_environments(root: Path) -> list[Path]:
     """Those of a project, by their usual names."""
     return [root / name for name in (".venv", "venv", "env") if (root / name / "pyvenv.cfg").is_file()]
+
+
+def editable_installs(root: Path) -> tuple[str, ...]:
+    """The folders outside that the project's virtual environments use packages from, which are not shown by their word alone."""
+    found = {os.path.normpath(path) for environment in virtual_environments(root) for path in _editable(str(environment))}
+    return tuple(sorted(path for path in found if not _within(path, str(root)) and os.path.isdir(path)))
+
+
+def _holds_python(folder: str) -> bool:
+    return any(path.name.startswith(("python", "pypy")) and os.access(path, os.X_OK) for path in Path(folder).glob("py*"))
+
+
+def _has_library(folder: str) -> bool:
+    return any(next(Path(folder).glob(sign), None) for sign in ("lib/py*3*/os.py", "conda-meta"))
 
 
 def _base_of(environment: str) -> Iterator[str]:
