@@ -28,6 +28,7 @@ BUILD_SECONDS = 900.0  # a slow mirror; 25 s for the smallest
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 SERVER_LABEL, VERSION_LABEL = "cleanroom.server", "cleanroom.version"  # which the services read
+RECIPE_LABEL = "cleanroom.recipe"
 
 
 class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,11 @@ def chosen(names: Sequence[str]) -> tuple[ImagePlan, ...]:
         if name not in PLANS:
             raise UsageError("CR-CONTAINER-010", f"image {name!r}: expected one of {', '.join(PLANS)}")
     return tuple(PLANS[name] for name in names or PLANS)
+
+
+def recipe(plan: ImagePlan) -> str:
+    """A hash of all that an image is made by: what `RECIPE_LABEL` says of it. Another one is an image of another version of this code."""
+    return hashlib.sha256(msgspec.json.encode((SUITE, plan))).hexdigest()
 
 
 def build(plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str], None] = lambda _: None) -> Built:
@@ -155,7 +161,7 @@ def _packages(layer: Path) -> dict[str, str]:
 
 def _configuration(plan: ImagePlan, layer: str, packages: Mapping[str, str]) -> bytes:
     listed = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
-    labels = {"cleanroom.image": plan.name, "cleanroom.packages": listed}
+    labels = {"cleanroom.image": plan.name, "cleanroom.packages": listed, RECIPE_LABEL: recipe(plan)}
     if plan.server[0]:
         version = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", packages[plan.server[1]])
         assert version is not None, "Debian's versions begin with a number"
