@@ -19,6 +19,7 @@ from typing import NamedTuple
 from cleanroom.sandbox import held_behalf, held_files, held_listening, held_network, held_programs
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
+from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.held_hand import Hand, OwnHand
 from cleanroom.sandbox.held_quick import Quick
 from cleanroom.sandbox.held_sockets import Borrowed, Kept, Own, new_socket
@@ -34,9 +35,6 @@ _SYNC_WAKE_UP = 1  # run the caller on our processor at once: 24 us a call inste
 _CONTINUE = 1
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, number, architecture, instruction pointer, arguments
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
-_ADD_DESCRIPTOR = 0x40182103
-_ADDED = struct.Struct("=QIIII")  # id, flags, our descriptor, theirs, flags of theirs
-_ADD_AT, _ADD_AND_ANSWER = 1, 2  # the second since Linux 5.14
 _NOTHING = (None, None, None)
 _EMPTY = bytes(_NOTIFICATION.size)
 _BATCH = 64  # calls answered before the warden looks at its other descriptors again
@@ -243,15 +241,9 @@ class Recorder:
             made = make(family, kind, protocol)
         except OSError as error:
             return Refusal(error.errno or errno.EINVAL)
-        flags = (_ADD_AT if place else 0) | _ADD_AND_ANSWER
         with made:
-            try:
-                fcntl.ioctl(
-                    self._listener, _ADD_DESCRIPTOR, _ADDED.pack(identifier, flags, made.fileno(), place, kind & socket.SOCK_CLOEXEC)
-                )
-            except OSError as error:
-                return Refusal(error.errno or errno.EMFILE)
-        return Refusal(0, later=True)
+            closing, ours = bool(kind & socket.SOCK_CLOEXEC), made.fileno()
+            return inject_fd(self._listener, identifier, ours, close_on_exec=closing, place=place)
 
     def _still_held(self, identifier: int) -> bool:
         """Whether what was read belonged to this caller: a number could have been given to another process meanwhile."""

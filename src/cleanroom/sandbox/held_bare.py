@@ -7,6 +7,7 @@ changed here. Only what Landlock or a check of registers alone decides goes on t
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from cleanroom.sandbox import held, held_behalf, held_metadata, held_network, held_views, kernel, tree
 from cleanroom.sandbox.callers import Caller, Fields
 from cleanroom.sandbox.held_doors import Doors, joined
-from cleanroom.sandbox.held_gift import Gifts
+from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.names import Answerer, Names
 from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
@@ -59,8 +60,8 @@ class BareRecorder(held.Recorder):
         shared = held.Shared(_reach(doors), self._lead, keep=True)
         super().__init__(listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared)
         self._quick = None  # what goes on to the kernel is said by more than a path
-        self._gifts = Gifts(listener)
-        self._views = held_views.Views(self._files, self._gifts, texts, lambda pid: tree.within(pid, own), proc_fd)
+        belongs = functools.partial(tree.within, root=own)
+        self._views = held_views.Views(self._files, listener, texts, belongs, proc_fd)
         self._metadata = held_metadata.Metadata(rules, self._files)
 
     def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
@@ -124,7 +125,8 @@ class BareRecorder(held.Recorder):
                 except OSError:
                     self._sockets.settled(made)
                     return Refusal(errno.EPROTONOSUPPORT)
-            return self._gifts.give(identifier, made.fileno(), close_on_exec=bool(kind & socket.SOCK_CLOEXEC))
+            closing = bool(kind & socket.SOCK_CLOEXEC)
+            return inject_fd(self._listener, identifier, made.fileno(), close_on_exec=closing)
 
     def _network_call(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         assert self._sockets is not None

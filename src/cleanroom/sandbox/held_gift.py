@@ -10,26 +10,39 @@ import struct
 from cleanroom.sandbox.rules import Refusal
 
 _ADD = 0x40182103  # SECCOMP_IOCTL_NOTIF_ADDFD
-_AND_ANSWER = 2  # SECCOMP_ADDFD_FLAG_SEND, Linux 5.14: both in one step, so that a signal cannot come between
-_FORM = struct.Struct("=QIIII")  # the call's number, flags, our descriptor, a wanted number, its flags
+_SET_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
+_AND_ANSWER = 2  # SECCOMP_ADDFD_FLAG_SEND, since Linux 5.14
+_FORM = struct.Struct("=QIIII")  # struct seccomp_notif_addfd
 
 
-class Gifts:
-    """Through one listener."""
+def inject_fd(
+    listener: int,
+    identifier: int,
+    descriptor: int,
+    *,
+    close_on_exec: bool,
+    place: int = 0,
+) -> Refusal:
+    """Put a copy of our `descriptor` into the table of the caller of call `identifier`; ours stays.
 
-    def __init__(self, listener: int) -> None:
-        self._listener = listener
-
-    def give(self, identifier: int, descriptor: int, *, close_on_exec: bool) -> Refusal:
-        """Put a copy of ours into the caller's table; ours stays ours. The answer is given already, or says the number."""
-        flags = os.O_CLOEXEC if close_on_exec else 0
-        try:
-            fcntl.ioctl(self._listener, _ADD, _FORM.pack(identifier, _AND_ANSWER, descriptor, 0, flags))
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                return Refusal(error.errno or errno.EMFILE)
-            try:
-                return Refusal(0, value=int(fcntl.ioctl(self._listener, _ADD, bytearray(_FORM.pack(identifier, 0, descriptor, 0, flags)))))
-            except OSError as again:
-                return Refusal(again.errno or errno.EMFILE)
+    It gets the number `place` there, or the lowest free one where that is 0. The refusal returned
+    says that the call is answered already (`later`), which number to answer it with, or the errno.
+    """
+    flags = _SET_NUMBER if place else 0
+    form = descriptor, place, os.O_CLOEXEC if close_on_exec else 0
+    try:
+        # both in one step, so that a signal cannot come between
+        _add(listener, identifier, flags | _AND_ANSWER, *form)
         return Refusal(0, later=True)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            return Refusal(error.errno or errno.EMFILE)
+    try:
+        return Refusal(0, value=_add(listener, identifier, flags, *form))
+    except OSError as error:
+        return Refusal(error.errno or errno.EMFILE)
+
+
+def _add(listener: int, identifier: int, flags: int, *rest: int) -> int:
+    """The number that the caller has now."""
+    return int(fcntl.ioctl(listener, _ADD, bytearray(_FORM.pack(identifier, flags, *rest))))

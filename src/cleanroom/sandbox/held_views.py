@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from cleanroom.sandbox import kernel
 from cleanroom.sandbox.callers import AT_FDCWD, Caller
 from cleanroom.sandbox.held_files import Files
-from cleanroom.sandbox.held_gift import Gifts
+from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.rules import Refusal
 
 NAMES = frozenset(("open", "openat"))
@@ -34,8 +34,16 @@ _HOW = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_M
 class Views:
     """Answers opens. `texts`: path of the environment -> file on the host that stands for it; `belongs` tells the environment's processes."""
 
-    def __init__(self, files: Files, gifts: Gifts, texts: Mapping[str, str], belongs: Callable[[int], bool], proc: int) -> None:
-        self._files, self._gifts, self._texts, self._belongs, self._proc = files, gifts, texts, belongs, proc
+    def __init__(
+        self,
+        files: Files,
+        listener: int,
+        texts: Mapping[str, str],
+        belongs: Callable[[int], bool],
+        proc: int,
+    ) -> None:
+        self._files, self._listener, self._texts = files, listener, texts
+        self._belongs, self._proc = belongs, proc
 
     def judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
         """None: not ours to answer."""
@@ -79,6 +87,7 @@ class Views:
         except OSError as error:
             return None if error.errno == errno.ELOOP else Refusal(error.errno or errno.EACCES)
         try:
-            return self._gifts.give(identifier, opened, close_on_exec=bool(flags & os.O_CLOEXEC))
+            closing = bool(flags & os.O_CLOEXEC)
+            return inject_fd(self._listener, identifier, opened, close_on_exec=closing)
         finally:
             os.close(opened)

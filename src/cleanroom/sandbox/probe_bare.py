@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 
 from cleanroom.sandbox import kernel, seccomp
-from cleanroom.sandbox.held_gift import Gifts
+from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.landlock import SCOPES_SINCE
 from cleanroom.sandbox.syscalls import number
 
@@ -134,9 +134,9 @@ def _gift() -> None:
     try:
         held = bytearray(80)
         fcntl.ioctl(listener, _RECEIVE, held)
-        answer = Gifts(listener).give(int.from_bytes(held[:8], "little"), 0, close_on_exec=True)
-        if answer.errno or not answer.later:
-            raise OSError(answer.errno or 22, "a descriptor cannot be given with the answer")
+        answer = inject_fd(listener, int.from_bytes(held[:8], "little"), 0, close_on_exec=True)
+        if answer.errno:
+            raise OSError(answer.errno, "a descriptor cannot be given")
     finally:
         _away(pid, listener)
 
