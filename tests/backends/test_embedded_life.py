@@ -127,6 +127,16 @@ async def test_nothing_of_many_environments_is_left_on_the_host(entered: Entered
     assert (created, left) == (removed, ())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="without a control group memory is sampled")
+async def test_memory_that_no_process_holds_is_its_phase_s_doing(entered: Entered, phase: Phase):
+    """Files in memory fill the group, and the kernel ends init too: a limit has acted."""
+    fill = "for d in /tmp /var/tmp /dev/shm; do dd if=/dev/zero of=$d/f bs=64k; done 2> /dev/null"
+    spec = phase(**limited(memory_bytes=96 * MIB, tmpfs_bytes=64 * MIB))
+    async with entered() as backend, backend.environment(spec) as environment:
+        done, _ = await run(environment, f"echo 0 > /proc/self/oom_score_adj; {fill}; echo done")
+    assert (done.exit_code, done.killed_for) == (137, "memory")
+
+
 @pytest.mark.parametrize("victim", ["warden", "init"])
 async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(entered: Entered, phase: Phase, victim: str):
     """CLN-03, PROC-27: kill -9 ends the tree; who waits learns it, and later orders fail."""

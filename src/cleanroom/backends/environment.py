@@ -186,6 +186,8 @@ class EmbeddedEnvironment:
         """The warden has ended: whoever waits for it learns so."""
         self._lost.set()
         self._tell.close()
+        if self._killed_for:
+            self._end_commands()
         failure = EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} ended")
         everyone: list[asyncio.Future[Any]] = [self._ready, *self._answers.values()]
         for waiting in everyone:
@@ -193,6 +195,13 @@ class EmbeddedEnvironment:
                 waiting.set_exception(failure)
                 waiting.exception()  # it may be that nobody waits
         self._answers.clear()
+
+    def _end_commands(self) -> None:
+        """A limit that its commands went past ended them, and then also the first process."""
+        for kind, number in list(self._answers):
+            waiting = self._answers.pop((kind, number)) if kind == "exited" else None
+            if waiting is not None and not waiting.done():
+                waiting.set_result(({"status": 128 + signal.SIGKILL}, []))
 
     async def _answer(self, kind: str, message: channel.Message, descriptors: Sequence[int] = ()) -> tuple[channel.Message, list[int]]:
         """Send an order and wait for its answer."""
