@@ -111,3 +111,10 @@ def test_tmp_exec_lets_programs_of_tmp_be_started_at_high():
 
     assert "/tmp" in seen.programs
     assert {step["at"]: step["exec"] for step in seen.operations if step["op"] == "tmpfs"}["/tmp"]
+
+
+def test_settings_that_hold_credentials_are_not_shown():
+    """Of git's and Maven's folders, and of the one with keys, only what says nothing secret."""
+    shown = set(layout.ETC)
+    assert not {"gitconfig", "maven", "maven/settings.xml", "pki", "pki/tls", "npmrc"} & shown
+    assert {"maven/m2.conf", "maven/logging", "pki/tls/certs"} <= shown

@@ -19,12 +19,18 @@ UNLISTED = ("opt", "srv")  # what is there is neither the system's nor declared:
 NOT_STARTED = ("/dev/shm",)  # mounted without the right to start programs from Medium on
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-# Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration.
+# Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration. Of a folder
+# that has such things too (git's and Maven's settings, the keys below pki) only the rest.
 ETC = (
-    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version", "ethertypes", "fonts", "gai.conf", "gitconfig", "gprofng.rc",
-    "host.conf", "inputrc", "java", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime",
-    "lsb-release", "magic", "magic.mime", "mailcap", "maven", "mime.types", "networks", "openssl", "os-release", "perl", "pki", "profile", "protocols", "python2.7", "python3",
-    "python3.10", "python3.11", "python3.12", "python3.13", "python3.14", "rpc", "services", "shells", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "xml",
+    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version",
+    "ethertypes", "fonts", "gai.conf", "gprofng.rc", "host.conf", "inputrc", "java",
+    "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf",
+    "ld.so.conf.d", "locale.alias", "localtime", "lsb-release", "magic", "magic.mime", "mailcap",
+    "maven/logging", "maven/m2.conf", "mime.types", "networks", "openssl", "os-release", "perl",
+    "pki/ca-trust", "pki/java", "pki/tls/cert.pem", "pki/tls/certs", "pki/tls/openssl.cnf",
+    "profile", "protocols", "python2.7", "python3", "python3.10", "python3.11", "python3.12",
+    "python3.13", "python3.14", "rpc", "services", "shells", "ssl/certs", "ssl/openssl.cnf",
+    "terminfo", "timezone", "xml",
 )  # fmt: skip
 
 # Where links in a project may lead and still be brought back: folders that are the same for whoever uses the project.
