@@ -66,6 +66,9 @@ holds Low, Medium and High; Locked is refused by name.
 Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`.
 
 {head}{limits}
+The limit of a core file is one byte, soft and hard, at every level: no core file is written, and a crash starts no handler that the host's `core_pattern` pipes it to, which a limit of 0
+would. It cannot be changed inside; asking for less succeeds. What remains: where the pattern names a socket (`@/path`, since Linux 6.16) the kernel connects to it whatever the limit.
+
 ## Letting a rule go
 
 `allow_degraded = ["RULE"]` in the file and `--allow-degraded RULE` on the command line together let a rule go. The first and last line and every report

@@ -63,6 +63,7 @@ LOW: dict[str, dict[str, Any]] = {
     "FS-16": {"letter": "A"},
     "FS-17": column("A", "ok"),
     "FS-38": {"expect": {"*": "ok", "home": "read-only"}},
+    "FS-40": column("A", "ok ENOENT EACCES"),
     "PROC-02b": column("A", "ok"),
     "PROC-32": {"expect": {"*": "plain", "dockerenv": "ENOENT ok", "hostname": "plain"}},
 }
@@ -92,9 +93,11 @@ NET-16 Bbb NET-17 OBB NET-19 OBB NET-20 BBB NET-22 bBB NET-23 BBB NET-24 BBB NET
 NET-32 BBB NET-33 OBB NET-34 OBB NET-35 OBB NET-36 OBB NET-38 OBB
 FS-01 BBB FS-02 BBB FS-03 BBB FS-04 BBB FS-05 BBB FS-06 BBB FS-07 BBB FS-08 BBB FS-09 BBB FS-10 BBB FS-11 BBB FS-12 BBB FS-13 BBB FS-14 BBB FS-15 BBB
 FS-16 Abb FS-17 ABB FS-18 bbB FS-20 AAb FS-21 bbb FS-22 BBB FS-23 BBB FS-24 BBB FS-25 BBB FS-26 BBB FS-27 BBB FS-28 bbb FS-29 bbb FS-30 AAb FS-37 AAA FS-38 AAA
+FS-39 BBB FS-40 Abb
 PROC-01 AAB PROC-02 AAB PROC-02b ABB PROC-03 AAB PROC-04 AAB PROC-06 bbb PROC-08 BBB PROC-09 BBB PROC-10 bbb PROC-11 bbb PROC-12 BBB PROC-13 BBB PROC-14 BBB
 PROC-15 BBB PROC-16 BBB PROC-17 BBB PROC-18 bbb PROC-19 bbb PROC-20 BBB PROC-21 bbb PROC-22 bbb PROC-23 BBB PROC-24 bbb PROC-25 AAA PROC-26 BBB PROC-28 bbb
 PROC-30 BBB PROC-31 BBB PROC-32 AAA
+PROC-33 BBB PROC-34 BBB PROC-35 bbb PROC-36 bbb
 RES-01 LLL RES-02 LLL RES-04 LLL RES-06 LLL RES-07 LLL RES-08 AAA RES-09 LLL RES-10 LLL RES-12 LLL RES-19 bbb RES-21 AAA
 """
 
@@ -113,12 +116,6 @@ OTHERWISE = {
         "High",
     ): "the paths that are looked at are on the list; looking for what is not fails by its absence (tests/sandbox/test_held_listed_attacks.py)",
     ("FS-30", "High"): "nothing that was written is started there, which is an attempt (PROC-01); changing its mode is the owner's right",
-    (
-        "PROC-26",
-        "Low",
-    ): "whoever supervises is not in the environment's pid namespace: there is nobody to be named, which is the row PROC-10",
-    ("PROC-26", "Medium"): "as at Low",
-    ("PROC-26", "High"): "as at Low",
 }
 
 

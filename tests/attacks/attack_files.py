@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -356,3 +357,28 @@ def private(facts: Facts) -> Steps:
         null=lambda: write("/dev/null", os.O_WRONLY), random=lambda: open("/dev/urandom", "rb").read(16) and None, shm=lambda: write("/dev/shm/mine"),
         tmp=lambda: write("/tmp/mine"), home=home, pty=lambda: os.openpty() and None,
     )  # fmt: skip
+
+
+@attack("FS-39", "bind a unix socket outside", "B", READ_ONLY, written(f"{S}/mine.sock"))
+def bind_outside(facts: Facts) -> Steps:
+    def bind(path: str) -> None:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(path)
+
+    os.symlink(facts["outside"], "way-out")
+    return each(
+        bind=lambda: bind(f"{facts['outside']}/mine.sock"),
+        link=lambda: bind("way-out/by-link.sock"),
+        system=lambda: bind("/usr/mine.sock"),
+    )
+
+
+@attack(
+    "FS-40",
+    "settings of programs that hold credentials",
+    "b",
+    "ENOENT EACCES",
+)
+def settings(facts: Facts) -> Steps:
+    names = ("gitconfig", "maven/settings.xml", "maven/toolchains.xml", "pki/tls/private")
+    return {name: code(lambda name=name: os.stat(f"/etc/{name}") and None) for name in names}

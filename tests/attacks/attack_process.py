@@ -105,14 +105,14 @@ def memory(facts: Facts) -> Steps:
 
 @attack(
     "PROC-10",
-    "kill the engine, init, and everyone",
+    "kill the engine and everyone",
     "b",
-    {"engine": "ESRCH EPERM", "stranger": "ESRCH EPERM", "init": "ok EPERM", "all": "ok ESRCH", "parent": "init"},
+    {"engine": "ESRCH EPERM", "stranger": "ESRCH EPERM", "all": "ok ESRCH", "parent": "init"},
 )
 def killing(facts: Facts) -> Steps:
     return each(
         engine=lambda: os.kill(facts["engine"], signal.SIGKILL), stranger=lambda: os.kill(facts["stranger"], signal.SIGKILL),
-        init=lambda: os.kill(1, signal.SIGKILL), all=lambda: os.kill(-1, signal.SIGKILL), parent=lambda: "init" if os.getppid() in (0, 1) else "other",
+        all=lambda: os.kill(-1, signal.SIGKILL), parent=lambda: "init" if os.getppid() in (0, 1) else "other",
     )  # fmt: skip
 
 
@@ -241,10 +241,32 @@ def orphan(facts: Facts) -> Steps:
     }
 
 
-@attack("PROC-26", "stop or kill whoever supervises", "b", "ESRCH EPERM EACCES ENOENT ok")
+def on_init(name: str) -> Seen:
+    return Seen("process.visibility", {"signal_pid": 1, "syscall": f"{name} of init"})
+
+
+SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
+
+
+@attack(
+    "PROC-26",
+    "stop or kill whoever supervises, in every way that there is",
+    "B",
+    {"*": "EPERM", "warden": "ESRCH EPERM", "asked": "ok"},
+    *(on_init(name) for name in SIGNALS),
+)
 def supervisor(facts: Facts) -> Steps:
+    queued = struct.pack("=iii", signal.SIGKILL, 0, -1) + bytes(116)
+    init = os.pidfd_open(1)
     return each(
         stop=lambda: os.kill(1, signal.SIGSTOP),
+        kill=lambda: os.kill(1, signal.SIGKILL),
+        tkill=lambda: system(facts, "tkill", 1, signal.SIGKILL),
+        tgkill=lambda: system(facts, "tgkill", 1, 1, signal.SIGKILL),
+        rt_sigqueueinfo=lambda: system(facts, "rt_sigqueueinfo", 1, signal.SIGKILL, queued),
+        rt_tgsigqueueinfo=lambda: system(facts, "rt_tgsigqueueinfo", 1, 1, signal.SIGKILL, queued),
+        pidfd_send_signal=lambda: system(facts, "pidfd_send_signal", init, signal.SIGKILL, None, 0),
+        asked=lambda: os.kill(1, 0),
         warden=lambda: os.kill(facts["engine"] + 1, signal.SIGSTOP) if facts["engine"] > 100000 else "ESRCH",
     )
 
@@ -291,3 +313,93 @@ def fingerprint(facts: Facts) -> Steps:
     return {"hostname": "plain" if name not in ("box", "sandbox", "localhost") and name != facts["hostname"] else name} | each(
         dockerenv=lambda: os.stat("/.dockerenv")
     )
+
+
+ON_INIT = (
+    "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setattr", "setpriority",
+    "ioprio_set", "kcmp", "move_pages", "migrate_pages", "get_robust_list",
+)  # fmt: skip
+
+
+@attack(
+    "PROC-33",
+    "limits, processors and priority of init, which would end or slow the environment",
+    "B",
+    {"*": "EPERM", "own": "ok", "score": "EACCES"},
+    *(on_init(name) for name in ON_INIT),
+)
+def limit_init(facts: Facts) -> Steps:
+    zero, scheduling = bytes(16), struct.pack("=IIQiIQQQ", 48, 0, 0, 0, 0, 0, 0, 0)
+    given = {
+        "prlimit64": (1, 0, zero, None),
+        "sched_setaffinity": (1, 8, b"\1" + bytes(7)),
+        "sched_setscheduler": (1, 3, bytes(4)),
+        "sched_setattr": (1, scheduling, 0),
+        "setpriority": (0, 1, 19),
+        "ioprio_set": (1, 1, 3 << 13),
+        "kcmp": (os.getpid(), 1, 0, 0, 0),
+        "move_pages": (1, 0, None, None, None, 0),
+        "migrate_pages": (1, 64, bytes(8), bytes(8)),
+        "get_robust_list": (1, bytes(8), bytes(8)),
+    }
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return each(
+        users=lambda: os.setpriority(os.PRIO_USER, 0, 19),
+        own=lambda: resource.prlimit(os.getpid(), resource.RLIMIT_NOFILE, limits) and None,
+        score=lambda: open("/proc/1/oom_score_adj", "w").close(),
+        **{name: lambda name=name: system(facts, name, *given[name]) for name in ON_INIT},
+    )
+
+
+ADMINISTRATION = ("sethostname", "setdomainname", "vhangup", "quotactl")
+
+
+@attack(
+    "PROC-34",
+    "the machine's names, quotas and terminals",
+    "B",
+    "EPERM",
+    *(call(name) for name in ADMINISTRATION),
+)
+def administration(facts: Facts) -> Steps:
+    return calls(facts, *ADMINISTRATION)
+
+
+@attack(
+    "PROC-35",
+    "a core limit with which a crash would start the host's handler",
+    "b",
+    {"lower": "ok", "raise": "EPERM", "now": "1/1", "told": "1/1"},
+)
+def core_limit(facts: Facts) -> Steps:
+    old = ctypes.create_string_buffer(16)
+    lower = code(lambda: system(facts, "setrlimit", resource.RLIMIT_CORE, bytes(16)))
+    raising = struct.pack("=QQ", 2, 2)
+    raised = code(lambda: system(facts, "prlimit64", 0, resource.RLIMIT_CORE, raising, None))
+    system(facts, "prlimit64", os.getpid(), resource.RLIMIT_CORE, bytes(16), old)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    return {
+        "lower": lower,
+        "raise": raised,
+        "now": f"{soft}/{hard}",
+        "told": "/".join(map(str, struct.unpack("=QQ", old.raw))),
+    }
+
+
+@attack(
+    "PROC-36",
+    "where the engine's folders and groups are, from what /proc tells of init and of oneself",
+    "b",
+    {"cmdline": "nothing ENOENT", "environ": "EACCES ENOENT", "cgroup": "root"},
+)
+def traces(facts: Facts) -> Steps:
+    def told(name: str) -> str:
+        with open(f"/proc/1/{name}", "rb") as file:
+            found = file.read(65536)
+        return "the engine's" if b"/" in found else "nothing"
+
+    with open("/proc/self/cgroup") as file:
+        paths = {line.rstrip("\n").split(":", 2)[2] for line in file}
+    return each(cmdline=lambda: told("cmdline"), environ=lambda: told("environ")) | {
+        "cgroup": "root" if paths <= {"/"} else " ".join(paths)
+    }

@@ -45,7 +45,7 @@ ITEMS: dict[str, Callable[[Row, Row], bool]] = {
     "5.15 no restart by the engine": lambda row, host: host["RestartPolicy"]["Name"] == "no",
     "5.16, 5.17, 5.21 namespaces of its own": lambda row, host: "host" not in (host["PidMode"], host["IpcMode"], host["UTSMode"]),
     "5.18 no device": lambda row, host: not host["Devices"] and not host["DeviceRequests"],
-    "5.19 ulimits": lambda row, host: (ulimits(row)["nofile"], ulimits(row)["core"]) == (LIMITS.open_files, 0),
+    "5.19 ulimits": lambda row, host: (ulimits(row)["nofile"], ulimits(row)["core"]) == (LIMITS.open_files, 1),
     "5.20 no mount is propagated": lambda row, host: {mount["Propagation"] for mount in row["Mounts"]} == {"rprivate"},
     "5.22 a system call filter": lambda row, host: any(option.startswith("seccomp=") for option in host["SecurityOpt"]) and status(row)["Seccomp"] == "2",
     "5.23, 5.24 nothing run by the engine's exec": lambda row, host: not row["ExecIDs"],

@@ -81,7 +81,7 @@ def test_a_container_has_the_limits_of_its_policy(tmp_path: Path, project: str):
     assert host["Memory"] == host["MemorySwap"] == limits.memory_bytes
     assert (host["PidsLimit"], host["NanoCpus"], host["ShmSize"]) == (limits.pids, limits.cpus * 1e9, limits.tmpfs_bytes)
     ulimits = {row["Name"]: row["Hard"] for row in host["Ulimits"]}
-    assert (ulimits["nofile"], ulimits["fsize"], ulimits["core"]) == (limits.open_files, limits.disk_bytes, 0)
+    assert (ulimits["nofile"], ulimits["fsize"], ulimits["core"]) == (limits.open_files, limits.disk_bytes, 1)
 
 
 def test_nothing_of_the_host_is_mounted_but_pid_1_and_its_door(tmp_path: Path, project: str):

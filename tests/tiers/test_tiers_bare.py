@@ -184,6 +184,66 @@ except OSError as error:
     assert not rule or rule in {attempt.rule for attempt in place.attempts}, place.attempts
 
 
+ON_INIT = {
+    "kill": ("os.kill(init, 9)", "kill"),
+    "kill of its group": ("os.kill(-os.getpgid(init), 9)", "kill"),
+    "kill of a thread": ("system(200, init, 9)", "tkill"),
+    "kill of a thread of a process": ("system(234, init, init, 9)", "tgkill"),
+    "a queued signal": ("system(129, init, 9, bytes(128))", "rt_sigqueueinfo"),
+    "a descriptor of it": ("os.pidfd_open(init)", "pidfd_open"),
+    "who gets a file's signals": ("fcntl.fcntl(0, fcntl.F_SETOWN, init)", "fcntl"),
+    "its processor time": ("resource.prlimit(init, resource.RLIMIT_CPU, (0, 0))", "prlimit64"),
+    "a comparison": ("system(312, os.getpid(), init, 0, 0, 0)", "kcmp"),
+    "its command line": ("open(f'/proc/{init}/cmdline')", ""),
+    "its score for the killer": ("open(f'/proc/{init}/oom_score_adj', 'w')", ""),
+}
+
+
+@pytest.mark.parametrize("name", ON_INIT)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
+async def test_a_phase_does_nothing_to_its_init(project: Path, tmp_path: Path, name: str):
+    """Here init is a process like any other: what would end or slow it is refused and named."""
+    action, call = ON_INIT[name]
+    program = f"""
+import ctypes, fcntl, json, os, resource
+def system(*words):
+    if ctypes.CDLL(None, use_errno=True).syscall(*words) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+init = os.getpid()
+try:
+    while True:
+        rows = open(f"/proc/{{init}}/status").read().splitlines()
+        init = next(int(row.split()[1]) for row in rows if row.startswith("PPid"))
+except OSError:
+    pass
+try:
+    {action}
+    print(json.dumps("it worked"))
+except OSError as error:
+    print(json.dumps("refused"))
+"""
+    async with bare(project, tmp_path) as place:
+        assert await place.python(program) == "refused"
+        assert (await place.sh("echo it lives")).out == "it lives\n"
+    seen = [a.target.syscall for a in place.attempts if a.rule == "process.visibility"]
+    assert seen == ([f"{call} of init"] if call and call != "prlimit64" else seen)
+    assert not call or seen
+
+
+async def test_a_signal_to_all_reaches_the_environment_s_own(project: Path, tmp_path: Path):
+    """kill(-1) ends what the phase left, and neither the caller nor init."""
+    code = """
+import json, os, subprocess
+left = subprocess.Popen(["sleep", "600"], start_new_session=True)
+os.kill(-1, 15)
+print(json.dumps(left.wait()))
+"""
+    async with bare(project, tmp_path) as place:
+        assert (await place.sh(f"exec python3 - <<'END'\n{code}\nEND")).out.strip() == "-15"
+        assert (await place.sh("echo it lives")).out == "it lives\n"
+    assert place.attempts == []
+
+
 async def test_what_is_done_to_ones_own_is_done(project: Path, tmp_path: Path):
     """Modes, times and attributes of one's own files, by path, descriptor, link and /proc, are those that were asked for."""
     code = """

@@ -23,6 +23,7 @@ from cleanroom.backends.description import (
 from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, layout
 from cleanroom.sandbox.layout import HOME, USER, Operation
+from cleanroom.sandbox.limits import CORE_BYTES
 
 INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"  # where pid 1 and the way to its warden are in a container
 PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
@@ -35,8 +36,8 @@ FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What Docker's default profile refuses to a container without capabilities, without what our own filter refuses and names: an engine's refusal comes
 # first, and would leave nobody to name. The rest of the list is allowed here and held there.
 REFUSED_BY_ENGINE = (
-    "create_module", "get_kernel_syms", "get_mempolicy", "ioperm", "iopl", "kcmp", "lookup_dcookie", "mbind", "migrate_pages", "move_pages", "nfsservctl",
-    "query_module", "quotactl", "quotactl_fd", "set_mempolicy", "set_mempolicy_home_node", "stime", "sysfs", "_sysctl", "uselib", "ustat", "vm86", "vm86old", "vhangup",
+    "create_module", "get_kernel_syms", "get_mempolicy", "mbind", "nfsservctl",
+    "query_module", "set_mempolicy", "set_mempolicy_home_node", "stime", "sysfs", "_sysctl", "uselib", "ustat", "vm86", "vm86old",
     "process_madvise", "pidfd_spawn",
 )  # fmt: skip
 
@@ -64,7 +65,7 @@ def parameters(
     limits = spec.policy.limits
     user = environment_user(spec.run_id)
     place = ",".join(("rw", "nosuid", "nodev", "noexec", *(f"{name}={value}" for name, value in PLACES.items())))
-    ulimits = {"nofile": limits.open_files, "core": 0, "fsize": limits.disk_bytes, "nproc": PROCESSES}
+    ulimits = {"nofile": limits.open_files, "core": CORE_BYTES, "fsize": limits.disk_bytes, "nproc": PROCESSES}
     return {
         "Image": image.identity, "Entrypoint": [INIT, f"{DOOR}/socket"], "Cmd": [], "Env": [], "User": f"{user}:{user}", "WorkingDir": "/",
         "Hostname": layout.host_name(spec.run_id), "Healthcheck": {"Test": ["NONE"]}, "StopTimeout": 1,

@@ -11,6 +11,7 @@ from typing import Any
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import GIB, MIB, Level
 from cleanroom.sandbox import cgroups, layout, layout_low, reach
+from cleanroom.sandbox.limits import CORE_BYTES
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
@@ -153,6 +154,6 @@ def _rlimits(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
     one past the limit, the warden counted with them, and a sample that finds the limit reached is what is reported."""
     limits = spec.policy.limits
     return {
-        "RLIMIT_CORE": 0, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
+        "RLIMIT_CORE": CORE_BYTES, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
         "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1), "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
     }  # fmt: skip

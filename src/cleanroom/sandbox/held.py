@@ -16,7 +16,14 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cleanroom.sandbox import held_behalf, held_files, held_listening, held_network, held_programs
+from cleanroom.sandbox import (
+    held_behalf,
+    held_files,
+    held_listening,
+    held_network,
+    held_processes,
+    held_programs,
+)
 from cleanroom.sandbox.callers import BadAddress, Caller, Fields
 from cleanroom.sandbox.folding import Fold
 from cleanroom.sandbox.held_gift import inject_fd
@@ -92,7 +99,9 @@ class Recorder:
         self._quick: Quick | None = Quick(rules, proc_fd, self._paths)
         self._network = held_network.Network(names, self._files, host_sockets, shared=shared is not None)
         self._programs = held_programs.Programs(rules, self._paths)
+        self._listed = bool(rules.programs)
         self._listening = held_listening.Listening(rules)
+        self._processes = held_processes.Processes(1, own)
         self._sockets: Kept | None = None
         self._behalf = self._on_behalf(shared) if shared is not None else None
         self._fold = Fold(emit)
@@ -220,11 +229,22 @@ class Recorder:
             return self._network.judge(caller, name, arguments)
         if name in held_programs.NAMES:
             return self._programs.judge(caller, name, arguments)
+        if name in held_processes.NAMES:
+            return self._processes.judge(caller, name, arguments)
+        if name == "bind":
+            return self._bind(caller, arguments)
         if name in held_listening.NAMES:
             return self._listening.judge(caller, name, arguments)
         if name == "foreign ABI":
             return Refusal(errno.ENOSYS, "process.syscalls", {"syscall": name})
         return Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
+
+    def _bind(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+        """A unix socket by its path, as any other file; from level High on others by their port."""
+        refusal = self._network.bound(caller, arguments)
+        if refusal is None and self._listed:
+            return self._listening.judge(caller, "bind", arguments)
+        return refusal
 
     def _netlink(self, identifier: int, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
         """Put it among the high numbers, by which the filter holds what is sent on it without an address. Without room there it is made as any other."""

@@ -6,21 +6,30 @@ changed here. Only what Landlock or a check of registers alone decides goes on t
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import functools
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from cleanroom.sandbox import held, held_behalf, held_metadata, held_network, held_views, kernel, tree
+from cleanroom.sandbox import (
+    held,
+    held_behalf,
+    held_metadata,
+    held_network,
+    held_processes,
+    held_views,
+    kernel,
+    tree,
+)
 from cleanroom.sandbox.callers import Caller, Fields
 from cleanroom.sandbox.held_doors import Doors, joined
 from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.names import Answerer, Names
 from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
-from cleanroom.sandbox.seccomp_bare import ON_OTHERS
+from cleanroom.sandbox.seccomp_bare import F_SETOWN, ON_OTHERS
 
 _LOOPBACK = b"lo\0"
 _BIND_TO_DEVICE = 25  # SO_BINDTODEVICE; without a privilege once, since Linux 5.7, and never undone
@@ -60,8 +69,8 @@ class BareRecorder(held.Recorder):
         shared = held.Shared(_reach(doors), self._lead, keep=True)
         super().__init__(listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared)
         self._quick = None  # what goes on to the kernel is said by more than a path
-        belongs = functools.partial(tree.within, root=own)
-        self._views = held_views.Views(self._files, listener, texts, belongs, proc_fd)
+        self._processes = held_processes.Processes(own, own)
+        self._views = held_views.Views(self._files, listener, texts, self._belongs, proc_fd)
         self._metadata = held_metadata.Metadata(rules, self._files)
 
     def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
@@ -77,8 +86,14 @@ class BareRecorder(held.Recorder):
             return self._socket(identifier, arguments)
         if name == "socketpair" and arguments[0] & 0xFFFFFFFF == socket.AF_UNIX:
             return Refusal(errno.EOPNOTSUPP)
-        if name in ON_OTHERS:
-            return self._on_other(caller, name, arguments)
+        if name in ON_OTHERS and (others := self._on_other(caller, name, arguments)) is not None:
+            return others
+        if name == "kcmp":
+            return self._compared(arguments)
+        if name == "fcntl":
+            return self._owner(arguments)
+        if name == "kill" and _signed(arguments[0]) < 0:
+            return self._kill_many(caller, arguments)
         if name == "ioctl":
             return Refusal(errno.ENOTTY)  # what a file system says that has no such flags
         if name == "clone" and not arguments[0] & kernel.CLONE_NEW_ANY:
@@ -103,6 +118,36 @@ class BareRecorder(held.Recorder):
         if number in (caller.pid, caller.group) or os.path.exists(f"/proc/{caller.group}/task/{number}"):
             return None
         return Refusal(errno.EPERM, "process.visibility", {"signal_pid": number, "syscall": name}, alone=True)
+
+    def _belongs(self, number: int) -> bool:
+        """Whether a process is the environment's, other than init, which is ours."""
+        return number != self._own and tree.within(number, self._own)
+
+    def _compared(self, arguments: tuple[int, ...]) -> Refusal | None:
+        both = [number & 0xFFFFFFFF for number in arguments[:2]]
+        return None if all(map(self._belongs, both)) else self._processes.refused("kcmp")
+
+    def _owner(self, arguments: tuple[int, ...]) -> Refusal | None:
+        """Who gets a file's signals: nobody by what lies in memory, and no group."""
+        if arguments[1] & 0xFFFFFFFF != F_SETOWN:
+            return Refusal(errno.EINVAL)
+        number = _signed(arguments[2])
+        if number == self._own or number < 0:
+            return self._processes.refused("fcntl")
+        return None
+
+    def _kill_many(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+        """A group but init's; all that there is, but for init and the caller."""
+        number, signal = _signed(arguments[0]), arguments[1] & 0xFFFFFFFF
+        if number == -os.getpgid(self._own):
+            return self._processes.refused("kill")
+        if number != -1:
+            return None
+        for pid in tree.descendants(self._own):
+            if pid != caller.group:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal)
+        return Refusal(0)
 
     # --- network
 
@@ -164,6 +209,12 @@ class BareRecorder(held.Recorder):
             self._ways.lead(end, to)
             return
         self._answerer.adopt(joined(end))
+
+
+def _signed(argument: int) -> int:
+    """A number as the kernel takes it from the low half of an argument."""
+    low = argument & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
 
 
 def _key(door: Door) -> str:

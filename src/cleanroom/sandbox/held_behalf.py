@@ -128,7 +128,7 @@ class Behalf:
 
     def _bind(self, call: _Call, raw: bytes) -> Refusal | None:
         if call.end.family == socket.AF_UNIX:
-            return None
+            return self._files.bound(call.caller, raw)
         named = _internet(raw)
         if named is not None:
             decision = reach.bound(self._where, *named)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from typing import NamedTuple
 
@@ -101,6 +102,18 @@ class Files:
                 return refusal
         return None
 
+    def bound(self, caller: Caller, raw: bytes) -> Refusal | None:
+        """A socket is bound to the address `raw`: a unix one with a path is a new file."""
+        if int.from_bytes(raw[:2], "little") != socket.AF_UNIX or not raw[2:3].strip(b"\0"):
+            return None
+        said = os.fsdecode(raw[2:].split(b"\0")[0])
+        absolute = said if said.startswith("/") else f"{caller.base(-100)}/{said}"
+        allowed = self._rules.writable
+        found = self._paths.canonical(caller, absolute, follow=False, allowed=allowed)
+        if not found or self._rules.may_write(found):
+            return None
+        return self._outside(caller, _WRITE, found, "new")
+
     def may_reach(self, caller: Caller, sun_path: str) -> tuple[bool, str, bool]:
         """Whether a unix socket at this path may be reached, where that really is, and whether it is there at all."""
         absolute = sun_path if sun_path.startswith("/") else f"{caller.base(-100)}/{sun_path}"
@@ -169,7 +182,8 @@ class Files:
         """What a read-only file system would say, and whether anybody tried to change it."""
         parts = path.split("/")
         if parts[1] == "proc" and len(parts) > 3 and parts[2].isdigit():
-            if parts[-1] == "mem" and parts[2] != caller.inner_numbers()[0]:
+            others = parts[2] != caller.inner_numbers()[0]
+            if others and (parts[2] == "1" or parts[-1] == "mem"):
                 return Refusal(errno.EACCES, "process.visibility", {"path": shown(path)})
             return None  # a process's own switches, such as oom_score_adj; file modes decide
         exists = self._paths.exists(path)

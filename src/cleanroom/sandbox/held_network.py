@@ -72,6 +72,10 @@ class Network:
                 return refusal
         return None
 
+    def bound(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+        """None for what is no file: ports and abstract names are the environment's own."""
+        return self._files.bound(caller, _address(caller, arguments[1], arguments[2]))
+
     def _message(self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message) -> Refusal | None:
         raw = message.address
         if not raw and message.length:

@@ -25,6 +25,7 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
     """Become pid 1 of the environment that `spec` describes, in its control group. `orders` leads to the warden."""
     bare = spec["bare"]
     try:
+        kernel.set_command_line("init")  # the keeper's has folders of the engine in it
         if group is not None:
             group.join()  # first, so that nothing of the environment ever runs outside
         if bare:
@@ -46,6 +47,7 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
 def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> None:
     """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
     _tie(orders)
+    _hide_group()
     os.umask(0o022)
     identity = spec["identity"]
     as_root = identity["mode"] == "root"
@@ -84,11 +86,18 @@ def _restrict_bare(spec: dict[str, Any], orders: socket.socket, handover: socket
     give_up(identity)
     if spec["landlock"]:
         landlock.restrict(spec["readable"], spec["writable"], spec["executable"], devices=spec["devices"])
-    program = seccomp_bare.bare_filter(os.uname().machine, service=spec["role"] != "phase")
+    service = spec["role"] != "phase"
+    program = seccomp_bare.bare_filter(os.uname().machine, service=service, init=os.getpid())
     if spec["hold"]:
         seccomp.install_and_send(program, handover)
     handover.close()
     kernel.set_dumpable(False)
+
+
+def _hide_group() -> None:
+    """Make our control group the root of what is shown inside: its path tells nothing."""
+    with contextlib.suppress(OSError):  # a kernel without such namespaces shows the path
+        kernel.unshare(kernel.CLONE_NEWCGROUP)
 
 
 def give_up(identity: dict[str, Any]) -> None:

@@ -203,6 +203,21 @@ def set_process_name(name: str) -> None:
     _call("prctl", _PR_SET_NAME, name.encode() + b"\0", 0, 0, 0)
 
 
+def set_command_line(text: str) -> None:
+    """Change what /proc shows as this process's command line, and empty its first variables.
+
+    The text is cut to the length of the old one. Both lie in the memory of this process, where a
+    fork finds those of the program that it came from.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    words, words_end, variables, variables_end = map(int, fields[45:49])
+    for start, end in ((words, words_end), (variables, variables_end)):
+        ctypes.memset(start, 0, end - start)
+    shown = text.encode()[: max(0, words_end - words - 1)]
+    ctypes.memmove(words, shown, len(shown))
+
+
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability words."""
     low, high = 0xFFFFFFFF, 32

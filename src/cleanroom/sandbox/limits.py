@@ -17,6 +17,9 @@ from typing import Any
 
 from cleanroom.sandbox import cgroups, kernel
 
+# A core file of one byte is none, and with it the kernel starts no handler of the host's,
+# which it does with 0.
+CORE_BYTES = 1
 SMALL_MEMORY = 1024 * mmap.PAGESIZE  # four times a forked child's own pages; each page more is one to fill and to give back
 _POPULATE = 0x8000  # MAP_POPULATE: the kernel fills the pages in one call
 Result = dict[str, Any]

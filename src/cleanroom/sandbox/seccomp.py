@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 
 from cleanroom.sandbox import kernel
 from cleanroom.sandbox.syscalls import AUDIT_ARCH, numbers
@@ -25,6 +26,8 @@ DENIED = (
     "mount_setattr", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key",
     "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "syslog",
     "open_by_handle_at", "name_to_handle_at", "fanotify_init", "clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "memfd_secret",
+    "sethostname", "setdomainname", "vhangup", "quotactl", "quotactl_fd", "iopl", "ioperm",
+    "lookup_dcookie",
 )  # fmt: skip
 
 # Changes by path. Those of an open file need no look: whoever opened it for writing was looked at then.
@@ -34,6 +37,28 @@ CHANGING = (
     "utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "removexattr", "lremovexattr",
     "setxattrat", "removexattrat", "file_setattr",
 )  # fmt: skip
+
+# They act on whoever's number they are given, by which argument that is. Held where it is pid 1's.
+ON_INIT: dict[str, tuple[int, ...]] = {
+    "kill": (0,),
+    "tkill": (0,),
+    "tgkill": (0,),
+    "rt_sigqueueinfo": (0,),
+    "rt_tgsigqueueinfo": (0,),
+    "sched_setaffinity": (0,),
+    "sched_setscheduler": (0,),
+    "sched_setparam": (0,),
+    "sched_setattr": (0,),
+    "move_pages": (0,),
+    "migrate_pages": (0,),
+    "get_robust_list": (0,),
+    "setpriority": (1,),
+    "ioprio_set": (1,),
+    "kcmp": (0, 1),
+}
+# The first argument of these says of whom the second is the number; this one means a whole user.
+OF_USER = {"setpriority": 2, "ioprio_set": 3}  # PRIO_USER, IOPRIO_WHO_USER
+RLIMIT_CORE = 4
 
 # Held from Medium on: what is started, since /dev/shm is mounted without that right. It costs a hundredth of starting a program.
 STARTING = ("execve", "execveat")
@@ -129,12 +154,18 @@ def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, s
     for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare", "utimensat"):
         if name in known:
             asm.when(EQUAL, known[name], name)
-    for names, to in ((WRITING, "netlink"), (SENDING, "hold"), (CHANGING, "hold"), (DENIED, "hold"), (ABSENT, "absent")):
+    held = (*SENDING, *CHANGING, *DENIED, "pidfd_send_signal")
+    for names, to in ((WRITING, "netlink"), (held, "hold"), (ABSENT, "absent")):
         for name in names:
             if name in known:
                 asm.when(EQUAL, known[name], to)
+    if not (listed or shared):
+        asm.when(EQUAL, known["bind"], "bind")
+    acting_on_init(asm, known)
     asm.answer(ALLOW)
     _by_arguments(asm, shared=shared, keep=keep)
+    on_init(asm, known, 1, "hold")
+    on_limits(asm, 1, init="hold", core="hold")
     asm.place("mmap")
     asm.load(argument(2))
     asm.when(ANY_BIT, mmap.PROT_EXEC, "mapped")
@@ -171,12 +202,58 @@ def service_filter(machine: str) -> bytes:
         for name in names:
             if name in known:
                 asm.when(EQUAL, known[name], to)
+    acting_on_init(asm, known)
+    asm.answer(ALLOW)
+    on_init(asm, known, 1, "denied")
+    on_limits(asm, 1, init="denied", core="core")
+    asm.place("core")
+    # who asks wants no core file, and none is written: said to be done
+    asm.answer(AND_ERRNO)
+    asm.place("allow")
     asm.answer(ALLOW)
     asm.place("denied")
     asm.answer(AND_ERRNO | errno.EPERM)
     asm.place("absent")
     asm.answer(AND_ERRNO | errno.ENOSYS)
     return asm.program()
+
+
+def acting_on_init(asm: Assembler, known: Mapping[str, int]) -> None:
+    """Go to the place of each call that may act on another process, or change a limit."""
+    for name in (*ON_INIT, "prlimit64", "setrlimit"):
+        asm.when(EQUAL, known[name], name)
+
+
+def on_init(asm: Assembler, known: Mapping[str, int], number: int, to: str) -> None:
+    """Those that act on process `number` go to `to`, all others are allowed."""
+    for name, indexes in ON_INIT.items():
+        asm.place(name)
+        if name in OF_USER:
+            asm.load(argument(0))
+            asm.when(EQUAL, OF_USER[name], to)
+        for index in indexes:
+            asm.load(argument(index))
+            asm.when(EQUAL, number, to)
+        asm.go("allow")
+
+
+def on_limits(asm: Assembler, number: int, *, init: str, core: str) -> None:
+    """Limits of process `number` go to `init`, changes of anyone's core limit to `core`."""
+    asm.place("prlimit64")
+    asm.load(argument(0))
+    asm.when(EQUAL, number, init)
+    asm.load(argument(1))
+    asm.when(EQUAL, RLIMIT_CORE, "prlimit64 of core")
+    asm.go("allow")
+    asm.place("prlimit64 of core")
+    for half in (0, 4):
+        asm.load(argument(2) + half)
+        asm.when(ANY_BIT, 0xFFFFFFFF, core)
+    asm.go("allow")
+    asm.place("setrlimit")
+    asm.load(argument(0))
+    asm.when(EQUAL, RLIMIT_CORE, core)
+    asm.go("allow")
 
 
 def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
@@ -192,6 +269,10 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
         # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
         asm.when(ANY_BIT, kernel.CLONE_NEW_ANY | (kernel.CLONE_NEWTIME if name == "unshare" else 0), "hold")
         asm.go("allow")
+    asm.place("bind")  # of netlink sockets it chooses a number, for every question about a name
+    asm.load(argument(0))
+    asm.when(AT_LEAST, FIRST_NETLINK, "allow")
+    asm.go("hold")
     asm.place("sendto")
     for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
         asm.load(argument(4) + half)

@@ -19,6 +19,10 @@ BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
 ON_OTHERS = {
     "prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0, "sched_setattr": 0, "setpriority": 1, "ioprio_set": 1,
 }  # fmt: skip
+# Here init is a process like any other, which a signal ends: held where it is meant.
+SIGNALS = ("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open")
+F_SETOWN, F_SETOWN_EX = 8, 15
+OWNER_COMMANDS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP: who gets a file's signals
 # Memory, queues and semaphores that all processes of a user share and nobody removes.
 SHARED_MEMORY = (
     "shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
@@ -33,8 +37,11 @@ _AF_NETLINK = 16
 
 
 @functools.cache
-def bare_filter(machine: str, *, service: bool) -> bytes:
-    """The program for `machine`, one of `syscalls.MACHINES`; a `service` may have shared memory of its own."""
+def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
+    """The program for `machine`, one of `syscalls.MACHINES`, below the process with number `init`.
+
+    A `service` may have shared memory of its own.
+    """
     known = numbers(machine)
     asm = seccomp.Assembler()
     asm.load(ARCH)
@@ -44,9 +51,16 @@ def bare_filter(machine: str, *, service: bool) -> bytes:
     asm.load(NUMBER)
     if machine == "x86_64":
         asm.when(AT_LEAST, X32, "hold")
-    for name in ("socket", "socketpair", "sendto", "clone", "unshare", "ioctl", *ON_OTHERS):
+    by_arguments = (
+        "socket", "socketpair", "sendto", "clone", "unshare", "ioctl", "fcntl", "kill", "setrlimit",
+        *ON_OTHERS, *SIGNALS,
+    )  # fmt: skip
+    for name in by_arguments:
         asm.when(EQUAL, known[name], name)
-    held = (*seccomp.SENDING, "bind", "listen", "open", "openat", *seccomp.CHANGING, *seccomp.DENIED, *BY_DESCRIPTOR)
+    held = (
+        *seccomp.SENDING, "bind", "listen", "open", "openat", "kcmp", "pidfd_send_signal",
+        *seccomp.CHANGING, *seccomp.DENIED, *BY_DESCRIPTOR,
+    )  # fmt: skip
     for names, to in ((held, "hold"), (seccomp.ABSENT, "absent"), (() if service else SHARED_MEMORY, "absent")):
         for name in names:
             if name in known:
@@ -54,6 +68,7 @@ def bare_filter(machine: str, *, service: bool) -> bytes:
     asm.answer(ALLOW)
     _by_arguments(asm)
     _on_others(asm)
+    _on_init(asm, init)
     asm.place("hold")
     asm.answer(HOLD)
     asm.place("allow")
@@ -66,7 +81,7 @@ def bare_filter(machine: str, *, service: bool) -> bytes:
 def _by_arguments(asm: seccomp.Assembler) -> None:
     asm.place("ioctl")
     asm.load(argument(1))
-    for command in FILE_FLAGS:
+    for command in (*FILE_FLAGS, *OWNER_COMMANDS):
         asm.when(EQUAL, command, "hold")
     asm.go("allow")
     asm.place("clone")
@@ -105,7 +120,30 @@ def _by_arguments(asm: seccomp.Assembler) -> None:
     asm.go("hold")
 
 
+def _on_init(asm: seccomp.Assembler, init: int) -> None:
+    """Signals to it by its number, by that of a group, or to all that there is."""
+    asm.place("kill")
+    asm.load(argument(0))
+    asm.when(ANY_BIT, 0x80000000, "hold")
+    asm.when(EQUAL, init, "hold")
+    asm.go("allow")
+    for name in SIGNALS:
+        asm.place(name)
+        asm.load(argument(0))
+        asm.when(EQUAL, init, "hold")
+        asm.go("allow")
+    asm.place("fcntl")
+    asm.load(argument(1))
+    for command in (F_SETOWN, F_SETOWN_EX):
+        asm.when(EQUAL, command, "hold")
+    asm.go("allow")
+
+
 def _on_others(asm: seccomp.Assembler) -> None:
+    asm.place("setrlimit")
+    asm.load(argument(0))
+    asm.when(EQUAL, seccomp.RLIMIT_CORE, "hold")
+    asm.go("allow")
     for name, index in ON_OTHERS.items():
         asm.place(name)
         for half in (0, 4):
@@ -114,4 +152,7 @@ def _on_others(asm: seccomp.Assembler) -> None:
         if index:  # whose: of a group or a user means others
             asm.load(argument(0))
             asm.when(ANY_BIT, 0xFFFFFFFE, "hold")
+        if name == "prlimit64":
+            asm.load(argument(1))
+            asm.when(EQUAL, seccomp.RLIMIT_CORE, "hold")
         asm.go("allow")
