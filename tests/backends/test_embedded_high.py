@@ -67,16 +67,58 @@ async def test_every_canary_of_high_is_stopped_and_seen(inside: Any):
 
 
 async def test_the_workspace_starts_nothing_but_what_lies_in_its_build_folder(inside: Any, project: Path):
-    """PROC-01, PROC-02: a folder of `outputs` is made where it is missing, and is the only one that was written where programs run."""
+    """PROC-01, PROC-02: a folder of `outputs` is the only one that was written where programs run."""
     shutil.copy("/bin/true", project / "tool")
     async with inside(outputs=("target/", "*.txt")) as high:
-        built = await high.run("cp tool target/tool && target/tool && mv target/tool target/other && target/other")
+        built = await high.run("mkdir target && cp tool target/tool && target/tool && mv target/tool target/other && target/other")
         refused = [await high.run(f"cp tool {place} 2>/dev/null; {place}") for place in ("./tool", "/tmp/tool", "/dev/shm/tool", "~/tool")]
         attempts = await high.attempts()
     assert built == (0, "")
     assert [status for status, _ in refused] == [126] * 4
     assert {attempt.rule for attempt in attempts} == {"process.exec"}
     assert all(attempt.process and attempt.errno == "EACCES" for attempt in attempts)
+
+
+async def test_a_build_removes_and_renames_its_folder(inside: Any, project: Path):
+    """`rm -rf dist` and `mv dist old` work; programs run in the new folder, and not in the old one."""
+    (project / "dist").mkdir()
+    shutil.copy("/bin/true", project / "dist/tool")
+    async with inside(outputs=("dist/",)) as high:
+        moved = await high.run("mv dist old && mkdir dist && cp old/tool dist/ && dist/tool")
+        removed = await high.run("rm -rf dist && mkdir -p dist/deep && cp old/tool dist/deep/ && dist/deep/tool")
+        old = await high.run("old/tool")
+        attempts = await high.attempts()
+    assert (moved, removed, old[0]) == ((0, ""), (0, ""), 126)
+    assert [(a.rule, Path(a.target.path).name) for a in attempts] == [("process.exec", "tool")]
+    assert "/old/" in attempts[0].target.path
+
+
+async def test_a_declared_folder_that_no_phase_made_does_not_appear(
+    entered: Any, phase: Callable[..., EnvironmentSpec], project: Path, tmp_path: Path
+):
+    """Neither inside nor among what the phase changed."""
+    spec = phase(policy=POLICY, run_id=f"t{os.getpid()}", outputs=("dist/", "deep/er/"))
+    async with entered() as backend:
+        if lacking := unmet(await backend.probe(Level.HIGH), Level.HIGH):
+            pytest.skip(f"this machine cannot hold High: {lacking[0].rule}")
+        async with backend.workspace(spec.workspace) as workspace:
+            async with backend.environment(spec) as environment:
+                assert (await Inside(environment).run("ls"))[1].split() == ["file", "sub"]
+            assert await workspace.changes() == ()
+
+
+@pytest.mark.skipif(not Path("/lib/x86_64-linux-gnu/libz.so.1").exists(), reason="no library to copy")
+async def test_a_library_is_loaded_from_the_build_folder_alone(inside: Any, project: Path):
+    """Also where the workspace's mount lets programs be started: mapping it as a program is refused, and named."""
+    shutil.copy("/lib/x86_64-linux-gnu/libz.so.1", project / "mine.so")
+    load = "python3 -c 'import ctypes; ctypes.CDLL(\"{}\")'"
+    async with inside(outputs=("dist/",)) as high:
+        made = await high.run("mkdir dist && cp mine.so dist/")
+        good = await high.run(load.format("./dist/mine.so"))
+        bad = await high.run(load.format("./mine.so"))
+        attempts = await high.attempts()
+    assert (made, good, bad[0]) == ((0, ""), (0, ""), 1)
+    assert [(a.rule, Path(a.target.path).name, a.errno) for a in attempts] == [("process.exec", "mine.so", "EPERM")]
 
 
 async def test_tmp_starts_programs_where_the_project_says_so(inside: Any):

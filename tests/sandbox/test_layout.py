@@ -94,15 +94,35 @@ def test_from_high_on_only_the_systems_own_folders_are_shown():
 
 
 def test_from_high_on_nothing_that_was_written_is_started_but_in_build_folders():
-    """Workspace, home and /tmp forbid it; a declared build folder and a tool of the workspace are mounted once more, the latter read-only."""
-    seen = view(listed=True, tools=["/home/me/shop/.venv"], builds=["/home/me/shop/target"], tmp_exec=False)
-    parts = {step["at"]: step["writable"] for step in seen.operations if step["op"] == "part"}
+    """Home and /tmp forbid it, the workspace unless it has a build folder, which is no mount."""
+    tool, target = "/home/me/shop/.venv", "/home/me/shop/target"
 
-    assert [step["exec"] for step in seen.operations if step["op"] == "overlay" or step["at"] in ("/tmp", layout.HOME)] == [False] * 3
-    assert parts == {"/home/me/shop/.venv": False, "/home/me/shop/target": True}
-    assert set(seen.programs) == {"/usr", *parts}
-    assert "/home/me/shop/.venv" in seen.executable
-    assert "/home/me/shop/target" not in seen.executable
+    def started(*builds: str) -> tuple[list[bool], set[str], set[str]]:
+        seen = view(listed=True, tools=[tool], builds=builds, tmp_exec=False)
+        parts = {step["at"]: step["writable"] for step in seen.operations if step["op"] == "part"}
+        assert parts == {tool: False}
+        assert tool in seen.executable
+        assert target not in seen.executable
+        whole = ("overlay", "tmpfs")
+        places = {step["at"]: step["exec"] for step in seen.operations if step["op"] in whole}
+        allowed = [places[at] for at in (layout.HOME, "/tmp", "/home/me/shop")]
+        return allowed, set(seen.programs), set(seen.startable)
+
+    assert started() == ([False, False, False], {"/usr", tool}, {"/usr", tool})
+    assert started(target) == (
+        [False, False, True],
+        {"/usr", tool, target},
+        {"/usr", tool, "/home/me/shop"},
+    )
+
+
+def test_a_tool_that_is_declared_as_an_output_can_be_built_anew():
+    """It is no mount then; what is declared inside of another tool is one that can be written."""
+    venv = "/home/me/shop/.venv"
+    for builds, parts in (([venv], {}), ([f"{venv}/bin"], {venv: False, f"{venv}/bin": True})):
+        seen = view(listed=True, tools=[venv], builds=builds)
+        found = {s["at"]: s["writable"] for s in seen.operations if s["op"] == "part"}
+        assert found == parts
 
 
 def test_tmp_exec_lets_programs_of_tmp_be_started_at_high():

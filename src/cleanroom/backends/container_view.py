@@ -105,7 +105,8 @@ def described(
     return {
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": dict(identity), "root": str(root), "operations": operations, "readable": ["/etc", "/proc", "/dev", "/sys", "/run"], "executable": read_only,
-        "writable": written, "listed": listed, "programs": [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())],
+        "writable": written, "listed": listed, "startable": [],
+        "programs": [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())],
         "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts, "hold": spec.role == "phase",
         "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},

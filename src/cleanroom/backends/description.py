@@ -46,7 +46,8 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     return {
         "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *(() if shared else layout.covered_sockets(view))], "readable": view.readable, "executable": view.executable,
-        "writable": view.writable, "listed": listed, "programs": view.programs, "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
+        "writable": view.writable, "listed": listed, "programs": view.programs, "startable": view.startable,
+        "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
             "resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes),

@@ -2,6 +2,9 @@
 
 Landlock and mounts without exec hold the list (from High on) and the folders where nothing is started (from Medium on); here an attempt is seen. A script
 counts as its interpreter, the dynamic loader called by name as the program that it is to load, and at High a library as what it is mapped from.
+
+Where a workspace has build folders, only the judgement here tells them from the rest of it: who
+raced it would start what he could have put into such a folder.
 """
 
 from __future__ import annotations
@@ -66,7 +69,12 @@ class Programs:
         path = caller.link(f"fd/{descriptor & 0xFFFFFFFF}").removesuffix(" (deleted)")
         if not path.startswith("/") or path.startswith(("/memfd:", "/dev/")) or self._rules.may_start(path):
             return None
-        return Refusal(errno.EPERM, _RULE, {"path": shown(path)})
+        return self._refused(errno.EPERM, path)
+
+    def _refused(self, code: int, path: str) -> Refusal:
+        # where the kernel would let it be started, nothing but this stops it
+        alone = f"{path}/".startswith(self._rules.startable)
+        return Refusal(code, _RULE, {"path": shown(path)}, alone=alone)
 
     def _started(self, caller: Caller, path: str, words: int) -> Refusal | None:
         """The file, then whatever it needs to be started by."""
@@ -96,7 +104,7 @@ class Programs:
             return Refusal(errno.ENOENT, _RULE, {"path": shown(path)}) if hidden else None
         if self._rules.may_start(path) or not stat.S_ISREG(kind):
             return None
-        return Refusal(errno.EACCES, _RULE, {"path": shown(path)})
+        return self._refused(errno.EACCES, path)
 
     def _interpreter(self, path: str) -> str:
         """What the first line of a script names; empty for what is none, or cannot be read."""

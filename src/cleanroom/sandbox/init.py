@@ -61,7 +61,7 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
     kernel.set_no_new_privileges()
     readable, executable = spec["readable"], spec["executable"]
     if spec["listed"]:
-        readable, executable = [*readable, *executable], spec["programs"]
+        readable, executable = [*readable, *executable], spec["startable"]
     writable = [*spec["writable"], "/proc"]  # whose file modes decide
     if spec["landlock"]:
         landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])

@@ -68,6 +68,7 @@ class View(NamedTuple):
     executable: list[str]  # readable too: the mounted trees of programs
     writable: list[str]
     programs: list[str]  # from level High on: where what is started lies
+    startable: list[str]  # where the kernel lets them be started: of these the recorder chooses
 
 
 def host_name(run_id: str) -> str:
@@ -101,6 +102,10 @@ def view(
 
     `listed` (from level High on): of the system only its own folders, and nothing that was written is started but what lies in `builds`, folders of the
     workspace, and in /tmp with `tmp_exec`. A tool inside the workspace may be started too, and is read-only.
+
+    Build folders are no mounts, since a build removes and renames them. Where there are any, the
+    kernel lets programs be started in all of the workspace: whoever could start one elsewhere in
+    it could put it into such a folder first.
     """
     if listed:
         host = host._replace(folders=host.folders - set(UNLISTED), links={k: v for k, v in host.links.items() if k not in UNLISTED})
@@ -113,13 +118,25 @@ def view(
     if cache:
         operations.append(bind(cache, f"{HOME}/.cache", writable=True))
     if layers:
-        operations.append({"op": "overlay", "at": workspace, "project": workspace, "layers": list(layers), "exec": not listed})
+        operations.append(
+            {
+                "op": "overlay",
+                "at": workspace,
+                "project": workspace,
+                "layers": list(layers),
+                "exec": not listed or bool(builds),
+            }
+        )
         operations += [
             {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
         ]
-    own = [(tool, False) for tool in outermost(tools) if layers and listed and _within(tool, [workspace])]
-    own += [(build, True) for build in outermost(builds) if layers and listed]
-    operations += [{"op": "part", "at": at, "workspace": workspace, "writable": writable} for at, writable in own]
+    built = outermost(builds) if layers and listed else []
+    inner = outermost(tools) if layers and listed else []
+    closed = [tool for tool in inner if _within(tool, [workspace]) and not _within(tool, built)]
+    parts = [(tool, False) for tool in closed]
+    parts += [(build, True) for build in built if _within(build, closed)]
+    for at, writable in parts:
+        operations.append({"op": "part", "at": at, "workspace": workspace, "writable": writable})
     operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer], "exec": True} for below, layer, target in overlays]
     operations += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
@@ -134,10 +151,12 @@ def view(
     ]
     if layers:
         written.insert(0, workspace)
-    closed = [tool for tool, writable in own if not writable]
     read_only = [*trees, *shown, *closed, *(target for _, target, writable in mounts if not writable)]
-    programs = [*trees, *shown, *(at for at, _ in own), *(["/tmp", "/var/tmp"] if tmp_exec else [])]
-    return View(operations, ["/etc", "/proc", "/dev", "/sys", "/run"], read_only, written, programs)
+    started = [*trees, *shown, *closed, *(["/tmp", "/var/tmp"] if tmp_exec else [])]
+    programs = [*started, *built]
+    startable = [*started, *([workspace] if built else [])]
+    readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
+    return View(operations, readable, read_only, written, programs, startable)
 
 
 def covered_sockets(view: View) -> list[Operation]:

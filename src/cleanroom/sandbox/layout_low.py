@@ -82,7 +82,7 @@ def view(
         workspace, "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)),
         *([f"{home}/.cache"] if cache and whole.cache else []), *(target for _, target, writable in mounts if writable),
     ]  # fmt: skip
-    return View(operations, [], ["/", *shown], written, [])
+    return View(operations, [], ["/", *shown], written, [], [])
 
 
 def _texts(found: Mapping[str, str], run_id: str, home: str, names: Iterable[tuple[str, str]]) -> dict[str, str]:

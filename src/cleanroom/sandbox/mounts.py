@@ -73,15 +73,8 @@ def _folder(root: str, operation: Operation, owner: Owner) -> None:
 
 
 def _part(root: str, operation: Operation, owner: Owner) -> None:
-    """A folder of the workspace once more at its own place, now with the right to start what is in it. A declared build folder is made if need be."""
+    """A folder of the workspace once more at its own place, where programs may be started."""
     target = _at(root, operation["at"])
-    if operation["writable"] and not os.path.lexists(target):
-        missing = [target]
-        while not os.path.lexists(parent := os.path.dirname(missing[-1])):
-            missing.append(parent)
-        for folder in reversed(missing):
-            os.mkdir(folder, 0o755)
-            os.chown(folder, owner.user, owner.group)
     if not _inside(target, _at(root, operation["workspace"])):
         return  # no folder, or a link that leads elsewhere: nothing in it may be started
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (0 if operation["writable"] else kernel.MOUNT_ATTR_RDONLY)

@@ -19,6 +19,7 @@ class Rules:
         read_only: Iterable[str] = (),
         services: Iterable[str] = (),
         programs: Iterable[str] = (),
+        startable: Iterable[str] = (),
         ports: Iterable[int] = (),
         devices: Iterable[str] = DEVICES,
         not_started: Iterable[str] = (),
@@ -28,6 +29,8 @@ class Rules:
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
         self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
         self.programs = tuple(path.rstrip("/") + "/" for path in programs)  # where what is started lies, from High on
+        # where the kernel lets programs be started
+        self.startable = tuple(path.rstrip("/") + "/" for path in startable)
         self.not_started = tuple(
             path.rstrip("/") + "/" for path in not_started
         )  # mounted without exec where any other readable program may be started

@@ -93,6 +93,7 @@ class Warden:
                 read_only=self._spec["executable"],
                 services=self._spec["sockets"],
                 programs=self._spec["programs"] if self._spec["listed"] else (),
+                startable=self._spec["startable"] if self._spec["listed"] else (),
                 ports=self._spec["ports"],
                 not_started=() if self._spec["level"] == "Low" else NOT_STARTED,
                 level=self._spec["level"],
