@@ -42,8 +42,10 @@ def test_the_same_holds_for_unix_sockets(own: bool, runtime: bool, exists: bool,
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.8.9.10", "0.0.0.0", "169.254.169.254", "::1", "::", "fe80::1", "febf::1", "::ffff:127.0.0.1",
-                                  "::ffff:169.254.1.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1"])  # fmt: skip
-def test_loopback_and_link_local_are_refused_in_every_dress(text: str):
+                                  "::ffff:169.254.1.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1", "64:ff9b:1::a9fe:a9fe",
+                                  "2001:0:7f00:1::", "::ffff:0:127.0.0.1", "100.100.100.200", "168.63.129.16", "fd00:ec2::254",
+                                  "fd20:ce::254", "::ffff:168.63.129.16"])  # fmt: skip
+def test_loopback_link_local_and_metadata_are_refused_in_every_dress(text: str):
     """NET-15 and NET-16 at Low, also where IPv6 carries the IPv4 address; the record names the rule."""
     found = reach.outgoing(LOW, STREAM, ipaddress.ip_address(text).packed, 80, own=False)
     assert (found.errno, found.rule) == (errno.ECONNREFUSED, "network.local")

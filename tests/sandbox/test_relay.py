@@ -103,8 +103,9 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     theirs.close()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "localhost", "168.63.129.16", "100.100.100.200",
+                                  "::ffff:10.0.0.1", "2002:a00:1::", "64:ff9b::a9fe:a9fe", "fec0::1", "fd00:ec2::254", "ff0e::1", "240.0.0.1"])  # fmt: skip
 def test_declared_egress_never_reaches_a_private_address(host: str):
     """The relay checks the address and not the name, so a declared name cannot be pointed inwards."""
     with pytest.raises(OSError, match="no address that may be reached"):
-        relay.dial_out(f"out:{host}:80")
+        relay._first_public(host, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))

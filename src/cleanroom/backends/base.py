@@ -49,7 +49,7 @@ class Doorway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hole(msgspec.Struct, frozen=True, kw_only=True):
-    """Declared egress: the relay connects to host:port outside, refusing private, loopback and link-local answers."""
+    """Declared egress: the relay connects to host:port outside, refusing every answer that is no host of the internet."""
 
     host: str
     port: int

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cleanroom.sandbox import held_messages, held_network, reach
+from cleanroom.sandbox import addresses, held_messages, held_network, reach
 from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.held_files import Files
 from cleanroom.sandbox.held_hand import Deed, Hand, waits
@@ -234,7 +234,7 @@ class Behalf:
         if call.end.family not in _INTERNET or named is None or (family == socket.AF_UNSPEC and payload is None):
             return _Goal(address=raw)  # netlink, the end of a connection, or what the kernel refuses as malformed
         kind, (address, port) = kind_of(call.end), named
-        local = reach.is_local(address)
+        local = addresses.local(address)
         own = local and self._own.waits(kind, address, port)
         vacant = local and not own and self._own.vacant(kind, address, port)
         decision = reach.outgoing(self._where, kind, address, port, own=own, vacant=vacant)

@@ -6,10 +6,11 @@ On a shared network no namespace refuses by itself: what is decided here is carr
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from cleanroom.sandbox import addresses
 
 LOCAL, EGRESS, RECORD, NAMES_RULE = "network.local", "network.egress", "network.record", "network.names"
 PUBLISH, LISTEN, SOCKETS, RUNTIMES = "network.publish", "network.listen", "network.sockets", "network.runtimes"
@@ -23,10 +24,7 @@ RUNTIME_SOCKETS = (
 )  # fmt: skip
 
 _NAME_PORT = 53
-_EMBEDDED = (  # prefixes behind which an IPv4 address stands, and where in the 16 bytes it does
-    (ipaddress.IPv6Network("::ffff:0:0/96"), 12), (ipaddress.IPv6Network("::/96"), 12),
-    (ipaddress.IPv6Network("64:ff9b::/96"), 12), (ipaddress.IPv6Network("2002::/16"), 2),
-)  # fmt: skip
+_OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
 
 
 class Kind(NamedTuple):
@@ -76,9 +74,9 @@ def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, 
     question = port == _NAME_PORT
     if question and address in reach.resolvers:
         return Decision(0, RECORD, tags=("resolver",)) if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
-    if vacant and reach.confined and not question and not _seen(address).is_link_local:
+    if vacant and reach.confined and not question and addresses.kinds(address) <= _OWN_KINDS:
         return Decision(refused)  # as on a loopback of its own: whoever waits for a server to come asks often
-    if is_local(address):
+    if addresses.local(address):
         return Decision(refused, LOCAL if reach.internet else EGRESS)
     if reach.internet:
         return Decision(0, RECORD)
@@ -98,7 +96,7 @@ def listened(reach: Reach, address: bytes, port: int) -> Decision:
 
 
 def _waits(reach: Reach, address: bytes, port: int) -> Decision:
-    if not reach.confined and (not port or not _seen(address).is_loopback):
+    if not reach.confined and (not port or not addresses.loopback(address)):
         return Decision(errno.EACCES, PUBLISH)
     return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
 
@@ -113,19 +111,3 @@ def unix(reach: Reach, *, own: bool, runtime: bool, exists: bool, abstract: bool
     if runtime or not reach.internet:
         return Decision(refused, RUNTIMES if reach.internet else SOCKETS)
     return Decision(0, RECORD) if exists else Decision(errno.ENOENT)
-
-
-def is_local(address: bytes) -> bool:
-    """Is it the host's own loopback, the unspecified address that means it, or link-local; also where IPv6 carries such an IPv4 address?"""
-    found = _seen(address)
-    return found.is_loopback or found.is_unspecified or found.is_link_local
-
-
-def _seen(address: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """The address, or the IPv4 one that it carries."""
-    if len(address) == 4:
-        return ipaddress.IPv4Address(address)
-    full = ipaddress.IPv6Address(address)
-    if full.is_loopback or full.is_unspecified:
-        return full
-    return next((ipaddress.IPv4Address(address[at : at + 4]) for network, at in _EMBEDDED if full in network), full)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import queue
 import selectors
@@ -18,7 +17,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from cleanroom.sandbox import channel
+from cleanroom.sandbox import addresses, channel, routes
 
 PIECE = 64 * 1024  # one socket buffer's worth: larger pieces do not make fewer calls
 DIAL_SECONDS = 5.0  # a server that does not answer by then is not there
@@ -331,7 +330,7 @@ def dial_out(to: str) -> socket.socket:
 def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) -> socket.socket:
     failure: OSError = NotOpened(next((str(address[0]) for *_, address in found), host))
     for family, kind, _, _, address in found:
-        if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
+        if not _is_elsewhere(socket.inet_pton(family, str(address[0]).partition("%")[0])):
             continue
         end = socket.socket(family, kind)
         try:
@@ -343,3 +342,8 @@ def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) ->
             continue
         return end
     raise failure
+
+
+def _is_elsewhere(address: bytes) -> bool:
+    """Whether an address is a host of the internet, and none of this machine's own."""
+    return not addresses.special(address) and all(map(routes.leads_out, addresses.judged(address)))

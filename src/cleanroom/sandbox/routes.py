@@ -1,0 +1,58 @@
+"""Asking the kernel whether an address leads to another machine, or to this one.
+
+Which addresses are this machine's own no list knows: interfaces come and go, and a route may give
+it a whole network. The kernel's own answer about a route is what a connection would follow.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+
+_NETLINK_ROUTE, _GET_ROUTE, _NEW_ROUTE, _ERROR, _REQUEST = 0, 26, 24, 2, 1
+_DESTINATION, _UNICAST = 1, 1  # RTA_DST, RTN_UNICAST
+_HEADER, _ROUTE, _ATTRIBUTE = "=IHHII", "=BBBBBBBBI", "=HH"
+_ANSWER_SECONDS = 5.0  # the kernel answers at once
+# There is no way, or one that refuses: connecting says so itself.
+_NO_WAY = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL))
+
+
+def leads_out(address: bytes) -> bool:
+    """Whether a packet to this packed address leaves the machine, or has no way at all.
+
+    False for the machine's own addresses, broadcast, anycast and multicast ones, and where the
+    kernel cannot be asked.
+    """
+    try:
+        kind = _route_kind(address)
+    except OSError as error:
+        return error.errno in _NO_WAY
+    return kind == _UNICAST
+
+
+def _route_kind(address: bytes) -> int:
+    """The type of the route to an address, an RTN_ constant.
+
+    Raises:
+        OSError: there is none, or the kernel cannot be asked.
+    """
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    route = struct.pack(_ROUTE, family, len(address) * 8, 0, 0, 0, 0, 0, 0, 0)
+    attribute = struct.pack(_ATTRIBUTE, 4 + len(address), _DESTINATION) + address
+    length = struct.calcsize(_HEADER) + len(route) + len(attribute)
+    request = struct.pack(_HEADER, length, _GET_ROUTE, _REQUEST, 1, 0) + route + attribute
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as link:
+        link.settimeout(_ANSWER_SECONDS)
+        link.sendto(request, (0, 0))
+        answer = link.recv(4096)
+    _, kind, *_ = struct.unpack_from(_HEADER, answer)
+    body = struct.calcsize(_HEADER)
+    if kind == _ERROR:
+        code = -struct.unpack_from("=i", answer, body)[0]
+        raise OSError(code, os.strerror(code))
+    if kind != _NEW_ROUTE:
+        raise OSError(errno.EPROTO, "no route in the answer")
+    found: int = struct.unpack_from(_ROUTE, answer, body)[7]
+    return found
