@@ -49,7 +49,8 @@ def service(tmp_path: Path) -> Iterator[Path]:
 def port(service: Path) -> Iterator[int]:
     """A port on which a relay leads to the service at /run/x/socket."""
     orders, theirs = channel.pair()
-    serving = relay.Relay(theirs, lambda to: relay.dial(to, lambda inside: str(service / Path(inside).name)))
+    folder = os.open(service, os.O_PATH)
+    serving = relay.Relay(theirs, relay.Service({"/run/x": folder}).dial)
     thread = threading.Thread(target=serving.serve, daemon=True)
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -59,6 +60,7 @@ def port(service: Path) -> Iterator[int]:
     orders.close()
     thread.join()
     theirs.close()
+    os.close(folder)
 
 
 def test_bytes_travel_both_ways_whole(port: int):
@@ -90,9 +92,8 @@ def test_many_connections_do_not_mix(port: int):
 def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     """A client of a service that is down learns so at once."""
     orders, theirs = channel.pair()
-    thread = threading.Thread(
-        target=relay.Relay(theirs, lambda to: relay.dial(to, lambda inside: str(tmp_path / "none"))).serve, daemon=True
-    )
+    folder = os.open(tmp_path, os.O_PATH)
+    thread = threading.Thread(target=relay.Relay(theirs, relay.Service({"/run/x": folder}).dial).serve, daemon=True)
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         channel.send(orders, {"to": "unix:/run/x/socket"}, [listening.fileno()])
@@ -101,6 +102,7 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     orders.close()
     thread.join()
     theirs.close()
+    os.close(folder)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "localhost", "168.63.129.16", "100.100.100.200",

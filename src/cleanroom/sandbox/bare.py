@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cleanroom.sandbox import channel, init, kernel, names, tree, warden
+from cleanroom.sandbox import channel, held_sockets, init, kernel, names, peers, relay, tree, warden
 from cleanroom.sandbox.held_bare import BareRecorder, Door
 from cleanroom.sandbox.rules import Rules
 
@@ -31,8 +31,10 @@ class BareWarden(warden.Warden):
         """Open what leads out, start init and wait until it has given up every privilege."""
         kernel.set_child_subreaper()
         self._keeper = kernel.pidfd_open(os.getppid())
+        self._own_pid = os.getpid()
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         doors, outside = self._open_doors()
+        self._folders = self._hold_folders()
         listener = self._start_init()
         self._proof = super()._begin_group_proof()()  # as long as we may make a group
         init.give_up(self._spec["identity"])
@@ -66,6 +68,30 @@ class BareWarden(warden.Warden):
             doors.append(Door(given["address"], given["port"], given["service"] if given["to"].startswith("out:") else "", mine))
             outside.append(theirs)
         return doors, outside
+
+    def _hold_folders(self) -> dict[str, int]:
+        """On the host's own paths: nothing is mounted."""
+        return self._opened_outside()
+
+    def _give_up(self) -> None:
+        """We have given up everything ourselves."""
+
+    def _service(self) -> relay.Service:
+        """Its sockets and ports are told from the host's by the processes that have them."""
+        return relay.Service(self._folders, self._belongs, self._owns_port)
+
+    def _belongs(self, end: socket.socket, peer: peers.Peer) -> bool:
+        """Whoever listens is one of its processes, or its warden, which listens on their behalf."""
+
+        def is_ours(pid: int) -> bool:
+            return pid == self._own_pid or tree.within(pid, self._init)
+
+        return peers.living(end, peer, is_ours)
+
+    def _owns_port(self, port: int) -> bool:
+        listening = held_sockets.listeners(self._proc, "tcp", socket.inet_aton("127.0.0.1"), port)
+        ours = held_sockets.open_in(self._proc, self._tree())
+        return bool(listening) and ours.issuperset(listening)
 
     def _watched(self) -> dict[int, Callable[[], bool | None]]:
         return super()._watched() | {self._keeper: lambda: False}

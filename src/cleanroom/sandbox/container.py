@@ -45,6 +45,7 @@ class ContainerWarden(Warden):
         self._before = self._counters()
         with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
             kernel.setns(theirs.fileno(), kernel.CLONE_NEWNET)
+        self._numbers = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         names.raise_link("lo")  # which not every engine does where it makes no network
 
     def _start_init(self) -> int | None:
@@ -59,6 +60,18 @@ class ContainerWarden(Warden):
                 arrived[0].get("failed", "the filter's listener was not handed over") if arrived else "pid 1 ended while it started"
             )
         return arrived[1][0]
+
+    def _fork_inside(self) -> int:
+        """The container's pid namespace is for this child alone, and for nobody else we fork."""
+        with open("/proc/self/ns/pid", "rb") as ours:
+            kernel.setns(self._numbers, kernel.CLONE_NEWPID)
+            pid = -1
+            try:
+                pid = os.fork()
+            finally:
+                if pid:  # the child cannot leave it, and need not
+                    kernel.setns(ours.fileno(), kernel.CLONE_NEWPID)
+        return pid
 
     def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
         """In a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
@@ -114,10 +127,11 @@ class ContainerWarden(Warden):
         if self._recorder is not None:
             with contextlib.suppress(OSError):
                 self._recorder.flush()
-        select.select([self._pidfd], [], [], END_SECONDS)
         with contextlib.suppress(ChildProcessError):
+            # The relay too: its pid namespace's init ends only when all in it were waited for.
             while True:
                 os.wait()
+        select.select([self._pidfd], [], [], END_SECONDS)
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)
             channel.send(self._control, {"ended": True})

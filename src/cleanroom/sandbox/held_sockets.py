@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from typing import Protocol
 
 from cleanroom.sandbox.callers import Caller
@@ -88,13 +89,9 @@ class Kept:
 
     def sweep(self) -> None:
         """Close the copies of what no process has open any more."""
-        held = {
-            link
-            for pid in os.listdir(f"/proc/self/fd/{self._proc}")
-            if pid.isdigit() and int(pid) != os.getpid()
-            for link in _links(self._proc, pid)
-        }
-        for number in [number for number in self._kept if f"socket:[{number}]" not in held]:
+        pids = {int(pid) for pid in os.listdir(f"/proc/self/fd/{self._proc}") if pid.isdigit()}
+        held = open_in(self._proc, pids - {os.getpid()})
+        for number in [number for number in self._kept if number not in held]:
             self._kept.pop(number).close()
 
 
@@ -103,6 +100,48 @@ def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
     made = socket.socket(family, kind & _TYPE_MASK, protocol)
     made.setblocking(not kind & socket.SOCK_NONBLOCK)
     return made
+
+
+def open_in(proc: int, pids: Iterable[int]) -> set[int]:
+    """Inodes of the sockets that these processes have open, as far as we may look into them."""
+    links = (link for pid in pids for link in _links(proc, str(pid)))
+    return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
+
+
+def listeners(proc: int, protocol: str, address: bytes, port: int) -> list[int]:
+    """Inodes of the sockets that wait at an address, "tcp" or "udp", also by way of IPv6."""
+    found = []
+    for table in (protocol, f"{protocol}6"):
+        for at, state, number in _rows(proc, table, port):
+            waits = state == _LISTENING or protocol == "udp"
+            if waits and (not any(at) or _plain(at) == _plain(address)):
+                found.append(int(number))
+    return found
+
+
+def _rows(proc: int, table: str, port: int) -> list[tuple[bytes, str, str]]:
+    """Local address, state and inode of the sockets at a port."""
+    ending = f":{port:04X}".encode()
+    rows = []
+    for line in _table(proc, table).splitlines()[1:]:
+        if ending in line:
+            columns = line.decode().split()
+            at, _, found = columns[1].partition(":")
+            if int(found, 16) == port:
+                # Each 32-bit word is in the machine's order.
+                words = bytes.fromhex(at)
+                turned = (words[n : n + 4][::-1] for n in range(0, len(words), 4))
+                rows.append((b"".join(turned), columns[3], columns[9]))
+    return rows
+
+
+def _table(proc: int, name: str) -> bytes:
+    try:
+        descriptor = os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+    except FileNotFoundError:
+        return b""  # a kernel without IPv6
+    with open(descriptor, "rb") as file:
+        return file.read()
 
 
 def _links(proc: int, pid: str) -> list[str]:
@@ -141,36 +180,14 @@ class Own:
         return not self._waiting(kind, address, port)
 
     def _waiting(self, kind: Kind, address: bytes, port: int) -> list[int]:
-        return [
-            int(number)
-            for table in (("tcp", "tcp6") if kind.stream else ("udp", "udp6"))
-            for at, state, number in self._rows(table, port)
-            if (state == _LISTENING or not kind.stream) and (not any(at) or _plain(at) == _plain(address))
-        ]
+        return listeners(self._proc, "tcp" if kind.stream else "udp", address, port)
 
     def named(self, name: bytes) -> bool:
         """Whether the abstract unix socket of this name is the environment's."""
         shown = b"@" + name.replace(b"\0", b"@")
-        rows = (line.split(None, 7) for line in self._table("unix").splitlines()[1:])
+        rows = (line.split(None, 7) for line in _table(self._proc, "unix").splitlines()[1:])
         found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
         return bool(found) and all(found)
-
-    def _rows(self, table: str, port: int) -> list[tuple[bytes, str, str]]:
-        """Local address, state and inode of the sockets at a port."""
-        ending = f":{port:04X}".encode()
-        rows = []
-        for line in self._table(table).splitlines()[1:]:
-            if ending in line:
-                columns = line.decode().split()
-                at, _, found = columns[1].partition(":")
-                if int(found, 16) == port:
-                    words = bytes.fromhex(at)  # each 32-bit word in the machine's order
-                    rows.append((b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4)), columns[3], columns[9]))
-        return rows
-
-    def _table(self, name: str) -> bytes:
-        with open(os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc), "rb") as file:
-            return file.read()
 
 
 def inode(end: socket.socket) -> int:

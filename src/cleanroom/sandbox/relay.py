@@ -1,8 +1,10 @@
 """The relay: accepts on a phase's 127.0.0.1:PORT and connects to the service, byte for byte.
 
-It runs as a child of the service's warden, in the service's network namespace. The listening sockets were opened inside the phases' namespaces and
-handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike. On a network that is shared with the host
-there are no such sockets: connected ones come over a channel instead.
+It runs as a child of the service's warden, in the service's network and pid namespace and with its user. The listening sockets were opened inside the
+phases' namespaces and handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike. On a network that
+is shared with the host there are no such sockets: connected ones come over a channel instead.
+
+What it connects to is the service's and nobody else's, whatever the service puts in its socket's place: see `peers`.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import queue
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cleanroom.sandbox import addresses, channel, routes
+from cleanroom.sandbox import addresses, channel, peers, routes
 
 PIECE = 64 * 1024  # one socket buffer's worth: larger pieces do not make fewer calls
 DIAL_SECONDS = 5.0  # a server that does not answer by then is not there
@@ -117,6 +119,7 @@ class Relay:
 
     def serve(self) -> None:
         """Carry out orders {"to": ...} with a listening socket each, and relay what connects; {"drop": inode} closes such a socket again.
+        {"dial": number, "to": ...} with a channel is answered there: {"dialed": number} with the connection, or with an "errno".
 
         A second descriptor is a channel on which is told what may not be connected to: {"to", "ip", "source"}. Returns when the channel ends.
         """
@@ -159,11 +162,25 @@ class Relay:
         if "drop" in message:
             self._drop(message["drop"])
             return True
+        if "dial" in message:
+            self._answer_dial(message["dial"], message["to"], descriptors[0])
+            return True
         listening = socket.socket(fileno=descriptors[0])
         listening.setblocking(False)
         tell = socket.socket(fileno=descriptors[1]) if len(descriptors) > 1 else None
         self._selector.register(listening, selectors.EVENT_READ, _Door(message["to"], tell))
         return True
+
+    def _answer_dial(self, number: int, to: str, asker: int) -> None:
+        with socket.socket(fileno=asker) as answers, contextlib.suppress(OSError):
+            try:
+                end = self._dial(to)
+            except OSError as error:
+                refused = {"dialed": number, "errno": error.errno or errno.ECONNREFUSED}
+                channel.send(answers, refused)
+                return
+            with end:
+                channel.send(answers, {"dialed": number}, [end.fileno()])
 
     def _drop(self, inode: int) -> None:
         """Close the listening socket of this inode: descriptors of one socket differ from process to process, its inode does not."""
@@ -285,32 +302,54 @@ def _reset(end: socket.socket) -> None:
 OUTWARD = ("out:", "host:")  # what leads to no environment: served by the keeper's own relay
 
 
-def dial(to: str, host_path: Callable[[str], str]) -> socket.socket:
-    """Connect to "unix:/path" or "tcp:PORT" as the environment sees it; `host_path` says where a path inside lies on the host.
+class Service:
+    """The one environment that a relay connects to."""
 
-    Raises:
-        OSError: nobody listens there.
-    """
-    kind, _, rest = to.partition(":")
-    if kind == "tcp":
-        return socket.create_connection(("127.0.0.1", int(rest)), timeout=DIAL_SECONDS)
-    return _dial_path(host_path(rest))
+    def __init__(
+        self,
+        folders: Mapping[str, int],
+        belongs: peers.Belongs = peers.in_our_namespace,
+        owns_port: Callable[[int], bool] = lambda port: True,
+    ) -> None:
+        """`folders`: where its sockets are, as it sees them, each with a descriptor.
 
+        `belongs` and `owns_port` tell whose a socket is. A network namespace of the environment's
+        own has nobody else's ports.
+        """
+        self._folders = folders
+        self._belongs = belongs
+        self._owns_port = owns_port
 
-def _dial_path(path: str) -> socket.socket:
-    """Connect to a unix socket of the host, through its folder's descriptor: its path may be longer than the 107 bytes an address holds."""
-    folder, name = os.path.split(path)
-    held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def dial(self, to: str) -> socket.socket:
+        """Connect to "unix:/path" or "tcp:PORT" as the environment sees it.
+
+        Raises:
+            OSError: nobody listens there, or somebody else.
+        """
+        kind, _, rest = to.partition(":")
+        if kind == "unix":
+            return peers.connect(*self._beneath(rest), self._belongs)
+        return self._dial_port(int(rest))
+
+    def _dial_port(self, port: int) -> socket.socket:
+        # Nothing is imported from here on, as for a name that were resolved: the environment's
+        # user need not be able to read where this Python lies.
+        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            end.connect(f"/proc/self/fd/{held}/{name}")
-        except OSError:
+            end.settimeout(DIAL_SECONDS)
+            end.connect(("127.0.0.1", port))
+            if not self._owns_port(port):
+                raise OSError(errno.ECONNREFUSED, "another program's port", str(port))
+        except BaseException:
             end.close()
             raise
-    finally:
-        os.close(held)
-    return end
+        return end
+
+    def _beneath(self, path: str) -> tuple[int, str]:
+        for target, folder in self._folders.items():
+            if path.startswith(f"{target}/"):
+                return folder, path[len(target) + 1 :]
+        raise FileNotFoundError(errno.ENOENT, "not in a folder of the service's sockets", path)
 
 
 def dial_out(to: str) -> socket.socket:
@@ -322,7 +361,7 @@ def dial_out(to: str) -> socket.socket:
         OSError: it could not be resolved or reached, or its address is one that no declaration opens.
     """
     if to.startswith("host:"):
-        return _dial_path(to.removeprefix("host:"))
+        return peers.connect_at(to.removeprefix("host:"), peers.of_our_user)
     _, host, port = to.split(":", 2)
     return _first_public(host, socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
 

@@ -24,6 +24,7 @@ from cleanroom.sandbox.layout import NOT_STARTED, USER_ID
 from cleanroom.sandbox.reach import Reach
 
 RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
+_HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
@@ -60,6 +61,7 @@ class Warden:
         self._relay: socket.socket | None = None
         self._told: socket.socket | None = None  # relays of declared hosts say here what they refused
         self._ways: dict[str, socket.socket] = {}
+        self._folders: dict[str, int] = {}  # of a service's sockets, as it sees them
         self._poll = select.poll()
         self._handlers: dict[int, Callable[[], bool | None]] = {}  # what to do when a descriptor can be read; False ends the environment
         self._init = 0
@@ -103,6 +105,7 @@ class Warden:
                 shared=_on_the_hosts_network(self._spec, Doors(self._ways), hand) if hand is not None else None,
             )  # fmt: skip
         self._await_ready()
+        self._folders = self._hold_folders()
         doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
         if holes:
             self._told, teller = channel.pair()
@@ -309,39 +312,76 @@ class Warden:
         channel.send(self._control, {"attempt": attempt | {"environment": self._spec["id"]}})
 
     def _relay_through(self, order: channel.Message, descriptors: list[int]) -> None:
-        """Give listening sockets of another environment to this environment's relay, started with the first."""
+        """Give listening sockets of another environment to this environment's relay."""
+        self._to_relay({name: order[name] for name in ("to", "drop") if name in order}, descriptors)
+
+    def _dial(self, order: channel.Message) -> None:
+        """Let the relay connect for the engine: it is where the service is, and no more."""
+        self._to_relay({"dial": order["n"], "to": order["to"]}, [self._control.fileno()])
+
+    def _to_relay(self, order: channel.Message, descriptors: Sequence[int]) -> None:
+        """Tell the relay, started with the first order."""
         if self._relay is None:
-            self._relay, theirs = channel.pair()
-            if os.fork() == 0:
-                kernel.set_parent_death_signal(signal.SIGKILL)
-                kernel.set_process_name("relay")
-                for end in (self._control, self._orders, self._relay):
-                    end.close()
-                with contextlib.suppress(BaseException):
-                    relay.Relay(theirs, lambda to: relay.dial(to, self._host_path)).serve()
-                os._exit(0)
-            theirs.close()
+            self._relay = self._start_relay()
             # Should it be killed, phases' connections would wait for ever: a service without its relay ends, and its next life has a new one.
             self._handlers[self._relay.fileno()] = lambda: False
             self._poll.register(self._relay.fileno(), select.POLLIN)
         with contextlib.suppress(OSError):  # it has ended, which the next look will find
-            channel.send(self._relay, {name: order[name] for name in ("to", "drop") if name in order}, descriptors)
+            channel.send(self._relay, order, descriptors)
 
-    def _dial(self, order: channel.Message) -> None:
+    def _start_relay(self) -> socket.socket:
+        orders, theirs = channel.pair()
+        if self._fork_inside() == 0:
+            with contextlib.suppress(BaseException):
+                kernel.set_process_name("relay")
+                for end in (self._control, self._orders, orders):
+                    end.close()
+                self._give_up()
+                # A change of credentials clears it.
+                kernel.set_parent_death_signal(signal.SIGKILL)
+                relay.Relay(theirs, self._service().dial).serve()
+            os._exit(0)
+        theirs.close()
+        return orders
+
+    def _fork_inside(self) -> int:
+        """Fork a child that is in the environment's pid namespace, as all of ours are."""
+        return os.fork()
+
+    def _give_up(self) -> None:
+        """In the relay: be the environment's user, without any capability."""
+        init.give_up(self._spec["identity"])
+
+    def _service(self) -> relay.Service:
+        return relay.Service(self._folders)
+
+    def _hold_folders(self) -> dict[str, int]:
+        """Open the folders of a service's sockets, before anything but init runs in it.
+
+        As root they are opened in the environment's own view, whose mounts show what its user makes
+        as its user's. An ordinary user has no such mounts, and may not look into init.
+        """
+        if self._spec["role"] != "service":
+            return {}
+        if self._spec["identity"]["mode"] != "root":
+            return self._opened_outside()
+        root = os.open(f"/proc/{self._init}/root", _HELD)
         try:
-            end = relay.dial(order["to"], self._host_path)
-        except OSError as error:
-            channel.send(self._control, {"dialed": order["n"], "errno": error.errno or 111})
-            return
-        channel.send(self._control, {"dialed": order["n"]}, [end.fileno()])
-        end.close()
+            resolve = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS
+            targets = self._run_folders()
+            return {target: kernel.openat2(root, target, _HELD, resolve) for target in targets}
+        finally:
+            os.close(root)
 
-    def _host_path(self, inside: str) -> str:
-        """Where a path of the environment's mounts lies on the host."""
-        for source, target, _ in sorted(self._spec["mounts"], key=lambda mount: -len(mount[1])):
-            if inside == target or inside.startswith(target + "/"):
-                return str(source + inside[len(target) :])
-        raise FileNotFoundError(2, "not in a folder that the host sees", inside)
+    def _opened_outside(self) -> dict[str, int]:
+        """Those folders where they lie on the host."""
+        shown = self._run_folders().items()
+        return {target: os.open(source, _HELD) for target, source in shown}
+
+    def _run_folders(self) -> dict[str, str]:
+        """What is shown below /run, to the folder of the host that it is."""
+        mounts = self._spec["mounts"]
+        return {target: source for source, target, _ in mounts if target.startswith("/run/")}
 
     # --- accounts
 
