@@ -116,9 +116,9 @@ _RULES: dict[str, tuple[str, str]] = {
         "the network is the phase's own.",
     ),
     "CR-NET-010": (
-        "a container runtime's control socket was about to be used",
-        "Whoever reaches the socket of Docker, Podman or containerd is root on the machine, so no level lets a phase do that. Run that one phase with "
-        "`cleanroom.enabled = false`, which every report says.",
+        "a socket that starts programs outside was about to be used",
+        "Whoever reaches the socket of a container engine, a service manager, a session bus, an agent, a terminal or an editor can start programs outside, or act "
+        "as the user, so no level lets a phase do that; nor does any key. Run that one phase with `cleanroom.enabled = false`, which every report says.",
     ),
     "CR-NET-011": (
         "a connection was made, and recorded",

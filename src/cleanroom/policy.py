@@ -90,7 +90,12 @@ CONTROLS: tuple[Control, ...] = (
         rule="network.local", dimension="network", title="link-local addresses and the host's own loopback are not reached", since=Level.LOW
     ),
     Control(rule="network.publish", dimension="network", title="nothing is listened on for other machines", since=Level.LOW),
-    Control(rule="network.runtimes", dimension="network", title="control sockets of container runtimes are not reached", since=Level.LOW),
+    Control(
+        rule="network.runtimes",
+        dimension="network",
+        title="sockets that start programs outside are not reached: container engines, service managers, sessions, editors",
+        since=Level.LOW,
+    ),
     Control(
         rule="network.record", dimension="network", title="connections out and visible questions for names are recorded", since=Level.LOW
     ),

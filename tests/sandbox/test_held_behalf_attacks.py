@@ -429,7 +429,7 @@ def test_unix_sockets_of_runtimes_are_refused_and_others_recorded(workspace: str
             listening.append(end)
             if path[0] != "\0":
                 os.chmod(path, 0o777)
-        caught = attack(inside, workspace, shared=low(runtimes=(control,)))
+        caught = attack(inside, workspace, shared=low(controls=(control,)))
         came = []
         for end in listening:
             try:
@@ -513,3 +513,34 @@ def test_large_streams_arrive_whole_through_sendmsg(workspace: str):
         return [len(got), int(bytes(got) == data)]
 
     assert on_a_host(lambda: attack(inside, workspace, shared=low()).result) == [48 << 16, 1]
+
+
+def test_sockets_below_a_folder_of_sessions_are_refused_whoever_listens(workspace: str, elsewhere: Path):
+    """A user's bus, also where nobody listens or a link leads to it; one beside that folder is reached."""
+    run, beside = elsewhere / "run", str(elsewhere / "beside")
+    (run / "systemd").mkdir(parents=True)
+    bus, private = str(run / "bus"), str(run / "systemd/private")
+
+    def inside(_: str) -> list[str]:
+        def unix(path: str) -> str:
+            with socket.socket(socket.AF_UNIX) as end:
+                end.settimeout(2)
+                return code(lambda: end.connect(path))
+
+        os.symlink(run, "here")
+        return [unix(path) for path in (bus, private, "here/bus", f"{run}/absent", beside)]
+
+    def host() -> Any:
+        listening = []
+        for path in (bus, private, beside):
+            end = socket.socket(socket.AF_UNIX)
+            end.bind(path)
+            end.listen()
+            os.chmod(path, 0o777)
+            listening.append(end)
+        caught = attack(inside, workspace, shared=low(controls=(f"{run}/",)))
+        return caught.result, [entry[:2] for entry in seen(caught)]
+
+    result, recorded = on_a_host(host)
+    assert result == ["EACCES", "EACCES", "EACCES", "ENOENT", "ok"]
+    assert recorded == [["blocked", "network.runtimes"]] * 4 + [["observed", "network.record"]]

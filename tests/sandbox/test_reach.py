@@ -35,9 +35,9 @@ def test_what_a_level_refuses_every_higher_level_refuses(kind: reach.Kind, addre
 
 
 @given(st.booleans(), st.booleans(), st.booleans(), st.booleans())
-def test_the_same_holds_for_unix_sockets(own: bool, runtime: bool, exists: bool, abstract: bool):
+def test_the_same_holds_for_unix_sockets(own: bool, control: bool, exists: bool, abstract: bool):
     """Whoever they belong to, and whether they are there or not."""
-    refused = [bool(reach.unix(where, own=own, runtime=runtime, exists=exists, abstract=abstract).errno) for where in LEVELS]
+    refused = [bool(reach.unix(where, own=own, control=control, exists=exists, abstract=abstract).errno) for where in LEVELS]
     assert refused == sorted(refused)
 
 

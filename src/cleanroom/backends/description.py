@@ -10,7 +10,7 @@ from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import GIB, MIB, Level
-from cleanroom.sandbox import cgroups, layout, layout_low, reach
+from cleanroom.sandbox import cgroups, control_sockets, layout, layout_low
 from cleanroom.sandbox.limits import CORE_BYTES
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
@@ -67,12 +67,17 @@ def group_described(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, An
 
 
 def _shared(spec: EnvironmentSpec, home: str) -> dict[str, Any]:
-    """What an environment on the host's network is told of it: name servers, from which port on nobody needs a right, container runtimes' sockets."""
+    """What an environment on the host's network is told of it: name servers, from which port on nobody needs a right, sockets that start programs outside."""
     user = os.geteuid()
-    run = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{user}")
-    told = [os.environ.get(name, "").removeprefix("unix://") for name in ("DOCKER_HOST", "CONTAINER_HOST")]
-    known = [path.format(run=run, home=home) for path in reach.RUNTIME_SOCKETS]
-    return {"resolvers": _resolvers(), "first_port": _first_port(), "runtimes": [*known, *(path for path in told if path.startswith("/"))]}
+    run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
+    known = control_sockets.known(run, home, os.environ)
+    controls = list(dict.fromkeys((*known, *map(_really, known))))  # under both names
+    return {"resolvers": _resolvers(), "first_port": _first_port(), "controls": controls}
+
+
+def _really(path: str) -> str:
+    """Where it lies, links resolved; a folder keeps its slash."""
+    return os.path.realpath(path) + ("/" if path.endswith("/") else "")
 
 
 def _resolvers() -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import Level
 from cleanroom.sandbox import journal
+from cleanroom.sandbox.control_sockets import CONTAINER_ENGINES
 from cleanroom.sandbox.layout import HOME
-from cleanroom.sandbox.reach import RUNTIME_SOCKETS
 
 PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
 UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")  # files that no environment is shown; one of them is on every machine
@@ -69,7 +69,7 @@ class Plants:
         listed = spec.policy.level.rank >= Level.HIGH.rank
         shared = spec.policy.level == Level.LOW and spec.role == "phase"
         return {
-            "shared": {"port": self._listen_on_loopback(), "runtime": RUNTIME_SOCKETS[0]} if shared else None, "listed": self._listed(spec) if listed else None,
+            "shared": {"port": self._listen_on_loopback(), "runtime": CONTAINER_ENGINES[0]} if shared else None, "listed": self._listed(spec) if listed else None,
             "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
             "unix_private": not temporary and str(self._path).startswith(PRIVATE), "temporary": temporary or "/tmp", "bare": bool(temporary),
             "port": self._port, "pid": os.getpid(), "start": journal.start_time(os.getpid()),

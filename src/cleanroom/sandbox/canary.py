@@ -58,7 +58,7 @@ def run(expectations: Expect) -> list[Result]:
     `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
     From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
     one that is on the list; `written`, a folder of the environment's own. At Low `shared` is: `port`, on whose 127.0.0.1 somebody of the host listens;
-    `runtime`, the path of a container runtime's socket.
+    `runtime`, the path of a container engine's socket.
     """
     expect = prepared(expectations)
     return [verdict(canary, expect, partial(canary.attempt, expect)) for canary in asked(expect)]

@@ -58,7 +58,7 @@ class Shared(NamedTuple):
     where: Reach
     lead: held_behalf.Lead
     hand: Hand = OwnHand()
-    runtimes: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     keep: bool = False
 
 
@@ -117,7 +117,7 @@ class Recorder:
         return held_behalf.Behalf(
             shared.where, self._files, self._names, self._sockets or Borrowed(), Own(self._proc), shared.hand,
             answer=lambda identifier, value, code: self._send(_RESPONSE.pack(identifier, value, -code, 0)),
-            still_held=self._still_held, lead=shared.lead, runtimes=shared.runtimes,
+            still_held=self._still_held, lead=shared.lead, controls=shared.controls,
         )  # fmt: skip
 
     def fileno(self) -> int:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cleanroom.sandbox import addresses, held_messages, held_network, reach
+from cleanroom.sandbox import addresses, control_sockets, held_messages, held_network, reach
 from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.held_files import Files
 from cleanroom.sandbox.held_hand import Deed, Hand, waits
@@ -80,12 +80,12 @@ class Behalf:
         answer: Callable[[int, int, int], None],
         still_held: Callable[[int], bool],
         lead: Lead,
-        runtimes: tuple[str, ...] = (),
+        controls: tuple[str, ...] = (),
     ) -> None:
-        """`lead` connects a socket to what a declared door leads to; `runtimes` are paths of container runtimes' control sockets."""
+        """`lead` connects a socket to what a declared door leads to; `controls` are sockets that start programs outside, as `control_sockets` has them."""
         self._where, self._files, self._names = where, files, names
         self._sockets, self._own, self._hand, self._lead = sockets, own, hand, lead
-        self._answer, self._still_held, self._runtimes = answer, still_held, runtimes
+        self._answer, self._still_held, self._controls = answer, still_held, controls
         self._waiting: dict[int, _Wait] = {}  # by the copy's descriptor
         self._asked: dict[int, tuple[str, float]] = {}  # process -> the name that it asked for last, and when
         self._ready = select.epoll()
@@ -245,23 +245,23 @@ class Behalf:
             return _Goal(address=raw)
         if raw[2] == 0:
             said, path, root = "@" + raw[3:].decode("utf-8", "backslashreplace"), "", -1
-            decision = reach.unix(self._where, own=self._own.named(raw[3:]), runtime=False, exists=True, abstract=True)
+            decision = reach.unix(self._where, own=self._own.named(raw[3:]), control=False, exists=True, abstract=True)
         else:
             said = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
             own, path, exists = self._files.may_reach(call.caller, said)
             root = self._files.root(call.caller)
-            decision = reach.unix(self._where, own=own, runtime=self._is_runtime(path), exists=exists, abstract=False)
+            decision = reach.unix(self._where, own=own, control=self._is_control(path), exists=exists, abstract=False)
         if not decision.rule:
             return _Goal(Refusal(decision.errno), raw, root, path)
         tags = held_network.habits(said, path)
         return _Goal(_refusal(decision, {"sun_path": shown(said)}, tags), raw, root, path)
 
-    def _is_runtime(self, path: str) -> bool:
-        """Whether it is one of the runtimes' sockets, under whatever name."""
-        if path in self._runtimes:
+    def _is_control(self, path: str) -> bool:
+        """Whether programs are started by it, under whatever name."""
+        if control_sockets.covers(self._controls, path):
             return True
         place = self._files.identity(path)
-        return any(place) and any(_identity(known) == place for known in self._runtimes)
+        return any(place) and any(_identity(known) == place for known in self._controls)
 
     def _said(self, decision: reach.Decision, call: _Call, address: bytes, port: int, payload: bytes = b"") -> Refusal:
         if not decision.rule:

@@ -13,15 +13,7 @@ from typing import NamedTuple
 from cleanroom.sandbox import addresses
 
 LOCAL, EGRESS, RECORD, NAMES_RULE = "network.local", "network.egress", "network.record", "network.names"
-PUBLISH, LISTEN, SOCKETS, RUNTIMES = "network.publish", "network.listen", "network.sockets", "network.runtimes"
-
-# Control sockets of container runtimes: whoever reaches one is root on the host. `{run}` is a user's runtime folder, `{home}` a home folder.
-RUNTIME_SOCKETS = (
-    "/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/cri-dockerd.sock",
-    "/run/k3s/containerd/containerd.sock", "/run/buildkit/buildkitd.sock", "/var/lib/lxd/unix.socket", "/var/snap/lxd/common/lxd/unix.socket",
-    "/var/lib/incus/unix.socket", "/run/incus/unix.socket", "/run/libvirt/libvirt-sock", "{run}/docker.sock", "{run}/podman/podman.sock",
-    "{run}/containerd-rootless/api.sock", "{home}/.docker/run/docker.sock", "{home}/.docker/desktop/docker.sock",
-)  # fmt: skip
+PUBLISH, LISTEN, SOCKETS, CONTROLS = "network.publish", "network.listen", "network.sockets", "network.runtimes"
 
 _NAME_PORT = 53
 _OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
@@ -101,13 +93,13 @@ def _waits(reach: Reach, address: bytes, port: int) -> Decision:
     return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
 
 
-def unix(reach: Reach, *, own: bool, runtime: bool, exists: bool, abstract: bool) -> Decision:
-    """Whether a unix socket may be reached; `own`: it is this environment's, or a declared service's. `runtime`: it controls containers."""
+def unix(reach: Reach, *, own: bool, control: bool, exists: bool, abstract: bool) -> Decision:
+    """Whether a unix socket may be reached; `own`: it is this environment's, or a declared service's. `control`: programs are started by it."""
     if own:
         return Decision()
     if abstract:
         return Decision(errno.ECONNREFUSED, LOCAL if reach.internet else SOCKETS)
     refused = errno.EACCES if exists else errno.ENOENT
-    if runtime or not reach.internet:
-        return Decision(refused, RUNTIMES if reach.internet else SOCKETS)
+    if control or not reach.internet:
+        return Decision(refused, CONTROLS if reach.internet else SOCKETS)
     return Decision(0, RECORD) if exists else Decision(errno.ENOENT)

@@ -461,7 +461,7 @@ def _on_the_hosts_network(spec: dict[str, Any], doors_to: Doors, hand: Hand) -> 
     where = Reach(
         internet=True, doors=doors, hosts=hosts, resolvers=frozenset(socket.inet_pton(*both) for both in families), first_port=told["first_port"],
     )  # fmt: skip
-    return Shared(where, doors_to.lead, hand, tuple(told["runtimes"]))
+    return Shared(where, doors_to.lead, hand, tuple(told["controls"]))
 
 
 def _group(spec: dict[str, Any]) -> cgroups.Group | None:
