@@ -69,7 +69,7 @@ class Planted:
             secret.parent.mkdir(parents=True, exist_ok=True)
             secret.write_text("secret")
         project = self.folder / "project"
-        project.mkdir()
+        (project / ".ggen/cleanroom").mkdir(parents=True)
         for module in Path(__file__).parent.glob("attack_*.py"):
             shutil.copy(module, project)
         (self.folder / "second-name").write_text("as it was\n")

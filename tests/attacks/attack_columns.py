@@ -6,8 +6,9 @@ from typing import Any
 
 from attack_suite import READ_ONLY, REFUSED, Seen
 
-LOCAL, RECORD, PUBLISH, LISTEN, EXEC, READS = (
+LOCAL, RECORD, PUBLISH, LISTEN, EXEC, READS, METADATA = (
     "network.local", "network.record", "network.publish", "network.listen", "process.exec", "filesystem.reads",
+    "filesystem.metadata",
 )  # fmt: skip
 REACHED = "ok connected ECONNREFUSED ENETUNREACH EHOSTUNREACH"
 
@@ -63,6 +64,12 @@ LOW: dict[str, dict[str, Any]] = {
     "FS-16": {"letter": "A"},
     "FS-17": column("A", "ok"),
     "FS-38": {"expect": {"*": "ok", "home": "read-only"}},
+    "FS-30": column(
+        "B",
+        {"chmod": "EPERM", "same user": "*"},
+        Seen(METADATA, {"path": "{project}/my-id"}),
+    ),
+    "FS-43": column("B", {"*": "EPERM"}, Seen(METADATA, {"path": "{project}/plain"})),
     "FS-40": column("A", "ok ENOENT EACCES"),
     "PROC-02b": column("A", "ok"),
     "PROC-32": {"expect": {"*": "plain", "dockerenv": "ENOENT ok", "hostname": "plain"}},
@@ -93,7 +100,7 @@ NET-16 Bbb NET-17 OBB NET-19 OBB NET-20 BBB NET-22 bBB NET-23 BBB NET-24 BBB NET
 NET-32 BBB NET-33 OBB NET-34 OBB NET-35 OBB NET-36 OBB NET-38 OBB
 FS-01 BBB FS-02 BBB FS-03 BBB FS-04 BBB FS-05 BBB FS-06 BBB FS-07 BBB FS-08 BBB FS-09 BBB FS-10 BBB FS-11 BBB FS-12 BBB FS-13 BBB FS-14 BBB FS-15 BBB
 FS-16 Abb FS-17 ABB FS-18 bbB FS-20 AAb FS-21 bbb FS-22 BBB FS-23 BBB FS-24 BBB FS-25 BBB FS-26 BBB FS-27 BBB FS-28 bbb FS-29 bbb FS-30 AAb FS-37 AAA FS-38 AAA
-FS-39 BBB FS-40 Abb
+FS-39 BBB FS-40 Abb FS-41 BBB FS-42 BBB FS-43 AAA FS-44 BBB FS-45 AAA FS-46 BBB
 PROC-01 AAB PROC-02 AAB PROC-02b ABB PROC-03 AAB PROC-04 AAB PROC-06 bbb PROC-08 BBB PROC-09 BBB PROC-10 bbb PROC-11 bbb PROC-12 BBB PROC-13 BBB PROC-14 BBB
 PROC-15 BBB PROC-16 BBB PROC-17 BBB PROC-18 bbb PROC-19 bbb PROC-20 BBB PROC-21 bbb PROC-22 bbb PROC-23 BBB PROC-24 bbb PROC-25 AAA PROC-26 BBB PROC-28 bbb
 PROC-30 BBB PROC-31 BBB PROC-32 AAA
@@ -115,6 +122,8 @@ OTHERWISE = {
         "FS-20",
         "High",
     ): "the paths that are looked at are on the list; looking for what is not fails by its absence (tests/sandbox/test_held_listed_attacks.py)",
+    ("FS-30", "Low"): "the workspace is the host's own there, and the file would be its owner's",
+    ("FS-43", "Low"): "as FS-30",
     ("FS-30", "High"): "nothing that was written is started there, which is an attempt (PROC-01); changing its mode is the owner's right",
 }
 

@@ -382,3 +382,159 @@ def bind_outside(facts: Facts) -> Steps:
 def settings(facts: Facts) -> Steps:
     names = ("gitconfig", "maven/settings.xml", "maven/toolchains.xml", "pki/tls/private")
     return {name: code(lambda name=name: os.stat(f"/etc/{name}") and None) for name in names}
+
+
+EXCHANGE = 2
+
+
+def evidence(facts: Facts) -> dict[str, str]:
+    """Where the engine's files are: in the workspace, hidden in it, and in a project within it."""
+    top = f"{facts['project']}/.ggen"
+    os.makedirs("nested/.ggen/cleanroom", exist_ok=True)
+    os.makedirs("other", exist_ok=True)
+    return {"top": top, "hidden": f"{top}/cleanroom", "nested": f"{facts['project']}/nested/.ggen"}
+
+
+@attack(
+    "FS-41",
+    "rename, exchange, remove or replace the folder where the engine's files are",
+    "B",
+    {"*": "EBUSY", "written": "ok"},
+    *(written(f"{{project}}/{name}") for name in (".ggen", ".ggen/cleanroom", "nested/.ggen")),
+)
+def move_evidence(facts: Facts) -> Steps:
+    steps = {}
+    for name, path in evidence(facts).items():
+        exchange = (AT_CWD, path.encode(), AT_CWD, b"other", EXCHANGE)
+        steps |= {
+            f"{name} renamed": lambda path=path: os.rename(path, "other/moved"),
+            f"{name} exchanged": lambda words=exchange: system(facts, "renameat2", *words) and None,
+            f"{name} replaced": lambda path=path: os.rename("other", path),
+        }
+    top = f"{facts['project']}/.ggen"
+    nested = "nested/.ggen/cleanroom"
+    folder = os.open(".", os.O_RDONLY)
+    os.symlink(".", "here")
+    return each(
+        **steps,
+        removed=lambda: os.rmdir(top),
+        hidden=lambda: os.rmdir(f"{top}/cleanroom"),
+        emptied=lambda: os.rmdir(nested),
+        descriptor=lambda: os.rename(".ggen", "moved", src_dir_fd=folder, dst_dir_fd=folder),
+        link=lambda: os.rename("here/.ggen", "moved"),
+        slash=lambda: os.rename(f"{top}/", "moved"),
+        proc=lambda: os.rename("/proc/self/cwd/.ggen", "moved"),
+        written=lambda: write(f"{top}/of-a-phase"),
+    )
+
+
+@attack(
+    "FS-42",
+    "put a link, a file or a socket where the engine's folder will be",
+    "B",
+    {"*": "EBUSY", "folder": "ok"},
+    written("{project}/young/.ggen"),
+)
+def plant_evidence(facts: Facts) -> Steps:
+    os.makedirs("young", exist_ok=True)
+    place = f"{facts['project']}/young/.ggen"
+    os.mkdir("to-be-moved")
+    write("to-be-linked")
+
+    def bind() -> None:
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind("young/.ggen")
+
+    return each(
+        symlink=lambda: os.symlink(facts["outside"], place),
+        link=lambda: os.link("to-be-linked", place),
+        file=lambda: write(place),
+        fifo=lambda: os.mkfifo(place),
+        socket=bind,
+        renamed=lambda: os.rename("to-be-moved", place),
+        folder=lambda: os.mkdir(place),
+    )
+
+
+@attack(
+    "FS-43",
+    "set-user-id and set-group-id bits on files that stay, in every way that there is",
+    "A",
+    {"*": "ok"},
+)
+def bits(facts: Facts) -> Steps:
+    write("plain")
+    descriptor = os.open("plain", os.O_RDWR)
+    here = os.open(".", os.O_RDONLY)
+
+    def through_link() -> None:
+        os.symlink("plain", "to-plain")
+        os.chmod("to-plain", 0o4755)
+
+    return each(
+        user=lambda: os.chmod("plain", 0o4755),
+        group=lambda: os.chmod("plain", 0o2755),
+        descriptor=lambda: os.fchmod(descriptor, 0o6755),
+        proc=lambda: os.chmod(f"/proc/self/fd/{descriptor}", 0o4755),
+        at=lambda: os.chmod("plain", 0o4755, dir_fd=here),
+        at2=lambda: system(facts, "fchmodat2", here, b"plain", 0o4755, 0) and None,
+        link=through_link,
+    )
+
+
+@attack(
+    "FS-44",
+    "make a file that has a set-user-id or set-group-id bit from the start",
+    "B",
+    {"*": "EPERM", "none": "none"},
+    *(changed(f"{{project}}/{name}") for name in ("by-open", "by-creat", "by-mknod")),
+)
+def made_with_bits(facts: Facts) -> Steps:
+    os.umask(0)
+
+    def unnamed() -> None:
+        held = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o4755)
+        os.link(f"/proc/self/fd/{held}", "by-tmpfile", follow_symlinks=True)
+
+    def creat() -> None:
+        if "creat" in facts["numbers"]:
+            system(facts, "creat", b"by-creat", 0o2755)
+        else:
+            os.close(os.open("by-creat", os.O_CREAT | os.O_WRONLY, 0o2755))
+
+    steps = each(
+        open=lambda: os.close(os.open("by-open", os.O_CREAT | os.O_WRONLY, 0o4755)),
+        creat=creat,
+        mknod=lambda: os.mknod("by-mknod", 0o106755),
+        tmpfile=unnamed,
+    )
+    made = [name for name in os.listdir(".") if name.startswith("by-")]
+    return steps | {"none": " ".join(made) or "none"}
+
+
+@attack(
+    "FS-45",
+    "a folder's set-group-id bit, and what is made in it",
+    "A",
+    {"*": "ok", "mode": "set"},
+)
+def group_folder(facts: Facts) -> Steps:
+    os.mkdir("shared")
+    steps = each(
+        set=lambda: os.chmod("shared", 0o2775),
+        inner=lambda: os.mkdir("shared/inner", 0o2755),
+    )
+    return steps | {"mode": "set" if os.stat("shared/inner").st_mode & 0o2000 else "lost"}
+
+
+@attack(
+    "FS-46",
+    "privileges of a program's own, as an attribute",
+    "B",
+    "EPERM",
+    changed("{project}/capable"),
+)
+def capability(facts: Facts) -> Steps:
+    write("capable")
+    value = bytes.fromhex("0100000200200000000000000000000000000000")
+    return each(path=lambda: os.setxattr("capable", "security.capability", value))

@@ -176,6 +176,13 @@ def test_what_acts_on_pid_1_is_held_and_on_no_other(machine: str):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_a_mode_of_an_open_file_is_held_for_two_bits_alone(machine: str):
+    """Set-user-id and set-group-id; every other mode costs no look."""
+    verdicts = {mode: held(machine, "fchmod", 3, mode) for mode in (0o4000, 0o2755, 0o6000, 0o1777)}
+    assert verdicts == {0o4000: HOLD, 0o2755: HOLD, 0o6000: HOLD, 0o1777: ALLOW}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_a_change_of_the_core_limit_is_held_and_of_no_other(machine: str):
     """By both calls, for every process; asking for it is free."""
     assert held(machine, "setrlimit", 4, 1) == HOLD

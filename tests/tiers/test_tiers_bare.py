@@ -145,6 +145,20 @@ ATTACKS = {
     "another device": ("s = socket.socket(); s.setsockopt(1, 25, b'eth0')", ""),
     "shared memory": ("ctypes.CDLL(None, use_errno=True).shmget(0, 4096, 0o600) != -1 or err()", ""),
     "tracing": ("ctypes.CDLL(None, use_errno=True).ptrace(16, {engine}, 0, 0) != -1 or err()", "process.syscalls"),
+    "a bit of the owner's rights": ("os.chmod('file', 0o4755)", "filesystem.metadata"),
+    "one of the group's, of an open file": (
+        "os.fchmod(os.open('file', os.O_RDONLY), 0o2755)",
+        "filesystem.metadata",
+    ),
+    "one from the start": ("os.open('new', os.O_CREAT | os.O_RDWR, 0o4755)", "filesystem.metadata"),
+    "a program's own privileges": (
+        "os.setxattr('file', 'security.capability', b'x')",
+        "filesystem.metadata",
+    ),
+    "the engine's folder moved": ("os.mkdir('.ggen'); os.rename('.ggen', 'x')", "filesystem.write"),
+    "the engine's folder removed": ("os.mkdir('.ggen'); os.rmdir('.ggen')", "filesystem.write"),
+    "the engine's folder a link": ("os.symlink({outside!r}, '.ggen')", "filesystem.write"),
+    "a socket outside": ("socket.socket(1).bind({outside!r} + '/mine')", "filesystem.write"),
     "a name": ("socket.getaddrinfo('db.example.org', 80) and socket.create_connection(('db.example.org', 80), 2)", "network.egress"),
 }
 
@@ -181,6 +195,7 @@ except OSError as error:
             assert await place.python(program) == "refused"
     assert secret.read_text() == "secret"
     assert secret.stat().st_mode & 0o777 == 0o666
+    assert not (project / "file").stat().st_mode & 0o6000
     assert not rule or rule in {attempt.rule for attempt in place.attempts}, place.attempts
 
 

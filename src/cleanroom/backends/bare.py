@@ -126,7 +126,8 @@ def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, gro
         "writable": [os.path.realpath(path) for path in written],
         "sockets": [os.path.realpath(place) for target, place in real.items() if target.startswith("/run/")],
         "mounts": [(str(real[mount.target]), mount.target, mount.writable) for mount in shown],
-        "pairs": pairs, "cwd": places.text(spec.working_directory),
+        "pairs": pairs, "project": os.path.realpath(copy_root) if copy_root else "",
+        "cwd": places.text(spec.working_directory),
     }  # fmt: skip
 
 

@@ -99,13 +99,16 @@ def described(
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts", *(m.target for m in spec.mounts if m.writable)]
     written += [spec.workspace.root] if stack and spec.workspace else []
+    lasting = [m.target for m in spec.mounts if m.writable and not m.above]
+    lasting += [f"{HOME}/.cache"] if spec.home else []
     builds = layout.outermost(build_folders(spec)) if listed else []
     trees = [f"/{name}" for name in layout.SYSTEM if not (listed and name in layout.UNLISTED)]
     read_only = [*trees, *tools, *(target for _, target, writable in mounts if not writable)]
     return {
         "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": dict(identity), "root": str(root), "operations": operations, "readable": ["/etc", "/proc", "/dev", "/sys", "/run"], "executable": read_only,
-        "writable": written, "listed": listed, "startable": [],
+        "writable": written, "listed": listed, "startable": [], "lasting": lasting,
+        "project": spec.workspace.root if spec.workspace else "",
         "programs": [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())],
         "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts, "hold": spec.role == "phase",
@@ -151,8 +154,7 @@ def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool) -> list[O
     if spec.workspace is not None and stack:
         root = spec.workspace.root
         shown.append({"op": "overlay", "at": root, "project": root, "layers": [str(layer) for layer in stack], "exec": not listed})
-        masked = {"op": "tmpfs", "size": 0, "mode": 0o555, "exec": False, "read_only": True}
-        shown += [masked | {"at": f"{root}/{path}"} for path in masked_folders(spec)]
+        shown += layout.evidence(root, masked_folders(spec))
         shown += [
             {"op": "part", "at": build, "workspace": root, "writable": True} for build in layout.outermost(build_folders(spec)) if listed
         ]

@@ -47,6 +47,8 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
         "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
         "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *(() if shared else layout.covered_sockets(view))], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "startable": view.startable,
+        "lasting": _lasting(spec, home, in_place=shared),
+        "project": spec.workspace.root if spec.workspace else "",
         "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
         "limits": _rlimits(spec, homes), "limits_shown": {
@@ -55,6 +57,13 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
         "hold": spec.role == "phase", "shared": _shared(spec, home) if shared else None, "doorways": doorways,
         "names": {door["service"]: door["address"] for door in doorways}, "cgroup": group_described(spec, homes),
     }  # fmt: skip
+
+
+def _lasting(spec: EnvironmentSpec, home: str, *, in_place: bool) -> list[str]:
+    """The folders that are written and are the host's own: what is made there stays."""
+    found = [mount.target for mount in spec.mounts if mount.writable and not mount.above]
+    found += [f"{home}/.cache"] if spec.home and home else []
+    return [*found, spec.workspace.root] if spec.workspace and in_place else found
 
 
 def group_described(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class BareWarden(warden.Warden):
         if listener is not None:
             rules = Rules(
                 writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], devices=self._spec["devices"],
+                lasting=self._spec["writable"], project=self._spec["project"],
                 level=self._spec["level"],
             )  # fmt: skip
             self._recorder = BareRecorder(

@@ -209,6 +209,12 @@ class Caller:
             return 0
         return _ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
 
+    def identities(self) -> tuple[int, tuple[int, ...]]:
+        """The user and the groups by which the kernel judges what it does to files."""
+        status = self.status()
+        user, group = (int(status[name].split("\t")[-1]) for name in ("Uid", "Gid"))
+        return user, (group, *map(int, status.get("Groups", "").split()))
+
     def process_behind(self, descriptor: int) -> int:
         """The process that a pidfd of its stands for, as the warden sees it; else 0."""
         rows = (line.partition(":") for line in self._text(f"fdinfo/{descriptor}").splitlines())

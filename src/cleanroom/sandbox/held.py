@@ -20,6 +20,7 @@ from cleanroom.sandbox import (
     held_behalf,
     held_files,
     held_listening,
+    held_modes,
     held_network,
     held_processes,
     held_programs,
@@ -96,6 +97,7 @@ class Recorder:
         self._proc = proc_fd
         self._paths = Paths()
         self._files = held_files.Files(rules, self._paths)
+        self._modes = held_modes.Modes(rules, self._files)
         self._quick: Quick | None = Quick(rules, proc_fd, self._paths)
         self._network = held_network.Network(names, self._files, host_sockets, shared=shared is not None)
         self._programs = held_programs.Programs(rules, self._paths)
@@ -217,6 +219,8 @@ class Recorder:
         self._send(_RESPONSE.pack(identifier, refusal.value, 0 if to_kernel else -refusal.errno, _CONTINUE if to_kernel else 0))
 
     def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        if held_modes.carries_bits(name, arguments):
+            return self._modes.judge(caller, name, arguments)
         if self._behalf is not None and name in held_behalf.NAMES:
             return self._behalf.judge(identifier, caller, name, arguments)
         if self._sockets is not None and name == "socket" and held_network.usual(arguments):

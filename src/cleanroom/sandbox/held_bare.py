@@ -17,6 +17,7 @@ from cleanroom.sandbox import (
     held,
     held_behalf,
     held_metadata,
+    held_modes,
     held_network,
     held_processes,
     held_views,
@@ -74,6 +75,8 @@ class BareRecorder(held.Recorder):
         self._metadata = held_metadata.Metadata(rules, self._files)
 
     def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+        if held_modes.carries_bits(name, arguments):
+            return self._modes.judge(caller, name, arguments)
         if name in held_views.NAMES:
             return self._open(identifier, caller, name, arguments)
         if name in held_metadata.NAMES:

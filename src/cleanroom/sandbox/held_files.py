@@ -25,6 +25,8 @@ class _Place(NamedTuple):
     path: int
     # "new" fails anyway where something exists, "old" where nothing does: the kernel says so itself, and nobody tried to change a thing
     needs: str = "any"
+    # to the name itself: "makes" it for what is no folder, "removes" or "renames" it
+    does: str = ""
 
 
 class _Call(NamedTuple):
@@ -34,22 +36,27 @@ class _Call(NamedTuple):
     flags: int | None = None  # index of the AT_ flags
 
 
+def _renamed(old: tuple[int | None, int], new: tuple[int | None, int]) -> tuple[_Place, _Place]:
+    return _Place(*old, "old", "renames"), _Place(*new, does="renames")
+
+
 _CALLS: dict[str, _Call] = {
-    "creat": _Call(_WRITE, (_Place(None, 0),)),
+    "creat": _Call(_WRITE, (_Place(None, 0, does="makes"),)),
     "mkdir": _Call(_WRITE, (_Place(None, 0, "new"),), follow=False),
     "mkdirat": _Call(_WRITE, (_Place(0, 1, "new"),), follow=False),
-    "mknod": _Call(_WRITE, (_Place(None, 0, "new"),), follow=False),
-    "mknodat": _Call(_WRITE, (_Place(0, 1, "new"),), follow=False),
-    "rmdir": _Call(_WRITE, (_Place(None, 0, "old"),), follow=False),
-    "unlink": _Call(_WRITE, (_Place(None, 0, "old"),), follow=False),
-    "unlinkat": _Call(_WRITE, (_Place(0, 1, "old"),), follow=False),
-    "rename": _Call(_WRITE, (_Place(None, 0, "old"), _Place(None, 1)), follow=False),
-    "renameat": _Call(_WRITE, (_Place(0, 1, "old"), _Place(2, 3)), follow=False),
-    "renameat2": _Call(_WRITE, (_Place(0, 1, "old"), _Place(2, 3)), follow=False),
-    "link": _Call(_WRITE, (_Place(None, 1, "new"),), follow=False),  # the file that gets one more name is not changed
-    "linkat": _Call(_WRITE, (_Place(2, 3, "new"),), follow=False),
-    "symlink": _Call(_WRITE, (_Place(None, 1, "new"),), follow=False),
-    "symlinkat": _Call(_WRITE, (_Place(1, 2, "new"),), follow=False),
+    "mknod": _Call(_WRITE, (_Place(None, 0, "new", "makes"),), follow=False),
+    "mknodat": _Call(_WRITE, (_Place(0, 1, "new", "makes"),), follow=False),
+    "rmdir": _Call(_WRITE, (_Place(None, 0, "old", "removes"),), follow=False),
+    "unlink": _Call(_WRITE, (_Place(None, 0, "old", "removes"),), follow=False),
+    "unlinkat": _Call(_WRITE, (_Place(0, 1, "old", "removes"),), follow=False),
+    "rename": _Call(_WRITE, _renamed((None, 0), (None, 1)), follow=False),
+    "renameat": _Call(_WRITE, _renamed((0, 1), (2, 3)), follow=False),
+    "renameat2": _Call(_WRITE, _renamed((0, 1), (2, 3)), follow=False),
+    # the file that gets one more name is not changed
+    "link": _Call(_WRITE, (_Place(None, 1, "new", "makes"),), follow=False),
+    "linkat": _Call(_WRITE, (_Place(2, 3, "new", "makes"),), follow=False),
+    "symlink": _Call(_WRITE, (_Place(None, 1, "new", "makes"),), follow=False),
+    "symlinkat": _Call(_WRITE, (_Place(1, 2, "new", "makes"),), follow=False),
     "truncate": _Call(_WRITE, (_Place(None, 0, "old"),)),
     "chmod": _Call(_METADATA, (_Place(None, 0, "old"),)),
     "fchmodat": _Call(_METADATA, (_Place(0, 1, "old"),)),
@@ -69,13 +76,16 @@ _CALLS: dict[str, _Call] = {
     "removexattrat": _Call(_METADATA, (_Place(0, 1, "old"),), flags=2),
     "file_setattr": _Call(_METADATA, (_Place(0, 1, "old"),), flags=4),
 }
+# Which argument names the attribute; this one is a program's own privileges.
+_NAMED_AT, _CAPABILITY = {"setxattr": 1, "lsetxattr": 1}, "security.capability"
 _OPENS = {"open": (_Place(None, 0), 1), "openat": (_Place(0, 1), 2)}
 NAMES = frozenset(_CALLS) | frozenset(_OPENS)
 
 
 def changed_places() -> dict[str, tuple[_Place, ...]]:
     """Where the calls that change something by path name it, but for those whose other arguments decide too."""
-    return {name: call.places for name, call in _CALLS.items() if not name.startswith("mknod")} | {
+    apart = ("mknod", "mknodat", *_NAMED_AT)
+    return {name: call.places for name, call in _CALLS.items() if name not in apart} | {
         name: (place,) for name, (place, _) in _OPENS.items()
     }
 
@@ -94,6 +104,9 @@ class Files:
         call = _CALLS[name]
         if name in ("mknod", "mknodat") and stat.S_IFMT(arguments[call.places[0].path + 1]) in (stat.S_IFCHR, stat.S_IFBLK):
             return Refusal(errno.EPERM, "process.syscalls", {"syscall": f"{name} of a device"})
+        if name in _NAMED_AT and caller.string(arguments[_NAMED_AT[name]]) == _CAPABILITY:
+            said = self.absolute(caller, -100, arguments[0])
+            return Refusal(errno.EPERM, _METADATA, {"path": shown(said)})
         flags = arguments[call.flags] if call.flags is not None else 0
         follow = call.follow and not flags & _AT_SYMLINK_NOFOLLOW
         for place in call.places:
@@ -110,8 +123,10 @@ class Files:
         absolute = said if said.startswith("/") else f"{caller.base(-100)}/{said}"
         allowed = self._rules.writable
         found = self._paths.canonical(caller, absolute, follow=False, allowed=allowed)
-        if not found or self._rules.may_write(found):
+        if not found:
             return None
+        if self._rules.may_write(found):
+            return self._fixed(found, _Place(None, 0, "new", "makes"))
         return self._outside(caller, _WRITE, found, "new")
 
     def may_reach(self, caller: Caller, sun_path: str) -> tuple[bool, str, bool]:
@@ -138,7 +153,9 @@ class Files:
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
         needs = "new" if exclusive else "any" if flags & os.O_CREAT else "old"
         follow = not exclusive and not flags & os.O_NOFOLLOW
-        return self._place(caller, _WRITE, _Place(place.directory, place.path, needs), arguments, follow=follow)
+        does = "makes" if flags & os.O_CREAT else ""
+        meant = _Place(place.directory, place.path, needs, does)
+        return self._place(caller, _WRITE, meant, arguments, follow=follow)
 
     def _read(self, caller: Caller, directory: int, address: int, flags: int) -> Refusal | None:
         """Held from level High on. The view is the list: what it lacks and the host has was not meant to be read; what neither has is nothing."""
@@ -153,6 +170,19 @@ class Files:
     def absolute(self, caller: Caller, directory: int, address: int) -> str:
         """The path at `address` from the root on, as it is said; empty where the kernel refuses it by itself."""
         return self._absolute(caller, directory, address, empty_is_descriptor=False)
+
+    def resolved(self, caller: Caller, directory: int, address: int, *, follow: bool) -> str:
+        """The same without links.
+
+        Raises:
+            OSError: ENOENT, it is none.
+        """
+        path = self._absolute(caller, directory, address, empty_is_descriptor=False)
+        allowed = self._rules.writable
+        found = self._paths.canonical(caller, path, follow=follow, allowed=allowed) if path else ""
+        if not found:
+            raise OSError(errno.ENOENT, "no such file")
+        return found
 
     def _absolute(self, caller: Caller, directory: int, address: int, *, empty_is_descriptor: bool) -> str:
         """The path at `address` from the root on; empty where the kernel says ENAMETOOLONG, ENOENT, EBADF or ENOTDIR by itself."""
@@ -174,9 +204,25 @@ class Files:
         if not path:
             return None
         found = self._paths.canonical(caller, path, follow=follow, allowed=self._rules.writable)
-        if not found or self._rules.may_write(found):
+        if not found:
             return None
+        if self._rules.may_write(found):
+            return self._fixed(found, place)
         return self._outside(caller, rule, found, place.needs)
+
+    def _fixed(self, path: str, place: _Place) -> Refusal | None:
+        """What a mount point would say; the one at the top is one where there are mounts."""
+        path = os.path.normpath(path)
+        if not place.does or not self._rules.is_fixed(path):
+            return None
+        exists = self._paths.exists(path)
+        if (exists and place.needs == "new") or (not exists and place.needs == "old"):
+            return None
+        if exists and place.does == "makes":
+            return None  # it is a folder already, which no file replaces
+        if place.does == "removes" and self._rules.may_remove(path):
+            return None
+        return Refusal(errno.EBUSY, _WRITE, {"path": shown(path)}, alone=True)
 
     def _outside(self, caller: Caller, rule: str, path: str, needs: str) -> Refusal | None:
         """What a read-only file system would say, and whether anybody tried to change it."""

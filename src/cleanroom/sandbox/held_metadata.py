@@ -21,6 +21,7 @@ _RULE = "filesystem.metadata"
 _NOFOLLOW, _EMPTY = 0x100, 0x1000
 _O_PATH = getattr(os, "O_PATH", 0)
 _HERE = -100
+_CAPABILITY = b"security.capability"  # a program's own privileges
 _NAME_MOST, _VALUE_MOST = 256, 65536  # XATTR_NAME_MAX and XATTR_SIZE_MAX
 
 # name: index of the folder's descriptor (None: the working directory), index of the path (None: the descriptor itself), index of the flags; follows links
@@ -54,6 +55,8 @@ class Metadata:
             found = os.readlink(f"/proc/self/fd/{handle}").removesuffix(" (deleted)")
             if found.startswith("/") and not found.startswith("/memfd:") and not self._rules.may_write(found):
                 return Refusal(errno.EPERM, _RULE, {"path": shown(found)}, _habits(found), alone=True)
+            if name.endswith("setxattr") and _attribute(caller, arguments[1]) == _CAPABILITY:
+                return Refusal(errno.EPERM, _RULE, {"path": shown(found)}, alone=True)
             _ACTS[name](handle, caller, arguments)
         except OSError as error:
             return Refusal(error.errno or errno.EPERM)

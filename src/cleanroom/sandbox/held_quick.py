@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from cleanroom.sandbox import held_files, kernel
+from cleanroom.sandbox import held_files, held_modes, kernel
 from cleanroom.sandbox.callers import AT_FDCWD
 from cleanroom.sandbox.paths import Paths
 from cleanroom.sandbox.rules import Rules
 from cleanroom.sandbox.syscalls import NUMBERS
 
+_FIXED = b".ggen"  # names that stay, which the full judgement knows
 _HERE = -1  # in place of a folder's index: the working directory
 
 
@@ -29,12 +30,15 @@ class Quick:
 
     def stays_inside(self, pid: int, number: int, arguments: Sequence[int]) -> bool:
         """Whether system call `number` of thread `pid` plainly changes nothing but what may be written; False says nothing."""
-        places = self._places.get(number)
-        if places is None:
+        known = self._places.get(number)
+        if known is None:
+            return False
+        places, mode_at = known
+        if mode_at >= 0 and arguments[mode_at] & held_modes.BITS:
             return False
         for folder, at in places:
             path = kernel.peek(pid, arguments[at])
-            if not path:
+            if not path or _FIXED in path:
                 return False
             if path[:1] != b"/":
                 base = self._base(pid, arguments[folder] & 0xFFFFFFFF if folder >= 0 else AT_FDCWD)
@@ -55,10 +59,14 @@ class Quick:
         return b"" if base.endswith(b" (deleted)") else base
 
 
-def _places() -> dict[int, tuple[tuple[int, int], ...]]:
-    """For each call's number here: where its folders' descriptors and its paths are among its arguments."""
-    return {
-        NUMBERS[name]: tuple((_HERE if place.directory is None else place.directory, place.path) for place in places)
-        for name, places in held_files.changed_places().items()
-        if name in NUMBERS
-    }
+def _places() -> dict[int, tuple[tuple[tuple[int, int], ...], int]]:
+    """For each call's number here: the indexes of its folders and paths, and of its mode or -1."""
+    modes = held_modes.CHANGED_AT | held_modes.MADE_AT
+    found = {}
+    for name, places in held_files.changed_places().items():
+        if name in NUMBERS:
+            folders = [_HERE if place.directory is None else place.directory for place in places]
+            paths = [place.path for place in places]
+            pairs = tuple(zip(folders, paths, strict=True))
+            found[NUMBERS[name]] = pairs, modes.get(name, -1)
+    return found

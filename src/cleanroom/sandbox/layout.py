@@ -127,9 +127,7 @@ def view(
                 "exec": not listed or bool(builds),
             }
         )
-        operations += [
-            {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
-        ]
+        operations += evidence(workspace, masked)
     built = outermost(builds) if layers and listed else []
     inner = outermost(tools) if layers and listed else []
     closed = [tool for tool in inner if _within(tool, [workspace]) and not _within(tool, built)]
@@ -157,6 +155,15 @@ def view(
     startable = [*started, *([workspace] if built else [])]
     readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
     return View(operations, readable, read_only, written, programs, startable)
+
+
+def evidence(workspace: str, masked: Sequence[str]) -> list[Operation]:
+    """The project's `.ggen` as a mount point, which stays, and what is hidden in it."""
+    hidden = {"op": "tmpfs", "size": 0, "mode": 0o555, "exec": False, "read_only": True}
+    return [
+        {"op": "stay", "at": f"{workspace}/.ggen"},
+        *(hidden | {"at": f"{workspace}/{path}"} for path in masked),
+    ]
 
 
 def covered_sockets(view: View) -> list[Operation]:

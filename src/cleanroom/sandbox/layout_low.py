@@ -9,7 +9,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cleanroom.sandbox.layout import USER, USER_ID, Host, Operation, View, bind, host_name, innermost_last, private
+from cleanroom.sandbox.layout import (
+    USER,
+    USER_ID,
+    Host,
+    Operation,
+    View,
+    bind,
+    evidence,
+    host_name,
+    innermost_last,
+    private,
+)
 
 _OWN = ("proc", "dev", "tmp", "run")  # made anew
 _HELD = "/.over"  # where the texts lie that stand in the place of files of /etc
@@ -74,9 +85,7 @@ def view(
     if cache and whole.cache:
         operations.append(bind(cache, f"{home}/.cache", writable=True))
     operations.append(bind(workspace, workspace, writable=True))
-    operations += [
-        {"op": "tmpfs", "at": f"{workspace}/{path}", "size": 0, "mode": 0o555, "exec": False, "read_only": True} for path in masked
-    ]
+    operations += evidence(workspace, masked)
     operations += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         workspace, "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)),

@@ -81,6 +81,14 @@ def _part(root: str, operation: Operation, owner: Owner) -> None:
     _attach(root, operation["at"], target, attributes, recursive=False, clear=kernel.MOUNT_ATTR_NOEXEC)
 
 
+def _stay(root: str, operation: Operation, owner: Owner) -> None:
+    """A folder once more at its own place: a mount point is not renamed, removed or exchanged."""
+    target = _at(root, operation["at"])
+    if os.path.isdir(target) and not os.path.islink(target):
+        attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
+        _attach(root, operation["at"], target, attributes, recursive=False)
+
+
 def _inside(path: str, folder: str) -> bool:
     return os.path.isdir(path) and os.path.realpath(path) == os.path.join(os.path.realpath(folder), os.path.relpath(path, folder))
 
@@ -260,4 +268,5 @@ _PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
     "bind": _bind,
     "overlay": _overlay,
     "part": _part,
+    "stay": _stay,
 }

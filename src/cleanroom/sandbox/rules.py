@@ -23,6 +23,8 @@ class Rules:
         ports: Iterable[int] = (),
         devices: Iterable[str] = DEVICES,
         not_started: Iterable[str] = (),
+        lasting: Iterable[str] = (),
+        project: str = "",
         level: str = "Medium",
     ) -> None:
         self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *devices))
@@ -34,6 +36,9 @@ class Rules:
         self.not_started = tuple(
             path.rstrip("/") + "/" for path in not_started
         )  # mounted without exec where any other readable program may be started
+        # folders of the host's own that are written
+        self.lasting = tuple(path.rstrip("/") + "/" for path in lasting)
+        self.project = project.rstrip("/")  # the folder of the workspace; empty where there is none
         self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
         self.ports = frozenset(ports)
         self.level = level
@@ -50,6 +55,23 @@ class Rules:
     def may_start(self, path: str) -> bool:
         """Whether the program at the canonical `path` is on the list, or where there is none, not where nothing may be started."""
         return f"{path}/".startswith(self.programs) if self.programs else not path.startswith(self.not_started)
+
+    def lasts(self, path: str) -> bool:
+        """Whether what is at the canonical `path` is a file of the host's own, which stays."""
+        return f"{path}/".startswith(self.lasting)
+
+    def is_fixed(self, path: str) -> bool:
+        """Whether the name at the canonical `path` stays what it is.
+
+        It is where ggen's and the engine's files lie, in the project and in projects within it.
+        """
+        if not self.project or not path.startswith(f"{self.project}/"):
+            return False
+        return path.endswith(("/.ggen", "/.ggen/cleanroom"))
+
+    def may_remove(self, path: str) -> bool:
+        """Whether a fixed name may be removed: of a project within it that no engine has used."""
+        return path != f"{self.project}/.ggen" and path.endswith("/.ggen")
 
     def _inside(self, path: str, open_folders: tuple[str, ...]) -> bool:
         place = f"{path}/"

@@ -12,6 +12,7 @@ import functools
 import mmap
 import os
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Mapping
@@ -151,7 +152,8 @@ def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, s
     for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ()), *(STARTING if starting else ())):
         if name in known:
             asm.when(EQUAL, known[name], {"memfd_create": "memfd", "mmap": "mmap"}.get(name, "hold"))
-    for name in ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare", "utimensat"):
+    deciding = ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare")
+    for name in (*deciding, "utimensat", "fchmod"):
         if name in known:
             asm.when(EQUAL, known[name], name)
     held = (*SENDING, *CHANGING, *DENIED, "pidfd_send_signal")
@@ -285,6 +287,10 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     for half in (0, 4):  # without a path it is futimens: of an open file, as fchmod and fchown are
         asm.load(argument(1) + half)
         asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
+    asm.go("allow")
+    asm.place("fchmod")  # of an open file, which was looked at when it was opened for writing
+    asm.load(argument(1))
+    asm.when(ANY_BIT, stat.S_ISUID | stat.S_ISGID, "hold")
     asm.go("allow")
     asm.place("socketpair")
     asm.load(argument(0))

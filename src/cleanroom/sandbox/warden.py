@@ -98,6 +98,8 @@ class Warden:
                 startable=self._spec["startable"] if self._spec["listed"] else (),
                 ports=self._spec["ports"],
                 not_started=() if self._spec["level"] == "Low" else NOT_STARTED,
+                lasting=self._spec["lasting"],
+                project=self._spec["project"],
                 level=self._spec["level"],
             )
             self._recorder = Recorder(
