@@ -35,7 +35,7 @@ RATIO, UNPACKING_RATIO = 1.10, 2.2  # builds and tests: at most 10 %
 FILES, FOLDERS, BYTES = 4_000, 40, 2_000
 UNPACKING = "mkdir NAME-{round} && tar -xf files.tar -C NAME-{round}"
 PACKAGES = ("json", "asyncio", "email", "unittest")
-PYTEST = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
+PYTEST = ("pytest", "_pytest", "py.py", "pluggy", "iniconfig", "packaging", "pygments")
 TESTS = """
 import json, subprocess, pytest
 
@@ -102,8 +102,10 @@ def _fill_tests(project: Path, count: int) -> None:
     library = next((ROOT / "examples" / "shop" / ".venv" / "lib").glob("python3*/site-packages"), None)
     if library is None:
         raise BenchmarkFailed("examples/shop has no .venv; `make shop` makes it")
+    (project / "packages").mkdir()
     for name in PYTEST:
-        shutil.copytree(library / name, project / "packages" / name)
+        copy = shutil.copytree if (library / name).is_dir() else shutil.copyfile
+        copy(library / name, project / "packages" / name)
     (project / "tests").mkdir()
     (project / "tests" / "test_work.py").write_text(TESTS.replace("COUNT", str(count)))
 

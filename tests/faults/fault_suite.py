@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from acceptance_bench import Project
 from cleanroom.backends.container_engines import EngineName
+from cleanroom.sandbox import cgroups
 
 MODULES = ("fault_phases", "fault_services", "fault_disks", "fault_runs", "fault_containers")
 
@@ -37,6 +38,7 @@ class Fault(NamedTuple):
     groups: bool = False  # without a control group nobody can say it for certain
     slow: bool = False
     engines: tuple[EngineName, ...] = ()
+    code_by_samples: int | None = None  # without a control group, where it is another one
 
 
 FAULTS: dict[str, Fault] = {}
@@ -44,13 +46,13 @@ FAULTS: dict[str, Fault] = {}
 
 def fault(
     area: str, name: str, happens: str, *, code: int, says: str, root: bool = False, groups: bool = False, slow: bool = False,
-    engines: tuple[EngineName, ...] = (),
+    engines: tuple[EngineName, ...] = (), code_by_samples: int | None = None,
 ) -> Callable[[Callable[..., Told]], Callable[..., Told]]:  # fmt: skip
     """Register the decorated function, which prepares the project and runs the command: once, or once on each of `engines`."""
 
     def register(carry_out: Callable[..., Told]) -> Callable[..., Told]:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow, engines)
+        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow, engines, code_by_samples)
         return carry_out
 
     return register
@@ -89,3 +91,8 @@ def run(
 
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+def has_groups() -> bool:
+    """Whether limits are held by control groups here, and not found by samples."""
+    return bool(cgroups.homes().version)

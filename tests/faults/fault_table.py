@@ -20,7 +20,8 @@ def table() -> str:
     areas: dict[str, list[str]] = {}
     for row in load().values():
         on = f" ({', '.join(row.engines)})" if row.engines else ""
-        areas.setdefault(row.area, []).append(f"| {row.name}{on} | {row.happens} | {row.code} | `{row.says}` | |\n")
+        code = f"{row.code}" if row.code_by_samples is None else f"{row.code}, by samples {row.code_by_samples}"
+        areas.setdefault(row.area, []).append(f"| {row.name}{on} | {row.happens} | {code} | `{row.says}` | |\n")
     for area, name, happens, code, where in ELSEWHERE:
         areas.setdefault(area, []).append(f"| {name} | {happens} | {code} | | `{where}` |\n")
     return HEAD + "\n".join(
