@@ -165,11 +165,12 @@ EXAMPLES: Mapping[str, str] = {
     "CR-CONTAINER-005": "$ docker info && df -h",
     "CR-CONTAINER-006": "$ docker pull python:3.12-slim",
     "CR-CONTAINER-007": "$ cleanroom-engine pipeline test --backend embedded",
-    "CR-CONTAINER-008": "$ apt install musl-tools",
+    "CR-CONTAINER-008": "$ apt-get install gcc libc6-dev",
     "CR-CONTAINER-009": '[cleanroom]\nimage = "python:3.12-slim"',
     "CR-CONTAINER-010": "$ docker build -t mail:1 .",
     "CR-CONTAINER-011": "$ apt install mmdebstrap",
     "CR-CONTAINER-012": "$ df -h && mmdebstrap --simulate stable /dev/null",
+    "CR-CONTAINER-013": "$ apt-get update && apt-get install --yes docker.io mmdebstrap && cleanroom-engine image build",
     # --- traces
     "CR-TRACE-001": "$ cleanroom-engine trace  # of the newest run; its events are whole, so `report` still works",
     "CR-TRACE-002": "$ pip install 'cleanroom-engine[otlp]'",

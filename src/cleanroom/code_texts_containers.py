@@ -15,7 +15,8 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "CR-CONTAINER-003": (
         "the client library of container engines is not installed",
-        "Docker and Podman are spoken to by aiodocker, which is an extra: pip install 'cleanroom-engine[docker]'.",
+        "Docker and Podman are spoken to by aiodocker, which is an extra: `pip install 'cleanroom-engine[docker]'` in the "
+        "virtual environment that cleanroom-engine runs from. Debian's own Python lets pip change nothing; make a virtual environment there.",
     ),
     "CR-CONTAINER-004": (
         "the container engine did not answer a call",
@@ -40,7 +41,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "CR-CONTAINER-008": (
         "pid 1 of containers could not be built",
         "The program that runs as pid 1 in every container is built once from its C source with the compiler that is there, into the user's cache. A compiler that makes "
-        "static programs is needed: on Debian musl-tools or gcc. `make shim` builds it by hand and shows what is said.",
+        "static programs is needed: on Debian `apt-get install gcc libc6-dev`, or musl-tools and gcc for a smaller one. `make shim` builds it by hand and shows what is said.",
     ),
     "CR-CONTAINER-009": (
         "a phase names no image",
@@ -59,5 +60,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "an image could not be made",
         "mmdebstrap failed, or the engine did not take what it made under the digest it has. The message has the last lines of what was said; an unreachable mirror and a "
         "full disk are usual.",
+    ),
+    "CR-CONTAINER-013": (
+        "several parts that a container backend needs are missing",
+        "Everything that a run in containers needs is looked at before it begins: root's rights, the engine and whether it answers, its client library, a C compiler for pid 1 of "
+        "containers, and the images of phases and services. The message names all that is missing, and the hint has lines to paste that bring it on Debian as it is, in their "
+        "order. Nothing is installed by itself, and nothing falls back to another backend.",
     ),
 }

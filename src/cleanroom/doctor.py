@@ -22,6 +22,7 @@ from cleanroom.errors import CleanroomError
 from cleanroom.policy import Level
 
 if TYPE_CHECKING:
+    from cleanroom.backends.container_needs import Machine
     from cleanroom.sandbox.cgroups import Homes
     from cleanroom.services.programs import Programs
 
@@ -79,6 +80,7 @@ def host_checks(caller: Mapping[str, str]) -> tuple[Check, ...]:
         distribution_check(_installed("cleanroom")),
         *_kernel_checks(),
         *_service_checks(caller),
+        *_container_checks(caller, cache),
         disk_check(cache, shutil.disk_usage(_existing(cache)).free),
         leftovers_check(cache),
     )
@@ -216,6 +218,26 @@ def _found(name: str, find: Callable[[], Programs]) -> Check:
     except CleanroomError as error:
         return Check(name=name, status="warn", detail=str(error), code=error.code, hint=error.hint)
     return Check(name=name, status="ok", detail=f"{found.version}, {found.source}: {found.server}")
+
+
+def _container_checks(caller: Mapping[str, str], cache: Path) -> Iterable[Check]:
+    """The container engines that this machine has, each with all that a run would lack. Who has none of them wants none."""
+    from cleanroom.backends import registry
+    from cleanroom.backends.container_needs import look
+
+    for name in registry.CONTAINERS:
+        machine = look(name, (), caller, shim=cache / "shim")  # type: ignore[arg-type]
+        if machine.program or machine.socket:
+            yield container_check(machine)
+
+
+def container_check(machine: Machine) -> Check:
+    from cleanroom.backends.container_needs import refusal
+
+    refused = refusal(machine)
+    if refused is None:
+        return Check(name=machine.engine, status="ok", detail=f"answers at {machine.socket}")
+    return Check(name=machine.engine, status="warn", detail=refused.message, code=refused.code, hint=refused.hint)
 
 
 def disk_check(cache: Path, free_bytes: int) -> Check:

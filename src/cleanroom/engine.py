@@ -55,7 +55,7 @@ from cleanroom.plan import Plan
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
-from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, resolve
+from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, image_of, resolve
 from cleanroom.tracing.deliver import Delivered
 from cleanroom.tracing.settings import place
 
@@ -172,6 +172,7 @@ class Engine:
         for folder in dict.fromkeys((plan.root, *(workspace.path for workspace in plan.workspaces))):
             check_own_folders(Path(folder))
         self._redactor.add(*_hidden(self._caller, plan))
+        await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
         recipes = await self._resolve(plan)
         run = self._run = Run(
             plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
@@ -267,6 +268,7 @@ class Engine:
                 hint="a pool holds these, where the database's role is an ordinary one; other services start with each run",
             )  # fmt: skip
         if plan.backend in registry.CONTAINERS:
+            await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
             async with self._make_backend(plan, plan.backend):
                 pass  # why it cannot be used is said here, where somebody listens
         recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
@@ -396,19 +398,26 @@ def _sweep_runs(cache: Path) -> MachineSweep:
     return sweep_runs(cache)
 
 
-def _image_asker(plan: Plan, caller: Mapping[str, str]) -> AskImage | None:
-    """What tells about images, for a backend that has them; first of all whether each phase names one that is there."""
+def _require_parts(plan: Plan, caller: Mapping[str, str]) -> None:
+    """For a backend with images: that each phase names one, and that all is there. Blocks."""
     if plan.backend not in registry.CONTAINERS:
-        return None
-    for phase in plan.phases:
-        if phase.hermetic and phase.runs_commands and not phase.image:
+        return
+    phases = [phase for phase in plan.phases if phase.hermetic and phase.runs_commands]
+    for phase in phases:
+        if not phase.image:
             raise ProjectError(
                 "CR-CONTAINER-009", f"phase {phase.name!r}: backend {plan.backend!r} needs to know which image it runs in",
                 hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it', where=str(phase.origin or plan.file),
             )  # fmt: skip
+    wanted = filter(None, (*(phase.image for phase in phases), *map(image_of, plan.services)))
+    registry.require_parts(plan.backend, wanted, caller=caller, cache=cache_folder(caller))
+
+
+def _image_asker(plan: Plan, caller: Mapping[str, str]) -> AskImage | None:
+    """What tells about images, for a backend that has them."""
+    if plan.backend not in registry.CONTAINERS:
+        return None
     ask = registry.image_reader(plan.backend, caller)
-    for name in dict.fromkeys(phase.image for phase in plan.phases if phase.hermetic and phase.runs_commands):
-        ask(name)
     return lambda name: _facts(name, ask(name))
 
 

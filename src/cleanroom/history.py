@@ -229,16 +229,25 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
 async def build_images(
     names: Sequence[str], backend: str, *, caller: Mapping[str, str], mirror: str = "", say: Callable[[str], None] = lambda _: None
 ) -> list[Built]:
-    """Make these images, or all, from Debian's packages and load them into the engine of `backend`. `say` gets lines of progress."""
+    """Make these images, or all, from Debian's packages and load them into the engine of `backend`. `say` gets lines of progress.
+
+    Raises:
+        UsageError: there is no such image.
+        BackendUnavailable: the engine, its client library or mmdebstrap is missing; all that are, are named.
+        EnvironmentFailed: one could not be made.
+    """
     import anyio.to_thread
 
     from cleanroom.backends import container_images
     from cleanroom.backends.container_engines import connect
+    from cleanroom.backends.container_needs import look, refusal
     from cleanroom.engine import cache_folder
 
     folder = cache_folder(caller) / "images"
     built = []
     plans = container_images.chosen(names)
+    if refused := refusal(await anyio.to_thread.run_sync(partial(look, backend, (), caller, builds=True))):  # type: ignore[arg-type]
+        raise refused
     async with connect(backend, caller) as engine:  # type: ignore[arg-type]
         for plan in plans:
             one = await anyio.to_thread.run_sync(partial(container_images.build, plan, folder, mirror=mirror, say=say))

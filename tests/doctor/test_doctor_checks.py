@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from cleanroom import doctor
+from cleanroom.backends.container_needs import Interpreter, Machine
 from cleanroom.capability import Missing
 from cleanroom.codes import CODES
 from cleanroom.policy import Level
@@ -67,3 +68,12 @@ def test_doctor_whatever_is_not_ok_has_a_code(tmp_path: Path) -> None:
     """On this machine every check that is not ok has a code that `explain` knows."""
     checks = doctor.host_checks({"PATH": "", "CLEANROOM_CACHE": str(tmp_path)})
     assert [check for check in checks if check.status != "ok" and check.code not in CODES] == []
+
+
+def test_doctor_an_engine_is_warned_of_with_all_that_it_lacks() -> None:
+    """Each part in one row, and every line that brings them in one hint; nothing but the socket where all is there."""
+    machine = Machine(engine="docker", interpreter=Interpreter(program="/v/bin/python"), socket="/run/docker.sock")
+    assert doctor.container_check(machine).status == "ok"
+    check = doctor.container_check(msgspec.structs.replace(machine, socket="", library=False))
+    assert (check.status, check.code) == ("warn", "CR-CONTAINER-013")
+    assert len(check.hint.splitlines()) == 4

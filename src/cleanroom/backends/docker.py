@@ -109,7 +109,9 @@ class ContainerBackend(EmbeddedBackend):
         except NotBuilt as error:
             await self._stack.aclose()
             raise BackendUnavailable(
-                "CR-CONTAINER-008", f"pid 1 of containers could not be built: {error}", hint="install a C compiler (on Debian: musl-tools)"
+                "CR-CONTAINER-008",
+                f"pid 1 of containers could not be built: {error}",
+                hint="install a C compiler (on Debian: apt-get install gcc libc6-dev)",
             ) from error
         except BaseException:
             await self._stack.aclose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,20 @@ def make(
         further |= {"cache": cache or scratch, "caller": caller}
     backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal, **further)
     return backend
+
+
+def require_parts(name: str, images: Iterable[str], *, caller: Mapping[str, str], cache: Path) -> None:
+    """See that all is there that the backend `name`, one of CONTAINERS, needs to run with these images. Blocks for some ms.
+
+    Raises:
+        BackendUnavailable: something is not; all that is missing is named, images too.
+        PolicyRefused: all that is missing is root's rights.
+        ProjectError: all that is missing is an image.
+    """
+    from cleanroom.backends.container_needs import look, refusal
+
+    if refused := refusal(look(name, images, caller, shim=cache / "shim")):  # type: ignore[arg-type]
+        raise refused
 
 
 def image_reader(name: str, caller: Mapping[str, str]) -> Callable[[str], dict[str, Any]]:

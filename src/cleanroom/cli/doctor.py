@@ -52,6 +52,7 @@ def described(diagnosis: Diagnosis, output: Output) -> list[str]:
         lines.append(
             f"{output.paint(output.mark(check.status), tones[check.status])} {check.name.ljust(width)}  {safe(check.detail)}{code}"
         )
-        lines += [f"  {' ' * width}  hint: {safe(check.hint)}"] if check.hint else []
+        for number, line in enumerate(check.hint.splitlines()):
+            lines.append(f"  {' ' * width}  {'      ' if number else 'hint: '}{safe(line)}")
     held = [level for level, holds in diagnosis.levels.items() if holds]
     return [*lines, "", f"policy levels that can be held here: {', '.join(held) or 'none'}"]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from cleanroom.services.base import Recipe
 from cleanroom.services.cache import TemplateCache
-from cleanroom.services.images import AskImage, ImageFacts
+from cleanroom.services.images import AskImage, ImageFacts, image_of
 from cleanroom.services.recipes import new_secret, phase_variables, resolve
 
-__all__ = ["AskImage", "ImageFacts", "Recipe", "TemplateCache", "new_secret", "phase_variables", "resolve"]
+__all__ = ["AskImage", "ImageFacts", "Recipe", "TemplateCache", "image_of", "new_secret", "phase_variables", "resolve"]

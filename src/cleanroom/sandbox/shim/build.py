@@ -23,13 +23,18 @@ class NotBuilt(Exception):
     """It could not be built; says why."""
 
 
+def program_in(folder: Path) -> Path:
+    """Where `build` puts it: another place for each source and machine."""
+    return folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+
+
 def build(folder: Path) -> Path:
     """The program in `folder`, made if it is not there yet. Blocks for about 0.2 s when it has to be made.
 
     Raises:
         NotBuilt: there is no compiler, or it does not make a static program.
     """
-    program = folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    program = program_in(folder)
     if program.exists():
         return program
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
