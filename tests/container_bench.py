@@ -5,10 +5,13 @@ An engine that is not there skips its tests with the reason; one that CLEANROOM_
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,9 @@ from real_tools import require_or_skip
 
 ENGINES: tuple[EngineName, ...] = ("docker", "podman")
 IMAGE = "cleanroom/base"
-CACHE = Path("/tmp/cleanroom-tests-shim")  # pid 1 is built once for all tests
+# pid 1 is built once for all tests of a process, in a folder that nobody can have laid anything into before
+CACHE = Path(tempfile.mkdtemp(prefix="cleanroom-tests-"))
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 @functools.cache
