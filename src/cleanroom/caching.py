@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from cleanroom.patterns import readings
 from cleanroom.plan import PhaseRun, Plan
 from cleanroom.policy import Level
 
@@ -129,10 +130,12 @@ def stretches(phases: Sequence[PhaseRun]) -> list[range]:
 def covering(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Does one of the patterns cover this path, or a folder above it?
 
-    `*` and `?` match `/` too, so that a pattern never covers less than a reader may think; `**/` matches no folder as well.
+    `*` and `?` match `/` too, so that a pattern never covers less than a reader may think; `**/` matches no folder as well, and
+    square brackets are also themselves.
     The time it takes is bounded by the lengths of path and pattern, whatever the pattern is.
     """
-    whole = re.compile("|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in patterns) or r"(?!)", re.DOTALL)
+    meant = [reading for pattern in patterns for reading in readings(pattern)]
+    whole = re.compile("|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in meant) or r"(?!)", re.DOTALL)
     return lambda path: whole.fullmatch(path) is not None
 
 

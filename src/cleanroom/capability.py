@@ -67,6 +67,11 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     uid: Whole = -1
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in square brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was tried; only the fields that apply are set."""
 
@@ -83,7 +88,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __str__(self) -> str:
         if self.host or self.ip:
             name = self.host or self.ip
-            shown = f"[{name}]" if ":" in name else name
+            shown = bracketed(name)
             port = f":{self.port}" if self.port else ""
             extra = f" ({self.ip})" if self.host and self.ip else ""
             return f"{self.proto + ' ' if self.proto else ''}{shown}{port}{extra}"

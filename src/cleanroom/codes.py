@@ -76,8 +76,9 @@ _RULES: dict[str, tuple[str, str]] = {
         "phase truly needs to `cleanroom.tools`, or run the phase at Medium.",
     ),
     "CR-NET-003": (
-        "a connection that was not declared was refused",
-        "A process of the phase tried to reach an address that the policy does not allow; nothing left the machine. The violation in the run's summary, "
+        "a connection that the policy does not allow was refused",
+        "A process of the phase tried to reach an address that is not declared, or a declared host at another port, or one whose name leads to a private or "
+        "special address, which the violation then says; nothing left the machine. The violation in the run's summary, "
         "in `--output json` and in the report names the process with its command line and the target; `cleanroom-engine events show` has each "
         'attempt in order. If the phase has to reach it, declare it for that phase: `cleanroom.egress = ["host:443"]` (Medium and below; the phase is '
         "then reported as not hermetic). If it is a service, name it in `cleanroom.containers`. If the attempt is known and harmless, such as a version "

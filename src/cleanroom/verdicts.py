@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
 from cleanroom.backends.base import ExecResult
-from cleanroom.capability import Attempt, Canary
+from cleanroom.capability import Attempt, Canary, Target, bracketed
+from cleanroom.characters import written_out_on_one_line
 from cleanroom.errors import EXIT_ORDER, Exit
 from cleanroom.events import Result
+from cleanroom.patterns import any_matches
 from cleanroom.policy import Level, Policy, Reaction
 
 Severity = Literal["violation", "notice", "tolerated"]
@@ -28,7 +29,7 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
     if "canary" in attempt.tags:
         return None
     for expected in policy.expected:
-        if any(fnmatchcase(name, expected.target) for name in _target_names(attempt)):
+        if any_matches(_target_names(attempt), expected.target):
             return "tolerated", expected.reason
     if attempt.rule == SOCKETS_RULE and not HABITUAL_TAGS.isdisjoint(attempt.tags):
         return "notice", ", ".join(attempt.tags)
@@ -37,13 +38,31 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
     if harmless and policy.level.rank <= Level.MEDIUM.rank:
         return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)
-    return "violation", ""
+    return "violation", _despite_declaration(policy.egress, attempt.target)
+
+
+def _despite_declaration(egress: Sequence[str], target: Target) -> str:
+    """Why a declared host was refused all the same; empty for what is not declared."""
+    declared = [entry.rpartition(":") for entry in egress]
+    asked = target.host or target.ip
+    ports = [port for host, _, port in declared if asked and host.strip("[]").lower() == asked.lower()]
+    if not ports:
+        return ""
+    if str(target.port) not in ports:
+        return f"the host is declared for port {' and '.join(ports)} only"
+    if target.proto == "udp":
+        return "the host is declared for tcp only"
+    return "the host is declared, but its name leads to an address that no declaration opens"
 
 
 def _target_names(attempt: Attempt) -> tuple[str, ...]:
+    """How a person may call the target: its parts, host and port together, and the text that lines and reports print."""
     target = attempt.target
+    printed = str(target)
     hosts = [host for host in (target.host, target.ip) if host]
-    names = (*hosts, *(f"{host}:{target.port}" for host in hosts), target.path, target.sun_path, target.limit, target.syscall, str(target))
+    ends = [f"{bracketed(host)}:{target.port}" for host in hosts]
+    parts = (target.path, target.sun_path, target.limit, target.syscall)
+    names = (*hosts, *ends, *parts, printed, written_out_on_one_line(printed))
     return tuple(name for name in names if name)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import ExecResult
 from cleanroom.capability import Attempt, Target
+from cleanroom.cli.text import safe
 from cleanroom.errors import Exit, combined
 from cleanroom.policy import Expected, Level, default_policy
 from cleanroom.testing import egress_attempt
@@ -58,6 +59,59 @@ def test_an_expected_path_is_no_licence_for_another():
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target="/etc/motd", reason="known"),))
     assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd"))) == ("tolerated", "known")
     assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd2"))) == ("violation", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (Target(host="a.example", ip="127.77.0.2", port=8081, proto="tcp"), "the host is declared for port 443 and 8080 only"),
+        (Target(host="A.example", ip="10.1.2.3", port=443, proto="tcp"), "the host is declared, but its name leads to an address that no declaration opens"),
+        (Target(ip="::1", port=443, proto="udp"), "the host is declared for tcp only"),
+        (Target(host="b.example", ip="198.18.0.2", port=443, proto="tcp"), ""),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_violation_says_why_a_declared_host_was_refused(target: Target, why: str):
+    """Another port, another protocol, a private address: none of them is "not declared"."""
+    egress = ("a.example:443", "a.example:8080", "[::1]:443")
+    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=egress)
+    assert judge(policy, attempt(target=target)) == ("violation", why)
+
+
+PRINTABLE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
+TARGETS = st.one_of(
+    st.builds(Target, path=PRINTABLE.map(lambda name: f"/{name}")),
+    st.builds(Target, host=PRINTABLE, port=st.integers(1, 65535), proto=st.sampled_from(["tcp", "udp"])),
+    st.builds(Target, ip=st.ip_addresses().map(str), port=st.integers(1, 65535), proto=st.just("tcp")),
+    st.builds(Target, sun_path=PRINTABLE),
+)
+
+
+@given(TARGETS)
+@example(Target(path="/usr/share/[mark]"))
+@example(Target(path="/a\nb[!c]"))
+@example(Target(ip="::1", port=80, proto="tcp"))
+def test_what_the_report_prints_is_tolerated_when_it_is_declared(target: Target):
+    """A target pasted from a line into `expected` is tolerated, whatever characters it has."""
+    for text in (str(target), safe(str(target))):
+        policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target=text, reason="known"),))
+        assert judge(policy, attempt(target=target)) == ("tolerated", "known"), text
+
+
+@pytest.mark.parametrize(
+    ("target", "declared"),
+    [
+        (Target(ip="::1", port=80, proto="tcp"), "[::1]:80"),
+        (Target(ip="2001:db8::1", port=443, proto="tcp"), "[2001:db8::*]:443"),
+        (Target(path="/srv/app/[slug]/page.tsx"), "/srv/app/[slug]/*"),
+        (Target(path="/srv/file7"), "/srv/file[0-9]"),
+    ],
+    ids=str,
+)
+def test_square_brackets_are_a_set_and_themselves(target: Target, declared: str):
+    """IPv6 addresses and route files are written with brackets: both readings of a pattern tolerate."""
+    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target=declared, reason="known"),))
+    assert judge(policy, attempt(target=target)) == ("tolerated", "known")
 
 
 def verdict(*results: ExecResult, **facts):

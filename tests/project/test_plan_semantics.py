@@ -242,6 +242,13 @@ def test_members_and_patterns_are_workspaces(tmp_path: Path):
     assert plan.parallel
 
 
+def test_a_member_with_brackets_in_its_name_is_a_folder(tmp_path: Path):
+    """A folder that is there is meant before a set of characters."""
+    (tmp_path / "routes" / "[id]").mkdir(parents=True)
+    plan = planned(tmp_path, TWO + '[workspace]\nmembers = ["routes/[id]"]\n', "test")
+    assert [w.name for w in plan.workspaces] == ["routes/[id]"]
+
+
 TASKS = {
     'command = "printf"\nargs = ["%s|", "a b", "$HOME", "it\'s", "${X}/y z"]': "a b|$HOME|it's|ex/y z|",
     'script = ["false", "echo reached"]': "",

@@ -185,6 +185,14 @@ def test_a_project_below_the_organisations_floor_is_refused(tmp_path: Path, floo
         planned(tmp_path / "project", text, "test", floor=file)
 
 
+def test_the_floor_allows_an_address_with_brackets(tmp_path: Path):
+    """An IPv6 address is no set of characters in the floor's patterns."""
+    file = tmp_path / "floor.toml"
+    file.write_text('egress = ["[2001:db8::1]:*"]')
+    plan = planned(tmp_path / "project", PHASE + 'cleanroom.egress = ["[2001:db8::1]:443"]\n', "test", floor=file)
+    assert plan.phases[0].policy.egress == ("[2001:db8::1]:443",)
+
+
 def test_the_floors_backend_is_taken_where_the_project_leaves_it_open(tmp_path: Path):
     """`auto` becomes what the organisation requires."""
     file = tmp_path / "floor.toml"

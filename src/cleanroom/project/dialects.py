@@ -269,7 +269,7 @@ class _Reader:
 def _members(node: Node, root: Path) -> list[RawWorkspace]:
     """One folder, or those that a pattern finds."""
     pattern = node.text("a folder")
-    if not glob.has_magic(pattern):
+    if not glob.has_magic(pattern) or (root / pattern).is_dir():
         return [RawWorkspace(pattern, pattern, node)]
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise node.error(

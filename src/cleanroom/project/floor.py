@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import get_args
 
 import msgspec
 
 from cleanroom.errors import PolicyRefused, ProjectError
+from cleanroom.patterns import matches
 from cleanroom.plan import BackendName
 from cleanroom.policy import Level
 from cleanroom.project.settings import Layer
@@ -104,4 +104,4 @@ def _backend(node: Node) -> BackendName:
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(matches(name, pattern) for pattern in patterns)

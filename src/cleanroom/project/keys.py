@@ -80,7 +80,9 @@ class CacheKeys(msgspec.Struct, frozen=True, kw_only=True):
 class ExpectedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An attempt that is tolerated: still blocked, still reported."""
 
-    target: Annotated[str, key("text", "What is attempted, as the report names it: a host:port, a path, a program.")]
+    target: Annotated[
+        str, key("text", "What is attempted, as the report names it (a host:port, a path, a program), or a pattern of such names.")
+    ]
     reason: Annotated[str, key("text", "Why it is harmless; copied into the report.")]
 
 

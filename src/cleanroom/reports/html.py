@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cleanroom.reports.markup import Markup, element, join
 from cleanroom.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.reports.style import STYLE
-from cleanroom.reports.text import describe_process, failing, phase_name, plural, seconds, size, summary_line
+from cleanroom.reports.text import describe_process, failing, judged, phase_name, plural, seconds, size, summary_line
 from cleanroom.reports.timeline import narrow_timeline, sparkline, timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -179,7 +179,7 @@ def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
         (
             _row(
                 row.rule,
-                row.action if row.severity != "tolerated" else f"{row.action}, tolerated: {row.reason}",
+                f"{row.action}{judged(row)}",
                 describe_process(row.process, row.attribution_gap),
                 f"{row.target} {row.syscall} {row.errno}".strip(),
                 str(row.count),

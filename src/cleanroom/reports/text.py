@@ -78,11 +78,16 @@ def describe_process(process: Process | None, gap: str = "") -> str:
 def describe_violation(row: ViolationResult) -> str:
     """Who tried what and what became of it: one sentence."""
     times = f", {row.count} times" if row.count > 1 else ""
-    tolerated = f", tolerated: {row.reason}" if row.severity == "tolerated" else ""
     target = str(row.target) or "what the rule forbids"
-    return plain(
-        f"{row.action}: {describe_process(row.process, row.attribution_gap)} tried {_verb(row)}{target}{times} [{row.rule}]{tolerated}"
-    )
+    who = describe_process(row.process, row.attribution_gap)
+    return plain(f"{row.action}: {who} tried {_verb(row)}{target}{times} [{row.rule}]{judged(row)}")
+
+
+def judged(row: ViolationResult) -> str:
+    """What the policy says of it, where the target does not say it already."""
+    if row.severity == "tolerated":
+        return f", tolerated: {row.reason}"
+    return f", {row.reason}" if row.reason and row.reason != str(row.target) else ""
 
 
 def _verb(row: ViolationResult) -> str:

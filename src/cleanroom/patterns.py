@@ -1,0 +1,24 @@
+"""Text by which a person declared what is meant: a name, or a pattern of names. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+
+def matches(name: str, declared: str) -> bool:
+    """Does `declared` mean `name`, in one of its readings?"""
+    return any(fnmatchcase(name, reading) for reading in readings(declared))
+
+
+def any_matches(names: Iterable[str], declared: str) -> bool:
+    """Does `declared` mean one of them?"""
+    return any(matches(name, declared) for name in names)
+
+
+def readings(declared: str) -> tuple[str, ...]:
+    """The patterns that a text can be meant as: square brackets are a set of characters, and they are themselves.
+
+    IPv6 addresses are written with them, and so are the route files of web frameworks. `*` and `?` need no second reading: each fits itself.
+    """
+    return (declared, declared.replace("[", "[[]")) if "[" in declared else (declared,)
