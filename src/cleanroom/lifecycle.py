@@ -52,6 +52,7 @@ class PhaseOutcome(NamedTuple):
     conflicts: int = 0
     error: CleanroomError | None = None  # what kept it from being run to its end
     started_unix_ns: int = 0
+    reason: str = ""  # as the end of its span says it
 
     @property
     def stops_the_run(self) -> bool:
@@ -170,7 +171,9 @@ class Lifecycle:
             duration = anyio.current_time() - began
             if phase.budget_seconds is not None and duration > phase.budget_seconds:
                 self._note(f"phase {phase.name!r} took {duration:.2f} s, its budget is {phase.budget_seconds:g} s", "CR-PHASE-006", span)
-        return PhaseOutcome(phase.name, planned.name, verdict.result, verdict.exit_code, duration, conflicts, error, began_ns)
+        return PhaseOutcome(
+            phase.name, planned.name, verdict.result, verdict.exit_code, duration, conflicts, error, began_ns, verdict.reason
+        )
 
     async def _hermetic(
         self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span, remember: Remember | None

@@ -6,7 +6,7 @@ Whatever happens after the first event is in the result; nothing is raised but t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from cleanroom import __version__
-from cleanroom.artifacts import LogFiles, write_atomic
+from cleanroom.artifacts import LogFiles, relative, write_atomic
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, LeadsElsewhere, Left
 from cleanroom.bus import Bus, Span, Subscription
@@ -37,7 +37,7 @@ from cleanroom.reports.result import RunResult
 from cleanroom.reports.text import plural
 from cleanroom.services import Recipe, TemplateCache
 from cleanroom.supervisor import Supervisor, supervise
-from cleanroom.verdicts import EXIT_RESULTS, RESULT_EXITS, run_exits
+from cleanroom.verdicts import EXIT_RESULTS, Cause, decisive, phase_causes, verifies
 from cleanroom.watching import RunContext
 
 if TYPE_CHECKING:
@@ -372,38 +372,45 @@ class Run:
             self._account.error = self._account.error or error
 
     def _conclude(self, span: Span, duration: float) -> None:
-        """Everything that counts against the run becomes its one exit status, and the first reason is said."""
-        account, plan = self._account, self._plan
-        exits = [outcome.error.exit if outcome.error else RESULT_EXITS[outcome.result] for outcome in account.outcomes]
-        exits += run_exits([outcome.result for outcome in account.outcomes])
-        reasons = [(o.error.code if o.error else "", o.error or "") for o in account.outcomes if o.error]
-        if account.error is not None:
-            exits.append(account.error.exit)
-            reasons.insert(0, (account.error.code, account.error))
-        if any(outcome.conflicts for outcome in account.outcomes) or (account.service_violations and plan.policy.reaction != "warn"):
-            exits.append(Exit.NOT_PASSED)
-        if account.left:
-            exits.append(Exit.ENGINE)
-            reasons.append(("CR-ENGINE-003", _left_behind(account.left)))
+        """All that counts against the run becomes its one exit status, with the reason for that very one."""
+        plan = self._plan
         if duration > plan.slo_seconds:
-            self._note("warning", f"the run took {duration:.2f} s, its SLO is {plan.slo_seconds:g} s", "CR-SLO-001")
-            exits += [Exit.NOT_PASSED] if plan.strict_slo else []
-        if self._trouble:
-            cause = first_cause(self._trouble[0])
-            exits.append(Exit.ENGINE)
-            reasons.insert(0, (cause.code, cause))
-        if self._signal is not None:
-            exits.append(self._signal)
-            reasons = []
+            self._note("warning", _missed(duration, plan.slo_seconds), "CR-SLO-001")
         if self._why:
             self._note("warning", self._why, "CR-ENGINE-004")
-        code = combined(exits)
-        span.result, span.exit_code = EXIT_RESULTS[code], int(code)
-        if reasons:
-            span.code, span.reason = reasons[0][0], str(reasons[0][1])
-            span.attributes["hint"] = getattr(reasons[0][1], "hint", "")
-        elif code is not Exit.OK:
-            span.reason = self._why or _reason(code, account)
+        cause = decisive(self._causes(duration))
+        span.result, span.exit_code = EXIT_RESULTS[cause.exit], int(cause.exit)
+        span.reason, span.code, span.attributes["hint"] = cause.reason, cause.code, cause.hint
+
+    def _causes(self, duration: float) -> Iterator[Cause]:
+        """All that keeps it from a pass. Of those that weigh the same the first is said."""
+        account, plan = self._account, self._plan
+        if self._signal is not None:
+            word = "interrupted" if self._signal is Exit.INTERRUPTED else "terminated"
+            yield Cause(self._signal, self._why or word)
+        if self._trouble:
+            yield Cause.of(first_cause(self._trouble[0]), Exit.ENGINE)
+        if account.error is not None:
+            yield Cause.of(account.error)
+        for outcome in account.outcomes:
+            yield from phase_causes(outcome.name, outcome.result, outcome.reason, outcome.error)
+        if account.left:
+            yield Cause.of(_left_behind(account.left))
+        if conflicts := sum(outcome.conflicts for outcome in account.outcomes):
+            yield self._conflicting(conflicts)
+        if account.service_violations and plan.policy.reaction != "warn":
+            count = plural(account.service_violations, "violation")
+            yield Cause(Exit.NOT_PASSED, f"{count} by services")
+        if duration > plan.slo_seconds and plan.strict_slo:
+            yield Cause(Exit.NOT_PASSED, _missed(duration, plan.slo_seconds), "CR-SLO-001")
+        if not verifies(outcome.result for outcome in account.outcomes):
+            yield Cause(Exit.UNVERIFIED, "no command ran, so nothing was verified")
+
+    def _conflicting(self, count: int) -> Cause:
+        place = relative(self._place.folder / "conflicts", self._place.root)
+        what = f"{plural(count, 'file')} changed on the host meanwhile, so not overwritten"
+        text = f"{what}; what the run made of them is in {place}"
+        return Cause(Exit.NOT_PASSED, text, "CR-WORKSPACE-001", "compare both, and run again")
 
     def _note(self, level: Any, text: str, code: str = "") -> None:
         self._bus.publish(Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code))
@@ -433,7 +440,8 @@ class Run:
         if code is not Exit.ENGINE:
             return result
         error = {"code": cause.code, "message": str(cause), "hint": cause.hint}
-        return msgspec.structs.replace(result, outcome="error", exit_code=int(code), error=error)
+        said = {"reason": str(cause), "error": error}
+        return msgspec.structs.replace(result, outcome="error", exit_code=int(code), **said)
 
 
 def _left_behind(left: Sequence[Left]) -> CleanroomError:
@@ -443,13 +451,8 @@ def _left_behind(left: Sequence[Left]) -> CleanroomError:
     )
 
 
-def _reason(code: Exit, account: _Account) -> str:
-    if code is Exit.UNVERIFIED:
-        return "no command ran, so nothing was verified"
-    if code in (Exit.INTERRUPTED, Exit.TERMINATED):
-        return "interrupted" if code is Exit.INTERRUPTED else "terminated"
-    bad = next((outcome for outcome in account.outcomes if outcome.result in ("failed", "timeout", "refused", "error")), None)
-    return f"phase {bad.name!r} did not pass: {bad.result}" if bad else "the run did not pass"
+def _missed(duration: float, slo_seconds: float) -> str:
+    return f"the run took {duration:.2f} s, its SLO is {slo_seconds:g} s"
 
 
 async def settle(inboxes: Sequence[Subscription], broken: Callable[[], bool] = lambda: False) -> None:

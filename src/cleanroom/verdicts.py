@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from cleanroom.backends.base import ExecResult
 from cleanroom.capability import Attempt, Canary, Target, bracketed
 from cleanroom.characters import written_out_on_one_line
-from cleanroom.errors import EXIT_ORDER, Exit
+from cleanroom.errors import EXIT_ORDER, CleanroomError, Exit
 from cleanroom.events import Result
 from cleanroom.patterns import any_matches
 from cleanroom.policy import Level, Policy, Reaction
@@ -118,13 +118,42 @@ EXIT_RESULTS: dict[Exit, Result] = {
 }  # fmt: skip
 
 
-def run_exits(results: Sequence[Result]) -> list[Exit]:
-    """The exit statuses that the phases' results stand for: a run in which no command ran verified nothing.
+VERIFYING: tuple[Result, ...] = ("passed", "cached", "failed", "timeout", "cancelled")
 
-    A phase that the cache skipped counts as verified: it does so only while the evidence of the run that passed it is there.
+
+class Cause(NamedTuple):
+    """One thing that a run's exit status may stand for."""
+
+    exit: Exit
+    reason: str = ""  # one sentence
+    code: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: CleanroomError, exit: Exit | None = None) -> Cause:
+        """An error as a cause, of its own exit status unless another is said."""
+        return cls(error.exit if exit is None else exit, str(error), error.code, error.hint)
+
+
+def decisive(causes: Iterable[Cause]) -> Cause:
+    """The first of those whose exit status stands for all; a pass where there is none."""
+    return min(causes, key=lambda cause: EXIT_ORDER.index(cause.exit), default=Cause(Exit.OK))
+
+
+def phase_causes(name: str, result: Result, reason: str, error: CleanroomError | None) -> tuple[Cause, ...]:
+    """What a phase that ended so says of its run; nothing where it passed. `error` kept it from its end."""
+    if error is not None:
+        return Cause.of(error), Cause.of(error, RESULT_EXITS[result])
+    if RESULT_EXITS[result] is Exit.OK:
+        return ()
+    why = f": {reason}" if reason else ""
+    return (Cause(RESULT_EXITS[result], f"phase {name!r} {result}{why}"),)
+
+
+def verifies(results: Iterable[Result]) -> bool:
+    """Did a command run in one of the phases that ended so?
+
+    A phase that the cache skipped counts: it does so only while the evidence of the run that passed
+    it is there.
     """
-    exits = [RESULT_EXITS[result] for result in results]
-    if not any(result in ("passed", "cached", "failed", "timeout", "cancelled") for result in results):
-        exits.append(Exit.UNVERIFIED)
-    assert set(exits) <= set(EXIT_ORDER), "a status without a rank"
-    return exits
+    return any(result in VERIFYING for result in results)

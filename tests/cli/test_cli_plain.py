@@ -10,12 +10,16 @@ from cli_story import failing_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cleanroom.cli.github import annotated
 from cleanroom.cli.plain import Plain
 from cleanroom.cli.summary import summary
 from cleanroom.cli.text import safe
 from cleanroom.cli.words import Line
 from cleanroom.events import Envelope, Finished, Note, Output, Subject
 from cleanroom.reports.fold import fold
+from cleanroom.reports.markdown import markdown_report
+from cleanroom.reports.render import render
+from run_story import Story, begin, phase
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -99,6 +103,20 @@ def test_cli_summary_says_degraded_last() -> None:
     """The last line of a degraded run says so, after everything else."""
     result = msgspec.structs.replace(fold(failing_run()), degraded=("network.names",))
     assert summary(result, "")[-1].text == "DEGRADED: network.names"
+
+
+def test_a_run_whose_phases_all_passed_says_why_it_did_not():
+    """Conflicts, violations by services, a missed SLO: the reason is in the terminal's, the page's and every other form."""
+    story = Story()
+    run = begin(story)
+    story.at(1).finish(phase(story, run, "test"), exit_code=0)
+    story.finish(run, "failed", exit_code=1, reason="2 files changed on the host meanwhile", code="CR-WORKSPACE-001")
+    result = fold(story.envelopes)
+    assert result.reason == "2 files changed on the host meanwhile"
+    assert summary(result, "")[1].text == f"why: {result.reason}"
+    written = {name: data.decode() for name, data in render(result).items()}
+    written |= {"markdown": markdown_report(result, bytes_max=1 << 20), "github": "".join(each.message for each in annotated(result))}
+    assert {name for name, text in written.items() if result.reason not in text} == set()
 
 
 def test_cli_summary_of_a_failure_names_phase_and_status_on_one_line() -> None:

@@ -149,6 +149,18 @@ async def test_memory_beyond_its_limit_kills_the_phase():
     check_legal(outcome)
 
 
+async def test_what_only_the_last_sample_finds_fails_the_phase():
+    """A phase that ended with 0 before it was found over a limit did not pass, and nothing claims to have killed it."""
+    fine = Sample(cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    over = msgspec.structs.replace(fine, disk_bytes=20 * GIB)
+    outcome = await run_plan(plan(phase("test", "write")), MemoryBackend(Script(otherwise=succeed(), samples=(fine, over))))
+    (row,) = outcome.result.phases
+    assert (row.result, row.exit_code, row.reason) == ("failed", 0, "one attempt against the policy")
+    assert [found.rule for found in outcome.result.violations] == ["resource.disk"]
+    assert not [e for e in outcome.events if isinstance(e.event, Recovery)]
+    check_legal(outcome)
+
+
 async def test_a_canary_that_got_through_refuses_the_run():
     """Nothing is run where what the policy forbids was possible: exit 3."""
     loose = Canary(name="connect-out", dimension="network", rule="network.egress", expected="refused", found="connected", result="failed")
@@ -221,6 +233,8 @@ async def test_a_conflict_does_not_pass_and_overwrites_nothing(tmp_path):
     assert results(outcome) == {"test": "passed"}
     assert outcome.result.exit_code == 1
     assert outcome.result.brought_back["conflicts"] == 1
+    assert outcome.result.reason.startswith("1 file changed on the host meanwhile")
+    assert outcome.result.error["code"] == "CR-WORKSPACE-001"
 
 
 async def test_processes_left_running_are_named():

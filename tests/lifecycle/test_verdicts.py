@@ -13,7 +13,7 @@ from cleanroom.cli.text import safe
 from cleanroom.errors import Exit, combined
 from cleanroom.policy import Expected, Level, default_policy
 from cleanroom.testing import egress_attempt
-from cleanroom.verdicts import judge, phase_verdict, run_exits
+from cleanroom.verdicts import Cause, decisive, judge, phase_causes, phase_verdict, verifies
 
 OK = ExecResult(exit_code=0, duration_seconds=1.0)
 
@@ -135,8 +135,17 @@ def test_verdicts_of_a_phase():
 @given(st.lists(st.sampled_from(["passed", "failed", "error", "timeout", "refused", "skipped", "unverified"])))
 def test_a_run_is_green_only_when_something_passed(results):
     """Exit 0 needs one phase that passed and none that did not."""
-    green = combined(run_exits(results)) is Exit.OK
+    causes = [cause for result in results for cause in phase_causes("test", result, "", None)]
+    green = decisive(causes).exit is Exit.OK and verifies(results)
     assert green == ("passed" in results and not {"failed", "error", "timeout", "refused"} & set(results))
+
+
+@given(st.lists(st.builds(Cause, st.sampled_from(Exit), st.text(min_size=1))))
+def test_the_reason_is_that_of_the_exit_status(causes):
+    """Whatever else counts against a run, what is said is the first cause of the status that it ends with."""
+    chosen = decisive(causes)
+    assert chosen.exit is combined([cause.exit for cause in causes])
+    assert chosen == next((cause for cause in causes if cause.exit is chosen.exit), Cause(Exit.OK))
 
 
 @given(st.lists(st.sampled_from(list(Exit))))

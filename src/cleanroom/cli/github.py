@@ -107,7 +107,7 @@ def annotated(result: RunResult) -> list[Annotation]:
     """What people should see beside the run, what is worst first. Of each kind only as many as are shown, the last of which counts the rest."""
     found = [*_errors(result), *_warnings(result)]
     if result.outcome != "passed" and not any(each.kind == "error" for each in found):
-        found.append(Annotation("error", headline(result), summary_line(result)))
+        found.append(Annotation("error", headline(result), result.reason or summary_line(result)))
     if result.outcome == "passed":
         found.append(Annotation("notice", headline(result), summary_line(result)))
     return [one for kind in ("error", "warning", "notice") for one in _bounded([each for each in found if each.kind == kind])]

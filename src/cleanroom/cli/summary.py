@@ -17,10 +17,16 @@ def summary(result: RunResult, rerun: str) -> list[Line]:
     """The whole end of a human run. `rerun`: the options to repeat on the line that re-runs it."""
     return [
         Line(headline(result), out=True, tone="green" if result.outcome == "passed" else "red"),
+        *([Line(f"why: {safe(result.reason)}", out=True, tone="red")] if _unexplained(result) else []),
         *(Line(line, out=True) for line in facts(result)),
         *failure(result, rerun),
         *([Line(f"DEGRADED: {safe(', '.join(result.degraded))}", out=True, tone="red")] if result.degraded else []),
     ]
+
+
+def _unexplained(result: RunResult) -> bool:
+    """Is there a reason that no phase's end at the bottom says?"""
+    return bool(result.reason) and failing(result) is None
 
 
 def headline(result: RunResult) -> str:

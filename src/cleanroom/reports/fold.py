@@ -273,7 +273,7 @@ class Folder:
         report = self._capability
         return RunResult(
             run_id=self._run_id, outcome=outcome, exit_code=_EXIT_CODES[outcome] if exit_code is None else exit_code,
-            project=run.subject.name, degraded=_split(run.text("degraded")),
+            reason=finished.reason if finished else NOT_FINISHED, project=run.subject.name, degraded=_split(run.text("degraded")),
             backend=run.text("backend") or (report.backend if report else ""), tier=run.text("tier") or (report.tier if report else ""),
             policy=run.text("policy"), environment=run.text("environment"), requested=_split(run.text("requested")),
             phases=tuple(self._phase_result(span) for span in self._phases),

@@ -79,7 +79,7 @@ def _headline(result: RunResult) -> Markup:
         "header",
         element("h1", result.project or "run", " ", element("span", result.outcome.upper(), class_=f"badge {result.outcome}")),
         element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm") if result.degraded else None,
-        _error(result.error),
+        _error(result.error) or (element("p", result.reason, class_="alarm") if result.reason else None),
         element("dl", *(join((element("dt", name), element("dd", value))) for name, value in facts.items() if value)),
     )
 

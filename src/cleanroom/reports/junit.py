@@ -111,7 +111,7 @@ def _run(result: RunResult) -> _Case:
         "refused": ("failure", "policy"), "failed": ("failure", "run"), "unverified": ("skipped", ""),
     }  # fmt: skip
     verdict, kind = verdicts.get(result.outcome, ("error", result.outcome))
-    message = " ".join(part for part in (result.error.get("code", ""), result.error.get("message", "")) if part) or result.outcome
+    message = " ".join(part for part in (result.error.get("code", ""), result.reason) if part) or result.outcome
     return _Case("run", "outcome", result.duration_seconds, verdict, kind, message, result.error.get("hint", ""))
 
 

@@ -27,8 +27,8 @@ def _lines(result: RunResult) -> Iterator[str]:
     yield f"## {text(result.project or 'run')}: {result.outcome.upper()} (exit {result.exit_code})"
     if result.degraded:
         yield from ("", f"**DEGRADED: {text(', '.join(result.degraded))}**")
-    if result.error:
-        yield from ("", text(f"{result.error.get('code', '')}: {result.error.get('message', '')}"))
+    if result.reason:
+        yield from ("", text(f"{result.error.get('code', '')}: {result.reason}".removeprefix(": ")))
     passed = sum(canary.result == "passed" for canary in result.canaries)
     yield from ("", text(summary_line(result)), "")
     yield f"canaries {passed}/{len(result.canaries)} · policy {text(result.policy)} · backend {text(result.backend)} {text(result.tier)}"

@@ -95,6 +95,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str = ""
     outcome: Outcome = "error"
     exit_code: int = 5
+    reason: str = ""  # why it did not pass: one sentence
     project: str = ""
     degraded: tuple[str, ...] = ()
     backend: str = ""
