@@ -119,6 +119,48 @@ class Project:
         return Answer(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
 
 
+# Answers each connection; is over its memory after it was sent an e, as long as it is let live.
+EATER = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 9100))
+held = []
+while True:
+    end, _ = server.accept()
+    if end.recv(1) == b"e":
+        for _ in range(100):
+            held.append(b"x" * (2 << 20))
+            time.sleep(0.01)
+        time.sleep(60)
+    end.sendall(b"here")
+    end.close()
+"""
+FEEDER = """
+import socket, time
+def ask(letter):
+    try:
+        with socket.create_connection(("eater", 9100)) as end:
+            end.sendall(letter)
+            return end.recv(4)
+    except OSError:
+        return b""
+for letter in (b"e", b"e", b"e", b"a"):
+    while ask(b"a") != b"here":
+        time.sleep(0.01)
+    ask(letter)
+"""
+
+
+def write_eater(project: Project, phase: str) -> None:
+    """A project whose one phase makes its one service go past its memory, three times, and waits until it is there again."""
+    (project.root / "eater.py").write_text(EATER)
+    (project.root / "feeder.py").write_text(FEEDER)
+    project.write({phase: "/usr/bin/python3 feeder.py"}, containers='["eater"]', limits='{ memory = "512MiB" }')
+    project.add(
+        f'[cleanroom]\nlimits = {{ memory = "128MiB" }}\n[cleanroom.services.eater]\n'
+        f'command = ["/usr/bin/python3", "{project.root}/eater.py"]\nready = {{ tcp = 9100 }}\n'
+    )
+
+
 def reap() -> None:
     """Take the statuses of orphans that became this process's children."""
     with contextlib.suppress(ChildProcessError):

@@ -325,3 +325,39 @@ async def test_what_waits_is_handed_out_when_its_time_is_over():
     bus.publish(note("alone"))
     with anyio.fail_after(30):
         assert [envelope.event for envelope in await inbox.batch(NOTES, 0.001)] == [note("alone")]
+
+
+async def test_who_takes_now_and_then_gets_all_and_learns_of_a_gap():
+    """`take` needs no task: it gives what waits, in order, and raises where something was lost."""
+    bus = made()
+    inbox = bus.subscribe("count", (Note,), limit=2)
+    bus.publish(note("one"))
+    bus.publish(note("two"))
+    assert [envelope.event for envelope in inbox.take()] == [note("one"), note("two")]
+    assert inbox.take() == []
+    for number in range(3):
+        bus.publish(note(str(number)))
+    with pytest.raises(SubscriberLagged):
+        inbox.take()
+
+
+@pytest.mark.looptime
+async def test_what_a_subscriber_concludes_is_there_once_it_has_dealt_with_it():
+    """`wait_dealt` returns after the named subscriber has published what it concluded from all before, and at once without one."""
+    bus = made()
+    inbox, found = bus.subscribe("monitor", (Started,), limit=10), bus.subscribe("count", (Note,), limit=10)
+
+    async def conclude() -> None:
+        while batch := await inbox.batch():
+            await anyio.sleep(5)  # virtual
+            for _ in batch:
+                bus.publish(note("concluded"))
+
+    async with anyio.create_task_group() as tasks:
+        await bus.wait_dealt("nobody")
+        tasks.start_soon(conclude)
+        for _ in range(3):
+            bus.publish(Started(subject=RUN))
+        await bus.wait_dealt("monitor")
+        assert len(found.take()) == 3
+        bus.close()

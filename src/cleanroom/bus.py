@@ -128,6 +128,24 @@ class Subscription:
         self._deliver()
         return len(self._queue)
 
+    def take(self) -> list[Envelope]:
+        """All that is there, oldest first, without waiting: for a reader without a task of its own.
+
+        Raises:
+            SubscriberLagged: events were lost to this subscription.
+        """
+        self._deliver()
+        self._check_lag()
+        taken = list(self._queue)
+        self._queue.clear()
+        return taken
+
+    def _check_lag(self) -> None:
+        if self._lagged:
+            hint = "the disk or the machine is too slow for this much output; see which one it is"
+            text = f"subscriber {self.name!r} fell more than {self.limit} events behind"
+            raise SubscriberLagged("CR-BUS-001", text, hint=hint)
+
     @property
     def _busy(self) -> bool:
         """Its task has something to see, or is dealing with it."""
@@ -144,9 +162,7 @@ class Subscription:
         self._attended = True
         self._deliver()
         while not self._queue:
-            if self._lagged:
-                hint = "the disk or the machine is too slow for this much output; see which subscriber it is"
-                raise SubscriberLagged("CR-BUS-001", f"subscriber {self.name!r} fell more than {self.limit} events behind", hint=hint)
+            self._check_lag()
             if self._closed:
                 return []
             self._wake = anyio.Event()
@@ -267,6 +283,16 @@ class Bus:
         while any(s.waiting > min(s.limit // 2, ROOM) and not s._lagged and not s._keep_newest for s in self._subscriptions):  # noqa: ASYNC110
             await anyio.sleep(PAUSE_SECONDS)
 
+    async def wait_dealt(self, name: str) -> None:
+        """Wait until the subscriber of that name has dealt with all that was published before.
+
+        Where there is none that is now.
+        Waits for good where its task has ended early: bound it.
+        """
+        await anyio.lowlevel.checkpoint()  # a task that was started just now begins to read
+        while self._busy(name):  # noqa: ASYNC110
+            await anyio.sleep(PAUSE_SECONDS)
+
     async def drain(self) -> None:
         """Wait until every lossless subscriber has dealt with everything, also with what another published meanwhile. Then `close` at once.
 
@@ -278,9 +304,9 @@ class Bus:
         while self._busy():  # noqa: ASYNC110
             await anyio.sleep(PAUSE_SECONDS)
 
-    def _busy(self) -> bool:
+    def _busy(self, name: str = "") -> bool:
         self._deliver()
-        return any(s._busy for s in self._subscriptions)
+        return any(s._busy for s in self._subscriptions if name in ("", s.name))
 
     def close(self) -> None:
         """Nothing more will be published. Subscribers drain what they have and end."""

@@ -105,4 +105,8 @@ class Main:
 
     @property
     def story(self) -> str:
-        return f"ended with exit status {self.result.exit_code}" if self.result else "ended with its environment"
+        if self.result is None:
+            return "ended with its environment"
+        if self.result.killed_for:
+            return f"was killed for its {self.result.killed_for} limit"
+        return f"ended with exit status {self.result.exit_code}"

@@ -260,11 +260,13 @@ async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path,
 
 @asynccontextmanager
 async def _supervised(context: RunContext, recipe: Recipe, cache: TemplateCache) -> AsyncIterator[Supervisor]:
-    """The service under supervision, with recovery; the bus closes last."""
-    from cleanroom.subscribers import recovery
+    """The service under supervision, with monitor and recovery; the bus closes last."""
+    from cleanroom.subscribers import monitor, recovery
 
+    judged = context.bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
     seen = context.bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(monitor.run, judged, context.bus)
         try:
             async with supervise(context, (recipe,), cache) as supervisor:
                 tasks.start_soon(partial(recovery.run, seen, supervisor.send, seed=context.plan.seed))

@@ -25,7 +25,7 @@ from cleanroom.backends.base import Dismissing, Doorway, Environment, Environmen
 from cleanroom.bus import Span
 from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError, ServiceFailed
-from cleanroom.events import Note, Recovery, Subject, Violation
+from cleanroom.events import Note, Recovery, Subject
 from cleanroom.lives import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.output import OutputPump
 from cleanroom.preparing import in_thread, write_folders
@@ -162,8 +162,6 @@ class Supervisor:
     async def _repeat(self, holding: Holding) -> None:
         """Tell here what a holder says of its services: it concerns this run too."""
         async for event in holding.events():
-            if isinstance(event, Violation):
-                self.watch.violations["service"] = self.watch.violations.get("service", 0) + event.count
             self._bus.publish(event)
 
     async def ready_environment(self, name: str) -> Environment:

@@ -18,7 +18,7 @@ from cleanroom.bus import Bus, SpanContext
 from cleanroom.capability import Attempt, Sample
 from cleanroom.commands import KillEnvironment
 from cleanroom.errors import CleanroomError, EnvironmentFailed
-from cleanroom.events import Metric, Note, Recovery, Subject
+from cleanroom.events import Metric, Note, Recovery, Subject, Violation
 from cleanroom.output import LogSink, OutputPump, Redacting
 from cleanroom.plan import Plan
 from cleanroom.verdicts import Severity, fold_key, judge
@@ -28,7 +28,13 @@ NEAR_LIMIT_SECONDS = 0.05  # once memory is near its limit: a process can take h
 NEAR_LIMIT = 0.75
 EXEC_RULE = "process.exec"
 HIDDEN_MOST = 5  # named in the phase's reason; all are in the report
-HEAR_SECONDS = 2.0  # for the last attempts of an environment that has ended: they are in memory already
+# For the last attempts of an environment that has ended, and the judgement of its last sample: they are
+# in memory already.
+HEAR_SECONDS = 2.0
+
+JUDGE = "monitor"  # the subscriber that judges samples
+# Violations between two counts: an environment tells of a thousand different ones at most.
+FOUND_MAX = 50_000
 
 
 class RunContext(NamedTuple):
@@ -73,6 +79,8 @@ class Watched:
         self.hidden: list[str] = []  # programs that were to be started, are on the host and not shown
         self.hearing = anyio.CancelScope()
         self.sampling = anyio.CancelScope()
+        self.leaving = anyio.Event()  # the last sample is due
+        self.sampled = anyio.Event()
         self.heard = anyio.Event()
         self.folded: dict[tuple[str, str, str], tuple[Attempt, Severity, str, int]] = {}  # the last, its judgement, how many are untold
 
@@ -85,7 +93,10 @@ class Watch:
         self._bus = context.bus
         self._tasks = tasks
         self._open: dict[str, Watched] = {}
-        self.violations: dict[str, int] = {}  # role -> how many, of environments that were left
+        # Counted from the events that every report is folded from, whoever found them: no verdict
+        # knows another number.
+        self._found = self._bus.subscribe("count", (Violation,), limit=FOUND_MAX)
+        self._beside_phases = 0
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec, *, of: str) -> AsyncIterator[Watched]:
@@ -99,16 +110,27 @@ class Watch:
                     self._tasks.start_soon(self._sample, watched)
                     try:
                         yield watched
+                        watched.leaving.set()
+                        await watched.sampled.wait()
                     finally:
                         watched.sampling.cancel()
             finally:
                 if watched is not None:
                     await self._close(watched)
 
+    @property
+    def violations_beside_phases(self) -> int:
+        """How many there were of services, whoever holds them."""
+        self._count()
+        return self._beside_phases
+
     async def kill(self, command: KillEnvironment) -> None:
-        """Carry the command out, unless the environment has ended meanwhile."""
+        """Carry the command out, unless the environment or all its commands have ended meanwhile.
+
+        What it did wrong counts all the same.
+        """
         watched = self._open.get(command.environment)
-        if watched is None or watched.ended_for:
+        if watched is None or watched.ended_for or watched.leaving.is_set():
             return
         watched.ended_for = command.cause
         action: Literal["killed", "ended"] = "killed" if command.rule.startswith("resource.") else "ended"
@@ -127,18 +149,35 @@ class Watch:
                     await watched.environment.kill()
 
     async def _close(self, watched: Watched) -> None:
+        """Everything it tried has been judged and counted when this returns."""
         with anyio.move_on_after(HEAR_SECONDS, shield=True):
             await watched.heard.wait()
+            await self._bus.wait_dealt(JUDGE)
         watched.hearing.cancel()
         self._tell_rest(watched)
+        self._count()
         self._open.pop(watched.spec.id, None)
-        self.violations[watched.spec.role] = self.violations.get(watched.spec.role, 0) + watched.violations
+        if watched.spec.role != "phase":
+            self._beside_phases += watched.violations
+
+    def _count(self) -> None:
+        """Add what was found since the last time to its environment's number."""
+        for envelope in self._found.take():
+            event = envelope.event
+            if not isinstance(event, Violation) or event.severity != "violation":
+                continue
+            watched = self._open.get(event.environment)
+            if watched is not None:
+                watched.violations += event.count
+            else:  # of a service that another process holds
+                self._beside_phases += event.count
 
     async def _hear(self, watched: Watched) -> None:
         try:
             with watched.hearing:
                 async for attempt in watched.environment.attempts():
                     self._judge(watched, attempt)
+                    self._count()
                     await self._bus.wait_room()
         finally:
             watched.heard.set()
@@ -150,8 +189,6 @@ class Watch:
         severity, reason = judged
         if attempt.rule == EXEC_RULE and attempt.errno == "ENOENT" and len(watched.hidden) < HIDDEN_MOST:
             watched.hidden.append(attempt.target.path)
-        if severity == "violation":
-            watched.violations += attempt.count
         key = fold_key(attempt)
         if key in watched.folded:
             untold = watched.folded[key][3] + attempt.count
@@ -169,19 +206,32 @@ class Watch:
         watched.folded.clear()
 
     async def _sample(self, watched: Watched) -> None:
+        """One reading after the other, and a last one of what its commands left."""
         limit = watched.spec.policy.limits.memory_bytes
-        with watched.sampling:
-            while True:
-                try:
-                    sample = await watched.environment.sample()
-                except CleanroomError as error:
-                    self._bus.publish(Note(subject=watched.subject, level="warning", text=f"no more samples: {error}", code=error.code))
-                    return
-                if sample is not None:
-                    self._bus.publish(_metric(watched, sample))
-                    await self._bus.wait_room()
-                near = sample is not None and sample.memory_bytes > limit * NEAR_LIMIT
-                await anyio.sleep(NEAR_LIMIT_SECONDS if near else SAMPLE_SECONDS)
+        try:
+            with watched.sampling:
+                while not watched.leaving.is_set():
+                    sample = await self._take_sample(watched)
+                    near = sample is not None and sample.memory_bytes > limit * NEAR_LIMIT
+                    with anyio.move_on_after(NEAR_LIMIT_SECONDS if near else SAMPLE_SECONDS):
+                        await watched.leaving.wait()
+                await self._take_sample(watched, last=True)
+        finally:
+            watched.sampled.set()
+
+    async def _take_sample(self, watched: Watched, *, last: bool = False) -> Sample | None:
+        """None, and no further one, where it cannot be taken."""
+        try:
+            sample = await watched.environment.sample(last=last)
+        except CleanroomError as error:
+            text = f"no more samples: {error}"
+            self._bus.publish(Note(subject=watched.subject, level="warning", text=text, code=error.code))
+            watched.sampling.cancel()
+            return None
+        if sample is not None:
+            self._bus.publish(_metric(watched, sample))
+            await self._bus.wait_room()
+        return sample
 
 
 def _attributes(spec: EnvironmentSpec, of: str) -> dict[str, str | int | float | bool]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from session_bench import Ggen, children, holder_pid, holders, kill, rest, wait_for_command, wait_gone
 
-from acceptance_bench import Project
+from acceptance_bench import Project, write_eater
 from host_inventory import descendants
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
@@ -238,6 +238,22 @@ def test_a_server_that_dies_between_runs_is_there_again(project: Project):
             assert time.monotonic() < until, "the server was not started again"
             time.sleep(0.02)  # polling for what other processes do
         assert ggen.run("test")["outcome"] == "passed"
+    assert rest(project) == {}
+
+
+def test_a_held_service_is_held_against_the_run_that_uses_it(project: Project):
+    """Killed for its memory while a run uses it, it fails that run as the run's own would; a run that uses another service is not told."""
+    write_eater(project, "feed")
+    project.add('[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\nready = { log = "up" }\n')
+    project.add('[lifecycle.other]\ncommand = "sleep 2"\ncleanroom.containers = ["told"]\n')
+    with Ggen(project) as ggen:
+        ggen.begin(f"{ggen.engine('other')} & {ggen.engine('feed')}; wait")
+        ggen.ended()
+        feed, other = ggen.answer("feed"), ggen.answer("other")
+        (session,) = holders(project)
+        assert [result["services"][0]["held_by"] for result in (feed, other)] == [session, session], feed["err"]
+    assert (feed["exit_code"], feed["reason"]) == (1, "3 violations by services")
+    assert (other["exit_code"], other["violations"]) == (0, [])
     assert rest(project) == {}
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import anyio
+import msgspec
 import pytest
 
+from cleanroom.capability import Sample
 from cleanroom.events import Finished, Recovery, Started
+from cleanroom.policy import GIB
 from cleanroom.services.base import Probe, Recipe
 from cleanroom.testing import Inside, MemoryBackend, Outcome, Script, forever, phase, plan, run_plan, succeed
 
@@ -115,6 +118,20 @@ async def test_restarts_are_bounded_and_then_given_up():
     assert outcome.result.error["code"] == "CR-SERVICE-021"
     assert "out of luck" in outcome.result.error["message"]
     assert [e.event.action for e in outcome.events if isinstance(e.event, Recovery)] == ["restarted", "restarted", "gave_up"]
+
+
+async def test_a_service_over_a_sampled_limit_is_held_against_the_run():
+    """Killed once for its memory and ready again: every phase passes and the run does not, and says why."""
+    over = Sample(cpu_seconds=1, memory_bytes=3 * GIB, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    fine = msgspec.structs.replace(over, memory_bytes=0)
+    server = Server("db", None)
+    script = Script(programs={**server.programs, "wait": succeed(seconds=5)}, samples=(over, fine))
+    run = plan(phase("test", "wait", services=("db",)))
+    outcome = await run_plan(run, MemoryBackend(script), recipes=[service("db")])
+    assert [phase.result for phase in outcome.result.phases] == ["passed"]
+    assert outcome.result.services[0].restarts == 1
+    assert (outcome.result.outcome, outcome.result.exit_code) == ("failed", 1)
+    assert outcome.result.reason == "1 violation by services"
 
 
 async def test_a_service_that_never_answers_is_given_its_time():

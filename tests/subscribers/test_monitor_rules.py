@@ -32,12 +32,17 @@ def judged(*metrics: Metric, limits: Limits = LIMITS, step_seconds: float = 0.1)
 
 def test_a_sample_within_its_limits_is_no_trouble():
     """At the limit is within it: a control group keeps memory exactly there."""
-    assert judged(metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB, network_bytes=10**9)) == []
+    assert judged(metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB - 1, network_bytes=10**9)) == []
 
 
 def test_the_limit_of_processes_reached_is_a_violation_where_no_group_counts():
     """Without a control group the kernel refuses the next process silently, so reaching the limit is what can be seen."""
     assert [found.rule for found in judged(metric(processes=10, source="processes"))] == ["resource.pids"]
+
+
+def test_the_limit_of_the_disk_reached_is_a_violation():
+    """A file stops growing at the limit, and whoever started its writer may not have looked: reaching the limit is what can be seen."""
+    assert [found.rule for found in judged(metric(disk_bytes=GIB))] == ["resource.disk"]
 
 
 def test_memory_over_its_limit_is_a_violation_with_both_numbers():

@@ -176,8 +176,11 @@ class Environment(Protocol):
             EnvironmentFailed: it has ended.
         """
 
-    async def sample(self) -> Sample | None:
-        """Its use of the host now; None when it cannot be read."""
+    async def sample(self, *, last: bool = False) -> Sample | None:
+        """Its use of the host now; None when it cannot be read.
+
+        The last one leaves nothing out that is looked at less often.
+        """
 
     async def left_over(self) -> tuple[Left, ...]:
         """Processes that are still there although no command runs; called before leaving."""

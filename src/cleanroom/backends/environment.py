@@ -320,11 +320,11 @@ class EmbeddedEnvironment:
         with contextlib.suppress(EnvironmentFailed):
             self.order({"op": "relay", "drop": os.fstat(listening.fileno()).st_ino})
 
-    async def sample(self) -> Sample | None:
+    async def sample(self, *, last: bool = False) -> Sample | None:
         """Its use of the host now."""
         if self._sampler is None or self._lost.is_set():
             return None
-        return await anyio.to_thread.run_sync(self._sampler.take)
+        return await anyio.to_thread.run_sync(self._sampler.take, last)
 
     async def left_over(self) -> tuple[Left, ...]:
         """What outlived its command."""

@@ -263,7 +263,7 @@ class MemoryEnvironment:
     def admit(self, listening: socket.socket, to: str) -> None:
         """Nobody is led anywhere: what is scripted is reached through `dial`."""
 
-    async def sample(self) -> Sample | None:
+    async def sample(self, *, last: bool = False) -> Sample | None:
         await self._backend._call("sample")
         return self._backend._next_sample()
 

@@ -49,7 +49,7 @@ WRITTEN = (
     Artifact,
     Note,
 )  # not Output, which has its log, nor Metric: a pool lives for days
-REPEATED = (Recovery, Violation)  # what concerns every run that uses the services
+REPEATED = (Recovery, Violation)  # what concerns every run that uses the service
 LIMIT = 200_000
 DIVIDED = ("postgres",)  # servers in which each run of a pool has a part of its own; any other is lent to one run at a time, whole
 IDLE_LOOK_SECONDS = 0.5  # how exact the end of idle time is
@@ -356,12 +356,18 @@ class _Process:
                 return
 
     async def _repeat(self, inbox: Subscription) -> None:
-        """Tell every run of what concerns it."""
+        """Tell every run what happens to its services."""
         while batch := await inbox.batch():
             for envelope in batch:
+                about = self._named(envelope.event.subject.name)
                 for client in self._clients:
-                    if client.services:
+                    if about in client.services:
                         client.send({"event": msgspec.to_builtins(envelope.event)})
+
+    def _named(self, subject: str) -> str:
+        """The service that an event is about: by its name, or by its environment's."""
+        by_environment = {service.environment_id: name for name, service in self._services.items()}
+        return by_environment.get(subject.removeprefix("prepare-"), subject)
 
 
 def _plan(charge: Charge) -> Plan:

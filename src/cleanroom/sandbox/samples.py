@@ -29,9 +29,14 @@ class Sampler:
         self._disk_bytes = 0
         self._walk_at = 0.0
 
-    def take(self) -> Sample | None:
-        """One reading; None when the environment is gone. Blocks for a few milliseconds: call it in a worker thread."""
-        if self._layer is not None and time.monotonic() >= self._walk_at:  # walking a layer costs more than the rest together
+    def take(self, last: bool = False) -> Sample | None:
+        """One reading; None when the environment is gone. Blocks for some ms: call it in a worker thread.
+
+        The last one looks at the layer whenever that was done before: no other sees what a short
+        phase wrote.
+        """
+        # walking a layer costs more than the rest together
+        if self._layer is not None and (last or time.monotonic() >= self._walk_at):
             began = time.monotonic()
             self._disk_bytes = layers.size_of(self._layer)
             ended = time.monotonic()

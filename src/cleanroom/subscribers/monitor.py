@@ -110,11 +110,15 @@ def _readings(limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ..
     found = []
     for rule, word, used, limit in (
         ("resource.memory", "memory", metric.memory_bytes, limits.memory_bytes),
-        ("resource.disk", "disk", metric.disk_bytes, limits.disk_bytes),
         ("resource.network", "network", metric.network_bytes, limits.network_bytes),
     ):
         if limit is not None:
             found.append(_Reading(rule, used, limit, f"{word} {size(used)} of {size(limit)}"))
+    if limits.disk_bytes is not None:
+        # A file that would grow past the limit stops there, and whoever started its writer may not
+        # have looked: reached is too much.
+        text = f"disk {size(metric.disk_bytes)} of {size(limits.disk_bytes)}"
+        found.append(_Reading("resource.disk", metric.disk_bytes + 1, limits.disk_bytes, text))
     if limits.pids is not None:
         # Without a group the kernel refuses the next one silently: the limit reached is all that can be seen of it.
         reached = metric.processes + (metric.source == "processes")
