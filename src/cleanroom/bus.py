@@ -255,11 +255,20 @@ class Bus:
     @contextmanager
     def span(self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None) -> Iterator[Span]:
         """Publish Started, run the body as a span, publish Finished. An exception passes through and is named in Finished."""
+        with self.aside(subject, attributes) as span:
+            token = _current.set(span.context)
+            try:
+                yield span
+            finally:
+                _current.reset(token)
+
+    @contextmanager
+    def aside(self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None) -> Iterator[Span]:
+        """The same for what goes on beside the body and may end before it: nothing in the body is inside of it."""
         outer = self.here()
         span = Span(SpanContext(self.trace_id, os.urandom(8).hex(), outer.span_id or outer.parent), self.sampled)
-        token = _current.set(span.context)
         began = self.clock.monotonic_ns()
-        self.publish(Started(subject=subject, attributes=attributes or {}))
+        self.publish(Started(subject=subject, attributes=attributes or {}), span.context)
         try:
             yield span
         except BaseException as error:
@@ -275,7 +284,6 @@ class Bus:
                 ),
                 span.context,
             )  # fmt: skip
-            _current.reset(token)
 
     async def wait_room(self) -> None:
         """Let subscribers run while one of them is more than half full or far behind. Pumps call it between batches."""

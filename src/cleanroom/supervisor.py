@@ -10,7 +10,7 @@ import itertools
 import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -251,7 +251,9 @@ class Supervisor:
             with service.life, self._bus.span(service.subject, attributes) as span:
                 service.begin(span.context, self._bus.clock.wall_ns())
                 try:
-                    await self._life(service, span)
+                    with ExitStack() as starting:
+                        readiness = starting.enter_context(self._bus.aside(Subject("readiness", recipe.name)))
+                        await self._life(service, span, readiness, starting)
                 except CleanroomError as error:
                     self._note_trouble(service, span, error)
                     await self._renew_data(service)
@@ -269,8 +271,11 @@ class Supervisor:
         if isinstance(error, PolicyRefused | ProjectError):
             service.change(failure=error)  # another try would end the same way
 
-    async def _life(self, service: Service, span: Span) -> None:
-        """Make the environment, run the main command in it, and stay until one of them ends. Ends only by an exception, or where nothing runs."""
+    async def _life(self, service: Service, span: Span, readiness: Span, starting: ExitStack) -> None:
+        """Make the environment, run the main command in it, and stay until one of them ends.
+
+        Ends only by an exception, or where nothing runs. `starting` ends `readiness`.
+        """
         pump = self._context.pump(service.subject, self._log(service), span.context)
         main = Main()
         try:
@@ -280,7 +285,7 @@ class Supervisor:
                 self._tasks.start_soon(self._run_main, service, watched.environment, main, pump)
                 main.started = True
                 try:
-                    await self._serve(service, watched, main)
+                    await self._serve(service, watched, main, readiness, starting)
                 except EnvironmentFailed:
                     if not watched.ended_for:
                         raise
@@ -307,10 +312,10 @@ class Supervisor:
         finally:
             main.ended.set()
 
-    async def _serve(self, service: Service, watched: Watched, main: Main) -> None:
+    async def _serve(self, service: Service, watched: Watched, main: Main, readiness: Span, starting: ExitStack) -> None:
         """Get it ready, say so, and watch its health until it ends."""
         recipe = service.recipe
-        with self._bus.span(Subject("readiness", recipe.name)) as readiness:
+        with starting:
             if not await self._become_ready(service, watched.environment, main):
                 readiness.result = "unverified"
                 service.idle = True

@@ -7,10 +7,13 @@ import msgspec
 import pytest
 
 from cleanroom.capability import Sample
+from cleanroom.cli.plain import Plain
 from cleanroom.events import Finished, Recovery, Started
 from cleanroom.policy import GIB
+from cleanroom.reports.text import seconds
 from cleanroom.services.base import Probe, Recipe
 from cleanroom.testing import Inside, MemoryBackend, Outcome, Script, forever, phase, plan, run_plan, succeed
+from cleanroom.tracing.metrics import Metrics
 
 pytestmark = pytest.mark.looptime
 
@@ -78,6 +81,23 @@ async def test_services_start_at_once_and_stop_in_reverse():
     assert kinds.index(("Started", "service", "cache")) < kinds.index(("Finished", "readiness", "db"))
     assert [s.restarts for s in outcome.result.services] == [0, 0]
     assert all(0.1 <= s.ready_seconds < 0.2 for s in outcome.result.services)
+
+
+async def test_ready_in_is_one_number():
+    """From the service's start, with all that had to be made before it could answer: in the events, the line and the result."""
+    script = Script(programs=Server("db").programs, otherwise=succeed(), delays={"environment": 1.5})
+    outcome = await run_plan(plan(phase("test", "a", services=("db",))), MemoryBackend(script), recipes=[service("db")])
+    plain = Plain()
+    (row,) = outcome.result.services
+    assert 1.6 <= row.ready_seconds < 2
+    assert row.ready_at_seconds - row.started_seconds == pytest.approx(row.ready_seconds)
+    lines = [line.text for envelope in outcome.events for line in plain.lines(envelope)]
+    assert f"service db ready in {seconds(row.ready_seconds)}" in lines
+    counted = Metrics()
+    for envelope in outcome.events:
+        counted.add(envelope)
+    (point,) = [point for point in counted.points() if point.name == "cleanroom.service.ready.duration"]
+    assert point.value == row.ready_seconds
 
 
 async def test_a_phase_waits_only_for_its_own_services():

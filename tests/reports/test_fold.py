@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from cleanroom.events import Artifact, Finished, Ledger, Note, Output, Recovery, Subject, decode, encode
 from cleanroom.reports.curves import POINTS_MAX
 from cleanroom.reports.fold import NOT_FINISHED, ROWS_MAX, Folder, fold
-from cleanroom.reports.result import LedgerResult
+from cleanroom.reports.result import LedgerResult, PhaseResult, RunResult, ServiceResult
 from cleanroom.reports.tail import COLUMNS_MAX, LINES_MAX, Tail
+from cleanroom.reports.text import summary_line
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, canary, capability, egress, metric, phase, shop
 
 
@@ -287,3 +290,61 @@ def test_a_finished_without_a_started_is_a_phase_only_if_it_is_one():
     story.tell(Finished(subject=Subject("command", "x#1"), result="passed", duration_seconds=1.0), begin(story))
 
     assert fold(story.envelopes).phases == ()
+
+
+def ran(name: str, begins: float, took: float, **fields: object) -> PhaseResult:
+    given = {"name": name, "result": "passed", "hermetic": True, "exit_code": 0, "started_seconds": begins, "duration_seconds": took}
+    return PhaseResult(**{**given, **fields})
+
+
+def read(line: str) -> tuple[list[float], float]:
+    """The parts before the `=` as a reader sees them, and the total."""
+    parts, _, end = re.sub(r" \([^)]*\)", "", line).partition(" = ")
+    return [value for part in parts.split(" · ") for value in written(part)], written(end.partition(" / ")[0])[0]
+
+
+def written(text: str) -> list[float]:
+    units = {"ms": 0.001, "s": 1.0, "min": 60.0}
+    return [sum(float(number) * units[unit] for number, unit in found) for found in [re.findall(r"([\d.]+) (ms|min|s)\b", text)] if found]
+
+
+# A gap, a duration: one after the other, or side by side.
+STEPS = st.lists(st.tuples(st.floats(0, 3), st.floats(0, 400)), max_size=6)
+
+
+@given(STEPS, st.floats(0.05, 5), st.booleans())
+def test_the_parts_of_the_summary_line_add_up_to_its_total(steps: list[tuple[float, float]], after: float, parallel: bool):
+    """What a reader adds up is what is written after the `=`, but for the last digit, whether phases ran one by one or side by side."""
+    phases, now, end = [], 0.0, 0.0
+    for number, (gap, took) in enumerate(steps):
+        phases.append(ran(f"p{number}", now + gap, took))
+        end = max(end, now + gap + took)
+        now = now + gap if parallel else end
+    result = RunResult(phases=tuple(phases), duration_seconds=end + after, outcome="passed")
+    parts, total = read(summary_line(result))
+    if phases:
+        # Each part of a run of minutes is written in hundredths, and the whole in seconds.
+        assert abs(sum(parts) - total) <= (0.005 if total < 99.995 else 0.5) + 1e-6 or after < 0.005 * len(phases)
+
+
+def test_what_went_on_meanwhile_is_not_in_the_sum():
+    """Services become ready while phases run: said behind the total; a cached phase took no time, a skipped one is not there."""
+    service = ServiceResult(name="db", version="", ready_seconds=0.64, restarts=0)
+    phases = (
+        ran("init", 0.1, 0.87),
+        ran("build", 1.0, 0.0, result="cached"),
+        ran("test", 1.1, 0.41),
+        ran("late", 2.0, 0.0, result="skipped"),
+    )
+    result = RunResult(phases=phases, services=(service,), duration_seconds=2.28)
+    assert (
+        summary_line(result)
+        == "init 0.87 s · build cached · test 0.41 s · rest 1.00 s = 2.28 s / 20.00 s, services ready in 0.64 s meanwhile"
+    )
+
+
+def test_workspaces_side_by_side_are_one_part():
+    """Phases that overlap are counted once, for as long as one of them ran."""
+    phases = (ran("test", 0.1, 2.0, workspace="a"), ran("test", 0.2, 3.0, workspace="b"))
+    result = RunResult(phases=phases, duration_seconds=3.5)
+    assert summary_line(result) == "phases side by side 3.10 s (a/test 2.00 s, b/test 3.00 s) · rest 0.40 s = 3.50 s / 20.00 s"

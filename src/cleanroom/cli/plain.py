@@ -150,7 +150,7 @@ class Plain:
         if event.result == "passed":
             self._ready.add(service)
             return [Line(f"{_named(service)} ready in {seconds(event.duration_seconds)}", tone="green")]
-        if event.result == "cancelled":
+        if event.result == "cancelled" or service in self._began:  # whose own end says why
             return []
         return [Line(f"{_named(service)} not ready: {safe(event.reason)}", tone="red")]
 

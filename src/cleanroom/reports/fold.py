@@ -87,7 +87,8 @@ class _Service:
     def __init__(self, name: str) -> None:
         self.name = name
         self.spans: list[_Span] = []
-        self.ready_ns: int | None = None
+        self.ready_ns: int | None = None  # when it was for the first time
+        self.ready_seconds: float | None = None  # how long that start took
         self.restarts = 0
         self.given_up = ""
         self.attached: Attached | None = None  # another process holds it
@@ -188,7 +189,8 @@ class Folder:
             span.tail.clear()
         if event.subject.kind == "readiness" and event.result == "passed":
             service = self._service(event.subject.name)
-            service.ready_ns = service.ready_ns or envelope.monotonic_ns
+            if service.ready_ns is None:
+                service.ready_ns, service.ready_seconds = envelope.monotonic_ns, event.duration_seconds
         if event.subject.kind == "command" and phase is not None:
             self._commands_open -= 1
             if not self._commands_open:
@@ -261,6 +263,9 @@ class Folder:
     def _seconds(self, monotonic_ns: int) -> float:
         return round((monotonic_ns - self._began_ns) / 1e9, 6)
 
+    def _moment(self, monotonic_ns: int | None) -> float | None:
+        return None if monotonic_ns is None else self._seconds(monotonic_ns)
+
     def result(self) -> RunResult:
         """What is known by now; before the run's end that is an error, since nobody can tell how it would have gone on."""
         run = self._run or _Span(Subject("run", ""), self._began_ns, {})
@@ -321,7 +326,7 @@ class Folder:
         reason = service.given_up or (last.finished.reason if last.finished else NOT_FINISHED)
         return ServiceResult(
             name=service.name, version=last.text("version"),
-            ready_seconds=None if service.ready_ns is None else round((service.ready_ns - first.began_ns) / 1e9, 6),
+            ready_seconds=service.ready_seconds, ready_at_seconds=self._moment(service.ready_ns),
             restarts=service.restarts, started_seconds=self._seconds(first.began_ns),
             ended_seconds=self._seconds(last.ended_ns or self._last_ns), reason=reason,
         )  # fmt: skip
@@ -330,7 +335,7 @@ class Folder:
         """Ready in the time that this run waited for it."""
         return ServiceResult(
             name=service.name, version=attached.version, held_by=attached.holder_id, restarts=service.restarts, reason=service.given_up,
-            ready_seconds=None if service.ready_ns is None else round((service.ready_ns - service.attached_ns) / 1e9, 6),
+            ready_seconds=service.ready_seconds, ready_at_seconds=self._moment(service.ready_ns),
             started_seconds=self._seconds(service.attached_ns), ended_seconds=self._seconds(self._last_ns),
         )  # fmt: skip
 

@@ -36,10 +36,11 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
-    ready_seconds: float | None
+    ready_seconds: float | None  # how long the start took after which it was ready for the first time
     restarts: int
     started_seconds: float = 0.0
     ended_seconds: float = 0.0
+    ready_at_seconds: float | None = None  # after the run's start; later than started + ready where a start failed
     reason: str = ""
     held_by: str = ""  # the session or pool that has it: it was not started by this run and does not end with it
 

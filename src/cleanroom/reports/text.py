@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from cleanroom.capability import Process
 from cleanroom.characters import written_out
 from cleanroom.reports.result import PhaseResult, RunResult, ViolationResult
 
 COMMAND_COLUMNS = 120  # of a command line in a sentence; the whole is in the events
+_MILLISECONDS_BELOW, _MINUTES_FROM = 0.0995, 99.995  # what rounds to 0.10 s, and to 100.00 s
+_LEAST_SECONDS = 0.005  # less than that is not seen in a sum of hundredths
 _RESULTS_TO_SHOW = ("failed", "error", "timeout", "cancelled")
 
 # Terminal sequences go silently; what is left of controls is written out, so that it is seen.
@@ -22,12 +25,19 @@ def plain(text: str) -> str:
 
 def seconds(value: float) -> str:
     """A duration for people: 4 ms, 1.23 s, 3 min 05 s."""
-    if value < 0.0995:
+    if value < _MILLISECONDS_BELOW:
         return f"{value * 1000:.0f} ms"
-    if value < 99.995:
+    if value < _MINUTES_FROM:
         return f"{value:.2f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s"
+
+
+def as_written(value: float) -> float:
+    """The seconds that a reader of `seconds(value)` sees."""
+    if value < _MILLISECONDS_BELOW:
+        return round(value, 3)
+    return round(value, 2) if value < _MINUTES_FROM else float(round(value))
 
 
 def size(value: int) -> str:
@@ -49,16 +59,47 @@ def phase_name(phase: PhaseResult) -> str:
 
 
 def summary_line(result: RunResult) -> str:
-    """The seed's timeline on one line: `init 1.80 s · services 0.42 s · test 5.30 s = 7.52 s / 20.00 s`."""
+    """The run on one line: `init 1.80 s · test 5.30 s · rest 0.42 s = 7.52 s / 20.00 s, services ready in 0.42 s meanwhile`.
+
+    What stands before the `=` adds up to what stands after it, as it is written. What went on
+    beside something else is not among it, and says so.
+    """
+    total = seconds(result.duration_seconds)
+    parts = [text for text, _ in _parts(result)]
+    rest = as_written(result.duration_seconds) - sum(value for _, value in _parts(result))
+    if parts and rest >= _LEAST_SECONDS:
+        parts.append(f"rest {seconds(rest)}")
     ready = [service.ready_seconds for service in result.services if service.ready_seconds is not None]
-    parts = [
-        f"{phase_name(phase)} {'cached' if phase.result == 'cached' else seconds(phase.duration_seconds)}"
-        for phase in result.phases
-        if phase.result != "skipped"
-    ]
-    if ready:
-        parts.insert(min(1, len(parts)), f"services {seconds(max(ready))}")
-    return f"{' · '.join(parts) or 'nothing ran'} = {seconds(result.duration_seconds)} / {seconds(result.slo_seconds)}"
+    beside = f", services ready in {seconds(max(ready))} meanwhile" if ready else ""
+    return f"{' · '.join(parts) or 'nothing ran'} = {total} / {seconds(result.slo_seconds)}{beside}"
+
+
+def _parts(result: RunResult) -> list[tuple[str, float]]:
+    """What ran one after the other, and how long it took as it is written."""
+    phases = [phase for phase in result.phases if phase.result != "skipped"]
+    named = [(f"{phase_name(phase)} {_took(phase)}", _counted(phase)) for phase in phases]
+    together = _covered(phases)
+    if sum(phase.duration_seconds for phase in phases) - together < _LEAST_SECONDS:
+        return named
+    side_by_side = ", ".join(text for text, _ in named)
+    return [(f"phases side by side {seconds(together)} ({side_by_side})", as_written(together))]
+
+
+def _took(phase: PhaseResult) -> str:
+    return "cached" if phase.result == "cached" else seconds(phase.duration_seconds)
+
+
+def _counted(phase: PhaseResult) -> float:
+    return 0.0 if phase.result == "cached" else as_written(phase.duration_seconds)
+
+
+def _covered(phases: Sequence[PhaseResult]) -> float:
+    """Seconds in which at least one of them was under way."""
+    covered = until = 0.0
+    for begins, took in sorted((phase.started_seconds, phase.duration_seconds) for phase in phases):
+        covered += max(0.0, begins + took - max(begins, until))
+        until = max(until, begins + took)
+    return covered
 
 
 def failing(result: RunResult) -> PhaseResult | None:

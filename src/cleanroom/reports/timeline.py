@@ -106,8 +106,7 @@ def narrow_timeline(result: RunResult) -> Markup:
 def _service_row(service: ServiceResult) -> _Row:
     restarts = f", {plural(service.restarts, 'restart')}" if service.restarts else ""
     note = f"ready in {seconds(service.ready_seconds)}{restarts}" if service.ready_seconds is not None else "✗ never ready"
-    ready = None if service.ready_seconds is None else service.started_seconds + service.ready_seconds
-    return _Row(service.name, service.started_seconds, service.ended_seconds, _COLOURS["service"], note, ready)
+    return _Row(service.name, service.started_seconds, service.ended_seconds, _COLOURS["service"], note, service.ready_at_seconds)
 
 
 def _phase_row(phase: PhaseResult) -> _Row:
