@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from cleanroom.policy import Policy
+from cleanroom.policy import Level, Policy
 
 Role = Literal["phase", "hook", "prerequisite"]
 ServiceKind = Literal["postgres", "redis", "generic"]
@@ -130,3 +130,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def phases(self) -> tuple[PhaseRun, ...]:
         """All phases of all workspaces, in the order of a sequential run."""
         return tuple(phase for workspace in self.workspaces for phase in workspace.phases)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Those that its hermetic phases are held to, the lowest first; the project's own where there is none."""
+        found = {phase.policy.level for phase in self.phases if phase.hermetic} or {self.policy.level}
+        return tuple(sorted(found, key=lambda level: level.rank))

@@ -226,7 +226,7 @@ class Run:
         """The run itself, between its first and its last event. Subscribers are the caller's."""
         plan = self._plan
         attributes: dict[str, str | int | float | bool] = {
-            "version": __version__, "policy": plan.policy.level.value, "environment": plan.environment, "requested": ",".join(plan.requested),
+            "version": __version__, "policy": ", ".join(plan.levels), "environment": plan.environment, "requested": ",".join(plan.requested),
             "slo_seconds": plan.slo_seconds, "seed": plan.seed, "root": plan.root, "strict_slo": plan.strict_slo,
             "phases": len(plan.phases),
         }  # fmt: skip

@@ -181,7 +181,7 @@ def test_no_line_of_a_waterfall_is_wider_than_the_terminal(width: int) -> None:
     lines = waterfall(trees(spans(shop())), Output("never"), width)
 
     assert len(lines) == len(spans(shop()))
-    assert all(len(line.rstrip("✗ 0123456789blocked").rstrip()) <= max(width, 40) for line in lines)
+    assert all(len(line.rstrip("✗ 0123456789atemps").rstrip()) <= max(width, 40) for line in lines)
 
 
 def test_a_span_with_another_clock_leaves_the_scale_as_it_is():

@@ -7,9 +7,12 @@ import msgspec
 import pytest
 
 from cleanroom.capability import Canary, Missing, Sample
+from cleanroom.cli import words
+from cleanroom.cli.plain import Plain
 from cleanroom.errors import EnvironmentFailed, Exit
 from cleanroom.events import Finished, Output, Recovery, Started, Violation
 from cleanroom.policy import GIB, Expected, Level, default_policy
+from cleanroom.reports.text import counted
 from cleanroom.testing import Fault, Inside, MemoryBackend, Outcome, Script, egress_attempt, forever, phase, plan, run_plan, succeed
 
 pytestmark = pytest.mark.looptime
@@ -113,6 +116,32 @@ async def test_an_attempt_fails_its_phase_at_medium():
     (row,) = outcome.result.violations
     assert (row.rule, row.count, str(row.target)) == ("network.egress", 2, "tcp 192.0.2.1:443")
     check_legal(outcome)
+
+
+@pytest.mark.parametrize(
+    ("levels", "policy"), [(("High", "High"), "High"), (("High", "Medium"), "Medium, High"), (("Medium",), "Medium")], ids=str
+)
+async def test_a_run_says_the_levels_of_its_phases(levels, policy):
+    """Not the project's default, which may hold for none of them; each phase says its own."""
+    phases = [phase(f"p{number}", "a", policy=default_policy(Level(level))) for number, level in enumerate(levels)]
+    on_host = phase("host", hermetic=False)
+    outcome = await run_plan(plan(*phases, on_host), backend())
+    assert outcome.result.policy == policy
+    assert [row.policy for row in outcome.result.phases] == [*levels, ""]
+
+
+async def test_lines_summary_and_verdict_say_the_same_of_an_attempt():
+    """What is printed when it happens is what stands in the summary, and a tolerated attempt is counted as that and as no violation."""
+    expected = (Expected(target="192.0.2.1:443", reason="telemetry"),)
+    tolerant = phase("one", "curl", policy=msgspec.structs.replace(default_policy(Level.MEDIUM), expected=expected))
+    outcome = await run_plan(plan(tolerant, phase("two", "curl")), backend(curl=try_out))
+    plain = Plain()
+    lines = [line.text for envelope in outcome.events for line in plain.lines(envelope)]
+    for row in outcome.result.violations:
+        said = words.violation(msgspec.structs.replace(row, count=1))  # the first of them; the rest is told at the end
+        assert said in lines or f"tolerated: {said}" in lines
+    assert counted(outcome.result) == ["1 violation (2 attempts)", "1 tolerated attempt (2 attempts)"]
+    assert [row.reason for row in outcome.result.phases] == ["", "2 attempts against the policy"]
 
 
 async def test_an_expected_attempt_is_tolerated():

@@ -152,6 +152,7 @@ async def test_a_service_over_a_sampled_limit_is_held_against_the_run():
     assert outcome.result.services[0].restarts == 1
     assert (outcome.result.outcome, outcome.result.exit_code) == ("failed", 1)
     assert outcome.result.reason == "1 violation by services"
+    assert [(row.phase, row.service) for row in outcome.result.violations] == [("", "db")]
 
 
 async def test_a_service_that_never_answers_is_given_its_time():

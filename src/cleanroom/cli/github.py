@@ -22,7 +22,7 @@ from cleanroom.errors import CleanroomError
 from cleanroom.events import Envelope
 from cleanroom.reports.markdown import markdown_report
 from cleanroom.reports.result import RunResult
-from cleanroom.reports.text import failing, phase_name, plain, seconds, summary_line
+from cleanroom.reports.text import failing, phase_name, place_of, plain, seconds, summary_line
 
 EACH_MAX = 10  # of a kind, shown per step
 SUMMARY_BYTES = 1 << 20  # of a step; a larger one is dropped as a whole
@@ -123,7 +123,7 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
     for canary in (each for each in result.canaries if each.result != "passed"):
         yield Annotation("error", f"canary {canary.name}", f"expected {canary.expected}, found {canary.found}")
     for violation in (each for each in result.violations if each.severity == "violation"):
-        yield Annotation("error", f"{violation.rule} in {violation.phase or violation.environment}", words.violation(violation))
+        yield Annotation("error", f"{violation.rule} in {place_of(violation)}", words.violation(violation))
     first = failing(result)
     for phase in (each for each in result.phases if each.result in ("failed", "error", "timeout")):
         end = words.phase_end(phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason)

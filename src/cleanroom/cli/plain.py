@@ -23,6 +23,7 @@ from cleanroom.events import (
     Subject,
     Violation,
 )
+from cleanroom.reports.fold import owner, violation_row
 from cleanroom.reports.text import seconds
 
 _LINE_MAX = 64 * 1024  # a line without an end is shown in pieces of this size, so that it cannot fill the memory
@@ -42,6 +43,7 @@ class Plain:
         self._began: dict[Subject, int] = {}
         self._slow: dict[Subject, float] = {}
         self._ready: set[Subject] = set()
+        self._environments: dict[str, dict[str, str | int | float | bool]] = {}  # what they were said to be for
         self._needs: dict[Subject, tuple[str, ...]] = {}  # phases whose first command has not begun: the services that they name
 
     def lines(self, envelope: Envelope) -> list[Line]:
@@ -112,6 +114,8 @@ class Plain:
         subject = event.subject
         if subject.kind == "command":
             self._needs.pop(_owner(subject), None)
+        if subject.kind == "environment":
+            self._environments[subject.name] = event.attributes
         if subject.kind not in ("phase", "service"):
             return [Line(f"{_named(subject)} started", tone="dim")] if self._verbose > 1 else []
         self._began[subject] = at_ns
@@ -155,11 +159,12 @@ class Plain:
         return [Line(f"{_named(service)} not ready: {safe(event.reason)}", tone="red")]
 
     def _violation(self, event: Violation) -> list[Line]:
+        if event.severity == "notice" and not self._verbose:
+            return []
+        text = words.violation(violation_row(event, *owner(event, self._environments.get(event.environment, {}))))
         if event.severity == "violation":
-            return [Line(words.violation(event), tone="red")]
-        return (
-            [Line(f"{event.severity}: {words.violation(event)}", tone="yellow")] if self._verbose or event.severity == "tolerated" else []
-        )
+            return [Line(text, tone="red")]
+        return [Line(f"{event.severity}: {text}", tone="yellow")]
 
     def _other(self, event: object) -> list[Line]:
         if isinstance(event, Note):

@@ -80,7 +80,7 @@ def as_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict
     return {
         "schema": "cleanroom.plan/1",
         **fields,
-        "policy": loaded.policy.level.value,
+        "policy": ", ".join(loaded.levels),
         "policy_details": fields["policy"],
         "phases": phases,
         "workspaces": workspaces,
@@ -93,7 +93,7 @@ def described(loaded: Plan, decisions: Sequence[Decision] | None = None) -> list
     from cleanroom.reports.text import seconds
 
     environment = f" · environment {loaded.environment}" if loaded.environment else ""
-    head = f"{loaded.project} · policy {loaded.policy.level.value} · backend {loaded.backend} · SLO {seconds(loaded.slo_seconds)} · seed {loaded.seed}{environment}"
+    head = f"{loaded.project} · policy {', '.join(loaded.levels)} · backend {loaded.backend} · SLO {seconds(loaded.slo_seconds)} · seed {loaded.seed}{environment}"
     lines = [safe(head), safe(f"{loaded.file} (dialect {loaded.dialect})")]
     said = _forecast_lines(loaded, decisions or ())
     for workspace in loaded.workspaces:

@@ -8,7 +8,7 @@ from cleanroom.cli import words
 from cleanroom.cli.text import safe
 from cleanroom.cli.words import Line
 from cleanroom.reports.result import PhaseResult, RunResult
-from cleanroom.reports.text import failing, phase_name, plural, seconds, size, summary_line
+from cleanroom.reports.text import counted, failing, phase_name, plural, seconds, size, summary_line
 
 _VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
 
@@ -39,7 +39,7 @@ def facts(result: RunResult) -> list[str]:
     lines = [safe(summary_line(result)), _proofs(result)]
     lines += [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
     hidden = len(result.violations) - _VIOLATIONS_MAX
-    lines += [f"  and {plural(hidden, 'violation')} more in the report"] if hidden > 0 else []
+    lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
     lines += [*_brought_back(result.brought_back), _ledger(result)]
     if not result.slo_met:
         lines.append(f"SLO missed: {seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}")
@@ -54,17 +54,12 @@ def _proofs(result: RunResult) -> str:
     for host in (True, False):
         named = ", ".join(phase.name for phase in open_phases if phase.host is host)
         canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
-    return canaries + _counts(result)
+    return " · ".join([canaries, *counted(result)])
 
 
 def _unproven(result: RunResult) -> str:
     runs = ", ".join(dict.fromkeys(phase.cached_run for phase in result.phases if phase.cached_run))
     return f"nothing ran, what counts was proven in run {runs}" if runs and result.outcome == "passed" else "nothing was proven"
-
-
-def _counts(result: RunResult) -> str:
-    counted = [(plural(len(result.violations), "violation"), result.violations), (plural(len(result.notices), "notice"), result.notices)]
-    return "".join(f" · {text}" for text, found in counted if found)
 
 
 def _brought_back(counts: Mapping[str, int]) -> list[str]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from cleanroom.cli.output import Output
 from cleanroom.cli.text import clip, safe, table
+from cleanroom.reports.text import plural
 
 if TYPE_CHECKING:
     from cleanroom.tracing.reading import Difference, Node, Step
+    from cleanroom.tracing.span import SpanEvent
 
 NAME_SHARE = 0.42  # of the line, for names; bars get the rest
 SHOWN_MAX = 400  # rows; a trace of thousands of spans is for a viewer
@@ -49,13 +51,22 @@ def _row(row: Node, begin: int, whole: int, name_width: int, bar_width: int, out
     first = max(0, min((span.start_ns - begin) * bar_width // whole, bar_width - 1))
     last = max(first + 1, min(-(-(span.end_ns - begin) * bar_width // whole), bar_width))
     bar = (" " * first + ("━" if output.unicode else "=") * (last - first)).ljust(bar_width)
-    violations = sum(event.name == "violation" for event in span.events)
+    violations = sum(map(_attempts, span.events))
     tail = (
         f"{duration(span.duration_ns / 1e9):>9}"
         + (f" {output.mark('fail')}" if failed else "")
-        + (f" {violations} blocked" if violations else "")
+        + (f" {plural(violations, 'attempt')}" if violations else "")
     )
     return output.paint(name + bar + tail, "red") if failed else name + bar + tail
+
+
+def _attempts(event: SpanEvent) -> int:
+    """How many attempts against the policy an event of a span stands for; none that was tolerated or is only noticed."""
+    attributes = event.attributes
+    if event.name != "violation" or attributes.get("cleanroom.violation.severity") != "violation":
+        return 0
+    count = attributes.get("cleanroom.violation.count", 1)
+    return count if isinstance(count, int) else 1
 
 
 def steps(found: Sequence[Step], output: Output) -> list[str]:

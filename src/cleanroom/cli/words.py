@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from cleanroom.cli.text import safe
 from cleanroom.codes import RULE_CODES
-from cleanroom.events import Artifact, Attached, Recovery, Violation
+from cleanroom.events import Artifact, Attached, Recovery
 from cleanroom.reports.result import ViolationResult
-from cleanroom.reports.text import describe_violation, plural, seconds, size
+from cleanroom.reports.text import describe_violation, place_of, plural, seconds, size
 
 NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
 
@@ -48,18 +48,10 @@ def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: f
     return text + (": " + ", ".join(facts) if facts else "")
 
 
-def violation(found: Violation | ViolationResult) -> str:
+def violation(row: ViolationResult) -> str:
     """Who tried what, which rule it breaks, the code to look up, and where it happened."""
-    row = found if isinstance(found, ViolationResult) else _row(found)
     code = RULE_CODES.get(row.rule, "")
-    place = f"phase {row.phase}" if row.phase else row.environment
-    return safe(describe_violation(row) + "".join(f", {part}" for part in (code, place) if part))
-
-
-def _row(event: Violation) -> ViolationResult:
-    """An event as the row that it becomes in the result."""
-    known = {name: getattr(event, name) for name in ViolationResult.__struct_fields__ if name in event.__struct_fields__}
-    return ViolationResult(**known, action=event.outcome, phase=event.subject.name if event.subject.kind == "phase" else "")
+    return safe(describe_violation(row) + "".join(f", {part}" for part in (code, place_of(row)) if part))
 
 
 def recovery(event: Recovery) -> str:

@@ -205,28 +205,24 @@ class Folder:
         return self._services.setdefault(name, _Service(name))
 
     def _violation(self, envelope: Envelope, event: Violation) -> None:
-        phase = self._phase_name(envelope, event)
+        phase, service = self._owner_of(envelope, event)
         if "dropped" in event.tags:
             self._lossy.add(event.dimension)
         who = (event.process.exe or str(event.process.pid)) if event.process else ""
-        key = (event.severity, event.rule, who, str(event.target), phase)
+        key = (event.severity, event.rule, who, str(event.target), phase or service)
         known = self._violations.get(key)
         if known is not None:
             self._violations[key] = msgspec.structs.replace(known, count=known.count + event.count)
         elif len(self._violations) >= ROWS_MAX:
             self._violations_dropped += 1
         else:
-            self._violations[key] = _violation_result(event, phase)
+            self._violations[key] = violation_row(event, phase, service)
 
-    def _phase_name(self, envelope: Envelope, event: Violation) -> str:
-        """Which phase a violation belongs to; empty for a service's."""
-        if event.subject.kind == "phase":
-            return event.subject.name
-        environment = self._environments.get(event.environment, {})
-        if environment.get("role") == "phase":
-            return str(environment.get("of", ""))
+    def _owner_of(self, envelope: Envelope, event: Violation) -> tuple[str, str]:
+        """Which phase a violation belongs to, else which service; the other is empty."""
+        found = owner(event, self._environments.get(event.environment, {}))
         span = self._phase_of.get(envelope.span_id)
-        return span.subject.name if span else ""
+        return found if any(found) or span is None else (span.subject.name, "")
 
     def _assertion(self, event: Assertion) -> None:
         if event.subject.kind == "canary":
@@ -311,6 +307,7 @@ class Folder:
             name=span.subject.name, workspace=span.subject.workspace, result=finished.result if finished else "error",
             hermetic=span.attributes.get("hermetic") is True,  # unsaid is not a claim
             host=span.attributes.get("host") is True,
+            policy="" if span.attributes.get("host") is True else span.text("policy"),
             exit_code=finished.exit_code if finished else None,
             duration_seconds=finished.duration_seconds if finished else self._seconds(self._last_ns) - self._seconds(span.began_ns),
             budget_seconds=float(budget) if budget is not None else None, role=span.text("role", "phase"),
@@ -353,10 +350,19 @@ class Folder:
         return " ".join(str(attributes[name]) for name in ("role", "of") if attributes.get(name))
 
 
-def _violation_result(event: Violation, phase: str) -> ViolationResult:
+def owner(event: Violation, environment: Attributes) -> tuple[str, str]:
+    """The phase that a violation belongs to, or the service; `environment` is what its Started said of its environment."""
+    if event.subject.kind == "phase":
+        return event.subject.name, ""
+    name = str(environment.get("of", ""))
+    return (name, "") if environment.get("role") == "phase" else ("", name)
+
+
+def violation_row(event: Violation, phase: str = "", service: str = "") -> ViolationResult:
+    """An event as the row that it becomes in the result."""
     return ViolationResult(
         rule=event.rule, action=event.outcome, certainty=event.certainty, mechanism=event.mechanism, process=event.process, target=event.target,
-        count=event.count, severity=event.severity, dimension=event.dimension, phase=phase, environment=event.environment, syscall=event.syscall,
+        count=event.count, severity=event.severity, dimension=event.dimension, phase=phase, service=service, environment=event.environment, syscall=event.syscall,
         errno=event.errno, attribution_gap=event.attribution_gap, tags=event.tags, reason=event.reason,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cleanroom.reports.markup import Markup, element, join
 from cleanroom.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.reports.style import STYLE
-from cleanroom.reports.text import describe_process, failing, judged, phase_name, plural, seconds, size, summary_line
+from cleanroom.reports.text import counted, describe_process, failing, judged, phase_name, place_of, plural, seconds, size, summary_line
 from cleanroom.reports.timeline import narrow_timeline, sparkline, timeline
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -45,8 +45,8 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
             element("p", summary_line(result)),
         ),
         _section("Phases", _phases(result)),
-        _section(f"Violations: {len(result.violations)}", _violations(result.violations)),
-        _section(f"Notices: {len(result.notices)}", _violations(result.notices)) if result.notices else None,
+        _section(f"Found: {', '.join(counted(result)) or 'no violations'}", _violations(result.violations)),
+        _section("Notices", _violations(result.notices)) if result.notices else None,
         _section("Services", _services(result)),
         _section("What was held, by dimension", _capabilities(result)),
         _section("Account", _ledger(result)),
@@ -157,6 +157,7 @@ def _phases(result: RunResult) -> Markup:
             phase_name(phase),
             _word(phase.result),
             "yes" if phase.hermetic else _Cell("no", "bad"),
+            phase.policy,
             "" if phase.exit_code is None else str(phase.exit_code),
             seconds(phase.duration_seconds),
             "" if phase.budget_seconds is None else seconds(phase.budget_seconds),
@@ -166,7 +167,7 @@ def _phases(result: RunResult) -> Markup:
         )
         for number, phase in enumerate(result.phases, 1)
     )
-    return _table(("phase", "result", "hermetic", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
+    return _table(("phase", "result", "hermetic", "policy", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
 
 
 def _word(result: str) -> _Cell:
@@ -175,7 +176,7 @@ def _word(result: str) -> _Cell:
 
 def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
     return _table(
-        ("rule", "what became of it", "process", "target", "times", "phase", "how it is known"),
+        ("rule", "what became of it", "process", "target", "times", "where", "how it is known"),
         (
             _row(
                 row.rule,
@@ -183,7 +184,7 @@ def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
                 describe_process(row.process, row.attribution_gap),
                 f"{row.target} {row.syscall} {row.errno}".strip(),
                 str(row.count),
-                row.phase or row.environment,
+                place_of(row),
                 f"{row.mechanism}, {row.certainty}".replace("_", " "),
             )
             for row in rows

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cleanroom.reports.result import RunResult
-from cleanroom.reports.text import describe_violation, failing, phase_name, plain, seconds, summary_line
+from cleanroom.reports.text import counted, describe_violation, failing, phase_name, plain, seconds, summary_line
 
 ROWS_MAX = 200  # of one table: more than that nobody reads on such a page
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+|~!&:@-])")  # with ':' and '@', so that no text becomes a link, an emoji or a mention
@@ -31,7 +31,8 @@ def _lines(result: RunResult) -> Iterator[str]:
         yield from ("", text(f"{result.error.get('code', '')}: {result.reason}".removeprefix(": ")))
     passed = sum(canary.result == "passed" for canary in result.canaries)
     yield from ("", text(summary_line(result)), "")
-    yield f"canaries {passed}/{len(result.canaries)} · policy {text(result.policy)} · backend {text(result.backend)} {text(result.tier)}"
+    facts = [f"canaries {passed}/{len(result.canaries)}", *counted(result), f"policy {text(result.policy)}"]
+    yield " · ".join([*facts, f"backend {text(result.backend)} {text(result.tier)}"])
     yield from _violations(result)
     yield from _excerpt(result)
     rows = [(phase_name(p), p.result, seconds(p.duration_seconds), "yes" if p.hermetic else "**no**") for p in result.phases]

@@ -27,6 +27,7 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
     started_seconds: float = 0.0  # after the run's start
     reason: str = ""
     log: str = ""  # relative path of its full output
+    policy: str = ""  # the level that it was held to; empty on the host
     host: bool = False  # ran on the host; else what is not hermetic had declared egress
     cached_run: str = ""  # of a cached phase: the run that passed it
     cache: str = ""  # of a phase with cache.inputs that ran: why it was not skipped
@@ -66,6 +67,7 @@ class ViolationResult(msgspec.Struct, frozen=True, kw_only=True):
     severity: str = "violation"
     dimension: str = ""
     phase: str = ""
+    service: str = ""  # whose it is, where it is no phase's
     environment: str = ""
     syscall: str = ""
     errno: str = ""
@@ -101,7 +103,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...] = ()
     backend: str = ""
     tier: str = ""
-    policy: str = ""
+    policy: str = ""  # the level of its hermetic phases; several are comma-joined, the lowest first
     environment: str = ""
     requested: tuple[str, ...] = ()
     phases: tuple[PhaseResult, ...] = ()

@@ -124,6 +124,24 @@ def describe_violation(row: ViolationResult) -> str:
     return plain(f"{row.action}: {who} tried {_verb(row)}{target}{times} [{row.rule}]{judged(row)}")
 
 
+def place_of(row: ViolationResult) -> str:
+    """Where it happened: `phase test`, `service postgres`, or the environment that nobody told of."""
+    if row.phase:
+        return f"phase {row.phase}"
+    return f"service {row.service}" if row.service else row.environment
+
+
+def counted(result: RunResult) -> list[str]:
+    """How much was found, by how it counts; an attempt that was made again is one row and told as two."""
+    found = []
+    for severity, noun in (("violation", "violation"), ("tolerated", "tolerated attempt"), ("notice", "notice")):
+        rows = [row for row in (*result.violations, *result.notices) if row.severity == severity]
+        attempts = sum(row.count for row in rows)
+        again = f" ({attempts} attempts)" if attempts > len(rows) else ""
+        found += [f"{plural(len(rows), noun)}{again}"] if rows else []
+    return found
+
+
 def judged(row: ViolationResult) -> str:
     """What the policy says of it, where the target does not say it already."""
     if row.severity == "tolerated":
