@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 
 from cleanroom.backends.base import ExecResult, OnOutput, Stream
-from cleanroom.errors import EnvironmentFailed
+from cleanroom.errors import BackendUnavailable
 
 DRAIN_SECONDS = 1.0  # for output that is still in the pipes when the group is gone
 
@@ -33,7 +33,7 @@ class HostCommands:
                 argv, stdin=subprocess.DEVNULL, env=self._variables, cwd=self._working_directory, start_new_session=True
             )
         except OSError as error:
-            raise EnvironmentFailed(
+            raise BackendUnavailable(
                 "CR-HOST-001", f"cannot start {argv[0]!r} in {self._working_directory}: {error.strerror or error}"
             ) from error
         timed_out = False

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -38,6 +40,7 @@ USER, HOME = "cleanroom", "/home/cleanroom"
 TEMPORARY = "/tmp"  # noqa: S108 -- the environment's own
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 SOURCE_DATE_EPOCH = "315532800"  # 1980-01-01: the first day that a zip file can say
+KILLED = 128 + signal.SIGKILL  # the exit status of a command that ended with its environment
 NAMED = 5  # of many things a message names so many
 
 
@@ -87,10 +90,22 @@ class Lifecycle:
         self._number = 0
         self._outcomes = outcomes
         self._skipping = skipping
+        self._reached: Counter[str] = Counter()  # workspace's path -> how many of its phases
         self._unsettled: dict[str, set[str]] = {}  # workspace's path -> what phases changed and did not bring back
 
     async def run(self) -> None:
-        """Run everything, stopping before the next phase when one did not pass."""
+        """Run everything, stopping before the next phase when one did not pass.
+
+        A phase that was not come to, since the run was ended, is said to be skipped.
+        """
+        try:
+            await self._workspaces()
+        finally:
+            for workspace in self._context.plan.workspaces:
+                for phase in workspace.phases[self._reached[workspace.path] :]:
+                    self._pass_over(phase, workspace, RUNS, "the run ended before it")
+
+    async def _workspaces(self) -> None:
         plan = self._context.plan
         if plan.parallel:
             async with anyio.create_task_group() as tasks:
@@ -108,12 +123,14 @@ class Lifecycle:
             for position, phase in enumerate(planned.phases, self._first_position(planned)):
                 decision = RUNS if stopped or self._skipping is None else await self._skipping.decide(position, self._unsettled_in(planned))
                 if stopped or decision.skips:
+                    self._reached[planned.path] += 1
                     self._pass_over(phase, planned, decision)
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
                     workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
                     self._warn_of_unchangeable(workspace)
                 remember = partial(self._skipping.remember, position, decision) if self._skipping and decision.parts is not None else None
+                self._reached[planned.path] += 1
                 outcome = await self._phase(phase, planned, workspace, decision.why if phase.cache_inputs else "", remember)
                 stopped = outcome.stops_the_run
                 self._outcomes.append(outcome)
@@ -133,12 +150,14 @@ class Lifecycle:
     def _unsettled_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
         return tuple(sorted(self._unsettled.get(planned.path, ())))
 
-    def _pass_over(self, phase: PhaseRun, planned: PlannedWorkspace, decision: Decision) -> None:
-        """Say of a phase that does not run: an earlier one did not pass, or an earlier run passed it."""
+    def _pass_over(
+        self, phase: PhaseRun, planned: PlannedWorkspace, decision: Decision, why: str = "an earlier phase did not pass"
+    ) -> None:
+        """Say of a phase that does not run: an earlier run passed it, or `why`."""
         cached = decision.skips
         result: Result = "cached" if cached else "skipped"
         attributes = self._attributes(phase, planned) | ({"cached_run": decision.run_id, "log": ""} if cached else {})
-        reason = decision.why if cached else "an earlier phase did not pass"
+        reason = decision.why if cached else why
         subject = Subject("phase", phase.name, planned.name)
         self._bus.publish(Finished(subject=subject, result=result, duration_seconds=0.0, reason=reason, attributes=attributes))
         self._outcomes.append(PhaseOutcome(phase.name, planned.name, result))
@@ -165,7 +184,8 @@ class Lifecycle:
                     verdict = await self._on_host(phase, planned, span)
             except CleanroomError as trouble:
                 error = trouble
-                verdict = Verdict("refused" if trouble.exit is Exit.REFUSED else "error", None, str(trouble), trouble.code)
+                result: Result = "refused" if trouble.exit is Exit.REFUSED else "error"
+                verdict = Verdict(result, span.exit_code, str(trouble), trouble.code)
                 span.attributes["hint"] = trouble.hint
             span.result, span.exit_code, span.reason, span.code = verdict
             duration = anyio.current_time() - began
@@ -237,11 +257,18 @@ class Lifecycle:
         try:
             for number, command in enumerate(phase.commands, 1):
                 attributes: dict[str, str | int | float | bool] = {"command": command}
+                began = anyio.current_time()
                 with self._bus.span(Subject("command", f"{phase.name}#{number}", planned.name), attributes) as step:
                     left = max(0.0, deadline - anyio.current_time())
-                    result = await place.exec(("sh", "-c", command), on_output=pump.feed, timeout_seconds=left)
+                    try:
+                        result = await place.exec(("sh", "-c", command), on_output=pump.feed, timeout_seconds=left)
+                    except (EnvironmentFailed, anyio.get_cancelled_exc_class()):
+                        # It was killed from outside: with its environment, or because the run ends.
+                        step.exit_code = span.exit_code = KILLED
+                        results.append(ExecResult(exit_code=KILLED, duration_seconds=anyio.current_time() - began))
+                        raise
                     results.append(result)
-                    step.exit_code = result.exit_code if result.ran else None
+                    step.exit_code = span.exit_code = result.exit_code if result.ran else None
                     step.result = (
                         "unverified" if not result.ran else "timeout" if result.timed_out else "failed" if result.exit_code else "passed"
                     )

@@ -146,8 +146,9 @@ def phase_causes(name: str, result: Result, reason: str, error: CleanroomError |
         return Cause.of(error), Cause.of(error, RESULT_EXITS[result])
     if RESULT_EXITS[result] is Exit.OK:
         return ()
+    became = "timed out" if result == "timeout" else result
     why = f": {reason}" if reason else ""
-    return (Cause(RESULT_EXITS[result], f"phase {name!r} {result}{why}"),)
+    return (Cause(RESULT_EXITS[result], f"phase {name!r} {became}{why}"),)
 
 
 def verifies(results: Iterable[Result]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cleanroom.errors import EnvironmentFailed
+from cleanroom.errors import BackendUnavailable
 from cleanroom.hosting import HostCommands
 
 
@@ -77,7 +77,7 @@ async def test_cancellation_kills_the_group(tmp_path: Path):
 
 async def test_a_folder_that_is_not_there_is_told(tmp_path: Path):
     """What cannot be started names program and folder."""
-    with pytest.raises(EnvironmentFailed) as failed:
+    with pytest.raises(BackendUnavailable) as failed:
         await host(tmp_path / "gone").exec(("sh", "-c", "true"), on_output=lambda s, d: None)
     assert failed.value.code == "CR-HOST-001"
     assert "gone" in str(failed.value)

@@ -178,6 +178,18 @@ async def test_memory_beyond_its_limit_kills_the_phase():
     check_legal(outcome)
 
 
+async def test_a_phase_whose_second_command_was_killed_has_that_ones_status():
+    """137 as the kernel's own kill has, and not the 0 of the command before it."""
+    over = Sample(cpu_seconds=1, memory_bytes=3 * GIB, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    fine = msgspec.structs.replace(over, memory_bytes=0)
+    used = MemoryBackend(Script(programs={"a": succeed(seconds=0.15), "hog": forever}, samples=(fine, fine, over)))
+    outcome = await run_plan(plan(phase("test", "a", "hog")), used)
+    (row,) = outcome.result.phases
+    assert (row.result, row.exit_code) == ("failed", 137)
+    ended = [e.event for e in outcome.events if isinstance(e.event, Finished) and e.event.subject.kind == "command"]
+    assert [event.exit_code for event in ended] == [0, 137]
+
+
 async def test_what_only_the_last_sample_finds_fails_the_phase():
     """A phase that ended with 0 before it was found over a limit did not pass, and nothing claims to have killed it."""
     fine = Sample(cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory")
@@ -366,8 +378,24 @@ async def test_any_backend_call_may_be_interrupted():
             break
         assert outcome.result.exit_code == 130
         assert outcome.result.outcome == "interrupted"
+        assert [row.name for row in outcome.result.phases] in ([], ["init", "test"])
+        ran = {name for identity, _ in used.executed for name in ("init", "test") if identity.endswith(name)}
+        assert ran <= {row.name for row in outcome.result.phases if row.exit_code is not None}
         check_legal(outcome)
     assert number > 15
+
+
+async def test_an_interrupted_phase_was_killed_and_later_ones_did_not_run():
+    """Ctrl-C: the command that ran ended by SIGKILL, what was not come to is listed as skipped, without an exit code."""
+    runs = []
+
+    async def hang(inside: Inside) -> int:
+        runs[0].interrupt(Exit.INTERRUPTED)
+        return await forever(inside)
+
+    outcome = await run_plan(plan(phase("slow", "hang"), phase("late", "a")), backend(hang=hang), started=runs.append)
+    told = [(row.name, row.result, row.exit_code) for row in outcome.result.phases]
+    assert told == [("slow", "cancelled", 137), ("late", "skipped", None)]
 
 
 async def test_the_callers_own_cancellation_unwinds_and_passes_through():
