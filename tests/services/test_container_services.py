@@ -133,13 +133,17 @@ def test_a_missing_image_is_said_with_what_brings_it(engine: EngineName, project
     assert project.settled() == {}
 
 
-# A world of our own: an address that counts as public is on its loopback device, a name leads there, and a server answers one connection on each of two ports.
+# A world of our own: another machine, which is a network namespace behind a pair of devices, has an address that counts as public; a name leads there.
 WORLD = """
 ip link set lo up
-ip address add 93.184.216.34/32 dev lo
+unshare --net sh -ec 'until ip link set there up 2>/dev/null; do sleep 0.05; done; ip address add 93.184.216.34/24 dev there; exec /usr/bin/python3 "$0"' \\
+  "$0/outside.py" >/dev/null 2>&1 & echo $! > "$0/outside.pid"
+until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
+ip link add here type veth peer name there netns $!
+ip address add 93.184.216.1/24 dev here
+ip link set here up
 printf '127.0.0.1 localhost\\n93.184.216.34 declared.example.org\\n' > "$0/hosts"
 mount --bind "$0/hosts" /etc/hosts
-/usr/bin/python3 "$0/outside.py" >/dev/null 2>&1 & echo $! > "$0/outside.pid"
 exec "$@"
 """
 OUTSIDE = """
