@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -18,12 +18,15 @@ from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 from cleanroom.backends.base import Doorway, Environment, EnvironmentSpec, Mount
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.policy import Level, default_policy
+from container_bench import ENGINES, IMAGE, require
+from container_bench import backend as container
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
 
+TIERS = ("E2", "E3", *ENGINES)
 SERVE = """
 import os, socket, sys
 os.chdir("/run/service")
@@ -72,9 +75,9 @@ def host_server(family: int, address: object) -> Iterator[list[bytes]]:
                     end, _ = listening.accept()
                 except OSError:
                     return
-                seen.append(b"came")
-                end.sendall(b"the host")
-                end.close()
+                with end, suppress(OSError):
+                    seen.append(b"came")
+                    end.sendall(b"the host")
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
@@ -89,7 +92,14 @@ def literal(path: Path) -> str:
 
 
 @asynccontextmanager
-async def entered_as(entered: Entered, tier: str) -> AsyncIterator[EmbeddedBackend]:
+async def entered_as(entered: Entered, tier: str, folder: Path) -> AsyncIterator[EmbeddedBackend]:
+    """The embedded backend of a tier, or a container engine's."""
+    if tier in ENGINES:
+        require(tier)
+        made = container(tier, RUN_ID, folder / "cache/runs/t", folder / "journal.jsonl")
+        async with made as backend:
+            yield backend
+        return
     async with entered() as backend:
         await backend.probe(Level.MEDIUM)
         backend._bare = backend._bare or tier == "E3"
@@ -113,6 +123,7 @@ async def serving(
         policy=default_policy(Level.MEDIUM),
         variables={"PATH": "/usr/bin:/bin"},
         mounts=(mount,),
+        image=IMAGE,
     )
     async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
         tricked, said = anyio.Event(), bytearray()
@@ -136,7 +147,7 @@ async def serving(
 async def asked(backend: EmbeddedBackend, phase: Phase, to: str) -> str:
     """What a phase finds behind the door of the service."""
     door = Doorway(service="service", port=7000, environment="service", to=to)
-    async with backend.environment(phase(**BARE, doorways=(door,))) as environment:
+    async with backend.environment(phase(**BARE, doorways=(door,), image=IMAGE)) as environment:
         _, said = await run(environment, f"python3 -c '{ASK}'")
     return said.strip()
 
@@ -150,17 +161,22 @@ async def dialled(environment: Environment, to: str) -> str:
         return (await stream.receive()).decode()
 
 
-@pytest.mark.parametrize("tier", ["E2", "E3"])
-async def test_an_honest_service_is_reached(entered: Entered, phase: Phase, tier: str):
+@pytest.mark.parametrize("tier", TIERS)
+async def test_an_honest_service_is_reached(
+    entered: Entered,
+    phase: Phase,
+    tmp_path: Path,
+    tier: str,
+):
     """By a phase through its door, and by the engine's probes."""
-    async with entered_as(entered, tier) as backend:
+    async with entered_as(entered, tier, tmp_path) as backend:
         code = SERVE.format(before="", trick="")
         async with serving(backend, code) as service:
             assert await dialled(service, "unix:/run/service/s") == "the service"
             assert await asked(backend, phase, "unix:/run/service/s") == "the service"
 
 
-@pytest.mark.parametrize("tier", ["E2", "E3"])
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("trick", TRICKS)
 async def test_no_trick_of_a_service_leads_its_relay_to_the_host(
     entered: Entered,
@@ -182,14 +198,18 @@ async def test_no_trick_of_a_service_leads_its_relay_to_the_host(
         done = TRICKS[trick].format(host=literal(host), folder=literal(folder))
         code = SERVE.format(before="os.mkdir('in')", trick=done)
         name = "in/s" if "folder" in trick else "s"
-        async with entered_as(entered, tier) as backend, serving(backend, code, name) as service:
+        async with entered_as(entered, tier, tmp_path) as backend, serving(backend, code, name) as service:
             to = f"unix:/run/service/{name}"
             assert await dialled(service, to) != "the host"
             assert await asked(backend, phase, to) != "the host"
         assert came == []
 
 
-async def test_a_stranger_s_socket_in_its_folder_is_not_reached(entered: Entered, phase: Phase):
+async def test_a_stranger_s_socket_in_its_folder_is_not_reached(
+    entered: Entered,
+    phase: Phase,
+    tmp_path: Path,
+):
     """A listener that is no process of the service is refused by the kernel's word."""
     code = SERVE.format(before="", trick="os.unlink('s')")
     async with entered() as backend, serving(backend, code) as service:
@@ -201,32 +221,45 @@ async def test_a_stranger_s_socket_in_its_folder_is_not_reached(entered: Entered
         os.close(held)
 
 
-async def test_in_tier_e3_a_port_of_the_host_is_no_service(entered: Entered, phase: Phase):
+async def test_in_tier_e3_a_port_of_the_host_is_no_service(
+    entered: Entered,
+    phase: Phase,
+    tmp_path: Path,
+):
     """Where the network is the host's, a door leads to a port only while the service has it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with host_server(socket.AF_INET, ("127.0.0.1", port)):
         code = "print('tricked', flush=True)\nimport time\ntime.sleep(600)"
-        async with entered_as(entered, "E3") as backend, serving(backend, code) as service:
+        async with entered_as(entered, "E3", tmp_path) as backend, serving(backend, code) as service:
             assert await dialled(service, f"tcp:{port}") == "ConnectionRefusedError"
             assert await asked(backend, phase, f"tcp:{port}") != "the host"
 
 
-async def test_in_tier_e3_a_service_s_own_port_is_reached(entered: Entered, phase: Phase):
+async def test_in_tier_e3_a_service_s_own_port_is_reached(
+    entered: Entered,
+    phase: Phase,
+    tmp_path: Path,
+):
     """The port that the service itself listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code = SERVE.format(before="", trick="").replace("AF_UNIX", "AF_INET")
     code = code.replace("bind(sys.argv[1])", f"bind(('127.0.0.1', {port}))")
-    async with entered_as(entered, "E3") as backend, serving(backend, code) as service:
+    async with entered_as(entered, "E3", tmp_path) as backend, serving(backend, code) as service:
         assert await dialled(service, f"tcp:{port}") == "the service"
         assert await asked(backend, phase, f"tcp:{port}") == "the service"
 
 
-@pytest.mark.parametrize("tier", ["E2", "E3"])
-async def test_a_relay_has_no_rights_but_its_service_s(entered: Entered, phase: Phase, tier: str):
+@pytest.mark.parametrize("tier", TIERS)
+async def test_a_relay_has_no_rights_but_its_service_s(
+    entered: Entered,
+    phase: Phase,
+    tmp_path: Path,
+    tier: str,
+):
     """As root the process that connects is the environment's user, without a capability."""
-    async with entered_as(entered, tier) as backend:
+    async with entered_as(entered, tier, tmp_path) as backend:
         code = SERVE.format(before="", trick="")
         async with serving(backend, code) as service:
             await dialled(service, "unix:/run/service/s")
