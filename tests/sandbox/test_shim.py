@@ -104,10 +104,15 @@ def test_it_is_small_static_and_built_once(program: Path):
 
 
 def test_without_a_compiler_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """And which ones were looked for."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(build.NotBuilt, match="musl-gcc"):
+    """And which ones were looked for; one that only the caller's PATH has is not started."""
+    planted = tmp_path / "cleanroom-cc"
+    planted.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    planted.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(build, "COMPILERS", (planted.name,))
+    with pytest.raises(build.NotBuilt, match=planted.name):
         build.build(tmp_path / "cache")
+    assert not (tmp_path / "started").exists()
 
 
 def test_a_command_has_exactly_what_it_was_given(shim: Shim):

@@ -11,15 +11,15 @@ import json
 import os
 import platform
 import re
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import IO, Any
 
 import msgspec
 
+from cleanroom import host_programs
 from cleanroom.errors import BackendUnavailable, EnvironmentFailed, UsageError
 
 SUITE = "bookworm"
@@ -108,14 +108,13 @@ def build(plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str
 
 
 def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
-    if shutil.which("mmdebstrap") is None:
+    if host_programs.find("mmdebstrap") is None:
         raise BackendUnavailable(
             "CR-CONTAINER-011", "mmdebstrap, which makes images from Debian's packages, is not on PATH",
             hint="apt install mmdebstrap; or name images of your own in make.toml",
         )  # fmt: skip
     hooks = [f"--essential-hook={hook}" for hook in plan.hooks]
     words = [
-        "mmdebstrap",
         "--quiet",
         "--variant=minbase",
         "--format=tar",
@@ -124,18 +123,15 @@ def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
         SUITE,
         str(layer),
     ]
-    environment = {"PATH": os.environ.get("PATH", PATH), "SOURCE_DATE_EPOCH": EPOCH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
     proxies = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
     try:
-        done = subprocess.run(
+        done = host_programs.run(
+            "mmdebstrap",
             [*words, *([mirror] if mirror else [])],
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-            env={**environment, **proxies},
+            timeout_seconds=BUILD_SECONDS,
+            variables={"SOURCE_DATE_EPOCH": EPOCH, **proxies},
         )
-    except subprocess.TimeoutExpired as error:
+    except TimeoutExpired as error:
         raise EnvironmentFailed("CR-CONTAINER-012", f"{plan.name}: mmdebstrap did not end within {BUILD_SECONDS:g} s") from error
     if done.returncode:
         said = "\n".join(done.stderr.strip().splitlines()[-8:])

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
+from cleanroom import host_programs
 from cleanroom.sandbox import channel
 
 PACKAGES = str(Path(__file__).resolve().parent.parent.parent)
-PROGRAM = f"import sys; sys.path.insert(0, {PACKAGES!r}); from cleanroom.sandbox.keeper import main; main()"  # without site: standard library only
+# Without site: standard library only. Our own folder is on the import path for as long as it takes to find ourselves, and after the library.
+PROGRAM = f"import sys; sys.path.append({PACKAGES!r}); from cleanroom.sandbox.keeper import main; sys.path.pop(); main()"
 LOOK_SECONDS = 0.01
 BACKENDS = ("auto", "embedded", "docker", "podman")  # whose environments have a keeper
 
@@ -26,7 +27,7 @@ class KeeperProcess:
         """Start it. `probe` is an existing folder where layers will lie: the first order is then to look what this machine holds there."""
         mine, theirs = channel.pair()
         try:
-            self._process = subprocess.Popen([sys.executable, "-I", "-S", "-c", PROGRAM], stdin=theirs.fileno(), env={})
+            self._process = host_programs.start_python(PROGRAM, stdin=theirs.fileno())
         except BaseException:
             mine.close()
             raise

@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +24,10 @@ from typing import Literal
 
 import msgspec
 
+from cleanroom import host_programs
 from cleanroom.errors import ServiceFailed
 from cleanroom.policy import Policy
-from cleanroom.sandbox import channel, journal
+from cleanroom.sandbox import channel, journal, peers
 
 Kind = Literal["session", "pool"]
 # Kinds of services whose state can be made anew for each run; of any other server only its own project knows.
@@ -110,14 +110,11 @@ def _locked(cache: Path) -> Iterator[None]:
 
 def _connect(folder: Path) -> socket.socket | None:
     """None where nobody listens any more."""
-    end = channel.end()
     try:
-        with _reachable(folder) as path:
-            end.connect(path)
+        end = peers.connect_at(str(folder / SOCKET), peers.of_our_user, socket.SOCK_SEQPACKET)
     except OSError:
-        end.close()
         return None
-    return end
+    return channel.widened(end)
 
 
 def _start(charge: Charge) -> tuple[str, socket.socket]:
@@ -129,7 +126,7 @@ def _start(charge: Charge) -> tuple[str, socket.socket]:
         with _reachable(folder) as path:
             listening.bind(path)
         listening.listen(BACKLOG)
-        pid = _spawn(folder, listening)
+        pid = _spawn(folder, listening, charge.root)
     (folder / OWNER).write_text(journal.process_name(pid))
     end = _connect(folder)
     if end is None:
@@ -141,16 +138,13 @@ def _see(folder: Path) -> str:
     return f"what it said is in {folder / 'log'}"
 
 
-def _spawn(folder: Path, listening: socket.socket) -> int:
-    """Start the holder with this process's own import path, so that it runs the same code; without what an interpreter otherwise does at its start."""
-    package = str(Path(__file__).resolve().parents[2])
-    path = [package, *(entry for entry in sys.path if entry and entry != package)]
+def _spawn(folder: Path, listening: socket.socket, root: str) -> int:
+    """Start the holder on the code that this process runs; without what an interpreter otherwise does at its start."""
+    path = host_programs.import_path([root], ("cleanroom", "msgspec", "anyio"))
     code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.holders.process import main; main({str(folder)!r})"
-    flags = ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, listening.fileno(), 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2)]
-        return os.posix_spawn(sys.executable, [sys.executable, *flags, "-c", code], {}, file_actions=actions)
+        return host_programs.leave_python(code, stdin=listening.fileno(), output=log)
     finally:
         os.close(log)
 

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +138,7 @@ class Keeper:
             id_map = 0 if spec.get("bare") else self._id_map(spec["identity"])
             group = self._make_group(spec)
             kind = _kind(spec)  # before there are two of us: what it imports is imported once
+            _import_no_more()
             pid = os.fork()
         except OSError as error:
             channel.send(control, {"failed": f"{error.filename or 'start'}: {error.strerror}"})
@@ -170,7 +172,7 @@ class Keeper:
         return self._id_maps[ids]
 
     def _take_container(self, order: channel.Message) -> None:
-        """Imported on demand: speaking HTTP costs more than the rest of our start."""
+        """Imported with the first container: speaking HTTP costs more than the rest of our start."""
         if self._containers is None:
             from cleanroom.sandbox.container_ends import Containers
 
@@ -251,9 +253,17 @@ def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
         return bare.BareWarden
     if "container" not in spec:
         return warden.Warden
+    from cleanroom.sandbox import container_ends  # noqa: F401 -- for the order that follows
     from cleanroom.sandbox.container import ContainerWarden
 
     return ContainerWarden
+
+
+def _import_no_more() -> None:
+    """From the first environment on, nothing of ours is read from where we lie, which a phase may be able to write."""
+    for name in ("cleanroom", "cleanroom.sandbox", "cleanroom.sandbox.shim"):
+        if name in sys.modules:
+            sys.modules[name].__path__ = []
 
 
 def _remove_folder(folder: str) -> None:

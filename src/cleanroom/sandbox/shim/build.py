@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import TimeoutExpired
+
+from cleanroom import host_programs
 
 SOURCE = Path(__file__).with_name("init.c")
 COMPILERS = ("musl-gcc", "gcc", "cc", "clang")  # musl's makes 30 KB, glibc's 700 KB
@@ -39,13 +40,12 @@ def build(folder: Path) -> Path:
         return program
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     passing = program.with_name(f"{program.name}.{os.getpid()}")
-    said = "none of " + ", ".join(COMPILERS) + " is on PATH"
-    for compiler in filter(shutil.which, COMPILERS):
+    said = "none of " + ", ".join(COMPILERS) + " is in the system's folders"
+    for compiler in filter(host_programs.find, COMPILERS):
         try:
-            done = subprocess.run(
-                [compiler, *OPTIONS, "-o", str(passing), str(SOURCE)], capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
-            )
-        except subprocess.TimeoutExpired:
+            words = [*OPTIONS, "-o", str(passing), str(SOURCE)]
+            done = host_programs.run(compiler, words, timeout_seconds=COMPILE_SECONDS)
+        except TimeoutExpired:
             said = f"{compiler} took more than {COMPILE_SECONDS:g} s"
             continue
         if done.returncode == 0:
