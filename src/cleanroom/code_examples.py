@@ -103,6 +103,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-ENGINE-003": _SWEEP,
     "CR-ENGINE-004": "$ cleanroom-engine pipeline test  # by itself, or in parts that take less than ggen's 300 seconds",
     "CR-ENGINE-005": "$ cleanroom-engine plan && cleanroom-engine pipeline init test",
+    "CR-ENGINE-006": "$ python3 -m venv .venv && .venv/bin/pip install cleanroom-engine",
     "CR-AUDIT-001": _AUDIT_ASIDE,
     "CR-AUDIT-002": "$ fuser .ggen/cleanroom/audit/audit.lock",
     "CR-AUDIT-003": _SPACE,

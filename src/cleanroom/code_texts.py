@@ -284,9 +284,9 @@ ERRORS: dict[str, tuple[str, str]] = {
         "CLEANROOM_POSTGRES_BIN and CLEANROOM_REDIS_BIN name other places.",
     ),
     "CR-SERVICE-002": (
-        "a service's program does not run",
-        "The server's binary was found and did not answer to --version with a version. It is usually built for another machine or lacks a shared library; the message "
-        "has what it said.",
+        "a service's program does not say its version",
+        "The server's file was found, and its version neither stands in it nor was told by it. A server that lies in the project, or that others than you and root can "
+        "exchange, is not started to be asked.",
     ),
     "CR-SERVICE-003": (
         "the service's version is another one",
@@ -428,6 +428,11 @@ ERRORS: dict[str, tuple[str, str]] = {
     "CR-ENGINE-005": (
         "no phase was named",
         "A pipeline runs the phases that are named, in their order, and none was. `cleanroom-engine plan` lists the phases of the project.",
+    ),
+    "CR-ENGINE-006": (
+        "the project is around the engine's own Python",
+        "What phases may write must not hold what the engine itself runs on: the Python installation with its standard library, or the system's folders of programs. A virtual "
+        "environment in the project is fine, since its Python lies outside; a whole installation there, as conda makes one, is not. Install the engine with a Python outside of the project.",
     ),
     "CR-HISTORY-001": (
         "there is no such run",

@@ -49,6 +49,7 @@ from cleanroom.holders.ancestry import starters, wait_gone, way_to_ggen
 from cleanroom.holders.joining import joined
 from cleanroom.holders.meeting import POOLED, Charge, Kind, key_of
 from cleanroom.holders.pool import PoolStatus, pool_key, pool_status, stop_pool
+from cleanroom.host_programs import lies_in
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import Plan
@@ -106,6 +107,7 @@ class Engine:
         self._run: Run | None = None
         self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
+        self._alone = False
         self.delivered: Delivered | None = None  # what became of the last run's spans, metrics and log records; None: no collector is named
         self._bus = self._new_bus()
 
@@ -153,6 +155,10 @@ class Engine:
         """Use this keeper, which was started before there was an engine, for the next run."""
         self._keeper = started
 
+    def alone(self) -> None:
+        """This process is the engine's own, and no program's that has code in the project: once phases run it loads none from there."""
+        self._alone = True
+
     async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
         assert self._run is None, "an engine runs one pipeline at a time"
         self._refuse_recursion()
@@ -169,8 +175,10 @@ class Engine:
 
     async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
-        for folder in dict.fromkeys((plan.root, *(workspace.path for workspace in plan.workspaces))):
+        roots = tuple(dict.fromkeys((plan.root, *(workspace.path for workspace in plan.workspaces))))
+        for folder in roots:
             check_own_folders(Path(folder))
+        _refuse_machine(roots)
         self._redactor.add(*_hidden(self._caller, plan))
         await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
         recipes = await self._resolve(plan)
@@ -178,7 +186,7 @@ class Engine:
             plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
             recipes=recipes, record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
             skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, recipes),
-            charge=await anyio.to_thread.run_sync(self._charge, plan),
+            charge=await anyio.to_thread.run_sync(self._charge, plan), before_phases=partial(self._seal, plan, roots),
         )  # fmt: skip
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
@@ -200,6 +208,14 @@ class Engine:
                 "CR-ENGINE-001", f"this is already inside a run ({outer}): a run does not start another one",
                 hint='say what the phase does with cleanroom.command = "...", next to its command',
             )  # fmt: skip
+
+    def _seal(self, plan: Plan, roots: Sequence[str]) -> None:
+        """Blocks."""
+        if self._alone:
+            from cleanroom.sealed import seal
+
+            told = any(name.startswith("OTEL_EXPORTER_OTLP") for name in self._caller)
+            seal(roots, telemetry=told or any(phase.telemetry for phase in plan.phases))
 
     def forecast(self, *phases: str) -> list[Decision]:
         """For each phase of the plan: would it be skipped, if nothing before it changed anything? Blocks."""
@@ -385,6 +401,15 @@ def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
         ]  # fmt: skip
         if records:
             record(Path(workspace.path), records)
+
+
+def _refuse_machine(roots: Sequence[str]) -> None:
+    """No workspace holds what the engine itself runs on: a phase could exchange it under its hands."""
+    if root := lies_in(roots):
+        raise ProjectError(
+            "CR-ENGINE-006", f"{root}: expected a project beside the Python that runs the engine and the system's programs, found one around them",
+            hint="make a virtual environment for the engine from a Python outside of the project; give the project a folder of its own",
+        )  # fmt: skip
 
 
 def _held_on(backend: str) -> str:

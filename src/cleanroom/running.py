@@ -95,8 +95,12 @@ class Run:
         skipping: PhaseCache | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
         charge: Charge | None = None,
+        before_phases: Callable[[], None] | None = None,
     ) -> None:
-        """`charge` names the holder that the run's services are to be held by, where the backend can lead to it."""
+        """`charge` names the holder that the run's services are to be held by, where the backend can lead to it.
+
+        `before_phases` is called in a worker thread when everything but the phases has begun.
+        """
         self._plan = plan
         self._charge = charge
         self._place = place
@@ -109,6 +113,7 @@ class Run:
         self._sweep = sweep
         self._skipping = skipping
         self._keep = keep
+        self._before_phases = before_phases
         self._account = _Account()
         self._scope = anyio.CancelScope()
         self._signal: Exit | None = None
@@ -264,6 +269,8 @@ class Run:
                 degraded=self._account.degraded,
             )  # fmt: skip
             self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates), holder))
+            if self._before_phases is not None:
+                await anyio.to_thread.run_sync(self._before_phases)
             await Lifecycle(context, self._supervisor, self._account.outcomes, self._skipping).run()
 
     async def _sweep_up(self) -> None:

@@ -81,6 +81,7 @@ async def _conduct(
         async with engine.open(root, caller=os.environ, **options) as opened:
             signals.engine = opened
             opened.adopt(keeper)
+            opened.alone()
             async with anyio.create_task_group() as showing:
                 showing.start_soon(_follow, opened.events(), view)
                 result = await (opened.run(phases[0]) if single else opened.pipeline(*phases))

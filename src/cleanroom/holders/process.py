@@ -35,6 +35,7 @@ from cleanroom.lives import Service
 from cleanroom.plan import BackendName, Plan
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox import channel, kernel
+from cleanroom.sealed import seal
 from cleanroom.services import TemplateCache, new_secret, postgres
 from cleanroom.subscribers import monitor, recovery
 from cleanroom.supervisor import Supervisor, supervise
@@ -143,6 +144,8 @@ class _Process:
                 async with supervise(self._context, (), TemplateCache(Path(self._charge.templates))) as self._supervisor:
                     self._databases = Databases(self._supervisor, self._context)
                     tasks.start_soon(partial(recovery.run, troubled, self._supervisor.send, seed=self._charge.seed))
+                    # Before the first run is answered: its phases may write where we lie.
+                    await anyio.to_thread.run_sync(seal, (self._charge.root,))
                     async with anyio.create_task_group() as self._tasks:
                         self._watch(self._tasks)
                         await self._ended.wait()

@@ -1,0 +1,80 @@
+"""No code is loaded from a workspace once its phases run: what is imported late, and by whom."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cleanroom
+from cleanroom import sealed
+
+SOURCE = Path(cleanroom.__file__).parent
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        yield str(path.relative_to(SOURCE)), ast.parse(path.read_text())
+
+
+def late_imports(tree: ast.Module) -> Iterator[str]:
+    """Modules that are imported inside functions."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+
+
+def test_what_is_imported_late_is_loaded_before_the_first_phase():
+    """Every import inside a function is the library's, ours, or in the list that `seal` loads."""
+    elsewhere = ("cli/", "testing/", "pytest_plugin.py", "tracing/testing.py", "project/init.py")
+    # With the plan or the backend, before the first phase.
+    before = {"platformdirs", "anyio", "aiodocker", "aiohttp", "tomlkit"}
+    known = {*sealed.LATER, *sealed.TELEMETRY}
+    loaded = {".".join(name.split(".")[:depth]) for name in known for depth in range(1, 9)}
+    late = {
+        name
+        for path, tree in sources()
+        if not path.startswith(elsewhere)
+        for name in late_imports(tree)
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "cleanroom", *before}
+    }
+    assert late <= loaded, late - loaded
+
+
+def test_the_sandbox_imports_nothing_of_ours_late_but_for_containers():
+    """The keeper loads nothing once its first environment is open."""
+    late = {
+        (path, name)
+        for path, tree in sources()
+        if path.startswith("sandbox/")
+        for name in late_imports(tree)
+        if name.startswith("cleanroom")
+    }
+    assert late == {
+        ("sandbox/keeper.py", "cleanroom.sandbox"),
+        ("sandbox/keeper.py", "cleanroom.sandbox.container"),
+        ("sandbox/keeper.py", "cleanroom.sandbox.container_ends"),
+    }
+
+
+def test_sealed_imports_look_into_no_workspace(tmp_path: Path):
+    """A module that a phase put there is not found; the library's is, whatever stands before."""
+    finder = sealed._Sealed([str(tmp_path)])
+    for name in ("planted", "stringprep"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('loaded')")
+    places = [str(tmp_path), os.path.dirname(os.__file__)]
+    found = finder.find_spec("stringprep", places)
+    assert found is not None
+    assert found.origin == f"{places[1]}/stringprep.py"
+    with pytest.raises(ModuleNotFoundError):
+        finder.find_spec("planted", places)
+    assert finder.find_spec("planted", places[1:]) is None
