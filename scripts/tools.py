@@ -10,13 +10,14 @@ from pathlib import Path
 
 
 def find(name: str) -> Path | None:
-    """On PATH, else built or unpacked before, else NAME-VERSION.xz in the folder that CLEANROOM_TOOLS names, unpacked once per user."""
+    """On PATH, else NAME-VERSION.xz in the folder that CLEANROOM_TOOLS names, unpacked once per user, else built or unpacked before."""
     if on_path := shutil.which(name):
         return Path(on_path)
-    if kept := sorted(folder().glob(f"{name}-[0-9]*")):
-        return kept[-1]
-    packed = sorted(Path(os.environ.get("CLEANROOM_TOOLS", "/nonexistent")).glob(f"{name}-[0-9]*.xz"))
-    return _unpacked(packed[-1]) if packed else None
+    if packed := sorted(Path(os.environ.get("CLEANROOM_TOOLS", "/nonexistent")).glob(f"{name}-[0-9]*.xz")):
+        program = folder() / packed[-1].stem
+        return program if program.exists() else _unpacked(packed[-1])
+    kept = sorted(folder().glob(f"{name}-[0-9]*"))
+    return kept[-1] if kept else None
 
 
 def folder() -> Path:

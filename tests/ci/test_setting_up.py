@@ -100,8 +100,9 @@ def test_a_daemon_that_ends_shows_its_log(tmp_path: Path):
 def test_a_daemon_ignores_no_signal(tmp_path: Path):
     """Though its caller was started in the background of a shell, and ignores SIGINT: every container would too."""
     log, up = tmp_path / "log", tmp_path / "up"
-    words = [CI / "daemon", "thing", log, f"test -e {up}", "sh", "-c", f"grep SigIgn: /proc/self/status; : > {up}"]
+    words = [CI / "daemon", "thing", log, f"test -e {up}", "sh", "-c", f"grep SigIgn: /proc/self/status; : > {up}; exec sleep 60"]
     done = subprocess.run(["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    os.kill(int(done.stdout.split("kill ")[1].split(",")[0]), signal.SIGKILL)
     ignored = int(log.read_text().split()[1], 16)
     assert not ignored >> (signal.SIGINT - 1) & 1
