@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 
@@ -15,6 +16,12 @@ from cleanroom.sandbox import probe
 # In a plain test looptime asks for the thread's event loop, which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
 # the garbage collector runs in. With the loop set to none it is not made.
 asyncio.set_event_loop(None)
+
+# Who starts the tests may ignore signals, as a shell without job control does for what it starts in the background. Tests send them, and all that they start
+# would ignore them too.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
 
 # No test asserts wall time: on a busy machine an example may take long, and is no wrong one for it.
 settings.register_profile("cleanroom", deadline=None)

@@ -20,6 +20,12 @@ def test_cli_failure_names_the_place_first() -> None:
     ]
 
 
+def test_cli_failure_hint_of_many_lines_can_be_pasted() -> None:
+    """It begins once, and what follows are lines of a shell without a word of ours before them."""
+    lines = coded("CR-X-001", "no", "on Debian:\napt-get update\ndockerd &\ntrue").splitlines()
+    assert lines[1:-1] == ["hint: on Debian:", "  apt-get update", "  dockerd &", "  true"]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

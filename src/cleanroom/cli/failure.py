@@ -64,8 +64,7 @@ def coded(code: str, message: str, hint: str = "") -> str:
     """The form of every error: what, what helps, where to read more."""
     first, *rest = message.splitlines() or [""]
     lines = [f"error[{code}]: {_short(first)}", *(f"  {_short(line)}" for line in rest)]
-    for line in hint.splitlines():
-        lines.append(f"hint: {_short(line)}" if not lines[-1].startswith("hint: ") else f"  {_short(line)}")
+    lines += [f"{'  ' if number else 'hint: '}{_short(line)}" for number, line in enumerate(hint.splitlines())]
     return "\n".join([*lines, f"explain: cleanroom-engine explain {code}"]) + "\n"
 
 
