@@ -1,26 +1,28 @@
 """Secrets, known by their values, taken out of everything before it is hashed, shown or sent.
 
-A value is found as it is and as programs like to print it: escaped for JSON, quoted for a URL, and in base64 at any of its three alignments.
-What is not found: a value that was compressed, encrypted, hashed, reversed, or cut into pieces by whoever printed it.
+A value is found as it is and as programs print it (`encodings`), a long one piece by piece.
+What is not found is in `docs/limits.md`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, quote_plus, unquote
+from urllib.parse import unquote
 
 import msgspec
+
+from cleanroom import encodings
+from cleanroom.encodings import SHORTEST, Needles, Reading, Span
 
 if TYPE_CHECKING:
     from cleanroom.events import Envelope
 
 REPLACEMENT = "[redacted]"
-SHORTEST = 4  # a shorter value would take ordinary words and numbers out of every text
+_LAYERS = 3  # escapes within escapes: JSON in a string of JSON, in an address
+_CONTEXT = 128  # bytes before a line break that decide whether it is one inside of an encoding
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|PRIVATE_KEY|CREDENTIAL|_KEY$|_PASS$|^KEY$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s@]+)@", re.IGNORECASE)
@@ -43,28 +45,30 @@ class Redactor:
 
     def __init__(self, values: Iterable[str] = (), *, public: Iterable[str] = ()) -> None:
         self._public = (REPLACEMENT, *public)
-        self._texts: set[str] = set()
-        self._bytes: tuple[bytes, ...] = ()
-        self._text_pattern: re.Pattern[str] | None = None
-        self._bytes_pattern: re.Pattern[bytes] | None = None
-        self._encoded: tuple[bytes, ...] = ()  # as they stand in the encoding of an event
+        self._known: set[str] = set()
+        self._plain, self._base64, self._hex = Needles(), Needles(), Needles()
+        self._json = Needles()  # the plain ones as they stand in the encoding of an event
         self.add(*values)
 
     def add(self, *values: str) -> None:
         """Take these out from now on. Values of fewer than 4 characters, and parts of public names, are ignored."""
-        fresh = {form for value in values if self._is_secret(value) for form in _forms(value)} - self._texts
-        if not fresh:
-            return
-        self._texts |= fresh
-        longest_first = sorted(self._texts, key=lambda text: (-len(text), text))
-        self._bytes = tuple(sorted((_raw(text) for text in longest_first), key=len, reverse=True))
-        self._text_pattern = re.compile("|".join(map(re.escape, map(_readable, longest_first))))
-        self._bytes_pattern = re.compile(b"|".join(map(re.escape, self._bytes)))
-        self._encoded = tuple({_encoder.encode(_readable(text))[1:-1] for text in longest_first})
+        for value in {value for value in values if self._is_secret(value)} - self._known:
+            self._known.add(value)
+            for part in encodings.parts(_raw(value)):
+                if self._is_secret(part.decode("utf-8", "replace")):
+                    plain = encodings.plain_forms(part)
+                    self._plain.add(plain)
+                    self._json.add(map(_in_json, plain))
+                    self._base64.add(encodings.base64_forms(part))
+                    self._hex.add(encodings.hex_forms(part))
 
     def text(self, text: str) -> str:
         """`text` without any known value."""
-        return self._text_pattern.sub(REPLACEMENT, text) if self._text_pattern else text
+        if not self._known:
+            return text
+        data = text.encode("utf-8", "surrogatepass")
+        spans, _ = self._found(data, final=True)
+        return _replaced(data, spans).decode("utf-8", "replace") if spans else text
 
     def event(self, event: _E) -> _E:
         """`event` (any msgspec struct) without any known value in its strings; the same object where there is none.
@@ -78,7 +82,7 @@ class Redactor:
 
     def envelopes(self, envelopes: list[Envelope]) -> list[Envelope]:
         """The same for the event of each: they are encoded and searched together, and one by one only where there is something."""
-        if not self._encoded or not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
+        if not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
             return envelopes
         return [msgspec.structs.replace(envelope, event=self.event(envelope.event)) for envelope in envelopes]
 
@@ -87,8 +91,61 @@ class Redactor:
         return StreamRedactor(self)
 
     def _among(self, encoded: bytes) -> bool:
-        """Whether a value stands there. Several times faster than one expression of all: a search for one word can skip."""
-        return any(value in encoded for value in self._encoded)
+        """Whether a value may stand in the encoding of events. Nearly all are told at once."""
+        if not self._known:
+            return False
+        if encodings.simple_json(encoded):
+            if self._json.among(encoded):
+                return True
+            return encodings.among_simple(encoded, self._base64, self._hex)
+        for _ in range(_LAYERS + 1):
+            if self._in_layer(encoded):
+                return True
+            if not encodings.has_escapes(encoded):
+                return False
+            encoded = encodings.unescaped(encoded)
+        return False
+
+    def _in_layer(self, text: bytes) -> bool:
+        if self._plain.among(text) or encodings.base64_spans(text, self._base64):
+            return True
+        return bool(encodings.hex_spans(text, self._hex))
+
+    def _found(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
+        """Where values stand, in order and merged where they overlap.
+
+        And where the rest begins that could grow into one; with `final` nothing can.
+        """
+        spans: list[Span] = []
+        opened = len(text)
+        layers: list[Reading] = []
+        data = text
+        for _ in range(_LAYERS + 1):
+            found, begun = self._layer(data, final=final)
+            whole = len(data) if final else encodings.open_escape(data)
+            begun = min(begun, whole)
+            for layer in reversed(layers):
+                found = [layer.back(span) for span in found]
+                begun = layer.start(begun) if begun < len(layer.data) else opened
+            spans += found
+            opened = min(opened, begun)
+            if not encodings.has_escapes(data):
+                break
+            layers.append(encodings.escapes_undone(data[:whole]))
+            if layers[-1].data == data:
+                break
+            data = layers[-1].data
+        return _merged(spans), opened
+
+    def _layer(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
+        """The same as far as no escape stands in between."""
+        digits = encodings.hex_spans(text, self._hex)
+        spans = self._plain.spans(text) + encodings.base64_spans(text, self._base64) + digits
+        if final:
+            return spans, len(text)
+        in_base64 = encodings.base64_open(text, self._base64)
+        in_hex = encodings.hex_open(text, self._hex, digits)
+        return spans, min(self._plain.open_end(text), in_base64, in_hex)
 
     def _is_secret(self, value: str) -> bool:
         return len(value) >= SHORTEST and not value.isspace() and not any(value in name for name in self._public)
@@ -111,41 +168,60 @@ class StreamRedactor:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._held = b""
+        # What waits, after some of what was shown: whether a line break counts depends on that.
+        self._kept = b""
+        self._shown = 0  # how much of it was shown
 
     def feed(self, data: bytes) -> bytes:
-        """What can be shown now; the rest, less than the longest value, waits for the next piece."""
-        pattern = self._redactor._bytes_pattern
-        if pattern is None:
+        """What can be shown now; the rest, less than the longest value as printed, waits."""
+        if not self._redactor._known:
             return data
-        buffer = self._held + data
-        done, hold, shown = 0, self._open_end(buffer, 0), []
-        for match in pattern.finditer(buffer):
-            if match.start() >= hold:
-                break
-            shown += [buffer[done : match.start()], REPLACEMENT.encode()]
-            done = match.end()
-            if done > hold:
-                hold = self._open_end(buffer, done)
-        self._held = buffer[hold:]
-        shown.append(buffer[done:hold])
-        return b"".join(shown)
+        return self._show(self._kept + data, final=False)
 
     def end(self) -> bytes:
         """What was held back: the stream is over."""
-        pattern, held, self._held = self._redactor._bytes_pattern, self._held, b""
-        return pattern.sub(REPLACEMENT.encode(), held) if pattern else held
+        return self._show(self._kept, final=True)
 
-    def _open_end(self, buffer: bytes, start: int) -> int:
-        """The first place from which the rest of `buffer` could still grow into a value."""
-        first = len(buffer)
-        for needle in self._redactor._bytes:
-            at = buffer.find(needle[:1], max(start, len(buffer) - len(needle) + 1))
-            while 0 <= at < first:
-                if needle.startswith(buffer[at : at + 8]) and needle.startswith(buffer[at:]):
-                    first = at
-                at = buffer.find(needle[:1], at + 1)
-        return first
+    def _show(self, buffer: bytes, *, final: bool) -> bytes:
+        spans, opened = self._redactor._found(buffer, final=final)
+        shown, pieces = self._shown, []
+        for start, end in spans:
+            if start >= opened:
+                break
+            if end <= shown:
+                continue
+            if start >= shown:  # else it goes on from one that was taken out
+                pieces += [buffer[shown:start], REPLACEMENT.encode()]
+            shown = end
+        pieces.append(buffer[shown:opened])
+        shown = max(shown, opened)
+        keep = _before_escape(buffer, max(0, opened - _CONTEXT, buffer.rfind(b"\n", 0, opened)))
+        self._kept, self._shown = buffer[keep:], shown - keep
+        return b"".join(pieces)
+
+
+def _before_escape(buffer: bytes, at: int) -> int:
+    """A place not after `at` that stands in no row of backslashes, unless it is a very long one."""
+    before = buffer[max(0, at - _CONTEXT) : at]
+    return at - len(before) + len(before.rstrip(b"\\"))
+
+
+def _merged(spans: list[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _replaced(text: bytes, spans: list[Span]) -> bytes:
+    done, pieces = 0, []
+    for start, end in spans:
+        pieces += [text[done:start], REPLACEMENT.encode()]
+        done = end
+    return b"".join((*pieces, text[done:]))
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
@@ -171,27 +247,14 @@ def _in_headers(text: str) -> set[str]:
     return found
 
 
-def _forms(value: str) -> set[str]:
-    """Every way in which `value` is looked for."""
-    raw = _raw(value)
-    forms = {value, value.strip(), quote(raw, safe=""), quote(raw), quote_plus(raw)}
-    forms |= {re.sub("%..", lambda found: found[0].lower(), form) for form in forms}
-    for offset in range(3):
-        # Only the characters that the value alone decides: its neighbours leak into the first and the last.
-        skipped, whole = (0, 2, 3)[offset], (offset + len(raw)) * 8 // 6
-        forms |= {encode(b"\0" * offset + raw)[skipped:whole].decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)}
-    forms |= {json.dumps(form, ensure_ascii=only)[1:-1] for form in tuple(forms) for only in (True, False)}
-    return {form for form in forms if len(form) >= SHORTEST}
+def _in_json(form: bytes) -> bytes:
+    """How it stands in the encoding of an event."""
+    return _encoder.encode(form.decode("utf-8", "replace"))[1:-1]
 
 
 def _raw(text: str) -> bytes:
     """The bytes that a program prints for a value from the environment."""
     return text.encode("utf-8", "surrogateescape")
-
-
-def _readable(text: str) -> str:
-    """How a value reads in an event, where undecodable bytes are replaced."""
-    return _raw(text).decode("utf-8", "replace")
 
 
 @cache

@@ -10,13 +10,14 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from cleanroom.errors import CleanroomError
+from cleanroom.redaction import Redactor
 from cleanroom.tracing.settings import Destination, Signal
 
 BATCH_ITEMS = 512  # OpenTelemetry's own default
@@ -218,13 +219,11 @@ def phrase(said: Sequence[str]) -> str:
     return "no answer in time" if not said else said[-1][:200]
 
 
-def without_secrets(words: str, destinations: Iterable[Destination]) -> str:
+def without_secrets(words: str, destinations: Collection[Destination]) -> str:
     """What an exporter said, which can be its own words, without what may be secret of addresses and headers in them."""
     for to in destinations:
         words = words.replace(to.endpoint, to.shown)
-        for secret in to.secrets:
-            words = words.replace(secret, "[redacted]")
-    return words
+    return Redactor(secret for to in destinations for secret in to.secrets).text(words)
 
 
 @contextmanager
