@@ -31,6 +31,28 @@ def test_init_writes_a_file_that_loads_and_fits_the_language(tmp_path: Path, sig
     assert not plan.ignored
 
 
+@pytest.mark.parametrize("phase", ["init", "test", "validate"])
+def test_a_phase_of_an_unknown_project_fails_and_says_what_to_write(tmp_path: Path, phase: str):
+    """Nobody knows what checks such a project, so nothing says that it is well."""
+    write_make_toml(tmp_path, None)
+    (command,) = load(tmp_path, (phase,), caller={}, floor=NO_FLOOR).phases[0].commands
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"[lifecycle.{phase}]: write your command here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("scripts", "validate"),
+    [('{"lint": "eslint ."}', "npm run lint"), ("{}", "npm ls --all"), ("7", "npm ls --all")],
+)
+def test_init_runs_only_scripts_that_are_there(tmp_path: Path, scripts: str, validate: str):
+    """A script that package.json does not have is not skipped silently: something else is checked."""
+    (tmp_path / "package.json").write_text(f'{{"scripts": {scripts}}}')
+    write_make_toml(tmp_path, None)
+    plan = load(tmp_path, ("validate",), caller={}, floor=NO_FLOOR)
+    assert plan.phases[0].commands == (validate,)
+
+
 def test_init_uses_the_projects_virtual_environment(tmp_path: Path):
     """Where there is one, its interpreter runs the tests; and the file says how packages come into the project."""
     (tmp_path / "pyproject.toml").write_text("")

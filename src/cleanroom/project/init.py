@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,10 +45,21 @@ _LANGUAGES: dict[str, _Language] = {
         "cargo check --offline --all-targets",
         "mkdir -p .cargo && cargo vendor >> .cargo/config.toml",
     ),
-    "package.json": _Language("Node.js", "node:22-slim", "node --version", "npm test", "npm run --if-present lint", "npm ci"),
+    "package.json": _Language("Node.js", "node:22-slim", "node --version", "npm test", "npm ls --all", "npm ci"),
     "go.mod": _Language("Go", "golang:1.24", "go version", "go test ./...", "go vet ./...", "go mod vendor"),
 }
-_PLAIN = _Language("shell", "debian:stable-slim", "mkdir -p build", "test -f make.toml", "ls make.toml")
+
+
+def _unwritten(phase: str) -> str:
+    """Of a project that we do not know: a command that fails until somebody wrote the right one."""
+    return f"echo 'make.toml: [lifecycle.{phase}]: write your command here' >&2; exit 1"
+
+
+_UNKNOWN = _Language(
+    "not known: write the commands",
+    "debian:stable-slim",
+    *(_unwritten(phase) for phase in ("init", "test", "validate")),
+)
 
 _TEMPLATE = """\
 # The lifecycle of this project ({language}).
@@ -107,9 +119,11 @@ def _exists() -> ProjectError:
 
 
 def _from_language(root: Path) -> str:
-    language = next((language for sign, language in _LANGUAGES.items() if (root / sign).is_file()), _PLAIN)
+    language = next((language for sign, language in _LANGUAGES.items() if (root / sign).is_file()), _UNKNOWN)
     if language.name == "Python" and (environments := virtual_environments(root)):
         language = language._replace(test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1))
+    if language.name == "Node.js" and _has_script(root, "lint"):
+        language = language._replace(validate="npm run lint")
     hint = (
         f"# Phases have no network: packages come from the project. Once, on the host: {language.packages}\n" if language.packages else ""
     )
@@ -122,6 +136,16 @@ def _from_language(root: Path) -> str:
         test=_quoted(language.test),
         validate=_quoted(language.validate),
     )
+
+
+def _has_script(root: Path, name: str) -> bool:
+    """Whether package.json has it: a command that runs it only where it is there would pass without it."""
+    try:
+        package = json.loads((root / "package.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    scripts = package.get("scripts") if isinstance(package, dict) else None
+    return isinstance(scripts, dict) and name in scripts
 
 
 def _quoted(text: str) -> str:
