@@ -153,6 +153,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-SESSION-003": _SWEEP,
     "CR-SESSION-004": _AGAIN,
     "CR-SESSION-005": "$ cleanroom-engine config show --origin  # in both phases: what differs?",
+    "CR-PHASE-020": '[lifecycle.test]\ncommand = "bash tests/run.sh"',
     "CR-PHASE-010": "$ cargo vendor && git add vendor",
     "CR-WORKSPACE-004": _SPACE,
     "CR-SANDBOX-009": _CACHE,

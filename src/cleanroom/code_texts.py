@@ -161,6 +161,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         ".cargo/config.toml names. The message has the line that puts the packages there; run it once on the host. They are told that there is no network "
         "(CARGO_NET_OFFLINE, GOPROXY=off, npm_config_offline, PIP_NO_INDEX, UV_OFFLINE), so that what is missing fails at once; cleanroom.variables overrides each.",
     ),
+    "CR-PHASE-020": (
+        "a phase's command is an interpreter with nothing to do",
+        "`sh`, `bash`, `python`, `node` and the like without a script, `-c` or an argument wait for a person, and a phase has nobody at its input: they would end at once with "
+        "status 0, whatever the state of the project. So the phase was not run, later phases neither, and the run ends with 4. Write the command that the phase is for.",
+    ),
     # --- policy
     "CR-POLICY-001": (
         "the command line asks for a lower policy than the file",

@@ -66,6 +66,12 @@ class PolicyRefused(CleanroomError):
     exit = Exit.REFUSED
 
 
+class NothingToVerify(CleanroomError):
+    """What was to be run cannot tell anything, whatever it ends with."""
+
+    exit = Exit.UNVERIFIED
+
+
 class BackendUnavailable(CleanroomError):
     """The backend, or a program that it needs, is not there."""
 

@@ -22,7 +22,7 @@ from cleanroom import events, hidden, receiving
 from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
 from cleanroom.caching import RUNS, Decision, Skipping
-from cleanroom.errors import ArtifactError, CleanroomError, EnvironmentFailed, Exit, PolicyRefused
+from cleanroom.errors import ArtifactError, CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
 from cleanroom.events import Artifact, Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
 from cleanroom.offline import switches
@@ -31,7 +31,7 @@ from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level
 from cleanroom.redaction import is_secret
 from cleanroom.supervisor import Supervisor
-from cleanroom.verdicts import Verdict, broken_canaries, phase_verdict
+from cleanroom.verdicts import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
 from cleanroom.watching import RunContext, Watched
 from cleanroom.workspaces import git_ignored, selected
 
@@ -59,7 +59,7 @@ class PhaseOutcome(NamedTuple):
 
     @property
     def stops_the_run(self) -> bool:
-        return self.result not in ("passed", "cached", "unverified")
+        return self.error is not None or self.result not in ("passed", "cached", "unverified")
 
 
 class Returned(NamedTuple):
@@ -177,6 +177,8 @@ class Lifecycle:
             try:
                 if not phase.runs_commands:
                     verdict = Verdict("unverified", None, "it has no commands")
+                elif phase.idle:
+                    raise _idle(phase)
                 elif phase.hermetic:
                     assert workspace is not None, "a hermetic phase has a workspace"
                     verdict, conflicts = await self._hermetic(phase, planned, workspace, span, remember)
@@ -184,7 +186,7 @@ class Lifecycle:
                     verdict = await self._on_host(phase, planned, span)
             except CleanroomError as trouble:
                 error = trouble
-                result: Result = "refused" if trouble.exit is Exit.REFUSED else "error"
+                result = ERROR_RESULTS.get(trouble.exit, "error")
                 verdict = Verdict(result, span.exit_code, str(trouble), trouble.code)
                 span.attributes["hint"] = trouble.hint
             span.result, span.exit_code, span.reason, span.code = verdict
@@ -417,6 +419,13 @@ class Lifecycle:
 
     def _note(self, text: str, code: str, span: Span) -> None:
         self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
+
+
+def _idle(phase: PhaseRun) -> NothingToVerify:
+    said = f"{phase.idle!r} is an interpreter with nothing to do: it would end well whatever the project's state"
+    where = str(phase.origin) if phase.origin else ""
+    hint = "write the phase's command there: a script, `-c` or an argument"
+    return NothingToVerify("CR-PHASE-020", said, hint=hint, where=where)
 
 
 def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = False) -> str:

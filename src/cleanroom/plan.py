@@ -78,6 +78,7 @@ class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: bool = False
     cache_inputs: tuple[str, ...] = ()  # patterns of files; none: it runs every time
     description: str = ""
+    idle: str = ""  # the command that is an interpreter with nothing to do, where all of them are
     dependencies: str = ""  # what helps where its packages are not in the project
     origin: Origin | None = None
 

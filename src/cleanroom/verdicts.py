@@ -112,6 +112,7 @@ RESULT_EXITS: dict[Result, Exit] = {
     "passed": Exit.OK, "cached": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
     "refused": Exit.REFUSED, "cancelled": Exit.INTERRUPTED,
 }  # fmt: skip
+ERROR_RESULTS: dict[Exit, Result] = {Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified"}
 EXIT_RESULTS: dict[Exit, Result] = {
     Exit.OK: "passed", Exit.NOT_PASSED: "failed", Exit.USAGE: "error", Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified",
     Exit.ENGINE: "error", Exit.TIMEOUT: "timeout", Exit.INTERRUPTED: "cancelled", Exit.TERMINATED: "cancelled",

@@ -37,6 +37,9 @@ command = "echo now-sleeping; sleep 60"
 cleanroom.enabled = false
 [lifecycle.inside]
 command = "true"
+[lifecycle.idle]
+command = "bash"
+cleanroom.enabled = false
 [lifecycle.empty]
 description = "nothing to run"
 """
@@ -122,6 +125,15 @@ def test_cli_run_nothing_verified_is_4(said: Said, phase: str) -> None:
     status, out, _ = said("pipeline", phase)
     assert status == 4
     assert "UNVERIFIED (exit 4)" in out
+
+
+def test_cli_run_an_idle_interpreter_is_no_pass(said: Said, project: Path) -> None:
+    """After phases that passed, one that is `bash` alone ends the run with 4; what follows does not run."""
+    status, out, err = said("pipeline", "ok", "idle", "never")
+    assert status == 4
+    assert "UNVERIFIED (exit 4)" in out
+    assert "error[CR-PHASE-020]: make.toml:" in err
+    assert not (project / "reached").exists()
 
 
 def test_cli_run_json_is_one_object_on_stdout(said: Said) -> None:

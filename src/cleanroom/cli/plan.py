@@ -149,6 +149,7 @@ def _phases(phases: tuple[PhaseRun, ...], forecast_lines: Sequence[str]) -> list
     for line, phase, cached in zip(lines[1:], phases, forecast_lines, strict=False):
         shown += [line, *(f"    $ {clip(safe(command.strip()), 200)}" for command in phase.commands)]
         shown += [] if phase.runs_commands else ["    no command: it verifies nothing"]
+        shown += ["    an interpreter with nothing to do: it verifies nothing"] if phase.idle else []
         shown += [safe(f"    {phase.dependencies}")] if phase.dependencies else []
         shown += [safe(cached)] if cached else []
         shown += [safe(f"    egress, hermetic: no: {', '.join(phase.policy.egress)}")] if phase.policy.egress else []

@@ -12,6 +12,7 @@ from cleanroom.policy import Level
 from cleanroom.project import places, policies, tasks
 from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.floor import Floor
+from cleanroom.project.idle import idle_interpreter
 from cleanroom.project.model import RawPhase, RawProject
 from cleanroom.project.recursion import runs_the_engine
 from cleanroom.project.settings import Layer, overlaid, read_layers, spellings
@@ -86,6 +87,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         telemetry=bool(settings.telemetry),
         cache_inputs=settings.cache.inputs if settings.cache else (),
         description=phase.description,
+        idle=idle_interpreter(commands),
         dependencies=missing_dependencies(path, commands, policy) if hermetic else "",
         origin=phase.node.origin,
     )

@@ -36,10 +36,10 @@ _SEPARATORS = set(";&|()\n")
 
 def runs_the_engine(command: str) -> bool:
     """Is `cleanroom-engine` or `python -m cleanroom` the program of any part of this shell command?"""
-    return any(_is_engine(words) for words in _simple_commands(command))
+    return any(_is_engine(words) for words in simple_commands(command))
 
 
-def _simple_commands(command: str) -> Iterator[list[str]]:
+def simple_commands(command: str) -> Iterator[list[str]]:
     """The parts between `;`, `&&`, `|`, parentheses and line ends, as words."""
     for text in _lines(command):
         lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()`")
@@ -63,7 +63,7 @@ def _lines(command: str) -> list[str]:
 
 
 def _is_engine(words: list[str]) -> bool:
-    rest = _program_onwards(words)
+    rest = program_onwards(words)
     if not rest:
         return False
     program = PurePosixPath(rest[0]).name
@@ -80,7 +80,7 @@ def _is_engine(words: list[str]) -> bool:
     return program == "cleanroom-engine"
 
 
-def _program_onwards(words: list[str]) -> list[str]:
+def program_onwards(words: list[str]) -> list[str]:
     """The words from the program on, without assignments, `exec`, `env` and the like."""
     wrapped = False
     for index, word in enumerate(words):
