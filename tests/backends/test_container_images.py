@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cleanroom import host_programs
 from cleanroom.backends import container_images
 from cleanroom.backends.container_images import PLANS, Built, ImagePlan
 from cleanroom.errors import BackendUnavailable, UsageError
+from container_bench import require
+
+DOCUMENT = Path(__file__).parents[2] / "docs/containers.md"
 
 STATUS = """\
 Package: redis-server
@@ -73,7 +80,7 @@ def test_nothing_but_the_archive_is_left(built: Built):
 
 def test_without_mmdebstrap_the_way_to_get_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And the other way: images of one's own."""
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(host_programs, "SYSTEM_PATH", (str(tmp_path),))
     with pytest.raises(BackendUnavailable) as found:
         container_images.build(PLANS["base"], tmp_path / "images")
     assert "apt install mmdebstrap" in found.value.hint
@@ -84,3 +91,35 @@ def test_an_unknown_image_is_a_usage_error():
     with pytest.raises(UsageError, match="base, postgres, redis"):
         container_images.chosen(["mysql"])
     assert [plan.name for plan in container_images.chosen([])] == ["cleanroom/base", "cleanroom/postgres", "cleanroom/redis"]
+
+
+def test_another_recipe_is_another_label():
+    """So an image that an earlier version made is not taken for today's."""
+    plan = PLANS["base"]
+    changed = msgspec.structs.replace(plan, packages=(*plan.packages, "curl"))
+    assert len({container_images.recipe(one) for one in (plan, changed, PLANS["redis"])}) == 3
+    assert container_images.recipe(plan) == container_images.recipe(msgspec.structs.replace(plan))
+
+
+def listed(begin: str) -> list[str]:
+    """The words in backquotes on the line of the document that begins so, after that beginning."""
+    line = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(begin))
+    return re.findall(r"`([^`]+)`", line.removeprefix(begin))
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+def test_the_document_lists_the_packages_of_each_image(plan: ImagePlan):
+    """All of them, and no other."""
+    assert listed(f"| `{plan.name}` |") == list(plan.packages)
+
+
+@pytest.mark.parametrize(("begin", "status"), [("There are ", 0), ("Not there are ", 127)], ids=["there", "not there"])
+def test_the_document_tells_which_programs_the_base_image_has(begin: str, status: int):
+    """Each of those that it names, as the image itself says."""
+    require("docker", PLANS["base"].name)
+    programs = listed(begin)
+    assert len(programs) > 5
+    ask = "for name; do command -v $name >/dev/null; echo $name $?; done"
+    words = ["docker", "run", "--rm", "--network", "none", PLANS["base"].name, "sh", "-c", ask, "sh", *programs]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert dict(zip(said[::2], map(int, said[1::2]), strict=True)) == dict.fromkeys(programs, status)

@@ -110,7 +110,7 @@ def build(plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str
 def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
     if host_programs.find("mmdebstrap") is None:
         raise BackendUnavailable(
-            "CR-CONTAINER-011", "mmdebstrap, which makes images from Debian's packages, is not on PATH",
+            "CR-CONTAINER-011", "mmdebstrap, which makes images from Debian's packages, is not installed",
             hint="apt install mmdebstrap; or name images of your own in make.toml",
         )  # fmt: skip
     hooks = [f"--essential-hook={hook}" for hook in plan.hooks]

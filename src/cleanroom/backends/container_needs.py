@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-import shutil
 import sys
 import sysconfig
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,12 +16,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from cleanroom import host_programs
 from cleanroom.backends.container_engines import VARIABLES, EngineName, described_image, find_socket
 from cleanroom.backends.container_images import PLANS
 from cleanroom.errors import BackendUnavailable, CleanroomError, PolicyRefused, ProjectError
 from cleanroom.sandbox.shim.build import program_in
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS: dict[EngineName, str] = {"docker": "dockerd", "podman": "podman"}
 PACKAGES: dict[EngineName, tuple[str, ...]] = {"docker": ("docker.io",), "podman": ("podman", "runc")}
 UNITS: dict[EngineName, str] = {"docker": "docker", "podman": "podman.socket"}
@@ -105,10 +104,10 @@ def look(
         socket=socket,
         answer=answer,
         elsewhere=elsewhere,
-        program=shutil.which(PROGRAMS[engine], path=SYSTEM_PATH) is not None,
+        program=host_programs.find(PROGRAMS[engine]) is not None,
         library=importlib.util.find_spec("aiodocker") is not None,
-        compiler=shim is None or program_in(shim).exists() or any(map(shutil.which, COMPILERS)),
-        builder=not (builds or ours) or shutil.which("mmdebstrap") is not None,
+        compiler=shim is None or program_in(shim).exists() or any(map(host_programs.find, COMPILERS)),
+        builder=not (builds or ours) or host_programs.find("mmdebstrap") is not None,
         images=tuple(wanted),
         systemd=Path("/run/systemd/system").is_dir(),
         unified=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
@@ -124,7 +123,7 @@ def missing(machine: Machine) -> tuple[Part, ...]:
         message = "pid 1 of containers is built once from C, and there is no compiler"
         found.append(Part(BackendUnavailable, "CR-CONTAINER-008", message, ("gcc", "libc6-dev")))
     if not machine.builder:
-        message = "mmdebstrap, which makes images from Debian's packages, is not on PATH"
+        message = "mmdebstrap, which makes images from Debian's packages, is not installed"
         found.append(Part(BackendUnavailable, "CR-CONTAINER-011", message, ("mmdebstrap",)))
     found += _images(machine)
     return (*found, *(() if machine.root else (_root(machine.engine),)))
