@@ -111,6 +111,9 @@ EXAMPLES: Mapping[str, str] = {
     "CR-FILE-002": _SPACE,
     "CR-FILE-003": _SPACE,
     # --- phases and the workspace
+    "CR-USAGE-003": '[cleanroom]\npolicy = "Medium"  # in Python: cleanroom.open(".", policy="Medium")',
+    "CR-ENGINE-007": "$ cleanroom-engine pipeline init test",
+    "CR-ENGINE-008": "$ cleanroom-engine pipeline init test",
     "CR-PHASE-001": "$ cleanroom-engine run test -v",
     "CR-PHASE-002": '[lifecycle.test]\ncleanroom.timeout = "5m"',
     "CR-PHASE-003": '[lifecycle.test]\ncleanroom.on_violation = "fail"  # at its end; more than the level allows takes a reason\ncleanroom.reason = "to see all of it"',

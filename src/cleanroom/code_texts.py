@@ -389,6 +389,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The command line names a phase that this make.toml does not have. The message lists those that exist, the hint has the nearest; `cleanroom-engine plan` shows "
         "them with their commands.",
     ),
+    "CR-USAGE-003": (
+        "an argument of a call is not what it has to be",
+        "`cleanroom.open`, the engine, `cleanroom.servers` or a fixture was given an argument of another kind, a word that is none of those to choose from, or one that does not exist. "
+        'The message names the argument, what was expected and what was found; the hint has the nearest word. A list of one is still a list: `init=["schema.sql"]`.',
+    ),
     "CR-WORKSPACE-001": (
         "files changed on the host while the run ran",
         "What the run made of these files was not written over what somebody else did meanwhile: it is kept in the run's conflicts/ folder and the run does not pass. "
@@ -438,6 +443,15 @@ ERRORS: dict[str, tuple[str, str]] = {
         "the project is around the engine's own Python",
         "What phases may write must not hold what the engine itself runs on: the Python installation with its standard library, or the system's folders of programs. A virtual "
         "environment in the project is fine, since its Python lies outside; a whole installation there, as conda makes one, is not. Install the engine with a Python outside of the project.",
+    ),
+    "CR-ENGINE-007": (
+        "an engine was asked for a second run while it runs",
+        "An engine carries out one run at a time, since its events and its interruption mean that one. Wait for the result of the first call, or open another engine; two "
+        "engines may run in one project at once.",
+    ),
+    "CR-ENGINE-008": (
+        "an engine was asked for a run after its block was left",
+        "What `cleanroom.open` gives out lives until its `async with` block ends: nobody could read the events of a run after that. Move the call into the block.",
     ),
     "CR-HISTORY-001": (
         "there is no such run",

@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from cleanroom.ahead import KeeperProcess, cache_folder, keeper
+from cleanroom.arguments import COUNT, FLAG, PATH, SECONDS, TEXT, TEXTS, VARIABLES, WHOLE, Expected, check, check_all, one_of, optional
 from cleanroom.artifacts import check_own_folders
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
@@ -52,7 +53,8 @@ from cleanroom.holders.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.host_programs import lies_in
 from cleanroom.lifecycle import PhaseOutcome
 from cleanroom.phase_cache import PhaseCache, service_identities
-from cleanroom.plan import Plan
+from cleanroom.plan import BackendName, Plan
+from cleanroom.policy import Level
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
@@ -94,6 +96,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     no_cache: bool = False  # skip no phase
 
 
+_OPTIONS = {
+    "backend": optional(one_of(get_args(BackendName))),
+    "policy": optional(one_of([level.value for level in Level])),
+    "env": optional(TEXT),
+    "seed": optional(WHOLE),
+    "slo_seconds": optional(SECONDS),
+    "strict_slo": optional(FLAG),
+    "allow_degraded": TEXTS,
+    "keep": one_of(("never", "on-failure", "always")),
+    "report_directory": optional(PATH),
+    "fresh": FLAG,
+    "no_cache": FLAG,
+}
+_PHASES = Expected("names of phases, each an argument of its own", TEXTS.holds)
+_EXIT = Expected("Exit.INTERRUPTED or Exit.TERMINATED", (Exit.INTERRUPTED, Exit.TERMINATED).__contains__)
+
+
 class Engine:
     """Runs phases of one project, one run at a time. Made by `open`."""
 
@@ -105,6 +124,8 @@ class Engine:
         self._redactor = Redactor()
         self._clock = SystemClock()
         self._run: Run | None = None
+        self._busy = False  # from the call until there is a result
+        self._closed = False
         self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
         self._alone = False
@@ -119,6 +140,7 @@ class Engine:
         """
         from cleanroom.project import Overrides, load
 
+        check("the engine: phases", phases, _PHASES)
         chosen = {name: getattr(self._options, name) for name in Overrides.__struct_fields__ if hasattr(self._options, name)}
         overrides = Overrides(**{name: value for name, value in chosen.items() if value is not None})
         return load(self.root, phases, overrides=overrides, caller=self._caller, single=single)
@@ -142,11 +164,21 @@ class Engine:
     def subscribe(
         self, name: str, kinds: tuple[type[Event], ...] | None = None, *, limit: int = 10_000, keep_newest: bool = True
     ) -> Subscription:
-        """An inbox for the next run's events, closed with it. A display keeps the newest and counts what it drops."""
+        """An inbox for the next run's events, closed with it. A display keeps the newest and counts what it drops.
+
+        Raises:
+            UsageError: `limit` is no number above 0.
+        """
+        check("Engine.subscribe: limit", limit, COUNT)
         return self._bus.subscribe(name, kinds, limit=limit, keep_newest=keep_newest)
 
     def interrupt(self, code: Exit = Exit.INTERRUPTED) -> None:
-        """End the run under way, or the next one at once: it unwinds, and its result says interrupted. May be called again."""
+        """End the run under way, or the next one at once: it unwinds, and its result says interrupted. May be called again.
+
+        Raises:
+            UsageError: `code` is not one that a signal stands for.
+        """
+        check("Engine.interrupt: code", code, _EXIT)
         self._interrupted = code
         if self._run is not None:
             self._run.interrupt(code)
@@ -160,15 +192,18 @@ class Engine:
         self._alone = True
 
     async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
-        assert self._run is None, "an engine runs one pipeline at a time"
+        self._refuse_second()
         self._refuse_recursion()
+        check("the engine: phases", phases, _PHASES)
         if not phases:
             raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
-        if self._make is registry.make and self._keeper is None:
-            self._keeper = await anyio.to_thread.run_sync(keeper, self._options.backend, self._caller)
+        self._busy = True
         try:
+            if self._make is registry.make and self._keeper is None:
+                self._keeper = await anyio.to_thread.run_sync(keeper, self._options.backend, self._caller)
             return await self._conduct(phases, single=single)
         finally:
+            self._busy = False
             if self._keeper is not None:
                 self._keeper.abandon()
                 self._keeper = None
@@ -201,6 +236,20 @@ class Engine:
             self._run, self._interrupted = None, None
             self._bus = self._new_bus()
         return result
+
+    def _refuse_second(self) -> None:
+        if self._closed:
+            raise UsageError(
+                "CR-ENGINE-008",
+                "expected an engine that is open, found one whose block was left",
+                hint="run inside of `async with cleanroom.open(...) as engine:`",
+            )
+        if self._busy:
+            raise UsageError(
+                "CR-ENGINE-007",
+                "expected an engine without a run, found one that runs already",
+                hint="wait for its result; `cleanroom.open` gives an engine for a second run beside it",
+            )
 
     def _refuse_recursion(self) -> None:
         if outer := self._caller.get("CLEANROOM_RUN_ID"):
@@ -273,9 +322,10 @@ class Engine:
         """Start the project's pool and wait until what is in it is ready; one that runs is only asked.
 
         Raises:
-            UsageError: no phase names a service that can be pooled.
+            UsageError: `idle_seconds` is no number above 0, or no phase names a service that can be pooled.
             CleanroomError: it cannot be started, or a service in it.
         """
+        check("Engine.start_pool: idle_seconds", idle_seconds, SECONDS)
         plan = await anyio.to_thread.run_sync(self.plan)
         wanted = {service.name for service in plan.services if service.kind in POOLED and not service.superuser}
         if not wanted:
@@ -355,11 +405,18 @@ async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = 
     """An engine for the project in this folder. `caller` stands for the caller's environment, `options` are the fields of `Options`.
 
     Leaving it ends what `events` and `subscribe` gave out.
+
+    Raises:
+        UsageError: an argument is not what it has to be.
     """
+    check("cleanroom.open: project", project, PATH)
+    check("cleanroom.open: caller", caller, optional(VARIABLES))
+    check_all("cleanroom.open", options, _OPTIONS)
     engine = Engine(_absolute(project), os.environ if caller is None else caller, Options(**options))
     try:
         yield engine
     finally:
+        engine._closed = True
         engine._bus.close()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from cleanroom.arguments import PATH, check, optional
 from cleanroom.artifacts import check_own_folders, open_to_read
 from cleanroom.backends.base import Left
 from cleanroom.errors import ProjectError, UsageError
@@ -135,8 +136,9 @@ def report_folder(project: str | Path) -> Path:
     Raises:
         ProjectError: a link stands in the place of a folder that leads there.
     """
+    ours = _ours(project)
     check_own_folders(Path(project))
-    return _ours(project) / "reports"
+    return ours / "reports"
 
 
 def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
@@ -214,12 +216,11 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.backends.sweep import sweep as sweep_machine
     from cleanroom.engine import cache_folder
 
+    ours = _ours(project)
     check_own_folders(Path(project))
     cache = cache_folder(os.environ if caller is None else caller)
     contained = sweep_engines(os.environ if caller is None else caller)
-    done = sweep_machine(
-        cache, sorted(journal for kind in ("runs", "sessions") for journal in _ours(project).glob(f"{kind}/*/journal.jsonl"))
-    )
+    done = sweep_machine(cache, sorted(journal for kind in ("runs", "sessions") for journal in ours.glob(f"{kind}/*/journal.jsonl")))
     runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
     return SweepReport(
         runs=runs, removed=contained.removed + done.removed, left=contained.left + done.left, living=len(done.living | contained.living)
@@ -260,6 +261,8 @@ def init(root: str | Path, source: str | Path | None = None) -> Path:
     """Write a make.toml that fits the project."""
     from cleanroom.project.init import write_make_toml
 
+    check("project", root, PATH)
+    check("source", source, optional(PATH))
     return write_make_toml(Path(root), Path(source) if source else None)
 
 
@@ -271,4 +274,5 @@ def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
 
 
 def _ours(project: str | Path) -> Path:
+    check("project", project, PATH)
     return Path(project, ".ggen", "cleanroom")

@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
 import msgspec
 
+from cleanroom.arguments import PATH, PATHS, TEXT, VARIABLES, check, optional
 from cleanroom.artifacts import LogFiles
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, Stream
@@ -165,8 +167,11 @@ async def postgres(
     """A PostgreSQL server whose own database the SQL files fill (once: the result is cached). Its log and journal lie in `folder`.
 
     Raises:
+        UsageError: an argument is not what it has to be.
         CleanroomError: it cannot be started here; see the code.
     """
+    check("servers.postgres: init", init, PATHS)
+    _check("servers.postgres", version, folder, caller)
     async with _serve(_spec("postgres", version, init), folder, caller) as (recipe, supervisor, port):
         yield PostgresServer(recipe, supervisor, port)
 
@@ -176,8 +181,15 @@ async def redis(
     *, version: str = "", folder: str | Path | None = None, caller: Mapping[str, str] | None = None
 ) -> AsyncIterator[RedisServer]:
     """A Valkey or Redis server. Its log and journal lie in `folder`. Raises as `postgres` does."""
+    _check("servers.redis", version, folder, caller)
     async with _serve(_spec("redis", version), folder, caller) as (recipe, supervisor, port):
         yield RedisServer(recipe, supervisor, port)
+
+
+def _check(place: str, version: Any, folder: Any, caller: Any) -> None:
+    check(f"{place}: version", version, TEXT)
+    check(f"{place}: folder", folder, optional(PATH))
+    check(f"{place}: caller", caller, optional(VARIABLES))
 
 
 def _spec(kind: ServiceKind, version: str, init: Sequence[str | Path] = ()) -> ServiceSpec:
