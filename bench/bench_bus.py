@@ -19,7 +19,8 @@ from pathlib import Path
 
 import anyio
 
-from cleanroom.artifacts import LineWriter
+from cleanroom.artifacts import LineWriter, hold
+from cleanroom.beneath import Folder
 from cleanroom.bus import Bus, Subscription
 from cleanroom.clock import SystemClock
 from cleanroom.events import AnyEvent, Finished, Metric, Output, Started, Subject, encode_lines
@@ -58,7 +59,7 @@ async def measure(bursts: Iterable[Sequence[AnyEvent]], folder: Path) -> tuple[f
     clock = SystemClock()
     bus = Bus("20260101-000000-bench", clock, redactor=Redactor(["correct horse battery staple"]))
     genesis = audit.Genesis(plan_sha256="0" * 64, policy_sha256="0" * 64, engine_version="bench")
-    log = audit.AuditLog(folder / "audit", bus.run_id, genesis, clock)
+    log = audit.AuditLog(hold(folder / "audit"), bus.run_id, genesis, clock)
     log.open()
     inboxes = [
         bus.subscribe("audit", limit=audit.LIMIT), bus.subscribe("events", limit=200_000),
@@ -70,7 +71,7 @@ async def measure(bursts: Iterable[Sequence[AnyEvent]], folder: Path) -> tuple[f
     began = time.perf_counter()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(audit.run, inboxes[0], log)
-        tasks.start_soon(write_events, inboxes[1], folder / "events.jsonl")
+        tasks.start_soon(write_events, inboxes[1], hold(folder))
         tasks.start_soon(monitor.run, inboxes[2], bus)
         tasks.start_soon(recover, inboxes[3])
         tasks.start_soon(count_events, inboxes[4], seen)
@@ -86,8 +87,8 @@ async def measure(bursts: Iterable[Sequence[AnyEvent]], folder: Path) -> tuple[f
     return seconds, published
 
 
-async def write_events(inbox: Subscription, path: Path) -> None:
-    async with LineWriter(path) as writer:
+async def write_events(inbox: Subscription, folder: Folder) -> None:
+    async with LineWriter(folder, "events.jsonl") as writer:
         while batch := await inbox.batch():
             await writer.write(encode_lines(batch))
 
@@ -113,7 +114,7 @@ def main() -> None:
     for _ in range(1 if arguments.small else 3):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             seconds, _ = anyio.run(measure, bursts, Path(folder))
-            found = audit.verify(Path(folder, "audit"))
+            found = audit.verify(hold(Path(folder, "audit")))
             best, records, valid = min(best, seconds), found.records, valid and found.valid
     rate = round(len(events) / best)
     checksum = f"{records} records, {'valid' if valid else 'NOT VALID'}"

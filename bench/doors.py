@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.figures import BenchmarkFailed
+from cleanroom.artifacts import hold
 from cleanroom.backends.base import Backend, Environment, EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.registry import make
 from cleanroom.policy import Level, default_policy
+from cleanroom.sandbox.journal import Journal
 
 ENGINE = (sys.executable, "-P", "-m", "cleanroom")
 TAIL = 2_000  # of what a failed command said
@@ -91,9 +94,11 @@ class Sandbox:
 async def sandbox(folder: Path, backend: str = "embedded", image: str = "") -> AsyncIterator[Sandbox]:
     """A backend with `folder/project` as the project."""
     (folder / "project").mkdir(exist_ok=True)
-    scratch, journal = folder / "cache" / "runs" / "bench", folder / f"{backend}.journal.jsonl"
-    async with make(backend, run_id="bench", scratch=scratch, journal=journal, cache=folder / "cache") as made:
-        yield Sandbox(made, folder, image)
+    scratch = folder / "cache" / "runs" / "bench"
+    with hold(folder) as held:
+        journal = partial(Journal.at, held, f"{backend}.journal.jsonl")
+        async with make(backend, run_id="bench", scratch=scratch, journal=journal, cache=folder / "cache") as made:
+            yield Sandbox(made, folder, image)
 
 
 async def inside(environment: Environment, command: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cleanroom.artifacts import write_atomic
+from cleanroom.artifacts import hold, write_atomic
 from cleanroom.events import decode
 from cleanroom.reports.fold import fold
 from cleanroom.reports.timeline import timeline
@@ -16,7 +16,8 @@ from cleanroom.reports.timeline import timeline
 
 def main(source: str, target: str) -> None:
     result = fold(decode(line) for line in Path(source).read_bytes().splitlines())
-    write_atomic(Path(target), timeline(result).encode() + b"\n")
+    with hold(Path(target).parent) as folder:
+        write_atomic(folder, Path(target).name, timeline(result).encode() + b"\n")
 
 
 if __name__ == "__main__":

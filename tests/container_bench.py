@@ -21,6 +21,7 @@ from cleanroom.backends.container_engines import EngineName, described_image, fi
 from cleanroom.backends.registry import make
 from cleanroom.errors import CleanroomError
 from cleanroom.sandbox import container_ends
+from held_folders import journal_at
 from real_tools import require_or_skip
 
 ENGINES: tuple[EngineName, ...] = ("docker", "podman")
@@ -52,7 +53,7 @@ def require(name: EngineName, *images: str) -> None:
 
 
 def backend(name: EngineName, run_id: str, scratch: Path, journal: Path) -> Backend:
-    return make(name, run_id=run_id, scratch=scratch, journal=journal, cache=CACHE, caller=os.environ)
+    return make(name, run_id=run_id, scratch=scratch, journal=journal_at(journal), cache=CACHE, caller=os.environ)
 
 
 def labelled(name: EngineName, run_id: str) -> list[str]:

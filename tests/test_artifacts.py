@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from cleanroom import artifacts
 from cleanroom.artifacts import LineWriter, LogFiles, relative, safe_name, write_atomic
-from cleanroom.errors import ArtifactError
+from cleanroom.beneath import Folder
+from cleanroom.errors import ArtifactError, CleanroomError
+from held_folders import held
 
 
-def test_a_file_is_replaced_whole_and_its_folder_made(tmp_path):
-    """The new bytes and mode are there, the folder was made, and nothing else is in it."""
-    path = tmp_path / "a" / "b.json"
-    write_atomic(path, b"old" * 1000)
-    write_atomic(path, b"new", mode=0o600)
+def test_a_file_is_replaced_whole(tmp_path):
+    """The new bytes and mode are there, and nothing else is in its folder."""
+    path = tmp_path / "b.json"
+    write_atomic(held(tmp_path), "b.json", b"old" * 1000)
+    write_atomic(held(tmp_path), "b.json", b"new", mode=0o600)
 
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -30,14 +32,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
     """Whatever the system refuses, the old bytes stay, no temporary file is left, and the error names the file."""
     path = tmp_path / "state.json"
     path.write_bytes(b"old")
+    folder = held(tmp_path)
 
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(artifacts.os, call, refuse)
         with pytest.raises(ArtifactError, match=r"state\.json: No space left") as failed:
-            write_atomic(path, b"new")
+            write_atomic(folder, "state.json", b"new")
 
     assert failed.value.code == "CR-FILE-001"
     assert path.read_bytes() == b"old"
@@ -48,23 +51,24 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
     """What a symbolic link points to is never written."""
     (tmp_path / "target").write_bytes(b"theirs")
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    write_atomic(tmp_path / "link", b"ours")
+    write_atomic(held(tmp_path), "link", b"ours")
 
     assert (tmp_path / "target").read_bytes() == b"theirs"
     assert (tmp_path / "link").read_bytes() == b"ours"
 
 
-def test_a_folder_in_the_way_is_an_artifact_error(tmp_path):
-    """A path that is a folder is refused with our error."""
-    with pytest.raises(ArtifactError):
-        write_atomic(tmp_path, b"")
+def test_a_folder_in_the_way_is_an_error_of_ours(tmp_path):
+    """A folder in the file's place is refused with our error, which names it."""
+    (tmp_path / "file").mkdir()
+    with pytest.raises(CleanroomError, match="file"):
+        write_atomic(held(tmp_path), "file", b"")
 
 
 async def test_lines_are_appended_in_order(tmp_path):
     """Each batch follows the one before and what the file held; an empty one adds nothing."""
-    path = tmp_path / "runs" / "events.jsonl"
+    path = tmp_path / "events.jsonl"
     for sync in (False, True):
-        async with LineWriter(path) as writer:
+        async with LineWriter(held(tmp_path), "events.jsonl") as writer:
             await writer.write(b"1\n2\n", sync=sync)
             await writer.write(b"")
             await writer.write(b"3\n")
@@ -72,20 +76,21 @@ async def test_lines_are_appended_in_order(tmp_path):
     assert path.read_bytes() == b"1\n2\n3\n" * 2
 
 
-async def test_a_full_disk_is_an_artifact_error():
+async def test_a_full_disk_is_an_artifact_error(tmp_path, monkeypatch):
     """Appending to a device without room names the file and does not pass."""
-    with pytest.raises(ArtifactError, match="/dev/full"):
-        async with LineWriter(artifacts.Path("/dev/full")) as writer:
+    monkeypatch.setattr(Folder, "open_own", lambda *_: os.open("/dev/full", os.O_WRONLY))
+    with pytest.raises(ArtifactError, match="events"):
+        async with LineWriter(held(tmp_path), "events") as writer:
             await writer.write(b"x\n")
 
 
 def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):
     """Up to the limit every byte is kept; then one marker line, and nothing after it, also when opened again."""
-    with LogFiles(tmp_path / "logs", limit_bytes=10) as logs:
+    with LogFiles(held(tmp_path / "logs"), limit_bytes=10) as logs:
         for piece in (b"12345", b"67890", b"abc", b"def"):
             logs.write("test", piece)
         path = logs.path("test")
-    with LogFiles(tmp_path / "logs", limit_bytes=10) as logs:
+    with LogFiles(held(tmp_path / "logs"), limit_bytes=10) as logs:
         logs.write("test", b"again")
 
     assert path.read_bytes() == b"1234567890\n[cleanroom: cut after 10 bytes]\n"
@@ -93,10 +98,10 @@ def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):
 
 def test_no_log_is_made_for_a_phase_that_says_nothing(tmp_path):
     """Files are opened at their first bytes."""
-    with LogFiles(tmp_path / "logs") as logs:
+    with LogFiles(held(tmp_path / "logs")) as logs:
         logs.path("quiet")
 
-    assert not (tmp_path / "logs").exists()
+    assert list((tmp_path / "logs").iterdir()) == []
 
 
 @given(st.text(), st.text())

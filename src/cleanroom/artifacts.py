@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from cleanroom import disk
+from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.errors import ArtifactError, ProjectError
 
 if TYPE_CHECKING:
@@ -33,30 +34,30 @@ _LIKE_A_DIGEST = re.compile(r"(^|-)[0-9a-f]{8}$")
 _NAME_CHARACTERS = 100  # leaves room for digest and suffix in the 255 bytes that file systems allow
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `data` so that at any moment, also after a power cut, it holds either the old bytes or the new ones.
+def write_atomic(folder: Folder, name: str, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace the file `name` of the folder by `data`.
 
-    Makes the folder if it is not there. A symbolic link at `path` is replaced, not followed.
+    At any moment, also after a power cut, it holds either the old bytes or the new ones. A symbolic
+    link in its place is replaced, not followed.
 
     Raises:
-        ArtifactError: it could not be written; `path` is as it was and nothing is left beside it.
+        ArtifactError: it could not be written; it is as it was and nothing is left beside it.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    with _named("CR-FILE-001", "write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = f".{secrets.token_hex(8)}.tmp"
+    with named("CR-FILE-001", "write", folder.path / name):
         try:
-            descriptor = disk.here.create(temporary, mode)
+            descriptor = disk.here.create(folder, temporary, mode)
             try:
                 write_all(descriptor, data)
                 disk.here.sync(descriptor)
             finally:
                 os.close(descriptor)
-            disk.here.rename(temporary, path)
+            disk.here.rename(folder, temporary, name)
         except BaseException:
             with suppress(OSError):
-                disk.here.remove(temporary)
+                disk.here.remove(folder, temporary)
             raise
-        disk.here.sync_folder(path.parent)
+        disk.here.sync_folder(folder)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -66,19 +67,17 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[disk.here.write(descriptor, view) :]
 
 
-OWN_FOLDERS = (".ggen", *(f".ggen/cleanroom{inner}" for inner in ("", "/runs", "/audit", "/reports")))
-
-
-def check_own_folders(root: Path) -> None:
-    """Refuse a project that brings a link, or a file, in the place of a folder that we write to: a link could lead our writing anywhere.
+def hold(path: Path) -> Folder:
+    """Hold the folder that a person named, for files of ours in it; made where it is not there.
 
     Raises:
-        ProjectError: it names the first one.
+        ArtifactError: it cannot be made, or is no folder.
     """
-    for name in OWN_FOLDERS:
-        folder = root / name
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            raise ProjectError("CR-STATE-003", "expected a folder, found a link or a file", hint="remove it", where=f"{name}:1:1")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return Folder.at(path)
+    except OSError as error:
+        raise _failure("CR-FILE-001", "write to", path, error) from error
 
 
 def open_to_read(path: Path) -> BufferedReader:
@@ -101,21 +100,23 @@ class LineWriter:
     its process is killed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.path = folder.path / name
+        self._folder = folder
+        self._name = name
         self._file: AsyncBufferedIOBase | None = None
 
     async def __aenter__(self) -> LineWriter:
         import aiofiles
 
-        with _named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = await aiofiles.open(self.path, "ab")
+        with named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
+            descriptor = self._folder.open_own(self._name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._file = await aiofiles.open(descriptor, "ab")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         assert self._file is not None
-        with _named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
+        with named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
             await self._file.close()
 
     async def write(self, lines: bytes, *, sync: bool = False) -> None:
@@ -127,7 +128,7 @@ class LineWriter:
         if not lines:
             return
         assert self._file is not None
-        with _named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
+        with named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
             await self._file.write(lines)
             await self._file.flush()
             if sync:
@@ -137,10 +138,10 @@ class LineWriter:
 class LogFiles:
     """The raw output of phases and services, one bounded file each in `folder`, opened at its first bytes.
 
-    `write` goes straight to the kernel: cheap enough for the event loop, and a killed engine loses nothing that was said.
+    The folder stays whoever's it is. `write` goes straight to the kernel: cheap enough for the event loop, and a killed engine loses nothing that was said.
     """
 
-    def __init__(self, folder: Path, *, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
+    def __init__(self, folder: Folder, *, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
         self._open: dict[str, tuple[int, int]] = {}  # name -> descriptor, bytes left
@@ -153,7 +154,7 @@ class LogFiles:
 
     def path(self, name: str) -> Path:
         """Where the log of `name` is, or will be."""
-        return self.folder / f"{safe_name(name)}.log"
+        return self.folder.path / _log(name)
 
     def write(self, name: str, data: bytes) -> None:
         """Add `data` to the log of `name`. Past the limit a marker line is written once and the rest is dropped.
@@ -161,7 +162,7 @@ class LogFiles:
         Raises:
             ArtifactError: the log cannot be opened or written.
         """
-        with _named("CR-FILE-003", "log to", self.path, name):
+        with named("CR-FILE-003", "log to", self.path(name)):
             descriptor, room = self._open[name] if name in self._open else self._opened(name)
             if room < 0:
                 return
@@ -177,10 +178,13 @@ class LogFiles:
             os.close(descriptor)
 
     def _opened(self, name: str) -> tuple[int, int]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path(name), flags, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        descriptor = self.folder.open_own(_log(name), flags)
         return descriptor, self.limit_bytes - os.fstat(descriptor).st_size
+
+
+def _log(name: str) -> str:
+    return f"{safe_name(name)}.log"
 
 
 def safe_name(name: str) -> str:
@@ -198,11 +202,27 @@ def relative(path: Path, root: Path) -> str:
 
 
 @contextmanager
-def _named(code: str, doing: str, path: Path | Callable[[str], Path], *name: str) -> Iterator[None]:
-    """Translate what the system says into an error that names the file."""
+def named(code: str, doing: str, path: Path) -> Iterator[None]:
+    """Translate what the system says into an error that names the file.
+
+    Raises:
+        ProjectError: something else stands in its place.
+        ArtifactError: the rest.
+    """
     try:
         yield
     except OSError as error:
-        place = path if isinstance(path, Path) else path(*name)
-        reason = error.strerror or str(error)
-        raise ArtifactError(code, f"cannot {doing} {place}: {reason}", hint="check free space, ownership and mode of its folder") from error
+        if is_misplaced(error):
+            raise misplaced(path, error.strerror or str(error)) from error
+        raise _failure(code, doing, path, error) from error
+
+
+def _failure(code: str, doing: str, path: Path, error: OSError) -> ArtifactError:
+    said = f"cannot {doing} {path}: {error.strerror or error}"
+    return ArtifactError(code, said, hint="check free space, ownership and mode of its folder")
+
+
+def misplaced(path: Path | str, reason: str) -> ProjectError:
+    """The error that says that something which is not ours stands in a place of ours."""
+    said = f"expected a folder or file of ours, found something else: {reason}"
+    return ProjectError("CR-STATE-003", said, hint="remove it", where=f"{path}:1:1")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
 
@@ -28,6 +30,9 @@ def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
             an absolute path), and whatever open(2) says.
     """
     *inner, last = _parts(path) or ["."]
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    if not inner:
+        return os.open(last, flags, mode, dir_fd=folder)
     at = os.open(".", _FOLDER, dir_fd=folder)
     try:
         # A folder that is open stays itself, wherever it is moved to meanwhile: each step is taken
@@ -35,9 +40,49 @@ def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
         for name in inner:
             at, passed = os.open(name, _FOLDER, dir_fd=at), at
             os.close(passed)
-        return os.open(last, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+        return os.open(last, flags, mode, dir_fd=at)
     finally:
         os.close(at)
+
+
+def open_own(folder: int, path: str, flags: int, mode: int = 0o644) -> int:
+    """Open a file below to change it in place: to append to it, to lock it.
+
+    A name in the right folder may still be somebody's other file: by a second name (a hard link),
+    or moved there. And a FIFO or a device would hold up whoever opens it.
+
+    Raises:
+        Misplaced: it is no regular file, has a second name, or belongs to a third.
+        OSError: as `open_beneath`.
+    """
+    # Regular files do not know O_NONBLOCK, nothing else is used.
+    descriptor = open_beneath(folder, path, flags | os.O_NONBLOCK | os.O_NOCTTY, mode)
+    try:
+        found, around = os.fstat(descriptor), os.fstat(folder)
+        if not stat.S_ISREG(found.st_mode):
+            raise Misplaced(errno.EINVAL, "it is no regular file", path)
+        if found.st_nlink > 1:
+            raise Misplaced(errno.EMLINK, "it has a second name, a hard link", path)
+        if found.st_uid not in (0, os.geteuid(), around.st_uid):
+            raise Misplaced(errno.EPERM, f"it belongs to user {found.st_uid}", path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Misplaced(OSError):
+    """Something else stands where a file of ours is to be."""
+
+
+# What the system says of a link, of a file in a folder's place, and the other way round; ENXIO: of
+# a socket or a FIFO that nobody reads.
+_MISPLACED = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EXDEV)
+
+
+def is_misplaced(error: OSError) -> bool:
+    """Was something refused for what stands there, and not for want of room or rights?"""
+    return isinstance(error, Misplaced) or error.errno in _MISPLACED
 
 
 def make_folders(folder: int, path: str, mode: int = 0o777) -> int:
@@ -89,6 +134,46 @@ class Folder:
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """A descriptor of something below, as `open_beneath` has it."""
         return open_beneath(self.descriptor, path, flags, mode)
+
+    def open_own(self, path: str, flags: int, mode: int = 0o644) -> int:
+        """A descriptor of a file of ours below, as `open_own` has it."""
+        return open_own(self.descriptor, path, flags, mode)
+
+    def reading(self, path: str) -> BufferedReader:
+        """A regular file below, open for reading. Nothing in its place holds anybody up.
+
+        Raises:
+            Misplaced: it is no regular file.
+            OSError: as `open_beneath`.
+        """
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+        descriptor = open_beneath(self.descriptor, path, flags)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Misplaced(errno.EINVAL, "it is no regular file", path)
+        return os.fdopen(descriptor, "rb")
+
+    def give(self, mode: int, owner: tuple[int, int] | None) -> None:
+        """Set its mode, and its user and group where they are given."""
+        opened = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if owner is not None:
+                os.fchown(opened, *owner)
+            os.fchmod(opened, mode)
+        finally:
+            os.close(opened)
+
+    def names(self) -> list[str]:
+        """What is in it, sorted.
+
+        Raises:
+            OSError: it may not be read.
+        """
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
+        try:
+            return sorted(os.listdir(listed))  # noqa: PTH208 -- by descriptor
+        finally:
+            os.close(listed)
 
     def close(self) -> None:
         """Let go of it. Closing twice is no error."""

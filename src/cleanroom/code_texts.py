@@ -542,9 +542,10 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The folder is not writable, or other processes hold or keep rewriting the file. Make .ggen writable, or let the other runs of this project end.",
     ),
     "CR-STATE-003": (
-        "a folder of ours is a link or a file",
-        ".ggen, .ggen/cleanroom and the folders runs, audit and reports in it have to be real ones, so that nothing is written somewhere else through a link that a "
-        "project brought. Remove what is in the place; --report-dir puts reports elsewhere.",
+        "something else stands in the place of a folder or file of ours",
+        ".ggen, .ggen/cleanroom and what is in them are reached from the project's folder, and through no link: a repository, a phase or another user could lead our "
+        "writing anywhere. Folders have to be real ones; a file that we add to must be a regular one with no second name (a hard link) that belongs to you, to root or to "
+        "whoever owns its folder. The message names the first that is not. Remove it; --report-dir puts reports elsewhere. A linked .ggen/state.json is replaced, as ggen does.",
     ),
     "CR-TRACE-001": (
         "a trace file is not OTLP/JSON",

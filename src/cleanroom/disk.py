@@ -6,25 +6,29 @@ waiting for the disk (events, logs, journals) does not pass here: its readers ta
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from pathlib import Path
+
+from cleanroom.beneath import Folder
 
 _RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
-_APPENDING = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_APPENDING = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
 
 class Disk:
-    """The machine's own. Every method raises OSError as the system does."""
+    """The machine's own. Files are named in a folder that is held open.
 
-    def create(self, path: Path, mode: int) -> int:
+    Every method raises OSError as the system does.
+    """
+
+    def create(self, folder: Folder, name: str, mode: int) -> int:
         """A descriptor to write a file that was not there."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        return folder.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
 
-    def append(self, path: Path, mode: int) -> int:
-        """A descriptor to read a file, and write at its end; made where it is not there, never through a link."""
-        return os.open(path, _APPENDING, mode)
+    def append(self, folder: Folder, name: str, mode: int) -> int:
+        """A descriptor to read a file of ours, and write at its end; made where it is not there."""
+        return folder.open_own(name, _APPENDING, mode)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """Write some of the bytes, and say how many."""
@@ -37,31 +41,35 @@ class Disk:
         """Wait until the file's bytes are on disk, and whatever is needed to find them."""
         os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         """Wait until the names in a folder are on disk."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = folder.open(".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
-    def rename(self, source: Path, target: Path) -> None:
-        source.replace(target)
+    def rename(self, folder: Folder, source: str, target: str) -> None:
+        held = folder.descriptor
+        os.replace(source, target, src_dir_fd=held, dst_dir_fd=held)
 
-    def exchange(self, one: Path, other: Path) -> bool:
+    def exchange(self, folder: Folder, one: str, other: str) -> bool:
         """Swap two names in one step, where the kernel and the file system can."""
         try:
             call = ctypes.CDLL(None, use_errno=True).renameat2
         except (AttributeError, OSError):
             return False
-        return int(call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)) == 0
+        held, names = folder.descriptor, (os.fsencode(one), os.fsencode(other))
+        return int(call(held, names[0], held, names[1], _RENAME_EXCHANGE)) == 0
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, folder: Folder, source: str, target: str) -> None:
         """Give a file a second name, which nobody may have yet."""
-        target.hardlink_to(source)
+        held = folder.descriptor
+        os.link(source, target, src_dir_fd=held, dst_dir_fd=held, follow_symlinks=False)
 
-    def remove(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
+    def remove(self, folder: Folder, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder.descriptor)
 
 
 here = Disk()

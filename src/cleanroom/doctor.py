@@ -12,14 +12,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from cleanroom.beneath import Folder
 from cleanroom.capability import CapabilityReport, unmet
 from cleanroom.errors import CleanroomError
 from cleanroom.policy import Level
+from cleanroom.sandbox.journal import Journal
 
 if TYPE_CHECKING:
     from cleanroom.backends.container_needs import Machine
@@ -92,9 +95,9 @@ async def _probe() -> tuple[CapabilityReport | None, Check]:
 
     try:
         registry.candidates("embedded")
-        with tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch:
-            folder = Path(scratch)
-            async with registry.make("embedded", run_id="doctor", scratch=folder / "scratch", journal=folder / "journal.jsonl") as backend:
+        with tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch, Folder.at(Path(scratch)) as folder:
+            made = registry.make("embedded", run_id="doctor", scratch=folder.path / "scratch", journal=partial(Journal.at, folder))
+            async with made as backend:
                 return await backend.probe(Level.MEDIUM), Check(name="backend", status="ok", detail=backend.name)
     except CleanroomError as error:
         return None, Check(name="backend", status="fail", detail=str(error), code=error.code, hint=error.hint)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -22,9 +22,10 @@ import msgspec
 
 from cleanroom.ahead import KeeperProcess, cache_folder, keeper
 from cleanroom.arguments import COUNT, FLAG, PATH, SECONDS, TEXT, TEXTS, VARIABLES, WHOLE, Expected, check, check_all, one_of, optional
-from cleanroom.artifacts import check_own_folders
+from cleanroom.artifacts import named
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
+from cleanroom.beneath import Folder
 from cleanroom.bus import Bus, Subscription
 from cleanroom.caching import RUNS, Decision
 from cleanroom.clock import SystemClock, new_run_id
@@ -41,7 +42,6 @@ from cleanroom.history import (
     read_run,
     read_trace,
     render_reports,
-    report_folder,
     show_audit,
     sweep,
     verify_audit,
@@ -52,12 +52,14 @@ from cleanroom.holders.meeting import POOLED, Charge, Kind, key_of
 from cleanroom.holders.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.host_programs import lies_in
 from cleanroom.lifecycle import PhaseOutcome
+from cleanroom.own import RunFolders, check_own_folders, run_folders
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import BackendName, Plan
 from cleanroom.policy import Level
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
+from cleanroom.sandbox.journal import Journal
 from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, image_of, resolve
 from cleanroom.tracing.deliver import Delivered
 from cleanroom.tracing.settings import place
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Engine", "Options", "PoolStatus", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
-    "render_reports", "report_folder", "show_audit", "started_by_ggen", "sweep", "verify_audit",
+    "render_reports", "show_audit", "started_by_ggen", "sweep", "verify_audit",
 ]  # fmt: skip
 
 ENGINE_VARIABLES = (
@@ -210,18 +212,25 @@ class Engine:
 
     async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
-        roots = tuple(dict.fromkeys((plan.root, *(workspace.path for workspace in plan.workspaces))))
-        for folder in roots:
-            check_own_folders(Path(folder))
-        _refuse_machine(roots)
-        self._redactor.add(*_hidden(self._caller, plan))
-        await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
-        recipes = await self._resolve(plan)
+        with ExitStack() as stack:
+            projects = {path: stack.enter_context(_project(path)) for path in (plan.root, *(w.path for w in plan.workspaces))}
+            _refuse_machine(tuple(projects))
+            self._redactor.add(*_hidden(self._caller, plan))
+            await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
+            recipes = await self._resolve(plan)
+            reports = self._options.report_directory
+            own = stack.enter_context(run_folders(projects[plan.root], self._bus.run_id, Path(reports) if reports else None))
+            return await self._conduct_in(plan, projects, own, recipes)
+
+    async def _conduct_in(
+        self, plan: Plan, projects: Mapping[str, Folder], own: RunFolders, recipes: Callable[[], tuple[Recipe, ...]]
+    ) -> RunResult:
+        """`projects` are the folders of its workspaces and its root, by path."""
         run = self._run = Run(
-            plan, self._place(plan), self._bus, self._redactor, caller=self._caller, make=partial(self._make_backend, plan), keep=self._options.keep,
-            recipes=recipes, record=partial(_record, plan), sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, recipes),
-            charge=await anyio.to_thread.run_sync(self._charge, plan), before_phases=partial(self._seal, plan, roots),
+            plan, self._place(plan, own), self._bus, self._redactor, caller=self._caller, make=partial(self._made_backend, journal=partial(Journal.at, own.run)), keep=self._options.keep,
+            recipes=recipes, record=partial(_record, plan, projects), sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, projects[plan.root], recipes),
+            charge=await anyio.to_thread.run_sync(self._charge, plan), before_phases=partial(self._seal, plan, tuple(projects)),
         )  # fmt: skip
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
@@ -269,8 +278,10 @@ class Engine:
     def forecast(self, *phases: str) -> list[Decision]:
         """For each phase of the plan: would it be skipped, if nothing before it changed anything? Blocks."""
         plan = self.plan(*phases)
-        cache = self._phase_cache(plan, partial(self._recipes, plan) if any(phase.cache_inputs for phase in plan.phases) else tuple)
-        return [cache.decided(position, ()) if cache.asked else RUNS for position in range(len(plan.phases))]
+        recipes = partial(self._recipes, plan) if any(phase.cache_inputs for phase in plan.phases) else tuple
+        with _project(plan.root) as root:
+            cache = self._phase_cache(plan, root, recipes)
+            return [cache.decided(position, ()) if cache.asked else RUNS for position in range(len(plan.phases))]
 
     async def _resolve(self, plan: Plan) -> Callable[[], tuple[Recipe, ...]]:
         """The services' recipes. A file that has to be edited is an error before anything is written; other trouble belongs to the run."""
@@ -283,12 +294,12 @@ class Engine:
         return lambda: recipes
 
     def _recipes(self, plan: Plan) -> tuple[Recipe, ...]:
-        cache = TemplateCache(self._place(plan).templates)
+        cache = TemplateCache(self._templates())
         return resolve(
             plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools, image=_image_asker(plan, self._caller)
         )
 
-    def _phase_cache(self, plan: Plan, recipes: Callable[[], tuple[Recipe, ...]]) -> PhaseCache:
+    def _phase_cache(self, plan: Plan, root: Folder, recipes: Callable[[], tuple[Recipe, ...]]) -> PhaseCache:
         """Of a plan without inputs: one that decides nothing. Services that cannot be had are unknown to it. Blocks."""
         services: dict[str, str] = {}
         secret = ""
@@ -298,7 +309,7 @@ class Engine:
             if any(phase.passed for phase in plan.phases):
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
         return PhaseCache(
-            plan, Path(plan.root, ".ggen", "cleanroom"), self._bus.run_id, caller=self._caller, services=services, secret=secret,
+            plan, root, self._bus.run_id, caller=self._caller, services=services, secret=secret,
             ignored=self._options.fresh or self._options.no_cache, session=bool(way_to_ggen()) and self._charge(plan) is not None,
         )  # fmt: skip
 
@@ -311,10 +322,10 @@ class Engine:
         return self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)))
 
     def _holder(self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0) -> Charge:
-        place, backend = self._place(plan), _held_on(plan.backend)
+        backend = _held_on(plan.backend)
         where = {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller} if backend in registry.CONTAINERS else {}
         return Charge(
-            backend=backend, caller=where, kind=kind, key=key, project=plan.project, root=plan.root, runs=str(place.scratch.parent), templates=str(place.templates),
+            backend=backend, caller=where, kind=kind, key=key, project=plan.project, root=plan.root, runs=str(self._scratch().parent), templates=str(self._templates()),
             policy=plan.policy, seed=plan.seed, owner=owner, idle_seconds=idle_seconds,
         )  # fmt: skip
 
@@ -335,7 +346,7 @@ class Engine:
             )  # fmt: skip
         if plan.backend in registry.CONTAINERS:
             await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
-            async with self._make_backend(plan, plan.backend):
+            async with self._made_backend(plan.backend, _no_journal):
                 pass  # why it cannot be used is said here, where somebody listens
         recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
         charge = self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds)
@@ -369,22 +380,21 @@ class Engine:
             return _held_on(self.plan().backend)
         return _held_on("auto")
 
-    def _place(self, plan: Plan) -> Place:
-        cache = cache_folder(self._caller)
-        root, ours = Path(plan.root), Path(plan.root, ".ggen", "cleanroom")
-        run_id = self._bus.run_id
+    def _place(self, plan: Plan, own: RunFolders) -> Place:
         project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
-        reports = self._options.report_directory
-        fresh = self._options.fresh
-        return Place(
-            root=root, folder=ours / "runs" / run_id, audit=ours / "audit", reports=Path(reports) if reports else None, scratch=cache / "runs" / run_id,
-            templates=cache / "runs" / run_id / "templates" if fresh else cache / "services", home="" if fresh else str(cache / "homes" / project),
-        )  # fmt: skip
+        home = "" if self._options.fresh else str(cache_folder(self._caller) / "homes" / project)
+        return Place(root=Path(plan.root), own=own, scratch=self._scratch(), templates=self._templates(), home=home)
 
-    def _make_backend(self, plan: Plan, name: str) -> Backend:
-        place = self._place(plan)
+    def _scratch(self) -> Path:
+        """What a run has in the cache for itself."""
+        return cache_folder(self._caller) / "runs" / self._bus.run_id
+
+    def _templates(self) -> Path:
+        return self._scratch() / "templates" if self._options.fresh else cache_folder(self._caller) / "services"
+
+    def _made_backend(self, name: str, journal: Callable[[], Journal]) -> Backend:
         return self._make(
-            name, run_id=self._bus.run_id, scratch=place.scratch, journal=place.folder / "journal.jsonl", keeper=self._keeper,
+            name, run_id=self._bus.run_id, scratch=self._scratch(), journal=journal, keeper=self._keeper,
             cache=cache_folder(self._caller), caller=self._caller,
         )  # fmt: skip
 
@@ -442,7 +452,21 @@ def _hidden(caller: Mapping[str, str], plan: Plan) -> list[str]:
     return [value for value in secret_values(caller) if not any(value in name for name in names)]
 
 
-def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
+@contextmanager
+def _project(path: str) -> Iterator[Folder]:
+    """A project's folder, held open and looked at.
+
+    Raises:
+        ProjectError: something else stands in the place of a folder or file of ours.
+    """
+    with named("CR-FILE-001", "open", Path(path)):
+        folder = Folder.at(Path(path))
+    with folder:
+        check_own_folders(folder)
+        yield folder
+
+
+def _record(plan: Plan, projects: Mapping[str, Folder], outcomes: Sequence[PhaseOutcome]) -> None:
     """Add the phases that ran to the state of their workspace, as ggen keeps it."""
     from cleanroom.project.state import PhaseRecord, cache_key, record
 
@@ -457,7 +481,7 @@ def _record(plan: Plan, outcomes: Sequence[PhaseOutcome]) -> None:
             if outcome.workspace == workspace.name and outcome.exit_code is not None
         ]  # fmt: skip
         if records:
-            record(Path(workspace.path), records)
+            record(projects[workspace.path], records)
 
 
 def _refuse_machine(roots: Sequence[str]) -> None:
@@ -509,6 +533,10 @@ def _facts(name: str, found: Mapping[str, Any]) -> ImageFacts:
         name=name, identity=str(found.get("Id", "")), labels=said.get("Labels") or {}, command=(*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())),
         variables=dict(entry.partition("=")[::2] for entry in said.get("Env") or ()), working_directory=said.get("WorkingDir") or "/",
     )  # fmt: skip
+
+
+def _no_journal() -> Journal:
+    raise AssertionError("nothing is made of which somebody would have to know")
 
 
 def _raise(error: CleanroomError) -> tuple[Recipe, ...]:

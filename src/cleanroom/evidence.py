@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import msgspec
 
+from cleanroom.beneath import Folder
 from cleanroom.events import Event, Finished, Subject, decode
+from cleanroom.own import AUDIT, RUNS
 from cleanroom.reports.render import FILES
 from cleanroom.reports.result import RunResult
 from cleanroom.subscribers.audit import records
@@ -46,9 +48,9 @@ class Claim(NamedTuple):
 class Evidence:
     """The evidence that a project keeps. What is read of the audit log is what was there when it was made, read once."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is the project's `.ggen/cleanroom`."""
-        self._folder = folder
+    def __init__(self, root: Folder) -> None:
+        """`root` is the project's folder."""
+        self._root = root
         self._sound: str | None = None
         self._records: dict[str, list[_Record]] = {}
 
@@ -74,7 +76,8 @@ class Evidence:
 
     def _result(self, run_id: str) -> RunResult | None:
         try:
-            return msgspec.json.decode((self._run(run_id) / FILES["json"]).read_bytes(), type=RunResult)
+            with self._root.reading(_of(run_id, FILES["json"])) as file:
+                return msgspec.json.decode(file.read(), type=RunResult)
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
             return None
 
@@ -82,31 +85,37 @@ class Evidence:
         """What is wrong with the audit log; empty where nothing is. Every byte is checked, once."""
         if self._sound is None:
             try:
-                found = verify(self._folder / "audit")
-                self._sound = "" if found.valid and found.records else "the audit log does not verify"
-                for record in records(self._folder / "audit") if not self._sound else ():
-                    if record.get("kind") == _CLOSE or (
-                        record.get("kind") == "finished" and record.get("subject", {}).get("kind") == "phase"
-                    ):
-                        self._records.setdefault(record["run_id"], []).append(msgspec.convert(record, _Record))
+                with self._root.folder(AUDIT) as folder:
+                    self._sound = self._read(folder)
             except OSError as error:
                 self._sound = f"the audit log cannot be read: {error.strerror}"
             except (msgspec.MsgspecError, AttributeError, KeyError, RecursionError):
                 self._sound = "the audit log has records that are not ours"
         return self._sound
 
+    def _read(self, folder: Folder) -> str:
+        found = verify(folder)
+        if not (found.valid and found.records):
+            return "the audit log does not verify"
+        for record in records(folder):
+            of_phase = record.get("kind") == "finished" and record.get("subject", {}).get("kind") == "phase"
+            if record.get("kind") == _CLOSE or of_phase:
+                self._records.setdefault(record["run_id"], []).append(msgspec.convert(record, _Record))
+        return ""
+
     def _told(self, claim: Claim) -> bool:
         """Do the run's events have the phase's end? Only lines that name the key are decoded."""
         key = claim.attributes[KEY].encode()
         try:
-            with (self._run(claim.run_id) / EVENTS_FILE).open("rb") as file:
+            with self._root.reading(_of(claim.run_id, EVENTS_FILE)) as file:
                 found: list[Event] = [decode(line).event for line in file if key in line]
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
             return False
         return any(isinstance(event, Finished) and claim.holds(event) for event in found)
 
-    def _run(self, run_id: str) -> Path:
-        return self._folder / "runs" / Path(run_id).name
+
+def _of(run_id: str, name: str) -> str:
+    return f"{RUNS}/{PurePath(run_id).name}/{name}"
 
 
 def _finished(record: _Record) -> Finished:

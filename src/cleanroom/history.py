@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from cleanroom.arguments import PATH, check, optional
-from cleanroom.artifacts import check_own_folders, open_to_read
+from cleanroom.artifacts import hold, misplaced, open_to_read
 from cleanroom.backends.base import Left
+from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.errors import ProjectError, UsageError
 from cleanroom.events import Envelope, decode
+from cleanroom.own import AUDIT, REPORTS, RUNS, SESSIONS, check_own_folders, own_folder
 
 if TYPE_CHECKING:
     from cleanroom.backends.container_images import Built
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 
 TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than is ever looked at
+EVENTS = "events.jsonl"
 LINE_LIMIT_BYTES = 16 << 20  # a longer line is no event of ours; bounds what reading a hostile file takes
 
 
@@ -39,10 +43,15 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_audit(project: str | Path) -> Verification:
-    """Check every record of the project's audit log."""
+    """Check every record of the project's audit log.
+
+    Raises:
+        ProjectError: it is not there, or something else stands in the place of its folder.
+    """
     from cleanroom.subscribers.audit import verify
 
-    return verify(_ours(project) / "audit")
+    with _folder(project, AUDIT) as folder:
+        return verify(folder)
 
 
 def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[str, Any]]:
@@ -54,17 +63,28 @@ def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[
     from cleanroom.subscribers.audit import records
     from cleanroom.subscribers.chain import LOG_NAME
 
-    folder = _ours(project) / "audit"
-    try:
-        yield from records(folder, run_id)
-    except OSError as error:
-        raise _unreadable(folder / LOG_NAME, error) from error
+    with _folder(project, AUDIT) as folder:
+        try:
+            yield from records(folder, run_id)
+        except OSError as error:
+            raise _unreadable(folder.path / LOG_NAME, error) from error
 
 
 def list_runs(project: str | Path) -> list[str]:
     """The runs whose events are there, oldest first."""
-    folder = _ours(project) / "runs"
-    return sorted(run.name for run in folder.iterdir() if (run / "events.jsonl").is_file()) if folder.is_dir() else []
+    try:
+        with Folder.at(Path(project)) as root, root.folder(RUNS) as runs:
+            return [name for name in runs.names() if _has_events(runs, name)]
+    except OSError:
+        return []
+
+
+def _has_events(runs: Folder, name: str) -> bool:
+    try:
+        runs.reading(f"{name}/{EVENTS}").close()
+    except OSError:
+        return False
+    return True
 
 
 def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
@@ -74,11 +94,12 @@ def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
         UsageError: there is no such run.
         ProjectError: a line that is not the last is not an event.
     """
-    return read_events(run_folder(project, run_id) / "events.jsonl")
+    with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
+        return _events_in(folder)
 
 
-def run_folder(project: str | Path, run_id: str | None = None) -> Path:
-    """Where a run's files are, the newest's where none is named.
+def chosen_run(project: str | Path, run_id: str | None = None) -> str:
+    """The run that is meant: the newest where none is named.
 
     Raises:
         UsageError: there is no such run.
@@ -87,7 +108,7 @@ def run_folder(project: str | Path, run_id: str | None = None) -> Path:
     if not runs or (run_id is not None and run_id not in runs):
         known = f"known are {', '.join(runs[-5:])}" if runs else "there is none yet"
         raise UsageError("CR-HISTORY-001", f"no run {run_id or ''} in {project}: {known}".replace("  ", " "), hint="run a pipeline first")
-    return _ours(project) / "runs" / (run_id or runs[-1])
+    return run_id or runs[-1]
 
 
 def read_events(file: Path) -> list[Envelope]:
@@ -98,6 +119,16 @@ def read_events(file: Path) -> list[Envelope]:
     """
     try:
         with open_to_read(file) as stream:
+            return list(_events(file, stream))
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
+def _events_in(folder: Folder) -> list[Envelope]:
+    """The events of a run's folder. Raises as `read_events` does."""
+    file = folder.path / EVENTS
+    try:
+        with folder.reading(EVENTS) as stream:
             return list(_events(file, stream))
     except OSError as error:
         raise _unreadable(file, error) from error
@@ -130,17 +161,6 @@ def _unreadable(file: Path, error: OSError) -> ProjectError:
     return ProjectError("CR-HISTORY-002", f"cannot be read: {error.strerror or error}", hint=hint, where=f"{file}:1:1")
 
 
-def report_folder(project: str | Path) -> Path:
-    """Where a project's reports lie.
-
-    Raises:
-        ProjectError: a link stands in the place of a folder that leads there.
-    """
-    ours = _ours(project)
-    check_own_folders(Path(project))
-    return ours / "reports"
-
-
 def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
     """A run's id and its spans, the newest run's where none is named: from its trace file, else, as for a killed engine, from its events.
 
@@ -151,26 +171,28 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
     from cleanroom.subscribers.tracer import TRACE_FILE
     from cleanroom.tracing import read_otlp_json, spans
 
-    folder = run_folder(project, run_id)
-    file = folder / TRACE_FILE
-    try:
-        with open_to_read(file) as stream:
-            return folder.name, read_otlp_json(stream.read(TRACE_LIMIT_BYTES))
-    except FileNotFoundError:
-        return folder.name, spans(read_events(folder / "events.jsonl"))
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    except ValueError as error:
-        raise ProjectError(
-            "CR-TRACE-001", "expected spans as OTLP/JSON, found something else", hint=str(error), where=f"{file}:1:1"
-        ) from error
+    name = chosen_run(project, run_id)
+    with _folder(project, f"{RUNS}/{name}") as folder:
+        file = folder.path / TRACE_FILE
+        try:
+            with folder.reading(TRACE_FILE) as stream:
+                return name, read_otlp_json(stream.read(TRACE_LIMIT_BYTES))
+        except FileNotFoundError:
+            return name, spans(_events_in(folder))
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        except ValueError as error:
+            raise ProjectError(
+                "CR-TRACE-001", "expected spans as OTLP/JSON, found something else", hint=str(error), where=f"{file}:1:1"
+            ) from error
 
 
 def delivered_to(project: str | Path, run_id: str) -> str:
     """The endpoint that has taken this run's spans, the newest of several; "" where none has."""
     from cleanroom.subscribers.tracer import recall
 
-    return next((told.endpoint for told in reversed(recall(_ours(project) / "runs" / run_id)) if "traces" in told.counts), "")
+    with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
+        return next((told.endpoint for told in reversed(recall(folder)) if "traces" in told.counts), "")
 
 
 def push_trace(
@@ -185,25 +207,45 @@ def push_trace(
     from cleanroom.subscribers.tracer import push
     from cleanroom.tracing.settings import pointed_at, read_settings
 
-    folder = run_folder(project, run_id)
+    name = chosen_run(project, run_id)
     settings = read_settings(pointed_at(os.environ if caller is None else caller, endpoint))
     if not settings.destinations:
         raise UsageError(
             "CR-TRACE-005", "no collector is named", hint="say --push http://127.0.0.1:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT"
         )  # fmt: skip
-    delivered, already = push(folder, read_trace(project, folder.name)[1], read_events(folder / "events.jsonl"), settings)
-    return folder.name, delivered, already
+    spans = read_trace(project, name)[1]
+    with _folder(project, f"{RUNS}/{name}") as folder:
+        delivered, already = push(folder, spans, _events_in(folder), settings)
+    return name, delivered, already
 
 
-def render_reports(events_file: str | Path, folder: str | Path) -> dict[str, str]:
-    """Make the reports again from recorded events alone: kind -> path."""
+def render_reports(project: str | Path, events_file: str | Path | None = None, folder: str | Path | None = None) -> dict[str, str]:
+    """Make a project's reports again from recorded events alone: kind -> path.
+
+    The events are those of the newest run and the reports go where a run's do, unless a file and a
+    folder are named.
+
+    Raises:
+        UsageError: no run is recorded.
+        ProjectError: the events cannot be read, or something else stands in the place of a folder
+            of ours.
+        ArtifactError: a report cannot be written.
+    """
     from cleanroom.reports.fold import fold
     from cleanroom.subscribers.reporter import report_paths, write_reports
 
-    paths = {kind: str(path) for kind, path in report_paths(Path(folder)).items()}
-    result = fold(read_events(Path(events_file)))
-    write_reports(msgspec.structs.replace(result, reports={**paths, "events": str(events_file)}), [Path(folder)])
+    shown = Path(project, RUNS, chosen_run(project), EVENTS) if events_file is None else Path(events_file)
+    result = fold(read_run(project) if events_file is None else read_events(shown))
+    with _own_reports(project) if folder is None else hold(Path(folder)) as place:
+        paths = {kind: str(path) for kind, path in report_paths(place.path).items()}
+        write_reports(msgspec.structs.replace(result, reports={**paths, "events": str(shown)}), [place])
     return paths
+
+
+def _own_reports(project: str | Path) -> Folder:
+    with Folder.at(Path(project)) as root:
+        check_own_folders(root)
+        return own_folder(root, REPORTS)
 
 
 def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> SweepReport:
@@ -216,11 +258,11 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.backends.sweep import sweep as sweep_machine
     from cleanroom.engine import cache_folder
 
-    ours = _ours(project)
-    check_own_folders(Path(project))
     cache = cache_folder(os.environ if caller is None else caller)
-    contained = sweep_engines(os.environ if caller is None else caller)
-    done = sweep_machine(cache, sorted(journal for kind in ("runs", "sessions") for journal in ours.glob(f"{kind}/*/journal.jsonl")))
+    with Folder.at(Path(project)) as root:
+        check_own_folders(root)
+        contained = sweep_engines(os.environ if caller is None else caller)
+        done = sweep_machine(cache, _recorded(root))
     runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
     return SweepReport(
         runs=runs, removed=contained.removed + done.removed, left=contained.left + done.left, living=len(done.living | contained.living)
@@ -273,6 +315,40 @@ def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
     return look(caller=os.environ if caller is None else caller)
 
 
-def _ours(project: str | Path) -> Path:
+@contextmanager
+def _folder(project: str | Path, name: str) -> Iterator[Folder]:
+    """A folder of ours in a project, which no link leads to.
+
+    Raises:
+        ProjectError: there is none.
+    """
     check("project", project, PATH)
-    return Path(project, ".ggen", "cleanroom")
+    try:
+        with Folder.at(Path(project)) as root:
+            folder = root.folder(name)
+    except OSError as error:
+        if is_misplaced(error):
+            raise misplaced(Path(project, name), error.strerror or str(error)) from error
+        raise _unreadable(Path(project, name), error) from error
+    with folder:
+        yield folder
+
+
+def _recorded(root: Folder) -> Iterator[Folder]:
+    """The folders of a project's runs and sessions, each open until the next."""
+    for kind in (RUNS, SESSIONS):
+        try:
+            with root.folder(kind) as around:
+                for name in around.names():
+                    yield from _opened(around, name)
+        except OSError:
+            continue
+
+
+def _opened(around: Folder, name: str) -> Iterator[Folder]:
+    try:
+        folder = around.folder(name)
+    except OSError:  # no folder
+        return
+    with folder:
+        yield folder

@@ -314,7 +314,7 @@ class Lifecycle:
         done = Returned(paths)
         failed: tuple[Change, ...] = ()
         if paths:
-            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder / "conflicts")
+            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder.path / "conflicts")
             done = Returned(paths, len(back.conflicts), len(back.refused))
             self._tell_brought_back(phase, back, span)
             failed = back.failed
@@ -322,7 +322,7 @@ class Lifecycle:
         unsettled |= {change.path for change in changes if change.kind != "directory"}
         unsettled -= set(paths)
         if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
-            await workspace.keep(self._context.folder / "diff" / identity)
+            await workspace.keep(self._context.folder.path / "diff" / identity)
         if failed:
             named = ", ".join(f"{change.path} ({change.reason})" for change in failed[:NAMED])
             raise ArtifactError(
@@ -342,7 +342,7 @@ class Lifecycle:
             self._tell_conflicts(phase, back.conflicts, span)
 
     def _tell_conflicts(self, phase: PhaseRun, conflicts: Sequence[str], span: Span) -> None:
-        place = self._context.shown(self._context.folder / "conflicts")
+        place = self._context.shown(self._context.folder.path / "conflicts")
         self._bus.publish(Artifact(subject=self._subject(phase), path=place, role="conflict", files=len(conflicts)), span.context)
         named = ", ".join(conflicts[:NAMED])
         self._note(f"changed on the host meanwhile, so not overwritten: {named}; the run's own is in {place}", "CR-WORKSPACE-001", span)

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 import msgspec
 
-from cleanroom import __version__, fingerprints
+from cleanroom import __version__, disk, fingerprints
 from cleanroom.artifacts import open_to_read, safe_name, write_atomic
+from cleanroom.beneath import Folder
 from cleanroom.caching import RUNS, Decision, Entry, covering, difference, digest, key_of, never, stretches
-from cleanroom.errors import ArtifactError
+from cleanroom.errors import ArtifactError, ProjectError
 from cleanroom.evidence import KEY, OUTPUTS, Claim, Evidence
 from cleanroom.fingerprints import Unfit
+from cleanroom.own import CACHE
 from cleanroom.plan import PhaseRun, Plan, ServiceSpec
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.services import Recipe
@@ -36,7 +39,7 @@ class PhaseCache:
     def __init__(
         self,
         plan: Plan,
-        folder: Path,
+        root: Folder,
         run_id: str,
         *,
         caller: Mapping[str, str],
@@ -45,16 +48,16 @@ class PhaseCache:
         ignored: bool = False,
         session: bool = False,
     ) -> None:
-        """`folder` is the project's `.ggen/cleanroom`; `ignored`: nothing is skipped, what passes is remembered all the same; `session`: services may outlive the run."""
+        """`root` is the project's folder; `ignored`: nothing is skipped, what passes is remembered all the same; `session`: services may outlive the run."""
         self._plan = plan
-        self._folder = folder
+        self._root = root
         self._run_id = run_id
         self._caller = caller
         self._services = services
         self._secret = secret
         self._ignored = ignored
         self._session = session
-        self._evidence = Evidence(folder)
+        self._evidence = Evidence(root)
         self._phases: list[tuple[PlannedWorkspace, PhaseRun]] = [
             (workspace, phase) for workspace in plan.workspaces for phase in workspace.phases
         ]
@@ -195,7 +198,7 @@ class PhaseCache:
     def _found(self, position: int, parts: Mapping[str, str], key: str) -> tuple[str, str]:
         """The run whose evidence confirms it, or why there is none."""
         workspace, phase = self._phases[position]
-        entry = self._read(self._entry_folder(position) / f"{key}.json", position)
+        entry = self._read(f"{self._entry_folder(position)}/{key}.json", position)
         if entry is None or entry.key != key:
             last = self._newest(position)
             changed = difference(last.parts, parts) if last else ""
@@ -223,39 +226,49 @@ class PhaseCache:
         except Unfit:
             return {}
         entry = Entry(phase=phase.name, workspace=workspace.name, run_id=self._run_id, parts=parts, outputs=outputs)
-        folder = self._entry_folder(position)
         try:
-            write_atomic(folder / f"{decision.key}.json", msgspec.json.encode(entry))
-            for old in self._by_age(folder)[ENTRIES_MAX:]:
-                old.unlink(missing_ok=True)
-        except (ArtifactError, OSError):
+            with self._root.folder(self._entry_folder(position), make=True) as folder:
+                write_atomic(folder, f"{decision.key}.json", msgspec.json.encode(entry))
+                for old in _by_age(folder)[ENTRIES_MAX:]:
+                    disk.here.remove(folder, old)
+        except (ArtifactError, ProjectError, OSError):
             return {}  # the phase runs again next time, that is all
         return {KEY: decision.key, OUTPUTS: digest(outputs)}
 
-    def _entry_folder(self, position: int) -> Path:
+    def _entry_folder(self, position: int) -> str:
         workspace, phase = self._phases[position]
-        return self._folder / "cache" / safe_name(f"{workspace.name}/{phase.name}" if workspace.name else phase.name)
+        return f"{CACHE}/{safe_name(f'{workspace.name}/{phase.name}' if workspace.name else phase.name)}"
 
     def _newest(self, position: int) -> Entry | None:
-        found = (self._read(file, position) for file in self._by_age(self._entry_folder(position)))
+        place = self._entry_folder(position)
+        try:
+            with self._root.folder(place) as folder:
+                names = _by_age(folder)
+        except OSError:
+            return None
+        found = (self._read(f"{place}/{name}", position) for name in names)
         return next((entry for entry in found if entry), None)
 
-    def _by_age(self, folder: Path) -> list[Path]:
-        """The entries, newest first."""
-        try:
-            return sorted(folder.glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name), reverse=True)
-        except OSError:
-            return []
-
-    def _read(self, file: Path, position: int) -> Entry | None:
+    def _read(self, file: str, position: int) -> Entry | None:
         """The entry, if it is one of this phase."""
         workspace, phase = self._phases[position]
         try:
-            with open_to_read(file) as stream:
+            with self._root.reading(file) as stream:
                 entry = msgspec.json.decode(stream.read(ENTRY_BYTES_MAX), type=Entry)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError):
             return None
         return entry if (entry.phase, entry.workspace) == (phase.name, workspace.name) else None
+
+
+def _by_age(folder: Folder) -> list[str]:
+    """The entries, newest first.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    held = folder.descriptor
+    times = {name: os.stat(name, dir_fd=held, follow_symlinks=False).st_mtime_ns for name in folder.names() if name.endswith(".json")}
+    return sorted(times, key=lambda name: (times[name], name), reverse=True)
 
 
 def service_identities(plan: Plan, recipes: Sequence[Recipe]) -> dict[str, str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+
+from cleanroom.beneath import Folder
 
 
 @asynccontextmanager
@@ -25,9 +27,30 @@ async def in_thread(manager: AbstractContextManager[Path | None]) -> AsyncIterat
 
 
 def write_folders(folder: Path, files: Mapping[str, str]) -> None:
-    for name in ("data", "private", "run"):
-        (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name, text in files.items():
-        descriptor = os.open(folder / "private" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    """Make a service's folders, in one that was made for it, and its files."""
+    with Folder.at(folder.parent.parent) as around, around.folder(f"{folder.parent.name}/{folder.name}", make=True, mode=0o700) as held:
+        for name in ("data", "private", "run"):
+            held.folder(name, make=True, mode=0o700).close()
+        for name, text in files.items():
+            write_private(held, f"private/{name}", text)
+
+
+def write_private(folder: Folder, path: str, text: str) -> None:
+    """Make a file anew that only its owner reads; what stood in its place goes.
+
+    Raises:
+        OSError: a folder on the way is a link, or the file cannot be made.
+    """
+    drop_private(folder, path)
+    around, name = os.path.split(path)
+    with folder.folder(around) as held:
+        descriptor = held.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+
+
+def drop_private(folder: Folder, path: str) -> None:
+    """Remove such a file, if it is there."""
+    around, name = os.path.split(path)
+    with folder.folder(around) as held, suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=held.descriptor)

@@ -29,6 +29,7 @@ from cleanroom.holders.joining import Holder, joined
 from cleanroom.holders.meeting import POOLED, Charge
 from cleanroom.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.output import LogSink
+from cleanroom.own import RunFolders
 from cleanroom.phase_cache import PhaseCache
 from cleanroom.plan import Plan
 from cleanroom.policy import Level
@@ -53,12 +54,10 @@ MakeBackend = Callable[[str], Backend]
 
 
 class Place(NamedTuple):
-    """Where a run keeps its files."""
+    """Where a run keeps its files. Those in the project are held open from its start to its end."""
 
     root: Path
-    folder: Path  # .ggen/cleanroom/runs/<run_id>
-    audit: Path
-    reports: Path | None
+    own: RunFolders
     scratch: Path
     templates: Path
     home: str
@@ -142,10 +141,10 @@ class Run:
         from cleanroom.subscribers.reporter import Reporter
 
         plan_json = self._redactor.text(msgspec.json.format(msgspec.json.encode(self._plan), indent=1).decode()).encode()
-        await anyio.to_thread.run_sync(write_atomic, self._place.folder / "plan.json", plan_json)
-        reporter = Reporter(self._place.root, self._place.folder, report_folder=self._place.reports)
+        await anyio.to_thread.run_sync(write_atomic, self._place.own.run, "plan.json", plan_json)
+        reporter = Reporter(self._place.root, self._place.own.run, self._place.own.reports)
         result: RunResult | None = None
-        with LogFiles(self._place.folder / "logs") as logs:
+        with LogFiles(self._place.own.logs) as logs:
             async with anyio.create_task_group() as tasks:
                 settled = await self._start_subscribers(tasks, reporter, plan_json)
                 try:
@@ -167,8 +166,8 @@ class Run:
         bus, plan = self._bus, self._plan
         seen_by_monitor = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
         seen_by_recovery = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
-        traces = self._tracer = tracer.Tracer.of(self._place.folder, self._caller, sampled=bus.sampled)
-        log = self._log = audit.AuditLog(self._place.audit, bus.run_id, self._genesis(plan_json), bus.clock)
+        traces = self._tracer = tracer.Tracer.of(self._place.own.run, self._caller, sampled=bus.sampled)
+        log = self._log = audit.AuditLog(self._place.own.audit, bus.run_id, self._genesis(plan_json), bus.clock)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "audit": partial(audit.run, bus.subscribe("audit", limit=audit.LIMIT), log),
             "reporter": partial(reporter.run, bus.subscribe("reporter", limit=LIMIT)),
@@ -265,7 +264,7 @@ class Run:
             stack.push_async_callback(_shielded, partial(backend.drop_folder, thing))
             context = RunContext(
                 run_id=self._bus.run_id, plan=self._plan, bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller=self._caller,
-                scratch=data, folder=self._place.folder, home=self._place.home, keep=self._keep,
+                scratch=data, folder=self._place.own.run, home=self._place.home, keep=self._keep,
                 degraded=self._account.degraded,
             )  # fmt: skip
             self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates), holder))
@@ -414,7 +413,7 @@ class Run:
             yield Cause(Exit.UNVERIFIED, "no command ran, so nothing was verified")
 
     def _conflicting(self, count: int) -> Cause:
-        place = relative(self._place.folder / "conflicts", self._place.root)
+        place = relative(self._place.own.run.path / "conflicts", self._place.root)
         what = f"{plural(count, 'file')} changed on the host meanwhile, so not overwritten"
         text = f"{what}; what the run made of them is in {place}"
         return Cause(Exit.NOT_PASSED, text, "CR-WORKSPACE-001", "compare both, and run again")
@@ -430,7 +429,7 @@ class Run:
         assert self._log is not None, "reports come after the subscribers"
         assert self._tracer is not None, "reports come after the subscribers"
         result = msgspec.structs.replace(result, audit_head=msgspec.structs.asdict(self._log.head))
-        further = {"audit": self._place.audit / "audit.jsonl", "trace": self._tracer.path}
+        further = {"audit": self._place.own.audit.path / "audit.jsonl", "trace": self._tracer.path}
         result = self._with_trouble(result)
         try:
             result = await reporter.write(result, {kind: path for kind, path in further.items() if await anyio.Path(path).exists()})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.arguments import PATH, PATHS, TEXT, VARIABLES, check, optional
-from cleanroom.artifacts import LogFiles
+from cleanroom.artifacts import LogFiles, hold
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, Stream
 from cleanroom.bus import Bus
@@ -34,6 +34,7 @@ from cleanroom.errors import PolicyRefused, ServiceFailed, UsageError
 from cleanroom.plan import Plan, ServiceKind, ServiceSpec
 from cleanroom.policy import Level, default_policy
 from cleanroom.redaction import Redactor
+from cleanroom.sandbox.journal import Journal
 from cleanroom.services import Recipe, TemplateCache, resolve, resp
 from cleanroom.services.postgres import DATABASE, ROLE
 from cleanroom.supervisor import Supervisor, supervise
@@ -240,17 +241,18 @@ async def _open(
         workspaces=(), services=(spec,),
     )  # fmt: skip
     scratch = cache / "runs" / bus.run_id
-    logs = stack.enter_context(LogFiles(files))
-    backend = await _choose(stack, plan, bus.run_id, scratch, files / f"{bus.run_id}.journal")
+    held = stack.enter_context(hold(files))
+    logs = stack.enter_context(LogFiles(held))
+    backend = await _choose(stack, plan, bus.run_id, scratch, partial(Journal.at, held, f"{bus.run_id}.journal"))
     thing = await backend.folder(scratch / "data")
     stack.push_async_callback(_drop, backend, thing)
     context = RunContext(
-        run_id=bus.run_id, plan=plan, bus=bus, backend=backend, logs=logs, redactor=redactor, caller=caller, scratch=scratch / "data", folder=files
+        run_id=bus.run_id, plan=plan, bus=bus, backend=backend, logs=logs, redactor=redactor, caller=caller, scratch=scratch / "data", folder=held
     )  # fmt: skip
     return context, recipe, templates
 
 
-async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Path) -> Backend:
+async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Callable[[], Journal]) -> Backend:
     """The first backend that holds the level, entered.
 
     Raises:

@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from cleanroom import events
 from cleanroom.artifacts import relative
 from cleanroom.backends.base import Backend, Environment, EnvironmentSpec
+from cleanroom.beneath import Folder
 from cleanroom.bus import Bus, SpanContext
 from cleanroom.capability import Attempt, Sample
 from cleanroom.commands import KillEnvironment
@@ -48,7 +49,7 @@ class RunContext(NamedTuple):
     redactor: Redacting
     caller: Mapping[str, str]
     scratch: Path  # for data that goes with the run; outside the project
-    folder: Path  # .ggen/cleanroom/runs/<run_id>
+    folder: Folder  # .ggen/cleanroom/runs/<run_id>
     home: str = ""  # host folder of the private home's .cache; "": a fresh one for each phase
     keep: Literal["never", "on-failure", "always"] = "never"
     degraded: tuple[str, ...] = ()  # rules that are not held here and that file and command line both let go

@@ -33,6 +33,7 @@ from cleanroom.policy import Level, default_policy
 from cleanroom.sandbox import kernel, names
 from cleanroom.sandbox.layout import HOME
 from cleanroom.sandbox.syscalls import NUMBERS
+from held_folders import journal_at
 
 SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
 
@@ -220,7 +221,10 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
     }
     attacks = [attack.at(level.value) for attack in load().values()]
     attacks = [attack for attack in attacks if attack.letter != "-"]
-    async with EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", folder / "journal.jsonl") as backend, AsyncExitStack() as stack:
+    async with (
+        EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", journal_at(folder / "journal.jsonl")) as backend,
+        AsyncExitStack() as stack,
+    ):
         report = await backend.probe(level)
         found["memory"] = "memory" in report.mechanisms.get("resource.memory", "") or "control groups" in report.mechanisms.get(
             "resource.memory", ""

@@ -14,6 +14,7 @@ import backends_table
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.policy import Level, default_policy
+from held_folders import journal_at
 
 outcomes: dict[tuple[str, str], str] = {}  # (backend, check) -> how it ended in this session
 
@@ -43,7 +44,7 @@ def project(tmp_path: Path) -> Path:
 def entered(tmp_path: Path) -> Entered:
     @asynccontextmanager
     async def enter() -> AsyncIterator[EmbeddedBackend]:
-        async with EmbeddedBackend(RUN_ID, tmp_path / "cache/runs/t", tmp_path / "journal.jsonl") as backend:
+        async with EmbeddedBackend(RUN_ID, tmp_path / "cache/runs/t", journal_at(tmp_path / "journal.jsonl")) as backend:
             yield backend
 
     return enter

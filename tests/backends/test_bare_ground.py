@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.bare import Ground
+from cleanroom.backends.bare import Ground, _texts, make_ground
 from cleanroom.backends.base import Mount
+from cleanroom.backends.places import Places
+from held_folders import held
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
-    made = Ground(tmp_path / "large", tmp_path / "short", os.geteuid())
-    made.prepare()
-    return made
+    around = held(tmp_path)
+    return Ground(make_ground(around, "large", os.geteuid()), make_ground(around, "short", os.geteuid()), os.geteuid())
 
 
 def shown(folder: Path, name: str) -> Mount:
@@ -35,3 +37,40 @@ def test_what_is_given_back_takes_no_other_folder_along(ground: Ground, tmp_path
     ground.give_back(template)
     later = ground.real(shown(tmp_path, "later"))
     assert (list(kept.iterdir()), list(later.iterdir())) == ([kept / "kept"], [later / "later"])
+
+
+def test_a_ground_is_closed_to_all_but_its_run(tmp_path: Path):
+    """Where everybody makes folders: root's, which the run's user passes through by its group; an ordinary user's own."""
+    user = 54321 if os.geteuid() == 0 else os.geteuid()
+    made = make_ground(held(tmp_path), "ground", user)
+    found = (tmp_path / "ground").stat()
+    mode = stat.S_IMODE(found.st_mode)
+    assert (mode, found.st_uid, found.st_gid) == ((0o710, 0, user) if os.geteuid() == 0 else (0o700, user, os.getegid()))
+    own = Ground(made, made, user).own("roots", "phase")
+    assert (stat.S_IMODE(own.stat().st_mode), own.stat().st_uid) == (0o700, user)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "file"])
+def test_a_ground_that_somebody_made_before_is_not_used(tmp_path: Path, kind: str):
+    """Its name can be guessed: what is there already is nobody's to use, and nothing of it is changed."""
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    place = tmp_path / "ground"
+    {"folder": place.mkdir, "link": lambda: place.symlink_to("elsewhere"), "file": place.touch}[kind]()
+    before = place.lstat()
+    with pytest.raises(FileExistsError):
+        make_ground(held(tmp_path), "ground", os.geteuid())
+    assert place.lstat() == before
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(tmp_path: Path, kind: str):
+    """Files for an environment are made anew: a name that is taken is refused."""
+    (tmp_path / "victim").write_text("theirs")
+    made = make_ground(held(tmp_path), "ground", os.geteuid())
+    etc = made.folder("etc", make=True)
+    {"link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"), "folder": (etc.path / "hosts").mkdir}[kind]()
+    wire = {"identity": {"user": 1, "group": 1}, "operations": [{"op": "files", "at": "/etc", "texts": {"hosts": "ours"}}]}
+    with pytest.raises(FileExistsError):
+        _texts(wire, etc, Places(), "/home")
+    assert (tmp_path / "victim").read_text() == "theirs"

@@ -92,7 +92,7 @@ async def test_an_environment_sees_its_image_and_its_workspace(engine: EngineNam
     project = tmp_path / "project"
     project.mkdir()
     (project / "file").write_text("as it was\n")
-    workspace = WorkspaceSpec(root=str(project), scratch=str(tmp_path / "cache/w"))
+    workspace = WorkspaceSpec(root=str(project), scratch=str(tmp_path / "cache/s/w"))
     async with backend(engine, RUN_ID, tmp_path / "cache/s", tmp_path / "j") as made, made.workspace(workspace) as shown:
         async with made.environment(spec(workspace=workspace, working_directory=str(project))) as environment:
             status, said = await run(
@@ -168,7 +168,7 @@ from cleanroom.backends.registry import make
 from cleanroom.policy import Level, default_policy
 engine, run_id, folder, cache, image = sys.argv[1:]
 async def main():
-    async with make(engine, run_id=run_id, scratch=Path(folder, "s"), journal=Path(folder, "j"), cache=Path(cache), caller=os.environ) as backend:
+    async with make(engine, run_id=run_id, scratch=Path(folder, "s"), journal=journal_at(Path(folder, "j")), cache=Path(cache), caller=os.environ) as backend:
         spec = EnvironmentSpec(id="one", run_id=run_id, role="phase", policy=default_policy(Level.MEDIUM), variables={}, image=image)
         print("entered", flush=True)
         async with backend.environment(spec) as environment:

@@ -40,10 +40,10 @@ async def test_a_command_s_end_is_told_as_a_shell_tells_it(entered: Entered, pha
         assert (await run(environment, text))[0].exit_code == code
 
 
-async def test_the_folder_of_a_live_environment_is_not_removed(entered: Entered, phase: Phase, tmp_path: Path):
+async def test_the_folder_of_a_live_environment_is_not_removed(entered: Entered, phase: Phase):
     """CLN-23: it is left, and the ledger names who uses it; when that has ended it goes."""
-    data = tmp_path / "data"
     async with entered() as backend:
+        data = backend.scratch / "data"
         thing = await backend.folder(data)
         spec = phase(**BARE, mounts=(Mount(source=str(data), target="/data", writable=True),))
         async with backend.environment(spec) as environment:

@@ -108,6 +108,7 @@ async def test_without_sabotage_every_canary_passes(entered: Entered, phase: Pha
 
 NO_NETWORK_NAMESPACE = """
 import asyncio, json, os, socket, subprocess, sys
+from functools import partial
 from pathlib import Path
 from cleanroom.sandbox import kernel, names
 
@@ -119,14 +120,16 @@ listening = socket.create_server(("0.0.0.0", 9))
 from cleanroom.backends import keeper
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.beneath import Folder
 from cleanroom.policy import Level, default_policy
+from cleanroom.sandbox.journal import Journal
 
 before = "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
 keeper.PROGRAM = keeper.PROGRAM.replace("main()", before + "main()")
 
 async def main(folder):
     spec = EnvironmentSpec(id="open", run_id=f"n{os.getpid()}", role="phase", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"})
-    async with EmbeddedBackend(spec.run_id, folder / "scratch", folder / "journal.jsonl") as backend, backend.environment(spec) as environment:
+    async with EmbeddedBackend(spec.run_id, folder / "scratch", partial(Journal.at, Folder.at(folder))) as backend, backend.environment(spec) as environment:
         print(json.dumps({canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}))
 
 asyncio.run(main(Path(sys.argv[1])))

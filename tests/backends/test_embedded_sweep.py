@@ -12,6 +12,7 @@ import pytest
 
 from cleanroom.backends.sweep import MINIMUM_AGE_SECONDS, OWNER, SweepReport, claim, leftovers, sweep
 from cleanroom.sandbox import journal
+from held_folders import held
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are told apart by /proc")
 
@@ -56,7 +57,7 @@ def test_a_dead_run_s_folder_is_removed(tmp_path: Path):
 def test_a_living_run_s_folder_is_untouched(tmp_path: Path):
     """CLN-13: it is counted and left alone."""
     scratch = tmp_path / "runs/living"
-    os.close(claim(scratch))
+    os.close(claim(held(scratch)))
     report = sweep(tmp_path, [])
     assert (report.living, report.left, scratch.exists()) == ({"living"}, (), True)
 
@@ -74,7 +75,7 @@ def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path:
 def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
     """Two that sweep at once do not fail over each other."""
     folder = made(tmp_path, "dead", dead_name())
-    with journal.seized(folder / OWNER) as free:
+    with journal.seized(held(folder), OWNER) as free:
         assert free
         assert sweep(tmp_path, []) == SweepReport(living=frozenset({"dead"}))
     assert folder.exists()

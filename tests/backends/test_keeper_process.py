@@ -12,8 +12,11 @@ import cleanroom
 from cleanroom import ahead as before
 from cleanroom.backends import registry
 from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.backends.keeper import BACKENDS, ahead
+from cleanroom.backends.keeper import BACKENDS, KeeperProcess, ahead
 from cleanroom.policy import Level
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.journal import Journal
+from held_folders import held, journal_at
 
 pytestmark = pytest.mark.sandbox
 
@@ -45,9 +48,9 @@ async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
     """A keeper started ahead answers the probe like one that was not, and ends with its backend."""
     keeper = ahead(None, tmp_path)
     assert keeper is not None
-    async with EmbeddedBackend("ahead", tmp_path / "runs" / "ahead", tmp_path / "journal.jsonl", keeper) as backend:
+    async with EmbeddedBackend("ahead", tmp_path / "runs" / "ahead", journal_at(tmp_path / "journal.jsonl"), keeper) as backend:
         found = await backend.probe(Level.MEDIUM)
-    async with EmbeddedBackend("later", tmp_path / "runs" / "later", tmp_path / "other.jsonl") as backend:
+    async with EmbeddedBackend("later", tmp_path / "runs" / "later", journal_at(tmp_path / "other.jsonl")) as backend:
         assert await backend.probe(Level.MEDIUM) == found
     keeper.abandon()
     assert gone(keeper.pid)
@@ -81,3 +84,37 @@ async def test_an_engine_ends_the_keeper_that_it_adopted_when_there_is_no_run(tm
         with pytest.raises(cleanroom.CleanroomError):
             await engine.pipeline("missing")
     assert gone(keeper.pid)
+
+
+def left_alone(keeper: KeeperProcess, orders: list[tuple[dict[str, object], list[int]]]) -> None:
+    """Give a keeper orders, then end without a word as a killed engine does, and wait for its end."""
+    with keeper.taken() as end:
+        for order, descriptors in orders:
+            channel.send(end, order, descriptors)
+    keeper._process.wait()
+
+
+@pytest.mark.parametrize("swapped", ["runs", "runs/mine"])
+def test_a_keeper_removes_what_it_was_told_of_and_nothing_in_its_place(tmp_path: Path, swapped: str):
+    """After its owner was killed: the folder that was held goes, one that somebody put in the place of it or around it stays."""
+    victim = tmp_path / "victim"
+    for folder in (tmp_path / "runs/mine", victim / "mine", victim / "theirs"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    around = held(tmp_path / "runs")
+    (tmp_path / swapped).rename(tmp_path / "aside")
+    (tmp_path / swapped).symlink_to(victim)
+    own = {"op": "own", "folder": str(tmp_path / "runs/mine"), "name": "mine"}
+    left_alone(KeeperProcess(), [({"op": "journal"}, [Journal.at(held(tmp_path)).descriptor]), (own, [around.descriptor])])
+    assert sorted(path.name for path in victim.rglob("*")) == ["file", "file", "mine", "theirs"]
+    assert (tmp_path / "aside").exists() == (swapped == "runs/mine") or not (tmp_path / "aside/mine").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a folder of somebody else's")
+def test_a_keeper_removes_no_folder_of_somebody_else_s(tmp_path: Path):
+    """One that was there before ours could be made."""
+    (tmp_path / "ground").mkdir()
+    os.chown(tmp_path / "ground", 54321, 54321)
+    own = {"op": "own", "folder": str(tmp_path / "ground"), "name": "ground"}
+    left_alone(KeeperProcess(), [(own, [held(tmp_path).descriptor])])
+    assert (tmp_path / "ground").is_dir()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from cleanroom.beneath import Folder
 from cleanroom.disk import Disk
 
 Names = dict[Path, int]  # path -> file
@@ -34,7 +35,7 @@ class Quick(Disk):
     def sync(self, descriptor: int) -> None:
         pass
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         pass
 
 
@@ -57,14 +58,16 @@ class Recorded(Quick):
         self._count += 1
         return self._count - 1
 
-    def create(self, path: Path, mode: int) -> int:
-        descriptor = super().create(path, mode)
+    def create(self, folder: Folder, name: str, mode: int) -> int:
+        descriptor = super().create(folder, name, mode)
+        path = folder.path / name
         self._names[path] = self._open[descriptor] = self._new()
         self.steps.append(Step("create", self._open[descriptor], paths=(path,)))
         return descriptor
 
-    def append(self, path: Path, mode: int) -> int:
-        descriptor = super().append(path, mode)
+    def append(self, folder: Folder, name: str, mode: int) -> int:
+        descriptor = super().append(folder, name, mode)
+        path = folder.path / name
         if path not in self._names:
             self._names[path] = self._new()
             self.steps.append(Step("create", self._names[path], paths=(path,)))
@@ -84,30 +87,30 @@ class Recorded(Quick):
         super().sync(descriptor)
         self.steps.append(Step("sync", self._open[descriptor]))
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         super().sync_folder(folder)
         self.steps.append(Step("sync_folder"))
 
-    def rename(self, source: Path, target: Path) -> None:
-        super().rename(source, target)
-        self._named("rename", source, target)
+    def rename(self, folder: Folder, source: str, target: str) -> None:
+        super().rename(folder, source, target)
+        self._named("rename", folder, source, target)
 
-    def exchange(self, one: Path, other: Path) -> bool:
-        done = super().exchange(one, other)
+    def exchange(self, folder: Folder, one: str, other: str) -> bool:
+        done = super().exchange(folder, one, other)
         if done:
-            self._named("exchange", one, other)
+            self._named("exchange", folder, one, other)
         return done
 
-    def link(self, source: Path, target: Path) -> None:
-        super().link(source, target)
-        self._named("link", source, target)
+    def link(self, folder: Folder, source: str, target: str) -> None:
+        super().link(folder, source, target)
+        self._named("link", folder, source, target)
 
-    def remove(self, path: Path) -> None:
-        super().remove(path)
-        self._named("remove", path)
+    def remove(self, folder: Folder, name: str) -> None:
+        super().remove(folder, name)
+        self._named("remove", folder, name)
 
-    def _named(self, call: str, *paths: Path) -> None:
-        step = Step(call, paths=paths)
+    def _named(self, call: str, folder: Folder, *names: str) -> None:
+        step = Step(call, paths=tuple(folder.path / name for name in names))
         self.steps.append(step)
         rename(self._names, step)
 
@@ -176,13 +179,13 @@ class Failing(Quick):
         if self.calls == self.at or (self._for_good and self.calls > self.at):
             raise OSError(self._reason, os.strerror(self._reason))
 
-    def create(self, path: Path, mode: int) -> int:
+    def create(self, folder: Folder, name: str, mode: int) -> int:
         self._step()
-        return super().create(path, mode)
+        return super().create(folder, name, mode)
 
-    def append(self, path: Path, mode: int) -> int:
+    def append(self, folder: Folder, name: str, mode: int) -> int:
         self._step()
-        return super().append(path, mode)
+        return super().append(folder, name, mode)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         """A full disk takes a part of what it is given first."""
@@ -201,18 +204,18 @@ class Failing(Quick):
         self._step()
         super().sync(descriptor)
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Folder) -> None:
         self._step()
         super().sync_folder(folder)
 
-    def rename(self, source: Path, target: Path) -> None:
+    def rename(self, folder: Folder, source: str, target: str) -> None:
         self._step()
-        super().rename(source, target)
+        super().rename(folder, source, target)
 
-    def exchange(self, one: Path, other: Path) -> bool:
+    def exchange(self, folder: Folder, one: str, other: str) -> bool:
         self._step()
-        return super().exchange(one, other)
+        return super().exchange(folder, one, other)
 
-    def link(self, source: Path, target: Path) -> None:
+    def link(self, folder: Folder, source: str, target: str) -> None:
         self._step()
-        super().link(source, target)
+        super().link(folder, source, target)

@@ -18,6 +18,7 @@ from cleanroom.policy import Level, default_policy
 from cleanroom.sandbox import container_ends
 from container_bench import CACHE, ENGINES, IMAGE, labelled, require
 from engine_between import between
+from held_folders import journal_at
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 
@@ -39,7 +40,7 @@ def spec(**fields: object) -> EnvironmentSpec:
 async def test_a_slow_engine_is_waited_for(engine: EngineName, tmp_path: Path):
     """Every call half a second late: the command runs, and nothing is left."""
     with between(engine, tmp_path, delay_seconds=0.5) as way:
-        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=way.caller)
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=way.caller)
         async with made, made.environment(spec()) as environment:
             assert (await environment.exec(("true",), on_output=lambda stream, piece: None)).exit_code == 0
         created, removed, left = await made.ledger()
@@ -49,7 +50,7 @@ async def test_a_slow_engine_is_waited_for(engine: EngineName, tmp_path: Path):
 async def test_an_engine_that_goes_away_is_said_and_its_container_named(engine: EngineName, tmp_path: Path):
     """The command that runs meanwhile ends as it should; the container's processes are gone, and the ledger names what could not be removed."""
     with between(engine, tmp_path) as way:
-        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=way.caller)
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=way.caller)
         async with made:
             async with made.environment(spec()) as environment:
                 way.cut()
@@ -72,7 +73,7 @@ async def test_a_name_that_is_taken_is_the_engines_refusal(engine: EngineName, t
     status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/create?name={name}", body)
     assert status == 201, said
     try:
-        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+        made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=os.environ)
         async with made:
             with pytest.raises(EnvironmentFailed) as failed:
                 async with made.environment(spec()):
@@ -85,7 +86,7 @@ async def test_a_name_that_is_taken_is_the_engines_refusal(engine: EngineName, t
 
 async def test_a_container_that_somebody_kills_fails_its_environment(engine: EngineName, tmp_path: Path):
     """At once, and it is removed."""
-    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=os.environ)
     async with made, made.environment(spec()) as environment:
         (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
         socket = find_socket(engine, os.environ)
@@ -99,7 +100,7 @@ async def test_a_container_that_somebody_kills_fails_its_environment(engine: Eng
 
 async def test_a_paused_container_is_ended_by_the_timeout(engine: EngineName, tmp_path: Path):
     """Nobody inside can act, so it is killed from outside; it is removed all the same."""
-    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=tmp_path / "j", cache=CACHE, caller=os.environ)
+    made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=os.environ)
     async with made, made.environment(spec()) as environment:
         (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
         socket = find_socket(engine, os.environ)

@@ -20,6 +20,7 @@ from cleanroom.project.state import OURS, STATE, PhaseRecord, record
 from cleanroom.reports.fold import fold
 from cleanroom.reports.render import FILES
 from cleanroom.subscribers import audit, reporter
+from held_folders import held
 from run_story import shop
 
 GENESIS = audit.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
@@ -89,7 +90,7 @@ def fail_everywhere(
 
 def append(folder: Path, run_id: str, say: Callable[[int], None] = lambda amount: None) -> None:
     """One run's part of the log; `say` is told how many records are on disk."""
-    log = audit.AuditLog(folder, run_id, GENESIS, SystemClock())
+    log = audit.AuditLog(held(folder), run_id, GENESIS, SystemClock())
     envelopes = [Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event) for seq, event in enumerate(EVENTS, 1)]
     log.open()
     say(log.head.seq)
@@ -102,11 +103,11 @@ def append(folder: Path, run_id: str, say: Callable[[int], None] = lambda amount
 
 def check_audit(folder: Path, promised: int = 0) -> None:
     """It verifies, holds what was promised, and can be continued."""
-    found = audit.verify(folder) if (folder / "audit.head").exists() else None
+    found = audit.verify(held(folder)) if (folder / "audit.head").exists() else None
     assert found is None or (found.valid and found.records >= promised), found
     assert found is not None or promised == 0
     append(folder, "next")
-    again = audit.verify(folder)
+    again = audit.verify(held(folder))
     assert again.valid, again
     assert again.records > promised
 
@@ -125,7 +126,7 @@ def test_a_replaced_file_is_old_or_new_wherever_the_power_is_cut(tmp_path: Path,
     (root / "file").write_bytes(old)
 
     def write(folder: Path, say: Callable[[int], None]) -> None:
-        write_atomic(folder / "file", new)
+        write_atomic(held(folder), "file", new)
         say(1)
 
     def read(folder: Path, promised: int) -> None:
@@ -163,7 +164,7 @@ def phases(folder: Path) -> tuple[set[str], set[str]]:
 
 def record_two(folder: Path, say: Callable[[int], None] = lambda amount: None) -> None:
     for number, phase in enumerate(("init", "test"), 1):
-        record(folder, [ran(phase, number)])
+        record(held(folder), [ran(phase, number)])
         say(number)
 
 
@@ -171,7 +172,7 @@ def check_state(folder: Path, promised: int = 0) -> None:
     """Ours holds what was promised; ggen's is whole, and holds all of ours after the next record."""
     ours, _ = phases(folder)
     assert {"init", "test"} - ours <= set(("init", "test")[promised:])
-    record(folder, [ran("next", 9)])
+    record(held(folder), [ran("next", 9)])
     assert {*ours, "next"} <= phases(folder)[1]
 
 
@@ -193,19 +194,19 @@ def test_both_state_files_are_whole_wherever_the_power_is_cut(tmp_path: Path, ro
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
 def test_both_state_files_are_whole_whatever_step_fails(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool):
     """A disk that is full is told, and the files read."""
-    record(root, [ran("first", 1)])
+    record(held(root), [ran("first", 1)])
     fail_everywhere(tmp_path, monkeypatch, for_good, record_two, check_state)
 
 
 def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
     """Each of the files is the last run's or this one's, whole."""
     old, new = (msgspec.structs.replace(fold(shop()), run_id=run_id) for run_id in ("r1", "r2"))
-    reporter.write_reports(old, [root])
+    reporter.write_reports(old, [held(root)])
     before = {name: (root / name).read_bytes() for name in FILES.values()}
     written: dict[str, bytes] = {}
 
     def write(folder: Path, say: Callable[[int], None]) -> None:
-        reporter.write_reports(new, [folder])
+        reporter.write_reports(new, [held(folder)])
         written.update({name: (folder / name).read_bytes() for name in FILES.values()})
         say(1)
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,10 +130,26 @@ def watched(allowed: Sequence[Path]) -> Iterator[list[str]]:
         _hooked = True
     touched: list[str] = []
     _watching.append((tuple(os.path.realpath(path) for path in allowed), touched))
+    os.open = _opened_from
     try:
         yield touched
     finally:
         _watching.pop()
+        if not _watching:
+            os.open = _open
+
+
+_open = os.open
+_opening = threading.local()
+
+
+def _opened_from(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    """What is told of an opened file does not say from which folder its path starts."""
+    _opening.folder = dir_fd
+    try:
+        return _open(path, flags, mode, dir_fd=dir_fd)
+    finally:
+        _opening.folder = None
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
@@ -145,7 +162,8 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         changed = _CHANGING.get(event, ())
     allowed, touched = _watching[-1]
     for path, start in changed:
-        place = _place(arguments[path], arguments[start] if start >= 0 else -1)
+        given = arguments[start] if start >= 0 else getattr(_opening, "folder", None)
+        place = _place(arguments[path], -1 if given is None else given)
         if (
             place
             and not place.startswith(("/dev/null", "/proc/"))

@@ -28,6 +28,7 @@ from cleanroom.services.cache import TemplateCache
 from cleanroom.subscribers.audit import AuditLog, Genesis, Head, verify
 from cleanroom.subscribers.chain import encode_head
 from cleanroom.tracing import otlp_json, spans
+from held_folders import held
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 KEPT = FIXTURES / "fuzz"  # one folder per target: what once broke a claim, and what reaches far
@@ -153,16 +154,17 @@ def ggen_state(folder: Path, data: bytes) -> None:
     (root / name).parent.mkdir(parents=True)
     (root / name).write_bytes(data)
     error: CleanroomError | None = None
+    project = held(root)
     with bounded(), watched([root / ".ggen"]) as touched:
         try:
-            state.record(root, [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)])
+            state.record(project, [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)])
         except CleanroomError as refused:
             error = refused
     check(touched == [], f"state.record touched {touched}")
     if error is None:
         written = json.loads((root / state.STATE).read_bytes())
         check(any(entry["phase"] == "test" for entry in written["phase_history"]), "what ran is not in ggen's file")
-        state.record(root, [])
+        state.record(held(root), [])
     else:
         shown = explain(error)
         check(shown.status == 2 and LOCATED.match(shown.text) is not None, "an error without its place", Said(shown.status, "", shown.text))
@@ -222,7 +224,7 @@ def audit(folder: Path, data: bytes) -> None:
             check(verified.status == 1, f"a log that verifies is refused: {refused}", verified)
             check((place / "audit.jsonl").read_bytes() == log, "a log that was refused was changed")
         else:
-            check(verified.status == 1 or verify(place).valid, "a valid log became invalid by going on")
+            check(verified.status == 1 or verify(held(place)).valid, "a valid log became invalid by going on")
 
 
 def journal(folder: Path, data: bytes) -> None:
@@ -275,7 +277,7 @@ def cache(folder: Path, data: bytes) -> None:
 
 
 def _log(place: Path) -> AuditLog:
-    return AuditLog(place, RUN, Genesis(plan_sha256="0", policy_sha256="0", engine_version="0"), SystemClock())
+    return AuditLog(held(place), RUN, Genesis(plan_sha256="0", policy_sha256="0", engine_version="0"), SystemClock())
 
 
 def _tomls() -> list[bytes]:
@@ -327,12 +329,12 @@ def _journals() -> list[bytes]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
-        written = Journal(Path(name) / "journal.jsonl")
+        written = Journal.at(held(Path(name)))
         written.open(RUN)
         thing = written.make("folder", "../victim")
         written.make("cgroup", "/sys/fs/cgroup/none")
         written.gone(thing)
-        text = written.path.read_bytes()
+        text = Path(name, "journal.jsonl").read_bytes()
         written.close()
     dead = text.replace(str(os.getpid()).encode() + b":", b"4194999:")
     return [dead + NEXT + b"4194999:5", dead + NEXT, dead + NEXT + b"x:y"]

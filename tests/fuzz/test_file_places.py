@@ -17,6 +17,7 @@ from cleanroom.errors import CleanroomError
 from cleanroom.events import encode
 from cleanroom.project import state
 from cleanroom.services.cache import TemplateCache
+from held_folders import held
 
 
 def _socket(path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_state_that_is_no_file_is_refused_or_replaced(project: Path, name: Pat
     (project / name).parent.mkdir(parents=True)
     PLACES[place](project / name)
     with bounded():
-        refused = refusal(lambda: state.record(project, [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)]))
+        refused = refusal(lambda: state.record(held(project), [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)]))
     assert (project / state.STATE).is_file() if refused is None else refused.exit in (2, 5)
 
 

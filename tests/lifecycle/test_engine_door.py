@@ -83,7 +83,7 @@ async def test_events_can_be_read_while_and_after(project: Path):
         result = await engine.run("test")
     assert live == door.read_run(project)
     assert door.list_runs(project) == [result.run_id]
-    written = door.render_reports(project / result.reports["events"], project / "again")
+    written = door.render_reports(project, project / result.reports["events"], project / "again")
     again = json.loads(Path(written["json"]).read_bytes())
     assert again["outcome"] == "passed"
 

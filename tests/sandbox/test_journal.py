@@ -9,16 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.journal import Journal, Thing, alive, process_name, read
+from held_folders import held
 
 
 def test_what_was_made_and_not_seen_gone_is_left_newest_first(tmp_path: Path):
     """A reader after a crash learns what to remove, in the order of removal."""
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = Journal.at(held(tmp_path))
     journal.open("run-1")
     first, second, third = (journal.make("folder", name) for name in "abc")
     journal.gone(second)
 
-    record = read(tmp_path / "journal.jsonl")
+    record = read(held(tmp_path))
 
     assert record.left == (third, first)
     assert (record.run_id, record.made, record.closed) == ("run-1", 3, False)
@@ -26,21 +27,21 @@ def test_what_was_made_and_not_seen_gone_is_left_newest_first(tmp_path: Path):
 
 def test_a_torn_last_line_is_ignored(tmp_path: Path):
     """A crash in the middle of a write leaves half a line: what it announced was not made yet."""
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = Journal.at(held(tmp_path))
     journal.open("run-1")
     thing = journal.make("folder", "a")
     with open(tmp_path / "journal.jsonl", "ab") as file:
         file.write(b'{"op":"make","kind":"fol')
 
-    assert read(tmp_path / "journal.jsonl").left == (thing,)
+    assert read(held(tmp_path)).left == (thing,)
 
 
 def test_the_owner_is_known_by_pid_and_start_time(tmp_path: Path):
     """Our own journal's owner lives; the same pid with another start does not."""
-    Journal(tmp_path / "journal.jsonl").open("run-1")
+    Journal.at(held(tmp_path)).open("run-1")
     own = process_name(os.getpid())
 
-    assert read(tmp_path / "journal.jsonl").owner_lives
+    assert read(held(tmp_path)).owner_lives
     assert not alive(f"{os.getpid()}:{int(own.split(':')[1]) + 1}")
     assert not alive("4194303:5")
 
@@ -51,14 +52,14 @@ def test_no_bytes_break_the_reader(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     path.write_bytes(b"\n".join(lines))
 
-    assert isinstance(read(path).left, tuple)
+    assert isinstance(read(held(path.parent), path.name).left, tuple)
 
 
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=30))
 def test_left_is_made_without_gone(tmp_path_factory, steps):
     """For any sequence, what is left is what was made after it was last seen gone."""
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
-    journal = Journal(path)
+    journal = Journal.at(held(path.parent), path.name)
     expected: dict[Thing, None] = {}
     for make, number in steps:
         thing = Thing("folder", str(number))
@@ -69,4 +70,4 @@ def test_left_is_made_without_gone(tmp_path_factory, steps):
             journal.gone(thing)
             expected.pop(thing, None)
 
-    assert set(read(path).left) == set(expected)
+    assert set(read(held(path.parent), path.name).left) == set(expected)

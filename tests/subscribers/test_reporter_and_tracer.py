@@ -20,6 +20,7 @@ from cleanroom.subscribers import reporter, tracer
 from cleanroom.subscribers.reporter import Reporter
 from cleanroom.tracing import read_otlp_json
 from collector import collecting
+from held_folders import held
 from run_story import RUN, egress, shop
 
 
@@ -29,12 +30,12 @@ async def observed(
     """A short run on a real bus, seen by both."""
     bus = Bus("r1", SystemClock())
     run_folder = root / ".ggen" / "cleanroom" / "runs" / "r1"
-    observer = Reporter(root, run_folder, report_folder=report_folder)
+    observer = Reporter(root, held(run_folder), held(report_folder or root / ".ggen/cleanroom/reports"))
     trace = run_folder / tracer.TRACE_FILE
     inbox, traced = bus.subscribe("reporter", limit=reporter.LIMIT), bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(observer.run, inbox)
-        tasks.start_soon(tracer.Tracer.of(run_folder, caller or {}, sampled=sampled).run, traced)
+        tasks.start_soon(tracer.Tracer.of(held(run_folder), caller or {}, sampled=sampled).run, traced)
         with (
             bus.span(RUN, {"slo_seconds": 20.0}),
             bus.span(Subject("phase", "test"), {"hermetic": True}) as span,
@@ -87,7 +88,7 @@ async def test_reports_lie_beside_their_events_too(tmp_path: Path):
     await observer.write(observer.result())
 
     for name in ("test_results.json", "test_results.junit.xml", "test_results.html"):
-        assert (observer.run_folder / name).read_bytes() == (observer.report_folder / name).read_bytes()
+        assert (observer.run_folder.path / name).read_bytes() == (observer.report_folder.path / name).read_bytes()
 
 
 async def test_another_report_folder_is_named_whole(tmp_path: Path):
@@ -100,8 +101,8 @@ async def test_another_report_folder_is_named_whole(tmp_path: Path):
 
 async def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path):
     """No run ends as if its reports were there."""
-    (tmp_path / "file").write_text("")
-    observer, _ = await observed(tmp_path / "project", tmp_path / "file" / "reports")
+    observer, _ = await observed(tmp_path / "project", tmp_path / "out")
+    (tmp_path / "out").rmdir()
 
     with pytest.raises(ArtifactError):
         await observer.write(observer.result())
@@ -119,8 +120,8 @@ async def test_the_trace_file_holds_the_runs_spans(tmp_path: Path):
 async def test_reports_can_be_made_again_from_the_log(tmp_path: Path):
     """From the same events come the same reports."""
     result = fold(shop())
-    reporter.write_reports(result, [tmp_path / "a"])
-    reporter.write_reports(fold(shop()), [tmp_path / "b"])
+    reporter.write_reports(result, [held(tmp_path / "a")])
+    reporter.write_reports(fold(shop()), [held(tmp_path / "b")])
 
     for path in reporter.report_paths(tmp_path / "a").values():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tiers_bench import RUN_ID, bare, processes
 
+from cleanroom.backends.places import grounds
+from cleanroom.errors import ArtifactError
 from cleanroom.sandbox.layout import host_name
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
@@ -309,3 +313,32 @@ async def test_nothing_of_an_environment_outlives_it(project: Path, tmp_path: Pa
         assert processes(marker)
         assert await place.environment.left_over()
     assert processes(marker) == []
+
+
+async def test_nobody_else_reads_the_copy_of_the_workspace(project: Path, tmp_path: Path):
+    """Another user of the machine comes into no folder of the run, whatever the modes of the project's files are."""
+    tmp_path.chmod(0o755)
+    (project / "file").chmod(0o644)
+    async with bare(project, tmp_path) as place:
+        copy = Path((await place.sh("pwd -P")).out.strip())
+        assert (copy / "file").read_text() == "as it was\n"
+        assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
+        ground = place.backend.plants
+        assert not stat.S_IMODE(ground.stat().st_mode) & 0o007
+        if os.geteuid() == 0:
+            asked = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "cat", str(copy / "file")]
+            assert "Permission denied" in subprocess.run(asked, capture_output=True, text=True).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's lies in the cache")
+async def test_a_folder_that_somebody_made_in_the_place_of_a_run_s_is_refused(project: Path, tmp_path: Path):
+    """By a named error; what is there stays as it is."""
+    taken = grounds(RUN_ID)[0]
+    taken.mkdir()
+    try:
+        with pytest.raises(ArtifactError, match="cannot be used: File exists"):
+            async with bare(project, tmp_path):
+                pass
+        assert stat.S_IMODE(taken.stat().st_mode) & 0o777 == 0o755
+    finally:
+        taken.rmdir()

@@ -19,6 +19,7 @@ from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.capability import Attempt
 from cleanroom.policy import Level, default_policy
+from held_folders import journal_at
 
 RUN_ID = f"tiers{os.getpid()}"
 WITHOUT = Path(__file__).with_name("without.py")
@@ -65,7 +66,7 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
         "id": "phase", "run_id": RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": VARIABLES,
         "working_directory": str(project), "workspace": workspace_spec,
     }  # fmt: skip
-    backend = EmbeddedBackend(RUN_ID, folder / "cache/runs/t", folder / "journal.jsonl")
+    backend = EmbeddedBackend(RUN_ID, folder / "cache/runs/t", journal_at(folder / "journal.jsonl"))
     async with backend:
         await backend.probe(Level.MEDIUM)
         backend._bare = True

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
-from cleanroom.backends.places import PREFIX, Places, grounds
+from cleanroom.backends.places import Places, grounds
+from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.sandbox import copies, layers, layout, tree
 
 TEMPORARY, HOME = "/tmp", layout.HOME
@@ -28,38 +29,44 @@ def places_for(run_id: str, scratch: Path) -> tuple[Path, Path]:
     return (large, large) if os.geteuid() == 0 else (scratch, short)
 
 
+def make_ground(around: Folder, name: str, user: int) -> Folder:
+    """Make a folder for a run's environments where others make theirs too, such as /tmp.
+
+    It is closed to all but root and, as its group, the environments' user, who passes through it
+    and changes nothing there. One of this name that somebody else made is nobody's to use.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    os.mkdir(name, 0o700, dir_fd=around.descriptor)
+    folder = around.folder(name)
+    if os.geteuid() == 0:
+        folder.give(0o710, (0, user))
+    return folder
+
+
 class Ground:
     """What one run's environments have on the host."""
 
-    def __init__(self, folder: Path, short: Path, user: int) -> None:
+    def __init__(self, top: Folder, short: Folder, user: int) -> None:
         """`short` is where links with short names lie, since a unix socket's address holds 107 bytes."""
-        self.folder, self.short = folder, short
+        self.folder = top.path
+        self._top, self.short = top, short
         self._owner = (user, user) if os.geteuid() == 0 else None
         self._moved: dict[str, Path] = {}
         self._numbers = itertools.count()  # of copies and links, also of those that are gone: what is used has its name for itself
         self._links: dict[Path, Path] = {}
 
-    def prepare(self) -> None:
-        """Make what is not there. A folder of this name in /tmp that somebody else made is nobody's to use.
-
-        Raises:
-            FileExistsError: there is one.
-        """
-        for folder in {self.folder, self.short}:
-            folder.mkdir(mode=0o700, exist_ok=str(folder) not in map(str, grounds(folder.name.removeprefix(PREFIX))))
-            if self._owner is not None:
-                os.chmod(folder, 0o711)  # noqa: S103 -- to be passed through, not to be listed
-
     def own(self, *parts: str) -> Path:
-        """A folder of an environment's own."""
-        folder = self.folder.joinpath(*parts)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._give(folder)
-        return folder
+        """A folder of an environment's own, which nobody else may enter."""
+        with self.held(*parts) as folder:
+            return folder.path
 
-    def _give(self, folder: Path) -> None:
-        if self._owner is not None:
-            os.chown(folder, *self._owner)
+    def held(self, *parts: str) -> Folder:
+        """The same, held open."""
+        folder = self._top.folder("/".join(parts), make=True, mode=0o711)
+        folder.give(0o700, self._owner)
+        return folder
 
     def real(self, mount: Mount) -> Path:
         """Where what a mount shows lies for an environment: at its source where its user can get there, else in a copy that lives as long as the run."""
@@ -91,33 +98,37 @@ class Ground:
         if len(str(place)) < _SUN_PATH_ROOM:
             return str(place)
         if place not in self._links:
-            self._links[place] = self.short / str(next(self._numbers))
-            self._links[place].symlink_to(place)
+            name = str(next(self._numbers))
+            os.symlink(place, name, dir_fd=self.short.descriptor)
+            self._links[place] = self.short.path / name
         return str(self._links[place])
 
 
 def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, ground: Ground, copy_root: str, root: Path) -> dict[str, Any]:
     """The environment of `wire` without mounts. Makes its folders. `root` is its own folder, `copy_root` the workspace's copy or empty."""
-    owned = [ground.own(*root.relative_to(ground.folder).parts, name) for name in ("", "home", "tmp", "etc")]
-    home, temporary, etc = owned[1:]
+    home, temporary = [ground.own(*root.relative_to(ground.folder).parts, name) for name in ("", "home", "tmp")][1:]
     shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
     real = {mount.target: ground.real(mount) for mount in shown}
     said = {target: ground.named(place) for target, place in real.items()}
     tools = [mount.source for mount in spec.mounts if mount.source == mount.target and not mount.writable]
     workspace = spec.workspace.root if spec.workspace else ""
-    kept = [str(ground.folder), str(ground.short), *(tool for tool in tools if not workspace or not _within(tool, workspace))]
+    kept = [str(ground.folder), str(ground.short.path), *(tool for tool in tools if not workspace or not _within(tool, workspace))]
     pairs = [(path, path) for path in kept]  # they are what they say, although they may lie below /tmp
     pairs += [(HOME, str(home)), (TEMPORARY, str(temporary)), *said.items(), *([(workspace, copy_root)] if workspace else [])]
     places = Places(pairs)
     for mount in shown:
         if mount.names_paths:
-            _lead(real[mount.target], places)
+            with Folder.at(real[mount.target]) as folder:
+                _lead(folder, places)
     written = [copy_root] if copy_root else []
     written += [str(home), str(temporary), *(str(real[mount.target]) for mount in shown if mount.writable)]
     if spec.home and os.geteuid() != 0:
-        _link(home / ".cache", spec.home)
-        written.append(os.path.realpath(spec.home))
-    texts = _texts(wire, etc, places, str(home))
+        cache = os.path.realpath(spec.home)
+        with Folder.at(home) as folder:
+            os.symlink(cache, ".cache", dir_fd=folder.descriptor)
+        written.append(cache)
+    with ground.held(*root.relative_to(ground.folder).parts, "etc") as folder:
+        texts = _texts(wire, folder, places, str(home))
     limits = wire["limits"] | {"RLIMIT_NPROC": wire["limits"]["RLIMIT_NPROC"] + tree.tasks_of(wire["identity"]["user"])}
     trees = [path for path in wire["executable"] if path not in real]
     return wire | {
@@ -131,12 +142,7 @@ def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, gro
     }  # fmt: skip
 
 
-def _link(link: Path, target: str) -> None:
-    if not link.is_symlink():
-        link.symlink_to(os.path.realpath(target))
-
-
-def _texts(wire: dict[str, Any], etc: Path, places: Places, home: str) -> dict[str, str]:
+def _texts(wire: dict[str, Any], etc: Folder, places: Places, home: str) -> dict[str, str]:
     """The files of /etc that an environment finds instead of the host's, with its own user in them."""
     user, group = wire["identity"]["user"], wire["identity"]["group"]
     made = {f"{op['at']}/{name}": text for op in wire["operations"] if op["op"] == "files" for name, text in op["texts"].items()}
@@ -149,21 +155,28 @@ def _texts(wire: dict[str, Any], etc: Path, places: Places, home: str) -> dict[s
     )
     found = {}
     for path, text in made.items():
-        file = etc / os.path.basename(path)
-        file.write_text(text)
-        os.chmod(file, 0o644)
-        found[path] = str(file)
+        name = os.path.basename(path)
+        with os.fdopen(etc.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+        found[path] = str(etc.path / name)
     return found
 
 
-def _lead(folder: Path, places: Places) -> None:
+def _lead(folder: Folder, places: Places) -> None:
     """Lead the paths that a service's own files name to where they are."""
-    for item in os.scandir(folder):
-        if item.is_file(follow_symlinks=False):
-            file = Path(item.path)
-            text = file.read_text(errors="surrogateescape")
-            if (led := places.text(text)) != text:
-                file.write_text(led, errors="surrogateescape")
+    for name in folder.names():
+        try:
+            with folder.reading(name) as file:
+                text = os.fsdecode(file.read())
+        except OSError as error:
+            if is_misplaced(error):
+                continue  # no file
+            raise
+        if (led := places.text(text)) != text:
+            with os.fdopen(folder.open_own(name, os.O_WRONLY), "wb") as file:
+                os.ftruncate(file.fileno(), 0)
+                file.write(os.fsencode(led))
 
 
 def _within(path: str, folder: str) -> bool:

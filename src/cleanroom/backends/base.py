@@ -223,7 +223,7 @@ class Backend(Protocol):
         """What this backend can hold here. Does the thing in a throw-away child; never assumes."""
 
     async def folder(self, path: Path) -> Any:
-        """Make a host folder for the run's data that is removed even should the engine die. Give what comes back to `drop_folder`."""
+        """Make a host folder, below the run's own, for its data that is removed even should the engine die. Give what comes back to `drop_folder`."""
 
     async def drop_folder(self, thing: Any) -> None:
         """Remove such a folder with all that is in it."""

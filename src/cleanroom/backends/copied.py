@@ -22,7 +22,7 @@ class CopiedWorkspace:
         self.place = place
         self._owner = (user, user) if os.geteuid() == 0 else None
         self._returner = layers.Returner(Path(spec.root), time.time_ns())
-        place.mkdir(parents=True, mode=0o700)
+        place.mkdir(mode=0o700)
         self.unchangeable = tuple(copies.copy(Path(spec.root), place, owner=self._owner, masked=spec.masked)[:3])
         self._before = copies.look(place, spec.masked)
         self._changes: list[layers.Entry] = []

@@ -17,15 +17,17 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from cleanroom.artifacts import write_atomic
 from cleanroom.backends import container_view
 from cleanroom.backends.base import EnvironmentSpec, Left
 from cleanroom.backends.container_engines import Engine, EngineName, Refused, connect
 from cleanroom.backends.container_sweep import sweep_engine
 from cleanroom.backends.container_view import Image
 from cleanroom.backends.description import identity_of
-from cleanroom.backends.embedded import EmbeddedBackend
+from cleanroom.backends.embedded import EmbeddedBackend, OpenJournal
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.keeper import KeeperProcess
+from cleanroom.beneath import Folder
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.errors import BackendUnavailable, PolicyRefused, ProjectError
 from cleanroom.policy import Level
@@ -80,7 +82,14 @@ class ContainerBackend(EmbeddedBackend):
     make_environment = ContainerEnvironment  # type: ignore[assignment]
 
     def __init__(
-        self, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, *, cache: Path, caller: Mapping[str, str]
+        self,
+        run_id: str,
+        scratch: Path,
+        journal: OpenJournal,
+        keeper: KeeperProcess | None = None,
+        *,
+        cache: Path,
+        caller: Mapping[str, str],
     ) -> None:
         super().__init__(run_id, scratch, journal, keeper)
         self.name = self.engine_name
@@ -175,7 +184,6 @@ class ContainerBackend(EmbeddedBackend):
             "name": thing.name,
             "run_id": self._run_id,
             "engine": self.engine.socket,
-            "journal": str(self._journal_path),
         }
         with contextlib.suppress(OSError):
             self._link.send(order)
@@ -201,10 +209,9 @@ class ContainerBackend(EmbeddedBackend):
         text = container_view.profile()
         if self.engine_name == "docker":
             return text
-        path = self._cache / "shim" / "seccomp.json"
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-        return str(path)
+        with Folder.at(self._cache / "shim") as folder:
+            write_atomic(folder, "seccomp.json", text.encode())
+        return str(self._cache / "shim" / "seccomp.json")
 
     async def _image(self, spec: EnvironmentSpec) -> Image:
         if not spec.image:
@@ -242,11 +249,16 @@ class ContainerBackend(EmbeddedBackend):
         """The container as its warden is told it, and its layers, newest first."""
         image = await self._image(spec)
         stack = await self._prepared(spec)
-        await anyio.to_thread.run_sync(lambda: (root / "door").mkdir(mode=0o755))
+        await anyio.to_thread.run_sync(_make_door, root)
         await self._up.wait()
         if "PATH" not in spec.variables:
             spec.variables["PATH"] = image.path
         return container_view.described(spec, identity_of(spec), self._cgroups(), stack, root), stack
+
+
+def _make_door(root: Path) -> None:
+    with Folder.at(root) as folder:
+        os.mkdir("door", 0o755, dir_fd=folder.descriptor)
 
 
 class PodmanBackend(ContainerBackend):

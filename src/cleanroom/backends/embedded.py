@@ -27,6 +27,7 @@ from cleanroom.backends.keeper import KeeperProcess, nearest_folder
 from cleanroom.backends.sweep import claim
 from cleanroom.backends.wire import Link
 from cleanroom.backends.workspace import EmbeddedWorkspace
+from cleanroom.beneath import Folder
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.errors import ArtifactError, EnvironmentFailed, PolicyRefused
 from cleanroom.policy import Level
@@ -37,6 +38,9 @@ START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so o
 LEAVE_SECONDS = 10.0
 
 
+OpenJournal = Callable[[], Journal]  # opens the run's, made where it is not there
+
+
 class EmbeddedBackend:
     """Makes environments with the kernel's own means, as root and as an ordinary user."""
 
@@ -44,11 +48,13 @@ class EmbeddedBackend:
     shows_host = True
     make_environment = EmbeddedEnvironment
 
-    def __init__(self, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None) -> None:
+    def __init__(self, run_id: str, scratch: Path, journal: OpenJournal, keeper: KeeperProcess | None = None) -> None:
         self._run_id = run_id
         self._process = keeper  # started ahead by whoever made this, or started here
         self.scratch = scratch
-        self._journal_path = journal
+        self._open_journal = journal
+        self._tops: list[Folder] = []  # the folders that this run has for itself
+        self._owned: dict[str, Folder] = {}  # path of what the keeper was told -> the folder around it
         self._journal: Journal | None = None
         self._keeper: Link | None = None
         self._up = asyncio.Event()
@@ -63,7 +69,7 @@ class EmbeddedBackend:
         self._keeper_ended = False
         self._hold = -1  # the file that says that this run lives
         self._limits_proven = False
-        self._claimed = False
+        self._claiming = anyio.Lock()
         self._scratch_thing: Thing | None = None
         self._created = 0
         self._removed = 0
@@ -108,6 +114,8 @@ class EmbeddedBackend:
                 self._journal.close()
             if self._hold >= 0:
                 os.close(self._hold)
+            for folder in (*self._tops, *self._owned.values()):
+                folder.close()
 
     @property
     def _link(self) -> Link:
@@ -169,8 +177,9 @@ class EmbeddedBackend:
     def record(self, kind: str, name: str) -> Thing:
         """Write down that something will be made, before it is."""
         if self._journal is None:
-            self._journal = Journal(self._journal_path)
+            self._journal = self._open_journal()
             self._journal.open(self._run_id)
+            self._order({"op": "journal"}, [self._journal.descriptor])
         self._created += 1
         return self._journal.make(kind, name)
 
@@ -189,35 +198,62 @@ class EmbeddedBackend:
         return thing
 
     async def _make_folder(self, path: Path) -> Thing:
-        if not self._claimed:
-            self._claimed = True
-            self._scratch_thing = await self._own(self.scratch)
-            self._hold = await anyio.to_thread.run_sync(lambda: claim(self.scratch, self._cgroups().folders.values()))
-            self._order({"op": "own", "folder": str(self.scratch), "journal": str(self._journal_path)}, [self._hold])
-        thing = await self._own(path)
-        await anyio.to_thread.run_sync(lambda: path.mkdir(parents=True, exist_ok=True, mode=0o700))
+        async with self._claiming:
+            if not self._tops:
+                await self._claim()
+        around = self._reached(path.parent)
+        thing = self._own(around, path.name)
+        await anyio.to_thread.run_sync(lambda: around.folder(path.name, make=True, mode=0o700).close())
         return thing
+
+    async def _claim(self) -> None:
+        """Make this run's own folder, and say in it whose it is."""
+        around = await anyio.to_thread.run_sync(_parent, self.scratch)
+        self._scratch_thing = self._own(around, self.scratch.name)
+        top = around.folder(self.scratch.name, make=True, mode=0o700)
+        self._tops.append(top)
+        self._hold = await anyio.to_thread.run_sync(lambda: claim(top, self._cgroups().folders.values()))
+        self._order({"op": "hold"}, [self._hold])
+
+    def _reached(self, path: Path) -> Folder:
+        """A folder below one of the run's own, made where it is not there; these are closed to others."""
+        top = next((top for top in self._tops if path.is_relative_to(top.path)), None)
+        assert top is not None, f"{path} is not below the run's own folder"
+        return top.folder(path.relative_to(top.path).as_posix(), make=True, mode=0o711)
 
     async def ground(self) -> bare.Ground:
         """Where environments without namespaces have what is theirs."""
         async with self._making_ground:
             if self._ground is None:
-                folder, short = bare.places_for(self._run_id, self.scratch)
-                for place in {folder, short} - {self.scratch}:
-                    self._ground_things.append(await self._own(place))
-                ground = bare.Ground(folder, short, environment_user(self._run_id))
-                await anyio.to_thread.run_sync(ground.prepare)
-                self._ground = ground
+                self._ground = await self._make_ground()
         return self._ground
+
+    async def _make_ground(self) -> bare.Ground:
+        """Its folders are named to the keeper before they exist."""
+        user = environment_user(self._run_id)
+        folder, short = bare.places_for(self._run_id, self.scratch)
+        for place in {folder, short} - {self.scratch}:
+            around = await anyio.to_thread.run_sync(Folder.at, place.parent)
+            thing = self._own(around, place.name)
+            try:
+                self._tops.append(await anyio.to_thread.run_sync(bare.make_ground, around, place.name, user))
+            except FileExistsError:
+                self._disown(thing)  # somebody else's, and not ours to remove
+                raise
+            self._ground_things.append(thing)
+        held = {top.path: top for top in self._tops}
+        return bare.Ground(held[folder], held[short], user)
 
     async def root_of(self, identity: str) -> Path:
         """The folder of one environment."""
         return ((await self.ground()).folder if self._bare else self.scratch) / "roots" / identity
 
-    async def _own(self, path: Path) -> Thing:
-        """Journal a folder and name it to the keeper, before it exists."""
-        thing = self.record("folder", str(path))
-        self._order({"op": "own", "folder": str(path), "journal": str(self._journal_path)})
+    def _own(self, around: Folder, name: str) -> Thing:
+        """Journal a folder and name it to the keeper, before it exists. `around` is held until it is dropped."""
+        path = str(around.path / name)
+        thing = self.record("folder", path)
+        self._owned[path] = around
+        self._order({"op": "own", "folder": path, "name": name}, [around.descriptor])
         return thing
 
     async def drop_folder(self, thing: Thing) -> None:
@@ -227,11 +263,14 @@ class EmbeddedBackend:
         if user := next((e.id for e in self._environments.values() if e.uses(path)), ""):
             self._left.append(Left(kind="folder", name=thing.name, detail=f"environment {user} uses it: it has to end first"))
             return
-        with contextlib.suppress(FileNotFoundError):
-            await anyio.to_thread.run_sync(layers.remove_tree, path)
-        if os.path.lexists(path):
+        around = self._owned[thing.name]
+        if not await anyio.to_thread.run_sync(_removed, around, path.name):
             self._left.append(Left(kind="folder", name=thing.name))
             return
+        self._disown(thing)
+
+    def _disown(self, thing: Thing) -> None:
+        self._owned.pop(thing.name).close()
         with contextlib.suppress(EnvironmentFailed):
             self._order({"op": "disown", "folder": thing.name})
         self.gone(thing)
@@ -277,7 +316,8 @@ class EmbeddedBackend:
         with _usable(self.scratch):
             ground = await self.ground()
             self._copies += 1
-            return await anyio.to_thread.run_sync(CopiedWorkspace, spec, ground.folder / "workspaces" / str(self._copies), user)
+            around = await anyio.to_thread.run_sync(ground.own, "workspaces")
+            return await anyio.to_thread.run_sync(CopiedWorkspace, spec, around / str(self._copies), user)
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:
@@ -395,6 +435,22 @@ class EmbeddedBackend:
         return stack
 
 
+def _parent(scratch: Path) -> Folder:
+    scratch.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Folder.at(scratch.parent)
+
+
+def _removed(around: Folder, name: str) -> bool:
+    """Remove a folder, and say whether it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        layers.remove_beneath(around.descriptor, name)
+    try:
+        os.stat(name, dir_fd=around.descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return False
+
+
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
     """What the disk refuses is said with its path and what helps."""
@@ -418,7 +474,8 @@ def make_folders(spec: EnvironmentSpec, user: int) -> None:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     if os.geteuid() == 0 and spec.workspace is not None:
         owner = os.stat(spec.workspace.root)
-        os.chown(home, owner.st_uid, owner.st_gid)
+        with Folder.at(home) as folder:
+            folder.give(0o700, (owner.st_uid, owner.st_gid))
 
 
 def _report(found: dict[str, Any], homes: cgroups.Homes) -> CapabilityReport:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.beneath import Folder
 from cleanroom.policy import Level
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.control_sockets import CONTAINER_ENGINES
@@ -26,21 +27,20 @@ class Plants:
 
     def __init__(self, folder: Path) -> None:
         self._name = secrets.token_hex(8)
+        self._folder = Folder.at(folder)
         self._secret = folder / f"secret-{self._name}"
         self._path = folder / f"s-{self._name[:6]}"
         self._listening: list[socket.socket] = []
         self._port = 0  # of the host's loopback
 
     def __enter__(self) -> Plants:
-        self._secret.write_text(secrets.token_hex(16))
-        os.chmod(self._secret, 0o644)  # no file mode is to keep an environment from it
+        secret = self._folder.open(self._secret.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(secret, "w") as file:
+            file.write(secrets.token_hex(16))
+            os.fchmod(secret, 0o644)  # no file mode is to keep an environment from it
         self._listen(f"\0cleanroom-canary-{self._name}")
-        held = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # the path may be longer than an address can hold
-        try:
-            self._listen(f"/proc/self/fd/{held}/{self._path.name}")
-        finally:
-            os.close(held)
-        os.chmod(self._path, 0o777)  # noqa: S103 -- nor from this
+        self._listen(f"/proc/self/fd/{self._folder.descriptor}/{self._path.name}")  # the path may be longer than an address can hold
+        os.chmod(self._path.name, 0o777, dir_fd=self._folder.descriptor)  # noqa: S103 -- nor from this
         port = socket.create_server(("127.0.0.1", 0))
         self._listening.append(port)
         self._port = port.getsockname()[1]
@@ -62,7 +62,8 @@ class Plants:
             listening.close()
         for path in (self._secret, self._path):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+                os.unlink(path.name, dir_fd=self._folder.descriptor)
+        self._folder.close()
 
     def expectations(self, spec: EnvironmentSpec, temporary: str = "") -> dict[str, Any]:
         """What the canaries are told: where the plants are, and who the engine is. `temporary`: the folder for such files, of one without mounts."""

@@ -15,6 +15,7 @@ from cleanroom.errors import PolicyRefused, UsageError
 
 if TYPE_CHECKING:
     from cleanroom.backends.keeper import KeeperProcess
+    from cleanroom.sandbox.journal import Journal
 
 # name -> class made from run_id, scratch and journal, those of containers also from the cache folder and the caller's environment
 HOMES = {
@@ -55,10 +56,10 @@ def candidates(name: str) -> tuple[str, ...]:
 
 
 def make(
-    name: str, *, run_id: str, scratch: Path, journal: Path, keeper: KeeperProcess | None = None, cache: Path | None = None,
+    name: str, *, run_id: str, scratch: Path, journal: Callable[[], Journal], keeper: KeeperProcess | None = None, cache: Path | None = None,
     caller: Mapping[str, str] = os.environ,
 ) -> Backend:  # fmt: skip
-    """The backend called `name`, one of `candidates`. `keeper` was started ahead; `cache` is the user's cache folder, the run's own if none is given."""
+    """The backend called `name`, one of `candidates`. `journal` opens the run's, when there is something to write; `keeper` was started ahead; `cache` is the user's cache folder, the run's own if none is given."""
     if name == "memory":
         from cleanroom.backends.memory import MemoryBackend
 

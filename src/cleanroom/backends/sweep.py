@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from cleanroom.artifacts import open_to_read
 from cleanroom.backends.base import Left
 from cleanroom.backends.places import grounds
+from cleanroom.beneath import Folder
 from cleanroom.sandbox import cgroups, journal, layers
 
 OWNER = "owner"
@@ -37,25 +39,31 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     living: frozenset[str] = frozenset()
 
 
-def claim(scratch: Path, groups: Iterable[Path] = ()) -> int:
+def claim(scratch: Folder, groups: Iterable[Path] = ()) -> int:
     """Write down whose this run's folder is, and in which folders its control groups are made. The run lives while the descriptor is open somewhere."""
-    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (scratch / GROUPS).write_text("".join(f"{folder}\n" for folder in sorted(set(groups))))
-    descriptor = os.open(scratch / OWNER, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    os.close(_written(scratch, GROUPS, "".join(f"{folder}\n" for folder in sorted(set(groups)))))
+    descriptor = _written(scratch, OWNER, journal.process_name(os.getpid()))
     journal.hold(descriptor)
-    os.write(descriptor, journal.process_name(os.getpid()).encode())
     return descriptor
 
 
-def sweep(cache: Path, journals: Sequence[Path]) -> SweepReport:
-    """Remove what dead runs left: their folders under `cache`/runs, their groups; then close the `journals` of a project that name them."""
+def _written(folder: Folder, name: str, text: str) -> int:
+    """A file of ours with this text, still open."""
+    descriptor = folder.open_own(name, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, text.encode())
+    return descriptor
+
+
+def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
+    """Remove what dead runs left: their folders under `cache`/runs, their groups; then close the journals that name them in these folders of a project."""
     found = sweep_runs(cache)
     removed, left = list(found.removed), list(found.left)
     for group in _groups(cgroups.homes().folders.values()):
         if not _of(group, found.living) and _old(group) and not _populated(group):
             _remove(group, "cgroup", removed, left)
-    for path in journals:
-        _settle(path)
+    for folder in journals:
+        _settle(folder)
     return SweepReport(removed=tuple(removed), left=tuple(left), living=found.living)
 
 
@@ -64,46 +72,63 @@ def sweep_runs(cache: Path) -> SweepReport:
     removed: list[Left] = []
     left: list[Left] = []
     living: set[str] = set()
-    for folder in _runs(cache):
+    for runs, folder in _runs(cache):
+        name = folder.path.name
         with _seized(folder) as dead:
             if not dead:
-                living.add(folder.name)
+                living.add(name)
                 continue
             for group in _groups(_named_groups(folder)):
-                if _of(group, {folder.name}) and not _populated(group):
+                if _of(group, {name}) and not _populated(group):
                     _remove(group, "cgroup", removed, left)
-            for ground in grounds(folder.name):
-                if ground.is_dir() and not ground.is_symlink() and ground.stat().st_uid == os.geteuid():
-                    _remove(ground, "folder", removed, left)
-            _remove(folder, "folder", removed, left)
+            for ground in grounds(name):
+                _remove_ground(ground, removed, left)
+            _remove_folder(runs, name, removed, left)
     return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living))
 
 
 def leftovers(cache: Path) -> list[Path]:
     """Folders of dead runs, for `doctor`."""
-    return [folder for folder in _runs(cache) if not journal.held(folder / OWNER) and not _names_a_living(folder)]
+    return [folder.path for _, folder in _runs(cache) if not journal.held(folder, OWNER) and not _names_a_living(folder)]
 
 
-def _runs(cache: Path) -> list[Path]:
+def _runs(cache: Path) -> Iterator[tuple[Folder, Folder]]:
+    """The folder of all runs and each run's, which are held open until the next."""
+    try:
+        with Folder.at(cache) as around:
+            runs = around.folder("runs")
+    except OSError:
+        return
+    with runs:
+        for name in _names(runs):
+            try:
+                folder = runs.folder(name)
+            except OSError:  # no folder, or removed meanwhile
+                continue
+            with folder:
+                yield runs, folder
+
+
+def _names(folder: Folder) -> list[str]:
     with contextlib.suppress(OSError):
-        return sorted(folder for folder in (cache / "runs").iterdir() if folder.is_dir() and not folder.is_symlink())
+        return folder.names()
     return []
 
 
 @contextmanager
-def _seized(folder: Path) -> Iterator[bool]:
+def _seized(folder: Folder) -> Iterator[bool]:
     """Whether the folder's run is dead. If so, it is held until the block ends, so that others who sweep take it for a living one."""
-    with journal.seized(folder / OWNER) as free:
+    with journal.seized(folder, OWNER) as free:
         yield free and not _names_a_living(folder)
 
 
-def _names_a_living(folder: Path) -> bool:
+def _names_a_living(folder: Folder) -> bool:
     """By the process that is written down; without one, young folders count as living."""
     try:
-        with open_to_read(folder / OWNER) as file:
+        with folder.reading(OWNER) as file:
             return journal.alive(file.read(_OWNER_BYTES).decode())
     except (OSError, ValueError):
-        return not _old(folder)
+        return time.time() - os.fstat(folder.descriptor).st_mtime <= MINIMUM_AGE_SECONDS
 
 
 def _old(path: Path) -> bool:
@@ -117,9 +142,9 @@ def _of(group: Path, runs: Set[str]) -> bool:
     return any(group.name.startswith(f"{PREFIX}{run}-") for run in runs)
 
 
-def _named_groups(folder: Path) -> list[Path]:
+def _named_groups(folder: Folder) -> list[Path]:
     """Where the run made its control groups: not where whoever sweeps would make them, who may have been started elsewhere."""
-    with contextlib.suppress(OSError, ValueError), open_to_read(folder / GROUPS) as file:
+    with contextlib.suppress(OSError, ValueError), folder.reading(GROUPS) as file:
         return [Path(line) for line in file.read(_GROUPS_BYTES).decode().splitlines()]
     return []
 
@@ -139,9 +164,25 @@ def _populated(group: Path) -> bool:
 
 
 def _remove(path: Path, kind: str, removed: list[Left], left: list[Left]) -> None:
-    thing = Left(kind=kind, name=str(path))
+    _try(path.rmdir, Left(kind=kind, name=str(path)), removed, left)
+
+
+def _remove_folder(around: Folder, name: str, removed: list[Left], left: list[Left]) -> None:
+    thing = Left(kind="folder", name=str(around.path / name))
+    _try(partial(layers.remove_beneath, around.descriptor, name), thing, removed, left)
+
+
+def _remove_ground(ground: Path, removed: list[Left], left: list[Left]) -> None:
+    """One that this user made: in a sticky folder nobody else can put another in its place."""
+    with contextlib.suppress(OSError), Folder.at(ground.parent) as around:
+        found = os.stat(ground.name, dir_fd=around.descriptor, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+            _remove_folder(around, ground.name, removed, left)
+
+
+def _try(act: Callable[[], None], thing: Left, removed: list[Left], left: list[Left]) -> None:
     try:
-        path.rmdir() if kind == "cgroup" else layers.remove_tree(path)
+        act()
         removed.append(thing)
     except FileNotFoundError:
         return  # whoever made it was faster
@@ -149,15 +190,13 @@ def _remove(path: Path, kind: str, removed: list[Left], left: list[Left]) -> Non
         left.append(msgspec.structs.replace(thing, detail=error.strerror or str(error)))
 
 
-def _settle(path: Path) -> None:
+def _settle(folder: Folder) -> None:
     """Say in a dead run's journal what was seen to be gone, and close it when that is all."""
     with contextlib.suppress(OSError, ValueError, KeyError):
-        if path.parent.is_symlink():  # no folder of ours
-            return
-        record = journal.read(path)
+        record = journal.read(folder)
         if record.closed or record.owner_lives:
             return
-        written = journal.Journal(path)
+        written = journal.Journal.at(folder)
         remaining = [thing for thing in record.left if thing.kind == "folder" and os.path.lexists(thing.name)]
         for thing in record.left:
             if thing not in remaining:

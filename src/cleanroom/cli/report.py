@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cleanroom.cli.options import general_options
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command()
@@ -32,9 +27,9 @@ def report(source: str | None, report_dir: str | None, open_page: bool, colour: 
     from cleanroom.cli.output import Output, say
     from cleanroom.cli.text import safe
 
-    events = Path(source) if source else newest_events(root)
-    folder = Path(report_dir) if report_dir else engine.report_folder(root)
-    written = engine.render_reports(events, folder)
+    if source is None:
+        require_run(root)
+    written = engine.render_reports(root, source, report_dir)
     output = Output(colour)
     say(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
     if open_page and not show_page(Path(written["html"]).resolve().as_uri()):
@@ -54,18 +49,13 @@ def show_page(address: str) -> bool:
         return False
 
 
-def newest_events(root: str) -> Path:
-    """The events file of the newest run.
-
+def require_run(root: str) -> None:
+    """
     Raises:
         NothingRecorded: there is no run.
     """
-    from pathlib import Path
-
     from cleanroom import engine
     from cleanroom.cli.failure import NothingRecorded
 
-    runs = engine.list_runs(root)
-    if not runs:
+    if not engine.list_runs(root):
         raise NothingRecorded(f"no run is recorded in {root}", hint="run a pipeline first, or name a file with --from")
-    return Path(root, ".ggen", "cleanroom", "runs", runs[-1], "events.jsonl")

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import anyio
 
+from cleanroom.beneath import Folder
 from cleanroom.errors import CleanroomError, ServiceFailed
 from cleanroom.lives import Service
+from cleanroom.preparing import drop_private, write_private
 from cleanroom.services import new_secret, postgres
 from cleanroom.services.base import PRIVATE
 from cleanroom.supervisor import Supervisor
@@ -66,13 +68,13 @@ class Databases:
         """As the server's superuser, from a file that only the service may read: a command line could be read by everyone."""
         heard = bytearray()
         environment = await self._supervisor.ready_environment(service.recipe.name)
-        file = self._context.scratch / "services" / service.environment_id / "private" / f"{secrets.token_hex(8)}.sql"
-        file.touch(mode=0o600)
-        file.write_text(statements)
-        try:
-            argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{file.name}")
-            result = await environment.exec(argv, on_output=lambda _, data: heard.extend(data), timeout_seconds=STATEMENT_SECONDS)
-        finally:
-            file.unlink(missing_ok=True)
+        name = f"{secrets.token_hex(8)}.sql"
+        with Folder.at(self._context.scratch / "services" / service.environment_id) as folder:
+            write_private(folder, f"private/{name}", statements)
+            try:
+                argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{name}")
+                result = await environment.exec(argv, on_output=lambda _, data: heard.extend(data), timeout_seconds=STATEMENT_SECONDS)
+            finally:
+                drop_private(folder, f"private/{name}")
         if result.exit_code:
             raise ServiceFailed("CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}")

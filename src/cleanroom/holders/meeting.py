@@ -11,7 +11,6 @@ Whoever comes first makes the listening socket and hands it to the process that 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -25,7 +24,9 @@ from typing import Literal
 import msgspec
 
 from cleanroom import host_programs
+from cleanroom.beneath import Folder
 from cleanroom.errors import ServiceFailed
+from cleanroom.locks import locked
 from cleanroom.policy import Policy
 from cleanroom.sandbox import channel, journal, peers
 
@@ -82,21 +83,24 @@ def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | N
 
 def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
     """The living holder of such a charge, and a connection to it."""
-    for folder in sorted(Path(runs).glob(f"{kind}-{key}-*")):
-        if (end := _connect(folder)) is not None:
-            return folder.name, end
+    try:
+        around = Folder.at(Path(runs))
+    except OSError:
+        return None
+    with around:
+        for name in around.names():
+            if name.startswith(f"{kind}-{key}-") and (end := _connect(around, name)) is not None:
+                return name, end
     return None
 
 
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(cache / LOCK, timeout=LOCK_SECONDS, mode=0o600):
+        with Folder.at(cache) as folder, locked(folder, LOCK, seconds=LOCK_SECONDS):
             yield
-    except Timeout:
+    except TimeoutError:
         raise ServiceFailed(
             "CR-SESSION-001", f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process holds it",
             hint="end the engine that hangs, or use --fresh, with which a run has its own services",
@@ -108,53 +112,54 @@ def _locked(cache: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-def _connect(folder: Path) -> socket.socket | None:
+def _connect(runs: Folder, name: str) -> socket.socket | None:
     """None where nobody listens any more."""
     try:
-        end = peers.connect_at(str(folder / SOCKET), peers.of_our_user, socket.SOCK_SEQPACKET)
+        with runs.folder(name) as folder:
+            end = peers.connect(folder.descriptor, SOCKET, peers.of_our_user, socket.SOCK_SEQPACKET)
     except OSError:
         return None
     return channel.widened(end)
 
 
 def _start(charge: Charge) -> tuple[str, socket.socket]:
-    folder = Path(charge.runs, f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}")
-    folder.parent.mkdir(exist_ok=True, mode=0o700)
-    folder.mkdir(mode=0o700)
-    (folder / CHARGE).write_bytes(msgspec.json.format(msgspec.json.encode(charge), indent=1))
-    with channel.end() as listening:
-        with _reachable(folder) as path:
-            listening.bind(path)
-        listening.listen(BACKLOG)
-        pid = _spawn(folder, listening, charge.root)
-    (folder / OWNER).write_text(journal.process_name(pid))
-    end = _connect(folder)
+    name = f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}"
+    with Folder.at(charge.cache) as cache, cache.folder(Path(charge.runs).name, make=True, mode=0o700) as runs:
+        os.mkdir(name, 0o700, dir_fd=runs.descriptor)
+        with runs.folder(name) as folder:
+            _write(folder, CHARGE, msgspec.json.format(msgspec.json.encode(charge), indent=1))
+            with channel.end() as listening:
+                listening.bind(_reached(folder))
+                listening.listen(BACKLOG)
+                pid = _spawn(folder, listening, charge.root)
+            _write(folder, OWNER, journal.process_name(pid).encode())
+        end = _connect(runs, name)
     if end is None:
-        raise ServiceFailed("CR-SESSION-002", f"{folder.name}: the process that holds the services ended at once", hint=_see(folder))
-    return folder.name, end
+        raise ServiceFailed("CR-SESSION-002", f"{name}: the process that holds the services ended at once", hint=_see(folder.path))
+    return name, end
+
+
+def _write(folder: Folder, name: str, data: bytes) -> None:
+    with os.fdopen(folder.open_own(name, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.truncate(0)
+        file.write(data)
 
 
 def _see(folder: Path) -> str:
     return f"what it said is in {folder / 'log'}"
 
 
-def _spawn(folder: Path, listening: socket.socket, root: str) -> int:
+def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
     """Start the holder on the code that this process runs; without what an interpreter otherwise does at its start."""
     path = host_programs.import_path([root], ("cleanroom", "msgspec", "anyio"))
-    code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.holders.process import main; main({str(folder)!r})"
-    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.holders.process import main; main({str(folder.path)!r})"
+    log = folder.open_own("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return host_programs.leave_python(code, stdin=listening.fileno(), output=log)
     finally:
         os.close(log)
 
 
-@contextmanager
-def _reachable(folder: Path) -> Iterator[str]:
-    """The socket's path, by a descriptor of its folder: an address holds 107 bytes, and cache folders may lie deep."""
-    held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{held}/{SOCKET}"
-    finally:
-        with contextlib.suppress(OSError):
-            os.close(held)
+def _reached(folder: Folder) -> str:
+    """The socket's path, by the descriptor of its folder: an address holds 107 bytes, and cache folders may lie deep."""
+    return f"/proc/self/fd/{folder.descriptor}/{SOCKET}"

@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 from cleanroom.artifacts import LineWriter, LogFiles
 from cleanroom.backends import registry
 from cleanroom.backends.wire import Link
+from cleanroom.beneath import Folder
 from cleanroom.bus import Bus, Subscription
 from cleanroom.clock import SystemClock
 from cleanroom.errors import CleanroomError
@@ -32,9 +33,11 @@ from cleanroom.holders.joining import Answer, Failure, Given, Wanted, attached
 from cleanroom.holders.meeting import CHARGE, Charge
 from cleanroom.holders.pool import PooledService, PoolStatus
 from cleanroom.lives import Service
+from cleanroom.own import SESSIONS, check_own_folders, own_folder
 from cleanroom.plan import BackendName, Plan
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox import channel, kernel
+from cleanroom.sandbox.journal import Journal
 from cleanroom.sealed import seal
 from cleanroom.services import TemplateCache, new_secret, postgres
 from cleanroom.subscribers import monitor, recovery
@@ -110,11 +113,13 @@ class _Process:
     async def hold(self) -> None:
         """Open everything in order, serve until the end, leave in reverse."""
         charge, identity = self._charge, self._folder.name
-        evidence = Path(charge.root, ".ggen", "cleanroom", "sessions", identity)
         self._bus = Bus(identity, SystemClock(), redactor=self._redactor)
-        with LogFiles(evidence / "logs") as logs:
+        with Folder.at(Path(charge.root)) as root:
+            check_own_folders(root)
+            evidence = own_folder(root, f"{SESSIONS}/{identity}")
+        with evidence, evidence.folder("logs", make=True) as place, LogFiles(place) as logs:
             made = registry.make(
-                charge.backend, run_id=identity, scratch=self._folder, journal=evidence / "journal.jsonl", cache=charge.cache, caller=charge.caller
+                charge.backend, run_id=identity, scratch=self._folder, journal=partial(Journal.at, evidence), cache=charge.cache, caller=charge.caller
             )  # fmt: skip
             async with made as backend:
                 data = self._folder / "data"
@@ -129,7 +134,7 @@ class _Process:
                     with anyio.CancelScope(shield=True):
                         await backend.drop_folder(thing)
 
-    async def _supervised(self, evidence: Path) -> None:
+    async def _supervised(self, evidence: Folder) -> None:
         """The services under supervision, and those who react to what happens to them; the bus closes last."""
         bus = self._bus
         log = bus.subscribe("log", WRITTEN, limit=LIMIT)
@@ -137,7 +142,7 @@ class _Process:
         troubled = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
         repeated = bus.subscribe("repeater", REPEATED, limit=LIMIT)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_write, log, evidence / "events.jsonl")
+            tasks.start_soon(_write, log, evidence)
             tasks.start_soon(monitor.run, judged, bus)
             tasks.start_soon(self._repeat, repeated)
             try:
@@ -393,7 +398,7 @@ def _state(client: _Client, service: Service) -> dict[str, Any]:
     return {"state": name, "opened": service.opened, "ready": service.ready and name not in client.awaited, "failure": failure}
 
 
-async def _write(inbox: Subscription, path: Path) -> None:
-    async with LineWriter(path) as log:
+async def _write(inbox: Subscription, evidence: Folder) -> None:
+    async with LineWriter(evidence, "events.jsonl") as log:
         while batch := await inbox.batch():
             await log.write(encode_lines(batch))

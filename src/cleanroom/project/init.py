@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cleanroom.beneath import Folder
 from cleanroom.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import understand
 from cleanroom.project.loader import FILE
@@ -103,7 +104,8 @@ def write_make_toml(root: Path, source: Path | None = None) -> Path:
         raise _exists()
     text = _from_language(root.absolute()) if source is None else _converted(source)
     try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        with Folder.at(target.parent) as folder:
+            descriptor = folder.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError:

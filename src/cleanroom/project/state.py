@@ -7,23 +7,28 @@ milliseconds only, and its history holds what succeeded; failures are in our cop
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import re
 import secrets
+import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cleanroom import disk
-from cleanroom.artifacts import check_own_folders, open_to_read, write_atomic
+from cleanroom.artifacts import misplaced, write_atomic
+from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.errors import ArtifactError, ProjectError
+from cleanroom.locks import locked
 
-STATE = Path(".ggen/state.json")
-OURS = Path(".ggen/cleanroom/state.json")
-LOCK = Path(".ggen/cleanroom/state.lock")
+FOLDER, NAME, LOCK_NAME = ".ggen", "state.json", "state.lock"
+STATE = f"{FOLDER}/{NAME}"
+OUR_FOLDER = f"{FOLDER}/cleanroom"
+OURS, LOCK = f"{OUR_FOLDER}/{NAME}", f"{OUR_FOLDER}/{LOCK_NAME}"
 
 _BYTES_MAX = 64 << 20  # years of runs; more is not a state file
 _TRIES = 50  # one more for each time that ggen writes between our reading and our writing
@@ -72,49 +77,57 @@ def cache_key(phase: str, commands: Sequence[str], environment: str = "", inputs
 
 
 def record(
-    root: Path,
+    root: Folder,
     records: Sequence[PhaseRecord],
     *,
     last_validation: str | None = None,
     production_score: int | float | None = None,
 ) -> None:
-    """Add runs of phases, and what is newly known of the project, to both files. None leaves what was known.
+    """Add runs of phases, and what is newly known of the project in `root`, to both files. None leaves what was known.
 
     Raises:
-        ProjectError: one of the files is broken; it is left as it is.
+        ProjectError: one of the files is broken, or something else stands in the place of one; it is left as it is.
         ArtifactError: they could not be written.
     """
-    from filelock import FileLock, Timeout
-
-    check_own_folders(root)
     try:
-        (root / LOCK).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / LOCK, timeout=_LOCK_SECONDS):
-            ours = _read_ours(root)
-            _read_ggen(root / STATE)  # a broken one is found before anything is written
+        with (
+            root.folder(FOLDER, make=True) as ggen,
+            root.folder(OUR_FOLDER, make=True) as own,
+            locked(own, LOCK_NAME, seconds=_LOCK_SECONDS),
+        ):
+            ours = _read_ours(own)
+            _read_ggen(ggen)  # a broken one is found before anything is written
             ours.records.extend(records)
             ours.last_validation = ours.last_validation if last_validation is None else last_validation
             ours.production_score = ours.production_score if production_score is None else production_score
-            write_atomic(root / OURS, _pretty(msgspec.to_builtins(ours)))
-            _merge_into_ggen(root / STATE, ours, records)
-    except Timeout:
+            write_atomic(own, NAME, _pretty(msgspec.to_builtins(ours)))
+            _merge_into_ggen(ggen, ours, records)
+    except TimeoutError:
         raise ArtifactError("CR-STATE-002", f"{LOCK}: expected the lock within {_LOCK_SECONDS:g} s; another process holds it") from None
     except OSError as error:
+        if is_misplaced(error):
+            raise misplaced(_shown(error), error.strerror or str(error)) from error
         raise ArtifactError("CR-STATE-002", f"{STATE}: cannot be written: {error.strerror}", hint="make .ggen writable") from error
 
 
-def _merge_into_ggen(path: Path, ours: _Ours, records: Sequence[PhaseRecord]) -> None:
+def _shown(error: OSError) -> str:
+    """What could not be opened, as the project's people write it."""
+    name = str(error.filename or FOLDER)
+    return LOCK if name == LOCK_NAME else name
+
+
+def _merge_into_ggen(ggen: Folder, ours: _Ours, records: Sequence[PhaseRecord]) -> None:
     """Write until what we displaced is what we had read and what is there holds all of ours."""
     extra: list[dict[str, Any]] = []  # states that ggen wrote between our reading and our writing
     for _ in range(_TRIES):
-        before, state = _read_ggen(path)
+        before, state = _read_ggen(ggen)
         for displaced in extra:
             _absorb(state, displaced)
         extra = []
         data = _pretty(_merged(state, ours, records))
         if before == data:
             return
-        displaced_bytes = _put(path, data, before)
+        displaced_bytes = _put(ggen, data, before)
         if displaced_bytes is not None and displaced_bytes != before:
             extra.append(_understood(displaced_bytes))
     raise ArtifactError(
@@ -161,39 +174,39 @@ def _identity(entry: Mapping[str, Any]) -> tuple[str, int, int]:
     return entry["phase"], entry["started_ms"], entry["duration_ms"]
 
 
-def _put(path: Path, data: bytes, before: bytes | None) -> bytes | None:
+def _put(ggen: Folder, data: bytes, before: bytes | None) -> bytes | None:
     """Make `data` the file, and give what it displaced; None where nothing can have been displaced.
 
     The exchange of two names is atomic, so that a state that ggen writes at this very moment is not lost but seen.
     """
-    if path.is_symlink():
-        write_atomic(path, data)
-        return None
-    aside = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    write_atomic(aside, data)
+    aside = f".{secrets.token_hex(8)}.tmp"
+    write_atomic(ggen, aside, data)
     try:
+        if _is_link(ggen):
+            disk.here.rename(ggen, aside, NAME)
+            return None
         if before is None:
-            return _create(aside, path)
-        if not disk.here.exchange(aside, path):
-            displaced = path.read_bytes()
-            disk.here.rename(aside, path)
+            return _create(ggen, aside)
+        if not disk.here.exchange(ggen, aside, NAME):
+            displaced = _read(ggen)
+            disk.here.rename(ggen, aside, NAME)
             return displaced
-        return aside.read_bytes()
+        return _read(ggen, aside)
     finally:
-        disk.here.remove(aside)
+        disk.here.remove(ggen, aside)
 
 
-def _create(aside: Path, path: Path) -> bytes | None:
+def _create(ggen: Folder, aside: str) -> bytes | None:
     """The first state; where somebody was faster, theirs stays and counts as displaced, so that we merge again."""
     try:
-        disk.here.link(aside, path)
+        disk.here.link(ggen, aside, NAME)
     except FileExistsError:
-        return path.read_bytes()
+        return _read(ggen)
     return None
 
 
-def _read_ours(root: Path) -> _Ours:
-    data = _read(root / OURS)
+def _read_ours(own: Folder) -> _Ours:
+    data = _read(own)
     if data is None:
         return _Ours()
     try:
@@ -202,9 +215,9 @@ def _read_ours(root: Path) -> _Ours:
         raise _broken(OURS, data, str(error)) from None
 
 
-def _read_ggen(path: Path) -> tuple[bytes | None, dict[str, Any]]:
+def _read_ggen(ggen: Folder) -> tuple[bytes | None, dict[str, Any]]:
     """The bytes and the object; nothing where there is no file."""
-    data = _read(path)
+    data = _read(ggen)
     return data, {} if data is None else _understood(data)
 
 
@@ -217,15 +230,28 @@ def _understood(data: bytes) -> dict[str, Any]:
     return state
 
 
-def _read(path: Path) -> bytes | None:
+def _is_link(folder: Folder) -> bool:
     try:
-        with open_to_read(path) as stream:
+        found = os.stat(NAME, dir_fd=folder.descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISLNK(found.st_mode)
+
+
+def _read(folder: Folder, name: str = NAME) -> bytes | None:
+    """None where there is no file; a link is none, and is replaced."""
+    try:
+        with folder.reading(name) as stream:
             return stream.read(_BYTES_MAX)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
 
 
-def _broken(name: Path, data: bytes, why: str) -> ProjectError:
+def _broken(name: str, data: bytes, why: str) -> ProjectError:
     """Where in the file: at the byte that the decoder names, or at the key."""
     found = re.search(r"\(byte (\d+)\)|position (\d+)", why)
     at = int(found.group(1) or found.group(2)) if found else 0

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,15 +144,15 @@ class Containers:
             case "gone":
                 self._asked.pop(name, None)
 
-    def remove(self) -> None:
-        """Remove all that is left, all at once since an engine takes its time for each, and say so in the journal."""
-        threads = [threading.Thread(target=self._remove, args=(name, order)) for name, order in self._asked.items()]
+    def remove(self, tell: Callable[[str, str], None]) -> None:
+        """Remove all that is left, all at once since an engine takes its time for each, and `tell` kind and name of each that is gone."""
+        threads = [threading.Thread(target=self._remove, args=(name, order, tell)) for name, order in self._asked.items()]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _remove(self, name: str, order: channel.Message) -> None:
+    def _remove(self, name: str, order: channel.Message, tell: Callable[[str, str], None]) -> None:
         """One that may still be on its way is waited for a moment."""
         began = time.monotonic()
         gone = _remove_ours(order["engine"], order["run_id"], name)
@@ -160,8 +160,7 @@ class Containers:
             time.sleep(PAUSE_SECONDS)
             gone = _remove_ours(order["engine"], order["run_id"], name)
         if gone:
-            with contextlib.suppress(OSError):
-                journal.Journal(Path(order["journal"])).gone(journal.Thing("container", name))
+            tell("container", name)
 
 
 def _remove_ours(engine: str, run_id: str, name: str) -> bool:

@@ -7,16 +7,17 @@ to be gone; what is made and not gone is what is left. The first line, `open`, n
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cleanroom.beneath import Folder
+
+NAME = "journal.jsonl"
 BYTES_MAX = 64 << 20  # a run of thousands of phases writes a thousandth of it
 
 
@@ -55,10 +56,10 @@ def hold(descriptor: int) -> None:
 
 
 @contextmanager
-def seized(path: Path) -> Iterator[bool]:
+def seized(folder: Folder, name: str) -> Iterator[bool]:
     """Whether no living process holds this file; if so it is held for others' eyes until the block ends. True where there is no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = folder.open(name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         yield True
         return
@@ -68,9 +69,9 @@ def seized(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def held(path: Path) -> bool:
+def held(folder: Folder, name: str) -> bool:
     """Does a living process hold this file?"""
-    with seized(path) as free:
+    with seized(folder, name) as free:
         return not free
 
 
@@ -87,14 +88,22 @@ def _free(descriptor: int) -> bool:
 class Journal:
     """Appends whole lines with one write each, so that two writers cannot mix theirs."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    def __init__(self, descriptor: int) -> None:
+        """Takes over the descriptor of a file that is open for appending."""
+        self.descriptor = descriptor
+
+    @classmethod
+    def at(cls, folder: Folder, name: str = NAME) -> Journal:
+        """The journal in a folder that is held, made where it is not there.
+
+        Raises:
+            OSError: it cannot be opened, or something else stands in its place.
+        """
+        return cls(folder.open_own(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
 
     def open(self, run_id: str) -> None:
         """Begin the journal of a run that this process carries out."""
-        hold(self._file)
+        hold(self.descriptor)
         self._write(op="open", run_id=run_id, owner=process_name(os.getpid()))
 
     def make(self, kind: str, name: str) -> Thing:
@@ -109,10 +118,10 @@ class Journal:
     def close(self) -> None:
         """Say that everything is accounted for, and stop writing."""
         self._write(op="close")
-        os.close(self._file)
+        os.close(self.descriptor)
 
     def _write(self, **record: Any) -> None:
-        os.write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        os.write(self.descriptor, json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
 
 class Record(NamedTuple):
@@ -130,12 +139,12 @@ class Record(NamedTuple):
         return self.held or (bool(self.owner) and alive(self.owner))
 
 
-def read(path: Path) -> Record:
-    """Read a journal. A torn last line is what a crash leaves and is ignored: what it announced was not made yet."""
+def read(folder: Folder, name: str = NAME) -> Record:
+    """Read the journal in a folder. A torn last line is what a crash leaves and is ignored: what it announced was not made yet."""
     run_id = owner = ""
     closed, made = False, 0
     left: dict[Thing, None] = {}
-    for record in _lines(path):
+    for record in _lines(folder, name):
         match record.get("op"):
             case "open":
                 run_id, owner = str(record.get("run_id", "")), str(record.get("owner", ""))
@@ -146,23 +155,16 @@ def read(path: Path) -> Record:
                 left.pop(Thing(str(record["kind"]), str(record["name"])), None)
             case "close":
                 closed = True
-    return Record(run_id, owner, closed, made, tuple(reversed(left)), held(path))
+    return Record(run_id, owner, closed, made, tuple(reversed(left)), held(folder, name))
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in _regular_bytes(path).splitlines():
+def _lines(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
+    with folder.reading(name) as file:
+        written = file.read(BYTES_MAX)
+    for line in written.splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             yield record
-
-
-def _regular_bytes(path: Path) -> bytes:
-    """What is in the file. A link, a pipe or a device in its place is an OSError, and holds nobody up."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return file.read(BYTES_MAX)

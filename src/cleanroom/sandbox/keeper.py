@@ -28,7 +28,10 @@ class Keeper:
     def __init__(self, owner: socket.socket) -> None:
         self._owner = owner
         self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
-        self._folders: dict[str, str] = {}  # folders to remove should the owner die -> the journal that names them
+        self._folders: dict[
+            str, tuple[int, str]
+        ] = {}  # folders to remove should the owner die -> the folder around each, held open, and its name there
+        self._journal: journal.Journal | None = None  # which names them
         self._held: list[int] = []  # files that say that the run lives, until the last of it is removed
         self._probes: dict[int, str] = {}  # pid of who asks the kernel -> its folder
         self._egress: socket.socket | None = None
@@ -76,12 +79,15 @@ class Keeper:
                 self._end_warden(order["environment"])
             case "egress":
                 self._relay_out(order, descriptors)
-            case "own":
-                self._folders[order["folder"]] = order["journal"]
+            case "journal":
+                self._journal = journal.Journal(descriptors.pop(0))
+            case "hold":
                 self._held += descriptors
                 descriptors.clear()
+            case "own":
+                self._folders[order["folder"]] = (descriptors.pop(0), order["name"])
             case "disown":
-                self._folders.pop(order["folder"], None)
+                self._disown(order["folder"])
             case "container":
                 self._take_container(order)
             case "bye":
@@ -91,6 +97,11 @@ class Keeper:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         return True
+
+    def _disown(self, folder: str) -> None:
+        around, _ = self._folders.pop(folder, (-1, ""))
+        if around >= 0:
+            os.close(around)
 
     def _probe(self, scratch: str) -> None:
         """Ask the kernel in a child, which answers the owner itself."""
@@ -240,12 +251,18 @@ class Keeper:
         if self._bye:
             return
         if self._containers is not None:
-            self._containers.remove()
-        for folder, written in self._folders.items():
-            _remove_folder(folder)
-            if not os.path.lexists(folder):
-                with contextlib.suppress(OSError):
-                    journal.Journal(Path(written)).gone(journal.Thing("folder", folder))
+            self._containers.remove(self._gone)
+        for folder, (around, name) in self._folders.items():
+            with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
+                if _owner(around, name) == os.geteuid():  # else it was named to us and somebody else made it
+                    layers.remove_beneath(around, name)
+            if _owner(around, name) is None:
+                self._gone("folder", folder)
+
+    def _gone(self, kind: str, name: str) -> None:
+        if self._journal is not None:
+            with contextlib.suppress(OSError):
+                self._journal.gone(journal.Thing(kind, name))
 
 
 def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
@@ -266,8 +283,16 @@ def _import_no_more() -> None:
             sys.modules[name].__path__ = []
 
 
+def _owner(around: int, name: str) -> int | None:
+    """Whose it is; None where there is nothing."""
+    try:
+        return os.stat(name, dir_fd=around, follow_symlinks=False).st_uid
+    except OSError:
+        return None
+
+
 def _remove_folder(folder: str) -> None:
-    with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
+    with contextlib.suppress(OSError):
         layers.remove_tree(Path(folder))
 
 

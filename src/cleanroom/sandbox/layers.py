@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cleanroom.beneath import Folder
+
 OPAQUE = "user.overlay.opaque"
 ENTRIES_MAX = 500_000  # a monorepo's node_modules is a tenth of it; more is an attack or an accident
 NEVER = (".git", ".ggen")
@@ -388,35 +390,57 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
 
 
 def remove_tree(folder: Path) -> None:
+    """Remove a folder that lies where nobody but this user puts anything. As `remove_beneath`."""
+    with Folder.at(folder.parent) as around:
+        remove_beneath(around.descriptor, folder.name)
+
+
+def remove_beneath(around: int, name: str) -> None:
     """Remove a folder that hostile code may have filled: mode-000 folders, nesting deeper than a path can name. Never follows a link.
 
     Each inner folder is first moved to the top, so that no depth needs recursion, a long path or many descriptors.
     """
-    os.chmod(folder, 0o700)
-    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    top = _entered(around, name)
     prefix = f".{os.urandom(8).hex()}-"
     moved = 0
     pending: list[str] = [""]
     try:
         while pending:
-            name = pending.pop()
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top) if name else top
+            inside = pending.pop()
+            inner = _entered(top, inside) if inside else top
             try:
                 for name_inside, is_folder in _listed(inner):
                     if not is_folder:
                         os.unlink(name_inside, dir_fd=inner)
                         continue
-                    os.chmod(name_inside, 0o700, dir_fd=inner)
+                    os.close(_entered(inner, name_inside))  # one that may not be written cannot be moved
                     moved += 1
                     os.rename(name_inside, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
                     pending.append(f"{prefix}{moved}")
             finally:
                 if inner != top:
                     os.close(inner)
-                    os.rmdir(name, dir_fd=top)
+                    os.rmdir(inside, dir_fd=top)
     finally:
         os.close(top)
-    os.rmdir(folder)
+    os.rmdir(name, dir_fd=around)
+
+
+def _entered(at: int, name: str) -> int:
+    """A descriptor of a folder, which its owner may list and change from now on, whatever its mode was."""
+    reading = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        folder = os.open(name, reading, dir_fd=at)
+    except PermissionError:
+        held = _open_folder(name, at)
+        try:
+            os.chmod(f"/proc/self/fd/{held}", 0o700)
+            folder = os.open(".", reading, dir_fd=held)
+        finally:
+            os.close(held)
+    if stat.S_IMODE(os.fstat(folder).st_mode) & 0o700 != 0o700:
+        os.fchmod(folder, 0o700)
+    return folder
 
 
 def _listed(folder: int) -> list[tuple[str, bool]]:

@@ -19,16 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from cleanroom import digests
 from cleanroom.artifacts import open_to_read
+from cleanroom.beneath import Folder
 from cleanroom.errors import ServiceFailed
-
-if TYPE_CHECKING:
-    from filelock import FileLock
+from cleanroom.locks import try_lock
 
 GIB = 1 << 30
 WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
@@ -93,7 +91,7 @@ class TemplateCache:
             with self._usable():
                 self._evict(spare=key)
         finally:
-            lock.release()
+            os.close(lock)
 
     def drop_damaged(self, key: str) -> bool:
         """Remove a template that is not as it was published, and say whether it was. Reads every byte of it."""
@@ -157,21 +155,17 @@ class TemplateCache:
     def _template(self, key: str) -> Path:
         return self.folder / "templates" / key
 
-    def _locked(self, key: str, waiting: Callable[[], None]) -> FileLock:
-        from filelock import FileLock, Timeout
-
+    def _locked(self, key: str, waiting: Callable[[], None]) -> int:
+        """A descriptor that holds the template's lock."""
         with self._usable():
             _private_folder(self.folder / "locks")
-        # Taken in one worker thread and released in another.
-        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                waiting()
-            else:
+            with self._usable(), Folder.at(self.folder / "locks") as locks:
+                lock = try_lock(locks, f"{key}.lock")
+            if lock is not None:
                 return lock
+            waiting()
             if time.monotonic() > deadline:
                 raise ServiceFailed(
                     "CR-SERVICE-010",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import file_digest, sha256
 from io import BufferedReader
-from pathlib import Path
 from time import gmtime, strftime
 from typing import Any
 
@@ -18,11 +17,13 @@ import anyio
 import msgspec
 
 from cleanroom import disk
-from cleanroom.artifacts import open_to_read, write_all, write_atomic
+from cleanroom.artifacts import misplaced, write_all, write_atomic
+from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.bus import Subscription
 from cleanroom.clock import Clock
 from cleanroom.errors import ArtifactError
 from cleanroom.events import Envelope, Event, Finished, Metric, Output, Spans, Subject
+from cleanroom.locks import locked
 from cleanroom.subscribers.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -42,6 +43,7 @@ __all__ = ["AuditLog", "Genesis", "Head", "LIMIT", "Problem", "Verification", "r
 
 LIMIT = 200_000  # events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood; more ends the run
 DEPTH_LIMIT = 16  # of a record's body: the deepest real one has four levels
+LOCK_NAME = "audit.lock"
 LOCK_SECONDS = 30.0  # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process before it
 
 # A batch is three waits for the disk and the lock, a millisecond and more. Samples and what programs say come ten times a second and oftener, and are no decisions.
@@ -62,7 +64,7 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True):
 class AuditLog:
     """One run's writer to the log in `folder`. Engines that run at once take turns, a batch each; every method blocks on the disk."""
 
-    def __init__(self, folder: Path, run_id: str, genesis: Genesis, clock: Clock) -> None:
+    def __init__(self, folder: Folder, run_id: str, genesis: Genesis, clock: Clock) -> None:
         self.folder = folder
         self.run_id = run_id
         self.genesis = genesis
@@ -99,30 +101,25 @@ class AuditLog:
     @contextmanager
     def _turn(self) -> Iterator[_Batch]:
         """Under the lock: continue where the log ends, which another engine may have moved, and make what was added durable."""
-        from filelock import FileLock, Timeout
-
+        place = self.folder.path
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (
-                FileLock(self.folder / "audit.lock", timeout=LOCK_SECONDS, poll_interval=0.005),
-                _opened_log(self.folder) as file,
-            ):
+            with locked(self.folder, LOCK_NAME, seconds=LOCK_SECONDS), _opened_log(self.folder) as file:
                 known, lost = _resumed(self.folder, file, self.head)
                 batch = _Batch(self.run_id, known, self._count)
                 if lost is not None:
                     batch.own("recovered", self._clock.wall_ns(), lost)
                 yield batch
                 self.head = batch.written(file.fileno())
-                write_atomic(self.folder / HEAD_NAME, encode_head(self.head))
+                write_atomic(self.folder, HEAD_NAME, encode_head(self.head))
                 self._count = batch.count
-        except Timeout as error:
+        except TimeoutError as error:
             hint = "another engine of this project is stopped in the middle of a write; continue or end it"
-            raise ArtifactError("CR-AUDIT-002", f"audit log of {self.folder} was locked for {LOCK_SECONDS:g} s", hint=hint) from error
+            raise ArtifactError("CR-AUDIT-002", f"audit log of {place} was locked for {LOCK_SECONDS:g} s", hint=hint) from error
         except OSError as error:
             reason = error.strerror or str(error)
-            raise ArtifactError(
-                "CR-AUDIT-003", f"cannot write the audit log in {self.folder}: {reason}", hint="check space and owner"
-            ) from error
+            if is_misplaced(error):
+                raise misplaced(place / str(error.filename or LOG_NAME), reason) from error
+            raise ArtifactError("CR-AUDIT-003", f"cannot write the audit log in {place}: {reason}", hint="check space and owner") from error
 
 
 async def run(inbox: Subscription, log: AuditLog) -> None:
@@ -132,13 +129,13 @@ async def run(inbox: Subscription, log: AuditLog) -> None:
     await anyio.to_thread.run_sync(log.close)
 
 
-def records(folder: Path, run_id: str | None = None) -> Iterator[dict[str, Any]]:
+def records(folder: Folder, run_id: str | None = None) -> Iterator[dict[str, Any]]:
     """The log's records, oldest first, of one run or all; what is not a record is left to `verify`.
 
     Raises:
         OSError: the log cannot be read.
     """
-    with open_to_read(folder / LOG_NAME) as file:
+    with folder.reading(LOG_NAME) as file:
         for line, _ in lines(file):
             record = _record(line) if opened(line) is not None else None
             if record is not None and run_id in (None, record["run_id"]):
@@ -256,15 +253,23 @@ def _json(value: Any) -> str:
 
 
 @contextmanager
-def _opened_log(folder: Path) -> Iterator[BufferedReader]:
+def _opened_log(folder: Folder) -> Iterator[BufferedReader]:
     """The log, open for appending, never through a link. Its head is there before it is."""
-    if not (folder / HEAD_NAME).exists() and not (folder / LOG_NAME).exists():
-        write_atomic(folder / HEAD_NAME, encode_head(Head()))
-    with os.fdopen(disk.here.append(folder / LOG_NAME, 0o644), "rb") as file:
+    if not _there(folder, HEAD_NAME) and not _there(folder, LOG_NAME):
+        write_atomic(folder, HEAD_NAME, encode_head(Head()))
+    with os.fdopen(disk.here.append(folder, LOG_NAME, 0o644), "rb") as file:
         yield file
 
 
-def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dict[str, Any] | None]:
+def _there(folder: Folder, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _resumed(folder: Folder, file: BufferedReader, known: Head) -> tuple[Head, dict[str, Any] | None]:
     """Where the log ends, and what had to be cut off behind it.
 
     Only the record that the head names and what lies beyond are read, so a start takes no longer when the log is large; `verify` reads all.
@@ -274,7 +279,7 @@ def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dic
     """
     head: Head | None = None
     with suppress(FileNotFoundError):
-        head = read_head(folder / HEAD_NAME)
+        head = read_head(folder)
     size = os.fstat(file.fileno()).st_size
     if head is None:
         raise _mismatch(folder, f"{HEAD_NAME} is missing or was changed")
@@ -293,9 +298,9 @@ def _resumed(folder: Path, file: BufferedReader, known: Head) -> tuple[Head, dic
     return adopted, {"bytes_lost": size - adopted.bytes, "sha256": lost, "after_byte": adopted.bytes}
 
 
-def _mismatch(folder: Path, what: str) -> ArtifactError:
+def _mismatch(folder: Folder, what: str) -> ArtifactError:
     hint = "see what was changed with `cleanroom-engine audit verify`; to start a new log, move the folder away"
-    return ArtifactError("CR-AUDIT-001", f"audit log in {folder}: {what}", hint=hint)
+    return ArtifactError("CR-AUDIT-001", f"audit log in {folder.path}: {what}", hint=hint)
 
 
 def _ends_with(file: BufferedReader, head: Head) -> bool:

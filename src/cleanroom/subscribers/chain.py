@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import msgspec
 
-from cleanroom.artifacts import open_to_read
+from cleanroom.beneath import Folder
 
 LOG_NAME, HEAD_NAME = "audit.jsonl", "audit.head"
 NO_HASH = "0" * 64
@@ -97,13 +96,13 @@ def decode_head(data: bytes) -> Head | None:
     return head if encode_head(head) == data else None
 
 
-def read_head(file: Path) -> Head | None:
-    """The head in `file`; None where one byte differs from what was written.
+def read_head(folder: Folder) -> Head | None:
+    """The head of the log in `folder`; None where one byte differs from what was written.
 
     Raises:
         OSError: it cannot be read.
     """
-    with open_to_read(file) as stream:
+    with folder.reading(HEAD_NAME) as stream:
         return decode_head(stream.read(_HEAD_LIMIT_BYTES))
 
 
@@ -119,17 +118,17 @@ def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield line, length
 
 
-def verify(folder: Path) -> Verification:
+def verify(folder: Folder) -> Verification:
     """Check every byte of the log in `folder`, line by line, against its chain and its head. Repairs nothing.
 
     What is there and cannot be read is a problem like any other: whoever put it there took the log away.
     """
-    head, wrong = _read_head(folder / HEAD_NAME)
+    head, wrong = _read_head(folder)
     walk = _Walk(head)
     if wrong:
         walk.report(0, 0, f"{HEAD_NAME} {wrong}")
     try:
-        with open_to_read(folder / LOG_NAME) as file:
+        with folder.reading(LOG_NAME) as file:
             for line, length in lines(file):
                 walk.step(line, length)
     except FileNotFoundError:
@@ -140,10 +139,10 @@ def verify(folder: Path) -> Verification:
     return Verification(valid=not walk.problems, records=walk.records, problems=tuple(walk.problems), torn=walk.torn, head=head)
 
 
-def _read_head(file: Path) -> tuple[Head | None, str]:
+def _read_head(folder: Folder) -> tuple[Head | None, str]:
     """The head, and what is wrong with it."""
     try:
-        head = read_head(file)
+        head = read_head(folder)
     except FileNotFoundError:
         return None, "is missing"
     except OSError as error:

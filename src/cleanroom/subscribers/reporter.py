@@ -13,9 +13,10 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.artifacts import LineWriter, relative, write_atomic
+from cleanroom.beneath import Folder
 from cleanroom.bus import Subscription
 from cleanroom.events import encode_lines
-from cleanroom.reports.fold import Folder
+from cleanroom.reports.fold import Folder as Fold
 from cleanroom.reports.render import FILES, render
 from cleanroom.reports.result import RunResult
 
@@ -27,15 +28,15 @@ LIMIT = 200_000
 class Reporter:
     """One run's reporter. `run` it until the bus closes, then `write` the final result."""
 
-    def __init__(self, root: Path, run_folder: Path, *, report_folder: Path | None = None) -> None:
+    def __init__(self, root: Path, run_folder: Folder, report_folder: Folder) -> None:
         self.root = root
         self.run_folder = run_folder
-        self.report_folder = report_folder or root / ".ggen" / "cleanroom" / "reports"
-        self._folder = Folder()
+        self.report_folder = report_folder
+        self._fold = Fold()
 
     @property
     def events_path(self) -> Path:
-        return self.run_folder / EVENTS_FILE
+        return self.run_folder.path / EVENTS_FILE
 
     async def run(self, inbox: Subscription) -> None:
         """Write every event down and remember what it says.
@@ -44,15 +45,15 @@ class Reporter:
             SubscriberLagged: events were lost to it.
             ArtifactError: the event log cannot be written.
         """
-        async with LineWriter(self.events_path) as log:
+        async with LineWriter(self.run_folder, EVENTS_FILE) as log:
             while batch := await inbox.batch():
                 await log.write(encode_lines(batch))
                 for envelope in batch:
-                    self._folder.add(envelope)
+                    self._fold.add(envelope)
 
     def result(self) -> RunResult:
         """What the events tell by now. Final once `run` has returned."""
-        return self._folder.result()
+        return self._fold.result()
 
     async def write(self, result: RunResult, further: Mapping[str, Path] | None = None) -> RunResult:
         """Write every report of `result` and give it back with `reports` filled in. `further` are files that others wrote, such as trace and audit.
@@ -60,7 +61,7 @@ class Reporter:
         Raises:
             ArtifactError: a report cannot be written.
         """
-        paths = {**report_paths(self.report_folder), "events": self.events_path, **(further or {})}
+        paths = {**report_paths(self.report_folder.path), "events": self.events_path, **(further or {})}
         final = msgspec.structs.replace(result, reports={kind: relative(path, self.root) for kind, path in paths.items()})
         await anyio.to_thread.run_sync(write_reports, final, (self.report_folder, self.run_folder))
         return final
@@ -71,7 +72,7 @@ def report_paths(folder: Path) -> dict[str, Path]:
     return {kind: folder / name for kind, name in FILES.items()}
 
 
-def write_reports(result: RunResult, folders: Iterable[Path]) -> None:
+def write_reports(result: RunResult, folders: Iterable[Folder]) -> None:
     """Every report into each of the folders.
 
     Raises:
@@ -80,4 +81,4 @@ def write_reports(result: RunResult, folders: Iterable[Path]) -> None:
     rendered = render(result)
     for folder in folders:
         for name, data in rendered.items():
-            write_atomic(folder / name, data)
+            write_atomic(folder, name, data)

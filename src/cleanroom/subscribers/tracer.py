@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from cleanroom import tracing
-from cleanroom.artifacts import open_to_read, write_atomic
+from cleanroom.artifacts import write_atomic
+from cleanroom.beneath import Folder
 from cleanroom.bus import Subscription
 from cleanroom.events import Envelope, Event, Metric
 from cleanroom.tracing import logs, metrics
@@ -30,8 +30,9 @@ LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tre
 class Tracer:
     """One run's tracer. `run` it until the bus closes; then `delivered` says what became of what was sent, None where nothing was to be sent."""
 
-    def __init__(self, folder: Path, settings: Settings, *, sampled: bool) -> None:
-        self.path = folder / TRACE_FILE
+    def __init__(self, folder: Folder, settings: Settings, *, sampled: bool) -> None:
+        self.path = folder.path / TRACE_FILE
+        self._folder = folder
         self.delivered: Delivered | None = None
         self._trace = tracing.Trace(settings)
         self._lines: list[logs.LogLine] = []
@@ -40,7 +41,7 @@ class Tracer:
         self._delivery = Delivery(settings.destinations) if settings.destinations else None
 
     @classmethod
-    def of(cls, folder: Path, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
+    def of(cls, folder: Folder, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
         """As the caller's environment has it. Spans of a trace that is not sampled are written all the same, and not sent."""
         return cls(folder, read_settings(caller), sampled=sampled)
 
@@ -71,15 +72,15 @@ class Tracer:
             self._delivery.put("traces", self._trace.take())
 
     def _write(self) -> None:
-        write_atomic(self.path, tracing.otlp_json(self._trace.spans()))
+        write_atomic(self._folder, TRACE_FILE, tracing.otlp_json(self._trace.spans()))
 
     def _deliver_rest(self, delivery: Delivery) -> Delivered:
         if self._sampled:
             delivery.put("traces", self._trace.take())
-        return _finish(delivery, self.path.parent, _rest(self._trace.source(), self._metrics.points(), self._lines), END_SECONDS)
+        return _finish(delivery, self._folder, _rest(self._trace.source(), self._metrics.points(), self._lines), END_SECONDS)
 
 
-def push(folder: Path, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings) -> tuple[Delivered, bool]:
+def push(folder: Folder, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings) -> tuple[Delivered, bool]:
     """Send a recorded run, but for the signals that this collector has already: what became of it, and whether all was there. Blocks, for a bounded time."""
     trace, points = tracing.Trace(settings), metrics.Metrics()
     for envelope in envelopes:
@@ -101,7 +102,7 @@ def _rest(source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.
     return {"metrics": [(shared, point) for point in points], "logs": [(source, line) for line in lines]}
 
 
-def _finish(delivery: Delivery, folder: Path, items: Mapping[Signal, Sequence[Any]], seconds: float) -> Delivered:
+def _finish(delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Any]], seconds: float) -> Delivered:
     """Deliver these too, and write down beside the trace what is where."""
     for signal, found in items.items():
         delivery.put(signal, found)
@@ -112,14 +113,14 @@ def _finish(delivery: Delivery, folder: Path, items: Mapping[Signal, Sequence[An
         there = next((told for told in before if told.endpoint == delivered.endpoint), delivered)
         settled = {signal: count for signal, count in there.counts.items() if signal not in there.lost}
         whole = msgspec.structs.replace(delivered, counts=settled | delivered.counts)
-        write_atomic(folder / DELIVERED_FILE, msgspec.json.encode([*known, whole][-COLLECTORS_MAX:]))
+        write_atomic(folder, DELIVERED_FILE, msgspec.json.encode([*known, whole][-COLLECTORS_MAX:]))
     return delivered
 
 
-def recall(folder: Path) -> list[Delivered]:
+def recall(folder: Folder) -> list[Delivered]:
     """What was delivered of the run in this folder, by collector, the newest last."""
     try:
-        with open_to_read(folder / DELIVERED_FILE) as file:
+        with folder.reading(DELIVERED_FILE) as file:
             return msgspec.json.decode(file.read(_DELIVERED_BYTES), type=list[Delivered])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return []

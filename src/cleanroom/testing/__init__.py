@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,11 @@ import anyio
 import msgspec
 
 from cleanroom.backends.memory import Fault, Inside, MemoryBackend, Program, Script, forever, succeed
+from cleanroom.beneath import Folder
 from cleanroom.bus import Bus
 from cleanroom.clock import LoopClock
 from cleanroom.events import Envelope
+from cleanroom.own import RunFolders
 from cleanroom.plan import PhaseRun, Plan
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level, default_policy
@@ -70,18 +73,17 @@ async def run_plan(
     started: Callable[[Run], None] = lambda run: None,
 ) -> Outcome:
     """Carry out a plan on the memory backend, with monitor and recovery and without files of evidence. `started` gets the run before it begins."""
-    with tempfile.TemporaryDirectory(prefix="cleanroom-test-") as folder:
+    with ExitStack() as held_folders, tempfile.TemporaryDirectory(prefix="cleanroom-test-") as folder:
         there = Path(folder)
         if not plan.root:
             project = there / "project"
             project.mkdir()
             workspaces = tuple(msgspec.structs.replace(w, path=w.path or str(project)) for w in plan.workspaces)
             plan = msgspec.structs.replace(plan, root=str(project), workspaces=workspaces)
+        held = held_folders.enter_context(Folder.at(there))
         place = Place(
             root=Path(plan.root),
-            folder=there / "run",
-            audit=there / "audit",
-            reports=None,
+            own=RunFolders(held, held, held, held),
             scratch=there / "scratch",
             templates=there / "templates",
             home="",

@@ -1,0 +1,181 @@
+"""Whatever changes files does so through `beneath`, or is named here with its reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cleanroom
+
+SOURCE = Path(cleanroom.__file__).parent
+# Calls of `os` that change what a path names, unless they are told a folder's descriptor.
+CHANGING = {
+    "mkdir", "makedirs", "mknod", "mkfifo", "rename", "renames", "replace", "unlink", "remove", "rmdir", "removedirs", "chmod", "lchmod", "chown", "lchown",
+    "link", "symlink", "utime", "truncate", "setxattr", "removexattr",
+}  # fmt: skip
+FROM_FOLDER = {"dir_fd", "src_dir_fd", "dst_dir_fd"}
+# Methods of `Path`; `replace` and `rename` with one argument, since text has a `replace` too.
+METHODS = {
+    "mkdir", "write_text", "write_bytes", "unlink", "rmdir", "symlink_to", "hardlink_to", "touch", "chmod", "lchmod"
+}  # fmt: skip
+MOVING = {"rename", "replace"}
+LIBRARIES: dict[str, set[str] | None] = {
+    "shutil": {"rmtree", "copy", "copy2", "copyfile", "copytree", "move", "chown"},
+    "tempfile": None,
+    "filelock": None,
+}
+WRITING = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
+
+PRIVATE = "below the user's cache"
+SCRATCH = "below the run's own folder in the cache, which nobody else may enter"
+INSIDE = "runs in the environment, or builds its root before anybody is in it"
+OURS = "no file: a control group, a map of ids, a process of ours"
+BACK = "of bringing back: what a phase made, to the project"
+NAMED = "a person named the path, outside of what the engine writes by itself"
+CALLER = "done for a held call's caller, on the descriptor that was looked at"
+# Where paths are changed by name, and why nothing that came from inside leads elsewhere.
+ALLOWED = {
+    "artifacts.py:hold": NAMED,
+    "artifacts.py:LineWriter.__aenter__": "a descriptor",
+    "cli/github.py:GithubView._summarise": NAMED,
+    "cli/main.py:_end": "the null device",
+    "cli/main.py:_hold_standard_streams": "the standard streams",
+    "doctor.py:_probe": "a folder of the process's own in the system's temporary one",
+    "servers.py:_serve": "a folder of the process's own in the system's temporary one",
+    "holders/joining.py:_in_memory.__enter__": "a file in memory",
+    "backends/embedded.py:_parent": PRIVATE,
+    "holders/meeting.py:_locked": PRIVATE,
+    "backends/embedded.py:make_folders": PRIVATE,
+    "backends/container_images.py:build": PRIVATE,
+    "backends/container_images.py:load": PRIVATE,
+    "backends/container_images.py:_write_archive": PRIVATE,
+    "backends/sweep.py:_remove": OURS,
+    "services/cache.py:TemplateCache._discard": PRIVATE,
+    "services/cache.py:TemplateCache._publish": PRIVATE,
+    "services/cache.py:TemplateCache._read_seed": PRIVATE,
+    "services/cache.py:TemplateCache.lookup": PRIVATE,
+    "services/cache.py:_private_folder": PRIVATE,
+    "services/cache.py:_remove": PRIVATE,
+    "sandbox/shim/build.py:build": PRIVATE,
+    "receiving.py:receive": SCRATCH,
+    "supervisor.py:Supervisor._retire": SCRATCH,
+    "backends/copied.py:CopiedWorkspace.__init__": SCRATCH,
+    "sandbox/copies.py": "a copy is made before anybody inside is shown it",
+    "sandbox/layers.py:make": SCRATCH,
+    "sandbox/layers.py:_entered": "a descriptor under /proc/self/fd",
+    "sandbox/layers.py:_copy": BACK,
+    "sandbox/layers.py:_remove": BACK,
+    "sandbox/layers.py:copy_file": BACK,
+    "sandbox/layers.py:Returner._set_aside": BACK,
+    "backends/copied.py:CopiedWorkspace.keep.copy": BACK,
+    "backends/workspace.py:EmbeddedWorkspace.keep.copy": BACK,
+    "sandbox/stacking.py": "layers that nobody is shown: no process of an environment is left",
+    "sandbox/canary.py": INSIDE,
+    "sandbox/init.py": INSIDE,
+    "sandbox/limits.py": INSIDE,
+    "sandbox/mounts.py": INSIDE,
+    "sandbox/held_metadata.py": CALLER,
+    "sandbox/held_modes.py": CALLER,
+    "sandbox/container.py:_listen": "a socket named from its folder's descriptor",
+    "sandbox/cgroups.py": OURS,
+    "sandbox/idmap.py": OURS,
+    "sandbox/warden.py:_enter_namespaces": OURS,
+    "sandbox/probe.py": "in a folder with a random name that the keeper makes and removes",
+    "backends/memory.py": "files of a test's script",
+    "testing/": "tests",
+}
+
+
+def test_whatever_changes_files_names_them_from_a_descriptor() -> None:
+    """No module changes a path by its name, but at the places that say why they may."""
+    assert sorted(found for found in changes() if not _reason(found)) == []
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_no_exception_outlives_its_cause(place: str) -> None:
+    """Each place that may still does it."""
+    assert any(_is_at(found, place) for found in changes())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "os.unlink(path)", "os.rename(a, b)", "os.chown(path, 1, 1)", "os.open(path, os.O_WRONLY | os.O_CREAT)", "open(path, 'w')", "path.open('ab')",
+        "path.mkdir()", "path.replace(other)", "path.write_text('x')", "shutil.rmtree(path)", "run(shutil.rmtree, path)", "run(path.unlink)",
+        "tempfile.mkdtemp()", "FileLock(path)",
+    ],
+)  # fmt: skip
+def test_a_way_around_is_found(text: str) -> None:
+    """The walk sees each way to change a path by its name, also one that is handed on."""
+    assert list(changes_of("a.py", f"def f():\n    {text}\n")) == ["a.py:f"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["os.unlink(name, dir_fd=folder)", "os.open(path, os.O_RDONLY)", "open(path, 'rb')", "text.replace('a', 'b')", "os.fchown(held, 1, 1)"],
+)
+def test_what_names_no_path_to_change_is_none(text: str) -> None:
+    """Reading, descriptors and text are left alone."""
+    assert list(changes_of("a.py", f"def f():\n    {text}\n")) == []
+
+
+def _reason(found: str) -> str:
+    return next((reason for place, reason in ALLOWED.items() if _is_at(found, place)), "")
+
+
+def _is_at(found: str, place: str) -> bool:
+    return found == place or (":" not in place and found.startswith(place))
+
+
+def changes(source: Path = SOURCE) -> Iterator[str]:
+    """MODULE:FUNCTION of each way to change a path by its name."""
+    for file in sorted(source.rglob("*.py")):
+        yield from changes_of(file.relative_to(source).as_posix(), file.read_text())
+
+
+def changes_of(module: str, text: str) -> Iterator[str]:
+    for function, node, called in _nodes(ast.parse(text), ""):
+        if _changes(node, called):
+            yield f"{module}:{function}"
+
+
+def _nodes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST, bool]]:
+    """Each node with the function that it is in, and whether it is what a call calls."""
+    for child in ast.iter_child_nodes(node):
+        yield function, child, isinstance(node, ast.Call) and node.func is child
+        inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
+        yield from _nodes(child, f"{function}.{inside}".strip(".") if inside else function)
+
+
+def _changes(node: ast.AST, called: bool) -> bool:
+    match node:
+        case ast.Call(ast.Name("open")) | ast.Call(ast.Attribute(ast.Name("io"), "open")):
+            return _opens_to_write(node)
+        case ast.Call(ast.Name("FileLock")):
+            return True
+        case ast.Call(ast.Attribute(ast.Name("os"), name)) if name in CHANGING:
+            return not {keyword.arg for keyword in node.keywords} & FROM_FOLDER
+        case ast.Call(ast.Attribute(ast.Name("os"), "open")):
+            flags = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+            return bool(WRITING & flags) and not any(keyword.arg == "dir_fd" for keyword in node.keywords)
+        case ast.Call(ast.Attribute(_, "open")):
+            return _opens_to_write(node)
+        case ast.Call(ast.Attribute(_, name)) if name in MOVING:
+            return len(node.args) == 1 and not node.keywords
+        case ast.Attribute(ast.Name("os"), name) if name in CHANGING:
+            return not called
+        case ast.Attribute(ast.Name(library), name) if library in LIBRARIES:
+            known = LIBRARIES[library]
+            return known is None or name in known
+        case ast.Attribute(_, name):
+            return name in METHODS and not (isinstance(node.value, ast.Name) and node.value.id == "os")
+    return False
+
+
+def _opens_to_write(call: ast.Call) -> bool:
+    modes = [*call.args[:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    said = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    return any(set("wax+") & set(mode) and len(mode) < 4 for mode in said)
