@@ -29,7 +29,7 @@ LIBRARIES: dict[str, set[str] | None] = {
 }
 WRITING = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
 
-PRIVATE = "below the user's cache"
+PRIVATE = "below the user's cache, which is private (`private.py`) from `/` on"
 SCRATCH = "below the run's own folder in the cache, which nobody else may enter"
 INSIDE = "runs in the environment, or builds its root before anybody is in it"
 OURS = "no file: a control group, a map of ids, a process of ours"
@@ -46,8 +46,8 @@ ALLOWED = {
     "doctor.py:_probe": "a folder of the process's own in the system's temporary one",
     "servers.py:_serve": "a folder of the process's own in the system's temporary one",
     "holders/joining.py:_in_memory.__enter__": "a file in memory",
+    "private.py:_walk": "each step is looked at before the next is made",
     "backends/embedded.py:_parent": PRIVATE,
-    "holders/meeting.py:_locked": PRIVATE,
     "backends/embedded.py:make_folders": PRIVATE,
     "backends/container_images.py:build": PRIVATE,
     "backends/container_images.py:load": PRIVATE,

@@ -63,6 +63,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-STATE-001": "$ mv .ggen/state.json .ggen/state.json.broken",
     "CR-STATE-002": "$ chmod -R u+w .ggen",
     "CR-STATE-003": "$ ls -ld .ggen .ggen/cleanroom && rm .ggen",
+    "CR-CACHE-001": "$ chmod go-w ~/.cache/cleanroom-engine",
     # --- the command
     "CR-CLI-001": "$ cleanroom-engine pipeline --help",
     "CR-CLI-002": "$ cleanroom-engine pipeline test --output json > result.json",

@@ -547,6 +547,13 @@ ERRORS: dict[str, tuple[str, str]] = {
         "writing anywhere. Folders have to be real ones; a file that we add to must be a regular one with no second name (a hard link) that belongs to you, to root or to "
         "whoever owns its folder. The message names the first that is not. Remove it; --report-dir puts reports elsewhere. A linked .ggen/state.json is replaced, as ggen does.",
     ),
+    "CR-CACHE-001": (
+        "the cache could be changed by others",
+        "Layers, services' data and what homes keep lie in the cache (CLEANROOM_CACHE, else the user's cache folder) and are mounted from there. So it has to be a folder, no "
+        "link, that belongs to you and that only you can write to, and so have ours in it; every folder and link on the way to it has to be yours or root's, and not writable by "
+        "others, unless it is sticky as /tmp is. A group in which you are alone is nobody else. The message names the first that is not so: chown it or `chmod go-w` it, or let "
+        "CLEANROOM_CACHE name another one. Root with another user's HOME (as sudo may keep it) needs that too.",
+    ),
     "CR-TRACE-001": (
         "a trace file is not OTLP/JSON",
         "The file of a run's spans was changed or is another one. `cleanroom-engine report --from EVENTS` makes the reports again from the events alone; the spans come "

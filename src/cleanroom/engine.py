@@ -56,6 +56,7 @@ from cleanroom.own import RunFolders, check_own_folders, run_folders
 from cleanroom.phase_cache import PhaseCache, service_identities
 from cleanroom.plan import BackendName, Plan
 from cleanroom.policy import Level
+from cleanroom.private import open_cache
 from cleanroom.redaction import Redactor, secret_values
 from cleanroom.reports.result import RunResult
 from cleanroom.running import Place, Run
@@ -214,6 +215,7 @@ class Engine:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
         with ExitStack() as stack:
             projects = {path: stack.enter_context(_project(path)) for path in (plan.root, *(w.path for w in plan.workspaces))}
+            stack.enter_context(open_cache(cache_folder(self._caller)))
             _refuse_machine(tuple(projects))
             self._redactor.add(*_hidden(self._caller, plan))
             await anyio.to_thread.run_sync(_require_parts, plan, self._caller)

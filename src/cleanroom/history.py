@@ -19,6 +19,7 @@ from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.errors import ProjectError, UsageError
 from cleanroom.events import Envelope, decode
 from cleanroom.own import AUDIT, REPORTS, RUNS, SESSIONS, check_own_folders, own_folder
+from cleanroom.private import open_cache
 
 if TYPE_CHECKING:
     from cleanroom.backends.container_images import Built
@@ -259,6 +260,8 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.engine import cache_folder
 
     cache = cache_folder(os.environ if caller is None else caller)
+    if cache.exists():
+        open_cache(cache).close()
     with Folder.at(Path(project)) as root:
         check_own_folders(root)
         contained = sweep_engines(os.environ if caller is None else caller)

@@ -33,6 +33,7 @@ from cleanroom.engine import cache_folder
 from cleanroom.errors import PolicyRefused, ServiceFailed, UsageError
 from cleanroom.plan import Plan, ServiceKind, ServiceSpec
 from cleanroom.policy import Level, default_policy
+from cleanroom.private import open_cache
 from cleanroom.redaction import Redactor
 from cleanroom.sandbox.journal import Journal
 from cleanroom.services import Recipe, TemplateCache, resolve, resp
@@ -230,6 +231,7 @@ async def _open(
 ) -> tuple[RunContext, Recipe, TemplateCache]:
     """The backend and what a run has around its services, but for phases and reports."""
     cache = cache_folder(caller)
+    stack.enter_context(await anyio.to_thread.run_sync(open_cache, cache))
     templates = TemplateCache(cache / "services")
     work = partial(resolve, (spec,), caller=caller, root=str(files), cache=templates)
     (recipe,) = await anyio.to_thread.run_sync(work)

@@ -8,7 +8,7 @@ from acceptance_bench import Project
 
 DISK = "the disk"
 LOUD = "i=0; while [ $i -lt 400 ]; do echo line-$i; echo other-$i >&2; sleep 0.002; i=$((i+1)); done"
-FULL = "mount -t tmpfs -o size={size} full {folder}"
+FULL = "mount -t tmpfs -o size={size},mode=0700 full {folder}"
 READ_ONLY = "mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
 
 

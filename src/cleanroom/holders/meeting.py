@@ -28,6 +28,7 @@ from cleanroom.beneath import Folder
 from cleanroom.errors import ServiceFailed
 from cleanroom.locks import locked
 from cleanroom.policy import Policy
+from cleanroom.private import open_cache
 from cleanroom.sandbox import channel, journal, peers
 
 Kind = Literal["session", "pool"]
@@ -97,8 +98,7 @@ def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
     try:
-        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with Folder.at(cache) as folder, locked(folder, LOCK, seconds=LOCK_SECONDS):
+        with open_cache(cache) as folder, locked(folder, LOCK, seconds=LOCK_SECONDS):
             yield
     except TimeoutError:
         raise ServiceFailed(
