@@ -63,7 +63,7 @@ holds Low, Medium and High; Locked is refused by name.
 {head}{rules}
 ## Limits
 
-Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`.
+Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`. What a phase writes in its home's `.cache` ([cache.md](cache.md)) counts as disk.
 
 {head}{limits}
 The limit of a core file is one byte, soft and hard, at every level: no core file is written, and a crash starts no handler that the host's `core_pattern` pipes it to, which a limit of 0

@@ -87,7 +87,7 @@ def test_a_folder_that_a_group_can_write_to_is_refused_unless_it_is_one_s_own(tm
         assert "others can write to" in str(refused(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("inner", ["", "runs", "services", "homes"])
+@pytest.mark.parametrize("inner", ["", "runs", "services", "home-caches"])
 def test_a_link_or_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, inner: str):
     """Wherever it leads."""
     (tmp_path / "elsewhere").mkdir()

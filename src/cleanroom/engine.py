@@ -384,7 +384,7 @@ class Engine:
 
     def _place(self, plan: Plan, own: RunFolders) -> Place:
         project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
-        home = "" if self._options.fresh else str(cache_folder(self._caller) / "homes" / project)
+        home = "" if self._options.fresh else str(cache_folder(self._caller) / "home-caches" / project)
         return Place(root=Path(plan.root), own=own, scratch=self._scratch(), templates=self._templates(), home=home)
 
     def _scratch(self) -> Path:

@@ -224,6 +224,7 @@ class Lifecycle:
         if verdict.code == "CR-PHASE-001" and phase.dependencies:
             verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
+        await workspace.settle_home(passed and not broke_rule)
         back = await self._bring_back(phase, spec.id, workspace, passed, broke_rule, span)
         if remember and passed and not (broke_rule or back.conflicts or back.refused):
             span.attributes.update(await remember(back.paths))
@@ -375,8 +376,13 @@ class Lifecycle:
             working_directory=phase.working_directory or planned.path, workspace=self._workspace_spec(planned),
             mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets), doorways=doorways,
             holes=tuple(_hole(entry) for entry in phase.policy.egress), image=phase.image,
-            home=self._context.home if phase.policy.level.rank <= Level.MEDIUM.rank else "", seed=plan.seed, outputs=phase.outputs or (),
+            home=self._home(phase.policy.level), seed=plan.seed, outputs=phase.outputs or (),
         )  # fmt: skip
+
+    def _home(self, level: Level) -> str:
+        """The host's folder for the home's .cache: what one level trusts, the other's phases did not write."""
+        kept = self._context.home and level.rank <= Level.MEDIUM.rank
+        return os.path.join(self._context.home, level.value) if kept else ""
 
     def _variables(
         self, phase: PhaseRun, planned: PlannedWorkspace, tools: Sequence[str], service_variables: Mapping[str, str], span: Span

@@ -24,7 +24,6 @@ LATER = (
     "aiofiles",
     "aiofiles.threadpool",
     "anyio._core._fileio",  # by anyio itself, with the first path
-    "filelock",
     "h11",
     "psutil",
 )

@@ -50,7 +50,7 @@ class RunContext(NamedTuple):
     caller: Mapping[str, str]
     scratch: Path  # for data that goes with the run; outside the project
     folder: Folder  # .ggen/cleanroom/runs/<run_id>
-    home: str = ""  # host folder of the private home's .cache; "": a fresh one for each phase
+    home: str = ""  # host folder of what private homes keep in .cache, by level; "": a fresh one for each phase
     keep: Literal["never", "on-failure", "always"] = "never"
     degraded: tuple[str, ...] = ()  # rules that are not held here and that file and command line both let go
 

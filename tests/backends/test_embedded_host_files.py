@@ -34,14 +34,12 @@ def spec(phase: Phase, project: Path, tmp_path: Path) -> Callable[..., Environme
 
 async def told(entered: Entered, spec: EnvironmentSpec, command: str) -> tuple[str, list[str]]:
     """What a command says, and the targets of what was recorded."""
-    async with (
-        entered() as backend,
-        backend.workspace(spec.workspace),
-        backend.environment(spec) as environment,
-    ):
-        _, said = await run(environment, command)
-        await environment.kill()
-        attempts = [attempt async for attempt in environment.attempts()]
+    async with entered() as backend, backend.workspace(spec.workspace) as workspace:
+        async with backend.environment(spec) as environment:
+            _, said = await run(environment, command)
+            await environment.kill()
+            attempts = [attempt async for attempt in environment.attempts()]
+        await workspace.settle_home(True)
     return said, [f"{a.rule} {a.target.path}" for a in attempts if not a.tags]
 
 
@@ -72,7 +70,7 @@ async def test_a_folder_s_group_goes_to_what_is_made_in_it(entered: Entered, spe
 @pytest.mark.parametrize("level", [Level.LOW, Level.MEDIUM])
 async def test_no_file_of_the_home_s_cache_gets_one(entered: Entered, spec: Callable[..., EnvironmentSpec], tmp_path: Path, level: Level):
     """It outlives the run, as the project does."""
-    cache, home = tmp_path / "kept", tmp_path / "home"
+    cache, home = tmp_path / "kept/project/level", tmp_path / "home"
     (home / ".cache").mkdir(parents=True)
     variables = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
     if level is Level.MEDIUM:
@@ -81,7 +79,8 @@ async def test_no_file_of_the_home_s_cache_gets_one(entered: Entered, spec: Call
     command = "cd ~/.cache && cp /bin/true own && chmod 4755 own; ls"
     said, attempts = await told(entered, changed, command)
     assert "own" in said
-    assert not (cache / "own").stat().st_mode & BITS
+    (kept,) = cache.rglob("own")
+    assert not kept.stat().st_mode & BITS
     assert attempts == [f"filesystem.metadata {variables['HOME']}/.cache/own"]
 
 

@@ -65,10 +65,10 @@ def two(project: Project) -> Told:
     "has a damaged home cache",
     "a file where the folder should be is told by its name",
     code=5,
-    says="the cache cannot be used: Not a directory",
+    says="found a file",
 )
 def home(project: Project) -> Told:
-    (project.cache / "homes").write_text("not a folder")
+    (project.cache / "home-caches").write_text("not a folder")
     project.write({"test": "true"})
     return run(project)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cleanroom.sandbox import layout
 
 HOST = layout.Host(
@@ -38,12 +40,14 @@ def test_nothing_of_the_home_folder_is_mounted_but_the_workspace():
 
 def test_every_host_folder_is_read_only_unless_it_is_named_writable():
     """A bind of the host is writable only where the description says so."""
-    seen = view(mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)], cache="/cache/home")
+    seen = view(
+        mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)],
+        cache=layout.HomeLayers(Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))),
+    )
 
-    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == [
-        f"{layout.HOME}/.cache",
-        "/var/cleanroom/data",
-    ]
+    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == ["/var/cleanroom/data"]
+    home = next(step for step in seen.operations if step["at"] == f"{layout.HOME}/.cache")
+    assert (home["layers"], home["kept"], home["project"]) == (["/cache/run/home-1"], ["/cache/kept/1"], "/cache/kept/0")
     assert "/run/cleanroom/db" not in seen.writable
 
 

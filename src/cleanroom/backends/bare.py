@@ -104,8 +104,10 @@ class Ground:
         return str(self._links[place])
 
 
-def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, ground: Ground, copy_root: str, root: Path) -> dict[str, Any]:
-    """The environment of `wire` without mounts. Makes its folders. `root` is its own folder, `copy_root` the workspace's copy or empty."""
+def describe(
+    wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, ground: Ground, copy_root: str, cache: str, root: Path
+) -> dict[str, Any]:
+    """The environment of `wire` without mounts. Makes its folders. `root` is its own folder, `copy_root` the workspace's copy and `cache` the home's .cache, or empty."""
     home, temporary = [ground.own(*root.relative_to(ground.folder).parts, name) for name in ("", "home", "tmp")][1:]
     shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
     real = {mount.target: ground.real(mount) for mount in shown}
@@ -122,8 +124,7 @@ def describe(wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, gro
                 _lead(folder, places)
     written = [copy_root] if copy_root else []
     written += [str(home), str(temporary), *(str(real[mount.target]) for mount in shown if mount.writable)]
-    if spec.home and os.geteuid() != 0:
-        cache = os.path.realpath(spec.home)
+    if cache:
         with Folder.at(home) as folder:
             os.symlink(cache, ".cache", dir_fd=folder.descriptor)
         written.append(cache)

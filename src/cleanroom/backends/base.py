@@ -140,6 +140,9 @@ class Workspace(Protocol):
     async def keep(self, folder: Path) -> None:
         """Copy the last layer's changes that were not brought back to `folder` for a person to read."""
 
+    async def settle_home(self, keep: bool) -> None:
+        """Keep for later phases what the environment that was left last wrote in its home's `.cache`, or throw it away."""
+
 
 @runtime_checkable
 class Environment(Protocol):

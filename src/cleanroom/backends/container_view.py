@@ -85,16 +85,21 @@ def parameters(
 
 
 def described(
-    spec: EnvironmentSpec, identity: Mapping[str, Any], homes: cgroups.Homes, stack: Sequence[Path], root: Path
+    spec: EnvironmentSpec,
+    identity: Mapping[str, Any],
+    homes: cgroups.Homes,
+    stack: Sequence[Path],
+    root: Path,
+    cache: layout.HomeLayers | None = None,
 ) -> dict[str, Any]:
-    """What the warden is told. `identity` is who the container is on the host; `stack` are the workspace's layers, newest first; `root` is the empty folder on which the view is built."""
+    """What the warden is told. `identity` is who the container is on the host; `stack` are the workspace's layers, newest first, `cache` those of the home's .cache; `root` is the empty folder on which the view is built."""
     limits = spec.policy.limits
     doorways = doorways_of(spec)
     listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
     names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
     tools = _tools(spec)
     operations = [*_private(spec, listed), *_etc(spec, identity["user"], names), *(_bind(tool, tool) | {"tool": True} for tool in tools)]
-    operations += _shown(spec, stack, listed)
+    operations += _shown(spec, stack, listed, cache)
     targets = _targets(operation["at"] for operation in operations)
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts", *(m.target for m in spec.mounts if m.writable)]
@@ -148,9 +153,9 @@ def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> 
     return [{"op": "file", "at": f"/etc/{name}", "text": text} for name, text in texts.items()]
 
 
-def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool) -> list[Operation]:
+def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: layout.HomeLayers | None) -> list[Operation]:
     """The workspace, data shown copy-on-write, and plain mounts."""
-    shown: list[Operation] = [_bind(spec.home, f"{HOME}/.cache", writable=True)] if spec.home else []
+    shown: list[Operation] = [layout.kept(cache, f"{HOME}/.cache")] if cache else []
     if spec.workspace is not None and stack:
         root = spec.workspace.root
         shown.append({"op": "overlay", "at": root, "project": root, "layers": [str(layer) for layer in stack], "exec": not listed})

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
+from cleanroom.backends.homes import HomeCache
 from cleanroom.sandbox import copies, layers, layout
 
 
@@ -26,6 +27,11 @@ class CopiedWorkspace:
         self.unchangeable = tuple(copies.copy(Path(spec.root), place, owner=self._owner, masked=spec.masked)[:3])
         self._before = copies.look(place, spec.masked)
         self._changes: list[layers.Entry] = []
+        self.home = HomeCache(Path(spec.scratch), Path(spec.root))
+
+    async def settle_home(self, keep: bool) -> None:
+        """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
+        await anyio.to_thread.run_sync(self.home.settle, keep)
 
     async def changes(self) -> tuple[Change, ...]:
         """What the environment that was left last changed."""

@@ -11,6 +11,7 @@ from typing import Any
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.policy import GIB, MIB, Level
 from cleanroom.sandbox import cgroups, control_sockets, layout, layout_low
+from cleanroom.sandbox.layout import HomeLayers
 from cleanroom.sandbox.limits import CORE_BYTES
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
@@ -24,8 +25,10 @@ def environment_user(run_id: str) -> int:
     return FIRST_USER + int(hashlib.sha256(run_id.encode()).hexdigest()[:8], 16) % USERS
 
 
-def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, stack: Sequence[Path], root: Path) -> dict[str, Any]:
-    """The whole environment. `stack` are its layers, newest first; `root` is the empty folder on which its view is built."""
+def describe(
+    spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, stack: Sequence[Path], root: Path, cache: HomeLayers | None = None
+) -> dict[str, Any]:
+    """The whole environment. `stack` are its layers, newest first, `cache` those of its home's .cache; `root` is the empty folder on which its view is built."""
     limits = spec.policy.limits
     tools = [mount.source for mount in spec.mounts if not mount.writable and mount.source == mount.target]
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
@@ -37,10 +40,10 @@ def describe(spec: EnvironmentSpec, host: layout.Host, homes: cgroups.Homes, sta
     home = spec.variables.get("HOME", "") if shared else layout.HOME
     view = layout_low.view(
         host, layout_low.look(home), run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, home=home, tools=tools, workspace=spec.workspace.root,
-        masked=masked_folders(spec), mounts=mounts, cache=spec.home, names=names,
+        masked=masked_folders(spec), mounts=mounts, cache=cache, names=names,
     ) if shared and spec.workspace else layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
-        layers=[str(layer) for layer in stack], masked=masked_folders(spec), mounts=mounts, overlays=overlays, cache=spec.home,
+        layers=[str(layer) for layer in stack], masked=masked_folders(spec), mounts=mounts, overlays=overlays, cache=cache,
         names=names, tmp_exec=spec.policy.tmp_exec, listed=listed, builds=build_folders(spec),
     )  # fmt: skip
     return {

@@ -24,7 +24,7 @@ from cleanroom.backends.container_engines import Engine, EngineName, Refused, co
 from cleanroom.backends.container_sweep import sweep_engine
 from cleanroom.backends.container_view import Image
 from cleanroom.backends.description import identity_of
-from cleanroom.backends.embedded import EmbeddedBackend, OpenJournal
+from cleanroom.backends.embedded import EmbeddedBackend, OpenJournal, written
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.keeper import KeeperProcess
 from cleanroom.beneath import Folder
@@ -246,14 +246,14 @@ class ContainerBackend(EmbeddedBackend):
         self.gone(thing)
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
-        """The container as its warden is told it, and its layers, newest first."""
+        """The container as its warden is told it, and the folders that it fills."""
         image = await self._image(spec)
-        stack = await self._prepared(spec)
+        stack, cache = await self._prepared(spec)
         await anyio.to_thread.run_sync(_make_door, root)
         await self._up.wait()
         if "PATH" not in spec.variables:
             spec.variables["PATH"] = image.path
-        return container_view.described(spec, identity_of(spec), self._cgroups(), stack, root), stack
+        return container_view.described(spec, identity_of(spec), self._cgroups(), stack, root, cache), written(stack, cache)
 
 
 def _make_door(root: Path) -> None:

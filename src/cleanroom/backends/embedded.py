@@ -305,8 +305,10 @@ class EmbeddedBackend:
             self._workspaces[spec.root] = await self._make_workspace(spec)
             yield self._workspaces[spec.root]
         finally:
-            self._workspaces.pop(spec.root, None)
+            workspace = self._workspaces.pop(spec.root, None)
             with anyio.CancelScope(shield=True):
+                if workspace is not None:
+                    await workspace.settle_home(False)
                 await self.drop_folder(thing)
 
     async def _make_workspace(self, spec: WorkspaceSpec) -> EmbeddedWorkspace | CopiedWorkspace:
@@ -389,26 +391,31 @@ class EmbeddedBackend:
             os.close(descriptor)
 
     async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
-        """The whole environment as the warden is told it, and its layers, newest first; a copy of the workspace is the only one."""
+        """The whole environment as the warden is told it, and the folders of the host that it fills."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
         if self._bare:
             with _usable(self.scratch):
                 return await self._describe_bare(spec, self._host, workspace, root)
-        stack = await self._prepared(spec)
+        stack, cache = await self._prepared(spec)
         await self._up.wait()
-        return describe(spec, self._host, self._cgroups(), stack, root) | {"landlock": self._landlock}, stack
+        told = describe(spec, self._host, self._cgroups(), stack, root, cache) | {"landlock": self._landlock}
+        return told, written(stack, cache)
 
     async def _describe_bare(
         self, spec: EnvironmentSpec, host: layout.Host, workspace: EmbeddedWorkspace | CopiedWorkspace | None, root: Path
     ) -> tuple[dict[str, Any], list[Path]]:
         ground = await self.ground()
         wire = describe(spec, host, self._cgroups(), (), root) | {"landlock": self._landlock}
-        copies = [workspace.place] if isinstance(workspace, CopiedWorkspace) else []
+        copy, cache = "", ""
+        if isinstance(workspace, CopiedWorkspace):
+            copy = str(workspace.place)
+            if spec.home and os.geteuid() != 0:
+                cache = str(await anyio.to_thread.run_sync(workspace.home.take_whole, spec.home))
         await self._up.wait()
-        copy_root = str(copies[0]) if copies else ""
-        return await anyio.to_thread.run_sync(bare.describe, wire, spec, host, ground, copy_root, root), copies
+        told = await anyio.to_thread.run_sync(bare.describe, wire, spec, host, ground, copy, cache, root)
+        return told, [Path(folder) for folder in (copy, cache) if folder]
 
     async def give_back(self, spec: EnvironmentSpec) -> None:
         """After an environment that prepared data: what it wrote is where it was asked to be."""
@@ -423,16 +430,20 @@ class EmbeddedBackend:
         """Where what canaries must not find is planted: in reach of an environment, but for what holds it back."""
         return self._ground.folder if self._ground is not None else self.scratch
 
-    async def _prepared(self, spec: EnvironmentSpec) -> list[Path]:
-        """Make what its mounts need; its layers, newest first."""
+    async def _prepared(self, spec: EnvironmentSpec) -> tuple[list[Path], layout.HomeLayers | None]:
+        """Make what its mounts need; its layers, newest first, and those of its home's .cache."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         in_place = spec.policy.level == Level.LOW and spec.role == "phase"
         if in_place and isinstance(workspace, EmbeddedWorkspace):
             workspace.used_in_place()
         with _usable(self.scratch):
             stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) and not in_place else []
-            await anyio.to_thread.run_sync(make_folders, spec, environment_user(self._run_id))
-        return stack
+            user = environment_user(self._run_id)
+            owner = (user, user) if os.geteuid() == 0 else None
+            await anyio.to_thread.run_sync(make_layers, spec, owner)
+            if not spec.home or workspace is None:
+                return stack, None
+            return stack, await anyio.to_thread.run_sync(workspace.home.take, spec.home, owner)
 
 
 def _parent(scratch: Path) -> Folder:
@@ -463,19 +474,16 @@ def _usable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def make_folders(spec: EnvironmentSpec, user: int) -> None:
-    """What the mounts need: layers of folders that are shown copy-on-write, and the home's .cache, one per project, kept between runs."""
+def make_layers(spec: EnvironmentSpec, owner: tuple[int, int] | None) -> None:
+    """The layers of folders that are shown copy-on-write."""
     for mount in spec.mounts:
         if mount.above and not (Path(mount.source) / "upper").exists():
-            layers.make(Path(mount.source), Path(mount.above), (user, user) if os.geteuid() == 0 else None)
-    if not spec.home:
-        return
-    home = Path(spec.home)
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.geteuid() == 0 and spec.workspace is not None:
-        owner = os.stat(spec.workspace.root)
-        with Folder.at(home) as folder:
-            folder.give(0o700, (owner.st_uid, owner.st_gid))
+            layers.make(Path(mount.source), Path(mount.above), owner)
+
+
+def written(stack: Sequence[Path], cache: layout.HomeLayers | None) -> list[Path]:
+    """The folders that an environment with these layers fills."""
+    return [layer / "upper" for layer in (*stack[:1], *((cache.own,) if cache else ()))]
 
 
 def _report(found: dict[str, Any], homes: cgroups.Homes) -> CapabilityReport:

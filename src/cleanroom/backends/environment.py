@@ -74,7 +74,7 @@ class EmbeddedEnvironment:
         """
         root = await self._backend.root_of(self.id)
         self._things.append(await self._backend.folder(root))
-        wire, stack = await self._backend.describe(self._spec, root)
+        wire, written = await self._backend.describe(self._spec, root)
         self._places, self._temporary = Places(wire.get("pairs", ())), wire.get("temporary", "")
         self._environment_thing = self._backend.record("environment", self.id)
         mine, theirs = channel.pair()
@@ -91,9 +91,8 @@ class EmbeddedEnvironment:
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
-        layer = (stack[0] if wire.get("bare") else stack[0] / "upper") if stack else None
         self._sampler = Sampler(
-            ready["init"], self._group(wire, ready), layer, self._spec.policy.limits.memory_bytes, own_network=not wire.get("bare")
+            ready["init"], self._group(wire, ready), written, self._spec.policy.limits.memory_bytes, own_network=not wire.get("bare")
         )
 
     async def _begin(self, wire: dict[str, Any]) -> None:

@@ -142,6 +142,9 @@ class MemoryWorkspace:
         self._lower |= self.upper
         self.upper = {}
 
+    async def settle_home(self, keep: bool) -> None:
+        """Its homes keep nothing."""
+
     async def changes(self) -> tuple[Change, ...]:
         await self._backend._call("changes")
         return tuple(

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
+from cleanroom.backends.homes import HomeCache
 from cleanroom.sandbox import layers, layout, stacking
 
 
@@ -27,6 +28,11 @@ class EmbeddedWorkspace:
         self._changes: list[layers.Entry] = []
         self._returner = layers.Returner(Path(spec.root), time.time_ns())
         self._in_place = False
+        self.home = HomeCache(self._scratch, Path(spec.root))
+
+    async def settle_home(self, keep: bool) -> None:
+        """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
+        await anyio.to_thread.run_sync(self.home.settle, keep)
 
     async def push(self) -> list[Path]:
         """A fresh layer on top; the stack with the newest first."""

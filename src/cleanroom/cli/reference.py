@@ -18,7 +18,7 @@ Made from the commands themselves by `python -m cleanroom.cli.reference`. Result
 
 
 VARIABLES = {
-    "CLEANROOM_CACHE": "Folder of caches: services' prepared data, private homes. Only you may be able to write to it. Default: the user's cache folder.",
+    "CLEANROOM_CACHE": "Folder of caches: services' prepared data, what homes keep. Only you may be able to write to it. Default: the user's cache folder.",
     "CLEANROOM_POSTGRES_BIN": "Folder of PostgreSQL's programs, before those that are found.",
     "CLEANROOM_REDIS_BIN": "A Valkey or Redis server, or its folder, before those that are found.",
     "CLEANROOM_RUN_ID": "Set inside a run. An engine that finds it refuses to start another run.",

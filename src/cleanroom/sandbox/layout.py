@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 USER, USER_ID = "cleanroom", 1000
@@ -47,6 +48,13 @@ class Host(NamedTuple):
     etc: dict[str, str]  # names of ETC that exist -> "file" or "folder"
     devices: frozenset[str]
     processors: bool  # /sys/devices/system/cpu exists
+
+
+class HomeLayers(NamedTuple):
+    """What is mounted as a home's `.cache`: host folders."""
+
+    own: Path  # the layer that is written
+    kept: tuple[Path, ...]  # below it, the newest first; their owner is the project's
 
 
 def look() -> Host:
@@ -89,7 +97,7 @@ def view(
     masked: Sequence[str] = (),
     mounts: Sequence[tuple[str, str, bool]] = (),
     overlays: Sequence[tuple[str, str, str]] = (),
-    cache: str = "",
+    cache: HomeLayers | None = None,
     names: Iterable[tuple[str, str]] = (),
     tmp_exec: bool = True,
     listed: bool = False,
@@ -116,7 +124,7 @@ def view(
     operations += _private(host, tmpfs_bytes, tmp_exec, listed)
     operations += [bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
     if cache:
-        operations.append(bind(cache, f"{HOME}/.cache", writable=True))
+        operations.append(kept(cache, f"{HOME}/.cache"))
     if layers:
         operations.append(
             {
@@ -206,6 +214,12 @@ def _system(host: Host) -> list[Operation]:
 def bind(source: str, target: str, *, writable: bool = False) -> Operation:
     """A host folder or file at a place inside."""
     return {"op": "bind", "from": source, "at": target, "writable": writable}
+
+
+def kept(cache: HomeLayers, at: str) -> Operation:
+    """What homes keep, with a layer above it that is written."""
+    *above, lowest = map(str, cache.kept)
+    return {"op": "overlay", "at": at, "project": lowest, "kept": above, "layers": [str(cache.own)], "exec": True}
 
 
 def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Operation]:

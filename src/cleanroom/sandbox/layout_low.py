@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cleanroom.sandbox.layout import (
     USER,
     USER_ID,
+    HomeLayers,
     Host,
     Operation,
     View,
@@ -19,6 +20,7 @@ from cleanroom.sandbox.layout import (
     evidence,
     host_name,
     innermost_last,
+    kept,
     private,
 )
 
@@ -66,10 +68,10 @@ def view(
     workspace: str,
     masked: Sequence[str] = (),
     mounts: Sequence[tuple[str, str, bool]] = (),
-    cache: str = "",
+    cache: HomeLayers | None = None,
     names: Iterable[tuple[str, str]] = (),
 ) -> View:
-    """The view of one environment; `home` is the caller's home folder, `cache` a host folder that becomes its .cache where it has one."""
+    """The view of one environment; `home` is the caller's home folder, `cache` what becomes its .cache where it has one."""
     operations: list[Operation] = [{"op": "alone", "at": "/"}, {"op": "folder", "at": "/run"}]
     for path, target in whole.entries.items():
         operations.append({"op": "link", "at": path, "to": target} if target else bind(path, path) | {"optional": path.startswith("/run/")})
@@ -83,7 +85,7 @@ def view(
     shown = innermost_last([*tools, *([home] if len(home) > 1 else [])])
     operations += [bind(tool, tool) | {"tool": True} for tool in shown]
     if cache and whole.cache:
-        operations.append(bind(cache, f"{home}/.cache", writable=True))
+        operations.append(kept(cache, f"{home}/.cache"))
     operations.append(bind(workspace, workspace, writable=True))
     operations += evidence(workspace, masked)
     operations += [bind(source, target, writable=writable) for source, target, writable in mounts]

@@ -235,13 +235,15 @@ def _overlay(root: str, operation: Operation, owner: Owner) -> None:
     stage = root + "/.stage"
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
     names = [f"l{index}" for index in range(len(operation["layers"]))]
-    sources = dict(zip(names, operation["layers"], strict=True)) | {"p": operation["project"]}
+    below = [f"k{index}" for index in range(len(operation.get("kept", ())))] + ["p"]
+    sources = dict(zip(names, operation["layers"], strict=True))
+    sources |= dict(zip(below, [*operation.get("kept", ()), operation["project"]], strict=True))
     for name, source in sources.items():
         # layers belong to the environment's user on disk: an idmapped upper could not hold what overlayfs itself makes as root
-        _attach(root, f"/.stage/{name}", source, attributes, recursive=False, id_map=owner.id_map if name == "p" else 0)
+        _attach(root, f"/.stage/{name}", source, attributes, recursive=False, id_map=owner.id_map if name in below else 0)
     target = _at(root, operation["at"])
     os.makedirs(target, exist_ok=True)
-    lower = ":".join([*(f"{name}/upper" for name in names[1:]), "p"])
+    lower = ":".join([*(f"{name}/upper" for name in names[1:]), *below])
     os.chdir(stage)
     flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC)
     # volatile: a layer lives no longer than its run, so neither each file that is first changed nor the end waits for the disk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cleanroom.capability import Process, Sample
@@ -16,14 +17,14 @@ class Sampler:
     """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
 
     def __init__(
-        self, init: int, group: cgroups.Group | None, layer: Path | None, memory_limit_bytes: int, *, own_network: bool = True
+        self, init: int, group: cgroups.Group | None, written: Sequence[Path], memory_limit_bytes: int, *, own_network: bool = True
     ) -> None:
-        """Without `own_network` its links are the host's, and what goes over them says nothing of it."""
+        """`written` are the folders that it fills on disk. Without `own_network` its links are the host's, and what goes over them says nothing of it."""
         self._own_network = own_network
         self._near_bytes = memory_limit_bytes // 2
         self._init = init
         self._group = group
-        self._layer = layer
+        self._written = written
         self._ended_seconds = 0.0
         self._seconds: dict[tuple[int, float], float] = {}  # (pid, start) -> processor seconds when last seen
         self._disk_bytes = 0
@@ -36,9 +37,9 @@ class Sampler:
         phase wrote.
         """
         # walking a layer costs more than the rest together
-        if self._layer is not None and (last or time.monotonic() >= self._walk_at):
+        if self._written and (last or time.monotonic() >= self._walk_at):
             began = time.monotonic()
-            self._disk_bytes = layers.size_of(self._layer)
+            self._disk_bytes = sum(layers.size_of(folder) for folder in self._written)
             ended = time.monotonic()
             self._walk_at = ended + max(WALK_SECONDS, WALK_SHARE * (ended - began))
         if self._group is not None:

@@ -23,12 +23,12 @@ def fold(layers: Sequence[Path]) -> Path:
     """
     *older, newest = layers
     for layer in reversed(older):
-        _lay_under(layer / "upper", newest / "upper")
+        lay_under(layer / "upper", newest / "upper")
         remove_tree(layer)
     return newest
 
 
-def _lay_under(below: Path, above: Path) -> None:
+def lay_under(below: Path, above: Path) -> None:
     """Add the entries of the folder `below` to `above` wherever that has none of the name and does not hide what is below it."""
     pending = [(below, above)]
     while pending:
