@@ -14,7 +14,7 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -47,9 +47,25 @@ TELEMETRY = (
     "opentelemetry.trace",
     "requests",
 )
-# Of ours, what no run needs: other people's tests, and clients of engines that were not chosen.
-_NOT_OURS = ("cleanroom.__main__", "cleanroom.testing", "cleanroom.pytest_plugin")
-_CLIENTS = ("cleanroom.backends.docker", "cleanroom.backends.container")
+# Of ours, what no run imports late: other commands, other people's tests, what the keeper loads
+# for itself, and backends, whose modules are there when they are entered.
+_NOT_LATE = (
+    "cleanroom.__main__",
+    "cleanroom.backends",
+    "cleanroom.doctor",
+    "cleanroom.holders",
+    "cleanroom.project.init",
+    "cleanroom.pytest_plugin",
+    "cleanroom.sandbox",
+    "cleanroom.servers",
+    "cleanroom.testing",
+    "cleanroom.tracing.sdk",
+    "cleanroom.tracing.testing",
+)
+_COMMANDS = (
+    *("audit", "completion", "config", "doctor", "events", "explain", "image", "init", "manual"),
+    *("plan", "pool", "reference", "sweep"),
+)
 
 
 def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
@@ -73,17 +89,25 @@ def _of_others() -> list[str]:
 
 def _load(telemetry: bool) -> None:
     """Everything that a run may need and has not loaded yet."""
-    names = [*_ours(), *LATER, *(TELEMETRY if telemetry else ())]
-    for name in names:
+    told = ("cleanroom.tracing.sdk", *TELEMETRY) if telemetry else ()
+    for name in (*_ours(), *LATER, *told):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
 
-def _ours() -> list[str]:
-    package = sys.modules["cleanroom"]
-    found = (module.name for module in pkgutil.walk_packages(package.__path__, "cleanroom."))
-    loaded = [name for name in found if not name.startswith(_NOT_OURS)]
-    return [name for name in loaded if not name.startswith(_CLIENTS) or name in sys.modules]
+def _ours() -> Iterator[str]:
+    """Modules of ours that a run may still import."""
+    skipped = (*_NOT_LATE, *(f"cleanroom.cli.{command}" for command in _COMMANDS))
+    packages = [("cleanroom", list(sys.modules["cleanroom"].__path__))]
+    while packages:
+        package, places = packages.pop()
+        for module in pkgutil.iter_modules(places, f"{package}."):
+            if module.name in skipped:
+                continue
+            yield module.name
+            if module.ispkg:
+                below = module.name.rpartition(".")[2]
+                packages.append((module.name, [os.path.join(place, below) for place in places]))
 
 
 class _Sealed:

@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 RUN_SECONDS = 100
+WITHOUT = Path(__file__).parents[1] / "tiers/without.py"
 PROGRAMS = ("git", "ldd", "pg_config", "postgres", "valkey-server", "gcc", "uname", "python3.11")
 SHADOWS = ("shutil", "stringprep", "idna", "h11", "json", "csv", "filelock", "sitecustomize")
 # Run by the phase inside: every module of the installation, programs on PATH, modules that stand
@@ -78,8 +79,8 @@ def install(project: Path) -> Path:
     return project / ".venv/bin/python"
 
 
-def project_in(folder: Path, owned: Path, level: str) -> Path:
-    """Two phases: the first one rewrites the installation, the second needs a service."""
+def project_in(folder: Path, owned: Path, level: str, *services: str) -> Path:
+    """Phases of which the first one rewrites the installation; the next needs these services."""
     project = folder / "project"
     project.mkdir(parents=True)
     write = f"open({str(owned)!r}, 'a').write(__name__ + '\\n')"
@@ -96,18 +97,18 @@ ready = {{ tcp = 8099 }}
 command = '/usr/bin/python3 -I -S infect.py "$(cat payload)" {owned}'
 [lifecycle.test]
 command = "test -f shutil.py"
-cleanroom.containers = ["files"]
+cleanroom.containers = {json.dumps(services)}
 [lifecycle.validate]
 command = "false"
 """)
     return project
 
 
-def carried_out(python: Path, project: Path, cache: Path, *words: str) -> tuple[int, Any, str]:
+def carried_out(project: Path, cache: Path, *words: str) -> tuple[int, Any, str]:
     path = f"{project}/.venv/bin:/usr/local/bin:/usr/bin:/bin"
     variables = {"PATH": path, "CLEANROOM_CACHE": str(cache), "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
-        [str(python), "-m", "cleanroom", *words, "--output", "json"],
+        [*words, "--output", "json"],
         cwd=project,
         env=variables | {"HOME": os.environ["HOME"]},
         capture_output=True,
@@ -118,14 +119,20 @@ def carried_out(python: Path, project: Path, cache: Path, *words: str) -> tuple[
     return done.returncode, json.loads(done.stdout or "{}"), done.stderr
 
 
-@pytest.mark.parametrize("level", ["Low", "Medium"])
-def test_what_a_phase_writes_into_the_engine_s_installation_is_not_run(tmp_path: Path, level: str):
+@pytest.mark.parametrize(("level", "tier"), [("Low", "E2"), ("Medium", "E2"), ("Medium", "E3")])
+def test_what_a_phase_writes_into_the_engine_s_installation_is_not_run(
+    tmp_path: Path,
+    level: str,
+    tier: str,
+):
     """Neither by engine, keeper, services and reports of this run, nor as a program outside."""
     owned = tmp_path / "owned"
-    project = project_in(tmp_path, owned, level)
+    project = project_in(tmp_path, owned, level, *(["files"] if tier == "E2" else []))
     python = install(project)
-    words = ["pipeline", "init", "test", "validate"]
-    status, result, said = carried_out(python, project, tmp_path / "cache", *words)
+    words = [str(python), "-m", "cleanroom", "pipeline", "init", "test", "validate"]
+    if tier == "E3":
+        words = [str(python), str(WITHOUT), "namespaces", "--", *words]
+    status, result, said = carried_out(project, tmp_path / "cache", *words)
     results = [phase["result"] for phase in result.get("phases", ())]
     assert (project / "shutil.py").exists(), said
     assert (status, results) == (1, ["passed", "passed", "failed"]), said
