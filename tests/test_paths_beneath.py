@@ -31,9 +31,9 @@ WRITING = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"}
 
 PRIVATE = "below the user's cache, which is private (`private.py`) from `/` on"
 SCRATCH = "below the run's own folder in the cache, which nobody else may enter"
+HELD = "a descriptor, by its name under /proc/self/fd"
 INSIDE = "runs in the environment, or builds its root before anybody is in it"
 OURS = "no file: a control group, a map of ids, a process of ours"
-BACK = "of bringing back: what a phase made, to the project"
 NAMED = "a person named the path, outside of what the engine writes by itself"
 CALLER = "done for a held call's caller, on the descriptor that was looked at"
 # Where paths are changed by name, and why nothing that came from inside leads elsewhere.
@@ -66,20 +66,17 @@ ALLOWED = {
     "backends/copied.py:CopiedWorkspace.__init__": SCRATCH,
     "sandbox/copies.py": "a copy is made before anybody inside is shown it",
     "sandbox/layers.py:make": SCRATCH,
-    "sandbox/layers.py:_entered": "a descriptor under /proc/self/fd",
-    "sandbox/layers.py:_copy": BACK,
-    "sandbox/layers.py:_remove": BACK,
-    "sandbox/layers.py:copy_file": BACK,
-    "sandbox/layers.py:Returner._set_aside": BACK,
-    "backends/copied.py:CopiedWorkspace.keep.copy": BACK,
-    "backends/workspace.py:EmbeddedWorkspace.keep.copy": BACK,
-    "sandbox/stacking.py": "layers that nobody is shown: no process of an environment is left",
+    "sandbox/stacking.py:_moved": HELD,
+    "sandbox/stacking.py:lay_under": HELD,
+    "sandbox/trees.py:set_mode": HELD,
+    "sandbox/project_tree.py:give": HELD,
+    "sandbox/write_back.py:_Bringing._copied": HELD,
+    "sandbox/held_modes.py:Modes._change": CALLER,
     "sandbox/canary.py": INSIDE,
     "sandbox/init.py": INSIDE,
     "sandbox/limits.py": INSIDE,
     "sandbox/mounts.py": INSIDE,
     "sandbox/held_metadata.py": CALLER,
-    "sandbox/held_modes.py": CALLER,
     "sandbox/container.py:_listen": "a socket named from its folder's descriptor",
     "sandbox/cgroups.py": OURS,
     "sandbox/idmap.py": OURS,

@@ -160,6 +160,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-PHASE-020": '[lifecycle.test]\ncommand = "bash tests/run.sh"',
     "CR-PHASE-010": "$ cargo vendor && git add vendor",
     "CR-WORKSPACE-004": _SPACE,
+    "CR-WORKSPACE-005": "$ ln -f first second",
     "CR-SANDBOX-009": _CACHE,
     "CR-SERVICE-008": '[cleanroom.services.postgres]\nversion = "16"',
     "CR-SERVICE-009": '[cleanroom.services.mail]\nimage = "mail:1"\ncommand = ["maild"]\nready = { tcp = 1025 }',

@@ -409,6 +409,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The phase passed, and the disk under the project did not take what it had made: it is full, read-only or broken. The message names the first files. What was "
         "written before is whole; make room and run again.",
     ),
+    "CR-WORKSPACE-005": (
+        "a file that no longer is what another name of it is",
+        "The project has a file by several names (hard links), and a phase wrote to one of them. Copy-on-write gives that name a file of its own, inside and afterwards, and the "
+        "other names keep the old content. Where they have to stay one, let the phase write the file and then link its other names again.",
+    ),
     "CR-WORKSPACE-002": (
         "changes that cannot be brought back",
         "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project. The note lists them with the "

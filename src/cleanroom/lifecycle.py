@@ -225,7 +225,7 @@ class Lifecycle:
             verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
         await workspace.settle_home(passed and not broke_rule)
-        back = await self._bring_back(phase, spec.id, workspace, passed, broke_rule, span)
+        back = await self._bring_back(phase, spec, workspace, passed, broke_rule, span)
         if remember and passed and not (broke_rule or back.conflicts or back.refused):
             span.attributes.update(await remember(back.paths))
         return verdict, back.conflicts
@@ -303,19 +303,20 @@ class Lifecycle:
             self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
 
     async def _bring_back(
-        self, phase: PhaseRun, identity: str, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
+        self, phase: PhaseRun, spec: EnvironmentSpec, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
     ) -> Returned:
         """Write the chosen changes to the project."""
-        changes = await workspace.changes()
+        changes = await workspace.changes(_shown_at_their_own(spec.mounts))
         if not changes:
             return Returned()
+        self._tell_parted(changes, span)
         spared = not passed and not broke_rule and phase.policy.level.rank <= Level.MEDIUM.rank
         ignored = await anyio.to_thread.run_sync(git_ignored, workspace.root, changes) if spared else frozenset()
         paths = selected(changes, passed=passed, outputs=phase.outputs, ignored=ignored)
         done = Returned(paths)
         failed: tuple[Change, ...] = ()
         if paths:
-            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder.path / "conflicts")
+            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder)
             done = Returned(paths, len(back.conflicts), len(back.refused))
             self._tell_brought_back(phase, back, span)
             failed = back.failed
@@ -323,13 +324,21 @@ class Lifecycle:
         unsettled |= {change.path for change in changes if change.kind != "directory"}
         unsettled -= set(paths)
         if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
-            await workspace.keep(self._context.folder.path / "diff" / identity)
+            await workspace.keep(self._context.folder, f"diff/{spec.id}")
         if failed:
             named = ", ".join(f"{change.path} ({change.reason})" for change in failed[:NAMED])
             raise ArtifactError(
                 "CR-WORKSPACE-004", f"changes could not be written to the project: {named}", hint="make room, and run again"
             )
         return done
+
+    def _tell_parted(self, changes: Sequence[Change], span: Span) -> None:
+        """A file with several names is copied up by the one that is written to."""
+        parted = [change for change in changes if change.parted_from]
+        if parted:
+            named = ", ".join(f"{change.path} (of {change.parted_from})" for change in parted[:NAMED])
+            text = f"written to by one name of several (a hard link), so a file of its own now: {named}"
+            self._note(text, "CR-WORKSPACE-005", span)
 
     def _tell_brought_back(self, phase: PhaseRun, back: BroughtBack, span: Span) -> None:
         if back.files or back.deleted:
@@ -449,6 +458,10 @@ def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = Fals
 def _inherited(phase: PhaseRun, name: str, value: str) -> bool:
     """At Low: nothing secret, and where the phase has an endpoint for its spans not what says where the engine's go."""
     return not (is_secret(name, value) or (phase.telemetry and name.startswith("OTEL_")))
+
+
+def _shown_at_their_own(mounts: Sequence[Mount]) -> tuple[str, ...]:
+    return tuple(m.target for m in mounts if m.source == m.target and not m.writable)
 
 
 def _shown(path: str, folders: Sequence[str]) -> bool:

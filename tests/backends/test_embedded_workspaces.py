@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import Mount, WorkspaceSpec
+from cleanroom.beneath import Folder
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
@@ -19,6 +20,12 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", r
 @pytest.fixture
 def shared(project: Path, tmp_path: Path) -> WorkspaceSpec:
     return WorkspaceSpec(root=str(project), scratch=str(tmp_path / "cache/runs/t/workspace"))
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Iterator[Folder]:
+    with Folder.at(tmp_path) as folder:
+        yield folder
 
 
 def tree(root: Path) -> dict[str, tuple[object, ...]]:
@@ -44,13 +51,15 @@ async def test_a_project_is_untouched_until_its_changes_are_brought_back(
     assert tree(project) == before
 
 
-async def test_bringing_back_equals_a_plain_run(entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path):
+async def test_bringing_back_equals_a_plain_run(
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, run_folder: Folder
+):
     """FS-32, FS-30: whiteouts and opaque folders arrive as deletions; a setuid bit does not arrive."""
     async with entered() as backend, backend.workspace(shared) as workspace:
         async with backend.environment(phase(workspace=shared)) as environment:
             await run(environment, REWRITE)
         await workspace.changes()
-        back = await workspace.bring_back(None, tmp_path / "conflicts")
+        back = await workspace.bring_back(None, run_folder)
     assert back.conflicts == ()
     assert {path: row[1] for path, row in tree(project).items()} == {
         "f1": b"new\n", "f2": b"new\n", "f3": b"new\n", "sub": "", "sub/again": b"again\n", "link": "f1",
@@ -71,25 +80,27 @@ async def test_the_next_environment_sees_what_the_last_one_did(entered: Entered,
             assert (await run(third, "cat made file"))[1].split() == ["one", "two", "back"]
 
 
-async def test_only_named_paths_come_back(entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path):
+async def test_only_named_paths_come_back(
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, run_folder: Folder
+):
     """Outputs are chosen by path; `.git` and `.ggen` never come of themselves."""
     async with entered() as backend, backend.workspace(shared) as workspace:
         async with backend.environment(phase("one", workspace=shared)) as environment:
             await run(environment, "echo a > wanted; echo b > other")
         await workspace.changes()
-        await workspace.bring_back(["wanted"], tmp_path / "conflicts")
+        await workspace.bring_back(["wanted"], run_folder)
         assert ((project / "wanted").exists(), (project / "other").exists()) == (True, False)
         async with backend.environment(phase("two", workspace=shared)) as environment:
             await run(environment, "mkdir -p .git/hooks .ggen; echo x > .git/hooks/post-checkout; echo y > .ggen/state.json; echo z > ours")
         await workspace.changes()
-        await workspace.bring_back(None, tmp_path / "conflicts")
+        await workspace.bring_back(None, run_folder)
     assert (project / "ours").exists()
     assert not (project / ".git").exists()
     assert not (project / ".ggen").exists()
 
 
 async def test_what_changed_on_the_host_meanwhile_is_not_overwritten(
-    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, run_folder: Folder
 ):
     """The user's edit stays; ours goes to the conflicts folder and is named."""
     async with entered() as backend, backend.workspace(shared) as workspace:
@@ -97,13 +108,15 @@ async def test_what_changed_on_the_host_meanwhile_is_not_overwritten(
             await run(environment, "echo ours > file")
         (project / "file").write_text("the user's\n")
         await workspace.changes()
-        back = await workspace.bring_back(None, tmp_path / "conflicts")
+        back = await workspace.bring_back(None, run_folder)
     assert back.conflicts == ("file",)
     assert (project / "file").read_text() == "the user's\n"
     assert (tmp_path / "conflicts/file").read_text() == "ours\n"
 
 
-async def test_hostile_outputs_are_refused_and_named(entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path):
+async def test_hostile_outputs_are_refused_and_named(
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, run_folder: Folder
+):
     """FS-33: a link that leads out, a FIFO and a socket do not come back; an ordinary file beside them does."""
     hostile = (
         "ln -s /etc/passwd leads-out; ln -s ../../outside dots; mkfifo pipe; echo ok > fine; "
@@ -113,7 +126,7 @@ async def test_hostile_outputs_are_refused_and_named(entered: Entered, phase: Ph
         async with backend.environment(phase(workspace=shared)) as environment:
             assert (await run(environment, hostile))[0].exit_code == 0
         changes = {change.path: change.kind for change in await workspace.changes()}
-        await workspace.bring_back(None, tmp_path / "conflicts")
+        await workspace.bring_back(None, run_folder)
     assert changes == {"leads-out": "refused", "dots": "refused", "pipe": "refused", "sock": "refused", "fine": "file"}
     assert sorted(path.name for path in project.iterdir()) == ["file", "fine", "sub"]
 
@@ -171,7 +184,7 @@ async def test_a_tool_is_visible_at_its_own_path_and_its_neighbours_are_not(
 
 @pytest.mark.parametrize("where", ["read", "write"])
 async def test_a_second_name_outside_is_a_copy_inside(
-    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, where: str
+    entered: Entered, phase: Phase, shared: WorkspaceSpec, project: Path, tmp_path: Path, run_folder: Folder, where: str
 ):
     """FS-16: writing a file whose hard link lies outside leaves that one as it was, even when the change comes back."""
     (tmp_path / "second-name").write_text("as it was\n")
@@ -181,7 +194,7 @@ async def test_a_second_name_outside_is_a_copy_inside(
         async with backend.environment(phase(workspace=shared)) as environment:
             assert (await run(environment, action[where]()))[0].exit_code == 0
         await workspace.changes()
-        await workspace.bring_back(None, tmp_path / "conflicts")
+        await workspace.bring_back(None, run_folder)
     assert (tmp_path / "second-name").read_text() == "as it was\n"
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox import copies
+from cleanroom.beneath import Folder
+from cleanroom.sandbox import copies, layers
+from cleanroom.sandbox.trees import Tree
 
 
 @pytest.fixture
@@ -30,6 +32,16 @@ def copied(project: Path, tmp_path: Path) -> Path:
     place.mkdir()
     assert copies.copy(project, place, masked=("hidden",)) == []
     return place
+
+
+def look(place: Path) -> copies.Marks:
+    with Folder.at(place) as held:
+        return copies.look(held, ("hidden",))
+
+
+def changes(place: Path, project: Path, before: copies.Marks) -> list[layers.Entry]:
+    with Folder.at(place) as held, Folder.at(project) as root:
+        return copies.changes(held, root, before, look(place), ())
 
 
 def test_a_copy_is_what_the_project_was_without_what_is_masked(project: Path, tmp_path: Path):
@@ -63,7 +75,7 @@ def test_every_kind_of_change_is_told_and_nothing_else(project: Path, tmp_path: 
         (place / name).write_text(name)
     (project / "folder/in").mkdir(parents=True)
     (place / "folder/in").mkdir(parents=True)
-    before = copies.look(place, ("hidden",))
+    before = look(place)
     (place / "same").read_text()
     (place / "mode").chmod(0o600)
     (place / "text").write_text("TEXT")
@@ -78,7 +90,45 @@ def test_every_kind_of_change_is_told_and_nothing_else(project: Path, tmp_path: 
     (place / "folder").write_text("a file now")
     (place / "out").symlink_to("/etc/shadow")
     (place / "hidden/left").write_text("")
-    found = copies.changes(place, project, before, copies.look(place, ("hidden",)), ())
+    found = changes(place, project, before)
     assert [(entry.path, entry.kind) for entry in found] == [
         ("folder", "file"), ("gone", "deleted"), ("mode", "file"), ("new", "directory"), ("new/file", "file"), ("out", "refused"), ("swap", "file"), ("text", "file"),
     ]  # fmt: skip
+
+
+def test_names_of_one_file_are_names_of_one_file_in_the_copy(project: Path, tmp_path: Path):
+    """What is written by one name is read by the other, and both are told as changed."""
+    os.link(project / "program", project / "deep/twin")
+    place = copied(project, tmp_path)
+    before = look(place)
+    with open(place / "program", "a") as file:
+        file.write("more")
+    assert (place / "deep/twin").read_text() == "#!/bin/sh\nmore"
+    assert [entry.path for entry in changes(place, project, before)] == ["deep/twin", "program"]
+
+
+def test_the_mode_of_a_folder_is_a_change_and_its_time_is_none(project: Path, tmp_path: Path):
+    """A folder in which something was made is told by that alone."""
+    place = copied(project, tmp_path)
+    before = look(place)
+    (place / "deep/new").write_text("")
+    (place / "deep/er").chmod(0o700)
+    found = [(entry.path, entry.kind) for entry in changes(place, project, before)]
+    assert found == [("deep/er", "directory"), ("deep/new", "file")]
+
+
+def test_a_link_that_takes_a_folder_s_place_is_not_copied_through(tmp_path: Path):
+    """Whoever swaps a folder of a project under a copy of root's has nothing of what it leads to."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret/key").write_text("the host's own")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/folder").symlink_to(tmp_path / "secret")
+    (tmp_path / "copy").mkdir()
+    with (
+        Folder.at(tmp_path / "project") as held,
+        Tree(held.descriptor, 0) as tree,
+        pytest.raises(NotADirectoryError),
+    ):
+        tree.entries("folder")
+    assert copies.copy(tmp_path / "project", tmp_path / "copy") == []
+    assert (tmp_path / "copy/folder").is_symlink()

@@ -1,4 +1,4 @@
-"""Claims about reading a layer and bringing it back to the project."""
+"""Claims about reading a layer, and removing it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from cleanroom.beneath import Folder
 from cleanroom.sandbox import layers
-
-LONG_AGO = 0
-LATER = 2**62  # later than any change on the host, so that nothing conflicts
 
 
 @pytest.fixture
@@ -31,25 +27,8 @@ def upper(tmp_path: Path, project: Path) -> Path:
 
 
 def kinds(upper: Path, project: Path, visible: tuple[str, ...] = ()) -> dict[str, str]:
-    return {entry.path: entry.kind for entry in layers.changes(upper, project, visible)}
-
-
-def bring(upper: Path, project: Path, tmp_path: Path, began_ns: int = LATER) -> layers.Outcome:
-    return layers.Returner(project, began_ns).bring(upper, layers.changes(upper, project), tmp_path / "conflicts")
-
-
-def test_a_changed_and_a_new_file_come_back(upper, project, tmp_path):
-    """Files of the layer replace and extend those of the project, folders made on the way."""
-    (upper / "kept").mkdir()
-    (upper / "kept/old").write_text("new\n")
-    (upper / "fresh/deep").mkdir(parents=True)
-    (upper / "fresh/deep/file").write_text("x")
-
-    done = bring(upper, project, tmp_path)
-
-    assert (project / "kept/old").read_text() == "new\n"
-    assert (project / "fresh/deep/file").read_text() == "x"
-    assert (done.files, done.bytes, done.conflicts) == (2, 5, ())
+    with Folder.at(upper) as layer, Folder.at(project) as root:
+        return {entry.path: entry.kind for entry in layers.changes(layer, root, visible)}
 
 
 def test_a_folder_that_was_only_copied_up_is_no_change(upper, project):
@@ -57,31 +36,6 @@ def test_a_folder_that_was_only_copied_up_is_no_change(upper, project):
     (upper / "kept").mkdir()
 
     assert kinds(upper, project) == {}
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes whiteouts outside a user namespace")
-def test_a_whiteout_deletes_on_the_host(upper, project, tmp_path):
-    """A character device 0:0 in the layer is a deletion."""
-    (upper / "kept").mkdir()
-    try:
-        os.mknod(upper / "kept/old", stat.S_IFCHR, os.makedev(0, 0))
-    except PermissionError:
-        pytest.skip("this container may not make devices, and so no whiteouts")
-
-    bring(upper, project, tmp_path)
-
-    assert not (project / "kept/old").exists()
-
-
-def test_an_opaque_folder_deletes_what_it_does_not_hold(upper, project, tmp_path):
-    """A folder that was deleted and made again hides everything below it."""
-    (upper / "kept").mkdir()
-    os.setxattr(upper / "kept", layers.OPAQUE, b"y")
-    (upper / "kept/other").write_text("o")
-
-    bring(upper, project, tmp_path)
-
-    assert sorted(os.listdir(project / "kept")) == ["other"]
 
 
 def test_links_that_lead_out_fifos_and_sockets_are_refused(upper, project):
@@ -95,80 +49,6 @@ def test_links_that_lead_out_fifos_and_sockets_are_refused(upper, project):
     found = kinds(upper, project, ("/usr",))
 
     assert found == {"fifo": "refused", "inside": "symlink", "out": "refused", "trusted": "symlink", "up": "refused"}
-
-
-def test_a_link_of_the_project_is_never_followed(upper, project, tmp_path):
-    """A folder of the layer whose place a link of the host has taken meanwhile is refused, and the link's target stays as it is."""
-    target = tmp_path / "precious"
-    target.mkdir()
-    os.symlink(target, project / "cache")
-    (upper / "cache").mkdir()
-    (upper / "cache/file").write_text("x")
-
-    done = layers.Returner(project, LATER).bring(upper, [layers.Entry("cache/file", "file", 1)], tmp_path / "conflicts")
-
-    assert os.listdir(target) == []
-    assert [entry.path for entry in done.refused] == ["cache/file"]
-
-
-def test_what_changed_on_the_host_meanwhile_is_not_overwritten(upper, project, tmp_path):
-    """A file whose ctime is later than the run's beginning keeps the host's text; ours is set aside."""
-    (upper / "kept").mkdir()
-    (upper / "kept/old").write_text("ours")
-
-    done = bring(upper, project, tmp_path, began_ns=LONG_AGO)
-
-    assert done.conflicts == ("kept/old",)
-    assert (project / "kept/old").read_text() == "old\n"
-    assert (tmp_path / "conflicts/kept/old").read_text() == "ours"
-
-
-def test_our_own_last_write_is_no_conflict(upper, project, tmp_path):
-    """A second phase may rewrite what the first one brought back."""
-    (upper / "made").write_text("one")
-    returner = layers.Returner(project, LONG_AGO)
-    returner.bring(upper, layers.changes(upper, project), tmp_path / "conflicts")
-    (upper / "made").write_text("two")
-
-    done = returner.bring(upper, layers.changes(upper, project), tmp_path / "conflicts")
-
-    assert done.conflicts == ()
-    assert (project / "made").read_text() == "two"
-
-
-def test_set_user_id_bits_do_not_come_out(upper, project, tmp_path):
-    """A set-user-id program made inside is an ordinary one on the host."""
-    (upper / "tool").write_text("#!/bin/sh\n")
-    os.chmod(upper / "tool", 0o6755)
-
-    bring(upper, project, tmp_path)
-
-    assert stat.S_IMODE((project / "tool").stat().st_mode) == 0o755
-
-
-def test_a_sparse_giant_stays_sparse(upper, project, tmp_path):
-    """A file of a tebibyte with one byte in it costs one block, not a full disk."""
-    with open(upper / "giant", "wb") as file:
-        file.truncate(1 << 40)
-
-    bring(upper, project, tmp_path)
-
-    copied = (project / "giant").stat()
-    assert copied.st_size == 1 << 40
-    assert copied.st_blocks < 1024
-
-
-def test_a_file_that_replaces_a_folder_and_the_reverse(upper, project, tmp_path):
-    """Kinds may change; what stood there goes."""
-    (upper / "kept").write_text("now a file")
-    (project / "file").write_text("was a file")
-    (upper / "file").mkdir()
-    (upper / "file/inside").write_text("x")
-
-    bring(upper, project, tmp_path)
-
-    assert (project / "kept").read_text() == "now a file"
-    assert (project / "file/inside").read_text() == "x"
 
 
 def test_hostile_modes_do_not_stop_removal(tmp_path):
@@ -200,25 +80,99 @@ def test_nesting_deeper_than_a_path_can_name_is_removed(tmp_path):
     assert not (tmp_path / "layer").exists()
 
 
-names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=20).filter(
-    lambda n: n not in (".", "..")
-)
+def test_what_an_opaque_folder_hides_is_deleted_at_every_depth(upper, project):
+    """A folder that was made anew in a folder that was made anew shows nothing of the old one either."""
+    (project / "kept/in").mkdir()
+    (project / "kept/in/older").write_text("")
+    (upper / "kept/in").mkdir(parents=True)
+    os.setxattr(upper / "kept", layers.OPAQUE, b"y")
+
+    assert kinds(upper, project) == {"kept/old": "deleted", "kept/in/older": "deleted"}
 
 
-@given(tree=st.dictionaries(names, st.binary(max_size=64), max_size=8))
-def test_whatever_the_names_and_bytes_files_arrive_as_they_are(tmp_path_factory, tree):
-    """Bringing back is the identity on files."""
-    base = tmp_path_factory.mktemp("tree")
-    (base / "project").mkdir()
-    layers.make(base / "layer", base / "project")
-    kept = {}
-    for name, data in tree.items():
-        try:
-            (base / "layer/upper" / name).write_bytes(data)
-        except OSError:  # too long for this file system
-            continue
-        kept[name] = data
+def test_a_deletion_of_what_is_gone_is_no_change(upper, project):
+    """Somebody else removed it as well."""
+    os.mknod(upper / "gone", stat.S_IFCHR)
 
-    bring(base / "layer/upper", base / "project", base)
+    assert kinds(upper, project) == {}
 
-    assert {path.name: path.read_bytes() for path in (base / "project").iterdir()} == kept
+
+def test_a_folder_s_mode_is_a_change(upper, project):
+    """A folder of the project that was chmod'ed is told, as a file that was."""
+    (upper / "kept").mkdir()
+    (upper / "kept").chmod(0o700)
+
+    assert kinds(upper, project) == {"kept": "directory"}
+
+
+def test_what_its_owner_may_not_enter_is_read_and_stays_closed(upper, project):
+    """A folder without rights, and one without the right to be listed, hide nothing from their owner."""
+    for name, mode in (("none", 0), ("unlisted", 0o300)):
+        (upper / name).mkdir()
+        (upper / name / "file").write_text("")
+        os.setxattr(upper / name, layers.OPAQUE, b"y")
+        (upper / name).chmod(mode)
+
+    found = kinds(upper, project)
+
+    assert found == {
+        "none": "directory",
+        "none/file": "file",
+        "unlisted": "directory",
+        "unlisted/file": "file",
+    }
+    modes = [stat.S_IMODE((upper / name).stat().st_mode) for name in ("none", "unlisted")]
+    for name in ("none", "unlisted"):
+        (upper / name).chmod(0o700)
+    assert modes == [0, 0o300]
+
+
+def test_names_that_are_no_text_are_refused_and_named(upper, project):
+    """A file, a folder with what is in it, and a deletion, by bytes that are not UTF-8."""
+    raw = os.fsencode(upper)
+    os.mkdir(raw + b"/folder\xff")
+    os.close(os.open(raw + b"/folder\xff/in", os.O_CREAT))
+    os.close(os.open(raw + b"/file\xfe", os.O_CREAT))
+    os.close(os.open(os.fsencode(project) + b"/gone\xfd", os.O_CREAT))
+    os.mknod(raw + b"/gone\xfd", stat.S_IFCHR)
+
+    assert kinds(upper, project) == {"folder\ufffd": "refused", "file\ufffd": "refused", "gone\ufffd": "refused"}
+
+
+def test_nesting_deeper_than_any_build_is_refused_and_named(upper, project):
+    """Three thousand folders in one another end no run: one note says where they stop coming back."""
+    at = os.open(upper, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=at)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = deeper
+    os.close(at)
+
+    with Folder.at(upper) as layer, Folder.at(project) as root:
+        found = layers.changes(layer, root)
+
+    layers.remove_tree(upper)
+    assert [entry.reason for entry in found if entry.kind == "refused"] == ["nested deeper than 200 folders"]
+
+
+def test_a_name_that_parts_from_the_others_of_its_file_is_told_with_one(upper, project):
+    """Of two names of one file the layer has one with another content: the other one stays as it was."""
+    os.link(project / "kept/old", project / "other")
+    (upper / "other").write_text("more than before")
+
+    with Folder.at(upper) as layer, Folder.at(project) as root:
+        (entry,) = layers.changes(layer, root)
+
+    assert (entry.path, entry.parted_from) == ("other", "kept/old")
+
+
+def test_names_that_change_together_do_not_part(upper, project):
+    """Both names are in the layer, or one is and the other is deleted: nothing is told."""
+    os.link(project / "kept/old", project / "other")
+    (upper / "other").write_text("more than before")
+    (upper / "kept").mkdir()
+    os.mknod(upper / "kept/old", stat.S_IFCHR)
+
+    with Folder.at(upper) as layer, Folder.at(project) as root:
+        assert [entry.parted_from for entry in layers.changes(layer, root)] == ["", ""]

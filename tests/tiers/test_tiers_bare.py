@@ -13,6 +13,7 @@ import pytest
 from tiers_bench import RUN_ID, bare, processes
 
 from cleanroom.backends.places import grounds
+from cleanroom.beneath import Folder
 from cleanroom.errors import ArtifactError
 from cleanroom.sandbox.layout import host_name
 
@@ -37,7 +38,8 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
         assert (project / "old").exists()
         changes = await place.workspace.changes()
         assert {(change.path, change.kind) for change in changes} == {("file", "file"), ("sub/new", "file"), ("old", "deleted")}
-        back = await place.workspace.bring_back(None, tmp_path / "conflicts")
+        with Folder.at(tmp_path) as run:
+            back = await place.workspace.bring_back(None, run)
     assert (back.files, back.deleted) == (2, 1)
     assert (project / "file").read_text() == "as it was\nmore\n"
     assert not (project / "old").exists()

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 from anyio.abc import ByteStream
 
+from cleanroom.beneath import Folder
 from cleanroom.capability import Attempt, Canary, CapabilityReport, Sample
 from cleanroom.policy import Level, Policy
 
@@ -101,6 +102,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["file", "directory", "symlink", "deleted", "refused"]
     bytes: int = 0
     reason: str = ""  # for refused: device, socket, FIFO, link that leads out, not decodable, too large
+    # Another name (a hard link) of the project's file, which the changed one no longer is.
+    parted_from: str = ""
 
 
 class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,14 +134,24 @@ class Workspace(Protocol):
         str, ...
     ]  # paths that phases cannot change here, though the caller may, such as files of another group; a few examples
 
-    async def changes(self) -> tuple[Change, ...]:
-        """What the environment that was left last changed. Call it after leaving, before the next is entered."""
+    async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
+        """What the environment that was left last changed. Call it after leaving, before the next is entered.
 
-    async def bring_back(self, paths: Sequence[str] | None, conflicts: Path) -> BroughtBack:
-        """Write these changes of the last layer to the project; None is all but `.git` and `.ggen`. Never follows a link, never blocks."""
+        `tools` are folders outside that it was shown at their own paths: links may lead there.
+        """
 
-    async def keep(self, folder: Path) -> None:
-        """Copy the last layer's changes that were not brought back to `folder` for a person to read."""
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
+        """Write these changes of the last layer to the project; None is all but `.git` and `.ggen`, at any depth.
+
+        What conflicts is put into the folder `conflicts` of `run`. Never follows a link, never blocks.
+        """
+
+    async def keep(self, run: Folder, inside: str) -> None:
+        """Copy files of the last layer that was not brought back whole to the folder `inside` of `run`, for a person to read.
+
+        Raises:
+            ArtifactError: the disk does not take them.
+        """
 
     async def settle_home(self, keep: bool) -> None:
         """Keep for later phases what the environment that was left last wrote in its home's `.cache`, or throw it away."""

@@ -309,6 +309,7 @@ class EmbeddedBackend:
             with anyio.CancelScope(shield=True):
                 if workspace is not None:
                     await workspace.settle_home(False)
+                    workspace.close()
                 await self.drop_folder(thing)
 
     async def _make_workspace(self, spec: WorkspaceSpec) -> EmbeddedWorkspace | CopiedWorkspace:

@@ -149,13 +149,15 @@ def _give(upper: Path, owner: tuple[int, int]) -> None:
 
 def _fold(level: Folder, numbers: list[int]) -> None:
     """Lay the older layers under the newest, unless somebody is shown them now. What cannot be folded is forgotten."""
-    *older, newest = (level.path / str(number) for number in numbers)
+    *older, newest = map(str, numbers)
     used = level.open_own(USED, os.O_RDWR)
     try:
         fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for layer in reversed(older):
-            stacking.lay_under(layer, newest)
-            layers.remove_beneath(level.descriptor, layer.name)
+        with level.folder(newest) as above:
+            for layer in reversed(older):
+                with level.folder(layer) as below:
+                    stacking.lay_under(below, above)
+                layers.remove_beneath(level.descriptor, layer)
     except BlockingIOError:
         return
     except OSError:

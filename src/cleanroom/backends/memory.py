@@ -20,6 +20,7 @@ import msgspec
 from anyio.abc import ByteStream
 
 from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Left, OnOutput, Stream, WorkspaceSpec
+from cleanroom.beneath import Folder
 from cleanroom.capability import Attempt, Canary, CapabilityReport, DimensionReport, Missing, Sample
 from cleanroom.errors import CleanroomError, EnvironmentFailed
 from cleanroom.policy import DIMENSIONS, Level
@@ -145,14 +146,14 @@ class MemoryWorkspace:
     async def settle_home(self, keep: bool) -> None:
         """Its homes keep nothing."""
 
-    async def changes(self) -> tuple[Change, ...]:
+    async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
         await self._backend._call("changes")
         return tuple(
             Change(path=path, kind="deleted") if data is None else Change(path=path, kind="file", bytes=len(data))
             for path, data in sorted(self.upper.items())
         )
 
-    async def bring_back(self, paths: Sequence[str] | None, conflicts: Path) -> BroughtBack:
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
         await self._backend._call("bring_back")
         chosen = [
             p for p in sorted(self.upper) if (p in paths if paths is not None else PurePosixPath(p).parts[0] not in (".git", ".ggen"))
@@ -162,7 +163,7 @@ class MemoryWorkspace:
         for path in chosen:
             data = self.upper[path]
             if path in conflicting:
-                _write(conflicts / path, data)
+                _write(run.path / "conflicts" / path, data)
                 continue
             _write(Path(self.root, path), data)
             if data is None:
@@ -172,11 +173,11 @@ class MemoryWorkspace:
                 self._ours[path] = _changed_ns(Path(self.root, path))
         return BroughtBack(files=files, bytes=size, deleted=deleted, conflicts=tuple(conflicting))
 
-    async def keep(self, folder: Path) -> None:
+    async def keep(self, run: Folder, inside: str) -> None:
         await self._backend._call("keep")
         for path, data in self.upper.items():
             if data is not None:
-                _write(folder / path, data)
+                _write(run.path / inside / path, data)
 
     def _changed_on_host(self, path: str) -> bool:
         file = Path(self.root, path)

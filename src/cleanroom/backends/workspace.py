@@ -1,45 +1,157 @@
-"""The embedded backend's workspaces: a project's folder below a growing stack of copy-on-write layers."""
+"""The embedded backend's workspaces: what they share, and a project's folder below a growing stack of copy-on-write layers."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import anyio.to_thread
 
 from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
 from cleanroom.backends.homes import HomeCache
-from cleanroom.sandbox import layers, layout, stacking
+from cleanroom.beneath import Folder
+from cleanroom.errors import ArtifactError
+from cleanroom.sandbox import kept, layers, layout, stacking, write_back
 
 
-class EmbeddedWorkspace:
-    """A project's folder below a growing stack of layers, one per environment that used it."""
+class HostWorkspace(ABC):
+    """A workspace whose changes lie in a folder of the host, until they are written back."""
 
-    def __init__(self, spec: WorkspaceSpec, user: int) -> None:
-        self._user = (user, user) if os.geteuid() == 0 else None
+    unchangeable: tuple[str, ...]
+
+    def __init__(self, spec: WorkspaceSpec) -> None:
+        """Holds the project's folder until `close`."""
         self.root = spec.root
-        self.unchangeable = tuple(layers.foreign(Path(spec.root))) if os.geteuid() else ()
         self.masked = spec.masked
-        self._scratch = Path(spec.scratch)
-        self._layers: list[Path] = []  # oldest first; those whose changes are all in the project are taken out
-        self._number = 0
+        self._project = Folder.at(Path(spec.root))
+        self._returner = write_back.Returner(self._project, time.time_ns())
         self._changes: list[layers.Entry] = []
-        self._returner = layers.Returner(Path(spec.root), time.time_ns())
-        self._in_place = False
-        self.home = HomeCache(self._scratch, Path(spec.root))
+        self._visible: tuple[str, ...] = layout.TRUSTED_LINKS
+        self.home = HomeCache(Path(spec.scratch), Path(spec.root))
 
     async def settle_home(self, keep: bool) -> None:
         """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
         await anyio.to_thread.run_sync(self.home.settle, keep)
+
+    def close(self) -> None:
+        """Let go of the project's folder."""
+        self._project.close()
+
+    @abstractmethod
+    def _written(self) -> Path | None:
+        """The folder that the environment wrote which was left last, if there is one."""
+
+    @abstractmethod
+    def _find_changes(self, written: Folder) -> list[layers.Entry]:
+        """What differs in it."""
+
+    def _settle(self) -> None:
+        """The project has all of the last changes: forget them. Blocks."""
+        self._changes = []
+
+    async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
+        """What the environment that was left last changed."""
+        self._visible = (*layout.TRUSTED_LINKS, *tools)
+        self._changes = await anyio.to_thread.run_sync(self._found)
+        return tuple(map(_change, self._changes))
+
+    def _found(self) -> list[layers.Entry]:
+        place = self._written()
+        if place is None:
+            return []
+        with Folder.at(place) as written:
+            return self._find_changes(written)
+
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
+        """Write the chosen changes to the project."""
+        chosen = None if paths is None else frozenset(paths)
+        return await anyio.to_thread.run_sync(self._bring_back, chosen, run)
+
+    def _bring_back(self, chosen: frozenset[str] | None, run: Folder) -> BroughtBack:
+        place = self._written()
+        if place is None:
+            return BroughtBack(files=0, bytes=0)
+        selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
+        with Folder.at(place) as written:
+            done = self._returner.bring(written, selected, run, self._visible)
+        whole = not (done.conflicts or done.refused or done.failed)
+        if whole and len(selected) == len(self._changes):
+            self._settle()
+        return brought_back(done)
+
+    async def keep(self, run: Folder, inside: str) -> None:
+        """Copy the last changes for a person to read."""
+        await anyio.to_thread.run_sync(self._keep, run, inside)
+
+    def _keep(self, run: Folder, inside: str) -> None:
+        place = self._written()
+        if place is None:
+            return
+        try:
+            with Folder.at(place) as written:
+                kept.keep(written, self._changes, run, inside)
+        except OSError as error:
+            raise ArtifactError(
+                "CR-WORKSPACE-004",
+                f"what was to be kept could not be written to {run.path / inside}: {error.strerror}",
+                hint="make room, and run again",
+            ) from error
+
+
+def brought_back(done: write_back.Outcome) -> BroughtBack:
+    """What a backend says of what was written to the project."""
+    return BroughtBack(
+        files=done.files,
+        bytes=done.bytes,
+        deleted=done.deleted,
+        conflicts=done.conflicts,
+        refused=_changes(done.refused),
+        failed=_changes(done.failed),
+    )
+
+
+def _changes(entries: Iterable[layers.Entry]) -> tuple[Change, ...]:
+    return tuple(map(_change, entries))
+
+
+def _change(entry: layers.Entry) -> Change:
+    return Change(
+        path=entry.path,
+        kind=entry.kind,
+        bytes=entry.bytes,
+        reason=entry.reason,
+        parted_from=entry.parted_from,
+    )
+
+
+def _is_chosen(entry: layers.Entry, chosen: frozenset[str] | None) -> bool:
+    if chosen is None:
+        return not any(name in layers.NEVER for name in entry.path.split("/"))
+    return entry.path in chosen
+
+
+class EmbeddedWorkspace(HostWorkspace):
+    """A project's folder below a growing stack of layers, one per environment that used it."""
+
+    def __init__(self, spec: WorkspaceSpec, user: int) -> None:
+        super().__init__(spec)
+        self._user = (user, user) if os.geteuid() == 0 else None
+        self.unchangeable = tuple(layers.foreign(Path(spec.root))) if os.geteuid() else ()
+        self._scratch = Path(spec.scratch)
+        self._layers: list[Path] = []  # oldest first; one whose changes are all in the project is taken out
+        self._number = 0
+        self._in_place = False
 
     async def push(self) -> list[Path]:
         """A fresh layer on top; the stack with the newest first."""
         if len(self._layers) >= stacking.LAYERS_MAX:
             self._layers = [await anyio.to_thread.run_sync(stacking.fold, self._layers)]
         if self._in_place:  # what was written there meanwhile was ours, and lies below what comes now
-            self._in_place, self._returner = False, layers.Returner(Path(self.root), time.time_ns())
+            self._in_place = False
+            self._returner = write_back.Returner(self._project, time.time_ns())
         self._number += 1
         layer = self._scratch / f"layer-{self._number}"
         await anyio.to_thread.run_sync(layers.make, layer, Path(self.root), self._user)
@@ -50,44 +162,14 @@ class EmbeddedWorkspace:
         """The next environment writes to the project itself: there will be nothing to bring back."""
         self._in_place = True
 
-    @property
-    def _upper(self) -> Path:
-        return self._layers[-1] / "upper"
+    def _written(self) -> Path | None:
+        return self._layers[-1] / "upper" if self._layers and not self._in_place else None
 
-    async def changes(self) -> tuple[Change, ...]:
-        """What the last environment changed."""
-        if not self._layers or self._in_place:
-            return ()
-        self._changes = await anyio.to_thread.run_sync(layers.changes, self._upper, Path(self.root), layout.TRUSTED_LINKS)
-        return tuple(Change(path=e.path, kind=e.kind, bytes=e.bytes, reason=e.reason) for e in self._changes)  # type: ignore[arg-type]
+    def _find_changes(self, written: Folder) -> list[layers.Entry]:
+        return layers.changes(written, self._project, self._visible)
 
-    async def bring_back(self, paths: Sequence[str] | None, conflicts: Path) -> BroughtBack:
-        """Write the chosen changes to the project."""
-        chosen = set(paths) if paths is not None else None
-
-        def wanted(entry: layers.Entry) -> bool:
-            if chosen is not None:
-                return entry.path in chosen
-            return entry.path.split("/")[0] not in layers.NEVER
-
-        selected = [entry for entry in self._changes if wanted(entry)]
-        done = await anyio.to_thread.run_sync(self._returner.bring, self._upper, selected, conflicts)
-        if len(selected) == len(self._changes) and not (done.conflicts or done.refused or done.failed):
-            settled = self._layers.pop()  # the project below says the same now
-            await anyio.to_thread.run_sync(layers.remove_tree, settled)
-        refused, failed = (tuple(Change(path=e.path, kind="refused", reason=e.reason) for e in es) for es in (done.refused, done.failed))
-        return BroughtBack(
-            files=done.files, bytes=done.bytes, deleted=done.deleted, conflicts=done.conflicts, refused=refused, failed=failed
-        )  # fmt: skip
-
-    async def keep(self, folder: Path) -> None:
-        """Copy the last layer's files for a person to read."""
-
-        def copy() -> None:
-            for entry in self._changes:
-                if entry.kind == "file" and self._layers:
-                    target = folder / entry.path
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    layers.copy_file(self._upper / entry.path, target)
-
-        await anyio.to_thread.run_sync(copy)
+    def _settle(self) -> None:
+        super()._settle()
+        # Without it the project shows the same, unless an older layer lies in between.
+        if len(self._layers) == 1:
+            layers.remove_tree(self._layers.pop())

@@ -13,9 +13,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cleanroom.beneath import Folder
 from cleanroom.sandbox import layers
+from cleanroom.sandbox.file_copy import copy_content
+from cleanroom.sandbox.layers import Entry, rights
+from cleanroom.sandbox.trees import ALL, LIST, Tree, named, open_file, set_mode, status
 
 _CLONE = 0x40049409  # FICLONE: the copy shares its blocks with the original until one is written
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Owner = tuple[int, int] | None
 
@@ -35,93 +40,124 @@ Marks = dict[str, Mark]
 def copy(source: Path, target: Path, *, owner: Owner = None, masked: Collection[str] = ()) -> list[str]:
     """Copy a project to `target`, which exists, for `owner` (user, group) where one is given; returns what could not be read.
 
-    Links stay links, holes stay holes, hard links become files of their own. Sockets, devices and FIFOs are left out. `masked` folders are there and empty.
+    Links stay links, holes stay holes, and names of one file stay that. Sockets, devices and FIFOs are left out. `masked` folders are there and empty.
     """
-    unread: list[str] = []
-    folders: list[tuple[str, os.stat_result]] = []
-    pending = [""]
-    while pending:
-        inside = pending.pop()
+    with (
+        Folder.at(source) as here,
+        Folder.at(target) as there,
+        Tree(here.descriptor, 0) as sources,
+        Tree(there.descriptor, ALL) as targets,
+    ):
+        return _Copying(sources, targets, owner).all(masked)
+
+
+class _Copying:
+    """One copy being made."""
+
+    def __init__(self, sources: Tree, targets: Tree, owner: Owner) -> None:
+        self._sources, self._targets, self._owner = sources, targets, owner
+        self._names: dict[tuple[int, int], str] = {}  # inode -> the path of its first name
+
+    def all(self, masked: Collection[str]) -> list[str]:
+        unread: list[str] = []
+        folders = [("", os.fstat(self._sources.enter("")))]
+        pending = [""]
+        while pending:
+            inside = pending.pop()
+            try:
+                listed = self._sources.entries(inside)
+            except OSError:
+                unread.append(inside)
+                continue
+            for name, info in listed:
+                path = f"{inside}/{name}" if inside else name
+                if stat.S_ISDIR(info.st_mode):
+                    os.mkdir(name, 0o700, dir_fd=self._targets.enter(inside))
+                    folders.append((path, info))
+                    pending += [] if path in masked else [path]
+                elif not self._one(path, info):
+                    unread.append(path)
+        for path, info in reversed(folders):  # a parent later: what is made in it changes its time
+            self._settle(path, info)
+        return unread
+
+    def _one(self, path: str, info: os.stat_result) -> bool:
+        """False where it may not be read."""
+        inside, _, name = path.rpartition("/")
+        source, target = self._sources.enter(inside), self._targets.enter(inside)
+        if stat.S_ISLNK(info.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            if self._owner is not None:
+                os.chown(name, *self._owner, dir_fd=target, follow_symlinks=False)
+            return True
+        if not stat.S_ISREG(info.st_mode):
+            return True
+        first = self._names.get((info.st_dev, info.st_ino))
+        if first is not None:
+            folder, _, known = first.rpartition("/")
+            at = os.dup(self._targets.enter(folder))
+            try:
+                os.link(known, name, src_dir_fd=at, dst_dir_fd=self._targets.enter(inside))
+            finally:
+                os.close(at)
+            return True
         try:
-            items = list(os.scandir(source / inside))
-        except OSError:
-            unread.append(inside)
-            continue
-        for item in items:
-            path = f"{inside}/{item.name}" if inside else item.name
-            info = item.stat(follow_symlinks=False)
-            if stat.S_ISDIR(info.st_mode):
-                os.mkdir(target / path, 0o700)
-                folders.append((path, info))
-                if path not in masked:
-                    pending.append(path)
-            elif not _copy_one(item, info, target / path, owner):
-                unread.append(path)
-    for path, info in reversed(folders):  # the innermost first: what is made in a folder changes its time
-        _settle(target / path, info, owner)
-    _settle(target, source.stat(), owner)
-    return unread
-
-
-def _copy_one(item: os.DirEntry[str], info: os.stat_result, target: Path, owner: Owner) -> bool:
-    """False where it may not be read."""
-    if stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(item.path), target)
-        if owner is not None:
-            os.chown(target, *owner, follow_symlinks=False)
-        return True
-    if not stat.S_ISREG(info.st_mode):
-        return True
-    try:
-        if not _cloned(item.path, target):
-            layers.copy_file(Path(item.path), target)
-    except PermissionError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(target)
-        return False
-    _settle(target, info, owner)
-    return True
-
-
-def _cloned(source: str, target: Path) -> bool:
-    """Let the copy share its blocks, where the file system can."""
-    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.ioctl(writing, _CLONE, reading)
-        except OSError:
+            reading, info = open_file(name, source)
+        except PermissionError:
             return False
+        try:
+            self._file(name, target, reading, info)
         finally:
-            os.close(writing)
-    finally:
-        os.close(reading)
+            os.close(reading)
+        if info.st_nlink > 1:
+            self._names[info.st_dev, info.st_ino] = path
+        return True
+
+    def _file(self, name: str, at: int, reading: int, info: os.stat_result) -> None:
+        sink = os.open(name, _NEW_FILE, 0o600, dir_fd=at)
+        try:
+            if not _cloned(reading, sink):
+                copy_content(reading, sink, info)
+            if self._owner is not None:
+                os.fchown(sink, *self._owner)
+            os.fchmod(sink, rights(info))
+            os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
+        finally:
+            os.close(sink)
+
+    def _settle(self, path: str, info: os.stat_result) -> None:
+        """Mode and times as they were; its owner can always enter and write a folder of the copy."""
+        folder = self._targets.enter(path)
+        if self._owner is not None:
+            os.chown(named(folder), *self._owner)
+        set_mode(folder, rights(info) | ALL)
+        os.utime(named(folder), ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def _cloned(reading: int, sink: int) -> bool:
+    """Let the copy share its blocks, where the file system can."""
+    try:
+        fcntl.ioctl(sink, _CLONE, reading)
+    except OSError:
+        return False
     return True
 
 
-def _settle(target: Path, info: os.stat_result, owner: Owner) -> None:
-    """Mode and times as they were; a folder of the copy can always be entered and written by its owner."""
-    if owner is not None:
-        os.chown(target, *owner, follow_symlinks=False)
-    os.chmod(target, stat.S_IMODE(info.st_mode) & 0o777 | (0o700 if stat.S_ISDIR(info.st_mode) else 0))
-    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
-
-
-def look(folder: Path, masked: Collection[str] = ()) -> Marks:
+def look(folder: Folder, masked: Collection[str] = ()) -> Marks:
     """What is there now, parents before children; at most `layers.ENTRIES_MAX` paths."""
-    return dict(_marks(folder, masked))
+    with Tree(folder.descriptor, LIST) as tree:
+        return dict(_marks(tree, masked))
 
 
-def _marks(folder: Path, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
+def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
     pending, seen = [""], 0
     while pending:
         inside = pending.pop()
         with contextlib.suppress(OSError):
-            for item in sorted(os.scandir(folder / inside), key=lambda item: item.name):
-                path = f"{inside}/{item.name}" if inside else item.name
+            for name, info in tree.entries(inside):
+                path = f"{inside}/{name}" if inside else name
                 if path in masked:
                     continue
-                info = item.stat(follow_symlinks=False)
                 yield path, Mark(info.st_ino, info.st_mode, info.st_size, info.st_ctime_ns)
                 seen += 1
                 if seen > layers.ENTRIES_MAX:
@@ -130,19 +166,40 @@ def _marks(folder: Path, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
                     pending.append(path)
 
 
-def changes(copy_root: Path, project: Path, before: Marks, after: Marks, visible: Sequence[str]) -> list[layers.Entry]:
+def changes(copied: Folder, project: Folder, before: Marks, after: Marks, visible: Sequence[str]) -> list[Entry]:
     """What differs between two looks, in the words of `layers.changes`: parents before children, deletions where they happened."""
-    found: list[layers.Entry] = []
+    found: list[Entry] = []
     gone = {path for path in before if path not in after or _kind(before[path]) != _kind(after[path])}
-    for path in sorted({*after, *gone}):
-        if path not in after:
-            if os.path.dirname(path) not in gone and os.path.lexists(project / path):  # what lay in a folder that is gone went with it
-                found.append(layers.Entry(path, "deleted"))
-        elif before.get(path) != after[path]:
-            found += layers.entry(copy_root, path, project, visible)
-        if len(found) >= layers.ENTRIES_MAX:
-            return [*found, layers.Entry("", "refused", reason=f"more than {layers.ENTRIES_MAX} changes")]
-    return found
+    with Tree(copied.descriptor, LIST) as ours, Tree(project.descriptor, 0) as theirs:
+        for path in sorted({*after, *gone}):
+            if path in after and _is_unchanged(before.get(path), after[path]):
+                continue
+            if path not in after and os.path.dirname(path) in gone:
+                continue  # it went with the folder that it lay in
+            found += _entry(path, path in after, ours, theirs)
+            if len(found) >= layers.ENTRIES_MAX:
+                found.append(layers.too_many())
+                break
+    return layers.judged_links(found, project, visible)
+
+
+def _is_unchanged(before: Mark | None, after: Mark) -> bool:
+    """Of a folder only the mode counts: what is in it has marks of its own."""
+    if before is not None and stat.S_ISDIR(after.mode):
+        return before.mode == after.mode
+    return before == after
+
+
+def _entry(path: str, is_there: bool, ours: Tree, theirs: Tree) -> list[Entry]:
+    inside, _, name = path.rpartition("/")
+    host = layers.host_status(path, theirs)
+    if not is_there:
+        entry = layers.deletion(path, host)
+    else:
+        at = ours.enter(inside)
+        info = status(name, at)
+        entry = None if info is None else layers.difference(path, info, host, at)
+    return [] if entry is None else [entry]
 
 
 def _kind(mark: Mark) -> int:

@@ -1,7 +1,8 @@
-"""Copy-on-write layers on the host's side: reading what a phase changed, and bringing it back to the project.
+"""Copy-on-write layers on the host's side: making them, telling what a phase changed, removing them.
 
-A layer is the upper folder of an overlay. Files in it were written by the code under test and are hostile: nothing here follows a link, opens a
-device or a FIFO, or waits. Only regular files, folders and links that stay inside come out; set-user-id bits do not.
+A layer is the upper folder of an overlay. Files in it were written by the code under test and are
+hostile: nothing here follows a link, opens a device or a FIFO, or waits. Only regular files,
+folders and links that stay inside come out, by `write_back`.
 """
 
 from __future__ import annotations
@@ -12,33 +13,30 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cleanroom.beneath import Folder
+from cleanroom.sandbox import links
+from cleanroom.sandbox.trees import LIST, Tree, named, open_folder, set_mode, status
 
 OPAQUE = "user.overlay.opaque"
 ENTRIES_MAX = 500_000  # a monorepo's node_modules is a tenth of it; more is an attack or an accident
 NEVER = (".git", ".ggen")
 BLOCK_BYTES = 4096
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENFILE, errno.EMFILE, errno.ENOMEM)  # not the path's own fault
+
+
+Kind = Literal["file", "directory", "symlink", "deleted", "refused"]
 
 
 class Entry(NamedTuple):
     """One difference between a layer and the project. `path` is relative; kinds are those of `backends.base.Change`."""
 
     path: str
-    kind: str
+    kind: Kind
     bytes: int = 0
     reason: str = ""
-
-
-class Outcome(NamedTuple):
-    files: int
-    bytes: int
-    deleted: int
-    conflicts: tuple[str, ...]
-    refused: tuple[Entry, ...]
-    failed: tuple[Entry, ...]  # the system did not let them be written
+    target: str = ""  # of a symlink
+    parted_from: str = ""  # another name of the project's file, which it was and no longer is
 
 
 def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None:
@@ -66,55 +64,122 @@ def foreign(project: Path, entries_max: int = 5000, most: int = 3) -> list[str]:
     return found[:most]
 
 
-def changes(upper: Path, project: Path, visible: Sequence[str] = ()) -> list[Entry]:
-    """What differs, parents before children, deletions where they happened. `visible` are folders outside to which links may point."""
-    found = []
-    for entry in _walk(upper, project, "", visible):
-        found.append(entry)
-        if len(found) >= ENTRIES_MAX:
-            found.append(Entry("", "refused", reason=f"more than {ENTRIES_MAX} changes"))
-            break
-    return found
+def changes(upper: Folder, project: Folder, visible: Sequence[str] = ()) -> list[Entry]:
+    """What differs, parents before children, deletions where they happened.
+
+    `visible` are folders outside to which links may lead.
+
+    Raises:
+        OSError: the layer cannot be read.
+    """
+    found: list[Entry] = []
+    parted: dict[tuple[int, int], int] = {}
+    with Tree(upper.descriptor, LIST) as ours, Tree(project.descriptor, 0) as theirs:
+        for entry, info, host in _differences(ours, theirs):
+            if host is not None and entry.kind == "file" and _parts(info, host):
+                parted[host.st_dev, host.st_ino] = len(found)
+            found.append(entry)
+            if len(found) >= ENTRIES_MAX:
+                found.append(too_many())
+                break
+    _name_parted(found, parted, project)
+    return judged_links(found, project, visible)
 
 
-def _walk(upper: Path, project: Path, inside: str, visible: Sequence[str]) -> Iterator[Entry]:
-    folder = upper / inside if inside else upper
-    names: set[str] = set()
-    for item in sorted(os.scandir(folder), key=lambda item: item.name):
-        names.add(item.name)
-        path = f"{inside}/{item.name}" if inside else item.name
-        yield from _entry(item, path, upper, project, visible)
-    if inside and is_opaque(folder):
-        yield from (Entry(f"{inside}/{name}", "deleted") for name in _names(project / inside) if name not in names)
+def too_many() -> Entry:
+    """What stands in the place of all further changes."""
+    return Entry("", "refused", reason=f"more than {ENTRIES_MAX} changes")
 
 
-def _entry(item: os.DirEntry[str], path: str, upper: Path, project: Path, visible: Sequence[str]) -> Iterator[Entry]:
-    info = item.stat(follow_symlinks=False)
-    if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0 and _told(path):
-        yield Entry(path, "deleted")
-        return
-    yield from entry(upper, path, project, visible)
-    if stat.S_ISDIR(info.st_mode) and _told(path):
-        yield from _walk(upper, project, path, visible)
+class _Difference(NamedTuple):
+    """An entry, and what the layer and the project have at its path."""
+
+    entry: Entry
+    ours: os.stat_result
+    theirs: os.stat_result | None
 
 
-def entry(root: Path, path: str, project: Path, visible: Sequence[str]) -> list[Entry]:
-    """What a path that is in `root` is to the project: nothing where both have a folder, and nothing of what is below one."""
-    if not _told(path):
-        return [Entry(path.encode(errors="surrogateescape").decode(errors="replace"), "refused", reason="its name is not UTF-8")]
-    info = os.lstat(root / path)
+def _differences(ours: Tree, theirs: Tree) -> Iterator[_Difference]:
+    """Folder by folder."""
+    pending = [("", False)]
+    while pending:
+        inside, hidden = pending.pop()
+        try:
+            at = ours.enter(inside)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            refused = Entry(inside, "refused", reason=error.strerror or "")
+            yield _Difference(refused, os.fstat(ours.enter("")), None)
+            continue
+        hidden = hidden or (bool(inside) and is_opaque(at))
+        here = ours.entries(inside)
+        deeper = []
+        for name, info in here:
+            path = f"{inside}/{name}" if inside else name
+            host = host_status(path, theirs)
+            entry = deletion(path, host) if _is_whiteout(info) else difference(path, info, host, at)
+            if entry is not None:
+                yield _Difference(entry, info, host)
+            if stat.S_ISDIR(info.st_mode) and is_told(path):
+                deeper.append((path, hidden))
+        if hidden:
+            yield from _hidden(inside, theirs, {name for name, _ in here})
+        pending += reversed(deeper)
+
+
+def host_status(path: str, theirs: Tree) -> os.stat_result | None:
+    """What the project has at this path; nothing where it cannot be seen."""
+    inside, _, name = path.rpartition("/")
+    try:
+        return status(name, theirs.enter(inside))
+    except OSError:
+        return None
+
+
+def _is_whiteout(info: os.stat_result) -> bool:
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def deletion(path: str, host: os.stat_result | None) -> Entry | None:
+    """Nothing where it is gone already."""
+    if host is None:
+        return None
+    return Entry(path, "deleted") if is_told(path) else _untold(path)
+
+
+def _hidden(inside: str, theirs: Tree, kept: set[str]) -> Iterator[_Difference]:
+    """What the project still has in a folder whose layer hides it."""
+    with contextlib.suppress(OSError):
+        for name, host in theirs.entries(inside):
+            entry = None if name in kept else deletion(f"{inside}/{name}", host)
+            if entry is not None:
+                yield _Difference(entry, host, host)
+
+
+def difference(path: str, info: os.stat_result, host: os.stat_result | None, at: int) -> Entry | None:
+    """What something in the folder `at` is to what the project has at its path.
+
+    Nothing where both are folders of one mode: what is in them is looked at by itself.
+
+    Raises:
+        OSError: a link cannot be read.
+    """
+    if not is_told(path):
+        return _untold(path)
     if stat.S_ISDIR(info.st_mode):
-        return [] if _is_folder(project / path) else [Entry(path, "directory")]
+        same = host is not None and stat.S_ISDIR(host.st_mode) and rights(host) == rights(info)
+        return None if same else Entry(path, "directory")
     if stat.S_ISREG(info.st_mode):
-        return [Entry(path, "file", info.st_size)]
+        return Entry(path, "file", info.st_size)
     if stat.S_ISLNK(info.st_mode):
-        leads_out = _leads_out(path, os.readlink(root / path), project, visible)
-        return [Entry(path, "refused", reason=f"a link that leads out, to {leads_out}") if leads_out else Entry(path, "symlink")]
-    return [Entry(path, "refused", reason=_kind(info.st_mode))]
+        target = os.readlink(path.rpartition("/")[2], dir_fd=at)
+        return Entry(path, "symlink", target=target)
+    return Entry(path, "refused", reason=_kind(info.st_mode))
 
 
-def _told(path: str) -> bool:
-    """Whether a name can be written down."""
+def is_told(path: str) -> bool:
+    """Whether a path can be written down."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -122,271 +187,110 @@ def _told(path: str) -> bool:
     return True
 
 
+def _untold(path: str) -> Entry:
+    shown = path.encode(errors="surrogateescape").decode(errors="replace")
+    return Entry(shown, "refused", reason="its name is not UTF-8")
+
+
 def _kind(mode: int) -> str:
     kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a block device"), (stat.S_ISCHR, "a character device"))
     return next((name for matches, name in kinds if matches(mode)), "not a file, folder or link")
 
 
-def _leads_out(path: str, target: str, project: Path, visible: Sequence[str]) -> str:
-    """Where a link leads if that is neither inside the project nor in a folder that every phase sees; else nothing."""
-    absolute = os.path.normpath(os.path.join(project, os.path.dirname(path), target))
-    within = (str(project), *visible)
-    return "" if any(absolute == folder or absolute.startswith(folder.rstrip("/") + "/") for folder in within) else absolute
+def judged_links(found: Iterable[Entry], project: Folder, visible: Sequence[str]) -> list[Entry]:
+    """The same with each link refused that would lead out once all of `found` were there."""
+    entries_found = list(found)
+    if not any(entry.kind == "symlink" for entry in entries_found):
+        return entries_found
+    planned = {entry.path: entry for entry in entries_found}
+    known: dict[str, str | None] = {}
+
+    def link_at(path: str) -> str | None:
+        if path in planned:
+            entry = planned[path]
+            return entry.target if entry.kind == "symlink" else None
+        if path not in known:
+            known[path] = _host_link(path, project)
+        return known[path]
+
+    def judged(entry: Entry) -> Entry:
+        if entry.kind != "symlink":
+            return entry
+        root = str(project.path)
+        reason = links.why_refused(entry.path, entry.target, root, visible, link_at)
+        return Entry(entry.path, "refused", reason=reason) if reason else entry
+
+    return [judged(entry) for entry in entries_found]
 
 
-def is_opaque(folder: Path) -> bool:
-    """Does a folder of a layer hide what is below it?"""
+def _host_link(path: str, project: Folder) -> str | None:
     try:
-        return os.getxattr(folder, OPAQUE, follow_symlinks=False) == b"y"
+        held = project.open(path, os.O_PATH)
     except OSError:
-        return False
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder)) if _is_folder(folder) else []
-    except OSError:
-        return []
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-class Returner:
-    """Brings layers' changes back to one project during one run. A path that someone else changed meanwhile is never overwritten."""
-
-    def __init__(self, project: Path, began_ns: int) -> None:
-        self._project = project
-        self._began_ns = began_ns
-        self._ours: dict[str, int] = {}  # path -> ctime after our own last write of it
-        info = project.stat()
-        self._owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None  # whose the project's new files become
-
-    def bring(self, upper: Path, entries: Iterable[Entry], conflicts: Path) -> Outcome:
-        """Apply `entries` (as `changes` gave them) to the project; what conflicts is copied to the folder `conflicts` instead."""
-        files = written = deleted = 0
-        clashes: list[str] = []
-        refused: list[Entry] = []
-        failed: list[Entry] = []
-        with _Folders(self._project) as folders:
-            for entry in entries:
-                if entry.kind == "refused":
-                    refused.append(entry)
-                    continue
-                inside, _, name = entry.path.rpartition("/")
-                try:
-                    folder = folders.open(inside)
-                    was = _status(name, folder)
-                    if self._changed_meanwhile(was, entry):
-                        clashes.append(entry.path)
-                        self._set_aside(upper, entry, conflicts)
-                        continue
-                    written += _apply(entry.kind, f"{upper}/{entry.path}", name, folder, was)
-                    self._remember(entry, name, folder)
-                except OSError as error:
-                    unwritten = failed if error.errno in DISK_ERRORS else refused
-                    unwritten.append(Entry(entry.path, "refused", reason=os.strerror(error.errno or errno.EIO)))
-                    continue
-                files += entry.kind in ("file", "symlink")
-                deleted += entry.kind == "deleted"
-        return Outcome(files, written, deleted, tuple(clashes), tuple(refused), tuple(failed))
-
-    def _changed_meanwhile(self, was: os.stat_result | None, entry: Entry) -> bool:
-        """Has the host's own copy a later change than the run's beginning and our own last write?"""
-        if was is None or (stat.S_ISDIR(was.st_mode) and entry.kind == "directory"):
-            return False
-        return was.st_ctime_ns > self._ours.get(entry.path, self._began_ns)
-
-    def _remember(self, entry: Entry, name: str, folder: int) -> None:
-        if entry.kind == "deleted":
-            return
-        with contextlib.suppress(FileNotFoundError):
-            if self._owner is not None:
-                os.chown(name, *self._owner, dir_fd=folder, follow_symlinks=False)
-            self._ours[entry.path] = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns
-
-    def _set_aside(self, upper: Path, entry: Entry, conflicts: Path) -> None:
-        if entry.kind == "file":
-            target = conflicts / entry.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(upper / entry.path, target)
-
-
-class _Folders:
-    """Folders of the project, reached component by component so that no link on the way is followed. Missing ones are made.
-
-    The last one stays open: what is brought back comes folder by folder.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._inside: str | None = None
-        self._descriptor = -1
-
-    def open(self, inside: str) -> int:
-        """A descriptor that is good until the next call."""
-        if inside != self._inside:
-            self._close()
-            self._descriptor = _reach(self._root, inside)
-            self._inside = inside
-        return self._descriptor
-
-    def _close(self) -> None:
-        if self._inside is not None:
-            self._inside = None
-            os.close(self._descriptor)
-
-    def __enter__(self) -> _Folders:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-
-def _reach(root: Path, inside: str) -> int:
-    descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    for name in inside.split("/") if inside else ():
-        try:
-            deeper = _made_folder(name, descriptor)
-        finally:
-            os.close(descriptor)
-        descriptor = deeper
-    return descriptor
-
-
-def _made_folder(name: str, at: int) -> int:
-    try:
-        return _open_folder(name, at)
-    except FileNotFoundError:
-        os.mkdir(name, dir_fd=at)
-        return _open_folder(name, at)
-
-
-def _open_folder(name: str, at: int) -> int:
-    return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-
-
-def _status(name: str, at: int) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
         return None
-
-
-def _apply(kind: str, source: str, name: str, at: int, was: os.stat_result | None) -> int:
-    """One change; what `was` there gives way. Returns the bytes that were written."""
-    if kind == "directory":
-        _make_folder(name, at, source)
-        return 0
-    if kind == "file":
-        return _replace_file(source, name, at, was)
-    if was is not None:
-        _remove(name, at, was)
-    if kind == "symlink":
-        os.symlink(os.readlink(source), name, dir_fd=at)
-    return 0
-
-
-def _remove(name: str, at: int, was: os.stat_result) -> None:
-    if stat.S_ISDIR(was.st_mode):
-        import shutil  # seldom, and with it come three compressors, which the keeper's start would pay for
-
-        shutil.rmtree(name, dir_fd=at)
-    else:
-        os.unlink(name, dir_fd=at)
-
-
-def _make_folder(name: str, at: int, model: str) -> None:
-    mode = stat.S_IMODE(os.lstat(model).st_mode) & 0o777
     try:
-        os.mkdir(name, mode, dir_fd=at)
-    except FileExistsError:
-        if stat.S_ISDIR(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
-            return
-        os.unlink(name, dir_fd=at)
-        os.mkdir(name, mode, dir_fd=at)
-
-
-def _replace_file(source: str, name: str, at: int, was: os.stat_result | None) -> int:
-    """Copy beside the destination, then rename over it: a reader sees the old file or the new one."""
-    passing = f".{name[:200]}.cleanroom-{os.getpid()}"
-    try:
-        size = _copy(source, os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=at))
-        if was is not None and stat.S_ISDIR(was.st_mode):
-            _remove(name, at, was)
-        os.rename(passing, name, src_dir_fd=at, dst_dir_fd=at)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(passing, dir_fd=at)
-        raise
-    return size
-
-
-def copy_file(source: Path, target: Path) -> int:
-    """Copy one regular file of a layer, its holes kept and its set-user-id bits not; returns the bytes that hold data."""
-    return _copy(str(source), os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-
-
-def _copy(source: str, sink: int) -> int:
-    try:
-        reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            info = os.fstat(reading)
-            if not stat.S_ISREG(info.st_mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            if info.st_blocks * 512 >= info.st_size:
-                copied = _copy_range(reading, sink, info.st_size)
-            else:
-                copied = _copy_data(reading, sink, info.st_size)
-                os.ftruncate(sink, info.st_size)
-            os.fchmod(sink, stat.S_IMODE(info.st_mode) & 0o777)
-            os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
-            return copied
-        finally:
-            os.close(reading)
+        return os.readlink("", dir_fd=held) if stat.S_ISLNK(os.fstat(held).st_mode) else None
     finally:
-        os.close(sink)
+        os.close(held)
 
 
-def _copy_data(reading: int, sink: int, size: int) -> int:
-    """Copy the parts that hold data, without the end: a sparse giant stays sparse."""
-    copied = at = 0
-    while at < size:
-        try:
-            begin = os.lseek(reading, at, os.SEEK_DATA)
-            end = os.lseek(reading, begin, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
-                break
-            begin, end = at, size
-        os.lseek(reading, begin, os.SEEK_SET)
-        os.lseek(sink, begin, os.SEEK_SET)
-        copied += _copy_range(reading, sink, end - begin)
-        at = end
-    return copied
+def _parts(ours: os.stat_result, theirs: os.stat_result) -> bool:
+    """Was one of several names of a file written to? It is a file of its own from then on."""
+    if not stat.S_ISREG(theirs.st_mode) or theirs.st_nlink < 2:
+        return False
+    return (ours.st_size, ours.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns)
 
 
-def _copy_range(reading: int, sink: int, length: int) -> int:
-    done = 0
-    while done < length:
-        try:
-            moved = os.copy_file_range(reading, sink, length - done)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            moved = 0
-        if not moved:  # also what a full disk may answer: writing says so
-            piece = os.read(reading, min(1 << 20, length - done))
-            if not piece:
-                break
-            moved = os.write(sink, piece)
-            os.lseek(reading, moved - len(piece), os.SEEK_CUR)
-        done += moved
-    return done
+def _name_parted(found: list[Entry], parted: dict[tuple[int, int], int], project: Folder) -> None:
+    """Put a name that stays behind beside each entry that parts from it; `parted` are their numbers by inode."""
+    if not parted:
+        return
+    changed = {entry.path for entry in found if entry.kind != "directory"}
+    with Tree(project.descriptor, 0) as theirs:
+        for path, info in _files(theirs):
+            number = parted.get((info.st_dev, info.st_ino))
+            if number is not None and not _is_changed(path, changed):
+                found[number] = found[number]._replace(parted_from=path)
+
+
+def _is_changed(path: str, changed: set[str]) -> bool:
+    """Is it one of these, or below one?"""
+    return any(path == other or path.startswith(f"{other}/") for other in _above(path) if other in changed)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The path, and the folders above it."""
+    while path:
+        yield path
+        path = path.rpartition("/")[0]
+
+
+def _files(tree: Tree) -> Iterator[tuple[str, os.stat_result]]:
+    """Files of a project with more than one name; of the first ENTRIES_MAX paths, and not of what never comes back."""
+    pending, seen = [""], 0
+    while pending and seen < ENTRIES_MAX:
+        inside = pending.pop()
+        with contextlib.suppress(OSError):
+            for name, info in tree.entries(inside):
+                seen += 1
+                path = f"{inside}/{name}" if inside else name
+                if stat.S_ISDIR(info.st_mode) and name not in NEVER:
+                    pending.append(path)
+                elif info.st_nlink > 1 and is_told(path):
+                    yield path, info
+
+
+def is_opaque(folder: int) -> bool:
+    """Does a folder of a layer hide what is below it? Takes an O_PATH descriptor too."""
+    try:
+        return os.getxattr(named(folder), OPAQUE) == b"y"
+    except OSError:
+        return False
+
+
+def rights(info: os.stat_result) -> int:
+    """What of a mode comes back: no set-user-id, set-group-id or sticky bit."""
+    return stat.S_IMODE(info.st_mode) & 0o777
 
 
 def remove_tree(folder: Path) -> None:
@@ -432,9 +336,9 @@ def _entered(at: int, name: str) -> int:
     try:
         folder = os.open(name, reading, dir_fd=at)
     except PermissionError:
-        held = _open_folder(name, at)
+        held = open_folder(name, at)
         try:
-            os.chmod(f"/proc/self/fd/{held}", 0o700)
+            set_mode(held, 0o700)
             folder = os.open(".", reading, dir_fd=held)
         finally:
             os.close(held)

@@ -10,7 +10,9 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from cleanroom.beneath import Folder
 from cleanroom.sandbox.layers import OPAQUE, is_opaque, remove_tree
+from cleanroom.sandbox.trees import ALL, Tree, entries, named, open_folder, set_mode, status
 
 LAYERS_MAX = 64  # the kernel mounts 500 at most, and their names have to fit a page; few are also quicker to look through
 
@@ -19,35 +21,59 @@ def fold(layers: Sequence[Path]) -> Path:
     """Move what is in the older layers (oldest first) below the newest into it, remove them, and return it.
 
     Raises:
-        OSError: something could not be moved, such as a folder that is nested deeper than a path can name.
+        OSError: something could not be moved, such as a folder that is nested too deeply.
     """
     *older, newest = layers
-    for layer in reversed(older):
-        lay_under(layer / "upper", newest / "upper")
-        remove_tree(layer)
+    with Folder.at(newest / "upper") as above:
+        for layer in reversed(older):
+            with Folder.at(layer / "upper") as below:
+                lay_under(below, above)
+            remove_tree(layer)
     return newest
 
 
-def lay_under(below: Path, above: Path) -> None:
-    """Add the entries of the folder `below` to `above` wherever that has none of the name and does not hide what is below it."""
-    pending = [(below, above)]
-    while pending:
-        lower, upper = pending.pop()
-        info = upper.lstat()
-        os.chmod(lower, 0o700)
-        os.chmod(upper, 0o700)
-        for name in os.listdir(lower):
-            source, target = lower / name, upper / name
-            if not os.path.lexists(target):
-                source.rename(target)
-            elif _is_folder(target) and not is_opaque(target):
-                if _is_folder(source):
-                    pending.append((source, target))
-                if not _is_folder(source) or is_opaque(source):
-                    os.setxattr(target, OPAQUE, b"y")  # nothing further below shows through what was hidden already
-        os.chmod(upper, stat.S_IMODE(info.st_mode))
-        os.utime(upper, ns=(info.st_atime_ns, info.st_mtime_ns))
+def lay_under(below: Folder, above: Folder) -> None:
+    """Add what is in `below` to `above` wherever that has none of the name and hides nothing."""
+    pending = [""]
+    with Tree(below.descriptor, ALL) as lowers, Tree(above.descriptor, ALL) as uppers:
+        while pending:
+            inside = pending.pop()
+            for path, source in _moved(inside, lowers, uppers):
+                folder = uppers.enter(path)
+                if is_opaque(folder):
+                    continue
+                hidden = True
+                if stat.S_ISDIR(source.st_mode):
+                    pending.append(path)
+                    hidden = is_opaque(lowers.enter(path))
+                if hidden:  # nothing further below shows through what was hidden already
+                    os.setxattr(named(folder), OPAQUE, b"y")
 
 
-def _is_folder(path: Path) -> bool:
-    return stat.S_ISDIR(path.lstat().st_mode)
+def _moved(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_result]]:
+    """Move what is missing above; returns what meets a folder there, with what it is."""
+    lower, upper = lowers.enter(inside), uppers.enter(inside)
+    before = os.fstat(upper)
+    met = []
+    for name, source in entries(lower):
+        target = status(name, upper)
+        if target is None:
+            _move(name, source, lower, upper)
+        elif stat.S_ISDIR(target.st_mode):
+            met.append((f"{inside}/{name}" if inside else name, source))
+    os.utime(named(upper), ns=(before.st_atime_ns, before.st_mtime_ns))
+    return met
+
+
+def _move(name: str, source: os.stat_result, lower: int, upper: int) -> None:
+    """A folder that its owner may not write would not be moved: another parent is written in it."""
+    if not stat.S_ISDIR(source.st_mode) or source.st_mode & stat.S_IWUSR or os.geteuid() == 0:
+        os.rename(name, name, src_dir_fd=lower, dst_dir_fd=upper)
+        return
+    folder = open_folder(name, lower)
+    try:
+        set_mode(folder, source.st_mode | stat.S_IWUSR)
+        os.rename(name, name, src_dir_fd=lower, dst_dir_fd=upper)
+        set_mode(folder, source.st_mode)
+    finally:
+        os.close(folder)

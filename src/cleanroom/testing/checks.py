@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from cleanroom.backends.base import Backend, Doorway, Environment, EnvironmentSpec, ExecResult, Stream, Workspace, WorkspaceSpec
+from cleanroom.beneath import Folder
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import Level, Policy, default_policy
 
@@ -162,7 +163,8 @@ async def hands_files_on_and_back(bench: Bench) -> None:
         async with bench.backend.environment(bench.spec()) as third:
             await bench.run(third, WRITE)
         await workspace.changes()
-        back = await workspace.bring_back(None, bench.root.parent / "conflicts")
+        with Folder.at(bench.root.parent) as run:
+            back = await workspace.bring_back(None, run)
         assert back.files == 1
         assert not back.conflicts
         assert (bench.root / "made.txt").read_bytes() == b"kept\n"
@@ -177,7 +179,8 @@ async def brings_deletions_back(bench: Bench) -> None:
             assert (await bench.run(environment, DELETE)).exit_code == 0
         assert [(change.path, change.kind) for change in await workspace.changes()] == [("old.txt", "deleted")]
         assert (bench.root / "old.txt").exists()
-        back = await workspace.bring_back(None, bench.root.parent / "conflicts")
+        with Folder.at(bench.root.parent) as run:
+            back = await workspace.bring_back(None, run)
         assert back.deleted == 1
         assert not (bench.root / "old.txt").exists()
 
