@@ -80,6 +80,32 @@ def hold(path: Path) -> Folder:
         raise _failure("CR-FILE-001", "write to", path, error) from error
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is there, of which nobody may be told where nobody may look."""
+    return os.path.exists(path)  # noqa: PTH110 -- `Path.exists` raises PermissionError
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder or a link to one; not so where nobody may look."""
+    return os.path.isdir(path)  # noqa: PTH112 -- as above
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file or a link to one; not so where nobody may look."""
+    return os.path.isfile(path)  # noqa: PTH113 -- as above
+
+
+def is_missing(path: Path) -> bool:
+    """Whether certainly nothing is there: what cannot be looked at is for those to tell who open it."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def open_to_read(path: Path) -> BufferedReader:
     """`path`, open for reading. A pipe or a device in its place holds nobody up.
 

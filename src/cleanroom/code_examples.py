@@ -115,6 +115,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-USAGE-003": '[cleanroom]\npolicy = "Medium"  # in Python: cleanroom.open(".", policy="Medium")',
     "CR-ENGINE-007": "$ cleanroom-engine pipeline init test",
     "CR-ENGINE-008": "$ cleanroom-engine pipeline init test",
+    "CR-STATE-004": "$ sudo chown -R \"$USER\" .ggen",
     "CR-PHASE-001": "$ cleanroom-engine run test -v",
     "CR-PHASE-002": '[lifecycle.test]\ncleanroom.timeout = "5m"',
     "CR-PHASE-003": '[lifecycle.test]\ncleanroom.on_violation = "fail"  # at its end; more than the level allows takes a reason\ncleanroom.reason = "to see all of it"',

@@ -559,6 +559,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "others, unless it is sticky as /tmp is. A group in which you are alone is nobody else. The message names the first that is not so: chown it or `chmod go-w` it, or let "
         "CLEANROOM_CACHE name another one. Root with another user's HOME (as sudo may keep it) needs that too.",
     ),
+    "CR-STATE-004": (
+        "a folder of ours cannot be looked at",
+        "The folders that the engine writes to have to be real ones, and one above them does not let whoever runs the engine look: it belongs to somebody else, often since a run "
+        "was started as root once, or has lost its rights. Give .ggen back with `chown -R`, or start the engine as its owner.",
+    ),
     "CR-TRACE-001": (
         "a trace file is not OTLP/JSON",
         "The file of a run's spans was changed or is another one. `cleanroom-engine report --from EVENTS` makes the reports again from the events alone; the spans come "

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from cleanroom.artifacts import is_there
 from cleanroom.beneath import Folder
 from cleanroom.capability import CapabilityReport, unmet
 from cleanroom.errors import CleanroomError
@@ -252,7 +253,14 @@ def disk_check(cache: Path, free_bytes: int) -> Check:
 
 def leftovers_check(cache: Path) -> Check:
     """Folders of runs in the cache. A run that lives has one too, so this only points to `sweep`, which can tell them apart."""
-    runs = [entry.name for entry in os.scandir(cache / "runs")] if (cache / "runs").is_dir() else []
+    try:
+        runs = [entry.name for entry in os.scandir(cache / "runs")]
+    except FileNotFoundError:
+        runs = []
+    except OSError as error:
+        found = f"{cache / 'runs'} cannot be looked at: {error.strerror}"
+        hint = "make it yours, or name another with CLEANROOM_CACHE"
+        return Check(name="leftovers", status="warn", detail=found, code="CR-DOCTOR-010", hint=hint)
     if not runs:
         return Check(name="leftovers", status="ok", detail="none")
     hint = "`cleanroom-engine sweep` removes what belongs to no living run"
@@ -261,6 +269,6 @@ def leftovers_check(cache: Path) -> Check:
 
 def _existing(folder: Path) -> Path:
     """The nearest folder above that exists."""
-    while not folder.exists():
+    while not is_there(folder):
         folder = folder.parent
     return folder

@@ -72,19 +72,28 @@ def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[
 
 
 def list_runs(project: str | Path) -> list[str]:
-    """The runs whose events are there, oldest first."""
+    """The runs whose events are there, oldest first; one that cannot be looked into is among them.
+
+    Raises:
+        ProjectError: their folder cannot be read.
+    """
     try:
         with Folder.at(Path(project)) as root, root.folder(RUNS) as runs:
             return [name for name in runs.names() if _has_events(runs, name)]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise _unreadable(Path(project) / RUNS, error) from error
 
 
 def _has_events(runs: Folder, name: str) -> bool:
+    """A run that is left out would make an older one the newest; whoever reads it learns why it cannot be."""
     try:
         runs.reading(f"{name}/{EVENTS}").close()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     return True
 
 
@@ -158,7 +167,7 @@ def _no_event(file: Path, number: int, line: bytes, why: str) -> ProjectError:
 
 
 def _unreadable(file: Path, error: OSError) -> ProjectError:
-    hint = "name an events.jsonl that a run wrote, and make it readable"
+    hint = "make it readable, or name another run's"
     return ProjectError("CR-HISTORY-002", f"cannot be read: {error.strerror or error}", hint=hint, where=f"{file}:1:1")
 
 

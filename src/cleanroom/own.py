@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 from cleanroom.artifacts import hold, misplaced, named
 from cleanroom.beneath import Folder, is_misplaced
+from cleanroom.errors import ProjectError
 
 GGEN = ".ggen"
 OURS = f"{GGEN}/cleanroom"
 RUNS, AUDIT, REPORTS, SESSIONS, CACHE = (f"{OURS}/{name}" for name in ("runs", "audit", "reports", "sessions", "cache"))
+_OF_OTHERS = "make the folder above it readable and yours; a run as root may have made it"
 STATE_LOCK = f"{OURS}/state.lock"
 # Read, or changed in place; every other file of ours is made anew or replaced.
 _FILES = (f"{AUDIT}/audit.jsonl", f"{AUDIT}/audit.head", f"{AUDIT}/audit.lock", STATE_LOCK)
@@ -38,15 +40,18 @@ def check_own_folders(root: Folder) -> None:
     """Refuse a project that brings something else in the place of a folder or file of ours.
 
     Raises:
-        ProjectError: it names the first one.
+        ProjectError: it names the first one, or a folder that cannot be looked at.
     """
     folders = (GGEN, OURS, RUNS, AUDIT, REPORTS, SESSIONS, CACHE, *_entries(root))
     for name in (*folders, *_FILES):
         try:
             _look(root, name, name in folders)
-        except OSError as error:  # what is not there, or may not be read, is said when it is needed
+        except OSError as error:  # what is not there, or a file that may not be read, is said when it is needed
             if is_misplaced(error):
                 raise misplaced(name, error.strerror or str(error)) from None
+            if isinstance(error, PermissionError) and name in folders:
+                found = f"expected a folder, found one that cannot be looked at: {error.strerror}"
+                raise ProjectError("CR-STATE-004", found, hint=_OF_OTHERS, where=f"{name}:1:1") from None
 
 
 def _look(root: Folder, name: str, is_folder: bool) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from cleanroom import __version__
-from cleanroom.artifacts import LogFiles, relative, write_atomic
+from cleanroom.artifacts import LogFiles, is_there, relative, write_atomic
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, LeadsElsewhere, Left
 from cleanroom.bus import Bus, Span, Subscription
@@ -432,7 +432,7 @@ class Run:
         further = {"audit": self._place.own.audit.path / "audit.jsonl", "trace": self._tracer.path}
         result = self._with_trouble(result)
         try:
-            result = await reporter.write(result, {kind: path for kind, path in further.items() if await anyio.Path(path).exists()})
+            result = await reporter.write(result, {kind: path for kind, path in further.items() if is_there(path)})
         except CleanroomError as error:
             self._trouble.append(error)
         return self._with_trouble(result)

@@ -75,10 +75,11 @@ def require_log(root: str, *names: str) -> None:
     """
     from pathlib import Path
 
+    from cleanroom.artifacts import is_missing
     from cleanroom.cli.failure import NothingRecorded
 
     folder = Path(root, ".ggen", "cleanroom", "audit")
-    if not any((folder / name).exists() for name in names):
+    if all(is_missing(folder / name) for name in names):
         raise NothingRecorded(f"no audit log in {folder}", hint="run a pipeline first, or name the project with --root")
 
 

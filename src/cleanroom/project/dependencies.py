@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cleanroom.artifacts import open_to_read
+from cleanroom.artifacts import is_folder, is_there, open_to_read
 from cleanroom.policy import Level, Policy
 
 _READ_MAX = 4 << 20  # of a lock file: the first megabytes tell whether it names any package
@@ -31,18 +31,18 @@ def missing_dependencies(root: Path, commands: Sequence[str], policy: Policy) ->
 def _cargo(root: Path) -> bool:
     return (
         "registry+" in _text(root / "Cargo.lock")
-        and not (root / "vendor").is_dir()
+        and not is_folder(root / "vendor")
         and "[source." not in _text(root / ".cargo/config.toml")
     )
 
 
 def _go(root: Path) -> bool:
-    return bool(_text(root / "go.sum").strip()) and not (root / "vendor").is_dir()
+    return bool(_text(root / "go.sum").strip()) and not is_folder(root / "vendor")
 
 
 def _node(root: Path) -> bool:
     wanted = re.search(r'"(?:devD|d)ependencies"\s*:\s*\{\s*"', _text(root / "package.json"))
-    return wanted is not None and not (root / "node_modules").is_dir() and not (root / ".pnp.cjs").exists()
+    return wanted is not None and not is_folder(root / "node_modules") and not is_there(root / ".pnp.cjs")
 
 
 def _text(file: Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cleanroom.artifacts import is_folder
 from cleanroom.plan import Ignored
 from cleanroom.project import tasks
 from cleanroom.project.model import Dialect, Mention, RawPhase, RawProject, RawWorkspace
@@ -269,13 +270,13 @@ class _Reader:
 def _members(node: Node, root: Path) -> list[RawWorkspace]:
     """One folder, or those that a pattern finds."""
     pattern = node.text("a folder")
-    if not glob.has_magic(pattern) or (root / pattern).is_dir():
+    if not glob.has_magic(pattern) or is_folder(root / pattern):
         return [RawWorkspace(pattern, pattern, node)]
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise node.error(
             "CR-PROJECT-010", f"expected a pattern inside the project, found {pattern!r}", hint="name it relative to the project's folder"
         )
-    folders = sorted(str(path.relative_to(root)) for path in root.glob(pattern) if path.is_dir())
+    folders = sorted(str(path.relative_to(root)) for path in root.glob(pattern) if is_folder(path))
     return [RawWorkspace(path, path, node) for path in folders]
 
 

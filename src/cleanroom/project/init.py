@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cleanroom.artifacts import is_file
 from cleanroom.beneath import Folder
 from cleanroom.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import understand
@@ -121,7 +122,7 @@ def _exists() -> ProjectError:
 
 
 def _from_language(root: Path) -> str:
-    language = next((language for sign, language in _LANGUAGES.items() if (root / sign).is_file()), _UNKNOWN)
+    language = next((language for sign, language in _LANGUAGES.items() if is_file(root / sign)), _UNKNOWN)
     if language.name == "Python" and (environments := virtual_environments(root)):
         language = language._replace(test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1))
     if language.name == "Node.js" and _has_script(root, "lint"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from cleanroom.artifacts import is_missing
 from cleanroom.errors import UsageError
 from cleanroom.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
 from cleanroom.policy import CONTROLS, Level
@@ -92,7 +93,7 @@ def _workspaces(context: Context, project: RawProject, single: bool) -> list[tup
     for workspace in project.workspaces:
         path, relative = places.workspace_folder(context.root, workspace)
         name = f"{relative}/{FILE}"
-        if relative == "." or not (path / FILE).exists():
+        if relative == "." or is_missing(path / FILE):
             found.append((workspace.name, path, project, Layer(), Layer()))
         else:
             own = understand(read_source(path / FILE, name), path)

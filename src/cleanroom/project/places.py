@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from cleanroom.artifacts import is_there
 from cleanroom.project.model import RawPhase, RawWorkspace
 from cleanroom.project.settings import Layer
 from cleanroom.project.tools import is_private
@@ -55,7 +56,7 @@ def tool_folders(layer: Layer, root: Path, caller: Mapping[str, str]) -> tuple[s
         folder = Path(node.source.name).parent
         written = home + name[1:] if name.startswith("~/") and home else name
         path = os.path.normpath(root / folder / written)
-        if not Path(path).exists():
+        if not is_there(Path(path)):
             raise node.error(
                 "CR-PROJECT-019", f"expected a folder, found none at {path!r}", hint="correct the name, or install what should be there"
             )

@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from cleanroom.artifacts import is_file
+
 # Every environment has these; what lies in them needs no mount of its own.
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run")
 
@@ -190,7 +192,7 @@ class _Search:
 
 def virtual_environments(root: Path) -> list[Path]:
     """Those of a project, by their usual names."""
-    return [root / name for name in (".venv", "venv", "env") if (root / name / "pyvenv.cfg").is_file()]
+    return [root / name for name in (".venv", "venv", "env") if is_file(root / name / "pyvenv.cfg")]
 
 
 def editable_installs(root: Path) -> tuple[str, ...]:
