@@ -35,12 +35,13 @@ LINE_LIMIT_BYTES = 16 << 20  # a longer line is no event of ours; bounds what re
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found dead, what was removed, and what could not be."""
+    """What was found dead, what was removed, what could not be, and what is left for now and why."""
 
     runs: tuple[str, ...] = ()
     removed: tuple[Left, ...] = ()
     left: tuple[Left, ...] = ()
     living: int = 0  # runs that are under way and were left alone
+    waiting: tuple[Left, ...] = ()  # nobody can tell yet, or from here, whether their run lives
 
 
 def verify_audit(project: str | Path) -> Verification:
@@ -266,6 +267,7 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     """
     from cleanroom.backends.container_sweep import sweep_engines
     from cleanroom.backends.sweep import sweep as sweep_machine
+    from cleanroom.backends.sweep import together
     from cleanroom.engine import cache_folder
 
     cache = cache_folder(os.environ if caller is None else caller)
@@ -274,11 +276,10 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     with Folder.at(Path(project)) as root:
         check_own_folders(root)
         contained = sweep_engines(os.environ if caller is None else caller)
-        done = sweep_machine(cache, _recorded(root))
-    runs = tuple(Path(thing.name).name for thing in done.removed if thing.kind == "folder")
-    return SweepReport(
-        runs=runs, removed=contained.removed + done.removed, left=contained.left + done.left, living=len(done.living | contained.living)
-    )
+        swept = sweep_machine(cache, _recorded(root))
+    runs = tuple(Path(thing.name).name for thing in swept.removed if thing.kind == "folder")
+    done = together(contained, swept)
+    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=len(done.living), waiting=done.waiting)
 
 
 async def build_images(

@@ -8,51 +8,53 @@ import msgspec
 import pytest
 
 from cleanroom.backends.container_engines import EngineName, find_socket
-from cleanroom.backends.container_sweep import dead, sweep_engine
+from cleanroom.backends.container_sweep import ELSEWHERE, NOBODYS, judge, sweep_engine
 from cleanroom.sandbox import container_ends, journal
 from cleanroom.sandbox.container_ends import Container
 from container_bench import ENGINES, IMAGE, labelled, require
 
-NOW = 1_000_000.0
-OLD = Container("1", "cleanroom-run-x", "run", "4194305:1", "boot", "pid:[1]", int(NOW) - 3600)
+OURS = Container("1", "cleanroom-run-x", "run", "4194305:1", "boot", "pid:[1]", 0)
 
 
-def judged(found: Container) -> bool:
-    return dead(found, boot_id="boot", namespace="pid:[1]", now_unix=NOW)
+def judged(found: Container) -> str:
+    return judge(found, boot_id="boot", namespace="pid:[1]")
 
 
-def test_a_container_whose_engine_is_gone_is_dead():
+def test_a_container_whose_engine_is_gone_is_dead_however_young_it_is():
     """Its process number belongs to nobody, or to somebody who started at another time."""
-    assert judged(OLD)
-    assert judged(OLD._replace(owner=f"{os.getpid()}:1"))
+    assert judged(OURS) == "dead"
+    assert judged(OURS._replace(owner=f"{os.getpid()}:1")) == "dead"
+
+
+def test_a_container_whose_engine_lives_is_living():
+    """The process that its label names is there, and started then."""
+    assert judged(OURS._replace(owner=journal.process_name(os.getpid()))) == "living"
 
 
 @pytest.mark.parametrize(
-    "alive",
+    ("found", "why"),
     [
-        OLD._replace(owner=journal.process_name(os.getpid())),
-        OLD._replace(made_unix=int(NOW) - 5),  # its run may be just beginning
-        OLD._replace(namespace="pid:[2]"),  # its owner has its number elsewhere, such as in a container that has the engine's socket
-        OLD._replace(owner="no number"),
-        OLD._replace(boot_id=""),  # none of ours, though it bears our label
+        # its owner has its number elsewhere, such as in a container that has the engine's socket
+        (OURS._replace(namespace="pid:[2]"), ELSEWHERE),
+        (OURS._replace(owner="no number"), NOBODYS),
+        (OURS._replace(boot_id=""), NOBODYS),
     ],
 )
-def test_a_container_of_a_run_that_may_live_is_left_alone(alive: Container):
-    """Whatever cannot be known counts as living."""
-    assert not judged(alive)
+def test_of_a_container_of_which_nothing_is_certain_it_is_said_why(found: Container, why: str):
+    """It does not count as a run that is under way."""
+    assert judged(found) == why
 
 
 def test_what_was_made_before_the_machine_started_is_dead():
     """No process outlives a boot, in whatever namespace."""
-    assert judged(OLD._replace(boot_id="another", namespace="pid:[2]"))
+    assert judged(OURS._replace(boot_id="another", namespace="pid:[2]")) == "dead"
 
 
 @pytest.mark.sandbox
 @pytest.mark.parametrize("engine", ENGINES)
-def test_sweeping_removes_dead_containers_and_no_other(engine: EngineName, monkeypatch: pytest.MonkeyPatch):
+def test_sweeping_removes_dead_containers_and_no_other(engine: EngineName):
     """One of a dead run goes; one of a living run and a stranger's stay."""
     require(engine)
-    monkeypatch.setattr("cleanroom.backends.container_sweep.MINIMUM_AGE_SECONDS", -1.0)
     socket = find_socket(engine, os.environ)
     run = f"sweep{os.getpid()}"
     dead_labels = {**container_ends.owner_labels(f"{run}-dead"), container_ends.OWNER: "4194305:1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,8 +87,11 @@ def test_a_young_folder_without_an_owner_is_untouched_and_an_old_one_is_not(tmp_
     young, old = made(tmp_path, "young", None), made(tmp_path, "old", None)
     long_ago = old.stat().st_mtime - MINIMUM_AGE_SECONDS - 1
     os.utime(old, (long_ago, long_ago))
-    sweep(tmp_path, [])
+    report = sweep(tmp_path, [])
     assert (young.exists(), old.exists()) == (True, False)
+    assert [(thing.kind, thing.name) for thing in report.waiting] == [("folder", str(young))]
+    assert re.search(r"a sweep takes it in \d+ s$", report.waiting[0].detail)
+    assert report.living == frozenset()
 
 
 def test_a_number_that_belongs_to_a_stranger_now_is_a_dead_owner(tmp_path: Path, stranger: int):

@@ -1,35 +1,41 @@
-"""Removing containers of dead runs: those that bear our label, were made on this machine since it was started, and whose engine process is gone.
+"""Removing containers of dead runs: those that bear our label and whose engine process is gone, however young they are.
 
-A process number means something in its own pid namespace only, so what another namespace made is left to those who sweep there.
+A process number means something in its own pid namespace only, so what another namespace made since the machine was started is left to those who
+sweep there, and said; so is what bears our label and names no process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Mapping
+from typing import Literal
+
+from msgspec.structs import replace
 
 from cleanroom.backends.base import Left
 from cleanroom.backends.container_engines import SOCKETS, find_socket
-from cleanroom.backends.sweep import MINIMUM_AGE_SECONDS, SweepReport
+from cleanroom.backends.sweep import SweepReport, together
 from cleanroom.errors import BackendUnavailable
 from cleanroom.sandbox import container_ends, journal
 from cleanroom.sandbox.container_ends import Container
 
+ELSEWHERE = "made in another pid namespace: whoever sweeps there can tell whether its run lives"
+NOBODYS = "it bears our label and does not say whose it is: remove it by hand if nobody uses it"
 
-def dead(found: Container, *, boot_id: str, namespace: str, now_unix: float) -> bool:
-    """Whether the run of a container is certainly over."""
-    if now_unix - found.made_unix < MINIMUM_AGE_SECONDS:
-        return False
+
+def judge(found: Container, *, boot_id: str, namespace: str) -> Literal["dead", "living"] | str:
+    """What is certain of a container's run; else why nothing is, in a sentence."""
+    if not found.boot_id:
+        return NOBODYS
     if found.boot_id != boot_id:
-        return bool(found.boot_id)  # made before the machine was started, or by none of ours
+        return "dead"  # made before the machine was started
     if found.namespace != namespace:
-        return False
+        return ELSEWHERE
     try:
-        return not journal.alive(found.owner)
+        return "living" if journal.alive(found.owner) else "dead"
     except ValueError:
-        return False
+        return NOBODYS
 
 
 def sweep_engine(socket: str) -> SweepReport:
@@ -38,26 +44,27 @@ def sweep_engine(socket: str) -> SweepReport:
     Raises:
         OSError: it does not answer.
     """
-    boot_id, namespace, now = container_ends.boot_id(), container_ends.pid_namespace(), time.time()
-    removed: list[Left] = []
-    left: list[Left] = []
-    living: set[str] = set()
+    boot_id, namespace = container_ends.boot_id(), container_ends.pid_namespace()
+    report = SweepReport()
     for found in container_ends.labelled(socket):
-        if not dead(found, boot_id=boot_id, namespace=namespace, now_unix=now):
-            living.add(found.run_id)
-            continue
-        gone = container_ends.remove(socket, found.identity)
-        (removed if gone else left).append(Left(kind="container", name=found.name, detail="" if gone else f"{socket} did not remove it"))
-    return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living))
+        thing = Left(kind="container", name=found.name)
+        match judge(found, boot_id=boot_id, namespace=namespace):
+            case "living":
+                report = together(report, SweepReport(living=frozenset({found.run_id})))
+            case "dead" if container_ends.remove(socket, found.identity):
+                report = together(report, SweepReport(removed=(thing,)))
+            case "dead":
+                refused = replace(thing, detail=f"{socket} did not remove it")
+                report = together(report, SweepReport(left=(refused,)))
+            case why:
+                report = together(report, SweepReport(waiting=(replace(thing, detail=why),)))
+    return report
 
 
 def sweep_engines(caller: Mapping[str, str]) -> SweepReport:
     """The same for every engine that is there, as root; nobody else can have made any."""
-    removed: tuple[Left, ...] = ()
-    left: tuple[Left, ...] = ()
-    living: frozenset[str] = frozenset()
+    report = SweepReport()
     for name in SOCKETS if os.geteuid() == 0 else ():
         with contextlib.suppress(BackendUnavailable, OSError):
-            found = sweep_engine(find_socket(name, caller))
-            removed, left, living = removed + found.removed, left + found.left, living | found.living
-    return SweepReport(removed=removed, left=left, living=living)
+            report = together(report, sweep_engine(find_socket(name, caller)))
+    return report

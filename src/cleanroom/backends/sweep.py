@@ -8,11 +8,11 @@ living run is touched, and nothing outside the cache. A run that begins sweeps t
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +32,22 @@ PREFIX = "cleanroom-"
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, what could not be, and the runs that are alive and were left alone."""
+    """What was removed, what could not be, what is left for now and why, and the runs that are alive and were left alone."""
 
     removed: tuple[Left, ...] = ()
     left: tuple[Left, ...] = ()
     living: frozenset[str] = frozenset()
+    waiting: tuple[Left, ...] = ()  # nobody can tell yet, or from here; `detail` says why and until when
+
+
+def together(one: SweepReport, other: SweepReport) -> SweepReport:
+    """Both as one."""
+    return SweepReport(
+        removed=one.removed + other.removed,
+        left=one.left + other.left,
+        living=one.living | other.living,
+        waiting=one.waiting + other.waiting,
+    )
 
 
 def claim(scratch: Folder, groups: Iterable[Path] = ()) -> int:
@@ -58,25 +69,35 @@ def _written(folder: Folder, name: str, text: str) -> int:
 def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
     """Remove what dead runs left: their folders under `cache`/runs, their groups; then close the journals that name them in these folders of a project."""
     found = sweep_runs(cache)
-    removed, left = list(found.removed), list(found.left)
+    removed, left, waiting = list(found.removed), list(found.left), list(found.waiting)
     for group in _groups(cgroups.homes().folders.values()):
-        if not _of(group, found.living) and _old(group) and not _populated(group):
+        if _of(group, found.living) or _populated(group):
+            continue
+        if wait := _age_of(group):
+            waiting.append(Left(kind="cgroup", name=str(group), detail=wait))
+        else:
             _remove(group, "cgroup", removed, left)
     for folder in journals:
         _settle(folder)
-    return SweepReport(removed=tuple(removed), left=tuple(left), living=found.living)
+    return SweepReport(removed=tuple(removed), left=tuple(left), living=found.living, waiting=tuple(waiting))
 
 
 def sweep_runs(cache: Path) -> SweepReport:
     """The runs alone, which takes no time where all are alive."""
     removed: list[Left] = []
     left: list[Left] = []
+    waiting: list[Left] = []
     living: set[str] = set()
     for runs, folder in _runs(cache):
         name = folder.path.name
-        with _seized(folder) as dead:
-            if not dead:
+        # Held until the block ends, so that others who sweep take it for a living one.
+        with journal.seized(folder, OWNER) as free:
+            alive = _owner_lives(folder)
+            if alive or not free:
                 living.add(name)
+                continue
+            if alive is None and (wait := _too_young(os.fstat(folder.descriptor))):
+                waiting.append(Left(kind="folder", name=str(folder.path), detail=wait))
                 continue
             for group in _groups(_named_groups(folder)):
                 if _of(group, {name}) and not _populated(group):
@@ -84,7 +105,7 @@ def sweep_runs(cache: Path) -> SweepReport:
             for ground in grounds(name):
                 _remove_ground(ground, removed, left)
             _remove_folder(runs, name, removed, left)
-    return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living))
+    return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living), waiting=tuple(waiting))
 
 
 def leftovers(cache: Path) -> list[Path]:
@@ -115,26 +136,32 @@ def _names(folder: Folder) -> list[str]:
     return []
 
 
-@contextmanager
-def _seized(folder: Folder) -> Iterator[bool]:
-    """Whether the folder's run is dead. If so, it is held until the block ends, so that others who sweep take it for a living one."""
-    with journal.seized(folder, OWNER) as free:
-        yield free and not _names_a_living(folder)
-
-
 def _names_a_living(folder: Folder) -> bool:
     """By the process that is written down; without one, young folders count as living."""
+    alive = _owner_lives(folder)
+    return bool(_too_young(os.fstat(folder.descriptor))) if alive is None else alive
+
+
+def _owner_lives(folder: Folder) -> bool | None:
+    """None: no process is written down."""
     try:
         with folder.reading(OWNER) as file:
             return journal.alive(file.read(_OWNER_BYTES).decode())
     except (OSError, ValueError):
-        return time.time() - os.fstat(folder.descriptor).st_mtime <= MINIMUM_AGE_SECONDS
+        return None
 
 
-def _old(path: Path) -> bool:
+def _too_young(info: os.stat_result) -> str:
+    """Until when what nobody has claimed may belong to a run that just begins; empty once it is old."""
+    left = info.st_mtime + MINIMUM_AGE_SECONDS - time.time()
+    return f"may be of a run that just begins; a sweep takes it in {math.ceil(left)} s" if left > 0 else ""
+
+
+def _age_of(group: Path) -> str:
+    """As `_too_young`; empty where it is gone."""
     with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime > MINIMUM_AGE_SECONDS
-    return False
+        return _too_young(group.stat())
+    return ""
 
 
 def _of(group: Path, runs: Set[str]) -> bool:

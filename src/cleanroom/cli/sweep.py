@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def sweep(form: str, colour: str, root: str) -> None:
     """Remove what runs that were killed left behind; never touches a run that lives.
 
+    What nobody can tell yet is left for now, and said. Exits 1 when something could not be removed.
+
     \b
     cleanroom-engine sweep
     cleanroom-engine sweep --output json
@@ -36,13 +38,14 @@ def sweep(form: str, colour: str, root: str) -> None:
 
 
 def described(report: SweepReport) -> list[str]:
-    """What was found dead, what was removed, what is left."""
+    """What was found dead, what was removed, what is left and why."""
     from cleanroom.cli.text import safe
     from cleanroom.reports.text import plural
 
     living = f"; {plural(report.living, 'run')} under way, left alone" if report.living else ""
-    if not report.runs and not report.removed and not report.left:
+    if not (report.runs or report.removed or report.left or report.waiting):
         return ["nothing was left behind" + living]
     lines = [f"{plural(len(report.runs), 'dead run')}: {safe(', '.join(report.runs)) or 'none'}{living}"]
     lines += [safe(f"removed {left.kind} {left.name} {left.detail}").rstrip() for left in report.removed]
+    lines += [safe(f"left for now {left.kind} {left.name}: {left.detail}") for left in report.waiting]
     return lines + [safe(f"could not remove {left.kind} {left.name} {left.detail}").rstrip() for left in report.left]
