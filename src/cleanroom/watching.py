@@ -104,6 +104,7 @@ class Watch:
         """As the backend's, observed. When it has been left, everything it tried has been judged and published."""
         with self._bus.span(Subject("environment", spec.id), _attributes(spec, of)):
             watched: Watched | None = None
+            first: CleanroomError | None = None
             try:
                 async with self._context.backend.environment(spec) as environment:
                     watched = self._open[spec.id] = Watched(environment, spec, of)
@@ -113,8 +114,14 @@ class Watch:
                         yield watched
                         watched.leaving.set()
                         await watched.sampled.wait()
+                    except CleanroomError as error:
+                        first = error
+                        raise
                     finally:
                         watched.sampling.cancel()
+            except EnvironmentFailed as error:
+                # What went wrong in it is said, and not what came of it when it was left.
+                raise (first or error) from error.__cause__
             finally:
                 if watched is not None:
                     await self._close(watched)

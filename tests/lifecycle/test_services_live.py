@@ -8,11 +8,12 @@ import pytest
 
 from cleanroom.capability import Sample
 from cleanroom.cli.plain import Plain
+from cleanroom.errors import EnvironmentFailed
 from cleanroom.events import Finished, Recovery, Started
 from cleanroom.policy import GIB
 from cleanroom.reports.text import seconds
 from cleanroom.services.base import Probe, Recipe
-from cleanroom.testing import Inside, MemoryBackend, Outcome, Script, forever, phase, plan, run_plan, succeed
+from cleanroom.testing import Fault, Inside, MemoryBackend, Outcome, Script, forever, phase, plan, run_plan, succeed
 from cleanroom.tracing.metrics import Metrics
 
 pytestmark = pytest.mark.looptime
@@ -127,6 +128,17 @@ async def test_a_service_that_dies_is_restarted():
     (recovery,) = [e.event for e in outcome.events if isinstance(e.event, Recovery)]
     assert (recovery.action, recovery.attempt) == ("restarted", 1)
     assert recovery.delay_seconds > 0
+
+
+async def test_why_a_service_failed_is_said_also_where_leaving_it_failed():
+    """That its environment had to be killed hides nothing: the cause of its restart is its own end."""
+    lost = Fault(operation="leave", nth=1, error=EnvironmentFailed("CR-SANDBOX-006", "it did not end by itself"))
+    script = Script(programs={**Server("db", 2.0, None).programs, "wait": succeed(seconds=5)}, faults=(lost,))
+    run = plan(phase("test", "wait", services=("db",)))
+    outcome = await run_plan(run, MemoryBackend(script), recipes=[service("db")])
+    (recovery,) = [e.event for e in outcome.events if isinstance(e.event, Recovery)]
+    assert recovery.cause == "service 'db' ended with exit status 3"
+    assert outcome.result.exit_code == 0
 
 
 async def test_restarts_are_bounded_and_then_given_up():
