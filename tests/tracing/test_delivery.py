@@ -87,6 +87,29 @@ def test_a_refused_connection_is_told_as_such():
     assert (delivered.lost, delivered.why, delivered.counts) == ({"traces": len(spans(shop()))}, "refused", {})
 
 
+@pytest.mark.parametrize("tries", [0, 1, 2])
+def test_a_refused_connection_is_told_as_such_however_long_the_run_was(tries: int):
+    """Also where the last try was given up for want of time, after others in the run that were refused."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}).destinations)
+        delivery.put("traces", spans(shop()))
+        while sum("Connection refused" in said for said in tuple(delivery._said)) < tries:
+            time.sleep(0.01)
+        delivered = delivery.finish()
+
+    assert delivered.why == "refused"
+
+
+def test_a_collector_that_is_unwell_is_told_with_its_status():
+    """It answers every try with 503 until there is no time for another: it did answer."""
+    with collecting(statuses=[503]) as collector:
+        delivered = deliver(collector.endpoint)
+
+    assert delivered.why == "status 503"
+
+
 def test_a_silent_collector_is_left_within_the_time_of_the_end():
     """It took the connection and never answers: `finish` comes back in its time all the same."""
     with collecting(silent=threading.Event()) as collector:

@@ -29,10 +29,13 @@ _TOO_LARGE = "larger than it takes"
 _PHRASES = (
     (_TOO_LARGE, r"code: 413|larger than max"),
     ("refused", r"[Cc]onnection refused"), ("its certificate is not trusted", r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"),
-    ("the host is not known", r"[Nn]ame or service not known|[Nn]ame resolution|getaddrinfo"), ("no answer in time", r"[Tt]imed? ?out|DEADLINE_EXCEEDED"),
+    ("the host is not known", r"[Nn]ame or service not known|[Nn]ame resolution|getaddrinfo"), ("no answer in time", r"[Tt]imed out|DEADLINE_EXCEEDED"),
     ("status {0}", r"code: (?:StatusCode\.)?(\d{3}|[A-Z_]+)"), ("status {0}", r"Transient error (?:StatusCode\.)?([A-Z][\w ]+) encountered"),
+    # What an exporter says when it gives up, whatever it met.
+    ("no answer in time", r"due to timeout, max retries or shutdown"),
 )  # fmt: skip
 _LOADING = threading.Lock()  # two runs of one program at once: the interpreter's own locks let one see a module that is half there
+_NOT_TRIED = "the run ended before the exporter was loaded"
 _NOT_TAKEN = ("status 404", "status 501", "status UNIMPLEMENTED")
 
 
@@ -70,6 +73,7 @@ class Delivery:
         self._unwanted: set[Signal] = set()
         self._said: deque[str] = deque(maxlen=8)
         self._error: CleanroomError | None = None
+        self._tried = False  # whether anything was sent at all: before that the exporter is loaded
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
         self._thread.start()
 
@@ -145,6 +149,8 @@ class Delivery:
         """The reason for what was lost: of what still waits the collector's, of the rest that it was too large."""
         if self._error:
             return str(self._error)
+        if not self._tried:
+            return _NOT_TRIED
         return without_secrets(phrase(self._said), self._destinations.values()) if waiting else _TOO_LARGE
 
     def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
@@ -170,7 +176,9 @@ class Delivery:
     def _send(self, signal: Signal, batch: Sequence[Any], ending: bool) -> bool:
         from cleanroom.tracing.sdk import converter
 
-        result = self._exporter(signal, ending).export(converter(signal)(batch))
+        exporter = self._exporter(signal, ending)
+        self._tried = True
+        result = exporter.export(converter(signal)(batch))
         return bool(result.name == "SUCCESS")
 
     def _exporter(self, signal: Signal, ending: bool) -> Any:
@@ -183,7 +191,7 @@ class Delivery:
             if ending:
                 assert self._deadline is not None
                 to = msgspec.structs.replace(to, timeout_seconds=min(to.timeout_seconds, max(self._deadline - time.monotonic(), 0.05)))
-            made = self._exporters[ending][signal] = exporter(signal, to)
+            made = self._exporters[ending][signal] = exporter(signal, to, self._said.append)
         return made
 
 

@@ -29,15 +29,15 @@ _CLASSES = {
 _RETRIED = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 
 
-def exporter(signal: Signal, to: Destination) -> Any:
-    """The SDK's exporter of this signal.
+def exporter(signal: Signal, to: Destination, hear: Callable[[str], None]) -> Any:
+    """The SDK's exporter of this signal. `hear` is told what each try by HTTP met: the exporter itself logs it only of some.
 
     Raises:
         BackendUnavailable: the package that holds it is not installed, or its settings cannot be used.
     """
     made = exporter_class(signal, to)
     try:
-        return made(**(_for_http(to) if to.protocol == "http/protobuf" else _for_grpc(to)))
+        return made(**(_for_http(to, hear) if to.protocol == "http/protobuf" else _for_grpc(to)))
     except (OSError, ValueError) as error:
         raise BackendUnavailable(
             "CR-TRACE-003", f"the exporter of {signal} cannot be made: {error}", hint="see the OTEL_EXPORTER_OTLP_* variables"
@@ -61,23 +61,37 @@ def exporter_class(signal: Signal, to: Destination) -> Any:
         ) from error  # fmt: skip
 
 
-def _for_http(to: Destination) -> dict[str, Any]:
+def _for_http(to: Destination, hear: Callable[[str], None]) -> dict[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     return {
         "endpoint": to.endpoint, "headers": to.headers, "timeout": to.timeout_seconds, "compression": Compression(to.compression or "none"),
         "certificate_file": to.certificate or None, "client_key_file": to.client_key or None, "client_certificate_file": to.client_certificate or None,
-        "session": _session(to.certificate) if to.certificate else None,
+        "session": _session(to.certificate, hear),
     }  # fmt: skip
 
 
-def _session(certificate: str) -> Any:
-    """A session that trusts this authority alone: by itself `requests` lets REQUESTS_CA_BUNDLE overrule what it was told."""
+def _session(certificate: str, hear: Callable[[str], None]) -> Any:
+    """A session that tells how each request ended.
+
+    With a `certificate` it trusts this authority alone: by itself `requests` lets REQUESTS_CA_BUNDLE overrule what it was told.
+    """
     import requests
 
     class Session(requests.Session):  # type: ignore[misc]
         def merge_environment_settings(self, *arguments: Any) -> Any:
-            return {**super().merge_environment_settings(*arguments), "verify": certificate}
+            settings = super().merge_environment_settings(*arguments)
+            return {**settings, "verify": certificate} if certificate else settings
+
+        def request(self, *arguments: Any, **further: Any) -> Any:
+            try:
+                answer = super().request(*arguments, **further)
+            except requests.RequestException as error:
+                hear(str(error))
+                raise
+            if answer.status_code >= requests.codes.bad_request:
+                hear(f"code: {answer.status_code}")
+            return answer
 
     return Session()
 
