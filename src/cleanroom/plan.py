@@ -126,6 +126,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[Ignored, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader of the plan should know
     allow_degraded: tuple[str, ...] = ()  # rules that file and command line both let go
+    files: tuple[str, ...] = ()  # make.toml of the project and of its workspaces, there or not
+    named: tuple[str, ...] = ()  # what they name to be run: programs, scripts, services' init files
 
     @property
     def phases(self) -> tuple[PhaseRun, ...]:

@@ -11,7 +11,7 @@ from cleanroom.artifacts import is_missing
 from cleanroom.errors import UsageError
 from cleanroom.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
 from cleanroom.policy import CONTROLS, Level
-from cleanroom.project import declared, notes, order, phases, places, policies
+from cleanroom.project import declared, named_files, notes, order, phases, places, policies
 from cleanroom.project.dialects import understand
 from cleanroom.project.floor import FLOOR_FILE, read_floor
 from cleanroom.project.model import RawProject
@@ -173,7 +173,19 @@ def _plan(
             *notes.hidden_installs(editable_installs(context.root) if tools else (), (*tools, *declared_tools)),
         ),
         allow_degraded=allowed,
+        files=named_files.make_tomls(context.root, project, FILE),
+        named=_named(context.root, whole, parts),
     )
+
+
+def _named(root: Path, whole: Layer, parts: Sequence[_Part]) -> tuple[str, ...]:
+    """What the files name to be run, for `Plan.named`."""
+    found: dict[str, None] = {}
+    for part in parts:
+        layers = (whole, part.layer, *part.layers.values())
+        names = named_files.named(root, Path(part.workspace.path), part.project, layers)
+        found.update(dict.fromkeys(names))
+    return tuple(found)
 
 
 def _need_callers_tools(parts: Sequence[_Part]) -> bool:
