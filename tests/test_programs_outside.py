@@ -31,7 +31,6 @@ CALLS = ("execve", "execveat", "fork", "vfork", "clone3")
 
 # Where that is so, and why.
 MAY_START = {
-    "workspaces.py": "git, for the host's ignore files",
     "host_programs.py": "the one module for it",
     "hosting.py": "a phase with `enabled = false` is the project's own command, on the host",
     "sandbox/init.py": "the command of a phase or a service, inside its environment",

@@ -128,6 +128,8 @@ EXAMPLES: Mapping[str, str] = {
     "CR-SLO-001": '[cleanroom]\nslo = "30s"',
     "CR-WORKSPACE-001": "$ diff -r .ggen/cleanroom/runs/20261125-215133-dhuei/conflicts .",
     "CR-WORKSPACE-002": '[lifecycle.build]\ncleanroom.outputs = ["target/"]',
+    "CR-WORKSPACE-005": "$ git status --short && git diff  # before anything starts them",
+    "CR-WORKSPACE-006": '[lifecycle.format]\ncleanroom.outputs = ["make.toml", "scripts/", "src/"]',
     "CR-WORKSPACE-003": '$ chown -R "$(id -un):$(id -gn)" .',
     # --- services
     "CR-SERVICE-001": "$ pip install 'cleanroom-engine[embedded]'",
@@ -161,7 +163,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-PHASE-020": '[lifecycle.test]\ncommand = "bash tests/run.sh"',
     "CR-PHASE-010": "$ cargo vendor && git add vendor",
     "CR-WORKSPACE-004": _SPACE,
-    "CR-WORKSPACE-005": "$ ln -f first second",
+    "CR-WORKSPACE-007": "$ ln -f first second",
     "CR-SANDBOX-009": _CACHE,
     "CR-SERVICE-008": '[cleanroom.services.postgres]\nversion = "16"',
     "CR-SERVICE-009": '[cleanroom.services.mail]\nimage = "mail:1"\ncommand = ["maild"]\nready = { tcp = 1025 }',

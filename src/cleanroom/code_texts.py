@@ -409,7 +409,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         "The phase passed, and the disk under the project did not take what it had made: it is full, read-only or broken. The message names the first files. What was "
         "written before is whole; make room and run again.",
     ),
-    "CR-WORKSPACE-005": (
+    "CR-WORKSPACE-007": (
         "a file that no longer is what another name of it is",
         "The project has a file by several names (hard links), and a phase wrote to one of them. Copy-on-write gives that name a file of its own, inside and afterwards, and the "
         "other names keep the old content. Where they have to stay one, let the phase write the file and then link its other names again.",
@@ -418,6 +418,17 @@ ERRORS: dict[str, tuple[str, str]] = {
         "changes that cannot be brought back",
         "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project. The note lists them with the "
         "reason; everything else was brought back.",
+    ),
+    "CR-WORKSPACE-005": (
+        "files came back that something on the host starts by itself",
+        "A phase that passed made or changed hooks, programs in a bin folder, tasks of an editor, files of a continuous integration or the like: tools of this machine start "
+        "or read them without being told to. The note names some and counts all, the report lists them; docs/autorun.md says what is counted. Look at them before they run. "
+        "Declared outputs bring back nothing else.",
+    ),
+    "CR-WORKSPACE-006": (
+        "changes that a phase may not bring back",
+        "make.toml, the programs, scripts and init files that it names, what git would take for a repository, and folders that hold one of them come back only where an output "
+        "spells them; the rest of the phase's changes came back. If the phase is meant to change them, declare them.",
     ),
     # --- the engine, what it recorded, and state
     "CR-ENGINE-001": (

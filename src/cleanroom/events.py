@@ -126,11 +126,14 @@ class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
     """A file was written, or files were brought back."""
 
     path: str  # relative to the project where it lies inside
-    role: str  # report.json, report.junit, report.html, trace, log, diff, audit, changes
+    role: str  # report.json, report.junit, report.html, trace, log, diff, audit, changes, autorun
     bytes: Natural = 0
     sha256: str = ""
     files: Natural = 1
     note: str = ""
+    deleted: Natural = 0  # of role changes: files and links that the project has no more
+    # Of role autorun: some of the files, each with what of the host starts or reads it by itself.
+    autorun: dict[str, str] = {}
 
 
 class Capability(Event, tag="capability", frozen=True, kw_only=True):

@@ -19,11 +19,11 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom import events, hidden, receiving
-from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
+from cleanroom.backends.base import EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
 from cleanroom.caching import RUNS, Decision, Skipping
-from cleanroom.errors import ArtifactError, CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
-from cleanroom.events import Artifact, Finished, Note, Result, Subject
+from cleanroom.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
+from cleanroom.events import Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
 from cleanroom.offline import switches
 from cleanroom.plan import PhaseRun
@@ -33,7 +33,7 @@ from cleanroom.redaction import is_secret
 from cleanroom.supervisor import Supervisor
 from cleanroom.verdicts import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
 from cleanroom.watching import RunContext, Watched
-from cleanroom.workspaces import git_ignored, selected
+from cleanroom.write_back import PhaseEnd, WriteBack
 
 # The account that an environment's synthetic passwd names.
 USER, HOME = "cleanroom", "/home/cleanroom"
@@ -62,14 +62,6 @@ class PhaseOutcome(NamedTuple):
         return self.error is not None or self.result not in ("passed", "cached", "unverified")
 
 
-class Returned(NamedTuple):
-    """What became of a phase's changes."""
-
-    paths: tuple[str, ...] = ()  # chosen to come back
-    conflicts: int = 0
-    refused: int = 0
-
-
 Remember = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]  # paths that came back -> what the end of the phase's span has to say
 
 
@@ -91,7 +83,7 @@ class Lifecycle:
         self._outcomes = outcomes
         self._skipping = skipping
         self._reached: Counter[str] = Counter()  # workspace's path -> how many of its phases
-        self._unsettled: dict[str, set[str]] = {}  # workspace's path -> what phases changed and did not bring back
+        self._write_back = WriteBack(context)
 
     async def run(self) -> None:
         """Run everything, stopping before the next phase when one did not pass.
@@ -121,7 +113,11 @@ class Lifecycle:
         async with AsyncExitStack() as stack:
             workspace: Workspace | None = None
             for position, phase in enumerate(planned.phases, self._first_position(planned)):
-                decision = RUNS if stopped or self._skipping is None else await self._skipping.decide(position, self._unsettled_in(planned))
+                decision = (
+                    RUNS
+                    if stopped or self._skipping is None
+                    else await self._skipping.decide(position, self._write_back.unsettled_in(planned))
+                )
                 if stopped or decision.skips:
                     self._reached[planned.path] += 1
                     self._pass_over(phase, planned, decision)
@@ -146,9 +142,6 @@ class Lifecycle:
         """Among the phases of all workspaces."""
         workspaces = self._context.plan.workspaces
         return sum(len(workspace.phases) for workspace in workspaces[: workspaces.index(planned)])
-
-    def _unsettled_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
-        return tuple(sorted(self._unsettled.get(planned.path, ())))
 
     def _pass_over(
         self, phase: PhaseRun, planned: PlannedWorkspace, decision: Decision, why: str = "an earlier phase did not pass"
@@ -225,7 +218,8 @@ class Lifecycle:
             verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
         await workspace.settle_home(passed and not broke_rule)
-        back = await self._bring_back(phase, spec, workspace, passed, broke_rule, span)
+        end = PhaseEnd(phase, planned, spec, passed, broke_rule, span)
+        back = await self._write_back.bring_back(end, workspace)
         if remember and passed and not (broke_rule or back.conflicts or back.refused):
             span.attributes.update(await remember(back.paths))
         return verdict, back.conflicts
@@ -302,61 +296,6 @@ class Lifecycle:
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
             self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
 
-    async def _bring_back(
-        self, phase: PhaseRun, spec: EnvironmentSpec, workspace: Workspace, passed: bool, broke_rule: bool, span: Span
-    ) -> Returned:
-        """Write the chosen changes to the project."""
-        changes = await workspace.changes(_shown_at_their_own(spec.mounts))
-        if not changes:
-            return Returned()
-        self._tell_parted(changes, span)
-        spared = not passed and not broke_rule and phase.policy.level.rank <= Level.MEDIUM.rank
-        ignored = await anyio.to_thread.run_sync(git_ignored, workspace.root, changes) if spared else frozenset()
-        paths = selected(changes, passed=passed, outputs=phase.outputs, ignored=ignored)
-        done = Returned(paths)
-        failed: tuple[Change, ...] = ()
-        if paths:
-            back = await workspace.bring_back(None if passed and phase.outputs is None else paths, self._context.folder)
-            done = Returned(paths, len(back.conflicts), len(back.refused))
-            self._tell_brought_back(phase, back, span)
-            failed = back.failed
-        unsettled = self._unsettled.setdefault(workspace.root, set())
-        unsettled |= {change.path for change in changes if change.kind != "directory"}
-        unsettled -= set(paths)
-        if self._context.keep == "always" or (self._context.keep == "on-failure" and not passed):
-            await workspace.keep(self._context.folder, f"diff/{spec.id}")
-        if failed:
-            named = ", ".join(f"{change.path} ({change.reason})" for change in failed[:NAMED])
-            raise ArtifactError(
-                "CR-WORKSPACE-004", f"changes could not be written to the project: {named}", hint="make room, and run again"
-            )
-        return done
-
-    def _tell_parted(self, changes: Sequence[Change], span: Span) -> None:
-        """A file with several names is copied up by the one that is written to."""
-        parted = [change for change in changes if change.parted_from]
-        if parted:
-            named = ", ".join(f"{change.path} (of {change.parted_from})" for change in parted[:NAMED])
-            text = f"written to by one name of several (a hard link), so a file of its own now: {named}"
-            self._note(text, "CR-WORKSPACE-005", span)
-
-    def _tell_brought_back(self, phase: PhaseRun, back: BroughtBack, span: Span) -> None:
-        if back.files or back.deleted:
-            note = f"{back.deleted} deleted" if back.deleted else ""
-            event = Artifact(subject=self._subject(phase), path=".", role="changes", bytes=back.bytes, files=back.files, note=note)
-            self._bus.publish(event, span.context)
-        if back.refused:
-            named = ", ".join(f"{change.path} ({change.reason})" for change in back.refused[:NAMED])
-            self._note(f"not brought back: {named}", "CR-WORKSPACE-002", span)
-        if back.conflicts:
-            self._tell_conflicts(phase, back.conflicts, span)
-
-    def _tell_conflicts(self, phase: PhaseRun, conflicts: Sequence[str], span: Span) -> None:
-        place = self._context.shown(self._context.folder.path / "conflicts")
-        self._bus.publish(Artifact(subject=self._subject(phase), path=place, role="conflict", files=len(conflicts)), span.context)
-        named = ", ".join(conflicts[:NAMED])
-        self._note(f"changed on the host meanwhile, so not overwritten: {named}; the run's own is in {place}", "CR-WORKSPACE-001", span)
-
     async def _on_host(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> Verdict:
         """Without isolation, because the project said `enabled = false`; its report says so too."""
         if phase.services:
@@ -429,9 +368,6 @@ class Lifecycle:
     def _log(self, phase: PhaseRun, planned: PlannedWorkspace) -> str:
         return f"{planned.name}-{phase.name}" if planned.name else phase.name
 
-    def _subject(self, phase: PhaseRun) -> Subject:
-        return Subject("phase", phase.name)
-
     def _note(self, text: str, code: str, span: Span) -> None:
         self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
 
@@ -458,10 +394,6 @@ def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = Fals
 def _inherited(phase: PhaseRun, name: str, value: str) -> bool:
     """At Low: nothing secret, and where the phase has an endpoint for its spans not what says where the engine's go."""
     return not (is_secret(name, value) or (phase.telemetry and name.startswith("OTEL_")))
-
-
-def _shown_at_their_own(mounts: Sequence[Mount]) -> tuple[str, ...]:
-    return tuple(m.target for m in mounts if m.source == m.target and not m.writable)
 
 
 def _shown(path: str, folders: Sequence[str]) -> bool:

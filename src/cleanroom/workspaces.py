@@ -1,63 +1,356 @@
-"""Which changes of a phase come back to the project: a pure selection, and the question to git what the host's ignore files cover."""
+"""Which changes of a phase come back: a look at what the host has there, then a pure selection."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
+from cleanroom.autorun import started_by
 from cleanroom.backends.base import Change
+from cleanroom.beneath import Folder
 
-NEVER = (".git", ".ggen")  # unless declared: a phase that could write them would write its own history
-GIT_SECONDS = 10.0
+NEVER = (
+    ".git",
+    ".ggen",
+)  # unless declared: a phase that could write them would write its own history
+COUNTED_MAX = 500_000  # of files in a folder that goes; as many changes as are looked at
+
+# What git looks for in a folder that it takes for a repository, and what it then obeys.
+_LAYOUT = """head objects refs commondir gitdir config config.worktree hooks index info packed-refs
+logs modules worktrees branches description shallow reftable"""
+_REPOSITORY = frozenset(_LAYOUT.split())
+# Code points that some file systems leave out when they compare names, as git knows them.
+_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_SHORT = re.compile(r"(git|ggen)~\d+")
+_GLOB = re.compile(r"[*?\[]")
+
+_LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Parts = tuple[str, ...]
+Pairs = Iterator[tuple[str, str]]
+
+
+class Lost(NamedTuple):
+    """What the host would lose by one change, beside a file that is replaced by another."""
+
+    files: int  # and links; an empty folder counts as one
+    holds: str = ""  # a path that never goes, if one lies in it
+
+
+class Host(NamedTuple):
+    """What the host has where the changes would be written. Paths are relative to the project."""
+
+    ignored: frozenset[str] = frozenset()  # by the host's own ignore files
+    lost: Mapping[str, Lost] = {}  # change -> what would go with it
+    folders: frozenset[str] = frozenset()  # of those that are changed, the ones that it has
+    files: frozenset[str] = frozenset()  # make.toml of the project and its workspaces
+    named: Mapping[str, bool] = {}  # what these name to be run -> is it there
+    repositories: frozenset[str] = frozenset()  # folders that git would then take for one
+
+
+class Selection(NamedTuple):
+    """What comes back, in the order of the changes, and what is to be said of it."""
+
+    paths: tuple[str, ...] = ()
+    withheld: tuple[Change, ...] = ()  # would come back, were it not for what it is; with a reason
+    # Of `paths`: what the host's tools start by themselves, and which tools do.
+    autorun: tuple[tuple[str, str], ...] = ()
+
+
+class Outputs:
+    """Declared outputs: paths, or patterns, relative to the workspace."""
+
+    def __init__(self, declared: Sequence[str] | None) -> None:
+        self.declared = declared is not None
+        texts = [str(PurePosixPath(output)) for output in declared or ()]
+        self._all = "." in texts
+        self._literal = {tuple(text.split("/")) for text in texts if text != "."}
+        self._patterns = [text for text in texts if _GLOB.search(text)]
+
+    def cover(self, parts: Parts) -> bool:
+        """Is the path one of the outputs, or below one? An output covers what it spells, too."""
+        if self._all or self.name(parts, 1):
+            return True
+        if not self._patterns:
+            return False
+        above = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+        return any(fnmatchcase(path, pattern) for pattern in self._patterns for path in above)
+
+    def name(self, parts: Parts, depth: int) -> bool:
+        """Does one spell the path's first `depth` components, or more of them?"""
+        return any(parts[:length] in self._literal for length in range(depth, len(parts) + 1))
 
 
 def selected(
-    changes: Sequence[Change], *, passed: bool, outputs: Sequence[str] | None, ignored: frozenset[str] = frozenset()
-) -> tuple[str, ...]:
-    """The paths to bring back.
+    changes: Sequence[Change],
+    *,
+    passed: bool,
+    outputs: Sequence[str] | None,
+    host: Host = Host(),  # noqa: B008 (frozen)
+) -> Selection:
+    """What to bring back.
 
-    Of a phase that passed: its outputs where declared, else everything but `NEVER`. Of one that did not: its outputs, and what is in `ignored`.
-    Folders above a chosen path are chosen with it.
+    Of a phase that passed: its outputs where declared, else everything. Of one that did not: its
+    outputs, and additions and changes that `host.ignored` covers, never a deletion. New folders
+    above a chosen path are chosen with it. Some things come back only where an output spells them:
+    see `_withheld`.
     """
-    chosen = {change.path for change in changes if outputs is not None and _is_output(change.path, outputs)}
-    if passed and outputs is None:
-        chosen |= {change.path for change in changes if not _never(change.path)}
-    elif not passed:
-        chosen |= {change.path for change in changes if change.path in ignored and not _never(change.path)}
-    parents = {str(parent) for path in chosen for parent in PurePosixPath(path).parents}
-    return tuple(change.path for change in changes if change.path in chosen or (change.kind == "directory" and change.path in parents))
+    declared = Outputs(outputs)
+    everything = passed and outputs is None
+    chosen: set[str] = set()
+    withheld: list[Change] = []
+    for change in changes:
+        parts = tuple(change.path.split("/"))
+        # Without a path it says something about all changes, such as that they are too many.
+        asked_for = everything or not change.path or declared.cover(parts)
+        if not asked_for and (passed or not _is_spared(change, host)):
+            continue
+        reason = _withheld(change, parts, declared, host)
+        if reason is None:
+            chosen.add(change.path)
+        elif reason:
+            withheld.append(Change(path=change.path, kind="refused", reason=reason))
+    blocked = {change.path for change in withheld}
+    # One word for a folder is one for what lies in it.
+    withheld = [change for change in withheld if _above(change.path) not in blocked]
+    chosen = _with_folders(changes, chosen, blocked, host, passed=passed)
+    return Selection(
+        tuple(change.path for change in changes if change.path in chosen),
+        tuple(withheld),
+        tuple(_autorun(changes, chosen, host)),
+    )
 
 
-def _never(path: str) -> bool:
-    return PurePosixPath(path).parts[0] in NEVER
+def _is_spared(change: Change, host: Host) -> bool:
+    """Does a change come back from a phase that did not pass, though nobody declared it?"""
+    return (
+        change.path in host.ignored
+        and change.kind != "deleted"
+        and change.path not in host.lost
+        and not started_by(change.path, is_folder=change.kind == "directory")
+        and change.path not in host.named
+    )
 
 
-def _is_output(path: str, outputs: Sequence[str]) -> bool:
-    """Is it one of the outputs, or below one? An output is a path or a pattern, relative to the workspace."""
-    parts = PurePosixPath(path).parts
-    for output in outputs:
-        wanted = str(PurePosixPath(output))
-        if wanted == "." or any(fnmatchcase("/".join(parts[:depth]), wanted) for depth in range(1, len(parts) + 1)):
-            return True
-    return False
+def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> str | None:
+    """Why a change does not come back although it was asked for; None where it does.
+
+    Empty for what never comes back and is not worth a word: tools that look at a repository write
+    into it every time.
+    """
+    never = next((index for index, part in enumerate(parts) if _is_never(part)), None)
+    if never is not None and not outputs.name(parts, never + 1):
+        return "" if parts[never] in NEVER else f"another spelling of {' or '.join(NEVER)}"
+    if change.path in host.files and not outputs.name(parts, len(parts)):
+        return "it decides what runs; an output that spells it brings it back"
+    if host.named.get(change.path) and not outputs.name(parts, 1):
+        return "make.toml names it to be run; an output that spells it brings it back"
+    place = _in_repository(parts, host.repositories)
+    if place is not None and not outputs.name(parts, max(place, 1)):
+        return "git would take its folder for a repository; an output that spells it brings it back"
+    holds = host.lost[change.path].holds if change.path in host.lost else ""
+    if holds and not outputs.name(tuple(holds.split("/")), holds.count("/") + 1):
+        return f"{holds} would go with it"
+    return None
 
 
-def git_ignored(root: str, changes: Sequence[Change]) -> frozenset[str]:
-    """Those changes that git's ignore files on the host cover. None where there is no git, or no repository. Blocks."""
-    paths = {f"{change.path}/" if change.kind == "directory" else change.path: change.path for change in changes if not _never(change.path)}
-    if not paths:
-        return frozenset()
+def _with_folders(
+    changes: Sequence[Change],
+    chosen: Collection[str],
+    blocked: set[str],
+    host: Host,
+    *,
+    passed: bool,
+) -> set[str]:
+    """The chosen with new folders above them, and nothing that lies in a `blocked` one."""
+    above = _all_above(chosen)
+    kept = set(chosen)
+    for change in changes:
+        needed = change.kind == "directory" and change.path in above
+        if _above(change.path) in blocked:
+            kept.discard(change.path)
+            blocked.add(change.path)
+        elif needed and change.path not in kept and change.path not in host.folders:
+            # It would take the place of something that is no folder.
+            if change.path in host.lost and not passed:
+                blocked.add(change.path)
+            elif change.path not in blocked:
+                kept.add(change.path)
+    return kept
+
+
+def _autorun(changes: Sequence[Change], chosen: Collection[str], host: Host) -> Pairs:
+    for change in changes:
+        if change.path in chosen and change.kind in ("file", "symlink"):
+            by = "make.toml" if change.path in host.named else started_by(change.path)
+            if by:
+                yield change.path, by
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _all_above(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        folder = _above(path)
+        while folder and folder not in found:
+            found.add(folder)
+            folder = _above(folder)
+    return found
+
+
+@lru_cache(1 << 16)
+def _is_never(name: str) -> bool:
+    """Is it one of `NEVER`, as any file system may spell it?"""
+    if name in NEVER:
+        return True
+    plain = _UNSEEN.sub("", name).casefold().partition(":")[0].rstrip(". ")
+    return plain in NEVER or _SHORT.fullmatch(plain) is not None
+
+
+def _in_repository(parts: Parts, repositories: Collection[str]) -> int | None:
+    """How deep the repository lies that the path is a part of; None where it is of none."""
+    if not repositories:
+        return None
+    at = (depth for depth, part in enumerate(parts) if part.casefold() in _REPOSITORY)
+    return next((depth for depth in at if "/".join(parts[:depth]) in repositories), None)
+
+
+# --- the host
+
+
+def look(
+    root: str,
+    changes: Sequence[Change],
+    *,
+    files: Iterable[str] = (),
+    named: Iterable[str] = (),
+) -> Host:
+    """What the host has where these changes would be written. Blocks; follows no link below `root`.
+
+    `files` and `named` are absolute paths, as in `plan.Plan`.
+
+    Raises:
+        OSError: the project is not there.
+    """
+    with Folder.at(Path(root)) as project:
+        kinds = _Kinds(project.descriptor)
+        decides = frozenset(_within(root, files))
+        run = {path: stat.S_ISREG(kinds.of(path)) for path in _within(root, named)}
+        kept = decides | {path for path, there in run.items() if there}
+        lost: dict[str, Lost] = {}
+        folders: set[str] = set()
+        for change in changes:
+            mode = kinds.of(change.path) if change.path else 0
+            if stat.S_ISDIR(mode) and change.kind == "directory":
+                folders.add(change.path)
+            elif stat.S_ISDIR(mode) and change.kind != "refused":
+                lost[change.path] = _lost_with(project.descriptor, change.path, kept)
+            elif mode and change.kind in ("deleted", "directory"):
+                lost[change.path] = Lost(1)
+        repositories = _repositories(changes, lambda path: bool(kinds.of(path)))
+        return Host(
+            lost=lost,
+            folders=frozenset(folders),
+            files=decides,
+            named=run,
+            repositories=repositories,
+        )
+
+
+class _Kinds:
+    """Modes of paths below a folder; what lies in something that is no folder is not there."""
+
+    def __init__(self, folder: int) -> None:
+        self._folder = folder
+        self._is_folder: dict[str, bool] = {"": True}
+
+    def of(self, path: str) -> int:
+        """The mode; 0 where nothing is."""
+        above = _above(path)
+        if above not in self._is_folder:
+            self._look_above(above)
+        return self._mode(path) if self._is_folder[above] else 0
+
+    def _look_above(self, folder: str) -> None:
+        """From the outermost on, so that none is reached through a link."""
+        parts = folder.split("/")
+        there = True
+        for depth in range(1, len(parts) + 1):
+            outer = "/".join(parts[:depth])
+            if outer not in self._is_folder:
+                self._is_folder[outer] = there and stat.S_ISDIR(self._mode(outer))
+            there = self._is_folder[outer]
+
+    def _mode(self, path: str) -> int:
+        try:
+            return os.stat(path, dir_fd=self._folder, follow_symlinks=False).st_mode
+        except (OSError, ValueError):
+            return 0
+
+
+def _lost_with(project: int, path: str, kept: Collection[str]) -> Lost:
+    """What goes with a folder of the host, and the first path in it that may not."""
+    files, holds = 0, ""
+    pending = [path]
+    while pending and files < COUNTED_MAX:
+        folder = pending.pop()
+        for name, is_folder in _entries(project, folder):
+            inner = f"{folder}/{name}"
+            if not holds and (_is_never(name) or inner in kept):
+                holds = inner
+            if is_folder:
+                pending.append(inner)
+            else:
+                files += 1
+    return Lost(max(files, 1), holds)
+
+
+def _entries(project: int, folder: str) -> list[tuple[str, bool]]:
     try:
-        answer = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", "check-ignore", "-z", "--stdin"],
-            input=b"".join(path.encode("utf-8", "surrogateescape") + b"\0" for path in paths),
-            cwd=root, capture_output=True, timeout=GIT_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return frozenset()
-    if answer.returncode != 0:  # 1: none of them; 128: no repository
-        return frozenset()
-    found = answer.stdout.decode("utf-8", "surrogateescape").split("\0")
-    return frozenset(paths[path] for path in found if path in paths)
+        descriptor = os.open(folder, _LISTED, dir_fd=project)
+    except OSError:
+        return []
+    try:
+        with os.scandir(descriptor) as items:
+            return [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+    finally:
+        os.close(descriptor)
+
+
+def _repositories(changes: Sequence[Change], is_there: Callable[[str], bool]) -> frozenset[str]:
+    """The changed folders that git would afterwards take for a repository."""
+    made: dict[str, set[str]] = {}
+    gone: set[str] = set()
+    for change in changes:
+        parts = change.path.split("/")
+        for depth, part in enumerate(parts):
+            if part.casefold() in _REPOSITORY:
+                of = made.setdefault("/".join(parts[:depth]), set())
+                if change.kind == "deleted" and depth == len(parts) - 1:
+                    gone.add(change.path)
+                else:
+                    of.add(part.casefold())
+
+    def has(folder: str, name: str) -> bool:
+        path = f"{folder}/{name}".lstrip("/")
+        return name.casefold() in made[folder] or (path not in gone and is_there(path))
+
+    def is_one(folder: str) -> bool:
+        inside = has(folder, "objects") and has(folder, "refs")
+        return has(folder, "HEAD") and (inside or has(folder, "commondir"))
+
+    return frozenset(folder for folder in made if is_one(folder))
+
+
+def _within(root: str, paths: Iterable[str]) -> Iterator[str]:
+    prefix = root.rstrip("/") + "/"
+    return (path.removeprefix(prefix) for path in paths if path.startswith(prefix))

@@ -314,3 +314,13 @@ async def test_a_plan_tells_what_would_be_skipped(run: Runs):
     forecast = Engine(run.project, caller, Options(backend="memory")).forecast("build", "test", "always")
     assert [decision.skips for decision in forecast] == [True, True, False]
     assert first.run_id in forecast[0].why
+
+
+async def test_a_phase_of_which_something_stayed_away_runs_again(run: Runs):
+    """What may not come back is not there in a run that skips the phase, so it is not skipped."""
+    file = run.project / "make.toml"
+    file.write_text(FILE + '[lifecycle.edit]\ncommand = "edit"\ncleanroom.cache = { inputs = ["src/**"] }\n')
+    run.programs["edit"] = succeed(files={"make.toml": b"other"})
+    await run("edit")
+    await run("edit")
+    assert run.executed == ["edit"]

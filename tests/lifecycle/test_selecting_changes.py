@@ -1,64 +1,309 @@
-"""Which changes come back."""
+"""Which changes come back: the pure selection, and the look at the host before it."""
 
 from __future__ import annotations
 
-import subprocess
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.workspaces import git_ignored, selected
+from cleanroom.workspaces import Host, Lost, look, selected
 
 
 def files(*paths: str) -> list[Change]:
     return [Change(path=path, kind="file") for path in paths]
 
 
+def folders(*paths: str) -> list[Change]:
+    return [Change(path=path, kind="directory") for path in paths]
+
+
+def deleted(*paths: str) -> list[Change]:
+    return [Change(path=path, kind="deleted") for path in paths]
+
+
+def back(changes, *, passed=True, outputs=None, **host) -> tuple[str, ...]:
+    return selected(changes, passed=passed, outputs=outputs, host=Host(**host)).paths
+
+
+def looked(root: Path, changes, **options) -> Host:
+    return look(str(root), changes, **options)
+
+
+# --- outputs
+
+
 def test_a_passed_phase_brings_everything_but_history():
     """Without outputs every change comes back, never `.git` and `.ggen`."""
-    assert selected(files("a", ".git/HEAD", ".ggen/state.json", "d/e"), passed=True, outputs=None) == ("a", "d/e")
+    assert back(files("a", ".git/HEAD", ".ggen/state.json", "d/e")) == ("a", "d/e")
 
 
 def test_declared_outputs_are_all_that_comes_back():
-    """Outputs select paths and what is below them, by prefix of whole parts or pattern, also under `.ggen` where declared."""
+    """Outputs select paths and what is below them, by prefix of whole parts or pattern, also
+    under `.ggen` where declared."""
     changes = files("target/a", "targets/b", "x.log", "sub/y.log", ".ggen/out", "top")
-    assert selected(changes, passed=True, outputs=("target/", "*.log", ".ggen/out")) == ("target/a", "x.log", "sub/y.log", ".ggen/out")
+    outputs = ("target/", "*.log", ".ggen/out")
+    assert back(changes, outputs=outputs) == ("target/a", "x.log", "sub/y.log", ".ggen/out")
+
+
+def test_an_output_covers_what_it_spells():
+    """A name with brackets, stars or question marks is itself before it is a pattern."""
+    changes = files("pages/[id]/out", "pages/x/out", "a*b", "[", "other")
+    assert back(changes, outputs=("pages/[id]/",)) == ("pages/[id]/out",)
+    assert back(changes, outputs=("a*b", "[")) == ("a*b", "[")
+    assert back(changes, outputs=("pages/[[]id]",)) == ("pages/[id]/out",)
+
+
+def test_new_folders_above_a_chosen_path_come_with_it():
+    """A file in new folders can be written only when they are made."""
+    changes = [*folders("a", "a/b", "z"), *files("a/b/c")]
+    assert back(changes, outputs=("a/b/c",)) == ("a", "a/b", "a/b/c")
+
+
+def test_a_folder_that_was_there_does_not_change_with_what_lies_in_it():
+    """The mode of a folder that the host has comes back where the folder is asked for, not
+    with a file in it."""
+    changes = [*folders("a"), *files("a/c.log")]
+    assert back(changes, outputs=("a/c.log",), folders=frozenset({"a"})) == ("a/c.log",)
+    assert back(changes, folders=frozenset({"a"})) == ("a", "a/c.log")
+
+
+# --- phases that did not pass
 
 
 def test_a_failed_phase_brings_outputs_and_ignored_paths():
     """Of a phase that failed nothing else comes back."""
     changes = files("src/a", "out/b", "cache/c", ".git/x")
-    assert selected(changes, passed=False, outputs=("out",), ignored=frozenset({"cache/c", ".git/x"})) == ("out/b", "cache/c")
-    assert selected(changes, passed=False, outputs=None) == ()
+    ignored = frozenset({"cache/c", ".git/x"})
+    assert back(changes, passed=False, outputs=("out",), ignored=ignored) == ("out/b", "cache/c")
+    assert back(changes, passed=False) == ()
 
 
-def test_new_folders_above_a_chosen_path_come_with_it():
-    """A file in new folders can be written only when they are made."""
+def test_a_failed_phase_deletes_nothing_that_is_no_output(tmp_path: Path):
+    """Neither by removing, nor by putting a file in a folder's place or a folder in a file's,
+    ignored or not."""
+    for path in ("cache/a/b", "cache/c", "cache/d", "out/a/b"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
     changes = [
-        Change(path="a", kind="directory"),
-        Change(path="a/b", kind="directory"),
-        Change(path="z", kind="directory"),
-        *files("a/b/c"),
+        *files("cache/a"),
+        *deleted("cache/c"),
+        *folders("cache/d"),
+        *files("cache/d/e", "cache/new"),
+        *deleted("out/a"),
     ]
-    assert selected(changes, passed=True, outputs=("a/b/c",)) == ("a", "a/b", "a/b/c")
+    host = looked(tmp_path, changes)._replace(ignored=frozenset(c.path for c in changes))
+    assert selected(changes, passed=False, outputs=None, host=host).paths == ("cache/new",)
+    outputs = selected(changes, passed=False, outputs=("out",), host=host).paths
+    assert outputs == ("cache/new", "out/a")
 
 
-@given(st.lists(st.from_regex(r"[abg.]{1,3}(/[abg.]{1,3}){0,2}", fullmatch=True), unique=True), st.booleans())
-def test_nothing_is_chosen_that_did_not_change(paths, passed):
-    """The selection is a subset in the same order."""
-    changes = files(*(path for path in paths if "." not in path.split("/") and ".." not in path.split("/")))
-    chosen = selected(changes, passed=passed, outputs=("a",), ignored=frozenset(paths))
-    assert list(chosen) == [change.path for change in changes if change.path in chosen]
+def test_a_folder_in_a_files_place_is_not_made_for_what_lies_in_it(tmp_path: Path):
+    """An output below a folder that would take the place of a file stays away, where the phase
+    failed."""
+    (tmp_path / "a").write_text("the developer's")
+    changes = [*folders("a", "a/b"), *files("a/b/c")]
+    host = looked(tmp_path, changes)
+    assert selected(changes, passed=False, outputs=("a/b/c",), host=host).paths == ()
+    came = selected(changes, passed=True, outputs=("a/b/c",), host=host).paths
+    assert came == ("a", "a/b", "a/b/c")
 
 
-def test_the_hosts_ignore_files_decide(tmp_path: Path):
-    """Ignored by the host's `.gitignore`; tracked files never; no repository, nothing."""
-    changes = [Change(path="target", kind="directory"), *files("target/x", "src.py", "kept.log")]
-    assert git_ignored(str(tmp_path), changes) == frozenset()
-    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
-    (tmp_path / ".gitignore").write_text("target/\n*.log\n")
-    (tmp_path / "kept.log").write_text("tracked")
-    subprocess.run(["git", "add", "-f", "kept.log"], cwd=tmp_path, check=True)
-    assert git_ignored(str(tmp_path), changes) == {"target", "target/x"}
+def test_what_starts_by_itself_never_comes_from_a_failed_phase():
+    """Programs, hooks and tasks stay away although they are ignored, unless they are declared."""
+    paths = (".venv/bin/python", ".envrc", "node_modules/.bin/x", "node_modules/x/index.js")
+    changes = files(*paths)
+    assert back(changes, passed=False, ignored=frozenset(paths)) == ("node_modules/x/index.js",)
+    assert back(changes, passed=False, outputs=(".venv",), ignored=frozenset()) == (paths[0],)
+
+
+# --- what never comes back without being spelled
+
+
+@pytest.mark.parametrize("name", [".git", ".ggen"])
+@pytest.mark.parametrize("above", ["", "sub/", "a/b/"])
+@pytest.mark.parametrize("output", ["", ".", "*", "**", "*.sample", "sub", "a/b"])
+def test_history_at_any_depth_comes_back_only_where_it_is_spelled(name, above, output):
+    """No pattern and no folder above it declares `.git` or `.ggen`; its own name does."""
+    changes = files(f"{above}{name}/hooks/x.sample")
+    assert back(changes, outputs=(output,) if output else None) == ()
+    assert back(changes, outputs=(f"{above}{name}",)) == (changes[0].path,)
+
+
+SPELLINGS = [".GIT", ".Git", "git~1", "GIT~2", ".git ", ".git.", ".g\u200cit", ".git::$DATA"]
+
+
+@pytest.mark.parametrize("name", [*SPELLINGS, ".GGEN", "ggen~1"])
+def test_another_spelling_of_history_is_history(name):
+    """What some file system takes for `.git` does not come back, and is named."""
+    chosen = selected(files(f"a/{name}/hooks/x"), passed=True, outputs=None)
+    assert chosen.paths == ()
+    assert "another spelling" in chosen.withheld[0].reason
+
+
+@pytest.mark.parametrize("inside", ["", "vendor/", "A/b/"])
+@pytest.mark.parametrize("head", ["HEAD", "head"])
+def test_a_folder_that_git_would_take_for_a_repository_does_not_come_back(tmp_path, inside, head):
+    """HEAD, objects and refs together, wherever they lie; what lies beside them does."""
+    parts = (head, "config", "hooks/post-checkout", "index", "objects/x", "refs/x", "src/a")
+    changes = files(*(inside + part for part in parts))
+    chosen = selected(changes, passed=True, outputs=None, host=looked(tmp_path, changes))
+    assert chosen.paths == (f"{inside}src/a",)
+    assert len(chosen.withheld) == 6
+
+
+def test_a_repository_in_pieces_is_one(tmp_path: Path):
+    """Also where an earlier phase brought the other pieces, and where they lie in another
+    folder."""
+    for folder in ("objects", "refs"):
+        (tmp_path / folder).mkdir()
+    assert back(files("HEAD"), **looked(tmp_path, files("HEAD"))._asdict()) == ()
+    changes = files("w/HEAD", "w/commondir")
+    assert back(changes, **looked(tmp_path, changes)._asdict()) == ()
+    changes = [*files("HEAD"), *deleted("refs")]
+    assert back(changes, **looked(tmp_path, changes)._asdict()) == ("HEAD", "refs")
+
+
+def test_a_repository_comes_back_where_its_name_is_declared(tmp_path: Path):
+    """An output that spells the folder brings it, one above it does not."""
+    changes = files("out/m.git/HEAD", "out/m.git/objects/x", "out/m.git/refs/x")
+    host = looked(tmp_path, changes)
+    assert selected(changes, passed=True, outputs=("out",), host=host).paths == ()
+    assert len(selected(changes, passed=True, outputs=("out/m.git",), host=host).paths) == 3
+
+
+def test_parts_that_make_no_repository_are_files_like_others(tmp_path: Path):
+    """`config`, `hooks` and `objects` are names of folders in many projects."""
+    changes = files("config/a", "hooks/b", "src/objects/c", "src/refs/d")
+    assert len(back(changes, **looked(tmp_path, changes)._asdict())) == 4
+
+
+def test_make_toml_comes_back_only_where_it_is_spelled(tmp_path: Path):
+    """The project's and its workspaces', there or not; another one is a file like others."""
+    changes = files("make.toml", "api/make.toml", "generated/make.toml")
+    tomls = [str(tmp_path / "make.toml"), str(tmp_path / "api/make.toml")]
+    host = looked(tmp_path, changes, files=tomls)
+    chosen = selected(changes, passed=True, outputs=None, host=host)
+    assert chosen.paths == ("generated/make.toml",)
+    assert [change.path for change in chosen.withheld] == ["make.toml", "api/make.toml"]
+    for outputs in ((".",), ("*",), ("*.toml",), ("api",)):
+        came = selected(changes, passed=True, outputs=outputs, host=host).paths
+        assert not {"make.toml", "api/make.toml"} & set(came)
+    assert selected(changes, passed=True, outputs=("make.toml",), host=host).paths == ("make.toml",)
+
+
+def test_what_make_toml_names_is_not_rewritten(tmp_path: Path):
+    """A script that it names and that is there comes back only where declared; one that a
+    phase makes comes, and is listed."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/deploy.sh").write_text("#!/bin/sh\n")
+    changes = files("scripts/deploy.sh", "out/app")
+    named = [str(tmp_path / "scripts/deploy.sh"), str(tmp_path / "out/app")]
+    host = looked(tmp_path, changes, named=named)
+    chosen = selected(changes, passed=True, outputs=None, host=host)
+    assert chosen.paths == ("out/app",)
+    assert chosen.autorun == (("out/app", "make.toml"),)
+    declared = selected(changes, passed=True, outputs=("scripts/",), host=host)
+    assert declared.paths == ("scripts/deploy.sh",)
+
+
+@pytest.mark.parametrize("inner", ["lib/.git/HEAD", "make.toml", "run.sh"])
+@pytest.mark.parametrize("kind", ["deleted", "file", "symlink"])
+def test_nothing_that_stays_goes_with_the_folder_that_it_lies_in(tmp_path, inner, kind):
+    """A folder that holds a repository, a make.toml or a script is not removed, and nothing
+    takes its place."""
+    path = tmp_path / "sub" / inner
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    changes = [Change(path="sub", kind=kind)]
+    options = {"files": [str(tmp_path / "sub/make.toml")], "named": [str(tmp_path / "sub/run.sh")]}
+    chosen = selected(changes, passed=True, outputs=None, host=looked(tmp_path, changes, **options))
+    assert chosen.paths == ()
+    assert "would go with it" in chosen.withheld[0].reason
+
+
+def test_nothing_comes_in_the_place_of_what_stays(tmp_path: Path):
+    """A folder in the place of make.toml does not come with what lies in it either."""
+    (tmp_path / "make.toml").write_text("")
+    changes = [*folders("make.toml"), *files("make.toml/x")]
+    host = looked(tmp_path, changes, files=[str(tmp_path / "make.toml")])
+    assert selected(changes, passed=True, outputs=None, host=host).paths == ()
+
+
+# --- what is said
+
+
+def test_what_starts_by_itself_is_listed_where_it_comes_back():
+    """Files and links, not folders and deletions, and only those that were chosen."""
+    changes = [*files(".envrc", "a", ".git/hooks/x"), *deleted("conftest.py"), *folders(".husky")]
+    assert selected(changes, passed=True, outputs=None).autorun == ((".envrc", "direnv"),)
+    assert selected(changes, passed=True, outputs=("a",)).autorun == ()
+
+
+def test_a_deletion_counts_the_files_that_go(tmp_path: Path):
+    """A folder's files and links, however deep, through no link; an empty folder and a file
+    count as one."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x").write_text("x")
+    root = tmp_path / "root"
+    (root / "d/e").mkdir(parents=True)
+    (root / "empty/er").mkdir(parents=True)
+    for path in ("d/a", "d/e/b", "d/e/c", "f"):
+        (root / path).write_text("x")
+    (root / "d/link").symlink_to(tmp_path / "outside")
+    (root / "way").symlink_to(tmp_path / "outside")
+    changes = [*deleted("d", "empty", "f", "gone"), *folders("way"), *deleted("way/x")]
+    lost = looked(root, changes).lost
+    assert lost == {"d": Lost(4), "empty": Lost(1), "f": Lost(1), "way": Lost(1)}
+
+
+# --- properties
+
+NAMES = st.text("abg.", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+KINDS = st.sampled_from(("file", "directory", "symlink", "deleted", "refused"))
+CHANGES = st.lists(st.tuples(PATHS, KINDS), unique_by=lambda pair: pair[0]).map(
+    lambda pairs: [Change(path=path, kind=kind) for path, kind in sorted(pairs)]
+)
+OUTPUTS = st.none() | st.lists(PATHS | st.sampled_from((".", "*", "a*", "[ab]")), max_size=3)
+
+
+@given(CHANGES, st.booleans(), OUTPUTS, st.sets(PATHS), st.sets(PATHS), st.sets(PATHS))
+def test_the_selection_holds_for_whatever_changed(changes, passed, outputs, ignored, there, held):
+    """What is chosen did change, in order; what is withheld is not chosen; a failed phase
+    costs the host nothing undeclared."""
+    lost = {path: Lost(1, "x" if path in held else "") for path in there}
+    host = Host(ignored=frozenset(ignored), lost=lost, files=frozenset(held))
+    chosen = selected(changes, passed=passed, outputs=outputs, host=host)
+    assert list(chosen.paths) == [c.path for c in changes if c.path in set(chosen.paths)]
+    assert not set(chosen.paths) & {change.path for change in chosen.withheld}
+    assert {path for path, _ in chosen.autorun} <= set(chosen.paths)
+    if not passed and outputs is None:
+        assert not set(chosen.paths) & lost.keys()
+        assert not set(chosen.paths) & {c.path for c in changes if c.kind == "deleted"}
+    if passed and outputs is None and not held:
+        assert set(chosen.paths) == {change.path for change in changes}
+
+
+@given(CHANGES, OUTPUTS, st.sets(PATHS))
+def test_a_failed_phase_brings_no_more_than_one_that_passed(changes, outputs, ignored):
+    """With the same outputs; beside them only what is ignored."""
+    host = Host(ignored=frozenset(ignored))
+    failed = set(selected(changes, passed=False, outputs=outputs, host=host).paths)
+    passed = set(selected(changes, passed=True, outputs=outputs, host=host).paths)
+    extra = failed - passed
+    above = {path for path in extra if any(other.startswith(f"{path}/") for other in extra)}
+    assert extra - above <= ignored
+
+
+def test_the_look_goes_through_no_link(tmp_path: Path):
+    """A project that is a link is the caller's word; what lies behind a link inside is not
+    there."""
+    (tmp_path / "real").mkdir()
+    os.symlink("real", tmp_path / "project")
+    os.symlink("/etc", tmp_path / "real/etc")
+    host = looked(tmp_path / "project", deleted("etc/passwd"))
+    assert host.lost == {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cleanroom.events import Artifact, Finished, Ledger, Note, Output, Recovery, Subject, decode, encode
 from cleanroom.reports.curves import POINTS_MAX
 from cleanroom.reports.fold import NOT_FINISHED, ROWS_MAX, Folder, fold
-from cleanroom.reports.result import LedgerResult, PhaseResult, RunResult, ServiceResult
+from cleanroom.reports.result import AutorunResult, LedgerResult, PhaseResult, RunResult, ServiceResult
 from cleanroom.reports.tail import COLUMNS_MAX, LINES_MAX, Tail
 from cleanroom.reports.text import summary_line
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, canary, capability, egress, metric, phase, shop
@@ -196,13 +196,20 @@ def test_a_flood_of_violations_is_bounded_and_counted():
 
 
 def test_what_was_brought_back_is_summed_over_the_phases():
-    """Files, bytes and conflicts of all artifacts."""
+    """Files, bytes, deletions, conflicts and what starts by itself, of all artifacts."""
     story = Story()
     run = begin(story)
-    for role, files in (("changes", 3), ("changes", 2), ("conflict", 1)):
-        story.tell(Artifact(subject=RUN, path="p", role=role, files=files, bytes=10), run)
+    for role, files, deleted in (("changes", 3, 12), ("changes", 2, 0), ("conflict", 1, 0)):
+        event = Artifact(subject=RUN, path="p", role=role, files=files, bytes=10, deleted=deleted)
+        story.tell(event, run)
+    phase = Subject("phase", "build", "api")
+    story.tell(Artifact(subject=phase, path=".", role="autorun", files=7, autorun={".envrc": "direnv"}), run)
 
-    assert fold(story.envelopes).brought_back == {"files": 5, "bytes": 20, "conflicts": 1}
+    result = fold(story.envelopes)
+    counts = {"files": 5, "bytes": 20, "deleted": 12, "conflicts": 1, "autorun": 7}
+    assert result.brought_back == counts
+    row = AutorunResult(path=".envrc", by="direnv", phase="build", workspace="api")
+    assert result.autorun == (row,)
 
 
 def test_the_ledger_is_the_last_account():

@@ -20,6 +20,7 @@ from cleanroom.capability import Attempt, Canary, CapabilityReport, Sample
 from cleanroom.policy import Level, Policy
 
 Stream = Literal["stdout", "stderr"]
+CONFLICTS = "conflicts"
 OnOutput = Callable[[Stream, bytes], None]  # called on the event loop with pieces as they come; must not block
 
 
@@ -140,10 +141,10 @@ class Workspace(Protocol):
         `tools` are folders outside that it was shown at their own paths: links may lead there.
         """
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
         """Write these changes of the last layer to the project; None is all but `.git` and `.ggen`, at any depth.
 
-        What conflicts is put into the folder `conflicts` of `run`. Never follows a link, never blocks.
+        What conflicts is put into the folder `conflicts` of `run`, the run's own folder. Never follows a link, never blocks.
         """
 
     async def keep(self, run: Folder, inside: str) -> None:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 import msgspec
 from anyio.abc import ByteStream
 
-from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, ExecResult, Left, OnOutput, Stream, WorkspaceSpec
+from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, EnvironmentSpec, ExecResult, Left, OnOutput, Stream, WorkspaceSpec
 from cleanroom.beneath import Folder
 from cleanroom.capability import Attempt, Canary, CapabilityReport, DimensionReport, Missing, Sample
 from cleanroom.errors import CleanroomError, EnvironmentFailed
@@ -153,7 +153,7 @@ class MemoryWorkspace:
             for path, data in sorted(self.upper.items())
         )
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
         await self._backend._call("bring_back")
         chosen = [
             p for p in sorted(self.upper) if (p in paths if paths is not None else PurePosixPath(p).parts[0] not in (".git", ".ggen"))
@@ -163,7 +163,7 @@ class MemoryWorkspace:
         for path in chosen:
             data = self.upper[path]
             if path in conflicting:
-                _write(run.path / "conflicts" / path, data)
+                _write(run.path / conflicts / path, data)
                 continue
             _write(Path(self.root, path), data)
             if data is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from cleanroom.backends.base import BroughtBack, Change, WorkspaceSpec
+from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, WorkspaceSpec
 from cleanroom.backends.homes import HomeCache
 from cleanroom.beneath import Folder
 from cleanroom.errors import ArtifactError
@@ -65,18 +65,18 @@ class HostWorkspace(ABC):
         with Folder.at(place) as written:
             return self._find_changes(written)
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder) -> BroughtBack:
+    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
         """Write the chosen changes to the project."""
         chosen = None if paths is None else frozenset(paths)
-        return await anyio.to_thread.run_sync(self._bring_back, chosen, run)
+        return await anyio.to_thread.run_sync(self._bring_back, chosen, run, conflicts)
 
-    def _bring_back(self, chosen: frozenset[str] | None, run: Folder) -> BroughtBack:
+    def _bring_back(self, chosen: frozenset[str] | None, run: Folder, conflicts: str) -> BroughtBack:
         place = self._written()
         if place is None:
             return BroughtBack(files=0, bytes=0)
         selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
         with Folder.at(place) as written:
-            done = self._returner.bring(written, selected, run, self._visible)
+            done = self._returner.bring(written, selected, run, self._visible, conflicts)
         whole = not (done.conflicts or done.refused or done.failed)
         if whole and len(selected) == len(self._changes):
             self._settle()

@@ -8,7 +8,7 @@ from cleanroom.cli import words
 from cleanroom.cli.text import safe
 from cleanroom.cli.words import Line
 from cleanroom.reports.result import PhaseResult, RunResult
-from cleanroom.reports.text import counted, failing, phase_name, plural, seconds, size, summary_line
+from cleanroom.reports.text import counted, failing, phase_name, plural, seconds, summary_line
 
 _VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
 
@@ -67,7 +67,10 @@ def _brought_back(counts: Mapping[str, int]) -> list[str]:
         return []
     conflicts = counts.get("conflicts", 0)
     tail = f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, kept beside the run" if conflicts else ""
-    return [f"brought back {plural(counts.get('files', 0), 'file')}, {size(counts.get('bytes', 0))}{tail}"]
+    autorun = counts.get("autorun", 0)
+    tail += f"; {autorun} that the host's tools start or read by themselves" if autorun else ""
+    files, size, deleted = (counts.get(name, 0) for name in ("files", "bytes", "deleted"))
+    return [words.brought_back(files, size, deleted) + tail]
 
 
 def _ledger(result: RunResult) -> str:

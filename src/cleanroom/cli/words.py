@@ -66,8 +66,14 @@ def attached(event: Attached) -> str:
     return safe(f"service {event.subject.name}{f' {event.version}' if event.version else ''} is held by {event.holder_id}")
 
 
+def brought_back(files: int, bytes_: int, deleted: int) -> str:
+    """How many files were written to the project, how large, and how many it has no more."""
+    gone = f"; deleted {deleted}" if deleted else ""
+    return f"brought back {plural(files, 'file')}, {size(bytes_)}{gone}"
+
+
 def artifact(event: Artifact) -> str:
     if event.role == "changes":
         note = f": {event.note}" if event.note else ""
-        return safe(f"brought back {plural(event.files, 'file')}, {size(event.bytes)}{note}")
+        return safe(brought_back(event.files, event.bytes, event.deleted) + note)
     return safe(f"wrote {event.path} ({event.role}, {size(event.bytes)})")

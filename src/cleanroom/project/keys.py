@@ -153,7 +153,11 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
     limits: Annotated[LimitKeys | None, key("limits", "Bounds of memory, processes, time and more.", "by level")] = None
     outputs: Annotated[
         tuple[str, ...] | None,
-        key("paths", "What is brought back from the workspace layer, also on failure.", "every change of a phase that passed"),
+        key(
+            "paths",
+            "What is brought back from the workspace layer, also on failure; see below.",
+            "every change of a phase that passed",
+        ),
     ] = None
     variables: Annotated[dict[str, str] | None, key("words", "Environment variables that are set inside.")] = None
     passed: Annotated[tuple[str, ...] | None, key("names", "Environment variables that are handed over from the caller.")] = msgspec.field(
@@ -223,6 +227,21 @@ environment (`--env NAME` or `GGEN_ENV`; `prod` is `production`).
 """
 
 _TAIL = """
+## What `outputs` bring back
+
+An output is a path inside the workspace, with all that lies below it, or a pattern (`*` also matches `/`, `?` one character, `[ab]` one of them). What it
+spells it always covers, so `pages/[id]/` is the folder of that name; it also covers what it means as a pattern. `[[]`, `[*]` and `[?]` are the character alone.
+
+Of a phase that passed come its outputs, or without any every change. Of one that did not come its outputs and, at Low and Medium and unless it broke a rule, additions
+and changes of files that the host's own ignore files cover (`.gitignore` in every folder from the repository's top down, its `info/exclude`, the caller's `core.excludesFile` or
+`~/.config/git/ignore`, as they were before the run; a tracked file is never ignored): never a deletion, and nothing that starts by itself.
+
+Only an output that spells them, and not one above them and no pattern, brings back: `.git` and `.ggen` at any depth and in any spelling; the make.toml of the project and of its
+workspaces; a folder that git would take for a repository (HEAD, objects and refs). So does one that spells the folder with programs, scripts and init files that a make.toml names and
+that were there before. A folder that holds one of them is not removed either. What stays is said (`CR-WORKSPACE-006`).
+
+What the host's tools start or read by themselves ([autorun.md](autorun.md)) comes back from a phase that passed, and the run lists it.
+
 ## Other keys that have a meaning
 
 | key | type | meaning |

@@ -29,7 +29,16 @@ from cleanroom.events import (
     Violation,
 )
 from cleanroom.reports.curves import Curve
-from cleanroom.reports.result import CanaryResult, LedgerResult, Outcome, PhaseResult, RunResult, ServiceResult, ViolationResult
+from cleanroom.reports.result import (
+    AutorunResult,
+    CanaryResult,
+    LedgerResult,
+    Outcome,
+    PhaseResult,
+    RunResult,
+    ServiceResult,
+    ViolationResult,
+)
 from cleanroom.reports.tail import Tail
 
 Attributes = dict[str, str | int | float | bool]
@@ -117,6 +126,7 @@ class Folder:
         self._ledger = LedgerResult()
         self._curves: dict[str, Curve] = {}
         self._brought_back: dict[str, int] = {}
+        self._autorun: list[AutorunResult] = []
         self._reports: dict[str, str] = {}
         self._commands_open = 0
         self._commands_since_ns = self._commands_ns = 0
@@ -245,7 +255,11 @@ class Folder:
 
     def _artifact(self, event: Artifact) -> None:
         if event.role == "changes":
-            _sum(self._brought_back, {"files": event.files, "bytes": event.bytes})
+            counts = {"files": event.files, "bytes": event.bytes, "deleted": event.deleted}
+            _sum(self._brought_back, counts)
+        elif event.role == "autorun":
+            _sum(self._brought_back, {"autorun": event.files})
+            self._autorun += _autorun_rows(event)[: ROWS_MAX - len(self._autorun)]
         elif event.role == "conflict":
             _sum(self._brought_back, {"conflicts": event.files})
         elif event.role in _REPORT_ROLES:
@@ -287,6 +301,7 @@ class Folder:
             started_unix_ns=self._began_unix_ns,
             resources=tuple(curve.result(name, self._owner(name)) for name, curve in self._curves.items()),
             brought_back=dict(self._brought_back), reports=dict(self._reports), error=_error(finished),
+            autorun=tuple(self._autorun),
         )  # fmt: skip
 
     def _all_notes(self, finished: Finished | None) -> tuple[str, ...]:
@@ -380,6 +395,11 @@ def _error(finished: Finished | None) -> dict[str, str]:
 
 def _split(joined: str) -> tuple[str, ...]:
     return tuple(part for part in joined.split(",") if part)
+
+
+def _autorun_rows(event: Artifact) -> list[AutorunResult]:
+    phase, workspace = event.subject.name, event.subject.workspace
+    return [AutorunResult(path=path, by=by, phase=phase, workspace=workspace) for path, by in event.autorun.items()]
 
 
 def _sum(totals: dict[str, int], further: Mapping[str, int]) -> None:

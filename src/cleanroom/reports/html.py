@@ -270,16 +270,32 @@ def _ledger(result: RunResult) -> Markup:
     ledger = result.ledger
     back = result.brought_back
     conflicts = f", {plural(back['conflicts'], 'conflict')} kept beside the run" if back.get("conflicts") else ""
+    files, written, deleted = (back.get(name, 0) for name in ("files", "bytes", "deleted"))
+    gone = f"; deleted {deleted}" if deleted else ""
+    text = f"Brought back {plural(files, 'file')}, {size(written)}{gone}{conflicts}."
     return join(
         (
             element("p", f"{ledger.created} created, {ledger.removed} removed, {len(ledger.held)} held, {len(ledger.left)} left."),
             element("p", "Left: ", ", ".join(ledger.left), class_="alarm") if ledger.left else None,
             element("p", "Held: ", ", ".join(ledger.held)) if ledger.held else None,
-            element("p", f"Brought back {plural(back.get('files', 0), 'file')}, {size(back.get('bytes', 0))}{conflicts}.")
-            if back
-            else None,
+            element("p", text) if back else None,
+            _autorun(result),
         )
     )
+
+
+def _autorun(result: RunResult) -> Markup | None:
+    """What came back and starts by itself: how many, and those that are known by name."""
+    count = result.brought_back.get("autorun", 0)
+    if not count:
+        return None
+    more = count - len(result.autorun)
+    rows = [join((_code(f"{row.workspace}/{row.path}".lstrip("/")), f": {row.by}, phase {row.phase}")) for row in result.autorun]
+    files = f"{plural(count, 'file')} of them"
+    listed = element("ul", *(element("li", row) for row in rows))
+    rest = element("p", f"And {more} more.") if more > 0 else None
+    title = element("p", f"{files} are such as the host's tools start or read by themselves:")
+    return join((title, listed, rest))
 
 
 def _list(lines: Sequence[str]) -> Markup:

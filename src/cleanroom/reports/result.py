@@ -93,6 +93,15 @@ class ResourceResult(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[tuple[float, float, int], ...] = ()
 
 
+class AutorunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that came back and that something of the host starts or reads by itself."""
+
+    path: str  # relative to the workspace
+    by: str
+    phase: str = ""
+    workspace: str = ""
+
+
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
     run_id: str = ""
@@ -124,7 +133,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     started_unix_ns: int = 0
     resources: tuple[ResourceResult, ...] = ()
-    brought_back: dict[str, int] = {}  # files, bytes, conflicts
+    brought_back: dict[str, int] = {}  # files, bytes, deleted, conflicts, autorun
     audit_head: dict[str, str | int] = {}  # bytes, seq, hash
     reports: dict[str, str] = {}  # kind -> path relative to the project
     error: dict[str, str] = {}  # code, message, hint of what ended the run
+    autorun: tuple[AutorunResult, ...] = ()  # some of those that `brought_back` counts

@@ -53,7 +53,14 @@ class Returner:
         # Whose the project's new files become.
         self.owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None
 
-    def bring(self, upper: Folder, found: Iterable[Entry], run: Folder, visible: Sequence[str] = ()) -> Outcome:
+    def bring(
+        self,
+        upper: Folder,
+        found: Iterable[Entry],
+        run: Folder,
+        visible: Sequence[str] = (),
+        conflicts: str = CONFLICTS,
+    ) -> Outcome:
         """Apply entries, as `layers.changes` gave them, to the project.
 
         What conflicts is put into the folder `conflicts` of `run` instead. A link that would lead
@@ -65,7 +72,7 @@ class Returner:
             ProjectTree(self.project.descriptor, self.host, self.owner) as theirs,
             Kept(run.descriptor) as kept,
         ):
-            bringing = _Bringing(ours, theirs, kept, self)
+            bringing = _Bringing(ours, theirs, kept, self, conflicts)
             for entry in judged_links(found, self.project, visible):
                 bringing.carry(entry)
             return bringing.outcome()
@@ -95,8 +102,9 @@ class _Spot(NamedTuple):
 class _Bringing:
     """One layer's changes on their way."""
 
-    def __init__(self, ours: Tree, theirs: ProjectTree, kept: Kept, returner: Returner) -> None:
+    def __init__(self, ours: Tree, theirs: ProjectTree, kept: Kept, returner: Returner, conflicts: str) -> None:
         self._ours, self._theirs, self._kept = ours, theirs, kept
+        self._kept_in = conflicts
         self._host, self._owner = returner.host, returner.owner
         self._project = returner.project
         self._passing = f".cleanroom-{os.urandom(6).hex()}"  # a new file's name until it is whole
@@ -124,7 +132,7 @@ class _Bringing:
                 self._apply(entry)
             except _Changed as changed:
                 self._conflicts[changed.path] = None
-                self._kept.put(f"{CONFLICTS}/{entry.path}", entry, self._ours)
+                self._kept.put(f"{self._kept_in}/{entry.path}", entry, self._ours)
         except OSError as error:
             self._unwritten(entry.path, error)
 

@@ -1,0 +1,218 @@
+"""Writing back to the project what a phase changed, and saying what came, what stayed, and why."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import anyio.to_thread
+
+from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, Workspace
+from cleanroom.bus import Span
+from cleanroom.errors import ArtifactError
+from cleanroom.events import Artifact, Note, Subject
+from cleanroom.ignore_files import HostIgnores
+from cleanroom.plan import PhaseRun
+from cleanroom.plan import Workspace as PlannedWorkspace
+from cleanroom.policy import Level
+from cleanroom.watching import RunContext
+from cleanroom.workspaces import Host, Selection, look, selected
+
+FEW = 100  # of changes: a millisecond
+NAMED = 5  # of many things a message names so many
+AUTORUN_MOST = 100  # of them an event names so many; the rest is counted
+
+
+NoteLevel = Literal["info", "warning"]
+
+
+class PhaseEnd(NamedTuple):
+    """A phase whose commands have ended, as far as it decides what comes back."""
+
+    phase: PhaseRun
+    planned: PlannedWorkspace
+    environment: EnvironmentSpec
+    passed: bool
+    broke_rule: bool
+    span: Span
+
+    @property
+    def subject(self) -> Subject:
+        return Subject("phase", self.phase.name, self.planned.name)
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Folders outside that it was shown at their own paths: links may lead there."""
+        mounts = self.environment.mounts
+        return tuple(m.target for m in mounts if m.source == m.target and not m.writable)
+
+    @property
+    def spares_ignored(self) -> bool:
+        """Does it bring back what nobody declared, though it did not pass?"""
+        low = self.phase.policy.level.rank <= Level.MEDIUM.rank
+        return low and not self.passed and not self.broke_rule
+
+    def __str__(self) -> str:
+        name = self.phase.name
+        return f"phase {self.planned.name}/{name}" if self.planned.name else f"phase {name}"
+
+
+class Returned(NamedTuple):
+    """What became of a phase's changes."""
+
+    paths: tuple[str, ...] = ()  # chosen to come back
+    conflicts: int = 0
+    refused: int = 0  # and withheld
+
+
+class WriteBack:
+    """Everything that one run writes to its project."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Make it before the first phase: what is changed later was not there before the run."""
+        self._context = context
+        # As file systems count: the bus's clock may be a test's.
+        self._began_ns = time.time_ns()
+        self._ignores: dict[str, HostIgnores] = {}  # by workspace's path
+        self._unsettled: dict[str, set[str]] = {}  # by workspace's path
+
+    def unsettled_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
+        """What phases changed there and did not bring back."""
+        return tuple(sorted(self._unsettled.get(planned.path, ())))
+
+    async def bring_back(self, end: PhaseEnd, workspace: Workspace) -> Returned:
+        """Write the chosen changes to the project.
+
+        Raises:
+            ArtifactError: the disk, or who may write where, kept some from being written.
+        """
+        changes = await workspace.changes(end.tools)
+        if not changes:
+            return Returned()
+        self._tell_parted(end, changes)
+        host = await self._looked(end, changes)
+        choice = selected(changes, passed=end.passed, outputs=end.phase.outputs, host=host)
+        if choice.withheld:
+            text = f"{end} may not bring back {_reasons(choice.withheld)}"
+            self._note(end, text, "CR-WORKSPACE-006")
+        back = BroughtBack(files=0, bytes=0)
+        if choice.paths:
+            conflicts = self._conflicts(end.planned)
+            back = await workspace.bring_back(choice.paths, self._context.folder, conflicts)
+            self._tell(end, choice, host, back)
+        unsettled = self._unsettled.setdefault(workspace.root, set())
+        unsettled |= {change.path for change in changes if change.kind != "directory"}
+        unsettled -= set(choice.paths)
+        await self._keep(end, workspace)
+        if back.failed:
+            raise _unwritten(_reasons(back.failed), "make room, and run again")
+        stayed = len(back.refused) + len(choice.withheld)
+        return Returned(choice.paths, len(back.conflicts), stayed)
+
+    async def _looked(self, end: PhaseEnd, changes: Sequence[Change]) -> Host:
+        """A few files are looked at sooner than a thread begins; a folder may be large."""
+        few = len(changes) <= FEW and all(change.kind == "file" for change in changes)
+        if few and not end.spares_ignored:
+            return self._look(end, changes)
+        return await anyio.to_thread.run_sync(self._look, end, changes)
+
+    def _look(self, end: PhaseEnd, changes: Sequence[Change]) -> Host:
+        """What the host has where the changes would be written. Blocks."""
+        plan, root = self._context.plan, end.planned.path
+        try:
+            host = look(root, changes, files=plan.files, named=plan.named)
+        except OSError as error:
+            hint = "put the folder back, and run again"
+            raise _unwritten(f"{root} ({error.strerror})", hint) from error
+        if not end.spares_ignored:
+            return host
+        if root not in self._ignores:
+            self._ignores[root] = HostIgnores(root, self._context.caller, self._began_ns)
+        return host._replace(ignored=self._ignores[root].covered(changes))
+
+    async def _keep(self, end: PhaseEnd, workspace: Workspace) -> None:
+        keep = self._context.keep
+        if keep == "always" or (keep == "on-failure" and not end.passed):
+            await workspace.keep(self._context.folder, f"diff/{end.environment.id}")
+
+    def _conflicts(self, planned: PlannedWorkspace) -> str:
+        """Where they go in the run's folder: as the workspaces lie in the project, so that those of two never meet."""
+        root = os.path.realpath(self._context.plan.root)
+        inside = os.path.relpath(os.path.realpath(planned.path), root)
+        return os.path.normpath(os.path.join("conflicts", inside))
+
+    def _tell_parted(self, end: PhaseEnd, changes: Sequence[Change]) -> None:
+        """A file with several names is copied up by the one that is written to."""
+        parted = [f"{change.path} (of {change.parted_from})" for change in changes if change.parted_from]
+        if parted:
+            text = f"{end} wrote to one name of several (a hard link), which is a file of its own now: {_some(parted)}"
+            self._note(end, text, "CR-WORKSPACE-007")
+
+    def _tell(self, end: PhaseEnd, choice: Selection, host: Host, back: BroughtBack) -> None:
+        stayed = {*back.conflicts, *(change.path for change in (*back.refused, *back.failed))}
+        gone = host.lost.keys() & set(choice.paths) - stayed
+        deleted = sum(host.lost[path].files for path in gone)
+        if back.files or deleted:
+            self._artifact(
+                end,
+                Artifact(
+                    subject=end.subject,
+                    path=".",
+                    role="changes",
+                    bytes=back.bytes,
+                    files=back.files,
+                    deleted=deleted,
+                ),
+            )
+        if back.refused:
+            text = f"{end} could not bring back {_reasons(back.refused)}"
+            self._note(end, text, "CR-WORKSPACE-002")
+        if back.conflicts:
+            self._tell_conflicts(end, back.conflicts)
+        self._tell_autorun(end, [found for found in choice.autorun if found[0] not in stayed])
+
+    def _tell_conflicts(self, end: PhaseEnd, conflicts: Sequence[str]) -> None:
+        place = self._context.shown(self._context.folder.path / self._conflicts(end.planned))
+        count = len(conflicts)
+        self._artifact(end, Artifact(subject=end.subject, path=place, role="conflict", files=count))
+        meanwhile = "did not overwrite what was changed on the host meanwhile"
+        text = f"{end} {meanwhile}: {_some(conflicts)}; its own is in {place}"
+        self._note(end, text, "CR-WORKSPACE-001")
+
+    def _tell_autorun(self, end: PhaseEnd, came: Sequence[tuple[str, str]]) -> None:
+        """What came back and starts by itself, the topmost first, where most tools look."""
+        if not came:
+            return
+        found = sorted(came, key=lambda pair: pair[0].count("/"))
+        some = dict(found[:AUTORUN_MOST])
+        self._artifact(
+            end,
+            Artifact(subject=end.subject, path=".", role="autorun", files=len(found), autorun=some),
+        )
+        named = _some([f"{path} ({by})" for path, by in found])
+        text = f"{end} brought back what the host's tools start or read by themselves: {named}"
+        self._note(end, text, "CR-WORKSPACE-005", "info")
+
+    def _artifact(self, end: PhaseEnd, event: Artifact) -> None:
+        self._context.bus.publish(event, end.span.context)
+
+    def _note(self, end: PhaseEnd, text: str, code: str, level: NoteLevel = "warning") -> None:
+        note = Note(subject=end.subject, level=level, text=text, code=code)
+        self._context.bus.publish(note, end.span.context)
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few of them, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _reasons(changes: Sequence[Change]) -> str:
+    return _some([f"{change.path} ({change.reason})" for change in changes])
+
+
+def _unwritten(named: str, hint: str) -> ArtifactError:
+    text = f"changes could not be written to the project: {named}"
+    return ArtifactError("CR-WORKSPACE-004", text, hint=hint)

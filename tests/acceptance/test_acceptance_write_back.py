@@ -1,0 +1,276 @@
+"""What a phase left behind harms nobody on the host's side; through the real command, with
+namespaces and without."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from acceptance_bench import Project
+
+NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
+pytestmark = [pytest.mark.sandbox, NEEDS]
+
+WITHOUT = Path(__file__).parents[1] / "tiers/without.py"
+RUN_SECONDS = 100
+
+
+class Way(NamedTuple):
+    """How a run is held."""
+
+    policy: str
+    missing: str = ""  # as without.py takes it
+
+    @property
+    def spares_ignored(self) -> bool:
+        """Whether additions to ignored paths come back from a phase that failed."""
+        return self.policy == "Medium"
+
+    def __str__(self) -> str:
+        return f"{self.policy}-E3" if self.missing else self.policy
+
+
+WAYS = (Way("Medium"), Way("High"), Way("Medium", "namespaces"))
+each_way = pytest.mark.parametrize("way", WAYS, ids=str)
+
+
+class Said(NamedTuple):
+    code: int
+    result: dict
+    err: str
+
+
+def run(project: Project, way: Way, *words: str) -> Said:
+    argv = project.argv(*words, "--output", "json")
+    if way.missing:
+        argv = [sys.executable, str(WITHOUT), way.missing, "--", *argv]
+    done = subprocess.run(
+        argv,
+        cwd=project.root,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+    assert done.stdout.startswith("{"), done.stderr
+    return Said(done.returncode, json.loads(done.stdout), done.stderr)
+
+
+def write(project: Project, way: Way, **phases: str) -> None:
+    project.write(phases, policy=f'"{way.policy}"')
+
+
+def git(project: Project, *words: str) -> None:
+    nothing = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    subprocess.run(("git", *words), cwd=project.root, env={**os.environ, **nothing}, check=True)
+
+
+def with_packages(project: Project, count: int = 50) -> list[str]:
+    """A repository that ignores its installed packages; what is in them."""
+    git(project, "init", "-q", ".")
+    (project.root / ".gitignore").write_text("node_modules/\n*.log\n/tmp-*\n")
+    for number in range(count):
+        file = project.root / f"node_modules/p{number % 5}/f{number}.js"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+    return tree(project, "node_modules")
+
+
+def tree(project: Project, folder: str) -> list[str]:
+    found = (project.root / folder).rglob("*")
+    return sorted(str(path.relative_to(project.root)) for path in found)
+
+
+DELETING = {
+    "removed": "rm -rf node_modules/p*",
+    "made anew": "rm -rf node_modules && mkdir node_modules",
+    "made anew inside": "for d in node_modules/*; do rm -rf $d; mkdir $d; done",
+    "a file in its place": "rm -rf node_modules/p1 && echo x > node_modules/p1",
+    "a link in its place": "rm -rf node_modules/p1 && ln -s p2 node_modules/p1",
+    "a folder in a file's place": "rm node_modules/p1/f1.js; mkdir -p node_modules/p1/f1.js/x",
+    "renamed away": "mv node_modules/p1 node_modules/q1",
+    "renamed over": "mv node_modules/p1/f1.js node_modules/p1/f6.js",
+}
+
+
+@each_way
+def test_a_failed_phase_costs_the_developer_no_file(project: Project, way: Way):
+    """However a failed phase removes ignored files, each is there afterwards; what it added to
+    them came."""
+    before = with_packages(project)
+    for what, command in DELETING.items():
+        adding = "mkdir -p node_modules; echo new > node_modules/new.js; echo new > other"
+        write(project, way, ci=f"{command}; {adding}; exit 1")
+        said = run(project, way, "run", "ci")
+        assert said.code == 1, said.err
+        assert set(before) <= set(tree(project, "node_modules")), what
+        assert (project.root / "node_modules/p1/f1.js").is_file(), what
+        assert (project.root / "node_modules/p1").is_dir(), what
+        assert not (project.root / "node_modules/p1").is_symlink(), what
+        assert (project.root / "node_modules/new.js").exists() == way.spares_ignored, what
+        assert not (project.root / "other").exists(), what
+        assert said.result["brought_back"].get("deleted", 0) == 0
+
+
+def test_a_failed_phase_that_broke_a_rule_brings_nothing_that_is_ignored(project: Project):
+    """What is ignored stays away with the rest."""
+    with_packages(project)
+    attempt = "touch /usr/x; echo new > node_modules/new.js; exit 1"
+    write(project, Way("Medium"), ci=attempt)
+    said = run(project, Way("Medium"), "run", "ci")
+    assert said.code == 1
+    assert not (project.root / "node_modules/new.js").exists()
+
+
+@each_way
+def test_a_passed_phase_that_deletes_says_how_many_files_went(project: Project, way: Way):
+    """A folder of fifty files is fifty files, in the line, the result and the page."""
+    with_packages(project)
+    write(project, way, clean="rm -rf node_modules && echo 123 > made")
+    said = run(project, way, "run", "clean")
+    assert said.code == 0, said.err
+    assert said.result["brought_back"] == {"files": 1, "bytes": 4, "deleted": 50}
+    assert "brought back 1 file, 4 B; deleted 50" in said.err
+    assert "deleted 50" in (project.root / said.result["reports"]["html"]).read_text()
+    assert not (project.root / "node_modules").exists()
+
+
+PROGRAMS = (".venv/bin", "node_modules/.bin")
+
+
+@pytest.mark.parametrize("way", [*WAYS, Way("Low")], ids=str)
+def test_no_program_that_a_phase_wrote_is_started_on_the_host(project: Project, way: Way):
+    """A git of the phase's own on the caller's PATH, in a repository, is not what looks for
+    ignored files."""
+    with_packages(project)
+    marker = project.home / "started"
+    places = [project.root / place for place in PROGRAMS]
+    project.caller["PATH"] = os.pathsep.join([*map(str, places), os.environ["PATH"]])
+    script = f"#!/bin/sh\\ntouch {marker}\\n"
+    made = "mkdir -p {0}; printf '{1}' > {0}/git; chmod 755 {0}/git"
+    plant = "; ".join(made.format(place, script) for place in PROGRAMS)
+    write(project, way, plant=plant, fail="echo new > a.log; exit 1")
+    assert run(project, way, "run", "plant").code == 0
+    assert all(os.access(place / "git", os.X_OK) for place in places)
+    assert run(project, way, "run", "fail").code == 1
+    assert (project.root / "a.log").exists() == (way.spares_ignored or way.policy == "Low")
+    assert not marker.exists()
+
+
+BARE = (
+    "mkdir -p {0}objects/info {0}refs/heads {0}hooks && echo 'ref: refs/heads/main' > {0}HEAD && "
+    "printf '[core]\\nrepositoryformatversion = 0\\nbare = true\\n' > {0}config && "
+    "echo x > {0}refs/x && echo x > {0}objects/info/x && echo x > {0}hooks/pre-commit && "
+    "echo y > {0}beside"
+)
+
+
+@each_way
+@pytest.mark.parametrize("folder", ["", "vendor/mirror/"], ids=["top", "below"])
+def test_what_git_would_take_for_a_repository_does_not_come_back(project, way, folder):
+    """At the top and below, at once and in pieces over three phases; what lies beside it comes."""
+    made = f"mkdir -p ./{folder} && " + BARE.format(folder)
+    pieces = made.split(" && ")
+    write(project, way, all=made, a=" && ".join(pieces[:3]), b=pieces[3], c=made)
+    for phases in (["all"], ["a"], ["b"], ["c"]):
+        said = run(project, way, "run", *phases)
+        shape = [(project.root / folder / part).exists() for part in ("HEAD", "objects", "refs")]
+        assert not all(shape), (phases, said.err)
+    assert (project.root / folder / "beside").exists()
+    assert "[CR-WORKSPACE-006]" in said.err
+
+
+@each_way
+def test_history_does_not_come_back_by_a_pattern(project: Project, way: Way):
+    """Not from any depth, not where an output covers it, in no spelling, and a repository
+    inside does not go either."""
+    (project.root / "own/.git").mkdir(parents=True)
+    (project.root / "own/.git/HEAD").write_text("ref: refs/heads/main")
+    hooks = "mkdir -p $d/$g/hooks; echo x > $d/$g/hooks/x.sample"
+    made = f"for d in . a a/b; do for g in .git .GIT git~1 .ggen; do {hooks}; done; done"
+    for outputs in (None, ["."], ["*"], ["**"], ["*.sample"], ["a/"], ["a/b"]):
+        settings = {} if outputs is None else {"outputs": json.dumps(outputs)}
+        phases = {"t": f"{made}; rm -rf own; echo x > a/y"}
+        project.write(phases, policy=f'"{way.policy}"', **settings)
+        said = run(project, way, "run", "t")
+        assert said.code == 0, said.err
+        found = list(project.root.rglob("*.sample"))
+        assert found == [], (outputs, found)
+        assert (project.root / "own/.git/HEAD").exists()
+
+
+DEPLOY = """[lifecycle.deploy]
+command = "sh scripts/deploy.sh"
+cleanroom.enabled = false
+"""
+
+
+@each_way
+def test_make_toml_and_what_it_names_stay_as_they_are(project: Project, way: Way):
+    """However a phase replaces them; and the run says what stayed."""
+    (project.root / "scripts").mkdir()
+    (project.root / "scripts/deploy.sh").write_text("exit 0\n")
+    for attack in (
+        "echo '# more' >> make.toml; echo touch /tmp/x >> scripts/deploy.sh",
+        "rm make.toml; mkdir make.toml; echo x > make.toml/x; rm -r scripts; echo x > scripts",
+        "ln -sf elsewhere make.toml; rm -r scripts; ln -s . scripts",
+        "mv make.toml other; rm -r scripts; mkdir scripts",
+    ):
+        write(project, way, t=attack)
+        project.add(DEPLOY)
+        text = (project.root / "make.toml").read_text()
+        said = run(project, way, "run", "t")
+        assert said.code == 0, said.err
+        assert (project.root / "make.toml").read_text() == text
+        assert (project.root / "scripts/deploy.sh").read_text() == "exit 0\n"
+        assert not (project.root / "scripts").is_symlink()
+        assert "may not bring back" in said.err
+
+
+@each_way
+def test_what_starts_by_itself_is_listed_when_it_comes_back(project: Project, way: Way):
+    """From a phase that passed: one line that names some and counts all, the result and the
+    page; from one that failed: nothing."""
+    with_packages(project)
+    (project.root / ".gitignore").write_text("*\n")
+    files = ".envrc conftest.py .husky/pre-commit .vscode/tasks.json bin/a bin/b bin/c plain"
+    made = f"mkdir -p .husky .vscode bin; for f in {files}; do echo x > $f; done"
+    write(project, way, fail=f"{made}; exit 1", ok=made)
+    assert run(project, way, "run", "fail").code == 1
+    assert (project.root / "plain").exists() == way.spares_ignored
+    assert not (project.root / ".envrc").exists()
+    assert not (project.root / "bin/a").exists()
+    said = run(project, way, "run", "ok")
+    assert said.code == 0, said.err
+    assert said.result["brought_back"]["autorun"] == 7
+    assert {row["path"]: row["by"] for row in said.result["autorun"]}[".envrc"] == "direnv"
+    line = next(line for line in said.err.splitlines() if "[CR-WORKSPACE-005]" in line)
+    assert ".envrc (direnv)" in line
+    assert line.endswith("and 2 more [CR-WORKSPACE-005]")
+    page = (project.root / said.result["reports"]["html"]).read_text()
+    assert all(name in page for name in (".envrc", ".husky/pre-commit", "bin/c"))
+
+
+@each_way
+def test_an_ignore_file_of_the_phase_brings_nothing(project: Project, way: Way):
+    """What a failed phase, or one before it in the run, calls ignored is not what the host
+    ignores."""
+    with_packages(project)
+    files = "d/.gitignore .gitignore .git/info/exclude"
+    own = f"mkdir -p d .git/info; for f in {files}; do echo '*' > $f; done"
+    write(project, way, plant=own, fail=f"{own}; echo x > d/a; echo x > a; echo x > b.log; exit 1")
+    before = tree(project, ".")
+    came = {"b.log"} if way.spares_ignored else set()
+    said = run(project, way, "run", "fail")
+    assert said.code == 1
+    now = {path for path in tree(project, ".") if not path.startswith(".ggen")}
+    assert now - set(before) == came
+    assert run(project, way, "pipeline", "plant", "fail").code == 1
+    assert not (project.root / "d/a").exists()
+    assert not (project.root / "a").exists()

@@ -1,0 +1,99 @@
+"""What is said of changes that came back, and where the rest goes; on the memory backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cleanroom.backends.memory import Inside
+from cleanroom.events import Artifact, Note, Subject
+from cleanroom.plan import Workspace
+from cleanroom.testing import MemoryBackend, Outcome, Script, phase, plan, run_plan, succeed
+
+pytestmark = pytest.mark.looptime
+
+
+def artifacts(outcome: Outcome, role: str) -> list[Artifact]:
+    events = [envelope.event for envelope in outcome.events]
+    return [event for event in events if isinstance(event, Artifact) and event.role == role]
+
+
+def notes(outcome: Outcome, code: str) -> list[Note]:
+    events = [envelope.event for envelope in outcome.events]
+    return [event for event in events if isinstance(event, Note) and event.code == code]
+
+
+async def meddle(inside: Inside) -> int:
+    """A phase during which somebody on the host writes the file that the phase writes."""
+    assert inside.environment.workspace is not None
+    Path(inside.environment.workspace.root, "both.txt").write_text("the host's")
+    inside.write_file("both.txt", b"the phase's, in " + inside.working_directory.encode())
+    return 0
+
+
+def two_workspaces(root: Path, command: str):
+    """A plan in which two workspaces have a phase of one name."""
+    made = []
+    for name in ("api", "web"):
+        (root / name).mkdir()
+        made.append(Workspace(name=name, path=str(root / name), phases=(phase("build", command),)))
+    return plan(root=str(root), workspaces=tuple(made), requested=("build",))
+
+
+async def test_phases_of_one_name_are_told_apart_by_their_workspace(tmp_path: Path):
+    """What came back, what starts by itself and what is said of it name the workspace."""
+    written = succeed(files={".envrc": b"x", "a": b"y"})
+    used = MemoryBackend(Script(programs={"make": written}))
+    outcome = await run_plan(two_workspaces(tmp_path, "make"), used)
+    for role in ("changes", "autorun"):
+        subjects = [event.subject for event in artifacts(outcome, role)]
+        assert subjects == [Subject("phase", "build", name) for name in ("api", "web")]
+    texts = [note.text.split(" brought")[0] for note in notes(outcome, "CR-WORKSPACE-005")]
+    assert texts == ["phase api/build", "phase web/build"]
+    rows = [(row.workspace, row.path) for row in outcome.result.autorun]
+    assert rows == [("api", ".envrc"), ("web", ".envrc")]
+
+
+async def test_conflicts_of_two_workspaces_do_not_meet(tmp_path: Path):
+    """A file of the same path in both is kept twice, where `diff -r` finds it beside the
+    project's."""
+    used = MemoryBackend(Script(programs={"make": meddle}))
+    outcome = await run_plan(two_workspaces(tmp_path, "make"), used)
+    places = [event.path.rpartition("/conflicts/")[2] for event in artifacts(outcome, "conflict")]
+    assert places == ["api", "web"]
+    assert "phase api/build did not overwrite" in notes(outcome, "CR-WORKSPACE-001")[0].text
+    assert (tmp_path / "api/both.txt").read_text() == "the host's"
+
+
+async def test_what_is_said_is_bounded(tmp_path: Path):
+    """A thousand programs are counted, some are in the event, a few in the line."""
+    written = succeed(files={f"bin/p{number:04}": b"x" for number in range(1000)})
+    used = MemoryBackend(Script(programs={"make": written}))
+    outcome = await run_plan(plan(phase("build", "make")), used)
+    (event,) = artifacts(outcome, "autorun")
+    assert (event.files, len(event.autorun)) == (1000, 100)
+    (note,) = notes(outcome, "CR-WORKSPACE-005")
+    assert note.level == "info"
+    assert note.text.endswith(" and 995 more")
+    assert outcome.result.brought_back["autorun"] == 1000
+
+
+async def test_what_stays_is_said_once_for_a_folder_and_all_that_is_in_it(tmp_path: Path):
+    """make.toml and what it names stay, with the reason; what a run without them brings is
+    said as ever."""
+    (tmp_path / "run.sh").write_text("exit 0")
+    written = succeed(files={"make.toml": b"x", "run.sh": b"x", "other": b"x"})
+    used = MemoryBackend(Script(programs={"make": written}))
+    asked = plan(
+        phase("build", "make"),
+        root=str(tmp_path),
+        files=(str(tmp_path / "make.toml"),),
+        named=(str(tmp_path / "run.sh"),),
+    )
+    outcome = await run_plan(asked, used)
+    (note,) = notes(outcome, "CR-WORKSPACE-006")
+    assert "make.toml (it decides what runs" in note.text
+    assert "run.sh (make.toml names it" in note.text
+    assert artifacts(outcome, "changes")[0].files == 1
+    assert (tmp_path / "run.sh").read_text() == "exit 0"
