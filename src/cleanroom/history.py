@@ -73,29 +73,43 @@ def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[
 
 
 def list_runs(project: str | Path) -> list[str]:
-    """The runs whose events are there, oldest first; one that cannot be looked into is among them.
+    """The runs whose events are there, oldest first; one that may not be read is among them.
 
     Raises:
-        ProjectError: their folder cannot be read.
+        ProjectError: their folder may not be read.
     """
+    check("project", project, PATH)
     try:
         with Folder.at(Path(project)) as root, root.folder(RUNS) as runs:
-            return [name for name in runs.names() if _has_events(runs, name)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise _unreadable(Path(project) / RUNS, error) from error
-
-
-def _has_events(runs: Folder, name: str) -> bool:
-    """A run that is left out would make an older one the newest; whoever reads it learns why it cannot be."""
-    try:
-        runs.reading(f"{name}/{EVENTS}").close()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+            found = [(name, _written_ns(runs, name)) for name in runs.names()]
+    except PermissionError as error:
+        raise _unreadable(Path(project, RUNS), error) from error
     except OSError:
-        return True
-    return True
+        return []
+    return [name for name, written in sorted(found, key=_age) if written is not None]
+
+
+_SECOND = len("YYYYMMDD-HHMMSS")
+
+
+def _age(run: tuple[str, int | None]) -> tuple[str, int]:
+    """A run's id says in which second it began; of two in one second the later one was written to last."""
+    name, written_ns = run
+    return name[:_SECOND], written_ns or 0
+
+
+def _written_ns(runs: Folder, name: str) -> int | None:
+    """When a run's events were written last; None if it has none.
+
+    One that may not be read counts: left out it would make an older one the newest. Whoever reads it learns why it cannot be.
+    """
+    try:
+        with runs.reading(f"{name}/{EVENTS}") as stream:
+            return os.fstat(stream.fileno()).st_mtime_ns
+    except PermissionError:
+        return os.stat(name, dir_fd=runs.descriptor, follow_symlinks=False).st_mtime_ns
+    except OSError:
+        return None
 
 
 def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
@@ -270,6 +284,7 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.backends.sweep import together
     from cleanroom.engine import cache_folder
 
+    check("project", project, PATH)
     cache = cache_folder(os.environ if caller is None else caller)
     if cache.exists():
         open_cache(cache).close()

@@ -93,7 +93,7 @@ async def test_two_runs_in_one_engine(project: Path):
     engine = scripted(project)
     first, second = await engine.run("init"), await engine.run("test")
     assert first.run_id != second.run_id
-    assert door.list_runs(project) == sorted((first.run_id, second.run_id))
+    assert door.list_runs(project) == [first.run_id, second.run_id]
     assert door.verify_audit(project).valid
     assert [e.run_id for e in door.read_run(project, first.run_id)] == [first.run_id] * len(door.read_run(project, first.run_id))
 
@@ -257,3 +257,15 @@ async def test_the_run_is_the_last_event(project: Path):
     last = door.read_run(project)[-1].event
     assert isinstance(last, Finished)
     assert (last.subject.kind, last.exit_code) == ("run", result.exit_code) == ("run", 1)
+
+
+def test_of_runs_in_one_second_the_last_is_the_newest(project: Path):
+    """Their ids begin alike and end at random; what was written last ended last."""
+    names = [f"20260101-000000-{end}" for end in ("zzzzz", "aaaaa", "mmmmm")]
+    for age, name in enumerate(names):
+        events = project / ".ggen/cleanroom/runs" / name / "events.jsonl"
+        events.parent.mkdir(parents=True)
+        events.touch()
+        os.utime(events, ns=(age, age + 1))
+
+    assert door.list_runs(project) == names

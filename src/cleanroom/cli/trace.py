@@ -103,7 +103,7 @@ def _others(root: str, run: str, baseline: tuple[str, ...]) -> list[str]:
     runs = engine.list_runs(root)
     named: list[str] = []
     for text in baseline:
-        before = [other for other in runs if other < run]
+        before = runs[: runs.index(run)]
         named += before[-int(text) :] if text.isdecimal() and int(text) and text not in runs else [text] if not text.isdecimal() else []
     if not named:
         raise click.UsageError(f"--compare {' '.join(baseline)}: there is no run before {run} to compare with")
