@@ -206,6 +206,42 @@ def test_names_in_a_trace_cannot_forge_lines():
     assert "\n" not in "".join(differences(compare(hostile, [spans(shop())]), Output("never")))
 
 
+def test_runs_of_another_kind_are_left_out_and_said(project: Path):
+    """Of so many runs before, those with the same backend, policy and phases count."""
+    for phases in (("test",), ("test", "test"), ("test",), ("bad",), ("test",)):
+        call(project, "pipeline", *phases, "--backend", "memory")
+    done = call(project, "trace", "--compare", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert "left out 2 runs of another kind, such as one with phases bad, here test" in done.stdout
+    found = json.loads(call(project, "trace", "--compare", "2", "--output", "json").stdout)
+    assert {row["runs"] for row in found if row["path"] == "RUN p"} == {2}
+
+
+def test_a_run_of_another_kind_that_is_named_is_compared_and_called_nothing(project: Path):
+    """The figures are there, the difference in kind is said, and nothing is slower or faster."""
+    for backend in ("memory", "memory", "memory", "embedded"):
+        call(project, "pipeline", "test", "--backend", backend)
+    runs = engine.list_runs(project)
+    named = [word for run in runs[:3] for word in ("--compare", run)]
+    done = call(project, "trace", *named)
+
+    assert done.stdout.count("is another kind of run (backend memory, here embedded") == 3
+    found = json.loads(call(project, "trace", *named, "--output", "json").stdout)
+    assert {row["verdict"] for row in found if row["runs"] == 3} == {"unknown"}
+
+
+def test_without_a_run_of_its_kind_there_is_nothing_to_compare_with(project: Path):
+    """Exit 2 says of what kind the others are."""
+    for phase in ("bad", "test"):
+        call(project, "pipeline", phase, "--backend", "memory")
+    done = call(project, "trace", "--compare", "3")
+
+    assert done.returncode == 2
+    assert "no run before" in done.stderr
+    assert "phases bad, here test" in done.stderr
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(12.345, "12.35 s"), (0.25, "250 ms"), (0.0042, "4.2 ms")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     """Three figures are enough."""

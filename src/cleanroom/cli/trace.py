@@ -12,6 +12,7 @@ import click
 from cleanroom.cli.options import general_options, output_option
 
 _PAGE_BYTES = 64 << 10  # Jaeger's has 4 KiB
+_LOOKED_BACK = 200  # runs that are read to find some that are like one
 
 if TYPE_CHECKING:
     from cleanroom.tracing import SpanData
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "baseline",
     metavar="RUN|N",
     multiple=True,
-    help="What got slower than in RUN (again for more), or than in the N runs before.",
+    help="What got slower than in RUN (again for more), or than in the N runs before that are like it.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open it in Jaeger, where it was sent to one, else the run's report.")
 @click.option(
@@ -69,8 +70,10 @@ def _show(root: str, run_id: str | None, critical_path: bool, baseline: tuple[st
     output = Output(colour)
     nodes = reading.trees(spans)
     found: Any
+    notes: list[str] = []
     if baseline:
-        found = reading.compare(spans, [engine.read_trace(root, other)[1] for other in _others(root, run, baseline)])
+        others, notes = _others(root, run, spans, baseline)
+        found = reading.compare(spans, others)
         lines = differences(found, output)
     elif critical_path:
         found = reading.critical_path(_main(nodes)) if nodes else []
@@ -80,8 +83,9 @@ def _show(root: str, run_id: str | None, critical_path: bool, baseline: tuple[st
         lines = waterfall(nodes, output, columns(output))
     if form == "json":
         say_object(output, found)
+        output.err("".join(f"{note}\n" for note in notes))
     else:
-        say(output, [headline(run, spans), *lines])
+        say(output, [headline(run, spans), *notes, *lines])
 
 
 def headline(run: str, spans: list[SpanData]) -> str:
@@ -96,18 +100,47 @@ def _main(nodes: list[Any]) -> Any:
     return max(nodes, key=lambda node: node.span.duration_ns)
 
 
-def _others(root: str, run: str, baseline: tuple[str, ...]) -> list[str]:
-    """The runs to compare with. A plain number is so many runs before this one."""
+def _others(root: str, run: str, spans: list[SpanData], baseline: tuple[str, ...]) -> tuple[list[list[SpanData]], list[str]]:
+    """The runs to compare with, and what has to be known of them.
+
+    A plain number is so many runs before this one that are like it; a run that is named is taken as it is.
+    """
     from cleanroom import engine
+    from cleanroom.tracing.reading import unlike
 
     runs = engine.list_runs(root)
-    named: list[str] = []
-    for text in baseline:
-        before = runs[: runs.index(run)]
-        named += before[-int(text) :] if text.isdecimal() and int(text) and text not in runs else [text] if not text.isdecimal() else []
-    if not named:
-        raise click.UsageError(f"--compare {' '.join(baseline)}: there is no run before {run} to compare with")
-    return list(dict.fromkeys(named))
+    counts = [int(text) for text in baseline if text.isdecimal() and text not in runs]
+    found = {name: engine.read_trace(root, name)[1] for name in baseline if name in runs or not name.isdecimal()}
+    notes = [_unlike(name, differing) for name, other in found.items() if (differing := unlike(spans, other))]
+    left_out: list[str] = []
+    before = [name for name in reversed(runs[: runs.index(run)]) if name not in found]
+    for name in before[:_LOOKED_BACK] if max(counts, default=0) else ():
+        other = engine.read_trace(root, name)[1]
+        if unlike(spans, other):
+            left_out.append(name)
+        else:
+            found[name] = other
+        if len(found) >= max(counts):
+            break
+    if left_out:
+        notes.append(_left_out(len(left_out), unlike(spans, engine.read_trace(root, left_out[0])[1])))
+    if not found:
+        why = f"; {notes[0]}" if notes else ""
+        raise click.UsageError(f"--compare {' '.join(baseline)}: there is no run before {run} to compare with{why}")
+    return list(found.values()), notes
+
+
+def _unlike(name: str, differing: list[str]) -> str:
+    from cleanroom.cli.text import safe
+
+    return safe(f"run {name} is another kind of run ({'; '.join(differing)}): nothing is called slower or faster")
+
+
+def _left_out(count: int, differing: list[str]) -> str:
+    from cleanroom.cli.text import safe
+    from cleanroom.reports.text import plural
+
+    return safe(f"left out {plural(count, 'run')} of another kind, such as one with {'; '.join(differing)}")
 
 
 def _push(root: str, run_id: str | None, endpoint: str, form: str, colour: str) -> None:

@@ -34,7 +34,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something takes now, and took before. Seconds; `verdict` is slower, faster or same, or new, gone, or unknown (too few runs before)."""
+    """How long something takes now, and took before. Seconds; `verdict` is slower, faster or same, or new, gone, or unknown (too few runs before, or unlike ones)."""
 
     path: str
     seconds: float | None
@@ -144,15 +144,38 @@ def _awaited(node: Node) -> list[Node]:
     return found
 
 
+# Attribute of a run's span -> what it is called. Runs that differ in one are no measure of each other.
+_CIRCUMSTANCES = {
+    "cleanroom.backend": "backend",
+    "cleanroom.tier": "tier",
+    "cleanroom.policy": "policy",
+    "cleanroom.environment": "environment",
+    "cleanroom.requested": "phases",
+}
+
+
+def unlike(now: Sequence[SpanData], other: Sequence[SpanData]) -> list[str]:
+    """In what the other run differs from this one, each as a phrase; nothing where they can be compared."""
+    here, there = _circumstances(now), _circumstances(other)
+    return [f"{name} {there[name] or 'none'}, here {here[name] or 'none'}" for name in here if here[name] != there[name]]
+
+
+def _circumstances(spans: Sequence[SpanData]) -> dict[str, str]:
+    run = next((span.attributes for span in spans if span.attributes.get("cleanroom.subject.kind") == "run"), {})
+    return {name: str(run.get(attribute, "")) for attribute, name in _CIRCUMSTANCES.items()}
+
+
 def compare(now: Sequence[SpanData], before: Sequence[Sequence[SpanData]]) -> list[Difference]:
     """Every span of one run against those at the same path in earlier runs; the largest change first.
 
-    Slower or faster is what lies outside of everything seen before, by more than noise; that needs at least three runs. Gone is what was in all of them.
+    Slower or faster is what lies outside of everything seen before, by more than noise; that needs at least three runs, and none that differs in its
+    circumstances. Gone is what was in all of them.
     """
+    alike = not any(unlike(now, spans) for spans in before)
     current, earlier = _seconds(now), [_seconds(spans) for spans in before]
     always = [path for path in (earlier[0] if earlier else ()) if all(path in run for run in earlier)]
     known = dict.fromkeys([*current, *always])
-    found = [_difference(path, current.get(path), [run[path] for run in earlier if path in run]) for path in known]
+    found = [_difference(path, current.get(path), [run[path] for run in earlier if path in run], alike) for path in known]
     return sorted(found, key=lambda row: -abs((row.seconds or 0) - (row.median_seconds or 0)))
 
 
@@ -161,13 +184,13 @@ def _seconds(spans: Sequence[SpanData]) -> dict[str, float]:
     return {named[span.span_id]: span.duration_ns / 1e9 for span in spans if span.span_id in named}
 
 
-def _difference(path: str, seconds: float | None, before: list[float]) -> Difference:
+def _difference(path: str, seconds: float | None, before: list[float], alike: bool) -> Difference:
     lowest, highest, middle = (min(before), max(before), median(before)) if before else (None, None, None)
     if seconds is None:
         verdict = "gone"
     elif lowest is None or highest is None:
         verdict = "new"
-    elif len(before) < BASELINE_MIN:
+    elif len(before) < BASELINE_MIN or not alike:
         verdict = "unknown"
     else:
         verdict = "slower" if seconds > highest + NOISE_SECONDS else "faster" if seconds < lowest - NOISE_SECONDS else "same"
