@@ -109,7 +109,7 @@ def one_of_our_own(engine: EngineName, disk: str = "") -> Iterator[OwnEngine]:
         assert made.containers() == []
 
 
-@fault(ENGINE, "is not there", "the run does not begin", code=5, says="CR-CONTAINER-001", engines=ENGINES)
+@fault(ENGINE, "is not there", "the run does not begin", code=5, says="CR-CONTAINER-013", engines=ENGINES)
 def absent(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"})
     nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), f"unix://{project.root}/nothing.sock")
