@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,16 @@ import msgspec
 from attack_limits import FILE, MEMORY, OPEN_FILES, PIDS, TMPFS
 from attack_suite import Attack, load
 
+from cleanroom.artifacts import hold
 from cleanroom.backends.base import EnvironmentSpec, Hole, Mount, WorkspaceSpec
 from cleanroom.backends.embedded import EmbeddedBackend
 from cleanroom.capability import Attempt
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import Level, default_policy
 from cleanroom.sandbox import kernel, names
+from cleanroom.sandbox.journal import Journal
 from cleanroom.sandbox.layout import HOME
 from cleanroom.sandbox.syscalls import NUMBERS
-from held_folders import journal_at
 
 SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
 
@@ -222,7 +224,7 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
     attacks = [attack.at(level.value) for attack in load().values()]
     attacks = [attack for attack in attacks if attack.letter != "-"]
     async with (
-        EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", journal_at(folder / "journal.jsonl")) as backend,
+        EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", partial(Journal.at, hold(folder), "journal.jsonl")) as backend,
         AsyncExitStack() as stack,
     ):
         report = await backend.probe(level)
