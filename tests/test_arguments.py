@@ -79,7 +79,7 @@ async def test_a_project_that_is_no_path_is_named(value: Any):
     with pytest.raises(UsageError, match="project: expected a path"):
         async with cleanroom.open(value):
             pass
-    for read in (door.list_runs, door.read_run, door.verify_audit, door.sweep, door.init):
+    for read in (door.list_runs, door.read_run, door.verify_audit, door.render_reports, door.sweep, door.init):
         with pytest.raises(UsageError, match="project: expected a path"):
             read(value)
 

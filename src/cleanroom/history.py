@@ -251,7 +251,7 @@ def render_reports(project: str | Path, events_file: str | Path | None = None, f
     folder are named.
 
     Raises:
-        UsageError: no run is recorded.
+        UsageError: no run is recorded, or the project is no path.
         ProjectError: the events cannot be read, or something else stands in the place of a folder
             of ours.
         ArtifactError: a report cannot be written.
@@ -259,6 +259,7 @@ def render_reports(project: str | Path, events_file: str | Path | None = None, f
     from cleanroom.reports.fold import fold
     from cleanroom.subscribers.reporter import report_paths, write_reports
 
+    check("project", project, PATH)
     shown = Path(project, RUNS, chosen_run(project), EVENTS) if events_file is None else Path(events_file)
     result = fold(read_run(project) if events_file is None else read_events(shown))
     with _own_reports(project) if folder is None else hold(Path(folder)) as place:
