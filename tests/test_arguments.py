@@ -103,6 +103,14 @@ async def test_phases_that_are_no_names_are_named(project: Path, phases: tuple[A
             engine.plan(*phases)
 
 
+async def test_a_pipeline_of_no_phases_is_refused(project: Path):
+    """Not the same as all phases: nothing was asked for."""
+    async with cleanroom.open(project, caller=caller(project), backend="memory") as engine:
+        with pytest.raises(UsageError) as caught:
+            await engine.pipeline()
+    assert caught.value.code == "CR-ENGINE-005"
+
+
 async def test_other_arguments_of_an_engine_are_named(project: Path):
     """A limit below 1, a signal that is none, an idle time that is none."""
     async with cleanroom.open(project, caller=caller(project)) as engine:

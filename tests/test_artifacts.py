@@ -79,9 +79,18 @@ async def test_lines_are_appended_in_order(tmp_path):
 async def test_a_full_disk_is_an_artifact_error(tmp_path, monkeypatch):
     """Appending to a device without room names the file and does not pass."""
     monkeypatch.setattr(Folder, "open_own", lambda *_: os.open("/dev/full", os.O_WRONLY))
-    with pytest.raises(ArtifactError, match="events"):
+    with pytest.raises(ArtifactError, match="events") as caught:
         async with LineWriter(held(tmp_path), "events") as writer:
             await writer.write(b"x\n")
+    assert caught.value.code == "CR-FILE-002"
+
+
+def test_a_full_disk_under_a_log_is_an_artifact_error(tmp_path, monkeypatch):
+    """A phase's output that cannot be kept names its log."""
+    monkeypatch.setattr(Folder, "open_own", lambda *_: os.open("/dev/full", os.O_WRONLY))
+    with LogFiles(held(tmp_path / "logs")) as logs, pytest.raises(ArtifactError, match="test") as caught:
+        logs.write("test", b"x\n")
+    assert caught.value.code == "CR-FILE-003"
 
 
 def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):

@@ -63,8 +63,9 @@ async def test_a_subscriber_that_falls_behind_sees_all_before_the_gap_and_then_a
 
     first = await inbox.batch()
     bus.publish(note("after the gap"))
-    with pytest.raises(SubscriberLagged, match="'slow' fell more than 3 events behind"):
+    with pytest.raises(SubscriberLagged, match="'slow' fell more than 3 events behind") as caught:
         await inbox.batch()
+    assert caught.value.code == "CR-BUS-001"
     assert [envelope.seq for envelope in first] == [1, 2, 3]
 
 

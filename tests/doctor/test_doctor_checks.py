@@ -12,6 +12,7 @@ from cleanroom.backends.container_needs import Interpreter, Machine
 from cleanroom.capability import Missing
 from cleanroom.codes import CODES
 from cleanroom.policy import Level
+from cleanroom.sandbox.cgroups import Homes
 from run_story import capability
 
 REPORT = capability().report
@@ -77,3 +78,23 @@ def test_doctor_an_engine_is_warned_of_with_all_that_it_lacks() -> None:
     check = doctor.container_check(msgspec.structs.replace(machine, socket="", library=False))
     assert (check.status, check.code) == ("warn", "CR-CONTAINER-013")
     assert len(check.hint.splitlines()) == 4
+
+
+def test_doctor_each_warning_has_its_code(tmp_path: Path) -> None:
+    """What is said of a machine leads to its explanation."""
+    missing = Missing(rule="network.egress", why="no namespaces", hint="")
+    unheld = msgspec.structs.replace(REPORT, missing=(missing,))
+    lesser = [msgspec.structs.replace(row, enforced="no") for row in REPORT.dimensions]
+    (tmp_path / "runs" / "20261124-0").mkdir(parents=True)
+    found = {
+        "CR-DOCTOR-002": doctor.capability_checks(msgspec.structs.replace(REPORT, dimensions=tuple(lesser)))[-1],
+        "CR-DOCTOR-003": doctor.level_checks(unheld)[1],
+        "CR-DOCTOR-004": doctor.platform_check("darwin", "arm64"),
+        "CR-DOCTOR-005": doctor.python_check((3, 11, 7)),
+        "CR-DOCTOR-006": doctor.distribution_check("0.4.2"),
+        "CR-DOCTOR-007": doctor.landlock_check(0),
+        "CR-DOCTOR-008": doctor.cgroup_check(Homes(0, {}, "read-only")),
+        "CR-DOCTOR-009": doctor.disk_check(tmp_path, 1 << 30),
+        "CR-DOCTOR-010": doctor.leftovers_check(tmp_path),
+    }
+    assert {code: check.code for code, check in found.items()} == {code: code for code in found}

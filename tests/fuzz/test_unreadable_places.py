@@ -102,6 +102,18 @@ def test_what_may_not_be_read_is_told_by_name(project: Path, place: str, command
         assert "denied" in said.err
 
 
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [(".ggen/cleanroom/audit/audit.jsonl", "CR-AUDIT-003"), (".ggen/state.json", "CR-STATE-002")],
+)
+def test_a_run_that_may_not_write_its_evidence_is_no_pass(project: Path, place: str, code: str):
+    """Its phases passed, and the run ends with 5 and the code of what is missing."""
+    hidden(project, place)
+    with surroundings(project.parent, PATH=os.defpath), bound_by_modes():
+        said = call([*RUN, "--fresh"], statuses=(5,), writes=[project, project.parent, GROUPS])
+    assert f"error[{code}]" in said.err
+
+
 @pytest.mark.parametrize("command", [["events", "show"], ["trace"], ["report"]], ids=" ".join)
 def test_a_newest_run_that_may_not_be_read_is_not_passed_over(project: Path, command: list[str]):
     """An older run is not shown in its place as the newest; the older one is there by its name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from projects import CORPUS, NO_FLOOR, trace, written
 
-from cleanroom.errors import ProjectError
+from cleanroom.errors import ArtifactError, ProjectError
 from cleanroom.project import keys, load
 from cleanroom.project.init import write_make_toml
 
@@ -29,6 +29,13 @@ def test_init_writes_a_file_that_loads_and_fits_the_language(tmp_path: Path, sig
     assert trace(plan) == ["init", "test", "validate"]
     assert plan.phases[0].image.startswith(image)
     assert not plan.ignored
+
+
+def test_init_says_where_it_cannot_write(tmp_path: Path):
+    """The folder is not there: an error of ours, with the system's words."""
+    with pytest.raises(ArtifactError, match="No such file") as caught:
+        write_make_toml(tmp_path / "nowhere", None)
+    assert caught.value.code == "CR-INIT-002"
 
 
 @pytest.mark.parametrize("phase", ["init", "test", "validate"])

@@ -9,7 +9,8 @@ import pytest
 from projects import HEAD, NO_FLOOR, planned, trace, written
 
 from cleanroom.errors import CleanroomError, Exit, PolicyRefused, ProjectError, UsageError
-from cleanroom.project import load
+from cleanroom.policy import Level
+from cleanroom.project import Overrides, load
 
 PHASE = HEAD + '[lifecycle.test]\ncommand = "true"\n'
 
@@ -86,6 +87,45 @@ def test_what_is_wrong_is_refused_where_it_stands(tmp_path: Path, text: str | by
     assert os.listdir(tmp_path) == ["make.toml"]
 
 
+OF_BAD = {
+    "CR-PROJECT-002": "not UTF-8",
+    "CR-PROJECT-003": "broken TOML",
+    "CR-PROJECT-004": "deep lists",
+    "CR-PROJECT-005": "escaped NUL",
+    "CR-PROJECT-006": "unknown key",
+    "CR-PROJECT-007": "unknown policy",
+    "CR-PROJECT-008": "unknown service",
+    "CR-PROJECT-009": "bad duration",
+    "CR-PROJECT-010": "output outside",
+    "CR-PROJECT-011": "hook names no phase",
+    "CR-PROJECT-012": "circle of hooks",
+    "CR-PROJECT-013": "runs itself",
+    "CR-PROJECT-014": "egress at High",
+    "CR-PROJECT-015": "limit above the level's",
+    "CR-PROJECT-016": "workspace missing",
+    "CR-PROJECT-018": "service without ready",
+    "CR-PROJECT-019": "tools that do not exist",
+}
+
+
+@pytest.mark.parametrize("code", OF_BAD)
+def test_what_is_wrong_has_its_code(tmp_path: Path, code: str):
+    """Whoever looks the code up reads of this mistake."""
+    written(tmp_path, BAD[OF_BAD[code]][0])
+    with pytest.raises(CleanroomError) as refused:
+        load(tmp_path, caller={}, floor=NO_FLOOR)
+    assert refused.value.code == code
+
+
+def test_hosts_that_the_command_lines_policy_does_not_allow_have_a_code(tmp_path: Path):
+    """The file alone stands: it is the command line that asks for more than the file gives."""
+    written(tmp_path, PHASE + 'cleanroom.egress = ["a.example:443"]\n')
+    assert load(tmp_path, caller={}, floor=NO_FLOOR).phases
+    with pytest.raises(PolicyRefused) as refused:
+        load(tmp_path, overrides=Overrides(policy=Level.HIGH), caller={}, floor=NO_FLOOR)
+    assert refused.value.code == "CR-POLICY-003"
+
+
 @pytest.mark.parametrize(
     ("text", "suggestion"),
     [
@@ -121,14 +161,16 @@ def test_an_unknown_phase_is_named_with_those_that_exist(tmp_path: Path):
     """A phase that does not exist is a usage error with its name and the existing ones."""
     with pytest.raises(UsageError) as refused:
         planned(tmp_path, PHASE + '[lifecycle.never]\ncommand = "x"\n', "nosuch")
+    assert refused.value.code == "CR-USAGE-002"
     assert "nosuch" in refused.value.message
     assert "test, never" in refused.value.message
 
 
 def test_an_unknown_rule_on_the_command_line_is_a_usage_error(tmp_path: Path):
     """`--allow-degraded` takes names of rules."""
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as refused:
         planned(tmp_path, PHASE, "test", allow_degraded=("nonsense",))
+    assert refused.value.code == "CR-USAGE-001"
 
 
 def test_hooks_that_multiply_without_bound_are_refused(tmp_path: Path):
@@ -181,8 +223,9 @@ def test_a_project_below_the_organisations_floor_is_refused(tmp_path: Path, floo
     """Least policy, backend, egress and images of the machine's file hold, and a floor nobody can read refuses."""
     file = tmp_path / "floor.toml"
     file.write_text(floor)
-    with pytest.raises(PolicyRefused):
+    with pytest.raises(PolicyRefused) as refused:
         planned(tmp_path / "project", text, "test", floor=file)
+    assert refused.value.code == "CR-POLICY-002"
 
 
 def test_the_floor_allows_an_address_with_brackets(tmp_path: Path):

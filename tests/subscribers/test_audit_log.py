@@ -36,6 +36,7 @@ from cleanroom.events import (
     Subject,
     Violation,
 )
+from cleanroom.locks import locked
 from cleanroom.subscribers import audit
 from cleanroom.subscribers.chain import Head, decode_head, encode_head, opened
 from held_folders import held
@@ -269,6 +270,16 @@ def test_a_log_that_does_not_match_its_head_is_not_written(tmp_path, good, chang
         audit.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock()).open()
     assert refused.value.code == "CR-AUDIT-001"
     assert (tmp_path / "a" / "audit.jsonl").read_bytes() == changed[0]
+
+
+def test_a_log_that_another_process_keeps_locked_is_not_waited_for_forever(tmp_path, monkeypatch):
+    """A stopped engine holds it: the run that needs it says so, and writes nothing."""
+    monkeypatch.setattr(audit, "LOCK_SECONDS", 0.01)
+    log = audit.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock())
+    with locked(held(tmp_path / "a"), audit.LOCK_NAME, seconds=1), pytest.raises(ArtifactError) as refused:
+        log.open()
+    assert refused.value.code == "CR-AUDIT-002"
+    assert not (tmp_path / "a" / "audit.jsonl").exists()
 
 
 def test_engines_that_run_at_once_share_one_chain(tmp_path):

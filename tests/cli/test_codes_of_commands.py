@@ -1,0 +1,119 @@
+"""Each code of a command is made to happen by that command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cleanroom.cli.app import execute
+
+MAKE = """
+[project]
+name = "x"
+[lifecycle.test]
+command = "true"
+[lifecycle.host]
+command = "true"
+cleanroom.enabled = false
+cleanroom.containers = ["thing"]
+[cleanroom.services.thing]
+command = "sleep 60"
+port = 9000
+ready = { tcp = 9000 }
+"""
+GENERIC = MAKE.replace("cleanroom.enabled = false", "")
+RUN = ".ggen/cleanroom/runs/20260101-000000-aaaaa"
+MEMORY = ["--backend", "memory"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "make.toml").write_text(MAKE)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("CLEANROOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    return root
+
+
+def placed(project: Path, name: str, text: str) -> None:
+    (project / name).parent.mkdir(parents=True, exist_ok=True)
+    (project / name).write_text(text)
+
+
+# Code -> files that are there, the command, its exit status.
+COMMANDS = {
+    "CR-CLI-004": ({}, ["explain", "CR-NOTHING-000"], 2),
+    "CR-CONTAINER-010": ({}, ["image", "build", "nothing-like-it"], 2),
+    "CR-HISTORY-001": ({}, ["trace", "nothing-like-it"], 2),
+    "CR-HISTORY-003": ({f"{RUN}/events.jsonl": "no event\n{}\n"}, ["events", "show"], 2),
+    "CR-INIT-001": ({}, ["init"], 2),
+    "CR-PHASE-008": ({}, ["run", "host", *MEMORY], 0),
+    "CR-SESSION-007": ({"make.toml": GENERIC}, ["pool", "start"], 2),
+    "CR-STATE-001": ({".ggen/state.json": "no JSON"}, ["run", "host", *MEMORY], 2),
+    "CR-STATE-003": ({".ggen/cleanroom/runs": "a file"}, ["run", "host", *MEMORY], 2),
+    "CR-TRACE-001": (
+        {f"{RUN}/events.jsonl": "", f"{RUN}/trace.otlp.json": "no trace"},
+        ["trace"],
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("code", COMMANDS)
+def test_a_command_says_its_code(code: str, project: Path, capsys: pytest.CaptureFixture[str]):
+    """On standard error or in the notes of its run, with the status that fits."""
+    files, command, status = COMMANDS[code]
+    for name, text in files.items():
+        placed(project, name, text)
+
+    ended = execute(command)
+
+    said = capsys.readouterr()
+    assert code in said.out + said.err
+    assert ended == status
+
+
+@pytest.mark.sandbox
+def test_a_cache_inside_the_project_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """A layer cannot lie in what it is a layer of."""
+    monkeypatch.setenv("CLEANROOM_CACHE", str(project / "cache"))
+
+    assert execute(["run", "test", "--backend", "embedded"]) == 3
+    assert "error[CR-SANDBOX-003]" in capsys.readouterr().err
+
+
+@pytest.mark.sandbox
+def test_a_cache_where_nothing_can_be_made_cannot_be_used(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The path and what helps are said."""
+    monkeypatch.setenv("CLEANROOM_CACHE", "/proc/nothing-can-be-made-here")
+
+    assert execute(["run", "test", "--backend", "embedded"]) == 5
+    assert "error[CR-SANDBOX-009]" in capsys.readouterr().err
+
+
+@pytest.mark.sandbox
+def test_what_cannot_be_brought_back_is_said(project: Path, capsys: pytest.CaptureFixture[str]):
+    """A pipe stays where it was made, and a note names it."""
+    placed(project, "make.toml", '[lifecycle.test]\ncommand = "mkfifo pipe"\n')
+
+    assert execute(["run", "test", "--backend", "embedded"]) == 0
+    assert "CR-WORKSPACE-002" in capsys.readouterr().err
+    assert not os.path.lexists("pipe")
+
+
+@pytest.mark.sandbox
+def test_a_name_of_a_file_that_parts_from_its_others_is_said(project: Path, capsys: pytest.CaptureFixture[str]):
+    """A phase wrote to one of two names: afterwards they are two files."""
+    placed(project, "make.toml", '[lifecycle.test]\ncommand = "echo more >> first"\n')
+    placed(project, "first", "one\n")
+    os.link("first", "second")
+
+    assert execute(["run", "test", "--backend", "embedded"]) == 0
+    assert "CR-WORKSPACE-007" in capsys.readouterr().err
+    assert (Path("first").read_text(), Path("second").read_text()) == ("one\nmore\n", "one\n")
