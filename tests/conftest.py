@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
+import held_folders
 from cleanroom.sandbox import probe
 
 # In a plain test looptime asks for the thread's event loop, which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
@@ -26,6 +28,13 @@ for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
 # No test asserts wall time: on a busy machine an example may take long, and is no wrong one for it.
 settings.register_profile("cleanroom", deadline=None)
 settings.load_profile("cleanroom")
+
+
+@pytest.fixture(autouse=True)
+def _folders_are_let_go() -> Iterator[None]:
+    """No test leaves its folders open to the next one: some look at which numbers of descriptors are free."""
+    yield
+    held_folders.let_go()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

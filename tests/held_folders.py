@@ -10,10 +10,19 @@ from cleanroom.artifacts import hold
 from cleanroom.beneath import Folder
 from cleanroom.sandbox.journal import Journal
 
+_HELD: list[Folder] = []
+
 
 def held(path: Path) -> Folder:
-    """Made where it is not there, and held until the test's process ends."""
-    return hold(path)
+    """Made where it is not there, and held until the test ends (`conftest.py`)."""
+    _HELD.append(hold(path))
+    return _HELD[-1]
+
+
+def let_go() -> None:
+    """Close what tests hold."""
+    while _HELD:
+        _HELD.pop().close()
 
 
 def journal_at(path: Path) -> Callable[[], Journal]:

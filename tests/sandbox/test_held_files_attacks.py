@@ -174,7 +174,7 @@ def test_what_fails_anyway_is_no_attempt(workspace: str):
             code(lambda: os.mkdir("/usr")),
             code(lambda: os.unlink("/etc/not-there")),
             code(lambda: os.open("/etc/not-there", os.O_WRONLY)),
-            code(lambda: raw("mkdirat", 99, b"x", 0)),
+            code(lambda: raw("mkdirat", 9999, b"x", 0)),
             code(lambda: raw("mkdirat", CWD, None, 0)),
         ]
 

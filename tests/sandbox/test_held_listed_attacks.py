@@ -285,7 +285,7 @@ def test_clients_and_local_sockets_bind_as_ever(workspace: str):
         ):
             return [
                 code(lambda: client.bind(("127.0.0.1", 0))), code(lambda: local.bind(f"{w}/s")), code(local.listen), code(lambda: routes.bind((0, 0))),
-                code(lambda: raw("listen", 99, 1)), code(lambda: raw("listen", os.open(w, os.O_RDONLY), 1)), code(lambda: client.bind(("127.0.0.1", 0))),
+                code(lambda: raw("listen", 9999, 1)), code(lambda: raw("listen", os.open(w, os.O_RDONLY), 1)), code(lambda: client.bind(("127.0.0.1", 0))),
             ]  # fmt: skip
 
     caught = attack(act, workspace, listed=True)
