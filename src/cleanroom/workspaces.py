@@ -19,6 +19,7 @@ NEVER = (
     ".git",
     ".ggen",
 )  # unless declared: a phase that could write them would write its own history
+STEPS_MAX = 4096  # of a path and its links; a longer way is a circle
 COUNTED_MAX = 500_000  # of files in a folder that goes; as many changes as are looked at
 
 # What git looks for in a folder that it takes for a repository, and what it then obeys.
@@ -244,7 +245,7 @@ def look(
     with Folder.at(Path(root)) as project:
         kinds = _Kinds(project.descriptor)
         decides = frozenset(_within(root, files))
-        run = {path: stat.S_ISREG(kinds.of(path)) for path in _within(root, named)}
+        run = {path: _is_file_or_link(kinds.of(path)) for path in _within(root, named)}
         kept = decides | {path for path, there in run.items() if there}
         lost: dict[str, Lost] = {}
         folders: set[str] = set()
@@ -264,6 +265,67 @@ def look(
             named=run,
             repositories=repositories,
         )
+
+
+def with_links(root: str, paths: Iterable[str]) -> tuple[str, ...]:
+    """These absolute paths, the links on the way to each below `root`, and what each really is.
+
+    Only what lies below `root`, and named from there. Blocks.
+    """
+    tops = (os.path.normpath(root), os.path.realpath(root))
+    found = dict.fromkeys(paths)
+    for path in tuple(found):
+        found.update(dict.fromkeys(_led(tops, path)))
+    return tuple(found)
+
+
+def _led(tops: tuple[str, str], path: str) -> Iterator[str]:
+    """The links on the way of one, then where they lead."""
+    at: list[str] = []
+    waiting = _parts_below(tops, path)
+    for _ in range(STEPS_MAX):
+        if not waiting:
+            break
+        name = waiting.pop(0)
+        if name == "..":
+            if not at:
+                return
+            at.pop()
+            continue
+        try:
+            target = str(Path(tops[1], *at, name).readlink())
+        except OSError:
+            at.append(name)
+            continue
+        yield os.path.join(tops[0], *at, name)
+        if target.startswith("/"):
+            at = []
+            waiting = [*_parts_below(tops, target), *waiting]
+        else:
+            waiting = [*_parts(target), *waiting]
+    if at:
+        yield os.path.join(tops[0], *at)
+
+
+def _parts_below(tops: tuple[str, str], path: str) -> list[str]:
+    for top in tops:
+        if path.startswith(f"{top}/"):
+            return _parts(path.removeprefix(top))
+    return []
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _is_file_or_link(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def untouched(paths: Iterable[str], stayed: Collection[str]) -> set[str]:
+    """Those of the paths of which nothing stayed away: not itself, nothing above it or in it."""
+    around = _all_above(stayed) | set(stayed)
+    return {path for path in paths if path not in around and not _all_above([path]) & set(stayed)}
 
 
 class _Kinds:

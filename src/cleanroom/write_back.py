@@ -18,7 +18,7 @@ from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level
 from cleanroom.watching import RunContext
-from cleanroom.workspaces import Host, Selection, look, selected
+from cleanroom.workspaces import Host, Selection, look, selected, untouched, with_links
 
 FEW = 100  # of changes: a millisecond
 NAMED = 5  # of many things a message names so many
@@ -75,6 +75,9 @@ class WriteBack:
         self._context = context
         # As file systems count: the bus's clock may be a test's.
         self._began_ns = time.time_ns()
+        plan = context.plan
+        self._files = with_links(plan.root, plan.files)
+        self._named = with_links(plan.root, plan.named)
         self._ignores: dict[str, HostIgnores] = {}  # by workspace's path
         self._unsettled: dict[str, set[str]] = {}  # by workspace's path
 
@@ -120,9 +123,9 @@ class WriteBack:
 
     def _look(self, end: PhaseEnd, changes: Sequence[Change]) -> Host:
         """What the host has where the changes would be written. Blocks."""
-        plan, root = self._context.plan, end.planned.path
+        root = end.planned.path
         try:
-            host = look(root, changes, files=plan.files, named=plan.named)
+            host = look(root, changes, files=self._files, named=self._named)
         except OSError as error:
             hint = "put the folder back, and run again"
             raise _unwritten(f"{root} ({error.strerror})", hint) from error
@@ -152,7 +155,7 @@ class WriteBack:
 
     def _tell(self, end: PhaseEnd, choice: Selection, host: Host, back: BroughtBack) -> None:
         stayed = {*back.conflicts, *(change.path for change in (*back.refused, *back.failed))}
-        gone = host.lost.keys() & set(choice.paths) - stayed
+        gone = untouched(host.lost.keys() & set(choice.paths), stayed)
         deleted = sum(host.lost[path].files for path in gone)
         if back.files or deleted:
             self._artifact(
@@ -171,7 +174,8 @@ class WriteBack:
             self._note(end, text, "CR-WORKSPACE-002")
         if back.conflicts:
             self._tell_conflicts(end, back.conflicts)
-        self._tell_autorun(end, [found for found in choice.autorun if found[0] not in stayed])
+        came = untouched([path for path, _ in choice.autorun], stayed)
+        self._tell_autorun(end, [found for found in choice.autorun if found[0] in came])
 
     def _tell_conflicts(self, end: PhaseEnd, conflicts: Sequence[str]) -> None:
         place = self._context.shown(self._context.folder.path / self._conflicts(end.planned))

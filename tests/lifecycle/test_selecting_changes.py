@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.workspaces import Host, Lost, look, selected
+from cleanroom.workspaces import Host, Lost, look, selected, untouched, with_links
 
 
 def files(*paths: str) -> list[Change]:
@@ -307,3 +307,30 @@ def test_the_look_goes_through_no_link(tmp_path: Path):
     os.symlink("/etc", tmp_path / "real/etc")
     host = looked(tmp_path / "project", deleted("etc/passwd"))
     assert host.lost == {}
+
+
+def test_what_a_name_leads_to_counts_as_named(tmp_path: Path):
+    """The links on the way to a file, in a folder's place too, and what it really is; never what lies outside."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/make.toml").write_text("")
+    (tmp_path / "make.toml").symlink_to("conf/../conf/make.toml")
+    (tmp_path / "scripts").symlink_to(tmp_path / "impl")
+    (tmp_path / "impl").mkdir()
+    (tmp_path / "impl/x.sh").symlink_to("../out.sh")
+    (tmp_path / "out.sh").symlink_to("/etc/passwd")
+    root = str(tmp_path)
+    assert with_links(root, [f"{root}/make.toml"]) == (f"{root}/make.toml", f"{root}/conf/make.toml")
+    named = with_links(root, [f"{root}/scripts/x.sh"])
+    assert named == tuple(f"{root}/{name}" for name in ("scripts/x.sh", "scripts", "impl/x.sh", "out.sh"))
+
+
+def test_a_circle_of_links_ends(tmp_path: Path):
+    """Two links that name each other are both named, and nothing hangs."""
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert set(with_links(str(tmp_path), [f"{tmp_path}/a"])) == {f"{tmp_path}/a", f"{tmp_path}/b"}
+
+
+def test_what_lies_around_a_conflict_is_not_said_to_have_come():
+    """A folder in which somebody changed a file, and what was to come into a place that is taken, stayed as they were."""
+    assert untouched(["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]) == {"other"}
