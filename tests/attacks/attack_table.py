@@ -12,9 +12,13 @@ from typing import Any
 from attack_columns import COLUMNS, OTHERWISE
 from attack_elsewhere import ELSEWHERE
 from attack_suite import Attack, load
+from host_attacks import ATTACKS, HOST_ELSEWHERE, HostAttack
+from host_bench import COLUMNS as HOST_COLUMNS
+from host_bench import Column
+from host_bench import carried_out as carried_out_on_host
 
 DOCUMENT = Path(__file__).parents[2] / "docs/isolation-attacks.md"
-HEAD = """# Attacks on the embedded backend
+HEAD = """# Attacks
 
 Written by `python tests/attacks/attack_table.py`; `tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
 A works, O works and is recorded, B is refused and recorded with process and target, b is refused, L a limit acts. What a level refuses, every higher one refuses.
@@ -24,6 +28,16 @@ A works, O works and is recorded, B is refused and recorded with process and tar
 """
 REASONS = """
 ## Cells that are not what the list asks for
+
+"""
+
+
+HOST_HEAD = """
+## The host's side
+
+What a phase, a service or a repository leaves, and what the engine does outside with it (`docs/isolation.md`). Each row is carried out by whole runs of the
+command: as root, as an ordinary user, as root in that user's project, in tier E3, and in Docker's containers where the mechanism is shared. Held: no program was
+started outside, nothing there was changed, nothing came back that runs later without a word; with it the exit status of each run.
 
 """
 
@@ -51,6 +65,22 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return HEAD + "".join(sorted(rows, key=lambda line: (order[line[2:].split("-")[0]], line))) + REASONS + "".join(reasons)
 
 
+def host_table(cells: dict[tuple[str, str], str]) -> str:
+    names = [column.name for column in HOST_COLUMNS]
+    head = f"| id | attack | {' | '.join(names)} |\n|{' --- |' * (len(names) + 2)}\n"
+    rows = [f"| {a.id} | {a.title} | {' | '.join(cells[a.id, name] for name in names)} |\n" for a in ATTACKS.values()]
+    rows += [f"| {identity} | {title} | {where} |{' |' * (len(names) - 1)}\n" for identity, (title, where) in HOST_ELSEWHERE.items()]
+    return HOST_HEAD + head + "".join(rows)
+
+
+def host_cell(column: Column, attack: HostAttack) -> str:
+    if not column.takes(attack):
+        return "-"
+    harm, said = carried_out_on_host(attack, column)
+    codes = ", ".join(str(answer.code) for answer in said)
+    return f"**not held**: {'; '.join(harm)}" if harm else f"held ({codes})"
+
+
 def carried_out(level: str) -> dict[str, Any]:
     """In a process of its own: at Low it enters a network of its own."""
     with tempfile.TemporaryDirectory(dir="/var/lib") as folder:
@@ -63,7 +93,9 @@ def carried_out(level: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    DOCUMENT.write_text(table({level: carried_out(level) for level in COLUMNS}))
+    inside = table({level: carried_out(level) for level in COLUMNS})
+    cells = {(attack.id, column.name): host_cell(column, attack) for attack in ATTACKS.values() for column in HOST_COLUMNS}
+    DOCUMENT.write_text(inside + host_table(cells))
 
 
 if __name__ == "__main__":
