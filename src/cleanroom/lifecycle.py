@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -176,7 +177,10 @@ class Lifecycle:
                     assert workspace is not None, "a hermetic phase has a workspace"
                     verdict, conflicts = await self._hermetic(phase, planned, workspace, span, remember)
                 else:
+                    host_began_ns = time.time_ns()
                     verdict = await self._on_host(phase, planned, span)
+                    if workspace is not None:
+                        workspace.own(host_began_ns, time.time_ns())
             except CleanroomError as trouble:
                 error = trouble
                 result = ERROR_RESULTS.get(trouble.exit, "error")

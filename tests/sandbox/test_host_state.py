@@ -43,3 +43,14 @@ def test_a_folder_with_new_entries_is_the_same_and_a_renamed_one_is_not(tmp_path
     assert host.is_moved(os.stat(tmp_path / "other"))
     (tmp_path / "other/file").unlink()
     assert host.is_moved(os.stat(tmp_path / "other"))
+
+
+def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(tmp_path: Path) -> None:
+    """By the moments at which it began and ended."""
+    (tmp_path / "file").write_text("x")
+    changed_ns = os.stat(tmp_path / "file").st_ctime_ns
+    before, during = HostState(0), HostState(0)
+    before.own(changed_ns + SECOND, changed_ns + 2 * SECOND)
+    during.own(changed_ns, changed_ns + SECOND)
+    assert not before.is_known(os.stat(tmp_path / "file"))
+    assert during.is_known(os.stat(tmp_path / "file"))

@@ -147,6 +147,9 @@ class Workspace(Protocol):
         What conflicts is put into the folder `conflicts` of `run`, the run's own folder. Never follows a link, never blocks.
         """
 
+    def own(self, began_ns: int, ended_ns: int) -> None:
+        """What changed in the project between these moments (wall clock) was the run itself, past the workspace."""
+
     async def keep(self, run: Folder, inside: str) -> None:
         """Copy files of the last layer that was not brought back whole to the folder `inside` of `run`, for a person to read.
 

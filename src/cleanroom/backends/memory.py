@@ -173,6 +173,9 @@ class MemoryWorkspace:
                 self._ours[path] = _changed_ns(Path(self.root, path))
         return BroughtBack(files=files, bytes=size, deleted=deleted, conflicts=tuple(conflicting))
 
+    def own(self, began_ns: int, ended_ns: int) -> None:
+        self._began_ns = ended_ns
+
     async def keep(self, run: Folder, inside: str) -> None:
         await self._backend._call("keep")
         for path, data in self.upper.items():

@@ -40,6 +40,10 @@ class HostWorkspace(ABC):
         """Let go of the project's folder."""
         self._project.close()
 
+    def own(self, began_ns: int, ended_ns: int) -> None:
+        """What changed in the project between these moments was the run itself."""
+        self._returner.host.own(began_ns, ended_ns)
+
     @abstractmethod
     def _written(self) -> Path | None:
         """The folder that the environment wrote which was left last, if there is one."""
@@ -65,12 +69,22 @@ class HostWorkspace(ABC):
         with Folder.at(place) as written:
             return self._find_changes(written)
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
+    async def bring_back(
+        self,
+        paths: Sequence[str] | None,
+        run: Folder,
+        conflicts: str = CONFLICTS,
+    ) -> BroughtBack:
         """Write the chosen changes to the project."""
         chosen = None if paths is None else frozenset(paths)
         return await anyio.to_thread.run_sync(self._bring_back, chosen, run, conflicts)
 
-    def _bring_back(self, chosen: frozenset[str] | None, run: Folder, conflicts: str) -> BroughtBack:
+    def _bring_back(
+        self,
+        chosen: frozenset[str] | None,
+        run: Folder,
+        conflicts: str,
+    ) -> BroughtBack:
         place = self._written()
         if place is None:
             return BroughtBack(files=0, bytes=0)
@@ -141,7 +155,8 @@ class EmbeddedWorkspace(HostWorkspace):
         self._user = (user, user) if os.geteuid() == 0 else None
         self.unchangeable = tuple(layers.foreign(Path(spec.root))) if os.geteuid() else ()
         self._scratch = Path(spec.scratch)
-        self._layers: list[Path] = []  # oldest first; one whose changes are all in the project is taken out
+        # Oldest first; one whose changes are all in the project is taken out.
+        self._layers: list[Path] = []
         self._number = 0
         self._in_place = False
 

@@ -11,6 +11,7 @@ import os
 import stat
 import time
 
+_TICK_NS = 10_000_000  # the kernel dates a change by the last tick of its clock
 _SLEWED_NS = 100_000_000  # a clock that is kept right is moved by less than this during a run
 
 
@@ -21,6 +22,7 @@ class HostState:
         """`began_ns`: the wall clock's time at the beginning of the run."""
         self._since_ns = self._began_ns = began_ns
         self._clocks_ns = time.time_ns(), time.monotonic_ns()
+        self._own_ns: list[tuple[int, int]] = []
         self._left: dict[tuple[int, int], int] = {}  # inode -> its ctime when we were done with it
         self._theirs: set[tuple[int, int]] = set()  # folders that somebody put there, or chmod'ed
 
@@ -30,13 +32,20 @@ class HostState:
         gone = wall_ns - self._clocks_ns[0], steady_ns - self._clocks_ns[1]
         self._since_ns = min(self._since_ns, beginning(self._began_ns, *gone))
 
+    def own(self, began_ns: int, ended_ns: int) -> None:
+        """What changed between these moments of the wall clock was the run itself."""
+        self._own_ns.append((began_ns - _TICK_NS, ended_ns))
+
     def is_known(self, info: os.stat_result) -> bool:
         """Is it as it was, or as we left it?"""
         return info.st_ctime_ns <= self._since_ns or self.is_ours(info)
 
     def is_ours(self, info: os.stat_result) -> bool:
         """Is it as we left it?"""
-        return self._left.get((info.st_dev, info.st_ino)) == info.st_ctime_ns
+        changed_ns = info.st_ctime_ns
+        if self._left.get((info.st_dev, info.st_ino)) == changed_ns:
+            return True
+        return any(began <= changed_ns <= ended for began, ended in self._own_ns)
 
     def is_moved(self, folder: os.stat_result) -> bool:
         """May it be another folder than at the beginning, or have another mode?
