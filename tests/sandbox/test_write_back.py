@@ -245,10 +245,11 @@ def test_a_file_that_nobody_may_read_comes_back(upper, project, bench):
     assert (project / "closed").read_text() == "x"
 
 
-names = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0"), min_size=1, max_size=20)
+letters = st.characters(blacklist_categories=("Cs",), blacklist_characters="/\0")
+names = st.text(letters, min_size=1, max_size=20).filter(lambda name: name not in (".", ".."))
 
 
-@given(tree=st.dictionaries(names.filter(lambda name: name not in (".", "..")), st.binary(max_size=64)))
+@given(tree=st.dictionaries(names, st.binary(max_size=64)))
 def test_whatever_the_names_and_bytes_files_arrive_as_they_are(tmp_path_factory, tree):
     """Bringing back is the identity on files."""
     bench = Bench(tmp_path_factory.mktemp("tree"))
@@ -270,7 +271,7 @@ def test_whatever_the_names_and_bytes_files_arrive_as_they_are(tmp_path_factory,
 
 
 def test_what_changed_on_the_host_meanwhile_is_not_overwritten(upper, project, bench, tmp_path):
-    """A file whose ctime is later than the run's beginning keeps the host's text; ours is set aside."""
+    """A file that was written since the run began keeps the host's text; ours is set aside."""
     bench.begin()
     (project / "kept/old").write_text("theirs")
     (upper / "kept").mkdir()
@@ -299,7 +300,8 @@ def test_each_kind_of_change_by_somebody_else_counts(upper, project, bench, chan
         place.symlink_to("theirs") if change == "link" else place.mkdir()
     before = snapshot(project)
     (upper / "kept").mkdir()
-    (upper / "kept/old").symlink_to("ours") if change == "link" else (upper / "kept/old").write_text("x")
+    ours = upper / "kept/old"
+    ours.symlink_to("ours") if change == "link" else ours.write_text("x")
     if change == "type":
         (project / "kept/old/file").write_text("theirs")
         before = snapshot(project)
@@ -461,7 +463,7 @@ def test_a_name_that_somebody_gave_a_file_is_no_change_of_its_content(upper, pro
 
 
 def test_a_link_of_the_project_is_never_followed(upper, project, bench, tmp_path):
-    """A folder of the layer whose place a link of the host has taken meanwhile is refused, and the link's target stays as it is."""
+    """What was to be in a folder whose place a link has taken is refused; its target stays."""
     target = tmp_path / "precious"
     target.mkdir()
     os.symlink(target, project / "cache")
@@ -541,7 +543,7 @@ def test_a_device_or_fifo_that_takes_a_file_s_place_holds_nobody_up(upper, proje
 
 
 def test_a_link_that_leads_out_through_another_of_its_layer_is_refused(upper, project, bench):
-    """By its text `passage/../../x` stays inside; through the link it does not. What is left has no way out."""
+    """By its text `passage/../../../x` stays inside; through the link it does not."""
     (upper / "deep/er").mkdir(parents=True)
     (upper / "passage").symlink_to("deep/er")
     (upper / "deep/up").symlink_to("../passage/../../../x")
@@ -554,7 +556,7 @@ def test_a_link_that_leads_out_through_another_of_its_layer_is_refused(upper, pr
 
 
 def test_a_link_is_judged_by_what_comes_back_with_it(project, bench):
-    """What would make it harmless stays out: the project has a link that leads out in that place."""
+    """What would make it harmless stays out: the project has a link that leads out there."""
     upper = bench.layer()
     (project / "data").symlink_to("/etc")
     (upper / "data").mkdir()
@@ -595,7 +597,7 @@ def test_what_is_kept_has_no_mode_that_harms(upper, bench, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's files are that user's anyway")
 def test_root_gives_a_project_s_owner_what_it_made_and_nothing_else(upper, project, bench):
-    """Files, folders and links become the project's owner's; a file that another put there does not."""
+    """Files, folders and links become the project's owner's; what was there keeps its own."""
     os.chown(project, 1, 1)
     bench = Bench(bench.base)
     (upper / "folder").mkdir()

@@ -126,7 +126,7 @@ class _Copying:
             os.close(sink)
 
     def _settle(self, path: str, info: os.stat_result) -> None:
-        """Mode and times as they were; its owner can always enter and write a folder of the copy."""
+        """Mode and times as they were; its owner can always enter and write such a folder."""
         folder = self._targets.enter(path)
         if self._owner is not None:
             os.chown(named(folder), *self._owner)
@@ -166,10 +166,17 @@ def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
                     pending.append(path)
 
 
-def changes(copied: Folder, project: Folder, before: Marks, after: Marks, visible: Sequence[str]) -> list[Entry]:
-    """What differs between two looks, in the words of `layers.changes`: parents before children, deletions where they happened."""
+def changes(
+    copied: Folder,
+    project: Folder,
+    before: Marks,
+    after: Marks,
+    visible: Sequence[str],
+) -> list[Entry]:
+    """What differs between two looks, in the words and the order of `layers.changes`."""
     found: list[Entry] = []
-    gone = {path for path in before if path not in after or _kind(before[path]) != _kind(after[path])}
+    gone = {path for path in before if path not in after}
+    gone |= {path for path in before.keys() & after if _kind(before[path]) != _kind(after[path])}
     with Tree(copied.descriptor, LIST) as ours, Tree(project.descriptor, 0) as theirs:
         for path in sorted({*after, *gone}):
             if path in after and _is_unchanged(before.get(path), after[path]):

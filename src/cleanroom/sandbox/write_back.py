@@ -102,13 +102,20 @@ class _Spot(NamedTuple):
 class _Bringing:
     """One layer's changes on their way."""
 
-    def __init__(self, ours: Tree, theirs: ProjectTree, kept: Kept, returner: Returner, conflicts: str) -> None:
+    def __init__(
+        self,
+        ours: Tree,
+        theirs: ProjectTree,
+        kept: Kept,
+        returner: Returner,
+        conflicts: str,
+    ) -> None:
         self._ours, self._theirs, self._kept = ours, theirs, kept
         self._kept_in = conflicts
         self._host, self._owner = returner.host, returner.owner
         self._project = returner.project
         self._passing = f".cleanroom-{os.urandom(6).hex()}"  # a new file's name until it is whole
-        self._names: dict[tuple[int, int], str] = {}  # inode in the layer -> its path in the project
+        self._names: dict[tuple[int, int], str] = {}  # inode in the layer -> path in the project
         self._files = self._bytes = self._deleted = 0
         self._conflicts: dict[str, None] = {}
         self._refused: list[Entry] = []
@@ -159,7 +166,7 @@ class _Bringing:
             self._link(spot, entry.target)
 
     def _blame(self, inside: str) -> None:
-        """Something that is no folder is on the way to `inside`: did somebody put it there meanwhile?"""
+        """Something that is no folder is on the way to `inside`: did somebody put it there?"""
         above, _, name = inside.rpartition("/")
         if above:
             try:
@@ -292,7 +299,13 @@ class _Bringing:
         finally:
             os.close(reading)
 
-    def _is_same(self, spot: _Spot, was: os.stat_result, reading: int, info: os.stat_result) -> bool:
+    def _is_same(
+        self,
+        spot: _Spot,
+        was: os.stat_result,
+        reading: int,
+        info: os.stat_result,
+    ) -> bool:
         """Has the project the very same file already, by type, mode and bytes?
 
         One that nobody else changed has to have its time too: else a phase rebuilt it, and what
