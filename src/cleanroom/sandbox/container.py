@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from cleanroom.sandbox.warden import StartFailed, Warden
 
 START_SECONDS = 30.0  # for the engine to start a container: 0.2 s usually, several on a busy machine
 END_SECONDS = 5.0
+ADOPTED_SECONDS = 0.001  # between two looks whether pid 1 has taken a child over, which takes as long as the process between needs to end
 
 
 class ContainerWarden(Warden):
@@ -62,7 +64,12 @@ class ContainerWarden(Warden):
         return arrived[1][0]
 
     def _fork_inside(self) -> int:
-        """The container's pid namespace is for this child alone, and for nobody else we fork."""
+        """The container's pid namespace is for this child alone, and for nobody else we fork.
+
+        It becomes a child of the container's pid 1, which reaps it: a process of the namespace that
+        nobody outside has waited for keeps pid 1 from ending, and the engine from removing it. So
+        it was where this warden was killed and whoever got its children reaps none.
+        """
         with open("/proc/self/ns/pid", "rb") as ours:
             kernel.setns(self._numbers, kernel.CLONE_NEWPID)
             pid = -1
@@ -71,7 +78,19 @@ class ContainerWarden(Warden):
             finally:
                 if pid:  # the child cannot leave it, and need not
                     kernel.setns(ours.fileno(), kernel.CLONE_NEWPID)
-        return pid
+        if pid:
+            os.waitpid(pid, 0)
+            return pid
+        with contextlib.suppress(OSError):  # without a relay its service is lost, as with one that ends
+            if os.fork() == 0:
+                return self._adopted()
+        os._exit(0)
+
+    def _adopted(self) -> int:
+        """Zero, once pid 1 is this process's parent: a death signal that is set before would be that of the process between."""
+        while os.getppid() != 1:
+            time.sleep(ADOPTED_SECONDS)
+        return 0
 
     def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
         """In a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
@@ -128,7 +147,6 @@ class ContainerWarden(Warden):
             with contextlib.suppress(OSError):
                 self._recorder.flush()
         with contextlib.suppress(ChildProcessError):
-            # The relay too: its pid namespace's init ends only when all in it were waited for.
             while True:
                 os.wait()
         select.select([self._pidfd], [], [], END_SECONDS)
