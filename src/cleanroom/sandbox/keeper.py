@@ -119,7 +119,9 @@ class Keeper:
         except Exception as error:
             answer = {"probed": None, "error": f"{type(error).__name__}: {error}"}
         finally:
-            channel.send(self._owner, answer)
+            # An owner that has ended meanwhile needs no answer. This child must not outlive the call.
+            with contextlib.suppress(OSError):
+                channel.send(self._owner, answer)
             os._exit(0)
 
     def _relay_out(self, order: dict[str, Any], descriptors: list[int]) -> None:
