@@ -7,9 +7,10 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from cleanroom import encodings
 from cleanroom.capability import Process, Target
 from cleanroom.events import Envelope, Note, Output, Started, Subject, Violation, encode
 from cleanroom.redaction import REPLACEMENT, Redactor, secret_values
@@ -76,6 +77,8 @@ def test_a_stream_reads_the_same_however_it_is_cut(secrets, pieces, data):
 @given(secret=SECRETS, text=PLAIN)
 def test_output_that_begins_no_secret_is_shown_at_once(secret, text):
     """A prompt does not wait for the next line: its end is the beginning of no form of a secret."""
+    # One that has an escape in it is looked for with the escape undone too, which may be a blank.
+    assume(not encodings.has_escapes(secret.encode()))
     prompt = f"{text}> ".encode()
 
     assert Redactor([secret]).stream().feed(prompt) == prompt
