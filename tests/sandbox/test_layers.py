@@ -12,6 +12,14 @@ from cleanroom.beneath import Folder
 from cleanroom.sandbox import layers
 
 
+def whiteout(path: Path | bytes) -> None:
+    """Mark as deleted what the project has under this name, as the kernel does."""
+    try:
+        os.mknod(path, stat.S_IFCHR)
+    except PermissionError:
+        pytest.skip("may not make whiteouts")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
@@ -92,7 +100,7 @@ def test_what_an_opaque_folder_hides_is_deleted_at_every_depth(upper, project):
 
 def test_a_deletion_of_what_is_gone_is_no_change(upper, project):
     """Somebody else removed it as well."""
-    os.mknod(upper / "gone", stat.S_IFCHR)
+    whiteout(upper / "gone")
 
     assert kinds(upper, project) == {}
 
@@ -134,7 +142,7 @@ def test_names_that_are_no_text_are_refused_and_named(upper, project):
     os.close(os.open(raw + b"/folder\xff/in", os.O_CREAT))
     os.close(os.open(raw + b"/file\xfe", os.O_CREAT))
     os.close(os.open(os.fsencode(project) + b"/gone\xfd", os.O_CREAT))
-    os.mknod(raw + b"/gone\xfd", stat.S_IFCHR)
+    whiteout(raw + b"/gone\xfd")
 
     assert kinds(upper, project) == {"folder\ufffd": "refused", "file\ufffd": "refused", "gone\ufffd": "refused"}
 
@@ -172,7 +180,7 @@ def test_names_that_change_together_do_not_part(upper, project):
     os.link(project / "kept/old", project / "other")
     (upper / "other").write_text("more than before")
     (upper / "kept").mkdir()
-    os.mknod(upper / "kept/old", stat.S_IFCHR)
+    whiteout(upper / "kept/old")
 
     with Folder.at(upper) as layer, Folder.at(project) as root:
         assert [entry.parted_from for entry in layers.changes(layer, root)] == ["", ""]

@@ -23,6 +23,8 @@ command = "head -c 20000000 /dev/zero > large; echo x > small"
 """
 # A small file system of the test's own as the project, and who runs the engine then.
 MOUNTED = 'mount -t tmpfs -o size=4m full "$1" && cp "$2" "$1/make.toml" && cd "$1" && shift 2'
+# An ordinary user makes it in a user namespace.
+OWN_MOUNTS = ["unshare", "-m" if os.geteuid() == 0 else "-Urm"]
 SELF = "unshare -U --map-user=1000 --map-group=1000" if os.geteuid() else ""
 
 
@@ -34,10 +36,11 @@ def test_a_phase_does_not_pass_whose_outcome_the_disk_does_not_take(tmp_path: Pa
     (tmp_path / "make.toml").write_text(TEXT)
     without = [sys.executable, str(WITHOUT), names, "--"] if names else []
     command = [*SELF.split(), *without, sys.executable, "-m", "cleanroom", "pipeline", "test"]
-    space = ["unshare", "-m" if os.geteuid() == 0 else "-Urm"]
+    if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("may not mount")
     script = f'{MOUNTED} && code=0; "$@" || code=$?; ls; exit $code'
     done = subprocess.run(
-        [*space, "sh", "-ec", script, "sh", tmp_path / "project", tmp_path / "make.toml", *command],
+        [*OWN_MOUNTS, "sh", "-ec", script, "sh", tmp_path / "project", tmp_path / "make.toml", *command],
         env=os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import stat
@@ -220,6 +221,12 @@ ON_INIT = {
 }
 
 
+def comparable() -> bool:
+    """Whether this machine lets processes compare what they hold (`kcmp`)."""
+    me = os.getpid()
+    return ctypes.CDLL(None).syscall(312, me, me, 0, 0, 0) == 0
+
+
 @pytest.mark.parametrize("name", ON_INIT)
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of system calls")
 async def test_a_phase_does_nothing_to_its_init(project: Path, tmp_path: Path, name: str):
@@ -247,6 +254,10 @@ except OSError as error:
         assert await place.python(program) == "refused"
         assert (await place.sh("echo it lives")).out == "it lives\n"
     seen = [a.target.syscall for a in place.attempts if a.rule == "process.visibility"]
+    if call == "kcmp" and not comparable():
+        # A container's own filter refuses it before ours is asked.
+        assert seen == []
+        return
     assert seen == ([f"{call} of init"] if call and call != "prlimit64" else seen)
     assert not call or seen
 
