@@ -397,7 +397,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     "CR-WORKSPACE-001": (
         "files changed on the host while the run ran",
         "What the run made of these files was not written over what somebody else did meanwhile: it is kept in the run's conflicts/ folder and the run does not pass. "
-        "Compare both and run again.",
+        "Compare both and run again. What the run had removed stays too, with all of the folder that it removed as one; of a removal there is nothing to keep.",
     ),
     "CR-WORKSPACE-003": (
         "files of the project that a phase cannot change",

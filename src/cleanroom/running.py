@@ -413,10 +413,13 @@ class Run:
             yield Cause(Exit.UNVERIFIED, "no command ran, so nothing was verified")
 
     def _conflicting(self, count: int) -> Cause:
-        place = relative(self._place.own.run.path / "conflicts", self._place.root)
-        what = f"{plural(count, 'file')} changed on the host meanwhile, so not overwritten"
-        text = f"{what}; what the run made of them is in {place}"
-        return Cause(Exit.NOT_PASSED, text, "CR-WORKSPACE-001", "compare both, and run again")
+        kept = self._place.own.run.path / "conflicts"
+        text = f"{plural(count, 'file')} changed on the host meanwhile, so left as they are"
+        hint = "look at the warnings of the phases, and run again"
+        if is_there(kept):
+            text += f"; what the run made of them is in {relative(kept, self._place.root)}"
+            hint = "compare both, and run again"
+        return Cause(Exit.NOT_PASSED, text, "CR-WORKSPACE-001", hint)
 
     def _note(self, level: Any, text: str, code: str = "") -> None:
         self._bus.publish(Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code))

@@ -173,16 +173,27 @@ class WriteBack:
             text = f"{end} could not bring back {_reasons(back.refused)}"
             self._note(end, text, "CR-WORKSPACE-002")
         if back.conflicts:
-            self._tell_conflicts(end, back.conflicts)
+            self._tell_conflicts(end, back)
         came = untouched([path for path, _ in choice.autorun], stayed)
         self._tell_autorun(end, [found for found in choice.autorun if found[0] in came])
 
-    def _tell_conflicts(self, end: PhaseEnd, conflicts: Sequence[str]) -> None:
-        place = self._context.shown(self._context.folder.path / self._conflicts(end.planned))
-        count = len(conflicts)
+    def _tell_conflicts(self, end: PhaseEnd, back: BroughtBack) -> None:
+        unkept = set(back.unkept)
+        kept = [path for path in back.conflicts if path not in unkept]
+        if kept:
+            place = self._context.shown(self._context.folder.path / self._conflicts(end.planned))
+            meanwhile = "did not overwrite what was changed on the host meanwhile"
+            text = f"{end} {meanwhile}: {_some(kept)}; its own is in {place}"
+            self._conflict(end, place, len(kept), text)
+        if back.unkept:
+            named, changed = _some(back.unremoved), _some(back.unkept)
+            why = f"{changed} changed on the host meanwhile"
+            nothing = "the run had removed this, so nothing of its own is kept"
+            text = f"{end} did not remove {named}: {why}; {nothing}"
+            self._conflict(end, ".", len(back.unkept), text)
+
+    def _conflict(self, end: PhaseEnd, place: str, count: int, text: str) -> None:
         self._artifact(end, Artifact(subject=end.subject, path=place, role="conflict", files=count))
-        meanwhile = "did not overwrite what was changed on the host meanwhile"
-        text = f"{end} {meanwhile}: {_some(conflicts)}; its own is in {place}"
         self._note(end, text, "CR-WORKSPACE-001")
 
     def _tell_autorun(self, end: PhaseEnd, came: Sequence[tuple[str, str]]) -> None:

@@ -66,6 +66,27 @@ async def test_conflicts_of_two_workspaces_do_not_meet(tmp_path: Path):
     assert (tmp_path / "api/both.txt").read_text() == "the host's"
 
 
+async def meddle_and_remove(inside: Inside) -> int:
+    """A phase during which somebody on the host writes the file that the phase removes."""
+    assert inside.environment.workspace is not None
+    Path(inside.environment.workspace.root, "both.txt").write_text("the host's")
+    inside.delete_file("both.txt")
+    return 0
+
+
+async def test_no_place_is_named_for_what_the_run_had_removed(tmp_path: Path):
+    """Of a removal nothing is kept: neither the warning nor the reason names a folder for it."""
+    (tmp_path / "both.txt").write_text("1")
+    used = MemoryBackend(Script(programs={"make": meddle_and_remove}))
+    outcome = await run_plan(plan(phase("build", "make"), root=str(tmp_path)), used)
+    (note,) = notes(outcome, "CR-WORKSPACE-001")
+    changed = "did not remove both.txt: both.txt changed on the host meanwhile"
+    assert changed in note.text
+    assert "conflicts" not in note.text + outcome.result.reason
+    assert [event.path for event in artifacts(outcome, "conflict")] == ["."]
+    assert (tmp_path / "both.txt").read_text() == "the host's"
+
+
 async def test_what_is_said_is_bounded(tmp_path: Path):
     """A thousand programs are counted, some are in the event, a few in the line."""
     written = succeed(files={f"bin/p{number:04}": b"x" for number in range(1000)})

@@ -403,6 +403,37 @@ def test_a_folder_with_something_of_somebody_else_s_is_not_deleted(upper, projec
     assert snapshot(project) == before
 
 
+def test_each_file_that_holds_a_removal_back_is_named(upper, project, bench, tmp_path):
+    """Not only the first; the removal itself is named too, and nothing is kept of it."""
+    for name in ("a", "b", "c"):
+        (project / "kept" / name).write_text("")
+    (project / "file").write_text("")
+    bench.begin()
+    for name in ("kept/a", "kept/c", "file"):
+        (project / name).write_text("theirs")
+    whiteout(upper / "kept")
+    whiteout(upper / "file")
+
+    done = bench.bring(upper)
+
+    assert sorted(done.conflicts) == ["file", "kept/a", "kept/c"]
+    assert done.unkept == done.conflicts
+    assert sorted(done.unremoved) == ["file", "kept"]
+    assert not (tmp_path / "conflicts").exists()
+
+
+def test_what_was_to_take_a_folder_s_place_is_kept(upper, project, bench, tmp_path):
+    """It is no removal: ours can be compared."""
+    bench.begin()
+    (project / "kept/old").write_text("theirs")
+    (upper / "kept").write_text("ours")
+
+    done = bench.bring(upper)
+
+    assert (done.conflicts, done.unkept, done.unremoved) == (("kept/old",), (), ())
+    assert (tmp_path / "conflicts/kept").read_text() == "ours"
+
+
 def test_a_folder_in_which_somebody_else_only_removed_something_is_deleted(upper, project, bench):
     """Nothing of theirs is in it."""
     (project / "kept/more").write_text("")
@@ -437,6 +468,7 @@ def test_a_mode_that_somebody_gave_a_folder_stays(upper, project, bench):
 
     assert bench.bring(upper).conflicts == ("kept",)
     assert mode(project / "kept") == 0o750
+    assert mode(bench.base / "conflicts/kept") == 0o700
 
 
 def test_a_link_that_conflicts_is_set_aside_as_a_text(upper, project, bench, tmp_path):

@@ -114,6 +114,8 @@ class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     deleted: int = 0
     conflicts: tuple[str, ...] = ()  # changed on the host meanwhile: ours is under `conflicts/`
+    unkept: tuple[str, ...] = ()  # of the conflicts those that ours had removed: nothing is kept
+    unremoved: tuple[str, ...] = ()  # deletions that did not come back for a conflict
     refused: tuple[Change, ...] = ()
     failed: tuple[Change, ...] = ()  # could not be written: the disk is full or broken
 

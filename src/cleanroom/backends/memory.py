@@ -163,7 +163,8 @@ class MemoryWorkspace:
         for path in chosen:
             data = self.upper[path]
             if path in conflicting:
-                _write(run.path / conflicts / path, data)
+                if data is not None:
+                    _write(run.path / conflicts / path, data)
                 continue
             _write(Path(self.root, path), data)
             if data is None:
@@ -171,7 +172,15 @@ class MemoryWorkspace:
             else:
                 files, size = files + 1, size + len(data)
                 self._ours[path] = _changed_ns(Path(self.root, path))
-        return BroughtBack(files=files, bytes=size, deleted=deleted, conflicts=tuple(conflicting))
+        unremoved = tuple(path for path in conflicting if self.upper[path] is None)
+        return BroughtBack(
+            files=files,
+            bytes=size,
+            deleted=deleted,
+            conflicts=tuple(conflicting),
+            unkept=unremoved,
+            unremoved=unremoved,
+        )
 
     def own(self, began_ns: int, ended_ns: int) -> None:
         self._began_ns = ended_ns

@@ -122,6 +122,8 @@ def brought_back(done: write_back.Outcome) -> BroughtBack:
         bytes=done.bytes,
         deleted=done.deleted,
         conflicts=done.conflicts,
+        unremoved=done.unremoved,
+        unkept=done.unkept,
         refused=_changes(done.refused),
         failed=_changes(done.failed),
     )

@@ -66,7 +66,7 @@ def _brought_back(counts: Mapping[str, int]) -> list[str]:
     if not counts:
         return []
     conflicts = counts.get("conflicts", 0)
-    tail = f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, kept beside the run" if conflicts else ""
+    tail = f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, left as they are" if conflicts else ""
     autorun = counts.get("autorun", 0)
     tail += f"; {autorun} that the host's tools start or read by themselves" if autorun else ""
     files, size, deleted = (counts.get(name, 0) for name in ("files", "bytes", "deleted"))

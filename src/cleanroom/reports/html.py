@@ -269,7 +269,7 @@ def _resources(result: RunResult) -> Markup:
 def _ledger(result: RunResult) -> Markup:
     ledger = result.ledger
     back = result.brought_back
-    conflicts = f", {plural(back['conflicts'], 'conflict')} kept beside the run" if back.get("conflicts") else ""
+    conflicts = f", {plural(back['conflicts'], 'conflict')}: left as they are" if back.get("conflicts") else ""
     files, written, deleted = (back.get(name, 0) for name in ("files", "bytes", "deleted"))
     gone = f"; deleted {deleted}" if deleted else ""
     text = f"Brought back {plural(files, 'file')}, {size(written)}{gone}{conflicts}."

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from cleanroom.beneath import Folder
 from cleanroom.sandbox.file_copy import copy_content
 from cleanroom.sandbox.layers import Entry
-from cleanroom.sandbox.trees import Tree, open_file, open_folder
+from cleanroom.sandbox.trees import Tree, open_file, open_folder, set_mode
 
 # Not the path's own fault.
 DISK_ERRORS = (
@@ -46,7 +46,7 @@ class Kept(Tree):
     def put(self, path: str, entry: Entry, ours: Tree) -> None:
         """A copy of what `entry` is in the layer: nobody but its owner can write it.
 
-        A link is put down as a text. Nothing else has a content to be kept.
+        A link is put down as a text. A deletion has nothing that could be kept.
 
         Raises:
             OSError: it cannot be read or written.
@@ -60,6 +60,9 @@ class Kept(Tree):
                     copy_content(reading, sink, info)
             finally:
                 os.close(reading)
+        elif entry.kind == "directory":
+            mode = os.fstat(ours.enter(entry.path)).st_mode
+            set_mode(self.enter(path), mode & 0o755 | 0o700)
         elif entry.kind == "symlink":
             with self._written(inside, name, 0o644) as sink:
                 os.write(sink, f"a link to {entry.target}\n".encode(errors="surrogateescape"))

@@ -37,7 +37,9 @@ class Outcome(NamedTuple):
     files: int
     bytes: int
     deleted: int
-    conflicts: tuple[str, ...]
+    conflicts: tuple[str, ...]  # what somebody else changed
+    unremoved: tuple[str, ...]  # deletions that did not come back for a conflict
+    unkept: tuple[str, ...]  # conflicts of which nothing is kept: the layer has only a deletion
     refused: tuple[Entry, ...]
     failed: tuple[Entry, ...]  # the system did not let them be written
 
@@ -79,11 +81,11 @@ class Returner:
 
 
 class _Changed(Exception):
-    """Somebody else changed this path of the project meanwhile."""
+    """Somebody else changed these paths of the project meanwhile."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
+    def __init__(self, *paths: str) -> None:
+        super().__init__(*paths)
+        self.paths = paths
 
 
 class _Spot(NamedTuple):
@@ -117,7 +119,8 @@ class _Bringing:
         self._passing = f".cleanroom-{os.urandom(6).hex()}"  # a new file's name until it is whole
         self._names: dict[tuple[int, int], str] = {}  # inode in the layer -> path in the project
         self._files = self._bytes = self._deleted = 0
-        self._conflicts: dict[str, None] = {}
+        self._conflicts: dict[str, bool] = {}  # path -> is something kept of it?
+        self._unremoved: list[str] = []
         self._refused: list[Entry] = []
         self._failed: list[Entry] = []
 
@@ -125,9 +128,16 @@ class _Bringing:
         """What became of it; gives folders their modes first."""
         for path, error in self._theirs.settle():
             self._unwritten(path, error)
-        refused, failed = tuple(self._refused), tuple(self._failed)
-        conflicts = tuple(self._conflicts)
-        return Outcome(self._files, self._bytes, self._deleted, conflicts, refused, failed)
+        return Outcome(
+            files=self._files,
+            bytes=self._bytes,
+            deleted=self._deleted,
+            conflicts=tuple(self._conflicts),
+            unremoved=tuple(self._unremoved),
+            unkept=tuple(path for path, is_kept in self._conflicts.items() if not is_kept),
+            refused=tuple(self._refused),
+            failed=tuple(self._failed),
+        )
 
     def carry(self, entry: Entry) -> None:
         """Apply one entry; whatever becomes of it is kept for the outcome."""
@@ -138,10 +148,18 @@ class _Bringing:
             try:
                 self._apply(entry)
             except _Changed as changed:
-                self._conflicts[changed.path] = None
-                self._kept.put(f"{self._kept_in}/{entry.path}", entry, self._ours)
+                self._set_aside(entry, changed.paths)
         except OSError as error:
             self._unwritten(entry.path, error)
+
+    def _set_aside(self, entry: Entry, changed: Sequence[str]) -> None:
+        is_kept = entry.kind != "deleted"
+        for path in changed:
+            self._conflicts[path] = is_kept or self._conflicts.get(path, False)
+        if is_kept:
+            self._kept.put(f"{self._kept_in}/{entry.path}", entry, self._ours)
+        else:
+            self._unremoved.append(entry.path)
 
     def _unwritten(self, path: str, error: OSError) -> None:
         unwritten = self._failed if error.errno in DISK_ERRORS else self._refused
@@ -228,30 +246,36 @@ class _Bringing:
             self._deleted += 1
             return
         inside = spot.path.rpartition("/")[0]
-        for path, info in reversed(list(self._below(spot.path))):
+        for path, info in reversed(self._below(spot.path)):
             self._remove(path, info)
         os.rmdir(spot.name, dir_fd=self._theirs.enter(inside))
         self._theirs.forget(spot.path)
 
-    def _below(self, top: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _below(self, top: str) -> list[tuple[str, os.stat_result]]:
         """All below a folder, parents first.
 
         Raises:
-            _Changed: there is something that somebody else put there or changed.
+            _Changed: all of it that somebody else put there or changed.
         """
+        found: list[tuple[str, os.stat_result]] = []
+        changed: list[str] = []
         pending = [top]
         while pending:
             inside = pending.pop()
             listed = self._theirs.entries(inside)
             if self._theirs.is_moved:
-                raise _Changed(inside)
+                changed.append(inside)
+                continue
             for name, info in listed:
                 path = f"{inside}/{name}"
                 if stat.S_ISDIR(info.st_mode):
                     pending.append(path)
                 elif not self._is_known(info):
-                    raise _Changed(path)
-                yield path, info
+                    changed.append(path)
+                found.append((path, info))
+        if changed:
+            raise _Changed(*sorted(changed))
+        return found
 
     def _remove(self, path: str, info: os.stat_result) -> None:
         inside, _, name = path.rpartition("/")
