@@ -131,7 +131,8 @@ class Artifact(Event, tag="artifact", frozen=True, kw_only=True):
     sha256: str = ""
     files: Natural = 1
     note: str = ""
-    deleted: Natural = 0  # of role changes: files and links that the project has no more
+    # Of role changes: files, links and folders without any that the project has no more.
+    deleted: Natural = 0
     # Of role autorun: some of the files, each with what of the host starts or reads it by itself.
     autorun: dict[str, str] = {}
 

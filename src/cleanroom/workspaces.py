@@ -20,7 +20,7 @@ NEVER = (
     ".ggen",
 )  # unless declared: a phase that could write them would write its own history
 STEPS_MAX = 4096  # of a path and its links; a longer way is a circle
-COUNTED_MAX = 500_000  # of files in a folder that goes; as many changes as are looked at
+LOOKED_AT_MAX = 500_000  # of what lies in a folder that goes; as many as of changes
 
 # What git looks for in a folder that it takes for a repository, and what it then obeys.
 _LAYOUT = """head objects refs commondir gitdir config config.worktree hooks index info packed-refs
@@ -37,18 +37,13 @@ Parts = tuple[str, ...]
 Pairs = Iterator[tuple[str, str]]
 
 
-class Lost(NamedTuple):
-    """What the host would lose by one change, beside a file that is replaced by another."""
-
-    files: int  # and links; an empty folder counts as one
-    holds: str = ""  # a path that never goes, if one lies in it
-
-
 class Host(NamedTuple):
     """What the host has where the changes would be written. Paths are relative to the project."""
 
     ignored: frozenset[str] = frozenset()  # by the host's own ignore files
-    lost: Mapping[str, Lost] = {}  # change -> what would go with it
+    # Changes by which the host would lose more than a file that is replaced by another, each with
+    # a path that would go with it and never goes, if there is one.
+    lost: Mapping[str, str] = {}
     folders: frozenset[str] = frozenset()  # of those that are changed, the ones that it has
     files: frozenset[str] = frozenset()  # make.toml of the project and its workspaces
     named: Mapping[str, bool] = {}  # what these name to be run -> is it there
@@ -155,7 +150,7 @@ def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> str
     place = _in_repository(parts, host.repositories)
     if place is not None and not outputs.name(parts, max(place, 1)):
         return "git would take its folder for a repository; an output that spells it brings it back"
-    holds = host.lost[change.path].holds if change.path in host.lost else ""
+    holds = host.lost.get(change.path, "")
     if holds and not outputs.name(tuple(holds.split("/")), holds.count("/") + 1):
         return f"{holds} would go with it"
     return None
@@ -247,16 +242,16 @@ def look(
         decides = frozenset(_within(root, files))
         run = {path: _is_file_or_link(kinds.of(path)) for path in _within(root, named)}
         kept = decides | {path for path, there in run.items() if there}
-        lost: dict[str, Lost] = {}
+        lost: dict[str, str] = {}
         folders: set[str] = set()
         for change in changes:
             mode = kinds.of(change.path) if change.path else 0
             if stat.S_ISDIR(mode) and change.kind == "directory":
                 folders.add(change.path)
             elif stat.S_ISDIR(mode) and change.kind != "refused":
-                lost[change.path] = _lost_with(project.descriptor, change.path, kept)
+                lost[change.path] = _held_in(project.descriptor, change.path, kept)
             elif mode and change.kind in ("deleted", "directory"):
-                lost[change.path] = Lost(1)
+                lost[change.path] = ""
         repositories = _repositories(changes, lambda path: bool(kinds.of(path)))
         return Host(
             lost=lost,
@@ -359,21 +354,20 @@ class _Kinds:
             return 0
 
 
-def _lost_with(project: int, path: str, kept: Collection[str]) -> Lost:
-    """What goes with a folder of the host, and the first path in it that may not."""
-    files, holds = 0, ""
+def _held_in(project: int, path: str, kept: Collection[str]) -> str:
+    """A path in a folder of the host that may not go with it; empty where there is none."""
+    looked_at = 0
     pending = [path]
-    while pending and files < COUNTED_MAX:
+    while pending and looked_at < LOOKED_AT_MAX:
         folder = pending.pop()
         for name, is_folder in _entries(project, folder):
             inner = f"{folder}/{name}"
-            if not holds and (_is_never(name) or inner in kept):
-                holds = inner
+            if _is_never(name) or inner in kept:
+                return inner
             if is_folder:
                 pending.append(inner)
-            else:
-                files += 1
-    return Lost(max(files, 1), holds)
+            looked_at += 1
+    return ""
 
 
 def _entries(project: int, folder: str) -> list[tuple[str, bool]]:

@@ -104,7 +104,7 @@ class WriteBack:
         if choice.paths:
             conflicts = self._conflicts(end.planned)
             back = await workspace.bring_back(choice.paths, self._context.folder, conflicts)
-            self._tell(end, choice, host, back)
+            self._tell(end, choice, back)
         unsettled = self._unsettled.setdefault(workspace.root, set())
         unsettled |= {change.path for change in changes if change.kind != "directory"}
         unsettled -= set(choice.paths)
@@ -153,11 +153,9 @@ class WriteBack:
             text = f"{end} wrote to one name of several (a hard link), which is a file of its own now: {_some(parted)}"
             self._note(end, text, "CR-WORKSPACE-007")
 
-    def _tell(self, end: PhaseEnd, choice: Selection, host: Host, back: BroughtBack) -> None:
+    def _tell(self, end: PhaseEnd, choice: Selection, back: BroughtBack) -> None:
         stayed = {*back.conflicts, *(change.path for change in (*back.refused, *back.failed))}
-        gone = untouched(host.lost.keys() & set(choice.paths), stayed)
-        deleted = sum(host.lost[path].files for path in gone)
-        if back.files or deleted:
+        if back.files or back.deleted:
             self._artifact(
                 end,
                 Artifact(
@@ -166,7 +164,7 @@ class WriteBack:
                     role="changes",
                     bytes=back.bytes,
                     files=back.files,
-                    deleted=deleted,
+                    deleted=back.deleted,
                 ),
             )
         if back.refused:

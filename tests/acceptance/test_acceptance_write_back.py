@@ -141,6 +141,16 @@ def test_a_passed_phase_that_deletes_says_how_many_files_went(project: Project, 
     assert not (project.root / "node_modules").exists()
 
 
+def test_what_a_folder_replaced_is_said_to_have_gone(project: Project):
+    """Also where a FIFO in the new folder stays away."""
+    (project.root / "old").write_text("x")
+    write(project, Way("Medium"), change="rm old && mkdir old && mkfifo old/fifo")
+    said = run(project, Way("Medium"), "run", "change")
+    assert said.code == 0, said.err
+    assert said.result["brought_back"]["deleted"] == 1
+    assert (project.root / "old").is_dir()
+
+
 PROGRAMS = (".venv/bin", "node_modules/.bin")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.workspaces import Host, Lost, look, selected, untouched, with_links
+from cleanroom.workspaces import Host, look, selected, untouched, with_links
 
 
 def files(*paths: str) -> list[Change]:
@@ -243,9 +243,8 @@ def test_what_starts_by_itself_is_listed_where_it_comes_back():
     assert selected(changes, passed=True, outputs=("a",)).autorun == ()
 
 
-def test_a_deletion_counts_the_files_that_go(tmp_path: Path):
-    """A folder's files and links, however deep, through no link; an empty folder and a file
-    count as one."""
+def test_what_the_host_would_lose_is_found_through_no_link(tmp_path: Path):
+    """Folders that go, whatever a folder takes the place of, and what of it never goes."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/x").write_text("x")
     root = tmp_path / "root"
@@ -253,11 +252,12 @@ def test_a_deletion_counts_the_files_that_go(tmp_path: Path):
     (root / "empty/er").mkdir(parents=True)
     for path in ("d/a", "d/e/b", "d/e/c", "f"):
         (root / path).write_text("x")
+    (root / "d/e/.git").mkdir()
     (root / "d/link").symlink_to(tmp_path / "outside")
     (root / "way").symlink_to(tmp_path / "outside")
     changes = [*deleted("d", "empty", "f", "gone"), *folders("way"), *deleted("way/x")]
     lost = looked(root, changes).lost
-    assert lost == {"d": Lost(4), "empty": Lost(1), "f": Lost(1), "way": Lost(1)}
+    assert lost == {"d": "d/e/.git", "empty": "", "f": "", "way": ""}
 
 
 # --- properties
@@ -275,7 +275,7 @@ OUTPUTS = st.none() | st.lists(PATHS | st.sampled_from((".", "*", "a*", "[ab]"))
 def test_the_selection_holds_for_whatever_changed(changes, passed, outputs, ignored, there, held):
     """What is chosen did change, in order; what is withheld is not chosen; a failed phase
     costs the host nothing undeclared."""
-    lost = {path: Lost(1, "x" if path in held else "") for path in there}
+    lost = {path: "x" if path in held else "" for path in there}
     host = Host(ignored=frozenset(ignored), lost=lost, files=frozenset(held))
     chosen = selected(changes, passed=passed, outputs=outputs, host=host)
     assert list(chosen.paths) == [c.path for c in changes if c.path in set(chosen.paths)]

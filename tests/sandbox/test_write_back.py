@@ -95,6 +95,27 @@ def test_each_file_that_goes_with_a_folder_counts_as_deleted(upper, project, ben
     assert bench.bring(upper).deleted == 4
 
 
+def test_each_folder_that_goes_and_held_no_file_counts_as_deleted(upper, project, bench):
+    """However deep they lay in each other, and beside files."""
+    (project / "empty/in/it").mkdir(parents=True)
+    (project / "kept/empty").mkdir()
+    whiteout(upper / "empty")
+    whiteout(upper / "kept")
+
+    assert bench.bring(upper).deleted == 5
+
+
+def test_what_a_folder_replaced_counts_whatever_cannot_come_into_it(upper, project, bench):
+    """A FIFO in it stays away; the file that was in its place went all the same."""
+    (project / "file").write_text("")
+    (upper / "file").mkdir()
+    os.mkfifo(upper / "file/fifo")
+
+    done = bench.bring(upper)
+
+    assert (done.deleted, [entry.path for entry in done.refused]) == (1, ["file/fifo"])
+
+
 def test_set_user_id_bits_do_not_come_out(upper, project, bench):
     """A set-user-id program made inside is an ordinary one on the host."""
     (upper / "tool").write_text("#!/bin/sh\n")

@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
 
     files: int
     bytes: int
+    # What the project has no more: whatever is no folder, and folders that held nothing else.
     deleted: int
     conflicts: tuple[str, ...]  # what somebody else changed
     unremoved: tuple[str, ...]  # deletions that did not come back for a conflict
@@ -245,11 +246,12 @@ class _Bringing:
                 os.unlink(spot.name, dir_fd=spot.at)
             self._deleted += 1
             return
-        inside = spot.path.rpartition("/")[0]
-        for path, info in reversed(self._below(spot.path)):
+        going = [(spot.path, spot.was), *self._below(spot.path)]
+        filled = _filled(going)
+        for path, info in reversed(going):
             self._remove(path, info)
-        os.rmdir(spot.name, dir_fd=self._theirs.enter(inside))
-        self._theirs.forget(spot.path)
+            if path not in filled:
+                self._deleted += 1
 
     def _below(self, top: str) -> list[tuple[str, os.stat_result]]:
         """All below a folder, parents first.
@@ -286,7 +288,6 @@ class _Bringing:
             return
         with self._other_names(_Spot(path, name, at, info)):
             os.unlink(name, dir_fd=at)
-        self._deleted += 1
 
     def _other_names(self, spot: _Spot) -> contextlib.AbstractContextManager[None]:
         """The name of a known file is about to go: its other names stay known."""
@@ -428,6 +429,17 @@ class _Bringing:
     def _drop(self, spot: _Spot) -> None:
         with contextlib.suppress(OSError):
             os.unlink(self._passing, dir_fd=spot.at)
+
+
+def _filled(found: Sequence[tuple[str, os.stat_result]]) -> set[str]:
+    """The folders among these in which there is something else than folders."""
+    filled: set[str] = set()
+    for path, info in found:
+        folder = "" if stat.S_ISDIR(info.st_mode) else path.rpartition("/")[0]
+        while folder and folder not in filled:
+            filled.add(folder)
+            folder = folder.rpartition("/")[0]
+    return filled
 
 
 def _require_room(sink: int, info: os.stat_result) -> None:
