@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import anyio.to_thread
@@ -94,7 +94,6 @@ class WriteBack:
         changes = await workspace.changes(end.tools)
         if not changes:
             return Returned()
-        self._tell_parted(end, changes)
         host = await self._looked(end, changes)
         choice = selected(changes, passed=end.passed, outputs=end.phase.outputs, host=host)
         if choice.withheld:
@@ -104,7 +103,7 @@ class WriteBack:
         if choice.paths:
             conflicts = self._conflicts(end.planned)
             back = await workspace.bring_back(choice.paths, self._context.folder, conflicts)
-            self._tell(end, choice, back)
+            self._tell(end, changes, choice, back)
         unsettled = self._unsettled.setdefault(workspace.root, set())
         unsettled |= {change.path for change in changes if change.kind != "directory"}
         unsettled -= set(choice.paths)
@@ -146,14 +145,14 @@ class WriteBack:
         inside = os.path.relpath(os.path.realpath(planned.path), root)
         return os.path.normpath(os.path.join("conflicts", inside))
 
-    def _tell_parted(self, end: PhaseEnd, changes: Sequence[Change]) -> None:
-        """A file with several names is copied up by the one that is written to."""
-        parted = [f"{change.path} (of {change.parted_from})" for change in changes if change.parted_from]
-        if parted:
-            text = f"{end} wrote to one name of several (a hard link), which is a file of its own now: {_some(parted)}"
-            self._note(end, text, "CR-WORKSPACE-007")
-
-    def _tell(self, end: PhaseEnd, choice: Selection, back: BroughtBack) -> None:
+    def _tell(
+        self,
+        end: PhaseEnd,
+        changes: Sequence[Change],
+        choice: Selection,
+        back: BroughtBack,
+    ) -> None:
+        """What came, what stayed, and why."""
         stayed = {*back.conflicts, *(change.path for change in (*back.refused, *back.failed))}
         if back.files or back.deleted:
             self._artifact(
@@ -172,6 +171,9 @@ class WriteBack:
             self._note(end, text, "CR-WORKSPACE-002")
         if back.conflicts:
             self._tell_conflicts(end, back)
+        parted = {change.path: change.parted_from for change in changes if change.parted_from}
+        came = untouched(parted.keys() & set(choice.paths), stayed)
+        self._tell_parted(end, {path: parted[path] for path in sorted(came)})
         came = untouched([path for path, _ in choice.autorun], stayed)
         self._tell_autorun(end, [found for found in choice.autorun if found[0] in came])
 
@@ -193,6 +195,15 @@ class WriteBack:
     def _conflict(self, end: PhaseEnd, place: str, count: int, text: str) -> None:
         self._artifact(end, Artifact(subject=end.subject, path=place, role="conflict", files=count))
         self._note(end, text, "CR-WORKSPACE-001")
+
+    def _tell_parted(self, end: PhaseEnd, came: Mapping[str, str]) -> None:
+        """A file with several names is copied up by the one that is written to."""
+        if not came:
+            return
+        named = _some([f"{path} (of {other})" for path, other in came.items()])
+        several = "wrote to one name of several (a hard link)"
+        text = f"{end} {several}, which is a file of its own now: {named}"
+        self._note(end, text, "CR-WORKSPACE-007")
 
     def _tell_autorun(self, end: PhaseEnd, came: Sequence[tuple[str, str]]) -> None:
         """What came back and starts by itself, the topmost first, where most tools look."""

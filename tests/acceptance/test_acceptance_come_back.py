@@ -176,6 +176,23 @@ def test_a_name_that_parts_from_its_file_is_said(project: Project):
     assert (project.root / "second").read_text() == "1\n"
 
 
+@pytest.mark.parametrize(("status", "settings"), [(1, {}), (0, {"outputs": '["other"]'})])
+def test_a_parted_name_that_did_not_come_back_is_not_said(
+    project: Project,
+    status: int,
+    settings: dict[str, str],
+):
+    """Of a failed phase, and of one with other outputs: the host's names are still one file."""
+    (project.root / "first").write_text("1\n")
+    os.link(project.root / "first", project.root / "second")
+    project.write({"test": f"echo 2 >> first; exit {status}"}, **settings)
+
+    said = run(project, "", "run", "test")
+
+    assert "CR-WORKSPACE-007" not in said.err
+    assert os.path.samefile(project.root / "first", project.root / "second")
+
+
 def test_without_an_overlay_names_of_one_file_stay_so(project: Project):
     """A copy keeps them together, inside and when they come back."""
     (project.root / "first").write_text("1\n")
