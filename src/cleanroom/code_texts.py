@@ -427,7 +427,7 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "CR-WORKSPACE-006": (
         "changes that a phase may not bring back",
-        "make.toml, the programs, scripts and init files that it names, what git would take for a repository, and folders that hold one of them come back only where an output "
+        "make.toml, the programs, scripts and init files that it names, .git, what git would take for a repository, and folders that hold one of them come back only where an output "
         "spells them; the rest of the phase's changes came back. If the phase is meant to change them, declare them.",
     ),
     # --- the engine, what it recorded, and state

@@ -26,6 +26,8 @@ LOOKED_AT_MAX = 500_000  # of what lies in a folder that goes; as many as of cha
 _LAYOUT = """head objects refs commondir gitdir config config.worktree hooks index info packed-refs
 logs modules worktrees branches description shallow reftable"""
 _REPOSITORY = frozenset(_LAYOUT.split())
+# What of a repository stays as it is while tools only look at it, unlike `index`.
+_HISTORY = frozenset(("HEAD", "config", "hooks", "objects", "packed-refs", "refs", "reftable"))
 # Code points that some file systems leave out when they compare names, as git knows them.
 _UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _SHORT = re.compile(r"(git|ggen)~\d+")
@@ -101,6 +103,7 @@ def selected(
     everything = passed and outputs is None
     chosen: set[str] = set()
     withheld: list[Change] = []
+    histories: dict[str, set[str]] = {}
     for change in changes:
         parts = tuple(change.path.split("/"))
         # Without a path it says something about all changes, such as that they are too many.
@@ -112,13 +115,15 @@ def selected(
             chosen.add(change.path)
         elif reason:
             withheld.append(Change(path=change.path, kind="refused", reason=reason))
+        elif history := _history(change, parts):
+            histories.setdefault(history.repository, set()).add(history.part)
     blocked = {change.path for change in withheld}
     # One word for a folder is one for what lies in it.
     withheld = [change for change in withheld if _above(change.path) not in blocked]
     chosen = _with_folders(changes, chosen, blocked, host, passed=passed)
     return Selection(
         tuple(change.path for change in changes if change.path in chosen),
-        tuple(withheld),
+        (*withheld, *_stays(histories)),
         tuple(_autorun(changes, chosen, host)),
     )
 
@@ -137,8 +142,8 @@ def _is_spared(change: Change, host: Host) -> bool:
 def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> str | None:
     """Why a change does not come back although it was asked for; None where it does.
 
-    Empty for what never comes back and is not worth a word: tools that look at a repository write
-    into it every time.
+    Empty for what never comes back and is said once for a repository, or not at all: tools that
+    look at one write into it every time.
     """
     never = next((index for index, part in enumerate(parts) if _is_never(part)), None)
     if never is not None and not outputs.name(parts, never + 1):
@@ -154,6 +159,34 @@ def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> str
     if holds and not outputs.name(tuple(holds.split("/")), holds.count("/") + 1):
         return f"{holds} would go with it"
     return None
+
+
+class _Changed(NamedTuple):
+    """What a change below `.git` is about."""
+
+    repository: str  # the path of the `.git`
+    part: str  # of `_HISTORY`; empty where all of it was removed or replaced
+
+
+def _history(change: Change, parts: Parts) -> _Changed | None:
+    """What a change means for a repository's history; None where it means nothing."""
+    at = next(index for index, part in enumerate(parts) if part in NEVER)
+    if parts[at] != ".git":
+        return None
+    inside = parts[at + 1 :]
+    named = () if inside[:1] == ("logs",) else inside
+    part = next((part for part in named if part in _HISTORY), "")
+    if not part and (inside or change.kind == "directory"):
+        return None
+    return _Changed("/".join(parts[: at + 1]), part)
+
+
+def _stays(histories: Mapping[str, Collection[str]]) -> Iterator[Change]:
+    """One word for each repository."""
+    for repository, changed in histories.items():
+        named = ", ".join(sorted(filter(None, changed))) or "it"
+        reason = f"{named} changed; an output that spells it brings it back"
+        yield Change(path=repository, kind="refused", reason=reason)
 
 
 def _with_folders(

@@ -284,3 +284,23 @@ def test_an_ignore_file_of_the_phase_brings_nothing(project: Project, way: Way):
     assert run(project, way, "pipeline", "plant", "fail").code == 1
     assert not (project.root / "d/a").exists()
     assert not (project.root / "a").exists()
+
+
+@each_way
+def test_a_commit_that_stays_away_is_said_and_a_look_is_not(project: Project, way: Way):
+    """One word for a commit and a tag; none for a `git status` that writes the index anew."""
+    named = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    alone = "export GIT_CONFIG_NOSYSTEM=1"
+    made = " ".join(("git", *named, "commit -qm 2 --allow-empty && git tag t"))
+    write(project, way, look=f"{alone}; touch file && git status", commit=f"{alone}; {made}")
+    (project.root / "file").write_text("")
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, *named, "commit", "-qm", "1")
+    looked = run(project, way, "run", "look")
+    assert (looked.code, "CR-WORKSPACE-006" in looked.err) == (0, False), looked.err
+    committed = run(project, way, "run", "commit")
+    assert committed.code == 0, committed.err
+    (line,) = [line for line in committed.err.splitlines() if "CR-WORKSPACE-006" in line]
+    assert ".git (objects, refs changed" in line
+    assert not (project.root / ".git/refs/tags/t").exists()

@@ -236,6 +236,54 @@ def test_nothing_comes_in_the_place_of_what_stays(tmp_path: Path):
 # --- what is said
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["HEAD", "objects/ab/cd", "refs/heads/main", "index"], "HEAD, objects, refs"),
+        (["refs/tags/v1", "packed-refs", "logs/HEAD"], "packed-refs, refs"),
+        (["hooks/pre-commit"], "hooks"),
+        (["modules/lib/HEAD", "modules/lib/index"], "HEAD"),
+    ],
+)
+def test_a_changed_history_that_stays_is_one_word(changed, said):
+    """Not one for each file, and it names what changed; at any depth."""
+    for repository in (".git", "sub/.git"):
+        stayed = selected(
+            files("a", *(f"{repository}/{path}" for path in changed)),
+            passed=True,
+            outputs=None,
+        )
+        assert stayed.paths == ("a",)
+        (one,) = stayed.withheld
+        assert one.path == repository
+        assert one.reason.startswith(f"{said} changed;")
+
+
+def test_a_removed_repository_that_stays_is_said():
+    """As a whole; a file in its place as well."""
+    for change in (*deleted(".git"), *files(".git")):
+        (one,) = selected([change], passed=True, outputs=None).withheld
+        assert (one.path, one.reason.partition(";")[0]) == (".git", "it changed")
+
+
+LOOKING = (".git/index", ".git/ORIG_HEAD", ".git/modules/lib/index", ".ggen/x")
+
+
+@pytest.mark.parametrize("path", LOOKING)
+def test_what_tools_write_when_they_look_at_a_repository_is_not_worth_a_word(path):
+    """`git status` writes the index anew."""
+    changes = [*folders(".git"), *files(path)]
+    assert selected(changes, passed=True, outputs=None).withheld == ()
+
+
+def test_an_output_in_a_repository_comes_back_whatever_else_changed_there():
+    """What stays of it holds nothing up that an output spells."""
+    changes = [*folders(".git/hooks"), *files(".git/HEAD", ".git/hooks/x")]
+    chosen = selected(changes, passed=True, outputs=(".", ".git/hooks"))
+    assert chosen.paths == (".git/hooks", ".git/hooks/x")
+    assert [change.path for change in chosen.withheld] == [".git"]
+
+
 def test_what_starts_by_itself_is_listed_where_it_comes_back():
     """Files and links, not folders and deletions, and only those that were chosen."""
     changes = [*files(".envrc", "a", ".git/hooks/x"), *deleted("conftest.py"), *folders(".husky")]
