@@ -400,14 +400,16 @@ ERRORS: dict[str, tuple[str, str]] = {
         "Compare both and run again. What the run had removed stays too, with all of the folder that it removed as one; of a removal there is nothing to keep.",
     ),
     "CR-WORKSPACE-003": (
-        "files of the project that a phase cannot change",
-        'Run by an ordinary user, the embedded backend can show files of another owner or group inside, but not copy them up: changing one ends with "Value too large for '
-        'defined data type" (EOVERFLOW), since no id map of that user can name their owner. chgrp or chown them, or run the engine as root.',
+        "files of the project that a phase cannot write to, or does not have",
+        "Run by an ordinary user, the embedded backend can show files of another owner or group inside, but not copy them up: writing to one, changing its mode, or making or removing "
+        'anything in such a folder ends with "Value too large for defined data type" (EOVERFLOW), since no id map of that user can name their owner. Reading one works, and so '
+        "does what replaces or removes it, as editors and `sed -i` do; what replaced it is then the user's. Where the workspace is a copy, everything is the user's, and what "
+        "the user may not read is missing. chgrp or chown them, or run the engine as root.",
     ),
     "CR-WORKSPACE-004": (
         "changes that could not be written to the project",
-        "The phase passed, and the disk under the project did not take what it had made: it is full, read-only or broken. The message names the first files. What was "
-        "written before is whole; make room and run again.",
+        "The phase's commands had ended, and the disk under the project did not take what was to come back: it is full, read-only or broken, or the project's folder is gone. The "
+        "message names the first files. What was written before is whole; make room and run again.",
     ),
     "CR-WORKSPACE-007": (
         "a file that no longer is what another name of it is",
@@ -416,19 +418,19 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "CR-WORKSPACE-002": (
         "changes that cannot be brought back",
-        "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project. The note lists them with the "
-        "reason; everything else was brought back.",
+        "Devices, sockets, pipes, links that lead out of the project and names that are not text are never written to the project, and some places there do not let this user write. The "
+        "note names some with the reason and counts the rest; it keeps nothing else from coming back.",
     ),
     "CR-WORKSPACE-005": (
         "files came back that something on the host starts by itself",
-        "A phase that passed made or changed hooks, programs in a bin folder, tasks of an editor, files of a continuous integration or the like: tools of this machine start "
-        "or read them without being told to. The note names some and counts all, the report lists them; docs/autorun.md says what is counted. Look at them before they run. "
+        "A phase made or changed hooks, programs in a bin folder, tasks of an editor, files of a continuous integration or the like: tools of this machine start "
+        "or read them without being told to. The note names some and counts all, the report lists a hundred of each phase at most; docs/autorun.md says what is counted. Look at them before they run. "
         "Declared outputs bring back nothing else.",
     ),
     "CR-WORKSPACE-006": (
         "changes that a phase may not bring back",
         "make.toml, the programs, scripts and init files that it names, .git, what git would take for a repository, and folders that hold one of them come back only where an output "
-        "spells them; the rest of the phase's changes came back. If the phase is meant to change them, declare them.",
+        "spells them; they keep nothing else from coming back. If the phase is meant to change them, declare them, with all else that it makes: outputs stand in the place of every change.",
     ),
     # --- the engine, what it recorded, and state
     "CR-ENGINE-001": (

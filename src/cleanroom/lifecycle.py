@@ -10,7 +10,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -125,7 +125,7 @@ class Lifecycle:
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
                     workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
-                    self._warn_of_unchangeable(workspace)
+                    self._warn_of_hindrances(workspace)
                 remember = partial(self._skipping.remember, position, decision) if self._skipping and decision.parts is not None else None
                 self._reached[planned.path] += 1
                 outcome = await self._phase(phase, planned, workspace, decision.why if phase.cache_inputs else "", remember)
@@ -133,11 +133,11 @@ class Lifecycle:
                 self._outcomes.append(outcome)
         return stopped
 
-    def _warn_of_unchangeable(self, workspace: Workspace) -> None:
-        if workspace.unchangeable:
-            named = ", ".join(workspace.unchangeable)
-            text = f"{workspace.root}: phases cannot change files of another owner or group, such as {named}; chgrp or chown them, or run as root"
-            self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code="CR-WORKSPACE-003"))
+    def _warn_of_hindrances(self, workspace: Workspace) -> None:
+        subject = Subject("run", self._context.plan.project)
+        for text in hindrances(workspace.root, workspace.unchangeable, workspace.unseen):
+            note = Note(subject=subject, level="warning", text=text, code="CR-WORKSPACE-003")
+            self._bus.publish(note)
 
     def _first_position(self, planned: PlannedWorkspace) -> int:
         """Among the phases of all workspaces."""
@@ -374,6 +374,18 @@ class Lifecycle:
 
     def _note(self, text: str, code: str, span: Span) -> None:
         self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
+
+
+def hindrances(root: str, unchangeable: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:
+    """What phases cannot do with a workspace's files, for people."""
+    if unchangeable:
+        can = "phases can read, replace and remove files of another owner or group"
+        cannot = "but not write to them, nor make or remove anything in such a folder"
+        helps = "chown or chgrp them, or run as root"
+        yield f"{root}: {can}, {cannot}, such as {', '.join(unchangeable)}; {helps}"
+    if unseen:
+        text = f"{root}: phases do not have what this user may not read"
+        yield f"{text}, such as {', '.join(unseen)}; chmod or chown it, or run as root"
 
 
 def _idle(phase: PhaseRun) -> NothingToVerify:

@@ -133,9 +133,11 @@ class Workspace(Protocol):
     """A copy-on-write view of the project that all phases of a run share, later ones seeing what earlier ones did."""
 
     root: str
-    unchangeable: tuple[
-        str, ...
-    ]  # paths that phases cannot change here, though the caller may, such as files of another group; a few examples
+    # A few paths of another owner or group: phases can read, replace and remove them, not write to
+    # them, nor make or remove anything in such a folder, though the caller may.
+    unchangeable: tuple[str, ...]
+    # A few paths that the caller may not read: phases do not have them.
+    unseen: tuple[str, ...]
 
     async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
         """What the environment that was left last changed. Call it after leaving, before the next is entered.

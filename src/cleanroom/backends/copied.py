@@ -20,7 +20,7 @@ class CopiedWorkspace(HostWorkspace):
         owner = (user, user) if os.geteuid() == 0 else None
         place.mkdir(mode=0o700)
         unread = copies.copy(Path(spec.root), place, owner=owner, masked=spec.masked)
-        self.unchangeable = tuple(unread[:3])
+        self.unseen = tuple(unread[:3])
         # Nobody else's, whatever the project is; nor would its own mode come back.
         place.chmod(0o700)
         with Folder.at(place) as copied:

@@ -126,6 +126,7 @@ class MemoryWorkspace:
         self._backend = backend
         self.root = spec.root
         self.unchangeable: tuple[str, ...] = ()
+        self.unseen: tuple[str, ...] = ()
         self.upper: dict[str, bytes | None] = {}
         self._lower: dict[str, bytes | None] = {}
         self._began_ns = time.time_ns()

@@ -20,7 +20,8 @@ from cleanroom.sandbox import kept, layers, layout, stacking, write_back
 class HostWorkspace(ABC):
     """A workspace whose changes lie in a folder of the host, until they are written back."""
 
-    unchangeable: tuple[str, ...]
+    unchangeable: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def __init__(self, spec: WorkspaceSpec) -> None:
         """Holds the project's folder until `close`."""
