@@ -128,6 +128,32 @@ def selected(
     )
 
 
+def stayed_away(changes: Sequence[Change], selection: Selection) -> tuple[str, ...]:
+    """Changes that nothing was said of and that were not selected: files, links, removals.
+
+    A repository whose history changed counts as one.
+    """
+    chosen = set(selection.paths)
+    said = {change.path for change in selection.withheld}
+    stayed: dict[str, None] = {}
+    for change in changes:
+        if not change.path or change.path in chosen or change.kind == "directory":
+            continue
+        path = _worth_a_word(change)
+        if path and path not in said and said.isdisjoint(_all_above([path])):
+            stayed[path] = None
+    return tuple(stayed)
+
+
+def _worth_a_word(change: Change) -> str:
+    """Its path, or that of the repository whose history it changed; empty for what never is."""
+    parts = tuple(change.path.split("/"))
+    if not any(part in NEVER for part in parts):
+        return change.path
+    history = _history(change, parts)
+    return history.repository if history else ""
+
+
 def _is_spared(change: Change, host: Host) -> bool:
     """Does a change come back from a phase that did not pass, though nobody declared it?"""
     return (

@@ -18,7 +18,15 @@ from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
 from cleanroom.policy import Level
 from cleanroom.watching import RunContext
-from cleanroom.workspaces import Host, Selection, look, selected, untouched, with_links
+from cleanroom.workspaces import (
+    Host,
+    Selection,
+    look,
+    selected,
+    stayed_away,
+    untouched,
+    with_links,
+)
 
 FEW = 100  # of changes: a millisecond
 NAMED = 5  # of many things a message names so many
@@ -99,6 +107,8 @@ class WriteBack:
         if choice.withheld:
             text = f"{end} may not bring back {_reasons(choice.withheld)}"
             self._note(end, text, "CR-WORKSPACE-006")
+        if not end.passed:
+            self._tell_stayed(end, stayed_away(changes, choice))
         back = BroughtBack(files=0, bytes=0)
         if choice.paths:
             conflicts = self._conflicts(end.planned)
@@ -196,6 +206,16 @@ class WriteBack:
         self._artifact(end, Artifact(subject=end.subject, path=place, role="conflict", files=count))
         self._note(end, text, "CR-WORKSPACE-001")
 
+    def _tell_stayed(self, end: PhaseEnd, stayed: Sequence[str]) -> None:
+        """What a phase that did not pass made for nothing."""
+        if not stayed:
+            return
+        some = f"{len(stayed)} of its changes did not come back: {_some(stayed)}"
+        text = f"{end} did not pass, so {some}"
+        if end.phase.outputs is None:
+            text += "; what `outputs` names comes back all the same"
+        self._note(end, text, level="info")
+
     def _tell_parted(self, end: PhaseEnd, came: Mapping[str, str]) -> None:
         """A file with several names is copied up by the one that is written to."""
         if not came:
@@ -222,7 +242,13 @@ class WriteBack:
     def _artifact(self, end: PhaseEnd, event: Artifact) -> None:
         self._context.bus.publish(event, end.span.context)
 
-    def _note(self, end: PhaseEnd, text: str, code: str, level: NoteLevel = "warning") -> None:
+    def _note(
+        self,
+        end: PhaseEnd,
+        text: str,
+        code: str = "",
+        level: NoteLevel = "warning",
+    ) -> None:
         note = Note(subject=end.subject, level=level, text=text, code=code)
         self._context.bus.publish(note, end.span.context)
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.workspaces import Host, look, selected, untouched, with_links
+from cleanroom.workspaces import (
+    Host,
+    Selection,
+    look,
+    selected,
+    stayed_away,
+    untouched,
+    with_links,
+)
 
 
 def files(*paths: str) -> list[Change]:
@@ -257,6 +265,18 @@ def test_a_changed_history_that_stays_is_one_word(changed, said):
         (one,) = stayed.withheld
         assert one.path == repository
         assert one.reason.startswith(f"{said} changed;")
+
+
+def test_what_stayed_away_and_was_not_said_is_found():
+    """Neither folders nor what was chosen or withheld with all that lies in it; of a repository
+    its history as one."""
+    changes = [
+        *folders("d", "held"),
+        *files("d/a", "held/x", "out", ".git/HEAD", ".git/refs/x", ".git/index", ".ggen/s"),
+        *deleted("gone"),
+    ]
+    selection = Selection(("out",), (Change(path="held", kind="refused", reason="it"),))
+    assert stayed_away(changes, selection) == ("d/a", ".git", "gone")
 
 
 def test_a_removed_repository_that_stays_is_said():

@@ -87,6 +87,34 @@ async def test_no_place_is_named_for_what_the_run_had_removed(tmp_path: Path):
     assert (tmp_path / "both.txt").read_text() == "the host's"
 
 
+def stayed(outcome: Outcome) -> list[str]:
+    events = [envelope.event for envelope in outcome.events]
+    texts = [event.text for event in events if isinstance(event, Note)]
+    return [text for text in texts if "did not come back" in text]
+
+
+async def test_a_failed_phase_says_in_one_line_what_did_not_come_back(tmp_path: Path):
+    """How many, some by name, and why; nothing of one that passed or changed nothing."""
+    written = {"a": b"x", "b/c": b"x", ".git/index": b"x"}
+    programs = {
+        "fail": succeed(files=written, exit_code=1),
+        "idle": succeed(exit_code=1),
+        "pass": succeed(files=written),
+    }
+    said = {}
+    for name in programs:
+        used = MemoryBackend(Script(programs=programs))
+        root = tmp_path / name
+        root.mkdir()
+        said[name] = stayed(await run_plan(plan(phase("build", name), root=str(root)), used))
+    counted = "phase build did not pass, so 2 of its changes did not come back: a, b/c"
+    assert said == {
+        "fail": [f"{counted}; what `outputs` names comes back all the same"],
+        "idle": [],
+        "pass": [],
+    }
+
+
 async def test_what_is_said_is_bounded(tmp_path: Path):
     """A thousand programs are counted, some are in the event, a few in the line."""
     written = succeed(files={f"bin/p{number:04}": b"x" for number in range(1000)})
