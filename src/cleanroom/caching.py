@@ -56,14 +56,21 @@ class Decision(NamedTuple):
 RUNS = Decision()
 
 
+class Remembered(NamedTuple):
+    """What became of a phase's result, so that a later run may skip it."""
+
+    said: Mapping[str, str] = {}  # what the end of its span has to say, as evidence
+    why_not: str = ""  # nothing is remembered: why, for people
+
+
 class Skipping(Protocol):
     """What the lifecycle asks. Positions count the plan's phases over all workspaces."""
 
     async def decide(self, position: int, unsettled: Sequence[str]) -> Decision:
         """What becomes of this phase now. `unsettled` are paths that phases of this run changed and that did not come back to the project."""
 
-    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Mapping[str, str]:
-        """It passed. What the end of its span has to say, so that a later run finds its evidence; empty where nothing is remembered."""
+    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Remembered:
+        """It passed, and these paths came back."""
 
 
 def key_of(parts: Parts) -> str:

@@ -22,7 +22,7 @@ import msgspec
 from cleanroom import events, hidden, receiving
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
 from cleanroom.bus import Span
-from cleanroom.caching import RUNS, Decision, Skipping
+from cleanroom.caching import RUNS, Decision, Remembered, Skipping
 from cleanroom.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
 from cleanroom.events import Finished, Note, Result, Subject
 from cleanroom.hosting import HostCommands
@@ -34,7 +34,7 @@ from cleanroom.redaction import is_secret
 from cleanroom.supervisor import Supervisor
 from cleanroom.verdicts import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
 from cleanroom.watching import RunContext, Watched
-from cleanroom.write_back import PhaseEnd, WriteBack
+from cleanroom.write_back import NoteLevel, PhaseEnd, Returned, WriteBack
 
 # The account that an environment's synthetic passwd names.
 USER, HOME = "cleanroom", "/home/cleanroom"
@@ -63,7 +63,7 @@ class PhaseOutcome(NamedTuple):
         return self.error is not None or self.result not in ("passed", "cached", "unverified")
 
 
-Remember = Callable[[Sequence[str]], Awaitable[Mapping[str, str]]]  # paths that came back -> what the end of the phase's span has to say
+Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths that came back
 
 
 class Commands(Protocol):
@@ -224,8 +224,13 @@ class Lifecycle:
         await workspace.settle_home(passed and not broke_rule)
         end = PhaseEnd(phase, planned, spec, passed, broke_rule, span)
         back = await self._write_back.bring_back(end, workspace)
-        if remember and passed and not (broke_rule or back.conflicts or back.refused):
-            span.attributes.update(await remember(back.paths))
+        if remember and passed:
+            unfit = _unfit(broke_rule, back)
+            remembered = Remembered(why_not=unfit) if unfit else await remember(back.paths)
+            span.attributes.update(remembered.said)
+            if remembered.why_not:
+                text = f"{end} runs again next time: nothing is remembered of it"
+                self._note(f"{text}, since {remembered.why_not}", "", span, "info")
         return verdict, back.conflicts
 
     @asynccontextmanager
@@ -372,8 +377,19 @@ class Lifecycle:
     def _log(self, phase: PhaseRun, planned: PlannedWorkspace) -> str:
         return f"{planned.name}-{phase.name}" if planned.name else phase.name
 
-    def _note(self, text: str, code: str, span: Span) -> None:
-        self._bus.publish(Note(subject=Subject("run", self._context.plan.project), level="warning", text=text, code=code), span.context)
+    def _note(self, text: str, code: str, span: Span, level: NoteLevel = "warning") -> None:
+        subject = Subject("run", self._context.plan.project)
+        note = Note(subject=subject, level=level, text=text, code=code)
+        self._bus.publish(note, span.context)
+
+
+def _unfit(broke_rule: bool, back: Returned) -> str:
+    """Why the result of a phase that passed is not to be remembered; empty where it may be."""
+    if broke_rule:
+        return "it tried what its policy forbids"
+    if back.conflicts:
+        return "some of its changes conflicted"
+    return "some of its changes did not come back" if back.refused else ""
 
 
 def hindrances(root: str, unchangeable: Sequence[str], unseen: Sequence[str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ import msgspec
 from cleanroom import __version__, disk, fingerprints
 from cleanroom.artifacts import open_to_read, safe_name, write_atomic
 from cleanroom.beneath import Folder
-from cleanroom.caching import RUNS, Decision, Entry, covering, difference, digest, key_of, never, stretches
+from cleanroom.caching import RUNS, Decision, Entry, Remembered, covering, difference, digest, key_of, never, stretches
 from cleanroom.errors import ArtifactError, ProjectError
 from cleanroom.evidence import KEY, OUTPUTS, Claim, Evidence
 from cleanroom.fingerprints import Unfit
@@ -77,10 +77,10 @@ class PhaseCache:
             return RUNS
         return await anyio.to_thread.run_sync(self.decided, position, unsettled)
 
-    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Mapping[str, str]:
+    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Remembered:
         """As `caching.Skipping` has it."""
         if decision.parts is None:
-            return {}
+            return Remembered(why_not=decision.why)
         return await anyio.to_thread.run_sync(self._remembered, position, decision, returned)
 
     async def needed(self, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
@@ -202,7 +202,9 @@ class PhaseCache:
         if entry is None or entry.key != key:
             last = self._newest(position)
             changed = difference(last.parts, parts) if last else ""
-            return "", f"{changed} since run {last.run_id}" if last and changed else "nothing is remembered of it"
+            if last and changed:
+                return "", f"{changed} since run {last.run_id}"
+            return "", _nothing(Path(workspace.path), phase)
         try:
             if changed := fingerprints.same_outputs(Path(workspace.path), phase.outputs, entry.outputs):
                 return "", f"its output {changed} changed since run {entry.run_id}"
@@ -213,27 +215,30 @@ class PhaseCache:
             return "", lacking
         return entry.run_id, f"nothing changed since run {entry.run_id}, which passed it"
 
-    def _remembered(self, position: int, decision: Decision, returned: Sequence[str]) -> Mapping[str, str]:
+    def _remembered(self, position: int, decision: Decision, returned: Sequence[str]) -> Remembered:
         workspace, phase = self._phases[position]
         root = Path(workspace.path)
         parts = dict(decision.parts or {})
         try:
             after = fingerprints.inputs(root, phase.cache_inputs, phase.outputs or ())
             before = {name.removeprefix("input "): found for name, found in parts.items() if name.startswith("input ")}
-            if any(before.get(path) != after.get(path) for path in (before.keys() | after.keys()) - set(returned)):
-                return {}  # somebody else changed an input meanwhile: which of the two the phase saw, nobody knows
+            own = set(returned)
+            for path in sorted((before.keys() | after.keys()) - own):
+                # Which of the two the phase saw, nobody knows.
+                if before.get(path) != after.get(path):
+                    return Remembered(why_not=f"its input {path} changed while it ran")
             outputs = fingerprints.outputs(root, phase.outputs, returned)
-        except Unfit:
-            return {}
+        except Unfit as unfit:
+            return Remembered(why_not=str(unfit))
         entry = Entry(phase=phase.name, workspace=workspace.name, run_id=self._run_id, parts=parts, outputs=outputs)
         try:
             with self._root.folder(self._entry_folder(position), make=True) as folder:
                 write_atomic(folder, f"{decision.key}.json", msgspec.json.encode(entry))
                 for old in _by_age(folder)[ENTRIES_MAX:]:
                     disk.here.remove(folder, old)
-        except (ArtifactError, ProjectError, OSError):
-            return {}  # the phase runs again next time, that is all
-        return {KEY: decision.key, OUTPUTS: digest(outputs)}
+        except (ArtifactError, ProjectError, OSError) as error:
+            return Remembered(why_not=f"the cache could not be written: {error}")
+        return Remembered({KEY: decision.key, OUTPUTS: digest(outputs)})
 
     def _entry_folder(self, position: int) -> str:
         workspace, phase = self._phases[position]
@@ -258,6 +263,17 @@ class PhaseCache:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError):
             return None
         return entry if (entry.phase, entry.workspace) == (phase.name, workspace.name) else None
+
+
+def _nothing(root: Path, phase: PhaseRun) -> str:
+    """Nothing is remembered of the phase: where its declared outputs tell, why."""
+    nothing = "nothing is remembered of it"
+    try:
+        if phase.outputs is not None:
+            fingerprints.outputs(root, phase.outputs, ())
+    except Unfit as unfit:
+        return f"{nothing}: {unfit}"
+    return nothing
 
 
 def _by_age(folder: Folder) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from cleanroom import fingerprints
 from cleanroom.backends.base import Backend
+from cleanroom.caching import Decision
 from cleanroom.engine import Engine, Options, verify_audit
 from cleanroom.reports.result import RunResult
 from cleanroom.testing import Inside, MemoryBackend, Script, egress_attempt, succeed
@@ -50,7 +51,7 @@ class Runs:
 
     async def __call__(self, *phases: str, token: str = "one", **options: object) -> RunResult:
         self.executed = []
-        caller = {"PATH": "/usr/bin:/bin", "HOME": "/", "CLEANROOM_CACHE": str(self.project.parent / "cache"), "TOKEN": token}
+        caller = self.caller(token)
         backend = MemoryBackend(Script(programs=self.programs, otherwise=succeed(b"fine\n")))
 
         def make(name: str, **where: object) -> Backend:
@@ -60,6 +61,15 @@ class Runs:
         self.executed = [argv[-1] for _, argv in backend.executed]
         assert result.exit_code in (0, 1), result.error
         return result
+
+    def caller(self, token: str = "one") -> dict[str, str]:
+        cache = str(self.project.parent / "cache")
+        return {"PATH": "/usr/bin:/bin", "HOME": "/", "CLEANROOM_CACHE": cache, "TOKEN": token}
+
+    def forecast(self, *phases: str) -> tuple[Decision, ...]:
+        """What a plan says of them."""
+        engine = Engine(self.project, self.caller(), Options(backend="memory"))
+        return tuple(engine.forecast(*phases))
 
 
 def build(inside: Inside) -> object:
@@ -255,10 +265,36 @@ async def test_an_input_changed_while_the_phase_ran_is_not_remembered(run: Runs)
         return build(inside)
 
     run.programs["build"] = slow
-    await run("build")
+    outcome = await run("build")
+    assert any(note.endswith("its input src/a.py changed while it ran") for note in outcome.notes)
     run.programs["build"] = build
     assert results(await run("build")) == {"build": "passed"}
     assert results(await run("build")) == {"build": "cached"}
+
+
+async def test_what_is_not_remembered_says_so_and_why(run: Runs):
+    """When it passed, and the next time in its plan: an output that is a link to a folder."""
+    run.programs["build"] = succeed(files={"dist/all": b"1"})
+    (run.project / "dist").mkdir()
+    (run.project / "dist/link").symlink_to("../src")
+    reason = "dist/link is a link to a folder, whose content is not looked at"
+    outcome = await run("build")
+    said = "phase build runs again next time: nothing is remembered of it, since"
+    assert f"{said} {reason}" in outcome.notes
+    assert results(await run("build")) == {"build": "passed"}
+    forecast = run.forecast("build")
+    assert [decision.why for decision in forecast] == [f"nothing is remembered of it: {reason}"]
+
+
+async def test_what_stayed_away_is_why_nothing_is_remembered(run: Runs):
+    """A phase that passed and of which something was withheld runs again."""
+    file = run.project / "make.toml"
+    table = '[lifecycle.edit]\ncommand = "edit"\ncleanroom.cache = { inputs = ["src/**"] }\n'
+    file.write_text(FILE + table)
+    run.programs["edit"] = succeed(files={"make.toml": b"other"})
+    outcome = await run("edit")
+    reason = "since some of its changes did not come back"
+    assert any(note.endswith(reason) for note in outcome.notes)
 
 
 async def test_what_did_not_come_back_is_no_input(run: Runs):
@@ -309,9 +345,8 @@ async def test_phases_of_one_service_are_skipped_together_or_not_at_all(run: Run
 
 async def test_a_plan_tells_what_would_be_skipped(run: Runs):
     """The forecast is what the next run does."""
-    caller = {"PATH": "/usr/bin:/bin", "HOME": "/", "CLEANROOM_CACHE": str(run.project.parent / "cache"), "TOKEN": "one"}
     first = await run("build", "test", "always")
-    forecast = Engine(run.project, caller, Options(backend="memory")).forecast("build", "test", "always")
+    forecast = run.forecast("build", "test", "always")
     assert [decision.skips for decision in forecast] == [True, True, False]
     assert first.run_id in forecast[0].why
 
