@@ -52,11 +52,19 @@ class Host(NamedTuple):
     repositories: frozenset[str] = frozenset()  # folders that git would then take for one
 
 
+class Withheld(NamedTuple):
+    """A change that would come back, were it not for what it is."""
+
+    path: str
+    reason: str
+    spelled: str = ""  # the output that brings it back, where one is worth a proposal
+
+
 class Selection(NamedTuple):
     """What comes back, in the order of the changes, and what is to be said of it."""
 
     paths: tuple[str, ...] = ()
-    withheld: tuple[Change, ...] = ()  # would come back, were it not for what it is; with a reason
+    withheld: tuple[Withheld, ...] = ()
     # Of `paths`: what the host's tools start by themselves, and which tools do.
     autorun: tuple[tuple[str, str], ...] = ()
 
@@ -102,7 +110,7 @@ def selected(
     declared = Outputs(outputs)
     everything = passed and outputs is None
     chosen: set[str] = set()
-    withheld: list[Change] = []
+    withheld: list[Withheld] = []
     histories: dict[str, set[str]] = {}
     for change in changes:
         parts = tuple(change.path.split("/"))
@@ -110,13 +118,17 @@ def selected(
         asked_for = everything or not change.path or declared.cover(parts)
         if not asked_for and (passed or not _is_spared(change, host)):
             continue
-        reason = _withheld(change, parts, declared, host)
-        if reason is None:
+        never = _never(parts, declared)
+        if never in NEVER:
+            if history := _history(change, parts):
+                histories.setdefault(history.repository, set()).add(history.part)
+        elif never:
+            reason = f"another spelling of {' or '.join(NEVER)}"
+            withheld.append(Withheld(change.path, reason))
+        elif found := _withheld(change, parts, declared, host):
+            withheld.append(found)
+        else:
             chosen.add(change.path)
-        elif reason:
-            withheld.append(Change(path=change.path, kind="refused", reason=reason))
-        elif history := _history(change, parts):
-            histories.setdefault(history.repository, set()).add(history.part)
     blocked = {change.path for change in withheld}
     # One word for a folder is one for what lies in it.
     withheld = [change for change in withheld if _above(change.path) not in blocked]
@@ -165,25 +177,30 @@ def _is_spared(change: Change, host: Host) -> bool:
     )
 
 
-def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> str | None:
-    """Why a change does not come back although it was asked for; None where it does.
+def _never(parts: Parts, outputs: Outputs) -> str:
+    """The part that never comes back, as it is spelled; empty where none is or an output spells it.
 
-    Empty for what never comes back and is said once for a repository, or not at all: tools that
-    look at one write into it every time.
+    What is in one of `NEVER` itself is said once for a repository, or not at all: tools that look
+    at one write into it every time.
     """
     never = next((index for index, part in enumerate(parts) if _is_never(part)), None)
-    if never is not None and not outputs.name(parts, never + 1):
-        return "" if parts[never] in NEVER else f"another spelling of {' or '.join(NEVER)}"
-    if change.path in host.files and not outputs.name(parts, len(parts)):
-        return "it decides what runs; an output that spells it brings it back"
-    if host.named.get(change.path) and not outputs.name(parts, 1):
-        return "make.toml names it to be run; an output that spells it brings it back"
+    return "" if never is None or outputs.name(parts, never + 1) else parts[never]
+
+
+def _withheld(change: Change, parts: Parts, outputs: Outputs, host: Host) -> Withheld | None:
+    """Why a change does not come back although it was asked for; None where it does."""
+    path = change.path
+    if path in host.files and not outputs.name(parts, len(parts)):
+        return Withheld(path, "it decides what runs", path)
+    if host.named.get(path) and not outputs.name(parts, 1):
+        return Withheld(path, "make.toml names it to be run", path)
     place = _in_repository(parts, host.repositories)
     if place is not None and not outputs.name(parts, max(place, 1)):
-        return "git would take its folder for a repository; an output that spells it brings it back"
-    holds = host.lost.get(change.path, "")
+        spelled = "/".join(parts[: max(place, 1)])
+        return Withheld(path, "git would take its folder for a repository", spelled)
+    holds = host.lost.get(path, "")
     if holds and not outputs.name(tuple(holds.split("/")), holds.count("/") + 1):
-        return f"{holds} would go with it"
+        return Withheld(path, f"{holds} would go with it", holds)
     return None
 
 
@@ -207,12 +224,11 @@ def _history(change: Change, parts: Parts) -> _Changed | None:
     return _Changed("/".join(parts[: at + 1]), part)
 
 
-def _stays(histories: Mapping[str, Collection[str]]) -> Iterator[Change]:
+def _stays(histories: Mapping[str, Collection[str]]) -> Iterator[Withheld]:
     """One word for each repository."""
     for repository, changed in histories.items():
         named = ", ".join(sorted(filter(None, changed))) or "it"
-        reason = f"{named} changed; an output that spells it brings it back"
-        yield Change(path=repository, kind="refused", reason=reason)
+        yield Withheld(repository, f"{named} changed", repository)
 
 
 def _with_folders(

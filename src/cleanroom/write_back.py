@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import anyio.to_thread
@@ -21,6 +22,7 @@ from cleanroom.watching import RunContext
 from cleanroom.workspaces import (
     Host,
     Selection,
+    Withheld,
     look,
     selected,
     stayed_away,
@@ -106,6 +108,7 @@ class WriteBack:
         choice = selected(changes, passed=end.passed, outputs=end.phase.outputs, host=host)
         if choice.withheld:
             text = f"{end} may not bring back {_reasons(choice.withheld)}"
+            text += _proposal(end.phase.outputs, [change.spelled for change in choice.withheld])
             self._note(end, text, "CR-WORKSPACE-006")
         if not end.passed:
             self._tell_stayed(end, stayed_away(changes, choice))
@@ -259,7 +262,19 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _reasons(changes: Sequence[Change]) -> str:
+def _proposal(declared: Sequence[str] | None, spelled: Iterable[str]) -> str:
+    """Which outputs bring back what was withheld, and what else they then mean."""
+    missing = [json.dumps(path, ensure_ascii=False) for path in dict.fromkeys(spelled) if path]
+    if not missing:
+        return ""
+    if declared is not None:
+        return f"; where it is meant to, add to its cleanroom.outputs: {_some(missing)}"
+    outputs = f'cleanroom.outputs = [".", {", ".join(missing[:NAMED])}]'
+    means = 'outputs stand in the place of every change ("."), and come from a failed phase too'
+    return f"; where it is meant to, declare {outputs}: {means}"
+
+
+def _reasons(changes: Iterable[Change | Withheld]) -> str:
     return _some([f"{change.path} ({change.reason})" for change in changes])
 
 

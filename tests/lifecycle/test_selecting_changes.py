@@ -13,6 +13,7 @@ from cleanroom.backends.base import Change
 from cleanroom.workspaces import (
     Host,
     Selection,
+    Withheld,
     look,
     selected,
     stayed_away,
@@ -264,7 +265,7 @@ def test_a_changed_history_that_stays_is_one_word(changed, said):
         assert stayed.paths == ("a",)
         (one,) = stayed.withheld
         assert one.path == repository
-        assert one.reason.startswith(f"{said} changed;")
+        assert one.reason == f"{said} changed"
 
 
 def test_what_stayed_away_and_was_not_said_is_found():
@@ -275,15 +276,45 @@ def test_what_stayed_away_and_was_not_said_is_found():
         *files("d/a", "held/x", "out", ".git/HEAD", ".git/refs/x", ".git/index", ".ggen/s"),
         *deleted("gone"),
     ]
-    selection = Selection(("out",), (Change(path="held", kind="refused", reason="it"),))
+    selection = Selection(("out",), (Withheld("held", "it"),))
     assert stayed_away(changes, selection) == ("d/a", ".git", "gone")
+
+
+PROPOSED = {
+    "make.toml": ("make.toml", None),
+    "run.sh": ("run.sh", None),
+    "bare/HEAD": ("bare", None),
+    ".git/HEAD": (".git", None),
+    "api/.git/HEAD": ("api/.git", None),
+    "sub": ("sub/make.toml", "deleted"),
+}
+
+
+@pytest.mark.parametrize("path", PROPOSED)
+def test_the_proposed_output_brings_back_what_was_withheld(tmp_path: Path, path: str):
+    """Beside `.`, which stands for every other change: nothing is withheld any more."""
+    for there in ("sub/make.toml", "run.sh"):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).write_text("x")
+    spelled, kind = PROPOSED[path]
+    repository = ["bare/objects/x", "bare/refs/x"] if path == "bare/HEAD" else []
+    changes = [*files("other", *repository), Change(path=path, kind=kind or "file")]
+    deciding = [str(tmp_path / name) for name in ("make.toml", "sub/make.toml")]
+    host = looked(tmp_path, changes, files=deciding, named=[str(tmp_path / "run.sh")])
+
+    before = selected(changes, passed=True, outputs=None, host=host)
+    after = selected(changes, passed=True, outputs=(".", spelled), host=host)
+
+    assert before.paths == ("other",)
+    assert {change.spelled for change in before.withheld} == {spelled}
+    assert set(after.paths) == {change.path for change in changes}
 
 
 def test_a_removed_repository_that_stays_is_said():
     """As a whole; a file in its place as well."""
     for change in (*deleted(".git"), *files(".git")):
         (one,) = selected([change], passed=True, outputs=None).withheld
-        assert (one.path, one.reason.partition(";")[0]) == (".git", "it changed")
+        assert (one.path, one.reason) == (".git", "it changed")
 
 
 LOOKING = (".git/index", ".git/ORIG_HEAD", ".git/modules/lib/index", ".ggen/x")

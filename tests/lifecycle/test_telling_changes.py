@@ -74,6 +74,24 @@ async def meddle_and_remove(inside: Inside) -> int:
     return 0
 
 
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (None, 'declare cleanroom.outputs = [".", "run.sh"]: outputs stand in the place of'),
+        (("*",), 'add to its cleanroom.outputs: "run.sh"'),
+    ],
+)
+async def test_what_stays_comes_with_the_output_that_brings_it_back(tmp_path, outputs, said):
+    """And that outputs stand in the place of every change, where none are declared yet."""
+    (tmp_path / "run.sh").write_text("exit 0")
+    used = MemoryBackend(Script(programs={"make": succeed(files={"run.sh": b"x"})}))
+    declaring = phase("build", "make", outputs=outputs)
+    named = (str(tmp_path / "run.sh"),)
+    outcome = await run_plan(plan(declaring, root=str(tmp_path), named=named), used)
+    (note,) = notes(outcome, "CR-WORKSPACE-006")
+    assert said in note.text
+
+
 async def test_no_place_is_named_for_what_the_run_had_removed(tmp_path: Path):
     """Of a removal nothing is kept: neither the warning nor the reason names a folder for it."""
     (tmp_path / "both.txt").write_text("1")

@@ -238,7 +238,7 @@ and changes of files that the host's own ignore files cover (`.gitignore` in eve
 
 Only an output that spells them, and not one above them and no pattern, brings back: `.git` and `.ggen` at any depth and in any spelling; the make.toml of the project and of its
 workspaces; a folder that git would take for a repository (HEAD, objects and refs). So does one that spells the folder with programs, scripts and init files that a make.toml names and
-that were there before. A folder that holds one of them is not removed either. What stays is said (`CR-WORKSPACE-006`):
+that were there before. A folder that holds one of them is not removed either. What stays is said (`CR-WORKSPACE-006`), with the outputs that bring it back:
 of a `.git` once, where its HEAD, references, objects, configuration or hooks changed and not only its index; of `.ggen` nothing.
 
 What the host's tools start or read by themselves ([autorun.md](autorun.md)) comes back from a phase that passed, and the run lists it.
