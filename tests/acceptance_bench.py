@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,16 +168,12 @@ def reap() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
+def project(open_tmp_path: Path) -> Iterator[Project]:
     """A project that an ordinary user may reach. Whatever its runs leave becomes a child of this process, and is ended with the test."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(0o755)
     before = descendants(os.getpid())
     if sys.platform == "linux":
         kernel.set_child_subreaper()
-    yield Project(tmp_path)
+    yield Project(open_tmp_path)
     for pid in descendants(os.getpid()) - before:
         with contextlib.suppress(ProcessLookupError):  # it was just ending by itself
             os.kill(pid, signal.SIGKILL)

@@ -8,12 +8,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import held_folders
 from cleanroom.sandbox import probe
+from open_way import open_way
 
 # In a plain test looptime asks for the thread's event loop, which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
 # the garbage collector runs in. With the loop set to none it is not made.
@@ -35,6 +37,13 @@ def _folders_are_let_go() -> Iterator[None]:
     """No test leaves its folders open to the next one: some look at which numbers of descriptors are free."""
     yield
     held_folders.let_go()
+
+
+@pytest.fixture
+def open_tmp_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tmp_path`, which any user of the machine may enter."""
+    open_way(tmp_path, tmp_path_factory.getbasetemp())
+    return tmp_path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

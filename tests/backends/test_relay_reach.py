@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -181,24 +180,21 @@ async def test_an_honest_service_is_reached(
 async def test_no_trick_of_a_service_leads_its_relay_to_the_host(
     entered: Entered,
     phase: Phase,
-    tmp_path: Path,
+    open_tmp_path: Path,
     tier: str,
     trick: str,
 ):
     """Neither a phase through the door nor the engine's probe arrives anywhere."""
-    folder = tmp_path / "h"
+    # No folder's mode is to keep an environment's user from it.
+    folder = open_tmp_path / "h"
     folder.mkdir(mode=0o755)
-    for above in (tmp_path, *tmp_path.parents):
-        if above == Path(tempfile.gettempdir()):
-            break
-        above.chmod(0o755)  # no folder's mode is to keep an environment's user from it
     host = folder / "s"
     with host_server(socket.AF_UNIX, str(host)) as came:
         host.chmod(0o777)
         done = TRICKS[trick].format(host=literal(host), folder=literal(folder))
         code = SERVE.format(before="os.mkdir('in')", trick=done)
         name = "in/s" if "folder" in trick else "s"
-        async with entered_as(entered, tier, tmp_path) as backend, serving(backend, code, name) as service:
+        async with entered_as(entered, tier, open_tmp_path) as backend, serving(backend, code, name) as service:
             to = f"unix:/run/service/{name}"
             assert await dialled(service, to) != "the host"
             assert await asked(backend, phase, to) != "the host"

@@ -310,7 +310,7 @@ def test_numbers_of_the_newly_held_calls_are_known():
     assert {"execve", "execveat", "bind", "listen", "memfd_create"} <= set(NUMBERS)
 
 
-def test_an_ordinary_user_is_held_alike(tmp_path: Path):
+def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
     """Without root the cage is made in a user namespace: program, port and read are refused and attributed there too."""
     if os.geteuid() != 0:
         pytest.skip("is an ordinary user already")
@@ -326,9 +326,7 @@ def test_an_ordinary_user_is_held_alike(tmp_path: Path):
         "caught = attack(act, sys.argv[2], hidden=('/var',), listed=True)\n"
         "print(json.dumps([os.geteuid(), caught.result, [[a['rule'], a['process']['ns_pid']] for a in caught.attempts]]))\n"
     )
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    space = tmp_path / "space"
+    space = open_tmp_path / "space"
     space.mkdir()
     copied(str(space))
     os.chown(space, 1234, 1234)

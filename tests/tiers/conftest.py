@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents):  # an environment of root's runs as somebody else
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(0o755)
-    root = tmp_path / "project"
+def project(open_tmp_path: Path) -> Path:
+    # An environment of root's runs as somebody else.
+    root = open_tmp_path / "project"
     (root / "sub").mkdir(parents=True)
     (root / "file").write_text("as it was\n")
     (root / "old").write_text("to be deleted\n")
