@@ -91,6 +91,9 @@ Names count at any depth and in any case: `NAME`, `*.SUFFIX`, `FOLDER/NAME`, `FO
 the interpreter runs count. Not in the table is what a person starts by name or what is there to be built: sources, `Makefile`, `package.json`, `Cargo.toml`. A program
 that a make.toml names and that a phase made is listed too.
 
+A link counts for what it leads to: with `.cargo` a link to `cfg` the link is listed, and `cfg/config.toml` as started through it, from the run that made the link and from later ones that
+change what lies behind a link in a folder above it.
+
 | what | why | names |
 | --- | --- | --- |
 {rows}"""

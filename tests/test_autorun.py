@@ -21,6 +21,10 @@ from cleanroom.autorun import TABLE, started_by
         ("sitecustomize.py", "Python"),
         ("tests/conftest.py", "pytest"),
         (".cargo/config.toml", "cargo and rust-analyzer"),
+        (".gitconfig", "git"),
+        ("app/gradle.properties", "JVM build tools"),
+        (".bsp/tool.json", "JVM build tools"),
+        ("home/.config/mise.toml", "version managers"),
     ],
 )
 def test_what_starts_by_itself_is_known_at_any_depth_and_in_any_case(path: str, by: str):

@@ -164,6 +164,7 @@ EXAMPLES: Mapping[str, str] = {
     "CR-PHASE-010": "$ cargo vendor && git add vendor",
     "CR-WORKSPACE-004": _SPACE,
     "CR-WORKSPACE-007": "$ ln -f first second",
+    "CR-WORKSPACE-008": "$ chmod go-w folder",
     "CR-SANDBOX-009": _CACHE,
     "CR-SERVICE-008": '[cleanroom.services.postgres]\nversion = "16"',
     "CR-SERVICE-009": '[cleanroom.services.mail]\nimage = "mail:1"\ncommand = ["maild"]\nready = { tcp = 1025 }',

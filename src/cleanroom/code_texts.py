@@ -432,6 +432,11 @@ ERRORS: dict[str, tuple[str, str]] = {
         "make.toml, the programs, scripts and init files that it names, .git, what git would take for a repository, and folders that hold one of them come back only where an output "
         "spells them; they keep nothing else from coming back. If the phase is meant to change them, declare them, with all else that it makes: outputs stand in the place of every change.",
     ),
+    "CR-WORKSPACE-008": (
+        "files or folders that others can write now",
+        "A phase gave the group or everybody the right to write files or folders of the project, who could not before, or made new ones that everybody may write. The "
+        "modes came back as the phase set them: other users of this machine could change what you run. Take the right away where nobody needs it.",
+    ),
     # --- the engine, what it recorded, and state
     "CR-ENGINE-001": (
         "the engine was started inside a run",

@@ -11,15 +11,15 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cleanroom.autorun import started_by
+from cleanroom.autorun import is_packaged, opened_by, started_by
 from cleanroom.backends.base import Change
 from cleanroom.beneath import Folder
+from cleanroom.linked import Linked, followed, pieces_below
 
 NEVER = (
     ".git",
     ".ggen",
 )  # unless declared: a phase that could write them would write its own history
-STEPS_MAX = 4096  # of a path and its links; a longer way is a circle
 LOOKED_AT_MAX = 500_000  # of what lies in a folder that goes; as many as of changes
 
 # What git looks for in a folder that it takes for a repository, and what it then obeys.
@@ -33,6 +33,7 @@ _UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _SHORT = re.compile(r"(git|ggen)~\d+")
 _GLOB = re.compile(r"[*?\[]")
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LISTED = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Parts = tuple[str, ...]
@@ -50,6 +51,8 @@ class Host(NamedTuple):
     files: frozenset[str] = frozenset()  # make.toml of the project and its workspaces
     named: Mapping[str, bool] = {}  # what these name to be run -> is it there
     repositories: frozenset[str] = frozenset()  # folders that git would then take for one
+    linked: Linked = Linked()  # its links, and those that are changed
+    opened: frozenset[str] = frozenset()  # changes by which others may write what they could not
 
 
 class Withheld(NamedTuple):
@@ -67,6 +70,7 @@ class Selection(NamedTuple):
     withheld: tuple[Withheld, ...] = ()
     # Of `paths`: what the host's tools start by themselves, and which tools do.
     autorun: tuple[tuple[str, str], ...] = ()
+    opened: tuple[str, ...] = ()  # of `paths`, as in `Host`
 
 
 class Outputs:
@@ -137,6 +141,7 @@ def selected(
         tuple(change.path for change in changes if change.path in chosen),
         (*withheld, *_stays(histories)),
         tuple(_autorun(changes, chosen, host)),
+        tuple(c.path for c in changes if c.path in chosen and c.path in host.opened),
     )
 
 
@@ -172,7 +177,7 @@ def _is_spared(change: Change, host: Host) -> bool:
         change.path in host.ignored
         and change.kind != "deleted"
         and change.path not in host.lost
-        and not started_by(change.path, is_folder=change.kind == "directory")
+        and not _started_by(change, host)
         and change.path not in host.named
     )
 
@@ -259,9 +264,14 @@ def _with_folders(
 def _autorun(changes: Sequence[Change], chosen: Collection[str], host: Host) -> Pairs:
     for change in changes:
         if change.path in chosen and change.kind in ("file", "symlink"):
-            by = "make.toml" if change.path in host.named else started_by(change.path)
+            by = "make.toml" if change.path in host.named else _started_by(change, host)
             if by:
                 yield change.path, by
+
+
+def _started_by(change: Change, host: Host) -> str:
+    is_folder, is_link = change.kind == "directory", change.kind == "symlink"
+    return host.linked.started_by(change.path, is_folder=is_folder, is_link=is_link)
 
 
 def _above(path: str) -> str:
@@ -319,8 +329,11 @@ def look(
         kept = decides | {path for path, there in run.items() if there}
         lost: dict[str, str] = {}
         folders: set[str] = set()
+        opened: set[str] = set()
         for change in changes:
             mode = kinds.of(change.path) if change.path else 0
+            if opens_to_others(mode, change):
+                opened.add(change.path)
             if stat.S_ISDIR(mode) and change.kind == "directory":
                 folders.add(change.path)
             elif stat.S_ISDIR(mode) and change.kind != "refused":
@@ -334,7 +347,23 @@ def look(
             files=decides,
             named=run,
             repositories=repositories,
+            linked=Linked(_ends(root, changes, project.descriptor, kinds)),
+            opened=frozenset(opened),
         )
+
+
+def opens_to_others(before: int, change: Change) -> bool:
+    """May its group or others write it by this change, who could not before?
+
+    `before` is the mode of what the host has there. What is new is no news where its group may
+    write: that is many people's umask.
+    """
+    now = change.mode & _OTHERS_WRITE
+    if not now or change.kind not in ("file", "directory"):
+        return False
+    was_there = stat.S_ISDIR if change.kind == "directory" else stat.S_ISREG
+    had = before if was_there(before) else stat.S_IWGRP
+    return bool(now & ~had)
 
 
 def with_links(root: str, paths: Iterable[str]) -> tuple[str, ...]:
@@ -345,47 +374,60 @@ def with_links(root: str, paths: Iterable[str]) -> tuple[str, ...]:
     tops = (os.path.normpath(root), os.path.realpath(root))
     found = dict.fromkeys(paths)
     for path in tuple(found):
-        found.update(dict.fromkeys(_led(tops, path)))
+        below = pieces_below(tops, path)
+        way = followed("/".join(below or ()), tops, lambda at: _target(os.path.join(tops[1], at)))
+        led = [*way.links, *([way.end] if way.end else [])]
+        found.update(dict.fromkeys(os.path.join(tops[0], at) for at in led))
     return tuple(found)
 
 
-def _led(tops: tuple[str, str], path: str) -> Iterator[str]:
-    """The links on the way of one, then where they lead."""
-    at: list[str] = []
-    waiting = _parts_below(tops, path)
-    for _ in range(STEPS_MAX):
-        if not waiting:
-            break
-        name = waiting.pop(0)
-        if name == "..":
-            if not at:
-                return
-            at.pop()
+def _ends(root: str, changes: Sequence[Change], project: int, kinds: _Kinds) -> dict[str, str]:
+    """Where links lead: the changed ones, and the host's in the folders above what is changed."""
+    tops = (os.path.normpath(root), os.path.realpath(root))
+    planned = {change.path: change for change in changes}
+    links = [change.path for change in changes if change.kind == "symlink"]
+    for folder in ("", *_all_above(planned)):
+        is_there = not folder or stat.S_ISDIR(kinds.of(folder))
+        if is_there and not is_packaged(f"{folder}/"):
+            links += [path for path in _links_in(project, folder) if path not in planned]
+    known: dict[str, str | None] = {}
+
+    def link_at(path: str) -> str | None:
+        if path in planned:
+            return planned[path].target or None
+        if path not in known:
+            known[path] = _target(path, project)
+        return known[path]
+
+    ends: dict[str, str] = {}
+    for link in links:
+        # Package managers link thousands of packages to one another.
+        if is_packaged(link) and not (started_by(link) or opened_by(link)):
             continue
-        try:
-            target = str(Path(tops[1], *at, name).readlink())
-        except OSError:
-            at.append(name)
-            continue
-        yield os.path.join(tops[0], *at, name)
-        if target.startswith("/"):
-            at = []
-            waiting = [*_parts_below(tops, target), *waiting]
-        else:
-            waiting = [*_parts(target), *waiting]
-    if at:
-        yield os.path.join(tops[0], *at)
+        end = followed(link, tops, link_at).end
+        if end is not None:
+            ends[link] = end
+    return ends
 
 
-def _parts_below(tops: tuple[str, str], path: str) -> list[str]:
-    for top in tops:
-        if path.startswith(f"{top}/"):
-            return _parts(path.removeprefix(top))
-    return []
+def _links_in(project: int, folder: str) -> list[str]:
+    try:
+        descriptor = os.open(folder or ".", _LISTED, dir_fd=project)
+    except OSError:
+        return []
+    try:
+        with os.scandir(descriptor) as items:
+            return [f"{folder}/{item.name}".lstrip("/") for item in items if item.is_symlink()]
+    finally:
+        os.close(descriptor)
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
+def _target(path: str, folder: int | None = None) -> str | None:
+    """Of a link; nothing where none is."""
+    try:
+        return os.readlink(path, dir_fd=folder)
+    except (OSError, ValueError):
+        return None
 
 
 def _is_file_or_link(mode: int) -> bool:

@@ -187,6 +187,10 @@ class WriteBack:
         parted = {change.path: change.parted_from for change in changes if change.parted_from}
         came = untouched(parted.keys() & set(choice.paths), stayed)
         self._tell_parted(end, {path: parted[path] for path in sorted(came)})
+        opened = sorted(untouched(choice.opened, stayed))
+        if opened:
+            text = f"{end} brought back what can now be written by others: {_some(opened)}"
+            self._note(end, text, "CR-WORKSPACE-008")
         came = untouched([path for path, _ in choice.autorun], stayed)
         self._tell_autorun(end, [found for found in choice.autorun if found[0] in came])
 

@@ -304,3 +304,59 @@ def test_a_commit_that_stays_away_is_said_and_a_look_is_not(project: Project, wa
     (line,) = [line for line in committed.err.splitlines() if "CR-WORKSPACE-006" in line]
     assert ".git (objects, refs changed" in line
     assert not (project.root / ".git/refs/tags/t").exists()
+
+
+BEHIND = {
+    "made": "mkdir cfg && ln -s cfg .cargo && ln -s cfg .vscode && echo x > cfg/config.toml",
+    "changed": "echo y >> cfg/config.toml",
+    "again": "mkdir -p a && ln -sfn ../cfg a/.cargo && ln -sfn a/.cargo b && ln -sfn b .husky",
+}
+
+
+@each_way
+def test_what_starts_through_a_link_is_listed(project: Project, way: Way):
+    """The run that makes the link lists it and what lies behind; a later one what it changes
+    there; one that links what an earlier one made lists the link."""
+    write(project, way, **BEHIND)
+    said = {name: run(project, way, "run", name) for name in BEHIND}
+    listed = {name: {row["path"]: row["by"] for row in each.result["autorun"]} for name, each in said.items()}
+    assert listed["made"].keys() == {".cargo", ".vscode", "cfg/config.toml"}
+    assert " through ." in listed["made"]["cfg/config.toml"]
+    assert listed["changed"].keys() == {"cfg/config.toml"}
+    assert listed["again"].keys() == {"a/.cargo", ".husky"}
+
+
+@each_way
+def test_a_failed_phase_writes_nothing_that_starts_through_a_link(project: Project, way: Way):
+    """Ignored additions of a phase that failed come back but for what the host's tools start,
+    by whatever name."""
+    with_packages(project)
+    (project.root / ".gitignore").write_text("*\n")
+    (project.root / "cfg").mkdir()
+    (project.root / ".vscode").symlink_to("cfg")
+    write(project, way, fail="echo x > cfg/tasks.json; ln -s in .cargo; mkdir in; echo x > in/y; exit 1")
+    assert run(project, way, "run", "fail").code == 1
+    assert not (project.root / "cfg/tasks.json").exists()
+    assert not (project.root / ".cargo").is_symlink()
+    assert (project.root / "in/y").exists() == way.spares_ignored
+
+
+@each_way
+def test_rights_to_write_that_others_get_are_named(project: Project, way: Way):
+    """Of a file and of a folder that were there, by whatever way, and of new ones that anybody
+    may write; what its owner alone may write is no news."""
+    for name in ("file", "replaced", "closed", "taken"):
+        (project.root / name).write_text("x")
+        (project.root / name).chmod(0o600 if name == "closed" else 0o644)
+    for name in ("folder", "shared"):
+        (project.root / name).mkdir()
+        (project.root / name).chmod(0o777 if name == "shared" else 0o755)
+    widened = "chmod 777 folder; chmod g+w file; cp file n; mv n replaced; chmod 666 replaced"
+    others = "chmod 644 closed; chmod 600 taken; touch shared/x new; mkdir -m 777 wide; chmod 755 shared"
+    write(project, way, t=f"{widened}; {others}", plain="echo y >> file; touch folder/new")
+    said = run(project, way, "run", "t")
+    assert said.code == 0, said.err
+    (line,) = [line for line in said.err.splitlines() if "[CR-WORKSPACE-008]" in line]
+    named = line.partition("written by others: ")[2].partition(" [CR")[0]
+    assert sorted(named.split(", ")) == ["file", "folder", "replaced", "wide"]
+    assert "[CR-WORKSPACE-008]" not in run(project, way, "run", "plain").err

@@ -15,6 +15,7 @@ from cleanroom.workspaces import (
     Selection,
     Withheld,
     look,
+    opens_to_others,
     selected,
     stayed_away,
     untouched,
@@ -433,3 +434,28 @@ def test_a_circle_of_links_ends(tmp_path: Path):
 def test_what_lies_around_a_conflict_is_not_said_to_have_come():
     """A folder in which somebody changed a file, and what was to come into a place that is taken, stayed as they were."""
     assert untouched(["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]) == {"other"}
+
+
+FILE, FOLDER, LINK = 0o100000, 0o040000, 0o120777
+OPENED = [
+    (FILE | 0o644, "file", 0o664, True),
+    (FILE | 0o664, "file", 0o666, True),
+    (FOLDER | 0o755, "directory", 0o757, True),
+    (FILE | 0o666, "file", 0o666, False),
+    (FILE | 0o600, "file", 0o755, False),
+    (FOLDER | 0o777, "directory", 0o755, False),
+    (0, "file", 0o664, False),
+    (0, "file", 0o666, True),
+    (0, "directory", 0o777, True),
+    (LINK, "file", 0o646, True),
+    (FOLDER | 0o777, "file", 0o606, True),
+    (FILE | 0o644, "deleted", 0, False),
+    (FILE | 0o644, "symlink", 0o777, False),
+]
+
+
+@pytest.mark.parametrize(("before", "kind", "mode", "opens"), OPENED)
+def test_rights_to_write_are_told_where_others_did_not_have_them(before, kind, mode, opens):
+    """By the modes of what is of one kind before and now; what is new counts from everybody on."""
+    change = Change(path="x", kind=kind, mode=mode)
+    assert opens_to_others(before, change) is opens

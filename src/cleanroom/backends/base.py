@@ -103,6 +103,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["file", "directory", "symlink", "deleted", "refused"]
     bytes: int = 0
     reason: str = ""  # for refused: device, socket, FIFO, link that leads out, not decodable, too large
+    target: str = ""  # of a symlink
+    mode: int = 0  # of a file or directory: its permission bits
     # Another name (a hard link) of the project's file, which the changed one no longer is.
     parted_from: str = ""
 

@@ -140,6 +140,8 @@ def _change(entry: layers.Entry) -> Change:
         kind=entry.kind,
         bytes=entry.bytes,
         reason=entry.reason,
+        target=entry.target,
+        mode=entry.mode,
         parted_from=entry.parted_from,
     )
 

@@ -37,6 +37,7 @@ class Entry(NamedTuple):
     reason: str = ""
     target: str = ""  # of a symlink
     parted_from: str = ""  # another name of the project's file, which it was and no longer is
+    mode: int = 0  # of a file or folder: its permission bits
 
 
 def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None:
@@ -169,9 +170,9 @@ def difference(path: str, info: os.stat_result, host: os.stat_result | None, at:
         return _untold(path)
     if stat.S_ISDIR(info.st_mode):
         same = host is not None and stat.S_ISDIR(host.st_mode) and rights(host) == rights(info)
-        return None if same else Entry(path, "directory")
+        return None if same else Entry(path, "directory", mode=rights(info))
     if stat.S_ISREG(info.st_mode):
-        return Entry(path, "file", info.st_size)
+        return Entry(path, "file", info.st_size, mode=rights(info))
     if stat.S_ISLNK(info.st_mode):
         target = os.readlink(path.rpartition("/")[2], dir_fd=at)
         return Entry(path, "symlink", target=target)
