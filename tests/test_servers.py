@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
 
 from cleanroom import servers
-from cleanroom.errors import UsageError
-from cleanroom.services import resp
+from cleanroom.errors import ServiceFailed, UsageError
+from cleanroom.services import postgres, resp
 
 pytestmark = pytest.mark.sandbox
 
@@ -115,3 +116,31 @@ async def test_a_server_inside_a_run_is_refused(tmp_path: Path, caller: dict[str
         async with servers.redis(folder=tmp_path, caller={**caller, "CLEANROOM_RUN_ID": "x"}):
             pass
     assert refused.value.code == "CR-SERVICE-031"
+
+
+async def test_what_a_server_refuses_is_an_error_of_ours(tmp_path: Path, caller: dict[str, str]) -> None:
+    """Of a key-value server that lets nobody empty it, and of a PostgreSQL whose template somebody uses."""
+    async with servers.redis(folder=tmp_path, caller=caller) as server:
+        async with await anyio.connect_tcp(server.host, server.port) as stream:
+            await resp.ask(stream, server.keyvalue.password, ("ACL", "SETUSER", "default", "-flushall"))
+        with pytest.raises(ServiceFailed, match="NOPERM") as refused:
+            await server.clear()
+        assert refused.value.code == "CR-SERVICE-030"
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on PATH")
+async def test_a_database_whose_template_is_in_use_is_refused(tmp_path: Path, caller: dict[str, str]) -> None:
+    """In the server's own words; as soon as nobody uses it, the next one is made."""
+    async with servers.postgres(folder=tmp_path, caller=caller) as server:
+        async with server.database() as database:
+            pass
+        template = {**os.environ, **database.variables, "PGDATABASE": postgres.DATABASE}
+        words = ["psql", "-X", "-A", "-t", "-c", "SELECT 1", "-c", "SELECT pg_sleep(60)"]
+        async with await anyio.open_process(words, env=template, stdin=subprocess.DEVNULL) as user:
+            assert user.stdout is not None
+            assert (await user.stdout.receive()).startswith(b"1")
+            with pytest.raises(ServiceFailed, match="being accessed by other users") as refused:
+                async with server.database():
+                    pass
+            user.kill()
+        assert refused.value.code == "CR-SERVICE-030"

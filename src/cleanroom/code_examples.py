@@ -89,7 +89,6 @@ EXAMPLES: Mapping[str, str] = {
     "CR-BACKEND-003": "$ cleanroom-engine plan  # works everywhere; run pipelines on Linux",
     "CR-ENV-001": _KEEP,
     "CR-ENV-002": "$ cleanroom-engine events show",
-    "CR-SANDBOX-001": "$ cleanroom-engine plan  # works everywhere; run pipelines on Linux",
     "CR-SANDBOX-002": _SWEEP,
     "CR-SANDBOX-003": _CACHE,
     "CR-SANDBOX-005": _DOCTOR,

@@ -34,10 +34,6 @@ ERRORS: dict[str, tuple[str, str]] = {
         "A phase with `cleanroom.enabled = false` runs on the host, and its shell could not be started in the project's folder. Check that the folder exists and "
         "can be entered, and that the machine is not out of processes.",
     ),
-    "CR-SANDBOX-001": (
-        "the embedded backend needs Linux",
-        "The embedded backend is built from primitives of the Linux kernel. Run it on Linux, in a Linux container or in CI; `plan` and `doctor` work on every system.",
-    ),
     "CR-SANDBOX-002": (
         "the keeper process ended",
         "The process that owns the run's environments ended before the run did, so that everything in them was ended with it. It was killed (by hand, or for lack of "

@@ -174,6 +174,7 @@ def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: 
         result = ggen.answer("long")
         assert (result["outcome"], result["exit_code"]) == ("interrupted", 143)
         assert f"process {shell}, which started this run, has ended" in str(result)
+        assert "CR-ENGINE-004" in str(result)
         assert ggen.run("test")["outcome"] == "passed"
     assert rest(project) == {}
 

@@ -144,17 +144,32 @@ async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(entered:
         started = anyio.Event()
 
         async def wait() -> None:
-            with pytest.raises(EnvironmentFailed):
+            with pytest.raises(EnvironmentFailed) as failed:
                 await environment.exec(("sh", "-c", "echo; exec sleep 1000"), on_output=lambda stream, piece: started.set())
+            assert failed.value.code == "CR-SANDBOX-006"
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             await started.wait()
             warden, init = warden_and_init("phase")
             os.kill(warden if victim == "warden" else init, signal.SIGKILL)
-        with pytest.raises(EnvironmentFailed):
+        with pytest.raises(EnvironmentFailed) as later:
             await run(environment, "true")
+        assert later.value.code == "CR-SANDBOX-006"
     assert sleepers() == []
+
+
+async def test_whoever_asks_a_keeper_that_is_gone_learns_it(entered: Entered, phase: Phase):
+    """kill -9 of the keeper: the next environment is refused as one that nobody can make."""
+    before = descendants(os.getpid())
+    async with entered() as backend:
+        (keeper,) = descendants(os.getpid()) - before
+        os.kill(keeper, signal.SIGKILL)
+        with anyio.fail_after(10), pytest.raises(EnvironmentFailed) as failed:  # noqa: PT012 -- it may answer once more
+            while True:
+                async with backend.environment(phase(**BARE)):
+                    pass
+    assert failed.value.code == "CR-SANDBOX-002"
 
 
 async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_all_had_been_told(

@@ -16,6 +16,7 @@ from embedded_bench import BARE, Entered, Phase
 
 from cleanroom.backends import embedded, keeper
 from cleanroom.errors import EnvironmentFailed
+from cleanroom.policy import Level
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
@@ -98,6 +99,33 @@ async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phas
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
     assert NOTICED[name] <= failed.keys(), failed
+
+
+async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch):
+    """A folder that is to be shown and is not there is named, with the code of what could not be made."""
+    honest = embedded.describe
+    missing = {"op": "bind", "from": "/nothing-like-it", "at": "/opt", "writable": False}
+
+    def broken(*given: Any) -> Wire:
+        wire = honest(*given)
+        return wire | {"operations": [*wire["operations"], missing]}
+
+    monkeypatch.setattr(embedded, "describe", broken)
+    async with entered() as backend:
+        with pytest.raises(EnvironmentFailed, match="nothing-like-it") as failed:
+            await backend.environment(phase(**BARE)).__aenter__()
+    assert failed.value.code == "CR-SANDBOX-005"
+
+
+async def test_a_probe_that_breaks_off_is_no_answer(entered: Entered, monkeypatch: pytest.MonkeyPatch):
+    """Where the child that asks the kernel may open no file, the machine counts as not probed."""
+    no_files = "import resource; from cleanroom.sandbox import keeper, probe; honest = probe.report; "
+    no_files += "probe.report = lambda folder: (resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)), honest(folder))[1]; "
+    sabotaged_keeper(monkeypatch, no_files)
+    async with entered() as backend:
+        with pytest.raises(EnvironmentFailed) as failed:
+            await backend.probe(Level.MEDIUM)
+    assert failed.value.code == "CR-SANDBOX-007"
 
 
 async def test_without_sabotage_every_canary_passes(entered: Entered, phase: Phase):

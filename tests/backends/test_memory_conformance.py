@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from cleanroom.backends import registry
-from cleanroom.backends.memory import NO_SCRIPT
-from cleanroom.errors import PolicyRefused, UsageError
-from cleanroom.policy import Level
-from cleanroom.testing import CHECK_SCRIPT, CHECKS, Check, MemoryBackend, check_backend
+from cleanroom.backends.base import EnvironmentSpec
+from cleanroom.backends.memory import NO_SCRIPT, forever
+from cleanroom.errors import EnvironmentFailed, PolicyRefused, UsageError
+from cleanroom.policy import Level, default_policy
+from cleanroom.testing import CHECK_SCRIPT, CHECKS, Check, MemoryBackend, Script, check_backend
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -20,7 +22,6 @@ async def test_memory_backend_passes(check: Check):
 async def test_a_backend_that_leaves_something_fails_the_suite():
     """The suite's ledger check is not vacuous."""
     from cleanroom.backends.base import Left
-    from cleanroom.testing import Script
 
     script = Script(programs=CHECK_SCRIPT.programs, left=(Left(kind="cgroup", name="stale"),))
     with pytest.raises(AssertionError, match="left behind"):
@@ -56,3 +57,23 @@ def test_other_systems_are_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatc
         registry.candidates("auto")
     assert "Linux" in refused.value.hint
     assert registry.candidates("memory") == ("memory",)
+
+
+async def test_an_environment_that_was_ended_runs_nothing_more():
+    """What ran in it when it was ended, and what is asked of it later, fails with a code."""
+    async with MemoryBackend(Script(programs={"server": forever})) as backend:
+        spec = EnvironmentSpec(id="one", run_id="r", role="phase", policy=default_policy(Level.MEDIUM), variables={})
+        async with backend.environment(spec) as environment:
+
+            async def wait() -> None:
+                with pytest.raises(EnvironmentFailed) as failed:
+                    await environment.exec(("server",), on_output=lambda *_: None)
+                assert failed.value.code == "CR-ENV-001"
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                await environment.kill()
+            with pytest.raises(EnvironmentFailed, match="has ended") as failed:
+                await environment.exec(("server",), on_output=lambda *_: None)
+            assert failed.value.code == "CR-ENV-001"

@@ -241,6 +241,7 @@ def test_cli_run_lost_result_is_5(project: Path, sink: str) -> None:
     line = f"{sys.executable} -m cleanroom pipeline ok --backend memory --output json {sink}"
     done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
     assert done.returncode == 5
+    assert "error[CR-CLI-002]: standard output" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
+import cleanroom
 from cleanroom.cli.app import execute
+from other_user import ORDINARY, readable_python
 
 MAKE = """
 [project]
@@ -117,3 +124,53 @@ def test_a_name_of_a_file_that_parts_from_its_others_is_said(project: Path, caps
     assert execute(["run", "test", "--backend", "embedded"]) == 0
     assert "CR-WORKSPACE-007" in capsys.readouterr().err
     assert (Path("first").read_text(), Path("second").read_text()) == ("one\nmore\n", "one\n")
+
+
+@pytest.mark.sandbox
+def test_a_doctor_that_cannot_probe_says_so(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Where the temporary folder is gone, that is a failed check and no traceback."""
+    monkeypatch.setattr(tempfile, "tempdir", str(project / "missing"))
+
+    assert execute(["doctor"]) != 0
+    said = capsys.readouterr()
+    assert "CR-DOCTOR-001" in said.out + said.err
+
+
+def test_without_the_extra_its_package_is_named(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """What programs send cannot be read then: the phase could not be run, with what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.proto.collector.trace.v1.trace_service_pb2", None)
+    placed(project, "make.toml", '[lifecycle.test]\ncommand = "true"\ncleanroom.telemetry = true\n')
+
+    assert execute(["run", "test", *MEMORY]) == 5
+    said = capsys.readouterr().err
+    assert "error[CR-TRACE-006]" in said
+    assert "pip install 'cleanroom-engine[otlp]'" in said
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_files_that_a_phase_cannot_change_are_named(project: Path, open_tmp_path: Path):
+    """Of another owner, in a run of an ordinary user."""
+    home = open_tmp_path / "home"
+    home.mkdir()
+    placed(project, "roots", "x")
+    for path in (home, project, project / "make.toml"):
+        os.chown(path, ORDINARY, ORDINARY)
+    who: dict[str, Any] = {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
+    libraries = str(Path(anyio.__file__).parents[1])
+    source = str(Path(cleanroom.__file__).parents[1])
+    done = subprocess.run(
+        [readable_python(libraries, who), "-B", "-m", "cleanroom", "run", "test", "--backend", "embedded"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": f"{source}:{libraries}"},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        **who,
+    )
+    assert "such as roots" in done.stderr
+    assert "CR-WORKSPACE-003" in done.stderr

@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import Left
+from cleanroom.backends.memory import broken
 from cleanroom.capability import Canary, Missing, Sample
 from cleanroom.policy import GIB, Level, default_policy
 from cleanroom.services.base import Probe, Recipe
 from cleanroom.testing import (
+    Fault,
     Inside,
     MemoryBackend,
     Outcome,
@@ -69,6 +71,10 @@ def codes(outcome: Outcome) -> set[str]:
 
 
 RUNS = {
+    "CR-ENV-002": (
+        plan(phase("test", "a")),
+        script(faults=(Fault(operation="exec", nth=1, error=broken()),)),
+    ),
     "CR-PHASE-001": (plan(phase("test", "a")), of_program(succeed(exit_code=7))),
     "CR-PHASE-002": (plan(phase("test", "a", timeout_seconds=5)), of_program(forever)),
     "CR-PHASE-003": (plan(phase("test", "a", policy=ENDING)), of_program(attempt_and_stay)),

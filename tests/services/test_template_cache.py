@@ -192,3 +192,14 @@ def test_a_digest_is_of_every_name_mode_and_content(tmp_path: Path):
         told += b"a\0" if path.is_symlink() else b"" if path.is_dir() else hashlib.sha256(path.read_bytes()).digest()
 
     assert digest(tmp_path) == hashlib.sha256(told).hexdigest()
+
+
+def test_a_builder_that_hangs_is_waited_for_and_then_named(cache: TemplateCache, monkeypatch: pytest.MonkeyPatch):
+    """Whoever needs the same template says so when the time is up, and builds nothing."""
+    monkeypatch.setattr("cleanroom.services.cache.WAIT_SECONDS", 0.0)
+    with cache.building("k") as folder:
+        assert folder is not None
+        (folder / "file").touch()
+        with pytest.raises(ServiceFailed, match="another process") as failed, cache.building("k"):
+            pass
+    assert failed.value.code == "CR-SERVICE-010"

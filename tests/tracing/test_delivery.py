@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from cleanroom.errors import BackendUnavailable
 from cleanroom.tracing import SpanData, spans
 from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase, without_secrets
+from cleanroom.tracing.sdk import exporter
 from cleanroom.tracing.settings import read_settings
 from cleanroom.tracing.span import Source
 from collector import collecting, grpc_collecting, spans_of
@@ -354,3 +357,27 @@ def test_one_item_above_the_weight_goes_alone():
 def test_an_unknown_complaint_is_told_as_it_is():
     """Words that nobody foresaw are better than none."""
     assert phrase(["something odd"]) == "something odd"
+
+
+def test_an_exporter_that_cannot_be_made_says_why(tmp_path: Path):
+    """A certificate that is not there is named before anything is sent."""
+    settings = read_settings(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "missing.pem"),
+        }
+    )
+    with pytest.raises(BackendUnavailable, match=r"missing\.pem") as failed:
+        exporter("traces", settings.destinations["traces"], lambda _: None)
+    assert failed.value.code == "CR-TRACE-003"
+
+
+def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    """With the package that helps."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    settings = read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    with pytest.raises(BackendUnavailable) as failed:
+        exporter("traces", settings.destinations["traces"], lambda _: None)
+    assert failed.value.code == "CR-TRACE-002"
+    assert "cleanroom-engine[otlp-grpc]" in failed.value.hint

@@ -1,0 +1,154 @@
+"""What keeps services from being held, and who does not answer; with real holders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from cleanroom.beneath import Folder
+from cleanroom.errors import ServiceFailed
+from cleanroom.holders import meeting, pool
+from cleanroom.holders.joining import joined
+from cleanroom.holders.meeting import LOCK, OWNER, Charge, meet
+from cleanroom.holders.pool import pool_key, pool_status, stop_pool
+from cleanroom.locks import locked
+from cleanroom.policy import Level, default_policy
+from cleanroom.services.base import Probe, Recipe
+
+NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
+pytestmark = [pytest.mark.sandbox, NEEDS]
+
+
+@pytest.fixture
+def charge(tmp_path: Path) -> Charge:
+    root = tmp_path / "project"
+    root.mkdir()
+    return Charge(
+        kind="pool",
+        key=pool_key(str(root), "embedded"),
+        project="x",
+        root=str(root),
+        runs=str(tmp_path / "cache/runs"),
+        templates=str(tmp_path / "cache/services"),
+        policy=default_policy(Level.MEDIUM),
+        seed=42,
+    )
+
+
+class Pool:
+    """A pool that runs and holds nothing yet."""
+
+    def __init__(self, charge: Charge) -> None:
+        met = meet(charge)
+        assert met is not None
+        self._asked = charge.runs, charge.root, "embedded"
+        self.folder = Path(charge.runs, met[0])
+        self.pid = int((self.folder / OWNER).read_text().partition(":")[0])
+        met[1].close()
+        self.status()
+
+    def status(self) -> pool.PoolStatus:
+        return pool_status(*self._asked)
+
+    def stop(self) -> None:
+        stop_pool(*self._asked)
+
+    def wait_gone(self) -> None:
+        until = time.monotonic() + 60
+        while self.folder.exists():
+            assert time.monotonic() < until, "the pool did not end"
+            time.sleep(0.02)  # polling for what another process does
+
+
+@pytest.fixture
+def held(charge: Charge) -> Iterator[Pool]:
+    made = Pool(charge)
+    yield made
+    made.stop()
+    made.wait_gone()
+
+
+def test_a_lock_that_nobody_leaves_is_named(charge: Charge, monkeypatch: pytest.MonkeyPatch):
+    """An engine that hangs while it starts a holder keeps others waiting for a while, then they say so."""
+    monkeypatch.setattr(meeting, "LOCK_SECONDS", 0.0)
+    charge.cache.mkdir(mode=0o700)
+    with (
+        Folder.at(charge.cache) as cache,
+        locked(cache, LOCK, seconds=0),
+        pytest.raises(ServiceFailed, match="another process holds it") as failed,
+    ):
+        meet(charge)
+    assert failed.value.code == "CR-SESSION-001"
+
+
+def test_a_lock_that_cannot_be_opened_is_named(charge: Charge):
+    """The system's reason is said, where a folder lies in the lock's place."""
+    (charge.cache / LOCK).mkdir(parents=True)
+    charge.cache.chmod(0o700)
+    with pytest.raises(ServiceFailed, match="Is a directory") as failed:
+        meet(charge)
+    assert failed.value.code == "CR-SESSION-001"
+
+
+async def test_a_holder_that_ends_before_it_answers_is_said(charge: Charge):
+    """A file where it would keep its record ends every holder that is started."""
+    sessions = Path(charge.root, ".ggen/cleanroom/sessions")
+    sessions.parent.mkdir(parents=True)
+    sessions.write_text("a file")
+    with pytest.raises(ServiceFailed, match="ended") as failed:
+        async with joined(charge, "run", ()):
+            pass
+    assert failed.value.code == "CR-SESSION-002"
+
+
+async def test_services_end_with_their_holder(charge: Charge):
+    """Whoever waits for one to be ready learns that the process that holds it has ended."""
+    probe = Probe(kind="exec", argv=("false",))
+    recipe = Recipe(
+        name="slow",
+        kind="generic",
+        version="1",
+        probe=probe,
+        main=("sleep", "60"),
+        port=7000,
+        to="tcp:7000",
+        start_timeout_seconds=60,
+    )
+    async with joined(charge, "run", (recipe,), lease=False) as holder:
+        assert holder is not None
+        pid = int(Path(charge.runs, holder.id, OWNER).read_text().partition(":")[0])
+        os.kill(pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            states = [state async for state in holder.services["slow"].states()]
+    assert states[-1].failure is not None
+    assert states[-1].failure.code == "CR-SESSION-004"
+
+
+def test_a_pool_that_does_not_answer_is_said(held: Pool, monkeypatch: pytest.MonkeyPatch):
+    """Stopped as by SIGSTOP it is neither there nor gone."""
+    monkeypatch.setattr(pool, "ANSWER_SECONDS", 0.1)
+    os.kill(held.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServiceFailed, match="did not answer") as failed:
+            held.status()
+    finally:
+        os.kill(held.pid, signal.SIGCONT)
+    assert failed.value.code == "CR-SESSION-003"
+
+
+def test_a_pool_that_does_not_end_in_time_is_said(charge: Charge, monkeypatch: pytest.MonkeyPatch):
+    """The process is named, to be killed by hand."""
+    held = Pool(charge)
+    monkeypatch.setattr(pool, "END_SECONDS", 0.0)
+    with pytest.raises(ServiceFailed, match="did not end") as failed:
+        held.stop()
+    assert failed.value.code == "CR-SESSION-006"
+    assert f"kill {held.pid}" in failed.value.hint
+    held.wait_gone()
