@@ -15,7 +15,7 @@ import pytest
 from cleanroom import host_programs
 from cleanroom.backends import container_images
 from cleanroom.backends.container_images import PLANS, Built, ImagePlan
-from cleanroom.errors import BackendUnavailable, UsageError
+from cleanroom.errors import BackendUnavailable, EnvironmentFailed, UsageError
 from container_bench import require
 
 DOCUMENT = Path(__file__).parents[2] / "docs/containers.md"
@@ -123,3 +123,12 @@ def test_the_document_tells_which_programs_the_base_image_has(begin: str, status
     words = ["docker", "run", "--rm", "--network", "none", PLANS["base"].name, "sh", "-c", ask, "sh", *programs]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
     assert dict(zip(said[::2], map(int, said[1::2]), strict=True)) == dict.fromkeys(programs, status)
+
+
+@pytest.mark.skipif(host_programs.find("mmdebstrap") is None, reason="no mmdebstrap")
+def test_packages_that_no_mirror_has_make_no_image(tmp_path: Path):
+    """The last lines of mmdebstrap are said, and what it began is not left."""
+    with pytest.raises(EnvironmentFailed, match="mmdebstrap ended with status") as failed:
+        container_images.build(PLANS["redis"], tmp_path / "made", mirror="file:///nothing-like-it")
+    assert failed.value.code == "CR-CONTAINER-012"
+    assert list((tmp_path / "made").iterdir()) == []

@@ -72,14 +72,6 @@ def test_codes_every_rule_has_a_code() -> None:
     assert len(set(RULE_CODES.values())) == len(RULE_CODES)
 
 
-# Codes that no test makes happen, with the reason. It may only become shorter.
-UNTESTED = {
-    "CR-CONTAINER-012": "needs mmdebstrap to fail in the middle of an image",
-    "CR-ENGINE-002": "needs a disk that hangs for as long as evidence is waited for",
-    "CR-SERVICE-022": "a service that its limit ends has CR-SERVICE-023 on the memory backend",
-    "CR-SERVICE-027": "a race between two processes that clean the cache",
-    "CR-SERVICE-028": "needs a real server that does not start from a changed template",
-}
 TESTS = Path(__file__).parents[1]
 BY_HAND = re.compile(r"(?:Error|Refused|Failed|Unavailable)\(\s*[\"']CR-")
 
@@ -98,10 +90,4 @@ def test_codes_every_code_is_made_to_happen_by_a_test() -> None:
     """A code of an error that never happened could be of one that cannot happen, or that lies."""
     of_rules = set(RULE_CODES.values())  # happen with their rule, in the tests of attacks
     missing = set(CODES) - said_by_tests() - of_rules
-    assert sorted(missing - set(UNTESTED)) == []
-
-
-def test_codes_the_list_of_untested_ones_only_shrinks() -> None:
-    """What has a test now, or is gone, is taken from the list."""
-    assert sorted(set(UNTESTED) & said_by_tests()) == []
-    assert sorted(set(UNTESTED) - set(CODES)) == []
+    assert sorted(missing) == []

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ import anyio
 import pytest
 
 import cleanroom
+from cleanroom.beneath import Folder
 from cleanroom.cli.app import execute
+from cleanroom.locks import locked
+from cleanroom.subscribers.audit import LOCK_NAME
 from other_user import ORDINARY, readable_python
 
 MAKE = """
@@ -174,3 +179,38 @@ def test_files_that_a_phase_cannot_change_are_named(project: Path, open_tmp_path
     )
     assert "such as roots" in done.stderr
     assert "CR-WORKSPACE-003" in done.stderr
+
+
+HELD = """
+[lifecycle.host]
+command = "touch begun; while [ ! -e held ]; do sleep 0.02; done"
+cleanroom.enabled = false
+"""
+
+
+def test_evidence_that_is_not_written_in_time_is_an_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Another process has the audit log, as one that hangs would: the run does not pass, and ends."""
+    monkeypatch.setattr("cleanroom.running.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("cleanroom.subscribers.audit.LOCK_SECONDS", 1.0)
+    placed(project, "make.toml", HELD)
+    done = threading.Event()
+
+    def hold() -> None:
+        while not (project / "begun").exists():
+            time.sleep(0.01)  # polling for what another process does
+        with Folder.at(project / ".ggen/cleanroom/audit") as audit, locked(audit, LOCK_NAME, seconds=20):
+            (project / "held").touch()
+            done.wait()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        status = execute(["run", "host", *MEMORY])
+    finally:
+        (project / "begun").touch()
+        done.set()
+        holder.join()
+    assert status == 5
+    assert "CR-ENGINE-002" in capsys.readouterr().err

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -128,6 +132,17 @@ def answering(*answers: int) -> Program:
     return ask
 
 
+RECIPE = Recipe(
+    name="db",
+    kind="generic",
+    version="1",
+    probe=Probe(kind="exec", argv=("ask",)),
+    main=("serve",),
+    port=7000,
+    to="tcp:7000",
+    start_timeout_seconds=3,
+    restarts_max=1,
+)
 SERVICES = {
     "CR-SERVICE-020": {"serve": serve, "ask": answering(1)},
     "CR-SERVICE-021": {"serve": fall_over, "ask": answering(1)},
@@ -140,18 +155,84 @@ SERVICES = {
 @pytest.mark.parametrize("code", SERVICES)
 async def test_what_happens_to_a_service_is_said_with_its_code(code: str):
     """In the end of one of its lives, or in the error of the run that needed it."""
-    recipe = Recipe(
-        name="db",
-        kind="generic",
-        version="1",
-        probe=Probe(kind="exec", argv=("ask",)),
-        main=("serve",),
-        port=7000,
-        to="tcp:7000",
-        start_timeout_seconds=3,
-        restarts_max=1,
-    )
     used = script(programs={**SERVICES[code], "a": succeed(seconds=20)})
-    outcome = await run_plan(plan(phase("test", "a", services=("db",))), used, recipes=[recipe])
+    outcome = await run_plan(plan(phase("test", "a", services=("db",))), used, recipes=[RECIPE])
 
     assert code in codes(outcome)
+
+
+async def test_a_service_that_a_limit_ends_is_said_with_its_code():
+    """What was found in it is the reason of the life that ended so."""
+    used = script(programs={"serve": serve, "ask": answering(0), "a": forever}, samples=(OVER,))
+    outcome = await run_plan(plan(phase("test", "a", services=("db",))), used, recipes=[RECIPE])
+
+    assert "CR-SERVICE-022" in codes(outcome)
+
+
+async def fill(inside: Inside) -> int:
+    """Prepare a template."""
+    Path(inside.environment.spec.mounts[0].source, "file").write_bytes(b"data")
+    return 0
+
+
+def prepared(**programs: Program) -> tuple[MemoryBackend, Recipe]:
+    """A service with a template, and these programs beside those it needs."""
+    recipe = msgspec.structs.replace(RECIPE, template_key="k", prepare=(("fill",),))
+    usual = {"fill": fill, "serve": serve, "ask": answering(0), "a": succeed()}
+    return script(programs={**usual, **programs}), recipe
+
+
+# Has a lease of a file: whoever opens it waits until this has written to it.
+WRITES_WHEN_READ = """
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("ready", flush=True)
+signal.sigwait({signal.SIGIO})
+os.write(file, b"more")
+fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases of files are Linux's")
+async def test_prepared_data_that_does_not_last_is_said_with_its_code():
+    """Somebody still writes to it while it is kept: what is then looked up is not what was kept."""
+    writers = []
+
+    async def fill_and_go_on(inside: Inside) -> int:
+        file = Path(inside.environment.spec.mounts[0].source, "file")
+        words = (sys.executable, "-c", WRITES_WHEN_READ, str(file))
+        writers.append(subprocess.Popen(words, stdout=subprocess.PIPE))
+        assert writers[0].stdout.readline() == b"ready\n"
+        return 0
+
+    used, recipe = prepared(fill=fill_and_go_on)
+    try:
+        outcome = await run_plan(plan(phase("test", "a", services=("db",))), used, recipes=[recipe])
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+    assert "CR-SERVICE-027" in codes(outcome)
+
+
+async def test_prepared_data_that_was_damaged_is_made_anew_and_said():
+    """A server that does not start from it finds it as it was in its next life."""
+    found = []
+
+    async def serve_what_is_whole(inside: Inside) -> int:
+        file = Path(inside.environment.spec.mounts[0].above, "file")
+        found.append(file.read_bytes())
+        if len(found) == 1:
+            file.write_bytes(b"atad")
+            return 3
+        return await serve(inside)
+
+    async def ask(inside: Inside) -> int:
+        return 0 if len(found) > 1 else 1
+
+    used, recipe = prepared(serve=serve_what_is_whole, ask=ask)
+    outcome = await run_plan(plan(phase("test", "a", services=("db",))), used, recipes=[recipe])
+    assert "CR-SERVICE-028" in codes(outcome)
+    assert (outcome.result.outcome, found) == ("passed", [b"data", b"data"])
