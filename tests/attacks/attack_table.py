@@ -1,4 +1,4 @@
-"""The table of what became of each attack, `docs/isolation-attacks.md`: `python tests/attacks/attack_table.py` carries them out and writes it."""
+"""The table of what became of each attack, `docs/isolation-attacks.md`: `PYTHONPATH=tests python tests/attacks/attack_table.py` carries them out and writes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from host_bench import carried_out as carried_out_on_host
 DOCUMENT = Path(__file__).parents[2] / "docs/isolation-attacks.md"
 HEAD = """# Attacks
 
-Written by `python tests/attacks/attack_table.py`; `tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
+Written by `PYTHONPATH=tests python tests/attacks/attack_table.py`; `tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
 A works, O works and is recorded, B is refused and recorded with process and target, b is refused, L a limit acts. What a level refuses, every higher one refuses.
 
 | id | attack | Low | Medium | High | seen at Low | seen at Medium | seen at High |

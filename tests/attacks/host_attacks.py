@@ -386,6 +386,42 @@ add(
     harm=lambda _, said: ["it was shown in the next run"] if "| FOUND" in said[-1].printed else [],
 )
 
+
+def behind_links(host: Host) -> None:
+    """The make.toml, and a script that it names, lie in a folder and are reached by links."""
+    (host.project / "real").mkdir()
+    (host.project / "make.toml").rename(host.project / "real/make.toml")
+    (host.project / "make.toml").symlink_to("real/make.toml")
+    (host.project / "real/step.sh").write_text(STEP)
+    (host.project / "step.sh").symlink_to("real/step.sh")
+
+
+STEP = "echo a step\n"
+add(
+    "HOST-57",
+    "a phase rewrites what a link in the place of make.toml leads to",
+    f"{MAKE.replace('>> make.toml', '>> real/make.toml')}; exit 0",
+    prepare=behind_links,
+    levels=ISOLATED,
+    harm=lambda host, _: (
+        ["the make.toml has the phase"] if "later" in tomllib.loads((host.project / "real/make.toml").read_text())["lifecycle"] else []
+    ),
+)
+add(
+    "HOST-58",
+    "a phase rewrites what a script's link leads to, and the link",
+    {
+        "test": "printf '" + START + "' > real/step.sh; rm -f step.sh; ln -s real/other.sh step.sh; exit 0",
+        "later": "sh step.sh",
+    },
+    prepare=behind_links,
+    levels=ISOLATED,
+    harm=both(
+        unchanged("real/step.sh", STEP),
+        lambda host, _: [] if os.readlink(host.project / "step.sh") == "real/step.sh" else ["the link leads elsewhere"],
+    ),
+)
+
 # Attacks that are not whole runs of one project in these columns: where each is carried out, and at what.
 OWN_FILES = "tests/acceptance/test_acceptance_own_installation.py"
 BACK = "tests/acceptance/test_acceptance_write_back.py"
