@@ -82,7 +82,7 @@ WAYS = [
 @pytest.mark.parametrize(("path", "links", "way"), WAYS, ids=lambda value: str(value))
 def test_a_path_is_followed_through_its_links(path: str, links, way):
     """Step by step, by text that is relative or absolute, and never out of the project."""
-    assert followed(path, TOPS, links.get) == way
+    assert followed(path, TOPS, links.get)[:2] == way
 
 
 def test_a_circle_leads_nowhere():

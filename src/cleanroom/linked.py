@@ -12,6 +12,8 @@ from typing import NamedTuple
 from cleanroom.autorun import opened_by, started_below, started_by
 
 STEPS_MAX = 4096  # of a path and its links; a longer way is a circle
+# Of all ways together, half a second: a phase can make many links that lead through many.
+ALL_STEPS_MAX = 200_000
 HOPS_MAX = 40  # as many links as the kernel follows for one path
 
 LinkAt = Callable[[str], str | None]  # path in the project -> the target of a link that lies there
@@ -22,6 +24,7 @@ class Way(NamedTuple):
 
     links: tuple[str, ...]  # on the way, in their order
     end: str | None  # where it leads at last; None where that is outside, or nowhere
+    steps: int  # names that were looked at
 
 
 def followed(path: str, tops: tuple[str, ...], link_at: LinkAt) -> Way:
@@ -29,9 +32,9 @@ def followed(path: str, tops: tuple[str, ...], link_at: LinkAt) -> Way:
     links: list[str] = []
     at: list[str] = []
     waiting = pieces(path)
-    for _ in range(STEPS_MAX):
+    for steps in range(STEPS_MAX):
         if not waiting:
-            return Way(tuple(links), "/".join(at))
+            return Way(tuple(links), "/".join(at), steps)
         name = waiting.pop(0)
         if name == "..":
             if not at:
@@ -51,7 +54,7 @@ def followed(path: str, tops: tuple[str, ...], link_at: LinkAt) -> Way:
             at, waiting = [], [*below, *waiting]
         else:
             waiting = [*pieces(target), *waiting]
-    return Way(tuple(links), None)
+    return Way(tuple(links), None, STEPS_MAX)
 
 
 def pieces_below(tops: tuple[str, ...], path: str) -> list[str] | None:

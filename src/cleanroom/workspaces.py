@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cleanroom.autorun import is_packaged, opened_by, started_by
 from cleanroom.backends.base import Change
 from cleanroom.beneath import Folder
-from cleanroom.linked import Linked, followed, pieces_below
+from cleanroom.linked import ALL_STEPS_MAX, Linked, followed, pieces_below
 
 NEVER = (
     ".git",
@@ -382,14 +382,19 @@ def with_links(root: str, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _ends(root: str, changes: Sequence[Change], project: int, kinds: _Kinds) -> dict[str, str]:
-    """Where links lead: the changed ones, and the host's in the folders above what is changed."""
+    """Where links lead: the host's in the folders above what is changed, and the changed ones.
+
+    Those come first that a phase could hide behind the others.
+    """
     tops = (os.path.normpath(root), os.path.realpath(root))
     planned = {change.path: change for change in changes}
-    links = [change.path for change in changes if change.kind == "symlink"]
+    links: list[str] = []
     for folder in ("", *_all_above(planned)):
         is_there = not folder or stat.S_ISDIR(kinds.of(folder))
         if is_there and not is_packaged(f"{folder}/"):
             links += [path for path in _links_in(project, folder) if path not in planned]
+    made = [change.path for change in changes if change.kind == "symlink"]
+    links += sorted(made, key=lambda path: not _is_known(path))
     known: dict[str, str | None] = {}
 
     def link_at(path: str) -> str | None:
@@ -400,14 +405,23 @@ def _ends(root: str, changes: Sequence[Change], project: int, kinds: _Kinds) -> 
         return known[path]
 
     ends: dict[str, str] = {}
+    steps = 0
     for link in links:
+        if steps > ALL_STEPS_MAX:
+            break
         # Package managers link thousands of packages to one another.
-        if is_packaged(link) and not (started_by(link) or opened_by(link)):
+        if is_packaged(link) and not _is_known(link):
             continue
-        end = followed(link, tops, link_at).end
-        if end is not None:
-            ends[link] = end
+        way = followed(link, tops, link_at)
+        steps += way.steps
+        if way.end is not None:
+            ends[link] = way.end
     return ends
+
+
+def _is_known(link: str) -> bool:
+    """Do the host's tools look at a link of this name, or into the folder behind it?"""
+    return bool(started_by(link) or opened_by(link))
 
 
 def _links_in(project: int, folder: str) -> list[str]:

@@ -459,3 +459,12 @@ def test_rights_to_write_are_told_where_others_did_not_have_them(before, kind, m
     """By the modes of what is of one kind before and now; what is new counts from everybody on."""
     change = Change(path="x", kind=kind, mode=mode)
     assert opens_to_others(before, change) is opens
+
+
+def test_a_link_that_tools_know_is_followed_before_many_that_lead_through_many(tmp_path: Path):
+    """What a phase makes to be followed for hours hides none of the others, nor costs as much."""
+    long = "/".join(["a", ".."] * 1000) + "/x"
+    many = [Change(path=f"m{number}", kind="symlink", target=long) for number in range(1000)]
+    known = Change(path="z/.vscode", kind="symlink", target="../cfg")
+    seen = look(str(tmp_path), [*many, known], files=(), named=())
+    assert seen.linked.started_by("cfg/tasks.json").startswith("Visual Studio Code")
