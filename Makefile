@@ -35,10 +35,10 @@ test: setup-dev shop  ## run the tests
 check: format lint types layers docs test  ## run all gates
 
 format: setup-dev
-	$(BIN)/ruff format --check src tests bench examples scripts
+	$(BIN)/ruff format --no-cache --check src tests bench examples scripts
 
 lint: setup-dev
-	$(BIN)/ruff check src tests bench examples scripts
+	$(BIN)/ruff check --no-cache src tests bench examples scripts
 
 types: setup-dev
 	$(BIN)/mypy

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import anyio
 from host_attacks import Host, HostAttack, Said, harmed, inventory, plant
+
 from other_user import ORDINARY, readable_python
 
 WITHOUT = Path(__file__).parents[1] / "tiers/without.py"

@@ -19,9 +19,9 @@ from attack_columns import COLUMNS, OTHERWISE, listed
 from attack_elsewhere import ELSEWHERE, NUMBERS
 from attack_suite import Attack, load
 from attack_table import DOCUMENT
-from other_user import ORDINARY, readable_python
 
 import cleanroom
+from other_user import ORDINARY, readable_python
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
