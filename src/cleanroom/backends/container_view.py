@@ -110,7 +110,7 @@ def described(
     trees = [f"/{name}" for name in layout.SYSTEM if not (listed and name in layout.UNLISTED)]
     read_only = [*trees, *tools, *(target for _, target, writable in mounts if not writable)]
     return {
-        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
+        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "hostname": layout.host_name(spec.run_id),
         "identity": dict(identity), "root": str(root), "operations": operations, "readable": ["/etc", "/proc", "/dev", "/sys", "/run"], "executable": read_only,
         "writable": written, "listed": listed, "startable": [], "lasting": lasting,
         "project": spec.workspace.root if spec.workspace else "",

@@ -47,7 +47,7 @@ def describe(
         names=names, tmp_exec=spec.policy.tmp_exec, listed=listed, builds=build_folders(spec),
     )  # fmt: skip
     return {
-        "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "level": spec.policy.level.value, "hostname": layout.host_name(spec.run_id),
+        "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "hostname": layout.host_name(spec.run_id),
         "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *(() if shared else layout.covered_sockets(view))], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "startable": view.startable,
         "lasting": _lasting(spec, home, in_place=shared),

@@ -49,7 +49,6 @@ class BareWarden(warden.Warden):
             rules = Rules(
                 writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], devices=self._spec["devices"],
                 lasting=self._spec["writable"], project=self._spec["project"],
-                level=self._spec["level"],
             )  # fmt: skip
             self._recorder = BareRecorder(
                 listener, rules, emit, names=known, proc_fd=self._proc, own=self._init, texts=self._spec["texts"], doors=doors, answerer=answerer,

@@ -67,7 +67,8 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
         landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])
     machine = os.uname().machine
     if spec["hold"]:
-        program = seccomp.phase_filter(machine, listed=spec["listed"], starting=spec["level"] != "Low", shared=bool(spec.get("shared")))
+        shared = bool(spec.get("shared"))
+        program = seccomp.phase_filter(machine, listed=spec["listed"], starting=not shared, shared=shared)
         seccomp.install_and_send(program, handover)
     else:
         seccomp.install(seccomp.service_filter(machine), listener=False)

@@ -25,7 +25,6 @@ class Rules:
         not_started: Iterable[str] = (),
         lasting: Iterable[str] = (),
         project: str = "",
-        level: str = "Medium",
     ) -> None:
         self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *devices))
         self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
@@ -41,7 +40,6 @@ class Rules:
         self.project = project.rstrip("/")  # the folder of the workspace; empty where there is none
         self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
         self.ports = frozenset(ports)
-        self.level = level
         self.closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
 
     def may_write(self, path: str) -> bool:

@@ -97,10 +97,9 @@ class Warden:
                 programs=self._spec["programs"] if self._spec["listed"] else (),
                 startable=self._spec["startable"] if self._spec["listed"] else (),
                 ports=self._spec["ports"],
-                not_started=() if self._spec["level"] == "Low" else NOT_STARTED,
+                not_started=() if shared else NOT_STARTED,
                 lasting=self._spec["lasting"],
                 project=self._spec["project"],
-                level=self._spec["level"],
             )
             self._recorder = Recorder(
                 listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init, host_sockets=host_sockets,
