@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cleanroom import autorun, events
-from cleanroom.policy import CONTROLS, LIMITS, REACTIONS, Level
+from cleanroom.policy import CONTROLS, LIMITS, REACTIONS, Level, required
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB, MIB = 1 << 30, 1 << 20
@@ -32,9 +32,7 @@ def policy() -> str:
     """The four levels: rules, limits, reactions."""
     head = "| | " + " | ".join(level.value for level in Level) + " |\n| --- |" + " --- |" * len(Level) + "\n"
     rules = "".join(
-        f"| `{control.rule}`: {control.title} | "
-        + " | ".join("yes" if control.since.rank <= level.rank else "" for level in Level)
-        + " |\n"
+        f"| `{control.rule}`: {control.title} | " + " | ".join("yes" if control in required(level) else "" for level in Level) + " |\n"
         for control in CONTROLS
     )
     shown: dict[str, Callable[[Level], str]] = {

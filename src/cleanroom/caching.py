@@ -15,7 +15,6 @@ import msgspec
 
 from cleanroom.patterns import readings
 from cleanroom.plan import PhaseRun, Plan
-from cleanroom.policy import Level
 
 Parts = Mapping[str, str]
 
@@ -98,7 +97,7 @@ def never(plan: Plan, phase: PhaseRun, *, session: bool = False) -> str:
         return "it runs on the host"
     if phase.policy.egress:
         return "it has egress"
-    if phase.policy.level.rank < Level.MEDIUM.rank:
+    if phase.policy.host_network:
         return f"at {phase.policy.level.value} its network is open"
     if plan.allow_degraded:
         return "the run may be degraded"

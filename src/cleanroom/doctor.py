@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warn", "fail"]
 
+# The level that the exit status is about: projects that say nothing have it.
+NEEDED = Level.MEDIUM
+
 _DISK_FREE_MIN = 2 << 30  # one cached template, one run's layers and its logs stay well below this
 # tarfile's filters could be walked around before these (CVE-2025-4517 and its kin).
 _TARFILE_FIXED = {(3, 11): 13, (3, 12): 11, (3, 13): 4}
@@ -70,7 +73,7 @@ def diagnose(*, caller: Mapping[str, str]) -> Diagnosis:
         return Diagnosis(checks=(*host, failure), levels={level.value: False for level in Level}, medium=False)
     levels = {level.value: not unmet(report, level) for level in Level}
     checks = (*host, *capability_checks(report), *level_checks(report))
-    return Diagnosis(checks=checks, levels=levels, medium=levels[Level.MEDIUM.value], backend=report.backend, tier=report.tier)
+    return Diagnosis(checks=checks, levels=levels, medium=levels[NEEDED.value], backend=report.backend, tier=report.tier)
 
 
 def host_checks(caller: Mapping[str, str]) -> tuple[Check, ...]:
@@ -99,7 +102,7 @@ async def _probe() -> tuple[CapabilityReport | None, Check]:
         with tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch, Folder.at(Path(scratch)) as folder:
             made = registry.make("embedded", run_id="doctor", scratch=folder.path / "scratch", journal=partial(Journal.at, folder))
             async with made as backend:
-                return await backend.probe(Level.MEDIUM), Check(name="backend", status="ok", detail=backend.name)
+                return await backend.probe(NEEDED), Check(name="backend", status="ok", detail=backend.name)
     except CleanroomError as error:
         return None, Check(name="backend", status="fail", detail=str(error), code=error.code, hint=error.hint)
     except OSError as error:
@@ -128,7 +131,7 @@ def level_checks(report: CapabilityReport) -> tuple[Check, ...]:
         if not lacking:
             checks.append(Check(name=f"policy {level.value}", status="ok", detail="can be held"))
             continue
-        status: Status = "fail" if level is Level.MEDIUM else "warn"
+        status: Status = "fail" if level is NEEDED else "warn"
         why = "; ".join(f"{missing.rule}: {missing.why}" for missing in lacking)
         hint = "; ".join(dict.fromkeys(missing.hint for missing in lacking if missing.hint))
         checks.append(Check(name=f"policy {level.value}", status=status, detail=f"cannot be held: {why}", code="CR-DOCTOR-003", hint=hint))

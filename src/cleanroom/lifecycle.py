@@ -29,7 +29,7 @@ from cleanroom.hosting import HostCommands
 from cleanroom.offline import switches
 from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
-from cleanroom.policy import Level
+from cleanroom.policy import Policy
 from cleanroom.redaction import is_secret
 from cleanroom.supervisor import Supervisor
 from cleanroom.verdicts import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
@@ -286,7 +286,7 @@ class Lifecycle:
 
     async def _explain_hidden(self, phase: PhaseRun, spec: EnvironmentSpec, watched: Watched, verdict: Verdict, span: Span) -> Verdict:
         """Where a command failed since its level hides a program, say which one and what shows it."""
-        if verdict.exit_code not in (hidden.NOT_FOUND, hidden.NOT_STARTED) or phase.policy.level.rank < Level.HIGH.rank:
+        if verdict.exit_code not in (hidden.NOT_FOUND, hidden.NOT_STARTED) or not phase.policy.allowlist:
             return verdict
         programs = tuple(dict.fromkeys(watched.hidden))
         if not programs and verdict.exit_code == hidden.NOT_FOUND:
@@ -324,33 +324,31 @@ class Lifecycle:
     def _environment_spec(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> EnvironmentSpec:
         plan = self._context.plan
         doorways, sockets, service_variables = self._supervisor.access(phase.services)
-        listed = phase.policy.level.rank >= Level.HIGH.rank
         shown = plan.tools if self._context.backend.shows_host else plan.own_tools
-        tools = tuple(dict.fromkeys(phase.tools if listed else (*shown, *phase.tools)))
+        tools = tuple(dict.fromkeys(phase.tools if phase.policy.allowlist else (*shown, *phase.tools)))
         return EnvironmentSpec(
             id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}", run_id=self._context.run_id, role="phase",
             policy=phase.policy, variables=self._variables(phase, planned, tools, service_variables, span),
             working_directory=phase.working_directory or planned.path, workspace=self._workspace_spec(planned),
             mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets), doorways=doorways,
             holes=tuple(_hole(entry) for entry in phase.policy.egress), image=phase.image,
-            home=self._home(phase.policy.level), seed=plan.seed, outputs=phase.outputs or (),
+            home=self._home(phase.policy), seed=plan.seed, outputs=phase.outputs or (),
         )  # fmt: skip
 
-    def _home(self, level: Level) -> str:
+    def _home(self, policy: Policy) -> str:
         """The host's folder for the home's .cache: what one level trusts, the other's phases did not write."""
-        kept = self._context.home and level.rank <= Level.MEDIUM.rank
-        return os.path.join(self._context.home, level.value) if kept else ""
+        kept = self._context.home and policy.keeps_home_cache
+        return os.path.join(self._context.home, policy.level.value) if kept else ""
 
     def _variables(
         self, phase: PhaseRun, planned: PlannedWorkspace, tools: Sequence[str], service_variables: Mapping[str, str], span: Span
     ) -> dict[str, str]:
         """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
         caller = self._context.caller
-        if phase.policy.level == Level.LOW:
+        if phase.policy.inherits_variables:
             inherited = {name: value for name, value in caller.items() if name in phase.passed or _inherited(phase, name, value)}
             return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **phase.variables, **self._markers(span)}
-        listed = phase.policy.level.rank >= Level.HIGH.rank
-        path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=listed)
+        path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=phase.policy.allowlist)
         fixed = {
             **({"PATH": path} if self._context.backend.shows_host else {}), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
             "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": TEMPORARY, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cleanroom.policy import Level, Policy
+from cleanroom.policy import Policy
 
 SWITCHES = {
     "CARGO_NET_OFFLINE": "true",
@@ -23,4 +23,4 @@ SWITCHES = {
 
 def switches(policy: Policy) -> dict[str, str]:
     """Variables for a phase under this policy; none where it has a network, or hosts that it may reach."""
-    return {} if policy.egress or policy.level.rank < Level.MEDIUM.rank else SWITCHES
+    return SWITCHES if policy.offline else {}

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from cleanroom.policy import Level, Policy
+from cleanroom.policy import Level, Policy, lowest_first
 
 Role = Literal["phase", "hook", "prerequisite"]
 ServiceKind = Literal["postgres", "redis", "generic"]
@@ -138,4 +138,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def levels(self) -> tuple[Level, ...]:
         """Those that its hermetic phases are held to, the lowest first; the project's own where there is none."""
         found = {phase.policy.level for phase in self.phases if phase.hermetic} or {self.policy.level}
-        return tuple(sorted(found, key=lambda level: level.rank))
+        return lowest_first(found)

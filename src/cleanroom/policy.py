@@ -1,10 +1,12 @@
-"""What a run is allowed to do: levels, controls, limits.
+"""What a run is allowed to do: levels, what each means, controls, limits.
 
 Values only. The table is `docs/policy.md`; a level contains every lower one, which a property test holds.
+What a level means is a property of `Policy`: no other module compares levels with one it names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -14,14 +16,24 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 class Level(StrEnum):
+    """How far a phase is isolated, the lowest first."""
+
     LOW = "Low"
     MEDIUM = "Medium"
     HIGH = "High"
     LOCKED = "Locked"
 
-    @property
-    def rank(self) -> int:
-        return list(Level).index(self)
+    def at_least(self, other: Level) -> bool:
+        """Whether it is `other` or a stricter one. As texts they compare by the alphabet."""
+        return _ORDER.index(self) >= _ORDER.index(other)
+
+
+_ORDER = tuple(Level)
+
+
+def lowest_first(levels: Iterable[Level]) -> tuple[Level, ...]:
+    """Each of them once, in order."""
+    return tuple(sorted(set(levels), key=_ORDER.index))
 
 
 Dimension = Literal["network", "filesystem", "process", "resource"]
@@ -125,7 +137,7 @@ CONTROLS: tuple[Control, ...] = (
 
 def required(level: Level) -> tuple[Control, ...]:
     """The controls that `level` requires, in table order."""
-    return tuple(control for control in CONTROLS if control.since.rank <= level.rank)
+    return tuple(control for control in CONTROLS if level.at_least(control.since))
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +148,11 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What one phase may do."""
+    """What one phase may do.
+
+    What its level means is said by properties, which no encoder writes: the JSON of a policy is part of
+    audit logs and of keys in caches.
+    """
 
     level: Level
     limits: Limits
@@ -147,7 +163,58 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     tmp_exec: bool = True
     reason: str = ""
 
+    @property
+    def host_network(self) -> bool:
+        """The phase is in the host's network: connections are recorded, few are stopped."""
+        return self.level == Level.LOW
+
+    @property
+    def host_root(self) -> bool:
+        """The phase sees the host's whole root, read-only, and its user's real home."""
+        return self.level == Level.LOW
+
+    @property
+    def in_place(self) -> bool:
+        """The phase writes the project's own files, and not layers above them."""
+        return self.level == Level.LOW
+
+    @property
+    def inherits_variables(self) -> bool:
+        """The phase gets the caller's variables, and not only those that the project names."""
+        return self.level == Level.LOW
+
+    @property
+    def allowlist(self) -> bool:
+        """Only listed paths are read, only listed programs start, only declared ports listen."""
+        return self.level.at_least(Level.HIGH)
+
+    @property
+    def allows_egress(self) -> bool:
+        """Hosts can be declared that the phase may reach."""
+        return not self.level.at_least(Level.HIGH)
+
+    @property
+    def offline(self) -> bool:
+        """The phase reaches its services and nothing else."""
+        return not self.host_network and not self.egress
+
+    @property
+    def keeps_home_cache(self) -> bool:
+        """Its home's `.cache` is kept from run to run, for phases of the same level."""
+        return not self.level.at_least(Level.HIGH)
+
+    @property
+    def returns_ignored(self) -> bool:
+        """A phase that failed, and broke no rule, brings back what the project ignores."""
+        return not self.level.at_least(Level.HIGH)
+
+    @property
+    def forgives_harmless(self) -> bool:
+        """Attempts that well-behaved programs make without meaning it are notices."""
+        return not self.level.at_least(Level.HIGH)
+
 
 def default_policy(level: Level) -> Policy:
     """The policy of `level` with nothing added."""
-    return Policy(level=level, limits=LIMITS[level], reaction=REACTIONS[level], tmp_exec=level.rank < Level.HIGH.rank)
+    tmp_exec = not level.at_least(Level.HIGH)
+    return Policy(level=level, limits=LIMITS[level], reaction=REACTIONS[level], tmp_exec=tmp_exec)

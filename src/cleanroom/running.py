@@ -32,7 +32,7 @@ from cleanroom.output import LogSink
 from cleanroom.own import RunFolders
 from cleanroom.phase_cache import PhaseCache
 from cleanroom.plan import Plan
-from cleanroom.policy import Level
+from cleanroom.policy import Level, lowest_first
 from cleanroom.redaction import Redactor
 from cleanroom.reports.result import RunResult
 from cleanroom.reports.text import plural
@@ -306,9 +306,8 @@ class Run:
         Raises:
             PolicyRefused: none does.
         """
-        levels = sorted(
-            {self._plan.policy.level, *(phase.policy.level for phase in self._plan.phases if phase.hermetic)}, key=lambda level: level.rank
-        )
+        hermetic = (phase.policy.level for phase in self._plan.phases if phase.hermetic)
+        levels = lowest_first((self._plan.policy.level, *hermetic))
         refusal: PolicyRefused | None = None
         for name in registry.candidates(self._plan.backend):
             backend = self._make(name)

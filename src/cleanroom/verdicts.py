@@ -11,7 +11,7 @@ from cleanroom.characters import written_out_on_one_line
 from cleanroom.errors import EXIT_ORDER, CleanroomError, Exit
 from cleanroom.events import Result
 from cleanroom.patterns import any_matches
-from cleanroom.policy import Level, Policy, Reaction
+from cleanroom.policy import Policy, Reaction
 
 Severity = Literal["violation", "notice", "tolerated"]
 
@@ -36,7 +36,7 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
     if attempt.outcome == "observed" and attempt.rule == RECORD_RULE:
         return "notice", "allowed at this level, and recorded"
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
-    if harmless and policy.level.rank <= Level.MEDIUM.rank:
+    if harmless and policy.forgives_harmless:
         return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)
     return "violation", _despite_declaration(policy.egress, attempt.target)
 

@@ -17,7 +17,6 @@ from cleanroom.events import Artifact, Note, Subject
 from cleanroom.ignore_files import HostIgnores
 from cleanroom.plan import PhaseRun
 from cleanroom.plan import Workspace as PlannedWorkspace
-from cleanroom.policy import Level
 from cleanroom.watching import RunContext
 from cleanroom.workspaces import (
     Host,
@@ -61,8 +60,7 @@ class PhaseEnd(NamedTuple):
     @property
     def spares_ignored(self) -> bool:
         """Does it bring back what nobody declared, though it did not pass?"""
-        low = self.phase.policy.level.rank <= Level.MEDIUM.rank
-        return low and not self.passed and not self.broke_rule
+        return self.phase.policy.returns_ignored and not self.passed and not self.broke_rule
 
     def __str__(self) -> str:
         name = self.phase.name

@@ -243,7 +243,7 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                 policy=msgspec.structs.replace(policy, limits=limits) if small else policy,
                 variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder / "home") if level == Level.LOW else HOME, "LC_ALL": "C.UTF-8"},
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
-                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)) if level.rank < Level.HIGH.rank else (),
+                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)) if policy.allows_egress else (),
             )  # fmt: skip
             async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
                 collector = Collector(environment)

@@ -84,6 +84,28 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 42
     outputs: tuple[str, ...] = ()  # declared ones; those that are folders are where built programs may be started at High
 
+    # What a level means for phases: a service, and what prepares its data, never has it.
+
+    @property
+    def host_network(self) -> bool:
+        """As `Policy` says, of a phase."""
+        return self.role == "phase" and self.policy.host_network
+
+    @property
+    def host_root(self) -> bool:
+        """As `Policy` says, of a phase."""
+        return self.role == "phase" and self.policy.host_root
+
+    @property
+    def in_place(self) -> bool:
+        """As `Policy` says, of a phase."""
+        return self.role == "phase" and self.policy.in_place
+
+    @property
+    def allowlist(self) -> bool:
+        """As `Policy` says, of a phase."""
+        return self.role == "phase" and self.policy.allowlist
+
 
 class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a command ended. Its output went to `on_output`."""

@@ -20,7 +20,6 @@ from cleanroom.backends.description import (
     masked_folders,
     shown_bytes,
 )
-from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, layout
 from cleanroom.sandbox.layout import HOME, USER, Operation
 from cleanroom.sandbox.limits import CORE_BYTES
@@ -95,7 +94,7 @@ def described(
     """What the warden is told. `identity` is who the container is on the host; `stack` are the workspace's layers, newest first, `cache` those of the home's .cache; `root` is the empty folder on which the view is built."""
     limits = spec.policy.limits
     doorways = doorways_of(spec)
-    listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
+    listed = spec.allowlist
     names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
     tools = _tools(spec)
     operations = [*_private(spec, listed), *_etc(spec, identity["user"], names), *(_bind(tool, tool) | {"tool": True} for tool in tools)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.policy import GIB, MIB, Level
+from cleanroom.policy import GIB, MIB
 from cleanroom.sandbox import cgroups, control_sockets, layout, layout_low
 from cleanroom.sandbox.layout import HomeLayers
 from cleanroom.sandbox.limits import CORE_BYTES
@@ -34,14 +34,13 @@ def describe(
     mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
     overlays = [(m.above, m.source, m.target) for m in spec.mounts if m.above]
     doorways = doorways_of(spec)
-    shared = spec.role == "phase" and spec.policy.level == Level.LOW
-    listed = spec.role == "phase" and spec.policy.level.rank >= Level.HIGH.rank
+    shared, listed = spec.host_network, spec.allowlist
     names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
-    home = spec.variables.get("HOME", "") if shared else layout.HOME
+    home = spec.variables.get("HOME", "") if spec.host_root else layout.HOME
     view = layout_low.view(
         host, layout_low.look(home), run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, home=home, tools=tools, workspace=spec.workspace.root,
         masked=masked_folders(spec), mounts=mounts, cache=cache, names=names,
-    ) if shared and spec.workspace else layout.view(
+    ) if spec.host_root and spec.workspace else layout.view(
         host, run_id=spec.run_id, tmpfs_bytes=limits.tmpfs_bytes, tools=tools, workspace=spec.workspace.root if spec.workspace else "",
         layers=[str(layer) for layer in stack], masked=masked_folders(spec), mounts=mounts, overlays=overlays, cache=cache,
         names=names, tmp_exec=spec.policy.tmp_exec, listed=listed, builds=build_folders(spec),
@@ -50,7 +49,7 @@ def describe(
         "bare": False, "landlock": True, "id": spec.id, "run_id": spec.run_id, "role": spec.role, "hostname": layout.host_name(spec.run_id),
         "identity": identity_of(spec), "root": str(root), "operations": [*view.operations, *(() if shared else layout.covered_sockets(view))], "readable": view.readable, "executable": view.executable,
         "writable": view.writable, "listed": listed, "programs": view.programs, "startable": view.startable,
-        "lasting": _lasting(spec, home, in_place=shared),
+        "lasting": _lasting(spec, home),
         "project": spec.workspace.root if spec.workspace else "",
         "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
         "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts,
@@ -62,11 +61,11 @@ def describe(
     }  # fmt: skip
 
 
-def _lasting(spec: EnvironmentSpec, home: str, *, in_place: bool) -> list[str]:
+def _lasting(spec: EnvironmentSpec, home: str) -> list[str]:
     """The folders that are written and are the host's own: what is made there stays."""
     found = [mount.target for mount in spec.mounts if mount.writable and not mount.above]
     found += [f"{home}/.cache"] if spec.home and home else []
-    return [*found, spec.workspace.root] if spec.workspace and in_place else found
+    return [*found, spec.workspace.root] if spec.workspace and spec.in_place else found
 
 
 def group_described(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def doorways_of(spec: EnvironmentSpec) -> list[dict[str, Any]]:
         {"service": door.service, "port": door.port, "address": "127.0.0.1", "environment": door.environment, "to": door.to}
         for door in spec.doorways
     ]
-    holes = () if spec.policy.level == Level.LOW else spec.holes
+    holes = () if spec.host_network else spec.holes
     hosts = sorted({hole.host for hole in holes})
     for hole in holes:
         address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"

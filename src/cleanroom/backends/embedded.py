@@ -427,11 +427,10 @@ class EmbeddedBackend:
     async def _prepared(self, spec: EnvironmentSpec) -> tuple[list[Path], layout.HomeLayers | None]:
         """Make what its mounts need; its layers, newest first, and those of its home's .cache."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
-        in_place = spec.policy.level == Level.LOW and spec.role == "phase"
-        if in_place and isinstance(workspace, EmbeddedWorkspace):
+        if spec.in_place and isinstance(workspace, EmbeddedWorkspace):
             workspace.used_in_place()
         with _usable(self.scratch):
-            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) and not in_place else []
+            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) and not spec.in_place else []
             user = environment_user(self._run_id)
             owner = (user, user) if os.geteuid() == 0 else None
             await anyio.to_thread.run_sync(make_layers, spec, owner)

@@ -11,7 +11,6 @@ from typing import Any
 
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.beneath import Folder
-from cleanroom.policy import Level
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.control_sockets import CONTAINER_ENGINES
 from cleanroom.sandbox.layout import HOME
@@ -67,8 +66,7 @@ class Plants:
 
     def expectations(self, spec: EnvironmentSpec, temporary: str = "") -> dict[str, Any]:
         """What the canaries are told: where the plants are, and who the engine is. `temporary`: the folder for such files, of one without mounts."""
-        listed = spec.policy.level.rank >= Level.HIGH.rank
-        shared = spec.policy.level == Level.LOW and spec.role == "phase"
+        shared, listed = spec.host_network, spec.allowlist
         return {
             "shared": {"port": self._listen_on_loopback(), "runtime": CONTAINER_ENGINES[0]} if shared else None, "listed": self._listed(spec) if listed else None,
             "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cleanroom.artifacts import is_folder, is_there, open_to_read
-from cleanroom.policy import Level, Policy
+from cleanroom.policy import Policy
 
 _READ_MAX = 4 << 20  # of a lock file: the first megabytes tell whether it names any package
 
@@ -21,7 +21,7 @@ class _Manager(NamedTuple):
 
 def missing_dependencies(root: Path, commands: Sequence[str], policy: Policy) -> str:
     """What helps a phase that has no network and whose package manager would need one; empty where nothing is missed."""
-    if policy.egress or policy.level.rank < Level.MEDIUM.rank:
+    if not policy.offline:
         return ""
     text = "\n".join(commands)
     found = (manager for manager in _MANAGERS if re.search(rf"(?:^|[\s;&|(/])(?:{manager.programs})(?:\s|$)", text))

@@ -49,7 +49,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.policy is not None and not hermetic:
             raise self._below(f"{subject}.cleanroom.enabled", "true", "false")
-        if self.policy is not None and level.rank < self.policy.rank:
+        if self.policy is not None and not level.at_least(self.policy):
             raise self._below(f"{subject}.cleanroom.policy", f"at least {self.policy}", level)
         for host in layer.settings.egress or ():
             if self.egress is not None and not _any(host, self.egress):

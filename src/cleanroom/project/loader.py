@@ -192,7 +192,7 @@ def _need_callers_tools(parts: Sequence[_Part]) -> bool:
     """Whether anything is shown the caller's programs: generic services, and phases below High."""
     phases = [phase for part in parts for phase in part.workspace.phases if phase.hermetic]
     generic = any(service.kind == "generic" for part in parts for service in part.services)
-    return generic or not phases or any(phase.policy.level.rank < Level.HIGH.rank for phase in phases)
+    return generic or not phases or not all(phase.policy.allowlist for phase in phases)
 
 
 def _distinct(parts: Sequence[_Part], project: RawProject) -> list[_Part]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from cleanroom.plan import PhaseRun
-from cleanroom.policy import Level
+from cleanroom.policy import Level, Policy
 from cleanroom.project import places, policies, tasks
 from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.floor import Floor
@@ -81,7 +81,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         outputs=settings.outputs,
         variables=_variables(context, project, phase, layer, path),
         passed=tuple(dict.fromkeys(settings.passed or ())),
-        tools=_tools(context, layer, level, path),
+        tools=_tools(context, layer, policy, path),
         working_directory=places.working_folder(phase, path),
         image=settings.image or "",
         telemetry=bool(settings.telemetry),
@@ -93,10 +93,13 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
     )
 
 
-def _tools(context: Context, layer: Layer, level: Level, path: Path) -> tuple[str, ...]:
-    """Those that are declared and, from High on, where nothing else is started, the project's own virtual environment."""
-    own = [str(found) for found in virtual_environments(path) if not found.is_symlink()] if level.rank >= Level.HIGH.rank else []
-    return tuple(dict.fromkeys((*places.tool_folders(layer, context.root, context.caller), *own)))
+def _tools(context: Context, layer: Layer, policy: Policy, path: Path) -> tuple[str, ...]:
+    """Those that are declared and, where nothing else is started, the project's own virtual environment."""
+    declared = places.tool_folders(layer, context.root, context.caller)
+    if not policy.allowlist:
+        return tuple(dict.fromkeys(declared))
+    own = (str(found) for found in virtual_environments(path) if not found.is_symlink())
+    return tuple(dict.fromkeys((*declared, *own)))
 
 
 def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:

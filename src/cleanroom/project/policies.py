@@ -36,7 +36,7 @@ def level_of(layer: Layer, asked: Level | None, allowed: Sequence[str], subject:
         PolicyRefused: the command line asks for less than the file, and not both allow that.
     """
     filed = layer.settings.policy or DEFAULT_LEVEL
-    if asked is None or asked.rank >= filed.rank or "policy" in allowed:
+    if asked is None or asked.at_least(filed) or "policy" in allowed:
         return asked or filed
     node = layer.nodes.get("policy")
     where = str(node.origin) if node else ""
@@ -55,11 +55,11 @@ def policy_of(layer: Layer, level: Level) -> Policy:
         ProjectError: a limit or reaction is laxer than the level's without a reason, or hosts are named where no network may be.
         PolicyRefused: the command line raised the level above what the named hosts allow.
     """
-    settings = layer.settings
-    if settings.egress and level.rank > Level.MEDIUM.rank:
+    settings, default = layer.settings, default_policy(level)
+    if settings.egress and not default.allows_egress:
         _refuse_egress(layer, level)
     return msgspec.structs.replace(
-        default_policy(level),
+        default,
         limits=_limits(layer, level),
         reaction=_reaction(layer, level),
         egress=settings.egress or (),
