@@ -1,6 +1,6 @@
 """What can go wrong, split by who can act, and the exit status each ends with.
 
-Values only. The texts behind `cleanroom-engine explain CODE` are in `codes.py`; an error raised with a code that is not there fails a test.
+Values only. The texts behind `cleanroom-engine explain CODE` are in `cli/codes/`; an error raised with a code that is not there fails a test.
 """
 
 from __future__ import annotations

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import cleanroom
+from cleanroom.cli import codes
 from cleanroom.cli.app import COMMANDS
-from cleanroom.code_examples import EXAMPLES
-from cleanroom.codes import CODES, RULE_CODES
+from cleanroom.cli.codes.record import Code
+from cleanroom.cli.codes.rules import RULE_CODES
+from cleanroom.cli.codes.table import AREAS, CODES
 from cleanroom.policy import CONTROLS
 from cleanroom.project import load
 
 SOURCE = Path(cleanroom.__file__).parent
+TABLE = Path(codes.__file__).parent
 CODE = re.compile(r"CR-[A-Z]+-\d{3}")
 LITERAL = re.compile(rf"[\"']({CODE.pattern})[\"']")
 
 
 def written() -> set[str]:
     """Every code in the source but for the table itself."""
-    return {
-        code
-        for path in SOURCE.rglob("*.py")
-        if path.name not in ("codes.py", "code_texts.py", "code_texts_containers.py", "code_examples.py")
-        for code in LITERAL.findall(path.read_text())
-    }
+    return {code for path in SOURCE.rglob("*.py") if path.parent != TABLE for code in LITERAL.findall(path.read_text())}
 
 
 def test_codes_every_code_in_the_source_is_explained() -> None:
@@ -45,25 +45,69 @@ def test_codes_explanations_are_worth_reading(code: str) -> None:
     assert CODE.fullmatch(code)
     assert CODES[code].title
     assert "\n" not in CODES[code].title
-    assert len(CODES[code].explanation) >= 80
+    assert len(CODES[code].paragraph) >= 80
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_codes_examples_can_be_used(code: str, tmp_path: Path) -> None:
     """What to write into make.toml makes a plan (or is refused for what this machine lacks); what to type names a command that exists."""
-    example = CODES[code].example
-    if not example.startswith("$ "):
-        (tmp_path / "make.toml").write_text(example + "\n")
+    lines = CODES[code].example_lines
+    if not CODES[code].is_command:
+        (tmp_path / "make.toml").write_text("\n".join(lines) + "\n")
         assert load(tmp_path, caller={}, floor=tmp_path / "none").workspaces
         return
-    for line in example.splitlines():
+    for line in lines:
         assert line.startswith("$ ")
         assert set(re.findall(r"cleanroom-engine (\w+)", line)) <= set(COMMANDS)
 
 
-def test_codes_no_example_is_left_of_a_code_that_is_gone() -> None:
-    """Each example is one of a code."""
-    assert sorted(set(EXAMPLES) - set(CODES)) == []
+def test_codes_every_code_is_in_the_module_of_its_area() -> None:
+    """Whoever knows the code knows the file; there the codes stand in order, and each once."""
+    for area in AREAS:
+        name = area.__name__.rpartition(".")[2].upper()
+        found = [record.code for record in area.CODES]
+        assert {code.split("-")[1] for code in found} == {name}
+        assert found == sorted(set(found))
+        assert (area.__doc__ or "").startswith(f"CR-{name}: ")
+
+
+def test_codes_every_module_of_an_area_is_in_the_table() -> None:
+    """A new area's codes are not forgotten."""
+    others = {"__init__", "record", "rules", "table"}
+    files = {path.stem for path in TABLE.glob("*.py")} - others
+    assert files == {area.__name__.rpartition(".")[2] for area in AREAS}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_codes_an_example_has_no_gaps(code: str) -> None:
+    """A line that goes on in the next one, and stands in a string that is not raw, would have one."""
+    assert not any("   " in line for line in CODES[code].example_lines)
+
+
+def test_codes_a_line_of_an_example_goes_on_after_a_backslash() -> None:
+    """As in TOML: the line's end and what the next one begins with are no part of it."""
+    record = Code(
+        "CR-X-001",
+        "title",
+        "text",
+        r"""
+        [lifecycle.test]
+        cleanroom.expected = [{ target = "a", \
+            reason = "b" }]
+    """,
+    )
+    assert record.example_lines == [
+        "[lifecycle.test]",
+        'cleanroom.expected = [{ target = "a", reason = "b" }]',
+    ]
+
+
+def test_codes_a_run_imports_no_text_of_a_code() -> None:
+    """What a run prints needs the codes of rules, and none of the prose."""
+    program = "import sys, cleanroom.cli.run, cleanroom.cli.session, cleanroom.cli.live, cleanroom.cli.summary; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.rpartition(".")[2] for name in done.stdout.split() if name.startswith("cleanroom.cli.codes.")}
+    assert loaded == {"rules"}
 
 
 def test_codes_every_rule_has_a_code() -> None:

@@ -22,6 +22,7 @@ BANNED = (
     "opentelemetry",
     "psutil",
     "importlib.metadata",
+    "cleanroom.cli.codes.table",
     "tempfile",
 )
 

@@ -10,7 +10,7 @@ import pytest
 from cleanroom import doctor
 from cleanroom.backends.container_needs import Interpreter, Machine
 from cleanroom.capability import Missing
-from cleanroom.codes import CODES
+from cleanroom.cli.codes.table import CODES
 from cleanroom.policy import Level
 from cleanroom.sandbox.cgroups import Homes
 from run_story import capability

@@ -17,8 +17,8 @@ def explain(code: str | None) -> None:
     cleanroom-engine explain CR-NET-003
     cleanroom-engine explain
     """
+    from cleanroom.cli.codes.table import CODES
     from cleanroom.cli.output import Output, say
-    from cleanroom.codes import CODES
 
     if code is None:
         say(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
@@ -28,7 +28,7 @@ def explain(code: str | None) -> None:
 
 def beginning_with(incomplete: str) -> list[str]:
     """The codes that begin so, for completion."""
-    from cleanroom.codes import CODES
+    from cleanroom.cli.codes.table import CODES
 
     return [code for code in sorted(CODES) if code.startswith(incomplete.upper())]
 
@@ -39,7 +39,7 @@ def known(code: str) -> str:
     Raises:
         UsageError: there is no such code.
     """
-    from cleanroom.codes import CODES
+    from cleanroom.cli.codes.table import CODES
     from cleanroom.errors import UsageError
 
     name = code.strip().upper()
@@ -56,11 +56,12 @@ def page(code: str) -> list[str]:
     """The explanation as a person reads it, wrapped."""
     import textwrap
 
-    from cleanroom.codes import CODES, RULE_CODES
+    from cleanroom.cli.codes.rules import RULE_CODES
+    from cleanroom.cli.codes.table import CODES
 
     entry = CODES[code]
     rules = [rule for rule, of in RULE_CODES.items() if of == code]
     heading = [f"{code}: {entry.title}", *(f"rule: {rule}" for rule in rules), ""]
-    text = textwrap.wrap(entry.explanation, 100, break_long_words=False, break_on_hyphens=False)
-    kind = "example:" if entry.example.startswith("$ ") else "example, in make.toml:"
-    return [*heading, *text, "", kind, *(f"    {line}" for line in entry.example.splitlines())]
+    text = textwrap.wrap(entry.paragraph, 100, break_long_words=False, break_on_hyphens=False)
+    kind = "example:" if entry.is_command else "example, in make.toml:"
+    return [*heading, *text, "", kind, *(f"    {line}" for line in entry.example_lines)]

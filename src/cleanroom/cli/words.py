@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from typing import NamedTuple
 
+from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.text import safe
-from cleanroom.codes import RULE_CODES
 from cleanroom.events import Artifact, Attached, Recovery
 from cleanroom.reports.result import ViolationResult
 from cleanroom.reports.text import describe_violation, place_of, plural, seconds, size

@@ -1,0 +1,68 @@
+"""All codes, by name."""
+
+from __future__ import annotations
+
+from cleanroom.cli.codes import (
+    audit,
+    backend,
+    bus,
+    cache,
+    cli,
+    container,
+    doctor,
+    engine,
+    env,
+    file,
+    fs,
+    history,
+    host,
+    init,
+    net,
+    phase,
+    policy,
+    proc,
+    project,
+    res,
+    sandbox,
+    service,
+    session,
+    slo,
+    state,
+    trace,
+    usage,
+    workspace,
+)
+from cleanroom.cli.codes.record import Code
+
+AREAS = (
+    audit,
+    backend,
+    bus,
+    cache,
+    cli,
+    container,
+    doctor,
+    engine,
+    env,
+    file,
+    fs,
+    history,
+    host,
+    init,
+    net,
+    phase,
+    policy,
+    proc,
+    project,
+    res,
+    sandbox,
+    service,
+    session,
+    slo,
+    state,
+    trace,
+    usage,
+    workspace,
+)
+
+CODES: dict[str, Code] = {record.code: record for area in AREAS for record in area.CODES}
