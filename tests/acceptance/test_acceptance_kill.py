@@ -71,7 +71,7 @@ def elsewhere() -> Iterator[Callable[[], None]]:
     if homes.version != 1:
         yield lambda: None
         return
-    group = cgroups.Group(homes, f"elsewhere-{os.getpid()}")
+    group = cgroups.Group.within(homes, f"elsewhere-{os.getpid()}")
     for path in group.paths:
         path.mkdir()
     yield group.join

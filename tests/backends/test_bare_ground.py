@@ -10,7 +10,6 @@ import pytest
 
 from cleanroom.backends.bare import Ground, _texts, make_ground
 from cleanroom.backends.base import Mount
-from cleanroom.backends.places import Places
 from held_folders import held
 
 
@@ -70,7 +69,8 @@ def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
     made = make_ground(held(tmp_path), "ground", os.geteuid())
     etc = made.folder("etc", make=True)
     {"link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"), "folder": (etc.path / "hosts").mkdir}[kind]()
-    wire = {"identity": {"user": 1, "group": 1}, "operations": [{"op": "files", "at": "/etc", "texts": {"hosts": "ours"}}]}
+    identity = {"user": 1, "group": 1}
+    mounts = [{"kind": "files", "target": "/etc", "texts": {"hosts": "ours"}}]
     with pytest.raises(FileExistsError):
-        _texts(wire, etc, Places(), "/home")
+        _texts(identity, mounts, etc, "/home")
     assert (tmp_path / "victim").read_text() == "theirs"

@@ -12,7 +12,8 @@ from cleanroom.backends import container_view
 from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.container_view import Image
 from cleanroom.policy import LIMITS, Level, default_policy
-from cleanroom.sandbox import cgroups
+from cleanroom.sandbox import cgroups, layout
+from cleanroom.sandbox.protocol import SandboxSpec
 from cleanroom.sandbox.seccomp import DENIED
 
 NO_GROUPS = cgroups.Homes(0, {}, "none")
@@ -31,7 +32,7 @@ def spec(**fields: Any) -> EnvironmentSpec:
     return EnvironmentSpec(**{**given, **fields})
 
 
-def described(tmp_path: Path, root: str = "/work/project", **fields: Any) -> dict[str, Any]:
+def described(tmp_path: Path, root: str = "/work/project", **fields: Any) -> SandboxSpec:
     workspace = WorkspaceSpec(root=root, scratch=str(tmp_path))
     return container_view.described(spec(workspace=workspace, **fields), IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
 
@@ -47,7 +48,7 @@ def asked(tmp_path: Path, project: str) -> dict[str, Any]:
     wire = container_view.described(one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
     image = Image("some/image", "sha256:1", "/usr/bin")
     return container_view.parameters(
-        one, image, wire, program=Path("/cache/init"), seccomp=container_view.profile(), labels={"cleanroom.run_id": "run"}
+        one, image, wire["container"], program=Path("/cache/init"), seccomp=container_view.profile(), labels={"cleanroom.run_id": "run"}
     )
 
 
@@ -111,9 +112,8 @@ def test_the_engines_filter_leaves_what_ours_names_to_ours():
 def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: set[str]):
     """Below a folder that is private anyway it is moved with that folder; elsewhere the engine makes an empty place for it."""
     container = described(tmp_path, root)["container"]
-    assert set(container["places"]) == {*container_view.PRIVATE, *targets}
+    assert set(container_view.empty_places(container)) == {*container_view.PRIVATE, *targets}
     assert [target for target in container["targets"] if target.startswith("/etc/")]
-    assert [place for place in container["places"] if place.startswith("/etc/")] == []
 
 
 def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path: Path):
@@ -121,13 +121,14 @@ def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path
     door = Doorway(service="postgres", port=5432, environment="service-1", to="unix:/run/cleanroom/postgres/socket")
     mount = Mount(source="/cache/run", target="/run/cleanroom/postgres")
     wire = described(tmp_path, doorways=(door,), mounts=(mount,))
-    assert wire["sockets"] == ["/run/cleanroom/postgres"]
-    assert {"op": "bind", "from": "/cache/run", "at": "/run/cleanroom/postgres", "writable": False} in wire["operations"]
-    hosts = next(one["text"] for one in wire["operations"] if one["at"] == "/etc/hosts")
+    assert wire["filesystem"]["sockets"] == ["/run/cleanroom/postgres"]
+    mounts = wire["filesystem"]["mounts"]
+    assert layout.bind("/cache/run", "/run/cleanroom/postgres") in mounts
+    hosts = next(one["text"] for one in mounts if one["target"] == "/etc/hosts")
     assert "127.0.0.1 postgres" in hosts.splitlines()
 
 
 def test_services_hold_no_calls(tmp_path: Path):
     """A server is not slowed down; what it must not do is refused by its filter."""
-    assert not described(tmp_path, role="service")["hold"]
-    assert described(tmp_path)["hold"]
+    assert not described(tmp_path, role="service")["notify"]
+    assert described(tmp_path)["notify"]

@@ -17,34 +17,49 @@ from embedded_bench import BARE, Entered, Phase
 from cleanroom.backends import embedded, keeper
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.policy import Level
+from cleanroom.sandbox import layout
+from cleanroom.sandbox.protocol import SandboxSpec
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
-Wire = dict[str, Any]
+
+def nothing_held(spec: SandboxSpec) -> None:
+    spec["notify"] = False
 
 
-def nothing_held(wire: Wire) -> Wire:
-    return wire | {"hold": False}
-
-
-def writable_etc(wire: Wire) -> Wire:
+def writable_etc(spec: SandboxSpec) -> None:
     """/etc as a folder of the environment's own."""
-    operations = [operation for operation in wire["operations"] if not operation["at"].startswith("/etc")]
-    operations.append({"op": "tmpfs", "at": "/etc", "size": 1 << 20, "mode": 0o1777, "exec": True})
-    return wire | {"operations": operations, "writable": [*wire["writable"], "/etc"]}
+    files = spec["filesystem"]
+    kept = [mount for mount in files["mounts"] if not mount["target"].startswith("/etc")]
+    files["mounts"] = [*kept, layout.tmpfs("/etc", size=1 << 20, mode=0o1777, exec=True)]
+    files["writable"].append("/etc")
 
 
-def closed_tmp(wire: Wire) -> Wire:
-    operations = [operation | {"read_only": True} if operation["at"] == "/tmp" else operation for operation in wire["operations"]]
-    return wire | {"operations": operations}
+def closed_tmp(spec: SandboxSpec) -> None:
+    for mount in spec["filesystem"]["mounts"]:
+        if mount["kind"] == "tmpfs" and mount["target"] == "/tmp":
+            mount["read_only"] = True
 
 
-def shown_secrets(wire: Wire) -> Wire:
+def shown_secrets(spec: SandboxSpec) -> None:
     """The engine's own folder, where the secret and the socket are planted, is mounted at its path."""
-    scratch = str(Path(wire["root"]).parents[1])
+    files = spec["filesystem"]
+    scratch = str(Path(files["root"]).parents[1])
     os.chmod(scratch, 0o777)
-    show = {"op": "bind", "from": scratch, "at": scratch, "writable": True}
-    return wire | {"operations": [*wire["operations"], show], "writable": [*wire["writable"], scratch]}
+    files["mounts"].append(layout.bind(scratch, scratch, writable=True))
+    files["writable"].append(scratch)
+
+
+def described_wrongly(monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None]) -> None:
+    """Let the engine describe every environment with this change."""
+    honest = embedded.describe
+
+    def describe(*given: Any, **named: Any) -> SandboxSpec:
+        spec = honest(*given, **named)
+        sabotage(spec)
+        return spec
+
+    monkeypatch.setattr(embedded, "describe", describe)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +73,10 @@ def shown_secrets(wire: Wire) -> Wire:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_a_description_without_a_control_is_noticed(
-    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[Wire], Wire], noticed: set[str]
+    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None], noticed: set[str]
 ):
     """What the engine would have to describe wrongly shows as a failed canary of that name."""
-    honest = embedded.describe
-    monkeypatch.setattr(embedded, "describe", lambda *given: sabotage(honest(*given)))
+    described_wrongly(monkeypatch, sabotage)
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
     assert noticed <= failed.keys(), failed
@@ -103,14 +117,8 @@ async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phas
 
 async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch):
     """A folder that is to be shown and is not there is named, with the code of what could not be made."""
-    honest = embedded.describe
-    missing = {"op": "bind", "from": "/nothing-like-it", "at": "/opt", "writable": False}
-
-    def broken(*given: Any) -> Wire:
-        wire = honest(*given)
-        return wire | {"operations": [*wire["operations"], missing]}
-
-    monkeypatch.setattr(embedded, "describe", broken)
+    missing = layout.bind("/nothing-like-it", "/opt")
+    described_wrongly(monkeypatch, lambda spec: spec["filesystem"]["mounts"].append(missing))
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="nothing-like-it") as failed:
             await backend.environment(phase(**BARE)).__aenter__()

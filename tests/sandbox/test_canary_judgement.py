@@ -140,6 +140,6 @@ def test_a_proof_of_the_limits_that_comes_to_no_end_has_proven_nothing(monkeypat
     """Its process is killed: the result is a failure, and not an empty list that nobody misses."""
     monkeypatch.setattr(limits, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL))
 
-    (only,) = limits.GroupProof(cgroups.Group(cgroups.Homes(0, {}, ""), "none")).results()
+    (only,) = limits.GroupProof(cgroups.Group(0, {})).results()
 
     assert only["result"] == "failed"

@@ -27,7 +27,7 @@ def view(**changes):
 
 
 def targets(seen: layout.View, operation: str) -> list[str]:
-    return [step["at"] for step in seen.operations if step["op"] == operation]
+    return [step["target"] for step in seen.mounts if step["kind"] == operation]
 
 
 def test_nothing_of_the_home_folder_is_mounted_but_the_workspace():
@@ -45,9 +45,9 @@ def test_every_host_folder_is_read_only_unless_it_is_named_writable():
         cache=layout.HomeLayers(Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))),
     )
 
-    assert [step["at"] for step in seen.operations if step["op"] == "bind" and step["writable"]] == ["/var/cleanroom/data"]
-    home = next(step for step in seen.operations if step["at"] == f"{layout.HOME}/.cache")
-    assert (home["layers"], home["kept"], home["project"]) == (["/cache/run/home-1"], ["/cache/kept/1"], "/cache/kept/0")
+    assert [step["target"] for step in seen.mounts if step["kind"] == "bind" and step["writable"]] == ["/var/cleanroom/data"]
+    home = next(step for step in seen.mounts if step["target"] == f"{layout.HOME}/.cache")
+    assert (home["layers"], home["kept"], home["lower"]) == (["/cache/run/home-1"], ["/cache/kept/1"], "/cache/kept/0")
     assert "/run/cleanroom/db" not in seen.writable
 
 
@@ -60,7 +60,7 @@ def test_a_tool_inside_a_system_folder_the_workspace_or_another_tool_needs_no_mo
 
 def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
     """Its mount comes after that of /tmp."""
-    order = [step["at"] for step in view(tools=["/tmp/venv"]).operations]
+    order = [step["target"] for step in view(tools=["/tmp/venv"]).mounts]
 
     assert order.index("/tmp") < order.index("/tmp/venv")
 
@@ -68,7 +68,7 @@ def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
 def test_the_synthetic_files_name_the_user_and_the_services():
     """passwd knows the environment's uid, hosts its own name and its services: servers and resolvers ask for both."""
     seen = view(names=[("postgres", "127.0.0.1")])
-    texts = {f"{step['at']}/{name}": text for step in seen.operations if step["op"] == "files" for name, text in step["texts"].items()}
+    texts = {f"{step['target']}/{name}": text for step in seen.mounts if step["kind"] == "files" for name, text in step["texts"].items()}
 
     assert f":{layout.USER_ID}:" in texts["/etc/passwd"]
     assert "127.0.0.1 postgres" in texts["/etc/hosts"]
@@ -83,7 +83,7 @@ def test_the_host_name_differs_between_runs_and_stays_in_one():
 def test_the_workspace_comes_after_what_could_cover_it():
     """A project that lies under a private folder such as /tmp is mounted on top of it."""
     seen = view(workspace="/tmp/project")
-    order = [step["at"] for step in seen.operations]
+    order = [step["target"] for step in seen.mounts]
 
     assert order.index("/tmp") < order.index("/tmp/project")
 
@@ -103,12 +103,12 @@ def test_from_high_on_nothing_that_was_written_is_started_but_in_build_folders()
 
     def started(*builds: str) -> tuple[list[bool], set[str], set[str]]:
         seen = view(listed=True, tools=[tool], builds=builds, tmp_exec=False)
-        parts = {step["at"]: step["writable"] for step in seen.operations if step["op"] == "part"}
+        parts = {step["target"]: step["writable"] for step in seen.mounts if step["kind"] == "exec"}
         assert parts == {tool: False}
         assert tool in seen.executable
         assert target not in seen.executable
         whole = ("overlay", "tmpfs")
-        places = {step["at"]: step["exec"] for step in seen.operations if step["op"] in whole}
+        places = {step["target"]: step["exec"] for step in seen.mounts if step["kind"] in whole}
         allowed = [places[at] for at in (layout.HOME, "/tmp", "/home/me/shop")]
         return allowed, set(seen.programs), set(seen.startable)
 
@@ -125,7 +125,7 @@ def test_a_tool_that_is_declared_as_an_output_can_be_built_anew():
     venv = "/home/me/shop/.venv"
     for builds, parts in (([venv], {}), ([f"{venv}/bin"], {venv: False, f"{venv}/bin": True})):
         seen = view(listed=True, tools=[venv], builds=builds)
-        found = {s["at"]: s["writable"] for s in seen.operations if s["op"] == "part"}
+        found = {s["target"]: s["writable"] for s in seen.mounts if s["kind"] == "exec"}
         assert found == parts
 
 
@@ -134,7 +134,7 @@ def test_tmp_exec_lets_programs_of_tmp_be_started_at_high():
     seen = view(listed=True, tmp_exec=True)
 
     assert "/tmp" in seen.programs
-    assert {step["at"]: step["exec"] for step in seen.operations if step["op"] == "tmpfs"}["/tmp"]
+    assert {step["target"]: step["exec"] for step in seen.mounts if step["kind"] == "tmpfs"}["/tmp"]
 
 
 def test_settings_that_hold_credentials_are_not_shown():

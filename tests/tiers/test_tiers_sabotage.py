@@ -53,7 +53,7 @@ async def test_a_control_that_is_switched_off_is_noticed(project: Path, tmp_path
 async def test_an_environment_without_landlock_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Files outside are then read and written, but for what file modes refuse to its user."""
     honest = embedded.bare.describe
-    monkeypatch.setattr(embedded.bare, "describe", lambda *given: honest(*given) | {"landlock": False})
+    monkeypatch.setattr(embedded.bare, "describe", lambda *given, **_: honest(*given, landlock=False))
     async with bare(project, tmp_path) as place:
         failed = {canary.name for canary in await place.environment.prove() if canary.result == "failed"}
     assert {"secret of the home folder"} <= failed

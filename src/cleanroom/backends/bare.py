@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from cleanroom.backends import description
 from cleanroom.backends.base import EnvironmentSpec, Mount
+from cleanroom.backends.description import Described
 from cleanroom.backends.places import Places, grounds
 from cleanroom.beneath import Folder, is_misplaced
-from cleanroom.sandbox import copies, layers, layout, tree
+from cleanroom.sandbox import cgroups, copies, layers, layout, tree
+from cleanroom.sandbox.protocol import Identity, MountOp
 
 TEMPORARY, HOME = "/tmp", layout.HOME
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
@@ -104,49 +108,99 @@ class Ground:
         return str(self._links[place])
 
 
+class Given(NamedTuple):
+    """What an environment without mounts gets on the host."""
+
+    ground: Ground
+    # its own folder
+    root: Path
+    # the workspace's copy, and its home's .cache; empty where there is none
+    copy: str = ""
+    cache: str = ""
+
+
 def describe(
-    wire: dict[str, Any], spec: EnvironmentSpec, host: layout.Host, ground: Ground, copy_root: str, cache: str, root: Path
-) -> dict[str, Any]:
-    """The environment of `wire` without mounts. Makes its folders. `root` is its own folder, `copy_root` the workspace's copy and `cache` the home's .cache, or empty."""
-    home, temporary = [ground.own(*root.relative_to(ground.folder).parts, name) for name in ("", "home", "tmp")][1:]
+    spec: EnvironmentSpec,
+    host: layout.Host,
+    homes: cgroups.Homes,
+    given: Given,
+    *,
+    landlock: bool = True,
+) -> Described:
+    """The environment without mounts. Makes its folders."""
+    ground, root, copy_root, cache = given
+    identity = description.identity_of(spec)
+    view = description.view_of(spec, host)
+    parts = root.relative_to(ground.folder).parts
+    ground.own(*parts)
+    home, temporary = ground.own(*parts, "home"), ground.own(*parts, "tmp")
     shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
     real = {mount.target: ground.real(mount) for mount in shown}
-    said = {target: ground.named(place) for target, place in real.items()}
-    tools = [mount.source for mount in spec.mounts if mount.source == mount.target and not mount.writable]
-    workspace = spec.workspace.root if spec.workspace else ""
-    kept = [str(ground.folder), str(ground.short.path), *(tool for tool in tools if not workspace or not _within(tool, workspace))]
-    pairs = [(path, path) for path in kept]  # they are what they say, although they may lie below /tmp
-    pairs += [(HOME, str(home)), (TEMPORARY, str(temporary)), *said.items(), *([(workspace, copy_root)] if workspace else [])]
-    places = Places(pairs)
+    places = _places(spec, given, home, temporary, real)
     for mount in shown:
         if mount.names_paths:
             with Folder.at(real[mount.target]) as folder:
                 _lead(folder, places)
     written = [copy_root] if copy_root else []
-    written += [str(home), str(temporary), *(str(real[mount.target]) for mount in shown if mount.writable)]
+    written += [str(home), str(temporary)]
+    written += [str(real[mount.target]) for mount in shown if mount.writable]
     if cache:
         with Folder.at(home) as folder:
             os.symlink(cache, ".cache", dir_fd=folder.descriptor)
         written.append(cache)
-    with ground.held(*root.relative_to(ground.folder).parts, "etc") as folder:
-        texts = _texts(wire, folder, places, str(home))
-    limits = wire["limits"] | {"RLIMIT_NPROC": wire["limits"]["RLIMIT_NPROC"] + tree.tasks_of(wire["identity"]["user"])}
-    trees = [path for path in wire["executable"] if path not in real]
-    return wire | {
-        "bare": True, "hold": True, "limits": limits, "root": str(root), "texts": texts, "devices": list(DEVICES), "temporary": str(temporary),
-        "readable": [*(f"/etc/{name}" for name in host.etc), *FACTS], "executable": [*trees, *(str(real[m.target]) for m in shown if not m.writable)],
-        "writable": [os.path.realpath(path) for path in written],
-        "sockets": [os.path.realpath(place) for target, place in real.items() if target.startswith("/run/")],
-        "mounts": [(str(real[mount.target]), mount.target, mount.writable) for mount in shown],
-        "pairs": pairs, "project": os.path.realpath(copy_root) if copy_root else "",
-        "cwd": places.text(spec.working_directory),
-    }  # fmt: skip
+    with ground.held(*parts, "etc") as folder:
+        texts = _texts(identity, view.mounts, folder, str(home))
+    writable = [os.path.realpath(path) for path in written]
+    trees = [path for path in view.executable if path not in real]
+    seen = view._replace(
+        mounts=[],
+        readable=[*(f"/etc/{name}" for name in host.etc), *FACTS],
+        executable=[*trees, *(str(real[m.target]) for m in shown if not m.writable)],
+        writable=writable,
+    )
+    runs = {target: str(place) for target, place in real.items() if target.startswith("/run/")}
+    filesystem = description.filesystem_of(
+        spec,
+        seen,
+        root,
+        lasting=writable,
+        project=os.path.realpath(copy_root) if copy_root else "",
+        sockets=map(os.path.realpath, runs.values()),
+        socket_folders=runs,
+    )
+    rlimits = description.rlimits_of(spec, homes)
+    # The kernel counts all processes of a user, and there may be others of ours.
+    rlimits["RLIMIT_NPROC"] += tree.tasks_of(identity["user"])
+    told = description.sandbox_spec(
+        spec,
+        identity,
+        filesystem,
+        description.limits_of(spec, homes, rlimits),
+        landlock=landlock,
+        host_namespaces={"texts": texts, "devices": list(DEVICES)},
+    )
+    filled = tuple(Path(folder) for folder in (copy_root, cache) if folder)
+    return Described(told, filled, places, str(temporary))
 
 
-def _texts(wire: dict[str, Any], etc: Folder, places: Places, home: str) -> dict[str, str]:
+def _places(spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, real: Mapping[str, Path]) -> Places:
+    """Where paths inside lie; `real` is where each mount's target does."""
+    ground, workspace = given.ground, spec.workspace.root if spec.workspace else ""
+    tools = description.tools_of(spec)
+    # They are what they say, although they may lie below /tmp.
+    kept = [str(ground.folder), str(ground.short.path)]
+    kept += [tool for tool in tools if not workspace or not _within(tool, workspace)]
+    pairs = [(path, path) for path in kept]
+    pairs += [(HOME, str(home)), (TEMPORARY, str(temporary))]
+    pairs += [(target, ground.named(place)) for target, place in real.items()]
+    pairs += [(workspace, given.copy)] if workspace else []
+    return Places(pairs)
+
+
+def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str) -> dict[str, str]:
     """The files of /etc that an environment finds instead of the host's, with its own user in them."""
-    user, group = wire["identity"]["user"], wire["identity"]["group"]
-    made = {f"{op['at']}/{name}": text for op in wire["operations"] if op["op"] == "files" for name, text in op["texts"].items()}
+    user, group = identity["user"], identity["group"]
+    made = {f"{mount['target']}/{name}": text for mount in mounts if mount["kind"] == "files" for name, text in mount["texts"].items()}
     made["/etc/passwd"] = (
         f"root:x:0:0:root:/root:/bin/sh\n{layout.USER}:x:{user}:{group}:{layout.USER}:{home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     )

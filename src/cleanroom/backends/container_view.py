@@ -11,18 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cleanroom.backends import description
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.description import (
-    build_folders,
-    doorways_of,
-    environment_user,
-    group_described,
-    masked_folders,
-    shown_bytes,
-)
+from cleanroom.backends.description import environment_user
 from cleanroom.sandbox import cgroups, layout
-from cleanroom.sandbox.layout import HOME, USER, Operation
+from cleanroom.sandbox.layout import HOME, USER
 from cleanroom.sandbox.limits import CORE_BYTES
+from cleanroom.sandbox.protocol import Container, Identity, MountOp, SandboxSpec
 
 INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"  # where pid 1 and the way to its warden are in a container
 PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
@@ -58,7 +53,7 @@ def profile() -> str:
 
 
 def parameters(
-    spec: EnvironmentSpec, image: Image, wire: Mapping[str, Any], *, program: Path, seccomp: str, labels: Mapping[str, str]
+    spec: EnvironmentSpec, image: Image, container: Container, *, program: Path, seccomp: str, labels: Mapping[str, str]
 ) -> dict[str, Any]:
     """What the engine is asked to create: locked down as far as its flags go, without a network, with an empty place for each thing that is shown."""
     limits = spec.policy.limits
@@ -76,71 +71,83 @@ def parameters(
             "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp}"], "PidsLimit": limits.pids,
             "Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes, "NanoCpus": int(limits.cpus * 1e9), "ShmSize": limits.tmpfs_bytes,
             "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits.items()],
-            "Binds": [f"{program}:{INIT}:ro", f"{os.path.dirname(wire['container']['door'])}:{DOOR}:ro"],
-            "Tmpfs": dict.fromkeys(wire["container"]["places"], place),
+            "Binds": [f"{program}:{INIT}:ro", f"{os.path.dirname(container['socket'])}:{DOOR}:ro"],
+            "Tmpfs": dict.fromkeys(empty_places(container), place),
             "RestartPolicy": {"Name": "no"}, "AutoRemove": False, "LogConfig": {"Type": "none"},
         },
     }  # fmt: skip
 
 
+def empty_places(container: Container) -> list[str]:
+    """Targets for which the engine makes an empty folder; an image has its own files of /etc."""
+    return [target for target in container["targets"] if not target.startswith("/etc/")]
+
+
 def described(
     spec: EnvironmentSpec,
-    identity: Mapping[str, Any],
+    identity: Identity,
     homes: cgroups.Homes,
     stack: Sequence[Path],
     root: Path,
     cache: layout.HomeLayers | None = None,
-) -> dict[str, Any]:
-    """What the warden is told. `identity` is who the container is on the host; `stack` are the workspace's layers, newest first, `cache` those of the home's .cache; `root` is the empty folder on which the view is built."""
-    limits = spec.policy.limits
-    doorways = doorways_of(spec)
+) -> SandboxSpec:
+    """What the warden is told.
+
+    `identity` is who the container is on the host.
+    `stack` are the workspace's layers, newest first, `cache` those of the home's .cache.
+    `root` is the empty folder on which the view is built.
+    """
+    view = _view(spec, identity["user"], stack, cache)
+    targets = layout.outermost([*PRIVATE, *(mount["target"] for mount in view.mounts)])
+    return description.sandbox_spec(
+        spec,
+        identity,
+        description.mounted(spec, view, root),
+        # Those of a process are the engine's to set.
+        description.limits_of(spec, homes, {}),
+        container={"socket": f"{root}/door/socket", "targets": targets},
+    )
+
+
+def _view(
+    spec: EnvironmentSpec,
+    user: int,
+    stack: Sequence[Path],
+    cache: layout.HomeLayers | None,
+) -> layout.View:
     listed = spec.allowlist
-    names = [*((door["service"], door["address"]) for door in doorways), *spec.hosts.items()]
-    tools = _tools(spec)
-    operations = [*_private(spec, listed), *_etc(spec, identity["user"], names), *(_bind(tool, tool) | {"tool": True} for tool in tools)]
-    operations += _shown(spec, stack, listed, cache)
-    targets = _targets(operation["at"] for operation in operations)
-    mounts = [(m.source, m.target, m.writable) for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
-    written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts", *(m.target for m in spec.mounts if m.writable)]
+    tools = layout.outermost(description.tools_of(spec))
+    plain = description.plain_mounts(spec)
+    mounts = [
+        *_private(spec, listed),
+        *_etc(spec, user, description.names_of(spec)),
+        *(layout.bind(tool, tool, tool=True) for tool in tools),
+        *_shown(spec, stack, listed, cache),
+    ]
+    written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts"]
+    written += [mount.target for mount in spec.mounts if mount.writable]
     written += [spec.workspace.root] if stack and spec.workspace else []
-    lasting = [m.target for m in spec.mounts if m.writable and not m.above]
-    lasting += [f"{HOME}/.cache"] if spec.home else []
-    builds = layout.outermost(build_folders(spec)) if listed else []
+    builds = layout.outermost(description.build_folders(spec)) if listed else []
     trees = [f"/{name}" for name in layout.SYSTEM if not (listed and name in layout.UNLISTED)]
-    read_only = [*trees, *tools, *(target for _, target, writable in mounts if not writable)]
-    return {
-        "id": spec.id, "run_id": spec.run_id, "role": spec.role, "hostname": layout.host_name(spec.run_id),
-        "identity": dict(identity), "root": str(root), "operations": operations, "readable": ["/etc", "/proc", "/dev", "/sys", "/run"], "executable": read_only,
-        "writable": written, "listed": listed, "startable": [], "lasting": lasting,
-        "project": spec.workspace.root if spec.workspace else "",
-        "programs": [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())],
-        "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
-        "sockets": [target for _, target, _ in mounts if target.startswith("/run/")], "mounts": mounts, "hold": spec.role == "phase",
-        "doorways": doorways, "names": {door["service"]: door["address"] for door in doorways},
-        "limits_shown": {"resource.memory": shown_bytes(limits.memory_bytes), "resource.pids": str(limits.pids), "resource.disk": shown_bytes(limits.disk_bytes)},
-        "limits_asked": {"memory": limits.memory_bytes, "pids": limits.pids},
-        "cgroup": group_described(spec, homes), "container": {
-            "door": f"{root}/door/socket", "targets": targets, "places": [target for target in targets if not target.startswith("/etc/")],
-        },
-    }  # fmt: skip
+    read_only = [*trees, *tools, *(mount.target for mount in plain if not mount.writable)]
+    programs = [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())]
+    readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
+    return layout.View(mounts, readable, read_only, written, programs, [])
 
 
-def _tools(spec: EnvironmentSpec) -> list[str]:
-    return layout.outermost([m.source for m in spec.mounts if not m.writable and m.source == m.target])
-
-
-def _private(spec: EnvironmentSpec, listed: bool) -> list[Operation]:
+def _private(spec: EnvironmentSpec, listed: bool) -> list[MountOp]:
     """Folders of the container's own. What only holds mount points is small and may not be written."""
     size, tmp_exec = spec.policy.limits.tmpfs_bytes, spec.policy.tmp_exec
-    tmpfs = {"op": "tmpfs", "size": size, "exec": tmp_exec}
-    places = {"op": "tmpfs", "size": SMALL_BYTES, "mode": 0o755, "exec": False}
+    holders = ("/home", "/root", "/run")
     return [
-        tmpfs | {"at": "/tmp", "mode": 0o1777}, tmpfs | {"at": "/var/tmp", "mode": 0o1777},
-        *(places | {"at": at} for at in ("/home", "/root", "/run")), tmpfs | {"at": HOME, "mode": 0o700, "own": True, "exec": tmp_exec and not listed},
-    ]  # fmt: skip
+        layout.tmpfs("/tmp", size=size, mode=0o1777, exec=tmp_exec),
+        layout.tmpfs("/var/tmp", size=size, mode=0o1777, exec=tmp_exec),
+        *(layout.tmpfs(at, size=SMALL_BYTES, mode=0o755, exec=False) for at in holders),
+        layout.tmpfs(HOME, size=size, mode=0o700, exec=tmp_exec and not listed, own=True),
+    ]
 
 
-def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> list[Operation]:
+def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> list[MountOp]:
     """Who and where it is. Files that the image does not have are not added to it."""
     host = layout.host_name(spec.run_id)
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {host}", *(f"{address} {name}" for name, address in names)]
@@ -149,28 +156,19 @@ def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> 
         "group": f"root:x:0:\n{USER}:x:{user}:\nnogroup:x:65534:\n", "hosts": "\n".join(hosts) + "\n",
         "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
     }  # fmt: skip
-    return [{"op": "file", "at": f"/etc/{name}", "text": text} for name, text in texts.items()]
+    return [{"kind": "file", "target": f"/etc/{name}", "text": text} for name, text in texts.items()]
 
 
-def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: layout.HomeLayers | None) -> list[Operation]:
+def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: layout.HomeLayers | None) -> list[MountOp]:
     """The workspace, data shown copy-on-write, and plain mounts."""
-    shown: list[Operation] = [layout.kept(cache, f"{HOME}/.cache")] if cache else []
+    shown: list[MountOp] = [layout.kept(cache, f"{HOME}/.cache")] if cache else []
     if spec.workspace is not None and stack:
         root = spec.workspace.root
-        shown.append({"op": "overlay", "at": root, "project": root, "layers": [str(layer) for layer in stack], "exec": not listed})
-        shown += layout.evidence(root, masked_folders(spec))
-        shown += [
-            {"op": "part", "at": build, "workspace": root, "writable": True} for build in layout.outermost(build_folders(spec)) if listed
-        ]
-    shown += [{"op": "overlay", "at": m.target, "project": m.above, "layers": [m.source], "exec": True} for m in spec.mounts if m.above]
-    plain = (m for m in spec.mounts if not m.above and (m.writable or m.source != m.target))
-    return shown + [_bind(m.source, m.target, writable=m.writable) for m in plain]
-
-
-def _bind(source: str, target: str, *, writable: bool = False) -> Operation:
-    return {"op": "bind", "from": source, "at": target, "writable": writable}
-
-
-def _targets(places: Any) -> list[str]:
-    """The outermost of what is shown: whatever lies deeper is moved with it."""
-    return layout.outermost([*PRIVATE, *places])
+        shown.append(layout.overlay(root, root, [str(layer) for layer in stack], exec=not listed))
+        shown += layout.evidence(root, description.masked_folders(spec))
+        builds = layout.outermost(description.build_folders(spec)) if listed else []
+        shown += [layout.exec_folder(build, root, writable=True) for build in builds]
+    above = [mount for mount in spec.mounts if mount.above]
+    shown += [layout.overlay(mount.target, mount.above, [mount.source]) for mount in above]
+    plain = description.plain_mounts(spec)
+    return [*shown, *(layout.bind(m.source, m.target, writable=m.writable) for m in plain)]

@@ -11,7 +11,6 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -23,7 +22,7 @@ from cleanroom.backends.base import EnvironmentSpec, Left
 from cleanroom.backends.container_engines import Engine, EngineName, Refused, connect
 from cleanroom.backends.container_sweep import sweep_engine
 from cleanroom.backends.container_view import Image
-from cleanroom.backends.description import identity_of
+from cleanroom.backends.description import Described, identity_of
 from cleanroom.backends.embedded import EmbeddedBackend, OpenJournal, written
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.keeper import KeeperProcess
@@ -33,6 +32,7 @@ from cleanroom.errors import BackendUnavailable, PolicyRefused, ProjectError
 from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, channel, container_ends
 from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.protocol import Container, SandboxSpec
 from cleanroom.sandbox.shim.build import NotBuilt, build
 
 
@@ -44,25 +44,23 @@ class ContainerEnvironment(EmbeddedEnvironment):
         self._containers = backend
         self._container: Thing | None = None
 
-    async def _begin(self, wire: dict[str, Any]) -> None:
+    async def _begin(self, spec: SandboxSpec) -> None:
         """Let the engine create and start it. Its warden waits for it."""
         container = self._containers.announce(self._spec)
         self._container = container
+        told = spec["container"]
+        assert told is not None, "it was described for a container"
         try:
-            await self._containers.create(container.name, self._spec, wire)
+            await self._containers.create(container.name, self._spec, told)
         except (Refused, ProjectError):
             self._container = None  # there is none, or it is a stranger's
             self._containers.forget(container)
             raise
         await self._containers.engine.start(container.name)
 
-    def _group(self, wire: dict[str, Any], ready: channel.Message) -> cgroups.Group | None:
+    def _group(self, spec: SandboxSpec, ready: channel.Message) -> cgroups.Group | None:
         told = ready.get("group")
-        if told is None:
-            return None
-        group = cgroups.Group(cgroups.Homes(told["version"], {}, ""), "")
-        group.folders = {name: Path(folder) for name, folder in told["folders"].items()}
-        return group
+        return cgroups.Group.from_wire(told) if told is not None else None
 
     async def leave(self) -> None:
         """End it. The engine removes its container while the run goes on: nothing runs in it any more."""
@@ -188,7 +186,7 @@ class ContainerBackend(EmbeddedBackend):
         with contextlib.suppress(OSError):
             self._link.send(order)
 
-    async def create(self, name: str, spec: EnvironmentSpec, wire: dict[str, Any]) -> None:
+    async def create(self, name: str, spec: EnvironmentSpec, container: Container) -> None:
         """Create a container.
 
         Raises:
@@ -197,7 +195,7 @@ class ContainerBackend(EmbeddedBackend):
         image = await self._image(spec)
         assert self._program is not None
         parameters = container_view.parameters(
-            spec, image, wire, program=self._program, seccomp=await anyio.to_thread.run_sync(self._profile),
+            spec, image, container, program=self._program, seccomp=await anyio.to_thread.run_sync(self._profile),
             labels=container_ends.owner_labels(self._run_id),
         )  # fmt: skip
         with anyio.CancelScope(shield=True):  # an answer that nobody waits for could leave a container that comes after it was looked for
@@ -245,15 +243,16 @@ class ContainerBackend(EmbeddedBackend):
         self._tell(thing, "gone")
         self.gone(thing)
 
-    async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
-        """The container as its warden is told it, and the folders that it fills."""
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> Described:
+        """The container as its warden is told it."""
         image = await self._image(spec)
         stack, cache = await self._prepared(spec)
         await anyio.to_thread.run_sync(_make_door, root)
         await self._up.wait()
         if "PATH" not in spec.variables:
             spec.variables["PATH"] = image.path
-        return container_view.described(spec, identity_of(spec), self._cgroups(), stack, root, cache), written(stack, cache)
+        told = container_view.described(spec, identity_of(spec), self._cgroups(), stack, root, cache)
+        return Described(told, written(stack, cache))
 
 
 def _make_door(root: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import msgspec
 from cleanroom.backends import bare
 from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
 from cleanroom.backends.copied import CopiedWorkspace
-from cleanroom.backends.description import describe, environment_user, group_of
+from cleanroom.backends.description import Described, describe, environment_user
 from cleanroom.backends.environment import EmbeddedEnvironment
 from cleanroom.backends.keeper import KeeperProcess, nearest_folder
 from cleanroom.backends.sweep import claim
@@ -32,6 +33,7 @@ from cleanroom.errors import ArtifactError, EnvironmentFailed, PolicyRefused
 from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, channel, layers, layout, relay
 from cleanroom.sandbox.journal import Journal, Thing
+from cleanroom.sandbox.protocol import SandboxSpec
 
 START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so only a hang reaches it
 LEAVE_SECONDS = 10.0
@@ -326,13 +328,13 @@ class EmbeddedBackend:
             with anyio.CancelScope(shield=True):
                 await environment.leave()
 
-    def opened(self, environment: EmbeddedEnvironment, descriptor: int, wire: dict[str, Any]) -> None:
+    def opened(self, environment: EmbeddedEnvironment, descriptor: int, spec: SandboxSpec) -> None:
         """Ask the keeper for a warden with this end of the channel."""
         self._closed[environment.id] = asyncio.Event()
         self._environments[environment.id] = environment
-        if (group := group_of(wire)) is not None:
-            self._groups[environment.id] = group
-        self._order({"op": "open", "spec": wire}, [descriptor])
+        if (group := spec["limits"]["cgroup"]) is not None:
+            self._groups[environment.id] = cgroups.Group.from_wire(group)
+        self._order({"op": "open", "spec": spec}, [descriptor])
 
     async def closed(self, identity: str) -> bool:
         """Wait until the keeper has seen the warden's end and removed what it had made for it. One that does not end by itself is killed: False."""
@@ -384,8 +386,8 @@ class EmbeddedBackend:
         for _, descriptor in self._doors.pop(owner, ()):
             os.close(descriptor)
 
-    async def describe(self, spec: EnvironmentSpec, root: Path) -> tuple[dict[str, Any], list[Path]]:
-        """The whole environment as the warden is told it, and the folders of the host that it fills."""
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> Described:
+        """The whole environment as the warden is told it."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if self._host is None:
             self._host = await anyio.to_thread.run_sync(layout.look)
@@ -394,22 +396,22 @@ class EmbeddedBackend:
                 return await self._describe_bare(spec, self._host, workspace, root)
         stack, cache = await self._prepared(spec)
         await self._up.wait()
-        told = describe(spec, self._host, self._cgroups(), stack, root, cache) | {"landlock": self._landlock}
-        return told, written(stack, cache)
+        told = describe(spec, self._host, self._cgroups(), stack, root, cache, landlock=self._landlock)
+        return Described(told, written(stack, cache))
 
     async def _describe_bare(
         self, spec: EnvironmentSpec, host: layout.Host, workspace: EmbeddedWorkspace | CopiedWorkspace | None, root: Path
-    ) -> tuple[dict[str, Any], list[Path]]:
+    ) -> Described:
         ground = await self.ground()
-        wire = describe(spec, host, self._cgroups(), (), root) | {"landlock": self._landlock}
         copy, cache = "", ""
         if isinstance(workspace, CopiedWorkspace):
             copy = str(workspace.place)
             if spec.home and os.geteuid() != 0:
                 cache = str(await anyio.to_thread.run_sync(workspace.home.take_whole, spec.home))
         await self._up.wait()
-        told = await anyio.to_thread.run_sync(bare.describe, wire, spec, host, ground, copy, cache, root)
-        return told, [Path(folder) for folder in (copy, cache) if folder]
+        given = bare.Given(ground, root, copy, cache)
+        find = partial(bare.describe, spec, host, self._cgroups(), given, landlock=self._landlock)
+        return await anyio.to_thread.run_sync(find)
 
     async def give_back(self, spec: EnvironmentSpec) -> None:
         """After an environment that prepared data: what it wrote is where it was asked to be."""
@@ -474,9 +476,10 @@ def make_layers(spec: EnvironmentSpec, owner: tuple[int, int] | None) -> None:
             layers.make(Path(mount.source), Path(mount.above), owner)
 
 
-def written(stack: Sequence[Path], cache: layout.HomeLayers | None) -> list[Path]:
+def written(stack: Sequence[Path], cache: layout.HomeLayers | None) -> tuple[Path, ...]:
     """The folders that an environment with these layers fills."""
-    return [layer / "upper" for layer in (*stack[:1], *((cache.own,) if cache else ()))]
+    layers = (*stack[:1], *((cache.own,) if cache else ()))
+    return tuple(layer / "upper" for layer in layers)
 
 
 def _report(found: dict[str, Any], homes: cgroups.Homes) -> CapabilityReport:

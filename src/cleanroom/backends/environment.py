@@ -19,7 +19,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Left, OnOutput
-from cleanroom.backends.description import environment_user, group_of
+from cleanroom.backends.description import environment_user
 from cleanroom.backends.places import Places
 from cleanroom.backends.plants import Plants
 from cleanroom.backends.wire import Link, Pipe
@@ -27,6 +27,7 @@ from cleanroom.capability import Attempt, Canary, Sample
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.sandbox import cgroups, channel
 from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.protocol import SandboxSpec
 from cleanroom.sandbox.samples import Sampler
 
 if TYPE_CHECKING:
@@ -74,17 +75,17 @@ class EmbeddedEnvironment:
         """
         root = await self._backend.root_of(self.id)
         self._things.append(await self._backend.folder(root))
-        wire, written = await self._backend.describe(self._spec, root)
-        self._places, self._temporary = Places(wire.get("pairs", ())), wire.get("temporary", "")
+        described = await self._backend.describe(self._spec, root)
+        spec, self._places, self._temporary = described.spec, described.places, described.temporary
         self._environment_thing = self._backend.record("environment", self.id)
         mine, theirs = channel.pair()
         self._link = Link(mine, self._news, self._gone)
         try:
-            self._backend.opened(self, theirs.fileno(), wire)
+            self._backend.opened(self, theirs.fileno(), spec)
             self._opened = True
         finally:
             theirs.close()
-        await self._begin(wire)
+        await self._begin(spec)
         try:
             with anyio.fail_after(START_SECONDS):
                 ready = await self._ready
@@ -92,14 +93,19 @@ class EmbeddedEnvironment:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
         self._sampler = Sampler(
-            ready["init"], self._group(wire, ready), written, self._spec.policy.limits.memory_bytes, own_network=not wire.get("bare")
+            ready["init"],
+            self._group(spec, ready),
+            described.written,
+            self._spec.policy.limits.memory_bytes,
+            own_network=spec["host_namespaces"] is None,
         )
 
-    async def _begin(self, wire: dict[str, Any]) -> None:
+    async def _begin(self, spec: SandboxSpec) -> None:
         """Whatever has to be done beside its warden for it to start."""
 
-    def _group(self, wire: dict[str, Any], ready: channel.Message) -> cgroups.Group | None:
-        return group_of(wire)
+    def _group(self, spec: SandboxSpec, ready: channel.Message) -> cgroups.Group | None:
+        group = spec["limits"]["cgroup"]
+        return cgroups.Group.from_wire(group) if group is not None else None
 
     async def leave(self) -> None:
         """End it and wait for its end. Safe to call twice.

@@ -42,19 +42,34 @@ class BareWarden(warden.Warden):
         emit = (
             self._attempt if self._spec["role"] == "phase" else lambda _: None
         )  # services are refused the same, and not watched, as in every tier
-        known = names.Names(self._spec["names"])
+        forwards = self._spec["network"]["forwards"]
+        known = names.Names(warden.addresses(forwards))
         answerer = names.Answerer(None, None, known, emit)
         self._answerers = [answerer]
         if listener is not None:
+            files, given = self._spec["filesystem"], self._spec["host_namespaces"]
+            assert given is not None, "the keeper chose this warden for it"
             rules = Rules(
-                writable=self._spec["writable"], read_only=self._spec["executable"], services=self._spec["sockets"], devices=self._spec["devices"],
-                lasting=self._spec["writable"], project=self._spec["project"],
-            )  # fmt: skip
+                writable=files["writable"],
+                read_only=files["executable"],
+                services=files["sockets"],
+                devices=given["devices"],
+                lasting=files["lasting"],
+                project=files["project"],
+            )
             self._recorder = BareRecorder(
-                listener, rules, emit, names=known, proc_fd=self._proc, own=self._init, texts=self._spec["texts"], doors=doors, answerer=answerer,
-            )  # fmt: skip
+                listener,
+                rules,
+                emit,
+                names=known,
+                proc_fd=self._proc,
+                own=self._init,
+                texts=given["texts"],
+                doors=doors,
+                answerer=answerer,
+            )
         self._await_ready()
-        news = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
+        news = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in forwards]
         ready = {"ready": True, "init": self._init, "doorways": news, "group": self._group_told()}
         channel.send(self._control, ready, [end.fileno() for end in outside])
         for end in outside:
@@ -63,7 +78,7 @@ class BareWarden(warden.Warden):
     def _open_doors(self) -> tuple[list[Door], list[socket.socket]]:
         """For each declared service a channel on which connections will be handed to its relay: what we keep of it, and what goes out."""
         doors, outside = [], []
-        for given in self._spec["doorways"]:
+        for given in self._spec["network"]["forwards"]:
             mine, theirs = channel.pair()
             doors.append(Door(given["address"], given["port"], given["service"] if given["to"].startswith("out:") else "", mine))
             outside.append(theirs)

@@ -8,8 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import ControlGroup
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
@@ -69,14 +73,33 @@ def _delegated(folder: Path) -> bool:
 class Group:
     """One environment's group. Made by the keeper, removed by the keeper, also after a crash of everything else."""
 
-    def __init__(self, homes: Homes, name: str) -> None:
-        self.version = homes.version
-        self.folders = {controller: folder / name for controller, folder in homes.folders.items()}
+    def __init__(self, version: int, folders: Mapping[str, Path]) -> None:
+        """`folders`: controller -> the group's own folder. `version` is that of control groups."""
+        self.version = version
+        self.folders = dict(folders)
+
+    @classmethod
+    def within(cls, homes: Homes, name: str) -> Group:
+        """The group of that name where groups can be made."""
+        return cls(homes.version, {known: folder / name for known, folder in homes.folders.items()})
+
+    @classmethod
+    def from_wire(cls, told: ControlGroup) -> Group:
+        """The group that another process described."""
+        return cls(told["version"], {known: Path(at) for known, at in told["folders"].items()})
+
+    def to_wire(self) -> ControlGroup:
+        """The group as another process is told it."""
+        folders = {known: str(folder) for known, folder in self.folders.items()}
+        return {"version": self.version, "folders": folders}
 
     def beside(self) -> Group:
         """The small group next to it in which its limits are proven. Not below it: version 2 allows no processes between."""
-        homes = Homes(self.version, {controller: folder.parent for controller, folder in self.folders.items()}, "")
-        return Group(homes, next(iter(self.folders.values())).name + "-limits")
+        folders = self.folders.items()
+        return Group(
+            self.version,
+            {known: folder.with_name(f"{folder.name}-limits") for known, folder in folders},
+        )
 
     @property
     def paths(self) -> list[Path]:

@@ -15,11 +15,14 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, names, seccomp, transplant
 from cleanroom.sandbox.shim import calls, wire
 from cleanroom.sandbox.warden import StartFailed, Warden
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Container, ControlGroup, Limits, SandboxSpec
 
 START_SECONDS = 30.0  # for the engine to start a container: 0.2 s usually, several on a busy machine
 END_SECONDS = 5.0
@@ -29,12 +32,12 @@ ADOPTED_SECONDS = 0.001  # between two looks whether pid 1 has taken a child ove
 class ContainerWarden(Warden):
     """Serves one container from outside."""
 
-    def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
+    def __init__(self, spec: SandboxSpec, control: socket.socket, id_map: int) -> None:
         super().__init__(spec, control, id_map)
         self._shim: wire.ShimSocket
         self._proof: _Proof | None = None
         self._beside = self._group  # of our own, never made itself
-        self._listening = _listen(spec["container"]["door"], spec["identity"]["user"])
+        self._listening = _listen(_container(spec)["socket"], spec["identity"]["user"])
 
     # --- start
 
@@ -54,7 +57,7 @@ class ContainerWarden(Warden):
         """Complete its view, and let it give up the rest; the listener of its filter where calls are held."""
         _show(self._spec, self._init, self._id_map)
         self._shim.send(_restrictions(self._spec))
-        if not self._spec["hold"]:
+        if not self._spec["notify"]:
             return None
         arrived = self._news()
         if arrived is None or not arrived[1]:
@@ -96,10 +99,8 @@ class ContainerWarden(Warden):
         """In a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
         return limits.GroupProof(self._beside).results if self._beside is not None else list
 
-    def _group_told(self) -> dict[str, Any] | None:
-        if self._group is None:
-            return None
-        return {"version": self._group.version, "folders": {name: str(folder) for name, folder in self._group.folders.items()}}
+    def _group_told(self) -> ControlGroup | None:
+        return self._group.to_wire() if self._group is not None else None
 
     # --- serving
 
@@ -126,7 +127,7 @@ class ContainerWarden(Warden):
             self._shim.send(wire.attempt(self._proof.number, script.steps))
             return {}
         proof, self._proof = self._proof, None
-        group = _limits_told(self._group, self._spec["limits_asked"]) if self._group is not None else []
+        group = _limits_told(self._group, self._spec["limits"]) if self._group is not None else []
         return {"proved": proof.number, "results": proof.results(), "limits": [*proof.limits(), *group]}
 
     def _from_init(self) -> bool:
@@ -224,17 +225,17 @@ def _group_of(pid: int) -> cgroups.Group | None:
             if controller in cgroups.CONTROLLERS and folder is not None and path != "/":
                 found[controller] = folder
         if not names and (cgroups.ROOT / path[1:] / "cgroup.controllers").exists() and path != "/":
-            return _as_group(2, dict.fromkeys(cgroups.CONTROLLERS, cgroups.ROOT / path[1:]))
-    return _as_group(1, found) if {"memory", "pids"} <= set(found) else None
+            return cgroups.Group(2, dict.fromkeys(cgroups.CONTROLLERS, cgroups.ROOT / path[1:]))
+    return cgroups.Group(1, found) if {"memory", "pids"} <= set(found) else None
 
 
-def _as_group(version: int, folders: dict[str, Path]) -> cgroups.Group:
-    group = cgroups.Group(cgroups.Homes(version, {}, ""), "")
-    group.folders = folders
-    return group
+def _container(spec: SandboxSpec) -> Container:
+    container = spec["container"]
+    assert container is not None, "the keeper chose this warden for it"
+    return container
 
 
-def _show(spec: dict[str, Any], pid: int, id_map: int) -> None:
+def _show(spec: SandboxSpec, pid: int, id_map: int) -> None:
     """Move the folders of the view into the container, in a child, since it enters namespaces.
 
     Raises:
@@ -247,7 +248,8 @@ def _show(spec: dict[str, Any], pid: int, id_map: int) -> None:
         try:
             identity = spec["identity"]
             owner = mounts.Owner(identity["user"], identity["group"], id_map)
-            transplant.show(spec["operations"], spec["container"]["targets"], spec["root"], owner, pid)
+            files, targets = spec["filesystem"], _container(spec)["targets"]
+            transplant.show(files["mounts"], targets, files["root"], owner, pid)
             status = 0
         except BaseException as error:
             text = (
@@ -266,21 +268,24 @@ def _show(spec: dict[str, Any], pid: int, id_map: int) -> None:
         raise StartFailed(trouble or "showing the workspace in the container failed")
 
 
-def _restrictions(spec: dict[str, Any]) -> bytes:
-    readable, executable = spec["readable"], spec["executable"]
-    if spec["listed"]:
-        readable, executable = [*readable, *executable], spec["programs"]
-    attributes, rules = landlock.rules(readable, [*spec["writable"], "/proc"], executable, listable=["/"], run_written=not spec["listed"])
+def _restrictions(spec: SandboxSpec) -> bytes:
+    files = spec["filesystem"]
+    listed = files["allowlist"]
+    readable, executable = files["readable"], files["executable"]
+    if listed:
+        readable, executable = [*readable, *executable], files["programs"]
+    writable = [*files["writable"], "/proc"]
+    attributes, rules = landlock.rules(readable, writable, executable, listable=["/"], run_written=not listed)
     machine = os.uname().machine
-    if spec["hold"]:
-        program = (seccomp.high_filter if spec["listed"] else seccomp.medium_filter)(machine)
-    else:
-        program = seccomp.service_filter(machine)
-    return wire.restrict(attributes, rules, program, hold=spec["hold"])
+    held = seccomp.high_filter if listed else seccomp.medium_filter
+    choose = held if spec["notify"] else seccomp.service_filter
+    program = choose(machine)
+    return wire.restrict(attributes, rules, program, hold=spec["notify"])
 
 
-def _limits_told(group: cgroups.Group, asked: dict[str, int]) -> list[dict[str, Any]]:
+def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[dict[str, Any]]:
     """Accepted is not enforced: what the engine wrote into the group is read from the kernel."""
+    asked = {"memory": limits_asked["memory_bytes"], "pids": limits_asked["pids"]}
     names = {1: ("memory.limit_in_bytes", "pids.max"), 2: ("memory.max", "pids.max")}[group.version]
     rows = []
     for rule, controller, name in (("resource.memory", "memory", names[0]), ("resource.pids", "pids", names[1])):

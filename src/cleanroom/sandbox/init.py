@@ -13,17 +13,20 @@ import resource
 import select
 import signal
 import socket
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, seccomp, seccomp_bare
 from cleanroom.sandbox.layout import USER_ID
 
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Identity, SandboxSpec
+
 READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
 
 
-def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int, group: cgroups.Group | None) -> NoReturn:
+def main(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int, group: cgroups.Group | None) -> NoReturn:
     """Become pid 1 of the environment that `spec` describes, in its control group. `orders` leads to the warden."""
-    bare = spec["bare"]
+    bare = spec["host_namespaces"] is not None
     try:
         kernel.set_command_line("init")  # the keeper's has folders of the engine in it
         if group is not None:
@@ -44,7 +47,7 @@ def main(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, i
         os._exit(READY)
 
 
-def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.socket, id_map: int) -> None:
+def _restrict(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int) -> None:
     """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
     _tie(orders)
     _hide_group()
@@ -52,23 +55,26 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
     identity = spec["identity"]
     as_root = identity["mode"] == "root"
     user, group = (identity["user"], identity["group"]) if as_root else (USER_ID, USER_ID)
-    mounts.build(spec["operations"], spec["root"], mounts.Owner(user, group, id_map))
-    _limit(spec["limits"])
+    files = spec["filesystem"]
+    mounts.build(files["mounts"], files["root"], mounts.Owner(user, group, id_map))
+    _limit(spec["limits"]["rlimits"])
     kernel.close_range(3 + _keep(orders, handover))
     if as_root:
         _become(identity["user"], identity["group"])
     kernel.drop_all_capabilities()
     kernel.set_no_new_privileges()
-    readable, executable = spec["readable"], spec["executable"]
-    if spec["listed"]:
-        readable, executable = [*readable, *executable], spec["startable"]
-    writable = [*spec["writable"], "/proc"]  # whose file modes decide
+    listed = files["allowlist"]
+    readable, executable = files["readable"], files["executable"]
+    if listed:
+        readable, executable = [*readable, *executable], files["startable"]
+    # The modes of the files of /proc decide.
+    writable = [*files["writable"], "/proc"]
     if spec["landlock"]:
-        landlock.restrict(readable, writable, executable, listable=["/"], run_written=not spec["listed"])
+        landlock.restrict(readable, writable, executable, listable=["/"], run_written=not listed)
     machine = os.uname().machine
-    if spec["hold"]:
-        shared = bool(spec.get("shared"))
-        program = seccomp.phase_filter(machine, listed=spec["listed"], starting=not shared, shared=shared)
+    if spec["notify"]:
+        shared = spec["network"]["host_network"] is not None
+        program = seccomp.phase_filter(machine, listed=listed, starting=not shared, shared=shared)
         seccomp.install_and_send(program, handover)
     else:
         seccomp.install(seccomp.service_filter(machine), listener=False)
@@ -77,19 +83,21 @@ def _restrict(spec: dict[str, Any], orders: socket.socket, handover: socket.sock
     _tie(orders)  # a change of credentials has cleared it
 
 
-def _restrict_bare(spec: dict[str, Any], orders: socket.socket, handover: socket.socket) -> None:
+def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.socket) -> None:
     """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there is; orphans come to us and stay in the tree."""
     kernel.set_child_subreaper()
     os.umask(0o022)
-    identity = spec["identity"]
-    _limit(spec["limits"])
+    files, given = spec["filesystem"], spec["host_namespaces"]
+    assert given is not None, "only such an environment comes here"
+    _limit(spec["limits"]["rlimits"])
     kernel.close_range(3 + _keep(orders, handover))
-    give_up(identity)
+    give_up(spec["identity"])
     if spec["landlock"]:
-        landlock.restrict(spec["readable"], spec["writable"], spec["executable"], devices=spec["devices"])
+        devices = given["devices"]
+        landlock.restrict(files["readable"], files["writable"], files["executable"], devices=devices)
     service = spec["role"] != "phase"
     program = seccomp_bare.bare_filter(os.uname().machine, service=service, init=os.getpid())
-    if spec["hold"]:
+    if spec["notify"]:
         seccomp.install_and_send(program, handover)
     handover.close()
     kernel.set_dumpable(False)
@@ -101,7 +109,7 @@ def _hide_group() -> None:
         kernel.unshare(kernel.CLONE_NEWCGROUP)
 
 
-def give_up(identity: dict[str, Any]) -> None:
+def give_up(identity: Identity) -> None:
     """Every capability, and root's id. What is left in the bounding set of an ordinary user counts for nothing without new privileges."""
     if identity["mode"] == "root":
         kernel.drop_bounding()

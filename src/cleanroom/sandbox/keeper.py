@@ -20,6 +20,7 @@ from cleanroom.sandbox import bare, cgroups, channel, idmap, journal, kernel, la
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.container_ends import Containers
+    from cleanroom.sandbox.protocol import Identity, SandboxSpec
 
 GRACE_SECONDS = 5.0  # for wardens to end after SIGKILL: a hundred times what was measured, to be said and not waited for ever
 
@@ -144,12 +145,13 @@ class Keeper:
         with contextlib.suppress(OSError):  # it was killed: its environments are ended when it is reaped
             channel.send(self._egress, {"to": order["to"]}, descriptors)
 
-    def _open(self, spec: dict[str, Any], descriptor: int) -> None:
+    def _open(self, spec: SandboxSpec, descriptor: int) -> None:
         """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
         control = socket.socket(fileno=descriptor)
         try:
-            id_map = 0 if spec.get("bare") else self._id_map(spec["identity"])
-            group = self._make_group(spec)
+            bare_spec = spec["host_namespaces"] is not None
+            id_map = 0 if bare_spec else self._id_map(spec["identity"])
+            group = _make_group(spec)
             kind = _kind(spec)  # before there are two of us: what it imports is imported once
             _import_no_more()
             pid = os.fork()
@@ -158,16 +160,16 @@ class Keeper:
             control.close()
             return
         if pid == 0:
-            if not spec.get("bare"):  # else it sees itself that we are gone, and ends what nothing else would end then
+            if not bare_spec:  # else it sees itself that we are gone, and ends what nothing else would end then
                 kernel.set_parent_death_signal(signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._owner.close()
             warden.main(spec, control, id_map, kind)
         self._wardens[pid] = (spec["id"], group)
-        if any(door["to"].startswith(relay.OUTWARD) for door in spec["doorways"]):
+        if any(door["to"].startswith(relay.OUTWARD) for door in spec["network"]["forwards"]):
             self._outward.add(pid)
-        self._bare = self._bare or bool(spec.get("bare"))
+        self._bare = self._bare or bare_spec
         control.close()
 
     def _end_warden(self, environment: str) -> None:
@@ -176,7 +178,7 @@ class Keeper:
             if name == environment:
                 os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
 
-    def _id_map(self, identity: dict[str, Any]) -> int:
+    def _id_map(self, identity: Identity) -> int:
         if identity["mode"] != "root":
             return 0
         ids = (identity["owner"], identity["owner_group"], identity["user"], identity["group"])
@@ -191,15 +193,6 @@ class Keeper:
 
             self._containers = Containers()
         self._containers.take(order)
-
-    def _make_group(self, spec: dict[str, Any]) -> cgroups.Group | None:
-        given = spec["cgroup"]
-        if not given["version"]:
-            return None
-        group = cgroups.Group(cgroups.Homes(given["version"], {k: Path(v) for k, v in given["folders"].items()}, ""), given["name"])
-        if "container" not in spec:  # else the engine makes one, and ours is only the name beside which limits are proven
-            group.make(memory_bytes=given["memory_bytes"], pids=given["pids"], cpus=given["cpus"])
-        return group
 
     def _reap(self) -> None:
         """Wardens that ended: remove their groups and say so. By then the kernel has ended everything of theirs."""
@@ -267,10 +260,21 @@ class Keeper:
                 self._journal.gone(journal.Thing(kind, name))
 
 
-def _kind(spec: dict[str, Any]) -> type[warden.Warden]:
-    if spec.get("bare"):
+def _make_group(spec: SandboxSpec) -> cgroups.Group | None:
+    limits = spec["limits"]
+    if limits["cgroup"] is None:
+        return None
+    group = cgroups.Group.from_wire(limits["cgroup"])
+    # A container's is the engine's; ours is only the name beside which limits are proven.
+    if spec["container"] is None:
+        group.make(memory_bytes=limits["memory_bytes"], pids=limits["pids"], cpus=limits["cpus"])
+    return group
+
+
+def _kind(spec: SandboxSpec) -> type[warden.Warden]:
+    if spec["host_namespaces"] is not None:
         return bare.BareWarden
-    if "container" not in spec:
+    if spec["container"] is None:
         return warden.Warden
     from cleanroom.sandbox import container_ends  # noqa: F401 -- for the order that follows
     from cleanroom.sandbox.container import ContainerWarden

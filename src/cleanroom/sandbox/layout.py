@@ -10,7 +10,10 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Bind, Device, MakeFiles, MakeFolder, MakeLink, MountOp, Overlay, Tmpfs
 
 USER, USER_ID = "cleanroom", 1000
 HOME = f"/home/{USER}"
@@ -36,8 +39,6 @@ ETC = (
 
 # Where links in a project may lead and still be brought back: folders that are the same for whoever uses the project.
 TRUSTED_LINKS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
-
-Operation = dict[str, Any]
 
 
 class Host(NamedTuple):
@@ -71,7 +72,7 @@ def look() -> Host:
 class View(NamedTuple):
     """The mounts in order, and which paths may be read and written: what Landlock and the recorder of held calls are told."""
 
-    operations: list[Operation]
+    mounts: list[MountOp]
     readable: list[str]
     executable: list[str]  # readable too: the mounted trees of programs
     writable: list[str]
@@ -117,34 +118,26 @@ def view(
     """
     if listed:
         host = host._replace(folders=host.folders - set(UNLISTED), links={k: v for k, v in host.links.items() if k not in UNLISTED})
-    operations = _system(host)
+    ops = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
     shown = [tool for tool in outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
-    operations += _etc(host, run_id, names)
-    operations += _private(host, tmpfs_bytes, tmp_exec, listed)
-    operations += [bind(tool, tool) | {"tool": True} for tool in shown]  # after the private folders: a tool may lie under the host's /tmp
+    ops += _etc(host, run_id, names)
+    ops += _private(host, tmpfs_bytes, tmp_exec, listed)
+    # After the private folders: a tool may lie under the host's /tmp.
+    ops += [bind(tool, tool, tool=True) for tool in shown]
     if cache:
-        operations.append(kept(cache, f"{HOME}/.cache"))
+        ops.append(kept(cache, f"{HOME}/.cache"))
     if layers:
-        operations.append(
-            {
-                "op": "overlay",
-                "at": workspace,
-                "project": workspace,
-                "layers": list(layers),
-                "exec": not listed or bool(builds),
-            }
-        )
-        operations += evidence(workspace, masked)
+        may_start = not listed or bool(builds)
+        ops.append(overlay(workspace, workspace, layers, exec=may_start))
+        ops += evidence(workspace, masked)
     built = outermost(builds) if layers and listed else []
     inner = outermost(tools) if layers and listed else []
     closed = [tool for tool in inner if _within(tool, [workspace]) and not _within(tool, built)]
-    parts = [(tool, False) for tool in closed]
-    parts += [(build, True) for build in built if _within(build, closed)]
-    for at, writable in parts:
-        operations.append({"op": "part", "at": at, "workspace": workspace, "writable": writable})
-    operations += [{"op": "overlay", "at": target, "project": below, "layers": [layer], "exec": True} for below, layer, target in overlays]
-    operations += [bind(source, target, writable=writable) for source, target, writable in mounts]
+    ops += [exec_folder(tool, workspace, writable=False) for tool in closed]
+    ops += [exec_folder(build, workspace, writable=True) for build in built if _within(build, closed)]
+    ops += [overlay(target, below, [layer]) for below, layer, target in overlays]
+    ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         "/tmp",
         "/var/tmp",
@@ -162,28 +155,21 @@ def view(
     programs = [*started, *built]
     startable = [*started, *([workspace] if built else [])]
     readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
-    return View(operations, readable, read_only, written, programs, startable)
+    return View(ops, readable, read_only, written, programs, startable)
 
 
-def evidence(workspace: str, masked: Sequence[str]) -> list[Operation]:
+def evidence(workspace: str, masked: Sequence[str]) -> list[MountOp]:
     """The project's `.ggen` as a mount point, which stays, and what is hidden in it."""
-    hidden = {"op": "tmpfs", "size": 0, "mode": 0o555, "exec": False, "read_only": True}
-    return [
-        {"op": "stay", "at": f"{workspace}/.ggen"},
-        *(hidden | {"at": f"{workspace}/{path}"} for path in masked),
-    ]
+    hidden = [tmpfs(f"{workspace}/{path}", size=0, mode=0o555, exec=False, read_only=True) for path in masked]
+    return [{"kind": "pin", "target": f"{workspace}/.ggen"}, *hidden]
 
 
-def covered_sockets(view: View) -> list[Operation]:
+def covered_sockets(view: View) -> list[Device]:
     """What hides the unix sockets that somebody on the host listens on below folders that are shown.
 
     A read-only mount does not keep anyone from connecting, and a held connect that is let go on could be given another path meanwhile.
     """
-    return [
-        {"op": "device", "from": "/dev/null", "at": path}
-        for path in _bound_sockets()
-        if _nearest(path, view.executable) > _nearest(path, view.writable)
-    ]
+    return [device("/dev/null", path) for path in _bound_sockets() if _nearest(path, view.executable) > _nearest(path, view.writable)]
 
 
 def _bound_sockets() -> list[str]:
@@ -206,23 +192,104 @@ def _nearest(path: str, folders: Sequence[str]) -> int:
     return max((len(folder) for folder in folders if _within(path, [folder])), default=0)
 
 
-def _system(host: Host) -> list[Operation]:
-    links = [{"op": "link", "at": f"/{name}", "to": target} for name, target in sorted(host.links.items())]
-    return links + [bind(f"/{name}", f"/{name}") for name in sorted(host.folders)]
+def _system(host: Host) -> list[MountOp]:
+    links = [make_link(f"/{name}", target) for name, target in sorted(host.links.items())]
+    return [*links, *(bind(f"/{name}", f"/{name}") for name in sorted(host.folders))]
 
 
-def bind(source: str, target: str, *, writable: bool = False) -> Operation:
+def bind(
+    source: str,
+    target: str,
+    *,
+    writable: bool = False,
+    tool: bool = False,
+    optional: bool = False,
+) -> Bind:
     """A host folder or file at a place inside."""
-    return {"op": "bind", "from": source, "at": target, "writable": writable}
+    return {
+        "kind": "bind",
+        "source": source,
+        "target": target,
+        "writable": writable,
+        "tool": tool,
+        "optional": optional,
+    }
 
 
-def kept(cache: HomeLayers, at: str) -> Operation:
+def make_link(target: str, to: str) -> MakeLink:
+    """A symbolic link at `target` with the text `to`."""
+    return {"kind": "link", "target": target, "to": to}
+
+
+def make_folder(target: str) -> MakeFolder:
+    """An empty folder."""
+    return {"kind": "folder", "target": target}
+
+
+def device(source: str, target: str) -> Device:
+    """A device of the host at a place inside."""
+    return {"kind": "device", "source": source, "target": target}
+
+
+def tmpfs(
+    target: str,
+    *,
+    size: int,
+    mode: int,
+    exec: bool,
+    own: bool = False,
+    read_only: bool = False,
+) -> Tmpfs:
+    """A private file system; `size` in bytes."""
+    return {
+        "kind": "tmpfs",
+        "target": target,
+        "size": size,
+        "mode": mode,
+        "exec": exec,
+        "own": own,
+        "read_only": read_only,
+    }
+
+
+def overlay(
+    target: str,
+    lower: str,
+    layers: Sequence[str],
+    *,
+    kept: Sequence[str] = (),
+    exec: bool = True,
+) -> Overlay:
+    """The host folder `lower` with `kept` and then `layers` above it, each the newest first."""
+    return {
+        "kind": "overlay",
+        "target": target,
+        "lower": lower,
+        "kept": list(kept),
+        "layers": list(layers),
+        "exec": exec,
+    }
+
+
+def exec_folder(target: str, workspace: str, *, writable: bool) -> MountOp:
+    """A folder of the workspace in which programs may be started."""
+    return {"kind": "exec", "target": target, "workspace": workspace, "writable": writable}
+
+
+def kept(cache: HomeLayers, at: str) -> Overlay:
     """What homes keep, with a layer above it that is written."""
     *above, lowest = map(str, cache.kept)
-    return {"op": "overlay", "at": at, "project": lowest, "kept": above, "layers": [str(cache.own)], "exec": True}
+    return overlay(at, lowest, [str(cache.own)], kept=above)
 
 
-def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Operation]:
+def _copied(name: str) -> MakeFiles:
+    """A small file of a folder of /etc."""
+    around = f"/etc/{os.path.dirname(name)}"
+    copied = [os.path.basename(name)]
+    return {"kind": "files", "target": around, "texts": {}, "source": around, "copied": copied}
+
+
+def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[MountOp]:
     name = host_name(run_id)
     hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {name}", *(f"{address} {known}" for known, address in names)]
     texts = {
@@ -237,19 +304,19 @@ def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[Oper
     copied = [known for known, kind in host.etc.items() if kind != "folder"]
     flat, deep = [known for known in copied if "/" not in known], [known for known in copied if "/" in known]
     return [
-        {"op": "files", "at": "/etc", "texts": texts, "from": "/etc", "copied": flat},
-        *({"op": "files", "at": f"/etc/{os.path.dirname(known)}", "texts": {}, "from": f"/etc/{os.path.dirname(known)}", "copied": [os.path.basename(known)]} for known in deep),
+        {"kind": "files", "target": "/etc", "texts": texts, "source": "/etc", "copied": flat},
+        *map(_copied, deep),
         *(bind(f"/etc/{known}", f"/etc/{known}") for known in folders),
-    ]  # fmt: skip
+    ]
 
 
-def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[Operation]:
-    made: list[Operation] = [
-        {"op": "tmpfs", "at": HOME, "size": tmpfs_bytes, "mode": 0o700, "exec": tmp_exec and not listed, "own": True},
-        {"op": "folder", "at": "/root"},
-        {"op": "folder", "at": "/run"},
-        {"op": "folder", "at": "/var"},
-        {"op": "link", "at": "/var/run", "to": "/run"},
+def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[MountOp]:
+    made: list[MountOp] = [
+        tmpfs(HOME, size=tmpfs_bytes, mode=0o700, exec=tmp_exec and not listed, own=True),
+        make_folder("/root"),
+        make_folder("/run"),
+        make_folder("/var"),
+        make_link("/var/run", "/run"),
         *private(host, tmpfs_bytes, tmp_exec=tmp_exec, memory_exec=False, listed=listed),
     ]
     if host.processors:
@@ -257,19 +324,27 @@ def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list
     return made
 
 
-def private(host: Host, tmpfs_bytes: int, *, tmp_exec: bool = True, memory_exec: bool = True, listed: bool = False) -> list[Operation]:
+def private(
+    host: Host,
+    tmpfs_bytes: int,
+    *,
+    tmp_exec: bool = True,
+    memory_exec: bool = True,
+    listed: bool = False,
+) -> list[MountOp]:
     """What is an environment's own at every level: folders for what passes, processes, devices."""
+    streams = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
     return [
-        {"op": "tmpfs", "at": "/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
-        {"op": "tmpfs", "at": "/var/tmp", "size": tmpfs_bytes, "mode": 0o1777, "exec": tmp_exec},
-        {"op": "proc", "at": "/proc", "options": "hidepid=2" if listed else ""},
-        {"op": "folder", "at": "/dev"},
-        *({"op": "device", "from": f"/dev/{name}", "at": f"/dev/{name}"} for name in sorted(host.devices)),
-        {"op": "tmpfs", "at": "/dev/shm", "size": tmpfs_bytes, "mode": 0o1777, "exec": memory_exec},
-        {"op": "devpts", "at": "/dev/pts"},
-        *({"op": "link", "at": f"/dev/{name}", "to": f"/proc/self/fd{tail}"} for name, tail in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))),
-        {"op": "link", "at": "/dev/ptmx", "to": "pts/ptmx"},
-    ]  # fmt: skip
+        tmpfs("/tmp", size=tmpfs_bytes, mode=0o1777, exec=tmp_exec),
+        tmpfs("/var/tmp", size=tmpfs_bytes, mode=0o1777, exec=tmp_exec),
+        {"kind": "proc", "target": "/proc", "options": "hidepid=2" if listed else ""},
+        make_folder("/dev"),
+        *(device(f"/dev/{name}", f"/dev/{name}") for name in sorted(host.devices)),
+        tmpfs("/dev/shm", size=tmpfs_bytes, mode=0o1777, exec=memory_exec),
+        {"kind": "devpts", "target": "/dev/pts"},
+        *(make_link(f"/dev/{name}", f"/proc/self/fd{tail}") for name, tail in streams),
+        make_link("/dev/ptmx", "pts/ptmx"),
+    ]
 
 
 def innermost_last(folders: Sequence[str]) -> list[str]:

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.layout import (
     USER,
     USER_ID,
     HomeLayers,
     Host,
-    Operation,
     View,
     bind,
     evidence,
     host_name,
     innermost_last,
     kept,
+    make_folder,
+    make_link,
     private,
+    tmpfs,
 )
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import MountOp, ReplaceFile
 
 _OWN = ("proc", "dev", "tmp", "run")  # made anew
 _HELD = "/.over"  # where the texts lie that stand in the place of files of /etc
@@ -72,28 +77,32 @@ def view(
     names: Iterable[tuple[str, str]] = (),
 ) -> View:
     """The view of one environment; `home` is the caller's home folder, `cache` what becomes its .cache where it has one."""
-    operations: list[Operation] = [{"op": "alone", "at": "/"}, {"op": "folder", "at": "/run"}]
+    ops: list[MountOp] = [{"kind": "unbindable", "target": "/"}, make_folder("/run")]
     for path, target in whole.entries.items():
-        operations.append({"op": "link", "at": path, "to": target} if target else bind(path, path) | {"optional": path.startswith("/run/")})
-    operations += private(host, tmpfs_bytes)
+        shown_entry = bind(path, path, optional=path.startswith("/run/"))
+        ops.append(make_link(path, target) if target else shown_entry)
+    ops += private(host, tmpfs_bytes)
     texts = _texts(whole.texts, run_id, home, names)
-    operations.append({"op": "tmpfs", "at": _HELD, "size": 1 << 20, "mode": 0o755, "exec": False})
-    operations += [
-        {"op": "over", "at": whole.places[name], "text": text, "held": _HELD} for name, text in texts.items() if name in whole.places
-    ]
-    operations.append({"op": "tmpfs", "at": _HELD, "size": 0, "mode": 0o555, "exec": False, "read_only": True})
+    ops.append(tmpfs(_HELD, size=1 << 20, mode=0o755, exec=False))
+    ops += [_replaced(whole.places[name], text) for name, text in texts.items() if name in whole.places]
+    ops.append(tmpfs(_HELD, size=0, mode=0o555, exec=False, read_only=True))
     shown = innermost_last([*tools, *([home] if len(home) > 1 else [])])
-    operations += [bind(tool, tool) | {"tool": True} for tool in shown]
+    ops += [bind(tool, tool, tool=True) for tool in shown]
     if cache and whole.cache:
-        operations.append(kept(cache, f"{home}/.cache"))
-    operations.append(bind(workspace, workspace, writable=True))
-    operations += evidence(workspace, masked)
-    operations += [bind(source, target, writable=writable) for source, target, writable in mounts]
+        ops.append(kept(cache, f"{home}/.cache"))
+    ops.append(bind(workspace, workspace, writable=True))
+    ops += evidence(workspace, masked)
+    ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         workspace, "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)),
         *([f"{home}/.cache"] if cache and whole.cache else []), *(target for _, target, writable in mounts if writable),
     ]  # fmt: skip
-    return View(operations, [], ["/", *shown], written, [], [])
+    return View(ops, [], ["/", *shown], written, [], [])
+
+
+def _replaced(path: str, text: str) -> ReplaceFile:
+    """A file of /etc with a text of the environment's own."""
+    return {"kind": "replace", "target": path, "text": text, "staging": _HELD}
 
 
 def _texts(found: Mapping[str, str], run_id: str, home: str, names: Iterable[tuple[str, str]]) -> dict[str, str]:

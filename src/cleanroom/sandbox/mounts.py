@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from cleanroom.sandbox import kernel
-from cleanroom.sandbox.layout import Operation
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox import protocol
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,13 +31,13 @@ class Owner(NamedTuple):
     id_map: int  # descriptor of a user namespace for idmapped mounts; 0 where ids need no map
 
 
-def build(operations: Sequence[Operation], root: str, owner: Owner) -> None:
+def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> None:
     """Enter a private mount namespace, build the root at the empty folder `root` and pivot into it.
 
     Raises:
         OSError: something could not be put in place; its file name says what.
     """
-    stage(operations, root, owner)
+    stage(mount_ops, root, owner)
     kernel.mount_setattr(kernel.AT_FDCWD, root, 0, attr_set=kernel.MOUNT_ATTR_RDONLY)
     os.chdir(root)
     kernel.pivot_root(".", ".")
@@ -43,13 +45,49 @@ def build(operations: Sequence[Operation], root: str, owner: Owner) -> None:
     os.chdir("/")
 
 
-def stage(operations: Sequence[Operation], root: str, owner: Owner) -> None:
+def stage(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> None:
     """Enter a private mount namespace and build the root at the empty folder `root`. Raises as `build` does."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
-    for operation in operations:
-        _PERFORM[operation["op"]](root, operation, owner)
+    for mount in mount_ops:
+        _perform(root, mount, owner)
+
+
+def _perform(root: str, mount: protocol.MountOp, owner: Owner) -> None:
+    match mount["kind"]:
+        case "unbindable":
+            # Keep the root out of clones of the host's folder in which it is built, which would
+            # show it a second time.
+            kernel.mount(None, root, None, kernel.MS_UNBINDABLE)
+        case "folder":
+            os.makedirs(_at(root, mount["target"]), mode=0o755, exist_ok=True)
+        case "link":
+            os.symlink(mount["to"], _at(root, mount["target"]))
+        case "file":
+            _write(_at(root, mount["target"]), mount["text"].encode())
+        case "files":
+            _files(root, mount)
+        case "replace":
+            _replace(root, mount)
+        case "tmpfs":
+            _tmpfs(root, mount, owner)
+        case "proc":
+            _proc(root, mount)
+        case "devpts":
+            _devpts(root, mount)
+        case "device":
+            _device(root, mount)
+        case "bind":
+            _bind(root, mount, owner)
+        case "overlay":
+            _overlay(root, mount, owner)
+        case "exec":
+            _exec_folder(root, mount)
+        case "pin":
+            _pin(root, mount)
+        case _:
+            assert_never(mount)
 
 
 def _at(root: str, path: str) -> str:
@@ -63,38 +101,25 @@ def _at(root: str, path: str) -> str:
     return root + path
 
 
-def _alone(root: str, operation: Operation, owner: Owner) -> None:
-    """Keep the root out of clones of the host's folder in which it is built, which would show it a second time."""
-    kernel.mount(None, root, None, kernel.MS_UNBINDABLE)
-
-
-def _folder(root: str, operation: Operation, owner: Owner) -> None:
-    os.makedirs(_at(root, operation["at"]), mode=operation.get("mode", 0o755), exist_ok=True)
-
-
-def _part(root: str, operation: Operation, owner: Owner) -> None:
+def _exec_folder(root: str, mount: protocol.ExecFolder) -> None:
     """A folder of the workspace once more at its own place, where programs may be started."""
-    target = _at(root, operation["at"])
-    if not _inside(target, _at(root, operation["workspace"])):
+    target = _at(root, mount["target"])
+    if not _inside(target, _at(root, mount["workspace"])):
         return  # no folder, or a link that leads elsewhere: nothing in it may be started
-    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (0 if operation["writable"] else kernel.MOUNT_ATTR_RDONLY)
-    _attach(root, operation["at"], target, attributes, recursive=False, clear=kernel.MOUNT_ATTR_NOEXEC)
+    attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | (0 if mount["writable"] else kernel.MOUNT_ATTR_RDONLY)
+    _attach(root, mount["target"], target, attributes, recursive=False, clear=kernel.MOUNT_ATTR_NOEXEC)
 
 
-def _stay(root: str, operation: Operation, owner: Owner) -> None:
+def _pin(root: str, mount: protocol.PinFolder) -> None:
     """A folder once more at its own place: a mount point is not renamed, removed or exchanged."""
-    target = _at(root, operation["at"])
+    target = _at(root, mount["target"])
     if os.path.isdir(target) and not os.path.islink(target):
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
-        _attach(root, operation["at"], target, attributes, recursive=False)
+        _attach(root, mount["target"], target, attributes, recursive=False)
 
 
 def _inside(path: str, folder: str) -> bool:
     return os.path.isdir(path) and os.path.realpath(path) == os.path.join(os.path.realpath(folder), os.path.relpath(path, folder))
-
-
-def _link(root: str, operation: Operation, owner: Owner) -> None:
-    os.symlink(operation["to"], _at(root, operation["at"]))
 
 
 def _write(path: str, data: bytes, mode: int = 0o644) -> None:
@@ -106,24 +131,19 @@ def _write(path: str, data: bytes, mode: int = 0o644) -> None:
         os.close(descriptor)
 
 
-def _file(root: str, operation: Operation, owner: Owner) -> None:
-    """One that is put over an image's own."""
-    _write(_at(root, operation["at"]), operation["text"].encode())
-
-
-def _files(root: str, operation: Operation, owner: Owner) -> None:
+def _files(root: str, mount: protocol.MakeFiles) -> None:
     """A folder with some texts and copies of the host's small files; one that this user may not read is not there inside either."""
-    target = _at(root, operation["at"])
+    target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     folder = os.open(target, _FOLDER)
     try:
-        host = os.open(operation["from"], _FOLDER)
+        host = os.open(mount["source"], _FOLDER)
         try:
-            for name, text in operation["texts"].items():
+            for name, text in mount["texts"].items():
                 made = os.open(name, _NEW, 0o644, dir_fd=folder)
                 os.write(made, text.encode())
                 os.close(made)
-            for name in operation["copied"]:
+            for name in mount["copied"]:
                 _copy(host, folder, name)
         finally:
             os.close(host)
@@ -147,59 +167,53 @@ def _copy(host: int, folder: int, name: str) -> None:
         os.close(given)
 
 
-def _over(root: str, operation: Operation, owner: Owner) -> None:
+def _replace(root: str, mount: protocol.ReplaceFile) -> None:
     """A text in the place of a file that a shown folder has."""
-    held = f"{operation['held']}/{operation['at'].replace('/', '-')}"  # a file system of its own: a clone of the root's is refused
-    _write(root + held, operation["text"].encode("utf-8", "surrogateescape"))
-    if os.path.lexists(_at(root, operation["at"])):
+    held = f"{mount['staging']}/{mount['target'].replace('/', '-')}"  # a file system of its own: a clone of the root's is refused
+    _write(root + held, mount["text"].encode("utf-8", "surrogateescape"))
+    if os.path.lexists(_at(root, mount["target"])):
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_RDONLY
-        _attach(root, operation["at"], root + held, attributes, recursive=False)
+        _attach(root, mount["target"], root + held, attributes, recursive=False)
 
 
-def _tmpfs(root: str, operation: Operation, owner: Owner) -> None:
-    target = _at(root, operation["at"])
+def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
+    target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
-    options = [f"mode={operation['mode']:o}"]
-    if operation["size"]:
-        options += [f"size={operation['size']}", "nr_inodes=200k"]
-    if operation.get("own"):
+    options = [f"mode={mount['mode']:o}"]
+    if mount["size"]:
+        options += [f"size={mount['size']}", "nr_inodes=200k"]
+    if mount["own"]:
         options += [f"uid={owner.user}", f"gid={owner.group}"]
-    flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC) | (kernel.MS_RDONLY if operation.get("read_only") else 0)
+    flags = _GUARDED | (0 if mount["exec"] else kernel.MS_NOEXEC) | (kernel.MS_RDONLY if mount["read_only"] else 0)
     kernel.mount("tmpfs", target, "tmpfs", flags, ",".join(options))
 
 
-def _proc(root: str, operation: Operation, owner: Owner) -> None:
-    target = _at(root, operation["at"])
+def _proc(root: str, mount: protocol.Proc) -> None:
+    target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
-    kernel.mount("proc", target, "proc", _GUARDED | kernel.MS_NOEXEC, operation["options"] or None)
+    kernel.mount("proc", target, "proc", _GUARDED | kernel.MS_NOEXEC, mount["options"] or None)
 
 
-def _devpts(root: str, operation: Operation, owner: Owner) -> None:
-    target = _at(root, operation["at"])
+def _devpts(root: str, mount: protocol.Devpts) -> None:
+    target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     kernel.mount("devpts", target, "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
 
 
-def _device(root: str, operation: Operation, owner: Owner) -> None:
-    _attach(root, operation["at"], operation["from"], kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC, recursive=False)
+def _device(root: str, mount: protocol.Device) -> None:
+    _attach(root, mount["target"], mount["source"], kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC, recursive=False)
 
 
-def _cover(root: str, operation: Operation, owner: Owner) -> None:
-    """Put an empty device over a file of a shown folder; one that went away meanwhile needs none."""
-    if os.path.lexists(_at(root, operation["at"])):
-        _device(root, operation | {"from": "/dev/null"}, owner)
-
-
-def _bind(root: str, operation: Operation, owner: Owner) -> None:
+def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
-    if operation.get("optional") and not os.path.lexists(operation["from"]):
+    if mount["optional"] and not os.path.lexists(mount["source"]):
         return  # it went away meanwhile
-    if operation["writable"]:
-        _attach(root, operation["at"], operation["from"], attributes, recursive=False, id_map=owner.id_map)
+    if mount["writable"]:
+        _attach(root, mount["target"], mount["source"], attributes, recursive=False, id_map=owner.id_map)
         return
     # The caller's own tools are read as the caller reads them, also where a folder of root's is closed to others.
-    id_map = owner.id_map if operation.get("tool") else 0
-    _attach(root, operation["at"], operation["from"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True, id_map=id_map, must_map=False)
+    id_map = owner.id_map if mount["tool"] else 0
+    _attach(root, mount["target"], mount["source"], attributes | kernel.MOUNT_ATTR_RDONLY, recursive=True, id_map=id_map, must_map=False)
 
 
 def _attach(
@@ -230,22 +244,22 @@ def _attach(
             os.close(tree)
 
 
-def _overlay(root: str, operation: Operation, owner: Owner) -> None:
+def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     """The workspace: the project below, earlier layers above it, the newest written. Paths are short and relative, since the options fit a page."""
     stage = root + "/.stage"
     attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
-    names = [f"l{index}" for index in range(len(operation["layers"]))]
-    below = [f"k{index}" for index in range(len(operation.get("kept", ())))] + ["p"]
-    sources = dict(zip(names, operation["layers"], strict=True))
-    sources |= dict(zip(below, [*operation.get("kept", ()), operation["project"]], strict=True))
+    names = [f"l{index}" for index in range(len(mount["layers"]))]
+    below = [f"k{index}" for index in range(len(mount["kept"]))] + ["p"]
+    sources = dict(zip(names, mount["layers"], strict=True))
+    sources |= dict(zip(below, [*mount["kept"], mount["lower"]], strict=True))
     for name, source in sources.items():
         # layers belong to the environment's user on disk: an idmapped upper could not hold what overlayfs itself makes as root
         _attach(root, f"/.stage/{name}", source, attributes, recursive=False, id_map=owner.id_map if name in below else 0)
-    target = _at(root, operation["at"])
+    target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), *below])
     os.chdir(stage)
-    flags = _GUARDED | (0 if operation["exec"] else kernel.MS_NOEXEC)
+    flags = _GUARDED | (0 if mount["exec"] else kernel.MS_NOEXEC)
     # volatile: a layer lives no longer than its run, so neither each file that is first changed nor the end waits for the disk
     kernel.mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile")
     os.chdir("/")
@@ -253,22 +267,3 @@ def _overlay(root: str, operation: Operation, owner: Owner) -> None:
         kernel.umount2(f"{stage}/{name}", kernel.MNT_DETACH)
         os.rmdir(f"{stage}/{name}")
     os.rmdir(stage)
-
-
-_PERFORM: dict[str, Callable[[str, Operation, Owner], None]] = {
-    "alone": _alone,
-    "folder": _folder,
-    "link": _link,
-    "file": _file,
-    "files": _files,
-    "over": _over,
-    "tmpfs": _tmpfs,
-    "proc": _proc,
-    "devpts": _devpts,
-    "device": _device,
-    "cover": _cover,
-    "bind": _bind,
-    "overlay": _overlay,
-    "part": _part,
-    "stay": _stay,
-}

@@ -9,13 +9,16 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import kernel, mounts
-from cleanroom.sandbox.layout import Operation
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import MountOp
 
 
-def show(operations: Sequence[Operation], targets: Sequence[str], root: str, owner: mounts.Owner, container: int) -> None:
-    """Carry out `operations` on a root of our own at the empty folder `root`, then move `targets` of it into the mount namespace of the process `container`.
+def show(mount_ops: Sequence[MountOp], targets: Sequence[str], root: str, owner: mounts.Owner, container: int) -> None:
+    """Carry out `mount_ops` on a root of our own at the empty folder `root`, then move `targets` of it into the mount namespace of the process `container`.
 
     A target that the container does not have is left out if it is a file. Enters namespaces, so call it in a child.
 
@@ -23,7 +26,7 @@ def show(operations: Sequence[Operation], targets: Sequence[str], root: str, own
         OSError: something could not be put in place; its file name says what.
     """
     theirs = os.open(f"/proc/{container}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    mounts.stage(operations, root, owner)
+    mounts.stage(mount_ops, root, owner)
     trees = [(target, _tree(root + target)) for target in targets]
     kernel.setns(theirs, kernel.CLONE_NEWNS)
     for target, tree in trees:

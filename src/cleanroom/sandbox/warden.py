@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, names, relay
 from cleanroom.sandbox.held import Recorder, Rules, Shared
@@ -23,12 +23,15 @@ from cleanroom.sandbox.held_hand import Hand, LentHand, OwnHand
 from cleanroom.sandbox.layout import NOT_STARTED, USER_ID
 from cleanroom.sandbox.reach import Reach
 
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import ControlGroup, Forward, HostNetwork, Identity, SandboxSpec
+
 RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
 _HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 NAMESPACES = kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 
 
-def main(spec: dict[str, Any], control: socket.socket, id_map: int, kind: type[Warden]) -> NoReturn:
+def main(spec: SandboxSpec, control: socket.socket, id_map: int, kind: type[Warden]) -> NoReturn:
     """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine, `id_map` is its descriptor or 0."""
     status = 1
     try:
@@ -51,11 +54,12 @@ class StartFailed(Exception):
 class Warden:
     """Makes one environment and serves it. What differs in a container, or without namespaces, is in the methods that `container.py` and `bare.py` override."""
 
-    def __init__(self, spec: dict[str, Any], control: socket.socket, id_map: int) -> None:
+    def __init__(self, spec: SandboxSpec, control: socket.socket, id_map: int) -> None:
         self._id_map = id_map
         self._spec = spec
         self._control = control
-        self._group = _group(spec)
+        group = spec["limits"]["cgroup"]
+        self._group = cgroups.Group.from_wire(group) if group is not None else None
         self._recorder: Recorder | None = None
         self._answerers: list[names.Answerer] = []
         self._relay: socket.socket | None = None
@@ -80,34 +84,27 @@ class Warden:
         host_sockets = os.open(
             "/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC
         )  # stays the host's, also when we have a network of our own
-        shared = self._spec.get("shared")
-        hand = _hand(self._spec["identity"]) if shared else None  # before there is a pid namespace in which it could be seen
+        forwards, host_network = self._spec["network"]["forwards"], self._spec["network"]["host_network"]
+        # Before there is a pid namespace in which it could be seen.
+        hand = _hand(self._spec["identity"]) if host_network else None
         self._enter()
-        listening = self._open_ways() if shared else self._open_doorways()
-        holes = [(door["service"], door["address"], door["port"]) for door in self._spec["doorways"] if door["to"].startswith("out:")]
-        known = names.Names(self._spec["names"], holes=holes)
-        if self._spec["hold"] and not shared:
+        listening = self._open_ways() if host_network else self._open_doorways()
+        holes = [(door["service"], door["address"], door["port"]) for door in _outward(forwards)]
+        known = names.Names(addresses(forwards), holes=holes)
+        if self._spec["notify"] and not host_network:
             self._answerers = [names.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS]
         listener = self._start_init()
         if listener is not None:
-            rules = Rules(
-                writable=self._spec["writable"],
-                read_only=self._spec["executable"],
-                services=self._spec["sockets"],
-                programs=self._spec["programs"] if self._spec["listed"] else (),
-                startable=self._spec["startable"] if self._spec["listed"] else (),
-                ports=self._spec["ports"],
-                not_started=() if shared else NOT_STARTED,
-                lasting=self._spec["lasting"],
-                project=self._spec["project"],
-            )
+            shared = None
+            if hand is not None and host_network is not None:
+                shared = _on_the_hosts_network(host_network, forwards, Doors(self._ways), hand)
             self._recorder = Recorder(
-                listener, rules, self._attempt, names=known, proc_fd=self._proc, own=self._init, host_sockets=host_sockets,
-                shared=_on_the_hosts_network(self._spec, Doors(self._ways), hand) if hand is not None else None,
+                listener, self._rules(), self._attempt, names=known, proc_fd=self._proc, own=self._init, host_sockets=host_sockets,
+                shared=shared,
             )  # fmt: skip
         self._await_ready()
         self._folders = self._hold_folders()
-        doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in self._spec["doorways"]]
+        doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in forwards]
         if holes:
             self._told, teller = channel.pair()
             listening.append(teller)
@@ -116,9 +113,24 @@ class Warden:
         for opened in listening:
             opened.close()
 
+    def _rules(self) -> Rules:
+        """What the environment's held calls are judged by."""
+        files = self._spec["filesystem"]
+        return Rules(
+            writable=files["writable"],
+            read_only=files["executable"],
+            services=files["sockets"],
+            programs=files["programs"] if files["allowlist"] else (),
+            startable=files["startable"] if files["allowlist"] else (),
+            ports=self._spec["network"]["ports"],
+            not_started=() if self._spec["network"]["host_network"] is not None else NOT_STARTED,
+            lasting=files["lasting"],
+            project=files["project"],
+        )
+
     def _enter(self) -> None:
         """Be where the environment's network is."""
-        shared = bool(self._spec.get("shared"))
+        shared = self._spec["network"]["host_network"] is not None
         _enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
         kernel.sethostname(self._spec["hostname"])
         if not shared:
@@ -138,7 +150,7 @@ class Warden:
     def _open_doorways(self) -> list[socket.socket]:
         """A listening socket on the environment's own loopback for each declared service."""
         opened = []
-        for door in self._spec["doorways"]:
+        for door in self._spec["network"]["forwards"]:
             listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((door["address"], door["port"]))
@@ -149,7 +161,7 @@ class Warden:
     def _open_ways(self) -> list[socket.socket]:
         """On the host's network: a channel for each declared service, over which its relay gets whoever was led to it."""
         opened = []
-        for door in self._spec["doorways"]:
+        for door in self._spec["network"]["forwards"]:
             mine, theirs = channel.pair()
             self._ways[door["to"]] = mine
             opened.append(theirs)
@@ -167,7 +179,7 @@ class Warden:
         self._init, self._pidfd = pid, kernel.pidfd_open(pid)
         inner.close()
         theirs.close()
-        if not self._spec["hold"]:
+        if not self._spec["notify"]:
             mine.close()
             return None
         descriptors: list[int] = []
@@ -369,20 +381,15 @@ class Warden:
         root = os.open(f"/proc/{self._init}/root", _HELD)
         try:
             resolve = kernel.RESOLVE_IN_ROOT | kernel.RESOLVE_NO_SYMLINKS
-            targets = self._run_folders()
+            targets = self._spec["filesystem"]["socket_folders"]
             return {target: kernel.openat2(root, target, _HELD, resolve) for target in targets}
         finally:
             os.close(root)
 
     def _opened_outside(self) -> dict[str, int]:
         """Those folders where they lie on the host."""
-        shown = self._run_folders().items()
+        shown = self._spec["filesystem"]["socket_folders"].items()
         return {target: os.open(source, _HELD) for target, source in shown}
-
-    def _run_folders(self) -> dict[str, str]:
-        """What is shown below /run, to the folder of the host that it is."""
-        mounts = self._spec["mounts"]
-        return {target: source for source, target, _ in mounts if target.startswith("/run/")}
 
     # --- accounts
 
@@ -410,7 +417,7 @@ class Warden:
         gap = f"{teller} names no process" + ("; this is the command under which it happened" if command else "")
         self._attempt({
             "dimension": "resource", "rule": rule, "outcome": outcome, "mechanism": mechanism, "certainty": certainty, "count": count,
-            "target": {"limit": f"{word} {self._spec['limits_shown'][rule]}"}, "process": command, "attribution_gap": gap,
+            "target": {"limit": f"{word} {self._spec['limits']['shown'][rule]}"}, "process": command, "attribution_gap": gap,
             "first_unix_ns": time.time_ns(), "last_unix_ns": time.time_ns(),
         })  # fmt: skip
 
@@ -444,32 +451,38 @@ class Warden:
             self._report_limits(next(iter(self._commands.values()), None), 0)
             channel.send(self._control, {"ended": True})
 
-    def _group_told(self) -> dict[str, Any] | None:
+    def _group_told(self) -> ControlGroup | None:
         """The group, where the engine does not know it."""
         return None
 
 
-def _hand(identity: dict[str, Any]) -> Hand:
+def _hand(identity: Identity) -> Hand:
     return LentHand(identity["user"], identity["group"]) if identity["mode"] == "root" else OwnHand()
 
 
-def _on_the_hosts_network(spec: dict[str, Any], doors_to: Doors, hand: Hand) -> Shared:
+def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
+    """Where each declared name leads inside."""
+    return {forward["service"]: forward["address"] for forward in forwards}
+
+
+def _outward(forwards: Sequence[Forward]) -> list[Forward]:
+    """Those of declared hosts."""
+    return [forward for forward in forwards if forward["to"].startswith("out:")]
+
+
+def _on_the_hosts_network(told: HostNetwork, forwards: Sequence[Forward], doors_to: Doors, hand: Hand) -> Shared:
     """Where the environment may go there, and with which means."""
-    told = spec["shared"]
-    doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in spec["doorways"]}
-    hosts = {socket.inet_aton(door["address"]): door["service"] for door in spec["doorways"] if door["to"].startswith("out:")}
+    doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in forwards}
+    hosts = {socket.inet_aton(door["address"]): door["service"] for door in _outward(forwards)}
     families = ((socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in told["resolvers"])
     where = Reach(
-        internet=True, doors=doors, hosts=hosts, resolvers=frozenset(socket.inet_pton(*both) for both in families), first_port=told["first_port"],
-    )  # fmt: skip
+        internet=True,
+        doors=doors,
+        hosts=hosts,
+        resolvers=frozenset(socket.inet_pton(*both) for both in families),
+        first_port=told["first_port"],
+    )
     return Shared(where, doors_to.lead, hand, tuple(told["controls"]))
-
-
-def _group(spec: dict[str, Any]) -> cgroups.Group | None:
-    if not spec["cgroup"]["version"]:
-        return None
-    homes = cgroups.Homes(spec["cgroup"]["version"], {k: Path(v) for k, v in spec["cgroup"]["folders"].items()}, "")
-    return cgroups.Group(homes, spec["cgroup"]["name"])
 
 
 def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
