@@ -8,18 +8,18 @@ import socket
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cage import attack
 
 from cleanroom.sandbox import canary, cgroups, limits
+from cleanroom.sandbox.protocol import CanaryResult, Expectations
 
 pytestmark = pytest.mark.sandbox
 
 
 @pytest.fixture
-def expectations(tmp_path: Path) -> Iterator[dict[str, Any]]:
+def expectations(tmp_path: Path) -> Iterator[Expectations]:
     """Plants in a folder that the cage hides."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
@@ -34,16 +34,17 @@ def expectations(tmp_path: Path) -> Iterator[dict[str, Any]]:
         start = int(Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19])
         yield {
             "unix": f"{hidden}/s", "unix_private": True, "abstract": f"cage-{os.getpid()}", "secret": f"{hidden}/secret", "outside": ["/usr", "/etc"],
-            "pid": os.getpid(), "start": start,
+            "pid": os.getpid(), "start": start, "name": "unknown.canary.test", "temporary": "/tmp", "port": 0, "bare": False, "outer_filter": False,
+            "allowlist": None, "host_network": None,
         }  # fmt: skip
 
 
-def failures(judged: list[dict[str, Any]]) -> list[str]:
+def failures(judged: list[CanaryResult]) -> list[str]:
     return [row["name"] for row in judged if row["result"] == "failed"]
 
 
 @pytest.mark.parametrize("proving", [True, False])
-def test_all_pass_in_a_whole_cage(workspace: str, expectations: dict[str, Any], proving: bool):
+def test_all_pass_in_a_whole_cage(workspace: str, expectations: Expectations, proving: bool):
     """Every canary is refused and every claimed one recorded, by the kernel alone as by the recorder."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden, proving=proving)
@@ -53,7 +54,7 @@ def test_all_pass_in_a_whole_cage(workspace: str, expectations: dict[str, Any], 
     assert set(judged[0]) == {"name", "dimension", "rule", "expected", "found", "result"}
 
 
-def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: dict[str, Any]):
+def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
     """Sabotage: without the recorder's evidence every canary that claims detection fails."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden)
@@ -62,7 +63,7 @@ def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: dict
     assert failures(canary.judge(caught.result, [])) == claimed
 
 
-def test_a_secret_that_is_there_fails(workspace: str, expectations: dict[str, Any]):
+def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations):
     """Sabotage: with the home folder visible the canary finds the secret and the socket outside is reachable."""
     for path in (Path(expectations["secret"]).parent, Path(expectations["secret"])):
         path.chmod(0o755)
@@ -71,7 +72,7 @@ def test_a_secret_that_is_there_fails(workspace: str, expectations: dict[str, An
     assert "secret of the home folder" in failures(canary.judge(caught.result, caught.attempts))
 
 
-def test_a_folder_that_may_be_written_fails(workspace: str, expectations: dict[str, Any]):
+def test_a_folder_that_may_be_written_fails(workspace: str, expectations: Expectations):
     """Sabotage: a writable folder among those outside outweighs the refusals of the others, and nothing stays behind."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canary.run({**expectations, "outside": ["/usr", workspace]}), workspace, hidden=hidden)
@@ -79,7 +80,7 @@ def test_a_folder_that_may_be_written_fails(workspace: str, expectations: dict[s
     assert not (Path(workspace) / "cleanroom-canary").exists()
 
 
-def test_outside_a_cage_nearly_everything_fails(expectations: dict[str, Any]):
+def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
     """Sabotage of all: a child without any isolation passes none of the network and process canaries that need one."""
     import json
 
@@ -113,26 +114,26 @@ LISTED = {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written":
 
 
 @pytest.mark.parametrize("proving", [True, False])
-def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: dict[str, Any], proving: bool):
+def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: Expectations, proving: bool):
     """Reads, programs and ports outside the list are refused and recorded, and what is listed works."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run({**expectations, "listed": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
+    caught = attack(lambda _: canary.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
     judged = canary.judge(caught.result, caught.attempts)
     assert failures(judged) == []
     assert len(judged) == len(canary.CANARIES) + len(canary.LISTED)
 
 
-def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: dict[str, Any]):
+def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: Expectations):
     """Sabotage: without the list each of them notices, and only the controls pass."""
-    caught = attack(lambda _: canary.run({**expectations, "listed": {**LISTED, "unread": "/usr/lib"}}), workspace)
+    caught = attack(lambda _: canary.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}), workspace)
     failed = failures(canary.judge(caught.result, caught.attempts))
     assert [one.name for one in canary.LISTED if one.name not in failed] == [one.name for one in canary.LISTED if not one.expected]
 
 
-def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: dict[str, Any]):
+def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
     """Sabotage: a refusal at High without its record proves no detection."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run({**expectations, "listed": LISTED}), workspace, hidden=hidden, listed=True)
+    caught = attack(lambda _: canary.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, listed=True)
     assert {one.name for one in canary.LISTED if one.expected} <= set(failures(canary.judge(caught.result, [])))
 
 

@@ -13,8 +13,7 @@ from typing import get_args, get_type_hints, is_typeddict
 import pytest
 
 import cleanroom
-from cleanroom.backends import keeper
-from cleanroom.sandbox import protocol
+from cleanroom.sandbox import channel, protocol
 
 ROOMS = ("backends", "sandbox")
 
@@ -103,8 +102,61 @@ def test_the_contract_imports_nothing_but_the_standard_library():
     assert not [node for node in found if isinstance(node, ast.Import)]
 
 
-def test_the_contract_costs_the_forked_processes_nothing():
-    """A keeper, of which the others are forks, never imports it."""
+def test_the_contract_costs_nothing_at_run_time():
+    """Types for the checker: neither a keeper, of which the others are forks, nor an engine imports it."""
+    rooms = "backends.docker", "backends.embedded", "sandbox.container", "sandbox.keeper"
     look = "import sys; sys.exit('cleanroom.sandbox.protocol' in sys.modules)"
-    program = keeper.PROGRAM.replace("main()", f"from cleanroom.sandbox import container; {look}")
-    subprocess.run([sys.executable, "-I", "-S", "-c", program], check=True)
+    imports = "; ".join(f"import cleanroom.{room}" for room in rooms)
+    subprocess.run([sys.executable, "-c", f"{imports}; {look}"], check=True)
+
+
+def travelling() -> dict[str, tuple[channel.Direction, set[type]]]:
+    """Each direction of a channel with the messages that its annotation says."""
+    found = {}
+    for name, annotation in channel.__annotations__.items():
+        if annotation.startswith("Direction["):
+            union = eval(annotation.removeprefix("Direction"), {"protocol": protocol})[0]
+            found[name] = (getattr(channel, name), set(get_args(union) or (union,)))
+    return found
+
+
+TRAVELLING = travelling()
+MESSAGES = set().union(*(kinds for _, kinds in TRAVELLING.values()))
+
+
+def tags_of(kind: type, key: str) -> set[object]:
+    return set(get_args(get_type_hints(kind)[key]))
+
+
+@pytest.mark.parametrize("name", TRAVELLING)
+def test_a_direction_takes_the_tags_of_its_messages_and_no_others(name: str):
+    """What is checked where bytes come in is what the types say, and each tag says one type."""
+    direction, kinds = TRAVELLING[name]
+    tags = [tag for kind in kinds for tag in tags_of(kind, direction.key)]
+    assert sorted(tags) == sorted(direction.tags)
+
+
+def test_each_message_of_the_contract_travels_somewhere():
+    """A type that no channel carries is a wish."""
+    tagged = {kind for kind in vars(protocol).values() if is_typeddict(kind) and {"op", "kind"} & set(get_type_hints(kind))}
+    assert tagged - set(get_args(protocol.MountOp)) == MESSAGES
+
+
+@pytest.mark.parametrize("kind", sorted(MESSAGES, key=lambda kind: kind.__name__))
+def test_each_message_is_sent_and_received(kind: type):
+    """It is written out somewhere; what is told apart from others has a case of its own."""
+    hints = get_type_hints(kind)
+    key = "op" if "op" in hints else "kind"
+    assert any(set(made) == set(hints) for made in built())
+    alone = [kinds for _, kinds in TRAVELLING.values() if kinds == {kind}]
+    assert alone or tags_of(kind, key) <= cases()
+
+
+@pytest.mark.parametrize("message", [{}, {"op": "mint"}, {"kind": "ended"}, {"op": ["kill"]}])
+def test_a_message_that_nobody_knows_is_refused_where_it_comes_in(message: dict[str, object]):
+    """By its tag, before anybody reads a key of it."""
+    ours, theirs = channel.pair()
+    with ours, theirs:
+        channel.send(ours, message)
+        with pytest.raises(ValueError, match="is none of"):
+            channel.WARDEN_ORDERS.receive(theirs)

@@ -55,7 +55,7 @@ def port(service: Path) -> Iterator[int]:
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.getsockname()[1]
-        channel.send(orders, {"to": "unix:/run/x/socket"}, [listening.fileno()])
+        channel.RELAY_ORDERS.send(orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()])
     yield number
     orders.close()
     thread.join()
@@ -96,7 +96,7 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     thread = threading.Thread(target=relay.Relay(theirs, relay.Service({"/run/x": folder}).dial).serve, daemon=True)
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        channel.send(orders, {"to": "unix:/run/x/socket"}, [listening.fileno()])
+        channel.RELAY_ORDERS.send(orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()])
         with socket.create_connection(listening.getsockname()) as end, pytest.raises(ConnectionResetError):
             end.recv(1)
     orders.close()

@@ -12,11 +12,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cleanroom.sandbox import canary, kernel
+from cleanroom.sandbox.protocol import Expectations
 from cleanroom.sandbox.shim import build, calls, wire
 
 pytestmark = [
@@ -24,9 +24,10 @@ pytestmark = [
     pytest.mark.skipif(not any(map(shutil.which, build.COMPILERS)), reason="pid 1 of containers is built from C, and there is no compiler"),
 ]
 
-EXPECT = {
+EXPECT: Expectations = {
     "unix": "/nowhere/socket", "abstract": "nobody", "secret": "/nowhere/secret", "outside": ["/usr", "/etc"], "pid": 1, "start": 0, "unix_private": False,
-    "listed": {"unread": "/nowhere", "port": 47_800, "program": "/bin/sh", "written": "/tmp"},
+    "name": "unknown.canary.test", "temporary": "/tmp", "port": 0, "bare": False, "outer_filter": False, "host_network": None,
+    "allowlist": {"unread": "/nowhere", "port": 47_800, "program": "/bin/sh", "written": "/tmp"},
 }  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class Shim:
             end, _ = listening.accept()
         self.link = wire.ShimSocket(end)
 
-    def news(self) -> dict[str, Any]:
+    def news(self) -> wire.ShimMessage:
         assert select.select([self.link.fileno()], [], [], 10)[0], "nothing was said"
         arrived = self.link.receive()
         assert arrived is not None
@@ -119,8 +120,8 @@ def test_a_command_has_exactly_what_it_was_given(shim: Shim):
     """Words, variables, folder and streams; its end is told with its number."""
     said = execute(shim, 7, "sh", "-c", 'pwd; echo "$A|$#|$1"', "x", "a b\n", cwd="/usr", env={"PATH": "/bin", "A": "é=1"})
     assert said.decode() == "/usr\né=1|1|a b\n\n"
-    assert shim.news()["started"] == 7
-    assert shim.news() == {"exited": 7, "status": 0}
+    assert shim.news()["n"] == 7
+    assert shim.news() == {"kind": "exited", "n": 7, "status": 0}
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_a_command_has_exactly_what_it_was_given(shim: Shim):
 def test_how_a_command_ended_is_told_as_a_shell_does(shim: Shim, argv: tuple[str, ...], status: int):
     """Its own status, 128+n for a signal, 127 for a program that is not there, 126 for one that cannot be started."""
     execute(shim, 1, *argv)
-    assert "started" in shim.news()
-    assert shim.news() == {"exited": 1, "status": status}
+    assert shim.news()["kind"] == "started"
+    assert shim.news() == {"kind": "exited", "n": 1, "status": status}
 
 
 def test_a_signal_reaches_the_whole_group_of_a_command(shim: Shim):
@@ -149,10 +150,10 @@ def test_a_signal_reaches_the_whole_group_of_a_command(shim: Shim):
     os.close(writing)
     with open(reading, "rb") as said:
         assert said.read(1) == b"x"
-        assert "started" in shim.news()
+        assert shim.news()["kind"] == "started"
         shim.link.order({"op": "signal", "n": 5, "signal": signal.SIGTERM})
         said.read()  # ends when nobody holds it any more
-    assert shim.news() == {"exited": 5, "status": 143}
+    assert shim.news() == {"kind": "exited", "n": 5, "status": 143}
 
 
 def test_it_ends_with_the_other_side(shim: Shim):
@@ -181,7 +182,7 @@ def test_it_gives_up_what_it_is_told(shim: Shim, tmp_path: Path):
 
     attributes, rules = landlock.rules([], [str(tmp_path)], ["/"])
     shim.link.send(wire.restrict(attributes, rules, seccomp.service_filter(os.uname().machine), hold=False))
-    assert shim.news() == {"ready": True}
+    assert shim.news() == {"kind": "restricted"}
     said = execute(
         shim,
         1,
@@ -196,9 +197,8 @@ def test_it_gives_up_what_it_is_told(shim: Shim, tmp_path: Path):
 
 def test_every_canary_can_be_tried_without_python():
     """Those of Medium and of High, by their names; a canary that is added has to be added there."""
-    expect = canary.prepared(EXPECT)
-    for which in (*canary.asked(expect), calls.LIMIT):
-        for script in calls.scripts(expect, which):
+    for which in (*canary.asked(EXPECT), calls.LIMIT):
+        for script in calls.scripts(EXPECT, which):
             assert 0 < len(script.steps) <= 16, which.name
             assert wire.attempt(1, script.steps)
 
@@ -206,10 +206,9 @@ def test_every_canary_can_be_tried_without_python():
 @pytest.mark.parametrize("name", ["secret of the home folder", "unix socket outside", "abstract socket outside"])
 def test_a_canary_that_is_refused_passes(shim: Shim, name: str):
     """The kernel's own word, brought out."""
-    expect = canary.prepared(EXPECT)
     which = next(one for one in canary.CANARIES if one.name == name)
-    scripts = calls.scripts(expect, which)
-    result = calls.judge(which, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))
+    scripts = calls.scripts(EXPECT, which)
+    result = calls.judge(which, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))
     assert (result["result"], result["name"]) == ("passed", name)
 
 
@@ -218,7 +217,7 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
     """Outside of any cage, our own process is seen and a folder of ours is written."""
     from cleanroom.sandbox.journal import start_time
 
-    expect = canary.prepared({**EXPECT, "pid": os.getpid(), "start": start_time(os.getpid()), "outside": ["/nowhere", str(tmp_path)]})
+    expect = {**EXPECT, "pid": os.getpid(), "start": start_time(os.getpid()), "outside": ["/nowhere", str(tmp_path)]}
     which = next(one for one in canary.CANARIES if one.name == name)
     scripts = calls.scripts(expect, which)
     result = calls.judge(which, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))
@@ -227,14 +226,12 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
 
 def test_a_file_beyond_its_limit_is_refused_without_ending_the_canary(shim: Shim):
     """The call says so, since the signal is blocked."""
-    expect = canary.prepared(EXPECT)
-    scripts = calls.scripts(expect, calls.LIMIT)
-    assert calls.judge(calls.LIMIT, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))["result"] == "passed"
+    scripts = calls.scripts(EXPECT, calls.LIMIT)
+    assert calls.judge(calls.LIMIT, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))["result"] == "passed"
 
 
 def test_a_canary_whose_process_died_has_not_passed():
     """Whatever it was about to say."""
-    expect = canary.prepared(EXPECT)
     which = next(one for one in canary.CANARIES if one.name == "mount")
-    (script,) = calls.scripts(expect, which)
-    assert calls.judge(which, expect, [(script, [])])["result"] == "failed"
+    (script,) = calls.scripts(EXPECT, which)
+    assert calls.judge(which, EXPECT, [(script, [])])["result"] == "failed"

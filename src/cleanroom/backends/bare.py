@@ -10,7 +10,7 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends import description
 from cleanroom.backends.base import EnvironmentSpec, Mount
@@ -18,7 +18,9 @@ from cleanroom.backends.description import Described
 from cleanroom.backends.places import Places, grounds
 from cleanroom.beneath import Folder, is_misplaced
 from cleanroom.sandbox import cgroups, copies, layers, layout, tree
-from cleanroom.sandbox.protocol import Identity, MountOp
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Identity, MountOp
 
 TEMPORARY, HOME = "/tmp", layout.HOME
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")

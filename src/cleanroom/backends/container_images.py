@@ -162,7 +162,7 @@ def _configuration(plan: ImagePlan, layer: str, packages: Mapping[str, str]) -> 
         version = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", packages[plan.server[1]])
         assert version is not None, "Debian's versions begin with a number"
         labels |= {SERVER_LABEL: plan.server[0], VERSION_LABEL: version.group(1)}
-    described: dict[str, Any] = {
+    described: dict[str, object] = {
         "architecture": MACHINES.get(platform.machine(), platform.machine()), "os": "linux", "created": "1980-01-01T00:00:00Z",
         "config": {"Env": [f"PATH={plan.path}", "LANG=C.UTF-8"], "Cmd": ["/bin/sh"], "Labels": labels},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends import description
 from cleanroom.backends.base import EnvironmentSpec
@@ -17,7 +17,9 @@ from cleanroom.backends.description import environment_user
 from cleanroom.sandbox import cgroups, layout
 from cleanroom.sandbox.layout import HOME, USER
 from cleanroom.sandbox.limits import CORE_BYTES
-from cleanroom.sandbox.protocol import Container, Identity, MountOp, SandboxSpec
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Container, Identity, MountOp, SandboxSpec
 
 INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"  # where pid 1 and the way to its warden are in a container
 PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
@@ -54,7 +56,7 @@ def profile() -> str:
 
 def parameters(
     spec: EnvironmentSpec, image: Image, container: Container, *, program: Path, seccomp: str, labels: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What the engine is asked to create: locked down as far as its flags go, without a network, with an empty place for each thing that is shown."""
     limits = spec.policy.limits
     user = environment_user(spec.run_id)

@@ -1,6 +1,6 @@
-"""From an `EnvironmentSpec` to the `SandboxSpec` that keeper, warden and init are told, for every backend.
+"""From an `EnvironmentSpec` to the `SandboxSpec` that keeper, warden and init are told.
 
-One function for each group of keys. Pure, but for who owns a folder and where sockets are.
+One function for each group of keys, for every backend. Pure, but for who owns a folder and where sockets are.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
 from cleanroom.backends.places import Places
@@ -17,17 +17,19 @@ from cleanroom.policy import GIB, MIB
 from cleanroom.sandbox import cgroups, control_sockets, layout, layout_low
 from cleanroom.sandbox.layout import HomeLayers
 from cleanroom.sandbox.limits import CORE_BYTES
-from cleanroom.sandbox.protocol import (
-    Container,
-    Filesystem,
-    Forward,
-    HostNamespaces,
-    HostNetwork,
-    Identity,
-    Limits,
-    Network,
-    SandboxSpec,
-)
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        Container,
+        Filesystem,
+        Forward,
+        HostNamespaces,
+        HostNetwork,
+        Identity,
+        Limits,
+        Network,
+        SandboxSpec,
+    )
 
 FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'

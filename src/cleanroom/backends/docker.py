@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
@@ -30,10 +31,12 @@ from cleanroom.beneath import Folder
 from cleanroom.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.errors import BackendUnavailable, PolicyRefused, ProjectError
 from cleanroom.policy import Level
-from cleanroom.sandbox import cgroups, channel, container_ends
+from cleanroom.sandbox import container_ends
 from cleanroom.sandbox.journal import Thing
-from cleanroom.sandbox.protocol import Container, SandboxSpec
 from cleanroom.sandbox.shim.build import NotBuilt, build
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Container, SandboxSpec, TrackContainer
 
 
 class ContainerEnvironment(EmbeddedEnvironment):
@@ -57,10 +60,6 @@ class ContainerEnvironment(EmbeddedEnvironment):
             self._containers.forget(container)
             raise
         await self._containers.engine.start(container.name)
-
-    def _group(self, spec: SandboxSpec, ready: channel.Message) -> cgroups.Group | None:
-        told = ready.get("group")
-        return cgroups.Group.from_wire(told) if told is not None else None
 
     async def leave(self) -> None:
         """End it. The engine removes its container while the run goes on: nothing runs in it any more."""
@@ -175,8 +174,8 @@ class ContainerBackend(EmbeddedBackend):
         self._tell(thing, "asked")
         return thing
 
-    def _tell(self, thing: Thing, step: str) -> None:
-        order = {
+    def _tell(self, thing: Thing, step: Literal["asked", "made", "gone"]) -> None:
+        order: TrackContainer = {
             "op": "container",
             "step": step,
             "name": thing.name,

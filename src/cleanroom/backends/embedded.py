@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, assert_never
 
 import anyio
 import anyio.to_thread
@@ -33,7 +33,15 @@ from cleanroom.errors import ArtifactError, EnvironmentFailed, PolicyRefused
 from cleanroom.policy import Level
 from cleanroom.sandbox import cgroups, channel, layers, layout, relay
 from cleanroom.sandbox.journal import Journal, Thing
-from cleanroom.sandbox.protocol import SandboxSpec
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        Forward,
+        KeeperMessage,
+        KeeperOrder,
+        ProbeReport,
+        SandboxSpec,
+    )
 
 START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so only a hang reaches it
 LEAVE_SECONDS = 10.0
@@ -57,14 +65,14 @@ class EmbeddedBackend:
         self._tops: list[Folder] = []  # the folders that this run has for itself
         self._owned: dict[str, Folder] = {}  # path of what the keeper was told -> the folder around it
         self._journal: Journal | None = None
-        self._keeper: Link | None = None
+        self._keeper: Link[KeeperMessage] | None = None
         self._up = asyncio.Event()
         self._environments: dict[str, EmbeddedEnvironment] = {}
         self._workspaces: dict[str, EmbeddedWorkspace | CopiedWorkspace] = {}
         self._closed: dict[str, asyncio.Event] = {}
-        self._doors: dict[str, list[tuple[channel.Message, int]]] = {}  # environment -> its doors, each with its listening socket
+        self._doors: dict[str, list[tuple[Forward, int]]] = {}  # environment -> its doors, each with its listening socket
         self._elsewhere: dict[str, Callable[[str, int], None]] = {}  # environment of another process -> what takes its doors
-        self._probed: asyncio.Future[dict[str, Any]] | None = None
+        self._probed: asyncio.Future[ProbeReport] | None = None
         self._left: list[Left] = []
         self._groups: dict[str, cgroups.Group] = {}  # of environments, by identity
         self._keeper_ended = False
@@ -90,7 +98,7 @@ class EmbeddedBackend:
         self._process = self._process or KeeperProcess()
         if self._process.probing:
             self._probed = asyncio.get_running_loop().create_future()
-        self._keeper = Link(self._process.taken(), self._from_keeper, self._keeper_lost)
+        self._keeper = Link(self._process.taken(), channel.KEEPER_MESSAGES.receive, self._from_keeper, self._keeper_lost)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -113,11 +121,11 @@ class EmbeddedBackend:
                 folder.close()
 
     @property
-    def _link(self) -> Link:
+    def _link(self) -> Link[KeeperMessage]:
         assert self._keeper is not None, "the backend was not entered"
         return self._keeper
 
-    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def _order(self, order: KeeperOrder, descriptors: Sequence[int] = ()) -> None:
         """Tell the keeper.
 
         Raises:
@@ -128,18 +136,23 @@ class EmbeddedBackend:
         except OSError:
             raise EnvironmentFailed("CR-SANDBOX-002", "the keeper process ended") from None
 
-    def _from_keeper(self, message: channel.Message, descriptors: list[int]) -> None:
-        if "up" in message:
-            self._up.set()
-        elif "probed" in message and self._probed is not None and not self._probed.done():
-            if message["probed"] is None:
-                self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-007", f"this machine could not be probed: {message['error']}"))
-            else:
-                self._probed.set_result(message["probed"])
-        elif "closed" in message:
-            self._left += [Left(kind="cgroup", name=path) for path in message["left"]]
-            if message["closed"] in self._closed:
-                self._closed[message["closed"]].set()
+    def _from_keeper(self, message: KeeperMessage, descriptors: list[int]) -> None:
+        match message["kind"]:
+            case "up":
+                self._up.set()
+            case "probed":
+                if self._probed is not None and not self._probed.done():
+                    self._probed.set_result(message["report"])
+            case "probe_failed":
+                if self._probed is not None and not self._probed.done():
+                    why = f"this machine could not be probed: {message['error']}"
+                    self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-007", why))
+            case "closed":
+                self._left += [Left(kind="cgroup", name=path) for path in message["left"]]
+                if message["environment"] in self._closed:
+                    self._closed[message["environment"]].set()
+            case _:
+                assert_never(message)
 
     def _keeper_lost(self) -> None:
         self._keeper_ended = True
@@ -158,7 +171,7 @@ class EmbeddedBackend:
             self._order({"op": "probe", "scratch": str(nearest_folder(self.scratch))})
         with anyio.fail_after(START_SECONDS):
             found = await self._probed
-        self._bare, self._landlock, self.outer_filter = found["mode"] == "bare", bool(found["landlock"]), bool(found["outer_filter"])
+        self._bare, self._landlock, self.outer_filter = found["mode"] == "bare", found["landlock"], found["outer_filter"]
         homes = await anyio.to_thread.run_sync(self._cgroups)
         return _report(found, homes)
 
@@ -356,10 +369,10 @@ class EmbeddedBackend:
             await self._closed[identity].wait()
         return self._closed[identity].is_set()
 
-    def relay(self, owner: str, door: channel.Message, descriptor: int, told: Sequence[int] = ()) -> None:
+    def relay(self, owner: str, door: Forward, descriptor: int, told: Sequence[int] = ()) -> None:
         """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it; `told` is where refusals are said."""
         if door["to"].startswith(relay.OUTWARD):
-            self._order({"op": "egress", "to": door["to"]}, [descriptor, *told])
+            self._order({"op": "relay", "to": door["to"]}, [descriptor, *told])
             return
         if door["environment"] in self._elsewhere:
             self._elsewhere[door["environment"]](door["to"], descriptor)
@@ -482,7 +495,7 @@ def written(stack: Sequence[Path], cache: layout.HomeLayers | None) -> tuple[Pat
     return tuple(layer / "upper" for layer in layers)
 
 
-def _report(found: dict[str, Any], homes: cgroups.Homes) -> CapabilityReport:
+def _report(found: ProbeReport, homes: cgroups.Homes) -> CapabilityReport:
     """The probe's words as the report that refusal and `doctor` go by."""
     rows = [msgspec.convert(row, DimensionReport) for row in found["dimensions"] if row["dimension"] != "resource"]
     return CapabilityReport(

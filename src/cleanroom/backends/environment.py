@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 import anyio.abc
@@ -27,11 +27,23 @@ from cleanroom.capability import Attempt, Canary, Sample
 from cleanroom.errors import EnvironmentFailed
 from cleanroom.sandbox import cgroups, channel
 from cleanroom.sandbox.journal import Thing
-from cleanroom.sandbox.protocol import SandboxSpec
 from cleanroom.sandbox.samples import Sampler
 
 if TYPE_CHECKING:
     from cleanroom.backends.embedded import EmbeddedBackend
+    from cleanroom.sandbox import protocol
+    from cleanroom.sandbox.protocol import (
+        Answer,
+        Dial,
+        Execute,
+        Forward,
+        ListProcesses,
+        Prove,
+        Ready,
+        SandboxSpec,
+        WardenMessage,
+        WardenOrder,
+    )
 
 START_SECONDS = 20.0  # a thousand times what was measured, so only a hang reaches it
 KILL_SECONDS = 3.0  # how long an end by SIGKILL may take to be told: milliseconds, more on a machine that is out of memory
@@ -45,9 +57,12 @@ class EmbeddedEnvironment:
         self.id = spec.id
         self._backend = backend
         self._spec = spec
-        self._link: Link | None = None
-        self._ready: asyncio.Future[channel.Message] = asyncio.get_running_loop().create_future()
-        self._answers: dict[tuple[str, int], asyncio.Future[tuple[channel.Message, list[int]]]] = {}
+        self._link: Link[WardenMessage] | None = None
+        self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._forwards: list[Forward] = []
+        # An order's number -> what it waits for: its answer with descriptors, or a command's status.
+        self._answers: dict[int, asyncio.Future[tuple[Answer, list[int]]]] = {}
+        self._exits: dict[int, asyncio.Future[int]] = {}
         self._number = 0
         self._pids: dict[int, int] = {}
         self._killed_for = ""
@@ -77,9 +92,10 @@ class EmbeddedEnvironment:
         self._things.append(await self._backend.folder(root))
         described = await self._backend.describe(self._spec, root)
         spec, self._places, self._temporary = described.spec, described.places, described.temporary
+        self._forwards = spec["network"]["forwards"]
         self._environment_thing = self._backend.record("environment", self.id)
         mine, theirs = channel.pair()
-        self._link = Link(mine, self._news, self._gone)
+        self._link = Link(mine, channel.WARDEN_MESSAGES.receive, self._news, self._gone)
         try:
             self._backend.opened(self, theirs.fileno(), spec)
             self._opened = True
@@ -92,9 +108,10 @@ class EmbeddedEnvironment:
         except TimeoutError:
             raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
         self._backend.reconnect(self)
+        group = ready["cgroup"]
         self._sampler = Sampler(
             ready["init"],
-            self._group(spec, ready),
+            cgroups.Group.from_wire(group) if group is not None else None,
             described.written,
             self._spec.policy.limits.memory_bytes,
             own_network=spec["host_namespaces"] is None,
@@ -102,10 +119,6 @@ class EmbeddedEnvironment:
 
     async def _begin(self, spec: SandboxSpec) -> None:
         """Whatever has to be done beside its warden for it to start."""
-
-    def _group(self, spec: SandboxSpec, ready: channel.Message) -> cgroups.Group | None:
-        group = spec["limits"]["cgroup"]
-        return cgroups.Group.from_wire(group) if group is not None else None
 
     async def leave(self) -> None:
         """End it and wait for its end. Safe to call twice.
@@ -136,7 +149,7 @@ class EmbeddedEnvironment:
                 "CR-SANDBOX-006", f"environment {self.id} did not end by itself: what was tried in it last may not have been told"
             )
 
-    def order(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def order(self, message: WardenOrder, descriptors: Sequence[int] = ()) -> None:
         """Send an order to the warden."""
         assert self._link is not None
         try:
@@ -144,35 +157,46 @@ class EmbeddedEnvironment:
         except OSError:
             raise EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} has ended") from None
 
-    def _news(self, message: channel.Message, descriptors: list[int]) -> None:
-        """One message from the warden."""
-        if "attempt" in message:
-            self._heard(message["attempt"])
-        elif "failed" in message:
-            if not self._ready.done():
-                self._ready.set_exception(
-                    EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} could not be made: {message['failed']}")
-                )
-                self._ready.exception()  # whoever waited may have been cancelled
-        elif "doorways" in message:
-            self._connect(message, descriptors)
-        elif "started" in message:
-            self._pids[message["started"]] = message["pid"]
-        else:
-            kind = next((kind for kind in ("exited", "proved", "dialed", "left") if kind in message), "")
-            waiting = self._answers.pop((kind, message.get(kind, 0)), None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result((message, descriptors))
-                return
+    def _news(self, message: WardenMessage, descriptors: list[int]) -> None:
+        """One message from the warden. Descriptors of an answer go to whoever asked."""
+        match message["kind"]:
+            case "attempt":
+                self._heard(message["attempt"])
+            case "failed":
+                self._failed(message["why"])
+            case "ready":
+                self._connect(message, descriptors)
+            case "started":
+                self._pids[message["n"]] = message["pid"]
+            case "exited":
+                ended = self._exits.pop(message["n"], None)
+                if ended is not None and not ended.done():
+                    ended.set_result(message["status"])
+            case "proved" | "proof_failed" | "dialed" | "dial_failed" | "processes":
+                waiting = self._answers.pop(message["n"], None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result((message, descriptors))
+                    return
+            case "ended":
+                pass  # its end of the channel closes
+            case _:
+                assert_never(message)
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _connect(self, message: channel.Message, descriptors: list[int]) -> None:
+    def _failed(self, why: str) -> None:
+        """It could not be made."""
+        if not self._ready.done():
+            told = f"environment {self.id} could not be made: {why}"
+            self._ready.set_exception(EnvironmentFailed("CR-SANDBOX-005", told))
+            self._ready.exception()  # whoever waited may have been cancelled
+
+    def _connect(self, message: Ready, descriptors: list[int]) -> None:
         """Its listening sockets came out: give each to the relay of its service, then it is ready."""
-        told = descriptors[len(message["doorways"]) :]  # where relays of declared hosts say what they refused
+        told = descriptors[len(self._forwards) :]  # where relays of declared hosts say what they refused
         try:
-            for door, descriptor in zip(message["doorways"], descriptors, strict=False):
-                self._backend.relay(self.id, door, descriptor, told)
+            for forward, descriptor in zip(self._forwards, descriptors, strict=False):
+                self._backend.relay(self.id, forward, descriptor, told)
         except (EnvironmentFailed, OSError) as error:
             if not self._ready.done():
                 self._ready.set_exception(error)
@@ -180,8 +204,8 @@ class EmbeddedEnvironment:
         if not self._ready.done():
             self._ready.set_result(message)
 
-    def _heard(self, fields: dict[str, Any]) -> None:
-        attempt = msgspec.convert(fields, Attempt)
+    def _heard(self, fields: protocol.Attempt) -> None:
+        attempt = msgspec.convert({**fields, "environment": self.id}, Attempt)
         if attempt.rule == "resource.memory" and attempt.outcome == "killed":
             self._killed_for = "memory"
         with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
@@ -194,27 +218,27 @@ class EmbeddedEnvironment:
         if self._killed_for:
             self._end_commands()
         failure = EnvironmentFailed("CR-SANDBOX-006", f"environment {self.id} ended")
-        everyone: list[asyncio.Future[Any]] = [self._ready, *self._answers.values()]
-        for waiting in everyone:
-            if not waiting.done():
-                waiting.set_exception(failure)
-                waiting.exception()  # it may be that nobody waits
+        _fail([self._ready, *self._answers.values(), *self._exits.values()], failure)
         self._answers.clear()
+        self._exits.clear()
 
     def _end_commands(self) -> None:
         """A limit that its commands went past ended them, and then also the first process."""
-        for kind, number in list(self._answers):
-            waiting = self._answers.pop((kind, number)) if kind == "exited" else None
-            if waiting is not None and not waiting.done():
-                waiting.set_result(({"status": 128 + signal.SIGKILL}, []))
+        for ended in self._exits.values():
+            if not ended.done():
+                ended.set_result(128 + signal.SIGKILL)
+        self._exits.clear()
 
-    async def _answer(self, kind: str, message: channel.Message, descriptors: Sequence[int] = ()) -> tuple[channel.Message, list[int]]:
-        """Send an order and wait for its answer."""
+    def _next_number(self) -> int:
         self._number += 1
-        number = self._number
-        waiting: asyncio.Future[tuple[channel.Message, list[int]]] = asyncio.get_running_loop().create_future()
-        self._answers[kind, number] = waiting
-        self.order(message | {"n": number}, descriptors)
+        return self._number
+
+    async def _answer(self, order: Prove | Dial | ListProcesses) -> tuple[Answer, list[int]]:
+        """Send an order and wait for its answer."""
+        waiting: asyncio.Future[tuple[Answer, list[int]]]
+        waiting = asyncio.get_running_loop().create_future()
+        self._answers[order["n"]] = waiting
+        self.order(order)
         return await waiting
 
     # --- what is done in it
@@ -222,33 +246,39 @@ class EmbeddedEnvironment:
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside."""
         with Plants(self._backend.plants) as planted:
-            expect = planted.expectations(self._spec, self._temporary) | {"outer_filter": self._backend.outer_filter}
-            order = {"op": "prove", "expect": expect, "limits": self._backend.first_proof()}
-            answer: channel.Message = {"broken": f"no end within {START_SECONDS:.0f} s"}
+            order: Prove = {
+                "op": "prove",
+                "n": self._next_number(),
+                "expect": planted.expectations(self._spec, self._temporary, outer_filter=self._backend.outer_filter),
+                "limits": self._backend.first_proof(),
+            }
+            why = f"no end within {START_SECONDS:.0f} s"
             with anyio.move_on_after(START_SECONDS):
-                answer, _ = await self._answer("proved", order)
-        if "broken" in answer:
-            raise EnvironmentFailed("CR-SANDBOX-008", f"environment {self.id}: the canaries did not come to their end: {answer['broken']}")
-        return tuple(msgspec.convert(result, Canary) for result in answer["results"])
+                answer, _ = await self._answer(order)
+                if answer["kind"] == "proved":
+                    return tuple(msgspec.convert(result, Canary) for result in answer["results"])
+                assert answer["kind"] == "proof_failed", answer["kind"]
+                why = answer["why"]
+        told = f"environment {self.id}: the canaries did not come to their end: {why}"
+        raise EnvironmentFailed("CR-SANDBOX-008", told)
 
     async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
         """Run a command and wait for its end."""
         began = time.monotonic()
         self._killed_for = ""
-        self._number += 1
-        number = self._number
-        exited: asyncio.Future[tuple[channel.Message, list[int]]] = asyncio.get_running_loop().create_future()
-        self._answers["exited", number] = exited
+        number = self._next_number()
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._exits[number] = exited
         out = Pipe(lambda piece: on_output("stdout", piece))
         err = Pipe(lambda piece: on_output("stderr", piece))
         timed_out = False
         try:
             self._send_command(number, argv, out, err)
             with anyio.move_on_after(timeout_seconds) as limit:
-                answer, _ = await asyncio.shield(exited)
+                status = await asyncio.shield(exited)
             if limit.cancelled_caught:
                 timed_out = True
-                answer = await self._stop(number, exited)
+                status = await self._stop(number, exited)
             with anyio.move_on_after(DRAIN_SECONDS):
                 await out.ended.wait()
                 await err.ended.wait()
@@ -262,7 +292,7 @@ class EmbeddedEnvironment:
             out.close()
             err.close()
         return ExecResult(
-            exit_code=answer["status"], duration_seconds=time.monotonic() - began, started_pid=self._pids.get(number, 0),
+            exit_code=status, duration_seconds=time.monotonic() - began, started_pid=self._pids.get(number, 0),
             timed_out=timed_out, killed_for=self._killed_for,
         )  # fmt: skip
 
@@ -276,27 +306,31 @@ class EmbeddedEnvironment:
         try:
             words = list(argv) if self._spec.role == "phase" else self._places.texts(argv)  # what a person wrote is run as it is written
             variables, folder = self._places.values(self._spec.variables), self._places.text(self._spec.working_directory)
-            message = {"op": "exec", "n": number, "argv": words, "env": variables, "cwd": folder}
-            self.order(message, [nothing, out.far, err.far])
+            order: Execute = {
+                "op": "exec",
+                "n": number,
+                "argv": words,
+                "env": variables,
+                "cwd": folder,
+            }
+            self.order(order, [nothing, out.far, err.far])
         finally:
             os.close(nothing)
             out.handed_over()
             err.handed_over()
 
-    async def _stop(self, number: int, exited: asyncio.Future[tuple[channel.Message, list[int]]]) -> channel.Message:
+    async def _stop(self, number: int, exited: asyncio.Future[int]) -> int:
         """SIGTERM, the policy's grace, then SIGKILL. Where nobody inside acts on it, as in a container that was paused, all of it is ended from outside."""
         self.order({"op": "signal", "n": number, "signal": int(signal.SIGTERM)})
         with anyio.move_on_after(self._spec.policy.limits.grace_seconds):
-            answer, _ = await asyncio.shield(exited)
-            return answer
+            return await asyncio.shield(exited)
         self.order({"op": "signal", "n": number, "signal": int(signal.SIGKILL)})
         with anyio.move_on_after(KILL_SECONDS):
-            answer, _ = await asyncio.shield(exited)
-            return answer
+            return await asyncio.shield(exited)
         self._given_up = True
         self.order({"op": "kill"})
         exited.cancel()
-        return {"status": 128 + signal.SIGKILL}
+        return 128 + signal.SIGKILL
 
     async def attempts(self) -> AsyncIterator[Attempt]:
         """Attempts as they happen, until the environment ends."""
@@ -307,8 +341,8 @@ class EmbeddedEnvironment:
 
     async def dial(self, to: str) -> anyio.abc.ByteStream:
         """Connect into it."""
-        answer, descriptors = await self._answer("dialed", {"op": "dial", "to": to})
-        if "errno" in answer:
+        answer, descriptors = await self._answer({"op": "dial", "n": self._next_number(), "to": to})
+        if answer["kind"] == "dial_failed":
             raise OSError(answer["errno"], os.strerror(answer["errno"]), to)
         end = socket.socket(fileno=descriptors[0])
         end.setblocking(False)
@@ -323,7 +357,7 @@ class EmbeddedEnvironment:
     def dismiss(self, listening: socket.socket) -> None:
         """Take such a socket back."""
         with contextlib.suppress(EnvironmentFailed):
-            self.order({"op": "relay", "drop": os.fstat(listening.fileno()).st_ino})
+            self.order({"op": "drop", "inode": os.fstat(listening.fileno()).st_ino})
 
     async def sample(self, *, last: bool = False) -> Sample | None:
         """Its use of the host now."""
@@ -335,7 +369,8 @@ class EmbeddedEnvironment:
         """What outlived its command."""
         try:
             with anyio.move_on_after(2):
-                answer, _ = await self._answer("left", {"op": "left"})
+                answer, _ = await self._answer({"op": "left", "n": self._next_number()})
+                assert answer["kind"] == "processes", answer["kind"]
                 return tuple(
                     Left(kind="process", name=p["comm"], detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}")
                     for p in answer["processes"]
@@ -349,3 +384,11 @@ class EmbeddedEnvironment:
         with contextlib.suppress(EnvironmentFailed, OSError):
             self.order({"op": "kill"})
             await self._lost.wait()
+
+
+def _fail(everyone: Iterable[asyncio.Future[Any]], failure: Exception) -> None:
+    """Tell whoever still waits, if anybody does."""
+    for waiting in everyone:
+        if not waiting.done():
+            waiting.set_exception(failure)
+            waiting.exception()

@@ -36,7 +36,7 @@ class KeeperProcess:
         self.probing = bool(probe)
         self._end: socket.socket | None = mine
         if probe:
-            channel.send(mine, {"op": "probe", "scratch": probe})
+            channel.KEEPER_ORDERS.send(mine, {"op": "probe", "scratch": probe})
 
     @property
     def pid(self) -> int:

@@ -7,13 +7,20 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.beneath import Folder
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.control_sockets import CONTAINER_ENGINES
 from cleanroom.sandbox.layout import HOME
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        AllowlistExpectations,
+        Expectations,
+        HostNetworkExpectations,
+    )
 
 PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
 UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")  # files that no environment is shown; one of them is on every machine
@@ -64,21 +71,43 @@ class Plants:
                 os.unlink(path.name, dir_fd=self._folder.descriptor)
         self._folder.close()
 
-    def expectations(self, spec: EnvironmentSpec, temporary: str = "") -> dict[str, Any]:
-        """What the canaries are told: where the plants are, and who the engine is. `temporary`: the folder for such files, of one without mounts."""
+    def expectations(self, spec: EnvironmentSpec, temporary: str = "", *, outer_filter: bool = False) -> Expectations:
+        """What the canaries are told: where the plants are, and who the engine is.
+
+        `temporary`: the folder for such files, of an environment without mounts.
+        `outer_filter`: a filter around us refuses calls before ours is asked.
+        """
         shared, listed = spec.host_network, spec.allowlist
         return {
-            "shared": {"port": self._listen_on_loopback(), "runtime": CONTAINER_ENGINES[0]} if shared else None, "listed": self._listed(spec) if listed else None,
-            "secret": str(self._secret), "unix": str(self._path), "abstract": f"cleanroom-canary-{self._name}", "outside": list(OUTSIDE),
-            "unix_private": not temporary and str(self._path).startswith(PRIVATE), "temporary": temporary or "/tmp", "bare": bool(temporary),
-            "port": self._port, "pid": os.getpid(), "start": journal.start_time(os.getpid()),
-        }  # fmt: skip
+            "unix": str(self._path),
+            "abstract": f"cleanroom-canary-{self._name}",
+            "unix_private": not temporary and str(self._path).startswith(PRIVATE),
+            "secret": str(self._secret),
+            "name": f"{secrets.token_hex(6)}.canary.test",
+            "outside": list(OUTSIDE),
+            "temporary": temporary or "/tmp",
+            "port": self._port,
+            "pid": os.getpid(),
+            "start": journal.start_time(os.getpid()),
+            "bare": bool(temporary),
+            "outer_filter": outer_filter,
+            "allowlist": self._allowlist(spec) if listed else None,
+            "host_network": self._host_network() if shared else None,
+        }
 
-    def _listed(self, spec: EnvironmentSpec) -> dict[str, Any]:
+    def _host_network(self) -> HostNetworkExpectations:
+        """What the canaries of level Low are told."""
+        return {"port": self._listen_on_loopback(), "runtime": CONTAINER_ENGINES[0]}
+
+    def _allowlist(self, spec: EnvironmentSpec) -> AllowlistExpectations:
         """What the canaries of level High are told."""
         used = {*spec.policy.listen, *(door.port for door in spec.doorways)}
-        private = str(self._secret).startswith(PRIVATE)
+        unread = str(self._secret)
+        if unread.startswith(PRIVATE):
+            unread = next((path for path in UNREAD if os.path.lexists(path)), UNREAD[0])
         return {
-            "unread": next((path for path in UNREAD if os.path.lexists(path)), UNREAD[0]) if private else str(self._secret),
-            "port": next(port for port in range(FIRST_PORT, 65536) if port not in used), "program": "/bin/sh", "written": HOME,
-        }  # fmt: skip
+            "unread": unread,
+            "port": next(port for port in range(FIRST_PORT, 65536) if port not in used),
+            "program": "/bin/sh",
+            "written": HOME,
+        }

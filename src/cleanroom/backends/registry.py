@@ -65,7 +65,7 @@ def make(
 
         return MemoryBackend()
     module, _, attribute = HOMES[name].partition(":")
-    further: dict[str, Any] = {} if keeper is None else {"keeper": keeper}
+    further: dict[str, object] = {} if keeper is None else {"keeper": keeper}
     if name in CONTAINERS:
         further |= {"cache": cache or scratch, "caller": caller}
     backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal, **further)

@@ -7,7 +7,8 @@ import contextlib
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from cleanroom.sandbox import channel
 
@@ -15,25 +16,40 @@ PIPE_BYTES = 1 << 20  # the most an ordinary user may ask for: fewer wake-ups wh
 PIECE = 256 * 1024
 
 
-class Link:
-    """A message channel. `on_message` is called for each message and owns its descriptors; `on_end` once, when the other side is gone."""
+Received = TypeVar("Received")
 
-    def __init__(self, end: socket.socket, on_message: Callable[[channel.Message, list[int]], None], on_end: Callable[[], None]) -> None:
+
+class Link(Generic[Received]):
+    """A message channel.
+
+    `receive` takes the next message off it, such as that of a `channel.Direction`.
+    `on_message` is called for each message and owns its descriptors.
+    `on_end` is called once, when the other side is gone.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        receive: Callable[[socket.socket], tuple[Received, list[int]] | None],
+        on_message: Callable[[Received, list[int]], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self._end = end
+        self._receive = receive
         self._on_message = on_message
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         end.setblocking(False)
         self._loop.add_reader(end.fileno(), self._read)
 
-    def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
         """Send without waiting; the other side reads promptly and the socket's buffer holds hundreds of orders."""
         channel.send(self._end, message, descriptors)
 
     def _read(self) -> None:
         while self._end.fileno() >= 0:
             try:
-                arrived = channel.receive(self._end)
+                arrived = self._receive(self._end)
             except BlockingIOError:
                 return
             except OSError:

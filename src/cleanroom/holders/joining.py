@@ -133,7 +133,7 @@ class Holder:
         self._answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._left = anyio.Event()
         self._wanted: dict[str, Wanted] = {}
-        self._link: Link | None = None
+        self._link: Link[channel.Message] | None = None
         streams: tuple[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = anyio.create_memory_object_stream(math.inf)
         self._tell, self._events = streams
 
@@ -142,7 +142,7 @@ class Holder:
         """What it holds for this run, for the ledger."""
         return (*self._things, *(thing for service in self.services.values() for thing in service.things)) if self.services else ()
 
-    async def ask(self, link: Link, run_id: str, wanted: dict[str, Wanted], *, lease: bool) -> bool:
+    async def ask(self, link: Link[channel.Message], run_id: str, wanted: dict[str, Wanted], *, lease: bool) -> bool:
         """Say which services this run needs. False where the holder ended before it answered.
 
         Raises:
@@ -235,7 +235,7 @@ async def joined(
             return
         identity, end = met
         holder = Holder(identity)
-        link = Link(end, holder.heard, holder.ended)
+        link = Link(end, channel.receive, holder.heard, holder.ended)
         try:
             if await holder.ask(link, run_id, wanted, lease=lease):
                 try:

@@ -76,7 +76,7 @@ class _Client:
     """One run that has joined."""
 
     def __init__(self) -> None:
-        self.link: Link | None = None
+        self.link: Link[channel.Message] | None = None
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
         self.awaited: set[str] = set()  # services in which a database is just being made for it
@@ -191,7 +191,7 @@ class _Process:
         with suppress(BlockingIOError, ConnectionError):
             end, _ = self._listening.accept()
             client = _Client()
-            client.link = Link(channel.widened(end), partial(self._heard, client), partial(self._left, client))
+            client.link = Link(channel.widened(end), channel.receive, partial(self._heard, client), partial(self._left, client))
             self._clients.add(client)
 
     def _heard(self, client: _Client, message: channel.Message, descriptors: list[int]) -> None:

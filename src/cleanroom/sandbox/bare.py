@@ -12,11 +12,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel, held_sockets, init, kernel, names, peers, relay, tree, warden
 from cleanroom.sandbox.held_bare import BareRecorder, Door
 from cleanroom.sandbox.rules import Rules
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox import limits, protocol
 
 # Between looks for a server's shared memory: it makes it as it starts, and again should it have to recover. A look reads all of /proc.
 _LOOK_SECONDS, _LOOKS_AT_FIRST, _LATER_SECONDS = 0.1, 30, 2.0
@@ -69,11 +72,7 @@ class BareWarden(warden.Warden):
                 answerer=answerer,
             )
         self._await_ready()
-        news = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in forwards]
-        ready = {"ready": True, "init": self._init, "doorways": news, "group": self._group_told()}
-        channel.send(self._control, ready, [end.fileno() for end in outside])
-        for end in outside:
-            end.close()
+        self._say_ready(outside)
 
     def _open_doors(self) -> tuple[list[Door], list[socket.socket]]:
         """For each declared service a channel on which connections will be handed to its relay: what we keep of it, and what goes out."""
@@ -124,7 +123,7 @@ class BareWarden(warden.Warden):
         look = int((self._next_look - now) * 1000) + 1
         return look if waits is None else min(waits, look)
 
-    def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
+    def _begin_group_proof(self) -> limits.Outcome:
         return lambda: self._proof
 
     def _tree(self) -> list[int]:
@@ -133,13 +132,13 @@ class BareWarden(warden.Warden):
     def _host_pid(self, inside: int) -> int:
         return inside
 
-    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
         """What outlived its command is found from outside, since init sees no processes."""
         if order["op"] != "left":
             super()._order(order, descriptors)
             return
         found = [described for pid in tree.descendants(self._init) if (described := init.described(pid)) is not None]
-        channel.send(self._control, {"left": order["n"], "processes": found})
+        self._send({"kind": "processes", "n": order["n"], "processes": found})
 
     def _end(self) -> None:
         """Kill the environment, then whatever it left to us, until nothing is there."""

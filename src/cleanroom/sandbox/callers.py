@@ -8,17 +8,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import kernel
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Process
 
 _ARGUMENTS_MOST = 64  # argv shown in a record: enough to know the command, small beside any log line
 _ARGUMENTS_BYTES = 4096
 PATH_MAX = 4096
 _ERESTARTSYS = 512  # the kernel's own: becomes EINTR or a second call, as the handler was installed
 AT_FDCWD = 0xFFFFFF9C  # as the low word of an argument holds it
-
-# JSON-able, in the shape of capability.Attempt
-Fields = dict[str, object]
 
 
 class Unreadable(Exception):
@@ -132,7 +133,7 @@ class Caller:
         status = self.status()
         return status.get("NStgid", "").split("\t")[-1], status.get("NSpid", "").split("\t")[-1]
 
-    def identity(self) -> Fields:
+    def identity(self) -> Process:
         """What capability.Process says of it; empty if it is gone."""
         status = self.status()
         if not status:

@@ -12,14 +12,22 @@ import os
 import resource
 import select
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import kernel
 
-Expect = Mapping[str, Any]
-Result = dict[str, Any]
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        AllowlistExpectations,
+        Attempt,
+        CanaryResult,
+        CanaryRun,
+        Expectations,
+        HostNetworkExpectations,
+        Target,
+    )
 
 _CONNECT_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0  # the answerer shares its process with the recorder; a busy machine is no violation
@@ -40,45 +48,44 @@ class Canary(NamedTuple):
     name: str
     rule: str
     expected: tuple[str, ...]  # names of acceptable errnos; empty for a control that must work
-    attempt: Callable[[Expect], None]
-    target: Callable[[Expect], dict[str, Any]] = lambda _: {}
+    attempt: Callable[[Expectations], None]
+    target: Callable[[Expectations], Target] = lambda _: {}
 
 
 class Unavailable(Exception):
     """The means of the attempt does not exist here, which is a refusal too, and none that is recorded."""
 
 
-def run(expectations: Expect) -> list[Result]:
-    """Try everything; one result each, with `seen` as what `judge` looks for.
-
-    `expectations`: `unix` and `abstract`, the path and name of sockets somebody listens on outside; `secret`, a file outside that must not be there; `outside`,
-    folders that exist inside and must not be writable; `pid` and `start`, the engine's number and its start time in ticks (field 22 of its stat);
-    `temporary` is a folder that may be written. `bare`: it has no namespaces, and `port` is one of the host's loopback on which somebody listens;
-    `outer_filter`: a container's filter refuses calls before ours could record them;
-    `unix_private` where that socket's folder has a private namesake inside, so that looking for it there is no attempt that is recorded.
-    From level High on `listed` is what its canaries need: `unread`, a path that the host has and the list has not; `port`, one that is not declared; `program`,
-    one that is on the list; `written`, a folder of the environment's own. At Low `shared` is: `port`, on whose 127.0.0.1 somebody of the host listens;
-    `runtime`, the path of a container engine's socket.
-    """
-    expect = prepared(expectations)
+def run(expect: Expectations) -> list[CanaryRun]:
+    """Try everything; one result each, with `seen` as what `judge` looks for."""
     return [verdict(canary, expect, partial(canary.attempt, expect)) for canary in asked(expect)]
 
 
-def prepared(expectations: Expect) -> Expect:
-    """With a name that nobody has asked for yet."""
-    return {"temporary": "/tmp", "bare": False, "outer_filter": False, **expectations, "name": f"{os.urandom(6).hex()}.canary.test"}
+def allowlist(expect: Expectations) -> AllowlistExpectations:
+    """What the canaries of level High are told."""
+    told = expect["allowlist"]
+    assert told is not None, "they are asked with it only"
+    return told
 
 
-def asked(expect: Expect) -> tuple[Canary, ...]:
+def host_network(expect: Expectations) -> HostNetworkExpectations:
+    """What the canaries of level Low are told."""
+    told = expect["host_network"]
+    assert told is not None, "they are asked with it only"
+    return told
+
+
+def asked(expect: Expectations) -> tuple[Canary, ...]:
     """The canaries of the level that these expectations are for."""
-    if expect.get("shared"):
+    if expect["host_network"]:
         return (*SHARED, *(canary for canary in CANARIES if canary.name not in ALLOWED))
-    return (*CANARIES, *(LISTED if expect.get("listed") else ()), *(BARE if expect["bare"] else ()))
+    return (*CANARIES, *(LISTED if expect["allowlist"] else ()), *(BARE if expect["bare"] else ()))
 
 
-def verdict(canary: Canary, expect: Expect, attempt: Callable[[], None]) -> Result:
+def verdict(canary: Canary, expect: Expectations, attempt: Callable[[], None]) -> CanaryRun:
     """What `attempt`, which raises the refusal, says about a canary."""
-    seen = {} if canary.rule == "process.syscalls" and expect["outer_filter"] else canary.target(expect)
+    hidden = canary.rule == "process.syscalls" and expect["outer_filter"]
+    seen: Target = {} if hidden else canary.target(expect)
     found, passed = "it worked", not canary.expected
     try:
         attempt()
@@ -89,33 +96,37 @@ def verdict(canary: Canary, expect: Expect, attempt: Callable[[], None]) -> Resu
         found, passed = f"{name}: {os.strerror(error.errno or 0)}", name in canary.expected
     except Exception as error:
         found, passed = f"{type(error).__name__}: {error}", False
+    expected = " or ".join(canary.expected) or "works"
+    return {**result(canary.name, canary.rule, expected, found, passed), "seen": seen}
+
+
+def result(name: str, rule: str, expected: str, found: str, passed: bool) -> CanaryResult:
+    """What one canary found, in the shape of capability.Canary."""
     return {
-        "name": canary.name,
-        "dimension": canary.rule.partition(".")[0],
-        "rule": canary.rule,
-        "expected": " or ".join(canary.expected) or "works",
+        "name": name,
+        "dimension": rule.partition(".")[0],
+        "rule": rule,
+        "expected": expected,
         "found": found,
         "result": "passed" if passed else "failed",
-        "seen": seen,
     }
 
 
-def judge(results: Sequence[Result], attempts_seen: Sequence[Mapping[str, Any]]) -> list[Result]:
-    """The results as capability.Canary has them; one that was refused and not recorded has failed."""
-    judged = []
-    for result in results:
-        row = {key: value for key, value in result.items() if key != "seen"}
-        seen = result["seen"]
-        if row["result"] == "passed" and seen and not any(_matches(row["rule"], seen, attempt) for attempt in attempts_seen):
-            row["result"] = "failed"
-            row["found"] += "; refused, but not recorded"
-        judged.append(row)
-    return judged
+def judge(runs: Sequence[CanaryRun], attempts_seen: Sequence[Attempt]) -> list[CanaryResult]:
+    """The results; a canary that was refused and not recorded has failed."""
+    return [_judged(run, attempts_seen) for run in runs]
 
 
-def _matches(rule: str, seen: Mapping[str, Any], attempt: Mapping[str, Any]) -> bool:
-    target = attempt["target"]
-    return attempt["rule"] == rule and all(target.get(key) == value for key, value in seen.items())
+def _judged(run: CanaryRun, attempts_seen: Sequence[Attempt]) -> CanaryResult:
+    found, passed = run["found"], run["result"] == "passed"
+    if passed and run["seen"] and not any(_matches(run, attempt) for attempt in attempts_seen):
+        passed, found = False, f"{found}; refused, but not recorded"
+    return result(run["name"], run["rule"], run["expected"], found, passed)
+
+
+def _matches(run: CanaryRun, attempt: Attempt) -> bool:
+    seen, target = run["seen"], attempt["target"]
+    return attempt["rule"] == run["rule"] and seen.items() <= target.items()
 
 
 # --- network
@@ -190,7 +201,7 @@ def _unix(address: str) -> None:
         probe.connect(address)
 
 
-def _name(expect: Expect) -> None:
+def _name(expect: Expectations) -> None:
     """Only the sink's own address may come back."""
     question = b"".join(bytes((len(label),)) + label.encode() for label in expect["name"].split(".")) + b"\0\0\1\0\1"
     packet = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question
@@ -215,7 +226,7 @@ def _write_outside(folder: str) -> None:
     os.unlink(path)  # it should not have come this far
 
 
-def _each(expect: Expect, action: Callable[[str], None]) -> None:
+def _each(expect: Expectations, action: Callable[[str], None]) -> None:
     """Try every folder; one that is writable outweighs the refusals of the others."""
     refusal: OSError | None = None
     for folder in expect["outside"]:
@@ -246,13 +257,13 @@ def _read(path: str) -> None:
     os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def _write_null(_: Expect) -> None:
+def _write_null(_: Expectations) -> None:
     descriptor = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     os.write(descriptor, b"x")
     os.close(descriptor)
 
 
-def _write_private(expect: Expect) -> None:
+def _write_private(expect: Expectations) -> None:
     path = f"{expect['temporary']}/cleanroom-canary-{os.getpid()}"
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     os.close(descriptor)
@@ -262,20 +273,20 @@ def _write_private(expect: Expect) -> None:
 # --- processes
 
 
-def _mount(_: Expect) -> None:
+def _mount(_: Expectations) -> None:
     kernel.mount("none", "/tmp", "tmpfs", 0, "size=4k")
 
 
-def _become_root(_: Expect) -> None:
+def _become_root(_: Expectations) -> None:
     os.setresuid(0, 0, 0)
 
 
-def _capabilities(_: Expect) -> None:
+def _capabilities(_: Expectations) -> None:
     if os.geteuid() and kernel.capget() == (0, 0, 0):
         raise PermissionError(errno.EPERM, "none")
 
 
-def _see_engine(expect: Expect) -> None:
+def _see_engine(expect: Expectations) -> None:
     """The engine is recognised by its start time: another process inside may bear its number."""
     with open(f"/proc/{expect['pid']}/stat", "rb") as file:
         start = int(file.read().rpartition(b")")[2].split()[19])
@@ -283,28 +294,28 @@ def _see_engine(expect: Expect) -> None:
         raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
 
 
-def _signal_engine(expect: Expect) -> None:
+def _signal_engine(expect: Expectations) -> None:
     os.kill(expect["pid"], 0)
     if not expect["bare"]:  # there the number is the engine's, and that it cannot be looked at must not hide that it can be signalled
         _see_engine(expect)
 
 
-def _limit_engine(expect: Expect) -> None:
+def _limit_engine(expect: Expectations) -> None:
     resource.prlimit(expect["pid"], resource.RLIMIT_CORE)  # asking is refused too
 
 
-def _listen(expect: Expect) -> None:
+def _listen(expect: Expectations) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", expect["listed"]["port"]))
+        probe.bind(("127.0.0.1", allowlist(expect)["port"]))
         probe.listen()
 
 
-def _listen_unbound(_: Expect) -> None:
+def _listen_unbound(_: Expectations) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.listen()
 
 
-def _listen_freely(_: Expect) -> None:
+def _listen_freely(_: Expectations) -> None:
     """A unix socket without a name, and a datagram socket on a port that the kernel chooses, which clients do."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         local.bind("")
@@ -312,17 +323,17 @@ def _listen_freely(_: Expect) -> None:
         client.bind(("127.0.0.1", 0))
 
 
-def _listen_for_others(expect: Expect) -> None:
+def _listen_for_others(expect: Expectations) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("0.0.0.0", expect["shared"]["port"]))  # noqa: S104
+        probe.bind(("0.0.0.0", host_network(expect)["port"]))  # noqa: S104
         probe.listen()
 
 
-def _own_program(expect: Expect) -> str:
-    return f"{expect['listed']['written']}/cleanroom-canary"
+def _own_program(expect: Expectations) -> str:
+    return f"{allowlist(expect)['written']}/cleanroom-canary"
 
 
-def _start_own(expect: Expect) -> None:
+def _start_own(expect: Expectations) -> None:
     path = _own_program(expect)
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o700)
     try:
@@ -347,15 +358,15 @@ def _start(path: str) -> None:
     _raise(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-def _file_in_memory(_: Expect) -> None:
+def _file_in_memory(_: Expectations) -> None:
     os.close(kernel.memfd("canary"))
 
 
-def _syscall_target(name: str) -> Callable[[Expect], dict[str, Any]]:
+def _syscall_target(name: str) -> Callable[[Expectations], Target]:
     return lambda _: {"syscall": name}
 
 
-def _ip_target(ip: str, port: int) -> Callable[[Expect], dict[str, Any]]:
+def _ip_target(ip: str, port: int) -> Callable[[Expectations], Target]:
     return lambda _: {"ip": ip, "port": port}
 
 
@@ -400,13 +411,13 @@ CANARIES: tuple[Canary, ...] = (
 LISTED: tuple[Canary, ...] = (
     Canary(
         "read what is not listed", "filesystem.reads", ("ENOENT", "EACCES"),
-        lambda expect: _read(expect["listed"]["unread"]), lambda expect: {"path": expect["listed"]["unread"]},
+        lambda expect: _read(allowlist(expect)["unread"]), lambda expect: {"path": allowlist(expect)["unread"]},
     ),
     Canary("start what was written", "process.exec", ("EACCES",), _start_own, lambda expect: {"path": _own_program(expect)}),
     Canary("file in memory that may be started", "process.exec", ("ENOSYS",), _file_in_memory, _syscall_target("memfd_create")),
-    Canary("listen on a port", "network.listen", ("EACCES",), _listen, lambda expect: {"port": expect["listed"]["port"]}),
+    Canary("listen on a port", "network.listen", ("EACCES",), _listen, lambda expect: {"port": allowlist(expect)["port"]}),
     Canary("listen without a port", "network.listen", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
-    Canary("control: a listed program is started", "process.exec", (), lambda expect: _start(expect["listed"]["program"])),
+    Canary("control: a listed program is started", "process.exec", (), lambda expect: _start(allowlist(expect)["program"])),
     Canary("control: a unix socket listens", "network.listen", (), _listen_freely),
 )  # fmt: skip
 
@@ -435,19 +446,19 @@ SHARED: tuple[Canary, ...] = (
     Canary("metadata service", "network.local", _REFUSED, lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)), _ip_target("169.254.169.254", 80)),
     Canary("link-local address", "network.local", _REFUSED, lambda _: _datagram(("169.254.1.1", 9)), _ip_target("169.254.1.1", 9)),
     Canary(
-        "the host's loopback", "network.local", _REFUSED, lambda expect: _connected(socket.AF_INET, ("127.0.0.1", expect["shared"]["port"])),
-        lambda expect: {"ip": "127.0.0.1", "port": expect["shared"]["port"]},
+        "the host's loopback", "network.local", _REFUSED, lambda expect: _connected(socket.AF_INET, ("127.0.0.1", host_network(expect)["port"])),
+        lambda expect: {"ip": "127.0.0.1", "port": host_network(expect)["port"]},
     ),
-    Canary("the host's loopback by fast open", "network.local", _REFUSED, lambda expect: _fast_open(("127.0.0.1", expect["shared"]["port"]), by_message=True)),
+    Canary("the host's loopback by fast open", "network.local", _REFUSED, lambda expect: _fast_open(("127.0.0.1", host_network(expect)["port"]), by_message=True)),
     Canary(
         "abstract socket outside", "network.local", ("ECONNREFUSED", "EPERM"),
         lambda expect: _unix(f"\0{expect['abstract']}"), lambda expect: {"sun_path": f"@{expect['abstract']}"},
     ),
     Canary(
         "container runtime's socket", "network.runtimes", ("ENOENT", "EACCES"),
-        lambda expect: _unix(expect["shared"]["runtime"]), lambda expect: {"sun_path": expect["shared"]["runtime"]},
+        lambda expect: _unix(host_network(expect)["runtime"]), lambda expect: {"sun_path": host_network(expect)["runtime"]},
     ),
-    Canary("listen for other machines", "network.publish", ("EACCES",), _listen_for_others, lambda expect: {"port": expect["shared"]["port"]}),
+    Canary("listen for other machines", "network.publish", ("EACCES",), _listen_for_others, lambda expect: {"port": host_network(expect)["port"]}),
     Canary("listen without a port", "network.publish", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
     Canary("control: a server of one's own is reached", "network.local", (), lambda _: _reach_own()),
 )  # fmt: skip

@@ -8,13 +8,18 @@ from __future__ import annotations
 import array
 import json
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox import protocol
 
 MESSAGE_MAX = 1 << 20  # an environment's whole description with its variables; the kernel's default of 208 KiB is too near
 DESCRIPTORS_MAX = 64  # listening sockets of all declared services at once, the most that travels
 
 Message = dict[str, Any]
+
+Tagged = TypeVar("Tagged", bound=Mapping[str, object])
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -35,7 +40,7 @@ def widened(end: socket.socket) -> socket.socket:
     return end
 
 
-def send(end: socket.socket, message: Message, descriptors: Sequence[int] = ()) -> None:
+def send(end: socket.socket, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
     """Send one message. The descriptors are duplicated; the caller still owns its own.
 
     Raises:
@@ -67,3 +72,77 @@ def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
         return None
     message: Message = json.loads(body)
     return message, descriptors
+
+
+class Direction(Generic[Tagged]):
+    """One direction of a channel: which messages of `protocol` travel in it."""
+
+    def __init__(self, key: str, *tags: str) -> None:
+        """`tags`: the values that `key` may have; every message has one of them."""
+        self.key = key
+        self.tags = frozenset(tags)
+
+    def send(self, end: socket.socket, message: Tagged, descriptors: Sequence[int] = ()) -> None:
+        """Send one message. The descriptors are duplicated; the caller still owns its own.
+
+        Raises:
+            OSError: as the function `send` has it.
+        """
+        send(end, message, descriptors)
+
+    def receive(self, end: socket.socket) -> tuple[Tagged, list[int]] | None:
+        """The next message with its descriptors, as the function `receive` has it.
+
+        Raises:
+            BlockingIOError: nothing is waiting on a non-blocking socket.
+            ValueError: no message of this direction.
+        """
+        arrived = receive(end)
+        return None if arrived is None else (self._decoded(arrived[0]), arrived[1])
+
+    def _decoded(self, message: Message) -> Tagged:
+        """The one place where what was bytes becomes typed: the tag says which type it is."""
+        tag = message.get(self.key)
+        if not isinstance(tag, str) or tag not in self.tags:
+            raise ValueError(f"{self.key} {tag!r} is none of {', '.join(sorted(self.tags))}")
+        return cast("Tagged", message)
+
+
+KEEPER_ORDERS: Direction[protocol.KeeperOrder] = Direction(
+    "op",
+    "open",
+    "end",
+    "probe",
+    "relay",
+    "journal",
+    "hold",
+    "own",
+    "disown",
+    "container",
+    "bye",
+)
+KEEPER_MESSAGES: Direction[protocol.KeeperMessage] = Direction("kind", "up", "probed", "probe_failed", "closed")
+WARDEN_ORDERS: Direction[protocol.WardenOrder] = Direction("op", "kill", "relay", "drop", "dial", "prove", "exec", "signal", "left")
+WARDEN_MESSAGES: Direction[protocol.WardenMessage] = Direction(
+    "kind",
+    "ready",
+    "failed",
+    "attempt",
+    "started",
+    "exited",
+    "proved",
+    "proof_failed",
+    "dialed",
+    "dial_failed",
+    "processes",
+    "ended",
+)
+INIT_ORDERS: Direction[protocol.InitOrder] = Direction("op", "prove", "exec", "signal", "left")
+INIT_MESSAGES: Direction[protocol.InitMessage] = Direction(
+    "kind", "restricted", "failed", "started", "exited", "canaries", "proof_failed", "processes"
+)
+RELAY_ORDERS: Direction[protocol.RelayOrder] = Direction("op", "relay", "drop", "dial")
+RELAY_MESSAGES: Direction[protocol.RelayRefused] = Direction("kind", "refused")
+FORWARDED: Direction[protocol.Forwarded] = Direction("kind", "forwarded")
+SOCKET_CALLS: Direction[protocol.SocketCall] = Direction("op", "connect", "bind", "listen", "send")
+SOCKET_RESULTS: Direction[protocol.SocketCallDone] = Direction("kind", "done")

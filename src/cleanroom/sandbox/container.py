@@ -13,16 +13,17 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, names, seccomp, transplant
+from cleanroom.sandbox import canary, cgroups, kernel, landlock, limits, mounts, names, seccomp, transplant
 from cleanroom.sandbox.shim import calls, wire
 from cleanroom.sandbox.warden import StartFailed, Warden
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Container, ControlGroup, Limits, SandboxSpec
+    from cleanroom.sandbox import protocol
+    from cleanroom.sandbox.protocol import Container, Limits, SandboxSpec
 
 START_SECONDS = 30.0  # for the engine to start a container: 0.2 s usually, several on a busy machine
 END_SECONDS = 5.0
@@ -44,7 +45,7 @@ class ContainerWarden(Warden):
     def _enter(self) -> None:
         """Wait for pid 1, and go where its network is; its view stays to be made."""
         self._shim, self._init = _accept(self._listening, self._control)
-        self._orders = cast(socket.socket, self._shim)  # polled and closed like one
+        self._orders = self._shim.end
         self._pidfd = kernel.pidfd_open(self._init)
         self._group = _group_of(self._init)
         self._before = self._counters()
@@ -59,12 +60,14 @@ class ContainerWarden(Warden):
         self._shim.send(_restrictions(self._spec))
         if not self._spec["notify"]:
             return None
-        arrived = self._news()
-        if arrived is None or not arrived[1]:
-            raise StartFailed(
-                arrived[0].get("failed", "the filter's listener was not handed over") if arrived else "pid 1 ended while it started"
-            )
-        return arrived[1][0]
+        arrived = self._shim.receive()
+        if arrived is None:
+            raise StartFailed("pid 1 ended while it started")
+        message, descriptors = arrived
+        if not descriptors:
+            silent = "the filter's listener was not handed over"
+            raise StartFailed(message["why"] if message["kind"] == "failed" else silent)
+        return descriptors[0]
 
     def _fork_inside(self) -> int:
         """The container's pid namespace is for this child alone, and for nobody else we fork.
@@ -95,48 +98,60 @@ class ContainerWarden(Warden):
             time.sleep(ADOPTED_SECONDS)
         return 0
 
-    def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
+    def _begin_group_proof(self) -> limits.Outcome:
         """In a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
         return limits.GroupProof(self._beside).results if self._beside is not None else list
 
-    def _group_told(self) -> ControlGroup | None:
-        return self._group.to_wire() if self._group is not None else None
-
     # --- serving
 
-    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
         if order["op"] != "prove":
             self._shim.order(order, descriptors)
             return
         self._proof = _Proof(order)
-        self._try_next()
+        self._try_next(self._proof)
 
-    def _news(self) -> tuple[channel.Message, list[int]] | None:
-        """What pid 1 says; of a proof only its end."""
+    def _news(self) -> tuple[protocol.InitMessage, list[int]] | None:
+        """What pid 1 says while it starts."""
         arrived = self._shim.receive()
-        if arrived is not None and "tried" in arrived[0] and self._proof is not None:
-            self._proof.told(arrived[0]["told"])
-            return self._try_next(), []
-        return arrived
-
-    def _try_next(self) -> channel.Message:
-        """Send the next attempt, or give what all of them said."""
-        assert self._proof is not None
-        script = self._proof.next()
-        if script is not None:
-            self._shim.send(wire.attempt(self._proof.number, script.steps))
-            return {}
-        proof, self._proof = self._proof, None
-        group = _limits_told(self._group, self._spec["limits"]) if self._group is not None else []
-        return {"proved": proof.number, "results": proof.results(), "limits": [*proof.limits(), *group]}
+        if arrived is None:
+            return None
+        message, descriptors = arrived
+        if message["kind"] == "listening" or message["kind"] == "tried":
+            raise StartFailed(f"pid 1 said {message['kind']} out of turn")
+        return message, descriptors
 
     def _from_init(self) -> bool:
-        arrived = self._news()
+        arrived = self._shim.receive()
         if arrived is None:
             return False
-        if arrived[0]:
-            self._tell(arrived[0])
+        message = arrived[0]
+        match message["kind"]:
+            case "tried":
+                if self._proof is not None:
+                    self._proof.told(message["told"])
+                    self._try_next(self._proof)
+            case "listening":
+                pass  # it was waited for before we served
+            case _:
+                self._tell(message)
         return True
+
+    def _try_next(self, proof: _Proof) -> None:
+        """Send the next attempt, or pass on what all of them said."""
+        script = proof.next()
+        if script is not None:
+            self._shim.send(wire.attempt(proof.number, script.steps))
+            return
+        self._proof = None
+        own = _limits_told(self._group, self._spec["limits"]) if self._group is not None else []
+        told: protocol.CanariesRun = {
+            "kind": "canaries",
+            "n": proof.number,
+            "results": proof.results(),
+            "limits": [*proof.limits(), *own],
+        }
+        self._tell(told)
 
     def _end(self) -> None:
         """Kill it and wait until the kernel has ended all of it; our relay ends with its channel."""
@@ -153,15 +168,15 @@ class ContainerWarden(Warden):
         select.select([self._pidfd], [], [], END_SECONDS)
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)
-            channel.send(self._control, {"ended": True})
+            self._send({"kind": "ended"})
 
 
 class _Proof:
     """The canaries of one order, tried one after the other."""
 
-    def __init__(self, order: channel.Message) -> None:
-        self.number: int = order["n"]
-        self._expect = canary.prepared(order["expect"])
+    def __init__(self, order: protocol.Prove) -> None:
+        self.number = order["n"]
+        self._expect = order["expect"]
         asked = [*canary.asked(self._expect), *([calls.LIMIT] if order["limits"] else [])]
         self._work = [(which, script) for which in asked for script in calls.scripts(self._expect, which)]
         self._given: list[list[calls.Told]] = []
@@ -173,15 +188,15 @@ class _Proof:
     def told(self, told: list[calls.Told]) -> None:
         self._given.append(told)
 
-    def results(self) -> list[canary.Result]:
+    def results(self) -> list[protocol.CanaryRun]:
         return [self._result(which) for which in self._asked if which is not calls.LIMIT]
 
-    def limits(self) -> list[canary.Result]:
-        """Without `seen`: nothing records them."""
+    def limits(self) -> list[protocol.CanaryResult]:
+        """Nothing records them."""
         rows = [self._result(which) for which in self._asked if which is calls.LIMIT]
-        return [{key: value for key, value in row.items() if key != "seen"} for row in rows]
+        return canary.judge(rows, ())
 
-    def _result(self, which: canary.Canary) -> canary.Result:
+    def _result(self, which: canary.Canary) -> protocol.CanaryRun:
         given = [(script, told) for (of, script), told in zip(self._work, self._given, strict=True) if of is which]
         return calls.judge(which, self._expect, given)
 
@@ -283,7 +298,7 @@ def _restrictions(spec: SandboxSpec) -> bytes:
     return wire.restrict(attributes, rules, program, hold=spec["notify"])
 
 
-def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[dict[str, Any]]:
+def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[protocol.CanaryResult]:
     """Accepted is not enforced: what the engine wrote into the group is read from the kernel."""
     asked = {"memory": limits_asked["memory_bytes"], "pids": limits_asked["pids"]}
     names = {1: ("memory.limit_in_bytes", "pids.max"), 2: ("memory.max", "pids.max")}[group.version]
@@ -292,10 +307,10 @@ def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[dict[str, A
         with contextlib.suppress(OSError, KeyError):
             found = (group.folders[controller] / name).read_text().strip()
             rows.append(
-                limits.result(
+                canary.result(
                     f"the container's own {controller} limit", rule, str(asked[controller]), found, found == str(asked[controller])
                 )
             )
             continue
-        rows.append(limits.result(f"the container's own {controller} limit", rule, str(asked[controller]), "cannot be read", False))
+        rows.append(canary.result(f"the container's own {controller} limit", rule, str(asked[controller]), "cannot be read", False))
     return rows

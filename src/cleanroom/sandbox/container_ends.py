@@ -15,9 +15,12 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cleanroom.sandbox import channel, journal
+from cleanroom.sandbox import journal
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import TrackContainer
 
 # labels of everything that is made
 RUN, OWNER, BOOT, NAMESPACE = "cleanroom.run_id", "cleanroom.owner", "cleanroom.boot_id", "cleanroom.pid_namespace"
@@ -130,10 +133,10 @@ class Containers:
     """Those that the keeper's owner said it would make."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, channel.Message] = {}  # name -> the order that announced it
+        self._asked: dict[str, TrackContainer] = {}  # name -> the order that announced it
         self._born: set[str] = set()
 
-    def take(self, order: channel.Message) -> None:
+    def take(self, order: TrackContainer) -> None:
         """`step` is "asked" before one is created, "made" once the engine has said so, "gone" after it was removed."""
         name = order["name"]
         match order["step"]:
@@ -152,7 +155,7 @@ class Containers:
         for thread in threads:
             thread.join()
 
-    def _remove(self, name: str, order: channel.Message, tell: Callable[[str, str], None]) -> None:
+    def _remove(self, name: str, order: TrackContainer, tell: Callable[[str, str], None]) -> None:
         """One that may still be on its way is waited for a moment."""
         began = time.monotonic()
         gone = _remove_ours(order["engine"], order["run_id"], name)

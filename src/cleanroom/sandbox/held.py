@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import (
     held_behalf,
@@ -25,7 +25,7 @@ from cleanroom.sandbox import (
     held_processes,
     held_programs,
 )
-from cleanroom.sandbox.callers import BadAddress, Caller, Fields
+from cleanroom.sandbox.callers import BadAddress, Caller
 from cleanroom.sandbox.folding import Fold
 from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.held_hand import Hand, OwnHand
@@ -37,6 +37,9 @@ from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
 from cleanroom.sandbox.seccomp import FIRST_NETLINK
 from cleanroom.sandbox.syscalls import AUDIT_ARCH, NAMES, machine
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt, Process, Target
 
 _RECEIVE, _SEND, _VALID, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40082104
 _SYNC_WAKE_UP = 1  # run the caller on our processor at once: 24 us a call instead of 91 (Linux 6.6)
@@ -79,7 +82,7 @@ class Recorder:
         self,
         listener: int,
         rules: Rules,
-        emit: Callable[[Fields], None],
+        emit: Callable[[Attempt], None],
         *,
         names: Names,
         proc_fd: int,
@@ -176,7 +179,7 @@ class Recorder:
         refusal = Refusal(errno.ECONNRESET, "network.egress", {"host": host, "port": port, "ip": ip, "proto": "tcp"})
         gap = "" if process else "the relay knows its port only"
         self._fold.add(
-            (host, port, ip, str(process.get("pid"))), lambda: _fields(process, "connect", refusal, (), gap) | _RELAYED, refusal.rule
+            (host, port, ip, str(process.get("pid"))), lambda: _relayed(_attempt(process, "connect", refusal, (), gap)), refusal.rule
         )
 
     def close(self) -> None:
@@ -290,25 +293,33 @@ class Recorder:
         self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap), refusal.rule)
 
 
-_RELAYED: Fields = {"mechanism": "relay", "certainty": "packet"}
+def _relayed(attempt: Attempt) -> Attempt:
+    """The same, as the relay of a declared host saw it."""
+    return {**attempt, "mechanism": "relay", "certainty": "packet"}
 
 
-def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Fields:
+def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Attempt:
     process = caller.identity()
-    return _fields(process, name, refusal, tags, gap or ("" if process else "the caller's /proc folder could not be read"))
+    unread = "" if process else "the caller's /proc folder could not be read"
+    return _attempt(process, name, refusal, tags, gap or unread)
 
 
-def _fields(process: Fields, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Fields:
+def _attempt(process: Process, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Attempt:
+    target: Target = {**refusal.target}
     return {
         "dimension": refusal.rule.partition(".")[0],
         "rule": refusal.rule,
         "outcome": refusal.outcome,
         "mechanism": "seccomp_notify",
         "certainty": "held_syscall",
-        "target": dict(refusal.target),
+        "target": target,
         "process": process or None,
         "attribution_gap": gap,
         "syscall": name,
         "errno": refusal.error_name,
         "tags": list(tags),
+        # Set by whoever folds them.
+        "count": 1,
+        "first_unix_ns": 0,
+        "last_unix_ns": 0,
     }

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import (
     held,
@@ -24,13 +24,16 @@ from cleanroom.sandbox import (
     kernel,
     tree,
 )
-from cleanroom.sandbox.callers import Caller, Fields
+from cleanroom.sandbox.callers import Caller
 from cleanroom.sandbox.held_doors import Doors, joined
 from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.names import Answerer, Names
 from cleanroom.sandbox.reach import Reach
 from cleanroom.sandbox.rules import Refusal, Rules
 from cleanroom.sandbox.seccomp_bare import F_SETOWN, ON_OTHERS
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt
 
 _LOOPBACK = b"lo\0"
 _BIND_TO_DEVICE = 25  # SO_BINDTODEVICE; without a privilege once, since Linux 5.7, and never undone
@@ -56,7 +59,7 @@ class BareRecorder(held.Recorder):
         self,
         listener: int,
         rules: Rules,
-        emit: Callable[[Fields], None],
+        emit: Callable[[Attempt], None],
         *,
         names: Names,
         proc_fd: int,

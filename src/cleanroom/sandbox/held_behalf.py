@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import addresses, control_sockets, held_messages, held_network, reach
 from cleanroom.sandbox.callers import Caller, shown
@@ -26,6 +26,9 @@ from cleanroom.sandbox.held_messages import Message
 from cleanroom.sandbox.held_sockets import Own, Sockets, kind_of
 from cleanroom.sandbox.names import Names, parse_question
 from cleanroom.sandbox.rules import Refusal
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 NAMES = frozenset(("connect", "bind", "listen", "sendto", "sendmsg", "sendmmsg"))
 
@@ -268,7 +271,7 @@ class Behalf:
             return Refusal(decision.errno)
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
         kind = kind_of(call.end)
-        target: dict[str, str | int] = {"ip": ip, "proto": _PROTOCOLS.get(kind.protocol, "tcp" if kind.stream else "udp")}
+        target: Target = {"ip": ip, "proto": _PROTOCOLS.get(kind.protocol, "tcp" if kind.stream else "udp")}
         if port:
             target["port"] = port
         host = self._names.followed(ip) or self._where.hosts.get(address, "") or self._asked_for(call.caller.group, port, payload)
@@ -390,7 +393,7 @@ def _addressed(caller: Caller, name: str, arguments: tuple[int, ...]) -> bool:
     return any(held_messages.message(caller, arguments[1] + number * step).address for number in range(count))
 
 
-def _refusal(decision: reach.Decision, target: dict[str, str | int], tags: tuple[str, ...] = ()) -> Refusal:
+def _refusal(decision: reach.Decision, target: Target, tags: tuple[str, ...] = ()) -> Refusal:
     outcome = "blocked" if decision.errno else "observed"
     return Refusal(decision.errno, decision.rule, target, (*decision.tags, *tags), alone=True, outcome=outcome)
 

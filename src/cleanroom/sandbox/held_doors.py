@@ -36,7 +36,7 @@ class Doors:
             raise OSError(errno.ECONNREFUSED, "no such door")
         with joined(end) as other:
             try:
-                channel.send(way, {}, [other.fileno()])
+                channel.FORWARDED.send(way, {"kind": "forwarded"}, [other.fileno()])
             except OSError:
                 raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
 

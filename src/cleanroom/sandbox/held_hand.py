@@ -13,9 +13,12 @@ import signal
 import socket
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
 
 from cleanroom.sandbox import channel, kernel
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import SocketCall, SocketCallDone
 
 _MSG_NOSIGNAL, _MSG_DONTWAIT = 0x4000, 0x40
 _O_PATH = getattr(os, "O_PATH", 0)
@@ -24,7 +27,7 @@ _O_PATH = getattr(os, "O_PATH", 0)
 class Deed(NamedTuple):
     """What to do. `path` from `root` on (a descriptor): the unix socket that is meant, instead of an address. `rights`: descriptors that go with a message."""
 
-    name: str  # connect, bind, listen or send
+    name: Literal["connect", "bind", "listen", "send"]
     address: bytes = b""
     root: int = -1
     path: str = ""
@@ -81,17 +84,24 @@ class LentHand:
     def do(self, end: socket.socket, deed: Deed) -> int:
         if end.family != socket.AF_UNIX and deed.name != "bind":
             return self._own.do(end, deed)  # the kernel asks the socket and not who acts
-        order = {
-            "name": deed.name, "address": deed.address.hex(), "payload": deed.payload.hex(), "flags": deed.flags, "control": deed.control.hex(),
-            "rights": len(deed.rights), "backlog": deed.backlog, "path": deed.path,
-        }  # fmt: skip
-        channel.send(self._channel, order, [end.fileno(), *deed.rights, *([deed.root] if deed.path else [])])
-        answer = channel.receive(self._channel)
+        call: SocketCall = {
+            "op": deed.name,
+            "address": deed.address.hex(),
+            "payload": deed.payload.hex(),
+            "control": deed.control.hex(),
+            "flags": deed.flags,
+            "rights": len(deed.rights),
+            "backlog": deed.backlog,
+            "path": deed.path,
+        }
+        beside = [end.fileno(), *deed.rights, *([deed.root] if deed.path else [])]
+        channel.SOCKET_CALLS.send(self._channel, call, beside)
+        answer = channel.SOCKET_RESULTS.receive(self._channel)
         if answer is None:
             raise OSError(5, "the process that acts for the environment is gone")
         if answer[0]["errno"]:
             raise OSError(answer[0]["errno"], os.strerror(answer[0]["errno"]))
-        return int(answer[0]["value"])
+        return answer[0]["value"]
 
     def close(self) -> None:
         """It ends when it sees this."""
@@ -113,24 +123,31 @@ def _lend(orders: socket.socket, user: int, group: int) -> NoReturn:
         kernel.set_no_new_privileges()
         kernel.set_parent_death_signal(signal.SIGKILL)
         hand = OwnHand()
-        while (arrived := channel.receive(mine)) is not None:
-            channel.send(mine, _lent(hand, *arrived))
+        while (arrived := channel.SOCKET_CALLS.receive(mine)) is not None:
+            channel.SOCKET_RESULTS.send(mine, _lent(hand, *arrived))
     finally:
         os._exit(0)
 
 
-def _lent(hand: OwnHand, order: channel.Message, descriptors: list[int]) -> channel.Message:
-    rights = tuple(descriptors[1 : 1 + order["rights"]])
-    rest = descriptors[1 + order["rights"] :]
+def _lent(hand: OwnHand, call: SocketCall, descriptors: list[int]) -> SocketCallDone:
+    rights = tuple(descriptors[1 : 1 + call["rights"]])
+    rest = descriptors[1 + call["rights"] :]
     deed = Deed(
-        order["name"], bytes.fromhex(order["address"]), rest[0] if rest else -1, order["path"], bytes.fromhex(order["payload"]), order["flags"],
-        bytes.fromhex(order["control"]), rights, order["backlog"],
-    )  # fmt: skip
+        call["op"],
+        bytes.fromhex(call["address"]),
+        rest[0] if rest else -1,
+        call["path"],
+        bytes.fromhex(call["payload"]),
+        call["flags"],
+        bytes.fromhex(call["control"]),
+        rights,
+        call["backlog"],
+    )
     try:
         with socket.socket(fileno=descriptors[0]) as end:
-            return {"errno": 0, "value": hand.do(end, deed)}
+            return {"kind": "done", "errno": 0, "value": hand.do(end, deed)}
     except OSError as error:
-        return {"errno": error.errno or 5, "value": 0}
+        return {"kind": "done", "errno": error.errno or 5, "value": 0}
     finally:
         for descriptor in descriptors[1:]:
             os.close(descriptor)

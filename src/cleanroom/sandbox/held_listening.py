@@ -8,10 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import kernel
 from cleanroom.sandbox.callers import Caller
 from cleanroom.sandbox.rules import Refusal, Rules
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 NAMES = frozenset(("bind", "listen"))
 
@@ -68,8 +72,10 @@ class Listening:
     def _refused(self, port: int, address: str, found: socket.socket) -> Refusal:
         if 0 < port < _PRIVILEGED:
             return Refusal(errno.EACCES)  # nobody without privileges may, in any environment
-        target: dict[str, str | int] = {"ip": address, "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp"}
-        return Refusal(errno.EACCES, _RULE, {**target, "port": port} if port else target)
+        target: Target = {"ip": address, "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp"}
+        if port:
+            target["port"] = port
+        return Refusal(errno.EACCES, _RULE, target)
 
 
 def _address(family: int, raw: bytes) -> str:

@@ -6,13 +6,16 @@ import errno
 import os
 import socket
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import held_doors
 from cleanroom.sandbox.callers import Caller, shown
 from cleanroom.sandbox.held_files import Files
 from cleanroom.sandbox.names import Names, parse_question
 from cleanroom.sandbox.rules import Refusal
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 NAMES = frozenset(("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev"))
 
@@ -129,7 +132,7 @@ class Network:
         if question and not host and message.length:
             parsed = parse_question(caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)))
             host = parsed[0] if parsed else ""
-        target: dict[str, str | int] = {"ip": ip, "port": port, "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp")}
+        target: Target = {"ip": ip, "port": port, "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp")}
         if host:
             target["host"] = shown(host)
         # a question to a foreign resolver is what a question to ours is: it reaches no one

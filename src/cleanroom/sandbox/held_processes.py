@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import errno
 import struct
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.callers import BadAddress, Caller
 from cleanroom.sandbox.limits import CORE_BYTES
 from cleanroom.sandbox.rules import Refusal
 from cleanroom.sandbox.seccomp import ON_INIT, RLIMIT_CORE
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 NAMES = frozenset((*ON_INIT, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit"))
 
@@ -49,7 +53,7 @@ class Processes:
 
     def refused(self, name: str) -> Refusal:
         """What is said of an attempt on the environment's first process."""
-        target: dict[str, str | int] = {"signal_pid": self._init, "syscall": f"{name} of init"}
+        target: Target = {"signal_pid": self._init, "syscall": f"{name} of init"}
         return Refusal(errno.EPERM, _RULE, target, alone=True)
 
     def _limit(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:

@@ -13,13 +13,22 @@ import resource
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import canary, cgroups, channel, kernel, landlock, limits, mounts, seccomp, seccomp_bare
 from cleanroom.sandbox.layout import USER_ID
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Identity, SandboxSpec
+    from cleanroom.sandbox.protocol import (
+        CanariesRun,
+        Execute,
+        Identity,
+        InitMessage,
+        InitOrder,
+        LivingProcess,
+        Prove,
+        SandboxSpec,
+    )
 
 READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
 
@@ -36,9 +45,10 @@ def main(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_m
         else:
             _restrict(spec, orders, handover, id_map)
     except Exception as error:
-        channel.send(orders, {"failed": f"{type(error).__name__}: {error}"})
+        why = f"{type(error).__name__}: {error}"
+        channel.INIT_MESSAGES.send(orders, {"kind": "failed", "why": why})
         os._exit(1)
-    channel.send(orders, {"ready": True})
+    channel.INIT_MESSAGES.send(orders, {"kind": "restricted"})
     try:
         _Init(orders).serve()
         if bare and spec["landlock"] and landlock.abi() >= landlock.SCOPES_SINCE:
@@ -181,51 +191,63 @@ class _Init:
                     os.read(wake_read, 4096)
                 self._reap()
             if self._orders.fileno() in readable:
-                arrived = channel.receive(self._orders)
+                arrived = channel.INIT_ORDERS.receive(self._orders)
                 if arrived is None:
                     return
                 self._carry_out(*arrived)
 
-    def _carry_out(self, order: channel.Message, descriptors: list[int]) -> None:
-        number = order["n"]
+    def _send(self, message: InitMessage) -> None:
+        channel.INIT_MESSAGES.send(self._orders, message)
+
+    def _carry_out(self, order: InitOrder, descriptors: list[int]) -> None:
         match order["op"]:
             case "exec":
-                self._start(number, order, descriptors)
+                self._start(order, descriptors)
             case "prove":
-                self._prove(number, order["expect"], order["limits"])
+                self._prove(order)
             case "signal":
                 for pid, running in self._running.items():
-                    if running == number:
+                    if running == order["n"]:
                         with contextlib.suppress(ProcessLookupError, PermissionError):
                             os.killpg(pid, order["signal"])
             case "left":
-                channel.send(self._orders, {"left": number, "processes": _others()})
+                self._send({"kind": "processes", "n": order["n"], "processes": _others()})
+            case _:
+                assert_never(order)
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _start(self, number: int, order: channel.Message, descriptors: list[int]) -> None:
+    def _start(self, order: Execute, descriptors: list[int]) -> None:
+        number = order["n"]
         try:
             pid = os.fork()
-        except OSError as error:
-            channel.send(self._orders, {"exited": number, "status": 126, "error": f"fork: {error.strerror}"})
+        except OSError:
+            self._send({"kind": "exited", "n": number, "status": 126})
             return
         if pid == 0:
             _execute(order, descriptors)
         self._running[pid] = number
-        channel.send(self._orders, {"started": number, "pid": pid})
+        self._send({"kind": "started", "n": number, "pid": pid})
 
-    def _prove(self, number: int, expect: dict[str, Any], with_limits: bool) -> None:
+    def _prove(self, order: Prove) -> None:
         pid = os.fork()
         if pid:
-            self._proving[pid] = number
+            self._proving[pid] = order["n"]
             return
         status = 1
         try:
             _settle()
             kernel.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
+            expect = order["expect"]
             results = canary.run(expect)
-            proven = limits.prove_inside(expect["temporary"]) if with_limits else []
-            channel.send(self._orders, {"proved": number, "results": results, "limits": proven})
+            proven = limits.prove_inside(expect["temporary"]) if order["limits"] else []
+            told: CanariesRun = {
+                "kind": "canaries",
+                "n": order["n"],
+                "results": results,
+                "limits": proven,
+            }
+            self._send(told)
             status = 0
         finally:
             os._exit(status)
@@ -239,11 +261,13 @@ class _Init:
             if pid == 0:
                 return
             if (proved := self._proving.pop(pid, None)) is not None and status:
-                channel.send(self._orders, {"proved": proved, "broken": f"their process ended with {os.waitstatus_to_exitcode(status)}"})
+                why = f"their process ended with {os.waitstatus_to_exitcode(status)}"
+                self._send({"kind": "proof_failed", "n": proved, "why": why})
             number = self._running.pop(pid, None)
             if number is not None:
                 code = os.waitstatus_to_exitcode(status)
-                channel.send(self._orders, {"exited": number, "status": code if code >= 0 else 128 - code})
+                shown = code if code >= 0 else 128 - code
+                self._send({"kind": "exited", "n": number, "status": shown})
 
 
 def _settle() -> None:
@@ -256,7 +280,7 @@ def _settle() -> None:
     os.setsid()
 
 
-def _execute(order: channel.Message, descriptors: list[int]) -> NoReturn:
+def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
     """In the child: become the command. Like a shell, 127 is not found and 126 is not executable."""
     status = 126
     try:
@@ -295,13 +319,13 @@ def _offer_to_the_killer() -> None:
         file.write("500")
 
 
-def _others() -> list[dict[str, Any]]:
+def _others() -> list[LivingProcess]:
     """The living processes of this pid namespace but init."""
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
     return [found for number in numbers if (found := described(number)) is not None]
 
 
-def described(pid: int) -> dict[str, Any] | None:
+def described(pid: int) -> LivingProcess | None:
     """What a living process is; None if it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

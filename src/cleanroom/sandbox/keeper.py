@@ -14,11 +14,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, assert_never
 
 from cleanroom.sandbox import bare, cgroups, channel, idmap, journal, kernel, layers, probe, relay, seccomp, tree, warden
 
 if TYPE_CHECKING:
+    from cleanroom.sandbox import protocol
     from cleanroom.sandbox.container_ends import Containers
     from cleanroom.sandbox.protocol import Identity, SandboxSpec
 
@@ -50,7 +51,7 @@ class Keeper:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         with contextlib.suppress(OSError):  # it is gone already: its orders are waiting all the same
-            channel.send(self._owner, {"up": True})
+            channel.KEEPER_MESSAGES.send(self._owner, {"kind": "up"})
         for prepare in (seccomp.medium_filter, seccomp.service_filter):
             prepare(os.uname().machine)  # assembled once; the wardens are forks
         while True:
@@ -65,7 +66,7 @@ class Keeper:
 
     def _take_order(self) -> bool:
         try:
-            arrived = channel.receive(self._owner)
+            arrived = channel.KEEPER_ORDERS.receive(self._owner)
         except OSError:
             return False
         if arrived is None:
@@ -78,7 +79,7 @@ class Keeper:
                 self._probe(order["scratch"])
             case "end":
                 self._end_warden(order["environment"])
-            case "egress":
+            case "relay":
                 self._relay_out(order, descriptors)
             case "journal":
                 self._journal = journal.Journal(descriptors.pop(0))
@@ -94,6 +95,8 @@ class Keeper:
             case "bye":
                 self._bye = True
                 return False
+            case _:
+                assert_never(order)
         for descriptor in descriptors:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -112,20 +115,21 @@ class Keeper:
             self._helpers.add(pid)
             return
         kernel.set_parent_death_signal(signal.SIGKILL)
-        answer: dict[str, Any] = {}
+        answer: protocol.Probed | protocol.ProbeFailed
+        answer = {"kind": "probe_failed", "error": "its process was interrupted"}
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            answer = {"probed": probe.report(folder)}
+            answer = {"kind": "probed", "report": probe.report(folder)}
         except Exception as error:
-            answer = {"probed": None, "error": f"{type(error).__name__}: {error}"}
+            answer = {"kind": "probe_failed", "error": f"{type(error).__name__}: {error}"}
         finally:
             # An owner that has ended meanwhile needs no answer. This child must not outlive the call.
             with contextlib.suppress(OSError):
-                channel.send(self._owner, answer)
+                channel.KEEPER_MESSAGES.send(self._owner, answer)
             os._exit(0)
 
-    def _relay_out(self, order: dict[str, Any], descriptors: list[int]) -> None:
+    def _relay_out(self, order: protocol.Relay, descriptors: list[int]) -> None:
         """Give listening sockets for declared hosts to the relay that may connect out, started with the first."""
         if self._egress is None:
             self._egress, theirs = channel.pair()
@@ -143,7 +147,7 @@ class Keeper:
             theirs.close()
             self._egress_pid = pid
         with contextlib.suppress(OSError):  # it was killed: its environments are ended when it is reaped
-            channel.send(self._egress, {"to": order["to"]}, descriptors)
+            channel.RELAY_ORDERS.send(self._egress, order, descriptors)
 
     def _open(self, spec: SandboxSpec, descriptor: int) -> None:
         """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
@@ -156,11 +160,13 @@ class Keeper:
             _import_no_more()
             pid = os.fork()
         except OSError as error:
-            channel.send(control, {"failed": f"{error.filename or 'start'}: {error.strerror}"})
+            why = f"{error.filename or 'start'}: {error.strerror}"
+            channel.WARDEN_MESSAGES.send(control, {"kind": "failed", "why": why})
             control.close()
             return
         if pid == 0:
-            if not bare_spec:  # else it sees itself that we are gone, and ends what nothing else would end then
+            # A bare one sees itself that we are gone, and ends what nothing else would end then.
+            if not bare_spec:
                 kernel.set_parent_death_signal(signal.SIGKILL)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -186,7 +192,7 @@ class Keeper:
             self._id_maps[ids] = idmap.open_map(*ids)
         return self._id_maps[ids]
 
-    def _take_container(self, order: channel.Message) -> None:
+    def _take_container(self, order: protocol.TrackContainer) -> None:
         """Imported with the first container: speaking HTTP costs more than the rest of our start."""
         if self._containers is None:
             from cleanroom.sandbox.container_ends import Containers
@@ -214,7 +220,8 @@ class Keeper:
                 self._end_orphans()
                 left = [str(path) for path in cgroups.clear(group)] if group is not None else []
                 with contextlib.suppress(OSError):
-                    channel.send(self._owner, {"closed": name, "left": left})
+                    closed: protocol.Closed = {"kind": "closed", "environment": name, "left": left}
+                    channel.KEEPER_MESSAGES.send(self._owner, closed)
 
     def _end_orphans(self) -> None:
         """Without a pid namespace, what a killed warden leaves becomes our child; so does nothing else."""

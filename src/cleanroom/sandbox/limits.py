@@ -13,25 +13,24 @@ import os
 import resource
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import cgroups, kernel
+from cleanroom.sandbox.canary import result
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import CanaryResult
+
+    Outcome = Callable[[], list[CanaryResult]]
 
 # A core file of one byte is none, and with it the kernel starts no handler of the host's,
 # which it does with 0.
 CORE_BYTES = 1
 SMALL_MEMORY = 1024 * mmap.PAGESIZE  # four times a forked child's own pages; each page more is one to fill and to give back
 _POPULATE = 0x8000  # MAP_POPULATE: the kernel fills the pages in one call
-Result = dict[str, Any]
 
 
-def result(name: str, rule: str, expected: str, found: str, passed: bool) -> Result:
-    return {
-        "name": name, "dimension": "resource", "rule": rule, "expected": expected, "found": found, "result": "passed" if passed else "failed",
-    }  # fmt: skip
-
-
-def prove_inside(temporary: str) -> list[Result]:
+def prove_inside(temporary: str) -> list[CanaryResult]:
     """A process, a file and a reservation beyond a limit are refused. Lowers this process's limits for good. `temporary`: where a file may be made."""
     return [
         _refused("one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork),
@@ -40,7 +39,7 @@ def prove_inside(temporary: str) -> list[Result]:
     ]
 
 
-def _refused(name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]) -> Result:
+def _refused(name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]) -> CanaryResult:
     try:
         resource.setrlimit(limit, (value, value))
         attempt()
@@ -87,16 +86,18 @@ class GroupProof:
                 os._exit(0)
         os.close(say)
 
-    def results(self) -> list[Result]:
+    def results(self) -> list[CanaryResult]:
         """What it found, once; waits for its end. One that came to no end has proven nothing."""
         with os.fdopen(self._said, "rb") as file:
             said = file.read()
         os.waitpid(self._pid, 0)
-        found: list[Result] = json.loads(said) if said else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
+        found: list[CanaryResult] = (
+            json.loads(said) if said else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
+        )
         return found
 
 
-def prove_group(group: cgroups.Group) -> list[Result]:
+def prove_group(group: cgroups.Group) -> list[CanaryResult]:
     """In a small group: a process past the number is refused, memory past the limit ends its process, and both are counted."""
     small = group.beside()
     try:

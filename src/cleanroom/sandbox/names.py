@@ -14,8 +14,12 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.callers import Caller, Fields, shown
+from cleanroom.sandbox.callers import Caller, shown
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt, Process
 
 _HOLD_NS = 250_000_000  # between a question and its connection lie milliseconds; a busy machine stretches them
 _REMEMBERED_MOST = 4096  # names; more than that get no address, and are counted as dropped
@@ -50,24 +54,24 @@ class Names:
         self._clock = clock
         self._addresses: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
-        self._pending: dict[str, Fields] = {}
-        self._emit: Callable[[Fields], None] = lambda _: None
+        self._pending: dict[str, Attempt] = {}
+        self._emit: Callable[[Attempt], None] = lambda _: None
         self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)  # who turned to the answerer, the last one last
         self.dropped = 0
-        self._leaving: dict[int, Fields] = {}  # port of a socket that a declared host's relay accepted -> who connected it
+        self._leaving: dict[int, Process] = {}  # port of a socket that a declared host's relay accepted -> who connected it
 
     def leads_out(self, address: bytes, port: int) -> bool:
         """Is this the address of a declared host, at a declared port?"""
         return address in self._holes and port in self._holes[address][1]
 
-    def left(self, port: int, process: Fields) -> None:
+    def left(self, port: int, process: Process) -> None:
         """Remember who connected to a declared host, until as many others did."""
         self._leaving.pop(port, None)
         if len(self._leaving) >= _REMEMBERED_MOST:
             del self._leaving[next(iter(self._leaving))]
         self._leaving[port] = process
 
-    def who_left(self, port: int) -> Fields:
+    def who_left(self, port: int) -> Process:
         return self._leaving.get(port, {})
 
     def closed(self, address: bytes, port: int) -> bool:
@@ -78,7 +82,7 @@ class Names:
         """The declared host that an address stands for, or empty."""
         return self._holes[address][0] if address in self._holes else ""
 
-    def report_to(self, emit: Callable[[Fields], None]) -> None:
+    def report_to(self, emit: Callable[[Attempt], None]) -> None:
         """Where a name goes that was asked for and not followed by a packet."""
         self._emit = emit
 
@@ -89,7 +93,7 @@ class Names:
         """The address of a declared name, or empty."""
         return self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
 
-    def question(self, name: str, process: Fields) -> str:
+    def question(self, name: str, process: Process) -> str:
         """Note a question for an undeclared name; the address that stands for it, empty when too many are remembered."""
         address = self._addresses.get(name)
         if address is None:
@@ -105,9 +109,8 @@ class Names:
         if waiting is None:
             self._pending[name] = _name_record(name, process, now)
         else:
-            count = waiting["count"]
-            assert isinstance(count, int)
-            waiting |= {"count": count + 1, "last_unix_ns": now}
+            waiting["count"] += 1
+            waiting["last_unix_ns"] = now
         return address
 
     def followed(self, address: str) -> str:
@@ -131,12 +134,10 @@ class Names:
             self._emit(self._pending.pop(next(iter(self._pending))))
 
     def _first(self) -> int:
-        first = next(iter(self._pending.values()))["first_unix_ns"]
-        assert isinstance(first, int)
-        return first
+        return next(iter(self._pending.values()))["first_unix_ns"]
 
 
-def _name_record(name: str, process: Fields, now: int) -> Fields:
+def _name_record(name: str, process: Process, now: int) -> Attempt:
     return {
         "dimension": "network",
         "rule": "network.names",
@@ -161,7 +162,7 @@ class Answerer:
     Without sockets of its own it serves the connections that it is given.
     """
 
-    def __init__(self, udp: socket.socket | None, tcp: socket.socket | None, names: Names, emit: Callable[[Fields], None]) -> None:
+    def __init__(self, udp: socket.socket | None, tcp: socket.socket | None, names: Names, emit: Callable[[Attempt], None]) -> None:
         self._udp = udp
         self._tcp = tcp
         self._names = names
@@ -230,7 +231,7 @@ class Answerer:
                 return _NO_SUCH_NAME, ""
         return _NO_ERROR, address if kind in (_A, _ANY) else ""
 
-    def _asker(self, port: int) -> Fields:
+    def _asker(self, port: int) -> Process:
         """Who holds the socket that a question came from, among those who turned to us last."""
         askers = list({caller.group: caller for caller in reversed(self._names.askers)}.values())
         if not askers:
@@ -238,7 +239,8 @@ class Answerer:
         inode = askers[0].udp_sockets().get(port)
         if inode is None:  # over TCP, or from a process that has just ended
             return askers[0].identity() if len(askers) == 1 or not port else {}
-        return next((caller.identity() for caller in askers if caller.has_socket(inode)), {})
+        holder = next((caller for caller in askers if caller.has_socket(inode)), None)
+        return holder.identity() if holder is not None else {}
 
     def _accept(self) -> None:
         while self._tcp is not None:

@@ -10,11 +10,14 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import kernel, layers, names, probe_bare, seccomp
 from cleanroom.sandbox.held import wake_in_step
 from cleanroom.sandbox.syscalls import MACHINES, machine
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Dimension, MissingRule, Mode, ProbeReport
 
 _ANYBODY = 65534  # the uid that root's probe takes on, as an environment of root's does
 _APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
@@ -29,7 +32,6 @@ class Primitive(NamedTuple):
 
 
 Primitives = dict[str, Primitive]
-Row = dict[str, str]
 
 # primitive: the rules that cannot be held without it
 _HOLDS = {
@@ -89,7 +91,7 @@ _DIMENSIONS = (
 )
 
 # Not there yet on any machine.
-_LEVELS_LATER: dict[str, list[Row]] = {
+_LEVELS_LATER: dict[str, list[MissingRule]] = {
     "Locked": [
         {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use High"},
         {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use High"},
@@ -123,11 +125,11 @@ class Tier(NamedTuple):
     """What can be had here: by which means, and the rules that cannot be held with the reason and what would help."""
 
     name: str
-    mode: str  # "namespaces" or "bare"
-    missing: list[Row]
+    mode: Mode
+    missing: list[MissingRule]
 
 
-def report(folder: str) -> dict[str, object]:
+def report(folder: str) -> ProbeReport:
     """Tier, dimensions, missing rules, levels and mechanisms in the shape of capability.CapabilityReport; `folder` is one that is not there, beside where layers will lie.
 
     The row of resources says what holds without cgroups; whoever can make groups replaces it. `mode` and `landlock` are for the backend.
@@ -159,17 +161,21 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> Tier:
     full = _missing(primitives, needs)
     if not _weight(full)[0]:
         return Tier("E2" if not full else "E3", "namespaces", full)
-    listed = [row | {"rule": rule} for row in full[:1] for rule in _LISTED]  # of High alone, and held by namespaces
-    bare = sorted([*_missing(primitives, probe_bare.needs(is_root)), *listed], key=lambda row: row["rule"])
-    mode, missing = ("bare", bare) if _weight(bare) < _weight(full) else ("namespaces", full)
+    # Of High alone, and held by namespaces.
+    listed: list[MissingRule] = [{**row, "rule": rule} for row in full[:1] for rule in _LISTED]
+    lacking = [*_missing(primitives, probe_bare.needs(is_root)), *listed]
+    bare = sorted(lacking, key=lambda row: row["rule"])
+    is_better = _weight(bare) < _weight(full)
+    mode: Mode = "bare" if is_better else "namespaces"
+    missing = bare if is_better else full
     if not primitives["landlock"].works:
         return Tier("E4", mode, missing)
     return Tier("E3", mode, missing)
 
 
-def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str, ...]]) -> list[Row]:
+def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str, ...]]) -> list[MissingRule]:
     """Every rule that something needed for it keeps from being held."""
-    missing: dict[str, Row] = {}
+    missing: dict[str, MissingRule] = {}
     for primitive, rules in needs.items():
         if primitives[primitive].works:
             continue
@@ -180,20 +186,20 @@ def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str,
     return sorted(missing.values(), key=lambda row: row["rule"])
 
 
-def _weight(missing: Sequence[Row]) -> tuple[int, int]:
+def _weight(missing: Sequence[MissingRule]) -> tuple[int, int]:
     """How bad it is: rules that Medium lacks first, then those of High."""
     listed = sum(row["rule"] in _LISTED for row in missing)
     return len(missing) - listed, listed
 
 
-def dimensions(primitives: Mapping[str, Primitive], lacking: set[str], mode: str = "namespaces") -> list[Row]:
+def dimensions(primitives: Mapping[str, Primitive], lacking: set[str], mode: Mode = "namespaces") -> list[Dimension]:
     """One row per dimension in the shape of capability.DimensionReport."""
     works = {
         dimension: not any(rule.startswith(f"{dimension}.") for rule in lacking - set(_LISTED))
         for dimension in ("network", "filesystem", "process")
     }
     sees = primitives["seccomp_notify"].works
-    rows = []
+    rows: list[Dimension] = []
     for dimension, mechanism, evidence in probe_bare.DIMENSIONS if mode == "bare" else _DIMENSIONS:
         seen = (
             "no" if not sees else "partial" if mode == "bare" and dimension == "process" and not primitives["first_filter"].works else "yes"

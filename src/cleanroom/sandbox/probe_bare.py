@@ -7,11 +7,15 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import kernel, seccomp
 from cleanroom.sandbox.held_gift import inject_fd
 from cleanroom.sandbox.landlock import SCOPES_SINCE
 from cleanroom.sandbox.syscalls import number
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import MissingRule
 
 Step = tuple[str, Callable[[], str | None]]
 
@@ -64,7 +68,7 @@ DIMENSIONS = (
     ("process", "subreapers, Landlock scope, no capabilities, seccomp", ("landlock_scopes", "pidfd", "seccomp_notify")),
 )
 _NEEDS_NAMESPACES = "it is held with namespaces only, which cannot be made here"
-LEVELS = {
+LEVELS: dict[str, list[MissingRule]] = {
     "Low": [{"rule": "network.record", "why": _NEEDS_NAMESPACES, "hint": "use Medium, with `egress` for declared hosts"}],
     "Locked": [
         {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use Medium"},

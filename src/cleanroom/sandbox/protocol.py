@@ -1,4 +1,4 @@
-"""What travels between engine, keeper, wardens, init and relays: the contract of the sandbox, in one place.
+"""What travels between engine, keeper, wardens, init and relays: the contract of the sandbox.
 
 The engine describes an environment in a `SandboxSpec`.
 The keeper forks a warden with it, the warden forks init, and each reads the groups that concern it.
@@ -309,3 +309,538 @@ class SandboxSpec(TypedDict):
     # at most one of these is set; without either the environment has namespaces of our own
     container: Container | None
     host_namespaces: HostNamespaces | None
+
+
+# --- what canaries are told and say
+
+
+class AllowlistExpectations(TypedDict):
+    """What the canaries of level High need."""
+
+    # a file that the host has and the list has not
+    unread: str
+    # a port that was not declared
+    port: int
+    # a program that is on the list
+    program: str
+    # a folder of the environment's own
+    written: str
+
+
+class HostNetworkExpectations(TypedDict):
+    """What the canaries of level Low need."""
+
+    # one of 127.0.0.1 on which somebody of the host listens
+    port: int
+    # the socket of a container engine
+    runtime: str
+
+
+class Expectations(TypedDict):
+    """Where the decoys are that canaries must not find, and who the engine is."""
+
+    # path and name of unix sockets on which somebody outside listens
+    unix: str
+    abstract: str
+    # whether the folder of `unix` is covered by a private one: connecting leaves no record then
+    unix_private: bool
+    # a file outside
+    secret: str
+    # a name that nobody has asked for yet
+    name: str
+    # folders that exist inside and may not be written
+    outside: list[str]
+    # a folder that may be written
+    temporary: str
+    # one of the host's loopback on which somebody listens
+    port: int
+    # the engine's number, and its start in ticks (field 22 of its stat)
+    pid: int
+    start: int
+    # whether the environment has no namespaces
+    bare: bool
+    # whether a container's own filter refuses calls before ours could record them
+    outer_filter: bool
+    # set from level High on
+    allowlist: AllowlistExpectations | None
+    # set at level Low
+    host_network: HostNetworkExpectations | None
+
+
+class CanaryResult(TypedDict):
+    """What one canary found, in the shape of capability.Canary."""
+
+    name: str
+    dimension: str
+    rule: str
+    # names of errnos, or "works"
+    expected: str
+    found: str
+    result: Literal["passed", "failed"]
+
+
+class CanaryRun(CanaryResult):
+    """The same before it was held against the records."""
+
+    # fields of the target under which a record has to appear; empty where nothing records it
+    seen: Target
+
+
+# --- what is recorded
+
+
+class Target(TypedDict, total=False):
+    """What was tried, in the shape of capability.Target: only the fields that apply."""
+
+    path: str
+    host: str
+    ip: str
+    port: int
+    proto: str
+    sun_path: str
+    signal_pid: int
+    syscall: str
+    limit: str
+
+
+class Process(TypedDict, total=False):
+    """Who tried it, in the shape of capability.Process."""
+
+    # on the host
+    pid: int
+    # inside
+    ns_pid: int
+    ppid: int
+    exe: str
+    comm: str
+    argv: list[str]
+    cwd: str
+    uid: int
+
+
+class Attempt(TypedDict):
+    """One attempt, or several that are the same, in the shape of capability.Attempt."""
+
+    dimension: str
+    rule: str
+    outcome: str
+    mechanism: str
+    certainty: str
+    target: Target
+    process: Process | None
+    # why `process` is missing
+    attribution_gap: str
+    syscall: str
+    # its name; empty where the call worked
+    errno: str
+    tags: list[str]
+    count: int
+    # of the first and the last of them, Unix time in nanoseconds
+    first_unix_ns: int
+    last_unix_ns: int
+
+
+class LivingProcess(TypedDict):
+    """A process that outlived its command."""
+
+    ns_pid: int
+    comm: str
+    argv: list[str]
+
+
+# --- what the kernel was found to hold
+
+
+class MissingRule(TypedDict):
+    """A rule that cannot be held, in the shape of capability.Missing."""
+
+    rule: str
+    why: str
+    hint: str
+
+
+class Dimension(TypedDict):
+    """A row of capability.DimensionReport."""
+
+    dimension: str
+    enforced: str
+    detected: str
+    attributed: str
+    completeness: str
+    mechanism: str
+    evidence: str
+
+
+# by what environments are kept apart
+Mode = Literal["namespaces", "bare"]
+
+
+class ProbeReport(TypedDict):
+    """What this machine can hold."""
+
+    # E1 to E4
+    tier: str
+    mode: Mode
+    # whether Landlock works
+    landlock: bool
+    # whether a filter around us refuses calls before ours is asked
+    outer_filter: bool
+    dimensions: list[Dimension]
+    missing: list[MissingRule]
+    # level -> what it lacks
+    levels: dict[str, list[MissingRule]]
+    # rule -> by what it is held
+    mechanisms: dict[str, str]
+    notes: list[str]
+
+
+# --- engine to keeper
+
+
+class OpenEnvironment(TypedDict):
+    """Fork a warden. Brings the warden's end of a channel to the engine."""
+
+    op: Literal["open"]
+    spec: SandboxSpec
+
+
+class EndEnvironment(TypedDict):
+    """Kill a warden that does not end by itself."""
+
+    op: Literal["end"]
+    environment: str
+
+
+class Probe(TypedDict):
+    """Find out what this machine holds."""
+
+    op: Literal["probe"]
+    # an existing folder, on the file system where layers will lie
+    scratch: str
+
+
+class KeepJournal(TypedDict):
+    """Brings the journal, in which the keeper writes what it removed."""
+
+    op: Literal["journal"]
+
+
+class HoldFiles(TypedDict):
+    """Brings files to hold open until the last of the run is removed."""
+
+    op: Literal["hold"]
+
+
+class OwnFolder(TypedDict):
+    """Remove a folder should the owner die. Brings the folder around it."""
+
+    op: Literal["own"]
+    folder: str
+    # in the folder around it
+    name: str
+
+
+class DisownFolder(TypedDict):
+    """The folder is gone, or somebody else's."""
+
+    op: Literal["disown"]
+    folder: str
+
+
+class TrackContainer(TypedDict):
+    """How far a container is that has to be removed should the owner die."""
+
+    op: Literal["container"]
+    step: Literal["asked", "made", "gone"]
+    name: str
+    run_id: str
+    # socket of the container engine
+    engine: str
+
+
+class Goodbye(TypedDict):
+    """The owner has removed everything itself."""
+
+    op: Literal["bye"]
+
+
+# --- to a relay; to a service's it goes through its warden
+
+
+class Relay(TypedDict):
+    """Lead whoever connects to `to`. Brings a listening socket, and where to report refusals."""
+
+    op: Literal["relay"]
+    # as in `Forward`
+    to: str
+
+
+class StopRelay(TypedDict):
+    """Close the listening socket of this inode."""
+
+    op: Literal["drop"]
+    inode: int
+
+
+class Dial(TypedDict):
+    """Connect to `to`; the answer is `Dialed` or `DialFailed`."""
+
+    op: Literal["dial"]
+    n: int
+    to: str
+
+
+RelayOrder = Relay | StopRelay | Dial
+
+KeeperOrder = (
+    OpenEnvironment | EndEnvironment | Probe | Relay | KeepJournal | HoldFiles | OwnFolder | DisownFolder | TrackContainer | Goodbye
+)
+
+
+# --- engine to warden, and on to init; `n` is the order's number, which the answer bears
+
+
+class Kill(TypedDict):
+    """End the environment."""
+
+    op: Literal["kill"]
+
+
+class Prove(TypedDict):
+    """Try what the policy forbids; the answer is `Proved` or `ProofFailed`."""
+
+    op: Literal["prove"]
+    n: int
+    expect: Expectations
+    # whether to prove the limits too
+    limits: bool
+
+
+class Execute(TypedDict):
+    """Start a command. Brings its three streams; answers are `Started` and `Exited`."""
+
+    op: Literal["exec"]
+    n: int
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+
+
+class Signal(TypedDict):
+    """Send a signal to the process group of the command with that number."""
+
+    op: Literal["signal"]
+    n: int
+    signal: int
+
+
+class ListProcesses(TypedDict):
+    """Say which processes are there although no command runs; the answer is `Processes`."""
+
+    op: Literal["left"]
+    n: int
+
+
+InitOrder = Prove | Execute | Signal | ListProcesses
+WardenOrder = Kill | RelayOrder | InitOrder
+
+
+# --- keeper to engine
+
+
+class Up(TypedDict):
+    """The keeper takes orders."""
+
+    kind: Literal["up"]
+
+
+class Probed(TypedDict):
+    """What this machine holds."""
+
+    kind: Literal["probed"]
+    report: ProbeReport
+
+
+class ProbeFailed(TypedDict):
+    """It could not be found out."""
+
+    kind: Literal["probe_failed"]
+    error: str
+
+
+class Closed(TypedDict):
+    """A warden has ended, and what was made for it is removed but for the groups `left`."""
+
+    kind: Literal["closed"]
+    environment: str
+    left: list[str]
+
+
+KeeperMessage = Up | Probed | ProbeFailed | Closed
+
+
+# --- init to warden, and on to the engine
+
+
+class Restricted(TypedDict):
+    """Init has given up every privilege."""
+
+    kind: Literal["restricted"]
+
+
+class Failed(TypedDict):
+    """The environment could not be made."""
+
+    kind: Literal["failed"]
+    why: str
+
+
+class Started(TypedDict):
+    """A command runs."""
+
+    kind: Literal["started"]
+    n: int
+    # inside
+    pid: int
+
+
+class Exited(TypedDict):
+    """A command has ended."""
+
+    kind: Literal["exited"]
+    n: int
+    # 128+n for a signal; 127 and 126 as a shell says them
+    status: int
+
+
+class CanariesRun(TypedDict):
+    """What canaries found, to be held against the records."""
+
+    kind: Literal["canaries"]
+    n: int
+    results: list[CanaryRun]
+    limits: list[CanaryResult]
+
+
+class ProofFailed(TypedDict):
+    """The canaries did not come to their end."""
+
+    kind: Literal["proof_failed"]
+    n: int
+    why: str
+
+
+class Processes(TypedDict):
+    """What is there although no command runs."""
+
+    kind: Literal["processes"]
+    n: int
+    processes: list[LivingProcess]
+
+
+InitMessage = Restricted | Failed | Started | Exited | CanariesRun | ProofFailed | Processes
+
+
+# --- warden to engine
+
+
+class Ready(TypedDict):
+    """The environment can be used.
+
+    Brings a descriptor for each forward, in their order, on which its relay accepts.
+    Where there are forwards to declared hosts, one more follows for their relay's refusals.
+    """
+
+    kind: Literal["ready"]
+    # init's number on the host
+    init: int
+    cgroup: ControlGroup | None
+
+
+class Attempted(TypedDict):
+    """Somebody tried what the policy does not allow."""
+
+    kind: Literal["attempt"]
+    attempt: Attempt
+
+
+class Proved(TypedDict):
+    """What canaries found."""
+
+    kind: Literal["proved"]
+    n: int
+    results: list[CanaryResult]
+
+
+class Dialed(TypedDict):
+    """Brings a connection."""
+
+    kind: Literal["dialed"]
+    n: int
+
+
+class DialFailed(TypedDict):
+    """There is no connection."""
+
+    kind: Literal["dial_failed"]
+    n: int
+    errno: int
+
+
+class Ended(TypedDict):
+    """All of the environment has ended."""
+
+    kind: Literal["ended"]
+
+
+Answer = Proved | ProofFailed | Dialed | DialFailed | Processes
+WardenMessage = Ready | Failed | Attempted | Started | Exited | Answer | Ended
+
+
+# --- beside the orders: between warden, relays and the executor of socket calls
+
+
+class RelayRefused(TypedDict):
+    """A declared host's name led to an address that no declaration opens."""
+
+    kind: Literal["refused"]
+    # as in `Forward`
+    to: str
+    ip: str
+    # the caller's port
+    source: int
+
+
+class Forwarded(TypedDict):
+    """Brings a connected socket of somebody who was led to a relay."""
+
+    kind: Literal["forwarded"]
+
+
+class SocketCall(TypedDict):
+    """Carry out a call of the environment's on its socket.
+
+    Brings the socket, the descriptors that go with a message, and the root that `path` starts at.
+    """
+
+    op: Literal["connect", "bind", "listen", "send"]
+    # bytes, in hexadecimal
+    address: str
+    payload: str
+    control: str
+    flags: int
+    # how many descriptors go with the message
+    rights: int
+    backlog: int
+    # of a unix socket, instead of an address; or empty
+    path: str
+
+
+class SocketCallDone(TypedDict):
+    """How it ended."""
+
+    kind: Literal["done"]
+    # 0 where it worked
+    errno: int
+    # what the call returns
+    value: int

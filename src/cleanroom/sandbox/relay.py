@@ -17,9 +17,13 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from cleanroom.sandbox import addresses, channel, peers, routes
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Dial as DialOrder
+    from cleanroom.sandbox.protocol import WardenMessage
 
 PIECE = 64 * 1024  # one socket buffer's worth: larger pieces do not make fewer calls
 DIAL_SECONDS = 5.0  # a server that does not answer by then is not there
@@ -118,10 +122,10 @@ class Relay:
         self._dialling = 0
 
     def serve(self) -> None:
-        """Carry out orders {"to": ...} with a listening socket each, and relay what connects; {"drop": inode} closes such a socket again.
-        {"dial": number, "to": ...} with a channel is answered there: {"dialed": number} with the connection, or with an "errno".
+        """Carry out the orders of `protocol.RelayOrder`, and relay what connects.
 
-        A second descriptor is a channel on which is told what may not be connected to: {"to", "ip", "source"}. Returns when the channel ends.
+        What may not be connected to is told as `protocol.RelayRefused`.
+        Returns when the channel ends.
         """
         self._orders.setblocking(False)
         self._selector.register(self._orders, selectors.EVENT_READ, self._take_order)
@@ -153,34 +157,38 @@ class Relay:
 
     def _take_order(self) -> bool:
         try:
-            arrived = channel.receive(self._orders)
+            arrived = channel.RELAY_ORDERS.receive(self._orders)
         except BlockingIOError:
             return True
         if arrived is None:
             return False
-        message, descriptors = arrived
-        if "drop" in message:
-            self._drop(message["drop"])
-            return True
-        if "dial" in message:
-            self._answer_dial(message["dial"], message["to"], descriptors[0])
-            return True
-        listening = socket.socket(fileno=descriptors[0])
-        listening.setblocking(False)
-        tell = socket.socket(fileno=descriptors[1]) if len(descriptors) > 1 else None
-        self._selector.register(listening, selectors.EVENT_READ, _Door(message["to"], tell))
+        order, descriptors = arrived
+        match order["op"]:
+            case "drop":
+                self._drop(order["inode"])
+            case "dial":
+                self._answer_dial(order, descriptors[0])
+            case "relay":
+                listening = socket.socket(fileno=descriptors[0])
+                listening.setblocking(False)
+                tell = socket.socket(fileno=descriptors[1]) if len(descriptors) > 1 else None
+                self._selector.register(listening, selectors.EVENT_READ, _Door(order["to"], tell))
+            case _:
+                assert_never(order)
         return True
 
-    def _answer_dial(self, number: int, to: str, asker: int) -> None:
+    def _answer_dial(self, order: DialOrder, asker: int) -> None:
         with socket.socket(fileno=asker) as answers, contextlib.suppress(OSError):
             try:
-                end = self._dial(to)
+                end = self._dial(order["to"])
             except OSError as error:
-                refused = {"dialed": number, "errno": error.errno or errno.ECONNREFUSED}
-                channel.send(answers, refused)
+                code = error.errno or errno.ECONNREFUSED
+                failed: WardenMessage = {"kind": "dial_failed", "n": order["n"], "errno": code}
+                channel.WARDEN_MESSAGES.send(answers, failed)
                 return
             with end:
-                channel.send(answers, {"dialed": number}, [end.fileno()])
+                dialed: WardenMessage = {"kind": "dialed", "n": order["n"]}
+                channel.WARDEN_MESSAGES.send(answers, dialed, [end.fileno()])
 
     def _drop(self, inode: int) -> None:
         """Close the listening socket of this inode: descriptors of one socket differ from process to process, its inode does not."""
@@ -228,7 +236,11 @@ class Relay:
         except NotOpened as refused:
             if door.tell is not None:
                 with contextlib.suppress(OSError):
-                    channel.send(door.tell, {"to": door.to, "ip": refused.ip, "source": inside.getpeername()[1]})
+                    source = inside.getpeername()[1]
+                    channel.RELAY_MESSAGES.send(
+                        door.tell,
+                        {"kind": "refused", "to": door.to, "ip": refused.ip, "source": source},
+                    )
         except OSError:
             pass
         return None
@@ -286,7 +298,7 @@ def _come(door: socket.socket) -> socket.socket:
     """
     if door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return door.accept()[0]
-    arrived = channel.receive(door)
+    arrived = channel.FORWARDED.receive(door)
     if arrived is None:
         raise OSError(errno.EPIPE, "the other side of the door is gone")
     return socket.socket(fileno=arrived[1][0])

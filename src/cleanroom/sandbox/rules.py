@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.landlock import DEVICES
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 
 class Rules:
@@ -94,7 +97,7 @@ class Refusal(NamedTuple):
 
     errno: int
     rule: str = ""
-    target: dict[str, str | int] = {}  # noqa: RUF012
+    target: Target = {}  # noqa: RUF012
     tags: tuple[str, ...] = ()
     alone: bool = False  # nothing but this answer stops it, whatever its rule
     outcome: str = "blocked"  # or "observed": it was done, and is recorded

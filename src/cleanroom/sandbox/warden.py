@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import canary, cgroups, channel, init, kernel, limits, names, relay
 from cleanroom.sandbox.held import Recorder, Rules, Shared
@@ -24,7 +24,8 @@ from cleanroom.sandbox.layout import NOT_STARTED, USER_ID
 from cleanroom.sandbox.reach import Reach
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import ControlGroup, Forward, HostNetwork, Identity, SandboxSpec
+    from cleanroom.sandbox import protocol
+    from cleanroom.sandbox.protocol import Forward, HostNetwork, Identity, SandboxSpec
 
 RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
 _HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
@@ -42,7 +43,9 @@ def main(spec: SandboxSpec, control: socket.socket, id_map: int, kind: type[Ward
         status = 0
     except BaseException as error:
         with contextlib.suppress(OSError):
-            channel.send(control, {"failed": str(error) if isinstance(error, StartFailed) else f"{type(error).__name__}: {error}"})
+            named = f"{type(error).__name__}: {error}"
+            why = str(error) if isinstance(error, StartFailed) else named
+            channel.WARDEN_MESSAGES.send(control, {"kind": "failed", "why": why})
     finally:
         os._exit(status)
 
@@ -71,10 +74,10 @@ class Warden:
         self._init = 0
         self._pidfd = -1
         self._orders: socket.socket
-        self._commands: dict[int, dict[str, Any]] = {}  # order's number -> the command's process, for limits whose counters name none
-        self._proving: list[dict[str, Any]] | None = None  # attempts of canaries while they run
+        self._commands: dict[int, protocol.Process] = {}  # order's number -> the command's process, for limits whose counters name none
+        self._proving: list[protocol.Attempt] | None = None  # attempts of canaries while they run
         self._before = self._counters()
-        self._group_proof: Callable[[], list[dict[str, Any]]] = list  # what to ask for it
+        self._group_proof: limits.Outcome = list  # what to ask for it
 
     # --- start
 
@@ -104,14 +107,22 @@ class Warden:
             )  # fmt: skip
         self._await_ready()
         self._folders = self._hold_folders()
-        doors = [{"environment": d["environment"], "to": d["to"], "port": d["port"]} for d in forwards]
         if holes:
             self._told, teller = channel.pair()
             listening.append(teller)
-        ready = {"ready": True, "init": self._init, "doorways": doors, "group": self._group_told()}
-        channel.send(self._control, ready, [s.fileno() for s in listening])
-        for opened in listening:
-            opened.close()
+        self._say_ready(listening)
+
+    def _say_ready(self, ends: Sequence[socket.socket]) -> None:
+        """Hand out what leads to the forwards, in their order."""
+        group = self._group.to_wire() if self._group is not None else None
+        ready: protocol.Ready = {"kind": "ready", "init": self._init, "cgroup": group}
+        self._send(ready, [end.fileno() for end in ends])
+        for end in ends:
+            end.close()
+
+    def _send(self, message: protocol.WardenMessage, descriptors: Sequence[int] = ()) -> None:
+        """Tell the engine."""
+        channel.WARDEN_MESSAGES.send(self._control, message, descriptors)
 
     def _rules(self) -> Rules:
         """What the environment's held calls are judged by."""
@@ -136,16 +147,16 @@ class Warden:
         if not shared:
             names.raise_link("lo")
 
-    def _order(self, order: channel.Message, descriptors: Sequence[int] = ()) -> None:
+    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
         """Pass an order to init."""
-        channel.send(self._orders, order, descriptors)
+        channel.INIT_ORDERS.send(self._orders, order, descriptors)
 
-    def _news(self) -> tuple[channel.Message, list[int]] | None:
+    def _news(self) -> tuple[protocol.InitMessage, list[int]] | None:
         """What init says; None when it has ended. Where it ended without reading what we said, the kernel tells that first."""
         try:
-            return channel.receive(self._orders)
+            return channel.INIT_MESSAGES.receive(self._orders)
         except ConnectionResetError:
-            return channel.receive(self._orders)
+            return channel.INIT_MESSAGES.receive(self._orders)
 
     def _open_doorways(self) -> list[socket.socket]:
         """A listening socket on the environment's own loopback for each declared service."""
@@ -202,8 +213,8 @@ class Warden:
                 arrived = self._news()
                 if arrived is None:
                     raise StartFailed("init ended while it started")
-                if "failed" in arrived[0]:
-                    raise StartFailed(arrived[0]["failed"])
+                if arrived[0]["kind"] == "failed":
+                    raise StartFailed(arrived[0]["why"])
                 return
 
     # --- serving
@@ -248,27 +259,36 @@ class Warden:
         return self._recorder.patience() if self._recorder is not None else None
 
     def _from_engine(self) -> bool:
-        arrived = channel.receive(self._control)
+        arrived = channel.WARDEN_ORDERS.receive(self._control)
         if arrived is None:
             return False
         order, descriptors = arrived
         match order["op"]:
             case "kill":
                 return False
-            case "relay":
-                self._relay_through(order, descriptors)
+            case "relay" | "drop":
+                self._to_relay(order, descriptors)
             case "dial":
-                self._dial(order)
+                # The relay is where the service is, and answers the engine itself.
+                self._to_relay(order, [self._control.fileno()])
             case "prove":
                 self._proving = []
                 self._group_proof = self._begin_group_proof() if order["limits"] else list
                 if self._recorder is not None:
                     self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
                 self._order(order)
-            case _:
-                if order["op"] == "exec":
-                    self._commands[order["n"]] = {"argv": order["argv"], "comm": os.path.basename(order["argv"][0]), "cwd": order["cwd"]}
+            case "exec":
+                words = order["argv"]
+                self._commands[order["n"]] = {
+                    "argv": words,
+                    "comm": os.path.basename(words[0]),
+                    "cwd": order["cwd"],
+                }
                 self._order(order, descriptors)
+            case "signal" | "left":
+                self._order(order, descriptors)
+            case _:
+                assert_never(order)
         for descriptor in descriptors:
             os.close(descriptor)
         return True
@@ -280,59 +300,67 @@ class Warden:
         self._tell(arrived[0])
         return True
 
-    def _tell(self, news: channel.Message) -> None:
+    def _tell(self, news: protocol.InitMessage) -> None:
         """Pass news on, with what only we can add."""
-        if "proved" in news:
-            self._judge(news)
-        if "started" in news and news["started"] in self._commands:
-            self._commands[news["started"]] |= {"pid": self._host_pid(news["pid"]), "ns_pid": news["pid"]}
-        if "exited" in news:
-            if self._recorder is not None:
-                self._recorder.flush()
-            self._report_limits(self._commands.pop(news["exited"], None), news["status"])
-        channel.send(self._control, news)
+        match news["kind"]:
+            case "canaries":
+                self._send({"kind": "proved", "n": news["n"], "results": self._judged(news)})
+                return
+            case "proof_failed":
+                self._end_proof()
+            case "started":
+                if (command := self._commands.get(news["n"])) is not None:
+                    command["pid"] = self._host_pid(news["pid"])
+                    command["ns_pid"] = news["pid"]
+            case "exited":
+                if self._recorder is not None:
+                    self._recorder.flush()
+                self._report_limits(self._commands.pop(news["n"], None), news["status"])
+            case "failed" | "processes":
+                pass
+            case "restricted":
+                return  # it was waited for before we served
+            case _:
+                assert_never(news)
+        self._send(news)
 
-    def _judge(self, news: channel.Message) -> None:
-        """Hold what canaries say against what was recorded meanwhile, and add what the group's canaries say."""
+    def _judged(self, news: protocol.CanariesRun) -> list[protocol.CanaryResult]:
+        """What canaries found, held against what was recorded, and what the group's found."""
+        seen, proven = self._end_proof()
+        return [*canary.judge(news["results"], seen), *news["limits"], *proven]
+
+    def _end_proof(self) -> tuple[list[protocol.Attempt], list[protocol.CanaryResult]]:
+        """End the proof; the attempts recorded in it, and what the group's canaries found."""
         if self._recorder is not None:
             self._recorder.flush()
             self._recorder.proving = False
         seen, self._proving = self._proving or [], None
         proven = self._group_proof()
-        if "broken" not in news:
-            news["results"] = canary.judge(news["results"], seen) + news.pop("limits") + proven
         self._before = self._counters()
+        return seen, proven
 
-    def _begin_group_proof(self) -> Callable[[], list[dict[str, Any]]]:
+    def _begin_group_proof(self) -> limits.Outcome:
         """Begin to prove that the group's limits act, beside the canaries; what to ask for the outcome."""
         return limits.GroupProof(self._group).results if self._group is not None else list
 
     def _from_relay(self) -> None:
         assert self._told is not None
         assert self._recorder is not None, "who has doors outwards is held"
-        arrived = channel.receive(self._told)
+        arrived = channel.RELAY_MESSAGES.receive(self._told)
         if arrived is None:
             self._poll.unregister(self._told.fileno())
         else:
             _, host, port = arrived[0]["to"].split(":", 2)
             self._recorder.refused_outside(host, int(port), arrived[0]["ip"], arrived[0]["source"])
 
-    def _attempt(self, attempt: dict[str, Any]) -> None:
+    def _attempt(self, attempt: protocol.Attempt) -> None:
         """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
         if self._proving is not None:
             self._proving.append(attempt)
             return
-        channel.send(self._control, {"attempt": attempt | {"environment": self._spec["id"]}})
+        self._send({"kind": "attempt", "attempt": attempt})
 
-    def _relay_through(self, order: channel.Message, descriptors: list[int]) -> None:
-        """Give listening sockets of another environment to this environment's relay."""
-        self._to_relay({name: order[name] for name in ("to", "drop") if name in order}, descriptors)
-
-    def _dial(self, order: channel.Message) -> None:
-        """Let the relay connect for the engine: it is where the service is, and no more."""
-        self._to_relay({"dial": order["n"], "to": order["to"]}, [self._control.fileno()])
-
-    def _to_relay(self, order: channel.Message, descriptors: Sequence[int]) -> None:
+    def _to_relay(self, order: protocol.RelayOrder, descriptors: Sequence[int]) -> None:
         """Tell the relay, started with the first order."""
         if self._relay is None:
             self._relay = self._start_relay()
@@ -340,7 +368,7 @@ class Warden:
             self._handlers[self._relay.fileno()] = lambda: False
             self._poll.register(self._relay.fileno(), select.POLLIN)
         with contextlib.suppress(OSError):  # it has ended, which the next look will find
-            channel.send(self._relay, order, descriptors)
+            channel.RELAY_ORDERS.send(self._relay, order, descriptors)
 
     def _start_relay(self) -> socket.socket:
         orders, theirs = channel.pair()
@@ -396,7 +424,7 @@ class Warden:
     def _counters(self) -> cgroups.Counters | None:
         return self._group.counters() if self._group is not None else None
 
-    def _report_limits(self, command: dict[str, Any] | None, status: int) -> None:
+    def _report_limits(self, command: protocol.Process | None, status: int) -> None:
         """Limits that acted since the last look, as attempts of the command under which they did."""
         now, before = self._counters(), self._before
         self._before = now
@@ -409,17 +437,31 @@ class Warden:
         )
 
     def _report_limit(
-        self, rule: str, word: str, count: int, outcome: str, how: tuple[str, str, str], command: dict[str, Any] | None
+        self, rule: str, word: str, count: int, outcome: str, how: tuple[str, str, str], command: protocol.Process | None
     ) -> None:
         if count <= 0:
             return
         mechanism, certainty, teller = how
         gap = f"{teller} names no process" + ("; this is the command under which it happened" if command else "")
-        self._attempt({
-            "dimension": "resource", "rule": rule, "outcome": outcome, "mechanism": mechanism, "certainty": certainty, "count": count,
-            "target": {"limit": f"{word} {self._spec['limits']['shown'][rule]}"}, "process": command, "attribution_gap": gap,
-            "first_unix_ns": time.time_ns(), "last_unix_ns": time.time_ns(),
-        })  # fmt: skip
+        now = time.time_ns()
+        self._attempt(
+            {
+                "dimension": "resource",
+                "rule": rule,
+                "outcome": outcome,
+                "mechanism": mechanism,
+                "certainty": certainty,
+                "target": {"limit": f"{word} {self._spec['limits']['shown'][rule]}"},
+                "process": command,
+                "attribution_gap": gap,
+                "syscall": "",
+                "errno": "",
+                "tags": [],
+                "count": count,
+                "first_unix_ns": now,
+                "last_unix_ns": now,
+            }
+        )
 
     def _host_pid(self, inside: int) -> int:
         """The host's number of a child of init; 0 when it has ended already."""
@@ -449,11 +491,7 @@ class Warden:
     def _say_ended(self) -> None:
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)
-            channel.send(self._control, {"ended": True})
-
-    def _group_told(self) -> ControlGroup | None:
-        """The group, where the engine does not know it."""
-        return None
+            self._send({"kind": "ended"})
 
 
 def _hand(identity: Identity) -> Hand:

@@ -10,11 +10,14 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox import canary, kernel
-from cleanroom.sandbox.canary import Canary, Expect, Result, Unavailable
+from cleanroom.sandbox.canary import Canary, Unavailable, allowlist
 from cleanroom.sandbox.syscalls import number
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import CanaryRun, Expectations
 
 _START = 0xFFFFFFFF  # no system call: start the program that the first argument names and give its refusal
 _CWD = -100
@@ -61,12 +64,12 @@ class Script(NamedTuple):
     check: Callable[[Sequence[Told]], None] = lambda _: None
 
 
-def scripts(expect: Expect, which: Canary) -> tuple[Script, ...]:
+def scripts(expect: Expectations, which: Canary) -> tuple[Script, ...]:
     """The attempts of one canary; one that succeeds outweighs the refusals of the others."""
     return _SCRIPTS[which.name](expect)
 
 
-def judge(which: Canary, expect: Expect, given: Sequence[tuple[Script, Sequence[Told]]]) -> Result:
+def judge(which: Canary, expect: Expectations, given: Sequence[tuple[Script, Sequence[Told]]]) -> CanaryRun:
     """The result of a canary whose scripts were carried out."""
 
     def replay() -> None:
@@ -156,11 +159,11 @@ def _write(path: str, data: bytes) -> tuple[Script, ...]:
     return _one(_open(path, os.O_RDWR | _NEW, 0o600), _do("write", _result(0), data, len(data)), _do("unlinkat", _CWD, _path(path), 0))
 
 
-def _each(expect: Expect, make: Callable[[str], Step]) -> tuple[Script, ...]:
+def _each(expect: Expectations, make: Callable[[str], Step]) -> tuple[Script, ...]:
     return tuple(Script((make(folder),)) for folder in expect["outside"])
 
 
-def _engine(expect: Expect, *before: Step) -> tuple[Script, ...]:
+def _engine(expect: Expectations, *before: Step) -> tuple[Script, ...]:
     def look(told: Sequence[Told]) -> None:
         if int(told[-1].room.rstrip(b"\0").rpartition(b")")[2].split()[19]) != expect["start"]:
             raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
@@ -174,7 +177,7 @@ def _capabilities(told: Sequence[Told]) -> None:
         raise PermissionError(errno.EPERM, "none")
 
 
-def _name(expect: Expect) -> tuple[Script, ...]:
+def _name(expect: Expectations) -> tuple[Script, ...]:
     """Only the sink's own address may come back."""
     question = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + b"".join(bytes((len(part),)) + part.encode() for part in expect["name"].split("."))
     question += b"\0\0\1\0\1"
@@ -193,8 +196,8 @@ def _name(expect: Expect) -> tuple[Script, ...]:
     )  # fmt: skip
 
 
-def _own_program(expect: Expect) -> tuple[Script, ...]:
-    path, text = f"{expect['listed']['written']}/cleanroom-canary", b"#!/bin/sh\nexit 0\n"
+def _own_program(expect: Expectations) -> tuple[Script, ...]:
+    path, text = f"{allowlist(expect)['written']}/cleanroom-canary", b"#!/bin/sh\nexit 0\n"
     return _one(
         _open(path, os.O_WRONLY | _NEW, 0o700),
         _do("write", _result(0), text, len(text)),
@@ -221,7 +224,7 @@ def _file_too_large() -> tuple[Script, ...]:
     )  # fmt: skip
 
 
-_SCRIPTS: dict[str, Callable[[Any], tuple[Script, ...]]] = {
+_SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "tcp": lambda _: _connect(_internet("192.0.2.1", 9)),
     "tcp over IPv6": lambda _: _connect(_internet("2001:db8::1", 9)),
     "metadata service": lambda _: _connect(_internet("169.254.169.254", 80)),
@@ -248,14 +251,14 @@ _SCRIPTS: dict[str, Callable[[Any], tuple[Script, ...]]] = {
     "control: /dev/null is written": lambda _: _one(_open("/dev/null", os.O_WRONLY), _do("write", _result(0), b"x", 1)),
     "control: /tmp is written": lambda _: _write("/tmp/cleanroom-canary", b"x"),
     "control: /dev/urandom is read": lambda _: _one(_open("/dev/urandom", os.O_RDONLY)),
-    "read what is not listed": lambda expect: _one(_open(expect["listed"]["unread"], os.O_RDONLY)),
+    "read what is not listed": lambda expect: _one(_open(allowlist(expect)["unread"], os.O_RDONLY)),
     "start what was written": _own_program,
     "file in memory that may be started": lambda _: _one(_do("memfd_create", b"canary\0", kernel.MFD_CLOEXEC)),
     "listen on a port": lambda expect: _one(
-        _do("socket", socket.AF_INET, _TYPE, 0), _do("bind", _result(0), _internet("127.0.0.1", expect["listed"]["port"]), 16), _do("listen", _result(0), 1)
+        _do("socket", socket.AF_INET, _TYPE, 0), _do("bind", _result(0), _internet("127.0.0.1", allowlist(expect)["port"]), 16), _do("listen", _result(0), 1)
     ),
     "listen without a port": lambda _: _one(_do("socket", socket.AF_INET, _TYPE, 0), _do("listen", _result(0), 1)),
-    "control: a listed program is started": lambda expect: _one(Step(_START, (_path(expect["listed"]["program"]),))),
+    "control: a listed program is started": lambda expect: _one(Step(_START, (_path(allowlist(expect)["program"]),))),
     "control: a unix socket listens": lambda _: _listen_freely(),
     LIMIT.name: lambda _: _file_too_large(),
 }  # fmt: skip

@@ -10,12 +10,35 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Literal, TypedDict, assert_never
 
-from cleanroom.sandbox.channel import DESCRIPTORS_MAX, MESSAGE_MAX, Message
-from cleanroom.sandbox.shim.calls import Datagram, Step, Told
+from cleanroom.sandbox.channel import DESCRIPTORS_MAX, MESSAGE_MAX
+from cleanroom.sandbox.shim.calls import Argument, Datagram, Step, Told
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox import protocol
 
 _STATES_ENDED = "ZX"
+
+
+class Listening(TypedDict):
+    """Brings the listener of pid 1's filter."""
+
+    kind: Literal["listening"]
+
+
+class Tried(TypedDict):
+    """What the steps of one attempt gave."""
+
+    kind: Literal["tried"]
+    n: int
+    told: list[Told]
+
+
+if TYPE_CHECKING:
+    ShimMessage = protocol.InitMessage | Listening | Tried
+    # What pid 1 carries out itself; canaries it gets as attempts.
+    ShimOrder = protocol.Execute | protocol.Signal | protocol.ListProcesses
 
 
 def _field(value: bytes) -> bytes:
@@ -36,7 +59,7 @@ def restrict(attributes: bytes, rules: Sequence[tuple[str, int]], program: bytes
     return b"R" + _field(attributes) + _number(len(rules)) + paths + _field(program) + _number(int(hold))
 
 
-def execute(order: Message) -> bytes:
+def execute(order: protocol.Execute) -> bytes:
     """Start a command."""
     words = b"".join(_text(word) for word in order["argv"])
     variables = b"".join(_text(f"{name}={value}") for name, value in order["env"].items())
@@ -53,7 +76,7 @@ def _step(step: Step) -> bytes:
     return _number(step.call) + b"".join(_argument(word) for word in words)
 
 
-def _argument(word: Any) -> bytes:
+def _argument(word: Argument) -> bytes:
     if isinstance(word, bytes):
         return _text("b") + _field(word)
     if isinstance(word, int):
@@ -73,10 +96,10 @@ def told(payload: bytes) -> list[Told]:
     return found
 
 
-def left(payload: bytes) -> list[dict[str, Any]]:
+def left(payload: bytes) -> list[protocol.LivingProcess]:
     """Living processes but pid 1, as init tells them."""
     parts = payload.decode(errors="replace").split("\0")[:-1]
-    found = []
+    found: list[protocol.LivingProcess] = []
     for pid, stat, words in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
         if stat.rpartition(")")[2].split()[:1] not in ([state] for state in _STATES_ENDED):
             found.append({"ns_pid": int(pid), "comm": stat.partition("(")[2].rpartition(")")[0], "argv": words.split(" ")})
@@ -87,21 +110,21 @@ class ShimSocket:
     """The end of a container's socket, taking orders and giving news as init's channel does."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._end = end
+        self.end = end
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
 
     def fileno(self) -> int:
-        return self._end.fileno()
+        return self.end.fileno()
 
     def close(self) -> None:
-        self._end.close()
+        self.end.close()
 
     def send(self, body: bytes, descriptors: Sequence[int] = ()) -> None:
         beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self._end.sendmsg([body], beside, socket.MSG_NOSIGNAL)
+        self.end.sendmsg([body], beside, socket.MSG_NOSIGNAL)
 
-    def order(self, order: Message, descriptors: Sequence[int] = ()) -> None:
-        """One of init's orders: exec, signal, left."""
+    def order(self, order: ShimOrder, descriptors: Sequence[int] = ()) -> None:
+        """Send an order."""
         match order["op"]:
             case "exec":
                 self.send(execute(order), descriptors)
@@ -109,37 +132,39 @@ class ShimSocket:
                 self.send(b"S" + _number(order["n"]) + _number(order["signal"]))
             case "left":
                 self.send(b"L" + _number(order["n"]))
-            case other:
-                raise ValueError(other)
+            case _:
+                assert_never(order)
 
-    def receive(self) -> tuple[Message, list[int]] | None:
+    def receive(self) -> tuple[ShimMessage, list[int]] | None:
         """The next message as init's channel would give it, with descriptors; None when the container has ended."""
         try:
-            body, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_MAX, DESCRIPTORS_MAX)
+            body, descriptors, _, _ = socket.recv_fds(self.end, MESSAGE_MAX, DESCRIPTORS_MAX)
         except ConnectionResetError:
             return None
         if not body:
             return None
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        return (self._news(body), list(descriptors))
+        return (decoded(body), list(descriptors))
 
-    def _news(self, body: bytes) -> Message:
-        kind, payload = body[:1].decode(), body[5:]
-        number = struct.unpack_from("=I", body, 1)[0] if len(body) >= 5 else 0
-        match kind:
-            case "l":
-                return {"listener": True}
-            case "r":
-                return {"ready": True}
-            case "f":
-                return {"failed": payload.decode(errors="replace")}
-            case "s":
-                return {"started": number, "pid": int(payload)}
-            case "x":
-                return {"exited": number, "status": int(payload)}
-            case "L":
-                return {"left": number, "processes": left(payload)}
-            case "t":
-                return {"tried": number, "told": told(payload)}
-        return {"failed": f"pid 1 said {kind!r}"}
+
+def decoded(body: bytes) -> ShimMessage:
+    """What pid 1 says, as init would say it."""
+    letter, payload = body[:1].decode(), body[5:]
+    number = struct.unpack_from("=I", body, 1)[0] if len(body) >= 5 else 0
+    match letter:
+        case "l":
+            return {"kind": "listening"}
+        case "r":
+            return {"kind": "restricted"}
+        case "f":
+            return {"kind": "failed", "why": payload.decode(errors="replace")}
+        case "s":
+            return {"kind": "started", "n": number, "pid": int(payload)}
+        case "x":
+            return {"kind": "exited", "n": number, "status": int(payload)}
+        case "L":
+            return {"kind": "processes", "n": number, "processes": left(payload)}
+        case "t":
+            return {"kind": "tried", "n": number, "told": told(payload)}
+    return {"kind": "failed", "why": f"pid 1 said {letter!r}"}
