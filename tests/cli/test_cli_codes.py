@@ -61,6 +61,11 @@ def test_codes_examples_can_be_used(code: str, tmp_path: Path) -> None:
         assert set(re.findall(r"cleanroom-engine (\w+)", line)) <= set(COMMANDS)
 
 
+def test_codes_every_code_has_an_example() -> None:
+    """Nobody reads "example" above nothing."""
+    assert [code for code, record in CODES.items() if not record.example_lines] == []
+
+
 def test_codes_every_code_is_in_the_module_of_its_area() -> None:
     """Whoever knows the code knows the file; there the codes stand in order, and each once."""
     for area in AREAS:

@@ -94,7 +94,10 @@ CODES = (
             What the phase itself listens on is reached; declare what else it needs as a service in
             `cleanroom.containers`.
         """,
-        example="",
+        example="""
+            [lifecycle.test]
+            cleanroom.containers = ["postgres"]
+        """,
     ),
     Code(
         "CR-NET-009",
@@ -104,7 +107,10 @@ CODES = (
             all addresses, others could come.
             Bind to 127.0.0.1, or use Medium, where the network is the phase's own.
         """,
-        example="",
+        example="""
+            [lifecycle.serve]
+            command = "python3 -m http.server --bind 127.0.0.1 8000"
+        """,
     ),
     Code(
         "CR-NET-010",
@@ -115,7 +121,11 @@ CODES = (
             level lets a phase do that; nor does any key.
             Run that one phase with `cleanroom.enabled = false`, which every report says.
         """,
-        example="",
+        example="""
+            [lifecycle.image]
+            command = "docker build ."
+            cleanroom.enabled = false
+        """,
     ),
     Code(
         "CR-NET-011",
@@ -124,6 +134,10 @@ CODES = (
             At Low the network may be used; each target is recorded with the process that reached
             it, so that you see what the phase depends on before it runs at Medium.
         """,
-        example="",
+        example="""
+            [lifecycle.fetch]
+            cleanroom.policy = "Medium"
+            cleanroom.egress = ["index.example.org:443"]  # what was recorded
+        """,
     ),
 )

@@ -66,7 +66,7 @@ CODES = (
             The message has the process; after it was killed, `cleanroom-engine sweep` removes what
             is left.
         """,
-        example="",
+        example="$ kill -KILL 12345 && cleanroom-engine sweep  # the process in the message",
     ),
     Code(
         "CR-SESSION-007",
@@ -76,6 +76,9 @@ CODES = (
             former only those whose role is an ordinary one (`superuser = true` forbids it).
             Other services start with each run, since only their project knows what state they have.
         """,
-        example="",
+        example="""
+            [lifecycle.test]
+            cleanroom.containers = ["postgres"]
+        """,
     ),
 )

@@ -69,7 +69,7 @@ CODES = (
             that is not installed.
             Install `cleanroom-engine[otlp]`, or take the key away.
         """,
-        example="",
+        example="$ pip install 'cleanroom-engine[otlp]'",
     ),
     Code(
         "CR-TRACE-007",
@@ -82,6 +82,6 @@ CODES = (
             Metrics and log records are not taken: OTEL_METRICS_EXPORTER and OTEL_LOGS_EXPORTER are
             `none` inside.
         """,
-        example="",
+        example="$ cleanroom-engine trace  # what was taken",
     ),
 )
