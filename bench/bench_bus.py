@@ -19,12 +19,13 @@ from pathlib import Path
 
 import anyio
 
-from cleanroom.artifacts import LineWriter, hold
-from cleanroom.beneath import Folder
-from cleanroom.bus import Bus, Subscription
-from cleanroom.clock import SystemClock
-from cleanroom.events import AnyEvent, Finished, Metric, Output, Started, Subject, encode_lines
-from cleanroom.redaction import Redactor
+from cleanroom.core.beneath import Folder
+from cleanroom.core.bus import Bus, Subscription
+from cleanroom.core.clock import SystemClock
+from cleanroom.core.files import LineWriter, hold
+from cleanroom.core.redaction import Redactor
+from cleanroom.evidence.audit import log as audit_log
+from cleanroom.model.events import AnyEvent, Finished, Metric, Output, Started, Subject, encode_lines
 from cleanroom.subscribers import audit, monitor, recovery
 
 TARGET = 300_000
@@ -58,8 +59,8 @@ async def measure(bursts: Iterable[Sequence[AnyEvent]], folder: Path) -> tuple[f
     """Seconds from the first event until everything is on disk, and how many events everybody saw."""
     clock = SystemClock()
     bus = Bus("20260101-000000-bench", clock, redactor=Redactor(["correct horse battery staple"]))
-    genesis = audit.Genesis(plan_sha256="0" * 64, policy_sha256="0" * 64, engine_version="bench")
-    log = audit.AuditLog(hold(folder / "audit"), bus.run_id, genesis, clock)
+    genesis = audit_log.Genesis(plan_sha256="0" * 64, policy_sha256="0" * 64, engine_version="bench")
+    log = audit_log.AuditLog(hold(folder / "audit"), bus.run_id, genesis, clock)
     log.open()
     inboxes = [
         bus.subscribe("audit", limit=audit.LIMIT), bus.subscribe("events", limit=200_000),
@@ -114,7 +115,7 @@ def main() -> None:
     for _ in range(1 if arguments.small else 3):
         with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
             seconds, _ = anyio.run(measure, bursts, Path(folder))
-            found = audit.verify(hold(Path(folder, "audit")))
+            found = audit_log.verify(hold(Path(folder, "audit")))
             best, records, valid = min(best, seconds), found.records, valid and found.valid
     rate = round(len(events) / best)
     checksum = f"{records} records, {'valid' if valid else 'NOT VALID'}"

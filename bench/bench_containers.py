@@ -33,8 +33,8 @@ from bench.container_peers import POSTGRES, REDIS, Api, Life
 from bench.doors import Sandbox, caller, inside, sandbox
 from bench.figures import BenchmarkFailed, Figure, compared
 from bench.machine import ROOT
-from cleanroom.backends.container_engines import EngineName, connect, find_socket
-from cleanroom.errors import CleanroomError
+from cleanroom.backends.containers.client import EngineName, connect, find_socket
+from cleanroom.model.errors import CleanroomError
 
 sys.path.append(str(ROOT / "scripts"))
 import peers

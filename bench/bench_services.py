@@ -16,7 +16,7 @@ import anyio
 import cleanroom
 from bench.doors import caller
 from bench.figures import BenchmarkFailed, Figure
-from cleanroom.reports.result import RunResult
+from cleanroom.evidence.reports.result import RunResult
 
 CACHED_MILLISECONDS = 150.0
 PROJECT = """

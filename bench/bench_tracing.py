@@ -21,9 +21,9 @@ from pathlib import Path
 
 from bench.figures import Figure
 from bench.machine import ROOT
-from cleanroom.events import Envelope, Event, Finished, Note, Output, Started, Subject
-from cleanroom.tracing import SpanData, Trace, otlp_json
-from cleanroom.tracing.span import Source
+from cleanroom.evidence.tracing import SpanData, Trace, otlp_json
+from cleanroom.evidence.tracing.span import Source
+from cleanroom.model.events import Envelope, Event, Finished, Note, Output, Started, Subject
 
 COLLECTOR = """
 import sys
@@ -122,8 +122,8 @@ def _export(spans: int, rounds: int) -> list[Figure]:
 
 def _delay() -> float:
     """Milliseconds that the end of a run waits for a collector that never answers."""
-    from cleanroom.tracing.deliver import Delivery
-    from cleanroom.tracing.settings import read_settings
+    from cleanroom.evidence.tracing.deliver import Delivery
+    from cleanroom.evidence.tracing.settings import read_settings
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         to = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
@@ -169,8 +169,8 @@ def _span(number: int, source: Source) -> SpanData:
 
 def deliver(spans: int, endpoint: str) -> tuple[float, float]:
     """Deliver so many spans, and what that took: milliseconds, and MB above what the spans themselves hold."""
-    from cleanroom.tracing.deliver import Delivery
-    from cleanroom.tracing.settings import read_settings
+    from cleanroom.evidence.tracing.deliver import Delivery
+    from cleanroom.evidence.tracing.settings import read_settings
 
     source = Source({"service.name": "bench"})
     found = [_span(number, source) for number in range(2, spans + 2)]

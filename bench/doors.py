@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import BenchmarkFailed
-from cleanroom.artifacts import hold
 from cleanroom.backends.base import Backend, Environment, EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.registry import make
-from cleanroom.policy import Level, default_policy
+from cleanroom.core.files import hold
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.journal import Journal
 
 ENGINE = (sys.executable, "-P", "-m", "cleanroom")

@@ -14,11 +14,12 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from cleanroom import autorun, events
 from cleanroom.cli.codes.record import Code
 from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.codes.table import AREAS
-from cleanroom.policy import CONTROLS, LIMITS, REACTIONS, Level, required
+from cleanroom.engine.phases import autorun
+from cleanroom.model import events
+from cleanroom.model.policy import CONTROLS, LIMITS, REACTIONS, Level, required
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB, MIB = 1 << 30, 1 << 20

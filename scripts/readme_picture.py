@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cleanroom.artifacts import hold, write_atomic
-from cleanroom.events import decode
-from cleanroom.reports.fold import fold
-from cleanroom.reports.timeline import timeline
+from cleanroom.core.files import hold, write_atomic
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.timeline import timeline
+from cleanroom.model.events import decode
 
 
 def main(source: str, target: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from cleanroom.backends.container_engines import EngineName, described_image, find_socket
-from cleanroom.backends.container_images import PLANS, RECIPE_LABEL, ImagePlan, recipe
-from cleanroom.errors import ProjectError
+from cleanroom.backends.containers.client import EngineName, described_image, find_socket
+from cleanroom.backends.containers.images import PLANS, RECIPE_LABEL, ImagePlan, recipe
+from cleanroom.model.errors import ProjectError
 
 
 def stale(engine: EngineName) -> list[str]:

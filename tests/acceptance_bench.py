@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import cleanroom
-from cleanroom.sandbox import kernel
+from cleanroom.sandbox.kernel import syscalls
 from host_inventory import command, descendants, inventory
 
 GRACE_SECONDS = 1.0  # ten times what is promised, since the machine that runs tests is busy: late is not left
@@ -172,7 +172,7 @@ def project(open_tmp_path: Path) -> Iterator[Project]:
     """A project that an ordinary user may reach. Whatever its runs leave becomes a child of this process, and is ended with the test."""
     before = descendants(os.getpid())
     if sys.platform == "linux":
-        kernel.set_child_subreaper()
+        syscalls.set_child_subreaper()
     yield Project(open_tmp_path)
     for pid in descendants(os.getpid()) - before:
         with contextlib.suppress(ProcessLookupError):  # it was just ending by itself

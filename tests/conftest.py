@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 
 import held_folders
-from cleanroom.sandbox import probe
+from cleanroom.sandbox.selftest import probe
 from open_way import open_way
 
 # In a plain test looptime asks for the thread's event loop, which on Python 3.11 makes one that nobody closes; its warning then fails whatever test

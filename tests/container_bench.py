@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.base import Backend
-from cleanroom.backends.container_engines import EngineName, described_image, find_socket
+from cleanroom.backends.containers.client import EngineName, described_image, find_socket
 from cleanroom.backends.registry import make
-from cleanroom.errors import CleanroomError
-from cleanroom.sandbox import container_ends
+from cleanroom.model.errors import CleanroomError
+from cleanroom.sandbox.processes import container_cleanup
 from held_folders import journal_at
 from real_tools import require_or_skip
 
@@ -36,7 +36,7 @@ def lacking(name: EngineName, *images: str) -> str:
     """Why the tests of this engine cannot be run here; empty where they can."""
     try:
         socket = find_socket(name, os.environ)
-        container_ends.call(socket, "GET", "/_ping")
+        container_cleanup.call(socket, "GET", "/_ping")
         for image in images or (IMAGE,):
             described_image(name, socket, image)
     except (CleanroomError, OSError) as error:
@@ -58,15 +58,15 @@ def backend(name: EngineName, run_id: str, scratch: Path, journal: Path) -> Back
 
 def labelled(name: EngineName, run_id: str) -> list[str]:
     """The names of a run's containers."""
-    return [found.name for found in container_ends.labelled(find_socket(name, os.environ), run_id)]
+    return [found.name for found in container_cleanup.labelled(find_socket(name, os.environ), run_id)]
 
 
 def inspected(name: EngineName, run_id: str) -> list[dict[str, object]]:
     """What the engine says of a run's containers."""
     socket = find_socket(name, os.environ)
     rows = []
-    for found in container_ends.labelled(socket, run_id):
-        status, row = container_ends.call(socket, "GET", f"/containers/{found.identity}/json")
+    for found in container_cleanup.labelled(socket, run_id):
+        status, row = container_cleanup.call(socket, "GET", f"/containers/{found.identity}/json")
         assert status == 200, json.dumps(row)
         rows.append(row)
     return rows

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cleanroom.backends.container_engines import VARIABLES, EngineName, find_socket
+from cleanroom.backends.containers.client import VARIABLES, EngineName, find_socket
 
 
 class Between:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cleanroom.artifacts import hold
-from cleanroom.beneath import Folder
+from cleanroom.core.beneath import Folder
+from cleanroom.core.files import hold
 from cleanroom.sandbox.journal import Journal
 
 _HELD: list[Folder] = []

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cleanroom.backends.container_engines import VARIABLES, EngineName
-from cleanroom.sandbox import container_ends
+from cleanroom.backends.containers.client import VARIABLES, EngineName
+from cleanroom.sandbox.processes import container_cleanup
 from real_tools import require_or_skip
 
 IMAGE = "faults/tiny:1"
@@ -71,7 +71,7 @@ class OwnEngine:
         until = time.monotonic() + UP_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError):
-                if container_ends.call(self.socket, "GET", "/_ping")[0] == 200:
+                if container_cleanup.call(self.socket, "GET", "/_ping")[0] == 200:
                     return
             time.sleep(0.05)  # polling for what another process does
         raise OSError(f"it did not come up: {(self.folder / 'log').read_text()[-1000:]}")
@@ -96,7 +96,7 @@ class OwnEngine:
 
     def containers(self) -> list[str]:
         """Names of all, whoever made them."""
-        status, rows = container_ends.call(self.socket, "GET", "/containers/json?all=true")
+        status, rows = container_cleanup.call(self.socket, "GET", "/containers/json?all=true")
         assert status == 200, rows
         return [row["Names"][0] for row in rows]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cleanroom.capability import CapabilityReport, DimensionReport, Process, Target
-from cleanroom.events import (
+from cleanroom.model.capability import CapabilityReport, DimensionReport, Process, Target
+from cleanroom.model.events import (
     Artifact,
     Assertion,
     Capability,
@@ -21,7 +21,7 @@ from cleanroom.events import (
     Subject,
     Violation,
 )
-from cleanroom.policy import DIMENSIONS
+from cleanroom.model.policy import DIMENSIONS
 
 ORIGIN_NS = 1_764_000_000_000_000_000
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cleanroom.tracing import SpanData
+from cleanroom.evidence.tracing import SpanData
 
 PAGE = (Path(__file__).parents[1] / "otel" / "spans.md").read_text()
 _ATTRIBUTES = set(re.findall(r"`([a-z0-9_]+(?:\.[a-z0-9_]+)+)`", PAGE))

@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 import cleanroom
-from cleanroom import engine as door
 from cleanroom import servers
 from cleanroom.engine import Options
-from cleanroom.errors import UsageError
+from cleanroom.engine import engine as door
+from cleanroom.model.errors import UsageError
 
 MAKE = '[lifecycle.test]\ncommand = "sleep 60"\ncleanroom.enabled = false\n'
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom import artifacts
-from cleanroom.artifacts import LineWriter, LogFiles, relative, safe_name, write_atomic
-from cleanroom.beneath import Folder
-from cleanroom.errors import ArtifactError, CleanroomError
+from cleanroom.core import files
+from cleanroom.core.beneath import Folder
+from cleanroom.core.files import LineWriter, LogFiles, relative, safe_name, write_atomic
+from cleanroom.model.errors import ArtifactError, CleanroomError
 from held_folders import held
 
 
@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts.os, call, refuse)
+        patch.setattr(files.os, call, refuse)
         with pytest.raises(ArtifactError, match=r"state\.json: No space left") as failed:
             write_atomic(folder, "state.json", b"new")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.autorun import TABLE, started_by
+from cleanroom.engine.phases.autorun import TABLE, started_by
 
 
 @pytest.mark.parametrize(

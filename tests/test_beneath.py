@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.beneath import Folder, make_folders, open_beneath
+from cleanroom.core.beneath import Folder, make_folders, open_beneath
 
 REFUSED = r"Not a directory|symbolic link|leads out"
 

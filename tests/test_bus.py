@@ -5,11 +5,11 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from cleanroom.bus import DELIVERY, ENOUGH, ROOM, Bus, SubscriberLagged, Subscription
-from cleanroom.clock import LoopClock, SystemClock
-from cleanroom.errors import PolicyRefused
-from cleanroom.events import Envelope, Finished, Note, Started, Subject
-from cleanroom.redaction import Redactor
+from cleanroom.core.bus import DELIVERY, ENOUGH, ROOM, Bus, SubscriberLagged, Subscription
+from cleanroom.core.clock import LoopClock, SystemClock
+from cleanroom.core.redaction import Redactor
+from cleanroom.model.errors import PolicyRefused
+from cleanroom.model.events import Envelope, Finished, Note, Started, Subject
 
 RUN = Subject("run", "shop")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.caching import covering, difference, key_of, literal, never, normal, stretches
-from cleanroom.policy import Level, default_policy
+from cleanroom.engine.phase_cache.keys import covering, difference, key_of, literal, never, normal, stretches
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import phase, plan
 
 NAMES = st.text("abc/.* ", min_size=1, max_size=6)

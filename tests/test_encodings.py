@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.encodings import PIECE, open_escape
-from cleanroom.redaction import REPLACEMENT, Redactor
+from cleanroom.core.encodings import PIECE, open_escape
+from cleanroom.core.redaction import REPLACEMENT, Redactor
 
 
 def is_one(value: str) -> bool:

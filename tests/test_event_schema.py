@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cleanroom import events
+from cleanroom.model import events
 
 PINNED = Path(__file__).parent.parent / "docs" / "events.schema.json"
 

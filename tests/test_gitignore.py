@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom import gitignore
+from cleanroom.engine.phases import gitignore
 
 # Paths of the scratch repository; folders end with a slash.
 TREE = (

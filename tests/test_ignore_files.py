@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.base import Change
-from cleanroom.ignore_files import HostIgnores, excludes_file
+from cleanroom.engine.phases.ignore_files import HostIgnores, excludes_file
 
 NOBODY = {"HOME": "/nonexistent"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.linked import HOPS_MAX, Linked, followed
+from cleanroom.engine.phases.project_links import HOPS_MAX, Linked, followed
 
 TOPS = ("/home/project",)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cleanroom import engine as door
-from cleanroom import private
+from cleanroom.core import private_cache
+from cleanroom.core.private_cache import open_cache
 from cleanroom.engine import Engine, Options
-from cleanroom.errors import ArtifactError
-from cleanroom.private import open_cache
+from cleanroom.model.errors import ArtifactError
 
 SOMEBODY = 54321
 
@@ -38,7 +38,7 @@ def owned_by(path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
         values[stat.ST_UID] = user
         return os.stat_result(values)
 
-    monkeypatch.setattr(private.os, "lstat", shown)
+    monkeypatch.setattr(private_cache.os, "lstat", shown)
 
 
 def test_a_cache_that_is_not_there_is_made_for_this_user_alone(tmp_path: Path):
@@ -61,7 +61,7 @@ def test_a_cache_in_a_sticky_folder_is_fine(tmp_path: Path):
     open_cache(tmp_path / "cache").close()
 
 
-@pytest.mark.parametrize("inner", ["", *private.OWN[1:], *private.FURTHER])
+@pytest.mark.parametrize("inner", ["", *private_cache.OWN[1:], *private_cache.FURTHER])
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, inner: str, mode: int):
     """The cache or one of ours in it, sticky or not: the error names it and what helps."""
@@ -79,7 +79,7 @@ def test_a_folder_that_a_group_can_write_to_is_refused_unless_it_is_one_s_own(tm
     """Distributions give each user a group in which nobody else is."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o770)
-    monkeypatch.setattr(private, "_alone_in", lambda group: True)
+    monkeypatch.setattr(private_cache, "_alone_in", lambda group: True)
     open_cache(tmp_path / "cache").close()
     monkeypatch.undo()
     if os.geteuid() == 0:

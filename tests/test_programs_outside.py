@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import cleanroom
-from cleanroom import host_programs
+from cleanroom.core import host_programs
 
 SOURCE = Path(cleanroom.__file__).parent
 
@@ -26,36 +26,36 @@ STARTS = {
     # Of the library, that start one behind one's back: `uname -p`, `ifconfig`, `ldconfig`, `cc`.
     *("processor", "getnode", "uuid1", "find_library", "libc_ver"),
 }
-# System calls by number: `kernel._call("execve", ...)`.
+# System calls by number: `syscalls._call("execve", ...)`.
 CALLS = ("execve", "execveat", "fork", "vfork", "clone3")
 
 # Where that is so, and why.
 MAY_START = {
-    "host_programs.py": "the one module for it",
-    "hosting.py": "a phase with `enabled = false` is the project's own command, on the host",
-    "sandbox/init.py": "the command of a phase or a service, inside its environment",
-    "sandbox/canary.py": "a program that must not start, inside an environment",
-    "sandbox/probe_bare.py": "the kernel is asked: /bin/sh below a filter that ends it",
-    "cli/report.py": "`report --open`: a person asks for a browser, and no phase runs",
+    "core/host_programs.py": "the one module for it",
+    "engine/phases/host_commands.py": "a phase with `enabled = false` is the project's own command, on the host",
+    "sandbox/processes/init.py": "the command of a phase or a service, inside its environment",
+    "sandbox/selftest/canaries.py": "a program that must not start, inside an environment",
+    "sandbox/selftest/probe_hostns.py": "the kernel is asked: /bin/sh below a filter that ends it",
+    "cli/commands/report.py": "`report --open`: a person asks for a browser, and no phase runs",
 }
 # Names of system calls there are judged or filtered, not made.
 NAME_CALLS = {
-    "sandbox/syscalls.py",
-    "sandbox/seccomp.py",
-    "sandbox/seccomp_bare.py",
-    "sandbox/held_programs.py",
-    "sandbox/held_bare.py",
-    "sandbox/rules.py",
+    "sandbox/kernel/syscall_numbers.py",
+    "sandbox/seccomp/filters.py",
+    "sandbox/seccomp/filters_hostns.py",
+    "sandbox/seccomp_notify/programs.py",
+    "sandbox/seccomp_notify/recorder_hostns.py",
+    "sandbox/seccomp_notify/rules.py",
     "sandbox/shim/calls.py",
-    "sandbox/held_quick.py",
-    "sandbox/held.py",
+    "sandbox/seccomp_notify/fast_path.py",
+    "sandbox/seccomp_notify/recorder.py",
 }
 # Who looks for programs on a PATH of somebody's, without starting any.
 MAY_LOOK = {
     "services/generic.py": "a service's command, which is started inside",
     "services/programs.py": "a server, which is started inside",
-    "fingerprints.py": "what a phase's words name: size and time of it",
-    "hidden.py": "what a phase's words name: whether it is shown inside",
+    "engine/phase_cache/fingerprints.py": "what a phase's words name: size and time of it",
+    "engine/phases/hidden_programs.py": "what a phase's words name: whether it is shown inside",
 }
 
 
@@ -209,7 +209,7 @@ def test_python_is_started_from_the_file_that_this_process_runs(own_folder: Path
     planted = f"""
 import json, os, pathlib, subprocess, sys
 sys.path.append({str(SOURCE.parent)!r})
-from cleanroom import host_programs
+from cleanroom.core import host_programs
 for name in ("python", "python3", "python3.{sys.version_info.minor}"):
     pathlib.Path({str(own_folder)!r}, "venv/bin", name).unlink(missing_ok=True)
     pathlib.Path({str(own_folder)!r}, "venv/bin", name).write_text("#!/bin/sh\\necho planted\\n")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cleanroom import encodings
-from cleanroom.capability import Process, Target
-from cleanroom.events import Envelope, Note, Output, Started, Subject, Violation, encode
-from cleanroom.redaction import REPLACEMENT, Redactor, secret_values
+from cleanroom.core import encodings
+from cleanroom.core.redaction import REPLACEMENT, Redactor, secret_values
+from cleanroom.model.capability import Process, Target
+from cleanroom.model.events import Envelope, Note, Output, Started, Subject, Violation, encode
 
 # Upper case, digits and marks: none of them stands in the replacement or in the engine's own words.
 SECRETS = st.text('ABCDEFXYZ0123456789"\\/+ü€&=%\n', min_size=6, max_size=20).filter(lambda value: value.strip() == value)

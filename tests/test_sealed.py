@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 import cleanroom
-from cleanroom import sealed
+from cleanroom.engine import sealed
 
 SOURCE = Path(cleanroom.__file__).parent
 
 
 # Imported inside functions, and there before the first phase.
 EARLY = {
-    "cleanroom.backends.sweep": "by every run, before it begins",
-    "cleanroom.tracing.sdk": "with a collector: loaded with `telemetry`",
+    "cleanroom.backends.cleanup": "by every run, before it begins",
+    "cleanroom.evidence.tracing.sdk": "with a collector: loaded with `telemetry`",
 }
 
 
@@ -42,7 +42,7 @@ def late_imports(tree: ast.Module) -> Iterator[str]:
 
 def test_what_is_imported_late_is_loaded_before_the_first_phase():
     """Every import inside a function is the library's, ours, or in the list that `seal` loads."""
-    elsewhere = ("cli/", "testing/", "pytest_plugin.py", "tracing/testing.py", "project/init.py")
+    elsewhere = ("cli/", "testing/", "pytest_plugin.py", "evidence/tracing/testing.py", "project/init.py")
     # With the plan or the backend, before the first phase.
     before = {"platformdirs", "anyio", "aiodocker", "aiohttp", "tomlkit"}
     known = {*sealed.LATER, *sealed.TELEMETRY}
@@ -61,9 +61,9 @@ def test_what_a_run_imports_late_of_ours_is_loaded_too():
     """But for what `seal` leaves out: there, imports inside functions are of the same part."""
     ours = set(sealed._ours())
     skipped = {name.replace(".", "/") for name in sealed._NOT_LATE}
-    skipped |= {f"cleanroom/cli/{command}" for command in sealed._COMMANDS}
+    skipped |= {f"cleanroom/cli/commands/{command}" for command in sealed._COMMANDS}
     for path, tree in sources():
-        if f"cleanroom/{path}".startswith(tuple(skipped)) or path in ("history.py", "cli/app.py"):
+        if f"cleanroom/{path}".startswith(tuple(skipped)) or path in ("engine/records.py", "cli/app.py"):
             continue  # other commands than `run` and `pipeline`
         for name in late_imports(tree):
             if name.startswith("cleanroom.") and name.count(".") > 0:
@@ -80,9 +80,9 @@ def test_the_sandbox_imports_nothing_of_ours_late_but_for_containers():
         if name.startswith("cleanroom")
     }
     assert late == {
-        ("sandbox/keeper.py", "cleanroom.sandbox"),
-        ("sandbox/keeper.py", "cleanroom.sandbox.container"),
-        ("sandbox/keeper.py", "cleanroom.sandbox.container_ends"),
+        ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes"),
+        ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes.warden_container"),
+        ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes.container_cleanup"),
     }
 
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from cleanroom import servers
-from cleanroom.errors import ServiceFailed, UsageError
+from cleanroom.model.errors import ServiceFailed, UsageError
 from cleanroom.services import postgres, resp
 
 pytestmark = pytest.mark.sandbox

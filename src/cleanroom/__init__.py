@@ -8,19 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cleanroom.core.version import __version__
     from cleanroom.engine import Engine, open
-    from cleanroom.errors import CleanroomError, Exit
-    from cleanroom.reports.result import RunResult
+    from cleanroom.evidence.reports.result import RunResult
+    from cleanroom.model.errors import CleanroomError, Exit
 
-__version__ = "0.1.0"
 __all__ = ["CleanroomError", "Engine", "Exit", "RunResult", "__version__", "open"]
 
 _HOMES = {
     "Engine": "cleanroom.engine",
     "open": "cleanroom.engine",
-    "CleanroomError": "cleanroom.errors",
-    "Exit": "cleanroom.errors",
-    "RunResult": "cleanroom.reports.result",
+    "CleanroomError": "cleanroom.model.errors",
+    "Exit": "cleanroom.model.errors",
+    "__version__": "cleanroom.core.version",
+    "RunResult": "cleanroom.evidence.reports.result",
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
-    from cleanroom.reports.result import RunResult
+    from cleanroom.evidence.reports.result import RunResult
     from cleanroom.servers import Database, KeyValue, PostgresServer, RedisServer
 
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("cleanroom_spans") or getattr(config.option, "numprocesses", None):
         return
     try:
-        from cleanroom.tracing.testing import TestSpans
+        from cleanroom.evidence.tracing.testing import TestSpans
 
         config.pluginmanager.register(TestSpans(), "cleanroom-spans")
     except ImportError as error:
@@ -137,7 +137,7 @@ def _told(manager: AbstractContextManager[Any]) -> Iterator[Any]:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    from cleanroom.errors import CleanroomError
+    from cleanroom.model.errors import CleanroomError
 
     try:
         yield

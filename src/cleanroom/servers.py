@@ -22,24 +22,24 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from cleanroom.arguments import PATH, PATHS, TEXT, VARIABLES, check, optional
-from cleanroom.artifacts import LogFiles, hold
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend, Stream
-from cleanroom.bus import Bus
-from cleanroom.capability import unmet
-from cleanroom.clock import SystemClock, new_run_id
-from cleanroom.engine import cache_folder
-from cleanroom.errors import PolicyRefused, ServiceFailed, UsageError
-from cleanroom.plan import Plan, ServiceKind, ServiceSpec
-from cleanroom.policy import Level, default_policy
-from cleanroom.private import open_cache
-from cleanroom.redaction import Redactor
+from cleanroom.core.arguments import PATH, PATHS, TEXT, VARIABLES, check, optional
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import SystemClock, new_run_id
+from cleanroom.core.files import LogFiles, hold
+from cleanroom.core.locations import cache_folder
+from cleanroom.core.private_cache import open_cache
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.supervisor import Supervisor, supervise
+from cleanroom.model.capability import unmet
+from cleanroom.model.errors import PolicyRefused, ServiceFailed, UsageError
+from cleanroom.model.plan import Plan, ServiceKind, ServiceSpec
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.journal import Journal
 from cleanroom.services import Recipe, TemplateCache, resolve, resp
 from cleanroom.services.postgres import DATABASE, ROLE
-from cleanroom.supervisor import Supervisor, supervise
-from cleanroom.watching import RunContext
 
 LEVEL = Level.MEDIUM  # as a project's services have it unless the project says otherwise
 HOST = "127.0.0.1"

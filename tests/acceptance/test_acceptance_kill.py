@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from acceptance_bench import Project
-from cleanroom.sandbox import cgroups
+from cleanroom.sandbox.kernel import cgroups
 from host_inventory import command, descendants, named
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]

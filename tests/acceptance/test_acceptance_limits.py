@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from acceptance_bench import Project
-from cleanroom.sandbox import cgroups
+from cleanroom.sandbox.kernel import cgroups
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 

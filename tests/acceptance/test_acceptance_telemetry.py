@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the embedded ba
 
 # Where namespaces are refused, as in an ordinary container.
 LOWEST = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'tiers')!r}); import without; from cleanroom.sandbox import seccomp; "
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'tiers')!r}); import without; from cleanroom.sandbox.seccomp import filters as seccomp; "
     "seccomp.install(without.program(['namespaces']), listener=False)"
 )
 PLACES = [

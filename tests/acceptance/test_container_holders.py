@@ -15,7 +15,7 @@ from session_bench import Ggen
 from test_acceptance_pool import ASK, SCHEMA
 
 from acceptance_bench import Answer, Project
-from cleanroom.backends.container_engines import EngineName
+from cleanroom.backends.containers.client import EngineName
 from container_bench import ENGINES, IMAGE, labelled, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]

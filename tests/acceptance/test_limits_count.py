@@ -11,7 +11,7 @@ from acceptance_bench import Project, write_eater
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 
 # The same machine as an ordinary user finds it: limits are the kernel's rlimits, and what samples find.
-WITHOUT_GROUPS = "from cleanroom.sandbox import cgroups; cgroups.homes = lambda: cgroups.Homes(0, {}, 'taken away by a test')"
+WITHOUT_GROUPS = "from cleanroom.sandbox.kernel import cgroups; cgroups.homes = lambda: cgroups.Homes(0, {}, 'taken away by a test')"
 BOTH_WAYS = pytest.mark.parametrize("before", ["", WITHOUT_GROUPS], ids=["as it is", "without groups"])
 
 

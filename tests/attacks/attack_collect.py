@@ -26,16 +26,17 @@ import msgspec
 from attack_limits import FILE, MEMORY, OPEN_FILES, PIDS, TMPFS
 from attack_suite import Attack, load
 
-from cleanroom.artifacts import hold
 from cleanroom.backends.base import EnvironmentSpec, Hole, Mount, WorkspaceSpec
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.capability import Attempt
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.policy import Level, default_policy
-from cleanroom.sandbox import kernel, names
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.core.files import hold
+from cleanroom.model.capability import Attempt
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.policy import Level, default_policy
+from cleanroom.sandbox.filesystem.mount_plan import HOME
 from cleanroom.sandbox.journal import Journal
-from cleanroom.sandbox.layout import HOME
-from cleanroom.sandbox.syscalls import NUMBERS
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
+from cleanroom.sandbox.network import dns
 
 SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
 
@@ -175,11 +176,11 @@ class Collector:
 def host_of_its_own() -> None:
     """Enter a network in which the addresses of the attacks are this machine's own, and its name servers answer: what Low lets out goes nowhere else."""
     user, group = os.geteuid(), os.getegid()
-    kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if user else 0))
+    syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
     if user:
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             Path(f"/proc/self/{name}").write_text(text)
-    names.raise_link("lo")
+    dns.raise_link("lo")
     servers = [
         line.split()[1] for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver") and ":" not in line
     ]
@@ -203,7 +204,7 @@ def _answer(end: socket.socket) -> None:
     """Every name has one address."""
     while True:
         question, asker = end.recvfrom(512)
-        parsed = names.parse_question(question)
+        parsed = dns.parse_question(question)
         if parsed is None:
             continue
         data = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton("203.0.113.5") if parsed[1] == 1 else b""

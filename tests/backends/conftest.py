@@ -12,8 +12,8 @@ from embedded_bench import RUN_ID, Entered, Phase
 
 import backends_table
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.model.policy import Level, default_policy
 from held_folders import journal_at
 
 outcomes: dict[tuple[str, str], str] = {}  # (backend, check) -> how it ended in this session

@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from cleanroom.backends.base import Environment, EnvironmentSpec, ExecResult
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.model.policy import Level, default_policy
 
 Entered = Callable[[], AbstractAsyncContextManager[EmbeddedBackend]]
 Phase = Callable[..., EnvironmentSpec]

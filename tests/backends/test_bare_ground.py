@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.bare import Ground, _texts, make_ground
 from cleanroom.backends.base import Mount
+from cleanroom.backends.embedded.spec_hostns import Ground, _texts, make_ground
 from held_folders import held
 
 

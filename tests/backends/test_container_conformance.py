@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.backends.container_engines import EngineName
+from cleanroom.backends.containers.client import EngineName
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
 from container_bench import ENGINES, IMAGE, backend, require
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends import container_engines
-from cleanroom.backends.container_engines import connect, find_socket, spoken
-from cleanroom.errors import BackendUnavailable
+from cleanroom.backends.containers import client
+from cleanroom.backends.containers.client import connect, find_socket, spoken
+from cleanroom.model.errors import BackendUnavailable
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ async def test_a_newer_engine_is_asked_what_it_still_speaks(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("name", "variable"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")])
-def test_a_named_socket_goes_before_the_usual_ones(name: container_engines.EngineName, variable: str, listening: str):
+def test_a_named_socket_goes_before_the_usual_ones(name: client.EngineName, variable: str, listening: str):
     """Each engine has a variable of its own."""
     assert find_socket(name, {variable: f"unix://{listening}"}) == listening
 
@@ -90,8 +90,8 @@ def test_a_named_socket_goes_before_the_usual_ones(name: container_engines.Engin
 @pytest.mark.parametrize("place", ["docker.sock", "podman/podman.sock"])
 def test_a_socket_of_the_users_own_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
     """Below XDG_RUNTIME_DIR, as rootless engines have it."""
-    usual = {name: tuple(path for path in paths if "{runtime}" in path) for name, paths in container_engines.SOCKETS.items()}
-    monkeypatch.setattr(container_engines, "SOCKETS", usual)
+    usual = {name: tuple(path for path in paths if "{runtime}" in path) for name, paths in client.SOCKETS.items()}
+    monkeypatch.setattr(client, "SOCKETS", usual)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(str(tmp_path / place))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.policy import Level, default_policy
+from cleanroom.model.policy import Level, default_policy
 from container_bench import ENGINES, IMAGE, backend, inspected, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom import host_programs
-from cleanroom.backends import container_images
-from cleanroom.backends.container_images import PLANS, Built, ImagePlan
-from cleanroom.errors import BackendUnavailable, EnvironmentFailed, UsageError
+from cleanroom.backends.containers import images
+from cleanroom.backends.containers.images import PLANS, Built, ImagePlan
+from cleanroom.core import host_programs
+from cleanroom.model.errors import BackendUnavailable, EnvironmentFailed, UsageError
 from container_bench import require
 
 DOCUMENT = Path(__file__).parents[2] / "docs/containers.md"
@@ -42,13 +42,13 @@ def bootstrapped(plan: ImagePlan, layer: Path, mirror: str) -> None:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Built:
-    monkeypatch.setattr(container_images, "_bootstrap", bootstrapped)
-    return container_images.build(PLANS["redis"], tmp_path / "one")
+    monkeypatch.setattr(images, "_bootstrap", bootstrapped)
+    return images.build(PLANS["redis"], tmp_path / "one")
 
 
 def test_the_same_packages_give_the_same_bytes(built: Built, tmp_path: Path):
     """Archive and digest, wherever and whenever they are made."""
-    again = container_images.build(PLANS["redis"], tmp_path / "two")
+    again = images.build(PLANS["redis"], tmp_path / "two")
     assert again.digest == built.digest
     assert Path(again.archive).read_bytes() == Path(built.archive).read_bytes()
 
@@ -82,23 +82,23 @@ def test_without_mmdebstrap_the_way_to_get_it_is_said(tmp_path: Path, monkeypatc
     """And the other way: images of one's own."""
     monkeypatch.setattr(host_programs, "SYSTEM_PATH", (str(tmp_path),))
     with pytest.raises(BackendUnavailable) as found:
-        container_images.build(PLANS["base"], tmp_path / "images")
+        images.build(PLANS["base"], tmp_path / "images")
     assert "apt install mmdebstrap" in found.value.hint
 
 
 def test_an_unknown_image_is_a_usage_error():
     """With those that there are; no name is all of them."""
     with pytest.raises(UsageError, match="base, postgres, redis"):
-        container_images.chosen(["mysql"])
-    assert [plan.name for plan in container_images.chosen([])] == ["cleanroom/base", "cleanroom/postgres", "cleanroom/redis"]
+        images.chosen(["mysql"])
+    assert [plan.name for plan in images.chosen([])] == ["cleanroom/base", "cleanroom/postgres", "cleanroom/redis"]
 
 
 def test_another_recipe_is_another_label():
     """So an image that an earlier version made is not taken for today's."""
     plan = PLANS["base"]
     changed = msgspec.structs.replace(plan, packages=(*plan.packages, "curl"))
-    assert len({container_images.recipe(one) for one in (plan, changed, PLANS["redis"])}) == 3
-    assert container_images.recipe(plan) == container_images.recipe(msgspec.structs.replace(plan))
+    assert len({images.recipe(one) for one in (plan, changed, PLANS["redis"])}) == 3
+    assert images.recipe(plan) == images.recipe(msgspec.structs.replace(plan))
 
 
 def listed(begin: str) -> list[str]:
@@ -129,6 +129,6 @@ def test_the_document_tells_which_programs_the_base_image_has(begin: str, status
 def test_packages_that_no_mirror_has_make_no_image(tmp_path: Path):
     """The last lines of mmdebstrap are said, and what it began is not left."""
     with pytest.raises(EnvironmentFailed, match="mmdebstrap ended with status") as failed:
-        container_images.build(PLANS["redis"], tmp_path / "made", mirror="file:///nothing-like-it")
+        images.build(PLANS["redis"], tmp_path / "made", mirror="file:///nothing-like-it")
     assert failed.value.code == "CR-CONTAINER-012"
     assert list((tmp_path / "made").iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from embedded_bench import run
 
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
-from cleanroom.policy import Level, default_policy
+from cleanroom.model.policy import Level, default_policy
 from container_bench import ENGINES, IMAGE, backend, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]

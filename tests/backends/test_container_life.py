@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import Environment, EnvironmentSpec, WorkspaceSpec
-from cleanroom.backends.container_engines import EngineName
-from cleanroom.errors import EnvironmentFailed, PolicyRefused, ProjectError
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.containers.client import EngineName
+from cleanroom.model.errors import EnvironmentFailed, PolicyRefused, ProjectError
+from cleanroom.model.policy import Level, default_policy
 from container_bench import CACHE, ENGINES, IMAGE, backend, labelled, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]  # a busy machine starts twenty containers in a minute
@@ -123,13 +123,13 @@ async def test_memory_beyond_the_limit_ends_the_command_and_is_told(engine: Engi
 
 async def test_a_container_that_somebody_removes_fails_its_environment(engine: EngineName, tmp_path: Path):
     """Nobody waits for ever, and nothing is left."""
-    from cleanroom.backends.container_engines import find_socket
-    from cleanroom.sandbox import container_ends
+    from cleanroom.backends.containers.client import find_socket
+    from cleanroom.sandbox.processes import container_cleanup
 
     async with backend(engine, RUN_ID, tmp_path / "s", tmp_path / "j") as made, made.environment(spec()) as environment:
         (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(asyncio.to_thread, container_ends.remove, find_socket(engine, os.environ), name)
+            tasks.start_soon(asyncio.to_thread, container_cleanup.remove, find_socket(engine, os.environ), name)
             with pytest.raises(EnvironmentFailed):
                 await run(environment, "sleep 100")
     created, removed, left = await made.ledger()
@@ -165,7 +165,7 @@ import asyncio, os, sys
 from pathlib import Path
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.backends.registry import make
-from cleanroom.policy import Level, default_policy
+from cleanroom.model.policy import Level, default_policy
 engine, run_id, folder, cache, image = sys.argv[1:]
 async def main():
     async with make(engine, run_id=run_id, scratch=Path(folder, "s"), journal=journal_at(Path(folder, "j")), cache=Path(cache), caller=os.environ) as backend:

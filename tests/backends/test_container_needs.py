@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom.backends.container_engines import EngineName
-from cleanroom.backends.container_needs import Interpreter, Machine, look, missing, refusal
-from cleanroom.errors import BackendUnavailable, PolicyRefused, ProjectError
+from cleanroom.backends.containers.client import EngineName
+from cleanroom.backends.containers.requirements import Interpreter, Machine, look, missing, refusal
+from cleanroom.model.errors import BackendUnavailable, PolicyRefused, ProjectError
 
 OURS = Interpreter(program="/opt/a venv/bin/python")
 WHOLE = Machine(engine="docker", interpreter=OURS, socket="/run/docker.sock")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cleanroom import engine
-from cleanroom.backends.container_engines import EngineName
+from cleanroom.backends.containers.client import EngineName
 from container_bench import ENGINES, IMAGE, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(600)]

@@ -7,10 +7,11 @@ import os
 import msgspec
 import pytest
 
-from cleanroom.backends.container_engines import EngineName, find_socket
-from cleanroom.backends.container_sweep import ELSEWHERE, NOBODYS, judge, sweep_engine
-from cleanroom.sandbox import container_ends, journal
-from cleanroom.sandbox.container_ends import Container
+from cleanroom.backends.containers.cleanup import ELSEWHERE, NOBODYS, judge, sweep_engine
+from cleanroom.backends.containers.client import EngineName, find_socket
+from cleanroom.sandbox import journal
+from cleanroom.sandbox.processes import container_cleanup
+from cleanroom.sandbox.processes.container_cleanup import Container
 from container_bench import ENGINES, IMAGE, labelled, require
 
 OURS = Container("1", "cleanroom-run-x", "run", "4194305:1", "boot", "pid:[1]", 0)
@@ -57,20 +58,20 @@ def test_sweeping_removes_dead_containers_and_no_other(engine: EngineName):
     require(engine)
     socket = find_socket(engine, os.environ)
     run = f"sweep{os.getpid()}"
-    dead_labels = {**container_ends.owner_labels(f"{run}-dead"), container_ends.OWNER: "4194305:1"}
+    dead_labels = {**container_cleanup.owner_labels(f"{run}-dead"), container_cleanup.OWNER: "4194305:1"}
     created = {
-        f"{run}-dead": dead_labels, f"{run}-alive": container_ends.owner_labels(f"{run}-alive"), f"{run}-stranger": {"app": "of-somebody"},
+        f"{run}-dead": dead_labels, f"{run}-alive": container_cleanup.owner_labels(f"{run}-alive"), f"{run}-stranger": {"app": "of-somebody"},
     }  # fmt: skip
     try:
         for name, labels in created.items():
             body = msgspec.json.encode({"Image": IMAGE, "Cmd": ["true"], "Labels": labels})
-            status, said = container_ends.call(socket, "POST", f"/containers/create?name={name}", body)
+            status, said = container_cleanup.call(socket, "POST", f"/containers/create?name={name}", body)
             assert status == 201, said
         report = sweep_engine(socket)
         assert [left.name for left in report.removed if left.name.startswith(run)] == [f"{run}-dead"]
         assert f"{run}-alive" in report.living
         assert (labelled(engine, f"{run}-dead"), labelled(engine, f"{run}-alive")) == ([], [f"{run}-alive"])
-        assert container_ends.call(socket, "GET", f"/containers/{run}-stranger/json")[0] == 200
+        assert container_cleanup.call(socket, "GET", f"/containers/{run}-stranger/json")[0] == 200
     finally:
         for name in created:
-            container_ends.remove(socket, name)
+            container_cleanup.remove(socket, name)

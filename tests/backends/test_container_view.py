@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from cleanroom.backends import container_view
 from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount, WorkspaceSpec
-from cleanroom.backends.container_view import Image
-from cleanroom.policy import LIMITS, Level, default_policy
-from cleanroom.sandbox import cgroups, layout
+from cleanroom.backends.containers import create_request
+from cleanroom.backends.containers.create_request import Image
+from cleanroom.model.policy import LIMITS, Level, default_policy
+from cleanroom.sandbox.filesystem import mount_plan
+from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.protocol import SandboxSpec
-from cleanroom.sandbox.seccomp import DENIED
+from cleanroom.sandbox.seccomp.filters import DENIED
 
 NO_GROUPS = cgroups.Homes(0, {}, "none")
 IDENTITY = {"mode": "root", "user": 200_001, "group": 200_001, "owner": 0, "owner_group": 0}
@@ -34,7 +35,7 @@ def spec(**fields: Any) -> EnvironmentSpec:
 
 def described(tmp_path: Path, root: str = "/work/project", **fields: Any) -> SandboxSpec:
     workspace = WorkspaceSpec(root=root, scratch=str(tmp_path))
-    return container_view.described(spec(workspace=workspace, **fields), IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
+    return create_request.described(spec(workspace=workspace, **fields), IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
 
 
 @pytest.fixture
@@ -45,10 +46,10 @@ def project(tmp_path: Path) -> str:
 
 def asked(tmp_path: Path, project: str) -> dict[str, Any]:
     one = spec(workspace=WorkspaceSpec(root=project, scratch=str(tmp_path)))
-    wire = container_view.described(one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
+    wire = create_request.described(one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
     image = Image("some/image", "sha256:1", "/usr/bin")
-    return container_view.parameters(
-        one, image, wire["container"], program=Path("/cache/init"), seccomp=container_view.profile(), labels={"cleanroom.run_id": "run"}
+    return create_request.parameters(
+        one, image, wire["container"], program=Path("/cache/init"), seccomp=create_request.profile(), labels={"cleanroom.run_id": "run"}
     )
 
 
@@ -88,12 +89,12 @@ def test_a_container_has_the_limits_of_its_policy(tmp_path: Path, project: str):
 def test_nothing_of_the_host_is_mounted_but_pid_1_and_its_door(tmp_path: Path, project: str):
     """Both read-only; no socket of an engine, ever."""
     binds = asked(tmp_path, project)["HostConfig"]["Binds"]
-    assert binds == [f"/cache/init:{container_view.INIT}:ro", f"{tmp_path}/root/door:{container_view.DOOR}:ro"]
+    assert binds == [f"/cache/init:{create_request.INIT}:ro", f"{tmp_path}/root/door:{create_request.DOOR}:ro"]
 
 
 def test_the_engines_filter_leaves_what_ours_names_to_ours():
     """A refusal of the engine's filter would come first, and nobody would be told who tried."""
-    profile = json.loads(container_view.profile())
+    profile = json.loads(create_request.profile())
     refused = {name for rule in profile["syscalls"] for name in rule["names"]}
     assert profile["defaultAction"] == "SCMP_ACT_ALLOW"
     assert refused
@@ -112,7 +113,7 @@ def test_the_engines_filter_leaves_what_ours_names_to_ours():
 def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: set[str]):
     """Below a folder that is private anyway it is moved with that folder; elsewhere the engine makes an empty place for it."""
     container = described(tmp_path, root)["container"]
-    assert set(container_view.empty_places(container)) == {*container_view.PRIVATE, *targets}
+    assert set(create_request.empty_places(container)) == {*create_request.PRIVATE, *targets}
     assert [target for target in container["targets"] if target.startswith("/etc/")]
 
 
@@ -123,7 +124,7 @@ def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path
     wire = described(tmp_path, doorways=(door,), mounts=(mount,))
     assert wire["filesystem"]["sockets"] == ["/run/cleanroom/postgres"]
     mounts = wire["filesystem"]["mounts"]
-    assert layout.bind("/cache/run", "/run/cleanroom/postgres") in mounts
+    assert mount_plan.bind("/cache/run", "/run/cleanroom/postgres") in mounts
     hosts = next(one["text"] for one in mounts if one["target"] == "/etc/hosts")
     assert "127.0.0.1 postgres" in hosts.splitlines()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.capability import unmet
-from cleanroom.policy import Level
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.model.capability import unmet
+from cleanroom.model.policy import Level
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
 from held_folders import journal_at
 

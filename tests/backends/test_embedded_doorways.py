@@ -13,8 +13,8 @@ import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
 from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.model.policy import Level, default_policy
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import EnvironmentSpec, Mount, WorkspaceSpec
-from cleanroom.backends.environment import EmbeddedEnvironment
-from cleanroom.capability import Attempt, unmet
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.environment import EmbeddedEnvironment
+from cleanroom.model.capability import Attempt, unmet
+from cleanroom.model.policy import Level, default_policy
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 

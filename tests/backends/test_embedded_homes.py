@@ -13,9 +13,9 @@ import pytest
 from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import WorkspaceSpec
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.backends.homes import FOLD_AT, HomeCache
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.backends.embedded.home_cache import FOLD_AT, HomeCache
+from cleanroom.model.policy import Level, default_policy
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.lower]
 

@@ -12,7 +12,7 @@ import pytest
 from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
-from cleanroom.policy import Level, default_policy
+from cleanroom.model.policy import Level, default_policy
 
 pytestmark = [
     pytest.mark.sandbox,

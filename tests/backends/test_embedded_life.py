@@ -14,8 +14,8 @@ import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, limited, run
 
 from cleanroom.backends.base import Mount
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.policy import MIB
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.policy import MIB
 from host_inventory import command, descendants, inventory, warden_and_init
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
@@ -176,7 +176,7 @@ async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_a
     entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch
 ):
     """What its warden had not passed on yet is lost, so a phase that passed until then does not pass; nothing of it is left."""
-    monkeypatch.setattr("cleanroom.backends.embedded.LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr("cleanroom.backends.embedded.backend.LEAVE_SECONDS", 0.5)
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="did not end by itself"):  # noqa: PT012 -- leaving it raises
             async with backend.environment(phase(**BARE)) as environment:

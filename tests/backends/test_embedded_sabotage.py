@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from embedded_bench import BARE, Entered, Phase
 
-from cleanroom.backends import embedded, keeper
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.policy import Level
-from cleanroom.sandbox import layout
+from cleanroom.backends.embedded import backend as embedded
+from cleanroom.backends.embedded import keeper_process
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.policy import Level
+from cleanroom.sandbox.filesystem import mount_plan
 from cleanroom.sandbox.protocol import SandboxSpec
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
@@ -31,7 +32,7 @@ def writable_etc(spec: SandboxSpec) -> None:
     """/etc as a folder of the environment's own."""
     files = spec["filesystem"]
     kept = [mount for mount in files["mounts"] if not mount["target"].startswith("/etc")]
-    files["mounts"] = [*kept, layout.tmpfs("/etc", size=1 << 20, mode=0o1777, exec=True)]
+    files["mounts"] = [*kept, mount_plan.tmpfs("/etc", size=1 << 20, mode=0o1777, exec=True)]
     files["writable"].append("/etc")
 
 
@@ -46,7 +47,7 @@ def shown_secrets(spec: SandboxSpec) -> None:
     files = spec["filesystem"]
     scratch = str(Path(files["root"]).parents[1])
     os.chmod(scratch, 0o777)
-    files["mounts"].append(layout.bind(scratch, scratch, writable=True))
+    files["mounts"].append(mount_plan.bind(scratch, scratch, writable=True))
     files["writable"].append(scratch)
 
 
@@ -83,10 +84,10 @@ async def test_a_description_without_a_control_is_noticed(
 
 
 KEEPER = {
-    "no filter": "from cleanroom.sandbox import seccomp; import struct; seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
-    "capabilities kept": "from cleanroom.sandbox import kernel; kernel.drop_all_capabilities = lambda: None; ",
-    "no process namespace": "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; ",
-    "nothing recorded": "from cleanroom.sandbox import warden; warden.Warden._attempt = lambda self, attempt: None; ",
+    "no filter": "from cleanroom.sandbox.seccomp import filters as seccomp; import struct; seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
+    "capabilities kept": "from cleanroom.sandbox.kernel import syscalls as kernel; kernel.drop_all_capabilities = lambda: None; ",
+    "no process namespace": "from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; ",
+    "nothing recorded": "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, attempt: None; ",
 }
 NOTICED = {
     "no filter": {"mount", "new namespace", "tcp", "vsock"},
@@ -98,7 +99,7 @@ NOTICED = {
 
 def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     """Start keepers that run `before` first."""
-    monkeypatch.setattr(keeper, "PROGRAM", keeper.PROGRAM.replace("main()", f"{before}main()"))
+    monkeypatch.setattr(keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{before}main()"))
 
 
 @pytest.mark.parametrize("name", KEEPER)
@@ -117,7 +118,7 @@ async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phas
 
 async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch):
     """A folder that is to be shown and is not there is named, with the code of what could not be made."""
-    missing = layout.bind("/nothing-like-it", "/opt")
+    missing = mount_plan.bind("/nothing-like-it", "/opt")
     described_wrongly(monkeypatch, lambda spec: spec["filesystem"]["mounts"].append(missing))
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="nothing-like-it") as failed:
@@ -127,7 +128,7 @@ async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, pha
 
 async def test_a_probe_that_breaks_off_is_no_answer(entered: Entered, monkeypatch: pytest.MonkeyPatch):
     """Where the child that asks the kernel may open no file, the machine counts as not probed."""
-    no_files = "import resource; from cleanroom.sandbox import keeper, probe; honest = probe.report; "
+    no_files = "import resource; from cleanroom.sandbox.processes import keeper; from cleanroom.sandbox.selftest import probe; honest = probe.report; "
     no_files += "probe.report = lambda folder: (resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)), honest(folder))[1]; "
     sabotaged_keeper(monkeypatch, no_files)
     async with entered() as backend:
@@ -146,21 +147,21 @@ NO_NETWORK_NAMESPACE = """
 import asyncio, json, os, socket, subprocess, sys
 from functools import partial
 from pathlib import Path
-from cleanroom.sandbox import kernel, names
+from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.network import dns as names
 
 kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if os.geteuid() else 0))
 names.raise_link("lo")
 subprocess.run(["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"], check=True)
 listening = socket.create_server(("0.0.0.0", 9))
 
-from cleanroom.backends import keeper
+from cleanroom.backends.embedded import keeper_process as keeper
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.beneath import Folder
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.core.beneath import Folder
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.journal import Journal
 
-before = "from cleanroom.sandbox import kernel, warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
+before = "from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
 keeper.PROGRAM = keeper.PROGRAM.replace("main()", before + "main()")
 
 async def main(folder):

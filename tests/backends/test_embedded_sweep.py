@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.sweep import MINIMUM_AGE_SECONDS, OWNER, SweepReport, claim, leftovers, sweep
+from cleanroom.backends.cleanup import MINIMUM_AGE_SECONDS, SweepReport, leftovers, sweep
+from cleanroom.backends.run_folders import OWNER, claim
 from cleanroom.sandbox import journal
 from held_folders import held
 

@@ -12,7 +12,7 @@ import pytest
 from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import Mount, WorkspaceSpec
-from cleanroom.beneath import Folder
+from cleanroom.core.beneath import Folder
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
 

@@ -9,11 +9,11 @@ import anyio
 import pytest
 
 import cleanroom
-from cleanroom import ahead as before
 from cleanroom.backends import registry
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.backends.keeper import BACKENDS, KeeperProcess, ahead
-from cleanroom.policy import Level
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.backends.embedded.keeper_process import BACKENDS, KeeperProcess, ahead
+from cleanroom.engine import prestart as before
+from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.journal import Journal
 from held_folders import held, journal_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.backends.places import Places
+from cleanroom.backends.embedded.path_map import Places
 
 PLACES = Places(
     [

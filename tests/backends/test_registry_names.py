@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cleanroom.backends import registry
-from cleanroom.errors import CleanroomError, Exit
+from cleanroom.model.errors import CleanroomError, Exit
 
 
 @pytest.mark.parametrize(

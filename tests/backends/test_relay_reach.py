@@ -15,8 +15,8 @@ import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
 from cleanroom.backends.base import Doorway, Environment, EnvironmentSpec, Mount
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.model.policy import Level, default_policy
 from container_bench import ENGINES, IMAGE, require
 from container_bench import backend as container
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cleanroom.events import Artifact, Envelope, Finished, Ledger, Note, Output, Recovery, Subject
+from cleanroom.model.events import Artifact, Envelope, Finished, Ledger, Note, Output, Recovery, Subject
 from run_story import RUN, Story, begin, canary, capability, egress, phase
 
 HOSTILE = "\x1b[32mgreen\x1b[0m\n\x1b[2J\x1b]0;title\x07phase bad passed\u202e\n"

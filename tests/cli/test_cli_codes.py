@@ -15,7 +15,7 @@ from cleanroom.cli.app import COMMANDS
 from cleanroom.cli.codes.record import Code
 from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.codes.table import AREAS, CODES
-from cleanroom.policy import CONTROLS
+from cleanroom.model.policy import CONTROLS
 from cleanroom.project import load
 
 SOURCE = Path(cleanroom.__file__).parent
@@ -109,7 +109,7 @@ def test_codes_a_line_of_an_example_goes_on_after_a_backslash() -> None:
 
 def test_codes_a_run_imports_no_text_of_a_code() -> None:
     """What a run prints needs the codes of rules, and none of the prose."""
-    program = "import sys, cleanroom.cli.run, cleanroom.cli.session, cleanroom.cli.live, cleanroom.cli.summary; print(*sys.modules)"
+    program = "import sys, cleanroom.cli.commands.run, cleanroom.cli.session, cleanroom.cli.views.live, cleanroom.cli.views.summary; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.rpartition(".")[2] for name in done.stdout.split() if name.startswith("cleanroom.cli.codes.")}
     assert loaded == {"rules"}

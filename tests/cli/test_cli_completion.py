@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.cli.completion import VARIABLE, script
+from cleanroom.cli.commands.completion import VARIABLE, script
 
 MAKE = '[lifecycle.test]\ncommand = "true"\n[lifecycle.tidy]\ncommand = "true"\n[lifecycle.build]\ncommand = "true"\n'
 SHELLS = ("bash", "zsh", "fish")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.cli.failure import Stopped, coded, explain
-from cleanroom.errors import ArtifactError, CleanroomError, Exit, PolicyRefused, ProjectError
+from cleanroom.cli.views.failure import Stopped, coded, explain
+from cleanroom.model.errors import ArtifactError, CleanroomError, Exit, PolicyRefused, ProjectError
 
 
 def test_cli_failure_names_the_place_first() -> None:

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from cli_story import failing_run
 
-from cleanroom.capability import Target
-from cleanroom.cli.github import EACH_MAX, SUMMARY_BYTES, Annotation, GithubView, annotated
 from cleanroom.cli.output import Output
-from cleanroom.errors import ProjectError
-from cleanroom.events import Envelope
-from cleanroom.reports.fold import fold
-from cleanroom.reports.markdown import markdown_report
-from cleanroom.reports.result import PhaseResult, RunResult, ViolationResult
+from cleanroom.cli.views.github import EACH_MAX, SUMMARY_BYTES, Annotation, GithubView, annotated
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.markdown import markdown_report
+from cleanroom.evidence.reports.result import PhaseResult, RunResult, ViolationResult
+from cleanroom.model.capability import Target
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.events import Envelope
 from run_story import shop
 
 FORGERY = "::error::forged"

@@ -9,12 +9,12 @@ from cli_story import failing_run
 from rich.cells import cell_len  # noqa: TID253
 from rich.console import Console  # noqa: TID253
 
-from cleanroom.cli.live import ASCII, UNICODE, Head, LiveView, Signs, tree
 from cleanroom.cli.output import Output
-from cleanroom.cli.plain import Plain
-from cleanroom.cli.view import can_live
-from cleanroom.events import Subject
-from cleanroom.reports.fold import fold
+from cleanroom.cli.views.live import ASCII, UNICODE, Head, LiveView, Signs, tree
+from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.view import can_live
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.model.events import Subject
 from run_story import Story, begin
 
 ROWS = [

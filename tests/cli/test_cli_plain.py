@@ -10,15 +10,15 @@ from cli_story import failing_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.cli.github import annotated
-from cleanroom.cli.plain import Plain
-from cleanroom.cli.summary import summary
-from cleanroom.cli.text import safe
-from cleanroom.cli.words import Line
-from cleanroom.events import Envelope, Finished, Note, Output, Subject
-from cleanroom.reports.fold import fold
-from cleanroom.reports.markdown import markdown_report
-from cleanroom.reports.render import render
+from cleanroom.cli.views.github import annotated
+from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.summary import summary
+from cleanroom.cli.views.text import safe
+from cleanroom.cli.views.words import Line
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.markdown import markdown_report
+from cleanroom.evidence.reports.render import render
+from cleanroom.model.events import Envelope, Finished, Note, Output, Subject
 from run_story import Story, begin, phase
 
 GOLDEN = Path(__file__).parent.parent / "golden"

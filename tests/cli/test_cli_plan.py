@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.cli.config import settings
-from cleanroom.cli.plan import as_object, described
-from cleanroom.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
-from cleanroom.policy import Level, default_policy
+from cleanroom.cli.commands.config import settings
+from cleanroom.cli.commands.plan import as_object, described
+from cleanroom.model.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
+from cleanroom.model.policy import Level, default_policy
 
 MEDIUM = default_policy(Level.MEDIUM)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cleanroom.cli.reference import markdown
-from cleanroom.errors import Exit
+from cleanroom.model.errors import Exit
 
 DOCS = Path(__file__).parents[2] / "docs"
 

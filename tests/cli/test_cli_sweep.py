@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.sweep import claim
+from cleanroom.backends.run_folders import claim
 from cleanroom.cli.app import execute
 from held_folders import held
 
@@ -19,8 +19,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The caller's cache folder, on a machine without groups or container engines of ours."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CLEANROOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("cleanroom.backends.sweep._groups", lambda folders: iter(()))
-    monkeypatch.setattr("cleanroom.backends.container_sweep.SOCKETS", {})
+    monkeypatch.setattr("cleanroom.backends.cleanup._groups", lambda folders: iter(()))
+    monkeypatch.setattr("cleanroom.backends.containers.cleanup.SOCKETS", {})
     return tmp_path / "cache"
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from cleanroom import engine
 from cleanroom.cli.output import Output
-from cleanroom.cli.waterfall import differences, duration, steps, waterfall
-from cleanroom.tracing import spans
-from cleanroom.tracing.reading import compare, critical_path, trees
+from cleanroom.cli.views.waterfall import differences, duration, steps, waterfall
+from cleanroom.evidence.tracing import spans
+from cleanroom.evidence.tracing.reading import compare, critical_path, trees
 from collector import collecting, spans_of
 from run_story import shop
 

@@ -15,10 +15,10 @@ import anyio
 import pytest
 
 import cleanroom
-from cleanroom.beneath import Folder
 from cleanroom.cli.app import execute
-from cleanroom.locks import locked
-from cleanroom.subscribers.audit import LOCK_NAME
+from cleanroom.core.beneath import Folder
+from cleanroom.core.locks import locked
+from cleanroom.evidence.audit.log import LOCK_NAME
 from other_user import ORDINARY, readable_python
 
 MAKE = """
@@ -192,8 +192,8 @@ def test_evidence_that_is_not_written_in_time_is_an_error(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """Another process has the audit log, as one that hangs would: the run does not pass, and ends."""
-    monkeypatch.setattr("cleanroom.running.DRAIN_SECONDS", 0.1)
-    monkeypatch.setattr("cleanroom.subscribers.audit.LOCK_SECONDS", 1.0)
+    monkeypatch.setattr("cleanroom.engine.run.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("cleanroom.evidence.audit.log.LOCK_SECONDS", 1.0)
     placed(project, "make.toml", HELD)
     done = threading.Event()
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom import doctor
-from cleanroom.backends.container_needs import Interpreter, Machine
-from cleanroom.capability import Missing
+from cleanroom.backends.containers.requirements import Interpreter, Machine
 from cleanroom.cli.codes.table import CODES
-from cleanroom.policy import Level
-from cleanroom.sandbox.cgroups import Homes
+from cleanroom.engine import doctor
+from cleanroom.model.capability import Missing
+from cleanroom.model.policy import Level
+from cleanroom.sandbox.kernel.cgroups import Homes
 from run_story import capability
 
 REPORT = capability().report

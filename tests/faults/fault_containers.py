@@ -15,8 +15,8 @@ from pathlib import Path
 from fault_suite import Told, fault, run
 
 from acceptance_bench import Project
-from cleanroom.backends.container_engines import EngineName, find_socket
-from cleanroom.sandbox import container_ends
+from cleanroom.backends.containers.client import EngineName, find_socket
+from cleanroom.sandbox.processes import container_cleanup
 from container_bench import ENGINES, IMAGE
 from engine_between import Between, between
 from own_engine import IMAGE as TINY
@@ -87,7 +87,7 @@ def wait_begun(project: Project, child: subprocess.Popen[bytes]) -> None:
 def of_the_runs(project: Project, socket: str) -> list[str]:
     """The containers of the project's runs that are left."""
     runs = [folder.name for folder in project.root.glob(".ggen/cleanroom/runs/*")]
-    return [found.name for run_id in runs for found in container_ends.labelled(socket, run_id)]
+    return [found.name for run_id in runs for found in container_cleanup.labelled(socket, run_id)]
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def meddled(project: Project, engine: EngineName, which: str, method: str, what:
 
     def meddle() -> None:
         (name,) = (name for name in of_the_runs(project, socket) if which in name)
-        status, said = container_ends.call(socket, method, f"/containers/{name}{what}")
+        status, said = container_cleanup.call(socket, method, f"/containers/{name}{what}")
         assert status in (200, 204), said
 
     with a_way(engine, project) as way:

@@ -12,7 +12,7 @@ from acceptance_bench import Project
 RUN = "the run"
 # The engine's own clock seam: an hour later and a day earlier at every other look.
 JUMPING = """
-import itertools, cleanroom.engine as engine
+import itertools, cleanroom.engine.engine as engine
 class Jumping(engine.SystemClock):
     hours = itertools.cycle((0, 1, -24, 10000))
     def wall_ns(self): return super().wall_ns() + next(self.hours) * 3600 * 10**9

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from acceptance_bench import Project
-from cleanroom.backends.container_engines import EngineName
-from cleanroom.sandbox import cgroups
+from cleanroom.backends.containers.client import EngineName
+from cleanroom.sandbox.kernel import cgroups
 
 MODULES = ("fault_phases", "fault_services", "fault_disks", "fault_runs", "fault_containers")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cleanroom.beneath import Folder
-from cleanroom.disk import Disk
+from cleanroom.core.beneath import Folder
+from cleanroom.core.disk import Disk
 
 Names = dict[Path, int]  # path -> file
 TAILS = ("whole", "half", "nothing", "zeros")  # what became of the bytes that were not synced

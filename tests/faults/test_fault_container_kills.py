@@ -17,7 +17,7 @@ from fault_containers import SECONDS, contained, of_the_runs, wait_begun
 from fault_suite import run
 
 from acceptance_bench import Project
-from cleanroom.backends.container_engines import EngineName, find_socket
+from cleanroom.backends.containers.client import EngineName, find_socket
 from container_bench import ENGINES, IMAGE, require
 from host_inventory import descendants, named
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.container_engines import EngineName, find_socket
+from cleanroom.backends.containers.client import EngineName, find_socket
 from cleanroom.backends.registry import make
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.policy import Level, default_policy
-from cleanroom.sandbox import container_ends
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.policy import Level, default_policy
+from cleanroom.sandbox.processes import container_cleanup
 from container_bench import CACHE, ENGINES, IMAGE, labelled, require
 from engine_between import between
 from held_folders import journal_at
@@ -63,14 +63,14 @@ async def test_an_engine_that_goes_away_is_said_and_its_container_named(engine: 
     names = [thing.name for thing in left if thing.kind == "container"]
     assert names
     for name in names:
-        assert container_ends.remove(find_socket(engine, os.environ), name)
+        assert container_cleanup.remove(find_socket(engine, os.environ), name)
 
 
 async def test_a_name_that_is_taken_is_the_engines_refusal(engine: EngineName, tmp_path: Path):
     """Said with the engine's own words, exit 5; the stranger's container stays."""
     socket, name = find_socket(engine, os.environ), f"cleanroom-{RUN_ID}-phase-1"
     body = msgspec.json.encode({"Image": IMAGE, "Cmd": ["true"]})
-    status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/create?name={name}", body)
+    status, said = await asyncio.to_thread(container_cleanup.call, socket, "POST", f"/containers/create?name={name}", body)
     assert status == 201, said
     try:
         made = make(engine, run_id=RUN_ID, scratch=tmp_path / "s", journal=journal_at(tmp_path / "j"), cache=CACHE, caller=os.environ)
@@ -79,9 +79,9 @@ async def test_a_name_that_is_taken_is_the_engines_refusal(engine: EngineName, t
                 async with made.environment(spec()):
                     pass
         assert failed.value.code == "CR-CONTAINER-005"
-        assert (await asyncio.to_thread(container_ends.call, socket, "GET", f"/containers/{name}/json"))[0] == 200
+        assert (await asyncio.to_thread(container_cleanup.call, socket, "GET", f"/containers/{name}/json"))[0] == 200
     finally:
-        await asyncio.to_thread(container_ends.remove, socket, name)
+        await asyncio.to_thread(container_cleanup.remove, socket, name)
 
 
 async def test_a_container_that_somebody_kills_fails_its_environment(engine: EngineName, tmp_path: Path):
@@ -90,7 +90,7 @@ async def test_a_container_that_somebody_kills_fails_its_environment(engine: Eng
     async with made, made.environment(spec()) as environment:
         (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
         socket = find_socket(engine, os.environ)
-        killing = asyncio.create_task(asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/kill"))
+        killing = asyncio.create_task(asyncio.to_thread(container_cleanup.call, socket, "POST", f"/containers/{name}/kill"))
         with pytest.raises(EnvironmentFailed):
             await environment.exec(("sleep", "100"), on_output=lambda stream, piece: None)
         await killing
@@ -104,7 +104,7 @@ async def test_a_paused_container_is_ended_by_the_timeout(engine: EngineName, tm
     async with made, made.environment(spec()) as environment:
         (name,) = await asyncio.to_thread(labelled, engine, RUN_ID)
         socket = find_socket(engine, os.environ)
-        status, said = await asyncio.to_thread(container_ends.call, socket, "POST", f"/containers/{name}/pause")
+        status, said = await asyncio.to_thread(container_cleanup.call, socket, "POST", f"/containers/{name}/pause")
         assert status == 204, said
         with suppress(EnvironmentFailed, TimeoutError):
             async with asyncio.timeout(1):

@@ -119,7 +119,7 @@ def test_any_inner_process_may_be_killed_at_any_moment(served: Project, moment_m
 def test_an_inner_process_that_is_stopped_is_ended_by_the_timeout(project: Project, which: int):
     """Nobody there acts on a signal then: what stands above kills it, and the phase has timed out like any other."""
     project.write({"test": "sleep 1000"}, timeout='"500ms"', limits='{ grace = "100ms" }')
-    soon = "import cleanroom.backends.embedded as a, cleanroom.backends.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
+    soon = "import cleanroom.backends.embedded.backend as a, cleanroom.backends.embedded.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
     run = project.started("run", "test", "--backend", "embedded", before=soon, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     project.wait_running(run, "sleep")
     os.kill(victims(run.pid, "warden phase")[which], signal.SIGSTOP)

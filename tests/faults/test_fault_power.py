@@ -10,16 +10,17 @@ import msgspec
 import pytest
 from power import Failing, Quick, Recorded
 
-from cleanroom import disk
-from cleanroom.artifacts import write_atomic
-from cleanroom.clock import SystemClock
-from cleanroom.errors import CleanroomError
-from cleanroom.events import Envelope, Finished, Note, Subject
-from cleanroom.history import read_events
+from cleanroom.core import disk
+from cleanroom.core.clock import SystemClock
+from cleanroom.core.files import write_atomic
+from cleanroom.engine.records import read_events
+from cleanroom.evidence.audit import log as audit
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.render import FILES
+from cleanroom.model.errors import CleanroomError
+from cleanroom.model.events import Envelope, Finished, Note, Subject
 from cleanroom.project.state import OURS, STATE, PhaseRecord, record
-from cleanroom.reports.fold import fold
-from cleanroom.reports.render import FILES
-from cleanroom.subscribers import audit, reporter
+from cleanroom.subscribers import reporter
 from held_folders import held
 from run_story import shop
 
@@ -220,7 +221,7 @@ def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(tmp_path:
 @pytest.mark.parametrize("tail", [b"", b"\0" * 300], ids=["cut", "zeros"])
 def test_any_beginning_of_an_event_log_is_read(tmp_path: Path, tail: bytes):
     """Events are appended without waiting for the disk: what is there of the last line, or zeros behind it, is left out."""
-    from cleanroom.events import encode
+    from cleanroom.model.events import encode
 
     lines = [encode(envelope) + b"\n" for envelope in shop()][:6]
     whole = b"".join(lines)

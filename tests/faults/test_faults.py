@@ -12,7 +12,7 @@ from fault_elsewhere import ELSEWHERE
 from fault_suite import Fault, has_groups, is_root, load
 
 from acceptance_bench import Project
-from cleanroom.backends.container_engines import EngineName
+from cleanroom.backends.containers.client import EngineName
 from container_bench import require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]

@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 from hostile import NUMBERS, TEXTS, one, sometimes, text
 
-from cleanroom.policy import CONTROLS
+from cleanroom.model.policy import CONTROLS
 from cleanroom.project.keys import ExpectedKeys, LimitKeys, ReadyKeys, ServiceKeys, SettingKeys, meanings
 
 PHASES = ("test", "build", "init", "check:all", "deploy", "a", "b")

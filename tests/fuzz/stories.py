@@ -16,15 +16,15 @@ import msgspec
 from claims import RAW, Said, bounded, check, redirected
 from hostile import TEXTS, one, sometimes
 
-from cleanroom.cli.github import GithubView
-from cleanroom.cli.live import LiveView
 from cleanroom.cli.output import Output
-from cleanroom.cli.view import JsonlView, JsonView, PlainView, View
-from cleanroom.errors import ProjectError
-from cleanroom.events import AnyEvent, Envelope, decode, encode
-from cleanroom.reports.fold import fold
-from cleanroom.reports.markdown import markdown_report
-from cleanroom.reports.render import FILES, render
+from cleanroom.cli.views.github import GithubView
+from cleanroom.cli.views.live import LiveView
+from cleanroom.cli.views.view import JsonlView, JsonView, PlainView, View
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.markdown import markdown_report
+from cleanroom.evidence.reports.render import FILES, render
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.events import AnyEvent, Envelope, decode, encode
 from run_story import shop
 
 _WORDS = ("test", "postgres", "app", "test-1", "test#1", "phase", "network.egress", "warning", "20s", "build")

@@ -17,17 +17,17 @@ import stories
 from claims import LOCATED, Said, bounded, call, check, watched
 from hostile import mutated, sometimes
 
-from cleanroom.backends import sweep as machine
-from cleanroom.cli.failure import explain
-from cleanroom.clock import SystemClock
-from cleanroom.errors import ArtifactError, CleanroomError
-from cleanroom.events import encode
+from cleanroom.backends import cleanup as machine
+from cleanroom.cli.views.failure import explain
+from cleanroom.core.clock import SystemClock
+from cleanroom.evidence.audit.chain import encode_head
+from cleanroom.evidence.audit.log import AuditLog, Genesis, Head, verify
+from cleanroom.evidence.tracing import otlp_json, spans
+from cleanroom.model.errors import ArtifactError, CleanroomError
+from cleanroom.model.events import encode
 from cleanroom.project import loader, state
 from cleanroom.sandbox.journal import Journal
-from cleanroom.services.cache import TemplateCache
-from cleanroom.subscribers.audit import AuditLog, Genesis, Head, verify
-from cleanroom.subscribers.chain import encode_head
-from cleanroom.tracing import otlp_json, spans
+from cleanroom.services.templates import TemplateCache
 from held_folders import held
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"

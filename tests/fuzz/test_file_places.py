@@ -13,10 +13,10 @@ from claims import LOCATED, Broken, bounded, call
 from stories import told
 from targets import GROUPS, RUN, surroundings
 
-from cleanroom.errors import CleanroomError
-from cleanroom.events import encode
+from cleanroom.model.errors import CleanroomError
+from cleanroom.model.events import encode
 from cleanroom.project import state
-from cleanroom.services.cache import TemplateCache
+from cleanroom.services.templates import TemplateCache
 from held_folders import held
 
 
@@ -84,7 +84,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    monkeypatch.setattr("cleanroom.backends.sweep._groups", lambda folders: iter(()))
+    monkeypatch.setattr("cleanroom.backends.cleanup._groups", lambda folders: iter(()))
     return root
 
 

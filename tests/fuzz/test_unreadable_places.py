@@ -14,10 +14,10 @@ import pytest
 from claims import call
 from targets import GROUPS, surroundings
 
-from cleanroom.beneath import Folder
+from cleanroom.core.beneath import Folder
 from cleanroom.engine import list_runs
-from cleanroom.errors import ProjectError
-from cleanroom.own import check_own_folders
+from cleanroom.engine.own_folder import check_own_folders
+from cleanroom.model.errors import ProjectError
 
 MAKE = """
 [lifecycle.test]
@@ -74,7 +74,7 @@ def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     root = tmp_path / "project"
     shutil.copytree(recorded, root)
     monkeypatch.chdir(root)
-    monkeypatch.setattr("cleanroom.backends.sweep._groups", lambda folders: iter(()))
+    monkeypatch.setattr("cleanroom.backends.cleanup._groups", lambda folders: iter(()))
     yield root
     for folder, _, _ in os.walk(root):
         for entry in os.scandir(folder):

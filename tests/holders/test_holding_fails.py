@@ -12,14 +12,14 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cleanroom.beneath import Folder
-from cleanroom.errors import ServiceFailed
-from cleanroom.holders import meeting, pool
-from cleanroom.holders.joining import joined
-from cleanroom.holders.meeting import LOCK, OWNER, Charge, meet
-from cleanroom.holders.pool import pool_key, pool_status, stop_pool
-from cleanroom.locks import locked
-from cleanroom.policy import Level, default_policy
+from cleanroom.core.beneath import Folder
+from cleanroom.core.locks import locked
+from cleanroom.engine.shared_services import discovery, pool
+from cleanroom.engine.shared_services.client import joined
+from cleanroom.engine.shared_services.discovery import LOCK, OWNER, Charge, meet
+from cleanroom.engine.shared_services.pool import pool_key, pool_status, stop_pool
+from cleanroom.model.errors import ServiceFailed
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.services.base import Probe, Recipe
 
 NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
@@ -77,7 +77,7 @@ def held(charge: Charge) -> Iterator[Pool]:
 
 def test_a_lock_that_nobody_leaves_is_named(charge: Charge, monkeypatch: pytest.MonkeyPatch):
     """An engine that hangs while it starts a holder keeps others waiting for a while, then they say so."""
-    monkeypatch.setattr(meeting, "LOCK_SECONDS", 0.0)
+    monkeypatch.setattr(discovery, "LOCK_SECONDS", 0.0)
     charge.cache.mkdir(mode=0o700)
     with (
         Folder.at(charge.cache) as cache,

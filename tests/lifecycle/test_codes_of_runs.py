@@ -11,8 +11,8 @@ import pytest
 
 from cleanroom.backends.base import Left
 from cleanroom.backends.memory import broken
-from cleanroom.capability import Canary, Missing, Sample
-from cleanroom.policy import GIB, Level, default_policy
+from cleanroom.model.capability import Canary, Missing, Sample
+from cleanroom.model.policy import GIB, Level, default_policy
 from cleanroom.services.base import Probe, Recipe
 from cleanroom.testing import (
     Fault,

@@ -14,8 +14,8 @@ from cleanroom import engine as door
 from cleanroom.backends.base import Backend
 from cleanroom.backends.memory import Inside
 from cleanroom.engine import Engine, Options
-from cleanroom.errors import CleanroomError, Exit, ProjectError, UsageError
-from cleanroom.events import Finished
+from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
+from cleanroom.model.events import Finished
 from cleanroom.testing import MemoryBackend, Program, Script, egress_attempt, forever, succeed
 from spans_page import unnamed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom import hidden
-from cleanroom.capability import Target
-from cleanroom.events import Finished
-from cleanroom.policy import Level, default_policy
+from cleanroom.engine.phases import hidden_programs
+from cleanroom.model.capability import Target
+from cleanroom.model.events import Finished
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import Inside, MemoryBackend, Script, egress_attempt, phase, plan, run_plan, succeed
 
 
@@ -28,7 +28,7 @@ def test_a_word_of_the_command_that_only_the_callers_path_knows_is_named(tmp_pat
     found = program(away, "tool")
     program(away, "both")
     program(here, "both")
-    assert hidden.hidden_on_path("both && X=1 tool --flag nowhere", str(away), str(here)) == (found,)
+    assert hidden_programs.hidden_on_path("both && X=1 tool --flag nowhere", str(away), str(here)) == (found,)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_the_folder_that_shows_a_program_is_its_installation_or_its_own(tmp_path
     """An interpreter needs its library beside it; a folder that holds what is private is never named."""
     path = program(tmp_path / place, "tool")
     (tmp_path / sign).mkdir(parents=True, exist_ok=True)
-    assert hidden.shown_by(path) == str(tmp_path / expected)
+    assert hidden_programs.shown_by(path) == str(tmp_path / expected)
 
 
 def test_the_explanation_names_program_level_and_key(tmp_path: Path):
     """Where it is, and the line to paste."""
-    said, hint = hidden.explained([program(tmp_path / "bin", "tool")], "High")
+    said, hint = hidden_programs.explained([program(tmp_path / "bin", "tool")], "High")
     assert f"{tmp_path}/bin/tool" in said
     assert "High" in said
     assert f'`cleanroom.tools = ["{tmp_path}/bin"]`' in hint
@@ -62,7 +62,7 @@ async def test_a_phase_that_lacks_a_hidden_program_says_where_it_is(tmp_path: Pa
                 attempt, dimension="process", rule="process.exec", target=Target(path=path), syscall="execve", errno="ENOENT"
             )
         )
-        return hidden.NOT_FOUND
+        return hidden_programs.NOT_FOUND
 
     outcome = await run_plan(
         plan(phase("test", "tool", policy=default_policy(Level.HIGH))),

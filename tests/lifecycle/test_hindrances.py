@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cleanroom.lifecycle import hindrances
+from cleanroom.engine.phases.lifecycle import hindrances
 
 
 def test_files_of_another_owner_are_not_said_to_be_unchangeable():

@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cleanroom.errors import BackendUnavailable
-from cleanroom.hosting import HostCommands
+from cleanroom.engine.phases.host_commands import HostCommands
+from cleanroom.model.errors import BackendUnavailable
 
 
 def host(folder: Path) -> HostCommands:

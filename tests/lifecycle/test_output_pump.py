@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.bus import Bus
-from cleanroom.clock import LoopClock
-from cleanroom.events import Output, Subject
-from cleanroom.output import PIECE_BYTES, OutputPump
-from cleanroom.redaction import Redactor
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import LoopClock
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.supervision.output import PIECE_BYTES, OutputPump
+from cleanroom.model.events import Output, Subject
 
 
 class Log:

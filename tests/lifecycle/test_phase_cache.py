@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom import fingerprints
 from cleanroom.backends.base import Backend
-from cleanroom.caching import Decision
 from cleanroom.engine import Engine, Options, verify_audit
-from cleanroom.reports.result import RunResult
+from cleanroom.engine.phase_cache import fingerprints
+from cleanroom.engine.phases.skipping import Decision
+from cleanroom.evidence.reports.result import RunResult
 from cleanroom.testing import Inside, MemoryBackend, Script, egress_attempt, succeed
 
 FILE = """

@@ -6,13 +6,13 @@ import anyio
 import msgspec
 import pytest
 
-from cleanroom.capability import Canary, Missing, Sample
-from cleanroom.cli import words
-from cleanroom.cli.plain import Plain
-from cleanroom.errors import EnvironmentFailed, Exit
-from cleanroom.events import Finished, Output, Recovery, Started, Violation
-from cleanroom.policy import GIB, Expected, Level, default_policy
-from cleanroom.reports.text import counted
+from cleanroom.cli.views import words
+from cleanroom.cli.views.plain import Plain
+from cleanroom.evidence.reports.text import counted
+from cleanroom.model.capability import Canary, Missing, Sample
+from cleanroom.model.errors import EnvironmentFailed, Exit
+from cleanroom.model.events import Finished, Output, Recovery, Started, Violation
+from cleanroom.model.policy import GIB, Expected, Level, default_policy
 from cleanroom.testing import Fault, Inside, MemoryBackend, Outcome, Script, egress_attempt, forever, phase, plan, run_plan, succeed
 
 pytestmark = pytest.mark.looptime
@@ -321,7 +321,7 @@ async def test_output_is_told_in_bounded_pieces():
 
 async def test_parallel_workspaces_do_not_stop_each_other(tmp_path):
     """As in ggen, a failing workspace lets the others run to their end."""
-    from cleanroom.plan import Workspace
+    from cleanroom.model.plan import Workspace
 
     for name in "ab":
         (tmp_path / name).mkdir()

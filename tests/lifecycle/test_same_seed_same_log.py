@@ -8,8 +8,8 @@ from random import Random
 import msgspec
 import pytest
 
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.events import Envelope
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.events import Envelope
 from cleanroom.testing import (
     Fault,
     Inside,

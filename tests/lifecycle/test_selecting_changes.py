@@ -10,17 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.workspaces import (
-    Host,
-    Selection,
-    Withheld,
-    look,
-    opens_to_others,
-    selected,
-    stayed_away,
-    untouched,
-    with_links,
-)
+from cleanroom.engine.phases.selection import Host, Selection, Withheld, look, opens_to_others, selected, stayed_away, untouched, with_links
 
 
 def files(*paths: str) -> list[Change]:

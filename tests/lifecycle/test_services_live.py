@@ -6,15 +6,15 @@ import anyio
 import msgspec
 import pytest
 
-from cleanroom.capability import Sample
-from cleanroom.cli.plain import Plain
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.events import Finished, Recovery, Started
-from cleanroom.policy import GIB
-from cleanroom.reports.text import seconds
+from cleanroom.cli.views.plain import Plain
+from cleanroom.evidence.reports.text import seconds
+from cleanroom.evidence.tracing.metrics import Metrics
+from cleanroom.model.capability import Sample
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.events import Finished, Recovery, Started
+from cleanroom.model.policy import GIB
 from cleanroom.services.base import Probe, Recipe
 from cleanroom.testing import Fault, Inside, MemoryBackend, Outcome, Script, forever, phase, plan, run_plan, succeed
-from cleanroom.tracing.metrics import Metrics
 
 pytestmark = pytest.mark.looptime
 

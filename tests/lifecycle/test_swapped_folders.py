@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom import disk
 from cleanroom import engine as door
 from cleanroom.backends.base import Backend
-from cleanroom.beneath import Folder
-from cleanroom.disk import Disk
+from cleanroom.core import disk
+from cleanroom.core.beneath import Folder
+from cleanroom.core.disk import Disk
 from cleanroom.engine import Engine, Options
-from cleanroom.errors import CleanroomError, ProjectError
+from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.testing import MemoryBackend, Script, succeed
 
 OURS = ".ggen/cleanroom"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.memory import Inside
-from cleanroom.events import Artifact, Note, Subject
-from cleanroom.plan import Workspace
+from cleanroom.model.events import Artifact, Note, Subject
+from cleanroom.model.plan import Workspace
 from cleanroom.testing import MemoryBackend, Outcome, Script, phase, plan, run_plan, succeed
 
 pytestmark = pytest.mark.looptime

@@ -8,12 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import ExecResult
-from cleanroom.capability import Attempt, Target
-from cleanroom.cli.text import safe
-from cleanroom.errors import Exit, combined
-from cleanroom.policy import Expected, Level, default_policy
+from cleanroom.cli.views.text import safe
+from cleanroom.engine.phases.verdict import Cause, decisive, phase_causes, phase_verdict, verifies
+from cleanroom.engine.supervision.judgement import judge
+from cleanroom.model.capability import Attempt, Target
+from cleanroom.model.errors import Exit, combined
+from cleanroom.model.policy import Expected, Level, default_policy
 from cleanroom.testing import egress_attempt
-from cleanroom.verdicts import Cause, decisive, judge, phase_causes, phase_verdict, verifies
 
 OK = ExecResult(exit_code=0, duration_seconds=1.0)
 

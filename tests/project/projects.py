@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cleanroom.plan import Plan
+from cleanroom.model.plan import Plan
 from cleanroom.project import Overrides, load
 
 CORPUS = Path(__file__).parent.parent / "fixtures" / "corpus"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from projects import CORPUS, NO_FLOOR, trace
 
-from cleanroom.errors import ProjectError
-from cleanroom.plan import Plan
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import Plan
 from cleanroom.project import load
 
 EXPECTED = [(row[0], row[1]) for row in csv.reader((CORPUS / "expect.tsv").read_text().splitlines(), delimiter="\t")]

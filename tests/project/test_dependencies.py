@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom.offline import SWITCHES, switches
-from cleanroom.policy import Level, default_policy
+from cleanroom.engine.phases.offline import SWITCHES, switches
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.tools import editable_installs, visible_tools
 

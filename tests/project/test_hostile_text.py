@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from projects import CORPUS, NO_FLOOR, written
 
-from cleanroom.errors import CleanroomError
+from cleanroom.model.errors import CleanroomError
 from cleanroom.project import load
 from cleanroom.project.positions import Positions
 from cleanroom.project.source import dotted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from projects import CORPUS, NO_FLOOR, trace, written
 
-from cleanroom.errors import ArtifactError, ProjectError
+from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project import keys, load
 from cleanroom.project.init import write_make_toml
 

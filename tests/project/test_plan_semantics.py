@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from projects import HEAD, phase, planned, trace, written
 
-from cleanroom.errors import ProjectError
-from cleanroom.policy import LIMITS, Level
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.policy import LIMITS, Level
 from cleanroom.project import order
 from cleanroom.project.dialects import understand
 from cleanroom.project.source import parse_source

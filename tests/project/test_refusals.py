@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from projects import HEAD, NO_FLOOR, planned, trace, written
 
-from cleanroom.errors import CleanroomError, Exit, PolicyRefused, ProjectError, UsageError
-from cleanroom.policy import Level
+from cleanroom.model.errors import CleanroomError, Exit, PolicyRefused, ProjectError, UsageError
+from cleanroom.model.policy import Level
 from cleanroom.project import Overrides, load
 
 PHASE = HEAD + '[lifecycle.test]\ncommand = "true"\n'

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from projects import CORPUS
 
-from cleanroom import disk
-from cleanroom.beneath import Folder
-from cleanroom.errors import ProjectError
+from cleanroom.core import disk
+from cleanroom.core.beneath import Folder
+from cleanroom.model.errors import ProjectError
 from cleanroom.project import state
 from cleanroom.project.dialects import understand
 from cleanroom.project.source import read_source

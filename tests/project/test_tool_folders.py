@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from projects import HEAD, planned
 
-from cleanroom.errors import ProjectError
+from cleanroom.model.errors import ProjectError
 from cleanroom.project.tools import is_private, visible_tools
 
 

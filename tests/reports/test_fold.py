@@ -8,12 +8,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.events import Artifact, Finished, Ledger, Note, Output, Recovery, Subject, decode, encode
-from cleanroom.reports.curves import POINTS_MAX
-from cleanroom.reports.fold import NOT_FINISHED, ROWS_MAX, Folder, fold
-from cleanroom.reports.result import AutorunResult, LedgerResult, PhaseResult, RunResult, ServiceResult
-from cleanroom.reports.tail import COLUMNS_MAX, LINES_MAX, Tail
-from cleanroom.reports.text import summary_line
+from cleanroom.evidence.reports.curves import POINTS_MAX
+from cleanroom.evidence.reports.fold import NOT_FINISHED, ROWS_MAX, Folder, fold
+from cleanroom.evidence.reports.result import AutorunResult, LedgerResult, PhaseResult, RunResult, ServiceResult
+from cleanroom.evidence.reports.tail import COLUMNS_MAX, LINES_MAX, Tail
+from cleanroom.evidence.reports.text import summary_line
+from cleanroom.model.events import Artifact, Finished, Ledger, Note, Output, Recovery, Subject, decode, encode
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, canary, capability, egress, metric, phase, shop
 
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanroom.capability import Process, Target
-from cleanroom.events import Artifact, Ledger, Note, Output, Recovery, Subject
-from cleanroom.reports.fold import fold
-from cleanroom.reports.html import html_report
-from cleanroom.reports.json_report import json_report
-from cleanroom.reports.junit import junit
-from cleanroom.reports.render import FILES, render
-from cleanroom.reports.result import RunResult
-from cleanroom.reports.timeline import timeline
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.html import html_report
+from cleanroom.evidence.reports.json_report import json_report
+from cleanroom.evidence.reports.junit import junit
+from cleanroom.evidence.reports.render import FILES, render
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.reports.timeline import timeline
+from cleanroom.model.capability import Process, Target
+from cleanroom.model.events import Artifact, Ledger, Note, Output, Recovery, Subject
 from golden_files import golden
 from run_story import RUN, Story, begin, canary, capability, egress, metric, phase, shop
 
@@ -134,8 +134,8 @@ def test_the_page_says_what_a_reader_looks_for():
 
 def test_spans_and_page_agree_on_the_anchor_of_a_phase():
     """The address in a phase's span leads to that phase's row."""
-    from cleanroom.tracing import spans
-    from cleanroom.tracing.names import TASK_RUN_URL
+    from cleanroom.evidence.tracing import spans
+    from cleanroom.evidence.tracing.names import TASK_RUN_URL
 
     page = html_report(fold(shop())).decode()
     anchors = {span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2] for span in spans(shop()) if TASK_RUN_URL in span.attributes}

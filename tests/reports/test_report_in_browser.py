@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from cleanroom import engine
-from cleanroom.reports.result import RunResult
-from cleanroom.reports.text import phase_name
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.reports.text import phase_name
 from real_tools import require_or_skip
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]

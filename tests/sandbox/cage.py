@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleanroom.sandbox import kernel, landlock, names, seccomp
-from cleanroom.sandbox.held import Recorder, Rules, Shared
+from cleanroom.sandbox.kernel import landlock, syscalls
+from cleanroom.sandbox.network import dns
+from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
 
 USER = 4242
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # where programs may be started from in a listed cage
@@ -117,22 +119,22 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     known, read_only, services, hidden, proving, programs, ports, shared = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY)
-    flags = kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | (0 if shared else kernel.CLONE_NEWNET)
+    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | (0 if shared else syscalls.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
     resolver = _resolver() if shared else None  # while the port is ours: a shared network belongs to whoever is outside
     if user:
-        kernel.unshare(flags | kernel.CLONE_NEWUSER)
+        syscalls.unshare(flags | syscalls.CLONE_NEWUSER)
         for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {user} 1"), ("gid_map", f"{USER} {group} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     else:
-        kernel.unshare(flags)
+        syscalls.unshare(flags)
     if not shared:
-        names.raise_link("lo")
+        dns.raise_link("lo")
     udp, tcp = resolver or _resolver()
     attempts: list[dict[str, Any]] = []
-    remembered = names.Names(known)
-    answerer = names.Answerer(udp, tcp, remembered, attempts.append)
+    remembered = dns.Names(known)
+    answerer = dns.Answerer(udp, tcp, remembered, attempts.append)
     inside = os.fork()
     if inside == 0:
         os.close(news)
@@ -154,11 +156,11 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     os.write(news, json.dumps({"attempts": attempts, "completeness": recorder.completeness, "dropped": recorder.dropped}).encode())
 
 
-def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
+def _serve(recorder: Recorder, answerer: dns.Answerer, inside: int) -> None:
     poll = select.poll()
     for descriptor in (*recorder.filenos(), *answerer.filenos()):
         poll.register(descriptor, select.POLLIN)
-    ended = kernel.pidfd_open(inside)
+    ended = syscalls.pidfd_open(inside)
     poll.register(ended, select.POLLIN)
     while True:
         for descriptor, _ in poll.poll(recorder.patience()):
@@ -173,34 +175,34 @@ def _serve(recorder: Recorder, answerer: names.Answerer, inside: int) -> None:
 
 
 def _inside(action, workspace, hidden, programs, results, channel, as_root, shared) -> None:
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID)
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID)
     for path in (workspace, "/tmp"):
-        kernel.mount(path, path, None, kernel.MS_BIND | kernel.MS_REC)
+        syscalls.mount(path, path, None, syscalls.MS_BIND | syscalls.MS_REC)
     if programs:
         for path in (workspace, "/tmp"):
-            kernel.mount_setattr(kernel.AT_FDCWD, path, 0, attr_set=kernel.MOUNT_ATTR_NOEXEC)
+            syscalls.mount_setattr(syscalls.AT_FDCWD, path, 0, attr_set=syscalls.MOUNT_ATTR_NOEXEC)
         for path in programs[len(SYSTEM) :]:
-            kernel.mount(path, path, None, kernel.MS_BIND)
-            kernel.mount_setattr(kernel.AT_FDCWD, path, 0, attr_clear=kernel.MOUNT_ATTR_NOEXEC)
+            syscalls.mount(path, path, None, syscalls.MS_BIND)
+            syscalls.mount_setattr(syscalls.AT_FDCWD, path, 0, attr_clear=syscalls.MOUNT_ATTR_NOEXEC)
     resolver = f"{workspace}/.resolv.conf"
     with open(resolver, "w") as file:
         file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
-    kernel.mount(resolver, "/etc/resolv.conf", None, kernel.MS_BIND)
+    syscalls.mount(resolver, "/etc/resolv.conf", None, syscalls.MS_BIND)
     for path in hidden:
-        kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+        syscalls.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     if as_root:
-        kernel.drop_bounding()
+        syscalls.drop_bounding()
         os.setgroups([])
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
-        kernel.set_dumpable(True)
-    kernel.drop_all_capabilities()
+        syscalls.set_dumpable(True)
+    syscalls.drop_all_capabilities()
     writable = (workspace, "/tmp", "/dev/shm", "/proc")
     landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
-    program = seccomp.phase_filter(os.uname().machine, listed=bool(programs), shared=shared is not None, keep=bool(shared and shared.keep))
-    seccomp.install_and_send(program, channel)
+    program = filters.phase_filter(os.uname().machine, listed=bool(programs), shared=shared is not None, keep=bool(shared and shared.keep))
+    filters.install_and_send(program, channel)
     channel.close()
     os.chdir(workspace)
     try:

@@ -7,8 +7,8 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from cleanroom.beneath import Folder
-from cleanroom.sandbox import layers, write_back
+from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem import overlay, write_back
 
 LONG_AGO = 0
 LATER = 2**62  # later than any change on the host, so that nothing conflicts
@@ -38,12 +38,12 @@ class Bench:
     def layer(self) -> Path:
         """The upper folder of a new one."""
         self._layers += 1
-        layers.make(self.base / f"layer-{self._layers}", self.project)
+        overlay.make(self.base / f"layer-{self._layers}", self.project)
         return self.base / f"layer-{self._layers}/upper"
 
-    def changes(self, upper: Path, visible: Collection[str] = ()) -> list[layers.Entry]:
+    def changes(self, upper: Path, visible: Collection[str] = ()) -> list[overlay.Entry]:
         with Folder.at(upper) as layer:
-            return layers.changes(layer, self.held, tuple(visible))
+            return overlay.changes(layer, self.held, tuple(visible))
 
     def bring(self, upper: Path, only: Collection[str] | None = None) -> write_back.Outcome:
         """All changes of a layer, or those of some paths."""

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from cage import attack
 
-from cleanroom.sandbox import canary, cgroups, limits
+from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.protocol import CanaryResult, Expectations
+from cleanroom.sandbox.selftest import canaries, limit_canaries
 
 pytestmark = pytest.mark.sandbox
 
@@ -47,20 +48,20 @@ def failures(judged: list[CanaryResult]) -> list[str]:
 def test_all_pass_in_a_whole_cage(workspace: str, expectations: Expectations, proving: bool):
     """Every canary is refused and every claimed one recorded, by the kernel alone as by the recorder."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden, proving=proving)
-    judged = canary.judge(caught.result, caught.attempts)
+    caught = attack(lambda _: canaries.run(expectations), workspace, hidden=hidden, proving=proving)
+    judged = canaries.judge(caught.result, caught.attempts)
     assert failures(judged) == []
-    assert len(judged) == len(canary.CANARIES)
+    assert len(judged) == len(canaries.CANARIES)
     assert set(judged[0]) == {"name", "dimension", "rule", "expected", "found", "result"}
 
 
 def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
     """Sabotage: without the recorder's evidence every canary that claims detection fails."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run(expectations), workspace, hidden=hidden)
+    caught = attack(lambda _: canaries.run(expectations), workspace, hidden=hidden)
     claimed = [row["name"] for row in caught.result if row["seen"]]
     assert len(claimed) >= 12
-    assert failures(canary.judge(caught.result, [])) == claimed
+    assert failures(canaries.judge(caught.result, [])) == claimed
 
 
 def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations):
@@ -68,15 +69,15 @@ def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations
     for path in (Path(expectations["secret"]).parent, Path(expectations["secret"])):
         path.chmod(0o755)
     Path(expectations["unix"]).chmod(0o777)
-    caught = attack(lambda _: canary.run(expectations), workspace)
-    assert "secret of the home folder" in failures(canary.judge(caught.result, caught.attempts))
+    caught = attack(lambda _: canaries.run(expectations), workspace)
+    assert "secret of the home folder" in failures(canaries.judge(caught.result, caught.attempts))
 
 
 def test_a_folder_that_may_be_written_fails(workspace: str, expectations: Expectations):
     """Sabotage: a writable folder among those outside outweighs the refusals of the others, and nothing stays behind."""
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run({**expectations, "outside": ["/usr", workspace]}), workspace, hidden=hidden)
-    assert "write outside" in failures(canary.judge(caught.result, caught.attempts))
+    caught = attack(lambda _: canaries.run({**expectations, "outside": ["/usr", workspace]}), workspace, hidden=hidden)
+    assert "write outside" in failures(canaries.judge(caught.result, caught.attempts))
     assert not (Path(workspace) / "cleanroom-canary").exists()
 
 
@@ -90,11 +91,12 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
         try:
             harmless = [
                 one
-                for one in canary.CANARIES
+                for one in canaries.CANARIES
                 if one.name in ("abstract socket outside", "secret of the home folder", "see the engine", "signal the engine")
             ]
             os.write(
-                write_end, json.dumps([canary.verdict(one, expectations, partial(one.attempt, expectations)) for one in harmless]).encode()
+                write_end,
+                json.dumps([canaries.verdict(one, expectations, partial(one.attempt, expectations)) for one in harmless]).encode(),
             )
         finally:
             os._exit(0)
@@ -102,7 +104,7 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
     with os.fdopen(read_end, "rb") as file:
         results = json.loads(file.read())
     os.waitpid(pid, 0)
-    assert failures(canary.judge(results, [])) == [
+    assert failures(canaries.judge(results, [])) == [
         "abstract socket outside",
         "secret of the home folder",
         "see the engine",
@@ -117,30 +119,30 @@ LISTED = {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written":
 def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: Expectations, proving: bool):
     """Reads, programs and ports outside the list are refused and recorded, and what is listed works."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
-    judged = canary.judge(caught.result, caught.attempts)
+    caught = attack(lambda _: canaries.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
+    judged = canaries.judge(caught.result, caught.attempts)
     assert failures(judged) == []
-    assert len(judged) == len(canary.CANARIES) + len(canary.LISTED)
+    assert len(judged) == len(canaries.CANARIES) + len(canaries.LISTED)
 
 
 def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: Expectations):
     """Sabotage: without the list each of them notices, and only the controls pass."""
-    caught = attack(lambda _: canary.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}), workspace)
-    failed = failures(canary.judge(caught.result, caught.attempts))
-    assert [one.name for one in canary.LISTED if one.name not in failed] == [one.name for one in canary.LISTED if not one.expected]
+    caught = attack(lambda _: canaries.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}), workspace)
+    failed = failures(canaries.judge(caught.result, caught.attempts))
+    assert [one.name for one in canaries.LISTED if one.name not in failed] == [one.name for one in canaries.LISTED if not one.expected]
 
 
 def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
     """Sabotage: a refusal at High without its record proves no detection."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canary.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, listed=True)
-    assert {one.name for one in canary.LISTED if one.expected} <= set(failures(canary.judge(caught.result, [])))
+    caught = attack(lambda _: canaries.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, listed=True)
+    assert {one.name for one in canaries.LISTED if one.expected} <= set(failures(canaries.judge(caught.result, [])))
 
 
 def test_a_proof_of_the_limits_that_comes_to_no_end_has_proven_nothing(monkeypatch):
     """Its process is killed: the result is a failure, and not an empty list that nobody misses."""
-    monkeypatch.setattr(limits, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(limit_canaries, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL))
 
-    (only,) = limits.GroupProof(cgroups.Group(0, {})).results()
+    (only,) = limit_canaries.GroupProof(cgroups.Group(0, {})).results()
 
     assert only["result"] == "failed"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox import kernel
-from cleanroom.sandbox.container import ContainerWarden
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.processes.warden_container import ContainerWarden
 
 as_root = sys.platform == "linux" and os.geteuid() == 0
 pytestmark = pytest.mark.skipif(not as_root, reason="needs Linux and root, as containers do")
@@ -26,7 +26,7 @@ def test_a_relay_of_a_container_is_in_its_pid_namespace_and_no_other_child_is():
     if pid == 0:  # a child that makes a pid namespace, and its first process
         try:
             os.close(gone)
-            kernel.unshare(kernel.CLONE_NEWPID)
+            syscalls.unshare(syscalls.CLONE_NEWPID)
             first = os.fork()
             if first == 0:
                 os.read(alive, 1)

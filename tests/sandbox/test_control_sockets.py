@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.sandbox import control_sockets
+from cleanroom.sandbox.network import control_sockets
 
 HOME, RUN = "/home/ada", "/run/user/1000"
 CALLER = {

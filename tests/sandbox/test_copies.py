@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.beneath import Folder
-from cleanroom.sandbox import copies, layers
-from cleanroom.sandbox.trees import Tree
+from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem import copied_tree, overlay
+from cleanroom.sandbox.filesystem.trees import Tree
 
 
 @pytest.fixture
@@ -30,18 +30,18 @@ def project(tmp_path: Path) -> Path:
 def copied(project: Path, tmp_path: Path) -> Path:
     place = tmp_path / "copy"
     place.mkdir()
-    assert copies.copy(project, place, masked=("hidden",)) == []
+    assert copied_tree.copy(project, place, masked=("hidden",)) == []
     return place
 
 
-def look(place: Path) -> copies.Marks:
+def look(place: Path) -> copied_tree.Marks:
     with Folder.at(place) as held:
-        return copies.look(held, ("hidden",))
+        return copied_tree.look(held, ("hidden",))
 
 
-def changes(place: Path, project: Path, before: copies.Marks) -> list[layers.Entry]:
+def changes(place: Path, project: Path, before: copied_tree.Marks) -> list[overlay.Entry]:
     with Folder.at(place) as held, Folder.at(project) as root:
-        return copies.changes(held, root, before, look(place), ())
+        return copied_tree.changes(held, root, before, look(place), ())
 
 
 def test_a_copy_is_what_the_project_was_without_what_is_masked(project: Path, tmp_path: Path):
@@ -63,7 +63,7 @@ def test_what_cannot_be_a_file_is_left_out_and_what_cannot_be_read_is_named(proj
     (project / "closed").chmod(0)
     place = tmp_path / "copy"
     place.mkdir()
-    assert copies.copy(project, place) == ([] if os.geteuid() == 0 else ["closed"])
+    assert copied_tree.copy(project, place) == ([] if os.geteuid() == 0 else ["closed"])
     assert not (place / "pipe").exists()
 
 
@@ -130,5 +130,5 @@ def test_a_link_that_takes_a_folder_s_place_is_not_copied_through(tmp_path: Path
         pytest.raises(NotADirectoryError),
     ):
         tree.entries("folder")
-    assert copies.copy(tmp_path / "project", tmp_path / "copy") == []
+    assert copied_tree.copy(tmp_path / "project", tmp_path / "copy") == []
     assert (tmp_path / "copy/folder").is_symlink()

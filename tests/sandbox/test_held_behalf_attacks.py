@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 from cage import USER, Caught, attack, code
 
-from cleanroom.sandbox import channel, kernel, names, reach
-from cleanroom.sandbox.held import Shared
-from cleanroom.sandbox.held_doors import Doors
-from cleanroom.sandbox.held_hand import LentHand, OwnHand
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.network import dns, host_network
+from cleanroom.sandbox.seccomp_notify.forward import Doors
+from cleanroom.sandbox.seccomp_notify.recorder import Shared
+from cleanroom.sandbox.seccomp_notify.socket_calls import LentHand, OwnHand
 
 pytestmark = pytest.mark.sandbox
 
@@ -39,12 +41,12 @@ def on_a_host(body: Callable[[], Any]) -> Any:
         answer: Any = {"trouble": "died"}
         try:
             user, group = os.geteuid(), os.getegid()
-            kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if user else 0))
+            syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
             if user:
                 for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
                     with open(f"/proc/self/{name}", "w") as file:
                         file.write(text)
-            names.raise_link("lo")
+            dns.raise_link("lo")
             for number, address in enumerate((OUTSIDE, METADATA), 1):
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
                     request = struct.pack("16sHH4s8x", f"lo:{number}".encode(), socket.AF_INET, 0, socket.inet_aton(address))
@@ -106,7 +108,7 @@ def silent(port: int) -> list[socket.socket]:
 
 
 def low(**more: Any) -> Shared:
-    where = reach.Reach(internet=True, **more.pop("where", {}))
+    where = host_network.Reach(internet=True, **more.pop("where", {}))
     hand = LentHand(USER, USER) if os.geteuid() == 0 else OwnHand()
     return Shared(where, more.pop("lead", Doors({}).lead), hand, **more)
 
@@ -484,7 +486,7 @@ def test_where_nothing_outside_may_be_reached_it_is_refused(workspace: str, mean
         with socket.socket(socket.AF_UNIX) as planted:
             planted.bind("\0planted")
             planted.listen()
-            caught = attack(inside, workspace, shared=low()._replace(where=reach.Reach(), **means))
+            caught = attack(inside, workspace, shared=low()._replace(where=host_network.Reach(), **means))
         return caught.result, [entry[:2] for entry in seen(caught)], [server.all() for server in servers]
 
     refused = ["ECONNREFUSED", "ECONNREFUSED", "ENETUNREACH", "ECONNREFUSED"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cage import attack, code, written
 
-from cleanroom.sandbox import kernel
+from cleanroom.sandbox.kernel import syscalls
 
 pytestmark = pytest.mark.sandbox
-raw = kernel._call
-CWD = kernel.AT_FDCWD
+raw = syscalls._call
+CWD = syscalls.AT_FDCWD
 
 
 def paths(caught) -> list[tuple[str, str, str]]:
@@ -81,7 +81,7 @@ def test_the_old_forms_are_refused_too(workspace: str, name: str, arguments: tup
 
 def test_openat2_does_not_exist(workspace: str):
     """FS-02: its flags lie in memory, so it is answered ENOSYS."""
-    assert attack(lambda _: code(lambda: kernel.openat2(CWD, "/etc/new", os.O_CREAT | os.O_WRONLY)), workspace).result == "ENOSYS"
+    assert attack(lambda _: code(lambda: syscalls.openat2(CWD, "/etc/new", os.O_CREAT | os.O_WRONLY)), workspace).result == "ENOSYS"
 
 
 def test_a_link_of_the_workspace_that_leads_outside_is_seen_for_what_it_is(workspace: str):
@@ -259,7 +259,7 @@ def test_a_grandchild_is_named(workspace: str):
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                kernel.set_process_name("grandchild")
+                syscalls.set_process_name("grandchild")
                 code(lambda: written("/etc/x"))
                 os._exit(0)
             os.wait()
@@ -274,7 +274,7 @@ def test_a_grandchild_is_named(workspace: str):
 
 def test_setxattrat_is_refused_where_the_kernel_has_it(workspace: str):
     """A form newer than the filter's first kernels is judged too."""
-    if kernel.kernel_version() < (6, 13):
+    if syscalls.kernel_version() < (6, 13):
         pytest.skip("came with Linux 6.13")
     caught = attack(
         lambda _: code(lambda: raw("setxattrat", CWD, b"/etc/passwd", 0, b"user.a", struct.pack("=QII", 0, 0, 0), 16)), workspace

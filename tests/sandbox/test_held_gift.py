@@ -12,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 from cage import attack
 
-from cleanroom.sandbox import held_gift, kernel, probe_bare
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.seccomp_notify import addfd
+from cleanroom.sandbox.selftest import probe_hostns
 
 pytestmark = pytest.mark.sandbox
 RECEIVE, ADD, AND_ANSWER = 0xC0502100, 0x40182103, 2
@@ -28,7 +30,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         return fcntl.ioctl(listener, command, form)
 
     if request.param != "this kernel":
-        monkeypatch.setattr(held_gift, "fcntl", SimpleNamespace(ioctl=older))
+        monkeypatch.setattr(addfd, "fcntl", SimpleNamespace(ioctl=older))
     return str(request.param)
 
 
@@ -50,14 +52,14 @@ def test_a_descriptor_is_given_with_its_number(kind: str):
     os.write(given, b"what was given")
 
     def act() -> None:
-        number = kernel._call("fchown", 0, -1, -1)
+        number = syscalls._call("fchown", 0, -1, -1)
         os.write(say, os.pread(number, 100, 0))
 
-    pid, listener = probe_bare._held_child("fchown", act)
+    pid, listener = probe_hostns._held_child("fchown", act)
     held = bytearray(80)
     fcntl.ioctl(listener, RECEIVE, held)
     identifier = int.from_bytes(held[:8], "little")
-    answer = held_gift.inject_fd(listener, identifier, given, close_on_exec=True)
+    answer = addfd.inject_fd(listener, identifier, given, close_on_exec=True)
     assert answer.errno == 0
     assert answer.later is (kind == "this kernel")
     if not answer.later:

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from cage import attack, code
 
-from cleanroom.sandbox import kernel
-from cleanroom.sandbox.syscalls import NUMBERS
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 
 pytestmark = pytest.mark.sandbox
-raw = kernel._call
-CWD = kernel.AT_FDCWD
+raw = syscalls._call
+CWD = syscalls.AT_FDCWD
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
 
@@ -185,9 +185,9 @@ def test_files_in_memory_and_descriptors_are_no_way_round(workspace: str):
         held = os.open(tool, os.O_RDONLY)
         none = struct.pack("=Q", 0)
         return [
-            code(lambda: kernel.memfd("x")),
-            code(lambda: kernel.memfd("x", kernel.MFD_CLOEXEC | kernel.MFD_NOEXEC_SEAL)),
-            code(lambda: raw("execveat", held, b"", none, none, kernel.AT_EMPTY_PATH)),
+            code(lambda: syscalls.memfd("x")),
+            code(lambda: syscalls.memfd("x", syscalls.MFD_CLOEXEC | syscalls.MFD_NOEXEC_SEAL)),
+            code(lambda: raw("execveat", held, b"", none, none, syscalls.AT_EMPTY_PATH)),
             started("x", at=f"/proc/self/fd/{held}"),
         ]
 
@@ -330,7 +330,7 @@ def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
     space.mkdir()
     copied(str(space))
     os.chown(space, 1234, 1234)
-    source = str(Path(kernel.__file__).parents[2])
+    source = str(Path(syscalls.__file__).parents[2])
     user = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
     interpreters = [
         name for name in (sys.executable, "/usr/bin/python3") if not subprocess.run([*user, name, "-c", ""], capture_output=True).returncode

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from cage import attack, code
 
-from cleanroom.sandbox import kernel
+from cleanroom.sandbox.kernel import syscalls
 
 pytestmark = pytest.mark.sandbox
-raw = kernel._call
+raw = syscalls._call
 FASTOPEN = 0x20000000
 
 

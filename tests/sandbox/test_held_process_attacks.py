@@ -13,32 +13,33 @@ from pathlib import Path
 import pytest
 from cage import attack, code, written
 
-from cleanroom.sandbox import kernel, seccomp
-from cleanroom.sandbox.callers import Caller, Unreadable
-from cleanroom.sandbox.syscalls import NUMBERS
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.caller import Caller, Unreadable
+from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
+from cleanroom.sandbox.seccomp import filters
 
 pytestmark = pytest.mark.sandbox
-raw = kernel._call
+raw = syscalls._call
 
 
 def test_every_denied_call_is_refused_and_named(workspace: str):
     """PROC-08, 09, 13 to 17, 23, FS-24 to 27: each of the list is EPERM and recorded under its own name."""
-    names = [name for name in seccomp.DENIED if name in NUMBERS]
+    names = [name for name in filters.DENIED if name in NUMBERS]
     caught = attack(lambda _: [code(lambda: raw(name, 0, 0, 0, 0, 0, 0)) for name in names], workspace)  # noqa: B023
     assert caught.result == ["EPERM"] * len(names)
     assert [a["target"]["syscall"] for a in caught.attempts] == names
     assert set(caught.rules()) == {"process.syscalls"}
 
 
-@pytest.mark.parametrize("flag", [kernel.CLONE_NEWUSER, kernel.CLONE_NEWNET, kernel.CLONE_NEWNS, kernel.CLONE_NEWPID])
+@pytest.mark.parametrize("flag", [syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWNS, syscalls.CLONE_NEWPID])
 def test_no_namespace_is_made(workspace: str, flag: int):
     """PROC-12: unshare and clone with a namespace flag fail; without one unshare works."""
 
     def act(_: str) -> list[str]:
         return [
-            code(lambda: kernel.unshare(flag)),
+            code(lambda: syscalls.unshare(flag)),
             code(lambda: raw("clone", flag | 17, 0, 0, 0, 0)),
-            code(lambda: kernel.unshare(kernel.CLONE_FILES)),
+            code(lambda: syscalls.unshare(syscalls.CLONE_FILES)),
         ]
 
     caught = attack(act, workspace)
@@ -57,7 +58,7 @@ def test_foreign_abis_are_absent_and_recorded(workspace: str):
     """PROC-20: x32 numbers and int 0x80 answer ENOSYS and leave a record."""
 
     def act(_: str) -> list[int]:
-        x32 = kernel.libc.syscall(ctypes.c_long(0x40000000 | 39))
+        x32 = syscalls.libc.syscall(ctypes.c_long(0x40000000 | 39))
         # mov eax, 20 (getpid); int 0x80; ret
         page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         page.write(b"\xb8\x14\x00\x00\x00\xcd\x80\x48\x98\xc3")
@@ -76,7 +77,7 @@ def test_an_own_listener_is_impossible_and_a_stricter_filter_is_not(workspace: s
 
     def act(_: str) -> list[str]:
         return [
-            code(lambda: seccomp.install(allow, listener=True)), code(lambda: seccomp.install(allow, listener=False)), code(lambda: written("/etc/x")),
+            code(lambda: filters.install(allow, listener=True)), code(lambda: filters.install(allow, listener=False)), code(lambda: written("/etc/x")),
         ]  # fmt: skip
 
     caught = attack(act, workspace)
@@ -91,7 +92,7 @@ def test_an_unreadable_caller_is_refused_with_the_gap_named(workspace: str, monk
         raise Unreadable("not allowed to look")
 
     monkeypatch.setattr(Caller, "memory", unreadable)
-    monkeypatch.setattr(kernel, "peek", lambda pid, address: None)
+    monkeypatch.setattr(syscalls, "peek", lambda pid, address: None)
     caught = attack(lambda w: code(lambda: written(f"{w}/x")), workspace)
     assert caught.result == "EPERM"
     assert caught.only()["attribution_gap"] == "Unreadable: not allowed to look"

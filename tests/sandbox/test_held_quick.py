@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox import kernel
-from cleanroom.sandbox.callers import AT_FDCWD, Caller
-from cleanroom.sandbox.held_files import Files
-from cleanroom.sandbox.held_quick import Quick
-from cleanroom.sandbox.paths import Paths
-from cleanroom.sandbox.rules import Rules
-from cleanroom.sandbox.syscalls import NUMBERS
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller
+from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
+from cleanroom.sandbox.seccomp_notify.fast_path import Quick
+from cleanroom.sandbox.seccomp_notify.files import Files
+from cleanroom.sandbox.seccomp_notify.paths import Paths
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 
 _TEXT = ctypes.create_string_buffer(b"text")
 pytestmark = pytest.mark.skipif(
-    kernel.peek(os.getpid(), ctypes.addressof(_TEXT)) != b"text",
+    syscalls.peek(os.getpid(), ctypes.addressof(_TEXT)) != b"text",
     reason="memory of other processes may not be read here, so there is no first look",
 )
 OPEN = os.O_WRONLY | os.O_CREAT | os.O_EXCL

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from cleanroom.sandbox.host_state import HostState, beginning
+from cleanroom.sandbox.filesystem.host_state import HostState, beginning
 
 SECOND = 1_000_000_000
 

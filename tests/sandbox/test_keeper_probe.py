@@ -8,7 +8,7 @@ import sys
 
 PROGRAM = """
 import os, socket
-from cleanroom.sandbox import keeper
+from cleanroom.sandbox.processes import keeper
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 ours.close()
 made = keeper.Keeper(theirs)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cage import code
 
-from cleanroom.sandbox import landlock
+from cleanroom.sandbox.kernel import landlock
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(landlock.abi() == 0, reason="no Landlock in this kernel")]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cleanroom.sandbox import layout
+from cleanroom.sandbox.filesystem import mount_plan
 
-HOST = layout.Host(
+HOST = mount_plan.Host(
     links={"bin": "usr/bin"},
     folders=frozenset({"usr", "opt"}),
     etc={"ssl/certs": "folder", "services": "file"},
@@ -23,10 +23,10 @@ def view(**changes):
         "workspace": "/home/me/shop",
         "layers": ["/cache/l2", "/cache/l1"],
     } | changes
-    return layout.view(HOST, **given)
+    return mount_plan.view(HOST, **given)
 
 
-def targets(seen: layout.View, operation: str) -> list[str]:
+def targets(seen: mount_plan.View, operation: str) -> list[str]:
     return [step["target"] for step in seen.mounts if step["kind"] == operation]
 
 
@@ -42,11 +42,11 @@ def test_every_host_folder_is_read_only_unless_it_is_named_writable():
     """A bind of the host is writable only where the description says so."""
     seen = view(
         mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)],
-        cache=layout.HomeLayers(Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))),
+        cache=mount_plan.HomeLayers(Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))),
     )
 
     assert [step["target"] for step in seen.mounts if step["kind"] == "bind" and step["writable"]] == ["/var/cleanroom/data"]
-    home = next(step for step in seen.mounts if step["target"] == f"{layout.HOME}/.cache")
+    home = next(step for step in seen.mounts if step["target"] == f"{mount_plan.HOME}/.cache")
     assert (home["layers"], home["kept"], home["lower"]) == (["/cache/run/home-1"], ["/cache/kept/1"], "/cache/kept/0")
     assert "/run/cleanroom/db" not in seen.writable
 
@@ -70,14 +70,14 @@ def test_the_synthetic_files_name_the_user_and_the_services():
     seen = view(names=[("postgres", "127.0.0.1")])
     texts = {f"{step['target']}/{name}": text for step in seen.mounts if step["kind"] == "files" for name, text in step["texts"].items()}
 
-    assert f":{layout.USER_ID}:" in texts["/etc/passwd"]
+    assert f":{mount_plan.USER_ID}:" in texts["/etc/passwd"]
     assert "127.0.0.1 postgres" in texts["/etc/hosts"]
-    assert layout.host_name("r") in texts["/etc/hosts"]
+    assert mount_plan.host_name("r") in texts["/etc/hosts"]
 
 
 def test_the_host_name_differs_between_runs_and_stays_in_one():
     """It is no fingerprint of a sandbox."""
-    assert layout.host_name("a") == layout.host_name("a") != layout.host_name("b")
+    assert mount_plan.host_name("a") == mount_plan.host_name("a") != mount_plan.host_name("b")
 
 
 def test_the_workspace_comes_after_what_could_cover_it():
@@ -109,7 +109,7 @@ def test_from_high_on_nothing_that_was_written_is_started_but_in_build_folders()
         assert target not in seen.executable
         whole = ("overlay", "tmpfs")
         places = {step["target"]: step["exec"] for step in seen.mounts if step["kind"] in whole}
-        allowed = [places[at] for at in (layout.HOME, "/tmp", "/home/me/shop")]
+        allowed = [places[at] for at in (mount_plan.HOME, "/tmp", "/home/me/shop")]
         return allowed, set(seen.programs), set(seen.startable)
 
     assert started() == ([False, False, False], {"/usr", tool}, {"/usr", tool})
@@ -139,6 +139,6 @@ def test_tmp_exec_lets_programs_of_tmp_be_started_at_high():
 
 def test_settings_that_hold_credentials_are_not_shown():
     """Of git's and Maven's folders, and of the one with keys, only what says nothing secret."""
-    shown = set(layout.ETC)
+    shown = set(mount_plan.ETC)
     assert not {"gitconfig", "maven", "maven/settings.xml", "pki", "pki/tls", "npmrc"} & shown
     assert {"maven/m2.conf", "maven/logging", "pki/tls/certs"} <= shown

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox.links import why_refused
+from cleanroom.sandbox.filesystem.links import why_refused
 
 ROOT = "/home/u/project"
 VISIBLE = ("/usr", "/home/u/.pyenv")

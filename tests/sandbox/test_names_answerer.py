@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox.names import Answerer, Names, parse_question
+from cleanroom.sandbox.network.dns import Answerer, Names, parse_question
 
 A, AAAA, PTR = 1, 28, 12
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.capability import CapabilityReport, DimensionReport, Missing, unmet
-from cleanroom.policy import CONTROLS, Level, required
-from cleanroom.sandbox import probe, probe_bare
-from cleanroom.sandbox.probe import Primitive
+from cleanroom.model.capability import CapabilityReport, DimensionReport, Missing, unmet
+from cleanroom.model.policy import CONTROLS, Level, required
+from cleanroom.sandbox.selftest import probe, probe_hostns
+from cleanroom.sandbox.selftest.probe import Primitive
 
 NEEDED = tuple(probe._HOLDS)
-BARE = tuple(probe_bare.HOLDS)  # what environments without namespaces need
+BARE = tuple(probe_hostns.HOLDS)  # what environments without namespaces need
 
 
 def primitives(*missing: str) -> dict[str, Primitive]:
@@ -87,7 +87,7 @@ def test_high_is_refused_by_the_name_of_its_own_rule(gone: str, lost: str):
 def test_every_rule_but_resources_names_its_mechanism():
     """The report says by what each rule is held; limits are the groups' to say."""
     assert set(probe._MECHANISMS) == {control.rule for control in required(Level.HIGH) if control.dimension != "resource"}
-    assert set(probe_bare.MECHANISMS) == {control.rule for control in required(Level.MEDIUM) if control.dimension != "resource"}
+    assert set(probe_hostns.MECHANISMS) == {control.rule for control in required(Level.MEDIUM) if control.dimension != "resource"}
 
 
 @pytest.mark.sandbox

@@ -104,7 +104,12 @@ def test_the_contract_imports_nothing_but_the_standard_library():
 
 def test_the_contract_costs_nothing_at_run_time():
     """Types for the checker: neither a keeper, of which the others are forks, nor an engine imports it."""
-    rooms = "backends.docker", "backends.embedded", "sandbox.container", "sandbox.keeper"
+    rooms = (
+        "backends.containers.backend",
+        "backends.embedded.backend",
+        "sandbox.processes.warden_container",
+        "sandbox.processes.keeper",
+    )
     look = "import sys; sys.exit('cleanroom.sandbox.protocol' in sys.modules)"
     imports = "; ".join(f"import cleanroom.{room}" for room in rooms)
     subprocess.run([sys.executable, "-c", f"{imports}; {look}"], check=True)

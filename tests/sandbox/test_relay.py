@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox import channel, relay
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.network import relay
 
 
 @pytest.fixture

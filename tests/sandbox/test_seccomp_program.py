@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox import kernel, seccomp
-from cleanroom.sandbox.syscalls import AUDIT_ARCH, MACHINES, numbers
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, MACHINES, numbers
+from cleanroom.sandbox.seccomp import filters
 
 ALLOW, HOLD = 0x7FFF0000, 0x7FC00000
 ABSENT = 0x00050000 | errno.ENOSYS
@@ -41,13 +42,13 @@ def verdict(program: bytes, number: int, arch: int, *arguments: int) -> int:
 
 
 def held(machine: str, name: str, *arguments: int) -> int:
-    return verdict(seccomp.medium_filter(machine), numbers(machine)[name], AUDIT_ARCH[machine], *arguments)
+    return verdict(filters.medium_filter(machine), numbers(machine)[name], AUDIT_ARCH[machine], *arguments)
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_denied_and_changing_call_is_held(machine: str):
     """No name of the tables falls through to allow because of its place in the program."""
-    for name in (*seccomp.DENIED, *seccomp.CHANGING, *seccomp.SENDING):
+    for name in (*filters.DENIED, *filters.CHANGING, *filters.SENDING):
         if name in numbers(machine):
             assert held(machine, name, 1, 1, 1, 1, 1, 1) == HOLD, name
 
@@ -55,18 +56,18 @@ def test_every_denied_and_changing_call_is_held(machine: str):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_calls_whose_arguments_lie_in_memory_do_not_exist(machine: str):
     """clone3, io_uring and openat2 answer ENOSYS, so that runtimes fall back."""
-    assert {held(machine, name) for name in seccomp.ABSENT} == {ABSENT}
+    assert {held(machine, name) for name in filters.ABSENT} == {ABSENT}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_foreign_architecture_is_held(machine: str):
     """A call by another ABI, whatever its number, never runs."""
-    assert verdict(seccomp.medium_filter(machine), 1, 0x40000003) == HOLD
+    assert verdict(filters.medium_filter(machine), 1, 0x40000003) == HOLD
 
 
 def test_x32_calls_are_held():
     """The third ABI of x86-64 hides behind a bit in the number."""
-    assert verdict(seccomp.medium_filter("x86_64"), 0x40000000 | 1, AUDIT_ARCH["x86_64"]) == HOLD
+    assert verdict(filters.medium_filter("x86_64"), 0x40000000 | 1, AUDIT_ARCH["x86_64"]) == HOLD
 
 
 @settings(deadline=None)
@@ -81,7 +82,7 @@ def test_an_open_is_held_exactly_when_it_can_change_something(flags: int, machin
 @given(flags=st.integers(0, (1 << 32) - 1))
 def test_a_clone_is_held_exactly_when_it_makes_a_namespace(flags: int):
     """Threads and children start freely."""
-    assert held("x86_64", "clone", flags) == (HOLD if flags & kernel.CLONE_NEW_ANY else ALLOW)
+    assert held("x86_64", "clone", flags) == (HOLD if flags & syscalls.CLONE_NEW_ANY else ALLOW)
 
 
 @settings(deadline=None)
@@ -132,10 +133,10 @@ def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
     pid = os.fork()
     if pid == 0:
         try:
-            seccomp.install(program, listener=True)
-            seccomp.install(program, listener=False)
+            filters.install(program, listener=True)
+            filters.install(program, listener=False)
             try:
-                seccomp.install(program, listener=True)
+                filters.install(program, listener=True)
             except OSError as error:
                 os.write(write_end, errno.errorcode[error.errno or 0].encode())
         finally:
@@ -150,24 +151,24 @@ def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
 def test_high_holds_all_that_medium_holds_and_what_is_listed(machine: str):
     """Reads, starts and listening are held at High and not at Medium; nothing that Medium holds or hides is let go."""
     known, arch = numbers(machine), AUDIT_ARCH[machine]
-    for name in seccomp.LISTED:
+    for name in filters.LISTED:
         if name in known and name != "bind":  # whose path is looked at everywhere
             arguments = (0, 0, mmap.PROT_EXEC) if name == "mmap" else ()
-            assert (verdict(seccomp.high_filter(machine), known[name], arch, *arguments), held(machine, name, *arguments)) == (
+            assert (verdict(filters.high_filter(machine), known[name], arch, *arguments), held(machine, name, *arguments)) == (
                 HOLD,
                 ALLOW,
             ), name
     for name, number in known.items():
         if held(machine, name) != ALLOW:
-            assert verdict(seccomp.high_filter(machine), number, arch) == held(machine, name), name
+            assert verdict(filters.high_filter(machine), number, arch) == held(machine, name), name
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_what_acts_on_pid_1_is_held_and_on_no_other(machine: str):
     """Signals, limits, priorities: other numbers cost no look; services are refused 1 too."""
     known, arch = numbers(machine), AUDIT_ARCH[machine]
-    service = seccomp.service_filter(machine)
-    for name, indexes in seccomp.ON_INIT.items():
+    service = filters.service_filter(machine)
+    for name, indexes in filters.ON_INIT.items():
         for number, wanted in ((1, HOLD), (0, ALLOW), (17, ALLOW)):
             arguments = [0] * indexes[-1] + [number]
             assert held(machine, name, *arguments) == wanted, (name, number)
@@ -191,7 +192,7 @@ def test_a_change_of_the_core_limit_is_held_and_of_no_other(machine: str):
         assert held(machine, "prlimit64", number, 4, 1 << 40) == HOLD
         assert held(machine, "prlimit64", number, 4, 0, 1) == ALLOW
         assert held(machine, "prlimit64", number, 7, 1) == ALLOW
-    service = seccomp.service_filter(machine)
+    service = filters.service_filter(machine)
     done = verdict(service, numbers(machine)["setrlimit"], AUDIT_ARCH[machine], 4, 1)
     assert done == 0x00050000
 
@@ -199,7 +200,7 @@ def test_a_change_of_the_core_limit_is_held_and_of_no_other(machine: str):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_only_a_file_that_becomes_program_is_held_on_mapping(machine: str):
     """At High: not data, and not memory without a file."""
-    program, number, arch = seccomp.high_filter(machine), numbers(machine)["mmap"], AUDIT_ARCH[machine]
+    program, number, arch = filters.high_filter(machine), numbers(machine)["mmap"], AUDIT_ARCH[machine]
     both = mmap.PROT_READ | mmap.PROT_EXEC
     assert verdict(program, number, arch, 0, 0, mmap.PROT_READ, mmap.MAP_PRIVATE) == ALLOW
     assert verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) == ALLOW
@@ -210,20 +211,20 @@ def test_only_a_file_that_becomes_program_is_held_on_mapping(machine: str):
 def test_sends_without_an_address_are_held_on_high_numbers_alone(machine: str):
     """Where netlink sockets are put; every other connected send stays off the recorder's path."""
     for name in ("sendto", "write", "writev"):
-        assert held(machine, name, seccomp.FIRST_NETLINK - 1, 1, 1) == ALLOW
-        assert held(machine, name, seccomp.FIRST_NETLINK, 1, 1) == HOLD
+        assert held(machine, name, filters.FIRST_NETLINK - 1, 1, 1) == ALLOW
+        assert held(machine, name, filters.FIRST_NETLINK, 1, 1) == HOLD
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(machine: str):
     """bind and listen at Low, execve from Medium on; MPTCP is not made where no namespace contains it; kept sockets are all made on the caller's behalf."""
-    low = seccomp.phase_filter(machine, shared=True, starting=False)
+    low = filters.phase_filter(machine, shared=True, starting=False)
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     assert {verdict(low, known[name], arch) for name in ("bind", "listen")} == {HOLD}
     assert verdict(low, known["execve"], arch) == ALLOW
     assert held(machine, "execve") == HOLD
     assert verdict(low, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 262) == HOLD
-    kept = seccomp.phase_filter(machine, shared=True, keep=True)
+    kept = filters.phase_filter(machine, shared=True, keep=True)
     assert verdict(kept, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 6) == HOLD
 
 
@@ -231,5 +232,5 @@ def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(ma
 @given(flags=st.integers(0, (1 << 32) - 1))
 def test_a_file_in_memory_is_made_freely_exactly_when_it_can_never_be_started(flags: int):
     """Only the flag that seals the right to execute away is let through."""
-    found = verdict(seccomp.high_filter("x86_64"), numbers("x86_64")["memfd_create"], AUDIT_ARCH["x86_64"], 0, flags)
-    assert found == (ALLOW if flags & kernel.MFD_NOEXEC_SEAL else HOLD)
+    found = verdict(filters.high_filter("x86_64"), numbers("x86_64")["memfd_create"], AUDIT_ARCH["x86_64"], 0, flags)
+    assert found == (ALLOW if flags & syscalls.MFD_NOEXEC_SEAL else HOLD)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox import canary, kernel
+from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.protocol import Expectations
+from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.shim import build, calls, wire
 
 pytestmark = [
@@ -176,12 +177,13 @@ def test_a_field_that_lies_about_its_length_ends_it(shim: Shim):
 
 def test_it_gives_up_what_it_is_told(shim: Shim, tmp_path: Path):
     """Landlock and a filter hold for itself and for every command."""
-    if not kernel.landlock_abi():
+    if not syscalls.landlock_abi():
         pytest.skip("this kernel has no Landlock")
-    from cleanroom.sandbox import landlock, seccomp
+    from cleanroom.sandbox.kernel import landlock
+    from cleanroom.sandbox.seccomp import filters
 
     attributes, rules = landlock.rules([], [str(tmp_path)], ["/"])
-    shim.link.send(wire.restrict(attributes, rules, seccomp.service_filter(os.uname().machine), hold=False))
+    shim.link.send(wire.restrict(attributes, rules, filters.service_filter(os.uname().machine), hold=False))
     assert shim.news() == {"kind": "restricted"}
     said = execute(
         shim,
@@ -197,7 +199,7 @@ def test_it_gives_up_what_it_is_told(shim: Shim, tmp_path: Path):
 
 def test_every_canary_can_be_tried_without_python():
     """Those of Medium and of High, by their names; a canary that is added has to be added there."""
-    for which in (*canary.asked(EXPECT), calls.LIMIT):
+    for which in (*canaries.asked(EXPECT), calls.LIMIT):
         for script in calls.scripts(EXPECT, which):
             assert 0 < len(script.steps) <= 16, which.name
             assert wire.attempt(1, script.steps)
@@ -206,7 +208,7 @@ def test_every_canary_can_be_tried_without_python():
 @pytest.mark.parametrize("name", ["secret of the home folder", "unix socket outside", "abstract socket outside"])
 def test_a_canary_that_is_refused_passes(shim: Shim, name: str):
     """The kernel's own word, brought out."""
-    which = next(one for one in canary.CANARIES if one.name == name)
+    which = next(one for one in canaries.CANARIES if one.name == name)
     scripts = calls.scripts(EXPECT, which)
     result = calls.judge(which, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))
     assert (result["result"], result["name"]) == ("passed", name)
@@ -218,7 +220,7 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
     from cleanroom.sandbox.journal import start_time
 
     expect = {**EXPECT, "pid": os.getpid(), "start": start_time(os.getpid()), "outside": ["/nowhere", str(tmp_path)]}
-    which = next(one for one in canary.CANARIES if one.name == name)
+    which = next(one for one in canaries.CANARIES if one.name == name)
     scripts = calls.scripts(expect, which)
     result = calls.judge(which, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))
     assert (result["result"], result["found"]) == ("failed", "it worked")
@@ -232,6 +234,6 @@ def test_a_file_beyond_its_limit_is_refused_without_ending_the_canary(shim: Shim
 
 def test_a_canary_whose_process_died_has_not_passed():
     """Whatever it was about to say."""
-    which = next(one for one in canary.CANARIES if one.name == "mount")
+    which = next(one for one in canaries.CANARIES if one.name == "mount")
     (script,) = calls.scripts(EXPECT, which)
     assert calls.judge(which, EXPECT, [(script, [])])["result"] == "failed"

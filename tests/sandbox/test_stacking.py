@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox import layers, stacking
+from cleanroom.sandbox.filesystem import merge_layers, overlay
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="overlays need Linux")]
 
@@ -54,7 +54,7 @@ def inside(project: Path, stack: list[Path], program: str, *words: str) -> str:
 
 
 def layer(folder: Path, project: Path) -> Path:
-    layers.make(folder, project)
+    overlay.make(folder, project)
     return folder
 
 
@@ -73,7 +73,7 @@ def test_a_folded_stack_shows_what_the_stack_showed(tmp_path_factory: pytest.Tem
         stack.append(layer(folder / f"layer-{number}", project))
         inside(project, stack, PHASE, *(f"{deed}:{name}" for deed, name in deeds))
     before = inside(project, [*stack, layer(folder / "before", project)], LIST)
-    folded = stacking.fold(stack)
+    folded = merge_layers.fold(stack)
     assert inside(project, [folded, layer(folder / "after", project)], LIST) == before
     assert [path for path in stack if path.exists()] == [folded]
 
@@ -86,7 +86,7 @@ def test_folders_keep_their_mode_and_time(tmp_path: Path):
     (one / "upper/closed/file").touch()
     os.utime(two / "upper/closed", (1, 2))
     (two / "upper/closed").chmod(0)
-    stacking.fold([one, two])
+    merge_layers.fold([one, two])
     info = (two / "upper/closed").stat()
     assert (stat.S_IMODE(info.st_mode), info.st_mtime) == (0, 2)
     (two / "upper/closed").chmod(0o700)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layer_bench import Bench, open_up, snapshot
 
-from cleanroom.beneath import Folder
-from cleanroom.sandbox import kept, layers
+from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem import kept, overlay
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_whiteout_deletes_on_the_host(upper, project, bench):
 def test_an_opaque_folder_deletes_what_it_does_not_hold(upper, project, bench):
     """A folder that was deleted and made again hides everything below it."""
     (upper / "kept").mkdir()
-    os.setxattr(upper / "kept", layers.OPAQUE, b"y")
+    os.setxattr(upper / "kept", overlay.OPAQUE, b"y")
     (upper / "kept/other").write_text("o")
 
     bench.bring(upper)

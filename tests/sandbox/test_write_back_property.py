@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from layer_bench import open_up, snapshot
 
 from cleanroom.backends.base import BroughtBack, WorkspaceSpec
-from cleanroom.backends.copied import CopiedWorkspace
-from cleanroom.backends.workspace import EmbeddedWorkspace, HostWorkspace
-from cleanroom.beneath import Folder
-from cleanroom.sandbox import stacking
+from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
+from cleanroom.backends.embedded.workspace import EmbeddedWorkspace, HostWorkspace
+from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem import merge_layers
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -201,11 +201,11 @@ def begin(project: Path) -> None:
 @contextmanager
 def layers_max(number: int) -> Iterator[None]:
     """So that few layers are folded."""
-    before, stacking.LAYERS_MAX = stacking.LAYERS_MAX, number
+    before, merge_layers.LAYERS_MAX = merge_layers.LAYERS_MAX, number
     try:
         yield
     finally:
-        stacking.LAYERS_MAX = before
+        merge_layers.LAYERS_MAX = before
 
 
 @RUNS

@@ -20,8 +20,8 @@ import anyio
 from anyio.abc import ByteStream, Process
 
 from cleanroom.services.base import DATA, PRIVATE, Recipe, run_folder
-from cleanroom.services.cache import TemplateCache
 from cleanroom.services.probe import ask
+from cleanroom.services.templates import TemplateCache
 
 ENTER = """
 set -eu

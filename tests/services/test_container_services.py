@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance_bench import Answer, Project, project
-from cleanroom.backends.container_engines import EngineName
+from cleanroom.backends.containers.client import EngineName
 from container_bench import ENGINES, IMAGE, labelled, require
 
 __all__ = ["project"]

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from service_harness import Plain, begin_with, environment, namespaces_work, ready, running, serving, template
 
-from cleanroom.plan import Ready, ServiceSpec
+from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services import TemplateCache, resolve
 from cleanroom.services.base import Recipe
 from cleanroom.services.probe import ask

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cleanroom.errors import ProjectError
-from cleanroom.plan import Ready, ServiceSpec
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services import ImageFacts, TemplateCache, resolve
 
 OURS = {

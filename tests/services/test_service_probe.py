@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.abc import ByteStream
 
-from cleanroom.errors import EnvironmentFailed
+from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.services.base import Probe
 from cleanroom.services.probe import ask
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.errors import BackendUnavailable
+from cleanroom.model.errors import BackendUnavailable
 from cleanroom.services import programs
 from cleanroom.services.elf import library_folders
 from cleanroom.services.programs import find_postgres, find_redis, outside_system

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.errors import CleanroomError, ProjectError
-from cleanroom.plan import Origin, Ready, ServiceSpec
+from cleanroom.model.errors import CleanroomError, ProjectError
+from cleanroom.model.plan import Origin, Ready, ServiceSpec
 from cleanroom.services import phase_variables, resolve
 from cleanroom.services.base import PRIVATE, Recipe
-from cleanroom.services.cache import TemplateCache
+from cleanroom.services.templates import TemplateCache
 
 CALLER = {"PATH": "/usr/bin:/bin"}
 Resolve = Callable[..., tuple[Recipe, ...]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from service_harness import namespaces_work, running
 
-from cleanroom.plan import ServiceSpec
+from cleanroom.model.plan import ServiceSpec
 from cleanroom.services import TemplateCache, resolve
 
 SHOP = Path(__file__).parents[2] / "examples/shop"

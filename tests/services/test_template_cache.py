@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.errors import ServiceFailed
-from cleanroom.services.cache import TemplateCache, digest
+from cleanroom.model.errors import ServiceFailed
+from cleanroom.services.templates import TemplateCache, digest
 
 
 def build(cache: TemplateCache, key: str, content: bytes = b"content") -> Path:
@@ -196,7 +196,7 @@ def test_a_digest_is_of_every_name_mode_and_content(tmp_path: Path):
 
 def test_a_builder_that_hangs_is_waited_for_and_then_named(cache: TemplateCache, monkeypatch: pytest.MonkeyPatch):
     """Whoever needs the same template says so when the time is up, and builds nothing."""
-    monkeypatch.setattr("cleanroom.services.cache.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("cleanroom.services.templates.WAIT_SECONDS", 0.0)
     with cache.building("k") as folder:
         assert folder is not None
         (folder / "file").touch()

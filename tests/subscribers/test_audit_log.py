@@ -14,11 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanroom.bus import Bus
-from cleanroom.capability import CapabilityReport, Process, Target
-from cleanroom.clock import SystemClock
-from cleanroom.errors import ArtifactError
-from cleanroom.events import (
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import SystemClock
+from cleanroom.core.locks import locked
+from cleanroom.evidence.audit import log as audit_log
+from cleanroom.evidence.audit.chain import Head, decode_head, encode_head, opened
+from cleanroom.model.capability import CapabilityReport, Process, Target
+from cleanroom.model.errors import ArtifactError
+from cleanroom.model.events import (
     AnyEvent,
     Artifact,
     Assertion,
@@ -36,12 +39,10 @@ from cleanroom.events import (
     Subject,
     Violation,
 )
-from cleanroom.locks import locked
 from cleanroom.subscribers import audit
-from cleanroom.subscribers.chain import Head, decode_head, encode_head, opened
 from held_folders import held
 
-GENESIS = audit.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
+GENESIS = audit_log.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
 PHASE = Subject("phase", "test")
 EVENTS = (
     Started(subject=PHASE, attributes={"role": "phase"}),
@@ -76,8 +77,8 @@ def envelopes(events=EVENTS, run_id: str = "run-1"):
     return [Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event) for seq, event in enumerate(events, 1)]
 
 
-def write(folder: Path, run_id: str = "run-1", *, close: bool = True) -> audit.AuditLog:
-    log = audit.AuditLog(held(folder), run_id, GENESIS, SystemClock())
+def write(folder: Path, run_id: str = "run-1", *, close: bool = True) -> audit_log.AuditLog:
+    log = audit_log.AuditLog(held(folder), run_id, GENESIS, SystemClock())
     log.open()
     log.append(envelopes(run_id=run_id))
     if close:
@@ -105,15 +106,15 @@ def laid_out(folder: Path, log: bytes, head: bytes | None) -> Path:
 
 
 def kinds(folder: Path) -> list[str]:
-    return [record["kind"] for record in audit.records(held(folder))]
+    return [record["kind"] for record in audit_log.records(held(folder))]
 
 
 def test_one_chain_goes_through_all_runs(tmp_path, good):
     """Records are numbered from 1 across runs, and both runs verify as one log whose head is at its end."""
-    found = audit.verify(held(laid_out(tmp_path / "a", *good)))
+    found = audit_log.verify(held(laid_out(tmp_path / "a", *good)))
 
     assert (found.valid, found.problems, found.torn) == (True, (), False)
-    assert [record["seq"] for record in audit.records(held(tmp_path / "a"))] == list(range(1, found.records + 1))
+    assert [record["seq"] for record in audit_log.records(held(tmp_path / "a"))] == list(range(1, found.records + 1))
     assert found.head is not None
     assert (found.head.bytes, found.head.seq) == (len(good[0]), found.records)
 
@@ -121,7 +122,7 @@ def test_one_chain_goes_through_all_runs(tmp_path, good):
 def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
     """The first record binds the digests, a checkpoint follows the phase's end, the last tells the count."""
     log = write(tmp_path)
-    written = list(audit.records(held(tmp_path)))
+    written = list(audit_log.records(held(tmp_path)))
 
     assert [record["kind"] for record in written] == [
         "genesis", *(str(type(event).__struct_config__.tag) for event in EVENTS), "checkpoint", "checkpoint", "close",
@@ -135,7 +136,7 @@ def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
 def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
     """For every kind a body has every field of its event but kind and subject; what a phase's programs fill (output, spans) is a digest."""
     write(tmp_path)
-    written = list(audit.records(held(tmp_path)))[1:-3]
+    written = list(audit_log.records(held(tmp_path)))[1:-3]
 
     assert {type(event) for event in EVENTS} == set(get_args(AnyEvent))
     for record, event in zip(written, EVENTS, strict=True):
@@ -180,7 +181,7 @@ def test_every_change_of_the_log_is_found(tmp_path, good, data):
     }[how]
     if changed == log:
         return
-    found = audit.verify(held(laid_out(tmp_path / "a", changed, head)))
+    found = audit_log.verify(held(laid_out(tmp_path / "a", changed, head)))
 
     assert not found.valid
     assert found.problems
@@ -189,7 +190,7 @@ def test_every_change_of_the_log_is_found(tmp_path, good, data):
 
 def test_a_line_added_at_the_end_is_found(tmp_path, good):
     """A whole line beyond the head that is not chained is a problem, not a torn tail."""
-    found = audit.verify(held(laid_out(tmp_path / "a", good[0] + b'{"seq": 1}\n', good[1])))
+    found = audit_log.verify(held(laid_out(tmp_path / "a", good[0] + b'{"seq": 1}\n', good[1])))
 
     assert not found.valid
 
@@ -202,9 +203,9 @@ def test_every_change_of_the_head_is_found(tmp_path, good, at, bit):
     at %= len(head)
     flipped = head[:at] + bytes([head[at] ^ (1 << bit)]) + head[at + 1 :]
 
-    assert not audit.verify(held(laid_out(tmp_path / "a", log, flipped))).valid
-    assert not audit.verify(held(laid_out(tmp_path / "a", log, b""))).valid
-    assert not audit.verify(held(laid_out(tmp_path / "a", log, None))).valid
+    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, flipped))).valid
+    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, b""))).valid
+    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, None))).valid
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_every_change_of_the_head_is_found(tmp_path, good, at, bit):
 def test_the_changed_record_is_named(tmp_path, good, edit, named):
     """The problems name record and line of the change, and none of the sound records after it."""
     lines = good[0].splitlines(keepends=True)
-    found = audit.verify(held(laid_out(tmp_path / "a", b"".join(edit(lines)), good[1])))
+    found = audit_log.verify(held(laid_out(tmp_path / "a", b"".join(edit(lines)), good[1])))
 
     assert [(problem.seq, problem.line) for problem in found.problems if problem.line] == named
 
@@ -235,9 +236,9 @@ def test_records_chained_beyond_the_head_are_valid_and_adopted(tmp_path, good):
     head = Head(sum(map(len, lines[:4])), behind.seq, behind.hash)
     laid_out(tmp_path / "a", log, encode_head(head))
 
-    assert audit.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(held(tmp_path / "a")).valid
     write(tmp_path / "a", "run-3")
-    assert audit.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(held(tmp_path / "a")).valid
     assert (tmp_path / "a" / "audit.jsonl").read_bytes().startswith(log)
     assert "recovered" not in kinds(tmp_path / "a")
 
@@ -247,12 +248,12 @@ def test_a_torn_tail_is_cut_off_and_recorded(tmp_path, good, torn):
     """What a killed engine left beyond the head is cut off when the log is opened, and a record tells how many bytes were lost."""
     laid_out(tmp_path / "a", good[0] + torn, good[1])
     if not torn.endswith(b"\n"):
-        found = audit.verify(held(tmp_path / "a"))
+        found = audit_log.verify(held(tmp_path / "a"))
         assert (found.valid, found.torn) == (True, True)
     write(tmp_path / "a", "run-3")
-    recovered = [record for record in audit.records(held(tmp_path / "a")) if record["kind"] == "recovered"]
+    recovered = [record for record in audit_log.records(held(tmp_path / "a")) if record["kind"] == "recovered"]
 
-    assert audit.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(held(tmp_path / "a")).valid
     assert [record["body"]["bytes_lost"] for record in recovered] == [len(torn)]
 
 
@@ -267,16 +268,16 @@ def test_a_log_that_does_not_match_its_head_is_not_written(tmp_path, good, chang
     laid_out(tmp_path / "a", *changed)
 
     with pytest.raises(ArtifactError) as refused:
-        audit.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock()).open()
+        audit_log.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock()).open()
     assert refused.value.code == "CR-AUDIT-001"
     assert (tmp_path / "a" / "audit.jsonl").read_bytes() == changed[0]
 
 
 def test_a_log_that_another_process_keeps_locked_is_not_waited_for_forever(tmp_path, monkeypatch):
     """A stopped engine holds it: the run that needs it says so, and writes nothing."""
-    monkeypatch.setattr(audit, "LOCK_SECONDS", 0.01)
-    log = audit.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock())
-    with locked(held(tmp_path / "a"), audit.LOCK_NAME, seconds=1), pytest.raises(ArtifactError) as refused:
+    monkeypatch.setattr(audit_log, "LOCK_SECONDS", 0.01)
+    log = audit_log.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock())
+    with locked(held(tmp_path / "a"), audit_log.LOCK_NAME, seconds=1), pytest.raises(ArtifactError) as refused:
         log.open()
     assert refused.value.code == "CR-AUDIT-002"
     assert not (tmp_path / "a" / "audit.jsonl").exists()
@@ -286,7 +287,7 @@ def test_engines_that_run_at_once_share_one_chain(tmp_path):
     """Batches of several writers interleave into one valid chain in which each run finds all its records."""
 
     def one(number: int) -> None:
-        log = audit.AuditLog(held(tmp_path), f"run-{number}", GENESIS, SystemClock())
+        log = audit_log.AuditLog(held(tmp_path), f"run-{number}", GENESIS, SystemClock())
         log.open()
         for _ in range(5):
             log.append(envelopes(run_id=f"run-{number}"))
@@ -298,8 +299,8 @@ def test_engines_that_run_at_once_share_one_chain(tmp_path):
     for thread in threads:
         thread.join()
 
-    assert audit.verify(held(tmp_path)).valid
-    assert [len(list(audit.records(held(tmp_path), f"run-{number}"))) for number in range(4)] == [1 + 5 * (len(EVENTS) + 1) + 2] * 4
+    assert audit_log.verify(held(tmp_path)).valid
+    assert [len(list(audit_log.records(held(tmp_path), f"run-{number}"))) for number in range(4)] == [1 + 5 * (len(EVENTS) + 1) + 2] * 4
 
 
 @given(st.integers(0, 1 << 60), st.integers(0, 1 << 60), st.text("0123456789abcdef", min_size=64, max_size=64))
@@ -311,7 +312,7 @@ def test_the_head_decodes_to_what_was_encoded(size, seq, digest):
 async def test_the_loop_writes_all_that_was_published(tmp_path):
     """Everything published before the bus closed is in the log when the task has ended, and the log is closed."""
     bus = Bus("run-1", SystemClock())
-    log = audit.AuditLog(held(tmp_path), bus.run_id, GENESIS, bus.clock)
+    log = audit_log.AuditLog(held(tmp_path), bus.run_id, GENESIS, bus.clock)
     log.open()
     inbox = bus.subscribe("audit", limit=audit.LIMIT)
     async with anyio.create_task_group() as tasks:
@@ -320,6 +321,6 @@ async def test_the_loop_writes_all_that_was_published(tmp_path):
             bus.publish(event)
         bus.close()
 
-    assert audit.verify(held(tmp_path)).head == log.head
+    assert audit_log.verify(held(tmp_path)).head == log.head
     assert kinds(tmp_path)[-1] == "close"
-    assert sum("event" in record for record in audit.records(held(tmp_path))) == len(EVENTS) * 3
+    assert sum("event" in record for record in audit_log.records(held(tmp_path))) == len(EVENTS) * 3

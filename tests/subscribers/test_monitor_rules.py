@@ -6,10 +6,10 @@ import anyio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.bus import Bus
-from cleanroom.clock import SystemClock
-from cleanroom.events import Finished, Metric, Started, Subject, Violation
-from cleanroom.policy import GIB
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import SystemClock
+from cleanroom.model.events import Finished, Metric, Started, Subject, Violation
+from cleanroom.model.policy import GIB
 from cleanroom.subscribers.monitor import READS, Limits, State, check, limits_of, run
 
 ENVIRONMENT = Subject("environment", "test-1")

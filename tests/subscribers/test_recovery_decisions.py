@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.bus import Bus
-from cleanroom.capability import Target
-from cleanroom.clock import SystemClock
-from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
-from cleanroom.events import AnyEvent, Envelope, Finished, Started, Subject, Violation
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import SystemClock
+from cleanroom.model.capability import Target
+from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
+from cleanroom.model.events import AnyEvent, Envelope, Finished, Started, Subject, Violation
 from cleanroom.subscribers.recovery import LONGEST_DELAY_SECONDS, READS, State, decide, run
 
 SERVICE = Subject("service", "postgres")

@@ -10,15 +10,15 @@ import anyio
 import msgspec
 import pytest
 
-from cleanroom.bus import Bus
-from cleanroom.clock import SystemClock
-from cleanroom.errors import ArtifactError
-from cleanroom.events import Subject, decode
-from cleanroom.reports.fold import fold
-from cleanroom.reports.result import RunResult
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import SystemClock
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.tracing import read_otlp_json
+from cleanroom.model.errors import ArtifactError
+from cleanroom.model.events import Subject, decode
 from cleanroom.subscribers import reporter, tracer
 from cleanroom.subscribers.reporter import Reporter
-from cleanroom.tracing import read_otlp_json
 from collector import collecting
 from held_folders import held
 from run_story import RUN, egress, shop

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from cleanroom import events, subscribers
+from cleanroom import subscribers
+from cleanroom.model import events
 from cleanroom.subscribers import TABLE
 
 FOLDER = Path(subscribers.__file__).parent

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tiers_bench import RUN_ID, bare, processes
 
-from cleanroom.backends.places import grounds
-from cleanroom.beneath import Folder
-from cleanroom.errors import ArtifactError
-from cleanroom.sandbox.layout import host_name
+from cleanroom.backends.run_folders import grounds
+from cleanroom.core.beneath import Folder
+from cleanroom.model.errors import ArtifactError
+from cleanroom.sandbox.filesystem.mount_plan import host_name
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 

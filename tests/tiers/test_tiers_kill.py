@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiers_bench import WITHOUT, processes, wait_until
 
-from cleanroom.sandbox import tree
+from cleanroom.sandbox.kernel import process_tree
 
 pytestmark = [pytest.mark.lower, pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.lower, pytest.mark.slow, pytest.mark.skipif(sys.platfo
 def _names(root: int) -> dict[str, int]:
     """The run's own processes below the engine, by the name that each has given itself."""
     found = {}
-    for pid in tree.descendants(root):
+    for pid in process_tree.descendants(root):
         try:
             found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), pid)
         except OSError:
@@ -41,7 +41,7 @@ def test_nothing_is_left_when_one_of_the_run_is_killed(project: Path, tmp_path: 
         warden = own["warden phase-1-"]
         target = {"engine": run.pid, "init": _first_child(warden)}.get(victim) or own[victim]
         os.kill(target, signal.SIGKILL)
-        assert wait_until(lambda: not processes(marker)), tree.descendants(1)
+        assert wait_until(lambda: not processes(marker)), process_tree.descendants(1)
         run.wait(30)
     subprocess.run([sys.executable, "-m", "cleanroom", "sweep"], cwd=project, env=environment, check=True, capture_output=True)
     runs = {folder.name for folder in (project / ".ggen/cleanroom/runs").iterdir()}
@@ -51,4 +51,4 @@ def test_nothing_is_left_when_one_of_the_run_is_killed(project: Path, tmp_path: 
 
 
 def _first_child(pid: int) -> int:
-    return next(child for child, parent in tree.parents().items() if parent == pid)
+    return next(child for child, parent in process_tree.parents().items() if parent == pid)

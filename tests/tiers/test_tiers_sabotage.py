@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiers_bench import bare
 
-from cleanroom.backends import embedded, keeper
+from cleanroom.backends.embedded import backend, keeper_process
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
@@ -24,26 +24,26 @@ NOTICED = {
 }
 BEFORE = {
     "": "",
-    "no scopes": "from cleanroom.sandbox import landlock; landlock._SCOPES = 0; from cleanroom.sandbox import reach; reach.unix = lambda *a, **k: reach.Decision(); ",
+    "no scopes": "from cleanroom.sandbox.kernel import landlock; landlock._SCOPES = 0; from cleanroom.sandbox.network import host_network as reach; reach.unix = lambda *a, **k: reach.Decision(); ",
     "the host's loopback open": (
-        "from cleanroom.sandbox import reach; honest = reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
+        "from cleanroom.sandbox.network import host_network as reach; honest = reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
         "reach.outgoing = lambda w, k, a, p, **o: reach.Decision() if a[:1] == b'\\x7f' and p != 53 else honest(w, k, a, p, **o); "
     ),
-    "nothing of /proc withheld": "from cleanroom.sandbox import tree; tree.within = lambda pid, root: True; ",
+    "nothing of /proc withheld": "from cleanroom.sandbox.kernel import process_tree as tree; tree.within = lambda pid, root: True; ",
     "metadata not looked at": (
-        "from cleanroom.sandbox import held_metadata as m; m.Metadata.judge = lambda self, caller, name, arguments: m.Refusal(0); "
+        "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = lambda self, caller, name, arguments: m.Refusal(0); "
     ),
     "others not looked at": (
-        "from cleanroom.sandbox import held_bare as b; b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
+        "from cleanroom.sandbox.seccomp_notify import recorder_hostns as b; b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
     ),
-    "nothing recorded": "from cleanroom.sandbox import warden; warden.Warden._attempt = lambda self, attempt: None; ",
+    "nothing recorded": "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, attempt: None; ",
 }
 
 
 @pytest.mark.parametrize("name", NOTICED)
 async def test_a_control_that_is_switched_off_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     """The canaries of just that control fail; without sabotage none does."""
-    monkeypatch.setattr(keeper, "PROGRAM", keeper.PROGRAM.replace("main()", f"{BEFORE[name]}main()"))
+    monkeypatch.setattr(keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{BEFORE[name]}main()"))
     async with bare(project, tmp_path) as place:
         failed = {canary.name: canary.found for canary in await place.environment.prove() if canary.result == "failed"}
     assert NOTICED[name] <= failed.keys(), failed
@@ -52,8 +52,8 @@ async def test_a_control_that_is_switched_off_is_noticed(project: Path, tmp_path
 
 async def test_an_environment_without_landlock_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Files outside are then read and written, but for what file modes refuse to its user."""
-    honest = embedded.bare.describe
-    monkeypatch.setattr(embedded.bare, "describe", lambda *given, **_: honest(*given, landlock=False))
+    honest = backend.spec_hostns.describe
+    monkeypatch.setattr(backend.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False))
     async with bare(project, tmp_path) as place:
         failed = {canary.name for canary in await place.environment.prove() if canary.result == "failed"}
     assert {"secret of the home folder"} <= failed

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import anyio
 
 from cleanroom.backends.base import EnvironmentSpec, Workspace, WorkspaceSpec
-from cleanroom.backends.embedded import EmbeddedBackend
-from cleanroom.backends.environment import EmbeddedEnvironment
-from cleanroom.capability import Attempt
-from cleanroom.policy import Level, default_policy
+from cleanroom.backends.embedded.backend import EmbeddedBackend
+from cleanroom.backends.embedded.environment import EmbeddedEnvironment
+from cleanroom.model.capability import Attempt
+from cleanroom.model.policy import Level, default_policy
 from held_folders import journal_at
 
 RUN_ID = f"tiers{os.getpid()}"

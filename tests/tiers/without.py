@@ -10,8 +10,9 @@ import errno
 import os
 import sys
 
-from cleanroom.sandbox import kernel, seccomp
-from cleanroom.sandbox.syscalls import number
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.syscall_numbers import number
+from cleanroom.sandbox.seccomp import filters
 
 REFUSED = ("mount", "umount2", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "pivot_root", "pidfd_getfd")
 LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
@@ -19,30 +20,30 @@ LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_s
 
 def program(names: list[str]) -> bytes:
     """The filter."""
-    asm = seccomp.Assembler()
-    asm.load(seccomp.NUMBER)
+    asm = filters.Assembler()
+    asm.load(filters.NUMBER)
     if "namespaces" in names:
         for name in ("unshare", "clone"):
-            asm.when(seccomp.EQUAL, number(name), name)
+            asm.when(filters.EQUAL, number(name), name)
         for name in REFUSED:
-            asm.when(seccomp.EQUAL, number(name), "refused")
-        asm.when(seccomp.EQUAL, number("clone3"), "absent")
+            asm.when(filters.EQUAL, number(name), "refused")
+        asm.when(filters.EQUAL, number("clone3"), "absent")
     for name in names:
         for call in LANDLOCK if name == "landlock" else (name,) if name != "namespaces" else ():
-            asm.when(seccomp.EQUAL, number(call), "absent")
-    asm.answer(seccomp.ALLOW)
+            asm.when(filters.EQUAL, number(call), "absent")
+    asm.answer(filters.ALLOW)
     for name in ("unshare", "clone"):
         asm.place(name)
-        asm.load(seccomp.argument(0))
-        asm.when(seccomp.ANY_BIT, kernel.CLONE_NEW_ANY, "refused")
-        asm.answer(seccomp.ALLOW)
+        asm.load(filters.argument(0))
+        asm.when(filters.ANY_BIT, syscalls.CLONE_NEW_ANY, "refused")
+        asm.answer(filters.ALLOW)
     asm.place("refused")
-    asm.answer(seccomp.AND_ERRNO | errno.EPERM)
+    asm.answer(filters.AND_ERRNO | errno.EPERM)
     asm.place("absent")
-    asm.answer(seccomp.AND_ERRNO | errno.ENOSYS)
+    asm.answer(filters.AND_ERRNO | errno.ENOSYS)
     return asm.program()
 
 
 if __name__ == "__main__":
-    seccomp.install(program(sys.argv[1].split(",")), listener=False)
+    filters.install(program(sys.argv[1].split(",")), listener=False)
     os.execvp(sys.argv[3], sys.argv[3:])

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from cleanroom.errors import BackendUnavailable
-from cleanroom.tracing import SpanData, spans
-from cleanroom.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase, without_secrets
-from cleanroom.tracing.sdk import exporter
-from cleanroom.tracing.settings import read_settings
-from cleanroom.tracing.span import Source
+from cleanroom.evidence.tracing import SpanData, spans
+from cleanroom.evidence.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase, without_secrets
+from cleanroom.evidence.tracing.sdk import exporter
+from cleanroom.evidence.tracing.settings import read_settings
+from cleanroom.evidence.tracing.span import Source
+from cleanroom.model.errors import BackendUnavailable
 from collector import collecting, grpc_collecting, spans_of
 from run_story import TRACE, shop
 
@@ -186,7 +186,7 @@ def test_a_collector_without_metrics_is_no_failure():
 
 
 def _lines() -> list[object]:
-    from cleanroom.tracing.logs import log_line
+    from cleanroom.evidence.tracing.logs import log_line
 
     return [line for envelope in shop() if (line := log_line(envelope))]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from cleanroom.events import Recovery, Subject
-from cleanroom.tracing import metrics, spans
-from cleanroom.tracing.deliver import Delivery
-from cleanroom.tracing.logs import SEVERITIES, LogLine, log_line
-from cleanroom.tracing.metrics import Point
-from cleanroom.tracing.settings import read_settings
+from cleanroom.evidence.tracing import metrics, spans
+from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.logs import SEVERITIES, LogLine, log_line
+from cleanroom.evidence.tracing.metrics import Point
+from cleanroom.evidence.tracing.settings import read_settings
+from cleanroom.model.events import Recovery, Subject
 from collector import collecting
 from run_story import TRACE, Story, begin, shop
 

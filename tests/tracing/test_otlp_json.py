@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanroom.tracing import SpanData, SpanEvent, SpanLink, otlp_json, read_otlp_json, spans
-from cleanroom.tracing.span import Source
+from cleanroom.evidence.tracing import SpanData, SpanEvent, SpanLink, otlp_json, read_otlp_json, spans
+from cleanroom.evidence.tracing.span import Source
 from run_story import shop
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)

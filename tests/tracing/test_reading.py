@@ -6,9 +6,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.tracing import SpanData, spans
-from cleanroom.tracing.reading import compare, critical_path, paths, trees, walk
-from cleanroom.tracing.span import Source
+from cleanroom.evidence.tracing import SpanData, spans
+from cleanroom.evidence.tracing.reading import compare, critical_path, paths, trees, walk
+from cleanroom.evidence.tracing.span import Source
 from run_story import shop
 
 SECOND = 10**9

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 import jaeger
-from cleanroom.tracing import metrics, spans
-from cleanroom.tracing.deliver import Delivery
-from cleanroom.tracing.settings import read_settings
+from cleanroom.evidence.tracing import metrics, spans
+from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.settings import read_settings
 from real_tools import real_tool
 from run_story import TRACE, shop
 

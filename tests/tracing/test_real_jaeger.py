@@ -12,11 +12,11 @@ import pytest
 
 import jaeger
 from cleanroom import engine
-from cleanroom.cli.trace import has_page
-from cleanroom.tracing import SpanData, otlp_json, spans
-from cleanroom.tracing.deliver import Delivery
-from cleanroom.tracing.settings import pointed_at, read_settings
-from cleanroom.tracing.span import Source, SpanEvent, SpanLink
+from cleanroom.cli.commands.trace import has_page
+from cleanroom.evidence.tracing import SpanData, otlp_json, spans
+from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.settings import pointed_at, read_settings
+from cleanroom.evidence.tracing.span import Source, SpanEvent, SpanLink
 from real_tools import real_tool
 from run_story import TRACE, shop
 

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.bus import Bus, SpanContext, Subscription
-from cleanroom.clock import SystemClock
-from cleanroom.events import Note, Spans, Subject
-from cleanroom.receiving import PHASE_SPANS, REQUEST_BYTES, SPANS_PER_SECOND, Quota, inflated, receive
-from cleanroom.redaction import Redactor
-from cleanroom.sandbox.relay import dial_out
-from cleanroom.tracing import otlp_json, read_otlp_json, spans
-from cleanroom.tracing.otlp_json import from_otlp
-from cleanroom.tracing.received import NotTaken, adopted, decode
-from cleanroom.tracing.span import Source, SpanEvent
+from cleanroom.core.bus import Bus, SpanContext, Subscription
+from cleanroom.core.clock import SystemClock
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.phases.span_receiver import PHASE_SPANS, REQUEST_BYTES, SPANS_PER_SECOND, Quota, inflated, receive
+from cleanroom.evidence.tracing import otlp_json, read_otlp_json, spans
+from cleanroom.evidence.tracing.otlp_json import from_otlp
+from cleanroom.evidence.tracing.received import NotTaken, adopted, decode
+from cleanroom.evidence.tracing.span import Source, SpanEvent
+from cleanroom.model.events import Note, Spans, Subject
+from cleanroom.sandbox.network.relay import dial_out
 from collector import collecting, spans_of
 from run_story import TRACE, shop
 
@@ -38,7 +38,7 @@ def protobuf() -> bytes:
     """The shop's spans as an exporter sends them."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    from cleanroom.tracing.sdk import sdk_spans
+    from cleanroom.evidence.tracing.sdk import sdk_spans
 
     return encode_spans(sdk_spans(spans(shop()))).SerializeToString()
 

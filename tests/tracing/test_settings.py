@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.tracing.settings import SIGNALS, Settings, pointed_at, read_settings, sampled
+from cleanroom.evidence.tracing.settings import SIGNALS, Settings, pointed_at, read_settings, sampled
 
 E = "OTEL_EXPORTER_OTLP_"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom import tracing
-from cleanroom.bus import Span, SpanContext
-from cleanroom.events import Ledger, Note, Output, Started, Subject
-from cleanroom.tracing import collect, otlp_json, read_traceparent, spans
-from cleanroom.tracing.names import traceparent_sampled
+from cleanroom.core.bus import Span, SpanContext
+from cleanroom.evidence import tracing
+from cleanroom.evidence.tracing import collect, otlp_json, read_traceparent, spans
+from cleanroom.evidence.tracing.names import traceparent_sampled
+from cleanroom.model.events import Ledger, Note, Output, Started, Subject
 from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
 from spans_page import unnamed
 
@@ -204,7 +204,7 @@ def test_a_later_version_of_the_header_is_read():
 
 def test_collecting_costs_no_import_of_the_sdk():
     """A run that sends nothing never loads OpenTelemetry."""
-    code = "import sys; from cleanroom import tracing; tracing.otlp_json(tracing.Trace().spans()); print(any(m.startswith('opentelemetry') for m in sys.modules))"
+    code = "import sys; from cleanroom.evidence import tracing; tracing.otlp_json(tracing.Trace().spans()); print(any(m.startswith('opentelemetry') for m in sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 

@@ -15,9 +15,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 from anyio.abc import ByteStream
 
-from cleanroom.beneath import Folder
-from cleanroom.capability import Attempt, Canary, CapabilityReport, Sample
-from cleanroom.policy import Level, Policy
+from cleanroom.core.beneath import Folder
+from cleanroom.model.capability import Attempt, Canary, CapabilityReport, Sample
+from cleanroom.model.policy import Level, Policy
 
 Stream = Literal["stdout", "stderr"]
 CONFLICTS = "conflicts"

@@ -20,10 +20,10 @@ import msgspec
 from anyio.abc import ByteStream
 
 from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, EnvironmentSpec, ExecResult, Left, OnOutput, Stream, WorkspaceSpec
-from cleanroom.beneath import Folder
-from cleanroom.capability import Attempt, Canary, CapabilityReport, DimensionReport, Missing, Sample
-from cleanroom.errors import CleanroomError, EnvironmentFailed
-from cleanroom.policy import DIMENSIONS, Level
+from cleanroom.core.beneath import Folder
+from cleanroom.model.capability import Attempt, Canary, CapabilityReport, DimensionReport, Missing, Sample
+from cleanroom.model.errors import CleanroomError, EnvironmentFailed
+from cleanroom.model.policy import DIMENSIONS, Level
 
 NO_SCRIPT = "the memory backend has no script: nothing runs on it and nothing is enforced"
 SIGKILLED, SIGTERMED, NOT_FOUND = 137, 143, 127

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleanroom.backends.base import Backend
-from cleanroom.errors import PolicyRefused, UsageError
+from cleanroom.model.errors import PolicyRefused, UsageError
 
 if TYPE_CHECKING:
-    from cleanroom.backends.keeper import KeeperProcess
+    from cleanroom.backends.embedded.keeper_process import KeeperProcess
     from cleanroom.sandbox.journal import Journal
 
 # name -> class made from run_id, scratch and journal, those of containers also from the cache folder and the caller's environment
 HOMES = {
-    "embedded": "cleanroom.backends.embedded:EmbeddedBackend",
-    "docker": "cleanroom.backends.docker:ContainerBackend",
-    "podman": "cleanroom.backends.docker:PodmanBackend",
+    "embedded": "cleanroom.backends.embedded.backend:EmbeddedBackend",
+    "docker": "cleanroom.backends.containers.backend:ContainerBackend",
+    "podman": "cleanroom.backends.containers.backend:PodmanBackend",
 }
 CONTAINERS = ("docker", "podman")
 # In the order in which `auto` asks them. Those of containers are asked for by name: they need what the embedded one needs and root and an engine besides,
@@ -80,7 +80,7 @@ def require_parts(name: str, images: Iterable[str], *, caller: Mapping[str, str]
         PolicyRefused: all that is missing is root's rights.
         ProjectError: all that is missing is an image.
     """
-    from cleanroom.backends.container_needs import look, refusal
+    from cleanroom.backends.containers.requirements import look, refusal
 
     if refused := refusal(look(name, images, caller, shim=cache / "shim")):  # type: ignore[arg-type]
         raise refused
@@ -93,6 +93,6 @@ def image_reader(name: str, caller: Mapping[str, str]) -> Callable[[str], dict[s
         BackendUnavailable: the engine is not there.
         ProjectError: (by the reader) the image is not.
     """
-    from cleanroom.backends.container_engines import described_image, find_socket
+    from cleanroom.backends.containers.client import described_image, find_socket
 
     return partial(described_image, name, find_socket(name, caller))  # type: ignore[arg-type]

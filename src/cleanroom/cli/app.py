@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         import importlib
 
         module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(f"cleanroom.cli.{module}"), attribute)
+        command: click.Command = getattr(importlib.import_module(f"cleanroom.cli.commands.{module}"), attribute)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -83,7 +83,7 @@ def app() -> None:
 
 def _version(ctx: click.Context, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from cleanroom.cli.main import VERSION_LINE
+        from cleanroom.cli.version import VERSION_LINE
 
         click.echo(VERSION_LINE, nl=False)
         ctx.exit(0)
@@ -107,7 +107,7 @@ def execute(arguments: Sequence[str], *, stdout_open: bool = True) -> int:
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
-    from cleanroom.cli import failure
+    from cleanroom.cli.views import failure
 
     if debug and not isinstance(error, click.ClickException):
         import traceback

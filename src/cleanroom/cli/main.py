@@ -10,9 +10,7 @@ import os
 import sys
 from typing import NoReturn
 
-from cleanroom import __version__
-
-VERSION_LINE = f"cleanroom-engine {__version__}\n"
+from cleanroom.cli.version import VERSION_LINE
 
 
 def main() -> NoReturn:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from cleanroom import __version__
 from cleanroom.cli.app import EPILOG, app, command_names
 from cleanroom.cli.reference import FILES, VARIABLES, children
+from cleanroom.core.version import __version__
 
 DATE = "2026-11-25"  # of this version: a page that changed with the day of its making could not be compared
 

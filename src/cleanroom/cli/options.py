@@ -52,7 +52,7 @@ def phase_names(context: click.Context, parameter: click.Parameter, incomplete: 
     import os
     from pathlib import Path
 
-    from cleanroom.errors import CleanroomError
+    from cleanroom.model.errors import CleanroomError
     from cleanroom.project import load
 
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TextIO
 
-from cleanroom.errors import CleanroomError, Exit
+from cleanroom.model.errors import CleanroomError, Exit
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
@@ -59,7 +59,7 @@ class Output:
         """JSON values, each on one line."""
         import msgspec
 
-        from cleanroom.characters import json_written_out
+        from cleanroom.core.text import json_written_out
 
         self.raw(b"".join(json_written_out(msgspec.json.encode(value)) + b"\n" for value in values))
 

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple
 
-from cleanroom.ahead import KeeperProcess
-from cleanroom.cli.failure import Stopped
-from cleanroom.cli.view import View
+from cleanroom.cli.views.failure import Stopped
+from cleanroom.cli.views.view import View
 from cleanroom.engine import Engine
-from cleanroom.errors import Exit
-from cleanroom.events import Envelope
-from cleanroom.reports.result import RunResult
-from cleanroom.tracing.deliver import Delivered
+from cleanroom.engine.prestart import KeeperProcess
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.evidence.tracing.deliver import Delivered
+from cleanroom.model.errors import Exit
+from cleanroom.model.events import Envelope
 
 # A terminal that closes ends a run as a termination does; under nohup the signal stays ignored.
 _STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}

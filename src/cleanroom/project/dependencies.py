@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cleanroom.artifacts import is_folder, is_there, open_to_read
-from cleanroom.policy import Policy
+from cleanroom.core.files import is_folder, is_there, open_to_read
+from cleanroom.model.policy import Policy
 
 _READ_MAX = 4 << 20  # of a lock file: the first megabytes tell whether it names any package
 

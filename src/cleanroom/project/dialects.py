@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cleanroom.artifacts import is_folder
-from cleanroom.plan import Ignored
+from cleanroom.core.files import is_folder
+from cleanroom.model.plan import Ignored
 from cleanroom.project import tasks
-from cleanroom.project.model import Dialect, Mention, RawPhase, RawProject, RawWorkspace
+from cleanroom.project.raw_project import Dialect, Mention, RawPhase, RawProject, RawWorkspace
 from cleanroom.project.settings import word, words
 from cleanroom.project.source import Node, Source, dotted, nearest
 

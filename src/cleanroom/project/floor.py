@@ -8,10 +8,10 @@ from typing import get_args
 
 import msgspec
 
-from cleanroom.errors import PolicyRefused, ProjectError
-from cleanroom.patterns import matches
-from cleanroom.plan import BackendName
-from cleanroom.policy import Level
+from cleanroom.core.patterns import matches
+from cleanroom.model.errors import PolicyRefused, ProjectError
+from cleanroom.model.plan import BackendName
+from cleanroom.model.policy import Level
 from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node, nearest, read_source
 

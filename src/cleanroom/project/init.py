@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cleanroom.artifacts import is_file
-from cleanroom.beneath import Folder
-from cleanroom.errors import ArtifactError, ProjectError
+from cleanroom.core.beneath import Folder
+from cleanroom.core.files import is_file
+from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import understand
 from cleanroom.project.loader import FILE
-from cleanroom.project.model import RawPhase, RawProject
+from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
 from cleanroom.project.tools import virtual_environments
 

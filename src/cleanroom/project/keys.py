@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
-from cleanroom.plan import BackendName, ServiceKind
-from cleanroom.policy import Level, Reaction
+from cleanroom.model.plan import BackendName, ServiceKind
+from cleanroom.model.policy import Level, Reaction
 
 # Where a key may stand: [cleanroom], a phase's cleanroom, and [cleanroom.env.NAME] over either.
 Place = Literal["project", "phase"]

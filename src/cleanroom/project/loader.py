@@ -7,16 +7,17 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.artifacts import is_missing
-from cleanroom.errors import UsageError
-from cleanroom.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
-from cleanroom.policy import CONTROLS, Level
-from cleanroom.project import declared, named_files, notes, order, phases, places, policies
+from cleanroom.core.files import is_missing
+from cleanroom.model.errors import UsageError
+from cleanroom.model.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
+from cleanroom.model.policy import CONTROLS, Level
+from cleanroom.project import folders, named_files, notes, order, phases, policies
+from cleanroom.project import services as declared
 from cleanroom.project.dialects import understand
 from cleanroom.project.floor import FLOOR_FILE, read_floor
-from cleanroom.project.model import RawProject
 from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
+from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
 from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
@@ -91,7 +92,7 @@ def _workspaces(context: Context, project: RawProject, single: bool) -> list[tup
         return [("", context.root, project, Layer(), Layer())]
     found = []
     for workspace in project.workspaces:
-        path, relative = places.workspace_folder(context.root, workspace)
+        path, relative = folders.workspace_folder(context.root, workspace)
         name = f"{relative}/{FILE}"
         if relative == "." or is_missing(path / FILE):
             found.append((workspace.name, path, project, Layer(), Layer()))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cleanroom.project.model import RawProject
+from cleanroom.project.raw_project import RawProject
 from cleanroom.project.recursion import program_onwards, simple_commands
 from cleanroom.project.settings import Layer
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cleanroom.plan import Ignored
+from cleanroom.model.plan import Ignored
 from cleanroom.project.keys import SettingKeys, meanings
-from cleanroom.project.model import RawProject
 from cleanroom.project.order import Step, ends_before_after_hooks
+from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, spellings
 
 Part = tuple[RawProject, Sequence[Step], Mapping[str, Layer]]

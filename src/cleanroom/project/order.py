@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cleanroom.plan import Role
-from cleanroom.project.model import Mention, RawPhase, RawProject
+from cleanroom.model.plan import Role
+from cleanroom.project.raw_project import Mention, RawPhase, RawProject
 from cleanroom.project.source import nearest
 
 CHAIN_MAX = 64  # phases nested in one another by hooks and prerequisites; real files reach 4

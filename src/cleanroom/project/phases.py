@@ -7,13 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from cleanroom.plan import PhaseRun
-from cleanroom.policy import Level, Policy
-from cleanroom.project import places, policies, tasks
+from cleanroom.model.plan import PhaseRun
+from cleanroom.model.policy import Level, Policy
+from cleanroom.project import folders, policies, tasks
 from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.floor import Floor
 from cleanroom.project.idle import idle_interpreter
-from cleanroom.project.model import RawPhase, RawProject
+from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.recursion import runs_the_engine
 from cleanroom.project.settings import Layer, overlaid, read_layers, spellings
 from cleanroom.project.source import dotted, nearest
@@ -82,7 +82,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
         variables=_variables(context, project, phase, layer, path),
         passed=tuple(dict.fromkeys(settings.passed or ())),
         tools=_tools(context, layer, policy, path),
-        working_directory=places.working_folder(phase, path),
+        working_directory=folders.working_folder(phase, path),
         image=settings.image or "",
         telemetry=bool(settings.telemetry),
         cache_inputs=settings.cache.inputs if settings.cache else (),
@@ -95,7 +95,7 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
 
 def _tools(context: Context, layer: Layer, policy: Policy, path: Path) -> tuple[str, ...]:
     """Those that are declared and, where nothing else is started, the project's own virtual environment."""
-    declared = places.tool_folders(layer, context.root, context.caller)
+    declared = folders.tool_folders(layer, context.root, context.caller)
     if not policy.allowlist:
         return tuple(dict.fromkeys(declared))
     own = (str(found) for found in virtual_environments(path) if not found.is_symlink())

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cleanroom.errors import PolicyRefused
-from cleanroom.policy import LIMITS, REACTIONS, Expected, Level, Limits, Policy, Reaction, default_policy
+from cleanroom.model.errors import PolicyRefused
+from cleanroom.model.policy import LIMITS, REACTIONS, Expected, Level, Limits, Policy, Reaction, default_policy
 from cleanroom.project.keys import SettingKeys
 from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node

@@ -12,8 +12,8 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from cleanroom.plan import BackendName, ServiceKind
-from cleanroom.policy import CONTROLS, Level, Reaction
+from cleanroom.model.plan import BackendName, ServiceKind
+from cleanroom.model.policy import CONTROLS, Level, Reaction
 from cleanroom.project.keys import CacheKeys, ExpectedKeys, LimitKeys, Place, ReadyKeys, ServiceKeys, SettingKeys, meanings
 from cleanroom.project.source import Node, nearest
 

@@ -14,9 +14,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from cleanroom.artifacts import open_to_read
-from cleanroom.errors import CleanroomError, ProjectError
-from cleanroom.plan import Origin
+from cleanroom.core.files import open_to_read
+from cleanroom.model.errors import CleanroomError, ProjectError
+from cleanroom.model.plan import Origin
 from cleanroom.project import units
 from cleanroom.project.positions import DEPTH_MAX, KeyPath, Positions, TooDeep, deep_key, deep_value
 

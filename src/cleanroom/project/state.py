@@ -19,11 +19,11 @@ from typing import Any
 
 import msgspec
 
-from cleanroom import disk
-from cleanroom.artifacts import misplaced, write_atomic
-from cleanroom.beneath import Folder, is_misplaced
-from cleanroom.errors import ArtifactError, ProjectError
-from cleanroom.locks import locked
+from cleanroom.core import disk
+from cleanroom.core.beneath import Folder, is_misplaced
+from cleanroom.core.files import misplaced, write_atomic
+from cleanroom.core.locks import locked
+from cleanroom.model.errors import ArtifactError, ProjectError
 
 FOLDER, NAME, LOCK_NAME = ".ggen", "state.json", "state.lock"
 STATE = f"{FOLDER}/{NAME}"

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from cleanroom.project.model import Mention
+from cleanroom.project.raw_project import Mention
 from cleanroom.project.source import Node
 
 _USED = ("description", "command", "args", "script", "dependencies", "env", "cwd", "cleanroom")

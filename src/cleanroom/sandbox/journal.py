@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cleanroom.beneath import Folder
+from cleanroom.core.beneath import Folder
 
 NAME = "journal.jsonl"
 BYTES_MAX = 64 << 20  # a run of thousands of phases writes a thousandth of it

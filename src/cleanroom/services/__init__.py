@@ -17,8 +17,8 @@ Nothing here talks to the bus, starts a task or makes an environment.
 from __future__ import annotations
 
 from cleanroom.services.base import Recipe
-from cleanroom.services.cache import TemplateCache
 from cleanroom.services.images import AskImage, ImageFacts, image_of
 from cleanroom.services.recipes import new_secret, phase_variables, resolve
+from cleanroom.services.templates import TemplateCache
 
 __all__ = ["AskImage", "ImageFacts", "Recipe", "TemplateCache", "image_of", "new_secret", "phase_variables", "resolve"]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from cleanroom.plan import ServiceKind
+from cleanroom.model.plan import ServiceKind
 
 DATA = "/var/cleanroom/data"
 PRIVATE = "/var/cleanroom/private"

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from cleanroom.errors import ProjectError
-from cleanroom.plan import Ready, ServiceSpec
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services.base import Probe, Recipe
+from cleanroom.services.common import base_variables, location_variables
 from cleanroom.services.images import ImageFacts
-from cleanroom.services.settings import base_variables, location_variables
 
 
 def recipe(spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Sequence[str], port: int) -> Recipe:

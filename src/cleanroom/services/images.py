@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from cleanroom.errors import ProjectError
-from cleanroom.plan import ServiceKind, ServiceSpec
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import ServiceKind, ServiceSpec
 from cleanroom.services.programs import POSTGRES_PROGRAMS, Programs
 
 DEFAULTS: dict[ServiceKind, str] = {"postgres": "cleanroom/postgres", "redis": "cleanroom/redis"}

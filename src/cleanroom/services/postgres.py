@@ -13,13 +13,13 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.artifacts import open_to_read
-from cleanroom.errors import ProjectError
-from cleanroom.plan import ServiceSpec
+from cleanroom.core.files import open_to_read
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
-from cleanroom.services.cache import TemplateCache
+from cleanroom.services.common import base_variables, location_variables, refuse_reserved
 from cleanroom.services.programs import Programs
-from cleanroom.services.settings import base_variables, location_variables, refuse_reserved
+from cleanroom.services.templates import TemplateCache
 
 PORT = 5432
 ROLE = DATABASE = "app"

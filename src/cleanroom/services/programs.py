@@ -19,8 +19,8 @@ from typing import Literal
 
 import msgspec
 
-from cleanroom import host_programs
-from cleanroom.errors import BackendUnavailable
+from cleanroom.core import host_programs
+from cleanroom.model.errors import BackendUnavailable
 from cleanroom.services.elf import library_folders
 
 Source = Literal["explicit", "wheel", "path", "image"]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from cleanroom.errors import ProjectError
-from cleanroom.plan import ServiceKind, ServiceSpec
+from cleanroom.model.errors import ProjectError
+from cleanroom.model.plan import ServiceKind, ServiceSpec
 from cleanroom.services import generic, images, postgres, redis
 from cleanroom.services.base import Recipe
-from cleanroom.services.cache import TemplateCache
 from cleanroom.services.images import AskImage, ImageFacts
 from cleanroom.services.programs import Programs, find_postgres, find_redis
+from cleanroom.services.templates import TemplateCache
 
 USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis.PORT}
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cleanroom.plan import ServiceSpec
+from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
+from cleanroom.services.common import base_variables, location_variables, refuse_reserved
 from cleanroom.services.programs import Programs
-from cleanroom.services.settings import base_variables, location_variables, refuse_reserved
 
 PORT = 6379
 RESERVED = frozenset(

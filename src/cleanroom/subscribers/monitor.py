@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from cleanroom.bus import Bus, SpanContext, Subscription
-from cleanroom.capability import Attempt, Target
-from cleanroom.events import Envelope, Finished, Metric, Started, Subject, Violation, violation
+from cleanroom.core.bus import Bus, SpanContext, Subscription
+from cleanroom.model.capability import Attempt, Target
+from cleanroom.model.events import Envelope, Finished, Metric, Started, Subject, Violation, violation
 
 READS = (Started, Finished, Metric)
 LIMIT = 50_000  # samples come ten times a second and environment: an hour of one is 36,000

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from cleanroom.bus import Subscription
-from cleanroom.clock import seeded
-from cleanroom.commands import Command, GiveUp, KillEnvironment, Restart
-from cleanroom.events import Envelope, Finished, Started, Violation
+from cleanroom.core.bus import Subscription
+from cleanroom.core.clock import seeded
+from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
+from cleanroom.model.events import Envelope, Finished, Started, Violation
 
 READS = (Started, Finished, Violation)
 LIMIT = 50_000  # a flood of violations is folded before it gets here; this many need a bug or an attack, and both should end the run

@@ -12,13 +12,13 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from cleanroom.artifacts import LineWriter, relative, write_atomic
-from cleanroom.beneath import Folder
-from cleanroom.bus import Subscription
-from cleanroom.events import encode_lines
-from cleanroom.reports.fold import Folder as Fold
-from cleanroom.reports.render import FILES, render
-from cleanroom.reports.result import RunResult
+from cleanroom.core.beneath import Folder
+from cleanroom.core.bus import Subscription
+from cleanroom.core.files import LineWriter, relative, write_atomic
+from cleanroom.evidence.reports.fold import Folder as Fold
+from cleanroom.evidence.reports.render import FILES, render
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.model.events import encode_lines
 
 EVENTS_FILE = "events.jsonl"
 # The log is lossless: a disk that stops for some seconds under a flood must not end the run, and 200,000 envelopes are about 100 MB at their worst.

@@ -8,15 +8,15 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from cleanroom import tracing
-from cleanroom.artifacts import write_atomic
-from cleanroom.beneath import Folder
-from cleanroom.bus import Subscription
-from cleanroom.events import Envelope, Event, Metric
-from cleanroom.tracing import logs, metrics
-from cleanroom.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
-from cleanroom.tracing.settings import Settings, Signal, read_settings
-from cleanroom.tracing.span import Source, SpanData
+from cleanroom.core.beneath import Folder
+from cleanroom.core.bus import Subscription
+from cleanroom.core.files import write_atomic
+from cleanroom.evidence import tracing
+from cleanroom.evidence.tracing import logs, metrics
+from cleanroom.evidence.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
+from cleanroom.evidence.tracing.settings import Settings, Signal, read_settings
+from cleanroom.evidence.tracing.span import Source, SpanData
+from cleanroom.model.events import Envelope, Event, Metric
 
 TRACE_FILE = "trace.otlp.json"
 DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken something

@@ -16,18 +16,18 @@ import anyio
 import msgspec
 
 from cleanroom.backends.memory import Fault, Inside, MemoryBackend, Program, Script, forever, succeed
-from cleanroom.beneath import Folder
-from cleanroom.bus import Bus
-from cleanroom.clock import LoopClock
-from cleanroom.events import Envelope
-from cleanroom.own import RunFolders
-from cleanroom.plan import PhaseRun, Plan
-from cleanroom.plan import Workspace as PlannedWorkspace
-from cleanroom.policy import Level, default_policy
-from cleanroom.redaction import Redactor
-from cleanroom.reports.fold import fold
-from cleanroom.reports.result import RunResult
-from cleanroom.running import Place, Run, settle
+from cleanroom.core.beneath import Folder
+from cleanroom.core.bus import Bus
+from cleanroom.core.clock import LoopClock
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.own_folder import RunFolders
+from cleanroom.engine.run import Place, Run, settle
+from cleanroom.evidence.reports.fold import fold
+from cleanroom.evidence.reports.result import RunResult
+from cleanroom.model.events import Envelope
+from cleanroom.model.plan import PhaseRun, Plan
+from cleanroom.model.plan import Workspace as PlannedWorkspace
+from cleanroom.model.policy import Level, default_policy
 from cleanroom.services import Recipe
 from cleanroom.subscribers import monitor, recovery
 from cleanroom.testing.checks import CHECK_RUN_ID, CHECKS, Bench, Check, check_backend

@@ -14,9 +14,9 @@ import anyio
 import msgspec
 
 from cleanroom.backends.base import Backend, Doorway, Environment, EnvironmentSpec, ExecResult, Stream, Workspace, WorkspaceSpec
-from cleanroom.beneath import Folder
-from cleanroom.errors import EnvironmentFailed
-from cleanroom.policy import Level, Policy, default_policy
+from cleanroom.core.beneath import Folder
+from cleanroom.model.errors import EnvironmentFailed
+from cleanroom.model.policy import Level, Policy, default_policy
 
 CHECK_SECONDS = 240.0  # for one check: only a hang reaches it; twenty containers at once take a tenth of it on a small machine
 CHECK_RUN_ID = f"check{os.getpid()}"  # of the environments: a backend that is told the run when it is made has to be told this one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cleanroom.backends.memory import Inside, Script, forever, succeed
-from cleanroom.capability import Attempt, Process, Target
+from cleanroom.model.capability import Attempt, Process, Target
 from cleanroom.testing.checks import (
     ADDRESS,
     ALLOCATE,

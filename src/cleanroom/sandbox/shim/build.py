@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from subprocess import TimeoutExpired
 
-from cleanroom import host_programs
+from cleanroom.core import host_programs
 
 SOURCE = Path(__file__).with_name("init.c")
 COMPILERS = ("musl-gcc", "gcc", "cc", "clang")  # musl's makes 30 KB, glibc's 700 KB

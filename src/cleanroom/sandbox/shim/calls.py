@@ -1,6 +1,6 @@
 """The canaries as system calls, for environments in which no Python of ours runs: data that pid 1 carries out in a child.
 
-For each canary of `canary.CANARIES` and `canary.LISTED` the same attempt, in the words of the kernel. Rules, expected refusals and records are theirs.
+For each canary of `canaries.CANARIES` and `canaries.LISTED` the same attempt, in the words of the kernel. Rules, expected refusals and records are theirs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox import canary, kernel
-from cleanroom.sandbox.canary import Canary, Unavailable, allowlist
-from cleanroom.sandbox.syscalls import number
+from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.syscall_numbers import number
+from cleanroom.sandbox.selftest import canaries
+from cleanroom.sandbox.selftest.canaries import Canary, Unavailable, allowlist
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import CanaryRun, Expectations
@@ -84,7 +85,7 @@ def judge(which: Canary, expect: Expectations, given: Sequence[tuple[Script, Seq
         if refusal is not None:
             raise refusal
 
-    return canary.verdict(which, expect, replay)
+    return canaries.verdict(which, expect, replay)
 
 
 LIMIT = Canary("one byte too many in a file", "resource.disk", ("EFBIG",), lambda _: None)
@@ -242,7 +243,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "chmod outside": lambda expect: _each(expect, lambda folder: _do("fchmodat", _CWD, _path(folder), 0o755)),
     "secret of the home folder": lambda expect: _one(_open(expect["secret"], os.O_RDONLY)),
     "mount": lambda _: _one(_do("mount", b"none\0", b"/tmp\0", b"tmpfs\0", 0, b"size=4k\0")),
-    "new namespace": lambda _: _one(_do("unshare", kernel.CLONE_NEWUSER)),
+    "new namespace": lambda _: _one(_do("unshare", syscalls.CLONE_NEWUSER)),
     "become root": lambda _: _one(_do("setresuid", 0, 0, 0)),
     "capabilities": lambda _: _one(_do("capget", struct.pack("=Ii", 0x20080522, 0), _room(24)), check=_capabilities),
     "see the engine": lambda expect: _engine(expect),
@@ -253,7 +254,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "control: /dev/urandom is read": lambda _: _one(_open("/dev/urandom", os.O_RDONLY)),
     "read what is not listed": lambda expect: _one(_open(allowlist(expect)["unread"], os.O_RDONLY)),
     "start what was written": _own_program,
-    "file in memory that may be started": lambda _: _one(_do("memfd_create", b"canary\0", kernel.MFD_CLOEXEC)),
+    "file in memory that may be started": lambda _: _one(_do("memfd_create", b"canary\0", syscalls.MFD_CLOEXEC)),
     "listen on a port": lambda expect: _one(
         _do("socket", socket.AF_INET, _TYPE, 0), _do("bind", _result(0), _internet("127.0.0.1", allowlist(expect)["port"]), 16), _do("listen", _result(0), 1)
     ),

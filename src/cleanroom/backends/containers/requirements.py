@@ -1,0 +1,246 @@
+"""The parts that a container backend needs on a machine, looked at together, so that all that are missing are named at once.
+
+`look` asks the machine, `missing` and `refusal` decide, and nothing is installed or started: the lines to paste work on Debian as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import sys
+import sysconfig
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from cleanroom.backends.containers.client import VARIABLES, EngineName, described_image, find_socket
+from cleanroom.backends.containers.images import PLANS
+from cleanroom.core import host_programs
+from cleanroom.model.errors import BackendUnavailable, CleanroomError, PolicyRefused, ProjectError
+from cleanroom.sandbox.shim.build import program_in
+
+PROGRAMS: dict[EngineName, str] = {"docker": "dockerd", "podman": "podman"}
+PACKAGES: dict[EngineName, tuple[str, ...]] = {"docker": ("docker.io",), "podman": ("podman", "runc")}
+UNITS: dict[EngineName, str] = {"docker": "docker", "podman": "podman.socket"}
+COMPILERS = ("gcc", "cc", "clang")  # musl-gcc is a way to call the first
+LIBRARY = "'cleanroom-engine[docker]'"
+# Without a service manager, and until somebody listens.
+STARTS: dict[EngineName, tuple[str, ...]] = {
+    "docker": (
+        "setsid dockerd </dev/null >/var/log/dockerd.log 2>&1 &",
+        "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, /var/log/dockerd.log says why",
+    ),
+    "podman": (
+        "mkdir -p /run/podman",
+        "setsid podman system service --time=0 unix:///run/podman/podman.sock </dev/null >/var/log/podman.log 2>&1 &",
+        "until [ -S /run/podman/podman.sock ]; do sleep 1; done  # if it takes long, /var/log/podman.log says why",
+    ),
+}
+# Debian 12's crun refuses control groups of both versions, and without systemd nobody answers for its manager.
+PODMAN_SETTINGS = (
+    "mkdir -p /etc/containers/containers.conf.d",
+    "printf '%s\\n' '[engine]' 'runtime = \"runc\"' 'cgroup_manager = \"cgroupfs\"' > /etc/containers/containers.conf.d/cleanroom.conf",
+)
+
+
+class Part(NamedTuple):
+    """One that is missing, and what brings it."""
+
+    error: type[CleanroomError]
+    code: str
+    message: str
+    packages: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()  # shell lines, once the packages are there
+
+
+class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
+    """The Python that this command runs in, and how a library gets into it."""
+
+    program: str
+    closed: bool = False  # the distribution's own, which pip refuses to change
+    pip: bool = True
+    venv: bool = True  # it can make virtual environments
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a machine has of the parts. Made by `look`."""
+
+    engine: EngineName
+    interpreter: Interpreter
+    root: bool = True
+    socket: str = ""  # of the engine; empty: there is none
+    answer: str = ""  # why the engine does not answer there; empty: it does
+    elsewhere: CleanroomError | None = None  # the environment names an engine of another machine
+    program: bool = True  # the engine is installed
+    library: bool = True
+    compiler: bool = True
+    builder: bool = True  # mmdebstrap
+    images: tuple[str, ...] = ()  # that are wanted and not there, as far as the engine can be asked; else all that are wanted
+    systemd: bool = False
+    unified: bool = True  # control groups are of version 2 alone
+
+
+def look(
+    engine: EngineName, images: Iterable[str], caller: Mapping[str, str], *, shim: Path | None = None, builds: bool = False
+) -> Machine:
+    """What this machine has for `engine`, with `images` wanted in it. Blocks for some ms.
+
+    `shim` is where pid 1 of containers lies if it was built, for what starts some. `builds`: images are to be built, and nothing started.
+    """
+    socket, elsewhere = _socket(engine, caller)
+    wanted, answer = list(dict.fromkeys(images)), ""
+    try:
+        wanted = [name for name in wanted if not _there(engine, socket, name)] if socket else wanted
+    except CleanroomError as error:
+        answer = error.message
+    ours = any(map(_is_ours, wanted))
+    return Machine(
+        engine=engine,
+        interpreter=_interpreter(),
+        root=builds or os.geteuid() == 0,
+        socket=socket,
+        answer=answer,
+        elsewhere=elsewhere,
+        program=host_programs.find(PROGRAMS[engine]) is not None,
+        library=importlib.util.find_spec("aiodocker") is not None,
+        compiler=shim is None or program_in(shim).exists() or any(map(host_programs.find, COMPILERS)),
+        builder=not (builds or ours) or host_programs.find("mmdebstrap") is not None,
+        images=tuple(wanted),
+        systemd=Path("/run/systemd/system").is_dir(),
+        unified=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
+    )
+
+
+def missing(machine: Machine) -> tuple[Part, ...]:
+    """The parts that are not there, in an order in which they can be brought."""
+    found = _engine(machine)
+    if not machine.library:
+        found.append(_library(machine.interpreter))
+    if not machine.compiler:
+        message = "pid 1 of containers is built once from C, and there is no compiler"
+        found.append(Part(BackendUnavailable, "CR-CONTAINER-008", message, ("gcc", "libc6-dev")))
+    if not machine.builder:
+        message = "mmdebstrap, which makes images from Debian's packages, is not installed"
+        found.append(Part(BackendUnavailable, "CR-CONTAINER-011", message, ("mmdebstrap",)))
+    found += _images(machine)
+    return (*found, *(() if machine.root else (_root(machine.engine),)))
+
+
+def refusal(machine: Machine) -> CleanroomError | None:
+    """One error for all that is missing: the part's own if it is one, else one that names all, with the lines that bring them."""
+    parts = missing(machine)
+    if not parts:
+        return None
+    hint = "\n".join(lines(parts))
+    if len(parts) == 1:
+        return parts[0].error(parts[0].code, parts[0].message, hint=hint)
+    named = "; ".join(part.message for part in parts)
+    return BackendUnavailable("CR-CONTAINER-013", f"backend {machine.engine!r} lacks {len(parts)} parts here: {named}", hint=hint)
+
+
+def lines(parts: Sequence[Part]) -> tuple[str, ...]:
+    """What to paste into a shell, to have all of these parts."""
+    packages = dict.fromkeys(package for part in parts for package in part.packages)
+    installing = [f"apt-get update && apt-get install --yes {' '.join(packages)}"] if packages else []
+    return ("on Debian, as root:", *installing, *(step for part in parts for step in part.steps))
+
+
+def _root(engine: EngineName) -> Part:
+    message = f"backend {engine!r} runs as root only: nobody else can see what is tried in a container"
+    other = '# then run cleanroom-engine as root too; or take backend = "embedded", which needs no root'
+    return Part(PolicyRefused, "CR-CONTAINER-007", message, steps=(other,))
+
+
+def _engine(machine: Machine) -> list[Part]:
+    name = machine.engine
+    if machine.elsewhere is not None:
+        return [Part(type(machine.elsewhere), machine.elsewhere.code, machine.elsewhere.message, steps=(f"unset {VARIABLES[name]}",))]
+    if machine.socket and not machine.answer:
+        return []
+    starting = (f"systemctl enable --now {UNITS[name]}",) if machine.systemd else STARTS[name]
+    settings = PODMAN_SETTINGS if name == "podman" and not machine.unified else ()
+    if not machine.program:
+        return [Part(BackendUnavailable, "CR-CONTAINER-001", f"{name} is not installed", PACKAGES[name], (*settings, *starting))]
+    message = machine.answer or f"{name} is installed, and was not found running"
+    return [Part(BackendUnavailable, "CR-CONTAINER-001", message, steps=(*settings, *starting))]
+
+
+def _library(interpreter: Interpreter) -> Part:
+    message = f"the Python package aiodocker is not there for {interpreter.program}"
+    packages: tuple[str, ...] = ()
+    steps: tuple[str, ...]
+    if interpreter.closed:  # Debian's own Python lets pip change nothing
+        packages = () if interpreter.venv else ("python3-venv",)
+        steps = (
+            f"{shlex.quote(interpreter.program)} -m venv ~/cleanroom && ~/cleanroom/bin/pip install {LIBRARY}",
+            "PATH=~/cleanroom/bin:$PATH  # so that this cleanroom-engine is the one that runs",
+        )
+    elif interpreter.pip:
+        steps = (f"{shlex.quote(interpreter.program)} -m pip install {LIBRARY}",)
+    else:
+        steps = (f"uv pip install --python {shlex.quote(interpreter.program)} {LIBRARY}",)
+    return Part(BackendUnavailable, "CR-CONTAINER-003", message, packages, steps)
+
+
+def _images(machine: Machine) -> list[Part]:
+    """Ours in one, since one command makes them; each other one by itself."""
+    name = machine.engine
+    ours = [image for image in machine.images if _is_ours(image)]
+    found = []
+    if ours:
+        bare = set(map(_bare, ours))
+        made = [short for short, plan in PLANS.items() if plan.name in bare]
+        build = " ".join(("cleanroom-engine image build", *made, f"--backend {name}"))
+        found.append(Part(ProjectError, "CR-CONTAINER-006", f"{_named(ours)} not in {name}", steps=(build,)))
+    for image in machine.images:
+        if not _is_ours(image):
+            pull = f"{name} pull {shlex.quote(image)}  # or build or load it; nothing is pulled during a run"
+            found.append(Part(ProjectError, "CR-CONTAINER-006", f"{_named([image])} not in {name}", steps=(pull,)))
+    return found
+
+
+def _named(images: Collection[str]) -> str:
+    listed = ", ".join(map(repr, images))
+    return f"image {listed} is" if len(images) == 1 else f"images {listed} are"
+
+
+def _socket(engine: EngineName, caller: Mapping[str, str]) -> tuple[str, CleanroomError | None]:
+    try:
+        return find_socket(engine, caller), None
+    except BackendUnavailable as error:
+        return "", error if error.code == "CR-CONTAINER-002" else None
+
+
+def _there(engine: EngineName, socket: str, image: str) -> bool:
+    """Whether the engine has it.
+
+    Raises:
+        BackendUnavailable: the engine does not answer.
+    """
+    try:
+        described_image(engine, socket, image)
+    except ProjectError:
+        return False
+    return True
+
+
+def _interpreter() -> Interpreter:
+    marked = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists()
+    return Interpreter(
+        program=sys.executable,
+        closed=marked and sys.prefix == sys.base_prefix,
+        pip=importlib.util.find_spec("pip") is not None,
+        venv=importlib.util.find_spec("ensurepip") is not None,
+    )
+
+
+def _is_ours(image: str) -> bool:
+    """Whether `image build` makes it, by its name."""
+    return _bare(image).startswith("cleanroom/")
+
+
+def _bare(image: str) -> str:
+    return image.removeprefix("docker.io/").removeprefix("localhost/").removesuffix(":latest")

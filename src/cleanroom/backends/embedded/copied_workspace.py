@@ -1,0 +1,35 @@
+"""The embedded backend's workspaces where no overlay can be mounted: one copy of the project for the run, which its environments share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cleanroom.backends.base import WorkspaceSpec
+from cleanroom.backends.embedded.workspace import HostWorkspace
+from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem import copied_tree, overlay
+
+
+class CopiedWorkspace(HostWorkspace):
+    """The same promises as `EmbeddedWorkspace`; the copy lies at `place`, another path than the project's."""
+
+    def __init__(self, spec: WorkspaceSpec, place: Path, user: int) -> None:
+        super().__init__(spec)
+        self.place = place
+        owner = (user, user) if os.geteuid() == 0 else None
+        place.mkdir(mode=0o700)
+        unread = copied_tree.copy(Path(spec.root), place, owner=owner, masked=spec.masked)
+        self.unseen = tuple(unread[:3])
+        # Nobody else's, whatever the project is; nor would its own mode come back.
+        place.chmod(0o700)
+        with Folder.at(place) as copied:
+            self._before = copied_tree.look(copied, spec.masked)
+
+    def _written(self) -> Path:
+        return self.place
+
+    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
+        after = copied_tree.look(written, self.masked)
+        before, self._before = self._before, after
+        return copied_tree.changes(written, self._project, before, after, self._visible)

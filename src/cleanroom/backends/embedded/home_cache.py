@@ -1,0 +1,167 @@
+"""What phases keep in their home's `.cache` from one run to the next: one for each project and level.
+
+    CACHE/home-caches/PROJECT/LEVEL/
+        lock         held while a layer is added, for a moment
+        used         held (shared) by every environment that is shown the layers
+        0/           empty, the lowest
+        1/ 2/ ...    what a phase that passed had added; never changed, so that others may be shown it
+        whole/       the same without overlays (tier E3): one folder, which one environment has at a time
+
+A phase writes to a layer of its own. Only of one that passed and broke no rule it is added, and
+only where no other was added meanwhile: what it was made above is what it lies above. Everything
+that is in a layer was written by the code under test; nothing here opens or follows it. All
+functions block.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from cleanroom.core.beneath import Folder
+from cleanroom.core.locks import locked
+from cleanroom.sandbox.filesystem import merge_layers, overlay
+from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
+
+LOCK, USED, LOWEST, WHOLE = "lock", "used", "0", "whole"
+LOCK_SECONDS = 20.0  # held while names are changed
+FOLD_AT = 8  # layers: few enough to look through, and folding is renaming
+KEPT_MAX = 40  # where somebody is shown them all the time; the kernel mounts more
+Owner = tuple[int, int] | None
+
+
+class HomeCache:
+    """The `.cache` of the homes of one workspace's phases, one phase at a time."""
+
+    def __init__(self, scratch: Path, project: Path) -> None:
+        """Layers are made in `scratch`, which goes with the run.
+
+        What is kept belongs to whoever owns the project.
+        """
+        self._scratch = scratch
+        found = project.stat()
+        self._owner: Owner = (found.st_uid, found.st_gid) if os.geteuid() == 0 else None
+        self._numbers = itertools.count(1)
+        self._level: Folder | None = None
+        self._used = -1  # says that layers are shown
+        self._layer: Path | None = None
+        self._newest = 0
+        self._whole: Path | None = None
+
+    def take(self, home: str, user: Owner) -> HomeLayers:
+        """A new layer, which belongs to `user`, above what is kept in the folder `home` now.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        level = self._enter(home)
+        with locked(level, LOCK, seconds=LOCK_SECONDS):
+            self._use(level)
+            known = _numbers(level)
+        self._newest = known[-1]
+        self._layer = self._scratch / f"home-{next(self._numbers)}"
+        overlay.make(self._layer, level.path / LOWEST, user)
+        return HomeLayers(self._layer, tuple(level.path / str(number) for number in reversed(known)))
+
+    def take_whole(self, home: str) -> Path:
+        """The one folder that is kept in the folder `home`, as this environment's own; an empty one where it is not there.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        level = self._enter(home)
+        self._whole = self._scratch / f"home-{next(self._numbers)}"
+        try:
+            os.rename(WHOLE, self._whole, src_dir_fd=level.descriptor)
+        except FileNotFoundError:
+            self._whole.mkdir(mode=0o700)
+        return self._whole
+
+    def settle(self, keep: bool) -> None:
+        """After the environment was left: add what it wrote, or leave it to be removed with the run. What cannot be added is left too."""
+        if self._level is None:
+            return
+        with self._level as level, suppress(OSError, TimeoutError):
+            if keep and self._layer is not None:
+                self._add(level, self._layer / "upper")
+            if keep and self._whole is not None:
+                # Refused where another's is there, unless it is empty.
+                os.rename(self._whole, WHOLE, dst_dir_fd=level.descriptor)
+        self._level = self._layer = self._whole = None
+        self._let_go()
+
+    def _enter(self, home: str) -> Folder:
+        self.settle(False)
+        path = Path(home)
+        path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with Folder.at(path.parent.parent) as homes:
+            level = homes.folder(f"{path.parent.name}/{path.name}", make=True, mode=0o700)
+        self._level = level
+        with level.folder(LOWEST, make=True, mode=0o700) as lowest:
+            lowest.give(0o700, self._owner)
+        return level
+
+    def _use(self, level: Folder) -> None:
+        """Nobody folds what is shown."""
+        self._used = level.open_own(USED, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._used, fcntl.LOCK_SH)
+
+    def _let_go(self) -> None:
+        if self._used >= 0:
+            os.close(self._used)
+            self._used = -1
+
+    def _add(self, level: Folder, upper: Path) -> None:
+        if not os.listdir(upper):
+            return
+        if self._owner is not None:
+            _give(upper, self._owner)
+        with locked(level, LOCK, seconds=LOCK_SECONDS):
+            known = _numbers(level)
+            if known[-1] != self._newest or len(known) > KEPT_MAX:
+                return
+            os.rename(upper, str(self._newest + 1), dst_dir_fd=level.descriptor)
+            if len(known) >= FOLD_AT:
+                self._let_go()
+                _fold(level, [*known[1:], self._newest + 1])
+
+
+def _numbers(level: Folder) -> list[int]:
+    """Of the layers that are kept, the lowest first."""
+    found = []
+    for name in level.names():
+        if name.isdecimal():
+            level.folder(name).close()  # no link
+            found.append(int(name))
+    return sorted(found)
+
+
+def _give(upper: Path, owner: tuple[int, int]) -> None:
+    """Give a layer, whose files belong to a run's user, to whoever owns the project."""
+    for _, folders, files, held in os.fwalk(upper, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, *owner, dir_fd=held, follow_symlinks=False)
+        os.fchown(held, *owner)
+
+
+def _fold(level: Folder, numbers: list[int]) -> None:
+    """Lay the older layers under the newest, unless somebody is shown them now. What cannot be folded is forgotten."""
+    *older, newest = map(str, numbers)
+    used = level.open_own(USED, os.O_RDWR)
+    try:
+        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with level.folder(newest) as above:
+            for layer in reversed(older):
+                with level.folder(layer) as below:
+                    merge_layers.lay_under(below, above)
+                overlay.remove_beneath(level.descriptor, layer)
+    except BlockingIOError:
+        return
+    except OSError:
+        for number in numbers:
+            overlay.remove_beneath(level.descriptor, str(number))
+    finally:
+        os.close(used)

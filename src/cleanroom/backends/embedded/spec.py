@@ -1,0 +1,359 @@
+"""From an `EnvironmentSpec` to the `SandboxSpec` that keeper, warden and init are told.
+
+One function for each group of keys, for every backend. Pure, but for who owns a folder and where sockets are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from cleanroom.backends.base import EnvironmentSpec, Mount
+from cleanroom.backends.embedded.path_map import Places
+from cleanroom.model.policy import GIB, MIB
+from cleanroom.sandbox.filesystem import mount_plan, mount_plan_low
+from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
+from cleanroom.sandbox.kernel import cgroups
+from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
+from cleanroom.sandbox.network import control_sockets
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        Container,
+        Filesystem,
+        Forward,
+        HostNamespaces,
+        HostNetwork,
+        Identity,
+        Limits,
+        Network,
+        SandboxSpec,
+    )
+
+FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
+FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
+PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
+DATA_FACTOR = 4  # RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
+
+
+def environment_user(run_id: str) -> int:
+    """The uid that a run's environments have on the host when the engine is root."""
+    return FIRST_USER + int(hashlib.sha256(run_id.encode()).hexdigest()[:8], 16) % USERS
+
+
+class Described(NamedTuple):
+    """An environment as its warden is told it, and what the engine has to know of it beside."""
+
+    spec: SandboxSpec
+    # folders of the host that the environment fills
+    written: tuple[Path, ...] = ()
+    # where paths inside really lie; without mounts only
+    places: Places = Places()
+    # its folder for temporary files; without mounts only
+    temporary: str = ""
+
+
+def describe(
+    spec: EnvironmentSpec,
+    host: mount_plan.Host,
+    homes: cgroups.Homes,
+    stack: Sequence[Path],
+    root: Path,
+    cache: HomeLayers | None = None,
+    *,
+    landlock: bool = True,
+) -> SandboxSpec:
+    """An environment with namespaces of our own.
+
+    `stack` are its layers, newest first, `cache` those of its home's .cache.
+    `root` is the empty folder on which its view is built.
+    """
+    view = view_of(spec, host, stack, cache)
+    shared = spec.host_network
+    if not shared:
+        view.mounts.extend(mount_plan.covered_sockets(view))
+    rlimits = rlimits_of(spec, homes)
+    return sandbox_spec(
+        spec,
+        identity_of(spec),
+        mounted(spec, view, root, in_place=spec.host_root),
+        limits_of(spec, homes, rlimits),
+        landlock=landlock,
+    )
+
+
+def sandbox_spec(
+    spec: EnvironmentSpec,
+    identity: Identity,
+    filesystem: Filesystem,
+    limits: Limits,
+    *,
+    landlock: bool = True,
+    container: Container | None = None,
+    host_namespaces: HostNamespaces | None = None,
+) -> SandboxSpec:
+    """The whole specification, for every backend."""
+    return {
+        "id": spec.id,
+        "role": spec.role,
+        "hostname": mount_plan.host_name(spec.run_id),
+        "identity": identity,
+        "filesystem": filesystem,
+        "network": _network_of(spec, spec.host_network and container is None),
+        "limits": limits,
+        "landlock": landlock,
+        # Without namespaces also a service's: nothing else keeps it from the host's network.
+        "notify": spec.role == "phase" or host_namespaces is not None,
+        "container": container,
+        "host_namespaces": host_namespaces,
+    }
+
+
+def view_of(
+    spec: EnvironmentSpec,
+    host: mount_plan.Host,
+    stack: Sequence[Path] = (),
+    cache: HomeLayers | None = None,
+) -> mount_plan.View:
+    """What it sees with namespaces of our own."""
+    limits = spec.policy.limits
+    tools = tools_of(spec)
+    mounts = [(mount.source, mount.target, mount.writable) for mount in plain_mounts(spec)]
+    names = names_of(spec)
+    if spec.host_root and spec.workspace:
+        home = _callers_home(spec)
+        return mount_plan_low.view(
+            host,
+            mount_plan_low.look(home),
+            run_id=spec.run_id,
+            tmpfs_bytes=limits.tmpfs_bytes,
+            home=home,
+            tools=tools,
+            workspace=spec.workspace.root,
+            masked=masked_folders(spec),
+            mounts=mounts,
+            cache=cache,
+            names=names,
+        )
+    return mount_plan.view(
+        host,
+        run_id=spec.run_id,
+        tmpfs_bytes=limits.tmpfs_bytes,
+        tools=tools,
+        workspace=spec.workspace.root if spec.workspace else "",
+        layers=[str(layer) for layer in stack],
+        masked=masked_folders(spec),
+        mounts=mounts,
+        overlays=[(m.above, m.source, m.target) for m in spec.mounts if m.above],
+        cache=cache,
+        names=names,
+        tmp_exec=spec.policy.tmp_exec,
+        listed=spec.allowlist,
+        builds=build_folders(spec),
+    )
+
+
+def tools_of(spec: EnvironmentSpec) -> list[str]:
+    """The caller's programs, which are shown at their own paths."""
+    return [m.source for m in spec.mounts if not m.writable and m.source == m.target]
+
+
+def plain_mounts(spec: EnvironmentSpec) -> list[Mount]:
+    """Folders of the host that are shown as they are, without tools."""
+    return [m for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
+
+
+def names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
+    """Names and addresses for the hosts file."""
+    forwards = [(forward["service"], forward["address"]) for forward in forwards_of(spec)]
+    return [*forwards, *spec.hosts.items()]
+
+
+def mounted(
+    spec: EnvironmentSpec,
+    view: mount_plan.View,
+    root: Path,
+    *,
+    in_place: bool = False,
+) -> Filesystem:
+    """What it sees through the mounts of `view`, which is built at the empty folder `root`.
+
+    `in_place`: the project itself is written, and the caller's home is its own.
+    """
+    runs = {m.target: m.source for m in plain_mounts(spec) if m.target.startswith("/run/")}
+    project = spec.workspace.root if spec.workspace else ""
+    return filesystem_of(spec, view, root, lasting=_lasting(spec, in_place), project=project, sockets=runs, socket_folders=runs)
+
+
+def filesystem_of(
+    spec: EnvironmentSpec,
+    view: mount_plan.View,
+    root: Path,
+    *,
+    lasting: Iterable[str],
+    project: str,
+    sockets: Iterable[str],
+    socket_folders: dict[str, str],
+) -> Filesystem:
+    """What it sees and may do there; each argument as `Filesystem` has it."""
+    return {
+        "root": str(root),
+        "mounts": view.mounts,
+        "readable": view.readable,
+        "executable": view.executable,
+        "writable": view.writable,
+        "lasting": list(lasting),
+        "project": project,
+        "sockets": list(sockets),
+        "socket_folders": socket_folders,
+        "allowlist": spec.allowlist,
+        "programs": view.programs,
+        "startable": view.startable,
+    }
+
+
+def _lasting(spec: EnvironmentSpec, in_place: bool) -> list[str]:
+    """The folders that are written and are the host's own: what is made there stays."""
+    home = _callers_home(spec) if in_place else mount_plan.HOME
+    found = [mount.target for mount in spec.mounts if mount.writable and not mount.above]
+    found += [f"{home}/.cache"] if spec.home and home else []
+    return [*found, spec.workspace.root] if spec.workspace and spec.in_place else found
+
+
+def _callers_home(spec: EnvironmentSpec) -> str:
+    return spec.variables.get("HOME", "")
+
+
+def limits_of(spec: EnvironmentSpec, homes: cgroups.Homes, rlimits: dict[str, int]) -> Limits:
+    """Its bounds, and its control group where one can be made."""
+    limits = spec.policy.limits
+    group = cgroups.Group.within(homes, f"cleanroom-{spec.run_id}-{spec.id}")
+    return {
+        "rlimits": rlimits,
+        "memory_bytes": limits.memory_bytes,
+        "pids": limits.pids,
+        "cpus": limits.cpus,
+        "shown": {
+            "resource.memory": _shown_bytes(limits.memory_bytes),
+            "resource.pids": str(limits.pids),
+            "resource.disk": _shown_bytes(limits.disk_bytes),
+        },
+        "cgroup": group.to_wire() if group.version else None,
+    }
+
+
+def _network_of(spec: EnvironmentSpec, shared: bool) -> Network:
+    """What it may reach; `shared` with the host."""
+    return {
+        "forwards": forwards_of(spec),
+        "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
+        "host_network": _host_network(_callers_home(spec)) if shared else None,
+    }
+
+
+def _host_network(home: str) -> HostNetwork:
+    """What an environment on the host's network is told of it: name servers, from which port on nobody needs a right, sockets that start programs outside."""
+    user = os.geteuid()
+    run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
+    known = control_sockets.known(run, home, os.environ)
+    controls = list(dict.fromkeys((*known, *map(_really, known))))  # under both names
+    return {"resolvers": _resolvers(), "first_port": _first_port(), "controls": controls}
+
+
+def _really(path: str) -> str:
+    """Where it lies, links resolved; a folder keeps its slash."""
+    return os.path.realpath(path) + ("/" if path.endswith("/") else "")
+
+
+def _resolvers() -> list[str]:
+    try:
+        lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    found = [words[1].partition("%")[0] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
+    return found or ["127.0.0.1"]
+
+
+def _first_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except (OSError, ValueError):
+        return 1024
+
+
+def _shown_bytes(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
+    """Services on 127.0.0.1, declared hosts on addresses of their own; at Low those are reached as any other host."""
+    forwards = [_forward(door.service, "127.0.0.1", door.port, door.to, door.environment) for door in spec.doorways]
+    holes = () if spec.host_network else spec.holes
+    hosts = sorted({hole.host for hole in holes})
+    for hole in holes:
+        address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"
+        forwards.append(_forward(hole.host, address, hole.port, f"out:{hole.host}:{hole.port}"))
+    return forwards
+
+
+def _forward(service: str, address: str, port: int, to: str, environment: str = "") -> Forward:
+    return {
+        "service": service,
+        "address": address,
+        "port": port,
+        "environment": environment,
+        "to": to,
+    }
+
+
+def build_folders(spec: EnvironmentSpec) -> list[str]:
+    """The declared build folders: outputs that say so with a slash at their end, or are folders already; a pattern names none."""
+    if spec.workspace is None:
+        return []
+    folders = []
+    for output in spec.outputs:
+        path = os.path.normpath(os.path.join(spec.workspace.root, output))
+        inside = path.startswith(spec.workspace.root.rstrip("/") + "/") and not any(sign in output for sign in "*?[")
+        if inside and (output.endswith("/") or os.path.isdir(path)):
+            folders.append(path)
+    return folders
+
+
+def masked_folders(spec: EnvironmentSpec) -> list[str]:
+    if spec.workspace is None:
+        return []
+    return [path for path in spec.workspace.masked if os.path.isdir(os.path.join(spec.workspace.root, path))]
+
+
+def identity_of(spec: EnvironmentSpec) -> Identity:
+    """Who the environment is on the host, and whose files it may take for its own."""
+    user, group = os.geteuid(), os.getegid()
+    if user != 0:
+        return _identity("user", (user, group), (user, group))
+    mine = environment_user(spec.run_id)
+    owner = os.stat(spec.workspace.root) if spec.workspace else None
+    theirs = (owner.st_uid, owner.st_gid) if owner else (0, 0)
+    return _identity("root", (mine, mine), theirs)
+
+
+def _identity(mode: Literal["root", "user"], own: tuple[int, int], project: tuple[int, int]) -> Identity:
+    return {
+        "mode": mode,
+        "user": own[0],
+        "group": own[1],
+        "owner": project[0],
+        "owner_group": project[1],
+    }
+
+
+def rlimits_of(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
+    """Bounds of each process. Processes are counted by the group where there is one; else the kernel refuses
+    one past the limit, the warden counted with them, and a sample that finds the limit reached is what is reported."""
+    limits = spec.policy.limits
+    return {
+        "RLIMIT_CORE": CORE_BYTES, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
+        "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1), "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
+    }  # fmt: skip

@@ -1,0 +1,195 @@
+"""The embedded backend's workspaces: what they share, and a project's folder below a growing stack of copy-on-write layers."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import anyio.to_thread
+
+from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, WorkspaceSpec
+from cleanroom.backends.embedded.home_cache import HomeCache
+from cleanroom.core.beneath import Folder
+from cleanroom.model.errors import ArtifactError
+from cleanroom.sandbox.filesystem import kept, merge_layers, mount_plan, overlay, write_back
+
+
+class HostWorkspace(ABC):
+    """A workspace whose changes lie in a folder of the host, until they are written back."""
+
+    unchangeable: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    def __init__(self, spec: WorkspaceSpec) -> None:
+        """Holds the project's folder until `close`."""
+        self.root = spec.root
+        self.masked = spec.masked
+        self._project = Folder.at(Path(spec.root))
+        self._returner = write_back.Returner(self._project, time.time_ns())
+        self._changes: list[overlay.Entry] = []
+        self._visible: tuple[str, ...] = mount_plan.TRUSTED_LINKS
+        self.home = HomeCache(Path(spec.scratch), Path(spec.root))
+
+    async def settle_home(self, keep: bool) -> None:
+        """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
+        await anyio.to_thread.run_sync(self.home.settle, keep)
+
+    def close(self) -> None:
+        """Let go of the project's folder."""
+        self._project.close()
+
+    def own(self, began_ns: int, ended_ns: int) -> None:
+        """What changed in the project between these moments was the run itself."""
+        self._returner.host.own(began_ns, ended_ns)
+
+    @abstractmethod
+    def _written(self) -> Path | None:
+        """The folder that the environment wrote which was left last, if there is one."""
+
+    @abstractmethod
+    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
+        """What differs in it."""
+
+    def _settle(self) -> None:
+        """The project has all of the last changes: forget them. Blocks."""
+        self._changes = []
+
+    async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
+        """What the environment that was left last changed."""
+        self._visible = (*mount_plan.TRUSTED_LINKS, *tools)
+        self._changes = await anyio.to_thread.run_sync(self._found)
+        return tuple(map(_change, self._changes))
+
+    def _found(self) -> list[overlay.Entry]:
+        place = self._written()
+        if place is None:
+            return []
+        with Folder.at(place) as written:
+            return self._find_changes(written)
+
+    async def bring_back(
+        self,
+        paths: Sequence[str] | None,
+        run: Folder,
+        conflicts: str = CONFLICTS,
+    ) -> BroughtBack:
+        """Write the chosen changes to the project."""
+        chosen = None if paths is None else frozenset(paths)
+        return await anyio.to_thread.run_sync(self._bring_back, chosen, run, conflicts)
+
+    def _bring_back(
+        self,
+        chosen: frozenset[str] | None,
+        run: Folder,
+        conflicts: str,
+    ) -> BroughtBack:
+        place = self._written()
+        if place is None:
+            return BroughtBack(files=0, bytes=0)
+        selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
+        with Folder.at(place) as written:
+            done = self._returner.bring(written, selected, run, self._visible, conflicts)
+        whole = not (done.conflicts or done.refused or done.failed)
+        if whole and len(selected) == len(self._changes):
+            self._settle()
+        return brought_back(done)
+
+    async def keep(self, run: Folder, inside: str) -> None:
+        """Copy the last changes for a person to read."""
+        await anyio.to_thread.run_sync(self._keep, run, inside)
+
+    def _keep(self, run: Folder, inside: str) -> None:
+        place = self._written()
+        if place is None:
+            return
+        try:
+            with Folder.at(place) as written:
+                kept.keep(written, self._changes, run, inside)
+        except OSError as error:
+            raise ArtifactError(
+                "CR-WORKSPACE-004",
+                f"what was to be kept could not be written to {run.path / inside}: {error.strerror}",
+                hint="make room, and run again",
+            ) from error
+
+
+def brought_back(done: write_back.Outcome) -> BroughtBack:
+    """What a backend says of what was written to the project."""
+    return BroughtBack(
+        files=done.files,
+        bytes=done.bytes,
+        deleted=done.deleted,
+        conflicts=done.conflicts,
+        unremoved=done.unremoved,
+        unkept=done.unkept,
+        refused=_changes(done.refused),
+        failed=_changes(done.failed),
+    )
+
+
+def _changes(entries: Iterable[overlay.Entry]) -> tuple[Change, ...]:
+    return tuple(map(_change, entries))
+
+
+def _change(entry: overlay.Entry) -> Change:
+    return Change(
+        path=entry.path,
+        kind=entry.kind,
+        bytes=entry.bytes,
+        reason=entry.reason,
+        target=entry.target,
+        mode=entry.mode,
+        parted_from=entry.parted_from,
+    )
+
+
+def _is_chosen(entry: overlay.Entry, chosen: frozenset[str] | None) -> bool:
+    if chosen is None:
+        return not any(name in overlay.NEVER for name in entry.path.split("/"))
+    return entry.path in chosen
+
+
+class EmbeddedWorkspace(HostWorkspace):
+    """A project's folder below a growing stack of layers, one per environment that used it."""
+
+    def __init__(self, spec: WorkspaceSpec, user: int) -> None:
+        super().__init__(spec)
+        self._user = (user, user) if os.geteuid() == 0 else None
+        self.unchangeable = tuple(overlay.foreign(Path(spec.root))) if os.geteuid() else ()
+        self._scratch = Path(spec.scratch)
+        # Oldest first; one whose changes are all in the project is taken out.
+        self._layers: list[Path] = []
+        self._number = 0
+        self._in_place = False
+
+    async def push(self) -> list[Path]:
+        """A fresh layer on top; the stack with the newest first."""
+        if len(self._layers) >= merge_layers.LAYERS_MAX:
+            self._layers = [await anyio.to_thread.run_sync(merge_layers.fold, self._layers)]
+        if self._in_place:  # what was written there meanwhile was ours, and lies below what comes now
+            self._in_place = False
+            self._returner = write_back.Returner(self._project, time.time_ns())
+        self._number += 1
+        layer = self._scratch / f"layer-{self._number}"
+        await anyio.to_thread.run_sync(overlay.make, layer, Path(self.root), self._user)
+        self._layers.append(layer)
+        return list(reversed(self._layers))
+
+    def used_in_place(self) -> None:
+        """The next environment writes to the project itself: there will be nothing to bring back."""
+        self._in_place = True
+
+    def _written(self) -> Path | None:
+        return self._layers[-1] / "upper" if self._layers and not self._in_place else None
+
+    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
+        return overlay.changes(written, self._project, self._visible)
+
+    def _settle(self) -> None:
+        super()._settle()
+        # Without it the project shows the same, unless an older layer lies in between.
+        if len(self._layers) == 1:
+            overlay.remove_tree(self._layers.pop())

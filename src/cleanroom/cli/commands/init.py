@@ -1,0 +1,25 @@
+"""`init`: a make.toml to start from."""
+
+from __future__ import annotations
+
+import click
+
+from cleanroom.cli.options import general_options
+
+
+@click.command()
+@click.option("--from", "source", type=click.Path(exists=True, dir_okay=False), help="Convert this file, of any dialect.")
+@general_options
+def init(source: str | None, colour: str, root: str) -> None:
+    """Write a commented make.toml that fits the project; never over an existing one.
+
+    \b
+    cleanroom-engine init
+    cleanroom-engine init --from Makefile.toml
+    """
+    from cleanroom import engine
+    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.views.text import safe
+
+    written = engine.init(root, source)
+    say(Output(colour), [f"wrote {safe(str(written))}", "next: `cleanroom-engine plan` shows what would run"])

@@ -1,0 +1,107 @@
+"""`pool`: the project's servers, kept running between runs."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from cleanroom.cli.options import Duration, general_options, output_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from cleanroom.engine import Engine, PoolStatus
+
+
+backend_option = click.option(
+    "--backend", type=click.Choice(["embedded", "docker", "podman"]), help="Where its servers run; default: as make.toml says."
+)
+
+
+@click.group()
+def pool() -> None:
+    """Keep the project's PostgreSQL and key-value servers running between runs. Each run gets a database and a role of its own, and a key-value server that is new.
+
+    \b
+    cleanroom-engine pool start
+    cleanroom-engine pipeline test      as ever, only sooner
+    cleanroom-engine pool stop
+    """
+
+
+@pool.command(short_help="Start the project's pool.")
+@click.option("--idle", type=Duration(), default="30m", show_default=True, help="End it when no run has used it for so long; 0: never.")
+@backend_option
+@output_option("human", "json")
+@general_options
+def start(idle: float, backend: str | None, form: str, colour: str, root: str) -> None:
+    """Start the project's pool and wait until its servers are ready. A pool that runs already stays as it is.
+
+    \b
+    cleanroom-engine pool start --idle 2h
+    """
+    _show(_asked(root, backend, lambda engine: engine.start_pool(idle)), form, colour)
+
+
+@pool.command(short_help="Show the project's pool.")
+@backend_option
+@output_option("human", "json")
+@general_options
+def status(backend: str | None, form: str, colour: str, root: str) -> None:
+    """Show the project's pool: its servers, and how many runs use it.
+
+    \b
+    cleanroom-engine pool status --output json
+    """
+    _show(_asked(root, backend, lambda engine: engine.pool_status()), form, colour)
+
+
+@pool.command(short_help="End the project's pool and remove everything of it.")
+@backend_option
+@output_option("human", "json")
+@general_options
+def stop(backend: str | None, form: str, colour: str, root: str) -> None:
+    """End the project's pool and remove everything of it. Runs that use it fail.
+
+    \b
+    cleanroom-engine pool stop
+    """
+    _show(_asked(root, backend, lambda engine: engine.stop_pool()), form, colour, word="stopped")
+
+
+def _asked(root: str, backend: str | None, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]) -> PoolStatus:
+    import anyio
+
+    from cleanroom import engine
+
+    async def asked() -> PoolStatus:
+        async with engine.open(root, caller=os.environ, backend=backend) as opened:
+            return await ask(opened)
+
+    return anyio.run(asked)
+
+
+def _show(found: PoolStatus, form: str, colour: str, word: str = "runs") -> None:
+    from cleanroom.cli.output import Output, say, say_object
+
+    output = Output(colour)
+    if form == "json":
+        say_object(output, found)
+    else:
+        say(output, described(found, word))
+
+
+def described(found: PoolStatus, word: str = "runs") -> list[str]:
+    """The pool on one line, and each server on its own."""
+    from cleanroom.cli.views.text import safe
+    from cleanroom.evidence.reports.text import plural, seconds
+
+    if not found.id:
+        return ["no pool runs for this project"]
+    idle = f"ends after {seconds(found.idle_seconds)} without a run" if found.idle_seconds else "never ends by itself"
+    lines = [f"{found.id} {word}: process {found.pid}, {plural(found.leases, 'run')} using it, {idle}"]
+    lines += [safe(f"  {s.name} {s.version} {'ready' if s.ready else 'not ready'}") for s in found.services]
+    return lines

@@ -1,0 +1,103 @@
+"""The end of a run for people: what became of it in few lines, and the failure last. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cleanroom.cli.views import words
+from cleanroom.cli.views.text import safe
+from cleanroom.cli.views.words import Line
+from cleanroom.evidence.reports.result import PhaseResult, RunResult
+from cleanroom.evidence.reports.text import counted, failing, phase_name, plural, seconds, summary_line
+
+_VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
+
+
+def summary(result: RunResult, rerun: str) -> list[Line]:
+    """The whole end of a human run. `rerun`: the options to repeat on the line that re-runs it."""
+    return [
+        Line(headline(result), out=True, tone="green" if result.outcome == "passed" else "red"),
+        *([Line(f"why: {safe(result.reason)}", out=True, tone="red")] if _unexplained(result) else []),
+        *(Line(line, out=True) for line in facts(result)),
+        *failure(result, rerun),
+        *([Line(f"DEGRADED: {safe(', '.join(result.degraded))}", out=True, tone="red")] if result.degraded else []),
+    ]
+
+
+def _unexplained(result: RunResult) -> bool:
+    """Is there a reason that no phase's end at the bottom says?"""
+    return bool(result.reason) and failing(result) is None
+
+
+def headline(result: RunResult) -> str:
+    name = safe(result.project) or "run"
+    return f"{name}: {result.outcome.upper()} (exit {result.exit_code}) · run {safe(result.run_id)}"
+
+
+def facts(result: RunResult) -> list[str]:
+    """Times, proofs, violations, what came back, the account, where the evidence is."""
+    lines = [safe(summary_line(result)), _proofs(result)]
+    lines += [f"  {words.violation(found)}" for found in result.violations[:_VIOLATIONS_MAX]]
+    hidden = len(result.violations) - _VIOLATIONS_MAX
+    lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
+    lines += [*_brought_back(result.brought_back), _ledger(result)]
+    if not result.slo_met:
+        lines.append(f"SLO missed: {seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}")
+    lines += [f"{kind}: {safe(path)}" for kind, path in result.reports.items()]
+    return [line for line in lines if line]
+
+
+def _proofs(result: RunResult) -> str:
+    passed = sum(canary.result == "passed" for canary in result.canaries)
+    canaries = f"canaries {passed}/{len(result.canaries)}" if result.canaries else f"no canaries: {_unproven(result)}"
+    open_phases = [phase for phase in result.phases if not phase.hermetic and phase.result != "skipped"]
+    for host in (True, False):
+        named = ", ".join(phase.name for phase in open_phases if phase.host is host)
+        canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
+    return " · ".join([canaries, *counted(result)])
+
+
+def _unproven(result: RunResult) -> str:
+    runs = ", ".join(dict.fromkeys(phase.cached_run for phase in result.phases if phase.cached_run))
+    return f"nothing ran, what counts was proven in run {runs}" if runs and result.outcome == "passed" else "nothing was proven"
+
+
+def _brought_back(counts: Mapping[str, int]) -> list[str]:
+    if not counts:
+        return []
+    conflicts = counts.get("conflicts", 0)
+    tail = f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, left as they are" if conflicts else ""
+    autorun = counts.get("autorun", 0)
+    tail += f"; {autorun} that the host's tools start or read by themselves" if autorun else ""
+    files, size, deleted = (counts.get(name, 0) for name in ("files", "bytes", "deleted"))
+    return [words.brought_back(files, size, deleted) + tail]
+
+
+def _ledger(result: RunResult) -> str:
+    ledger = result.ledger
+    left = f"{len(ledger.left)} left: {safe(', '.join(ledger.left))}" if ledger.left else "0 left"
+    held = f", {len(ledger.held)} held" if ledger.held else ""
+    return f"ledger: {ledger.created} created, {ledger.removed} removed{held}, {left}"
+
+
+def failure(result: RunResult, rerun: str) -> list[Line]:
+    """What went wrong, last: the end of the failing phase's output, how it ended, where all of it is, how to run it again."""
+    phase = failing(result)
+    if phase is None:
+        return []
+    name = phase_name(phase)
+    lines = [Line(f"last {plural(len(phase.excerpt), 'line')} of {safe(name)}:", out=True)] if phase.excerpt else []
+    lines += [Line(f"{safe(name)} | {safe(text)}", out=True) for text in phase.excerpt]
+    end = words.phase_end(name, phase.result, phase.exit_code, phase.duration_seconds, phase.reason)
+    lines.append(Line(end, out=True, tone="red"))
+    if phase.log:
+        lines.append(Line(f"full log: {safe(phase.log)}", out=True))
+    return [*lines, Line(f"run again: {again(phase, result.requested, rerun)}", out=True)]
+
+
+def again(phase: PhaseResult, requested: Sequence[str], rerun: str) -> str:
+    """The line that runs the failing phase again; in a workspace that is the whole pipeline, since `run` knows no workspaces."""
+    import shlex
+
+    command = ["pipeline", *requested] if phase.workspace else ["run", phase.name]
+    return safe(f"cleanroom-engine {shlex.join(command)}{rerun}")

@@ -1,0 +1,79 @@
+"""How facts read as lines for people. Pure functions over values, shared by the live run, the replay and the summary."""
+
+from __future__ import annotations
+
+import signal
+from typing import NamedTuple
+
+from cleanroom.cli.codes.rules import RULE_CODES
+from cleanroom.cli.views.text import safe
+from cleanroom.evidence.reports.result import ViolationResult
+from cleanroom.evidence.reports.text import describe_violation, place_of, plural, seconds, size
+from cleanroom.model.events import Artifact, Attached, Recovery
+
+NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
+
+
+class Line(NamedTuple):
+    """One line to print. `out` is what a person asked for (the result), the rest is progress."""
+
+    text: str
+    out: bool = False
+    tone: str = ""  # red, green, yellow, bold, dim
+    fenced: bool = False  # not ours: a piece of some process's output
+    begins: bool = False  # something began: needless where a live tree shows it
+
+
+def exit_status(code: int) -> str:
+    """`exit status 7`, with the signal's name where it was one."""
+    if 128 < code < 128 + signal.NSIG:
+        try:
+            return f"exit status {code} ({signal.Signals(code - 128).name})"
+        except ValueError:
+            pass
+    return f"exit status {code}"
+
+
+def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: float, reason: str = "") -> str:
+    """How a phase ended, on one line: its name, what became of it, its exit status."""
+    words = {"timeout": "timed out", "error": "could not be run", "unverified": "ran no command"}
+    text = f"phase {safe(name)} {words.get(result, result)}"
+    if result == "passed":
+        return f"{text} in {seconds(duration_seconds)}"
+    if result == "cached":
+        return f"{text}: {safe(reason)}"
+    facts = [exit_status(exit_code)] if exit_code is not None else []
+    facts += [safe(reason)] if reason and reason != result and not reason.startswith("exit status") else []
+    facts += [f"after {seconds(duration_seconds)}"] if duration_seconds and " after " not in reason else []
+    return text + (": " + ", ".join(facts) if facts else "")
+
+
+def violation(row: ViolationResult) -> str:
+    """Who tried what, which rule it breaks, the code to look up, and where it happened."""
+    code = RULE_CODES.get(row.rule, "")
+    return safe(describe_violation(row) + "".join(f", {part}" for part in (code, place_of(row)) if part))
+
+
+def recovery(event: Recovery) -> str:
+    text = f"{event.action.replace('_', ' ')}: {event.subject}"
+    text += f", attempt {event.attempt}" if event.attempt else ""
+    text += f" after {seconds(event.delay_seconds)}" if event.delay_seconds else ""
+    return safe(f"{text}: {event.cause}" if event.cause else text)
+
+
+def attached(event: Attached) -> str:
+    """Which service this run uses without having started it."""
+    return safe(f"service {event.subject.name}{f' {event.version}' if event.version else ''} is held by {event.holder_id}")
+
+
+def brought_back(files: int, bytes_: int, deleted: int) -> str:
+    """How many files were written to the project, how large, and how many it has no more."""
+    gone = f"; deleted {deleted}" if deleted else ""
+    return f"brought back {plural(files, 'file')}, {size(bytes_)}{gone}"
+
+
+def artifact(event: Artifact) -> str:
+    if event.role == "changes":
+        note = f": {event.note}" if event.note else ""
+        return safe(brought_back(event.files, event.bytes, event.deleted) + note)
+    return safe(f"wrote {event.path} ({event.role}, {size(event.bytes)})")

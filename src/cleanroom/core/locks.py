@@ -1,0 +1,54 @@
+"""Locks between processes: a file of ours in a folder that is held open, which one of them holds.
+
+The kernel lets go of it with the process. A library that opens a lock by its path would follow, and
+truncate, whatever somebody put in its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cleanroom.core.beneath import Folder
+
+PAUSE_SECONDS = 0.005  # between two tries; whoever holds one of these writes for milliseconds
+
+
+def try_lock(folder: Folder, name: str) -> int | None:
+    """A descriptor that holds the lock until it is closed; None where another process has it.
+
+    Raises:
+        OSError: the file cannot be made, or something else stands in its place (`Misplaced`).
+    """
+    descriptor = folder.open_own(name, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextmanager
+def locked(folder: Folder, name: str, *, seconds: float) -> Iterator[None]:
+    """Hold the lock while the block runs. Blocks until it is had.
+
+    Raises:
+        TimeoutError: another process held it for so long.
+        OSError: as `try_lock`.
+    """
+    deadline = time.monotonic() + seconds
+    while (descriptor := try_lock(folder, name)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} is held by another process")
+        time.sleep(PAUSE_SECONDS)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""The only door to everything that runs, verifies or sweeps.
+
+What is named here is for the command, for libraries and for tests; modules of this room are not,
+but for `prestart`. Names load on first use: the keeper is started, and shared services are served,
+where most of this room must not be imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cleanroom.engine.doctor import Diagnosis
+    from cleanroom.engine.engine import Engine, Options, open, started_by_ggen
+    from cleanroom.engine.phases.skipping import Decision
+    from cleanroom.engine.records import (
+        SweepReport,
+        build_images,
+        delivered_to,
+        diagnose,
+        init,
+        list_runs,
+        push_trace,
+        read_run,
+        read_trace,
+        render_reports,
+        show_audit,
+        sweep,
+        verify_audit,
+    )
+    from cleanroom.engine.shared_services.pool import PoolStatus
+
+_HOMES = {
+    "Decision": "phases.skipping",
+    "Diagnosis": "doctor",
+    "Engine": "engine",
+    "Options": "engine",
+    "PoolStatus": "shared_services.pool",
+    "SweepReport": "records",
+    "build_images": "records",
+    "delivered_to": "records",
+    "diagnose": "records",
+    "init": "records",
+    "list_runs": "records",
+    "open": "engine",
+    "push_trace": "records",
+    "read_run": "records",
+    "read_trace": "records",
+    "render_reports": "records",
+    "show_audit": "records",
+    "started_by_ggen": "engine",
+    "sweep": "records",
+    "verify_audit": "records",
+}
+__all__ = [
+    "Decision",
+    "Diagnosis",
+    "Engine",
+    "Options",
+    "PoolStatus",
+    "SweepReport",
+    "build_images",
+    "delivered_to",
+    "diagnose",
+    "init",
+    "list_runs",
+    "open",
+    "push_trace",
+    "read_run",
+    "read_trace",
+    "render_reports",
+    "show_audit",
+    "started_by_ggen",
+    "sweep",
+    "verify_audit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

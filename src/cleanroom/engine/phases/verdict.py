@@ -1,0 +1,101 @@
+"""Judging: what an attempt counts as, and how a phase ended. Pure functions over values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from cleanroom.backends.base import ExecResult
+from cleanroom.model.capability import Canary
+from cleanroom.model.errors import EXIT_ORDER, CleanroomError, Exit
+from cleanroom.model.events import Result
+from cleanroom.model.policy import Reaction
+
+
+def broken_canaries(canaries: Sequence[Canary], degraded: Collection[str] = ()) -> str:
+    """What the canaries that were not stopped say; empty when all were, but for those of rules that the run was let go without."""
+    return "; ".join(
+        f"{c.name} ({c.rule}): expected {c.expected}, found {c.found}" for c in canaries if c.result != "passed" and c.rule not in degraded
+    )
+
+
+class Verdict(NamedTuple):
+    """How a phase ended."""
+
+    result: Result
+    exit_code: int | None
+    reason: str = ""
+    code: str = ""
+
+
+def phase_verdict(results: Sequence[ExecResult], *, violations: int, reaction: Reaction, ended_for: str, timeout_seconds: float) -> Verdict:
+    """From how the phase's commands ended, what it tried, and why its environment was ended early (empty: it was not)."""
+    last = results[-1] if results else None
+    status = last.exit_code if last and last.ran else None
+    if ended_for:
+        return Verdict("failed", status, f"ended early: {ended_for}", "CR-PHASE-003")
+    if last and last.timed_out:
+        return Verdict("timeout", status, f"still running after {timeout_seconds:g} s", "CR-PHASE-002")
+    if last and last.killed_for:
+        return Verdict("failed", status, f"killed for its {last.killed_for} limit", "CR-PHASE-004")
+    if last and last.ran and last.exit_code:
+        return Verdict("failed", status, f"exit status {last.exit_code}", "CR-PHASE-001")
+    if violations and reaction != "warn":
+        attempts = "one attempt" if violations == 1 else f"{violations} attempts"
+        return Verdict("failed", status, f"{attempts} against the policy", "CR-PHASE-005")
+    if not any(result.ran for result in results):
+        return Verdict("unverified", None, "nothing was run")
+    return Verdict("passed", status)
+
+
+RESULT_EXITS: dict[Result, Exit] = {
+    "passed": Exit.OK, "cached": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
+    "refused": Exit.REFUSED, "cancelled": Exit.INTERRUPTED,
+}  # fmt: skip
+ERROR_RESULTS: dict[Exit, Result] = {Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified"}
+EXIT_RESULTS: dict[Exit, Result] = {
+    Exit.OK: "passed", Exit.NOT_PASSED: "failed", Exit.USAGE: "error", Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified",
+    Exit.ENGINE: "error", Exit.TIMEOUT: "timeout", Exit.INTERRUPTED: "cancelled", Exit.TERMINATED: "cancelled",
+}  # fmt: skip
+
+
+VERIFYING: tuple[Result, ...] = ("passed", "cached", "failed", "timeout", "cancelled")
+
+
+class Cause(NamedTuple):
+    """One thing that a run's exit status may stand for."""
+
+    exit: Exit
+    reason: str = ""  # one sentence
+    code: str = ""
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: CleanroomError, exit: Exit | None = None) -> Cause:
+        """An error as a cause, of its own exit status unless another is said."""
+        return cls(error.exit if exit is None else exit, str(error), error.code, error.hint)
+
+
+def decisive(causes: Iterable[Cause]) -> Cause:
+    """The first of those whose exit status stands for all; a pass where there is none."""
+    return min(causes, key=lambda cause: EXIT_ORDER.index(cause.exit), default=Cause(Exit.OK))
+
+
+def phase_causes(name: str, result: Result, reason: str, error: CleanroomError | None) -> tuple[Cause, ...]:
+    """What a phase that ended so says of its run; nothing where it passed. `error` kept it from its end."""
+    if error is not None:
+        return Cause.of(error), Cause.of(error, RESULT_EXITS[result])
+    if RESULT_EXITS[result] is Exit.OK:
+        return ()
+    became = "timed out" if result == "timeout" else result
+    why = f": {reason}" if reason else ""
+    return (Cause(RESULT_EXITS[result], f"phase {name!r} {became}{why}"),)
+
+
+def verifies(results: Iterable[Result]) -> bool:
+    """Did a command run in one of the phases that ended so?
+
+    A phase that the cache skipped counts: it does so only while the evidence of the run that passed
+    it is there.
+    """
+    return any(result in VERIFYING for result in results)

@@ -1,0 +1,147 @@
+"""Loading no code from a workspace once its phases run.
+
+The engine is often installed in the project's own virtual environment, and `python -m cleanroom`
+has the project itself on its import path. What the process loads later, from a file that a phase
+wrote meanwhile, would run with the engine's rights. So a process that is the engine's alone loads
+what it may still need before the first phase, and looks into no workspace from then on. The keeper
+does the same for itself (`sandbox/processes/keeper.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
+from types import ModuleType
+
+# Modules of other distributions that ours import inside functions; a test compares. What is not
+# installed is not needed.
+LATER = (
+    "aiofiles",
+    "aiofiles.threadpool",
+    "anyio._core._fileio",  # by anyio itself, with the first path
+    "h11",
+    "psutil",
+)
+# The same, where spans are received or sent: they take a third of a second, so not for everyone.
+TELEMETRY = (
+    "google.protobuf.message",
+    "grpc",
+    "opentelemetry.exporter.otlp.proto.grpc._log_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.proto.collector.trace.v1.trace_service_pb2",
+    "opentelemetry._logs",
+    "opentelemetry.sdk._logs",
+    "opentelemetry.sdk.metrics.export",
+    "opentelemetry.sdk.resources",
+    "opentelemetry.sdk.trace",
+    "opentelemetry.sdk.util.instrumentation",
+    "opentelemetry.trace",
+    "requests",
+)
+# Of ours, what no run imports late: other commands, other people's tests, what the keeper loads
+# for itself, and backends, whose modules are there when they are entered.
+_NOT_LATE = (
+    "cleanroom.__main__",
+    "cleanroom.backends",
+    "cleanroom.cli.manual",
+    "cleanroom.cli.reference",
+    "cleanroom.engine.doctor",
+    "cleanroom.engine.shared_services",
+    "cleanroom.project.init",
+    "cleanroom.pytest_plugin",
+    "cleanroom.sandbox",
+    "cleanroom.servers",
+    "cleanroom.testing",
+    "cleanroom.evidence.tracing.sdk",
+    "cleanroom.evidence.tracing.testing",
+)
+_COMMANDS = (
+    *("audit", "completion", "config", "doctor", "events", "explain", "image", "init"),
+    *("plan", "pool", "sweep"),
+)
+
+
+def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
+    """Load no code from these folders from now on.
+
+    What may be needed later is loaded first, where we lie in one of them ourselves. Sealing again
+    adds folders. Blocks: a tenth of a second where something is loaded.
+    """
+    sealed = _Sealed(roots)
+    package = sys.modules["cleanroom"]
+    if any(map(sealed.covers, package.__path__)) or any(map(sealed.covers, _of_others())):
+        _load(telemetry)
+    sys.meta_path.insert(0, sealed)
+
+
+def _of_others() -> list[str]:
+    """Where the other distributions that we need were loaded from."""
+    found = (getattr(sys.modules.get(name), "__file__", None) for name in ("msgspec", "anyio"))
+    return [file for file in found if file]
+
+
+def _load(telemetry: bool) -> None:
+    """Everything that a run may need and has not loaded yet."""
+    told = ("cleanroom.evidence.tracing.sdk", *TELEMETRY) if telemetry else ()
+    for name in (*_ours(), *LATER, *told):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _ours() -> Iterator[str]:
+    """Modules of ours that a run may still import."""
+    skipped = (*_NOT_LATE, *(f"cleanroom.cli.commands.{command}" for command in _COMMANDS))
+    packages = [("cleanroom", list(sys.modules["cleanroom"].__path__))]
+    while packages:
+        package, places = packages.pop()
+        for module in pkgutil.iter_modules(places, f"{package}."):
+            if module.name in skipped:
+                continue
+            yield module.name
+            if module.ispkg:
+                below = module.name.rpartition(".")[2]
+                packages.append((module.name, [os.path.join(place, below) for place in places]))
+
+
+class _Sealed:
+    """Finds modules before all other finders, and none of them in the folders."""
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        self._roots = tuple(f"{os.path.realpath(root).rstrip('/')}/" for root in roots)
+
+    def covers(self, place: str) -> bool:
+        """Whether a path lies in one of the folders; "" is the working directory."""
+        return f"{os.path.realpath(place or '.')}/".startswith(self._roots)
+
+    def find_spec(
+        self,
+        name: str,
+        path: Iterable[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """Where the module is; None leaves it to the others, where none of the folders is asked.
+
+        Raises:
+            ModuleNotFoundError: it is nowhere else.
+        """
+        places = list(sys.path if path is None else path)
+        safe = [place for place in places if not self.covers(place)]
+        if len(safe) == len(places):
+            return None
+        for finder in (BuiltinImporter, FrozenImporter) if path is None else ():
+            if (spec := finder.find_spec(name)) is not None:
+                return spec
+        spec = PathFinder.find_spec(name, safe, target)
+        if spec is None:
+            text = f"{name} is in no folder but those that phases write: not loaded while they run"
+            raise ModuleNotFoundError(text, name=name)
+        return spec

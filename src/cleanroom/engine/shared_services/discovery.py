@@ -1,0 +1,166 @@
+"""Where runs and holders meet: one folder for each holder, in it a socket. Blocks; call it in a worker thread.
+
+    CACHE/runs/KIND-KEY-RANDOM/   mode 0700, named to the holder's keeper, which removes it
+        holder.json               its charge
+        owner                     the holder's process, by pid and start time: what sweep goes by
+        socket
+        log                       what the holder's interpreter says, which is nothing
+
+Whoever comes first makes the listening socket and hands it to the process that it starts, so nobody has to wait for that process to be found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from cleanroom.core import host_programs
+from cleanroom.core.beneath import Folder
+from cleanroom.core.locks import locked
+from cleanroom.core.private_cache import open_cache
+from cleanroom.model.errors import ServiceFailed
+from cleanroom.model.policy import Policy
+from cleanroom.sandbox import channel, journal
+from cleanroom.sandbox.network import peers
+
+Kind = Literal["session", "pool"]
+# Kinds of services whose state can be made anew for each run; of any other server only its own project knows.
+POOLED = ("postgres", "redis")
+
+LOCK_SECONDS = 20.0  # held for milliseconds
+BACKLOG = 128  # runs that come while the holder starts
+CHARGE, SOCKET, OWNER, LOCK = "holder.json", "socket", "owner", "holders.lock"
+
+
+class Charge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a holder is there for."""
+
+    kind: Kind
+    key: str  # the same for all who shall find it
+    project: str
+    root: str
+    runs: str  # the folder in which it has its own
+    templates: str
+    backend: str = "embedded"
+    caller: dict[str, str] = {}  # of the environment of whoever started it: where a container engine is
+    policy: Policy
+    seed: int
+    owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
+    idle_seconds: float = 0.0  # it ends when no run has used it for so long; 0: never
+
+    @property
+    def leases(self) -> bool:
+        """Each run has a state of its own in it: a pool. In a session all have the same."""
+        return self.kind == "pool"
+
+    @property
+    def cache(self) -> Path:
+        """The user's cache folder."""
+        return Path(self.runs).parent
+
+
+def key_of(*parts: str) -> str:
+    """Names what two runs must have in common to meet, this user included."""
+    return hashlib.sha256("\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | None:
+    """The holder of this charge: its id, and a connection to it. If there is none that lives it is started, or None where that was not asked for.
+
+    Raises:
+        ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
+    """
+    with _locked(charge.cache):
+        return find(charge.runs, charge.kind, charge.key) or (_start(charge) if start else None)
+
+
+def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
+    """The living holder of such a charge, and a connection to it."""
+    try:
+        around = Folder.at(Path(runs))
+    except OSError:
+        return None
+    with around:
+        for name in around.names():
+            if name.startswith(f"{kind}-{key}-") and (end := _connect(around, name)) is not None:
+                return name, end
+    return None
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    try:
+        with open_cache(cache) as folder, locked(folder, LOCK, seconds=LOCK_SECONDS):
+            yield
+    except TimeoutError:
+        raise ServiceFailed(
+            "CR-SESSION-001", f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process holds it",
+            hint="end the engine that hangs, or use --fresh, with which a run has its own services",
+        ) from None  # fmt: skip
+    except OSError as error:
+        raise ServiceFailed(
+            "CR-SESSION-001", f"{error.filename or cache}: services cannot be held for a session: {error.strerror}",
+            hint=f"make {cache} yours; CLEANROOM_CACHE names another folder",
+        ) from error  # fmt: skip
+
+
+def _connect(runs: Folder, name: str) -> socket.socket | None:
+    """None where nobody listens any more."""
+    try:
+        with runs.folder(name) as folder:
+            end = peers.connect(folder.descriptor, SOCKET, peers.of_our_user, socket.SOCK_SEQPACKET)
+    except OSError:
+        return None
+    return channel.widened(end)
+
+
+def _start(charge: Charge) -> tuple[str, socket.socket]:
+    name = f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}"
+    with Folder.at(charge.cache) as cache, cache.folder(Path(charge.runs).name, make=True, mode=0o700) as runs:
+        os.mkdir(name, 0o700, dir_fd=runs.descriptor)
+        with runs.folder(name) as folder:
+            _write(folder, CHARGE, msgspec.json.format(msgspec.json.encode(charge), indent=1))
+            with channel.end() as listening:
+                listening.bind(_reached(folder))
+                listening.listen(BACKLOG)
+                pid = _spawn(folder, listening, charge.root)
+            _write(folder, OWNER, journal.process_name(pid).encode())
+        end = _connect(runs, name)
+    if end is None:
+        raise ServiceFailed("CR-SESSION-002", f"{name}: the process that holds the services ended at once", hint=_see(folder.path))
+    return name, end
+
+
+def _write(folder: Folder, name: str, data: bytes) -> None:
+    with os.fdopen(folder.open_own(name, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.truncate(0)
+        file.write(data)
+
+
+def _see(folder: Path) -> str:
+    return f"what it said is in {folder / 'log'}"
+
+
+def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
+    """Start the holder on the code that this process runs; without what an interpreter otherwise does at its start."""
+    path = host_programs.import_path([root], ("cleanroom", "msgspec", "anyio"))
+    code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.engine.shared_services.server import main; main({str(folder.path)!r})"
+    log = folder.open_own("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return host_programs.leave_python(code, stdin=listening.fileno(), output=log)
+    finally:
+        os.close(log)
+
+
+def _reached(folder: Folder) -> str:
+    """The socket's path, by the descriptor of its folder: an address holds 107 bytes, and cache folders may lie deep."""
+    return f"/proc/self/fd/{folder.descriptor}/{SOCKET}"

@@ -1,0 +1,67 @@
+"""Judging an attempt: what it counts as under a policy, and which attempts are one fact. Pure functions over values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from cleanroom.core.patterns import any_matches
+from cleanroom.core.text import written_out_on_one_line
+from cleanroom.model.capability import Attempt, Target, bracketed
+from cleanroom.model.policy import Policy
+
+Severity = Literal["violation", "notice", "tolerated"]
+# What well-behaved programs do without meaning it: byte code beside a mounted tool, a resolver's own sockets, looking whether something is there.
+NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
+# A resolver's or a logger's own socket is looked for by the C library itself, in every `ls -l`: no level could hold that against a phase.
+SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
+NAMES_RULE = "network.names"  # such a record is a name asked for with no packet following: a packet would carry the name in its own record
+RECORD_RULE = "network.record"
+
+
+def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
+    """What the attempt counts as and why; None for a canary's own, which is evidence and no trouble."""
+    if "canary" in attempt.tags:
+        return None
+    for expected in policy.expected:
+        if any_matches(_target_names(attempt), expected.target):
+            return "tolerated", expected.reason
+    if attempt.rule == SOCKETS_RULE and not HABITUAL_TAGS.isdisjoint(attempt.tags):
+        return "notice", ", ".join(attempt.tags)
+    if attempt.outcome == "observed" and attempt.rule == RECORD_RULE:
+        return "notice", "allowed at this level, and recorded"
+    harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
+    if harmless and policy.forgives_harmless:
+        return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)
+    return "violation", _despite_declaration(policy.egress, attempt.target)
+
+
+def _despite_declaration(egress: Sequence[str], target: Target) -> str:
+    """Why a declared host was refused all the same; empty for what is not declared."""
+    declared = [entry.rpartition(":") for entry in egress]
+    asked = target.host or target.ip
+    ports = [port for host, _, port in declared if asked and host.strip("[]").lower() == asked.lower()]
+    if not ports:
+        return ""
+    if str(target.port) not in ports:
+        return f"the host is declared for port {' and '.join(ports)} only"
+    if target.proto == "udp":
+        return "the host is declared for tcp only"
+    return "the host is declared, but its name leads to an address that no declaration opens"
+
+
+def _target_names(attempt: Attempt) -> tuple[str, ...]:
+    """How a person may call the target: its parts, host and port together, and the text that lines and reports print."""
+    target = attempt.target
+    printed = str(target)
+    hosts = [host for host in (target.host, target.ip) if host]
+    ends = [f"{bracketed(host)}:{target.port}" for host in hosts]
+    parts = (target.path, target.sun_path, target.limit, target.syscall)
+    names = (*hosts, *ends, *parts, printed, written_out_on_one_line(printed))
+    return tuple(name for name in names if name)
+
+
+def fold_key(attempt: Attempt) -> tuple[str, str, str]:
+    """Attempts with the same key are one fact with a count."""
+    process = attempt.process
+    return attempt.rule, (process.exe or str(process.pid)) if process else "", str(attempt.target)

@@ -1,0 +1,209 @@
+"""The audit log's format: how a record is sealed, what the head says, and how both are checked. `docs/audit.md` says it for people.
+
+A record is one line: `CONTENT,"hash":"H"}` and a line end, where H is the SHA-256, in hex, of the exact bytes of CONTENT. CONTENT starts with the
+record's `seq` and ends with `"prev":"P"`, the hash of the record before it (64 zeros before the first), so each hash covers the whole log up to it.
+The head is one line too: its `digest` is the SHA-256 of the same object without it. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Annotated, BinaryIO
+
+import msgspec
+
+from cleanroom.core.beneath import Folder
+
+LOG_NAME, HEAD_NAME = "audit.jsonl", "audit.head"
+NO_HASH = "0" * 64
+SEAL_BYTES = len(',"hash":""}\n') + 64
+LINE_LIMIT_BYTES = 16 << 20  # a longer line is none of ours; bounds what reading a hostile file takes
+_HEAD_LIMIT_BYTES = 4096  # a real one has about 200
+PROBLEMS_LIMIT = 1000  # enough to see what happened to a log; a log of garbage has one per line
+
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the log must at least hold: so many bytes, ending with this record."""
+
+    bytes: _Natural = 0
+    seq: _Natural = 0
+    hash: str = NO_HASH
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A record's place in the chain."""
+
+    seq: _Natural
+    prev: str
+    hash: str
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong, at a line of the log (from 1; 0: the head). `seq` is the record that is, or should be, there."""
+
+    seq: int
+    line: int
+    problem: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """What checking every byte of a log found."""
+
+    valid: bool
+    records: int
+    problems: tuple[Problem, ...] = ()
+    torn: bool = False  # the log ends in a part of a record beyond the head: the engine was killed while it wrote
+    head: Head | None = None
+
+
+_heads = msgspec.json.Decoder(Head)
+_links = msgspec.json.Decoder(Link)
+_MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def seal(content: str) -> tuple[str, str]:
+    """What follows the content of a record on its line, and its hash, in hex."""
+    digest = sha256(content.encode()).hexdigest()
+    return f',"hash":"{digest}"}}\n', digest
+
+
+def opened(line: bytes) -> Link | None:
+    """The record's place in the chain; None where one byte is not as it was sealed."""
+    content = line[:-SEAL_BYTES]
+    if b'%b,"hash":"%b"}\n' % (content, sha256(content).hexdigest().encode()) != line:
+        return None
+    try:
+        return _links.decode(line)
+    except _MALFORMED:
+        return None
+
+
+def encode_head(head: Head) -> bytes:
+    """The head file's exact bytes."""
+    body = msgspec.json.encode(head)
+    return b'%b,"digest":"%b"}\n' % (body[:-1], sha256(body).hexdigest().encode())
+
+
+def decode_head(data: bytes) -> Head | None:
+    """The inverse of `encode_head`; None where one byte differs."""
+    try:
+        head = _heads.decode(data)
+    except _MALFORMED:
+        return None
+    return head if encode_head(head) == data else None
+
+
+def read_head(folder: Folder) -> Head | None:
+    """The head of the log in `folder`; None where one byte differs from what was written.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with folder.reading(HEAD_NAME) as stream:
+        return decode_head(stream.read(_HEAD_LIMIT_BYTES))
+
+
+def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Each line with its length. One that is too long to be ours comes as a bare line end (or nothing, at the end of the file)."""
+    while line := file.readline(LINE_LIMIT_BYTES):
+        length = len(line)
+        if length == LINE_LIMIT_BYTES and not line.endswith(b"\n"):
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LINE_LIMIT_BYTES)
+                length += len(line)
+            line = line[-1:]
+        yield line, length
+
+
+def verify(folder: Folder) -> Verification:
+    """Check every byte of the log in `folder`, line by line, against its chain and its head. Repairs nothing.
+
+    What is there and cannot be read is a problem like any other: whoever put it there took the log away.
+    """
+    head, wrong = _read_head(folder)
+    walk = _Walk(head)
+    if wrong:
+        walk.report(0, 0, f"{HEAD_NAME} {wrong}")
+    try:
+        with folder.reading(LOG_NAME) as file:
+            for line, length in lines(file):
+                walk.step(line, length)
+    except FileNotFoundError:
+        pass  # as empty: the head tells whether it should be
+    except OSError as error:
+        walk.report(0, 0, f"{LOG_NAME} cannot be read: {error.strerror or error}")
+    walk.end()
+    return Verification(valid=not walk.problems, records=walk.records, problems=tuple(walk.problems), torn=walk.torn, head=head)
+
+
+def _read_head(folder: Folder) -> tuple[Head | None, str]:
+    """The head, and what is wrong with it."""
+    try:
+        head = read_head(folder)
+    except FileNotFoundError:
+        return None, "is missing"
+    except OSError as error:
+        return None, f"cannot be read: {error.strerror or error}"
+    return head, "" if head is not None else "was changed: its bytes do not match its digest"
+
+
+class _Walk:
+    """Goes through a log and remembers only the last good record, so that its size does not matter."""
+
+    def __init__(self, head: Head | None) -> None:
+        self.head = head
+        self.problems: list[Problem] = []
+        self.records = 0
+        self.torn = False
+        self._line = 0
+        self._offset = 0
+        self._last = Link(0, "", NO_HASH)
+        self._damaged = 0  # lines since the last good record
+        self._met = head is not None and head == Head()
+
+    def report(self, seq: int, line: int, problem: str) -> None:
+        if len(self.problems) < PROBLEMS_LIMIT:
+            self.problems.append(Problem(seq, line, problem))
+
+    def step(self, line: bytes, length: int) -> None:
+        self._line += 1
+        began, self._offset = self._offset, self._offset + length
+        here = self._last.seq + self._damaged + 1
+        if not line.endswith(b"\n") and self.head is not None and began >= self.head.bytes:
+            self.torn = True
+            return
+        link = opened(line)
+        if link is None:
+            self._damaged += 1
+            self.report(here, self._line, "not as it was written: its bytes do not match its hash")
+            return
+        self.records += 1
+        self._place(link)
+        if self.head is not None and self._offset == self.head.bytes:
+            self._met = (self._last.seq, self._last.hash) == (self.head.seq, self.head.hash)
+
+    def _place(self, link: Link) -> None:
+        """Compare a sound record with what should stand here; a damaged line before it may have been any one record, or none."""
+        expected = self._last.seq + 1
+        if link.seq < expected:
+            self.report(link.seq, self._line, f"out of place: expected record {expected} here; moved, doubled or inserted")
+            return
+        if link.seq == expected and link.prev != self._last.hash:
+            self.report(link.seq, self._line, "does not continue the record before it: one of the two was replaced")
+        elif link.seq > expected + self._damaged:
+            first = expected + self._damaged
+            missing = f"record {first} is" if first == link.seq - 1 else f"records {first} to {link.seq - 1} are"
+            self.report(link.seq, self._line, f"{missing} missing before it")
+        self._last, self._damaged = link, 0
+
+    def end(self) -> None:
+        if self.head is None or (self.problems and self._last.hash == self.head.hash):
+            return  # nothing to compare with, or whatever is wrong was named and the head's record is there
+        if self._offset < self.head.bytes:
+            gone = self.head.bytes - self._offset
+            self.report(self._last.seq + 1, self._line + 1, f"the log was cut: {gone} bytes up to record {self.head.seq} are missing")
+        elif not self._met:
+            self.report(self.head.seq, 0, f"the log does not lead to its head: no record {self.head.seq} ends at byte {self.head.bytes}")

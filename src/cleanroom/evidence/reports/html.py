@@ -1,0 +1,330 @@
+"""The result as one page: no script, nothing loaded from anywhere, light and dark, readable on a telephone.
+
+Everything that came from a project or its processes goes through `markup.element`, which escapes it; a content security policy forbids the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from cleanroom.evidence.reports.markup import Markup, element, join
+from cleanroom.evidence.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
+from cleanroom.evidence.reports.style import STYLE
+from cleanroom.evidence.reports.text import (
+    counted,
+    describe_process,
+    failing,
+    judged,
+    phase_name,
+    place_of,
+    plural,
+    seconds,
+    size,
+    summary_line,
+)
+from cleanroom.evidence.reports.timeline import narrow_timeline, sparkline, timeline
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def html_report(result: RunResult) -> bytes:
+    """The page's bytes."""
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{result.project or 'run'}: {result.outcome}"),
+        element("style", Markup(STYLE)),
+    )
+    page = element("html", head, element("body", element("main", *_sections(result))), lang="en")
+    return b"<!doctype html>\n" + page.encode() + b"\n"
+
+
+def _sections(result: RunResult) -> Iterable[Markup | None]:
+    return (
+        _headline(result),
+        _failure(result),
+        _section(
+            "Timeline",
+            element("div", timeline(result), class_="picture"),
+            element("div", narrow_timeline(result), class_="narrow picture"),
+            element("p", summary_line(result)),
+        ),
+        _section("Phases", _phases(result)),
+        _section(f"Found: {', '.join(counted(result)) or 'no violations'}", _violations(result.violations)),
+        _section("Notices", _violations(result.notices)) if result.notices else None,
+        _section("Services", _services(result)),
+        _section("What was held, by dimension", _capabilities(result)),
+        _section("Account", _ledger(result)),
+        _section("Notes", _list((*result.recoveries, *result.notes))),
+        _section("Resources", _resources(result)),
+        _section(_canary_title(result.canaries), _canaries(result.canaries)),
+        _section("Check it yourself", _evidence(result)),
+    )
+
+
+def _section(title: str, *content: Markup | None) -> Markup:
+    return element("section", element("h2", title), *content)
+
+
+def _headline(result: RunResult) -> Markup:
+    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    facts = {
+        "exit code": str(result.exit_code),
+        "run": result.run_id,
+        "started": began,
+        "policy": result.policy,
+        "backend": f"{result.backend} {result.tier}".strip(),
+        "environment": result.environment,
+        "took": f"{seconds(result.duration_seconds)}, {seconds(result.engine_seconds)} of it the engine's own",
+        "SLO": f"{seconds(result.slo_seconds)}, {'met' if result.slo_met else 'missed'}",
+        "seed": str(result.seed),
+        "engine": result.version,
+    }
+    return element(
+        "header",
+        element("h1", result.project or "run", " ", element("span", result.outcome.upper(), class_=f"badge {result.outcome}")),
+        element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm") if result.degraded else None,
+        _error(result.error) or (element("p", result.reason, class_="alarm") if result.reason else None),
+        element("dl", *(join((element("dt", name), element("dd", value))) for name, value in facts.items() if value)),
+    )
+
+
+def _error(error: dict[str, str]) -> Markup | None:
+    if not error:
+        return None
+    hint = f" Hint: {error['hint']}." if error.get("hint") else ""
+    code = error.get("code", "")
+    words = element("p", f"error[{code}]: {error.get('message', '')}.{hint} Explained by ", _code(f"cleanroom-engine explain {code}"), ".")
+    return element("div", words, class_="alarm")
+
+
+def _failure(result: RunResult) -> Markup | None:
+    phase = failing(result)
+    if phase is None:
+        return None
+    status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
+    reason = f" {phase.reason}" if phase.reason != phase.result else ""
+    return _section(
+        f"What went wrong: {phase_name(phase)}",
+        element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}.{reason}"),
+        element("pre", "\n".join(phase.excerpt), tabindex="0", role="region", aria_label="the end of its output")
+        if phase.excerpt
+        else None,
+        element("p", "All of its output: ", _code(phase.log)) if phase.log else None,
+        element("p", "Run it again: ", _code(_again(result, phase))),
+    )
+
+
+def _again(result: RunResult, phase: PhaseResult | None) -> str:
+    """Workspaces are the pipeline's: one of their phases alone cannot be named."""
+    command = ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
+    return shlex.join(["cleanroom-engine", *command])
+
+
+class _Cell(NamedTuple):
+    """What stands in one column of a row."""
+
+    content: str | Markup
+    class_: str = ""
+
+
+class _Row(NamedTuple):
+    cells: tuple[_Cell, ...]
+    id_: str = ""
+
+
+def _table(columns: Sequence[str], rows: Iterable[_Row], empty: str) -> Markup:
+    """Roles are said, since on a narrow screen each row is shown as a list, and browsers forget what such a table was."""
+    found = list(rows)
+    if not found:
+        return element("p", empty, class_="dim")
+    heads = (element("th", column, scope="col", role="columnheader") for column in columns)
+    head = element("thead", element("tr", *heads, role="row"), role="rowgroup")
+    body = element("tbody", *(_written(row, columns) for row in found), role="rowgroup")
+    return element("div", element("table", head, body, role="table"), class_="wide")
+
+
+def _written(row: _Row, columns: Sequence[str]) -> Markup:
+    cells = []
+    for column, cell in zip(columns, row.cells, strict=True):
+        classes = {"class_": cell.class_} if cell.class_ else {}
+        cells.append(element("td", cell.content, data_label=column, role="cell", **classes))
+    return element("tr", *cells, role="row", **({"id": row.id_} if row.id_ else {}))
+
+
+def _row(*cells: str | _Cell, id_: str = "") -> _Row:
+    return _Row(tuple(cell if isinstance(cell, _Cell) else _Cell(cell) for cell in cells), id_)
+
+
+def _phases(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            phase_name(phase),
+            _word(phase.result),
+            "yes" if phase.hermetic else _Cell("no", "bad"),
+            phase.policy,
+            "" if phase.exit_code is None else str(phase.exit_code),
+            seconds(phase.duration_seconds),
+            "" if phase.budget_seconds is None else seconds(phase.budget_seconds),
+            phase.role,
+            phase.reason or (f"not from the cache: {phase.cache}" if phase.cache else ""),
+            id_=f"phase-{number}",
+        )
+        for number, phase in enumerate(result.phases, 1)
+    )
+    return _table(("phase", "result", "hermetic", "policy", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
+
+
+def _word(result: str) -> _Cell:
+    return _Cell(result, "good" if result in ("passed", "cached") else "dim" if result in ("skipped", "unverified") else "bad")
+
+
+def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
+    return _table(
+        ("rule", "what became of it", "process", "target", "times", "where", "how it is known"),
+        (
+            _row(
+                row.rule,
+                f"{row.action}{judged(row)}",
+                describe_process(row.process, row.attribution_gap),
+                f"{row.target} {row.syscall} {row.errno}".strip(),
+                str(row.count),
+                place_of(row),
+                f"{row.mechanism}, {row.certainty}".replace("_", " "),
+            )
+            for row in rows
+        ),
+        "None.",
+    )
+
+
+def _canary_title(canaries: tuple[CanaryResult, ...]) -> str:
+    passed = sum(canary.result == "passed" for canary in canaries)
+    return f"Canaries: {passed} of {len(canaries)} came back as expected" if canaries else "Canaries: none, nothing was proven"
+
+
+def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
+    """One row for what is the same in several environments."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for canary in canaries:
+        key = (canary.name, canary.dimension, canary.rule, canary.expected, canary.found, canary.result)
+        grouped.setdefault(key, []).append(canary.environment)
+    everywhere = {canary.environment for canary in canaries}
+
+    def where(environments: list[str]) -> str:
+        return (
+            f"all {len(everywhere)} environments"
+            if len(everywhere) > 1 and set(environments) == everywhere
+            else ", ".join(dict.fromkeys(environments))
+        )
+
+    rows = (
+        _row(name, dimension, rule, expected, found, _word(result), where(environments))
+        for (name, dimension, rule, expected, found, result), environments in grouped.items()
+    )
+    return _table(
+        ("tried", "dimension", "rule", "expected", "found", "result", "in"),
+        rows,
+        "No canary ran, so this run proves nothing about its isolation.",
+    )
+
+
+def _capabilities(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            row.dimension, _extent(row.enforced), _extent(row.detected), _extent(row.attributed), _extent("yes" if row.verified_by_canary else "no"),
+            row.mechanism, row.completeness, row.evidence,
+        )
+        for row in result.capabilities
+    )  # fmt: skip
+    columns = ("dimension", "enforced", "detected", "attributed", "verified here", "by", "completeness", "evidence of the probe")
+    return _table(columns, rows, "The backend was not asked.")
+
+
+def _extent(extent: str) -> _Cell:
+    return _Cell(extent, {"yes": "good", "no": "bad"}.get(extent, "dim"))
+
+
+def _services(result: RunResult) -> Markup:
+    rows = (
+        _row(
+            service.name, service.version, _Cell("never", "bad") if service.ready_seconds is None else seconds(service.ready_seconds),
+            str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)),
+            service.reason or (f"held by {service.held_by}" if service.held_by else ""),
+        )
+        for service in result.services
+    )  # fmt: skip
+    return _table(("service", "version", "ready after", "restarts", "lived", "why"), rows, "None was asked for.")
+
+
+def _resources(result: RunResult) -> Markup:
+    end = max([result.duration_seconds, *(at for resource in result.resources for at, _, _ in resource.samples)])
+    rows = (
+        _row(
+            resource.environment, resource.subject, seconds(resource.cpu_seconds), size(resource.peak_memory_bytes),
+            _Cell(sparkline(resource, end)) if resource.samples else "",
+        )
+        for resource in result.resources
+    )  # fmt: skip
+    return _table(
+        ("environment", "for", "CPU", "peak memory", "memory (area) and CPU (line) over the run"), rows, "No readings were taken."
+    )
+
+
+def _ledger(result: RunResult) -> Markup:
+    ledger = result.ledger
+    back = result.brought_back
+    conflicts = f", {plural(back['conflicts'], 'conflict')}: left as they are" if back.get("conflicts") else ""
+    files, written, deleted = (back.get(name, 0) for name in ("files", "bytes", "deleted"))
+    gone = f"; deleted {deleted}" if deleted else ""
+    text = f"Brought back {plural(files, 'file')}, {size(written)}{gone}{conflicts}."
+    return join(
+        (
+            element("p", f"{ledger.created} created, {ledger.removed} removed, {len(ledger.held)} held, {len(ledger.left)} left."),
+            element("p", "Left: ", ", ".join(ledger.left), class_="alarm") if ledger.left else None,
+            element("p", "Held: ", ", ".join(ledger.held)) if ledger.held else None,
+            element("p", text) if back else None,
+            _autorun(result),
+        )
+    )
+
+
+def _autorun(result: RunResult) -> Markup | None:
+    """What came back and starts by itself: how many, and those that are known by name."""
+    count = result.brought_back.get("autorun", 0)
+    if not count:
+        return None
+    more = count - len(result.autorun)
+    rows = [join((_code(f"{row.workspace}/{row.path}".lstrip("/")), f": {row.by}, phase {row.phase}")) for row in result.autorun]
+    files = f"{plural(count, 'file')} of them"
+    listed = element("ul", *(element("li", row) for row in rows))
+    rest = element("p", f"And {more} more.") if more > 0 else None
+    title = element("p", f"{files} are such as the host's tools start or read by themselves:")
+    return join((title, listed, rest))
+
+
+def _list(lines: Sequence[str]) -> Markup:
+    return element("ul", *(element("li", line) for line in lines)) if lines else element("p", "None.", class_="dim")
+
+
+def _evidence(result: RunResult) -> Markup:
+    head = result.audit_head
+    lines = [
+        join(("Run it again, in the project's folder: ", _code(_again(result, None)))),
+        join(("Verify the audit log: ", _code("cleanroom-engine audit verify"))),
+        join(("Make this page again from the events: ", _code(f"cleanroom-engine report --from {shlex.quote(result.reports.get('events', 'events.jsonl'))}"))),
+        *([Markup(join((f"Audit log at the end of this run: {head.get('bytes')} bytes, record {head.get('seq')}, hash ", _code(str(head.get("hash"))))))] if head else []),
+        *([join(("Trace id: ", _code(result.trace_id)))] if result.trace_id else []),
+    ]  # fmt: skip
+    files = [join((f"{kind}: ", _code(path))) for kind, path in result.reports.items()]
+    return element("ul", *(element("li", line) for line in [*lines, *files]))
+
+
+def _code(text: str) -> Markup:
+    return element("code", text)

@@ -1,0 +1,147 @@
+"""The result as JUnit XML, as CI systems read it (Jenkins' xUnit2 and testmoapp/junitxml).
+
+A run is a test suite; phases, services, canaries and the account at the end are its cases. What the project did wrong is a failure (`type="policy"`
+where a rule was broken), what we or the clock did is an error, what did not run is skipped: nothing counts as passed that nothing earned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+from xml.etree import ElementTree
+
+from cleanroom.evidence.reports.result import CanaryResult, LedgerResult, PhaseResult, RunResult, ServiceResult, ViolationResult
+from cleanroom.evidence.reports.text import describe_violation, phase_name, plain
+
+_PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
+
+
+class _Case(NamedTuple):
+    group: str
+    name: str
+    seconds: float = 0.0
+    verdict: Literal["", "failure", "error", "skipped"] = ""
+    kind: str = ""
+    message: str = ""
+    details: str = ""
+    output: str = ""
+    attached: str = ""  # a path
+
+
+def junit(result: RunResult) -> bytes:
+    """The file's bytes."""
+    cases = list(_cases(result))
+    counts = {
+        name: str(sum(case.verdict == verdict for case in cases))
+        for name, verdict in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
+    }
+    name = plain(result.project) or "cleanroom"
+    totals = {"name": name, "tests": str(len(cases)), **counts, "time": _time(result.duration_seconds)}
+    suites = ElementTree.Element("testsuites", totals)
+    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC)
+    suite = ElementTree.SubElement(suites, "testsuite", {**totals, "timestamp": began.strftime("%Y-%m-%dT%H:%M:%S")})
+    _properties(suite, result)
+    for case in cases:
+        _write(suite, name, case)
+    ElementTree.indent(suites)
+    written: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
+
+
+def _cases(result: RunResult) -> Iterator[_Case]:
+    cases = [
+        *(_phase(phase, result.violations) for phase in result.phases),
+        *map(_service, result.services),
+        *map(_canary, result.canaries),
+    ]
+    if result.ledger.created or result.ledger.left:
+        cases.append(_ledger(result.ledger))
+    yield from cases
+    if result.outcome != "passed" and not any(case.verdict in ("failure", "error") for case in cases):
+        yield _run(result)
+
+
+def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case:
+    broken = [describe_violation(row) for row in violations if row.phase == phase.name and row.severity == "violation"]
+    excerpt = "\n".join(phase.excerpt)
+    case = _Case("phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log)
+    message = phase.reason or phase.result
+    match phase.result:
+        case "passed":
+            return case._replace(output="\n".join((*broken, excerpt)) if broken else excerpt)
+        case "cached" | "skipped" | "unverified":
+            return case._replace(
+                verdict="skipped", message=phase.reason or ("ran no command" if phase.result == "unverified" else "skipped")
+            )
+        case "failed" if broken:
+            return case._replace(verdict="failure", kind="policy", message=broken[0], details="\n".join([*broken, message]))
+        case "failed":
+            return case._replace(verdict="failure", kind="exit", message=message, details=excerpt)
+        case "refused":
+            return case._replace(verdict="failure", kind="policy", message=message)
+    return case._replace(verdict="error", kind=phase.result, message=message, details=excerpt)
+
+
+def _service(service: ServiceResult) -> _Case:
+    case = _Case("service", service.name, service.ready_seconds or 0.0)
+    if service.ready_seconds is None:
+        return case._replace(verdict="error", kind="service", message=service.reason or "it did not become ready")
+    return case._replace(verdict="error", kind="service", message=service.reason) if service.reason else case
+
+
+def _canary(canary: CanaryResult) -> _Case:
+    case = _Case("canary", f"{canary.name} in {canary.environment}" if canary.environment else canary.name)
+    if canary.result == "passed":
+        return case
+    return case._replace(verdict="failure", kind="policy", message=f"expected {canary.expected}, found {canary.found}", details=canary.rule)
+
+
+def _ledger(ledger: LedgerResult) -> _Case:
+    case = _Case("account", "nothing is left")
+    if not ledger.left:
+        return case
+    return case._replace(verdict="error", kind="leak", message=f"{len(ledger.left)} left", details="\n".join(ledger.left))
+
+
+def _run(result: RunResult) -> _Case:
+    """For an outcome that no other case explains, such as a refusal."""
+    verdicts: dict[str, tuple[Literal["failure", "error", "skipped"], str]] = {
+        "refused": ("failure", "policy"), "failed": ("failure", "run"), "unverified": ("skipped", ""),
+    }  # fmt: skip
+    verdict, kind = verdicts.get(result.outcome, ("error", result.outcome))
+    message = " ".join(part for part in (result.error.get("code", ""), result.reason) if part) or result.outcome
+    return _Case("run", "outcome", result.duration_seconds, verdict, kind, message, result.error.get("hint", ""))
+
+
+def _properties(suite: ElementTree.Element, result: RunResult) -> None:
+    shown = {
+        "run_id": result.run_id, "outcome": result.outcome, "exit_code": str(result.exit_code), "backend": result.backend, "tier": result.tier,
+        "policy": result.policy, "degraded": ", ".join(result.degraded), "seed": str(result.seed), "trace_id": result.trace_id, "version": result.version,
+    }  # fmt: skip
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in shown.items():
+        if value:
+            ElementTree.SubElement(properties, "property", {"name": name, "value": plain(value)})
+
+
+def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:
+    fields = {"name": plain(case.name), "classname": f"{project}.{case.group}", "time": _time(case.seconds)}
+    element = ElementTree.SubElement(suite, "testcase", fields)
+    if case.verdict:
+        kind = {"type": plain(case.kind)} if case.kind else {}
+        found = ElementTree.SubElement(element, case.verdict, {"message": plain(case.message), **kind})
+        found.text = _quoted(case.details) or None
+    attachment = f"[[ATTACHMENT|{plain(case.attached)}]]" if _PATH.fullmatch(case.attached) else ""
+    if case.output or attachment:
+        ElementTree.SubElement(element, "system-out").text = "\n".join(part for part in (_quoted(case.output), attachment) if part)
+
+
+def _quoted(text: str) -> str:
+    """As text: nobody attaches files to the report by printing, or being called, the words for it."""
+    return plain(text).replace("[[ATTACHMENT", "[ [ATTACHMENT")
+
+
+def _time(value: float) -> str:
+    return f"{value:.3f}"

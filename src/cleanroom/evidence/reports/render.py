@@ -1,0 +1,18 @@
+"""All reports of one result, by kind: which there are, what their files are called, and their bytes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cleanroom.evidence.reports.html import html_report
+from cleanroom.evidence.reports.json_report import json_report
+from cleanroom.evidence.reports.junit import junit
+from cleanroom.evidence.reports.result import RunResult
+
+FILES: dict[str, str] = {"json": "test_results.json", "junit": "test_results.junit.xml", "html": "test_results.html"}
+_MAKERS: dict[str, Callable[[RunResult], bytes]] = {"json": json_report, "junit": junit, "html": html_report}
+
+
+def render(result: RunResult) -> dict[str, bytes]:
+    """File name -> bytes."""
+    return {FILES[kind]: make(result) for kind, make in _MAKERS.items()}

@@ -1,0 +1,49 @@
+"""Id maps for mounts: root's environments see a project's files as their own without being its owner on disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from cleanroom.sandbox.kernel import syscalls
+
+TOP = 65536  # ids that distributions give out; beyond them files belong to nobody inside
+
+
+def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
+    """A user namespace, as a descriptor, whose map turns `owner` on disk into `user`; everyone else stays who they are. Needs root.
+
+    Raises:
+        OSError: user namespaces or maps are refused here.
+    """
+    ready_read, ready_write = os.pipe()
+    done_read, done_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            syscalls.set_parent_death_signal(signal.SIGKILL)
+            os.close(done_write)
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            os.write(ready_write, b"r")
+            os.read(done_read, 1)
+        finally:
+            os._exit(0)
+    os.close(ready_write)
+    os.close(done_read)
+    try:
+        if not os.read(ready_read, 1):
+            raise OSError(1, "no user namespace for the id map")
+        for name, on_disk, becomes in (("uid_map", owner, user), ("gid_map", owner_group, group)):
+            with open(f"/proc/{pid}/{name}", "w") as file:
+                file.write(lines(on_disk, becomes))
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready_read)
+        os.close(done_write)
+        os.waitpid(pid, 0)
+
+
+def lines(owner: int, becomes: int, top: int = TOP) -> str:
+    """The text of a map file."""
+    rows = [(0, 0, min(owner, top)), (owner, becomes, 1), (owner + 1, owner + 1, top - owner - 1)]
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in rows if count > 0)

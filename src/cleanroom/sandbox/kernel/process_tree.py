@@ -1,0 +1,114 @@
+"""Process trees without a pid namespace: who descends from whom, and ending all of them.
+
+A tree's root is a subreaper, so whoever loses its parent becomes the root's child and stays in the tree. What the kernel does with a namespace is done here
+by looking and killing until nothing is left: a process that a signal has reached makes no more children, and one made meanwhile is found by the next look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Collection, Iterable
+
+from cleanroom.sandbox.kernel import syscalls
+
+END_SECONDS = 5.0  # a hundred times what a tree of a thousand took; past it something cannot be killed, and the ledger says so
+_IPC_RMID = 0
+_SEGMENTS = "/proc/sysvipc/shm"
+
+
+def parents() -> dict[int, int]:
+    """Process to parent, of all that this process may see; zombies are left out, since they run no more."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (parent := _parent(name)):
+            found[int(name)] = parent
+    return found
+
+
+def _parent(name: str) -> int:
+    try:
+        with open(f"/proc/{name}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[1])
+
+
+def descendants(root: int, spare: Collection[int] = ()) -> list[int]:
+    """All living processes below `root`, without those in `spare` and what is below them."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents().items():
+        children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    pending = [root]
+    while pending:
+        below = [pid for pid in children.get(pending.pop(), ()) if pid not in spare]
+        found += below
+        pending += below
+    return found
+
+
+def within(pid: int, root: int) -> bool:
+    """Whether `pid` is `root` or descends from it."""
+    seen = 0
+    while pid > 1 and seen < 4096:  # deeper than any tree under a limit of processes
+        if pid == root:
+            return True
+        pid, seen = _parent(str(pid)), seen + 1
+    return False
+
+
+def tasks_of(user: int) -> int:
+    """How many threads a user has now: without a user namespace its limit counts them all."""
+    found = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{name}").st_uid == user:
+                    found += len(os.listdir(f"/proc/{name}/task"))
+    return found
+
+
+def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) -> list[int]:
+    """Kill everything below `root`, the caller or an ancestor of it all, until a look finds nothing; returns what resisted.
+
+    Children of the caller among them are waited for, since they would be found again otherwise.
+    """
+    deadline = time.monotonic() + seconds
+    while left := descendants(root, spare):
+        for pid in left:
+            _kill(pid)
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(0.001)
+    return []
+
+
+def _kill(pid: int) -> None:
+    """By descriptor, and only what still has a parent: a number that was given to somebody else meanwhile is not in the tree."""
+    with contextlib.suppress(OSError):
+        held = syscalls.pidfd_open(pid)
+        try:
+            syscalls.pidfd_send_signal(held, signal.SIGKILL)
+        finally:
+            os.close(held)
+
+
+def release_segments(makers: Iterable[int], *, attached: bool) -> None:
+    """Mark the System V shared memory that these processes made as to be removed with its last user; `attached`: only what is in use.
+
+    PostgreSQL makes a segment to notice a second server on the same data. Without an ipc namespace it would outlive a killed server.
+    """
+    numbers = set(makers)
+    with contextlib.suppress(OSError), open(_SEGMENTS) as file:
+        for row in file.readlines()[1:]:
+            fields = row.split()
+            if int(fields[4]) in numbers and (int(fields[6]) or not attached):
+                syscalls.libc.shmctl(int(fields[1]), _IPC_RMID, ctypes.c_void_p())

@@ -1,0 +1,363 @@
+"""Thin wrappers over the Linux calls that the sandbox needs and Python does not have.
+
+Each raises OSError with the errno and the call's name. Nothing here decides anything; standard library only, safe after fork.
+Everything that uses a flag word takes the constants below. Importing this works on every Unix, calling it only on Linux.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import struct
+from collections.abc import Mapping
+
+from cleanroom.sandbox.kernel.syscall_numbers import number
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_NEWTIME = 0x00000080
+CLONE_NEW_ANY = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+CLONE_FILES = 0x00000400
+CLONE_THREAD = 0x00010000
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC = 32, 4096, 8192, 16384
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
+
+AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_IDMAP = 0x00100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
+
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 1, 2, 4
+RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_CACHED = 8, 16, 32
+
+CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
+PIDFD_THREAD = os.O_EXCL
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL = 1, 2, 8
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_GET_ACTION_AVAIL = 2
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES_MOST = 64  # what two 32-bit words can hold
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+_Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
+
+
+def _call(name: str, *arguments: _Argument) -> int:
+    """Make the system call `name`; integers travel as full words, since ctypes would cut them to 32 bits."""
+    words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    result = int(libc.syscall(ctypes.c_long(number(name)), *words))
+    if result < 0:
+        raise failure(name)
+    return result
+
+
+def failure(what: str) -> OSError:
+    """The OSError for a libc call that has just failed."""
+    code = ctypes.get_errno()
+    return OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def kernel_version() -> tuple[int, int]:
+    """Major and minor of the running kernel."""
+    head = os.uname().release.split("-")[0].split("+")[0].split(".")
+    return int(head[0]), int(head[1])
+
+
+# --- namespaces and mounts
+
+
+def unshare(flags: int) -> None:
+    _call("unshare", flags)
+
+
+def setns(descriptor: int, flags: int = 0) -> None:
+    _call("setns", descriptor, flags)
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
+    """mount(2). The error names the target, since one start makes dozens."""
+    encoded = [os.fsencode(text) if text is not None else None for text in (source, target, kind, data)]
+    try:
+        _call("mount", encoded[0], encoded[1], encoded[2], flags, encoded[3])
+    except OSError as error:
+        raise OSError(error.errno, f"mount {kind or ''} {source or ''}: {os.strerror(error.errno or 0)}", target) from None
+
+
+def umount2(target: str, flags: int = 0) -> None:
+    _call("umount2", os.fsencode(target), flags)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    _call("pivot_root", os.fsencode(new_root), os.fsencode(put_old))
+
+
+def open_tree(directory: int, path: str, flags: int) -> int:
+    return _call("open_tree", directory, os.fsencode(path), flags)
+
+
+def move_mount(from_directory: int, from_path: str, to_directory: int, to_path: str, flags: int) -> None:
+    _call("move_mount", from_directory, os.fsencode(from_path), to_directory, os.fsencode(to_path), flags)
+
+
+def mount_setattr(
+    directory: int, path: str, flags: int, *, attr_set: int = 0, attr_clear: int = 0, propagation: int = 0, user_namespace: int = 0
+) -> None:
+    """mount_setattr(2); with MOUNT_ATTR_IDMAP in `attr_set`, `user_namespace` is the descriptor whose map applies."""
+    attributes = struct.pack("=QQQQ", attr_set, attr_clear, propagation, user_namespace)
+    _call("mount_setattr", directory, os.fsencode(path), flags, attributes, len(attributes))
+
+
+def fsopen(kind: str) -> int:
+    return _call("fsopen", kind.encode(), 1)  # FSOPEN_CLOEXEC
+
+
+def fsconfig_string(context: int, key: str, value: str) -> None:
+    _call("fsconfig", context, 1, key.encode(), os.fsencode(value), 0)
+
+
+def fsconfig_flag(context: int, key: str) -> None:
+    _call("fsconfig", context, 0, key.encode(), None, 0)
+
+
+def fsconfig_create(context: int) -> None:
+    _call("fsconfig", context, 6, None, None, 0)
+
+
+def fsmount(context: int, attributes: int = 0) -> int:
+    """The mount made of `context` as a descriptor for `move_mount`."""
+    return _call("fsmount", context, 1, attributes)
+
+
+def openat2(directory: int, path: str | bytes, flags: int, resolve: int = 0, mode: int = 0) -> int:
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    return _call("openat2", directory, os.fsencode(path), how, len(how))
+
+
+def sethostname(name: str) -> None:
+    encoded = name.encode()
+    _call("sethostname", encoded, len(encoded))
+
+
+# --- processes
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """prctl(2) with the rest of its five arguments zero."""
+    return _call("prctl", option, *(arguments + (0,) * (4 - len(arguments))))
+
+
+def set_parent_death_signal(signal_number: int) -> None:
+    """Signal this process when the *thread* that made it ends. A later credential change clears it."""
+    prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def set_no_new_privileges() -> None:
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def set_child_subreaper() -> None:
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_process_name(name: str) -> None:
+    """The name that ps shows as comm; cut at 15 bytes by the kernel."""
+    _call("prctl", _PR_SET_NAME, name.encode() + b"\0", 0, 0, 0)
+
+
+def set_command_line(text: str) -> None:
+    """Change what /proc shows as this process's command line, and empty its first variables.
+
+    The text is cut to the length of the old one. Both lie in the memory of this process, where a
+    fork finds those of the program that it came from.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    words, words_end, variables, variables_end = map(int, fields[45:49])
+    for start, end in ((words, words_end), (variables, variables_end)):
+        ctypes.memset(start, 0, end - start)
+    shown = text.encode()[: max(0, words_end - words - 1)]
+    ctypes.memmove(words, shown, len(shown))
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's capability words."""
+    low, high = 0xFFFFFFFF, 32
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    words = (
+        effective & low, permitted & low, inheritable & low,
+        effective >> high, permitted >> high, inheritable >> high,
+    )  # fmt: skip
+    _call("capset", header, struct.pack("=6I", *words))
+
+
+def capget() -> tuple[int, int, int]:
+    """This thread's effective, permitted and inheritable words."""
+    data = ctypes.create_string_buffer(24)
+    _call("capget", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data)
+    words = struct.unpack("=6I", data.raw)
+    return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
+
+
+def drop_bounding() -> None:
+    """Empty the bounding set; do it before the uid changes, since it needs CAP_SETPCAP.
+
+    Raises:
+        OSError: a capability is still in the set and may not be dropped.
+    """
+    for capability in range(_CAPABILITIES_MOST):
+        try:
+            held = prctl(_PR_CAPBSET_READ, capability)
+        except OSError:
+            return  # past the last one the kernel knows
+        if held:
+            prctl(_PR_CAPBSET_DROP, capability)
+
+
+def drop_all_capabilities() -> None:
+    """Empty the ambient, bounding, inheritable, permitted and effective sets."""
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    drop_bounding()
+    capset(0, 0, 0)
+
+
+def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
+    """Close all descriptors from `first` to `last`; one by one before Linux 5.9."""
+    try:
+        _call("close_range", first, last, flags)
+    except OSError as error:
+        if error.errno != errno.ENOSYS or flags:
+            raise
+        os.closerange(first, min(last, os.sysconf("SC_OPEN_MAX")))
+
+
+def pidfd_open(pid: int, flags: int = 0) -> int:
+    """A descriptor for the process, close-on-exec; readable when it has ended. With PIDFD_THREAD for one thread (Linux 6.9; else EINVAL)."""
+    return _call("pidfd_open", pid, flags)
+
+
+def pidfd_send_signal(descriptor: int, signal_number: int) -> None:
+    _call("pidfd_send_signal", descriptor, signal_number, None, 0)
+
+
+class _Piece(ctypes.Structure):
+    _fields_ = (("address", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+_PAGE, _PEEK = 4096, 256  # most paths end within these bytes
+_peeked = ctypes.create_string_buffer(_PEEK)
+_here, _there = _Piece(ctypes.addressof(_peeked), _PEEK), _Piece()  # kept: a call is made for each file that a program writes
+_AT_HERE, _AT_THERE = ctypes.c_void_p(ctypes.addressof(_here)), ctypes.c_void_p(ctypes.addressof(_there))
+_ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
+
+
+def peek(pid: int, address: int) -> bytes | None:
+    """The text at `address` of another process's memory, in one call; None where it is long, goes on in the next page, or may not be read. For one thread only."""
+    _here.length = _there.length = min(_PEEK, _PAGE - address % _PAGE)
+    _there.address = address
+    read: int = libc.process_vm_readv(pid, _AT_HERE, _ONE, _AT_THERE, _ONE, _NO_FLAGS)
+    text = _peeked.value  # up to the first NUL, which may be one of an earlier text
+    return text if len(text) < read else None
+
+
+def pidfd_getfd(descriptor: int, foreign: int) -> int:
+    return _call("pidfd_getfd", descriptor, foreign, 0)
+
+
+def bind(descriptor: int, address: bytes) -> None:
+    """bind(2) with the address as the kernel takes it."""
+    _call("bind", descriptor, address, len(address))
+
+
+def connect(descriptor: int, address: bytes) -> None:
+    """connect(2) with the address as the kernel takes it."""
+    _call("connect", descriptor, address, len(address))
+
+
+def sendmsg(descriptor: int, payload: bytes, flags: int, address: bytes = b"", control: bytes = b"") -> int:
+    """sendmsg(2) with address and ancillary data as the kernel takes them; how many bytes went."""
+    body, beside = ctypes.create_string_buffer(payload, len(payload)), ctypes.create_string_buffer(control, len(control))
+    name = ctypes.create_string_buffer(address, len(address))
+    vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(body), len(payload)))
+    header = struct.pack(
+        "=QI4xQQQQi4x", ctypes.addressof(name) if address else 0, len(address), ctypes.addressof(vector), 1,
+        ctypes.addressof(beside) if control else 0, len(control), 0,
+    )  # fmt: skip
+    return _call("sendmsg", descriptor, header, flags)
+
+
+def memfd(name: str, flags: int = MFD_CLOEXEC) -> int:
+    return _call("memfd_create", name.encode(), flags)
+
+
+def set_limits(limits: Mapping[int, int]) -> None:
+    """Set soft and hard rlimits; each at most the hard limit we already have, which an ordinary user cannot raise."""
+    for kind, wanted in limits.items():
+        _soft, hard = resource.getrlimit(kind)
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+# --- security
+
+
+def seccomp(operation: int, flags: int, argument: bytes | None) -> int:
+    return _call("seccomp", operation, flags, argument)
+
+
+def landlock_abi() -> int:
+    """The Landlock ABI version; 0 where there is none."""
+    try:
+        return _call("landlock_create_ruleset", None, 0, 1)
+    except OSError:
+        return 0
+
+
+def landlock_create_ruleset(attributes: bytes) -> int:
+    return _call("landlock_create_ruleset", attributes, len(attributes), 0)
+
+
+def landlock_add_path(ruleset: int, descriptor: int, access: int) -> None:
+    _call("landlock_add_rule", ruleset, 1, struct.pack("=Qi", access, descriptor), 0)
+
+
+def landlock_restrict_self(ruleset: int, flags: int = 0) -> None:
+    _call("landlock_restrict_self", ruleset, flags)

@@ -1,0 +1,295 @@
+"""Names inside an environment: declared ones lead to their service, all others to a sink that remembers what was asked.
+
+The answerer speaks DNS on the environment's own loopback; no question ever leaves. An address from 198.18.0.0/15 stands for each undeclared name, so
+that the connection which usually follows is recorded with its host; a question that nothing follows becomes a record of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from cleanroom.sandbox.kernel.caller import Caller, shown
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt, Process
+
+_HOLD_NS = 250_000_000  # between a question and its connection lie milliseconds; a busy machine stretches them
+_REMEMBERED_MOST = 4096  # names; more than that get no address, and are counted as dropped
+_ASKERS_MOST = 8  # processes that may wait for an answer at the same time and still be told apart
+_PACKET_MOST = 512
+_TCP_MOST = 64  # connections to the answerer that may be open; the oldest gives way
+
+_A, _AAAA, _ANY, _INTERNET = 1, 28, 255, 1
+_NO_ERROR, _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 1, 3, 4
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+def raise_link(name: str) -> None:
+    """Bring a network interface of this namespace up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh22x", name.encode(), 0)
+        flags = struct.unpack_from("16sh", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh22x", name.encode(), flags | _IFF_UP))
+
+
+class Names:
+    """What is known of names in one environment; shared by the answerer, which hears questions, and the recorder, which sees connections."""
+
+    def __init__(
+        self, known: Mapping[str, str], clock: Callable[[], int] = time.time_ns, *, holes: Iterable[tuple[str, str, int]] = ()
+    ) -> None:
+        self._holes: dict[bytes, tuple[str, set[int]]] = {}
+        for host, address, port in holes:  # a declared host stands for an address of its own, on which only its declared ports lead out
+            self._holes.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
+        self._known = {"localhost": "127.0.0.1"} | {name.lower().rstrip("."): address for name, address in known.items()}
+        self._clock = clock
+        self._addresses: dict[str, str] = {}
+        self._hosts: dict[str, str] = {}
+        self._pending: dict[str, Attempt] = {}
+        self._emit: Callable[[Attempt], None] = lambda _: None
+        self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)  # who turned to the answerer, the last one last
+        self.dropped = 0
+        self._leaving: dict[int, Process] = {}  # port of a socket that a declared host's relay accepted -> who connected it
+
+    def leads_out(self, address: bytes, port: int) -> bool:
+        """Is this the address of a declared host, at a declared port?"""
+        return address in self._holes and port in self._holes[address][1]
+
+    def left(self, port: int, process: Process) -> None:
+        """Remember who connected to a declared host, until as many others did."""
+        self._leaving.pop(port, None)
+        if len(self._leaving) >= _REMEMBERED_MOST:
+            del self._leaving[next(iter(self._leaving))]
+        self._leaving[port] = process
+
+    def who_left(self, port: int) -> Process:
+        return self._leaving.get(port, {})
+
+    def closed(self, address: bytes, port: int) -> bool:
+        """Is this the address of a declared host, at a port that is not declared?"""
+        return address in self._holes and port not in self._holes[address][1]
+
+    def behind(self, address: bytes) -> str:
+        """The declared host that an address stands for, or empty."""
+        return self._holes[address][0] if address in self._holes else ""
+
+    def report_to(self, emit: Callable[[Attempt], None]) -> None:
+        """Where a name goes that was asked for and not followed by a packet."""
+        self._emit = emit
+
+    def asked_by(self, caller: Caller) -> None:
+        self.askers.append(caller)
+
+    def declared(self, name: str) -> str:
+        """The address of a declared name, or empty."""
+        return self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
+
+    def question(self, name: str, process: Process) -> str:
+        """Note a question for an undeclared name; the address that stands for it, empty when too many are remembered."""
+        address = self._addresses.get(name)
+        if address is None:
+            if len(self._addresses) >= _REMEMBERED_MOST:
+                self.dropped += 1
+                return ""
+            serial = len(self._addresses) + 1
+            address = socket.inet_ntoa(struct.pack(">I", (198 << 24 | 18 << 16) + serial))
+            self._addresses[name] = address
+            self._hosts[address] = name
+        now = self._clock()
+        waiting = self._pending.get(name)
+        if waiting is None:
+            self._pending[name] = _name_record(name, process, now)
+        else:
+            waiting["count"] += 1
+            waiting["last_unix_ns"] = now
+        return address
+
+    def followed(self, address: str) -> str:
+        """The name behind an address of ours to which something was sent: its record becomes part of that one."""
+        name = self._hosts.get(address, "")
+        self._pending.pop(name, None)
+        return name
+
+    def wait_seconds(self) -> float | None:
+        """How long until `tick` has something to do; None while nothing waits."""
+        return max(0.0, (self._first() + _HOLD_NS - self._clock()) / 1e9) if self._pending else None
+
+    def tick(self) -> None:
+        """Report the names whose packet did not come."""
+        while self._pending and self._first() + _HOLD_NS <= self._clock():
+            self._emit(self._pending.pop(next(iter(self._pending))))
+
+    def flush(self) -> None:
+        """Report every name that waits."""
+        while self._pending:
+            self._emit(self._pending.pop(next(iter(self._pending))))
+
+    def _first(self) -> int:
+        return next(iter(self._pending.values()))["first_unix_ns"]
+
+
+def _name_record(name: str, process: Process, now: int) -> Attempt:
+    return {
+        "dimension": "network",
+        "rule": "network.names",
+        "outcome": "observed",
+        "mechanism": "name_answerer",
+        "certainty": "packet",
+        "target": {"host": shown(name), "proto": "dns"},
+        "process": process or None,
+        "attribution_gap": "" if process else "the asker's socket was gone when the question arrived",
+        "syscall": "",
+        "errno": "",
+        "tags": [],
+        "count": 1,
+        "first_unix_ns": now,
+        "last_unix_ns": now,
+    }
+
+
+class Answerer:
+    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking. Names that nothing follows go to `emit`.
+
+    Without sockets of its own it serves the connections that it is given.
+    """
+
+    def __init__(self, udp: socket.socket | None, tcp: socket.socket | None, names: Names, emit: Callable[[Attempt], None]) -> None:
+        self._udp = udp
+        self._tcp = tcp
+        self._names = names
+        self._open: dict[socket.socket, bytearray] = {}
+        self._waiting = select.epoll()
+        for end in (udp, tcp):
+            if end is not None:
+                self._waiting.register(end, select.EPOLLIN)
+        names.report_to(emit)
+
+    def filenos(self) -> list[int]:
+        """What to poll: one descriptor that stands for all, since connections come and go."""
+        return [self._waiting.fileno()]
+
+    def close(self) -> None:
+        """Close everything, the two sockets too."""
+        self._waiting.close()
+        for end in (self._udp, self._tcp, *self._open):
+            if end is not None:
+                end.close()
+        self._open.clear()
+
+    def ready(self) -> None:
+        """Answer everything that waits. Nothing that a client sends or omits ends this."""
+        while self._udp is not None:
+            try:
+                packet, asker = self._udp.recvfrom(4096)
+            except OSError:
+                break
+            answer = self.answer(packet, asker[1])
+            if answer:
+                try:
+                    self._udp.sendto(answer, asker)
+                except OSError:
+                    pass  # it has gone
+        self._accept()
+        for connection in list(self._open):
+            self._serve(connection)
+
+    def answer(self, packet: bytes, port: int = 0) -> bytes:
+        """The answer to one question, at most 512 bytes; empty for what is too short to have a number."""
+        if len(packet) < 2:
+            return b""
+        if len(packet) < 12 or packet[2] & 0x80:
+            return packet[:2] + struct.pack(">HHHHH", 0x8000 | _FORMAT_ERROR, 0, 0, 0, 0)
+        flags, questions = struct.unpack_from(">HH", packet, 2)
+        reply = 0x8480 | (flags & 0x7900)  # an authoritative answer with recursion, as asked
+        if flags & 0x7800:
+            return packet[:2] + struct.pack(">HHHHH", reply | _NOT_IMPLEMENTED, 0, 0, 0, 0)
+        parsed = parse_question(packet) if questions == 1 else None
+        if parsed is None:
+            return packet[:2] + struct.pack(">HHHHH", reply | _FORMAT_ERROR, 0, 0, 0, 0)
+        name, kind, end = parsed
+        code, address = self._look_up(name, kind, port)
+        data = b"\xc0\x0c" + struct.pack(">HHIH", _A, _INTERNET, 1, 4) + socket.inet_aton(address) if address else b""
+        return packet[:2] + struct.pack(">HHHHH", reply | code, 1, bool(data), 0, 0) + packet[12:end] + data
+
+    def _look_up(self, name: str, kind: int, port: int) -> tuple[int, str]:
+        """Response code and address: only a question for A has one."""
+        address = self._names.declared(name)
+        if not address:
+            if name.endswith((".in-addr.arpa", ".ip6.arpa")):
+                return _NO_ERROR, ""  # the name of an address: asks for nothing outside
+            address = self._names.question(name, self._asker(port))
+            if not address:
+                return _NO_SUCH_NAME, ""
+        return _NO_ERROR, address if kind in (_A, _ANY) else ""
+
+    def _asker(self, port: int) -> Process:
+        """Who holds the socket that a question came from, among those who turned to us last."""
+        askers = list({caller.group: caller for caller in reversed(self._names.askers)}.values())
+        if not askers:
+            return {}
+        inode = askers[0].udp_sockets().get(port)
+        if inode is None:  # over TCP, or from a process that has just ended
+            return askers[0].identity() if len(askers) == 1 or not port else {}
+        holder = next((caller for caller in askers if caller.has_socket(inode)), None)
+        return holder.identity() if holder is not None else {}
+
+    def _accept(self) -> None:
+        while self._tcp is not None:
+            try:
+                connection, _ = self._tcp.accept()
+            except OSError:
+                return
+            self.adopt(connection)
+
+    def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection, which becomes ours; the oldest gives way to one too many."""
+        connection.setblocking(False)
+        self._open[connection] = bytearray()
+        self._waiting.register(connection, select.EPOLLIN)
+        if len(self._open) > _TCP_MOST:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.close()
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Answer what has arrived on one connection; close it when its other end has."""
+        held = self._open[connection]
+        try:
+            piece = connection.recv(4096)
+            held += piece
+            while len(held) >= 2 and len(held) >= 2 + (length := int.from_bytes(held[:2], "big")):
+                answer = self.answer(bytes(held[2 : 2 + length]))
+                del held[: 2 + length]
+                connection.sendall(struct.pack(">H", len(answer)) + answer)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            piece = b""
+        if not piece or len(held) > _PACKET_MOST + 2:
+            del self._open[connection]
+            connection.close()
+
+
+def parse_question(packet: bytes) -> tuple[str, int, int] | None:
+    """Name in lower case, type, and where the one question of `packet` ends; None if it is malformed."""
+    labels = []
+    at = 12
+    while at < len(packet) and packet[at]:
+        length = packet[at]
+        if length > 63 or at + 1 + length >= len(packet):
+            return None
+        labels.append(packet[at + 1 : at + 1 + length].decode("ascii", "backslashreplace"))
+        at += 1 + length
+    if at - 12 > 254 or at + 5 > len(packet):
+        return None
+    kind, category = struct.unpack_from(">HH", packet, at + 1)
+    return (".".join(labels).lower(), kind, at + 5) if category == _INTERNET else None

@@ -1,0 +1,344 @@
+"""Pid 1 of an environment: builds its view, gives everything up, then starts commands on request and reaps what they leave.
+
+Whatever runs in the environment is a child of this process and inherits its Landlock domain, its seccomp filter and its lack of privileges: the
+canaries too, so what they prove holds for every command. Standard library only; forked from the warden, never returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, NoReturn, assert_never
+
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.filesystem import mounts
+from cleanroom.sandbox.filesystem.mount_plan import USER_ID
+from cleanroom.sandbox.kernel import cgroups, landlock, syscalls
+from cleanroom.sandbox.seccomp import filters, filters_hostns
+from cleanroom.sandbox.selftest import canaries
+from cleanroom.sandbox.selftest import limit_canaries as limits
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import (
+        CanariesRun,
+        Execute,
+        Identity,
+        InitMessage,
+        InitOrder,
+        LivingProcess,
+        Prove,
+        SandboxSpec,
+    )
+
+READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
+
+
+def main(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int, group: cgroups.Group | None) -> NoReturn:
+    """Become pid 1 of the environment that `spec` describes, in its control group. `orders` leads to the warden."""
+    bare = spec["host_namespaces"] is not None
+    try:
+        syscalls.set_command_line("init")  # the keeper's has folders of the engine in it
+        if group is not None:
+            group.join()  # first, so that nothing of the environment ever runs outside
+        if bare:
+            _restrict_bare(spec, orders, handover)
+        else:
+            _restrict(spec, orders, handover, id_map)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        channel.INIT_MESSAGES.send(orders, {"kind": "failed", "why": why})
+        os._exit(1)
+    channel.INIT_MESSAGES.send(orders, {"kind": "restricted"})
+    try:
+        _Init(orders).serve()
+        if bare and spec["landlock"] and landlock.abi() >= landlock.SCOPES_SINCE:
+            os.kill(-1, signal.SIGKILL)  # the warden is gone, and this reaches our Landlock domain and nobody else
+    finally:
+        os._exit(READY)
+
+
+def _restrict(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int) -> None:
+    """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
+    _tie(orders)
+    _hide_group()
+    os.umask(0o022)
+    identity = spec["identity"]
+    as_root = identity["mode"] == "root"
+    user, group = (identity["user"], identity["group"]) if as_root else (USER_ID, USER_ID)
+    files = spec["filesystem"]
+    mounts.build(files["mounts"], files["root"], mounts.Owner(user, group, id_map))
+    _limit(spec["limits"]["rlimits"])
+    syscalls.close_range(3 + _keep(orders, handover))
+    if as_root:
+        _become(identity["user"], identity["group"])
+    syscalls.drop_all_capabilities()
+    syscalls.set_no_new_privileges()
+    listed = files["allowlist"]
+    readable, executable = files["readable"], files["executable"]
+    if listed:
+        readable, executable = [*readable, *executable], files["startable"]
+    # The modes of the files of /proc decide.
+    writable = [*files["writable"], "/proc"]
+    if spec["landlock"]:
+        landlock.restrict(readable, writable, executable, listable=["/"], run_written=not listed)
+    machine = os.uname().machine
+    if spec["notify"]:
+        shared = spec["network"]["host_network"] is not None
+        program = filters.phase_filter(machine, listed=listed, starting=not shared, shared=shared)
+        filters.install_and_send(program, handover)
+    else:
+        filters.install(filters.service_filter(machine), listener=False)
+    handover.close()
+    syscalls.set_dumpable(False)  # /proc/1 tells nothing to its children, who have the same uid
+    _tie(orders)  # a change of credentials has cleared it
+
+
+def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.socket) -> None:
+    """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there is; orphans come to us and stay in the tree."""
+    syscalls.set_child_subreaper()
+    os.umask(0o022)
+    files, given = spec["filesystem"], spec["host_namespaces"]
+    assert given is not None, "only such an environment comes here"
+    _limit(spec["limits"]["rlimits"])
+    syscalls.close_range(3 + _keep(orders, handover))
+    give_up(spec["identity"])
+    if spec["landlock"]:
+        devices = given["devices"]
+        landlock.restrict(files["readable"], files["writable"], files["executable"], devices=devices)
+    service = spec["role"] != "phase"
+    program = filters_hostns.bare_filter(os.uname().machine, service=service, init=os.getpid())
+    if spec["notify"]:
+        filters.install_and_send(program, handover)
+    handover.close()
+    syscalls.set_dumpable(False)
+
+
+def _hide_group() -> None:
+    """Make our control group the root of what is shown inside: its path tells nothing."""
+    with contextlib.suppress(OSError):  # a kernel without such namespaces shows the path
+        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+
+
+def give_up(identity: Identity) -> None:
+    """Every capability, and root's id. What is left in the bounding set of an ordinary user counts for nothing without new privileges."""
+    if identity["mode"] == "root":
+        syscalls.drop_bounding()
+        become(identity["user"], identity["group"])
+    syscalls.set_no_new_privileges()
+    syscalls.capset(0, 0, 0)
+
+
+def become(user: int, group: int) -> None:
+    """From root to an ordinary user's ids, in no other group."""
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+
+
+def _tie(orders: socket.socket) -> None:
+    """Die with the warden; if it died before this was asked for, its end of the channel is closed already."""
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    readable, _, _ = select.select([orders], [], [], 0)
+    if readable and orders.recv(1, socket.MSG_PEEK) == b"":
+        os._exit(1)
+
+
+def _keep(*sockets: socket.socket) -> int:
+    """Move these sockets to the descriptors from 3 on; returns how many there are."""
+    for number, held in enumerate(sockets, start=3):
+        if held.fileno() != number:
+            for other in sockets:
+                if other.fileno() == number:
+                    moved = os.dup(number)
+                    other.detach()
+                    other.__init__(fileno=moved)  # type: ignore[misc]
+            os.dup2(held.fileno(), number, inheritable=False)
+            os.close(held.detach())
+            held.__init__(fileno=number)  # type: ignore[misc]
+    return len(sockets)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    syscalls.set_limits({getattr(resource, name): value for name, value in limits.items()})
+
+
+def _become(user: int, group: int) -> None:
+    """From root to the environment's own uid, in a user namespace of its own so that its process limit is private."""
+    become(user, group)
+    syscalls.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+class _Init:
+    """Serves the warden's orders until it is gone."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._running: dict[int, int] = {}  # pid -> the order's number
+        self._proving: dict[int, int] = {}  # the same for canaries
+
+    def serve(self) -> None:
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            readable, _, _ = select.select([self._orders.fileno(), wake_read], [], [])
+            if wake_read in readable:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake_read, 4096)
+                self._reap()
+            if self._orders.fileno() in readable:
+                arrived = channel.INIT_ORDERS.receive(self._orders)
+                if arrived is None:
+                    return
+                self._carry_out(*arrived)
+
+    def _send(self, message: InitMessage) -> None:
+        channel.INIT_MESSAGES.send(self._orders, message)
+
+    def _carry_out(self, order: InitOrder, descriptors: list[int]) -> None:
+        match order["op"]:
+            case "exec":
+                self._start(order, descriptors)
+            case "prove":
+                self._prove(order)
+            case "signal":
+                for pid, running in self._running.items():
+                    if running == order["n"]:
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.killpg(pid, order["signal"])
+            case "left":
+                self._send({"kind": "processes", "n": order["n"], "processes": _others()})
+            case _:
+                assert_never(order)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _start(self, order: Execute, descriptors: list[int]) -> None:
+        number = order["n"]
+        try:
+            pid = os.fork()
+        except OSError:
+            self._send({"kind": "exited", "n": number, "status": 126})
+            return
+        if pid == 0:
+            _execute(order, descriptors)
+        self._running[pid] = number
+        self._send({"kind": "started", "n": number, "pid": pid})
+
+    def _prove(self, order: Prove) -> None:
+        pid = os.fork()
+        if pid:
+            self._proving[pid] = order["n"]
+            return
+        status = 1
+        try:
+            _settle()
+            syscalls.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
+            expect = order["expect"]
+            results = canaries.run(expect)
+            proven = limits.prove_inside(expect["temporary"]) if order["limits"] else []
+            told: CanariesRun = {
+                "kind": "canaries",
+                "n": order["n"],
+                "results": results,
+                "limits": proven,
+            }
+            self._send(told)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (proved := self._proving.pop(pid, None)) is not None and status:
+                why = f"their process ended with {os.waitstatus_to_exitcode(status)}"
+                self._send({"kind": "proof_failed", "n": proved, "why": why})
+            number = self._running.pop(pid, None)
+            if number is not None:
+                code = os.waitstatus_to_exitcode(status)
+                shown = code if code >= 0 else 128 - code
+                self._send({"kind": "exited", "n": number, "status": shown})
+
+
+def _settle() -> None:
+    """In a child of init: the signals and the session that a command expects to find."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+
+
+def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
+    """In the child: become the command. Like a shell, 127 is not found and 126 is not executable."""
+    status = 126
+    try:
+        _settle()
+        for target, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, target)
+        syscalls.close_range(3)
+        _offer_to_the_killer()
+        os.chdir(order["cwd"])
+        _become_program(order["argv"], order["env"])
+    except OSError as error:
+        status = 127 if error.errno == errno.ENOENT else 126
+        with contextlib.suppress(OSError):
+            os.write(2, f"{error.filename or order['argv'][0]}: {error.strerror}\n".encode(errors="replace"))
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{error!r}\n".encode(errors="replace"))
+    finally:
+        os._exit(status)
+
+
+def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
+    """exec along PATH, first where there is something: each try is a held call, and a caller's PATH has a dozen folders before the one that has `sh`."""
+    name = words[0]
+    for folder in os.get_exec_path(variables) if "/" not in name else ():
+        if os.path.exists(path := os.path.join(folder, name)):
+            with contextlib.suppress(OSError):
+                os.execve(path, words, variables)
+    os.execvpe(name, words, variables)
+
+
+def _offer_to_the_killer() -> None:
+    """Where memory runs out a command dies and not init, with which the whole environment would end."""
+    syscalls.set_dumpable(True)  # else its own /proc folder is not its own; what follows is exec, which does the same
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def _others() -> list[LivingProcess]:
+    """The living processes of this pid namespace but init."""
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+    return [found for number in numbers if (found := described(number)) is not None]
+
+
+def described(pid: int) -> LivingProcess | None:
+    """What a living process is; None if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read().decode(errors="replace")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().rstrip(b"\0").split(b"\0")
+    except OSError:
+        return None
+    if stat.rpartition(")")[2].split()[0] in "ZX":
+        return None
+    return {"ns_pid": pid, "comm": stat.partition("(")[2].rpartition(")")[0], "argv": [word.decode(errors="replace") for word in words]}

@@ -1,0 +1,108 @@
+"""Readings of an environment's use of the host: from its control group where there is one, else summed over its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cleanroom.model.capability import Process, Sample
+from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.kernel import cgroups
+
+WALK_SECONDS, WALK_SHARE = 1.0, 20.0  # between walks of a layer: a second, and twenty times what the last one took
+
+
+class Sampler:
+    """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
+
+    def __init__(
+        self, init: int, group: cgroups.Group | None, written: Sequence[Path], memory_limit_bytes: int, *, own_network: bool = True
+    ) -> None:
+        """`written` are the folders that it fills on disk. Without `own_network` its links are the host's, and what goes over them says nothing of it."""
+        self._own_network = own_network
+        self._near_bytes = memory_limit_bytes // 2
+        self._init = init
+        self._group = group
+        self._written = written
+        self._ended_seconds = 0.0
+        self._seconds: dict[tuple[int, float], float] = {}  # (pid, start) -> processor seconds when last seen
+        self._disk_bytes = 0
+        self._walk_at = 0.0
+
+    def take(self, last: bool = False) -> Sample | None:
+        """One reading; None when the environment is gone. Blocks for some ms: call it in a worker thread.
+
+        The last one looks at the layer whenever that was done before: no other sees what a short
+        phase wrote.
+        """
+        # walking a layer costs more than the rest together
+        if self._written and (last or time.monotonic() >= self._walk_at):
+            began = time.monotonic()
+            self._disk_bytes = sum(overlay.size_of(folder) for folder in self._written)
+            ended = time.monotonic()
+            self._walk_at = ended + max(WALK_SECONDS, WALK_SHARE * (ended - began))
+        if self._group is not None:
+            counters = self._group.counters()
+            if counters.pids < 0:
+                return None
+            return Sample(
+                cpu_seconds=counters.cpu_seconds, memory_bytes=counters.memory_bytes, disk_bytes=self._disk_bytes,
+                network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=counters.pids, source="cgroup",
+            )  # fmt: skip
+        return self._from_processes()
+
+    def _from_processes(self) -> Sample | None:
+        import psutil
+
+        try:
+            root = psutil.Process(self._init)
+            tree = [root, *root.children(recursive=True)]
+        except psutil.Error:
+            return None
+        now: dict[tuple[int, float], float] = {}
+        held: dict[int, int] = {}
+        for process in tree:
+            with contextlib.suppress(psutil.Error, OSError), process.oneshot():
+                times = process.cpu_times()
+                now[process.pid, process.create_time()] = times.user + times.system
+                held[process.pid] = _proportional(process.pid) or process.memory_info().rss
+        self._ended_seconds += sum(seconds for key, seconds in self._seconds.items() if key not in now)
+        self._seconds = now
+        memory = sum(held.values())
+        return Sample(
+            cpu_seconds=self._ended_seconds + sum(now.values()), memory_bytes=memory, disk_bytes=self._disk_bytes,
+            network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=len(now), source="processes",
+            largest=_identity(max(held, key=lambda pid: held[pid])) if memory > self._near_bytes else None,
+        )  # fmt: skip
+
+
+def _identity(pid: int) -> Process | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            return Process(
+                pid=pid, ppid=process.ppid(), exe=process.exe(), comm=process.name(), argv=tuple(process.cmdline()[:64]), cwd=process.cwd()
+            )
+    except (psutil.Error, OSError):
+        return None
+
+
+def _proportional(pid: int) -> int:
+    """Memory with shared pages counted once over all that share them: the honest number for forked servers. 0 if it cannot be read."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _network_bytes(init: int) -> int:
+    """What went over the environment's own links, which are its loopback only."""
+    with contextlib.suppress(OSError):
+        rows = [line.split(":")[1].split() for line in Path(f"/proc/{init}/net/dev").read_text().splitlines()[2:]]
+        return sum(int(row[0]) for row in rows)
+    return 0
