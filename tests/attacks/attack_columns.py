@@ -108,7 +108,7 @@ PROC-33 BBB PROC-34 BBB PROC-35 bbb PROC-36 bbb
 RES-01 LLL RES-02 LLL RES-04 LLL RES-06 LLL RES-07 LLL RES-08 AAA RES-09 LLL RES-10 LLL RES-12 LLL RES-19 bbb RES-21 AAA
 """
 
-# Cells that cannot be what the list says, each with its reason; `docs/decisions.md` has them too.
+# Cells that cannot be what the list says, each with its reason; `docs/dev/decisions.md` has them too.
 OTHERWISE = {
     ("NET-06", "Low"): "a name server that is not configured is nothing but the host's loopback, which Low refuses",
     ("NET-11", "Low"): "the list asks for B wherever the network is not the environment's own",
