@@ -91,10 +91,3 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
 def test_a_howto_does_what_it_says(title: str, tmp_path: Path) -> None:
     """Each section's lines print what the section shows, in a folder of its own."""
     run(tmp_path, sections("howto.md")[title])
-
-
-def test_pages_lead_to_pages_that_are_there() -> None:
-    """No link between documents is broken."""
-    for page in (HOME / "README.md", *(HOME / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([\w./-]+\.md)(?:#[\w-]*)?\)", page.read_text()):
-            assert (page.parent / target).is_file(), f"{page.name}: {target}"
