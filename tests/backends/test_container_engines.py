@@ -94,7 +94,9 @@ def test_a_socket_of_the_users_own_is_found(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(client, "SOCKETS", usual)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX) as end:
-        end.bind(str(tmp_path / place))
+        # By its name: the path may be longer than such an address.
+        monkeypatch.chdir((tmp_path / place).parent)
+        end.bind((tmp_path / place).name)
         assert find_socket("podman" if "podman" in place else "docker", {"XDG_RUNTIME_DIR": str(tmp_path)}) == str(tmp_path / place)
 
 

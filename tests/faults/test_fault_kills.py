@@ -72,6 +72,15 @@ def victims(engine: int, wanted: str) -> list[int]:
     return sorted(pid for pid in descendants(engine) if wanted in name(pid))
 
 
+def running_victims(engine: int, wanted: str) -> list[int]:
+    """The same, once there is one: a service's program may be about to replace its shell."""
+    end = time.monotonic() + 30
+    while not (found := victims(engine, wanted)):
+        assert time.monotonic() < end, f"no process named {wanted}"
+        time.sleep(0.01)
+    return found
+
+
 def told(project: Project, run: subprocess.Popen[bytes]) -> tuple[int, str]:
     out, _ = run.communicate(timeout=30)
     return run.returncode, out.decode()
@@ -92,7 +101,7 @@ def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(served: Proj
     run = served.started("run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     served.wait_running(run, "client.py")
     time.sleep(0.1)  # into its first connections
-    os.kill(victims(run.pid, wanted)[0], signal.SIGKILL)
+    os.kill(running_victims(run.pid, wanted)[0], signal.SIGKILL)
     status, text = told(served, run)
 
     assert (status, says in text) == (code, True), text
