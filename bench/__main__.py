@@ -6,7 +6,8 @@
     python -m bench bus --write         some of them, and write their sections of it
     python -m bench --from FILE FILE    write the sections of which these results are
 
-A missed target is said and is no failure: the exit status is 1 only where something could not be measured.
+A missed target is said and is no failure: the exit status is 1 only where something could not be
+measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from bench.document import merged, section
 from bench.figures import BenchmarkFailed, Figure, as_text
 from bench.machine import ROOT, described
 
-NAMES = ("lifecycle", "services", "containers", "sandbox", "work", "bus", "memory", "command", "tracing")
+NAMES = (
+    "lifecycle",
+    "services",
+    "containers",
+    "sandbox",
+    "work",
+    "bus",
+    "memory",
+    "command",
+    "tracing",
+)
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"
 
@@ -60,9 +71,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m bench", description="Measure, and print each number beside its target.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(NAMES)}; all where none is named")
-    parser.add_argument("--small", action="store_true", help="the smallest size, to see that it works; its numbers are kept nowhere")
+    parser = argparse.ArgumentParser(
+        "python -m bench", description="Measure, and print each number beside its target."
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"which: {', '.join(NAMES)}; all where none is named",
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="the smallest size, to see that it works; its numbers are kept nowhere",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument(
         "--from",
@@ -72,12 +94,16 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="write the sections of docs/benchmarks.md of which these results are",
     )
-    parser.add_argument("--write", action="store_true", help="write what was measured into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write what was measured into docs/benchmarks.md"
+    )
     asked = parser.parse_args(arguments)
     if unknown := [name for name in asked.names if name not in NAMES]:
         parser.error(f"no benchmark is called {unknown[0]!r}; there are {', '.join(NAMES)}")
     if asked.write and asked.small:
-        parser.error("the document holds benchmarks at their full size: --write does not go with --small")
+        parser.error(
+            "the document holds benchmarks at their full size: --write does not go with --small"
+        )
     return asked
 
 
@@ -89,13 +115,19 @@ def _written(files: Sequence[Path]) -> int:
             print("expected results at full size", file=sys.stderr)
             return 1
         for name in {said["benchmark"] for said in result["figures"]}:
-            found[name] = result["machine"], [Figure.from_json(said) for said in result["figures"] if said["benchmark"] == name]
+            found[name] = (
+                result["machine"],
+                [Figure.from_json(said) for said in result["figures"] if said["benchmark"] == name],
+            )
     _write(found)
     return 0
 
 
 def _write(found: Mapping[str, tuple[dict[str, str], list[Figure]]]) -> None:
-    sections = {name: section(name, _documentation(name), machine, figures) for name, (machine, figures) in found.items()}
+    sections = {
+        name: section(name, _documentation(name), machine, figures)
+        for name, (machine, figures) in found.items()
+    }
     DOCUMENT.write_text(merged(DOCUMENT.read_text() if DOCUMENT.exists() else "", sections, NAMES))
     print(f"wrote {', '.join(sections)} into {DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
 
@@ -109,10 +141,17 @@ def _measured(name: str, small: bool) -> list[Figure]:
 
 def _measured_bus(small: bool) -> list[Figure]:
     """A process of its own, since it freezes the collector; its answer is one object."""
-    argv = [sys.executable, str(ROOT / "bench" / "bench_bus.py"), "--json", *(["--small"] if small else [])]
+    argv = [
+        sys.executable,
+        str(ROOT / "bench" / "bench_bus.py"),
+        "--json",
+        *(["--small"] if small else []),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkFailed(f"bench_bus.py: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        raise BenchmarkFailed(
+            f"bench_bus.py: exit status {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     said = json.loads(done.stdout)
     note = f"{said['events']:,} events; {said['checksum']}; the best of its rounds"
     figure = Figure(
@@ -138,10 +177,20 @@ def _documentation(name: str) -> tuple[str, str]:
 
 
 def _result(
-    machine: dict[str, str], found: dict[str, list[Figure]], failures: dict[str, str], small: bool, seconds: float
+    machine: dict[str, str],
+    found: dict[str, list[Figure]],
+    failures: dict[str, str],
+    small: bool,
+    seconds: float,
 ) -> dict[str, Any]:
     figures = [figure.as_json() for group in found.values() for figure in group]
-    return {"machine": machine, "small": small, "seconds": round(seconds, 1), "figures": figures, "not_measured": failures}
+    return {
+        "machine": machine,
+        "small": small,
+        "seconds": round(seconds, 1),
+        "figures": figures,
+        "not_measured": failures,
+    }
 
 
 def _save(result: dict[str, Any]) -> None:

@@ -1,9 +1,13 @@
 """Does memory stay flat, over a million events and over a thousand pipelines in one process?
 
-Workload, each in a process of its own: the bus with the benchmark's mix of events, five subscribers and the audit log on disk; and a project whose one
-phase is `true`, run again and again through `cleanroom.open`, a thousand times on the memory backend and thirty on the embedded one. Half as much is done
-before that, since a process keeps what its fullest moments took: inboxes fill by chance, and memory rises for some 400,000 events. Compared are the
-medians of resident memory while the first and the last tenth of the rest are done. Unit: MB.
+Workload, each in a process of its own: the bus with the benchmark's mix of events,
+five subscribers and the audit log on disk; and a project whose one phase is `true`,
+run again and again through `cleanroom.open`, a thousand times on the memory backend and thirty on
+the embedded one.
+Half as much is done before that, since a process keeps what its fullest moments took:
+inboxes fill by chance, and memory rises for some 400,000 events.
+Compared are the medians of resident memory while the first and the last tenth of the rest are done.
+Unit: MB.
 """
 
 from __future__ import annotations
@@ -32,7 +36,11 @@ def measure(small: bool) -> list[Figure]:
     return [
         *_figures(f"{EVENTS // part:,} events", "events", EVENTS // part),
         *_figures(f"{PIPELINES // part:,} pipelines, memory backend", "memory", PIPELINES // part),
-        *_figures(f"{2 if small else EMBEDDED} pipelines, embedded backend", "embedded", 2 if small else EMBEDDED),
+        *_figures(
+            f"{2 if small else EMBEDDED} pipelines, embedded backend",
+            "embedded",
+            2 if small else EMBEDDED,
+        ),
     ]
 
 
@@ -40,11 +48,25 @@ def _figures(title: str, what: str, count: int) -> list[Figure]:
     argv = [sys.executable, "-m", "bench.bench_memory", what, str(count)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BenchmarkFailed(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        raise BenchmarkFailed(
+            f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
+        )
     early, late = json.loads(done.stdout)
     return [
-        Figure(benchmark="memory", name=f"{title}: resident at the end", unit="MB", values=(late,), at_most=RESIDENT_MEGABYTES),
-        Figure(benchmark="memory", name=f"{title}: grown meanwhile", unit="MB", values=(late - early,), at_most=GROWTH_MEGABYTES),
+        Figure(
+            benchmark="memory",
+            name=f"{title}: resident at the end",
+            unit="MB",
+            values=(late,),
+            at_most=RESIDENT_MEGABYTES,
+        ),
+        Figure(
+            benchmark="memory",
+            name=f"{title}: grown meanwhile",
+            unit="MB",
+            values=(late - early,),
+            at_most=GROWTH_MEGABYTES,
+        ),
     ]
 
 
@@ -73,7 +95,9 @@ async def pipelines(backend: str, count: int, folder: Path, look: Callable[[], N
     import cleanroom
 
     (folder / "make.toml").write_text(PROJECT)
-    async with cleanroom.open(folder, caller=caller(folder.parent / "cache"), backend=backend) as engine:
+    async with cleanroom.open(
+        folder, caller=caller(folder.parent / "cache"), backend=backend
+    ) as engine:
         for _ in range(count):
             await engine.pipeline("again")
             look()

@@ -1,8 +1,10 @@
 """What does an environment cost, and what does a command in it?
 
-Workload: in turn a bare `sh -c true`, and the same in an environment of the embedded backend at policy Medium with a workspace: once with the
-environment's whole life around it (open, run, leave; its three parts are given too), once in an environment that is open already. The embedded
-backend is entered once, as in a run. Unit: milliseconds, and the ratio of neighbours.
+Workload: in turn a bare `sh -c true`, and the same in an environment of the embedded backend at
+policy Medium with a workspace: once with the environment's whole life around it (open, run,
+leave; its three parts are given too), once in an environment that is open already.
+The embedded backend is entered once, as in a run.
+Unit: milliseconds, and the ratio of neighbours.
 """
 
 from __future__ import annotations
@@ -32,17 +34,33 @@ async def _measure(starts: int, commands: int) -> list[Figure]:
             parts = [(bare(folder, "true"), *await _life(cage)) for _ in range(starts)]
             async with cage.stack(), cage.environment() as environment:
                 await inside(environment, "true")
-                pairs = [(bare(folder, "true"), await inside(environment, "true")) for _ in range(commands)]
+                pairs = [
+                    (bare(folder, "true"), await inside(environment, "true"))
+                    for _ in range(commands)
+                ]
     lives = [(here, sum(there)) for here, *there in parts]
     whole = compared(
-        "sandbox", "an environment's life around `true`", f"{BARE}, beside a life", lives, difference_at_most=OVER_BARE_MILLISECONDS
+        "sandbox",
+        "an environment's life around `true`",
+        f"{BARE}, beside a life",
+        lives,
+        difference_at_most=OVER_BARE_MILLISECONDS,
     )
     split = [
-        Figure(benchmark="sandbox", name=f"of which {part}", unit="ms", values=tuple(1000 * row[column] for row in parts))
+        Figure(
+            benchmark="sandbox",
+            name=f"of which {part}",
+            unit="ms",
+            values=tuple(1000 * row[column] for row in parts),
+        )
         for column, part in enumerate(("open", "run `true`", "leave"), 1)
     ]
     open_already = compared(
-        "sandbox", "`true` in an open one", f"{BARE}, beside a command", pairs, difference_at_most=OVER_BARE_MILLISECONDS
+        "sandbox",
+        "`true` in an open one",
+        f"{BARE}, beside a command",
+        pairs,
+        difference_at_most=OVER_BARE_MILLISECONDS,
     )
     return [*whole, *split, *open_already]
 

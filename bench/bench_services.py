@@ -1,8 +1,12 @@
 """How soon do PostgreSQL and Valkey answer?
 
-Workload: a project whose one phase is `true` and names both services, run through `cleanroom.open` in this process (its imports are done). The time
-is that from the first service's start until both have answered in their own protocol (`SELECT 1`, `PING`). Cold: an empty cache, so initdb runs.
-Cached: a copy of the prepared data folder. Unit: milliseconds.
+Workload: a project whose one phase is `true` and names both services,
+run through `cleanroom.open` in this process (its imports are done).
+The time is that from the first service's start until both have answered in their own protocol
+(`SELECT 1`, `PING`).
+Cold: an empty cache, so initdb runs.
+Cached: a copy of the prepared data folder.
+Unit: milliseconds.
 """
 
 from __future__ import annotations
@@ -51,22 +55,46 @@ async def _run(folder: Path, *, fresh: bool) -> RunResult:
     async with cleanroom.open(folder / "project", caller=caller(cache)) as engine:
         result = await engine.pipeline("ready")
     if result.outcome != "passed":
-        raise BenchmarkFailed(f"services: the run ended as {result.outcome}: {result.error or result.notes}")
+        raise BenchmarkFailed(
+            f"services: the run ended as {result.outcome}: {result.error or result.notes}"
+        )
     return result
 
 
 def _figures(state: str, results: list[RunResult], at_most: float | None) -> list[Figure]:
     both = tuple(_both_ready(result) for result in results)
-    figures = [Figure(benchmark="services", name=f"{state}: both ready", unit="ms", values=both, at_most=at_most)]
+    figures = [
+        Figure(
+            benchmark="services",
+            name=f"{state}: both ready",
+            unit="ms",
+            values=both,
+            at_most=at_most,
+        )
+    ]
     for name in sorted(service.name for service in results[0].services):
-        alone = tuple(1000 * (s.ready_seconds or 0) for result in results for s in result.services if s.name == name)
-        figures.append(Figure(benchmark="services", name=f"{state}: {name}", unit="ms", values=alone))
+        alone = tuple(
+            1000 * (s.ready_seconds or 0)
+            for result in results
+            for s in result.services
+            if s.name == name
+        )
+        figures.append(
+            Figure(benchmark="services", name=f"{state}: {name}", unit="ms", values=alone)
+        )
     return figures
 
 
 def _both_ready(result: RunResult) -> float:
     starts = [service.started_seconds for service in result.services]
-    ready = [service.started_seconds + service.ready_seconds for service in result.services if service.ready_seconds is not None]
+    ready = [
+        service.started_seconds + service.ready_seconds
+        for service in result.services
+        if service.ready_seconds is not None
+    ]
     if len(ready) != 2:
-        raise BenchmarkFailed(f"services: expected PostgreSQL and Valkey to be ready, found {[s.name for s in result.services]}")
+        raise BenchmarkFailed(
+            "services: expected PostgreSQL and Valkey to be ready, found "
+            f"{[s.name for s in result.services]}"
+        )
     return 1000 * (max(ready) - min(starts))

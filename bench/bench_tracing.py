@@ -1,10 +1,15 @@
 """What does tracing cost a run, and what does it cost to send one?
 
-Workload: a log of many spans (a phase each with a command, a note and a line of output in it) is taken by the tracer event by event and written as the
-trace file, in this process, by CPU time, which does not count what else the machine does. The share of the lifecycle is what the same work takes for the
-events of a recorded run of examples/shop (its spans of tests and SQL statements with it), by that run's duration. Export: 20,000 spans are delivered
-to a collector in a process of its own that reads and forgets; how long after the run's end that took, and how much memory it added at its peak.
-Delay: how long a run's end waits for a collector that takes the connection and never answers. Imports: what loading the exporter takes, paid only by runs that send. Units: microseconds of CPU a span, percent, milliseconds, MB.
+Workload: a log of many spans (a phase each with a command,
+a note and a line of output in it) is taken by the tracer event by event and written as the trace
+file, in this process, by CPU time, which does not count what else the machine does.
+The share of the lifecycle is what the same work takes for the events of a recorded run of
+examples/shop (its spans of tests and SQL statements with it), by that run's duration.
+Export: 20,000 spans are delivered to a collector in a process of its own that reads and forgets;
+how long after the run's end that took, and how much memory it added at its peak.
+Delay: how long a run's end waits for a collector that takes the connection and never answers.
+Imports: what loading the exporter takes, paid only by runs that send.
+Units: microseconds of CPU a span, percent, milliseconds, MB.
 """
 
 from __future__ import annotations
@@ -44,7 +49,16 @@ def measure(small: bool) -> list[Figure]:
     """All figures; at the smallest size where `small`."""
     spans = 200 if small else 20_000
     costs = tuple(_cost(_log(spans)) / spans * 1e6 for _ in range(1 if small else 5))
-    found = [Figure(benchmark="tracing", name="a span, taken and written", unit="µs", values=costs, at_most=30.0, note=f"{spans:,} spans")]
+    found = [
+        Figure(
+            benchmark="tracing",
+            name="a span, taken and written",
+            unit="µs",
+            values=costs,
+            at_most=30.0,
+            note=f"{spans:,} spans",
+        )
+    ]
     found += _share(small)
     return found + _export(spans, 1 if small else 5)
 
@@ -55,20 +69,47 @@ def _log(spans: int) -> list[Envelope]:
 
     def tell(event: Event, span: int, parent: int) -> None:
         seq = len(made) + 1
-        made.append(Envelope(seq=seq, run_id="r", time_unix_ns=10**18 + seq, monotonic_ns=seq, trace_id="1" * 32, span_id=f"{span:016x}", parent=f"{parent:016x}" if parent else "", event=event))  # type: ignore[arg-type]  # fmt: skip
+        made.append(
+            Envelope(
+                seq=seq,
+                run_id="r",
+                time_unix_ns=10**18 + seq,
+                monotonic_ns=seq,
+                trace_id="1" * 32,
+                span_id=f"{span:016x}",
+                parent=f"{parent:016x}" if parent else "",
+                event=event,
+            )
+        )  # type: ignore[arg-type]
 
     tell(Started(subject=Subject("run", "bench"), attributes={"root": "/p", "version": "0"}), 1, 0)
     for number in range(2, spans + 1, 2):
         phase, command = Subject("phase", f"p{number}"), Subject("command", f"p{number}#1")
         tell(
-            Started(subject=phase, attributes={"hermetic": True, "policy": "Medium", "timeout_seconds": 600.0, "log": "logs/p.log"}),
+            Started(
+                subject=phase,
+                attributes={
+                    "hermetic": True,
+                    "policy": "Medium",
+                    "timeout_seconds": 600.0,
+                    "log": "logs/p.log",
+                },
+            ),
             number,
             1,
         )
         tell(Note(subject=phase, level="info", text="something a person reads"), number, 1)
         tell(Started(subject=command, attributes={"command": "pytest -q"}), number + 1, number)
-        tell(Output(subject=phase, stream="stdout", text="a line of output\n", offset=0), number + 1, number)
-        tell(Finished(subject=command, result="passed", duration_seconds=0.1, exit_code=0), number + 1, number)
+        tell(
+            Output(subject=phase, stream="stdout", text="a line of output\n", offset=0),
+            number + 1,
+            number,
+        )
+        tell(
+            Finished(subject=command, result="passed", duration_seconds=0.1, exit_code=0),
+            number + 1,
+            number,
+        )
         tell(Finished(subject=phase, result="passed", duration_seconds=0.1, exit_code=0), number, 1)
     return made
 
@@ -95,7 +136,14 @@ def _share(small: bool) -> list[Figure]:
     seconds = (log[-1].monotonic_ns - log[0].monotonic_ns) / 1e9
     shares = tuple(_cost(log) / seconds * 100 for _ in range(1 if small else 5))
     return [
-        Figure(benchmark="tracing", name="share of the shop's lifecycle", unit="%", values=shares, at_most=3.0, note=f"{len(log):,} events")
+        Figure(
+            benchmark="tracing",
+            name="share of the shop's lifecycle",
+            unit="%",
+            values=shares,
+            at_most=3.0,
+            note=f"{len(log):,} events",
+        )
     ]
 
 
@@ -105,11 +153,25 @@ def _export(spans: int, rounds: int) -> list[Figure]:
     with _collector() as endpoint:
         told = [_delivered(spans, endpoint) for _ in range(rounds)]
     return [
-        Figure(benchmark="tracing", name="loading the exporter, in its thread", unit="ms", values=imports),
         Figure(
-            benchmark="tracing", name="delivering all spans at once", unit="ms", values=tuple(ms for ms, _ in told), note=f"{spans:,} spans"
+            benchmark="tracing",
+            name="loading the exporter, in its thread",
+            unit="ms",
+            values=imports,
         ),
-        Figure(benchmark="tracing", name="memory added by delivering them", unit="MB", values=tuple(max(mb, 0.01) for _, mb in told)),
+        Figure(
+            benchmark="tracing",
+            name="delivering all spans at once",
+            unit="ms",
+            values=tuple(ms for ms, _ in told),
+            note=f"{spans:,} spans",
+        ),
+        Figure(
+            benchmark="tracing",
+            name="memory added by delivering them",
+            unit="MB",
+            values=tuple(max(mb, 0.01) for _, mb in told),
+        ),
         Figure(
             benchmark="tracing",
             name="delay by a silent collector",
@@ -137,8 +199,16 @@ def _delay() -> float:
 
 
 def _import_milliseconds() -> float:
-    code = "import time; b = time.perf_counter(); import opentelemetry.exporter.otlp.proto.http.trace_exporter; print(1000 * (time.perf_counter() - b))"
-    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    code = (
+        "import time; b = time.perf_counter(); import "
+        "opentelemetry.exporter.otlp.proto.http.trace_exporter; print(1000 * "
+        "(time.perf_counter() - b))"
+    )
+    return float(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 @contextmanager
@@ -163,18 +233,28 @@ def _delivered(spans: int, endpoint: str) -> tuple[float, float]:
 
 def _span(number: int, source: Source) -> SpanData:
     return SpanData(
-        trace_id="1" * 32, span_id=f"{number:016x}", parent_id="1".zfill(16), name=f"step {number % 50}", start_ns=10**18, end_ns=10**18 + number, source=source
-    )  # fmt: skip
+        trace_id="1" * 32,
+        span_id=f"{number:016x}",
+        parent_id="1".zfill(16),
+        name=f"step {number % 50}",
+        start_ns=10**18,
+        end_ns=10**18 + number,
+        source=source,
+    )
 
 
 def deliver(spans: int, endpoint: str) -> tuple[float, float]:
-    """Deliver so many spans, and what that took: milliseconds, and MB above what the spans themselves hold."""
+    """Deliver so many spans, and what that took: milliseconds,
+    and MB above what the spans themselves hold.
+    """
     from cleanroom.evidence.tracing.deliver import Delivery
     from cleanroom.evidence.tracing.settings import read_settings
 
     source = Source({"service.name": "bench"})
     found = [_span(number, source) for number in range(2, spans + 2)]
-    delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces"}).destinations)
+    delivery = Delivery(
+        read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}/v1/traces"}).destinations
+    )
     delivery.put("traces", found[:1])
     time.sleep(1.0)  # the exporter is loaded meanwhile, as in a run
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,14 +1,22 @@
 """How much slower is real work in an environment?
 
-Workload, bare and sandboxed in turn with the same interpreter and variables, each side in a folder of its own with the same content: compiling
-packages of the standard library to bytecode, importing many modules of it, running a hundred tests with pytest (the shop's own), each of which writes
-and reads files and starts a program, and unpacking a tar archive of 4,000 small files. In the sandbox they run in one open environment at policy Medium, and
-what they write goes to the workspace's layer. Unit: milliseconds, and the ratio of neighbours. Unpacking is measured once more where no call is held, as for
+Workload, bare and sandboxed in turn with the same interpreter and variables,
+each side in a folder of its own with the same content: compiling packages of the standard library
+to bytecode, importing many modules of it, running a hundred tests with pytest (the shop's own),
+each of which writes and reads files and starts a program,
+and unpacking a tar archive of 4,000 small files.
+In the sandbox they run in one open environment at policy Medium,
+and what they write goes to the workspace's layer.
+Unit: milliseconds, and the ratio of neighbours.
+Unpacking is measured once more where no call is held, as for
 services: that is its floor, what namespaces, Landlock and the overlay cost by themselves.
 
-Both sides work in memory where that is possible (/dev/shm, Linux 6.6 or newer), and the figures say so: a disk's journal makes the same 4,000 files cost
-between 0.1 and 2.5 seconds, bare as sandboxed, which hides what is asked for. Without the disk's share the ratio is the least favourable one. The target
-for builds and tests is that of compiling, importing and testing; unpacking is nothing but system calls and has one of its own.
+Both sides work in memory where that is possible (/dev/shm, Linux 6.6 or newer),
+and the figures say so: a disk's journal makes the same 4,000 files cost between 0.1 and 2.5
+seconds, bare as sandboxed, which hides what is asked for.
+Without the disk's share the ratio is the least favourable one.
+The target for builds and tests is that of compiling, importing and testing;
+unpacking is nothing but system calls and has one of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +38,8 @@ from bench.doors import PYTHON, bare, inside, needed, sandbox
 from bench.figures import BenchmarkFailed, Figure, compared
 from bench.machine import ROOT
 
-MEMORY, MEMORY_BYTES, MEMORY_KERNEL = "/dev/shm", 512 << 20, (6, 6)  # an overlay's extended attributes are kept there since then
+# an overlay's extended attributes are kept there since then
+MEMORY, MEMORY_BYTES, MEMORY_KERNEL = "/dev/shm", 512 << 20, (6, 6)
 RATIO, UNPACKING_RATIO = 1.10, 2.2  # builds and tests: at most 10 %
 FILES, FOLDERS, BYTES = 4_000, 40, 2_000
 UNPACKING = "mkdir NAME-{round} && tar -xf files.tar -C NAME-{round}"
@@ -48,9 +57,12 @@ def test_files(number, tmp_path):
         assert subprocess.run(["true"]).returncode == 0
 """
 MODULES = (
-    "argparse asyncio concurrent.futures csv ctypes dataclasses decimal difflib doctest email.mime.text fractions ftplib hashlib html.parser "
-    "http.server inspect ipaddress json logging.handlers mailbox multiprocessing.pool optparse pdb pickle pprint pydoc random shelve smtplib sqlite3 "
-    "ssl statistics tarfile tempfile tomllib unittest.mock urllib.request uuid xml.etree.ElementTree xmlrpc.client zipfile"
+    "argparse asyncio concurrent.futures csv ctypes dataclasses decimal difflib doctest "
+    "email.mime.text fractions ftplib hashlib html.parser "
+    "http.server inspect ipaddress json logging.handlers mailbox multiprocessing.pool "
+    "optparse pdb pickle pprint pydoc random shelve smtplib sqlite3 "
+    "ssl statistics tarfile tempfile tomllib unittest.mock urllib.request uuid "
+    "xml.etree.ElementTree xmlrpc.client zipfile"
 )
 
 
@@ -70,7 +82,10 @@ async def _measure(small: bool, rounds: int) -> list[Figure]:
         works = {
             "compiling": f"'{PYTHON}' -I -m compileall -q -f sources",
             "importing": f"'{PYTHON}' -I -c 'import {', '.join(MODULES.split())}'",
-            "testing": f"PYTHONPATH=packages '{PYTHON}' -m pytest -q -p no:cacheprovider --basetemp=temporary-{{round}} tests",
+            "testing": (
+                f"PYTHONPATH=packages '{PYTHON}' -m pytest -q -p no:cacheprovider "
+                f"--basetemp=temporary-{{round}} tests"
+            ),
             f"unpacking {files:,} files": UNPACKING.replace("NAME", "unpacked"),
         }
         figures: list[Figure] = []
@@ -79,12 +94,19 @@ async def _measure(small: bool, rounds: int) -> list[Figure]:
                 pairs = []
                 for number in range(rounds + 1):
                     command = work.replace("{round}", str(number))
-                    pairs.append((bare(folder / "bare", command), await inside(environment, command)))
+                    pairs.append(
+                        (bare(folder / "bare", command), await inside(environment, command))
+                    )
                 # The first round fills the page cache and, inside, copies up what is rewritten.
                 target = UNPACKING_RATIO if title.startswith("unpacking") else RATIO
-                figures += compared("work", f"{title}, sandboxed", f"{title}, bare", pairs[1:], ratio_at_most=target)
+                figures += compared(
+                    "work", f"{title}, sandboxed", f"{title}, bare", pairs[1:], ratio_at_most=target
+                )
         figures.append(await _floor(folder, rounds, f"unpacking {files:,} files, nothing held"))
-    return [msgspec.structs.replace(figure, note="in memory" if place else "on disk") for figure in figures]
+    return [
+        msgspec.structs.replace(figure, note="in memory" if place else "on disk")
+        for figure in figures
+    ]
 
 
 async def _floor(folder: Path, rounds: int, title: str) -> Figure:
@@ -99,7 +121,9 @@ async def _floor(folder: Path, rounds: int, title: str) -> Figure:
 
 def _fill_tests(project: Path, count: int) -> None:
     """Tests, and the pytest of the shop's environment that runs them."""
-    library = next((ROOT / "examples" / "shop" / ".venv" / "lib").glob("python3*/site-packages"), None)
+    library = next(
+        (ROOT / "examples" / "shop" / ".venv" / "lib").glob("python3*/site-packages"), None
+    )
     if library is None:
         raise BenchmarkFailed("examples/shop has no .venv; `make shop` makes it")
     (project / "packages").mkdir()
@@ -111,7 +135,9 @@ def _fill_tests(project: Path, count: int) -> None:
 
 
 def _memory() -> str | None:
-    """A folder in memory that is large enough and can hold a workspace's layers; None where there is none."""
+    """A folder in memory that is large enough and can hold a workspace's layers;
+    None where there is none.
+    """
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
     kernel = (int(version[1]), int(version[2])) if version else (0, 0)
     if kernel < MEMORY_KERNEL or not os.access(MEMORY, os.W_OK) or not os.path.ismount(MEMORY):
@@ -124,7 +150,11 @@ def _fill(project: Path, files: int, packages: tuple[str, ...]) -> None:
     """Sources to compile and an archive to unpack, the same bytes every time."""
     library = Path(sysconfig.get_path("stdlib"))
     for package in packages:
-        shutil.copytree(library / package, project / "sources" / package, ignore=shutil.ignore_patterns("__pycache__", "test*"))
+        shutil.copytree(
+            library / package,
+            project / "sources" / package,
+            ignore=shutil.ignore_patterns("__pycache__", "test*"),
+        )
     rng = random.Random(42)
     with tarfile.open(project / "files.tar", "w") as archive:
         for number in range(files):

@@ -1,7 +1,10 @@
-"""PostgreSQL and Redis on Docker by other means, from the same images: testcontainers-python, Docker Compose, and the engine's API alone.
+"""PostgreSQL and Redis on Docker by other means, from the same images:
+testcontainers-python, Docker Compose, and the engine's API alone.
 
-The images have no entry point of their own, so each peer is given what the usual image of PostgreSQL does: initdb, a start without a network to make the
-database, and a start that answers. Whoever says that they are ready is asked over the protocols afterwards, outside of the measured time.
+The images have no entry point of their own, so each peer is given what the usual image of
+PostgreSQL does: initdb, a start without a network to make the database, and a start that answers.
+Whoever says that they are ready is asked over the protocols afterwards,
+outside of the measured time.
 """
 
 from __future__ import annotations
@@ -24,12 +27,21 @@ from cleanroom.services import pgwire, resp
 
 POSTGRES, REDIS = "cleanroom/postgres", "cleanroom/redis"
 USER, PASSWORD, DATABASE = "app", "bench", "app"
-VARIABLES = {"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": DATABASE, "PGDATA": "/var/lib/postgresql/data"}
-SERVE = "exec postgres -D /var/lib/postgresql/data -c listen_addresses='*' -c unix_socket_directories=/tmp"
+VARIABLES = {
+    "POSTGRES_USER": USER,
+    "POSTGRES_PASSWORD": PASSWORD,
+    "POSTGRES_DB": DATABASE,
+    "PGDATA": "/var/lib/postgresql/data",
+}
+SERVE = (
+    "exec postgres -D /var/lib/postgresql/data -c listen_addresses='*' -c "
+    "unix_socket_directories=/tmp"
+)
 ENTRY = f"""set -e
 export PGDATA=/var/lib/postgresql/data
 printf %s "$POSTGRES_PASSWORD" > /tmp/password
-initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256 > /dev/null
+initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust \\
+  --auth-host=scram-sha-256 > /dev/null
 echo 'host all all all scram-sha-256' >> $PGDATA/pg_hba.conf
 pg_ctl -w -o "-c listen_addresses='' -c unix_socket_directories=/tmp" start > /dev/null
 psql -q -h /tmp -U "$POSTGRES_USER" -d postgres -c "CREATE DATABASE \\"$POSTGRES_DB\\""
@@ -53,17 +65,38 @@ class Life(NamedTuple):
 
 
 async def testcontainers(python: Path) -> Life:
-    """testcontainers-python in its own interpreter. Its imports are not counted, and its reaper is off: that needs an image which cannot be had here."""
+    """testcontainers-python in its own interpreter.
+
+    Its imports are not counted, and its reaper is off: that needs an image which cannot be had
+    here.
+    """
     asked = {
-        "postgres": POSTGRES, "redis": REDIS, "entry": ENTRY, "redis_command": REDIS_COMMAND, "user": USER, "password": PASSWORD, "database": DATABASE,
-    }  # fmt: skip
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | {
-        "TESTCONTAINERS_RYUK_DISABLED": "true"
+        "postgres": POSTGRES,
+        "redis": REDIS,
+        "entry": ENTRY,
+        "redis_command": REDIS_COMMAND,
+        "user": USER,
+        "password": PASSWORD,
+        "database": DATABASE,
     }
+    variables = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    } | {"TESTCONTAINERS_RYUK_DISABLED": "true"}
     with subprocess.Popen(
-        [python, "-I", "-W", "ignore", ROOT / "bench" / "peer_testcontainers.py", json.dumps(asked)], env=variables, text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+        [
+            python,
+            "-I",
+            "-W",
+            "ignore",
+            ROOT / "bench" / "peer_testcontainers.py",
+            json.dumps(asked),
+        ],
+        env=variables,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         assert process.stdin
         assert process.stdout
         assert process.stderr
@@ -74,7 +107,10 @@ async def testcontainers(python: Path) -> Life:
         await ready(told["ports"])
         process.stdin.write("\n")
         process.stdin.flush()
-        return Life(told["ready"], json.loads(await anyio.to_thread.run_sync(process.stdout.readline))["removed"])
+        return Life(
+            told["ready"],
+            json.loads(await anyio.to_thread.run_sync(process.stdout.readline))["removed"],
+        )
 
 
 async def compose(program: Path, folder: Path) -> Life:
@@ -84,7 +120,10 @@ async def compose(program: Path, folder: Path) -> Life:
     command = [program, "--project-name", f"cleanroom-bench-{os.getpid()}", "--file", file]
     try:
         up = await _timed([*command, "up", "--wait", "--quiet-pull"])
-        ports = {name: await _port([*command, "port", name, port]) for name, port in (("postgres", "5432"), ("redis", "6379"))}
+        ports = {
+            name: await _port([*command, "port", name, port])
+            for name, port in (("postgres", "5432"), ("redis", "6379"))
+        }
         await ready(ports)
     finally:
         down = await _timed([*command, "down", "--volumes", "--timeout", "0"])
@@ -93,7 +132,9 @@ async def compose(program: Path, folder: Path) -> Life:
 
 def compose_version(program: Path) -> str:
     """Which Compose it is; empty where it is not the second one or later."""
-    done = subprocess.run([program, "version", "--short"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "version", "--short"], capture_output=True, text=True, check=False
+    )
     version = done.stdout.strip().lstrip("v")
     return version if done.returncode == 0 and version[:1].isdigit() and version[0] != "1" else ""
 
@@ -112,7 +153,12 @@ def _compose_file() -> dict[str, Any]:
         environment=VARIABLES,
         command=["sh", "-c", entry],
     )
-    return {"services": {"postgres": postgres, "redis": service(REDIS, 6379, ["redis-cli", "ping"], command=REDIS_COMMAND.split())}}
+    return {
+        "services": {
+            "postgres": postgres,
+            "redis": service(REDIS, 6379, ["redis-cli", "ping"], command=REDIS_COMMAND.split()),
+        }
+    }
 
 
 async def _timed(argv: list[Any]) -> float:
@@ -120,7 +166,10 @@ async def _timed(argv: list[Any]) -> float:
     done = await anyio.run_process([str(word) for word in argv], check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise BenchmarkFailed(f"{argv[0]}: exit status {done.returncode}\n{done.stderr[-TAIL:].decode(errors='replace')}")
+        raise BenchmarkFailed(
+            f"{argv[0]}: exit status {done.returncode}\n"
+            f"{done.stderr[-TAIL:].decode(errors='replace')}"
+        )
     return seconds
 
 
@@ -143,7 +192,9 @@ class Api:
         """A container's name."""
         self._number += 1
         name = f"cleanroom-bench-{os.getpid()}-{self._number}"
-        await self._client._query_json("containers/create", method="POST", data=dict(parameters), params={"name": name})
+        await self._client._query_json(
+            "containers/create", method="POST", data=dict(parameters), params={"name": name}
+        )
         return name
 
     async def start(self, name: str) -> None:
@@ -167,7 +218,9 @@ class Api:
         return time.perf_counter() - began
 
     async def lives(self, *all_parameters: Mapping[str, Any]) -> Life:
-        """Containers created and started at once, until they are started and those that publish a port answer on it; then removed at once."""
+        """Containers created and started at once, until they are started and those that publish a
+        port answer on it; then removed at once.
+        """
         names: list[str] = []
 
         async def begin(parameters: Mapping[str, Any]) -> None:
@@ -175,7 +228,9 @@ class Api:
             names.append(name)
             await self.start(name)
             for port in parameters.get("ExposedPorts", ()):
-                await ready({"postgres" if port == POSTGRES_PORT else "redis": await self.port(name, port)})
+                await ready(
+                    {"postgres" if port == POSTGRES_PORT else "redis": await self.port(name, port)}
+                )
 
         began = time.perf_counter()
         try:
@@ -192,7 +247,9 @@ class Api:
 
     @asynccontextmanager
     async def template(self) -> AsyncIterator[str]:
-        """An image with PostgreSQL's prepared data in it, as whoever has only the API would make it; removed in the end."""
+        """An image with PostgreSQL's prepared data in it, as whoever has only the API would make
+        it; removed in the end.
+        """
         name = await self.create(serving_postgres(POSTGRES, ENTRY))
         image = ""
         try:
@@ -202,7 +259,9 @@ class Api:
             await container.stop(timeout=10)
             image = (
                 await container.commit(
-                    repository="cleanroom-bench", tag=str(os.getpid()), config={"Labels": {"cleanroom.bench": "template"}}
+                    repository="cleanroom-bench",
+                    tag=str(os.getpid()),
+                    config={"Labels": {"cleanroom.bench": "template"}},
                 )
             )["Id"]
             yield image
@@ -220,7 +279,12 @@ class Api:
 
 def idle(image: str, *command: str) -> dict[str, Any]:
     """The least container: no network, and a process that waits, or `command`."""
-    return {"Image": image, "Cmd": list(command or ("sleep", "600")), "NetworkDisabled": True, "HostConfig": {"NetworkMode": "none"}}
+    return {
+        "Image": image,
+        "Cmd": list(command or ("sleep", "600")),
+        "NetworkDisabled": True,
+        "HostConfig": {"NetworkMode": "none"},
+    }
 
 
 def serving_postgres(image: str, script: str) -> dict[str, Any]:
@@ -238,7 +302,12 @@ def serving_redis() -> dict[str, Any]:
 
 def _published(image: str, command: list[str], port: str) -> dict[str, Any]:
     bindings = {port: [{"HostIp": "127.0.0.1"}]}
-    return {"Image": image, "Cmd": command, "ExposedPorts": {port: {}}, "HostConfig": {"PortBindings": bindings}}
+    return {
+        "Image": image,
+        "Cmd": command,
+        "ExposedPorts": {port: {}},
+        "HostConfig": {"PortBindings": bindings},
+    }
 
 
 # --- asking
@@ -263,6 +332,8 @@ async def _answers(name: str, port: int) -> bool:
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             if name == "redis":
                 return await resp.ping(stream, "")
-            return await pgwire.ask(stream, user=USER, database=DATABASE, password=PASSWORD, statements=("SELECT 1",))
+            return await pgwire.ask(
+                stream, user=USER, database=DATABASE, password=PASSWORD, statements=("SELECT 1",)
+            )
     except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
         return False

@@ -1,4 +1,6 @@
-"""The public doors through which benchmarks reach the engine: the command, and an environment of a backend."""
+"""The public doors through which benchmarks reach the engine:
+the command, and an environment of a backend.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,20 @@ from cleanroom.sandbox.journal import Journal
 ENGINE = (sys.executable, "-P", "-m", "cleanroom")
 TAIL = 2_000  # of what a failed command said
 # The interpreter itself and not a virtual environment's link to it: it is what both sides run.
-PYTHON = str(Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"))
+PYTHON = str(
+    Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+)
 VARIABLES = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"}
 
 
 def caller(cache: Path) -> dict[str, str]:
-    """The environment of a measured command: the caller's, with a cache of its own, outside of any run, bytecode kept as users have it."""
+    """The environment of a measured command: the caller's, with a cache of its own,
+    outside of any run, bytecode kept as users have it.
+    """
     dropped = ("CLEANROOM", "PYTHONDONTWRITEBYTECODE", "TRACEPARENT")
-    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | {"CLEANROOM_CACHE": str(cache)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)} | {
+        "CLEANROOM_CACHE": str(cache)
+    }
 
 
 def timed(argv: Sequence[str], folder: Path, variables: dict[str, str]) -> tuple[float, str]:
@@ -41,10 +49,21 @@ def timed(argv: Sequence[str], folder: Path, variables: dict[str, str]) -> tuple
         BenchmarkFailed: it did not.
     """
     began = time.perf_counter()
-    done = subprocess.run(argv, cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise BenchmarkFailed(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout[-TAIL:]}{done.stderr[-TAIL:]}")
+        raise BenchmarkFailed(
+            f"{' '.join(argv)}: exit status {done.returncode}\n"
+            f"{done.stdout[-TAIL:]}{done.stderr[-TAIL:]}"
+        )
     return seconds, done.stdout
 
 
@@ -64,16 +83,33 @@ class Sandbox:
         self._backend = backend
         self._folder = folder
         self._number = 0
-        mounts = () if PYTHON.startswith("/usr/") else (Mount(source=sys.base_prefix, target=sys.base_prefix),)
-        self._workspace = WorkspaceSpec(root=str(folder / "project"), scratch=str(folder / "cache" / "runs" / "bench" / "workspace"))
+        mounts = (
+            ()
+            if PYTHON.startswith("/usr/")
+            else (Mount(source=sys.base_prefix, target=sys.base_prefix),)
+        )
+        self._workspace = WorkspaceSpec(
+            root=str(folder / "project"),
+            scratch=str(folder / "cache" / "runs" / "bench" / "workspace"),
+        )
         self._spec = {
-            "run_id": "bench", "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": VARIABLES, "mounts": mounts,
-            "working_directory": self._workspace.root, "workspace": self._workspace, "image": image,
-        }  # fmt: skip
+            "run_id": "bench",
+            "role": "phase",
+            "policy": default_policy(Level.MEDIUM),
+            "variables": VARIABLES,
+            "mounts": mounts,
+            "working_directory": self._workspace.root,
+            "workspace": self._workspace,
+            "image": image,
+        }
 
     @asynccontextmanager
     async def environment(self, *, held: bool = True) -> AsyncIterator[Environment]:
-        """A fresh one, on a layer of its own. Without `held` it is a service's, of which no call is held: the same namespaces, Landlock and overlay."""
+        """A fresh one, on a layer of its own.
+
+        Without `held` it is a service's, of which no call is held:
+        the same namespaces, Landlock and overlay.
+        """
         self._number += 1
         spec = self._spec | {"id": f"bench-{self._number}", "role": "phase" if held else "service"}
         async with self._backend.environment(EnvironmentSpec(**spec)) as environment:  # type: ignore[arg-type]
@@ -85,19 +121,25 @@ class Sandbox:
 
     @asynccontextmanager
     async def stack(self) -> AsyncIterator[None]:
-        """A workspace for some environments; its layers go when it is left, so that they do not pile up over a benchmark."""
+        """A workspace for some environments; its layers go when it is left,
+        so that they do not pile up over a benchmark.
+        """
         async with self._backend.workspace(self._workspace):
             yield
 
 
 @asynccontextmanager
-async def sandbox(folder: Path, backend: str = "embedded", image: str = "") -> AsyncIterator[Sandbox]:
+async def sandbox(
+    folder: Path, backend: str = "embedded", image: str = ""
+) -> AsyncIterator[Sandbox]:
     """A backend with `folder/project` as the project."""
     (folder / "project").mkdir(exist_ok=True)
     scratch = folder / "cache" / "runs" / "bench"
     with hold(folder) as held:
         journal = partial(Journal.at, held, f"{backend}.journal.jsonl")
-        async with make(backend, run_id="bench", scratch=scratch, journal=journal, cache=folder / "cache") as made:
+        async with make(
+            backend, run_id="bench", scratch=scratch, journal=journal, cache=folder / "cache"
+        ) as made:
             yield Sandbox(made, folder, image)
 
 
@@ -105,10 +147,15 @@ async def inside(environment: Environment, command: str) -> float:
     """Wall seconds of `sh -c` in an environment, until its end is known and its output read."""
     said: list[bytes] = []
     began = time.perf_counter()
-    done = await environment.exec(("sh", "-c", command), on_output=lambda _, piece: said.append(piece))
+    done = await environment.exec(
+        ("sh", "-c", command), on_output=lambda _, piece: said.append(piece)
+    )
     seconds = time.perf_counter() - began
     if done.exit_code:
-        raise BenchmarkFailed(f"{command}: exit status {done.exit_code} in the sandbox\n{b''.join(said)[-TAIL:].decode(errors='replace')}")
+        raise BenchmarkFailed(
+            f"{command}: exit status {done.exit_code} in the sandbox\n"
+            f"{b''.join(said)[-TAIL:].decode(errors='replace')}"
+        )
     return seconds
 
 

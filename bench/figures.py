@@ -1,4 +1,6 @@
-"""What a benchmark found: every measurement, its median and spread, and the target it stands beside."""
+"""What a benchmark found: every measurement, its median and spread,
+and the target it stands beside.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ class BenchmarkFailed(Exception):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One number with all its measurements; without any where what was to be measured is not here, which `note` says."""
+    """One number with all its measurements; without any where what was to be measured is not here,
+    which `note` says.
+    """
 
     benchmark: str
     name: str
@@ -56,35 +60,71 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spread(self) -> str:
-        return "" if not self.values else f"{number(min(self.values))} to {number(max(self.values))}"
+        return (
+            "" if not self.values else f"{number(min(self.values))} to {number(max(self.values))}"
+        )
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> Figure:
         """The inverse of `as_json`."""
-        kept = {name: said[name] for name in ("benchmark", "name", "unit", "at_most", "at_least", "note")}
+        kept = {
+            name: said[name]
+            for name in ("benchmark", "name", "unit", "at_most", "at_least", "note")
+        }
         return cls(values=tuple(said["values"]), **kept)
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "benchmark": self.benchmark, "name": self.name, "unit": self.unit, "median": self.median if self.values else None,
-            "lowest": min(self.values, default=None), "highest": max(self.values, default=None), "n": len(self.values), "at_most": self.at_most,
-            "at_least": self.at_least, "met": self.met, "note": self.note, "values": list(self.values),
-        }  # fmt: skip
+            "benchmark": self.benchmark,
+            "name": self.name,
+            "unit": self.unit,
+            "median": self.median if self.values else None,
+            "lowest": min(self.values, default=None),
+            "highest": max(self.values, default=None),
+            "n": len(self.values),
+            "at_most": self.at_most,
+            "at_least": self.at_least,
+            "met": self.met,
+            "note": self.note,
+            "values": list(self.values),
+        }
 
 
 def compared(
-    benchmark: str, name: str, bare_name: str, pairs: Sequence[tuple[float, float]], *,
-    difference_at_most: float | None = None, ratio_at_most: float | None = None, beside: str = "bare",
-) -> list[Figure]:  # fmt: skip
-    """Figures of (bare, measured) seconds that were taken in turn: both, and per pair their difference and ratio. `beside` is what bare is called."""
+    benchmark: str,
+    name: str,
+    bare_name: str,
+    pairs: Sequence[tuple[float, float]],
+    *,
+    difference_at_most: float | None = None,
+    ratio_at_most: float | None = None,
+    beside: str = "bare",
+) -> list[Figure]:
+    """Figures of (bare, measured) seconds that were taken in turn:
+    both, and per pair their difference and ratio.
+
+    `beside` is what bare is called.
+    """
     bare, measured = [[1000 * seconds for seconds in column] for column in zip(*pairs, strict=True)]
     ratios = tuple(there / here for here, there in zip(bare, measured, strict=True))
     differences = tuple(there - here for here, there in zip(bare, measured, strict=True))
     return [
         Figure(benchmark=benchmark, name=bare_name, unit="ms", values=tuple(bare)),
         Figure(benchmark=benchmark, name=name, unit="ms", values=tuple(measured)),
-        Figure(benchmark=benchmark, name=f"{name}: more than {beside}", unit="ms", values=differences, at_most=difference_at_most),
-        Figure(benchmark=benchmark, name=f"{name}: times {beside}", unit="x", values=ratios, at_most=ratio_at_most),
+        Figure(
+            benchmark=benchmark,
+            name=f"{name}: more than {beside}",
+            unit="ms",
+            values=differences,
+            at_most=difference_at_most,
+        ),
+        Figure(
+            benchmark=benchmark,
+            name=f"{name}: times {beside}",
+            unit="x",
+            values=ratios,
+            at_most=ratio_at_most,
+        ),
     ]
 
 
@@ -92,7 +132,13 @@ def number(value: float) -> str:
     """Three significant figures, thousands set apart, never an exponent."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return (
+        f"{value:.0f}"
+        if abs(value) >= 100
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
+    )
 
 
 def as_text(figures: Sequence[Figure]) -> str:
@@ -106,7 +152,9 @@ def as_text(figures: Sequence[Figure]) -> str:
             else f"{figure.found:>18}"
         )
         beside = f"{found:<52} target {figure.target}: {figure.verdict}" if figure.target else found
-        lines.append(f"  {figure.name:<{names}} {beside}{f'  [{figure.note}]' if figure.note else ''}")
+        lines.append(
+            f"  {figure.name:<{names}} {beside}{f'  [{figure.note}]' if figure.note else ''}"
+        )
     return "\n".join(lines)
 
 
@@ -115,6 +163,13 @@ def as_markdown(figures: Sequence[Figure]) -> str:
     rows = ["| | median | spread | n | target | |", "| --- | --- | --- | --- | --- | --- |"]
     for figure in figures:
         name = f"{figure.name} ({figure.note})" if figure.note else figure.name
-        cells = [name, figure.found, figure.spread, str(len(figure.values)), figure.target, figure.verdict]
+        cells = [
+            name,
+            figure.found,
+            figure.spread,
+            str(len(figure.values)),
+            figure.target,
+            figure.verdict,
+        ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)

@@ -15,18 +15,27 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def described() -> dict[str, str]:
     """What a reader needs to judge the numbers, or to take them again."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "commit": _commit(), "processor": _processor(), "cores": str(cores),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": str(cores),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB",
-        "kernel": f"{platform.system()} {platform.release()}", "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "user": "root" if os.geteuid() == 0 else "an ordinary user", "load before": f"{os.getloadavg()[0]:.1f}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "user": "root" if os.geteuid() == 0 else "an ordinary user",
+        "load before": f"{os.getloadavg()[0]:.1f}",
         "yardstick": f"{_yardstick_ms():.0f} ms",
-    }  # fmt: skip
+    }
 
 
 def _yardstick_ms() -> float:
-    """How long five million multiplications take here and now, the median of five: a virtual machine's processor is not the same from day to day."""
+    """How long five million multiplications take here and now, the median of five:
+    a virtual machine's processor is not the same from day to day.
+    """
     taken = []
     for _ in range(5):
         began = time.perf_counter()
@@ -54,4 +63,6 @@ def _commit() -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+    ).stdout.strip()

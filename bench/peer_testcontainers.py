@@ -1,6 +1,8 @@
-"""What `bench/container_peers.py` runs with the interpreter that has testcontainers-python: one life of PostgreSQL and Redis, one after the other, as its users do.
+"""What `bench/container_peers.py` runs with the interpreter that has testcontainers-python:
+one life of PostgreSQL and Redis, one after the other, as its users do.
 
-Says as one line of JSON how long it took and where they are, waits for a line, removes them, says how long that took.
+Says as one line of JSON how long it took and where they are, waits for a line, removes them,
+says how long that took.
 """
 
 import json
@@ -12,7 +14,12 @@ from testcontainers.community.redis import RedisContainer
 
 
 def main(asked):
-    postgres = PostgresContainer(asked["postgres"], username=asked["user"], password=asked["password"], dbname=asked["database"])
+    postgres = PostgresContainer(
+        asked["postgres"],
+        username=asked["user"],
+        password=asked["password"],
+        dbname=asked["database"],
+    )
     postgres.with_kwargs(user="postgres").with_command(["sh", "-c", asked["entry"]])
     redis = RedisContainer(asked["redis"]).with_command(asked["redis_command"])
     started = []
@@ -22,7 +29,10 @@ def main(asked):
             container.start()
             started.append(container)
         ready = time.perf_counter() - began
-        ports = {"postgres": int(postgres.get_exposed_port(5432)), "redis": int(redis.get_exposed_port(6379))}
+        ports = {
+            "postgres": int(postgres.get_exposed_port(5432)),
+            "redis": int(redis.get_exposed_port(6379)),
+        }
         print(json.dumps({"ready": ready, "ports": ports}), flush=True)
         sys.stdin.readline()
     finally:

@@ -1,11 +1,13 @@
-"""Feed the product hostile inputs and hold it to its claims; write the counts into docs/robustness.md.
+"""Feed the product hostile inputs and hold it to its claims;
+write the counts into docs/robustness.md.
 
     python scripts/fuzz.py --inputs 100000              over all targets, one process
     python scripts/fuzz.py --inputs 5000 --target audit
     python scripts/fuzz.py --target audit --replay FILE  one input again
 
-An input is named by its target, seed and number, so a finding can be made again. What breaks a claim is made smaller and written to --findings; mend
-the product, then keep the file in tests/fixtures/fuzz/TARGET, where every test run reads it.
+An input is named by its target, seed and number, so a finding can be made again.
+What breaks a claim is made smaller and written to --findings;
+mend the product, then keep the file in tests/fixtures/fuzz/TARGET, where every test run reads it.
 """
 
 from __future__ import annotations
@@ -43,17 +45,24 @@ def tried(target: Target, data: bytes, scratch: Path) -> Finding | None:
         target.claims(folder, data)
     except Exception as error:
         frames = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if "/cleanroom/" in frame.filename or "/fuzz/" in frame.filename
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if "/cleanroom/" in frame.filename or "/fuzz/" in frame.filename
         ]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
         first = re.sub(r"[^\n]?\d[\w.-]*|'[^']*'", "*", str(error).split("\n", 1)[0])
-        return Finding(f"{type(error).__name__} {place} {first[:60]}", "".join(traceback.format_exception(error)))
+        return Finding(
+            f"{type(error).__name__} {place} {first[:60]}",
+            "".join(traceback.format_exception(error)),
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
-def smaller(target: Target, data: bytes, found: Finding, scratch: Path, seconds: float = 5.0) -> bytes:
+def smaller(
+    target: Target, data: bytes, found: Finding, scratch: Path, seconds: float = 5.0
+) -> bytes:
     """The input without what is not needed to break the same claim."""
     end = time.monotonic() + seconds
     length = len(data) // 2
@@ -87,13 +96,22 @@ def campaign(target: Target, inputs: int, seed: int, scratch: Path, findings: Pa
     slowest = 0.0
     began = time.monotonic()
     for number in range(inputs):
-        data = known[number] if number < len(known) else target.made(Random(f"{target.name} {seed} {number}"), known)
+        data = (
+            known[number]
+            if number < len(known)
+            else target.made(Random(f"{target.name} {seed} {number}"), known)
+        )
         at = time.process_time()
         found = tried(target, data, scratch)
         slowest = max(slowest, time.process_time() - at)
         if found is not None and found.signature not in seen:
             seen.add(found.signature)
-            _keep(findings, f"{target.name}-{seed}-{number}", smaller(target, data, found, scratch), found)
+            _keep(
+                findings,
+                f"{target.name}-{seed}-{number}",
+                smaller(target, data, found, scratch),
+                found,
+            )
     return Done(target, inputs, len(seen), slowest, time.monotonic() - began)
 
 
@@ -109,7 +127,10 @@ def page(done: list[Done], command: str, here: dict[str, str]) -> str:
     with (KEPT / "findings.tsv").open(newline="") as file:
         found = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
     rows = "".join(
-        f"| `{each.target.name}` | {each.target.text} | {each.inputs:,} | {each.findings} | {each.slowest_seconds * 1000:.0f} ms |\n"
+        (
+            f"| `{each.target.name}` | {each.target.text} | {each.inputs:,} | {each.findings} | "
+            f"{each.slowest_seconds * 1000:.0f} ms |\n"
+        )
         for each in done
     )
     mended = "".join(f"| {target} | {did} | {now} |\n" for target, did, now in found)
@@ -139,20 +160,31 @@ It took {sum(each.seconds for each in done) / 60:.0f} minutes.
 | --- | --- | --- |
 {mended}
 `places` are not bytes but what may stand where a file should: folders, pipes, sockets, devices, links, holes (`tests/fuzz/test_file_places.py`).
-"""
+"""  # noqa: E501
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--inputs", type=int, default=10_000, help="over all targets")
-    parser.add_argument("--target", choices=TARGETS, action="append", help="may be given again; default: all")
+    parser.add_argument(
+        "--target", choices=TARGETS, action="append", help="may be given again; default: all"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="where inputs go that break a claim")
+    parser.add_argument(
+        "--findings",
+        type=Path,
+        default=Path("fuzz-findings"),
+        help="where inputs go that break a claim",
+    )
     parser.add_argument("--replay", type=Path, help="one input of --target")
     parser.add_argument("--write", action="store_true", help="write docs/robustness.md")
     arguments = parser.parse_args()
     chosen = [TARGETS[name] for name in arguments.target or TARGETS]
-    with tempfile.TemporaryDirectory(prefix="cleanroom-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
+    with tempfile.TemporaryDirectory(
+        prefix="cleanroom-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None
+    ) as scratch:
         if arguments.replay:
             found = tried(chosen[0], arguments.replay.read_bytes(), Path(scratch))
             print(found.told if found else "every claim holds")
@@ -161,9 +193,17 @@ def main() -> int:
         for target in chosen:
             inputs = arguments.inputs * target.weight // sum(each.weight for each in chosen)
             done.append(campaign(target, inputs, arguments.seed, Path(scratch), arguments.findings))
-            print(f"{target.name}: {inputs} inputs, {done[-1].findings} findings, {done[-1].seconds:.0f} s", flush=True)
+            print(
+                (
+                    f"{target.name}: {inputs} inputs, {done[-1].findings} findings, "
+                    f"{done[-1].seconds:.0f} s"
+                ),
+                flush=True,
+            )
             if arguments.write:
-                (ROOT / "docs" / "robustness.md").write_text(page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}", here))
+                (ROOT / "docs" / "robustness.md").write_text(
+                    page(done, f"python scripts/fuzz.py {' '.join(sys.argv[1:])}", here)
+                )
     return int(any(each.findings for each in done))
 
 

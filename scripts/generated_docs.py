@@ -1,4 +1,5 @@
-"""Documents that the code writes: `--write` makes them, `--check` fails with the name of each that differs.
+"""Documents that the code writes: `--write` makes them, `--check` fails with the name of each that
+differs.
 
 What they say is what the code says, so nobody edits them by hand.
 """
@@ -27,7 +28,9 @@ GIB, MIB = 1 << 30, 1 << 20
 
 def module(name: str) -> str:
     """What a module prints that writes its own reference."""
-    return subprocess.run([sys.executable, "-m", name], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    return subprocess.run(
+        [sys.executable, "-m", name], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
 
 
 def size(count: int) -> str:
@@ -36,9 +39,17 @@ def size(count: int) -> str:
 
 def policy() -> str:
     """The four levels: rules, limits, reactions."""
-    head = "| | " + " | ".join(level.value for level in Level) + " |\n| --- |" + " --- |" * len(Level) + "\n"
+    head = (
+        "| | "
+        + " | ".join(level.value for level in Level)
+        + " |\n| --- |"
+        + " --- |" * len(Level)
+        + "\n"
+    )
     rules = "".join(
-        f"| `{control.rule}`: {control.title} | " + " | ".join("yes" if control in required(level) else "" for level in Level) + " |\n"
+        f"| `{control.rule}`: {control.title} | "
+        + " | ".join("yes" if control in required(level) else "" for level in Level)
+        + " |\n"
         for control in CONTROLS
     )
     shown: dict[str, Callable[[Level], str]] = {
@@ -51,52 +62,76 @@ def policy() -> str:
         "output kept": lambda level: size(LIMITS[level].output_bytes),
         "wall time": lambda level: f"{LIMITS[level].wall_seconds / 60:g} min",
         "grace after SIGTERM": lambda level: f"{LIMITS[level].grace_seconds:g} s",
-        "a violation": lambda level: {"warn": "is warned of", "fail": "fails its phase at its end", "end": "ends its phase at once"}[
-            REACTIONS[level]
-        ],
+        "a violation": lambda level: {
+            "warn": "is warned of",
+            "fail": "fails its phase at its end",
+            "end": "ends its phase at once",
+        }[REACTIONS[level]],
     }
-    limits = "".join(f"| {name} | " + " | ".join(value(level) for level in Level) + " |\n" for name, value in shown.items())
+    limits = "".join(
+        f"| {name} | " + " | ".join(value(level) for level in Level) + " |\n"
+        for name, value in shown.items()
+    )
     return f"""# Policy levels
 
-Each level contains the one before it. What a level requires is proven by canaries in every environment of every run; a rule that this machine cannot
-hold refuses the run (exit 3) and names what would help. `cleanroom-engine doctor` tells which levels can be held here: this version
-holds Low, Medium and High; Locked is refused by name.
+Each level contains the one before it.
+What a level requires is proven by canaries in every environment of every run;
+a rule that this machine cannot hold refuses the run (exit 3) and names what would help.
+`cleanroom-engine doctor` tells which levels can be held here:
+this version holds Low, Medium and High; Locked is refused by name.
 
 ## Rules
 
 {head}{rules}
 ## Limits
 
-Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`. What a phase writes in its home's `.cache` ([cache.md](cache.md)) counts as disk.
+Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`.
+What a phase writes in its home's `.cache` ([cache.md](cache.md)) counts as disk.
 
 {head}{limits}
-The limit of a core file is one byte, soft and hard, at every level: no core file is written, and a crash starts no handler that the host's `core_pattern` pipes it to, which a limit of 0
-would. It cannot be changed inside; asking for less succeeds. What remains: where the pattern names a socket (`@/path`, since Linux 6.16) the kernel connects to it whatever the limit.
+The limit of a core file is one byte, soft and hard, at every level:
+no core file is written, and a crash starts no handler that the host's `core_pattern` pipes it to,
+which a limit of 0 would.
+It cannot be changed inside; asking for less succeeds.
+What remains: where the pattern names a socket (`@/path`,
+since Linux 6.16) the kernel connects to it whatever the limit.
 
 ## Letting a rule go
 
-`allow_degraded = ["RULE"]` in the file and `--allow-degraded RULE` on the command line together let a rule go. The first and last line and every report
-then say DEGRADED. Neither alone does anything.
+`allow_degraded = ["RULE"]` in the file and `--allow-degraded RULE` on the command line together let
+a rule go.
+The first and last line and every report then say DEGRADED.
+Neither alone does anything.
 """
 
 
 def starts() -> str:
     """What tools of the host start by themselves."""
-    rows = "".join(f"| {row.by} | {row.why} | {' '.join(f'`{name}`' for name in row.names.split())} |\n" for row in autorun.TABLE)
+    rows = "".join(
+        f"| {row.by} | {row.why} | {' '.join(f'`{name}`' for name in row.names.split())} |\n"
+        for row in autorun.TABLE
+    )
     packages = ", ".join(f"`{name}`" for name in autorun.PACKAGES)
     return f"""# What starts by itself
 
 <!-- Generated by `python scripts/generated_docs.py --write`; a test compares. -->
 
-Files that something on this machine starts, or takes as its configuration, without anybody naming them. A phase that passed may bring them back: then one line names
-some and counts all (`CR-WORKSPACE-005`), and the reports list them. From a phase that did not pass they come only where they are declared outputs.
+Files that something on this machine starts, or takes as its configuration,
+without anybody naming them.
+A phase that passed may bring them back: then one line names some and counts all
+(`CR-WORKSPACE-005`), and the reports list them.
+From a phase that did not pass they come only where they are declared outputs.
 
-Names count at any depth and in any case: `NAME`, `*.SUFFIX`, `FOLDER/NAME`, `FOLDER/*` (right in the folder), `FOLDER/` (all below it). In {packages} only programs and what
-the interpreter runs count. Not in the table is what a person starts by name or what is there to be built: sources, `Makefile`, `package.json`, `Cargo.toml`. A program
-that a make.toml names and that a phase made is listed too.
+Names count at any depth and in any case: `NAME`, `*.SUFFIX`, `FOLDER/NAME`,
+`FOLDER/*` (right in the folder), `FOLDER/` (all below it).
+In {packages} only programs and what the interpreter runs count.
+Not in the table is what a person starts by name or what is there to be built:
+sources, `Makefile`, `package.json`, `Cargo.toml`.
+A program that a make.toml names and that a phase made is listed too.
 
-A link counts for what it leads to: with `.cargo` a link to `cfg` the link is listed, and `cfg/config.toml` as started through it, from the run that made the link and from later ones that
-change what lies behind a link in a folder above it.
+A link counts for what it leads to: with `.cargo` a link to `cfg` the link is listed,
+and `cfg/config.toml` as started through it, from the run that made the link and from later ones
+that change what lies behind a link in a folder above it.
 
 | what | why | names |
 | --- | --- | --- |
@@ -147,9 +182,13 @@ def plain(text: str) -> str:
 
 def faults() -> str:
     """The table of the tests' own rows. Not carried out here: the tests do that."""
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests", "scripts"))}
+    variables = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests", "scripts"))
+    }
     argv = [sys.executable, "-B", str(ROOT / "tests/faults/fault_table.py")]
-    return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables).stdout
+    return subprocess.run(
+        argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables
+    ).stdout
 
 
 DOCUMENTS: dict[str, Callable[[], str]] = {
@@ -168,14 +207,17 @@ def main() -> int:
     if sys.argv[1:] not in (["--check"], ["--write"]):
         print("usage: generated_docs.py --check | --write")
         return 2
-    differing = [name for name, make in DOCUMENTS.items() if not (ROOT / name).exists() or (ROOT / name).read_text() != make()]
+    differing = [
+        name
+        for name, make in DOCUMENTS.items()
+        if not (ROOT / name).exists() or (ROOT / name).read_text() != make()
+    ]
     for name in differing:
         if sys.argv[1] == "--write":
             (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_text(DOCUMENTS[name]())
-        print(
-            f"{name}: {'written' if sys.argv[1] == '--write' else 'is not what the code says; run `python scripts/generated_docs.py --write`'}"
-        )
+        stale = "is not what the code says; run `python scripts/generated_docs.py --write`"
+        print(f"{name}: {'written' if sys.argv[1] == '--write' else stale}")
     return int(bool(differing) and sys.argv[1] == "--check")
 
 

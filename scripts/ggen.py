@@ -1,7 +1,9 @@
-"""The real ggen with `lifecycle`, for tests and for trying the engine under it: `python scripts/ggen.py` prints where it is, and builds it if need be.
+"""The real ggen with `lifecycle`, for tests and for trying the engine under it:
+`python scripts/ggen.py` prints where it is, and builds it if need be.
 
-The program is `ggen` on PATH, else ggen-VERSION.xz in the folder CLEANROOM_TOOLS, else it is built from its crate: about 40 minutes on one processor, once
-per user. Needs Cargo, and libclang for one of its crates (Debian: libclang-dev).
+The program is `ggen` on PATH, else ggen-VERSION.xz in the folder CLEANROOM_TOOLS,
+else it is built from its crate: about 40 minutes on one processor, once per user.
+Needs Cargo, and libclang for one of its crates (Debian: libclang-dev).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def build() -> Path:
         sys.exit("make ggen needs a `ggen` on PATH, CLEANROOM_TOOLS, or Cargo to build it")
     print(f"building ggen {VERSION} from its crate, which takes long", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=tools.folder(), prefix=".") as folder:
-        subprocess.run(["cargo", "install", f"ggen@{VERSION}", "--locked", "--root", folder], check=True)
+        subprocess.run(
+            ["cargo", "install", f"ggen@{VERSION}", "--locked", "--root", folder], check=True
+        )
         return Path(folder, "bin", "ggen").rename(tools.folder() / f"ggen-{VERSION}")
 
 

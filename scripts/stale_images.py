@@ -1,4 +1,6 @@
-"""Print the short names of our images that an engine does not have as this version of the code makes them: `python scripts/stale_images.py docker`."""
+"""Print the short names of our images that an engine does not have as this version of the code
+makes them: `python scripts/stale_images.py docker`.
+"""
 
 from __future__ import annotations
 

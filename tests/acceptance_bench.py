@@ -19,7 +19,8 @@ import cleanroom
 from cleanroom.sandbox.kernel import syscalls
 from host_inventory import command, descendants, inventory
 
-GRACE_SECONDS = 1.0  # ten times what is promised, since the machine that runs tests is busy: late is not left
+# ten times what is promised, since the machine that runs tests is busy: late is not left
+GRACE_SECONDS = 1.0
 
 
 class Answer(NamedTuple):
@@ -51,7 +52,9 @@ class Project:
         self._before = inventory()
 
     def write(self, phases: dict[str, str], **settings: Any) -> None:
-        """Phases with their commands; `settings` are keys under `cleanroom` of every phase, in TOML."""
+        """Phases with their commands; `settings` are keys under `cleanroom` of every phase,
+        in TOML.
+        """
         lines = ["[project]", 'name = "attacked"', ""]
         for name, text in phases.items():
             lines += [f"[lifecycle.{name}]", f"command = {json.dumps(text)}"]
@@ -67,21 +70,42 @@ class Project:
         source = str(Path(cleanroom.__file__).parents[1])
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         kept["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [kept.get("PYTHONPATH", "")])])
-        return kept | {"HOME": str(self.home), "CLEANROOM_CACHE": str(self.cache), "PLANTED_TOKEN": "planted-value", **self.caller}
+        return kept | {
+            "HOME": str(self.home),
+            "CLEANROOM_CACHE": str(self.cache),
+            "PLANTED_TOKEN": "planted-value",
+            **self.caller,
+        }
 
     def argv(self, *words: str, before: str = "") -> list[str]:
-        code = ["-c", f"{before}; from cleanroom.cli.main import main; main()"] if before else ["-m", "cleanroom"]
+        code = (
+            ["-c", f"{before}; from cleanroom.cli.main import main; main()"]
+            if before
+            else ["-m", "cleanroom"]
+        )
         return [sys.executable, *code, *words]
 
     def started(self, *words: str, before: str = "", **options: Any) -> subprocess.Popen[bytes]:
-        """Start the command and do not wait; in a session of its own, silent unless `options` of Popen say otherwise."""
-        silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        """Start the command and do not wait; in a session of its own,
+        silent unless `options` of Popen say otherwise.
+        """
+        silent = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
         return subprocess.Popen(
-            self.argv(*words, before=before), cwd=self.root, env=self.variables(), start_new_session=True, **{**silent, **options}
+            self.argv(*words, before=before),
+            cwd=self.root,
+            env=self.variables(),
+            start_new_session=True,
+            **{**silent, **options},
         )
 
     def wait_running(self, run: subprocess.Popen[bytes], words: str) -> None:
-        """Wait until a process below the run has these words in its command line: the phase has come so far."""
+        """Wait until a process below the run has these words in its command line:
+        the phase has come so far.
+        """
         until = time.monotonic() + 30
         while not any(words in command(pid) for pid in descendants(run.pid)):
             assert run.poll() is None, "the run has ended"
@@ -89,21 +113,39 @@ class Project:
             time.sleep(0.01)  # polling for what other processes do
 
     def left(self) -> dict[str, set[str]]:
-        """What there is of this project's runs: processes and namespaces below this process, mounts, groups, folders. Empty where there is nothing.
+        """What there is of this project's runs: processes and namespaces below this process,
+        mounts, groups, folders.
 
-        Processes whose parent has died count only where this process is a subreaper, as the fixture `project` makes it.
+        Empty where there is nothing.
+
+        Processes whose parent has died count only where this process is a subreaper,
+        as the fixture `project` makes it.
         """
-        runs = {folder.name for kind in ("runs", "sessions") for folder in (self.root / ".ggen/cleanroom" / kind).glob("*")}
+        runs = {
+            folder.name
+            for kind in ("runs", "sessions")
+            for folder in (self.root / ".ggen/cleanroom" / kind).glob("*")
+        }
         there = inventory(*runs)
-        found: dict[str, set[str]] = {kind: there[kind] - self._before.get(kind, set()) for kind in ("processes", "namespaces", "groups")}
-        found["mounts"] = {where for where in there["mounts"] if where.startswith(str(self.root.parent))}
+        found: dict[str, set[str]] = {
+            kind: there[kind] - self._before.get(kind, set())
+            for kind in ("processes", "namespaces", "groups")
+        }
+        found["mounts"] = {
+            where for where in there["mounts"] if where.startswith(str(self.root.parent))
+        }
         found["folders"] = {str(folder) for folder in (self.cache / "runs").glob("*")}
         return {kind: names for kind, names in found.items() if names}
 
     def settled(self) -> dict[str, set[str]]:
-        """What is left once a second is over, or nothing as soon as there is nothing. For when the run has been waited for."""
+        """What is left once a second is over, or nothing as soon as there is nothing.
+
+        For when the run has been waited for.
+        """
         until = time.monotonic() + GRACE_SECONDS
-        reap()  # as the host's init does: the first process of a pid namespace ends only when all others have been waited for
+        # as the host's init does: the first process of a pid namespace ends only when all others
+        # have been waited for
+        reap()
         while (rest := self.left()) and time.monotonic() < until:
             reap()
             time.sleep(0.02)  # polling for what other processes do
@@ -111,11 +153,25 @@ class Project:
 
     def call(self, *words: str, before: str = "") -> Answer:
         """Run the command to its end; `before` is Python that is run in its process first."""
-        argv = self.argv(*words, "--output", "json", *(() if words[0] == "sweep" else ("--backend", "embedded")), before=before)
-        done = subprocess.run(
-            argv, cwd=self.root, env=self.variables(), capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        argv = self.argv(
+            *words,
+            "--output",
+            "json",
+            *(() if words[0] == "sweep" else ("--backend", "embedded")),
+            before=before,
         )
-        return Answer(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
+        done = subprocess.run(
+            argv,
+            cwd=self.root,
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+        return Answer(
+            done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
+        )
 
 
 # Answers each connection; is over its memory after it was sent an e, as long as it is let live.
@@ -150,10 +206,16 @@ for letter in (b"e", b"e", b"e", b"a"):
 
 
 def write_eater(project: Project, phase: str) -> None:
-    """A project whose one phase makes its one service go past its memory, three times, and waits until it is there again."""
+    """A project whose one phase makes its one service go past its memory, three times,
+    and waits until it is there again.
+    """
     (project.root / "eater.py").write_text(EATER)
     (project.root / "feeder.py").write_text(FEEDER)
-    project.write({phase: "/usr/bin/python3 feeder.py"}, containers='["eater"]', limits='{ memory = "512MiB" }')
+    project.write(
+        {phase: "/usr/bin/python3 feeder.py"},
+        containers='["eater"]',
+        limits='{ memory = "512MiB" }',
+    )
     project.add(
         f'[cleanroom]\nlimits = {{ memory = "128MiB" }}\n[cleanroom.services.eater]\n'
         f'command = ["/usr/bin/python3", "{project.root}/eater.py"]\nready = {{ tcp = 9100 }}\n'
@@ -169,7 +231,10 @@ def reap() -> None:
 
 @pytest.fixture
 def project(open_tmp_path: Path) -> Iterator[Project]:
-    """A project that an ordinary user may reach. Whatever its runs leave becomes a child of this process, and is ended with the test."""
+    """A project that an ordinary user may reach.
+
+    Whatever its runs leave becomes a child of this process, and is ended with the test.
+    """
     before = descendants(os.getpid())
     if sys.platform == "linux":
         syscalls.set_child_subreaper()

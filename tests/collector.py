@@ -1,4 +1,6 @@
-"""Collectors for tests: they take OTLP over HTTP or gRPC on a port of the loopback, and behave as badly as they are told to."""
+"""Collectors for tests: they take OTLP over HTTP or gRPC on a port of the loopback,
+and behave as badly as they are told to.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.silent.wait(30)
         status = 413
         if len(body) <= self.server.largest:
-            self.server.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            status = self.server.statuses.pop(0) if len(self.server.statuses) > 1 else self.server.statuses[0]
+            self.server.requests.append(
+                (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            )
+            status = (
+                self.server.statuses.pop(0)
+                if len(self.server.statuses) > 1
+                else self.server.statuses[0]
+            )
         self.send_response(status)
         for name, value in self.server.headers.items():
             self.send_header(name, value)
@@ -77,7 +85,9 @@ def collecting(**how: Any) -> Iterator[Collector]:
 class GrpcCollector:
     """The same by gRPC: keeps the requests of the trace service that it took."""
 
-    def __init__(self, answers: list[str] | None = None, silent: threading.Event | None = None) -> None:
+    def __init__(
+        self, answers: list[str] | None = None, silent: threading.Event | None = None
+    ) -> None:
         self.answers = answers or []  # a status for each request, then OK
         self.silent = silent
         self.requests: list[Any] = []
@@ -86,7 +96,9 @@ class GrpcCollector:
 
     def Export(self, request: Any, context: Any) -> Any:
         import grpc
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+            ExportTraceServiceResponse,
+        )
 
         if self.silent is not None:
             self.silent.wait(30)
@@ -98,15 +110,26 @@ class GrpcCollector:
 
 
 @contextmanager
-def grpc_collecting(*, largest: int = 4 << 20, certificate: tuple[bytes, bytes] | None = None, **how: Any) -> Iterator[GrpcCollector]:
-    """A gRPC server that answers while the body runs. `largest` request in bytes (its default is gRPC's own), `certificate`: key and certificate for TLS."""
+def grpc_collecting(
+    *, largest: int = 4 << 20, certificate: tuple[bytes, bytes] | None = None, **how: Any
+) -> Iterator[GrpcCollector]:
+    """A gRPC server that answers while the body runs.
+
+    `largest` request in bytes (its default is gRPC's own), `certificate`:
+    key and certificate for TLS.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     import grpc
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import add_TraceServiceServicer_to_server
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+        add_TraceServiceServicer_to_server,
+    )
 
     collector = GrpcCollector(**how)
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", largest), ("grpc.so_reuseport", 0)])
+    server = grpc.server(
+        ThreadPoolExecutor(4),
+        options=[("grpc.max_receive_message_length", largest), ("grpc.so_reuseport", 0)],
+    )
     add_TraceServiceServicer_to_server(collector, server)
     if certificate is None:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -129,6 +152,16 @@ def spans_of(collector: Collector | GrpcCollector) -> list[Any]:
     requests = (
         collector.requests
         if isinstance(collector, GrpcCollector)
-        else [ExportTraceServiceRequest.FromString(body) for path, _, body in collector.requests if path == "/v1/traces"]
+        else [
+            ExportTraceServiceRequest.FromString(body)
+            for path, _, body in collector.requests
+            if path == "/v1/traces"
+        ]
     )
-    return [span for request in requests for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    return [
+        span
+        for request in requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]

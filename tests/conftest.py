@@ -1,4 +1,8 @@
-"""For the tests of every room. This folder is on the import path because this file is in it, so `run_story` and `golden_files` can be imported."""
+"""For the tests of every room.
+
+This folder is on the import path because this file is in it,
+so `run_story` and `golden_files` can be imported.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,20 @@ import held_folders
 from cleanroom.sandbox.selftest import probe
 from open_way import open_way
 
-# In a plain test looptime asks for the thread's event loop, which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
+# In a plain test looptime asks for the thread's event loop,
+# which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
 # the garbage collector runs in. With the loop set to none it is not made.
 asyncio.set_event_loop(None)
 
-# Who starts the tests may ignore signals, as a shell without job control does for what it starts in the background. Tests send them, and all that they start
+# Who starts the tests may ignore signals, as a shell without job control does for what it starts in
+# the background.
+# Tests send them, and all that they start
 # would ignore them too.
 for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:
-        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
+        )
 
 # No test asserts wall time: on a busy machine an example may take long, and is no wrong one for it.
 settings.register_profile("cleanroom", deadline=None)
@@ -34,7 +43,9 @@ settings.load_profile("cleanroom")
 
 @pytest.fixture(autouse=True)
 def _folders_are_let_go() -> Iterator[None]:
-    """No test leaves its folders open to the next one: some look at which numbers of descriptors are free."""
+    """No test leaves its folders open to the next one: some look at which numbers of descriptors
+    are free.
+    """
     yield
     held_folders.let_go()
 
@@ -47,7 +58,9 @@ def open_tmp_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where no namespaces can be made, what is marked as needing them is skipped; `lower` tests are for such machines too."""
+    """Where no namespaces can be made, what is marked as needing them is skipped;
+    `lower` tests are for such machines too.
+    """
     needing = [item for item in items if item.get_closest_marker("sandbox")]
     if not needing or sys.platform != "linux":
         return

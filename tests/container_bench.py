@@ -1,6 +1,7 @@
 """What the tests of the container backends share: which engines are there, and a backend in each.
 
-An engine that is not there skips its tests with the reason; one that CLEANROOM_REQUIRE names (docker, podman) fails them.
+An engine that is not there skips its tests with the reason;
+one that CLEANROOM_REQUIRE names (docker, podman) fails them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from real_tools import require_or_skip
 
 ENGINES: tuple[EngineName, ...] = ("docker", "podman")
 IMAGE = "cleanroom/base"
-# pid 1 is built once for all tests of a process, in a folder that nobody can have laid anything into before
+# pid 1 is built once for all tests of a process, in a folder that nobody can have laid anything
+# into before
 CACHE = Path(tempfile.mkdtemp(prefix="cleanroom-tests-"))
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
@@ -53,12 +55,21 @@ def require(name: EngineName, *images: str) -> None:
 
 
 def backend(name: EngineName, run_id: str, scratch: Path, journal: Path) -> Backend:
-    return make(name, run_id=run_id, scratch=scratch, journal=journal_at(journal), cache=CACHE, caller=os.environ)
+    return make(
+        name,
+        run_id=run_id,
+        scratch=scratch,
+        journal=journal_at(journal),
+        cache=CACHE,
+        caller=os.environ,
+    )
 
 
 def labelled(name: EngineName, run_id: str) -> list[str]:
     """The names of a run's containers."""
-    return [found.name for found in container_cleanup.labelled(find_socket(name, os.environ), run_id)]
+    return [
+        found.name for found in container_cleanup.labelled(find_socket(name, os.environ), run_id)
+    ]
 
 
 def inspected(name: EngineName, run_id: str) -> list[dict[str, object]]:

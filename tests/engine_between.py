@@ -17,8 +17,16 @@ from cleanroom.backends.containers.client import VARIABLES, EngineName, find_soc
 class Between:
     """Made by `between`."""
 
-    def __init__(self, engine: EngineName, real: str, path: str, delay_seconds: float, watch: Callable[[bytes], None]) -> None:
-        self.caller = {VARIABLES[engine]: f"unix://{path}"}  # what leads the command under test here
+    def __init__(
+        self,
+        engine: EngineName,
+        real: str,
+        path: str,
+        delay_seconds: float,
+        watch: Callable[[bytes], None],
+    ) -> None:
+        # what leads the command under test here
+        self.caller = {VARIABLES[engine]: f"unix://{path}"}
         self._real, self._path, self._delay, self._watch = real, path, delay_seconds, watch
         self._ends: list[socket.socket] = []
         self._listening = socket.socket(socket.AF_UNIX)
@@ -58,11 +66,20 @@ class Between:
 
 @contextmanager
 def between(
-    engine: EngineName, folder: Path, *, delay_seconds: float = 0.0, watch: Callable[[bytes], None] = lambda data: None,
+    engine: EngineName,
+    folder: Path,
+    *,
+    delay_seconds: float = 0.0,
+    watch: Callable[[bytes], None] = lambda data: None,
     caller: Mapping[str, str] = os.environ,
-) -> Iterator[Between]:  # fmt: skip
-    """In front of the engine that `caller` has. `watch` sees what is asked before the engine does."""
-    made = Between(engine, find_socket(engine, caller), str(folder / "between.sock"), delay_seconds, watch)
+) -> Iterator[Between]:
+    """In front of the engine that `caller` has.
+
+    `watch` sees what is asked before the engine does.
+    """
+    made = Between(
+        engine, find_socket(engine, caller), str(folder / "between.sock"), delay_seconds, watch
+    )
     try:
         yield made
     finally:

@@ -1,4 +1,6 @@
-"""Comparison with files under `tests/golden/`; `GOLDEN=write` writes them instead, for a person to read the difference."""
+"""Comparison with files under `tests/golden/`; `GOLDEN=write` writes them instead,
+for a person to read the difference.
+"""
 
 from __future__ import annotations
 

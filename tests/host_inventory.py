@@ -23,16 +23,30 @@ SETTINGS = (
 
 
 def inventory(*run_ids: str) -> dict[str, set[str]]:
-    """Descendants of this process, mounts, control groups of the runs, network namespaces of its descendants, links, SysV objects, settings."""
+    """Descendants of this process, mounts, control groups of the runs,
+    network namespaces of its descendants, links, SysV objects, settings.
+    """
     family = descendants(os.getpid())
     return {
         "processes": {f"{pid} {command(pid)}" for pid in family},
-        "mounts": {place for place in _lines("/proc/self/mountinfo", 4) if not place.startswith(ENGINES)},
-        "groups": {where for where, _, _ in os.walk("/sys/fs/cgroup") if any(f"cleanroom-{run_id}-" in where for run_id in run_ids)},
-        "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family} - {_link("/proc/self/ns/net"), ""},
+        "mounts": {
+            place for place in _lines("/proc/self/mountinfo", 4) if not place.startswith(ENGINES)
+        },
+        "groups": {
+            where
+            for where, _, _ in os.walk("/sys/fs/cgroup")
+            if any(f"cleanroom-{run_id}-" in where for run_id in run_ids)
+        },
+        "namespaces": {_link(f"/proc/{pid}/ns/net") for pid in family}
+        - {_link("/proc/self/ns/net"), ""},
         "links": set(os.listdir("/sys/class/net")),
-        "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name} | _segments(),
-        "settings": {f"{name}={Path(name).read_text().strip()}" for name in SETTINGS if os.access(name, os.R_OK)},
+        "shared memory": {name for name in os.listdir("/dev/shm") if "cleanroom" in name}
+        | _segments(),
+        "settings": {
+            f"{name}={Path(name).read_text().strip()}"
+            for name in SETTINGS
+            if os.access(name, os.R_OK)
+        },
     }
 
 
@@ -55,26 +69,50 @@ def descendants(ancestor: int) -> set[int]:
 
 def command(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+        return (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()[:120]
+        )
     return ""
 
 
 def named(ancestor: int, name: str) -> set[int]:
-    """Living processes below `ancestor` that call themselves so, which is cut after 15 characters."""
-    return {pid for pid in descendants(ancestor) if _lines(f"/proc/{pid}/comm", slice(None)) == [name.split()]}
+    """Living processes below `ancestor` that call themselves so,
+    which is cut after 15 characters.
+    """
+    return {
+        pid
+        for pid in descendants(ancestor)
+        if _lines(f"/proc/{pid}/comm", slice(None)) == [name.split()]
+    }
 
 
 def warden_and_init(identity: str) -> tuple[int, int]:
     """The two processes that hold the environment `identity` of this process together."""
-    named = {pid for pid in descendants(os.getpid()) if _lines(f"/proc/{pid}/comm", slice(None)) == [["warden", identity]]}
-    below = {int(child) for pid in named for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    named = {
+        pid
+        for pid in descendants(os.getpid())
+        if _lines(f"/proc/{pid}/comm", slice(None)) == [["warden", identity]]
+    }
+    below = {
+        int(child)
+        for pid in named
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    }
     (warden,) = named - below  # init was forked from it and bears its name
-    (init,) = (int(child) for child in Path(f"/proc/{warden}/task/{warden}/children").read_text().split())
+    (init,) = (
+        int(child) for child in Path(f"/proc/{warden}/task/{warden}/children").read_text().split()
+    )
     return warden, init
 
 
 def _segments(size: int = 4096) -> set[str]:
-    """SysV segments of the size that tests make inside; other programs of this host make theirs meanwhile, of other sizes."""
+    """SysV segments of the size that tests make inside; other programs of this host make theirs
+    meanwhile, of other sizes.
+    """
     return {row[1] for row in _lines("/proc/sysvipc/shm", slice(None)) if row[3] == str(size)}
 
 

@@ -1,4 +1,6 @@
-"""An ordinary user for tests that root runs: an account that nobody has, and a Python that it may start."""
+"""An ordinary user for tests that root runs: an account that nobody has,
+and a Python that it may start.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ def readable_python(libraries: str, who: dict[str, Any]) -> str:
     for program in (sys.executable, "/usr/bin/python3"):
         variables = {"PATH": "/usr/bin:/bin", "PYTHONPATH": libraries}
         try:
-            done = subprocess.run([program, "-c", "import anyio, msgspec, psutil"], env=variables, cwd="/", capture_output=True, **who)
+            done = subprocess.run(
+                [program, "-c", "import anyio, msgspec, psutil"],
+                env=variables,
+                cwd="/",
+                capture_output=True,
+                **who,
+            )
         except PermissionError:
             continue
         if done.returncode == 0:

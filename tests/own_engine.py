@@ -1,6 +1,8 @@
-"""A container engine of a test's own, to be restarted, filled up and starved: in network and mount namespaces of its own, with its own folders, socket and bridge.
+"""A container engine of a test's own, to be restarted, filled up and starved:
+in network and mount namespaces of its own, with its own folders, socket and bridge.
 
-The one that others use meanwhile is not touched. Its containers are processes of this machine as ever, which is what wardens need.
+The one that others use meanwhile is not touched.
+Its containers are processes of this machine as ever, which is what wardens need.
 """
 
 from __future__ import annotations
@@ -22,15 +24,17 @@ from real_tools import require_or_skip
 IMAGE = "faults/tiny:1"
 PROGRAMS = ("sh", "sleep", "true", "cat")
 UP_SECONDS = 60.0
-# $1 is the folder, $2 the size of a small disk for its images or nothing. dockerd's bridge needs two addresses, so its one pool has none left for a network.
+# $1 is the folder, $2 the size of a small disk for its images or nothing. dockerd's bridge needs
+# two addresses, so its one pool has none left for a network.
 PREPARE = """
 ip link set lo up
 if [ -n "$2" ]; then mount -t tmpfs -o size="$2" tmpfs "$1/data"; fi
 cd /
 """
 START: dict[EngineName, str] = {
-    "docker": """exec dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/engine.sock" --default-address-pool base=10.203.0.0/30,size=30""",
-    # Its locks lie in /dev/shm under a name that all share, and one that starts with a new folder frees them.
+    "docker": """exec dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" -H "unix://$1/engine.sock" --default-address-pool base=10.203.0.0/30,size=30""",  # noqa: E501
+    # Its locks lie in /dev/shm under a name that all share,
+    # and one that starts with a new folder frees them.
     "podman": """mount -t tmpfs tmpfs /dev/shm
 exec podman --root "$1/data" --runroot "$1/exec" --tmpdir "$1/exec/tmp" system service --time=0 "unix://$1/engine.sock\"""",
 }
@@ -67,7 +71,9 @@ class OwnEngine:
                 str(self.folder),
                 self._disk,
             ]
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         until = time.monotonic() + UP_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError):
@@ -91,8 +97,15 @@ class OwnEngine:
 
     def ask(self, *words: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
         """By its own command."""
-        there = {"docker": ["docker", "-H"], "podman": ["podman", "--remote", "--url"]}[self._engine]
-        return subprocess.run([*there, f"unix://{self.socket}", *words], input=given, capture_output=True, timeout=UP_SECONDS)
+        there = {"docker": ["docker", "-H"], "podman": ["podman", "--remote", "--url"]}[
+            self._engine
+        ]
+        return subprocess.run(
+            [*there, f"unix://{self.socket}", *words],
+            input=given,
+            capture_output=True,
+            timeout=UP_SECONDS,
+        )
 
     def containers(self) -> list[str]:
         """Names of all, whoever made them."""
@@ -103,7 +116,9 @@ class OwnEngine:
 
 @contextlib.contextmanager
 def own_engine(engine: EngineName, folder: Path, *, disk: str = "") -> Iterator[OwnEngine]:
-    """One that runs and has the image `IMAGE`. `disk`: the size of a file system of its own for images and containers, such as "64m".
+    """One that runs and has the image `IMAGE`.
+
+    `disk`: the size of a file system of its own for images and containers, such as "64m".
 
     Skips, or fails where it is required, if there can be none.
     """
@@ -126,7 +141,8 @@ def own_engine(engine: EngineName, folder: Path, *, disk: str = "") -> Iterator[
 def _clear(made: OwnEngine) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         made.stop()
-    shutil.rmtree(made.folder, ignore_errors=True)  # its mounts were in its own namespace, which has ended
+    # its mounts were in its own namespace, which has ended
+    shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def _tiny() -> bytes:
@@ -135,7 +151,9 @@ def _tiny() -> bytes:
     for program in PROGRAMS:
         place = Path(shutil.which(program) or program).resolve()
         wanted[f"usr/bin/{program}"] = place
-        for word in subprocess.run(["ldd", str(place)], capture_output=True, text=True, check=True).stdout.split():
+        for word in subprocess.run(
+            ["ldd", str(place)], capture_output=True, text=True, check=True
+        ).stdout.split():
             if word.startswith("/"):
                 wanted[word.lstrip("/")] = Path(word).resolve()
     packed = io.BytesIO()

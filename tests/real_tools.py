@@ -1,4 +1,6 @@
-"""Real programs for tests: there, or the test is skipped with the reason, or fails where CLEANROOM_REQUIRE says that it has to be there."""
+"""Real programs for tests: there, or the test is skipped with the reason,
+or fails where CLEANROOM_REQUIRE says that it has to be there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every public argument given a wrong value or type is an error of ours that says what it has to be."""
+"""Every public argument given a wrong value or type is an error of ours that says what it has to
+be.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,13 @@ WRONG_OPTIONS: dict[str, tuple[Any, ...]] = {
 WRONG = [(name, value) for name, values in WRONG_OPTIONS.items() for value in values]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG, ids=[f"{name}={value!r}" for name, value in WRONG])
+@pytest.mark.parametrize(
+    ("name", "value"), WRONG, ids=[f"{name}={value!r}" for name, value in WRONG]
+)
 async def test_a_wrong_option_of_open_is_named(project: Path, name: str, value: Any):
-    """Its name, what was expected and what was found; nothing is written and nothing was started."""
+    """Its name, what was expected and what was found; nothing is written and nothing was
+    started.
+    """
     with pytest.raises(UsageError) as caught:
         async with cleanroom.open(project, **{name: value}):
             pass
@@ -64,7 +70,10 @@ def test_every_option_has_wrong_values_above():
     assert set(WRONG_OPTIONS) == {*Options.__struct_fields__, "caller", "polcy"}
 
 
-@pytest.mark.parametrize(("name", "value"), [("policy", "Meduim"), ("policy", "medium"), ("backend", "dokcer"), ("polcy", 1)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("policy", "Meduim"), ("policy", "medium"), ("backend", "dokcer"), ("polcy", 1)],
+)
 async def test_a_word_that_is_nearly_one_is_suggested(project: Path, name: str, value: Any):
     """The hint has the word that was probably meant."""
     with pytest.raises(UsageError, match="expected") as caught:
@@ -79,14 +88,26 @@ async def test_a_project_that_is_no_path_is_named(value: Any):
     with pytest.raises(UsageError, match="project: expected a path"):
         async with cleanroom.open(value):
             pass
-    for read in (door.list_runs, door.read_run, door.verify_audit, door.render_reports, door.sweep, door.init):
+    for read in (
+        door.list_runs,
+        door.read_run,
+        door.verify_audit,
+        door.render_reports,
+        door.sweep,
+        door.init,
+    ):
         with pytest.raises(UsageError, match="project: expected a path"):
             read(value)
 
 
 async def test_right_arguments_of_any_kind_are_taken(project: Path):
     """Paths as text or Path, lists or tuples, whole seconds."""
-    given = {"slo_seconds": 5, "allow_degraded": ["network.names"], "report_directory": project, "policy": door.Level.HIGH}
+    given = {
+        "slo_seconds": 5,
+        "allow_degraded": ["network.names"],
+        "report_directory": project,
+        "policy": door.Level.HIGH,
+    }
     for root in (project, str(project)):
         async with cleanroom.open(root, caller=caller(project), **given) as engine:
             assert engine.plan().slo_seconds == 5
@@ -115,7 +136,9 @@ async def test_other_arguments_of_an_engine_are_named(project: Path):
     """A limit below 1, a signal that is none, an idle time that is none."""
     async with cleanroom.open(project, caller=caller(project)) as engine:
         for wrong in (0, -1, "9", True):
-            with pytest.raises(UsageError, match=r"subscribe: limit: expected a whole number above 0"):
+            with pytest.raises(
+                UsageError, match=r"subscribe: limit: expected a whole number above 0"
+            ):
                 engine.subscribe("reader", limit=wrong)
         with pytest.raises(UsageError, match=r"interrupt: code: expected Exit.INTERRUPTED"):
             engine.interrupt(9)
@@ -124,7 +147,9 @@ async def test_other_arguments_of_an_engine_are_named(project: Path):
 
 
 async def test_a_second_run_of_an_engine_that_runs_is_refused(project: Path):
-    """Also in the moments before the first has begun; the first is not disturbed, and another may follow."""
+    """Also in the moments before the first has begun; the first is not disturbed,
+    and another may follow.
+    """
     async with cleanroom.open(project, caller=caller(project), backend="memory") as engine:
         async with anyio.create_task_group() as tasks:
             results: list[Any] = []
@@ -163,7 +188,9 @@ WRONG_SERVERS: dict[str, tuple[Any, ...]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_SERVERS.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG_SERVERS.items() for value in values]
+)
 async def test_a_wrong_argument_of_a_server_is_named(name: str, value: Any):
     """One text in the place of a list of files is not read letter by letter."""
     for kind in (servers.postgres, servers.redis) if name != "init" else (servers.postgres,):

@@ -29,7 +29,9 @@ def test_a_file_is_replaced_whole(tmp_path):
 
 @pytest.mark.parametrize("call", ["fdatasync", "write", "open"])
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
-    """Whatever the system refuses, the old bytes stay, no temporary file is left, and the error names the file."""
+    """Whatever the system refuses, the old bytes stay, no temporary file is left,
+    and the error names the file.
+    """
     path = tmp_path / "state.json"
     path.write_bytes(b"old")
     folder = held(tmp_path)
@@ -88,13 +90,18 @@ async def test_a_full_disk_is_an_artifact_error(tmp_path, monkeypatch):
 def test_a_full_disk_under_a_log_is_an_artifact_error(tmp_path, monkeypatch):
     """A phase's output that cannot be kept names its log."""
     monkeypatch.setattr(Folder, "open_own", lambda *_: os.open("/dev/full", os.O_WRONLY))
-    with LogFiles(held(tmp_path / "logs")) as logs, pytest.raises(ArtifactError, match="test") as caught:
+    with (
+        LogFiles(held(tmp_path / "logs")) as logs,
+        pytest.raises(ArtifactError, match="test") as caught,
+    ):
         logs.write("test", b"x\n")
     assert caught.value.code == "CR-FILE-003"
 
 
 def test_a_log_is_cut_at_its_limit_with_one_marker(tmp_path):
-    """Up to the limit every byte is kept; then one marker line, and nothing after it, also when opened again."""
+    """Up to the limit every byte is kept; then one marker line, and nothing after it,
+    also when opened again.
+    """
     with LogFiles(held(tmp_path / "logs"), limit_bytes=10) as logs:
         for piece in (b"12345", b"67890", b"abc", b"def"):
             logs.write("test", piece)

@@ -12,7 +12,13 @@ BENCH = Path(__file__).parent.parent / "bench" / "bench_bus.py"
 
 def test_the_bus_benchmark_loses_nothing(tmp_path):
     """At its smallest size it runs, its audit log verifies, and it prints one JSON object."""
-    done = subprocess.run([sys.executable, str(BENCH), "--small", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(BENCH), "--small", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["checksum"] == "2003 records, valid"

@@ -34,15 +34,28 @@ def test_a_file_below_is_opened(top: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["link/file", "inner/link", "out/file", "link", "../outside/file", "inner/../../outside/file", "/etc/passwd"]
+    "path",
+    [
+        "link/file",
+        "inner/link",
+        "out/file",
+        "link",
+        "../outside/file",
+        "inner/../../outside/file",
+        "/etc/passwd",
+    ],
 )
 def test_no_link_and_no_way_out_is_taken(top: Path, path: str) -> None:
-    """A component that is a link, a step up and an absolute path are refused, where they lead inside too."""
+    """A component that is a link, a step up and an absolute path are refused,
+    where they lead inside too.
+    """
     with Folder.at(top) as folder, pytest.raises(OSError, match=REFUSED):
         os.close(folder.open(path, os.O_RDONLY))
 
 
-@pytest.mark.parametrize("path", ["link/new", "out/new", "../new", "inner/link/new", "inner/file/new"])
+@pytest.mark.parametrize(
+    "path", ["link/new", "out/new", "../new", "inner/link/new", "inner/file/new"]
+)
 def test_no_folder_is_made_elsewhere(top: Path, path: str) -> None:
     """Making folders goes through no link, up no step and into no file."""
     before = sorted(str(found) for found in top.parent.rglob("*"))
@@ -52,7 +65,9 @@ def test_no_folder_is_made_elsewhere(top: Path, path: str) -> None:
 
 
 def test_a_folder_that_is_moved_stays_the_same(top: Path) -> None:
-    """What is written after a folder was renamed, and a link put in its place, is in the folder that was opened."""
+    """What is written after a folder was renamed, and a link put in its place,
+    is in the folder that was opened.
+    """
     with Folder.at(top / "inner") as folder:
         (top / "inner").rename(top / "moved")
         (top / "inner").symlink_to("../outside")
@@ -61,8 +76,17 @@ def test_a_folder_that_is_moved_stays_the_same(top: Path) -> None:
     assert not (top.parent / "outside" / "new").exists()
 
 
-@given(st.lists(st.sampled_from(["inner", "deep", "link", "out", "..", ".", "", "file", "new", "outside", "/"]), max_size=6).map("/".join))
-def test_whatever_the_path_nothing_outside_is_reached(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+@given(
+    st.lists(
+        st.sampled_from(
+            ["inner", "deep", "link", "out", "..", ".", "", "file", "new", "outside", "/"]
+        ),
+        max_size=6,
+    ).map("/".join)
+)
+def test_whatever_the_path_nothing_outside_is_reached(
+    tmp_path_factory: pytest.TempPathFactory, path: str
+) -> None:
     """For any path of such pieces, a folder that could be held lies below the top."""
     base = tmp_path_factory.mktemp("any")
     (base / "outside").mkdir()

@@ -30,7 +30,9 @@ async def everything(inbox: Subscription) -> list[Envelope]:
 
 
 async def test_every_subscriber_sees_every_event_in_order():
-    """Two subscribers get the same envelopes, numbered from 1 without gaps, also where they are more than are delivered together."""
+    """Two subscribers get the same envelopes, numbered from 1 without gaps,
+    also where they are more than are delivered together.
+    """
     bus = made()
     inboxes = [bus.subscribe(name, limit=1000) for name in ("one", "two")]
     for number in range(DELIVERY + 50):
@@ -39,11 +41,15 @@ async def test_every_subscriber_sees_every_event_in_order():
     one, two = [await everything(inbox) for inbox in inboxes]
 
     assert one == two
-    assert [(envelope.seq, envelope.event) for envelope in one] == [(number + 1, note(str(number))) for number in range(DELIVERY + 50)]
+    assert [(envelope.seq, envelope.event) for envelope in one] == [
+        (number + 1, note(str(number))) for number in range(DELIVERY + 50)
+    ]
 
 
 async def test_a_subscriber_gets_only_the_kinds_it_wants():
-    """A subscription with kinds sees these alone, also where it was opened after such events had been published."""
+    """A subscription with kinds sees these alone, also where it was opened after such events had
+    been published.
+    """
     bus = made()
     bus.publish(note("before"))
     inbox = bus.subscribe("notes", (Note,), limit=10)
@@ -55,7 +61,9 @@ async def test_a_subscriber_gets_only_the_kinds_it_wants():
 
 
 async def test_a_subscriber_that_falls_behind_sees_all_before_the_gap_and_then_an_error():
-    """What came before the gap is handed out, nothing after it, and then the subscriber's own task raises."""
+    """What came before the gap is handed out, nothing after it,
+    and then the subscriber's own task raises.
+    """
     bus = made()
     inbox = bus.subscribe("slow", limit=3)
     for number in range(4):
@@ -135,7 +143,9 @@ async def test_nothing_is_published_after_the_end():
 
 
 async def test_the_bus_is_drained_only_when_what_subscribers_published_was_seen_too():
-    """An event that one subscriber publishes about another event reaches everyone before the bus closes."""
+    """An event that one subscriber publishes about another event reaches everyone before the bus
+    closes.
+    """
     bus = made()
     echo, reader = bus.subscribe("echo", (Started,), limit=10), bus.subscribe("reader", limit=10)
     seen: list[Envelope] = []
@@ -178,7 +188,9 @@ async def test_a_pump_waits_while_a_subscriber_is_more_than_half_full():
 
 @pytest.mark.looptime
 async def test_a_pump_waits_for_a_subscriber_that_is_far_behind():
-    """However large an inbox is, a pump pauses at ROOM events, so that a flood does not become memory."""
+    """However large an inbox is, a pump pauses at ROOM events,
+    so that a flood does not become memory.
+    """
     bus = Bus("run-1", LoopClock())
     inbox = bus.subscribe("large", limit=1_000_000)
     for number in range(ROOM + 1):
@@ -191,7 +203,9 @@ async def test_a_pump_waits_for_a_subscriber_that_is_far_behind():
 
 
 async def test_a_span_opened_in_a_task_is_the_parent_in_its_child_tasks():
-    """Events and spans of child tasks belong to the span that was open when they started; a sibling's do not."""
+    """Events and spans of child tasks belong to the span that was open when they started;
+    a sibling's do not.
+    """
     bus = made()
     inbox = bus.subscribe("all", limit=100)
 
@@ -213,13 +227,23 @@ async def test_a_span_opened_in_a_task_is_the_parent_in_its_child_tasks():
     bus.publish(note("outside"))
     bus.close()
     seen = await everything(inbox)
-    spans = {envelope.event.subject.name: envelope for envelope in seen if isinstance(envelope.event, Started)}
+    spans = {
+        envelope.event.subject.name: envelope
+        for envelope in seen
+        if isinstance(envelope.event, Started)
+    }
 
     assert spans["test"].parent == spans["lint"].parent == spans["shop"].span_id
     for name in ("test#1", "test#2", "lint#1", "lint#2"):
         assert spans[name].parent == spans[name[:4]].span_id
-    notes = {envelope.event.text: envelope.span_id for envelope in seen if isinstance(envelope.event, Note)}
-    assert notes == {name: spans[name].span_id for name in notes if name != "outside"} | {"outside": ""}
+    notes = {
+        envelope.event.text: envelope.span_id
+        for envelope in seen
+        if isinstance(envelope.event, Note)
+    }
+    assert notes == {name: spans[name].span_id for name in notes if name != "outside"} | {
+        "outside": ""
+    }
     assert {envelope.trace_id for envelope in seen} == {bus.trace_id}
 
 
@@ -229,11 +253,17 @@ async def test_a_span_opened_in_a_task_is_the_parent_in_its_child_tasks():
         (ValueError("broken"), "error", ""),
         (TimeoutError("too long"), "timeout", ""),
         (PolicyRefused("CR-X-001", "no"), "refused", "CR-X-001"),
-        (ExceptionGroup("group", [ExceptionGroup("inner", [TimeoutError("too long")])]), "timeout", ""),
+        (
+            ExceptionGroup("group", [ExceptionGroup("inner", [TimeoutError("too long")])]),
+            "timeout",
+            "",
+        ),
     ],
 )
 async def test_a_span_that_an_exception_ends_says_so(error, result, code):
-    """Finished names the exception, which passes through; that of a task group is named by the first of its parts."""
+    """Finished names the exception, which passes through; that of a task group is named by the
+    first of its parts.
+    """
     bus = made()
     inbox = bus.subscribe("all", (Finished,), limit=10)
     with pytest.raises(type(error)), bus.span(RUN):
@@ -260,14 +290,20 @@ async def test_a_cancelled_span_is_finished_as_cancelled():
 
 
 async def test_no_subscriber_sees_a_secret():
-    """The redactor comes before the first subscriber, and takes a value out of each event that has one and of no other."""
+    """The redactor comes before the first subscriber, and takes a value out of each event that has
+    one and of no other.
+    """
     bus = Bus("run-1", SystemClock(), redactor=Redactor(["hunter22"]))
     inbox = bus.subscribe("all", limit=10)
     for text in ("before", "password hunter22", "after"):
         bus.publish(note(text))
     bus.close()
 
-    assert [envelope.event for envelope in await everything(inbox)] == [note("before"), note("password [redacted]"), note("after")]
+    assert [envelope.event for envelope in await everything(inbox)] == [
+        note("before"),
+        note("password [redacted]"),
+        note("after"),
+    ]
 
 
 NOTES = frozenset((Note,))
@@ -280,7 +316,9 @@ async def patient(inbox: Subscription, seen: list[list[Envelope]]) -> None:
 
 
 async def test_what_may_wait_for_company_comes_with_the_first_that_may_not():
-    """Patient kinds are not handed out by themselves; another kind takes them with it at once, in order."""
+    """Patient kinds are not handed out by themselves; another kind takes them with it at once,
+    in order.
+    """
     bus = made()
     seen: list[list[Envelope]] = []
     inbox = bus.subscribe("audit", limit=1000)
@@ -292,12 +330,18 @@ async def test_what_may_wait_for_company_comes_with_the_first_that_may_not():
         assert seen == []
         bus.publish(Started(subject=RUN))
         await anyio.wait_all_tasks_blocked()
-        assert [envelope.event for envelope in seen[0]] == [note("one"), note("two"), Started(subject=RUN)]
+        assert [envelope.event for envelope in seen[0]] == [
+            note("one"),
+            note("two"),
+            Started(subject=RUN),
+        ]
         bus.close()
 
 
 async def test_nobody_waits_for_company_once_enough_is_there_or_the_bus_is_about_to_close():
-    """A burst is handed out without another kind, and draining does not take as long as waiting would."""
+    """A burst is handed out without another kind, and draining does not take as long as waiting
+    would.
+    """
     bus = made()
     seen: list[list[Envelope]] = []
     inbox = bus.subscribe("audit", limit=2 * ENOUGH)
@@ -344,9 +388,14 @@ async def test_who_takes_now_and_then_gets_all_and_learns_of_a_gap():
 
 @pytest.mark.looptime
 async def test_what_a_subscriber_concludes_is_there_once_it_has_dealt_with_it():
-    """`wait_dealt` returns after the named subscriber has published what it concluded from all before, and at once without one."""
+    """`wait_dealt` returns after the named subscriber has published what it concluded from all
+    before, and at once without one.
+    """
     bus = made()
-    inbox, found = bus.subscribe("monitor", (Started,), limit=10), bus.subscribe("count", (Note,), limit=10)
+    inbox, found = (
+        bus.subscribe("monitor", (Started,), limit=10),
+        bus.subscribe("count", (Note,), limit=10),
+    )
 
     async def conclude() -> None:
         while batch := await inbox.batch():

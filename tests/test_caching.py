@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.engine.phase_cache.keys import covering, difference, key_of, literal, never, normal, stretches
+from cleanroom.engine.phase_cache.keys import (
+    covering,
+    difference,
+    key_of,
+    literal,
+    never,
+    normal,
+    stretches,
+)
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import phase, plan
 
@@ -61,7 +69,12 @@ def test_patterns_cover_what_a_reader_expects(pattern: str, path: str, covered: 
     assert covering((pattern,))(path) is covered
 
 
-@given(st.lists(st.sampled_from(["a", "b", "*", "**", "?", "c.py"]), min_size=1, max_size=4).map("/".join), st.lists(st.sampled_from(["a", "b", "c.py"]), min_size=1, max_size=5).map("/".join))  # fmt: skip
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "**", "?", "c.py"]), min_size=1, max_size=4).map(
+        "/".join
+    ),
+    st.lists(st.sampled_from(["a", "b", "c.py"]), min_size=1, max_size=5).map("/".join),
+)
 def test_everything_covered_lies_in_the_literal_folder(pattern: str, path: str):
     """Looking only below a pattern's literal folder misses nothing that it covers."""
     start = literal(pattern)
@@ -83,7 +96,9 @@ def told(pattern: str) -> str:
     path=st.text("ab/", min_size=1, max_size=9),
 )
 def test_patterns_cover_what_they_say_plainly(pattern: str, path: str):
-    """The matcher that never goes back says the same as the one that tries everything; more where `**/` does not begin a folder."""
+    """The matcher that never goes back says the same as the one that tries everything;
+    more where `**/` does not begin a folder.
+    """
     covered = covering((pattern,))(path)
     plainly = re.fullmatch(f"(?:{told(pattern)})(?:/.*)?", path, re.DOTALL) is not None
     assert covered or not plainly
@@ -91,12 +106,24 @@ def test_patterns_cover_what_they_say_plainly(pattern: str, path: str):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["**/" * 40 + "x", "*" * 60 + "x", "*a" * 30 + "b", "a*" * 25 + "/" + "a*" * 25 + "c", "**/a" * 30 + "b", "?*" * 30 + "b"]
+    "pattern",
+    [
+        "**/" * 40 + "x",
+        "*" * 60 + "x",
+        "*a" * 30 + "b",
+        "a*" * 25 + "/" + "a*" * 25 + "c",
+        "**/a" * 30 + "b",
+        "?*" * 30 + "b",
+    ],
 )
 def test_no_pattern_takes_long(pattern: str):
-    """Patterns made to be slow are not: what would take longer than the age of the machine is said at once."""
+    """Patterns made to be slow are not: what would take longer than the age of the machine is said
+    at once.
+    """
     covers = covering((pattern,))
-    assert not any(covers(path) for path in ("a/" * 60 + "y", "a" * 300, "a" * 100 + "/" + "a" * 100))
+    assert not any(
+        covers(path) for path in ("a/" * 60 + "y", "a" * 300, "a" * 100 + "/" + "a" * 100)
+    )
 
 
 def test_no_pattern_covers_nothing():
@@ -110,8 +137,15 @@ SERVICES = st.lists(st.sets(st.sampled_from(["pg", "redis", "mail"]), max_size=2
 
 @given(SERVICES)
 def test_stretches_join_all_phases_of_a_service(wanted: list[set[str]]):
-    """Every phase is in one stretch, in order, and two users of a service are never in different ones."""
-    found = stretches([phase(f"p{number}", "x", services=tuple(sorted(names))) for number, names in enumerate(wanted)])
+    """Every phase is in one stretch, in order, and two users of a service are never in different
+    ones.
+    """
+    found = stretches(
+        [
+            phase(f"p{number}", "x", services=tuple(sorted(names)))
+            for number, names in enumerate(wanted)
+        ]
+    )
     assert [position for stretch in found for position in stretch] == list(range(len(wanted)))
     place = {position: number for number, stretch in enumerate(found) for position in stretch}
     for one, names in enumerate(wanted):
@@ -122,7 +156,12 @@ def test_stretches_join_all_phases_of_a_service(wanted: list[set[str]]):
 @given(SERVICES)
 def test_a_stretch_is_no_longer_than_services_make_it(wanted: list[set[str]]):
     """Between any two neighbours of a stretch some service is in use before and after."""
-    for stretch in stretches([phase(f"p{number}", "x", services=tuple(sorted(names))) for number, names in enumerate(wanted)]):
+    for stretch in stretches(
+        [
+            phase(f"p{number}", "x", services=tuple(sorted(names)))
+            for number, names in enumerate(wanted)
+        ]
+    ):
         for position in stretch[1:]:
             before, after = set().union(*wanted[:position]), set().union(*wanted[position:])
             assert before & after
@@ -142,15 +181,23 @@ def test_effectful_phases_are_never_skipped(fields: dict, words: str):
 
 
 def test_a_phase_with_egress_is_never_skipped():
-    """What a phase did to another host is not undone by not doing it again, and not known either."""
+    """What a phase did to another host is not undone by not doing it again,
+    and not known either.
+    """
     import msgspec
 
-    subject = phase("x", "x", policy=msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("example.org:443",)))
+    subject = phase(
+        "x",
+        "x",
+        policy=msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("example.org:443",)),
+    )
     assert never(plan(subject), subject) == "it has egress"
 
 
 def test_a_phase_of_a_sessions_services_is_neither_skipped_nor_remembered():
-    """What other runs wrote into its database is in no key; without services nothing speaks against it."""
+    """What other runs wrote into its database is in no key;
+    without services nothing speaks against it.
+    """
     using, plain = phase("x", "x", services=("pg",)), phase("y", "y")
     assert "outlive the run" in never(plan(using), using, session=True)
     assert not never(plan(using), using)

@@ -1,7 +1,11 @@
-"""The pages for whoever carries the project on: the names in them are true, and their links lead somewhere.
+"""The pages for whoever carries the project on: the names in them are true,
+and their links lead somewhere.
 
-A name is what stands between back quotes. A path is one of the repository, or one below `src/cleanroom`. Names of code are written as code has
-them: `function()`, `Class`, `Class.method()`, `CONSTANT`; each is looked for in the Python files that are named beside it.
+A name is what stands between back quotes.
+A path is one of the repository, or one below `src/cleanroom`.
+Names of code are written as code has
+them: `function()`, `Class`, `Class.method()`, `CONSTANT`;
+each is looked for in the Python files that are named beside it.
 """
 
 from __future__ import annotations
@@ -56,7 +60,9 @@ def blocks(page: Path) -> Iterator[Block]:
     gathered: list[str] = []
     begun = 0
     for number, line in enumerate([*without_fences(page.read_text()).splitlines(), ""], 1):
-        if gathered and (not line or line.startswith(("|", "- ", "#")) or re.match(r"\d+\. ", line)):
+        if gathered and (
+            not line or line.startswith(("|", "- ", "#")) or re.match(r"\d+\. ", line)
+        ):
             yield Block(begun, "\n".join(gathered))
             gathered = []
         if line:
@@ -65,7 +71,10 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def files(path: str) -> list[Path]:
-    """What a path of a page names: in the repository, else in the package. A star stands for any name."""
+    """What a path of a page names: in the repository, else in the package.
+
+    A star stands for any name.
+    """
     for root in (HOME, PACKAGE):
         if found := sorted(root.glob(path.rstrip("/"))):
             return [each for each in found if each.is_dir() or not path.endswith("/")]
@@ -74,12 +83,16 @@ def files(path: str) -> list[Path]:
 
 @functools.cache
 def defined(file: Path) -> frozenset[str]:
-    """Names that a module binds or imports at its top, and `Class.name` of what its classes have."""
+    """Names that a module binds or imports at its top, and `Class.name` of what its classes
+    have.
+    """
     found: set[str] = set()
     for statement in ast.parse(file.read_text()).body:
         found |= set(bound(statement))
         if isinstance(statement, ast.ClassDef):
-            found |= {f"{statement.name}.{name}" for inner in statement.body for name in bound(inner)}
+            found |= {
+                f"{statement.name}.{name}" for inner in statement.body for name in bound(inner)
+            }
     return frozenset(found)
 
 
@@ -88,7 +101,9 @@ def bound(statement: ast.stmt) -> Iterator[str]:
         yield statement.name
     elif isinstance(statement, ast.Assign | ast.AnnAssign):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+        yield from (
+            node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)
+        )
 
 
 def is_code(name: str) -> bool:
@@ -117,7 +132,9 @@ def slug(heading: str) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    return {slug(found[1]) for found in re.finditer(r"(?m)^#+ (.+)$", without_fences(page.read_text()))}
+    return {
+        slug(found[1]) for found in re.finditer(r"(?m)^#+ (.+)$", without_fences(page.read_text()))
+    }
 
 
 def dead_links(page: Path) -> list[str]:
@@ -134,15 +151,21 @@ def dead_links(page: Path) -> list[str]:
 
 
 def layers() -> dict[str, list[list[str]]]:
-    """The import contracts that are layers: room (empty: the package) -> lines, highest first, of the modules that are there."""
+    """The import contracts that are layers: room (empty: the package) -> lines, highest first,
+    of the modules that are there.
+    """
     found = {}
-    for contract in tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]:
+    for contract in tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]:
         if contract["type"] != "layers":
             continue
         (container,) = contract["containers"]
         room = container.removeprefix("cleanroom").lstrip(".")
         lines = [re.findall(r"\w+", line) for line in contract["layers"]]
-        there = [[name for name in line if files(f"{room}/{name}".lstrip("/") + "*")] for line in lines]
+        there = [
+            [name for name in line if files(f"{room}/{name}".lstrip("/") + "*")] for line in lines
+        ]
         found[room] = [line for line in there if line]
     return found
 
@@ -166,13 +189,20 @@ def places(drawn: str, names: list[str]) -> set[int]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_path_is_there(page: Path):
     """Each file and folder that a page names exists."""
-    gone = [f"{page.name}:{block.line}: {path}" for block in blocks(page) for path in block.paths if not files(path)]
+    gone = [
+        f"{page.name}:{block.line}: {path}"
+        for block in blocks(page)
+        for path in block.paths
+        if not files(path)
+    ]
     assert gone == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_name_is_in_the_file_beside_it(page: Path):
-    """Each function, class, method and constant is defined in a module that the same row or sentence names."""
+    """Each function, class, method and constant is defined in a module that the same row or
+    sentence names.
+    """
     assert missing_names(page) == []
 
 
@@ -205,7 +235,9 @@ def test_a_divided_room_is_drawn_as_its_contract_says(room: str):
     assert [min(line) for line in at] == sorted(min(line) for line in at)
 
 
-@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(HOME).with_suffix("")))
+@pytest.mark.parametrize(
+    "page", LINKING, ids=lambda page: str(page.relative_to(HOME).with_suffix(""))
+)
 def test_links_lead_somewhere(page: Path):
     """Each link of a page within the repository leads to a file, and to a heading that it has."""
     assert dead_links(page) == []
@@ -213,14 +245,23 @@ def test_links_lead_somewhere(page: Path):
 
 def test_each_decision_has_its_number_and_its_heading():
     """Numbers are given once, in order, so that a decision can be linked for good."""
-    numbers = [int(number) for number in re.findall(r"(?m)^## (\d+)\. ", (DEV / "decisions.md").read_text())]
+    numbers = [
+        int(number)
+        for number in re.findall(r"(?m)^## (\d+)\. ", (DEV / "decisions.md").read_text())
+    ]
     assert numbers == list(range(1, len(numbers) + 1))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_lines_are_short(page: Path):
-    """A difference shows a sentence and no paragraph: at most 100 columns, but for rows of tables."""
-    long = [number for number, line in enumerate(page.read_text().splitlines(), 1) if len(line) > COLUMNS_MAX and line[0] != "|"]
+    """A difference shows a sentence and no paragraph: at most 100 columns,
+    but for rows of tables.
+    """
+    long = [
+        number
+        for number, line in enumerate(page.read_text().splitlines(), 1)
+        if len(line) > COLUMNS_MAX and line[0] != "|"
+    ]
     assert long == []
 
 
@@ -242,7 +283,12 @@ def test_a_name_that_is_not_there_is_found(tmp_path: Path, text: str, expected: 
 
 @pytest.mark.parametrize(
     ("link", "alive"),
-    [("architecture.md#the-idea", True), ("architecture.md#no-such", False), ("gone.md", False), ("https://example.org/x", True)],
+    [
+        ("architecture.md#the-idea", True),
+        ("architecture.md#no-such", False),
+        ("gone.md", False),
+        ("https://example.org/x", True),
+    ],
 )
 def test_a_dead_link_is_found(tmp_path: Path, link: str, alive: bool):
     """The look at links is not blind."""

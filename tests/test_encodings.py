@@ -83,7 +83,7 @@ ESCAPES: dict[str, Callable[[str], str]] = {
     "quoted for a shell": lambda text: shlex.quote(text + " ")[1:-2],
     "quoted for a shell the other way": lambda text: text.replace("'", "'\\''"),
     "escaped for a shell": escaped(lambda c: c if c.isalnum() or c == "\n" else f"\\{c}"),
-}  # fmt: skip
+}
 
 
 def fed(redactor: Redactor, data: bytes, cuts: Iterable[int]) -> bytes:
@@ -101,7 +101,9 @@ CUTS = st.one_of(SOME_CUTS, st.just(EACH_BYTE))
 @settings(max_examples=400)
 @given(SECRETS, st.sampled_from(sorted(ESCAPES)), AROUND, AROUND, CUTS)
 def test_escapes_do_not_hide_a_value(secret, name, before, after, cuts):
-    """Whatever escapes a value is printed with, wherever it is cut: only the text around is shown."""
+    """Whatever escapes a value is printed with, wherever it is cut:
+    only the text around is shown.
+    """
     data = f"{before}{ESCAPES[name](secret)}{after}".encode()
 
     shown = fed(Redactor([secret]), data, cuts).decode()

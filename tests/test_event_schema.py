@@ -11,5 +11,7 @@ PINNED = Path(__file__).parent.parent / "docs" / "events.schema.json"
 
 
 def test_the_schema_is_the_one_in_the_documentation():
-    """`docs/events.schema.json` is what `events schema` prints; a change of it is a change of the log's vocabulary."""
+    """`docs/events.schema.json` is what `events schema` prints;
+    a change of it is a change of the log's vocabulary.
+    """
     assert json.loads(PINNED.read_text()) == json.loads(json.dumps(events.schema()))

@@ -61,8 +61,11 @@ def test_what_lies_in_an_ignored_folder_stays_ignored(tmp_path: Path):
     repository(tmp_path)
     written(tmp_path, {".gitignore": "out/\n", "out/.gitignore": "!*\n"})
     assert covered(tmp_path, "out/", "out/a", "out/b/c", "d/out/") == {
-        "out", "out/a", "out/b/c", "d/out",
-    }  # fmt: skip
+        "out",
+        "out/a",
+        "out/b/c",
+        "d/out",
+    }
     assert covered(tmp_path, "d/out") == set()
 
 

@@ -27,10 +27,19 @@ def example(tmp_path: Path) -> Path:
 
 def call(example: Path, *arguments: str) -> str:
     environment = {
-        **os.environ, "PYTHONPATH": str(Path(cleanroom.__file__).parent.parent), "CLEANROOM_CACHE": str(example.parent / "cache"),
+        **os.environ,
+        "PYTHONPATH": str(Path(cleanroom.__file__).parent.parent),
+        "CLEANROOM_CACHE": str(example.parent / "cache"),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }  # fmt: skip
-    done = subprocess.run([sys.executable, *arguments], cwd=example, env=environment, capture_output=True, text=True, timeout=100)
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=example,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -45,7 +54,9 @@ def test_the_guide_shows_the_example_that_runs() -> None:
 
 @pytest.mark.sandbox
 def test_the_example_prints_what_the_guide_says(example: Path) -> None:
-    """Times and the number of canaries apart, run.py prints the lines of the page; services are ready whenever they are."""
+    """Times and the number of canaries apart, run.py prints the lines of the page;
+    services are ready whenever they are.
+    """
     printed = call(example, "run.py")
     said = re.search(r"```text\n(.*?)```", GUIDE, re.DOTALL)
     assert said is not None
@@ -59,4 +70,6 @@ def test_the_example_prints_what_the_guide_says(example: Path) -> None:
 @pytest.mark.sandbox
 def test_the_example_passes_under_pytest(example: Path) -> None:
     """Its tests pass with our plugin alone."""
-    assert "3 passed" in call(example, "-m", "pytest", "-q", "-p", "cleanroom.pytest_plugin", "-p", "no:cacheprovider")
+    assert "3 passed" in call(
+        example, "-m", "pytest", "-q", "-p", "cleanroom.pytest_plugin", "-p", "no:cacheprovider"
+    )

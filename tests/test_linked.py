@@ -17,9 +17,17 @@ def leading(links: dict[str, str]) -> dict[str, str]:
 COUNTED = [
     ({".cargo": "cfg"}, "cfg/config.toml", "cargo and rust-analyzer through .cargo"),
     ({".vscode": "cfg"}, "cfg/deep/tasks.json", "Visual Studio Code through .vscode"),
-    ({".vscode": "a", "a": "b", "b": "cfg"}, "cfg/tasks.json", "Visual Studio Code through .vscode"),
+    (
+        {".vscode": "a", "a": "b", "b": "cfg"},
+        "cfg/tasks.json",
+        "Visual Studio Code through .vscode",
+    ),
     ({".vscode": "cfg", "cfg/in": "../far"}, "far/x", "Visual Studio Code through .vscode"),
-    ({".github": "g", "g/workflows": "../wf"}, "wf/ci.yml", "continuous integration through .github/workflows"),
+    (
+        {".github": "g", "g/workflows": "../wf"},
+        "wf/ci.yml",
+        "continuous integration through .github/workflows",
+    ),
     ({".github": "g"}, "g/workflows/ci.yml", "continuous integration through .github"),
     ({".envrc": "x"}, "x", "direnv through .envrc"),
     ({".cargo": "c", "c/config.toml": "../x"}, "x", "cargo and rust-analyzer through .cargo"),

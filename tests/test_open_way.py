@@ -14,7 +14,9 @@ BASES = ["chosen", "chosen/popen-gw1", "pytest-of-me/pytest-7", "pytest-of-me/py
 
 @pytest.mark.parametrize("base", BASES)
 def test_only_folders_that_pytest_made_are_opened(tmp_path: Path, base: str):
-    """With the base in a folder that all share, as /dev/shm, that one keeps its sticky bit; the rest can be entered."""
+    """With the base in a folder that all share, as /dev/shm, that one keeps its sticky bit;
+    the rest can be entered.
+    """
     shared = tmp_path / "shm"
     folder = shared / base / "test_it0"
     folder.mkdir(parents=True)

@@ -1,4 +1,6 @@
-"""The tutorial and the how-tos: their files are written, their lines are run, and what the pages show is what comes out."""
+"""The tutorial and the how-tos: their files are written, their lines are run,
+and what the pages show is what comes out.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ import pytest
 
 HOME = Path(__file__).parents[1]
 SHOP = HOME / "examples/shop/.venv"
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 # `NAME`: before a block makes it a file; console blocks are run; all else is only shown.
 BLOCK = re.compile(r"(?:`([\w./]+)`:\n\n|(?<=\n))```(\w+)\n(.*?)```", re.DOTALL)
@@ -56,7 +61,9 @@ def run(folder: Path, page: str) -> None:
         lines = iter(printed.splitlines())
         for expected in piece.expected:
             wanted = re.compile(".*".join(map(re.escape, re.split("…", varying(expected)))))
-            assert any(wanted.fullmatch(varying(line)) for line in lines), f"$ {piece.text}\nexpected: {expected}\nprinted:\n{printed}"
+            assert any(wanted.fullmatch(varying(line)) for line in lines), (
+                f"$ {piece.text}\nexpected: {expected}\nprinted:\n{printed}"
+            )
         if line := re.match(r"mkdir (\w+) && cd \1", piece.text):
             folder = folder / line[1]
 
@@ -66,22 +73,40 @@ def varying(text: str) -> str:
 
 
 def call(folder: Path, command: str, cache: Path) -> str:
-    """Run one line. pip's is answered from the example's environment, which has the same packages by hash and needs no network."""
+    """Run one line. pip's is answered from the example's environment,
+    which has the same packages by hash and needs no network.
+    """
     if "pip install" in command:
         library = next((SHOP / "lib").glob("python3*/site-packages"))
-        shutil.copytree(library, next((folder / ".venv/lib").glob("python3*/site-packages")), dirs_exist_ok=True)
+        shutil.copytree(
+            library, next((folder / ".venv/lib").glob("python3*/site-packages")), dirs_exist_ok=True
+        )
         return ""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CLEANROOM_", "GITHUB_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "CLEANROOM_", "GITHUB_"))
+    }
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
         "CLEANROOM_CACHE": str(cache),
         "CI": "1",
     }
-    done = subprocess.run(["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     return done.stderr + done.stdout
 
 
-@pytest.mark.skipif(not SHOP.is_dir(), reason="make shop makes the packages that the tutorial installs")
+@pytest.mark.skipif(
+    not SHOP.is_dir(), reason="make shop makes the packages that the tutorial installs"
+)
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     """From the empty folder to the evidence, every command prints the lines that the page shows."""
     run(tmp_path, (HOME / "docs/tutorial.md").read_text())

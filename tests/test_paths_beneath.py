@@ -13,14 +13,42 @@ import cleanroom
 SOURCE = Path(cleanroom.__file__).parent
 # Calls of `os` that change what a path names, unless they are told a folder's descriptor.
 CHANGING = {
-    "mkdir", "makedirs", "mknod", "mkfifo", "rename", "renames", "replace", "unlink", "remove", "rmdir", "removedirs", "chmod", "lchmod", "chown", "lchown",
-    "link", "symlink", "utime", "truncate", "setxattr", "removexattr",
-}  # fmt: skip
+    "mkdir",
+    "makedirs",
+    "mknod",
+    "mkfifo",
+    "rename",
+    "renames",
+    "replace",
+    "unlink",
+    "remove",
+    "rmdir",
+    "removedirs",
+    "chmod",
+    "lchmod",
+    "chown",
+    "lchown",
+    "link",
+    "symlink",
+    "utime",
+    "truncate",
+    "setxattr",
+    "removexattr",
+}
 FROM_FOLDER = {"dir_fd", "src_dir_fd", "dst_dir_fd"}
 # Methods of `Path`; `replace` and `rename` with one argument, since text has a `replace` too.
 METHODS = {
-    "mkdir", "write_text", "write_bytes", "unlink", "rmdir", "symlink_to", "hardlink_to", "touch", "chmod", "lchmod"
-}  # fmt: skip
+    "mkdir",
+    "write_text",
+    "write_bytes",
+    "unlink",
+    "rmdir",
+    "symlink_to",
+    "hardlink_to",
+    "touch",
+    "chmod",
+    "lchmod",
+}
 MOVING = {"rename", "replace"}
 LIBRARIES: dict[str, set[str] | None] = {
     "shutil": {"rmtree", "copy", "copy2", "copyfile", "copytree", "move", "chown"},
@@ -101,11 +129,22 @@ def test_no_exception_outlives_its_cause(place: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "os.unlink(path)", "os.rename(a, b)", "os.chown(path, 1, 1)", "os.open(path, os.O_WRONLY | os.O_CREAT)", "open(path, 'w')", "path.open('ab')",
-        "path.mkdir()", "path.replace(other)", "path.write_text('x')", "shutil.rmtree(path)", "run(shutil.rmtree, path)", "run(path.unlink)",
-        "tempfile.mkdtemp()", "FileLock(path)",
+        "os.unlink(path)",
+        "os.rename(a, b)",
+        "os.chown(path, 1, 1)",
+        "os.open(path, os.O_WRONLY | os.O_CREAT)",
+        "open(path, 'w')",
+        "path.open('ab')",
+        "path.mkdir()",
+        "path.replace(other)",
+        "path.write_text('x')",
+        "shutil.rmtree(path)",
+        "run(shutil.rmtree, path)",
+        "run(path.unlink)",
+        "tempfile.mkdtemp()",
+        "FileLock(path)",
     ],
-)  # fmt: skip
+)
 def test_a_way_around_is_found(text: str) -> None:
     """The walk sees each way to change a path by its name, also one that is handed on."""
     assert list(changes_of("a.py", f"def f():\n    {text}\n")) == ["a.py:f"]
@@ -113,7 +152,13 @@ def test_a_way_around_is_found(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["os.unlink(name, dir_fd=folder)", "os.open(path, os.O_RDONLY)", "open(path, 'rb')", "text.replace('a', 'b')", "os.fchown(held, 1, 1)"],
+    [
+        "os.unlink(name, dir_fd=folder)",
+        "os.open(path, os.O_RDONLY)",
+        "open(path, 'rb')",
+        "text.replace('a', 'b')",
+        "os.fchown(held, 1, 1)",
+    ],
 )
 def test_what_names_no_path_to_change_is_none(text: str) -> None:
     """Reading, descriptors and text are left alone."""
@@ -144,7 +189,11 @@ def _nodes(node: ast.AST, function: str) -> Iterator[tuple[str, ast.AST, bool]]:
     """Each node with the function that it is in, and whether it is what a call calls."""
     for child in ast.iter_child_nodes(node):
         yield function, child, isinstance(node, ast.Call) and node.func is child
-        inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else ""
+        inside = (
+            child.name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            else ""
+        )
         yield from _nodes(child, f"{function}.{inside}".strip(".") if inside else function)
 
 
@@ -158,7 +207,9 @@ def _changes(node: ast.AST, called: bool) -> bool:
             return not {keyword.arg for keyword in node.keywords} & FROM_FOLDER
         case ast.Call(ast.Attribute(ast.Name("os"), "open")):
             flags = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
-            return bool(WRITING & flags) and not any(keyword.arg == "dir_fd" for keyword in node.keywords)
+            return bool(WRITING & flags) and not any(
+                keyword.arg == "dir_fd" for keyword in node.keywords
+            )
         case ast.Call(ast.Attribute(_, "open")):
             return _opens_to_write(node)
         case ast.Call(ast.Attribute(_, name)) if name in MOVING:
@@ -169,11 +220,17 @@ def _changes(node: ast.AST, called: bool) -> bool:
             known = LIBRARIES[library]
             return known is None or name in known
         case ast.Attribute(_, name):
-            return name in METHODS and not (isinstance(node.value, ast.Name) and node.value.id == "os")
+            return name in METHODS and not (
+                isinstance(node.value, ast.Name) and node.value.id == "os"
+            )
     return False
 
 
 def _opens_to_write(call: ast.Call) -> bool:
     modes = [*call.args[:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
-    said = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    said = [
+        mode.value
+        for mode in modes
+        if isinstance(mode, ast.Constant) and isinstance(mode.value, str)
+    ]
     return any(set("wax+") & set(mode) and len(mode) < 4 for mode in said)

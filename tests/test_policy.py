@@ -67,7 +67,9 @@ def test_policy_what_is_no_phase_has_nothing_of_its_level(level: Level, role: st
 
 
 def test_policy_its_json_stays_as_logs_and_caches_have_it() -> None:
-    """Audit logs have the digest of a policy's JSON, keys of skipped phases too: neither changes."""
+    """Audit logs have the digest of a policy's JSON, keys of skipped phases too:
+    neither changes.
+    """
     further = msgspec.structs.replace(
         default_policy(Level.MEDIUM),
         egress=("example.org:443",),
@@ -86,7 +88,11 @@ def compared(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
             operands: list[ast.expr] = [node.left, *node.comparators]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "at_least":
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "at_least"
+        ):
             operands = node.args
         else:
             continue
@@ -98,7 +104,12 @@ def compared(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "source",
-    ["policy.level == Level.LOW", 'spec["level"] != "Low"', "level in (Level.LOW, x)", "p.level.at_least(Level.HIGH)"],
+    [
+        "policy.level == Level.LOW",
+        'spec["level"] != "Low"',
+        "level in (Level.LOW, x)",
+        "p.level.at_least(Level.HIGH)",
+    ],
 )
 def test_policy_a_comparison_of_levels_is_found(source: str) -> None:
     """The test below would see each way to write one."""

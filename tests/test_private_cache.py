@@ -44,7 +44,9 @@ def owned_by(path: Path, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_that_is_not_there_is_made_for_this_user_alone(tmp_path: Path):
     """So is each step to it."""
     open_cache(tmp_path / "a/b/cache").close()
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/cache")] == [0o700] * 3
+    assert [
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/cache")
+    ] == [0o700] * 3
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o711])
@@ -75,7 +77,9 @@ def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, inner: str
     assert "CLEANROOM_CACHE" in error.hint
 
 
-def test_a_folder_that_a_group_can_write_to_is_refused_unless_it_is_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_a_group_can_write_to_is_refused_unless_it_is_one_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Distributions give each user a group in which nobody else is."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o770)
@@ -110,8 +114,12 @@ def test_another_s_folder_is_refused(tmp_path: Path, inner: str, monkeypatch: py
     assert f"user {SOMEBODY}" in str(refused(tmp_path / "cache"))
 
 
-def test_a_step_on_the_way_that_others_can_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A folder that everybody writes to, another's folder, and another's link; nothing is made behind it."""
+def test_a_step_on_the_way_that_others_can_change_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder that everybody writes to, another's folder, and another's link;
+    nothing is made behind it.
+    """
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     assert "others can write to" in str(refused(tmp_path / "open/cache"))
@@ -123,7 +131,11 @@ def test_a_step_on_the_way_that_others_can_change_is_refused(tmp_path: Path, mon
     (tmp_path / "target").mkdir()
     owned_by(tmp_path / "link", SOMEBODY, monkeypatch)
     assert f"a link of user {SOMEBODY}" in str(refused(tmp_path / "link/cache"))
-    assert [*(tmp_path / "open").iterdir(), *(tmp_path / "theirs").iterdir(), *(tmp_path / "target").iterdir()] == []
+    assert [
+        *(tmp_path / "open").iterdir(),
+        *(tmp_path / "theirs").iterdir(),
+        *(tmp_path / "target").iterdir(),
+    ] == []
 
 
 def test_a_link_of_one_s_own_on_the_way_is_followed(tmp_path: Path):

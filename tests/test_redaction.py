@@ -16,7 +16,9 @@ from cleanroom.model.capability import Process, Target
 from cleanroom.model.events import Envelope, Note, Output, Started, Subject, Violation, encode
 
 # Upper case, digits and marks: none of them stands in the replacement or in the engine's own words.
-SECRETS = st.text('ABCDEFXYZ0123456789"\\/+ü€&=%\n', min_size=6, max_size=20).filter(lambda value: value.strip() == value)
+SECRETS = st.text('ABCDEFXYZ0123456789"\\/+ü€&=%\n', min_size=6, max_size=20).filter(
+    lambda value: value.strip() == value
+)
 PLAIN = st.text("abcdefgh \n", max_size=20)
 
 
@@ -24,9 +26,15 @@ def forms(secret: str) -> list[str]:
     """How programs print it."""
     raw = secret.encode()
     return [
-        secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret), quote(secret, safe=""), quote_plus(secret),
-        base64.b64encode(raw).decode().rstrip("="), base64.urlsafe_b64encode(raw).decode().rstrip("="),
-    ]  # fmt: skip
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        base64.b64encode(raw).decode().rstrip("="),
+        base64.urlsafe_b64encode(raw).decode().rstrip("="),
+    ]
 
 
 @given(secret=SECRETS, before=PLAIN, after=PLAIN, form=st.integers(0, 7))
@@ -39,12 +47,22 @@ def test_no_form_of_a_secret_survives_in_an_event(secret, before, after, form):
         Note(subject=Subject("run", hidden), level="info", text=hidden),
         Started(subject=Subject("phase", "test", hidden), attributes={"command": hidden}),
         Violation(
-            subject=Subject("phase", "test"), environment="e", dimension="network", rule="network.egress", severity="violation", outcome="blocked",
-            mechanism="m", certainty="held_syscall", confidence="observed", target=Target(path=hidden, port=1),
+            subject=Subject("phase", "test"),
+            environment="e",
+            dimension="network",
+            rule="network.egress",
+            severity="violation",
+            outcome="blocked",
+            mechanism="m",
+            certainty="held_syscall",
+            confidence="observed",
+            target=Target(path=hidden, port=1),
             process=Process(pid=1, argv=("curl", hidden)),
         ),
-    ]  # fmt: skip
-    for envelope in Redactor([secret]).envelopes([Envelope(1, "r", 0, 0, "", "", "", event) for event in events]):
+    ]
+    for envelope in Redactor([secret]).envelopes(
+        [Envelope(1, "r", 0, 0, "", "", "", event) for event in events]
+    ):
         encoded = encode(envelope)
         assert json.dumps(shown, ensure_ascii=False)[1:-1].encode() not in encoded
         assert REPLACEMENT.encode() in encoded
@@ -58,11 +76,17 @@ def test_a_secret_inside_base64_of_something_longer_is_found(secret, prefix, suf
     assert REPLACEMENT in Redactor([secret]).text(shown)
 
 
-@given(secrets=st.lists(SECRETS, min_size=1, max_size=3), pieces=st.lists(st.one_of(PLAIN, st.integers(0, 2)), max_size=8), data=st.data())
+@given(
+    secrets=st.lists(SECRETS, min_size=1, max_size=3),
+    pieces=st.lists(st.one_of(PLAIN, st.integers(0, 2)), max_size=8),
+    data=st.data(),
+)
 def test_a_stream_reads_the_same_however_it_is_cut(secrets, pieces, data):
     """Fed in any pieces a stream gives what the whole text gives, and no secret is in it."""
     redactor = Redactor(secrets)
-    text = "".join(secrets[piece % len(secrets)] if isinstance(piece, int) else piece for piece in pieces)
+    text = "".join(
+        secrets[piece % len(secrets)] if isinstance(piece, int) else piece for piece in pieces
+    )
     stream, raw, shown = redactor.stream(), text.encode(), b""
     while raw:
         size = data.draw(st.integers(1, len(raw)))
@@ -104,10 +128,18 @@ def test_an_event_without_a_secret_is_the_same_object():
 def test_the_engine_s_own_words_stay():
     """A password that is also a word of the vocabulary or a public name does not break events."""
     redactor = Redactor(["stdout", "postgres", "abc"], public=["postgres"])
-    event = Output(subject=Subject("service", "postgres"), stream="stdout", text="abc postgres on stdout", offset=0)
+    event = Output(
+        subject=Subject("service", "postgres"),
+        stream="stdout",
+        text="abc postgres on stdout",
+        offset=0,
+    )
 
     assert redactor.event(event) == Output(
-        subject=Subject("service", "postgres"), stream="stdout", text="abc postgres on [redacted]", offset=0
+        subject=Subject("service", "postgres"),
+        stream="stdout",
+        text="abc postgres on [redacted]",
+        offset=0,
     )
 
 
@@ -123,11 +155,21 @@ def test_the_engine_s_own_words_stay():
         ("USE_TOKEN", "true", []),
         ("KEYBOARD", "qwerty", []),
         ("HOME", "/home/someone", []),
-        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter22, x-scope-orgid=demo", ["Bearer hunter22", "hunter22"]),
-        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-honeycomb-team=abcd,x=0123456789abcdef", ["0123456789abcdef", "abcd"]),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "authorization=Bearer%20hunter22, x-scope-orgid=demo",
+            ["Bearer hunter22", "hunter22"],
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+            "x-honeycomb-team=abcd,x=0123456789abcdef",
+            ["0123456789abcdef", "abcd"],
+        ),
         ("PIN_TOKEN", "abc", []),
     ],
 )
 def test_secret_values_are_found_by_name_and_in_urls(name, value, found):
-    """Names that look secret and passwords in URLs count; switches, small numbers and short values do not."""
+    """Names that look secret and passwords in URLs count; switches,
+    small numbers and short values do not.
+    """
     assert secret_values({name: value}) == found

@@ -42,7 +42,13 @@ def late_imports(tree: ast.Module) -> Iterator[str]:
 
 def test_what_is_imported_late_is_loaded_before_the_first_phase():
     """Every import inside a function is the library's, ours, or in the list that `seal` loads."""
-    elsewhere = ("cli/", "testing/", "pytest_plugin.py", "evidence/tracing/testing.py", "project/init.py")
+    elsewhere = (
+        "cli/",
+        "testing/",
+        "pytest_plugin.py",
+        "evidence/tracing/testing.py",
+        "project/init.py",
+    )
     # With the plan or the backend, before the first phase.
     before = {"platformdirs", "anyio", "aiodocker", "aiohttp", "tomlkit"}
     known = {*sealed.LATER, *sealed.TELEMETRY}
@@ -63,7 +69,10 @@ def test_what_a_run_imports_late_of_ours_is_loaded_too():
     skipped = {name.replace(".", "/") for name in sealed._NOT_LATE}
     skipped |= {f"cleanroom/cli/commands/{command}" for command in sealed._COMMANDS}
     for path, tree in sources():
-        if f"cleanroom/{path}".startswith(tuple(skipped)) or path in ("engine/records.py", "cli/app.py"):
+        if f"cleanroom/{path}".startswith(tuple(skipped)) or path in (
+            "engine/records.py",
+            "cli/app.py",
+        ):
             continue  # other commands than `run` and `pipeline`
         for name in late_imports(tree):
             if name.startswith("cleanroom.") and name.count(".") > 0:

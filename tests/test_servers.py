@@ -1,4 +1,6 @@
-"""Real servers for programs on the host: reached on 127.0.0.1, one database per use, restarted, gone afterwards."""
+"""Real servers for programs on the host: reached on 127.0.0.1, one database per use, restarted,
+gone afterwards.
+"""
 
 from __future__ import annotations
 
@@ -26,30 +28,50 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 async def answer(database: servers.Database, statement: str) -> str:
     """What psql on the host hears: a client like any other, told by its environment."""
-    done = await anyio.run_process(["psql", "-X", "-q", "-A", "-t", "-c", statement], env={**os.environ, **database.variables}, check=False)
+    done = await anyio.run_process(
+        ["psql", "-X", "-q", "-A", "-t", "-c", statement],
+        env={**os.environ, **database.variables},
+        check=False,
+    )
     return (done.stdout + done.stderr).decode().strip()
 
 
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on PATH")
-async def test_databases_begin_as_the_template_and_do_not_see_each_other(tmp_path: Path, caller: dict[str, str]) -> None:
-    """Two databases at once both have the init file's rows; a row added to one is not in the other, nor in a later one."""
+async def test_databases_begin_as_the_template_and_do_not_see_each_other(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
+    """Two databases at once both have the init file's rows;
+    a row added to one is not in the other, nor in a later one.
+    """
     schema = tmp_path / "schema.sql"
     schema.write_text("CREATE TABLE item (n int); INSERT INTO item VALUES (1);")
     async with servers.postgres(init=[schema], folder=tmp_path / "log", caller=caller) as server:
         async with server.database() as one, server.database() as two:
-            assert await answer(one, "INSERT INTO item VALUES (2); SELECT count(*) FROM item") == "2"
+            assert (
+                await answer(one, "INSERT INTO item VALUES (2); SELECT count(*) FROM item") == "2"
+            )
             assert await answer(two, "SELECT count(*) FROM item") == "1"
         async with server.database() as three:
             assert await answer(three, "SELECT count(*) FROM item") == "1"
-            assert await answer(three, "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user") == "f"
+            assert (
+                await answer(
+                    three,
+                    "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user",
+                )
+                == "f"
+            )
         assert "does not exist" in await answer(one, "SELECT 1")
     assert not list(Path(caller["CLEANROOM_CACHE"], "runs").iterdir())
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((one.host, one.port))
 
 
-async def test_a_database_is_dropped_while_a_client_is_connected(tmp_path: Path, caller: dict[str, str]) -> None:
-    """A connection that is open at the end does not keep the database alive, and the next one can be made."""
+async def test_a_database_is_dropped_while_a_client_is_connected(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
+    """A connection that is open at the end does not keep the database alive,
+    and the next one can be made.
+    """
     async with servers.postgres(folder=tmp_path, caller=caller) as server:
         async with server.database() as database:
             idle = await anyio.connect_tcp(database.host, database.port)
@@ -63,22 +85,36 @@ async def ping(server: servers.RedisServer) -> bool:
         return await resp.ping(stream, server.keyvalue.password)
 
 
-async def test_clearing_removes_keys_and_ends_connections(tmp_path: Path, caller: dict[str, str]) -> None:
+async def test_clearing_removes_keys_and_ends_connections(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
     """After `clear` no key of any database is left, and a client of before is disconnected."""
     async with servers.redis(folder=tmp_path, caller=caller) as server:
         password = server.keyvalue.password
         old = await anyio.connect_tcp(server.host, server.port)
-        assert await resp.ask(old, password, ("SET", "a", "1"), ("SELECT", "3"), ("SET", "b", "1")) == ["+OK"] * 4
+        assert (
+            await resp.ask(old, password, ("SET", "a", "1"), ("SELECT", "3"), ("SET", "b", "1"))
+            == ["+OK"] * 4
+        )
         await server.clear()
         with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
             await old.receive()
         await old.aclose()
         async with await anyio.connect_tcp(server.host, server.port) as new:
-            assert await resp.ask(new, password, ("DBSIZE",), ("SELECT", "3"), ("DBSIZE",)) == ["+OK", ":0", "+OK", ":0"]
+            assert await resp.ask(new, password, ("DBSIZE",), ("SELECT", "3"), ("DBSIZE",)) == [
+                "+OK",
+                ":0",
+                "+OK",
+                ":0",
+            ]
 
 
-async def test_a_client_that_comes_while_the_server_restarts_is_served(tmp_path: Path, caller: dict[str, str]) -> None:
-    """A server that dies is there again at the same port: whoever connects meanwhile waits for it."""
+async def test_a_client_that_comes_while_the_server_restarts_is_served(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
+    """A server that dies is there again at the same port:
+    whoever connects meanwhile waits for it.
+    """
     async with servers.redis(folder=tmp_path, caller=caller) as server:
         async with await anyio.connect_tcp(server.host, server.port) as stream:
             await resp.ask(stream, server.keyvalue.password, ("SHUTDOWN", "NOSAVE"))
@@ -92,7 +128,9 @@ async def test_a_client_that_comes_while_the_server_restarts_is_served(tmp_path:
         await server.clear()
 
 
-async def test_a_body_that_fails_keeps_its_own_exception(tmp_path: Path, caller: dict[str, str]) -> None:
+async def test_a_body_that_fails_keeps_its_own_exception(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
     """The caller's error comes out as it was and not inside a group, and the server is gone."""
     with pytest.raises(ZeroDivisionError):
         async with servers.redis(folder=tmp_path, caller=caller):
@@ -118,18 +156,26 @@ async def test_a_server_inside_a_run_is_refused(tmp_path: Path, caller: dict[str
     assert refused.value.code == "CR-SERVICE-031"
 
 
-async def test_what_a_server_refuses_is_an_error_of_ours(tmp_path: Path, caller: dict[str, str]) -> None:
-    """Of a key-value server that lets nobody empty it, and of a PostgreSQL whose template somebody uses."""
+async def test_what_a_server_refuses_is_an_error_of_ours(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
+    """Of a key-value server that lets nobody empty it, and of a PostgreSQL whose template somebody
+    uses.
+    """
     async with servers.redis(folder=tmp_path, caller=caller) as server:
         async with await anyio.connect_tcp(server.host, server.port) as stream:
-            await resp.ask(stream, server.keyvalue.password, ("ACL", "SETUSER", "default", "-flushall"))
+            await resp.ask(
+                stream, server.keyvalue.password, ("ACL", "SETUSER", "default", "-flushall")
+            )
         with pytest.raises(ServiceFailed, match="NOPERM") as refused:
             await server.clear()
         assert refused.value.code == "CR-SERVICE-030"
 
 
 @pytest.mark.skipif(shutil.which("psql") is None, reason="no psql on PATH")
-async def test_a_database_whose_template_is_in_use_is_refused(tmp_path: Path, caller: dict[str, str]) -> None:
+async def test_a_database_whose_template_is_in_use_is_refused(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
     """In the server's own words; as soon as nobody uses it, the next one is made."""
     async with servers.postgres(folder=tmp_path, caller=caller) as server:
         async with server.database() as database:

@@ -1,4 +1,6 @@
-"""Run the project in this folder from Python, and show what happens while it happens: `python run.py`."""
+"""Run the project in this folder from Python, and show what happens while it happens:
+`python run.py`.
+"""
 
 import sys
 from collections.abc import AsyncIterator
@@ -11,14 +13,18 @@ from cleanroom.events import Envelope, Finished, Output, Violation
 
 
 async def show(events: AsyncIterator[Envelope]) -> None:
-    """Print phases and services as they end, what phases say, and every attempt against the policy."""
+    """Print phases and services as they end, what phases say,
+    and every attempt against the policy.
+    """
     async for envelope in events:
         match envelope.event:
             case Output(subject=subject, text=text) if subject.kind != "service":
                 print("  " + text.rstrip().replace("\n", "\n  "))
             case Violation(target=target, process=process, rule=rule):
                 print(f"blocked: {process.argv if process else 'somebody'} tried {target} ({rule})")
-            case Finished(subject=subject, result=result, duration_seconds=seconds) if subject.kind in ("phase", "readiness"):
+            case Finished(subject=subject, result=result, duration_seconds=seconds) if (
+                subject.kind in ("phase", "readiness")
+            ):
                 print(f"{subject.kind} {subject.name}: {result} in {seconds:.2f} s")
 
 
@@ -26,7 +32,10 @@ async def main(project: Path) -> int:
     async with cleanroom.open(project) as engine, anyio.create_task_group() as tasks:
         tasks.start_soon(show, engine.events())
         result = await engine.pipeline("build", "test")
-    print(f"{result.outcome}: {len(result.canaries)} canaries, {len(result.violations)} violations, {len(result.ledger.left)} left behind")
+    print(
+        f"{result.outcome}: {len(result.canaries)} canaries, {len(result.violations)} "
+        f"violations, {len(result.ledger.left)} left behind"
+    )
     return result.exit_code
 
 

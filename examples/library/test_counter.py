@@ -13,7 +13,12 @@ COUNT = Path(__file__).parent / "count.py"
 @pytest.mark.parametrize("time", ["first", "second"])
 def test_counting_begins_at_one(cleanroom_redis, time):
     """The server is empty for each test, so the count ends at three every time."""
-    counted = subprocess.run([sys.executable, COUNT], env={**os.environ, **cleanroom_redis.variables}, capture_output=True, text=True)
+    counted = subprocess.run(
+        [sys.executable, COUNT],
+        env={**os.environ, **cleanroom_redis.variables},
+        capture_output=True,
+        text=True,
+    )
     assert counted.stdout.split()[-1] == ":3", counted.stderr
 
 

@@ -1,4 +1,5 @@
-"""cleanroom-engine: a project's lifecycle in hermetic environments with real services, and evidence of what held.
+"""cleanroom-engine: a project's lifecycle in hermetic environments with real services,
+and evidence of what held.
 
 Importing the package does nothing; public names load on first use.
 """

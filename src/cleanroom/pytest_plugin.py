@@ -1,6 +1,7 @@
 """Fixtures: the engine and real servers for the tests of any project.
 
-Loaded by every pytest run of an environment that has this package, so nothing but pytest is imported before a fixture is asked for.
+Loaded by every pytest run of an environment that has this package,
+so nothing but pytest is imported before a fixture is asked for.
 """
 
 from __future__ import annotations
@@ -23,17 +24,25 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """One setting, for pytest.ini or [tool.pytest.ini_options], and one option."""
     parser.addini(
-        "cleanroom_postgres_init", "SQL files that fill the database which every test's own one begins as", type="paths", default=[]
+        "cleanroom_postgres_init",
+        "SQL files that fill the database which every test's own one begins as",
+        type="paths",
+        default=[],
     )
     parser.getgroup("cleanroom").addoption(
         "--cleanroom-spans",
         action="store_true",
-        help="make each test a span, sent where the OTEL_* variables say (needs opentelemetry-sdk and its OTLP exporter)",
+        help=(
+            "make each test a span, sent where the OTEL_* variables say (needs opentelemetry-sdk "
+            "and its OTLP exporter)"
+        ),
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make tests spans, where that is asked for; not in the process that only hands them out to others."""
+    """Make tests spans, where that is asked for; not in the process that only hands them out to
+    others.
+    """
     if not config.getoption("cleanroom_spans") or getattr(config.option, "numprocesses", None):
         return
     try:
@@ -42,31 +51,44 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(TestSpans(), "cleanroom-spans")
     except ImportError as error:
         raise pytest.UsageError(
-            f"--cleanroom-spans needs {error.name}: pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+            f"--cleanroom-spans needs {error.name}: pip install opentelemetry-sdk "
+            "opentelemetry-exporter-otlp-proto-http"
         ) from error
 
 
 class Cleanroom:
-    """Runs phases of projects from tests that are not async; those that are use `cleanroom.open`."""
+    """Runs phases of projects from tests that are not async;
+    those that are use `cleanroom.open`.
+    """
 
     def __init__(self, portal: BlockingPortal, root: Path) -> None:
         self._portal = portal
         self._root = root
 
-    def pipeline(self, *phases: str, project: str | Path | None = None, **options: Any) -> RunResult:
-        """As `Engine.pipeline`. `project` is pytest's root unless said; `options` are those of `cleanroom.open`.
+    def pipeline(
+        self, *phases: str, project: str | Path | None = None, **options: Any
+    ) -> RunResult:
+        """As `Engine.pipeline`.
+
+        `project` is pytest's root unless said; `options` are those of `cleanroom.open`.
 
         Raises:
             CleanroomError: there is no run, because the plan does not stand.
         """
-        return self._portal.call(partial(_carry_out, project or self._root, phases, single=False, options=options))
+        return self._portal.call(
+            partial(_carry_out, project or self._root, phases, single=False, options=options)
+        )
 
     def run(self, phase: str, *, project: str | Path | None = None, **options: Any) -> RunResult:
         """As `Engine.run`. Arguments and errors are those of `pipeline`."""
-        return self._portal.call(partial(_carry_out, project or self._root, (phase,), single=True, options=options))
+        return self._portal.call(
+            partial(_carry_out, project or self._root, (phase,), single=True, options=options)
+        )
 
 
-async def _carry_out(project: str | Path, phases: tuple[str, ...], *, single: bool, options: dict[str, Any]) -> RunResult:
+async def _carry_out(
+    project: str | Path, phases: tuple[str, ...], *, single: bool, options: dict[str, Any]
+) -> RunResult:
     from cleanroom.engine import open
 
     async with open(project, **options) as engine:
@@ -75,7 +97,9 @@ async def _carry_out(project: str | Path, phases: tuple[str, ...], *, single: bo
 
 @pytest.fixture(scope="session")
 def _cleanroom_portal() -> Iterator[BlockingPortal]:
-    """An event loop in a thread of its own, so that servers and runs live beside any test, async or not."""
+    """An event loop in a thread of its own, so that servers and runs live beside any test,
+    async or not.
+    """
     from anyio.from_thread import start_blocking_portal
 
     with start_blocking_portal("asyncio") as portal:
@@ -84,31 +108,46 @@ def _cleanroom_portal() -> Iterator[BlockingPortal]:
 
 @pytest.fixture(scope="session")
 def cleanroom(_cleanroom_portal: BlockingPortal, pytestconfig: pytest.Config) -> Cleanroom:
-    """Run a project's phases: `cleanroom.pipeline("init", "test", project=...)` gives the result as data."""
+    """Run a project's phases:
+    `cleanroom.pipeline("init", "test", project=...)` gives the result as data.
+    """
     return Cleanroom(_cleanroom_portal, pytestconfig.rootpath)
 
 
 @pytest.fixture(scope="session")
 def cleanroom_postgres_server(
-    _cleanroom_portal: BlockingPortal, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    _cleanroom_portal: BlockingPortal,
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[PostgresServer]:
     """The PostgreSQL server of this test process. Its log is in pytest's temporary folder."""
     from cleanroom import servers
 
-    opened = servers.postgres(init=pytestconfig.getini("cleanroom_postgres_init"), folder=tmp_path_factory.mktemp("cleanroom-postgres"))
+    opened = servers.postgres(
+        init=pytestconfig.getini("cleanroom_postgres_init"),
+        folder=tmp_path_factory.mktemp("cleanroom-postgres"),
+    )
     with _told(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
         yield server
 
 
 @pytest.fixture
-def cleanroom_postgres(_cleanroom_portal: BlockingPortal, cleanroom_postgres_server: PostgresServer) -> Iterator[Database]:
-    """A PostgreSQL database of this test's own, filled by `cleanroom_postgres_init`: url, host, port, user, password, database, variables."""
-    with _told(_cleanroom_portal.wrap_async_context_manager(cleanroom_postgres_server.database())) as database:
+def cleanroom_postgres(
+    _cleanroom_portal: BlockingPortal, cleanroom_postgres_server: PostgresServer
+) -> Iterator[Database]:
+    """A PostgreSQL database of this test's own, filled by `cleanroom_postgres_init`:
+    url, host, port, user, password, database, variables.
+    """
+    with _told(
+        _cleanroom_portal.wrap_async_context_manager(cleanroom_postgres_server.database())
+    ) as database:
         yield database
 
 
 @pytest.fixture(scope="session")
-def cleanroom_redis_server(_cleanroom_portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def cleanroom_redis_server(
+    _cleanroom_portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
     """The Valkey or Redis server of this test process. Its log is in pytest's temporary folder."""
     from cleanroom import servers
 
@@ -118,8 +157,13 @@ def cleanroom_redis_server(_cleanroom_portal: BlockingPortal, tmp_path_factory: 
 
 
 @pytest.fixture
-def cleanroom_redis(_cleanroom_portal: BlockingPortal, cleanroom_redis_server: RedisServer) -> KeyValue:
-    """An empty Valkey or Redis: url, host, port, password, database, variables. Whatever an earlier test left was removed, connections too."""
+def cleanroom_redis(
+    _cleanroom_portal: BlockingPortal, cleanroom_redis_server: RedisServer
+) -> KeyValue:
+    """An empty Valkey or Redis: url, host, port, password, database, variables.
+
+    Whatever an earlier test left was removed, connections too.
+    """
     with _telling():
         _cleanroom_portal.call(cleanroom_redis_server.clear)
     return cleanroom_redis_server.keyvalue
@@ -127,7 +171,9 @@ def cleanroom_redis(_cleanroom_portal: BlockingPortal, cleanroom_redis_server: R
 
 @contextmanager
 def _told(manager: AbstractContextManager[Any]) -> Iterator[Any]:
-    """Entered and left so that an error of ours is shown as its message and not as our call stack."""
+    """Entered and left so that an error of ours is shown as its message and not as our call
+    stack.
+    """
     with _telling():
         value = manager.__enter__()
     yield value
@@ -143,4 +189,7 @@ def _telling() -> Iterator[None]:
         yield
     except CleanroomError as error:
         hint = f"; hint: {error.hint}" if error.hint else ""
-        pytest.fail(f"error[{error.code}]: {error}{hint}; explain: cleanroom-engine explain {error.code}", pytrace=False)
+        pytest.fail(
+            f"error[{error.code}]: {error}{hint}; explain: cleanroom-engine explain {error.code}",
+            pytrace=False,
+        )

@@ -3,8 +3,9 @@
     async with servers.postgres(init=["schema.sql"]) as server, server.database() as database:
         connect(database.url)
 
-A server runs in an environment of its own, as a run's services do, and is reached on 127.0.0.1 through the environment's relay. It is restarted
-when it dies, and gone when its block is left or its process is killed.
+A server runs in an environment of its own, as a run's services do,
+and is reached on 127.0.0.1 through the environment's relay.
+It is restarted when it dies, and gone when its block is left or its process is killed.
 """
 
 from __future__ import annotations
@@ -62,9 +63,13 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     def variables(self) -> dict[str, str]:
         """What a program that is told by its environment needs: DATABASE_URL and libpq's names."""
         return {
-            "DATABASE_URL": self.url, "PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": self.user, "PGPASSWORD": self.password,
+            "DATABASE_URL": self.url,
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGUSER": self.user,
+            "PGPASSWORD": self.password,
             "PGDATABASE": self.database,
-        }  # fmt: skip
+        }
 
 
 class KeyValue(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +99,11 @@ class _Server:
 
 
 class PostgresServer(_Server):
-    """Gives out databases. Each begins as the server's own one, which the init files filled, and belongs to an ordinary role."""
+    """Gives out databases.
+
+    Each begins as the server's own one, which the init files filled,
+    and belongs to an ordinary role.
+    """
 
     _made = 0
 
@@ -117,7 +126,9 @@ class PostgresServer(_Server):
     def _database(self, name: str) -> Database:
         password = self._recipe.phase_variables["PGPASSWORD"]
         url = f"postgresql://{ROLE}:{password}@{self.host}:{self.port}/{name}"
-        return Database(url=url, host=self.host, port=self.port, user=ROLE, password=password, database=name)
+        return Database(
+            url=url, host=self.host, port=self.port, user=ROLE, password=password, database=name
+        )
 
     async def _administer(self, statement: str) -> None:
         heard = bytearray()
@@ -130,7 +141,11 @@ class PostgresServer(_Server):
         result = await environment.exec(argv, on_output=listen, timeout_seconds=STATEMENT_SECONDS)
         if result.exit_code:
             said = heard.decode(errors="replace").strip() or f"exit status {result.exit_code}"
-            raise ServiceFailed("CR-SERVICE-030", f"{statement}: {said}", hint="is something still connected, or the disk full?")
+            raise ServiceFailed(
+                "CR-SERVICE-030",
+                f"{statement}: {said}",
+                hint="is something still connected, or the disk full?",
+            )
 
 
 class RedisServer(_Server):
@@ -140,7 +155,12 @@ class RedisServer(_Server):
     def keyvalue(self) -> KeyValue:
         """How to reach it."""
         (password,) = self._recipe.secrets
-        return KeyValue(url=f"redis://:{password}@{self.host}:{self.port}/0", host=self.host, port=self.port, password=password)
+        return KeyValue(
+            url=f"redis://:{password}@{self.host}:{self.port}/0",
+            host=self.host,
+            port=self.port,
+            password=password,
+        )
 
     async def clear(self) -> None:
         """End every connection and remove all keys, scripts and functions, in all databases.
@@ -148,7 +168,12 @@ class RedisServer(_Server):
         Raises:
             ServiceFailed: the server did not do it, or is gone.
         """
-        commands = [("CLIENT", "KILL", "TYPE", "normal"), ("CLIENT", "KILL", "TYPE", "pubsub"), ("FLUSHALL",), ("SCRIPT", "FLUSH")]
+        commands = [
+            ("CLIENT", "KILL", "TYPE", "normal"),
+            ("CLIENT", "KILL", "TYPE", "pubsub"),
+            ("FLUSHALL",),
+            ("SCRIPT", "FLUSH"),
+        ]
         if int(self.version.partition(".")[0]) >= FUNCTIONS_SINCE:
             commands.append(("FUNCTION", "FLUSH"))
         environment = await self._supervisor.ready_environment(self._recipe.name)
@@ -156,17 +181,30 @@ class RedisServer(_Server):
             async with await environment.dial(self._recipe.to) as stream:
                 answers = await resp.ask(stream, self.keyvalue.password, *commands)
         except (OSError, anyio.BrokenResourceError) as error:
-            raise ServiceFailed("CR-SERVICE-030", f"emptying {self._recipe.name!r}: {error}", hint="it may just be restarting") from error
+            raise ServiceFailed(
+                "CR-SERVICE-030",
+                f"emptying {self._recipe.name!r}: {error}",
+                hint="it may just be restarting",
+            ) from error
         refused = [answer for answer in answers if answer.startswith("-")]
         if refused or len(answers) != len(commands) + 1:
-            raise ServiceFailed("CR-SERVICE-030", f"emptying {self._recipe.name!r}: {'; '.join(refused) or 'the connection ended'}")
+            raise ServiceFailed(
+                "CR-SERVICE-030",
+                f"emptying {self._recipe.name!r}: {'; '.join(refused) or 'the connection ended'}",
+            )
 
 
 @asynccontextmanager
 async def postgres(
-    *, init: Sequence[str | Path] = (), version: str = "", folder: str | Path | None = None, caller: Mapping[str, str] | None = None
+    *,
+    init: Sequence[str | Path] = (),
+    version: str = "",
+    folder: str | Path | None = None,
+    caller: Mapping[str, str] | None = None,
 ) -> AsyncIterator[PostgresServer]:
-    """A PostgreSQL server whose own database the SQL files fill (once: the result is cached). Its log and journal lie in `folder`.
+    """A PostgreSQL server whose own database the SQL files fill (once: the result is cached).
+
+    Its log and journal lie in `folder`.
 
     Raises:
         UsageError: an argument is not what it has to be.
@@ -174,7 +212,11 @@ async def postgres(
     """
     check("servers.postgres: init", init, PATHS)
     _check("servers.postgres", version, folder, caller)
-    async with _serve(_spec("postgres", version, init), folder, caller) as (recipe, supervisor, port):
+    async with _serve(_spec("postgres", version, init), folder, caller) as (
+        recipe,
+        supervisor,
+        port,
+    ):
         yield PostgresServer(recipe, supervisor, port)
 
 
@@ -207,12 +249,17 @@ async def _serve(
     given = os.environ if caller is None else caller
     if outer := given.get("CLEANROOM_RUN_ID"):
         raise UsageError(
-            "CR-SERVICE-031", f"this is inside a run ({outer}), which cannot start a server of its own",
+            "CR-SERVICE-031",
+            f"this is inside a run ({outer}), which cannot start a server of its own",
             hint=f'name the service in the phase: cleanroom.containers = ["{spec.name}"]',
-        )  # fmt: skip
+        )
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
-        files = Path(folder) if folder else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cleanroom-")))
+        files = (
+            Path(folder)
+            if folder
+            else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cleanroom-")))
+        )
         context, recipe, cache = await _open(stack, spec, files, given)
         listening = stack.enter_context(socket.create_server((HOST, 0), backlog=BACKLOG))
         supervisor = await stack.enter_async_context(_supervised(context, recipe, cache))
@@ -220,7 +267,8 @@ async def _serve(
         try:
             await supervisor.wait_ready((recipe.name,))
             yield recipe, supervisor, listening.getsockname()[1]
-        except Exception as error:  # raised below: the task groups in between would make a group of it
+        # raised below: the task groups in between would make a group of it
+        except Exception as error:
             failure = error
     if failure is not None:
         raise failure
@@ -239,22 +287,42 @@ async def _open(
     redactor.add(*recipe.secrets)
     bus = Bus(new_run_id(clock.wall_ns()), clock, redactor=redactor)
     plan = Plan(
-        project=spec.name, root=str(files), file="", dialect="A", environment="", backend="auto", policy=default_policy(LEVEL), requested=(),
-        workspaces=(), services=(spec,),
-    )  # fmt: skip
+        project=spec.name,
+        root=str(files),
+        file="",
+        dialect="A",
+        environment="",
+        backend="auto",
+        policy=default_policy(LEVEL),
+        requested=(),
+        workspaces=(),
+        services=(spec,),
+    )
     scratch = cache / "runs" / bus.run_id
     held = stack.enter_context(hold(files))
     logs = stack.enter_context(LogFiles(held))
-    backend = await _choose(stack, plan, bus.run_id, scratch, partial(Journal.at, held, f"{bus.run_id}.journal"))
+    backend = await _choose(
+        stack, plan, bus.run_id, scratch, partial(Journal.at, held, f"{bus.run_id}.journal")
+    )
     thing = await backend.folder(scratch / "data")
     stack.push_async_callback(_drop, backend, thing)
     context = RunContext(
-        run_id=bus.run_id, plan=plan, bus=bus, backend=backend, logs=logs, redactor=redactor, caller=caller, scratch=scratch / "data", folder=held
-    )  # fmt: skip
+        run_id=bus.run_id,
+        plan=plan,
+        bus=bus,
+        backend=backend,
+        logs=logs,
+        redactor=redactor,
+        caller=caller,
+        scratch=scratch / "data",
+        folder=held,
+    )
     return context, recipe, templates
 
 
-async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Callable[[], Journal]) -> Backend:
+async def _choose(
+    stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Callable[[], Journal]
+) -> Backend:
     """The first backend that holds the level, entered.
 
     Raises:
@@ -262,20 +330,28 @@ async def _choose(stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path,
     """
     refusal: PolicyRefused | None = None
     for name in registry.candidates(plan.backend):
-        backend = await stack.enter_async_context(registry.make(name, run_id=run_id, scratch=scratch, journal=journal))
+        backend = await stack.enter_async_context(
+            registry.make(name, run_id=run_id, scratch=scratch, journal=journal)
+        )
         lacking = unmet(await backend.probe(LEVEL), LEVEL)
         if not lacking:
             return backend
         refusal = PolicyRefused(
-            "CR-POLICY-004", f"a server needs {lacking[0].rule}, which backend {name} cannot hold here: {lacking[0].why}",
+            "CR-POLICY-004",
+            (
+                f"a server needs {lacking[0].rule}, which backend {name} cannot hold here: "
+                f"{lacking[0].why}"
+            ),
             hint=lacking[0].hint or "`cleanroom-engine doctor` tells what this machine holds",
-        )  # fmt: skip
+        )
     assert refusal is not None, "there is a candidate"
     raise refusal
 
 
 @asynccontextmanager
-async def _supervised(context: RunContext, recipe: Recipe, cache: TemplateCache) -> AsyncIterator[Supervisor]:
+async def _supervised(
+    context: RunContext, recipe: Recipe, cache: TemplateCache
+) -> AsyncIterator[Supervisor]:
     """The service under supervision, with monitor and recovery; the bus closes last."""
     from cleanroom.subscribers import monitor, recovery
 
@@ -285,7 +361,9 @@ async def _supervised(context: RunContext, recipe: Recipe, cache: TemplateCache)
         tasks.start_soon(monitor.run, judged, context.bus)
         try:
             async with supervise(context, (recipe,), cache) as supervisor:
-                tasks.start_soon(partial(recovery.run, seen, supervisor.send, seed=context.plan.seed))
+                tasks.start_soon(
+                    partial(recovery.run, seen, supervisor.send, seed=context.plan.seed)
+                )
                 yield supervisor
         finally:
             context.bus.close()

@@ -1,4 +1,5 @@
-"""A stand-in for ggen under the test's control: a program called ggen that runs each line it is given with `sh -c`, as the real one runs a phase's command.
+"""A stand-in for ggen under the test's control: a program called ggen that runs each line it is
+given with `sh -c`, as the real one runs a phase's command.
 
 The real binary is tried in `test_acceptance_ggen.py`.
 """
@@ -39,9 +40,14 @@ class Ggen:
             program.chmod(0o755)
         self.errors = project.root.parent / "errors"
         self.process = subprocess.Popen(
-            [str(program)], cwd=project.root, env=project.variables() | {"ERRORS": str(self.errors)}, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            [str(program)],
+            cwd=project.root,
+            env=project.variables() | {"ERRORS": str(self.errors)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         self.pid = self.process.pid
 
     def __enter__(self) -> Ggen:
@@ -69,7 +75,9 @@ class Ggen:
 
     def engine(self, phase: str, *options: str) -> str:
         """The command that runs a phase; its result goes to a file of the phase's name."""
-        argv = self.project.argv("run", phase, "--output", "json", "--backend", self.backend, *options)
+        argv = self.project.argv(
+            "run", phase, "--output", "json", "--backend", self.backend, *options
+        )
         return f"{shlex.join(argv)} > {shlex.quote(str(self._answer(phase)))}"
 
     def run(self, phase: str, *options: str) -> dict[str, Any]:
@@ -90,7 +98,11 @@ class Ggen:
 
 def holders(project: Project) -> list[str]:
     """The sessions and pools that have a folder."""
-    return sorted(folder.name for folder in (project.cache / "runs").glob("*-*-*") if folder.name.startswith(("session-", "pool-")))
+    return sorted(
+        folder.name
+        for folder in (project.cache / "runs").glob("*-*-*")
+        if folder.name.startswith(("session-", "pool-"))
+    )
 
 
 def holder_pid(project: Project) -> int:
@@ -110,7 +122,9 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 def rest(project: Project) -> dict[str, set[str]]:
-    """What is left once the sessions whose ggen has ended had their moment, which on a busy machine may be long: late is not left."""
+    """What is left once the sessions whose ggen has ended had their moment,
+    which on a busy machine may be long: late is not left.
+    """
     until = time.monotonic() + 20
     while holders(project) and time.monotonic() < until:
         reap()

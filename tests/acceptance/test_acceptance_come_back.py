@@ -104,7 +104,9 @@ def each_in_its_folder(texts: dict[str, str]) -> str:
 
 
 @each_level
-def test_a_run_does_not_conflict_with_itself(project: Project, missing: str, policy: str, tmp_path: Path):
+def test_a_run_does_not_conflict_with_itself(
+    project: Project, missing: str, policy: str, tmp_path: Path
+):
     """However a phase builds again, changes or removes what an earlier one of the run made: it
     passes, and the project has what the same commands leave without a run."""
     phases = {

@@ -1,4 +1,6 @@
-"""Under the real ggen 1.2.0: what it does to the engine that is its phases' command, and what the engine makes of it."""
+"""Under the real ggen 1.2.0: what it does to the engine that is its phases' command,
+and what the engine makes of it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from acceptance_bench import Project, reap
 from cleanroom.services.programs import find_postgres
 from real_tools import real_tool
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 SLEEP_COMMAND = "sleep 30"
 MANY = 20
@@ -41,13 +46,24 @@ class Ggen:
         self.project = project
         self.program = real_tool("ggen")
 
-    def write(self, phases: dict[str, str], *, command: str = "cleanroom-engine run {}", **settings: object) -> None:
-        """Phases whose command is the engine; what they do is their `cleanroom.command`. `settings` are further keys under `cleanroom` of each."""
+    def write(
+        self,
+        phases: dict[str, str],
+        *,
+        command: str = "cleanroom-engine run {}",
+        **settings: object,
+    ) -> None:
+        """Phases whose command is the engine; what they do is their `cleanroom.command`.
+
+        `settings` are further keys under `cleanroom` of each.
+        """
         lines = ["[project]", 'name = "ggenned"', ""]
         for name, inside in phases.items():
             lines += [f"[lifecycle.{name}]", f"command = {json.dumps(command.format(name))}"]
             lines += [f"cleanroom.command = {json.dumps(inside)}"] if inside else []
-            lines += [f"cleanroom.{key} = {json.dumps(value)}" for key, value in settings.items()] + [""]
+            lines += [
+                f"cleanroom.{key} = {json.dumps(value)}" for key, value in settings.items()
+            ] + [""]
         (self.project.root / "make.toml").write_text("\n".join(lines))
 
     def variables(self) -> dict[str, str]:
@@ -56,9 +72,15 @@ class Ggen:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [self.program, "lifecycle", *words], cwd=self.project.root, env=self.variables(), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+            [self.program, "lifecycle", *words],
+            cwd=self.project.root,
+            env=self.variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def run(self, *words: str) -> Said:
         return end(self.start(*words))
@@ -67,7 +89,12 @@ class Ggen:
         return json.loads((self.project.root / ".ggen/cleanroom/state.json").read_text())["records"]
 
     def theirs(self) -> list[str]:
-        return [entry["phase"] for entry in json.loads((self.project.root / ".ggen/state.json").read_text())["phase_history"]]
+        return [
+            entry["phase"]
+            for entry in json.loads((self.project.root / ".ggen/state.json").read_text())[
+                "phase_history"
+            ]
+        ]
 
 
 def end(process: subprocess.Popen[str]) -> Said:
@@ -86,11 +113,14 @@ def sql(statement: str) -> str:
 
 
 def test_a_pipeline_passes_and_its_phases_share_the_database(ggen: Ggen):
-    """`init` migrates, `test` finds the schema and `validate` its rows, each in an engine of its own; then nothing is left."""
+    """`init` migrates, `test` finds the schema and `validate` its rows,
+    each in an engine of its own; then nothing is left.
+    """
     phases = {
-        "init": sql("CREATE TABLE item (n int)"), "test": sql("INSERT INTO item VALUES (7)"),
+        "init": sql("CREATE TABLE item (n int)"),
+        "test": sql("INSERT INTO item VALUES (7)"),
         "validate": sql("SELECT n FROM item") + " | grep 7",
-    }  # fmt: skip
+    }
     ggen.write(phases, containers=["postgres"])
     said = ggen.run("pipeline", "init", "test", "validate")
     assert said.code == 0, said.out + said.err
@@ -100,7 +130,9 @@ def test_a_pipeline_passes_and_its_phases_share_the_database(ggen: Ggen):
 
 
 def test_a_failure_is_1_for_ggen_and_told_by_the_engines_last_line(ggen: Ggen):
-    """ggen exits 1 and calls the phase unknown; the engine's last line names phase and exit status; only our own state knows of the failure."""
+    """ggen exits 1 and calls the phase unknown; the engine's last line names phase and exit status;
+    only our own state knows of the failure.
+    """
     ggen.write({"bad": "echo trouble; exit 7"})
     said = ggen.run("run", "bad")
     assert said.code == 1
@@ -120,7 +152,9 @@ def test_a_timeout_is_told_although_ggen_says_1(ggen: Ggen):
 
 
 def test_both_write_the_state_and_neither_loses_records(ggen: Ggen):
-    """After three phases ggen's file has both ways of recording each, ggen reads it, and our copy is complete."""
+    """After three phases ggen's file has both ways of recording each, ggen reads it,
+    and our copy is complete.
+    """
     ggen.write({"one": "true", "two": "true", "three": "true"})
     assert ggen.run("pipeline", "one", "two", "three").code == 0
     assert ggen.theirs() == ["one", "one", "two", "two", "three", "three"]
@@ -132,22 +166,33 @@ def test_both_write_the_state_and_neither_loses_records(ggen: Ggen):
 
 @pytest.mark.slow
 def test_twenty_at_once_lose_nothing_of_ours(ggen: Ggen):
-    """ggen itself loses records when many write at once; our state has every run, and the audit log verifies."""
+    """ggen itself loses records when many write at once; our state has every run,
+    and the audit log verifies.
+    """
     names = [f"p{number}" for number in range(MANY)]
     ggen.write(dict.fromkeys(names, "true"))
     started = [ggen.start("run", name) for name in names]
     said = [end(process) for process in started]
-    assert [name for name in names if not any(f"phase {name} passed" in one.err for one in said)] == []
+    assert [
+        name for name in names if not any(f"phase {name} passed" in one.err for one in said)
+    ] == []
     assert sorted(str(record["phase"]) for record in ggen.ours()) == sorted(names)
     verified = subprocess.run(
-        ggen.project.argv("audit", "verify"), cwd=ggen.project.root, env=ggen.variables(), capture_output=True, text=True, timeout=60
+        ggen.project.argv("audit", "verify"),
+        cwd=ggen.project.root,
+        env=ggen.variables(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert rest(ggen.project) == {}
 
 
 def test_a_phase_without_its_own_command_is_refused(ggen: Ggen):
-    """`command` is the engine and there is no `cleanroom.command`: exit 2 with the line to paste, and nothing ran."""
+    """`command` is the engine and there is no `cleanroom.command`:
+    exit 2 with the line to paste, and nothing ran.
+    """
     ggen.write({"bare": ""})
     said = ggen.run("run", "bare")
     assert said.code == 1
@@ -157,10 +202,14 @@ def test_a_phase_without_its_own_command_is_refused(ggen: Ggen):
 
 
 def test_the_engine_refuses_to_run_inside_itself(ggen: Ggen):
-    """Hidden from the plan in a script, an engine inside a phase is refused there, and the phase fails."""
+    """Hidden from the plan in a script, an engine inside a phase is refused there,
+    and the phase fails.
+    """
     script = ggen.project.root / "inner.sh"
     script.write_text("cleanroom-engine run good\n")
-    ggen.write({"good": "true", "nested": "sh inner.sh"}, tools=[str(Path(cleanroom.__file__).parents[1])])
+    ggen.write(
+        {"good": "true", "nested": "sh inner.sh"}, tools=[str(Path(cleanroom.__file__).parents[1])]
+    )
     said = ggen.run("run", "nested")
     assert said.code == 1
     assert "CR-ENGINE-001" in said.out
@@ -168,12 +217,17 @@ def test_the_engine_refuses_to_run_inside_itself(ggen: Ggen):
 
 
 # What ggen starts is `sh -c COMMAND`; a shell becomes its only command, so both shapes occur.
-SHAPES = {"the engine in the shell's place": "cleanroom-engine run {}", "a shell between": "true && cleanroom-engine run {}; exit $?"}
+SHAPES = {
+    "the engine in the shell's place": "cleanroom-engine run {}",
+    "a shell between": "true && cleanroom-engine run {}; exit $?",
+}
 
 
 @pytest.mark.parametrize("command", SHAPES.values(), ids=SHAPES.keys())
 def test_what_the_time_limit_kills_leaves_nothing(ggen: Ggen, command: str):
-    """After 300 s ggen kills the one process that it started, with SIGKILL. ggen says 1, and nothing of the run outlives it."""
+    """After 300 s ggen kills the one process that it started, with SIGKILL. ggen says 1,
+    and nothing of the run outlives it.
+    """
     ggen.write({"long": f"exec {SLEEP_COMMAND}"}, containers=["redis"], command=command)
     process = ggen.start("run", "long")
     wait_for_command(SLEEP_COMMAND)
@@ -186,8 +240,12 @@ def test_what_the_time_limit_kills_leaves_nothing(ggen: Ggen, command: str):
 
 @pytest.mark.parametrize("command", SHAPES.values(), ids=SHAPES.keys())
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_ggen_that_is_killed_takes_engine_and_session_with_it(ggen: Ggen, command: str, number: int):
-    """ggen leaves its shell behind; the engine ends itself, and services, groups, folders and mounts of the session go."""
+def test_a_ggen_that_is_killed_takes_engine_and_session_with_it(
+    ggen: Ggen, command: str, number: int
+):
+    """ggen leaves its shell behind; the engine ends itself, and services, groups,
+    folders and mounts of the session go.
+    """
     ggen.write({"long": f"exec {SLEEP_COMMAND}"}, containers=["redis"], command=command)
     process = ggen.start("run", "long")
     wait_for_command(SLEEP_COMMAND)

@@ -1,4 +1,6 @@
-"""The engine killed at any moment leaves nothing on the host, and the next run is as good as the first."""
+"""The engine killed at any moment leaves nothing on the host,
+and the next run is as good as the first.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from acceptance_bench import Project
 from cleanroom.sandbox.kernel import cgroups
 from host_inventory import command, descendants, named
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 MOMENTS = random.Random(20240229).sample(
     range(30, 900), 5
@@ -28,7 +33,9 @@ MOMENTS = random.Random(20240229).sample(
 def ended(
     project: Project, signal_number: int, moment_ms: int | None = None, *, keeper_too: bool = False
 ) -> tuple[int, dict[str, set[str]]]:
-    """Start a run, send a signal to its engine at that moment, or once its phase sleeps; its status, and what there was of the run before."""
+    """Start a run, send a signal to its engine at that moment, or once its phase sleeps;
+    its status, and what there was of the run before.
+    """
     child = project.started("run", "test", "--backend", "embedded")
     if moment_ms is None:
         project.wait_running(child, "sleep 30")
@@ -59,7 +66,12 @@ def test_after_a_kill_the_next_run_passes_and_the_log_verifies(project: Project)
     assert project.settled() == {}
     assert project.call("run", "test").code == 0
     verify = subprocess.run(
-        project.argv("audit", "verify"), cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=30
+        project.argv("audit", "verify"),
+        cwd=project.root,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert verify.returncode == 0, verify.stdout + verify.stderr
 
@@ -78,14 +90,24 @@ def elsewhere() -> Iterator[Callable[[], None]]:
     assert group.remove() == []
 
 
-def test_engine_and_keeper_killed_together_leave_only_what_the_sweep_removes(project: Project, elsewhere: Callable[[], None]):
-    """CLN-06: no process outlives both; files and groups go with the next sweep, wherever that is started."""
+def test_engine_and_keeper_killed_together_leave_only_what_the_sweep_removes(
+    project: Project, elsewhere: Callable[[], None]
+):
+    """CLN-06: no process outlives both; files and groups go with the next sweep,
+    wherever that is started.
+    """
     project.write({"test": "exec sleep 30"})
     _, before = ended(project, signal.SIGKILL, keeper_too=True)
     assert before.keys() >= {"processes", "folders"}
     assert set(project.settled()) <= {"folders", "groups"}
     run = subprocess.run(
-        project.argv("sweep"), cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=30, preexec_fn=elsewhere
+        project.argv("sweep"),
+        cwd=project.root,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        preexec_fn=elsewhere,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert project.left() == {}
@@ -105,7 +127,9 @@ def test_engine_and_keeper_killed_together_leave_only_what_the_next_run_removes(
 
 
 def test_engines_of_one_project_never_sweep_each_other(project: Project):
-    """CLN-13, CLN-22: while one runs, the others' starts and sweeps leave it alone, and it passes."""
+    """CLN-13, CLN-22: while one runs, the others' starts and sweeps leave it alone,
+    and it passes.
+    """
     project.write({"test": "sleep 30 || test $? = 143", "other": "true"})
     first = project.started("run", "test", "--backend", "embedded")
     project.wait_running(first, "sleep 30")

@@ -10,18 +10,25 @@ import pytest
 from acceptance_bench import Project
 from cleanroom.sandbox.kernel import cgroups
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 GROUPS = bool(cgroups.homes().version) if os.geteuid() == 0 else False
 
 
 def test_too_much_memory_is_named_as_that(project: Project):
     """RES-03: the phase is killed for memory, which is a violation and not an unexplained 137."""
-    project.write({"test": "/usr/bin/python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 20))'"}, limits='{ memory = "128MiB" }')
+    project.write(
+        {"test": "/usr/bin/python3 -c 'held = []\nwhile True: held.append(bytearray(1 << 20))'"},
+        limits='{ memory = "128MiB" }',
+    )
     answer = project.call("run", "test")
     assert answer.code == 1
     told = answer.violation("resource.memory")
-    assert told["action"] == ("killed" if GROUPS else "observed")  # without groups samples find out, and the engine ends the phase
+    # without groups samples find out, and the engine ends the phase
+    assert told["action"] == ("killed" if GROUPS else "observed")
     assert "128" in str(told["target"])
     assert answer.phase("test")["result"] == "failed"
 
@@ -29,7 +36,12 @@ def test_too_much_memory_is_named_as_that(project: Project):
 def test_too_many_processes_are_refused_and_named(project: Project):
     """RES-01: forks fail at the limit; the run does not pass though the shell goes on."""
     project.write(
-        {"test": "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); done 2> /dev/null; kill $(jobs -p) 2> /dev/null; true"},
+        {
+            "test": (
+                "i=0; while [ $i -lt 100 ]; do sleep 5 & i=$((i+1)); done 2> /dev/null; kill "
+                "$(jobs -p) 2> /dev/null; true"
+            )
+        },
         limits="{ pids = 32 }",
     )
     answer = project.call("run", "test")
@@ -52,4 +64,6 @@ def test_too_large_a_file_is_refused_and_named(project: Project):
     answer = project.call("run", "test")
     assert answer.code == 1
     assert "4 MiB" in str(answer.violation("resource.disk")["target"])
-    assert not (project.root / "large").exists() or (project.root / "large").stat().st_size <= 4 << 20
+    assert (
+        not (project.root / "large").exists() or (project.root / "large").stat().st_size <= 4 << 20
+    )

@@ -1,4 +1,6 @@
-"""A pool: servers of a project that outlive its runs, each run with a database and a role of its own, or a key-value server that is new."""
+"""A pool: servers of a project that outlive its runs, each run with a database and a role of its
+own, or a key-value server that is new.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from session_bench import children, holders, rest, wait_gone
 from acceptance_bench import Project, reap
 from cleanroom.services.programs import find_postgres
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 SCHEMA = "CREATE TABLE item (n int); INSERT INTO item VALUES (1);\n"
 
@@ -41,19 +46,32 @@ with socket.create_connection((url.hostname, url.port)) as end:
             answer = file.readline().strip().decode()
         if words[0] != "AUTH":
             print(answer)
-"""
+"""  # noqa: E501
 
 
 def write_store(project: Project, phases: dict[str, str], lines: str = "") -> None:
     """Phases that use the key-value server by `ask`."""
     (project.root / "ask.py").write_text(ASK)
-    project.write({name: command.replace("ask ", "/usr/bin/python3 ask.py ") for name, command in phases.items()}, containers='["redis"]')
+    project.write(
+        {
+            name: command.replace("ask ", "/usr/bin/python3 ask.py ")
+            for name, command in phases.items()
+        },
+        containers='["redis"]',
+    )
     project.add(lines)
 
 
 def write(project: Project, phases: dict[str, str], schema: str = SCHEMA) -> None:
     (project.root / "schema.sql").write_text(schema)
-    lines = ["[project]", 'name = "pooled"', "", "[cleanroom.services.postgres]", 'init = ["schema.sql"]', ""]
+    lines = [
+        "[project]",
+        'name = "pooled"',
+        "",
+        "[cleanroom.services.postgres]",
+        'init = ["schema.sql"]',
+        "",
+    ]
     tools = json.dumps(find_postgres(os.environ["PATH"]).folders)
     for name, command in phases.items():
         lines += [
@@ -68,7 +86,9 @@ def write(project: Project, phases: dict[str, str], schema: str = SCHEMA) -> Non
 
 def pool(project: Project, *words: str) -> dict[str, Any]:
     argv = project.argv("pool", *words, "--output", "json")
-    done = subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -82,12 +102,18 @@ def pooled(project: Project) -> Iterator[Project]:
 
 
 def test_runs_have_databases_of_their_own_on_one_server(pooled: Project):
-    """Each begins as the init files left it, what one writes the next does not see, and its role owns what is in it and reaches nothing else."""
-    count = sql("INSERT INTO item VALUES (2); ALTER TABLE item ADD note text; SELECT count(*) FROM item")
+    """Each begins as the init files left it, what one writes the next does not see,
+    and its role owns what is in it and reaches nothing else.
+    """
+    count = sql(
+        "INSERT INTO item VALUES (2); ALTER TABLE item ADD note text; SELECT count(*) FROM item"
+    )
     other = sql("SELECT 1").replace("$DATABASE_URL", "$(echo $DATABASE_URL | sed 's/[^/]*$/app/')")
     write(pooled, {"count": f"{count} | grep -x 2", "other": f"! {other}"})
     started = pool(pooled, "start")
-    assert [(service["name"], service["ready"]) for service in started["services"]] == [("postgres", True)]
+    assert [(service["name"], service["ready"]) for service in started["services"]] == [
+        ("postgres", True)
+    ]
     for phase in ("count", "count", "other"):
         result = pooled.call("run", phase).result
         assert result["outcome"] == "passed", result
@@ -99,18 +125,31 @@ def test_runs_have_databases_of_their_own_on_one_server(pooled: Project):
 
 
 def test_a_key_value_server_is_new_for_each_run(pooled: Project):
-    """Keys, settings and users that one run leaves are not there for the next, whose server was ready before it came; it has another password."""
-    left = ["SET mine 1", "CONFIG SET maxmemory 7mb", "ACL SETUSER other on nopass ~* +@all", "CONFIG SET requirepass known"]
+    """Keys, settings and users that one run leaves are not there for the next,
+    whose server was ready before it came; it has another password.
+    """
+    left = [
+        "SET mine 1",
+        "CONFIG SET maxmemory 7mb",
+        "ACL SETUSER other on nopass ~* +@all",
+        "CONFIG SET requirepass known",
+    ]
     asked = ["DBSIZE", "EXISTS mine", "ACL DELUSER other"]
     write_store(
         pooled,
         {
-            "leave": "ask " + " ".join(f"'{words}'" for words in left) + " && echo $REDIS_URL > url",
-            "look": "ask " + " ".join(f"'{words}'" for words in asked) + " | tr -d '\\n' | grep -x :0:0:0 && test $REDIS_URL != $(cat url)",
+            "leave": "ask "
+            + " ".join(f"'{words}'" for words in left)
+            + " && echo $REDIS_URL > url",
+            "look": "ask "
+            + " ".join(f"'{words}'" for words in asked)
+            + " | tr -d '\\n' | grep -x :0:0:0 && test $REDIS_URL != $(cat url)",
         },
     )
     started = pool(pooled, "start")
-    assert [(service["name"], service["ready"]) for service in started["services"]] == [("redis", True)]
+    assert [(service["name"], service["ready"]) for service in started["services"]] == [
+        ("redis", True)
+    ]
     for phase in ("leave", "look", "leave", "look"):
         result = pooled.call("run", phase).result
         assert result["outcome"] == "passed", result["phases"][0]["excerpt"]
@@ -120,8 +159,13 @@ def test_a_key_value_server_is_new_for_each_run(pooled: Project):
 
 
 def test_a_key_value_server_is_one_runs_at_a_time(pooled: Project):
-    """A run that comes while another has it has a server of its own, and what a killed run left in it is gone for the next."""
-    write_store(pooled, {"long": "ask 'SET mine 1' && touch begun && sleep 30", "look": "ask DBSIZE | grep -x :0"})
+    """A run that comes while another has it has a server of its own,
+    and what a killed run left in it is gone for the next.
+    """
+    write_store(
+        pooled,
+        {"long": "ask 'SET mine 1' && touch begun && sleep 30", "look": "ask DBSIZE | grep -x :0"},
+    )
     started = pool(pooled, "start")
     engine = pooled.started("run", "long", "--backend", "embedded")
     pooled.wait_running(engine, "sleep 30")
@@ -138,7 +182,9 @@ def test_a_key_value_server_is_one_runs_at_a_time(pooled: Project):
 
 
 def test_stop_removes_everything(project: Project):
-    """Processes, namespaces, groups, mounts and folders of the pool are gone when `pool stop` returns; then runs have their own server."""
+    """Processes, namespaces, groups, mounts and folders of the pool are gone when `pool stop`
+    returns; then runs have their own server.
+    """
     write(project, {"look": sql("SELECT 1")})
     pool(project, "start")
     assert len(holders(project)) == 1
@@ -151,7 +197,9 @@ def test_stop_removes_everything(project: Project):
 
 
 def test_fresh_and_another_configuration_have_a_server_of_their_own(pooled: Project):
-    """--fresh ignores the pool; a run whose init files have changed since is told that it has its own."""
+    """--fresh ignores the pool; a run whose init files have changed since is told that it has its
+    own.
+    """
     write(pooled, {"look": sql("SELECT 1")})
     pool(pooled, "start")
     assert pooled.call("run", "look", "--fresh").result["services"][0]["held_by"] == ""
@@ -162,9 +210,19 @@ def test_fresh_and_another_configuration_have_a_server_of_their_own(pooled: Proj
 
 
 def test_a_run_that_is_killed_gives_its_database_back(pooled: Project):
-    """After kill -9 of an engine its lease ends and its database is dropped: the next run's and the pool's own are all there are."""
-    databases = sql("SELECT string_agg(datname, ' ' ORDER BY oid) FROM pg_database WHERE datname LIKE 'run%'")
-    write(pooled, {"long": f"touch begun; {sql('SELECT pg_sleep(30)')}", "list": f"{databases} | grep -x run_2"})
+    """After kill -9 of an engine its lease ends and its database is dropped:
+    the next run's and the pool's own are all there are.
+    """
+    databases = sql(
+        "SELECT string_agg(datname, ' ' ORDER BY oid) FROM pg_database WHERE datname LIKE 'run%'"
+    )
+    write(
+        pooled,
+        {
+            "long": f"touch begun; {sql('SELECT pg_sleep(30)')}",
+            "list": f"{databases} | grep -x run_2",
+        },
+    )
     pool(pooled, "start")
     engine = pooled.started("run", "long", "--backend", "embedded")
     until = time.monotonic() + 20

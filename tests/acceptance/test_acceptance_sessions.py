@@ -1,4 +1,6 @@
-"""Engines that one ggen starts share their services and the data in them, for as long as that ggen lives; see `session_bench` for the ggen here."""
+"""Engines that one ggen starts share their services and the data in them,
+for as long as that ggen lives; see `session_bench` for the ggen here.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,24 @@ import time
 from pathlib import Path
 
 import pytest
-from session_bench import Ggen, children, holder_pid, holders, kill, rest, wait_for_command, wait_gone
+from session_bench import (
+    Ggen,
+    children,
+    holder_pid,
+    holders,
+    kill,
+    rest,
+    wait_for_command,
+    wait_gone,
+)
 
 from acceptance_bench import Project, write_eater
 from host_inventory import descendants
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 # A client in a few lines: a phase has no redis-cli.
 CLIENT = """\
@@ -27,7 +41,7 @@ for words in (["AUTH", url.password], sys.argv[1:]):
     answer = end.recv(4096).decode()
 sys.stdout.write(answer)
 sys.exit(answer.startswith("-"))
-"""
+"""  # noqa: E501
 SLEEP_COMMAND = "sleep 30"
 SLEEP = f"exec {SLEEP_COMMAND}"
 
@@ -40,29 +54,50 @@ def write(project: Project, phases: dict[str, str], extra: str = "") -> None:
     (project.root / "client.py").write_text(CLIENT)
     lines = ["[project]", 'name = "shared"', ""]
     for name, command in phases.items():
-        lines += [f"[lifecycle.{name}]", f"command = {json.dumps(command)}", 'cleanroom.containers = ["redis"]', ""]
+        lines += [
+            f"[lifecycle.{name}]",
+            f"command = {json.dumps(command)}",
+            'cleanroom.containers = ["redis"]',
+            "",
+        ]
     (project.root / "make.toml").write_text("\n".join(lines) + extra)
 
 
 def test_phases_of_one_ggen_find_what_earlier_ones_stored(project: Project):
-    """What `init` stored is there in `test`, whose run started no service; after ggen's end nothing is left."""
+    """What `init` stored is there in `test`, whose run started no service;
+    after ggen's end nothing is left.
+    """
     write(project, {"init": ask("SET", "schema", "1"), "test": f"{ask('GET', 'schema')} | grep 1"})
     with Ggen(project) as ggen:
         first = ggen.run("init")
         second = ggen.run("test")
         assert (first["outcome"], second["outcome"]) == ("passed", "passed"), second["err"]
         (session,) = holders(project)
-        assert [service["held_by"] for service in first["services"] + second["services"]] == [session, session]
+        assert [service["held_by"] for service in first["services"] + second["services"]] == [
+            session,
+            session,
+        ]
         assert second["ledger"]["left"] == []
         held = second["ledger"]["held"]
         assert f"process {holder_pid(project)} ({session})" in held
         assert "environment service-redis-1" in held
-        events = [json.loads(line)["event"] for line in (project.root / second["reports"]["events"]).read_text().splitlines()]
-        assert [event for event in events if event["kind"] == "started" and event["subject"]["kind"] == "service"] == []
+        events = [
+            json.loads(line)["event"]
+            for line in (project.root / second["reports"]["events"]).read_text().splitlines()
+        ]
+        assert [
+            event
+            for event in events
+            if event["kind"] == "started" and event["subject"]["kind"] == "service"
+        ] == []
         (attached,) = (event for event in events if event["kind"] == "attached")
         record = (project.root / ".ggen/cleanroom/sessions" / session / "events.jsonl").read_text()
         assert f'"trace_id":"{attached["trace_id"]}","span_id":"{attached["span_id"]}"' in record
-        links = [span.get("links") for span in spans(project.root / second["reports"]["trace"]) if span.get("links")]
+        links = [
+            span.get("links")
+            for span in spans(project.root / second["reports"]["trace"])
+            if span.get("links")
+        ]
         assert [[link["spanId"] for link in found] for found in links] == [[attached["span_id"]]]
     assert rest(project) == {}
 
@@ -74,16 +109,24 @@ def spans(trace: Path) -> list[dict[str, object]]:
 def test_a_service_that_is_ready_by_its_log_is_held_too(project: Project):
     """One that nothing can be asked of later; both phases have the same process."""
     project.write({"init": "true", "test": "true"}, containers='["told"]')
-    project.add('[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\nready = { log = "up" }\n')
+    project.add(
+        '[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\n'
+        'ready = { log = "up" }\n'
+    )
     with Ggen(project) as ggen:
         first, second = ggen.run("init"), ggen.run("test")
         (session,) = holders(project)
-        assert [result["services"][0]["held_by"] for result in (first, second)] == [session, session], second["err"]
+        assert [result["services"][0]["held_by"] for result in (first, second)] == [
+            session,
+            session,
+        ], second["err"]
     assert rest(project) == {}
 
 
 def test_another_ggen_has_a_session_of_its_own(project: Project):
-    """Two ggen at once on one project do not see each other's data, and one's end is not the other's."""
+    """Two ggen at once on one project do not see each other's data,
+    and one's end is not the other's.
+    """
     write(
         project,
         {
@@ -112,7 +155,10 @@ def test_without_ggen_a_run_has_its_own_services(project: Project):
 
 def test_fresh_has_nothing_to_do_with_the_session(project: Project):
     """With --fresh a run neither sees the session's data nor is part of it."""
-    write(project, {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"})
+    write(
+        project,
+        {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"},
+    )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
         result = ggen.run("look", "--fresh")
@@ -128,7 +174,9 @@ def test_two_engines_that_start_at_once_make_one_session(project: Project):
     with Ggen(project) as ggen:
         ggen.begin(" & ".join(f"{{ {ggen.engine(name)}; }}" for name in phases) + " & wait")
         ggen.ended()
-        assert {name: ggen.answer(name)["outcome"] for name in phases} == dict.fromkeys(phases, "passed")
+        assert {name: ggen.answer(name)["outcome"] for name in phases} == dict.fromkeys(
+            phases, "passed"
+        )
         assert len(holders(project)) == 1
         assert ggen.run("sum")["outcome"] == "passed"
     assert rest(project) == {}
@@ -136,10 +184,17 @@ def test_two_engines_that_start_at_once_make_one_session(project: Project):
 
 def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Project):
     """Once a setting differs, a run is not given the session's server, and a warning tells so."""
-    write(project, {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"})
+    write(
+        project,
+        {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"},
+    )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
-        write(project, {"look": f"{ask('EXISTS', 'schema')} | grep ':0'"}, '[cleanroom.services.redis]\noptions = { maxmemory = "64mb" }\n')
+        write(
+            project,
+            {"look": f"{ask('EXISTS', 'schema')} | grep ':0'"},
+            '[cleanroom.services.redis]\noptions = { maxmemory = "64mb" }\n',
+        )
         result = ggen.run("look")
         assert result["outcome"] == "passed", result["err"]
         assert [note for note in result["notes"] if "CR-SESSION-005" in note]
@@ -149,7 +204,9 @@ def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Proj
 
 
 def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
-    """kill -9 of ggen while its engine runs a phase: engine, shell's child, services, folders, groups and mounts are gone in a moment."""
+    """kill -9 of ggen while its engine runs a phase: engine, shell's child, services, folders,
+    groups and mounts are gone in a moment.
+    """
     write(project, {"init": ask("SET", "schema", "1"), "long": f"touch begun; {SLEEP}"})
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
@@ -160,11 +217,21 @@ def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
 
 
 def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: Project):
-    """What ggen's time limit does, it kills the shell: the engine ends itself as terminated, and the next phase finds the session's data."""
-    write(project, {"init": ask("SET", "schema", "1"), "long": SLEEP, "test": f"{ask('GET', 'schema')} | grep 1"})
+    """What ggen's time limit does, it kills the shell: the engine ends itself as terminated,
+    and the next phase finds the session's data.
+    """
+    write(
+        project,
+        {
+            "init": ask("SET", "schema", "1"),
+            "long": SLEEP,
+            "test": f"{ask('GET', 'schema')} | grep 1",
+        },
+    )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
-        ggen.begin(f"true; {ggen.engine('long')}; true")  # so that no shell becomes the engine itself
+        # so that no shell becomes the engine itself
+        ggen.begin(f"true; {ggen.engine('long')}; true")
         wait_for_command(SLEEP_COMMAND)
         (shell,) = children(ggen.pid)
         (engine,) = children(shell)
@@ -180,8 +247,13 @@ def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: 
 
 
 def test_a_holder_that_was_killed_is_replaced(project: Project):
-    """After kill -9 of the process that holds the services, the next run has new ones, and nothing of the old is left."""
-    write(project, {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"})
+    """After kill -9 of the process that holds the services, the next run has new ones,
+    and nothing of the old is left.
+    """
+    write(
+        project,
+        {"init": ask("SET", "schema", "1"), "look": f"{ask('EXISTS', 'schema')} | grep ':0'"},
+    )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
         (old,) = holders(project)
@@ -194,7 +266,9 @@ def test_a_holder_that_was_killed_is_replaced(project: Project):
 
 
 def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
-    """A session's end is an error of the run that waits for its services, not a hang and not a pass."""
+    """A session's end is an error of the run that waits for its services,
+    not a hang and not a pass.
+    """
     write(project, {"init": ask("PING"), "long": f"sleep 2; {ask('PING')}"})
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
@@ -208,11 +282,15 @@ def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
 
 def sweep(project: Project) -> str:
     argv = project.argv("sweep", "--output", "json")
-    return subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=30
+    ).stdout
 
 
 def test_sweep_leaves_a_living_session_alone_and_removes_a_dead_one(project: Project):
-    """Its data is there after a sweep; once it and its keeper were killed together, a sweep removes all that is left."""
+    """Its data is there after a sweep; once it and its keeper were killed together,
+    a sweep removes all that is left.
+    """
     write(project, {"init": ask("SET", "schema", "1"), "test": f"{ask('GET', 'schema')} | grep 1"})
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
@@ -229,7 +307,10 @@ def test_sweep_leaves_a_living_session_alone_and_removes_a_dead_one(project: Pro
 
 def test_a_server_that_dies_between_runs_is_there_again(project: Project):
     """The session restarts its services without any run; the next one reaches the new life."""
-    write(project, {"init": ask("SET", "schema", "1"), "test": f"{ask('EXISTS', 'schema')} | grep ':0'"})
+    write(
+        project,
+        {"init": ask("SET", "schema", "1"), "test": f"{ask('EXISTS', 'schema')} | grep ':0'"},
+    )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
         before = servers(project)
@@ -243,16 +324,24 @@ def test_a_server_that_dies_between_runs_is_there_again(project: Project):
 
 
 def test_a_held_service_is_held_against_the_run_that_uses_it(project: Project):
-    """Killed for its memory while a run uses it, it fails that run as the run's own would; a run that uses another service is not told."""
+    """Killed for its memory while a run uses it, it fails that run as the run's own would;
+    a run that uses another service is not told.
+    """
     write_eater(project, "feed")
-    project.add('[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\nready = { log = "up" }\n')
+    project.add(
+        '[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\n'
+        'ready = { log = "up" }\n'
+    )
     project.add('[lifecycle.other]\ncommand = "sleep 2"\ncleanroom.containers = ["told"]\n')
     with Ggen(project) as ggen:
         ggen.begin(f"{ggen.engine('other')} & {ggen.engine('feed')}; wait")
         ggen.ended()
         feed, other = ggen.answer("feed"), ggen.answer("other")
         (session,) = holders(project)
-        assert [result["services"][0]["held_by"] for result in (feed, other)] == [session, session], feed["err"]
+        assert [result["services"][0]["held_by"] for result in (feed, other)] == [
+            session,
+            session,
+        ], feed["err"]
     assert (feed["exit_code"], feed["reason"]) == (1, "3 violations by services")
     assert (other["exit_code"], other["violations"]) == (0, [])
     assert rest(project) == {}
@@ -272,13 +361,17 @@ def program(pid: int) -> str:
 
 
 def test_a_phase_with_services_is_not_skipped_in_a_session(project: Project):
-    """What an earlier ggen's `init` did is not in the new session, so that phase's cache does not count."""
+    """What an earlier ggen's `init` did is not in the new session,
+    so that phase's cache does not count.
+    """
     write(
         project,
         {"init": ask("SET", "schema", "1")},
         '[lifecycle.init.cleanroom]\ncache = { inputs = ["client.py"] }\ncontainers = ["redis"]\n',
     )
-    text = (project.root / "make.toml").read_text().replace('cleanroom.containers = ["redis"]\n', "")
+    text = (
+        (project.root / "make.toml").read_text().replace('cleanroom.containers = ["redis"]\n', "")
+    )
     (project.root / "make.toml").write_text(text)
     for _ in range(2):
         with Ggen(project) as ggen:

@@ -1,4 +1,6 @@
-"""Signals that the caller ignores or holds back are the caller's: a shell without job control, nohup, a supervisor."""
+"""Signals that the caller ignores or holds back are the caller's:
+a shell without job control, nohup, a supervisor.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +13,30 @@ import pytest
 from acceptance_bench import Project
 from container_bench import ENGINES, require
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="environments need Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="environments need Linux"),
+]
 
 # All that a process can ignore or hold back.
 IGNORE = """
 import signal
 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}: signal.signal(number, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2, signal.SIGWINCH})"""
+signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2, signal.SIGWINCH})"""  # noqa: E501
 MASKS = "grep -E 'Sig(Ign|Blk):' /proc/self/status"
 NONE = {"SigBlk:": 0, "SigIgn:": 0}
 LIBRARY = 3 << 31  # 32 and 33 are the C library's own, which nobody can set through it
 WITHOUT = Path(__file__).parents[1] / "tiers" / "without.py"
 
 
-def masks(project: Project, *, backend: str = "embedded", starter: tuple[str, ...] = ()) -> dict[str, int]:
+def masks(
+    project: Project, *, backend: str = "embedded", starter: tuple[str, ...] = ()
+) -> dict[str, int]:
     """What a phase finds held back and ignored, under a caller that ignores everything."""
     argv = [*starter, *project.argv("run", "test", "--backend", backend, before=IGNORE)]
-    done = subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     found = (line.split() for line in (project.root / "found").read_text().splitlines())
     return {name: int(mask, 16) & ~LIBRARY for name, mask in found}

@@ -1,4 +1,6 @@
-"""What a phase must not do is blocked, reported with process and target, and fails the run; through the real command."""
+"""What a phase must not do is blocked, reported with process and target, and fails the run;
+through the real command.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,14 @@ import pytest
 
 from acceptance_bench import Project
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
-CONNECT = "/usr/bin/python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 2)' || true"
+CONNECT = (
+    "/usr/bin/python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 443), 2)' || true"
+)
 
 
 def test_a_connection_out_is_blocked_and_reported(project: Project):
@@ -44,11 +51,16 @@ def test_an_expected_attempt_is_blocked_and_does_not_fail(project: Project):
 
 
 def test_a_secret_of_the_home_folder_does_not_exist_inside(project: Project):
-    """Neither at the caller's home, nor in the variables; the run passes because nothing was found."""
+    """Neither at the caller's home, nor in the variables;
+    the run passes because nothing was found.
+    """
     (project.home / ".ssh").mkdir()
     (project.home / ".ssh/id_ed25519").write_text("secret")
     (project.home / ".netrc").write_text("secret")
-    look = f'test ! -e {project.home}/.netrc && test ! -e {project.home}/.ssh && test ! -e $HOME/.netrc && test -z "$PLANTED_TOKEN" && ! env | grep planted-value'
+    look = (
+        f"test ! -e {project.home}/.netrc && test ! -e {project.home}/.ssh && test ! -e "
+        '$HOME/.netrc && test -z "$PLANTED_TOKEN" && ! env | grep planted-value'
+    )
     project.write({"test": look})
     answer = project.call("run", "test")
     assert (answer.code, answer.phase("test")["exit_code"]) == (0, 0), answer.err
@@ -68,7 +80,10 @@ def test_every_canary_is_in_the_answer_and_the_ledger_balances(project: Project)
 def test_a_canary_that_fails_refuses_the_run(project: Project):
     """With held calls switched off nothing runs: exit 3, and the phase has no exit status."""
     project.write({"test": "touch ran"})
-    sabotage = "import cleanroom.backends.embedded.backend as e; honest = e.describe; e.describe = lambda *a, **k: honest(*a, **k) | {'notify': False}"
+    sabotage = (
+        "import cleanroom.backends.embedded.backend as e; honest = e.describe; e.describe = "
+        "lambda *a, **k: honest(*a, **k) | {'notify': False}"
+    )
     answer = project.call("run", "test", before=sabotage)
     assert answer.code == 3, (answer.code, answer.err)
     assert not (project.root / "ran").exists()

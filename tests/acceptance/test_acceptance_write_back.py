@@ -319,7 +319,10 @@ def test_what_starts_through_a_link_is_listed(project: Project, way: Way):
     there; one that links what an earlier one made lists the link."""
     write(project, way, **BEHIND)
     said = {name: run(project, way, "run", name) for name in BEHIND}
-    listed = {name: {row["path"]: row["by"] for row in each.result["autorun"]} for name, each in said.items()}
+    listed = {
+        name: {row["path"]: row["by"] for row in each.result["autorun"]}
+        for name, each in said.items()
+    }
     assert listed["made"].keys() == {".cargo", ".vscode", "cfg/config.toml"}
     assert " through ." in listed["made"]["cfg/config.toml"]
     assert listed["changed"].keys() == {"cfg/config.toml"}
@@ -334,7 +337,11 @@ def test_a_failed_phase_writes_nothing_that_starts_through_a_link(project: Proje
     (project.root / ".gitignore").write_text("*\n")
     (project.root / "cfg").mkdir()
     (project.root / ".vscode").symlink_to("cfg")
-    write(project, way, fail="echo x > cfg/tasks.json; ln -s in .cargo; mkdir in; echo x > in/y; exit 1")
+    write(
+        project,
+        way,
+        fail="echo x > cfg/tasks.json; ln -s in .cargo; mkdir in; echo x > in/y; exit 1",
+    )
     assert run(project, way, "run", "fail").code == 1
     assert not (project.root / "cfg/tasks.json").exists()
     assert not (project.root / ".cargo").is_symlink()
@@ -352,7 +359,9 @@ def test_rights_to_write_that_others_get_are_named(project: Project, way: Way):
         (project.root / name).mkdir()
         (project.root / name).chmod(0o777 if name == "shared" else 0o755)
     widened = "chmod 777 folder; chmod g+w file; cp file n; mv n replaced; chmod 666 replaced"
-    others = "chmod 644 closed; chmod 600 taken; touch shared/x new; mkdir -m 777 wide; chmod 755 shared"
+    others = (
+        "chmod 644 closed; chmod 600 taken; touch shared/x new; mkdir -m 777 wide; chmod 755 shared"
+    )
     write(project, way, t=f"{widened}; {others}", plain="echo y >> file; touch folder/new")
     said = run(project, way, "run", "t")
     assert said.code == 0, said.err

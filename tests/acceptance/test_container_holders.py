@@ -52,45 +52,67 @@ def write(project: Project, engine: EngineName, phases: dict[str, tuple[str, str
     ]
     for name, (service, command) in phases.items():
         image = "cleanroom/postgres" if service == "postgres" else IMAGE
-        lines += [f"[lifecycle.{name}]", f"command = {json.dumps(command.replace('ask ', 'python3 ask.py '))}"]
+        lines += [
+            f"[lifecycle.{name}]",
+            f"command = {json.dumps(command.replace('ask ', 'python3 ask.py '))}",
+        ]
         lines += [f'cleanroom.containers = ["{service}"]', f'cleanroom.image = "{image}"', ""]
     (project.root / "make.toml").write_text("\n".join(lines))
 
 
 def pool(project: Project, engine: EngineName, *words: str) -> dict[str, Any]:
     argv = project.argv("pool", *words, "--backend", engine, "--output", "json")
-    done = subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def ran(project: Project, *words: str) -> Answer:
     argv = project.argv("run", *words, "--output", "json")
-    done = subprocess.run(argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        argv, cwd=project.root, env=project.variables(), capture_output=True, text=True, timeout=120
+    )
     return Answer(done.returncode, json.loads(done.stdout), done.stderr)
 
 
 def test_runs_have_states_of_their_own_in_a_pool(engine: EngineName, pooled: Project):
-    """A database as the init files left it and an empty store for each run, in the same server or one that was ready; --fresh and the other backends know nothing of it."""
+    """A database as the init files left it and an empty store for each run,
+    in the same server or one that was ready; --fresh and the other backends know nothing of it.
+    """
     write(
         pooled,
         engine,
         {
-            "count": ("postgres", f"{COUNT} 'INSERT INTO item VALUES (2); SELECT count(*) FROM item' | grep -x 2"),
+            "count": (
+                "postgres",
+                f"{COUNT} 'INSERT INTO item VALUES (2); SELECT count(*) FROM item' | grep -x 2",
+            ),
             "store": ("redis", "ask DBSIZE 'SET mine 1' | grep -x :0"),
         },
     )
     started = pool(pooled, engine, "start")
-    assert [(service["name"], service["ready"]) for service in started["services"]] == [("postgres", True), ("redis", True)]
+    assert [(service["name"], service["ready"]) for service in started["services"]] == [
+        ("postgres", True),
+        ("redis", True),
+    ]
     for phase in ("count", "store", "count", "store"):
         answer = ran(pooled, phase)
         assert answer.code == 0, answer.err
         assert [service["held_by"] for service in answer.result["services"]] == [started["id"]]
-        assert (answer.result["ledger"]["left"], labelled(engine, answer.result["run_id"])) == ([], [])
+        assert (answer.result["ledger"]["left"], labelled(engine, answer.result["run_id"])) == (
+            [],
+            [],
+        )
     fresh = ran(pooled, "store", "--fresh")
     assert (fresh.code, fresh.result["services"][0]["held_by"]) == (0, "")
     status = pool(pooled, engine, "status")
-    assert (status["id"], status["leases"], len(labelled(engine, started["id"]))) == (started["id"], 0, 2)
+    assert (status["id"], status["leases"], len(labelled(engine, started["id"]))) == (
+        started["id"],
+        0,
+        2,
+    )
     other: EngineName = "podman" if engine == "docker" else "docker"
     assert pool(pooled, other, "status")["id"] == ""
 
@@ -110,12 +132,23 @@ def test_a_killed_pools_containers_are_removed(engine: EngineName, pooled: Proje
 
 
 def test_phases_of_one_ggen_share_their_containers(engine: EngineName, project: Project):
-    """What one phase stored the next one finds, in the same server; everything goes when ggen ends."""
-    write(project, engine, {"init": ("redis", "ask 'SET mine 1' | grep -x +OK"), "test": ("redis", "ask 'GET mine' | grep -x 1")})
+    """What one phase stored the next one finds, in the same server;
+    everything goes when ggen ends.
+    """
+    write(
+        project,
+        engine,
+        {
+            "init": ("redis", "ask 'SET mine 1' | grep -x +OK"),
+            "test": ("redis", "ask 'GET mine' | grep -x 1"),
+        },
+    )
     with Ggen(project, engine) as ggen:
         first, second = ggen.run("init"), ggen.run("test")
         assert (first["exit_code"], second["exit_code"]) == (0, 0), second
-        (holder,) = {service["held_by"] for result in (first, second) for service in result["services"]}
+        (holder,) = {
+            service["held_by"] for result in (first, second) for service in result["services"]
+        }
         assert holder.startswith("session-")
         assert len(labelled(engine, holder)) == 1
     until = time.monotonic() + 30

@@ -1,6 +1,8 @@
-"""Carries out every attack in two environments and writes down what came of each: `python attack_collect.py FOLDER`, as whoever calls it.
+"""Carries out every attack in two environments and writes down what came of each:
+`python attack_collect.py FOLDER`, as whoever calls it.
 
-Plants are all on this machine: listeners on loopback, on one of the host's own addresses, on unix paths; files that must stay as they are.
+Plants are all on this machine: listeners on loopback, on one of the host's own addresses,
+on unix paths; files that must stay as they are.
 """
 
 from __future__ import annotations
@@ -66,7 +68,11 @@ class Planted:
         (self.outside / "sub").mkdir(parents=True)
         (self.outside / "file").write_text("as it was\n")
         (self.outside / "link-to-file").symlink_to("file")
-        for path, mode in ((self.outside, 0o777), (self.outside / "sub", 0o777), (self.outside / "file", 0o666)):
+        for path, mode in (
+            (self.outside, 0o777),
+            (self.outside / "sub", 0o777),
+            (self.outside / "file", 0o666),
+        ):
             path.chmod(mode)
         for name in SECRETS:
             secret = self.folder / "home" / name
@@ -113,18 +119,43 @@ class Planted:
             ]
         ):
             info = path.lstat()
-            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
+            content = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                if path.is_file() and not path.is_symlink()
+                else ""
+            )
             attributes = os.listxattr(path, follow_symlinks=False)
-            shown = (oct(info.st_mode), info.st_uid, info.st_gid, info.st_nlink, content, attributes)
-            found[str(path)] = repr(shown if path.parts[1] in ("usr", "etc", "opt") else (*shown, info.st_mtime_ns, info.st_ctime_ns))
+            shown = (
+                oct(info.st_mode),
+                info.st_uid,
+                info.st_gid,
+                info.st_nlink,
+                content,
+                attributes,
+            )
+            found[str(path)] = repr(
+                shown
+                if path.parts[1] in ("usr", "etc", "opt")
+                else (*shown, info.st_mtime_ns, info.st_ctime_ns)
+            )
         return found
 
     def facts(self) -> dict[str, Any]:
         return {
-            "outside": str(self.outside), "home": "/root", "secrets": str(self.folder / "home"), "agent": str(self.outside / "agent.sock"), "abstract": self.name,
-            "port": self.port, "address": self.address or "192.0.2.17", "engine": os.getpid(), "stranger": self.stranger.pid, "run": str(self.folder),
-            "hostname": socket.gethostname(), "numbers": NUMBERS, "project": str(self.folder / "project"),
-        }  # fmt: skip
+            "outside": str(self.outside),
+            "home": "/root",
+            "secrets": str(self.folder / "home"),
+            "agent": str(self.outside / "agent.sock"),
+            "abstract": self.name,
+            "port": self.port,
+            "address": self.address or "192.0.2.17",
+            "engine": os.getpid(),
+            "stranger": self.stranger.pid,
+            "run": str(self.folder),
+            "hostname": socket.gethostname(),
+            "numbers": NUMBERS,
+            "project": str(self.folder / "project"),
+        }
 
     def end(self) -> dict[str, Any]:
         """What happened outside."""
@@ -133,12 +164,18 @@ class Planted:
         self.stranger.wait()
         for listening in self._listening:
             listening.close()
-        changed = sorted(path for path in after.keys() | self.before.keys() if after.get(path) != self.before.get(path))
+        changed = sorted(
+            path
+            for path in after.keys() | self.before.keys()
+            if after.get(path) != self.before.get(path)
+        )
         return {"heard": self.heard, "changed": changed, "stranger lives": alive}
 
 
 def _own_address() -> str:
-    """An address of this host that is not its loopback; looking for the way to one sends nothing."""
+    """An address of this host that is not its loopback; looking for the way to one sends
+    nothing.
+    """
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -162,38 +199,70 @@ class Collector:
         said: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         argv = ["/usr/bin/python3", "-S", "-B", "attack_suite.py", attack.id]
         try:
-            done = await self._environment.exec(argv, on_output=lambda stream, piece: said[stream].extend(piece), timeout_seconds=30)
+            done = await self._environment.exec(
+                argv, on_output=lambda stream, piece: said[stream].extend(piece), timeout_seconds=30
+            )
         except EnvironmentFailed as error:
-            return {"exit_code": -1, "timed_out": False, "stderr": str(error), "attempts": [], "steps": {}}
+            return {
+                "exit_code": -1,
+                "timed_out": False,
+                "stderr": str(error),
+                "attempts": [],
+                "steps": {},
+            }
         await anyio.wait_all_tasks_blocked()
-        attempts, self._attempts[:] = [msgspec.to_builtins(attempt) for attempt in self._attempts], []
+        attempts, self._attempts[:] = (
+            [msgspec.to_builtins(attempt) for attempt in self._attempts],
+            [],
+        )
         return {
-            "exit_code": done.exit_code, "timed_out": done.timed_out, "stderr": said["stderr"].decode(errors="replace")[-2000:], "attempts": attempts,
+            "exit_code": done.exit_code,
+            "timed_out": done.timed_out,
+            "stderr": said["stderr"].decode(errors="replace")[-2000:],
+            "attempts": attempts,
             "steps": json.loads(said["stdout"]) if done.exit_code == 0 and said["stdout"] else {},
-        }  # fmt: skip
+        }
 
 
 def host_of_its_own() -> None:
-    """Enter a network in which the addresses of the attacks are this machine's own, and its name servers answer: what Low lets out goes nowhere else."""
+    """Enter a network in which the addresses of the attacks are this machine's own,
+    and its name servers answer: what Low lets out goes nowhere else.
+    """
     user, group = os.geteuid(), os.getegid()
     syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
     if user:
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
             Path(f"/proc/self/{name}").write_text(text)
     dns.raise_link("lo")
     servers = [
-        line.split()[1] for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver") and ":" not in line
+        line.split()[1]
+        for line in Path("/etc/resolv.conf").read_text().splitlines()
+        if line.startswith("nameserver") and ":" not in line
     ]
     whole = [("192.0.2.1", 24), ("198.51.100.1", 24), ("203.0.113.1", 24), ("169.254.169.254", 32)]
-    for number, (address, length) in enumerate([*whole, *((server, 32) for server in servers if not server.startswith("127."))], 1):
+    for number, (address, length) in enumerate(
+        [*whole, *((server, 32) for server in servers if not server.startswith("127."))], 1
+    ):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             for request, value in (
                 (0x8916, socket.inet_aton(address)),
                 (0x891C, (0xFFFFFFFF << (32 - length) & 0xFFFFFFFF).to_bytes(4, "big")),
             ):
-                fcntl.ioctl(control, request, struct.pack("16sHH4s16x", f"lo:{number}".encode(), socket.AF_INET, 0, value))
+                fcntl.ioctl(
+                    control,
+                    request,
+                    struct.pack("16sHH4s16x", f"lo:{number}".encode(), socket.AF_INET, 0, value),
+                )
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, 0x8916, socket.inet_pton(socket.AF_INET6, "2001:db8::1") + struct.pack("=II", 128, 1))
+        fcntl.ioctl(
+            control,
+            0x8916,
+            socket.inet_pton(socket.AF_INET6, "2001:db8::1") + struct.pack("=II", 128, 1),
+        )
     for server in servers:
         end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         end.bind((server, 53))
@@ -207,8 +276,20 @@ def _answer(end: socket.socket) -> None:
         parsed = dns.parse_question(question)
         if parsed is None:
             continue
-        data = b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton("203.0.113.5") if parsed[1] == 1 else b""
-        end.sendto(question[:2] + b"\x84\x80\0\1" + (b"\0\1" if data else b"\0\0") + bytes(4) + question[12 : parsed[2]] + data, asker)
+        data = (
+            b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton("203.0.113.5")
+            if parsed[1] == 1
+            else b""
+        )
+        end.sendto(
+            question[:2]
+            + b"\x84\x80\0\1"
+            + (b"\0\1" if data else b"\0\0")
+            + bytes(4)
+            + question[12 : parsed[2]]
+            + data,
+            asker,
+        )
 
 
 async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
@@ -225,27 +306,49 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
     attacks = [attack.at(level.value) for attack in load().values()]
     attacks = [attack for attack in attacks if attack.letter != "-"]
     async with (
-        EmbeddedBackend(f"a{os.getpid()}", folder / "scratch", partial(Journal.at, hold(folder), "journal.jsonl")) as backend,
+        EmbeddedBackend(
+            f"a{os.getpid()}",
+            folder / "scratch",
+            partial(Journal.at, hold(folder), "journal.jsonl"),
+        ) as backend,
         AsyncExitStack() as stack,
     ):
         report = await backend.probe(level)
-        found["memory"] = "memory" in report.mechanisms.get("resource.memory", "") or "control groups" in report.mechanisms.get(
+        found["memory"] = "memory" in report.mechanisms.get(
             "resource.memory", ""
-        )
+        ) or "control groups" in report.mechanisms.get("resource.memory", "")
         workspace = WorkspaceSpec(root=str(project), scratch=str(folder / "scratch/workspace"))
         await stack.enter_async_context(backend.workspace(workspace))
         policy = default_policy(level)
         limits = msgspec.structs.replace(
-            policy.limits, pids=PIDS, memory_bytes=MEMORY, tmpfs_bytes=TMPFS, disk_bytes=FILE, open_files=OPEN_FILES
+            policy.limits,
+            pids=PIDS,
+            memory_bytes=MEMORY,
+            tmpfs_bytes=TMPFS,
+            disk_bytes=FILE,
+            open_files=OPEN_FILES,
         )
         for small in (False, True):
             spec = EnvironmentSpec(
-                id="small" if small else "wide", run_id=f"a{os.getpid()}", role="phase", workspace=workspace, working_directory=str(project),
+                id="small" if small else "wide",
+                run_id=f"a{os.getpid()}",
+                role="phase",
+                workspace=workspace,
+                working_directory=str(project),
                 policy=msgspec.structs.replace(policy, limits=limits) if small else policy,
-                variables={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(folder / "home") if level == Level.LOW else HOME, "LC_ALL": "C.UTF-8"},
+                variables={
+                    "PATH": "/usr/local/bin:/usr/bin:/bin",
+                    "HOME": str(folder / "home") if level == Level.LOW else HOME,
+                    "LC_ALL": "C.UTF-8",
+                },
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
-                holes=(Hole(host="declared.test", port=443), Hole(host="localhost", port=planted.port)) if policy.allows_egress else (),
-            )  # fmt: skip
+                holes=(
+                    Hole(host="declared.test", port=443),
+                    Hole(host="localhost", port=planted.port),
+                )
+                if policy.allows_egress
+                else (),
+            )
             async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
                 collector = Collector(environment)
                 tasks.start_soon(collector.listen)
@@ -256,7 +359,10 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                 found["left over"] = found.get("left over", []) + left
                 tasks.cancel_scope.cancel()
     created, removed, left_things = await backend.ledger()
-    return found | {"outside": planted.end(), "ledger": [created, removed, [str(thing) for thing in left_things]]}
+    return found | {
+        "outside": planted.end(),
+        "ledger": [created, removed, [str(thing) for thing in left_things]],
+    }
 
 
 def main() -> None:

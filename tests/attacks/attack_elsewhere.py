@@ -1,4 +1,6 @@
-"""Rows of the list that are not one program in one environment: where they are proven instead, or why not here."""
+"""Rows of the list that are not one program in one environment:
+where they are proven instead, or why not here.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +8,31 @@ LATER = "the containers' and the cluster's backends come later"
 HIGH = "tests/sandbox/test_held_listed_attacks.py"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
-    "NET-14": ("connect from outside to a listener of the workload", "tests/backends/test_embedded_doorways.py"),
-    "NET-18": ("reach another run's service on the same port", "tests/backends/test_embedded_doorways.py"),
+    "NET-14": (
+        "connect from outside to a listener of the workload",
+        "tests/backends/test_embedded_doorways.py",
+    ),
+    "NET-18": (
+        "reach another run's service on the same port",
+        "tests/backends/test_embedded_doorways.py",
+    ),
     "NET-21": ("egress in the plan at High or Locked", "tests/project/test_refusals.py"),
     "NET-37": ("a cluster's API server, tokens and names", LATER),
     "FS-19": ("read a planted file outside the read allow-list", HIGH),
-    "FS-31": ("a failing phase rewrites and deletes files", "tests/backends/test_embedded_workspaces.py"),
+    "FS-31": (
+        "a failing phase rewrites and deletes files",
+        "tests/backends/test_embedded_workspaces.py",
+    ),
     "FS-32": ("a passing phase does the same", "tests/backends/test_embedded_workspaces.py"),
-    "FS-33": ("hostile outputs: links, devices, sockets, FIFOs", "tests/backends/test_embedded_workspaces.py"),
+    "FS-33": (
+        "hostile outputs: links, devices, sockets, FIFOs",
+        "tests/backends/test_embedded_workspaces.py",
+    ),
     "FS-34": ("sparse giants and undecodable names", "tests/sandbox/test_layers.py"),
-    "FS-35": ("a background writer during collection", "tests/backends/test_embedded_workspaces.py"),
+    "FS-35": (
+        "a background writer during collection",
+        "tests/backends/test_embedded_workspaces.py",
+    ),
     "FS-36": ("hostile XML and JSON results", "no result file of a workload is parsed yet"),
     "PROC-05": ("a script whose interpreter is not listed", HIGH),
     "PROC-07": (
@@ -25,9 +42,18 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "PROC-27": ("the warden killed from outside", "tests/backends/test_embedded_life.py"),
     "PROC-29": ("forged output", "tests/cli/test_cli_plain.py"),
     "RES-03": ("anonymous memory past the limit", "tests/acceptance/test_acceptance_limits.py"),
-    "RES-05": ("memory past the limit in one command of several", "RES-04: every command is one of several there"),
-    "RES-11": ("a million empty files", "private folders are mounted with 200,000 inodes; the workspace's disk is sampled"),
-    "RES-13": ("busy loops on all cores", "a claim about time; the quota is in tests/backends/test_embedded_life.py"),
+    "RES-05": (
+        "memory past the limit in one command of several",
+        "RES-04: every command is one of several there",
+    ),
+    "RES-11": (
+        "a million empty files",
+        "private folders are mounted with 200,000 inodes; the workspace's disk is sampled",
+    ),
+    "RES-13": (
+        "busy loops on all cores",
+        "a claim about time; the quota is in tests/backends/test_embedded_life.py",
+    ),
     "RES-14": ("sleep past the wall limit", "tests/acceptance/test_acceptance_limits.py"),
     "RES-15": ("ignore SIGTERM", "tests/backends/test_embedded_life.py"),
     "RES-16": ("flood both streams", "tests/backends/test_embedded_life.py"),
@@ -37,11 +63,17 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "RES-22": ("a fork bomb beside another environment", "tests/backends/test_embedded_life.py"),
     "RES-23": ("a decompression bomb in a package", "packages come later"),
     "RES-24": ("ephemeral storage of a cluster", LATER),
-    "RES-25": ("counters after the group is gone", "the warden reads them before it reports a command's end"),
+    "RES-25": (
+        "counters after the group is gone",
+        "the warden reads them before it reports a command's end",
+    ),
     "CLN-01": ("a background process at normal exit", "tests/backends/test_embedded_life.py"),
     "CLN-02": ("setsid, double fork, no death signal", "tests/backends/test_embedded_life.py"),
     "CLN-03": ("kill -9 of the warden", "tests/backends/test_embedded_life.py"),
-    "CLN-04": ("kill -9 of the engine at random moments", "tests/acceptance/test_acceptance_kill.py"),
+    "CLN-04": (
+        "kill -9 of the engine at random moments",
+        "tests/acceptance/test_acceptance_kill.py",
+    ),
     "CLN-05": ("kill -9 between create and its answer", "tests/acceptance/test_acceptance_kill.py"),
     "CLN-06": ("kill -9 of engine and keeper", "tests/acceptance/test_acceptance_kill.py"),
     "CLN-07": ("Ctrl-C", "tests/lifecycle"),
@@ -51,7 +83,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "CLN-11": ("processes of a container runtime", LATER),
     "CLN-12": ("a foreign container of the same name", LATER),
     "CLN-13": ("another living run's folders", "tests/backends/test_embedded_sweep.py"),
-    "CLN-14": ("a recorded process number that a stranger has now", "tests/backends/test_embedded_sweep.py"),
+    "CLN-14": (
+        "a recorded process number that a stranger has now",
+        "tests/backends/test_embedded_sweep.py",
+    ),
     "CLN-15": ("layers with folders of mode 000", "tests/backends/test_embedded_workspaces.py"),
     "CLN-16": ("forty runs one after another", "no address pool is used"),
     "CLN-17": ("a cancelled command", "tests/backends/test_embedded_conformance.py"),
@@ -60,7 +95,10 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "CLN-20": ("objects of a cluster", LATER),
     "CLN-21": ("host-wide settings", "tests/backends/test_embedded_life.py"),
     "CLN-22": ("two runs at once", "tests/backends/test_embedded_doorways.py"),
-    "CLN-23": ("a data folder removed under a live service", "tests/backends/test_embedded_life.py"),
+    "CLN-23": (
+        "a data folder removed under a live service",
+        "tests/backends/test_embedded_life.py",
+    ),
     "CLN-24": ("roll-back and comparison", "tests/backends/test_embedded_workspaces.py"),
 }
 

@@ -1,4 +1,7 @@
-"""11.2: everything that could change or read what is outside. `outside` is a host folder that anyone may write to, shown inside as a tool's folder is."""
+"""11.2: everything that could change or read what is outside.
+
+`outside` is a host folder that anyone may write to, shown inside as a tool's folder is.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,11 @@ def write(path: str, flags: int = os.O_CREAT | os.O_WRONLY) -> None:
     written("{home}/made"),
 )
 def create(facts: Facts) -> Steps:
-    return each(etc=lambda: write("/etc/made"), usr=lambda: write("/usr/made"), home=lambda: write(f"{facts['home']}/made"))
+    return each(
+        etc=lambda: write("/etc/made"),
+        usr=lambda: write("/usr/made"),
+        home=lambda: write(f"{facts['home']}/made"),
+    )
 
 
 @attack(
@@ -56,7 +63,11 @@ def other_opens(facts: Facts) -> Steps:
     path = f"{facts['outside']}/creat".encode()
     how = (os.O_CREAT | os.O_WRONLY).to_bytes(8, "little") + (0o600).to_bytes(8, "little")
     return each(
-        creat=lambda: system(facts, "creat", path, 0o600) if "creat" in facts["numbers"] else write(path.decode()),
+        creat=lambda: (
+            system(facts, "creat", path, 0o600)
+            if "creat" in facts["numbers"]
+            else write(path.decode())
+        ),
         openat2=lambda: system(facts, "openat2", AT_CWD, path, how + bytes(8), 24),
         resolve=lambda: system(facts, "openat2", AT_CWD, path, how + (4).to_bytes(8, "little"), 24),
     )
@@ -73,52 +84,96 @@ def make_entries(facts: Facts) -> Steps:
     there = facts["outside"]
     write("mine")
     return each(
-        mkdir=lambda: os.mkdir(f"{there}/folder"), mkfifo=lambda: os.mkfifo(f"{there}/fifo"), symlink=lambda: os.symlink("x", f"{there}/symlink"),
-        link=lambda: os.link("mine", f"{there}/link"), mknod=lambda: os.mknod(f"{there}/node", 0o20600, os.makedev(1, 3)),
-    )  # fmt: skip
+        mkdir=lambda: os.mkdir(f"{there}/folder"),
+        mkfifo=lambda: os.mkfifo(f"{there}/fifo"),
+        symlink=lambda: os.symlink("x", f"{there}/symlink"),
+        link=lambda: os.link("mine", f"{there}/link"),
+        mknod=lambda: os.mknod(f"{there}/node", 0o20600, os.makedev(1, 3)),
+    )
 
 
-@attack("FS-04", "rename out of, into and across the border", "B", READ_ONLY + " EXDEV", written(f"{S}/from-inside"), written(f"{S}/file"))
+@attack(
+    "FS-04",
+    "rename out of, into and across the border",
+    "B",
+    READ_ONLY + " EXDEV",
+    written(f"{S}/from-inside"),
+    written(f"{S}/file"),
+)
 def rename(facts: Facts) -> Steps:
     there = facts["outside"]
     write("mine")
     return each(
-        out=lambda: os.rename("mine", f"{there}/from-inside"), into=lambda: os.rename(f"{there}/file", "taken"),
-        exchange=lambda: system(facts, "renameat2", AT_CWD, b"mine", AT_CWD, f"{there}/file".encode(), 2),
-    )  # fmt: skip
+        out=lambda: os.rename("mine", f"{there}/from-inside"),
+        into=lambda: os.rename(f"{there}/file", "taken"),
+        exchange=lambda: system(
+            facts, "renameat2", AT_CWD, b"mine", AT_CWD, f"{there}/file".encode(), 2
+        ),
+    )
 
 
-@attack("FS-05", "unlink and rmdir outside", "B", READ_ONLY, written(f"{S}/file"), written(f"{S}/sub"))
+@attack(
+    "FS-05", "unlink and rmdir outside", "B", READ_ONLY, written(f"{S}/file"), written(f"{S}/sub")
+)
 def remove(facts: Facts) -> Steps:
-    return each(unlink=lambda: os.unlink(f"{facts['outside']}/file"), rmdir=lambda: os.rmdir(f"{facts['outside']}/sub"))
+    return each(
+        unlink=lambda: os.unlink(f"{facts['outside']}/file"),
+        rmdir=lambda: os.rmdir(f"{facts['outside']}/sub"),
+    )
 
 
-@attack("FS-06", "truncate by path, by open and by a read-only descriptor", "B", READ_ONLY + " EINVAL EBADF", written(f"{S}/file"))
+@attack(
+    "FS-06",
+    "truncate by path, by open and by a read-only descriptor",
+    "B",
+    READ_ONLY + " EINVAL EBADF",
+    written(f"{S}/file"),
+)
 def truncate(facts: Facts) -> Steps:
     path = f"{facts['outside']}/file"
     reading = os.open(path, os.O_RDONLY)
     return each(
-        path=lambda: os.truncate(path, 0), open=lambda: write(path, os.O_WRONLY | os.O_TRUNC), descriptor=lambda: os.ftruncate(reading, 0)
+        path=lambda: os.truncate(path, 0),
+        open=lambda: write(path, os.O_WRONLY | os.O_TRUNC),
+        descriptor=lambda: os.ftruncate(reading, 0),
     )
 
 
-@attack("FS-07", "chmod, fchmodat, fchmodat2 outside", "B", READ_ONLY + " ENOSYS", changed(f"{S}/file"), changed(f"{S}/sub"))
+@attack(
+    "FS-07",
+    "chmod, fchmodat, fchmodat2 outside",
+    "B",
+    READ_ONLY + " ENOSYS",
+    changed(f"{S}/file"),
+    changed(f"{S}/sub"),
+)
 def modes(facts: Facts) -> Steps:
     there = facts["outside"]
     opened = os.open(f"{there}/sub", os.O_RDONLY)
     return each(
-        chmod=lambda: os.chmod(f"{there}/file", 0o777), fchmod=lambda: os.fchmod(opened, 0o700), fchmodat=lambda: os.chmod("file", 0o777, dir_fd=os.open(there, os.O_RDONLY)),
+        chmod=lambda: os.chmod(f"{there}/file", 0o777),
+        fchmod=lambda: os.fchmod(opened, 0o700),
+        fchmodat=lambda: os.chmod("file", 0o777, dir_fd=os.open(there, os.O_RDONLY)),
         fchmodat2=lambda: system(facts, "fchmodat2", AT_CWD, f"{there}/sub".encode(), 0o777, 0),
-    )  # fmt: skip
+    )
 
 
-@attack("FS-08", "chown, lchown, fchownat outside", "B", READ_ONLY, changed(f"{S}/file"), changed(f"{S}/link-to-file"), changed(f"{S}/sub"))
+@attack(
+    "FS-08",
+    "chown, lchown, fchownat outside",
+    "B",
+    READ_ONLY,
+    changed(f"{S}/file"),
+    changed(f"{S}/link-to-file"),
+    changed(f"{S}/sub"),
+)
 def owners(facts: Facts) -> Steps:
     there, me = facts["outside"], os.getuid()
     return each(
-        chown=lambda: os.chown(f"{there}/file", me, me), lchown=lambda: os.lchown(f"{there}/link-to-file", me, me),
+        chown=lambda: os.chown(f"{there}/file", me, me),
+        lchown=lambda: os.lchown(f"{there}/link-to-file", me, me),
         fchownat=lambda: os.chown("sub", me, me, dir_fd=os.open(there, os.O_RDONLY)),
-    )  # fmt: skip
+    )
 
 
 @attack("FS-09", "utimensat outside", "B", READ_ONLY, changed(f"{S}/file"))
@@ -126,50 +181,98 @@ def times(facts: Facts) -> Steps:
     return each(utime=lambda: os.utime(f"{facts['outside']}/file", (1, 1)))
 
 
-@attack("FS-10", "setxattr, lsetxattr, removexattr outside", "B", READ_ONLY + " ENODATA ENOTSUP", changed(f"{S}/file"))
+@attack(
+    "FS-10",
+    "setxattr, lsetxattr, removexattr outside",
+    "B",
+    READ_ONLY + " ENODATA ENOTSUP",
+    changed(f"{S}/file"),
+)
 def attributes(facts: Facts) -> Steps:
     path = f"{facts['outside']}/file"
     return each(
-        set=lambda: os.setxattr(path, "user.a", b"1"), lset=lambda: os.setxattr(path, "user.a", b"1", follow_symlinks=False),
+        set=lambda: os.setxattr(path, "user.a", b"1"),
+        lset=lambda: os.setxattr(path, "user.a", b"1", follow_symlinks=False),
         remove=lambda: os.removexattr(path, "user.a"),
-    )  # fmt: skip
+    )
 
 
-@attack("FS-11", "write through a link of the workspace that points outside", "B", READ_ONLY, written(f"{S}/file"), written(f"{S}/through"))
+@attack(
+    "FS-11",
+    "write through a link of the workspace that points outside",
+    "B",
+    READ_ONLY,
+    written(f"{S}/file"),
+    written(f"{S}/through"),
+)
 def through_links(facts: Facts) -> Steps:
     os.symlink(f"{facts['outside']}/file", "leads-out")
     os.symlink(facts["outside"], "leads-to-folder")
     return each(end=lambda: write("leads-out"), middle=lambda: write("leads-to-folder/through"))
 
 
-@attack("FS-12", "'..' from a descriptor; chdir and a relative write", "B", READ_ONLY, written(f"{S}/by-dots"), written(f"{S}/relative"))
+@attack(
+    "FS-12",
+    "'..' from a descriptor; chdir and a relative write",
+    "B",
+    READ_ONLY,
+    written(f"{S}/by-dots"),
+    written(f"{S}/relative"),
+)
 def relative(facts: Facts) -> Steps:
     there = os.open(f"{facts['outside']}/sub", os.O_RDONLY)
     back = os.getcwd()
     os.chdir(facts["outside"])
-    steps = each(dots=lambda: os.close(os.open("../by-dots", os.O_CREAT | os.O_WRONLY, dir_fd=there)), relative=lambda: write("relative"))
+    steps = each(
+        dots=lambda: os.close(os.open("../by-dots", os.O_CREAT | os.O_WRONLY, dir_fd=there)),
+        relative=lambda: write("relative"),
+    )
     os.chdir(back)
     return steps
 
 
-@attack("FS-13", "reopen a read-only descriptor for writing by /proc and /dev/fd", "B", READ_ONLY, written(f"{S}/file"))
+@attack(
+    "FS-13",
+    "reopen a read-only descriptor for writing by /proc and /dev/fd",
+    "B",
+    READ_ONLY,
+    written(f"{S}/file"),
+)
 def reopen(facts: Facts) -> Steps:
     opened = os.open(f"{facts['outside']}/file", os.O_RDONLY)
     return {
         form: code(lambda form=form: write(form, os.O_WRONLY))
-        for form in (f"/proc/self/fd/{opened}", f"/dev/fd/{opened}", f"/proc/thread-self/fd/{opened}")
+        for form in (
+            f"/proc/self/fd/{opened}",
+            f"/dev/fd/{opened}",
+            f"/proc/thread-self/fd/{opened}",
+        )
     }
 
 
-@attack("FS-14", "through /proc/self/root, /proc/1/root and /proc/PID/cwd", "B", READ_ONLY, written("/usr/made"))
+@attack(
+    "FS-14",
+    "through /proc/self/root, /proc/1/root and /proc/PID/cwd",
+    "B",
+    READ_ONLY,
+    written("/usr/made"),
+)
 def root_links(facts: Facts) -> Steps:
     return each(
-        own=lambda: write("/proc/self/root/usr/made"), init=lambda: write("/proc/1/root/usr/made"), cwd=lambda: write("/proc/1/cwd/made"),
+        own=lambda: write("/proc/self/root/usr/made"),
+        init=lambda: write("/proc/1/root/usr/made"),
+        cwd=lambda: write("/proc/1/cwd/made"),
         engine=lambda: write(f"/proc/{facts['engine']}/root/usr/made"),
-    )  # fmt: skip
+    )
 
 
-@attack("FS-15", "a link swapped by a second thread while it is opened", "B", {"*": "none"}, written(f"{S}/file"))
+@attack(
+    "FS-15",
+    "a link swapped by a second thread while it is opened",
+    "B",
+    {"*": "none"},
+    written(f"{S}/file"),
+)
 def swap(facts: Facts) -> Steps:
     """How many of 500 writes through a link that leads in or out went to the outside."""
     write("target")
@@ -190,7 +293,9 @@ def swap(facts: Facts) -> Steps:
     for _ in range(500):
         try:
             with open("swapped", "r+b", buffering=0) as file:
-                arrived += os.path.realpath(f"/proc/self/fd/{file.fileno()}").startswith(facts["outside"])
+                arrived += os.path.realpath(f"/proc/self/fd/{file.fileno()}").startswith(
+                    facts["outside"]
+                )
         except OSError:
             pass
     going = False
@@ -208,12 +313,17 @@ SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json
 
 @attack("FS-17", "read secrets of the home folder", "b", "ENOENT EACCES")
 def secrets(facts: Facts) -> Steps:
-    return {name: code(lambda name=name: open(f"{facts['secrets']}/{name}").close()) for name in SECRETS}
+    return {
+        name: code(lambda name=name: open(f"{facts['secrets']}/{name}").close()) for name in SECRETS
+    }
 
 
 @attack("FS-18", "read /etc/shadow", "b", "ENOENT EACCES")
 def shadow(facts: Facts) -> Steps:
-    return each(shadow=lambda: open("/etc/shadow").close(), keys=lambda: open("/etc/ssh/ssh_host_ed25519_key").close())
+    return each(
+        shadow=lambda: open("/etc/shadow").close(),
+        keys=lambda: open("/etc/ssh/ssh_host_ed25519_key").close(),
+    )
 
 
 @attack("FS-20", "stat, access and readlink of system paths", "A")
@@ -257,21 +367,32 @@ def switches(facts: Facts) -> Steps:
     return {name: code(lambda path=path: write(path, os.O_WRONLY)) for name, path in paths.items()}
 
 
-@attack("FS-23", "/dev/mem, /dev/kmsg, a device node of one's own", "B", {"*": "ENOENT EACCES EPERM"}, call("mknodat of a device"))
+@attack(
+    "FS-23",
+    "/dev/mem, /dev/kmsg, a device node of one's own",
+    "B",
+    {"*": "ENOENT EACCES EPERM"},
+    call("mknodat of a device"),
+)
 def devices(facts: Facts) -> Steps:
     return each(
-        mem=lambda: write("/dev/mem", os.O_RDONLY), kmsg=lambda: write("/dev/kmsg", os.O_RDONLY), disk=lambda: write("/dev/sda", os.O_RDONLY),
-        mknod=lambda: os.mknod("node", 0o20600, os.makedev(1, 1)), open=lambda: write("node", os.O_RDONLY),
-    )  # fmt: skip
+        mem=lambda: write("/dev/mem", os.O_RDONLY),
+        kmsg=lambda: write("/dev/kmsg", os.O_RDONLY),
+        disk=lambda: write("/dev/sda", os.O_RDONLY),
+        mknod=lambda: os.mknod("node", 0o20600, os.makedev(1, 1)),
+        open=lambda: write("node", os.O_RDONLY),
+    )
 
 
 @attack("FS-24", "mount, remount and unmount", "B", "EPERM", call("mount"), call("umount2"))
 def mounting(facts: Facts) -> Steps:
     there = facts["outside"].encode()
     return each(
-        tmpfs=lambda: system(facts, "mount", b"none", b"/tmp", b"tmpfs", 0, None), bind=lambda: system(facts, "mount", b"/usr", b"/tmp", None, 4096, None),
-        remount=lambda: system(facts, "mount", None, there, None, 32 | 4096, None), unmount=lambda: system(facts, "umount2", b"/etc", 2),
-    )  # fmt: skip
+        tmpfs=lambda: system(facts, "mount", b"none", b"/tmp", b"tmpfs", 0, None),
+        bind=lambda: system(facts, "mount", b"/usr", b"/tmp", None, 4096, None),
+        remount=lambda: system(facts, "mount", None, there, None, 32 | 4096, None),
+        unmount=lambda: system(facts, "umount2", b"/etc", 2),
+    )
 
 
 NEW_MOUNTS = ("fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount_setattr")
@@ -279,15 +400,21 @@ NEW_MOUNTS = ("fsopen", "fsconfig", "fsmount", "open_tree", "move_mount", "mount
 
 @attack("FS-25", "the newer mount calls", "B", "EPERM", *(call(name) for name in NEW_MOUNTS))
 def new_mounts(facts: Facts) -> Steps:
-    return {name: code(lambda name=name: system(facts, name, -1, b"/", 0, 0, 0)) for name in NEW_MOUNTS}
+    return {
+        name: code(lambda name=name: system(facts, name, -1, b"/", 0, 0, 0)) for name in NEW_MOUNTS
+    }
 
 
 @attack("FS-26", "chroot and pivot_root", "B", "EPERM", call("chroot"), call("pivot_root"))
 def roots(facts: Facts) -> Steps:
-    return each(chroot=lambda: os.chroot("."), pivot=lambda: system(facts, "pivot_root", b".", b"."))
+    return each(
+        chroot=lambda: os.chroot("."), pivot=lambda: system(facts, "pivot_root", b".", b".")
+    )
 
 
-@attack("FS-27", "open_by_handle_at", "B", "EPERM", call("open_by_handle_at"), call("name_to_handle_at"))
+@attack(
+    "FS-27", "open_by_handle_at", "B", "EPERM", call("open_by_handle_at"), call("name_to_handle_at")
+)
 def handles(facts: Facts) -> Steps:
     return each(
         open=lambda: system(facts, "open_by_handle_at", AT_CWD, bytes(16), 0),
@@ -302,7 +429,12 @@ def uring(facts: Facts) -> Steps:
 
 @attack("FS-29", "an inherited folder descriptor", "b", "EBADF")
 def inherited(facts: Facts) -> Steps:
-    return {f"fd{number}": code(lambda number=number: os.close(os.open("..", os.O_RDONLY, dir_fd=number))) for number in range(3, 16)}
+    return {
+        f"fd{number}": code(
+            lambda number=number: os.close(os.open("..", os.O_RDONLY, dir_fd=number))
+        )
+        for number in range(3, 16)
+    }
 
 
 @attack("FS-30", "a setuid file in the workspace", "A", {"*": "ok", "same user": "yes"})
@@ -311,7 +443,12 @@ def setuid_file(facts: Facts) -> Steps:
         copy.write(source.read())
 
     def run() -> str:
-        return "yes" if subprocess.run(["./my-id", "-u"], capture_output=True, text=True).stdout.strip() == str(os.getuid()) else "no"
+        return (
+            "yes"
+            if subprocess.run(["./my-id", "-u"], capture_output=True, text=True).stdout.strip()
+            == str(os.getuid())
+            else "no"
+        )
 
     return each(chmod=lambda: os.chmod("my-id", 0o6755), **{"same user": run})
 
@@ -341,22 +478,43 @@ def ordinary(facts: Facts) -> Steps:
             fcntl.lockf(file, fcntl.LOCK_EX)
 
     return each(
-        tree=lambda: shell("mkdir -p a/b && echo x > a/b/c && cp -a a d && ls -l d && mv d e && rm -rf e && test ! -e e"),
-        archive=lambda: shell("mkdir -p t && echo y > t/f && tar cf t.tar t && rm -r t && tar xf t.tar && cat t/f"),
-        git=lambda: shell("command -v git > /dev/null || exit 0; git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x"),
-        database=database, map=map_it, lock=lock, fifo=lambda: os.mkfifo("pipe"), times=lambda: os.utime("pipe"), modes=lambda: os.chmod("pipe", 0o600),
-    )  # fmt: skip
+        tree=lambda: shell(
+            "mkdir -p a/b && echo x > a/b/c && cp -a a d && ls -l d && mv d e && rm -rf e && "
+            "test ! -e e"
+        ),
+        archive=lambda: shell(
+            "mkdir -p t && echo y > t/f && tar cf t.tar t && rm -r t && tar xf t.tar && cat t/f"
+        ),
+        git=lambda: shell(
+            "command -v git > /dev/null || exit 0; git init -q r && cd r && git -c "
+            "user.name=a -c user.email=a@b commit -q --allow-empty -m x"
+        ),
+        database=database,
+        map=map_it,
+        lock=lock,
+        fifo=lambda: os.mkfifo("pipe"),
+        times=lambda: os.utime("pipe"),
+        modes=lambda: os.chmod("pipe", 0o600),
+    )
 
 
 @attack("FS-38", "positive control: devices and private memory folders", "A")
 def private(facts: Facts) -> Steps:
     def home() -> str | None:
-        return write(os.path.expanduser("~/mine")) if os.access(os.path.expanduser("~"), os.W_OK) else "read-only"
+        return (
+            write(os.path.expanduser("~/mine"))
+            if os.access(os.path.expanduser("~"), os.W_OK)
+            else "read-only"
+        )
 
     return each(
-        null=lambda: write("/dev/null", os.O_WRONLY), random=lambda: open("/dev/urandom", "rb").read(16) and None, shm=lambda: write("/dev/shm/mine"),
-        tmp=lambda: write("/tmp/mine"), home=home, pty=lambda: os.openpty() and None,
-    )  # fmt: skip
+        null=lambda: write("/dev/null", os.O_WRONLY),
+        random=lambda: open("/dev/urandom", "rb").read(16) and None,
+        shm=lambda: write("/dev/shm/mine"),
+        tmp=lambda: write("/tmp/mine"),
+        home=home,
+        pty=lambda: os.openpty() and None,
+    )
 
 
 @attack("FS-39", "bind a unix socket outside", "B", READ_ONLY, written(f"{S}/mine.sock"))

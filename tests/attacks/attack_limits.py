@@ -1,4 +1,6 @@
-"""11.4: more than the limits allow, in an environment with small ones: 64 processes, 192 MiB, 16 MiB of private folders, 32 MiB a file, 128 open files."""
+"""11.4: more than the limits allow, in an environment with small ones:
+64 processes, 192 MiB, 16 MiB of private folders, 32 MiB a file, 128 open files.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,14 @@ def threads(facts: Facts) -> Steps:
     return {"stopped": stopped, "reached": "below" if len(started) <= PIDS else str(len(started))}
 
 
-@attack("RES-04", "a child takes more memory than there is, its parent ends well", "L", "killed-9", Seen("resource.memory", {}), small=True)
+@attack(
+    "RES-04",
+    "a child takes more memory than there is, its parent ends well",
+    "L",
+    "killed-9",
+    Seen("resource.memory", {}),
+    small=True,
+)
 def child_memory(facts: Facts) -> Steps:
     return {"child": in_child(lambda: bytearray(2 * MEMORY) and None)}
 
@@ -71,14 +80,24 @@ def fill_shm(facts: Facts) -> Steps:
 
 
 def memory_file(name: str) -> int:
-    """One that can never be started, which every level lets be made; before Linux 6.3 there is no such kind."""
+    """One that can never be started, which every level lets be made;
+    before Linux 6.3 there is no such kind.
+    """
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | 8)
     except OSError:
         return os.memfd_create(name)
 
 
-@attack("RES-07", "fill memory files", "L", {"*": "killed-9 ENOMEM"}, Seen("resource.memory", {}), small=True, may_die=True)
+@attack(
+    "RES-07",
+    "fill memory files",
+    "L",
+    {"*": "killed-9 ENOMEM"},
+    Seen("resource.memory", {}),
+    small=True,
+    may_die=True,
+)
 def fill_memory_files(facts: Facts) -> Steps:
     def fill() -> None:
         for number in range(16):
@@ -86,19 +105,28 @@ def fill_memory_files(facts: Facts) -> Steps:
             for _ in range(28):
                 os.write(held, bytes(MIB))
 
-    return {"fill": code(fill)}  # in the program itself: of two processes either could be chosen, and the other would go on
+    # in the program itself: of two processes either could be chosen, and the other would go on
+    return {"fill": code(fill)}
 
 
 @attack("RES-08", "positive control: reserve much, touch little", "A", "ok", small=True)
 def reserve(facts: Facts) -> Steps:
     def it() -> None:
-        with mmap.mmap(-1, 16 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ) as view:
+        with mmap.mmap(
+            -1, 16 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ
+        ) as view:
             view[0]
 
     return each(reserve=it)
 
 
-@attack("RES-09", "write past the size of a file", "L", {"write": "EFBIG ENOSPC killed-25", "size": "within"}, small=True)
+@attack(
+    "RES-09",
+    "write past the size of a file",
+    "L",
+    {"write": "EFBIG ENOSPC killed-25", "size": "within"},
+    small=True,
+)
 def large_file(facts: Facts) -> Steps:
     def grow() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -134,7 +162,9 @@ def fill_tmp(facts: Facts) -> Steps:
     return {"fill": stopped}
 
 
-@attack("RES-12", "open files without end", "L", {"stopped": "EMFILE", "reached": "below"}, small=True)
+@attack(
+    "RES-12", "open files without end", "L", {"stopped": "EMFILE", "reached": "below"}, small=True
+)
 def open_files(facts: Facts) -> Steps:
     with ExitStack() as held:
         count = 0
@@ -165,7 +195,10 @@ def core(facts: Facts) -> Steps:
         return "raised"
 
     died = in_child(lambda: os.kill(os.getpid(), signal.SIGSEGV))
-    return each(**{"raise": ask}) | {"died": died, "core": " ".join(name for name in os.listdir(".") if name.startswith("core")) or "none"}
+    return each(**{"raise": ask}) | {
+        "died": died,
+        "core": " ".join(name for name in os.listdir(".") if name.startswith("core")) or "none",
+    }
 
 
 @attack("RES-21", "POSIX and SysV shared memory", "A", "ok", small=True)

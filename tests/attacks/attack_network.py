@@ -23,7 +23,9 @@ def family(name: str) -> Seen:
     return Seen("network.families", {"proto": name})
 
 
-def connect(ip: str, port: int, kind: int = socket.SOCK_STREAM, protocol: int = 0, scope: int = 0) -> str:
+def connect(
+    ip: str, port: int, kind: int = socket.SOCK_STREAM, protocol: int = 0, scope: int = 0
+) -> str:
     """Connect and say so; a hang is said too."""
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, kind, protocol) as probe:
         probe.settimeout(PATIENCE)
@@ -38,7 +40,9 @@ def unix(path: str) -> str:
     return "connected"
 
 
-def send(ip: str, port: int, data: bytes = b"out", flags: int = 0, kind: int = socket.SOCK_DGRAM) -> None:
+def send(
+    ip: str, port: int, data: bytes = b"out", flags: int = 0, kind: int = socket.SOCK_DGRAM
+) -> None:
     with socket.socket(socket.AF_INET, kind) as probe:
         if ip.endswith(".255"):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -52,15 +56,29 @@ def send_message(ip: str, port: int, flags: int = 0, kind: int = socket.SOCK_DGR
 
 def send_many(facts: Facts, ip: str, port: int) -> None:
     """sendmmsg with one datagram: address, vector and header laid out by hand."""
-    address = ctypes.create_string_buffer(struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(ip) + bytes(8), 16)
+    address = ctypes.create_string_buffer(
+        struct.pack("=H", socket.AF_INET)
+        + struct.pack("!H", port)
+        + socket.inet_aton(ip)
+        + bytes(8),
+        16,
+    )
     data = ctypes.create_string_buffer(b"out", 3)
     vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(data), 3), 16)
-    header = struct.pack("=QI4xQQQQi4xI4x", ctypes.addressof(address), 16, ctypes.addressof(vector), 1, 0, 0, 0, 0)
+    header = struct.pack(
+        "=QI4xQQQQi4xI4x", ctypes.addressof(address), 16, ctypes.addressof(vector), 1, 0, 0, 0, 0
+    )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         system(facts, "sendmmsg", probe.fileno(), header, 1, 0)
 
 
-@attack("NET-01", "TCP connect to an address outside", "B", REFUSED, egress("192.0.2.1", 443, proto="tcp"))
+@attack(
+    "NET-01",
+    "TCP connect to an address outside",
+    "B",
+    REFUSED,
+    egress("192.0.2.1", 443, proto="tcp"),
+)
 def tcp(facts: Facts) -> Steps:
     return each(connect=lambda: connect("192.0.2.1", 443))
 
@@ -70,7 +88,13 @@ def tcp6(facts: Facts) -> Steps:
     return each(connect=lambda: connect("2001:db8::1", 443))
 
 
-@attack("NET-03", "UDP in all four forms", "B", REFUSED, *(egress("192.0.2.9", port, proto="udp") for port in (123, 124, 125, 126)))
+@attack(
+    "NET-03",
+    "UDP in all four forms",
+    "B",
+    REFUSED,
+    *(egress("192.0.2.9", port, proto="udp") for port in (123, 124, 125, 126)),
+)
 def udp(facts: Facts) -> Steps:
     return each(
         connected=lambda: connect("192.0.2.9", 123, socket.SOCK_DGRAM),
@@ -133,7 +157,9 @@ def local_resolvers(facts: Facts) -> Steps:
     Seen("network.egress", {"host": "api.example.test", "port": 443}),
 )
 def by_name(facts: Facts) -> Steps:
-    return each(connect=lambda: socket.create_connection(("api.example.test", 443), PATIENCE).close())
+    return each(
+        connect=lambda: socket.create_connection(("api.example.test", 443), PATIENCE).close()
+    )
 
 
 @attack("NET-08", "TCP Fast Open by sendto", "B", REFUSED, egress("192.0.2.8", 80))
@@ -158,7 +184,9 @@ def listening(ip: str = "", port: int = 0, protocol: int = 0) -> None:
         listener.listen()
 
 
-@attack("NET-11", "MPTCP bind and listen in the private network", "A", "ok EPROTONOSUPPORT ENOPROTOOPT")
+@attack(
+    "NET-11", "MPTCP bind and listen in the private network", "A", "ok EPROTONOSUPPORT ENOPROTOOPT"
+)
 def mptcp_listen(facts: Facts) -> Steps:
     return each(listen=lambda: listening("127.0.0.1", 8081, MPTCP))
 
@@ -168,7 +196,12 @@ def listen_without_bind(facts: Facts) -> Steps:
     return each(listen=lambda: listening())
 
 
-@attack("NET-13", "bind 0.0.0.0 and listen in the private network; below 1024", "A", {"*": "ok", "low": "EACCES"})
+@attack(
+    "NET-13",
+    "bind 0.0.0.0 and listen in the private network; below 1024",
+    "A",
+    {"*": "ok", "low": "EACCES"},
+)
 def listen_everywhere(facts: Facts) -> Steps:
     return each(listen=lambda: listening("0.0.0.0", 8080), low=lambda: listening("0.0.0.0", 80))
 
@@ -182,15 +215,26 @@ def listen_everywhere(facts: Facts) -> Steps:
     egress("fe80::1", 80),
 )
 def link_local(facts: Facts) -> Steps:
-    return each(metadata=lambda: connect("169.254.169.254", 80), link=lambda: connect("fe80::1", 80, scope=1))
+    return each(
+        metadata=lambda: connect("169.254.169.254", 80),
+        link=lambda: connect("fe80::1", 80, scope=1),
+    )
 
 
 @attack("NET-16", "a listener on the host's 127.0.0.1 and ::1", "b", "ECONNREFUSED EADDRNOTAVAIL")
 def host_loopback(facts: Facts) -> Steps:
-    return each(four=lambda: connect("127.0.0.1", facts["port"]), six=lambda: connect("::1", facts["port"]))
+    return each(
+        four=lambda: connect("127.0.0.1", facts["port"]), six=lambda: connect("::1", facts["port"])
+    )
 
 
-@attack("NET-17", "a listener on an address of the host", "B", REFUSED, Seen("network.egress", {"ip": "{address}", "port": "{port}"}))
+@attack(
+    "NET-17",
+    "a listener on an address of the host",
+    "B",
+    REFUSED,
+    Seen("network.egress", {"ip": "{address}", "port": "{port}"}),
+)
 def host_address(facts: Facts) -> Steps:
     return each(connect=lambda: connect(facts["address"], facts["port"]))
 
@@ -221,15 +265,31 @@ def rebound(facts: Facts) -> Steps:
     return each(read=read)
 
 
-@attack("NET-22", "ICMP echo, raw and datagram", "B", "EAFNOSUPPORT", family("raw socket, protocol 1"), family("icmp"))
+@attack(
+    "NET-22",
+    "ICMP echo, raw and datagram",
+    "B",
+    "EAFNOSUPPORT",
+    family("raw socket, protocol 1"),
+    family("icmp"),
+)
 def ping(facts: Facts) -> Steps:
     return each(
         raw=lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close(),
-        datagram=lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close(),
+        datagram=lambda: socket.socket(
+            socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP
+        ).close(),
     )
 
 
-@attack("NET-23", "raw and packet sockets", "B", "EAFNOSUPPORT", family("raw socket, protocol 255"), family("AF_PACKET"))
+@attack(
+    "NET-23",
+    "raw and packet sockets",
+    "B",
+    "EAFNOSUPPORT",
+    family("raw socket, protocol 255"),
+    family("AF_PACKET"),
+)
 def raw_sockets(facts: Facts) -> Steps:
     return each(
         raw=lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 255).close(),
@@ -237,10 +297,13 @@ def raw_sockets(facts: Facts) -> Steps:
     )
 
 
-@attack("NET-24", "vsock, which no network namespace contains", "B", "EAFNOSUPPORT", family("AF_VSOCK"))
+@attack(
+    "NET-24", "vsock, which no network namespace contains", "B", "EAFNOSUPPORT", family("AF_VSOCK")
+)
 def vsock(facts: Facts) -> Steps:
     return each(
-        host=lambda: socket.socket(40, socket.SOCK_STREAM).connect((2, 9)), own=lambda: socket.socket(40, socket.SOCK_DGRAM).close()
+        host=lambda: socket.socket(40, socket.SOCK_STREAM).connect((2, 9)),
+        own=lambda: socket.socket(40, socket.SOCK_DGRAM).close(),
     )
 
 
@@ -263,7 +326,9 @@ def unusual(facts: Facts) -> Steps:
         "rds": (21, 5, 0),
         "can": (29, 3, 1),
     }
-    return each(**{name: lambda kind=kind: socket.socket(*kind).close() for name, kind in kinds.items()})
+    return each(
+        **{name: lambda kind=kind: socket.socket(*kind).close() for name, kind in kinds.items()}
+    )
 
 
 def netlink(kind: int, body: bytes, *, addressed: bool) -> str:
@@ -291,7 +356,10 @@ DOWN = struct.pack("=BxHiII", 0, 0, 1, 0, 1)
     "netlink: add an address, a route; take a link down",
     "B",
     "EPERM",
-    *(Seen("network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"}) for kind in (20, 24, 16)),
+    *(
+        Seen("network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
+        for kind in (20, 24, 16)
+    ),
 )
 def change_network(facts: Facts) -> Steps:
     return each(
@@ -309,10 +377,18 @@ def change_network(facts: Facts) -> Steps:
     Seen("network.egress", {"proto": "netlink"}),
 )
 def change_network_unaddressed(facts: Facts) -> Steps:
-    return each(address=lambda: netlink(20, ADDRESS, addressed=False), route=lambda: netlink(24, ROUTE, addressed=False))
+    return each(
+        address=lambda: netlink(20, ADDRESS, addressed=False),
+        route=lambda: netlink(24, ROUTE, addressed=False),
+    )
 
 
-RUNTIMES = ("/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock")
+RUNTIMES = (
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/containerd/containerd.sock",
+)
 
 
 @attack(
@@ -337,7 +413,9 @@ def runtime_sockets(facts: Facts) -> Steps:
 )
 def user_sockets(facts: Facts) -> Steps:
     return each(
-        agent=lambda: unix(facts["agent"]), system=lambda: unix("/run/dbus/system_bus_socket"), user=lambda: unix("/run/user/1000/bus")
+        agent=lambda: unix(facts["agent"]),
+        system=lambda: unix("/run/dbus/system_bus_socket"),
+        user=lambda: unix("/run/user/1000/bus"),
     )
 
 
@@ -355,13 +433,16 @@ def abstract(facts: Facts) -> Steps:
 @attack("NET-30", "io_uring, by which a connection would pass every filter", "b", "ENOSYS")
 def uring(facts: Facts) -> Steps:
     return each(
-        setup=lambda: system(facts, "io_uring_setup", 8, bytes(120)), enter=lambda: system(facts, "io_uring_enter", 9, 1, 0, 0, None, 0)
+        setup=lambda: system(facts, "io_uring_setup", 8, bytes(120)),
+        enter=lambda: system(facts, "io_uring_enter", 9, 1, 0, 0, None, 0),
     )
 
 
 @attack("NET-31", "a descriptor that the parent left open", "b", {"*": "EBADF", "open": "0 1 2"})
 def inherited(facts: Facts) -> Steps:
-    steps = each(**{f"fd{number}": lambda number=number: os.fstat(number) for number in range(3, 64)})
+    steps = each(
+        **{f"fd{number}": lambda number=number: os.fstat(number) for number in range(3, 64)}
+    )
     return steps | each(nine=lambda: fcntl.fcntl(9, fcntl.F_GETFD))
 
 
@@ -374,7 +455,10 @@ def inherited(facts: Facts) -> Steps:
 )
 def enter_network(facts: Facts) -> Steps:
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    return each(init=lambda: os.close(os.open("/proc/1/ns/net", os.O_RDONLY)), own=lambda: system(facts, "setns", own, 0x40000000))
+    return each(
+        init=lambda: os.close(os.open("/proc/1/ns/net", os.O_RDONLY)),
+        own=lambda: system(facts, "setns", own, 0x40000000),
+    )
 
 
 @attack(
@@ -387,7 +471,9 @@ def enter_network(facts: Facts) -> Steps:
 )
 def by_others(facts: Facts) -> Steps:
     said: Steps = {}
-    thread = threading.Thread(target=lambda: said.update(each(thread=lambda: connect("192.0.2.33", 1))))
+    thread = threading.Thread(
+        target=lambda: said.update(each(thread=lambda: connect("192.0.2.33", 1)))
+    )
     thread.start()
     thread.join()
     near, far = os.pipe()
@@ -401,16 +487,35 @@ def by_others(facts: Facts) -> Steps:
     return said | {"grandchild": result, "pid": pid}
 
 
-@attack("NET-34", "broadcast and multicast", "B", REFUSED, egress("255.255.255.255", 9), egress("224.0.0.251", 5353))
+@attack(
+    "NET-34",
+    "broadcast and multicast",
+    "B",
+    REFUSED,
+    egress("255.255.255.255", 9),
+    egress("224.0.0.251", 5353),
+)
 def to_many(facts: Facts) -> Steps:
-    return each(broadcast=lambda: send("255.255.255.255", 9), multicast=lambda: send("224.0.0.251", 5353))
+    return each(
+        broadcast=lambda: send("255.255.255.255", 9), multicast=lambda: send("224.0.0.251", 5353)
+    )
 
 
-@attack("NET-35", "a second thread rewrites the address of a held connect", "B", "ECONNREFUSED ENETUNREACH", egress("192.0.2.35", 9))
+@attack(
+    "NET-35",
+    "a second thread rewrites the address of a held connect",
+    "B",
+    "ECONNREFUSED ENETUNREACH",
+    egress("192.0.2.35", 9),
+)
 def rewrite(facts: Facts) -> Steps:
-    """The results of a try outside and 500 more; the address is the loopback's (where nobody listens) or one outside, as the race has it."""
+    """The results of a try outside and 500 more; the address is the loopback's (where nobody
+    listens) or one outside, as the race has it.
+    """
     own, outside = socket.inet_aton("127.0.0.1"), socket.inet_aton("192.0.2.35")
-    address = ctypes.create_string_buffer(struct.pack("=H", socket.AF_INET) + struct.pack("!H", 9) + own + bytes(8), 16)
+    address = ctypes.create_string_buffer(
+        struct.pack("=H", socket.AF_INET) + struct.pack("!H", 9) + own + bytes(8), 16
+    )
     going = True
 
     def flip() -> None:
@@ -420,7 +525,11 @@ def rewrite(facts: Facts) -> Steps:
 
     def connect() -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            return code(lambda: system(facts, "connect", probe.fileno(), ctypes.addressof(address), 16) and None)
+            return code(
+                lambda: (
+                    system(facts, "connect", probe.fileno(), ctypes.addressof(address), 16) and None
+                )
+            )
 
     ctypes.memmove(ctypes.addressof(address) + 4, outside, 4)
     found = {connect()}
@@ -434,7 +543,11 @@ def rewrite(facts: Facts) -> Steps:
 
 
 @attack(
-    "NET-35b", "the same with the path of a unix socket in a visible folder", "B", "tried", Seen("network.sockets", {"sun_path": "{agent}"})
+    "NET-35b",
+    "the same with the path of a unix socket in a visible folder",
+    "B",
+    "tried",
+    Seen("network.sockets", {"sun_path": "{agent}"}),
 )
 def rewrite_path(facts: Facts) -> Steps:
     """A thousand tries; what counts is that the planted socket heard nothing."""
@@ -455,7 +568,12 @@ def rewrite_path(facts: Facts) -> Steps:
     thread.start()
     for _ in range(1000):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            code(lambda probe=probe: system(facts, "connect", probe.fileno(), ctypes.addressof(address), 106) and None)
+            code(
+                lambda probe=probe: (
+                    system(facts, "connect", probe.fileno(), ctypes.addressof(address), 106)
+                    and None
+                )
+            )
     going = False
     thread.join()
     return {"result": "tried"}
@@ -466,7 +584,13 @@ def many(facts: Facts) -> Steps:
     return {"all": " ".join(sorted({code(lambda: connect("192.0.2.36", 9)) for _ in range(1000)}))}
 
 
-@attack("NET-38", "a foreign address while a listener on 0.0.0.0 is open inside", "B", REFUSED, egress("198.51.100.34", 8090))
+@attack(
+    "NET-38",
+    "a foreign address while a listener on 0.0.0.0 is open inside",
+    "B",
+    REFUSED,
+    egress("198.51.100.34", 8090),
+)
 def not_loopback(facts: Facts) -> Steps:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         code(lambda: listener.bind(("0.0.0.0", 8090)))  # refused where listening is

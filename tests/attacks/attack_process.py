@@ -60,7 +60,11 @@ def from_shm(facts: Facts) -> Steps:
 
 @attack("PROC-03", "the loader as a program", "A")
 def loader(facts: Facts) -> Steps:
-    found = next(path for path in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/usr/bin/true") if os.path.exists(path))
+    found = next(
+        path
+        for path in ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1", "/usr/bin/true")
+        if os.path.exists(path)
+    )
     return each(run=lambda: runs(found, copied("./loaded")))
 
 
@@ -87,7 +91,10 @@ def setuid(facts: Facts) -> Steps:
 
 @attack("PROC-08", "trace another process", "B", "EPERM", call("ptrace"))
 def trace(facts: Facts) -> Steps:
-    return {f"pid {pid}": code(lambda pid=pid: system(facts, "ptrace", 16, pid, 0, 0)) for pid in (1, os.getppid())}
+    return {
+        f"pid {pid}": code(lambda pid=pid: system(facts, "ptrace", 16, pid, 0, 0))
+        for pid in (1, os.getppid())
+    }
 
 
 @attack(
@@ -100,7 +107,9 @@ def trace(facts: Facts) -> Steps:
     Seen("process.visibility", {"path": "/proc/1/mem"}),
 )
 def memory(facts: Facts) -> Steps:
-    return calls(facts, "process_vm_readv", "process_vm_writev") | each(mem=lambda: os.close(os.open("/proc/1/mem", os.O_RDWR)))
+    return calls(facts, "process_vm_readv", "process_vm_writev") | each(
+        mem=lambda: os.close(os.open("/proc/1/mem", os.O_RDWR))
+    )
 
 
 @attack(
@@ -111,22 +120,39 @@ def memory(facts: Facts) -> Steps:
 )
 def killing(facts: Facts) -> Steps:
     return each(
-        engine=lambda: os.kill(facts["engine"], signal.SIGKILL), stranger=lambda: os.kill(facts["stranger"], signal.SIGKILL),
-        all=lambda: os.kill(-1, signal.SIGKILL), parent=lambda: "init" if os.getppid() in (0, 1) else "other",
-    )  # fmt: skip
+        engine=lambda: os.kill(facts["engine"], signal.SIGKILL),
+        stranger=lambda: os.kill(facts["stranger"], signal.SIGKILL),
+        all=lambda: os.kill(-1, signal.SIGKILL),
+        parent=lambda: "init" if os.getppid() in (0, 1) else "other",
+    )
 
 
 @attack("PROC-11", "list /proc", "b", "few")
 def listing(facts: Facts) -> Steps:
-    return {"processes": "few" if sum(name.isdigit() for name in os.listdir("/proc")) < 10 else "many"}
+    return {
+        "processes": "few" if sum(name.isdigit() for name in os.listdir("/proc")) < 10 else "many"
+    }
 
 
-@attack("PROC-12", "new namespaces by unshare, clone and clone3", "B", {"*": "EPERM", "clone3": "ENOSYS"}, call("unshare"), call("clone"))
+@attack(
+    "PROC-12",
+    "new namespaces by unshare, clone and clone3",
+    "B",
+    {"*": "EPERM", "clone3": "ENOSYS"},
+    call("unshare"),
+    call("clone"),
+)
 def namespaces(facts: Facts) -> Steps:
     flags = {"user": 0x10000000, "net": 0x40000000, "mount": 0x20000, "pid": 0x20000000}
-    steps = {f"unshare {name}": code(lambda flag=flag: system(facts, "unshare", flag)) for name, flag in flags.items()}
+    steps = {
+        f"unshare {name}": code(lambda flag=flag: system(facts, "unshare", flag))
+        for name, flag in flags.items()
+    }
     steps |= {
-        f"clone {name}": code(lambda flag=flag: system(facts, "clone", flag | signal.SIGCHLD, 0, 0, 0, 0)) for name, flag in flags.items()
+        f"clone {name}": code(
+            lambda flag=flag: system(facts, "clone", flag | signal.SIGCHLD, 0, 0, 0, 0)
+        )
+        for name, flag in flags.items()
     }
     return steps | each(clone3=lambda: system(facts, "clone3", bytes(88), 88))
 
@@ -134,13 +160,18 @@ def namespaces(facts: Facts) -> Steps:
 @attack("PROC-13", "setns by a namespace's file and by a pidfd", "B", "EPERM", call("setns"))
 def setns(facts: Facts) -> Steps:
     own, myself = os.open("/proc/self/ns/mnt", os.O_RDONLY), os.pidfd_open(os.getpid())
-    return each(file=lambda: system(facts, "setns", own, 0), pidfd=lambda: system(facts, "setns", myself, 0x20000))
+    return each(
+        file=lambda: system(facts, "setns", own, 0),
+        pidfd=lambda: system(facts, "setns", myself, 0x20000),
+    )
 
 
 KERNEL = ("bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key")
 
 
-@attack("PROC-14", "bpf, perf, userfaultfd and keys", "B", "EPERM", *(call(name) for name in KERNEL))
+@attack(
+    "PROC-14", "bpf, perf, userfaultfd and keys", "B", "EPERM", *(call(name) for name in KERNEL)
+)
 def kernel_calls(facts: Facts) -> Steps:
     return calls(facts, *KERNEL)
 
@@ -148,7 +179,9 @@ def kernel_calls(facts: Facts) -> Steps:
 LOADING = ("init_module", "finit_module", "kexec_load", "kexec_file_load")
 
 
-@attack("PROC-15", "kernel modules and kernels", "B", "EPERM ENOSYS", *(call(name) for name in LOADING))
+@attack(
+    "PROC-15", "kernel modules and kernels", "B", "EPERM ENOSYS", *(call(name) for name in LOADING)
+)
 def loading(facts: Facts) -> Steps:
     return calls(facts, *LOADING)
 
@@ -156,7 +189,13 @@ def loading(facts: Facts) -> Steps:
 MACHINE = ("reboot", "swapon", "acct", "syslog")
 
 
-@attack("PROC-16", "reboot, swap, accounting, the kernel's log", "B", "EPERM", *(call(name) for name in MACHINE))
+@attack(
+    "PROC-16",
+    "reboot, swap, accounting, the kernel's log",
+    "B",
+    "EPERM",
+    *(call(name) for name in MACHINE),
+)
 def machine_calls(facts: Facts) -> Steps:
     return calls(facts, *MACHINE)
 
@@ -169,18 +208,30 @@ def clocks(facts: Facts) -> Steps:
     return calls(facts, *CLOCKS)
 
 
-@attack("PROC-18", "become root, take groups and capabilities", "b", {"*": "EPERM EINVAL", "sets": "empty"})
+@attack(
+    "PROC-18",
+    "become root, take groups and capabilities",
+    "b",
+    {"*": "EPERM EINVAL", "sets": "empty"},
+)
 def privileges(facts: Facts) -> Steps:
     header = struct.pack("=Ii", 0x20080522, 0)
     with open("/proc/self/status") as file:
-        sets = {line.split()[0]: int(line.split()[1], 16) for line in file if line.startswith("Cap")}
+        sets = {
+            line.split()[0]: int(line.split()[1], 16) for line in file if line.startswith("Cap")
+        }
     return each(
-        setuid=lambda: os.setresuid(0, 0, 0), setgid=lambda: os.setresgid(0, 0, 0), groups=lambda: os.setgroups([0]),
-        capset=lambda: system(facts, "capset", header, b"\xff" * 24), ambient=lambda: system(facts, "prctl", 47, 2, 21, 0, 0),
-    ) | {"sets": "empty" if not any(sets.values()) else str(sets)}  # fmt: skip
+        setuid=lambda: os.setresuid(0, 0, 0),
+        setgid=lambda: os.setresgid(0, 0, 0),
+        groups=lambda: os.setgroups([0]),
+        capset=lambda: system(facts, "capset", header, b"\xff" * 24),
+        ambient=lambda: system(facts, "prctl", 47, 2, 21, 0, 0),
+    ) | {"sets": "empty" if not any(sets.values()) else str(sets)}
 
 
-@attack("PROC-19", "raise one's limits; change those of others", "b", "EPERM ESRCH EACCES ValueError")
+@attack(
+    "PROC-19", "raise one's limits; change those of others", "b", "EPERM ESRCH EACCES ValueError"
+)
 def limits(facts: Facts) -> Steps:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
@@ -192,12 +243,20 @@ def limits(facts: Facts) -> Steps:
         return "raised"
 
     return each(
-        files=raise_files, engine=lambda: resource.prlimit(facts["engine"], resource.RLIMIT_NOFILE, (1, 1)), priority=lambda: os.setpriority(os.PRIO_PROCESS, 0, -20),
+        files=raise_files,
+        engine=lambda: resource.prlimit(facts["engine"], resource.RLIMIT_NOFILE, (1, 1)),
+        priority=lambda: os.setpriority(os.PRIO_PROCESS, 0, -20),
         affinity=lambda: os.sched_setaffinity(facts["engine"], {0}),
-    )  # fmt: skip
+    )
 
 
-@attack("PROC-20", "system calls of other ABIs", "B", {"*": "ENOSYS", "int80": "ENOSYS killed-31 none"}, call("foreign ABI"))
+@attack(
+    "PROC-20",
+    "system calls of other ABIs",
+    "B",
+    {"*": "ENOSYS", "int80": "ENOSYS killed-31 none"},
+    call("foreign ABI"),
+)
 def foreign(facts: Facts) -> Steps:
     def int80() -> str:
         if platform.machine() != "x86_64":
@@ -217,11 +276,19 @@ def uring(facts: Facts) -> Steps:
     return each(setup=lambda: system(facts, "io_uring_setup", 8, bytes(120)))
 
 
-@attack("PROC-22", "a filter of one's own: with a listener, and a stricter one", "b", {"listener": "EBUSY", "stricter": "ok"})
+@attack(
+    "PROC-22",
+    "a filter of one's own: with a listener, and a stricter one",
+    "b",
+    {"listener": "EBUSY", "stricter": "ok"},
+)
 def own_filter(facts: Facts) -> Steps:
     allow = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0x7FFF0000), 8)
     program = struct.pack("=H6xQ", 1, ctypes.addressof(allow))
-    return each(listener=lambda: system(facts, "seccomp", 1, 8, program), stricter=lambda: system(facts, "seccomp", 1, 0, program))
+    return each(
+        listener=lambda: system(facts, "seccomp", 1, 8, program),
+        stricter=lambda: system(facts, "seccomp", 1, 0, program),
+    )
 
 
 @attack("PROC-23", "pidfd_getfd on another process", "B", "EPERM", call("pidfd_getfd"))
@@ -231,14 +298,18 @@ def steal(facts: Facts) -> Steps:
 
 @attack("PROC-24", "type into the caller's terminal", "b", "ENXIO ENOTTY EIO EPERM")
 def terminal(facts: Facts) -> Steps:
-    return each(open=lambda: os.close(os.open("/dev/tty", os.O_RDWR)), stdin=lambda: fcntl.ioctl(0, 0x5412, b"x"))
+    return each(
+        open=lambda: os.close(os.open("/dev/tty", os.O_RDWR)),
+        stdin=lambda: fcntl.ioctl(0, 0x5412, b"x"),
+    )
 
 
 @attack("PROC-25", "leave the parent: no death signal, own subreaper, own session", "A")
 def orphan(facts: Facts) -> Steps:
-    return each(signal=lambda: system(facts, "prctl", 1, 0, 0, 0, 0), subreaper=lambda: system(facts, "prctl", 36, 1, 0, 0, 0)) | {
-        "session": in_child(lambda: os.setsid() and None)
-    }
+    return each(
+        signal=lambda: system(facts, "prctl", 1, 0, 0, 0, 0),
+        subreaper=lambda: system(facts, "prctl", 36, 1, 0, 0, 0),
+    ) | {"session": in_child(lambda: os.setsid() and None)}
 
 
 def on_init(name: str) -> Seen:
@@ -267,7 +338,9 @@ def supervisor(facts: Facts) -> Steps:
         rt_tgsigqueueinfo=lambda: system(facts, "rt_tgsigqueueinfo", 1, 1, signal.SIGKILL, queued),
         pidfd_send_signal=lambda: system(facts, "pidfd_send_signal", init, signal.SIGKILL, None, 0),
         asked=lambda: os.kill(1, 0),
-        warden=lambda: os.kill(facts["engine"] + 1, signal.SIGSTOP) if facts["engine"] > 100000 else "ESRCH",
+        warden=lambda: (
+            os.kill(facts["engine"] + 1, signal.SIGSTOP) if facts["engine"] > 100000 else "ESRCH"
+        ),
     )
 
 
@@ -275,14 +348,25 @@ def supervisor(facts: Facts) -> Steps:
 def variables(facts: Facts) -> Steps:
     return {
         "planted": "absent" if "PLANTED_TOKEN" not in os.environ else "there",
-        "others": " ".join(sorted(set(os.environ) - {"PATH", "HOME", "LC_ALL", "LC_CTYPE", "PWD"})) or "none",
+        "others": " ".join(sorted(set(os.environ) - {"PATH", "HOME", "LC_ALL", "LC_CTYPE", "PWD"}))
+        or "none",
     }
 
 
-@attack("PROC-30", "two thousand refused opens in a loop", "B", READ_ONLY, Seen("filesystem.write", {"path": "{outside}/again"}))
+@attack(
+    "PROC-30",
+    "two thousand refused opens in a loop",
+    "B",
+    READ_ONLY,
+    Seen("filesystem.write", {"path": "{outside}/again"}),
+)
 def loop(facts: Facts) -> Steps:
     path = f"{facts['outside']}/again"
-    return {"all": " ".join({code(lambda: os.open(path, os.O_CREAT | os.O_WRONLY)) for _ in range(2000)})}
+    return {
+        "all": " ".join(
+            {code(lambda: os.open(path, os.O_CREAT | os.O_WRONLY)) for _ in range(2000)}
+        )
+    }
 
 
 @attack(
@@ -302,23 +386,48 @@ def threads(facts: Facts) -> Steps:
     thread = threading.Thread(target=write, args=("by-thread",))
     thread.start()
     thread.join()
-    program = "import os, threading, errno\ndef f():\n try: os.open('/usr/after-exec', os.O_CREAT | os.O_WRONLY)\n except OSError as e: print(errno.errorcode[e.errno], end='')\nt = threading.Thread(target=f); t.start(); t.join()"
-    said["exec"] = subprocess.run([sys.executable, "-S", "-c", program, "PROC-31"], capture_output=True, text=True).stdout or "worked"
+    program = (
+        "import os, threading, errno\ndef f():\n"
+        " try: os.open('/usr/after-exec', os.O_CREAT | os.O_WRONLY)\n"
+        " except OSError as e: print(errno.errorcode[e.errno], end='')\n"
+        "t = threading.Thread(target=f); t.start(); t.join()"
+    )
+    said["exec"] = (
+        subprocess.run(
+            [sys.executable, "-S", "-c", program, "PROC-31"], capture_output=True, text=True
+        ).stdout
+        or "worked"
+    )
     return said
 
 
-@attack("PROC-32", "what a program could know a sandbox by", "A", {"hostname": "plain", "dockerenv": "ENOENT"})
+@attack(
+    "PROC-32",
+    "what a program could know a sandbox by",
+    "A",
+    {"hostname": "plain", "dockerenv": "ENOENT"},
+)
 def fingerprint(facts: Facts) -> Steps:
     name = os.uname().nodename
-    return {"hostname": "plain" if name not in ("box", "sandbox", "localhost") and name != facts["hostname"] else name} | each(
-        dockerenv=lambda: os.stat("/.dockerenv")
-    )
+    return {
+        "hostname": "plain"
+        if name not in ("box", "sandbox", "localhost") and name != facts["hostname"]
+        else name
+    } | each(dockerenv=lambda: os.stat("/.dockerenv"))
 
 
 ON_INIT = (
-    "prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setattr", "setpriority",
-    "ioprio_set", "kcmp", "move_pages", "migrate_pages", "get_robust_list",
-)  # fmt: skip
+    "prlimit64",
+    "sched_setaffinity",
+    "sched_setscheduler",
+    "sched_setattr",
+    "setpriority",
+    "ioprio_set",
+    "kcmp",
+    "move_pages",
+    "migrate_pages",
+    "get_robust_list",
+)
 
 
 @attack(

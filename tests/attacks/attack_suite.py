@@ -1,7 +1,9 @@
 """The conformance attacks as data: what each tries, and what must come of it at Medium.
 
-This module and the `attack_*` ones beside it are imported by the tests and run inside the environments too, under whatever python3 is there: standard
-library only. Inside, `python3 attack_suite.py ID` carries out one attack and prints what each of its steps came to as one line of JSON.
+This module and the `attack_*` ones beside it are imported by the tests and run inside the
+environments too, under whatever python3 is there: standard library only.
+Inside, `python3 attack_suite.py ID` carries out one attack and prints what each of its steps came
+to as one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ MODULES = ("attack_network", "attack_files", "attack_process", "attack_limits")
 
 
 class Seen(NamedTuple):
-    """A record that must appear: its rule, and the fields of its target. Texts may name facts, such as {outside}."""
+    """A record that must appear: its rule, and the fields of its target.
+
+    Texts may name facts, such as {outside}.
+    """
 
     rule: str
     target: dict[str, Any]
@@ -35,28 +40,51 @@ class Attack(NamedTuple):
 
     id: str
     title: str
-    letter: str  # at Medium, and at other levels but for what attack_columns says. A works, O works and is recorded, B is refused and recorded, b is refused, L a limit acts
+    # at Medium, and at other levels but for what attack_columns says.
+    # A works, O works and is recorded, B is refused and recorded, b is refused, L a limit acts
+    letter: str
     program: Callable[[Facts], Steps]
-    expect: dict[str, str]  # step -> acceptable results, separated by blanks; "*" is every step that has no line of its own
+    # step -> acceptable results, separated by blanks; "*" is every step that has no line of its own
+    expect: dict[str, str]
     seen: tuple[Seen, ...] = ()
-    gap: str = ""  # why a record that B asks for cannot be had today; the test of it is then expected to fail
+    # why a record that B asks for cannot be had today; the test of it is then expected to fail
+    gap: str = ""
     small: bool = False  # needs the environment with small limits
     may_die: bool = False  # the limit may choose the program itself
 
     def at(self, level: str) -> Attack:
-        """The attack as the column of a level has it; a letter "-" is one that does not apply there, and `gap` says why."""
-        return self._replace(**importlib.import_module("attack_columns").COLUMNS[level].get(self.id, {}))
+        """The attack as the column of a level has it; a letter "-" is one that does not apply
+        there, and `gap` says why.
+        """
+        return self._replace(
+            **importlib.import_module("attack_columns").COLUMNS[level].get(self.id, {})
+        )
 
 
 ATTACKS: dict[str, Attack] = {}
 
 
-def attack(identity: str, title: str, medium: str, expect: str | dict[str, str] = "ok", *seen: Seen, **fields: Any) -> Callable[[Any], Any]:
+def attack(
+    identity: str,
+    title: str,
+    medium: str,
+    expect: str | dict[str, str] = "ok",
+    *seen: Seen,
+    **fields: Any,
+) -> Callable[[Any], Any]:
     """Register the decorated program as the attack `identity`."""
 
     def register(program: Callable[[Facts], Steps]) -> Callable[[Facts], Steps]:
         assert identity not in ATTACKS, identity
-        ATTACKS[identity] = Attack(identity, title, medium, program, {"*": expect} if isinstance(expect, str) else expect, seen, **fields)
+        ATTACKS[identity] = Attack(
+            identity,
+            title,
+            medium,
+            program,
+            {"*": expect} if isinstance(expect, str) else expect,
+            seen,
+            **fields,
+        )
         return program
 
     return register

@@ -1,4 +1,6 @@
-"""The table of what became of each attack, `docs/isolation-attacks.md`: `PYTHONPATH=tests python tests/attacks/attack_table.py` carries them out and writes it."""
+"""The table of what became of each attack, `docs/isolation-attacks.md`:
+`PYTHONPATH=tests python tests/attacks/attack_table.py` carries them out and writes it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ A works, O works and is recorded, B is refused and recorded with process and tar
 
 | id | attack | Low | Medium | High | seen at Low | seen at Medium | seen at High |
 | --- | --- | --- | --- | --- | --- | --- | --- |
-"""
+"""  # noqa: E501
 REASONS = """
 ## Cells that are not what the list asks for
 
@@ -39,7 +41,7 @@ What a phase, a service or a repository leaves, and what the engine does outside
 command: as root, as an ordinary user, as root in that user's project, in tier E3, and in Docker's containers where the mechanism is shared. Held: no program was
 started outside, nothing there was changed, nothing came back that runs later without a word; with it the exit status of each run.
 
-"""
+"""  # noqa: E501
 
 
 def seen(attack: Attack, result: dict[str, Any]) -> str:
@@ -47,29 +49,58 @@ def seen(attack: Attack, result: dict[str, Any]) -> str:
     if attack.letter == "-":
         return attack.gap
     words = sorted(word for word in set(result["steps"].values()) if not word.isdigit())
-    records = sorted({attempt["rule"] for attempt in result["attempts"] if not attempt["tags"] or attack.letter in "BO"})
-    return f"{', '.join(words) or 'killed'}; {'recorded: ' + ', '.join(records) if records else 'no record'}"
+    records = sorted(
+        {
+            attempt["rule"]
+            for attempt in result["attempts"]
+            if not attempt["tags"] or attack.letter in "BO"
+        }
+    )
+    return (
+        f"{', '.join(words) or 'killed'}; "
+        f"{'recorded: ' + ', '.join(records) if records else 'no record'}"
+    )
 
 
 def row(attack: Attack, results: dict[str, dict[str, Any]]) -> str:
     columns = [attack.at(level) for level in COLUMNS]
-    told = [seen(column, results[level].get(attack.id, {})) for level, column in zip(COLUMNS, columns, strict=True)]
-    return f"| {attack.id} | {attack.title} | {' | '.join([*(column.letter for column in columns), *told])} |\n"
+    told = [
+        seen(column, results[level].get(attack.id, {}))
+        for level, column in zip(COLUMNS, columns, strict=True)
+    ]
+    return (
+        f"| {attack.id} | {attack.title} | "
+        f"{' | '.join([*(column.letter for column in columns), *told])} |\n"
+    )
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     rows = [row(attack, results) for attack in load().values()]
-    rows += [f"| {identity} | {title} | - | - | - | {where} | | |\n" for identity, (title, where) in ELSEWHERE.items()]
+    rows += [
+        f"| {identity} | {title} | - | - | - | {where} | | |\n"
+        for identity, (title, where) in ELSEWHERE.items()
+    ]
     order = {name: place for place, name in enumerate(("NET", "FS", "PROC", "RES", "CLN"))}
     reasons = [f"- {identity} at {level}: {why}.\n" for (identity, level), why in OTHERWISE.items()]
-    return HEAD + "".join(sorted(rows, key=lambda line: (order[line[2:].split("-")[0]], line))) + REASONS + "".join(reasons)
+    return (
+        HEAD
+        + "".join(sorted(rows, key=lambda line: (order[line[2:].split("-")[0]], line)))
+        + REASONS
+        + "".join(reasons)
+    )
 
 
 def host_table(cells: dict[tuple[str, str], str]) -> str:
     names = [column.name for column in HOST_COLUMNS]
     head = f"| id | attack | {' | '.join(names)} |\n|{' --- |' * (len(names) + 2)}\n"
-    rows = [f"| {a.id} | {a.title} | {' | '.join(cells[a.id, name] for name in names)} |\n" for a in ATTACKS.values()]
-    rows += [f"| {identity} | {title} | {where} |{' |' * (len(names) - 1)}\n" for identity, (title, where) in HOST_ELSEWHERE.items()]
+    rows = [
+        f"| {a.id} | {a.title} | {' | '.join(cells[a.id, name] for name in names)} |\n"
+        for a in ATTACKS.values()
+    ]
+    rows += [
+        f"| {identity} | {title} | {where} |{' |' * (len(names) - 1)}\n"
+        for identity, (title, where) in HOST_ELSEWHERE.items()
+    ]
     return HOST_HEAD + head + "".join(rows)
 
 
@@ -87,14 +118,27 @@ def carried_out(level: str) -> dict[str, Any]:
         Path(folder).chmod(0o755)
         run = Path(folder, "run")
         run.mkdir()
-        subprocess.run([sys.executable, "-B", str(Path(__file__).with_name("attack_collect.py")), str(run), level], check=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-B",
+                str(Path(__file__).with_name("attack_collect.py")),
+                str(run),
+                level,
+            ],
+            check=True,
+        )
         found: dict[str, Any] = json.loads((run / "found.json").read_text())
     return dict(found["results"])
 
 
 def main() -> None:
     inside = table({level: carried_out(level) for level in COLUMNS})
-    cells = {(attack.id, column.name): host_cell(column, attack) for attack in ATTACKS.values() for column in HOST_COLUMNS}
+    cells = {
+        (attack.id, column.name): host_cell(column, attack)
+        for attack in ATTACKS.values()
+        for column in HOST_COLUMNS
+    }
     DOCUMENT.write_text(inside + host_table(cells))
 
 

@@ -1,8 +1,11 @@
-"""Leaves the shape of a bare repository in the folder that it is started in; `python3 bare_repository.py MARKER`.
+"""Leaves the shape of a bare repository in the folder that it is started in;
+`python3 bare_repository.py MARKER`.
 
-Whoever asks git there what is ignored starts `id > MARKER`: the index names a .gitignore whose content
-is missing, and the configuration says which program would bring it. Filters, hooks and the monitor of
-files start it too. Standard library only.
+Whoever asks git there what is ignored starts `id > MARKER`:
+the index names a .gitignore whose content is missing, and the configuration says which program
+would bring it.
+Filters, hooks and the monitor of files start it too.
+Standard library only.
 """
 
 from __future__ import annotations

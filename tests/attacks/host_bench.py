@@ -1,4 +1,6 @@
-"""Carries the attacks on the host's side out: whole runs of the real command, as whoever a column says."""
+"""Carries the attacks on the host's side out: whole runs of the real command,
+as whoever a column says.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,14 @@ def host() -> Iterator[Host]:
 def write(attack: HostAttack, on: Host, column: Column) -> None:
     """The project's make.toml, and what the repository brings."""
     image = ['image = "cleanroom/base"'] if column.backend != "embedded" else []
-    lines = ["[project]", 'name = "attacked"', "[cleanroom]", f'policy = "{column.level}"', *image, attack.settings]
+    lines = [
+        "[project]",
+        'name = "attacked"',
+        "[cleanroom]",
+        f'policy = "{column.level}"',
+        *image,
+        attack.settings,
+    ]
     for name, command in attack.phases.items():
         lines += [f"[lifecycle.{name}]", f"command = {json.dumps(filled(command, on))}"]
         lines += [f"cleanroom.{key} = {value}" for key, value in attack.options.items()]
@@ -81,7 +90,11 @@ def own(on: Host, column: Column) -> None:
     """Give everything to the user of the column; the project to its owner."""
     if os.geteuid() != 0:
         return
-    for top, user in ((on.project, column.owner), (on.outside, column.user), (on.cache, column.user)):
+    for top, user in (
+        (on.project, column.owner),
+        (on.outside, column.user),
+        (on.cache, column.user),
+    ):
         for path in (top, *top.rglob("*")):
             os.chown(path, user, user, follow_symlinks=False)
 
@@ -97,7 +110,8 @@ def call(attack: HostAttack, on: Host, column: Column) -> Said:
     done = subprocess.run(
         words,
         cwd=on.project,
-        env=variables() | {"PATH": path, "HOME": str(on.cache), "CLEANROOM_CACHE": str(on.cache / "cleanroom")},
+        env=variables()
+        | {"PATH": path, "HOME": str(on.cache), "CLEANROOM_CACHE": str(on.cache / "cleanroom")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -117,8 +131,17 @@ def who(column: Column) -> dict[str, Any]:
 
 
 def variables() -> Mapping[str, str]:
-    given = {name: value for name, value in os.environ.items() if name.startswith(("DOCKER_", "CONTAINER_"))}
-    return given | {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NO_COLOR": "1", "PYTHONPATH": f"{SOURCE}:{LIBRARIES}"}
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("DOCKER_", "CONTAINER_"))
+    }
+    return given | {
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "NO_COLOR": "1",
+        "PYTHONPATH": f"{SOURCE}:{LIBRARIES}",
+    }
 
 
 def carried_out(attack: HostAttack, column: Column) -> tuple[list[str], list[Said]]:

@@ -1,4 +1,6 @@
-"""The embedded backend for tests, entered inside the test (a task group must not outlive a fixture's yield)."""
+"""The embedded backend for tests, entered inside the test (a task group must not outlive a
+fixture's yield).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def project(tmp_path: Path) -> Path:
 def entered(tmp_path: Path) -> Entered:
     @asynccontextmanager
     async def enter() -> AsyncIterator[EmbeddedBackend]:
-        async with EmbeddedBackend(RUN_ID, tmp_path / "cache/runs/t", journal_at(tmp_path / "journal.jsonl")) as backend:
+        async with EmbeddedBackend(
+            RUN_ID, tmp_path / "cache/runs/t", journal_at(tmp_path / "journal.jsonl")
+        ) as backend:
             yield backend
 
     return enter
@@ -54,9 +58,18 @@ def entered(tmp_path: Path) -> Entered:
 def phase(project: Path, tmp_path: Path) -> Phase:
     def spec(identity: str = "phase", **changes: object) -> EnvironmentSpec:
         given = {
-            "id": identity, "run_id": RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "working_directory": str(project),
-            "variables": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "LC_ALL": "C.UTF-8"}, "workspace": workspace(project, tmp_path),
-        }  # fmt: skip
+            "id": identity,
+            "run_id": RUN_ID,
+            "role": "phase",
+            "policy": default_policy(Level.MEDIUM),
+            "working_directory": str(project),
+            "variables": {
+                "PATH": "/usr/local/bin:/usr/bin:/bin",
+                "HOME": "/home/cleanroom",
+                "LC_ALL": "C.UTF-8",
+            },
+            "workspace": workspace(project, tmp_path),
+        }
         return EnvironmentSpec(**(given | changes))  # type: ignore[arg-type]
 
     return spec

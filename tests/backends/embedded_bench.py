@@ -1,4 +1,6 @@
-"""What the tests of the embedded backend share: the kinds of their fixtures, and running a shell's text."""
+"""What the tests of the embedded backend share: the kinds of their fixtures,
+and running a shell's text.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +16,30 @@ from cleanroom.model.policy import Level, default_policy
 
 Entered = Callable[[], AbstractAsyncContextManager[EmbeddedBackend]]
 Phase = Callable[..., EnvironmentSpec]
-RUN_ID = f"t{os.getpid()}"  # of the backend and of its environments; another process's tests have another one
+# of the backend and of its environments; another process's tests have another one
+RUN_ID = f"t{os.getpid()}"
 BARE = {"workspace": None, "working_directory": "/"}  # an environment without a project
 
 
-async def run(environment: Environment, text: str, timeout_seconds: float | None = None) -> tuple[ExecResult, str]:
+async def run(
+    environment: Environment, text: str, timeout_seconds: float | None = None
+) -> tuple[ExecResult, str]:
     """A shell's text, how it ended, and what it said on both streams."""
     said = bytearray()
-    result = await environment.exec(("sh", "-c", text), on_output=lambda stream, piece: said.extend(piece), timeout_seconds=timeout_seconds)
+    result = await environment.exec(
+        ("sh", "-c", text),
+        on_output=lambda stream, piece: said.extend(piece),
+        timeout_seconds=timeout_seconds,
+    )
     return result, said.decode(errors="replace")
 
 
 def limited(**fields: object) -> dict[str, object]:
     """Without a project, and with these limits."""
     policy = default_policy(Level.MEDIUM)
-    return {**BARE, "policy": msgspec.structs.replace(policy, limits=msgspec.structs.replace(policy.limits, **fields))}
+    return {
+        **BARE,
+        "policy": msgspec.structs.replace(
+            policy, limits=msgspec.structs.replace(policy.limits, **fields)
+        ),
+    }

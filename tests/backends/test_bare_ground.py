@@ -16,7 +16,11 @@ from held_folders import held
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
     around = held(tmp_path)
-    return Ground(make_ground(around, "large", os.geteuid()), make_ground(around, "short", os.geteuid()), os.geteuid())
+    return Ground(
+        make_ground(around, "large", os.geteuid()),
+        make_ground(around, "short", os.geteuid()),
+        os.geteuid(),
+    )
 
 
 def shown(folder: Path, name: str) -> Mount:
@@ -39,22 +43,30 @@ def test_what_is_given_back_takes_no_other_folder_along(ground: Ground, tmp_path
 
 
 def test_a_ground_is_closed_to_all_but_its_run(tmp_path: Path):
-    """Where everybody makes folders: root's, which the run's user passes through by its group; an ordinary user's own."""
+    """Where everybody makes folders: root's, which the run's user passes through by its group;
+    an ordinary user's own.
+    """
     user = 54321 if os.geteuid() == 0 else os.geteuid()
     made = make_ground(held(tmp_path), "ground", user)
     found = (tmp_path / "ground").stat()
     mode = stat.S_IMODE(found.st_mode)
-    assert (mode, found.st_uid, found.st_gid) == ((0o710, 0, user) if os.geteuid() == 0 else (0o700, user, os.getegid()))
+    assert (mode, found.st_uid, found.st_gid) == (
+        (0o710, 0, user) if os.geteuid() == 0 else (0o700, user, os.getegid())
+    )
     own = Ground(made, made, user).own("roots", "phase")
     assert (stat.S_IMODE(own.stat().st_mode), own.stat().st_uid) == (0o700, user)
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "file"])
 def test_a_ground_that_somebody_made_before_is_not_used(tmp_path: Path, kind: str):
-    """Its name can be guessed: what is there already is nobody's to use, and nothing of it is changed."""
+    """Its name can be guessed: what is there already is nobody's to use,
+    and nothing of it is changed.
+    """
     (tmp_path / "elsewhere").mkdir(mode=0o755)
     place = tmp_path / "ground"
-    {"folder": place.mkdir, "link": lambda: place.symlink_to("elsewhere"), "file": place.touch}[kind]()
+    {"folder": place.mkdir, "link": lambda: place.symlink_to("elsewhere"), "file": place.touch}[
+        kind
+    ]()
     before = place.lstat()
     with pytest.raises(FileExistsError):
         make_ground(held(tmp_path), "ground", os.geteuid())
@@ -63,12 +75,17 @@ def test_a_ground_that_somebody_made_before_is_not_used(tmp_path: Path, kind: st
 
 
 @pytest.mark.parametrize("kind", ["link", "folder"])
-def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(tmp_path: Path, kind: str):
+def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
+    tmp_path: Path, kind: str
+):
     """Files for an environment are made anew: a name that is taken is refused."""
     (tmp_path / "victim").write_text("theirs")
     made = make_ground(held(tmp_path), "ground", os.geteuid())
     etc = made.folder("etc", make=True)
-    {"link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"), "folder": (etc.path / "hosts").mkdir}[kind]()
+    {
+        "link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"),
+        "folder": (etc.path / "hosts").mkdir,
+    }[kind]()
     identity = {"user": 1, "group": 1}
     mounts = [{"kind": "files", "target": "/etc", "texts": {"hosts": "ours"}}]
     with pytest.raises(FileExistsError):

@@ -8,7 +8,8 @@ from cleanroom.backends.containers.client import EngineName
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
 from container_bench import ENGINES, IMAGE, backend, require
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]  # a busy machine starts twenty containers in a minute
+# a busy machine starts twenty containers in a minute
+pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -16,4 +17,8 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]  # a busy machine s
 async def test_container_backend_passes(engine: EngineName, check: Check):
     """The suite of all backends holds for containers of this engine."""
     require(engine)
-    await check_backend(lambda scratch: backend(engine, CHECK_RUN_ID, scratch, scratch.parent / "journal.jsonl"), [check], image=IMAGE)
+    await check_backend(
+        lambda scratch: backend(engine, CHECK_RUN_ID, scratch, scratch.parent / "journal.jsonl"),
+        [check],
+        image=IMAGE,
+    )

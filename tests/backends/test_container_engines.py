@@ -50,8 +50,15 @@ async def answering(path: Path, newest: str, oldest: str) -> AsyncIterator[list[
             asked.append(line.decode().split()[1])
             while (await reader.readline()).strip():
                 pass
-            said = json.dumps({"Version": "99.0", "ApiVersion": newest, "MinAPIVersion": oldest}) if asked[-1] == "/version" else '"OK"'
-            head = f"Api-Version: {newest}\r\nServer: Docker/28.0 (linux)\r\nContent-Type: application/json\r\nContent-Length: {len(said)}"
+            said = (
+                json.dumps({"Version": "99.0", "ApiVersion": newest, "MinAPIVersion": oldest})
+                if asked[-1] == "/version"
+                else '"OK"'
+            )
+            head = (
+                f"Api-Version: {newest}\r\nServer: Docker/28.0 (linux)\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(said)}"
+            )
             writer.write(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n{said}".encode())
             await writer.drain()
         writer.close()
@@ -72,7 +79,10 @@ async def test_an_engine_whose_version_is_known_is_not_asked_for_more(tmp_path: 
 async def test_a_newer_engine_is_asked_what_it_still_speaks(tmp_path: Path):
     """One that has forgotten all that we know is refused with both ranges."""
     place = {"DOCKER_HOST": f"unix://{tmp_path}/e.sock"}
-    async with answering(tmp_path / "e.sock", "1.60", "1.45") as asked, connect("docker", place) as engine:
+    async with (
+        answering(tmp_path / "e.sock", "1.60", "1.45") as asked,
+        connect("docker", place) as engine,
+    ):
         assert (engine.version, engine.api, asked) == ("99.0", "v1.51", ["/_ping", "/version"])
     (tmp_path / "e.sock").unlink(missing_ok=True)
     async with answering(tmp_path / "e.sock", "1.99", "1.60"):
@@ -81,34 +91,50 @@ async def test_a_newer_engine_is_asked_what_it_still_speaks(tmp_path: Path):
                 pass
 
 
-@pytest.mark.parametrize(("name", "variable"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")])
-def test_a_named_socket_goes_before_the_usual_ones(name: client.EngineName, variable: str, listening: str):
+@pytest.mark.parametrize(
+    ("name", "variable"), [("docker", "DOCKER_HOST"), ("podman", "CONTAINER_HOST")]
+)
+def test_a_named_socket_goes_before_the_usual_ones(
+    name: client.EngineName, variable: str, listening: str
+):
     """Each engine has a variable of its own."""
     assert find_socket(name, {variable: f"unix://{listening}"}) == listening
 
 
 @pytest.mark.parametrize("place", ["docker.sock", "podman/podman.sock"])
-def test_a_socket_of_the_users_own_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+def test_a_socket_of_the_users_own_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+):
     """Below XDG_RUNTIME_DIR, as rootless engines have it."""
-    usual = {name: tuple(path for path in paths if "{runtime}" in path) for name, paths in client.SOCKETS.items()}
+    usual = {
+        name: tuple(path for path in paths if "{runtime}" in path)
+        for name, paths in client.SOCKETS.items()
+    }
     monkeypatch.setattr(client, "SOCKETS", usual)
     (tmp_path / place).parent.mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX) as end:
         # By its name: the path may be longer than such an address.
         monkeypatch.chdir((tmp_path / place).parent)
         end.bind((tmp_path / place).name)
-        assert find_socket("podman" if "podman" in place else "docker", {"XDG_RUNTIME_DIR": str(tmp_path)}) == str(tmp_path / place)
+        assert find_socket(
+            "podman" if "podman" in place else "docker", {"XDG_RUNTIME_DIR": str(tmp_path)}
+        ) == str(tmp_path / place)
 
 
 def test_a_missing_engine_says_where_it_was_looked_for(tmp_path: Path):
     """With the way to start it."""
     with pytest.raises(BackendUnavailable) as found:
         find_socket("docker", {"DOCKER_HOST": f"unix://{tmp_path}/nothing"})
-    assert (found.value.code, f"{tmp_path}/nothing" in str(found.value)) == ("CR-CONTAINER-001", True)
+    assert (found.value.code, f"{tmp_path}/nothing" in str(found.value)) == (
+        "CR-CONTAINER-001",
+        True,
+    )
     assert "systemctl" in found.value.hint
 
 
-@pytest.mark.parametrize("host", ["tcp://10.0.0.1:2375", "ssh://somebody@elsewhere", "npipe:////./pipe/docker_engine"])
+@pytest.mark.parametrize(
+    "host", ["tcp://10.0.0.1:2375", "ssh://somebody@elsewhere", "npipe:////./pipe/docker_engine"]
+)
 def test_an_engine_on_another_machine_is_refused(host: str):
     """What is tried in its containers could not be seen from here."""
     with pytest.raises(BackendUnavailable) as found:

@@ -54,7 +54,9 @@ def test_the_same_packages_give_the_same_bytes(built: Built, tmp_path: Path):
 
 
 def test_the_digest_is_that_of_the_configuration(built: Built):
-    """Which names the layer by its own: what an engine calls the image's id says everything that is in it."""
+    """Which names the layer by its own: what an engine calls the image's id says everything that is
+    in it.
+    """
     with tarfile.open(built.archive) as tar:
         (manifest,) = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
         configuration = json.loads(tar.extractfile(manifest["Config"]).read())  # type: ignore[union-attr]
@@ -78,7 +80,9 @@ def test_nothing_but_the_archive_is_left(built: Built):
     assert [path.name for path in Path(built.archive).parent.iterdir()] == ["cleanroom-redis.tar"]
 
 
-def test_without_mmdebstrap_the_way_to_get_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_mmdebstrap_the_way_to_get_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """And the other way: images of one's own."""
     monkeypatch.setattr(host_programs, "SYSTEM_PATH", (str(tmp_path),))
     with pytest.raises(BackendUnavailable) as found:
@@ -90,7 +94,11 @@ def test_an_unknown_image_is_a_usage_error():
     """With those that there are; no name is all of them."""
     with pytest.raises(UsageError, match="base, postgres, redis"):
         images.chosen(["mysql"])
-    assert [plan.name for plan in images.chosen([])] == ["cleanroom/base", "cleanroom/postgres", "cleanroom/redis"]
+    assert [plan.name for plan in images.chosen([])] == [
+        "cleanroom/base",
+        "cleanroom/postgres",
+        "cleanroom/redis",
+    ]
 
 
 def test_another_recipe_is_another_label():
@@ -113,16 +121,32 @@ def test_the_document_lists_the_packages_of_each_image(plan: ImagePlan):
     assert listed(f"| `{plan.name}` |") == list(plan.packages)
 
 
-@pytest.mark.parametrize(("begin", "status"), [("There are ", 0), ("Not there are ", 127)], ids=["there", "not there"])
+@pytest.mark.parametrize(
+    ("begin", "status"), [("There are ", 0), ("Not there are ", 127)], ids=["there", "not there"]
+)
 def test_the_document_tells_which_programs_the_base_image_has(begin: str, status: int):
     """Each of those that it names, as the image itself says."""
     require("docker", PLANS["base"].name)
     programs = listed(begin)
     assert len(programs) > 5
     ask = "for name; do command -v $name >/dev/null; echo $name $?; done"
-    words = ["docker", "run", "--rm", "--network", "none", PLANS["base"].name, "sh", "-c", ask, "sh", *programs]
+    words = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        PLANS["base"].name,
+        "sh",
+        "-c",
+        ask,
+        "sh",
+        *programs,
+    ]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    assert dict(zip(said[::2], map(int, said[1::2]), strict=True)) == dict.fromkeys(programs, status)
+    assert dict(zip(said[::2], map(int, said[1::2]), strict=True)) == dict.fromkeys(
+        programs, status
+    )
 
 
 @pytest.mark.skipif(host_programs.find("mmdebstrap") is None, reason="no mmdebstrap")

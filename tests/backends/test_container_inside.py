@@ -1,4 +1,6 @@
-"""What a phase cannot do to pid 1, to the engine's folder and by modes: in containers as everywhere."""
+"""What a phase cannot do to pid 1, to the engine's folder and by modes:
+in containers as everywhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which parts of a container backend a machine lacks, from facts that a test owns; and real looks at this machine."""
+"""Which parts of a container backend a machine lacks, from facts that a test owns;
+and real looks at this machine.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,23 @@ def test_all_that_is_missing_is_named_at_once():
     refused = refusal(BARE)
     assert isinstance(refused, BackendUnavailable)
     assert refused.code == "CR-CONTAINER-013"
-    for part in ("docker is not installed", "aiodocker", "compiler", "mmdebstrap", "'cleanroom/base', 'cleanroom/redis'", "'mail:1'"):
+    for part in (
+        "docker is not installed",
+        "aiodocker",
+        "compiler",
+        "mmdebstrap",
+        "'cleanroom/base', 'cleanroom/redis'",
+        "'mail:1'",
+    ):
         assert part in str(refused)
     assert refused.hint.splitlines() == [
         "on Debian, as root:",
         "apt-get update && apt-get install --yes docker.io gcc libc6-dev mmdebstrap",
         "setsid dockerd </dev/null >/var/log/dockerd.log 2>&1 &",
-        "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, /var/log/dockerd.log says why",
+        (
+            "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, "
+            "/var/log/dockerd.log says why"
+        ),
         "'/opt/a venv/bin/python' -m pip install 'cleanroom-engine[docker]'",
         "cleanroom-engine image build base redis --backend docker",
         "docker pull mail:1  # or build or load it; nothing is pulled during a run",
@@ -74,23 +86,32 @@ def test_all_that_is_missing_is_named_at_once():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_one_part_that_is_missing_keeps_its_own_error(fields: dict[str, object], kind: type[Exception], code: str):
+def test_one_part_that_is_missing_keeps_its_own_error(
+    fields: dict[str, object], kind: type[Exception], code: str
+):
     """With its own code and exit status."""
     refused = refusal(changed(WHOLE, **fields))
     assert (type(refused), refused and refused.code) == (kind, code)
 
 
 def test_debians_own_python_is_not_asked_to_change():
-    """Pip refuses there, so the line makes a virtual environment, with the package that this takes."""
+    """Pip refuses there, so the line makes a virtual environment,
+    with the package that this takes.
+    """
     closed = Interpreter(program="/usr/bin/python3", closed=True, venv=False)
     lines = hint(changed(WHOLE, library=False, interpreter=closed))
     assert lines[1] == "apt-get update && apt-get install --yes python3-venv"
-    assert lines[2] == "/usr/bin/python3 -m venv ~/cleanroom && ~/cleanroom/bin/pip install 'cleanroom-engine[docker]'"
+    assert lines[2] == (
+        "/usr/bin/python3 -m venv ~/cleanroom && ~/cleanroom/bin/pip install "
+        "'cleanroom-engine[docker]'"
+    )
 
 
 def test_an_environment_without_pip_is_not_asked_for_it():
     """As uv makes them."""
-    lines = hint(changed(WHOLE, library=False, interpreter=Interpreter(program="/v/bin/python", pip=False)))
+    lines = hint(
+        changed(WHOLE, library=False, interpreter=Interpreter(program="/v/bin/python", pip=False))
+    )
     assert lines[1:] == ["uv pip install --python /v/bin/python 'cleanroom-engine[docker]'"]
 
 
@@ -114,7 +135,9 @@ def test_podman_is_told_of_control_groups_of_both_versions():
 def test_the_lines_are_shell(engine: EngineName, systemd: bool):
     """They can be pasted as they are."""
     closed = Interpreter(program="/usr/bin/python3", closed=True, venv=False)
-    lines = hint(changed(BARE, engine=engine, systemd=systemd, unified=False, root=False, interpreter=closed))
+    lines = hint(
+        changed(BARE, engine=engine, systemd=systemd, unified=False, root=False, interpreter=closed)
+    )
     assert lines[0].endswith(":")
     subprocess.run(["sh", "-n"], input="\n".join(lines[1:]), text=True, check=True)
 
@@ -123,7 +146,11 @@ def test_a_look_at_a_machine_without_the_engine(tmp_path: Path):
     """What cannot be asked for is missing; what is there is not named."""
     found = look("docker", ["cleanroom/base"], {"DOCKER_HOST": f"unix://{tmp_path}/nothing"})
     assert (found.socket, found.images) == ("", ("cleanroom/base",))
-    assert (found.library, found.interpreter.program, found.interpreter.closed) == (True, sys.executable, False)
+    assert (found.library, found.interpreter.program, found.interpreter.closed) == (
+        True,
+        sys.executable,
+        False,
+    )
 
 
 PROJECT = """\
@@ -141,7 +168,11 @@ def test_a_run_says_everything_that_is_missing(tmp_path: Path):
     """Engine and image in one refusal, before anything is started."""
     (tmp_path / "make.toml").write_text(PROJECT)
     words = [sys.executable, "-m", "cleanroom", "pipeline", "test", "--backend", "docker"]
-    there = {**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/nothing", "PYTHONPATH": os.pathsep.join(sys.path)}
+    there = {
+        **os.environ,
+        "DOCKER_HOST": f"unix://{tmp_path}/nothing",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     done = subprocess.run(words, cwd=tmp_path, env=there, capture_output=True, text=True)
     assert done.returncode == 5
     assert "CR-CONTAINER-013" in done.stderr

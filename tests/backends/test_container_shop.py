@@ -20,11 +20,40 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SHOP = Path(__file__).resolve().parents[2] / "examples/shop"
 PHASES = ("init", "setup", "build", "test", "validate")
-# What differs between two runs of one project, or between two kinds of machinery, without being about the project.
+# What differs between two runs of one project, or between two kinds of machinery,
+# without being about the project.
 VARYING = {
-    "run_id", "duration_seconds", "engine_seconds", "ready_seconds", "ready_at_seconds", "seconds", "started_unix_ns", "ended_unix_ns", "trace_id", "reports", "backend", "tier", "found",
-    "capabilities", "ledger", "version", "server_sha256", "audit_head", "metrics", "resources", "canaries", "first_unix_ns", "last_unix_ns", "pid", "notes", "slo_missed", "slo_met", "started_seconds", "ended_seconds", "log",
-}  # fmt: skip
+    "run_id",
+    "duration_seconds",
+    "engine_seconds",
+    "ready_seconds",
+    "ready_at_seconds",
+    "seconds",
+    "started_unix_ns",
+    "ended_unix_ns",
+    "trace_id",
+    "reports",
+    "backend",
+    "tier",
+    "found",
+    "capabilities",
+    "ledger",
+    "version",
+    "server_sha256",
+    "audit_head",
+    "metrics",
+    "resources",
+    "canaries",
+    "first_unix_ns",
+    "last_unix_ns",
+    "pid",
+    "notes",
+    "slo_missed",
+    "slo_met",
+    "started_seconds",
+    "ended_seconds",
+    "log",
+}
 EMBEDDED_CANARIES = {"one process too many", "one reservation too many"}
 CONTAINED_CANARIES = {"the container's own memory limit", "the container's own pids limit"}
 
@@ -34,12 +63,24 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (SHOP / ".venv/bin/python").exists():
         pytest.skip("examples/shop has no virtual environment; `make shop` makes it")
     folder = tmp_path_factory.mktemp("shop") / "shop"
-    shutil.copytree(SHOP, folder, symlinks=True, ignore=shutil.ignore_patterns(".ggen", "build", "reports"))
+    shutil.copytree(
+        SHOP, folder, symlinks=True, ignore=shutil.ignore_patterns(".ggen", "build", "reports")
+    )
     return folder
 
 
 def ran(shop: Path, backend: str) -> dict[str, Any]:
-    words = [sys.executable, "-m", "cleanroom", "pipeline", *PHASES, "--backend", backend, "--output", "json"]
+    words = [
+        sys.executable,
+        "-m",
+        "cleanroom",
+        "pipeline",
+        *PHASES,
+        "--backend",
+        backend,
+        "--output",
+        "json",
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "CLEANROOM_RUN_ID"}
     done = subprocess.run(words, cwd=shop, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
@@ -49,7 +90,11 @@ def ran(shop: Path, backend: str) -> dict[str, Any]:
 
 def spans(shop: Path, result: dict[str, Any]) -> set[str]:
     """Names of the spans that the shop's own tests sent."""
-    return {span.name for span in engine.read_trace(shop, result["run_id"])[1] if span.source.scope != "cleanroom"}
+    return {
+        span.name
+        for span in engine.read_trace(shop, result["run_id"])[1]
+        if span.source.scope != "cleanroom"
+    }
 
 
 def still(value: Any) -> Any:
@@ -62,16 +107,22 @@ def still(value: Any) -> Any:
 def test_the_document_names_the_canaries_that_differ():
     """Those of either side, by their names."""
     said = " ".join((SHOP.parents[1] / "docs/containers.md").read_text().split())
-    assert [name for name in EMBEDDED_CANARIES | CONTAINED_CANARIES if f"`{name}`" not in said] == []
+    assert [
+        name for name in EMBEDDED_CANARIES | CONTAINED_CANARIES if f"`{name}`" not in said
+    ] == []
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_shop_passes_with_the_same_report(shop: Path, name: EngineName):
-    """Phases, verdicts, services, violations, exit code and the tests' own spans are those of the embedded backend, and every canary passed."""
+    """Phases, verdicts, services, violations, exit code and the tests' own spans are those of the
+    embedded backend, and every canary passed.
+    """
     require(name, IMAGE, "cleanroom/postgres", "cleanroom/redis")
     contained, embedded = ran(shop, name), ran(shop, "embedded")
     assert {canary["result"] for canary in contained["canaries"]} == {"passed"}
-    named, others = ({canary["name"] for canary in result["canaries"]} for result in (contained, embedded))
+    named, others = (
+        {canary["name"] for canary in result["canaries"]} for result in (contained, embedded)
+    )
     assert (others - named, named - others) == (EMBEDDED_CANARIES, CONTAINED_CANARIES)
     assert contained["ledger"]["left"] == []
     assert still(contained) == still(embedded)

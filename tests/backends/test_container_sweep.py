@@ -58,19 +58,31 @@ def test_sweeping_removes_dead_containers_and_no_other(engine: EngineName):
     require(engine)
     socket = find_socket(engine, os.environ)
     run = f"sweep{os.getpid()}"
-    dead_labels = {**container_cleanup.owner_labels(f"{run}-dead"), container_cleanup.OWNER: "4194305:1"}
+    dead_labels = {
+        **container_cleanup.owner_labels(f"{run}-dead"),
+        container_cleanup.OWNER: "4194305:1",
+    }
     created = {
-        f"{run}-dead": dead_labels, f"{run}-alive": container_cleanup.owner_labels(f"{run}-alive"), f"{run}-stranger": {"app": "of-somebody"},
-    }  # fmt: skip
+        f"{run}-dead": dead_labels,
+        f"{run}-alive": container_cleanup.owner_labels(f"{run}-alive"),
+        f"{run}-stranger": {"app": "of-somebody"},
+    }
     try:
         for name, labels in created.items():
             body = msgspec.json.encode({"Image": IMAGE, "Cmd": ["true"], "Labels": labels})
-            status, said = container_cleanup.call(socket, "POST", f"/containers/create?name={name}", body)
+            status, said = container_cleanup.call(
+                socket, "POST", f"/containers/create?name={name}", body
+            )
             assert status == 201, said
         report = sweep_engine(socket)
-        assert [left.name for left in report.removed if left.name.startswith(run)] == [f"{run}-dead"]
+        assert [left.name for left in report.removed if left.name.startswith(run)] == [
+            f"{run}-dead"
+        ]
         assert f"{run}-alive" in report.living
-        assert (labelled(engine, f"{run}-dead"), labelled(engine, f"{run}-alive")) == ([], [f"{run}-alive"])
+        assert (labelled(engine, f"{run}-dead"), labelled(engine, f"{run}-alive")) == (
+            [],
+            [f"{run}-alive"],
+        )
         assert container_cleanup.call(socket, "GET", f"/containers/{run}-stranger/json")[0] == 200
     finally:
         for name in created:

@@ -35,7 +35,13 @@ def spec(**fields: Any) -> EnvironmentSpec:
 
 def described(tmp_path: Path, root: str = "/work/project", **fields: Any) -> SandboxSpec:
     workspace = WorkspaceSpec(root=root, scratch=str(tmp_path))
-    return create_request.described(spec(workspace=workspace, **fields), IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
+    return create_request.described(
+        spec(workspace=workspace, **fields),
+        IDENTITY,
+        NO_GROUPS,
+        [tmp_path / "layer"],
+        tmp_path / "root",
+    )
 
 
 @pytest.fixture
@@ -46,22 +52,38 @@ def project(tmp_path: Path) -> str:
 
 def asked(tmp_path: Path, project: str) -> dict[str, Any]:
     one = spec(workspace=WorkspaceSpec(root=project, scratch=str(tmp_path)))
-    wire = create_request.described(one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root")
+    wire = create_request.described(
+        one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root"
+    )
     image = Image("some/image", "sha256:1", "/usr/bin")
     return create_request.parameters(
-        one, image, wire["container"], program=Path("/cache/init"), seccomp=create_request.profile(), labels={"cleanroom.run_id": "run"}
+        one,
+        image,
+        wire["container"],
+        program=Path("/cache/init"),
+        seccomp=create_request.profile(),
+        labels={"cleanroom.run_id": "run"},
     )
 
 
 def test_a_container_is_locked_down_as_far_as_flags_go(tmp_path: Path, project: str):
-    """No network, no capability, no new privileges, a read-only image, an ordinary user, and no pull, port, device or host namespace."""
+    """No network, no capability, no new privileges, a read-only image, an ordinary user,
+    and no pull, port, device or host namespace.
+    """
     parameters = asked(tmp_path, project)
     host = parameters["HostConfig"]
-    assert (host["NetworkMode"], host["CapDrop"], host["ReadonlyRootfs"], host["Privileged"]) == ("none", ["ALL"], True, False)
+    assert (host["NetworkMode"], host["CapDrop"], host["ReadonlyRootfs"], host["Privileged"]) == (
+        "none",
+        ["ALL"],
+        True,
+        False,
+    )
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert host["RestartPolicy"] == {"Name": "no"}
     assert parameters["User"].partition(":")[0] not in ("", "0")
-    assert parameters["Image"] == "sha256:1", "by digest, so that a tag that moves meanwhile changes nothing"
+    assert parameters["Image"] == "sha256:1", (
+        "by digest, so that a tag that moves meanwhile changes nothing"
+    )
     forbidden = (
         "Devices",
         "PortBindings",
@@ -81,15 +103,26 @@ def test_a_container_has_the_limits_of_its_policy(tmp_path: Path, project: str):
     """Memory with swap, processes, processors, one file, open files and core dumps."""
     host, limits = asked(tmp_path, project)["HostConfig"], LIMITS[Level.MEDIUM]
     assert host["Memory"] == host["MemorySwap"] == limits.memory_bytes
-    assert (host["PidsLimit"], host["NanoCpus"], host["ShmSize"]) == (limits.pids, limits.cpus * 1e9, limits.tmpfs_bytes)
+    assert (host["PidsLimit"], host["NanoCpus"], host["ShmSize"]) == (
+        limits.pids,
+        limits.cpus * 1e9,
+        limits.tmpfs_bytes,
+    )
     ulimits = {row["Name"]: row["Hard"] for row in host["Ulimits"]}
-    assert (ulimits["nofile"], ulimits["fsize"], ulimits["core"]) == (limits.open_files, limits.disk_bytes, 1)
+    assert (ulimits["nofile"], ulimits["fsize"], ulimits["core"]) == (
+        limits.open_files,
+        limits.disk_bytes,
+        1,
+    )
 
 
 def test_nothing_of_the_host_is_mounted_but_pid_1_and_its_door(tmp_path: Path, project: str):
     """Both read-only; no socket of an engine, ever."""
     binds = asked(tmp_path, project)["HostConfig"]["Binds"]
-    assert binds == [f"/cache/init:{create_request.INIT}:ro", f"{tmp_path}/root/door:{create_request.DOOR}:ro"]
+    assert binds == [
+        f"/cache/init:{create_request.INIT}:ro",
+        f"{tmp_path}/root/door:{create_request.DOOR}:ro",
+    ]
 
 
 def test_the_engines_filter_leaves_what_ours_names_to_ours():
@@ -111,7 +144,9 @@ def test_the_engines_filter_leaves_what_ours_names_to_ours():
     ],
 )
 def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: set[str]):
-    """Below a folder that is private anyway it is moved with that folder; elsewhere the engine makes an empty place for it."""
+    """Below a folder that is private anyway it is moved with that folder;
+    elsewhere the engine makes an empty place for it.
+    """
     container = described(tmp_path, root)["container"]
     assert set(create_request.empty_places(container)) == {*create_request.PRIVATE, *targets}
     assert [target for target in container["targets"] if target.startswith("/etc/")]
@@ -119,7 +154,12 @@ def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: 
 
 def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path: Path):
     """The folder of its sockets, and a door on 127.0.0.1 that bears its name."""
-    door = Doorway(service="postgres", port=5432, environment="service-1", to="unix:/run/cleanroom/postgres/socket")
+    door = Doorway(
+        service="postgres",
+        port=5432,
+        environment="service-1",
+        to="unix:/run/cleanroom/postgres/socket",
+    )
     mount = Mount(source="/cache/run", target="/run/cleanroom/postgres")
     wire = described(tmp_path, doorways=(door,), mounts=(mount,))
     assert wire["filesystem"]["sockets"] == ["/run/cleanroom/postgres"]

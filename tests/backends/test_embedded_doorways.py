@@ -16,7 +16,10 @@ from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 ECHO = """
 import socket, sys, threading
@@ -32,23 +35,36 @@ def serve(connection):
 while True:
     threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
 """
-ASK = "python3 -c 'import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.sendall(b\"hello\"); print(s.recv(99).decode())' "
+ASK = (
+    "python3 -c 'import socket,sys; s=socket.create_connection((sys.argv[1], int(sys.argv[2])), "
+    '5); s.sendall(b"hello"); print(s.recv(99).decode())\' '
+)
 
 
 def service(identity: str, *mounts: Mount) -> EnvironmentSpec:
     return EnvironmentSpec(
-        id=identity, run_id=RUN_ID, role="service", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"}, mounts=mounts
+        id=identity,
+        run_id=RUN_ID,
+        role="service",
+        policy=default_policy(Level.MEDIUM),
+        variables={"PATH": "/usr/bin:/bin"},
+        mounts=mounts,
     )
 
 
 @asynccontextmanager
-async def serving(backend: EmbeddedBackend, spec: EnvironmentSpec, kind: str, where: str, word: str = "") -> AsyncIterator[Any]:
+async def serving(
+    backend: EmbeddedBackend, spec: EnvironmentSpec, kind: str, where: str, word: str = ""
+) -> AsyncIterator[Any]:
     """An echo server in an environment of its own, for as long as it is entered."""
     async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
         listening = anyio.Event()
 
         async def serve() -> None:
-            await environment.exec(("/usr/bin/python3", "-c", ECHO, kind, where, word), on_output=lambda stream, piece: listening.set())
+            await environment.exec(
+                ("/usr/bin/python3", "-c", ECHO, kind, where, word),
+                on_output=lambda stream, piece: listening.set(),
+            )
 
         tasks.start_soon(serve)
         await listening.wait()
@@ -68,14 +84,21 @@ async def test_a_phase_reaches_a_declared_service_by_name_and_port(entered: Ente
         assert (await run(environment, ASK + "127.0.0.1 7000"))[1] == "hello\n"
 
 
-async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(entered: Entered, phase: Phase, tmp_path: Path):
+async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(
+    entered: Entered, phase: Phase, tmp_path: Path
+):
     """The same port leads to a socket in the service's data folder."""
     async with entered() as backend:
         data = await backend.folder(backend.scratch / "data")
         (backend.scratch / "data").chmod(0o777)
-        spec = service("echo", Mount(source=str(backend.scratch / "data"), target="/run/data", writable=True))
+        spec = service(
+            "echo", Mount(source=str(backend.scratch / "data"), target="/run/data", writable=True)
+        )
         door = Doorway(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
-        async with serving(backend, spec, "unix", "/run/data/s"), backend.environment(phase(**BARE, doorways=(door,))) as environment:
+        async with (
+            serving(backend, spec, "unix", "/run/data/s"),
+            backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        ):
             assert (await run(environment, ASK + "echo 7000"))[1] == "hello\n"
         await backend.drop_folder(data)
 
@@ -101,7 +124,9 @@ async def test_two_runs_on_one_port_do_not_meet(entered: Entered, phase: Phase):
     ):
         for name, answer in (("one", "1:hello\n"), ("two", "2:hello\n")):
             door = Doorway(service="echo", port=7000, environment=name, to="tcp:5555")
-            async with backend.environment(phase(f"of-{name}", **BARE, doorways=(door,))) as environment:
+            async with backend.environment(
+                phase(f"of-{name}", **BARE, doorways=(door,))
+            ) as environment:
                 assert (await run(environment, ASK + "echo 7000"))[1] == answer
 
 
@@ -144,7 +169,10 @@ async def test_a_service_that_is_gone_is_a_reset_and_not_a_silence(entered: Ente
 async def test_a_doorway_leads_to_each_life_of_its_service(entered: Entered, phase: Phase):
     """Opened before the service is there, the same door leads to its first life and to the next."""
     door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
-    async with entered() as backend, backend.environment(phase(**BARE, doorways=(door,))) as environment:
+    async with (
+        entered() as backend,
+        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+    ):
         for life in ("1:", "2:"):
             async with serving(backend, service("echo"), "tcp", "5555", life):
                 assert (await run(environment, ASK + "echo 7000"))[1] == f"{life}hello\n"
@@ -153,7 +181,10 @@ async def test_a_doorway_leads_to_each_life_of_its_service(entered: Entered, pha
 
 async def test_the_engine_dials_into_an_environment_and_the_host_does_not(entered: Entered):
     """NET-14: a port that is listened on inside is reached by `dial` and is closed on the host."""
-    async with entered() as backend, serving(backend, service("echo"), "tcp", "45555") as environment:
+    async with (
+        entered() as backend,
+        serving(backend, service("echo"), "tcp", "45555") as environment,
+    ):
         async with await environment.dial("tcp:45555") as stream:
             await stream.send(b"hello")
             assert await stream.receive() == b"hello"

@@ -46,10 +46,16 @@ class Homes:
         async with self._entered() as backend:
             return await self.within(backend, text, keep=keep, level=level)
 
-    async def within(self, backend: EmbeddedBackend, text: str, *, keep: bool, level: Level = Level.MEDIUM) -> str:
+    async def within(
+        self, backend: EmbeddedBackend, text: str, *, keep: bool, level: Level = Level.MEDIUM
+    ) -> str:
         await backend.probe(Level.MEDIUM)
         backend._bare = backend._bare or self._bare
-        spec = self._phase(f"phase-{next(self._numbers)}", home=str(self._home / level.value), policy=default_policy(level))
+        spec = self._phase(
+            f"phase-{next(self._numbers)}",
+            home=str(self._home / level.value),
+            policy=default_policy(level),
+        )
         spec.variables["HOME"] = str(Path.home()) if level == Level.LOW else "/home/cleanroom"
         assert spec.workspace is not None
         async with backend.workspace(spec.workspace) as shared:
@@ -68,8 +74,12 @@ def homes(entered: Entered, phase: Phase, home: Path, bare: bool) -> Homes:
 SHOW = "cd ~/.cache && find . -type f | sort | xargs -r grep -H ."
 
 
-async def test_what_a_phase_that_passed_wrote_is_there_for_the_next(homes: Homes, home: Path, project: Path):
-    """New files, changed ones and deletions; on the host all of it belongs to whoever owns the project."""
+async def test_what_a_phase_that_passed_wrote_is_there_for_the_next(
+    homes: Homes, home: Path, project: Path
+):
+    """New files, changed ones and deletions; on the host all of it belongs to whoever owns the
+    project.
+    """
     await homes("mkdir ~/.cache/d && echo one > ~/.cache/d/a && echo gone > ~/.cache/b", keep=True)
     await homes("echo two >> ~/.cache/d/a && rm ~/.cache/b && echo new > ~/.cache/c", keep=True)
     assert (await homes(SHOW, keep=False)).split() == ["./c:new", "./d/a:one", "./d/a:two"]
@@ -78,7 +88,9 @@ async def test_what_a_phase_that_passed_wrote_is_there_for_the_next(homes: Homes
 
 
 async def test_what_a_phase_that_failed_wrote_is_thrown_away(homes: Homes):
-    """Files that it added, changed and removed are as they were; without overlays nothing is there."""
+    """Files that it added, changed and removed are as they were;
+    without overlays nothing is there.
+    """
     await homes("echo kept > ~/.cache/a; echo kept > ~/.cache/b", keep=True)
     await homes("echo bad > ~/.cache/a; rm ~/.cache/b; echo bad > ~/.cache/c", keep=False)
     assert "bad" not in await homes(SHOW, keep=False)
@@ -96,7 +108,9 @@ async def test_each_level_has_its_own(homes: Homes, bare: bool):
     if bare:
         pytest.skip("without namespaces there is one level")
     (Path.home() / ".cache").mkdir(exist_ok=True)
-    await homes("mkdir -p $HOME/.cache; echo low > $HOME/.cache/it || true", keep=True, level=Level.LOW)
+    await homes(
+        "mkdir -p $HOME/.cache; echo low > $HOME/.cache/it || true", keep=True, level=Level.LOW
+    )
     assert await homes(SHOW, keep=True) == ""
     await homes("echo medium > ~/.cache/it", keep=True)
     assert await homes(SHOW, keep=True) == "./it:medium\n"
@@ -116,7 +130,12 @@ async def test_of_two_phases_at_once_the_first_is_kept(
             there.mkdir()
             given = WorkspaceSpec(root=str(there), scratch=scratch)
             shared = await stack.enter_async_context(backend.workspace(given))
-            spec = phase(f"phase-{number}", home=str(home / "Medium"), workspace=given, working_directory=str(there))
+            spec = phase(
+                f"phase-{number}",
+                home=str(home / "Medium"),
+                workspace=given,
+                working_directory=str(there),
+            )
             environment = await stack.enter_async_context(backend.environment(spec))
             opened.append((shared, environment))
         for number, (_, environment) in enumerate(opened):
@@ -129,7 +148,9 @@ async def test_of_two_phases_at_once_the_first_is_kept(
     assert await homes("ls ~/.cache", keep=False) == "0\n"
 
 
-async def test_what_is_written_there_counts_against_the_disk_limit(homes: Homes, entered: Entered, phase: Phase, home: Path, bare: bool):
+async def test_what_is_written_there_counts_against_the_disk_limit(
+    homes: Homes, entered: Entered, phase: Phase, home: Path, bare: bool
+):
     """A sample of the environment has it."""
     async with entered() as backend:
         await backend.probe(Level.MEDIUM)
@@ -153,9 +174,17 @@ async def test_many_phases_leave_few_layers(homes: Homes, home: Path, bare: bool
     if bare:
         pytest.skip("without overlays there are none")
     for number in range(FOLD_AT + 3):
-        await homes(f"mkdir -p ~/.cache/d; echo {number} > ~/.cache/d/{number}; rm -f ~/.cache/d/{number - 2}", keep=True)
+        await homes(
+            (
+                f"mkdir -p ~/.cache/d; echo {number} > ~/.cache/d/{number}; rm -f "
+                f"~/.cache/d/{number - 2}"
+            ),
+            keep=True,
+        )
     assert len([name for name in os.listdir(home / "Medium") if name.isdecimal()]) < FOLD_AT
-    assert sorted((await homes("ls ~/.cache/d", keep=False)).split()) == sorted(map(str, (FOLD_AT + 1, FOLD_AT + 2)))
+    assert sorted((await homes("ls ~/.cache/d", keep=False)).split()) == sorted(
+        map(str, (FOLD_AT + 1, FOLD_AT + 2))
+    )
 
 
 def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
@@ -171,7 +200,11 @@ def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
     added(HomeCache(tmp_path / "last", tmp_path), home, "last")
     newest = HomeCache(tmp_path / "look", tmp_path).take(home, None).kept
     assert len(newest) == 2
-    assert {path.name for path in newest[0].iterdir()} == {"first", "last", *map(str, range(FOLD_AT + 2))}
+    assert {path.name for path in newest[0].iterdir()} == {
+        "first",
+        "last",
+        *map(str, range(FOLD_AT + 2)),
+    }
 
 
 def added(cache: HomeCache, home: str, name: str) -> None:
@@ -201,15 +234,20 @@ command = "echo bad > ~/.cache/a; exit 3"
 command = "echo bad > ~/.cache/a; python3 -c 'import socket; socket.socket().connect_ex((\\"192.0.2.1\\", 80))'; true"
 [lifecycle.show]
 command = "cat ~/.cache/a"
-"""
+"""  # noqa: E501
 
 
 def test_only_a_phase_that_passed_and_broke_no_rule_changes_what_later_runs_find(tmp_path: Path):
-    """By the command: a phase that fails and one that tries what its policy forbids leave nothing."""
+    """By the command: a phase that fails and one that tries what its policy forbids leave
+    nothing.
+    """
     project = tmp_path / "project"
     project.mkdir()
     (project / "make.toml").write_text(MAKE_TOML)
-    environment = os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {
+        "CLEANROOM_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
 
     def ended(phase: str) -> tuple[int, str]:
         words = [sys.executable, "-m", "cleanroom", "run", phase, "-v"]

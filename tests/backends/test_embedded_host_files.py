@@ -1,4 +1,6 @@
-"""What a phase cannot do to files that are the host's own and stay: the workspace at Low, the home's `.cache`."""
+"""What a phase cannot do to files that are the host's own and stay:
+the workspace at Low, the home's `.cache`.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ async def told(entered: Entered, spec: EnvironmentSpec, command: str) -> tuple[s
     return said, [f"{a.rule} {a.target.path}" for a in attempts if not a.tags]
 
 
-async def test_no_file_of_the_project_gets_such_a_bit_at_low(entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path):
+async def test_no_file_of_the_project_gets_such_a_bit_at_low(
+    entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path
+):
     """By chmod, install and cp -p; other modes are set as they are asked for."""
     commands = (
         "umask 0; cp /bin/true own; chmod 4755 own; install -m 2755 own installed; "
@@ -56,8 +60,12 @@ async def test_no_file_of_the_project_gets_such_a_bit_at_low(entered: Entered, s
     assert f"filesystem.metadata {project}/own" in attempts
 
 
-async def test_a_folder_s_group_goes_to_what_is_made_in_it(entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path):
-    """A folder that has the bit keeps it through chmod, and hands it to folders that are made in it."""
+async def test_a_folder_s_group_goes_to_what_is_made_in_it(
+    entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path
+):
+    """A folder that has the bit keeps it through chmod, and hands it to folders that are made in
+    it.
+    """
     os.chmod(project / "sub", 0o2755)
     commands = "mkdir sub/deep; chmod 2775 sub; chmod u+w sub/deep; echo x > sub/deep/file"
     _, attempts = await told(entered, spec(**LOW), commands)
@@ -68,7 +76,9 @@ async def test_a_folder_s_group_goes_to_what_is_made_in_it(entered: Entered, spe
 
 
 @pytest.mark.parametrize("level", [Level.LOW, Level.MEDIUM])
-async def test_no_file_of_the_home_s_cache_gets_one(entered: Entered, spec: Callable[..., EnvironmentSpec], tmp_path: Path, level: Level):
+async def test_no_file_of_the_home_s_cache_gets_one(
+    entered: Entered, spec: Callable[..., EnvironmentSpec], tmp_path: Path, level: Level
+):
     """It outlives the run, as the project does."""
     cache, home = tmp_path / "kept/project/level", tmp_path / "home"
     (home / ".cache").mkdir(parents=True)
@@ -116,7 +126,9 @@ async def test_who_races_the_look_does_not_move_the_engine_s_folder_at_low(
     assert set(attempts) == {f"filesystem.write {project}/.ggen"}
 
 
-async def test_the_kernel_alone_holds_the_engine_s_folder(entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path):
+async def test_the_kernel_alone_holds_the_engine_s_folder(
+    entered: Entered, spec: Callable[..., EnvironmentSpec], project: Path
+):
     """Where no call is held, as in a service: a mount point is not renamed and not removed."""
     (project / ".ggen/cleanroom").mkdir(parents=True)
     (project / "other").mkdir()

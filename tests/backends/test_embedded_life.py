@@ -1,4 +1,6 @@
-"""The life of embedded environments, with real processes: commands, their ends, and that nothing stays."""
+"""The life of embedded environments, with real processes:
+commands, their ends, and that nothing stays.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import MIB
 from host_inventory import command, descendants, inventory, warden_and_init
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,9 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", r
         ("/etc/passwd", 126),
     ],
 )
-async def test_a_command_s_end_is_told_as_a_shell_tells_it(entered: Entered, phase: Phase, text: str, code: int):
+async def test_a_command_s_end_is_told_as_a_shell_tells_it(
+    entered: Entered, phase: Phase, text: str, code: int
+):
     """Statuses as they are, 128+n for a signal, 127 for not found, 126 for not executable."""
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         assert (await run(environment, text))[0].exit_code == code
@@ -49,18 +56,27 @@ async def test_the_folder_of_a_live_environment_is_not_removed(entered: Entered,
         async with backend.environment(spec) as environment:
             await backend.drop_folder(thing)
             assert data.is_dir()
-            assert [(left.name, environment.id in left.detail) for left in (await backend.ledger())[2]] == [(str(data), True)]
+            assert [
+                (left.name, environment.id in left.detail) for left in (await backend.ledger())[2]
+            ] == [(str(data), True)]
         await backend.drop_folder(thing)
         assert not data.exists()
         assert (await backend.ledger())[2] == ()
 
 
 async def test_output_comes_in_order_and_whole(entered: Entered, phase: Phase):
-    """RES-17: a long line, NUL bytes and invalid text are kept byte by byte; the streams stay apart."""
+    """RES-17: a long line, NUL bytes and invalid text are kept byte by byte;
+    the streams stay apart.
+    """
     heard: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-    program = r"i=0; while [ $i -lt 2000 ]; do echo line-$i; i=$((i+1)); done; printf '\000\377\376' >&2; head -c 3000000 /dev/zero >&2"
+    program = (
+        r"i=0; while [ $i -lt 2000 ]; do echo line-$i; i=$((i+1)); done; printf '\000\377\376' "
+        r">&2; head -c 3000000 /dev/zero >&2"
+    )
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
-        await environment.exec(("sh", "-c", program), on_output=lambda stream, piece: heard[stream].extend(piece))
+        await environment.exec(
+            ("sh", "-c", program), on_output=lambda stream, piece: heard[stream].extend(piece)
+        )
     assert heard["stdout"].decode().split() == [f"line-{number}" for number in range(2000)]
     assert bytes(heard["stderr"]) == b"\0\xff\xfe" + bytes(3_000_000)
 
@@ -81,15 +97,24 @@ async def test_a_flood_of_output_does_not_grow_the_engine(entered: Entered, phas
 
 
 async def test_what_ignores_the_polite_signal_is_killed(entered: Entered, phase: Phase):
-    """RES-15: at its timeout a command gets SIGTERM, after the grace SIGKILL, and so do its children."""
-    async with entered() as backend, backend.environment(phase(**limited(grace_seconds=0.1))) as environment:
-        result, _ = await run(environment, "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000", timeout_seconds=0.2)
+    """RES-15: at its timeout a command gets SIGTERM, after the grace SIGKILL,
+    and so do its children.
+    """
+    async with (
+        entered() as backend,
+        backend.environment(phase(**limited(grace_seconds=0.1))) as environment,
+    ):
+        result, _ = await run(
+            environment, "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000", timeout_seconds=0.2
+        )
         assert (result.timed_out, result.exit_code) == (True, 137)
         assert await environment.left_over() == ()
 
 
 async def test_a_background_process_does_not_hold_the_command(entered: Entered, phase: Phase):
-    """RES-18, CLN-01: a command has ended when its main process has, though another one keeps its output open; that one is named."""
+    """RES-18, CLN-01: a command has ended when its main process has,
+    though another one keeps its output open; that one is named.
+    """
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         result, _ = await run(environment, "sleep 1000 & echo done")
         left = await environment.left_over()
@@ -113,7 +138,9 @@ def sleepers() -> list[int]:
 
 
 async def test_nothing_of_many_environments_is_left_on_the_host(entered: Entered, phase: Phase):
-    """CLN-21: processes, mounts, control groups, namespaces, shared memory, folders and settings are as before."""
+    """CLN-21: processes, mounts, control groups, namespaces, shared memory,
+    folders and settings are as before.
+    """
     before = inventory(RUN_ID)
     async with entered() as backend:
         for number in range(3):
@@ -138,14 +165,19 @@ async def test_memory_that_no_process_holds_is_its_phase_s_doing(entered: Entere
 
 
 @pytest.mark.parametrize("victim", ["warden", "init"])
-async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(entered: Entered, phase: Phase, victim: str):
+async def test_an_environment_whose_warden_or_init_is_killed_ends_whole(
+    entered: Entered, phase: Phase, victim: str
+):
     """CLN-03, PROC-27: kill -9 ends the tree; who waits learns it, and later orders fail."""
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         started = anyio.Event()
 
         async def wait() -> None:
             with pytest.raises(EnvironmentFailed) as failed:
-                await environment.exec(("sh", "-c", "echo; exec sleep 1000"), on_output=lambda stream, piece: started.set())
+                await environment.exec(
+                    ("sh", "-c", "echo; exec sleep 1000"),
+                    on_output=lambda stream, piece: started.set(),
+                )
             assert failed.value.code == "CR-SANDBOX-006"
 
         async with anyio.create_task_group() as tasks:
@@ -175,7 +207,9 @@ async def test_whoever_asks_a_keeper_that_is_gone_learns_it(entered: Entered, ph
 async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_all_had_been_told(
     entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch
 ):
-    """What its warden had not passed on yet is lost, so a phase that passed until then does not pass; nothing of it is left."""
+    """What its warden had not passed on yet is lost, so a phase that passed until then does not
+    pass; nothing of it is left.
+    """
     monkeypatch.setattr("cleanroom.backends.embedded.backend.LEAVE_SECONDS", 0.5)
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="did not end by itself"):  # noqa: PT012 -- leaving it raises
@@ -186,7 +220,9 @@ async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_a
 
 
 async def test_canaries_whose_process_is_killed_prove_nothing(entered: Entered, phase: Phase):
-    """Whoever waits for the proof learns that there is none, instead of waiting for ever or taking an empty one."""
+    """Whoever waits for the proof learns that there is none,
+    instead of waiting for ever or taking an empty one.
+    """
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         _, init = warden_and_init("phase")
 
@@ -195,7 +231,10 @@ async def test_canaries_whose_process_is_killed_prove_nothing(entered: Entered, 
                 pass  # it lives for some ten milliseconds
             os.kill(int(children[0]), signal.SIGKILL)
 
-        with anyio.fail_after(10), pytest.raises(EnvironmentFailed, match="ended with -9") as failed:  # noqa: PT012 -- both at once
+        with (  # noqa: PT012 -- both at once
+            anyio.fail_after(10),
+            pytest.raises(EnvironmentFailed, match="ended with -9") as failed,
+        ):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(anyio.to_thread.run_sync, kill)
                 try:
@@ -221,7 +260,10 @@ async def test_a_fork_bomb_does_not_starve_its_neighbour(entered: Entered, phase
 
 async def test_processors_are_bounded_where_there_is_a_group(entered: Entered, phase: Phase):
     """RES-13: the quota of the environment's control group is its share."""
-    async with entered() as backend, backend.environment(phase("half", **limited(cpus=0.5))) as environment:
+    async with (
+        entered() as backend,
+        backend.environment(phase("half", **limited(cpus=0.5))) as environment,
+    ):
         result, _ = await run(environment, "true")
         quotas = [
             Path(where, name)
@@ -236,7 +278,9 @@ async def test_processors_are_bounded_where_there_is_a_group(entered: Entered, p
         assert result.exit_code == 0
 
 
-async def test_an_environment_can_be_told_to_end_while_it_is_asked_to_prove(entered: Entered, phase: Phase):
+async def test_an_environment_can_be_told_to_end_while_it_is_asked_to_prove(
+    entered: Entered, phase: Phase
+):
     """Killing while canaries run ends both; nobody waits for ever."""
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         with anyio.fail_after(10):

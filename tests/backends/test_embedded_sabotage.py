@@ -1,4 +1,7 @@
-"""Controls switched off one by one: a canary has to notice each. A proof that cannot fail proves nothing."""
+"""Controls switched off one by one: a canary has to notice each.
+
+A proof that cannot fail proves nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from cleanroom.model.policy import Level
 from cleanroom.sandbox.filesystem import mount_plan
 from cleanroom.sandbox.protocol import SandboxSpec
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 
 def nothing_held(spec: SandboxSpec) -> None:
@@ -43,7 +49,9 @@ def closed_tmp(spec: SandboxSpec) -> None:
 
 
 def shown_secrets(spec: SandboxSpec) -> None:
-    """The engine's own folder, where the secret and the socket are planted, is mounted at its path."""
+    """The engine's own folder, where the secret and the socket are planted,
+    is mounted at its path.
+    """
     files = spec["filesystem"]
     scratch = str(Path(files["root"]).parents[1])
     os.chmod(scratch, 0o777)
@@ -51,7 +59,9 @@ def shown_secrets(spec: SandboxSpec) -> None:
     files["writable"].append(scratch)
 
 
-def described_wrongly(monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None]) -> None:
+def described_wrongly(
+    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None]
+) -> None:
     """Let the engine describe every environment with this change."""
     honest = embedded.describe
 
@@ -67,27 +77,51 @@ def described_wrongly(monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[Sandb
     ("sabotage", "noticed"),
     [
         (nothing_held, {"tcp", "udp", "write outside", "mount"}),
-        (writable_etc, {"write outside", "chmod outside"} - ({"chmod outside"} if os.geteuid() == 0 else set())),
+        (
+            writable_etc,
+            {"write outside", "chmod outside"}
+            - ({"chmod outside"} if os.geteuid() == 0 else set()),
+        ),
         (closed_tmp, {"control: /tmp is written"}),
         (shown_secrets, {"secret of the home folder", "unix socket outside"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 async def test_a_description_without_a_control_is_noticed(
-    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None], noticed: set[str]
+    entered: Entered,
+    phase: Phase,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Callable[[SandboxSpec], None],
+    noticed: set[str],
 ):
     """What the engine would have to describe wrongly shows as a failed canary of that name."""
     described_wrongly(monkeypatch, sabotage)
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
-        failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
+        failed = {
+            canary.name: canary.found
+            for canary in await environment.prove()
+            if canary.result == "failed"
+        }
     assert noticed <= failed.keys(), failed
 
 
 KEEPER = {
-    "no filter": "from cleanroom.sandbox.seccomp import filters as seccomp; import struct; seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); ",
-    "capabilities kept": "from cleanroom.sandbox.kernel import syscalls as kernel; kernel.drop_all_capabilities = lambda: None; ",
-    "no process namespace": "from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; ",
-    "nothing recorded": "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, attempt: None; ",
+    "no filter": (
+        "from cleanroom.sandbox.seccomp import filters as seccomp; import struct; "
+        "seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); "
+    ),
+    "capabilities kept": (
+        "from cleanroom.sandbox.kernel import syscalls as kernel; kernel.drop_all_capabilities = "
+        "lambda: None; "
+    ),
+    "no process namespace": (
+        "from cleanroom.sandbox.kernel import syscalls as kernel; from "
+        "cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; "
+    ),
+    "nothing recorded": (
+        "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, "
+        "attempt: None; "
+    ),
 }
 NOTICED = {
     "no filter": {"mount", "new namespace", "tcp", "vsock"},
@@ -99,11 +133,15 @@ NOTICED = {
 
 def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     """Start keepers that run `before` first."""
-    monkeypatch.setattr(keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{before}main()"))
+    monkeypatch.setattr(
+        keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{before}main()")
+    )
 
 
 @pytest.mark.parametrize("name", KEEPER)
-async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, name: str):
+async def test_a_keeper_that_leaves_a_step_out_is_noticed(
+    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch, name: str
+):
     """What goes wrong in the processes that build the environment shows in the environment."""
     sabotaged_keeper(monkeypatch, KEEPER[name])
     if name == "no process namespace" and os.geteuid() != 0:  # nor can /proc be mounted then
@@ -112,12 +150,20 @@ async def test_a_keeper_that_leaves_a_step_out_is_noticed(entered: Entered, phas
                 await backend.environment(phase(**BARE)).__aenter__()
         return
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
-        failed = {canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}
+        failed = {
+            canary.name: canary.found
+            for canary in await environment.prove()
+            if canary.result == "failed"
+        }
     assert NOTICED[name] <= failed.keys(), failed
 
 
-async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch):
-    """A folder that is to be shown and is not there is named, with the code of what could not be made."""
+async def test_an_environment_that_cannot_be_made_says_why(
+    entered: Entered, phase: Phase, monkeypatch: pytest.MonkeyPatch
+):
+    """A folder that is to be shown and is not there is named,
+    with the code of what could not be made.
+    """
     missing = mount_plan.bind("/nothing-like-it", "/opt")
     described_wrongly(monkeypatch, lambda spec: spec["filesystem"]["mounts"].append(missing))
     async with entered() as backend:
@@ -126,10 +172,18 @@ async def test_an_environment_that_cannot_be_made_says_why(entered: Entered, pha
     assert failed.value.code == "CR-SANDBOX-005"
 
 
-async def test_a_probe_that_breaks_off_is_no_answer(entered: Entered, monkeypatch: pytest.MonkeyPatch):
+async def test_a_probe_that_breaks_off_is_no_answer(
+    entered: Entered, monkeypatch: pytest.MonkeyPatch
+):
     """Where the child that asks the kernel may open no file, the machine counts as not probed."""
-    no_files = "import resource; from cleanroom.sandbox.processes import keeper; from cleanroom.sandbox.selftest import probe; honest = probe.report; "
-    no_files += "probe.report = lambda folder: (resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)), honest(folder))[1]; "
+    no_files = (
+        "import resource; from cleanroom.sandbox.processes import keeper; from "
+        "cleanroom.sandbox.selftest import probe; honest = probe.report; "
+    )
+    no_files += (
+        "probe.report = lambda folder: (resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)), "
+        "honest(folder))[1]; "
+    )
     sabotaged_keeper(monkeypatch, no_files)
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed) as failed:
@@ -170,15 +224,23 @@ async def main(folder):
         print(json.dumps({canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}))
 
 asyncio.run(main(Path(sys.argv[1])))
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and ip to make a network where a connection works and goes nowhere"
+    os.geteuid() != 0 or not shutil.which("ip"),
+    reason="needs root and ip to make a network where a connection works and goes nowhere",
 )
 def test_a_missing_network_namespace_is_noticed(tmp_path: Path):
-    """Where a connection to an address outside works (here: one of a network of the test's own), the canaries say so."""
-    done = subprocess.run([sys.executable, "-c", NO_NETWORK_NAMESPACE, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    """Where a connection to an address outside works (here:
+    one of a network of the test's own), the canaries say so.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", NO_NETWORK_NAMESPACE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     failed = json.loads(done.stdout)
     assert failed["tcp"] == "it worked"

@@ -52,7 +52,9 @@ def test_a_dead_run_s_folder_is_removed(tmp_path: Path):
     """Also where its folders cannot be entered."""
     folder = made(tmp_path, "dead", dead_name())
     assert leftovers(tmp_path) == [folder]
-    assert [thing.name for thing in sweep(tmp_path, []).removed if thing.kind == "folder"] == [str(folder)]
+    assert [thing.name for thing in sweep(tmp_path, []).removed if thing.kind == "folder"] == [
+        str(folder)
+    ]
     assert not folder.exists()
 
 
@@ -65,7 +67,9 @@ def test_a_living_run_s_folder_is_untouched(tmp_path: Path):
 
 
 def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path: Path):
-    """Two engines in two containers see each other's numbers as nobody's; the lock on the file tells."""
+    """Two engines in two containers see each other's numbers as nobody's;
+    the lock on the file tells.
+    """
     folder = made(tmp_path, "elsewhere", dead_name())
     with open(folder / OWNER) as file:
         journal.hold(file.fileno())

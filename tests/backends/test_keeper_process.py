@@ -30,7 +30,9 @@ def gone(pid: int) -> bool:
 
 
 def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path):
-    """Abandoning leaves no process, also while it is still starting; doing it twice does no harm."""
+    """Abandoning leaves no process, also while it is still starting;
+    doing it twice does no harm.
+    """
     keeper = ahead("auto", tmp_path)
     assert keeper is not None
     keeper.abandon()
@@ -48,9 +50,13 @@ async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
     """A keeper started ahead answers the probe like one that was not, and ends with its backend."""
     keeper = ahead(None, tmp_path)
     assert keeper is not None
-    async with EmbeddedBackend("ahead", tmp_path / "runs" / "ahead", journal_at(tmp_path / "journal.jsonl"), keeper) as backend:
+    async with EmbeddedBackend(
+        "ahead", tmp_path / "runs" / "ahead", journal_at(tmp_path / "journal.jsonl"), keeper
+    ) as backend:
         found = await backend.probe(Level.MEDIUM)
-    async with EmbeddedBackend("later", tmp_path / "runs" / "later", journal_at(tmp_path / "other.jsonl")) as backend:
+    async with EmbeddedBackend(
+        "later", tmp_path / "runs" / "later", journal_at(tmp_path / "other.jsonl")
+    ) as backend:
         assert await backend.probe(Level.MEDIUM) == found
     keeper.abandon()
     assert gone(keeper.pid)
@@ -70,7 +76,9 @@ async def test_a_keeper_that_does_not_end_is_killed(tmp_path: Path):
 def test_every_backend_with_wardens_has_a_keeper_and_a_run_inside_a_run_has_none(tmp_path: Path):
     """What is started before the engine is imported is what the engine would have started."""
     assert {"auto", *registry.HOMES} == set(BACKENDS)
-    assert before.keeper(None, {"CLEANROOM_CACHE": str(tmp_path), "CLEANROOM_RUN_ID": "outer"}) is None
+    assert (
+        before.keeper(None, {"CLEANROOM_CACHE": str(tmp_path), "CLEANROOM_RUN_ID": "outer"}) is None
+    )
 
 
 async def test_an_engine_ends_the_keeper_that_it_adopted_when_there_is_no_run(tmp_path: Path):
@@ -87,7 +95,9 @@ async def test_an_engine_ends_the_keeper_that_it_adopted_when_there_is_no_run(tm
 
 
 def left_alone(keeper: KeeperProcess, orders: list[tuple[dict[str, object], list[int]]]) -> None:
-    """Give a keeper orders, then end without a word as a killed engine does, and wait for its end."""
+    """Give a keeper orders, then end without a word as a killed engine does,
+    and wait for its end.
+    """
     with keeper.taken() as end:
         for order, descriptors in orders:
             channel.send(end, order, descriptors)
@@ -95,8 +105,12 @@ def left_alone(keeper: KeeperProcess, orders: list[tuple[dict[str, object], list
 
 
 @pytest.mark.parametrize("swapped", ["runs", "runs/mine"])
-def test_a_keeper_removes_what_it_was_told_of_and_nothing_in_its_place(tmp_path: Path, swapped: str):
-    """After its owner was killed: the folder that was held goes, one that somebody put in the place of it or around it stays."""
+def test_a_keeper_removes_what_it_was_told_of_and_nothing_in_its_place(
+    tmp_path: Path, swapped: str
+):
+    """After its owner was killed: the folder that was held goes,
+    one that somebody put in the place of it or around it stays.
+    """
     victim = tmp_path / "victim"
     for folder in (tmp_path / "runs/mine", victim / "mine", victim / "theirs"):
         folder.mkdir(parents=True)
@@ -105,9 +119,14 @@ def test_a_keeper_removes_what_it_was_told_of_and_nothing_in_its_place(tmp_path:
     (tmp_path / swapped).rename(tmp_path / "aside")
     (tmp_path / swapped).symlink_to(victim)
     own = {"op": "own", "folder": str(tmp_path / "runs/mine"), "name": "mine"}
-    left_alone(KeeperProcess(), [({"op": "journal"}, [Journal.at(held(tmp_path)).descriptor]), (own, [around.descriptor])])
+    left_alone(
+        KeeperProcess(),
+        [({"op": "journal"}, [Journal.at(held(tmp_path)).descriptor]), (own, [around.descriptor])],
+    )
     assert sorted(path.name for path in victim.rglob("*")) == ["file", "file", "mine", "theirs"]
-    assert (tmp_path / "aside").exists() == (swapped == "runs/mine") or not (tmp_path / "aside/mine").exists()
+    assert (tmp_path / "aside").exists() == (swapped == "runs/mine") or not (
+        tmp_path / "aside/mine"
+    ).exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a folder of somebody else's")

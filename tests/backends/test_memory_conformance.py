@@ -62,7 +62,9 @@ def test_other_systems_are_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatc
 async def test_an_environment_that_was_ended_runs_nothing_more():
     """What ran in it when it was ended, and what is asked of it later, fails with a code."""
     async with MemoryBackend(Script(programs={"server": forever})) as backend:
-        spec = EnvironmentSpec(id="one", run_id="r", role="phase", policy=default_policy(Level.MEDIUM), variables={})
+        spec = EnvironmentSpec(
+            id="one", run_id="r", role="phase", policy=default_policy(Level.MEDIUM), variables={}
+        )
         async with backend.environment(spec) as environment:
 
             async def wait() -> None:

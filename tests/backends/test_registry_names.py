@@ -16,7 +16,9 @@ from cleanroom.model.errors import CleanroomError, Exit
         ("embedded", "darwin", "CR-BACKEND-003", Exit.REFUSED),
     ],
 )
-def test_a_backend_that_cannot_be_is_refused_by_name(name: str, platform: str, code: str, status: Exit, monkeypatch: pytest.MonkeyPatch):
+def test_a_backend_that_cannot_be_is_refused_by_name(
+    name: str, platform: str, code: str, status: Exit, monkeypatch: pytest.MonkeyPatch
+):
     """Not there yet, not there at all, or not on this system."""
     monkeypatch.setattr("sys.platform", platform)
     with pytest.raises(CleanroomError, match=name) as caught:

@@ -194,7 +194,10 @@ async def test_no_trick_of_a_service_leads_its_relay_to_the_host(
         done = TRICKS[trick].format(host=literal(host), folder=literal(folder))
         code = SERVE.format(before="os.mkdir('in')", trick=done)
         name = "in/s" if "folder" in trick else "s"
-        async with entered_as(entered, tier, open_tmp_path) as backend, serving(backend, code, name) as service:
+        async with (
+            entered_as(entered, tier, open_tmp_path) as backend,
+            serving(backend, code, name) as service,
+        ):
             to = f"unix:/run/service/{name}"
             assert await dialled(service, to) != "the host"
             assert await asked(backend, phase, to) != "the host"
@@ -227,7 +230,10 @@ async def test_in_tier_e3_a_port_of_the_host_is_no_service(
         port = free.getsockname()[1]
     with host_server(socket.AF_INET, ("127.0.0.1", port)):
         code = "print('tricked', flush=True)\nimport time\ntime.sleep(600)"
-        async with entered_as(entered, "E3", tmp_path) as backend, serving(backend, code) as service:
+        async with (
+            entered_as(entered, "E3", tmp_path) as backend,
+            serving(backend, code) as service,
+        ):
             assert await dialled(service, f"tcp:{port}") == "ConnectionRefusedError"
             assert await asked(backend, phase, f"tcp:{port}") != "the host"
 

@@ -36,7 +36,9 @@ def test_without_a_target_nothing_is_met():
 
 
 def test_what_is_not_here_is_said_and_has_no_number():
-    """A peer that is missing has a row without a number, in the text, the document and the JSON, and meets no target."""
+    """A peer that is missing has a row without a number, in the text, the document and the JSON,
+    and meets no target.
+    """
     absent = figure(note="not here: make it", at_least=5)
 
     assert absent.met is None
@@ -48,7 +50,9 @@ def test_what_is_not_here_is_said_and_has_no_number():
 
 def test_differences_and_ratios_are_those_of_neighbours():
     """They are taken per pair: what slows both sides of one pair does not change the others."""
-    bare, measured, difference, ratio = compared("b", "caged", "bare", [(0.001, 0.002), (0.010, 0.020)], ratio_at_most=1.1)
+    bare, measured, difference, ratio = compared(
+        "b", "caged", "bare", [(0.001, 0.002), (0.010, 0.020)], ratio_at_most=1.1
+    )
 
     assert bare.values == pytest.approx((1, 10))
     assert measured.values == pytest.approx((2, 20))
@@ -58,14 +62,24 @@ def test_differences_and_ratios_are_those_of_neighbours():
 
 
 @pytest.mark.parametrize(
-    ("value", "written"), [(0.1234, "0.12"), (9.876, "9.88"), (45.67, "45.7"), (300.4, "300"), (301_234, "301,234"), (-4.2, "-4.20")]
+    ("value", "written"),
+    [
+        (0.1234, "0.12"),
+        (9.876, "9.88"),
+        (45.67, "45.7"),
+        (300.4, "300"),
+        (301_234, "301,234"),
+        (-4.2, "-4.20"),
+    ],
 )
 def test_numbers_are_as_long_as_they_are_true(value: float, written: str):
     """Three figures are what such measurements can hold."""
     assert number(value) == written
 
 
-def test_what_cannot_be_measured_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_what_cannot_be_measured_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """The exit status is 1 and the reason is said, while the other benchmarks still run."""
 
     def measured(name: str, small: bool) -> list[Figure]:
@@ -81,7 +95,9 @@ def test_what_cannot_be_measured_is_a_failure(monkeypatch: pytest.MonkeyPatch, c
     assert len(said["figures"]) == 1
 
 
-def test_a_missed_target_is_no_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_missed_target_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """A slow machine does not turn a measurement into an error."""
     monkeypatch.setattr(runner, "_measured", lambda name, small: [figure(11, at_most=10)])
 

@@ -15,7 +15,13 @@ from container_bench import require
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHOP_IS_SET_UP = (ROOT / "examples" / "shop" / ".venv").is_dir()
 EXPECTED = {
-    "lifecycle": {"cold: engine_seconds", "warm: engine_seconds", "cold: total", "warm: total", "warm: peak resident memory"},
+    "lifecycle": {
+        "cold: engine_seconds",
+        "warm: engine_seconds",
+        "cold: total",
+        "warm: total",
+        "warm: peak resident memory",
+    },
     "services": {"cold: both ready", "cached: both ready", "cached: postgres", "cached: redis"},
     "containers": {
         "docker: both services ready",
@@ -26,7 +32,11 @@ EXPECTED = {
         "docker: 2 fresh ones at once",
         "docker: watching three containers",
     },
-    "sandbox": {"an environment's life around `true`: more than bare", "`true` in an open one: times bare", "of which open"},
+    "sandbox": {
+        "an environment's life around `true`: more than bare",
+        "`true` in an open one: times bare",
+        "of which open",
+    },
     "work": {
         "compiling, sandboxed: times bare",
         "importing, sandboxed: times bare",
@@ -40,7 +50,11 @@ EXPECTED = {
         "2 pipelines, embedded backend: resident at the end",
     },
     "command": {"`--help`: more than bare", "an empty pipeline"},
-    "tracing": {"a span, taken and written", "loading the exporter, in its thread", "delivering all spans at once"},
+    "tracing": {
+        "a span, taken and written",
+        "loading the exporter, in its thread",
+        "delivering all spans at once",
+    },
 }
 NEEDS_THE_KERNEL = {"lifecycle", "services", "containers", "sandbox", "work", "memory", "command"}
 
@@ -51,8 +65,13 @@ PEERS = ("testcontainers", "compose")  # which the machine need not have
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
     return subprocess.run(
-        [sys.executable, "-m", "bench", *arguments], cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )  # fmt: skip
+        [sys.executable, "-m", "bench", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_every_benchmark_is_looked_at():
@@ -63,9 +82,14 @@ def test_every_benchmark_is_looked_at():
 
 
 @pytest.mark.sandbox
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in EXPECTED])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in EXPECTED],
+)
 def test_it_measures_at_its_smallest_size(name: str):
-    """It does its work, and its figures have the fields and the names that readers of the JSON rely on."""
+    """It does its work, and its figures have the fields and the names that readers of the JSON rely
+    on.
+    """
     if name in NEEDS_THE_KERNEL and sys.platform != "linux":
         pytest.skip("the embedded backend needs Linux")
     if name == "containers":
@@ -99,7 +123,9 @@ def test_an_unknown_name_is_a_usage_error():
 
 
 def test_what_was_measured_small_never_becomes_the_document(tmp_path: Path):
-    """docs/benchmarks.md is written from full sizes only, whether they were just measured or saved."""
+    """docs/benchmarks.md is written from full sizes only,
+    whether they were just measured or saved.
+    """
     document = ROOT / "docs" / "benchmarks.md"
     before = document.read_bytes()
     saved = tmp_path / "small.json"

@@ -1,4 +1,6 @@
-"""The scripts of `.ci` that set a machine up, with stand-ins for what they would install and start."""
+"""The scripts of `.ci` that set a machine up, with stand-ins for what they would install and
+start.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,22 @@ import pytest
 
 CI = Path(__file__).resolve().parents[2] / ".ci"
 
-# dpkg-query answers from files, apt-get says what it was asked for, and `install` writes those files unless BROKEN is set.
+# dpkg-query answers from files, apt-get says what it was asked for,
+# and `install` writes those files unless BROKEN is set.
 DPKG_QUERY = """#!/bin/sh
 for name; do :; done
 cat "$PACKAGES/$name" 2>/dev/null || { echo "dpkg-query: no packages found matching $name" >&2; exit 1; }
-"""
+"""  # noqa: E501
 APT_GET = """#!/bin/sh
 echo "apt-get $*" >> "$PACKAGES/.log"
 case "$*" in *" install "*) [ "$BROKEN" ] || for name; do printf 'installed ' > "$PACKAGES/$name"; done;; esac
-"""
-STAND_INS = {"dpkg-query": DPKG_QUERY, "apt-get": APT_GET, "dpkg": "#!/bin/sh\n", "id": '#!/bin/sh\necho "$USER_ID"\n'}
+"""  # noqa: E501
+STAND_INS = {
+    "dpkg-query": DPKG_QUERY,
+    "apt-get": APT_GET,
+    "dpkg": "#!/bin/sh\n",
+    "id": '#!/bin/sh\necho "$USER_ID"\n',
+}
 
 
 class Machine:
@@ -36,21 +44,30 @@ class Machine:
         for name, status in statuses.items():
             (self._packages / name).write_text(f"{status} ")
 
-    def ask(self, *names: str, user: int = 0, broken: bool = False) -> subprocess.CompletedProcess[str]:
+    def ask(
+        self, *names: str, user: int = 0, broken: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         variables = {
             "PATH": f"{self._programs}:{os.environ['PATH']}",
             "PACKAGES": str(self._packages),
             "USER_ID": str(user),
             "BROKEN": "1" if broken else "",
         }
-        return subprocess.run([CI / "packages", *names], env=variables, capture_output=True, text=True)
+        return subprocess.run(
+            [CI / "packages", *names], env=variables, capture_output=True, text=True
+        )
 
     @property
     def installed(self) -> list[str]:
         """What apt-get was asked to install, in all."""
         log = self._packages / ".log"
         lines = log.read_text().splitlines() if log.exists() else []
-        return [word for line in lines if " install " in line for word in line.partition(" install ")[2].split()]
+        return [
+            word
+            for line in lines
+            if " install " in line
+            for word in line.partition(" install ")[2].split()
+        ]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +81,12 @@ class Machine:
     ],
     ids=["none", "some", "removed", "half set up", "all"],
 )
-def test_what_is_not_there_whole_is_installed(tmp_path: Path, there: dict[str, str], lacking: list[str]):
-    """Each package is looked up by itself: on a machine that never had any of them all are installed."""
+def test_what_is_not_there_whole_is_installed(
+    tmp_path: Path, there: dict[str, str], lacking: list[str]
+):
+    """Each package is looked up by itself: on a machine that never had any of them all are
+    installed.
+    """
     machine = Machine(tmp_path, **there)
     done = machine.ask("one", "two")
     assert (done.returncode, machine.installed) == (0, lacking), done.stderr
@@ -86,7 +107,9 @@ def test_an_ordinary_user_is_told_what_root_would_install(tmp_path: Path):
 
 
 def daemon(log: Path, probe: str, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CI / "daemon", "thing", log, probe, *command], capture_output=True, text=True)
+    return subprocess.run(
+        [CI / "daemon", "thing", log, probe, *command], capture_output=True, text=True
+    )
 
 
 def test_a_daemon_that_ends_shows_its_log(tmp_path: Path):
@@ -98,10 +121,22 @@ def test_a_daemon_that_ends_shows_its_log(tmp_path: Path):
 
 
 def test_a_daemon_ignores_no_signal(tmp_path: Path):
-    """Though its caller was started in the background of a shell, and ignores SIGINT: every container would too."""
+    """Though its caller was started in the background of a shell, and ignores SIGINT:
+    every container would too.
+    """
     log, up = tmp_path / "log", tmp_path / "up"
-    words = [CI / "daemon", "thing", log, f"test -e {up}", "sh", "-c", f"grep SigIgn: /proc/self/status; : > {up}; exec sleep 60"]
-    done = subprocess.run(["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *words], capture_output=True, text=True)
+    words = [
+        CI / "daemon",
+        "thing",
+        log,
+        f"test -e {up}",
+        "sh",
+        "-c",
+        f"grep SigIgn: /proc/self/status; : > {up}; exec sleep 60",
+    ]
+    done = subprocess.run(
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *words], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     os.kill(int(done.stdout.split("kill ")[1].split(",")[0]), signal.SIGKILL)
     ignored = int(log.read_text().split()[1], 16)

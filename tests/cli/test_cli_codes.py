@@ -26,7 +26,12 @@ LITERAL = re.compile(rf"[\"']({CODE.pattern})[\"']")
 
 def written() -> set[str]:
     """Every code in the source but for the table itself."""
-    return {code for path in SOURCE.rglob("*.py") if path.parent != TABLE for code in LITERAL.findall(path.read_text())}
+    return {
+        code
+        for path in SOURCE.rglob("*.py")
+        if path.parent != TABLE
+        for code in LITERAL.findall(path.read_text())
+    }
 
 
 def test_codes_every_code_in_the_source_is_explained() -> None:
@@ -41,7 +46,9 @@ def test_codes_every_explained_code_is_in_use() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_codes_explanations_are_worth_reading(code: str) -> None:
-    """Every code is well formed, has a title on one line, and an explanation of more than a sentence's length."""
+    """Every code is well formed, has a title on one line, and an explanation of more than a
+    sentence's length.
+    """
     assert CODE.fullmatch(code)
     assert CODES[code].title
     assert "\n" not in CODES[code].title
@@ -50,7 +57,9 @@ def test_codes_explanations_are_worth_reading(code: str) -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_codes_examples_can_be_used(code: str, tmp_path: Path) -> None:
-    """What to write into make.toml makes a plan (or is refused for what this machine lacks); what to type names a command that exists."""
+    """What to write into make.toml makes a plan (or is refused for what this machine lacks);
+    what to type names a command that exists.
+    """
     lines = CODES[code].example_lines
     if not CODES[code].is_command:
         (tmp_path / "make.toml").write_text("\n".join(lines) + "\n")
@@ -85,7 +94,9 @@ def test_codes_every_module_of_an_area_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("code", CODES)
 def test_codes_an_example_has_no_gaps(code: str) -> None:
-    """A line that goes on in the next one, and stands in a string that is not raw, would have one."""
+    """A line that goes on in the next one, and stands in a string that is not raw,
+    would have one.
+    """
     assert not any("   " in line for line in CODES[code].example_lines)
 
 
@@ -109,14 +120,25 @@ def test_codes_a_line_of_an_example_goes_on_after_a_backslash() -> None:
 
 def test_codes_a_run_imports_no_text_of_a_code() -> None:
     """What a run prints needs the codes of rules, and none of the prose."""
-    program = "import sys, cleanroom.cli.commands.run, cleanroom.cli.session, cleanroom.cli.views.live, cleanroom.cli.views.summary; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    loaded = {name.rpartition(".")[2] for name in done.stdout.split() if name.startswith("cleanroom.cli.codes.")}
+    program = (
+        "import sys, cleanroom.cli.commands.run, cleanroom.cli.session, "
+        "cleanroom.cli.views.live, cleanroom.cli.views.summary; print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    loaded = {
+        name.rpartition(".")[2]
+        for name in done.stdout.split()
+        if name.startswith("cleanroom.cli.codes.")
+    }
     assert loaded == {"rules"}
 
 
 def test_codes_every_rule_has_a_code() -> None:
-    """Each control of the policy has a code of its own, and no code is for a rule that does not exist."""
+    """Each control of the policy has a code of its own, and no code is for a rule that does not
+    exist.
+    """
     assert set(RULE_CODES) == {control.rule for control in CONTROLS}
     assert len(set(RULE_CODES.values())) == len(RULE_CODES)
 
@@ -126,7 +148,10 @@ BY_HAND = re.compile(r"(?:Error|Refused|Failed|Unavailable)\(\s*[\"']CR-")
 
 
 def said_by_tests() -> set[str]:
-    """Codes that a test expects of the product. An error that a test makes by hand shows nothing."""
+    """Codes that a test expects of the product.
+
+    An error that a test makes by hand shows nothing.
+    """
     found = set()
     for path in TESTS.rglob("*.py"):
         if path != Path(__file__):

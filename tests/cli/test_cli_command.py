@@ -27,20 +27,38 @@ BANNED = (
 )
 
 
-def call(*arguments: str, cwd: Path | None = None, options: tuple[str, ...] = (), shell: str = "") -> subprocess.CompletedProcess[str]:
+def call(
+    *arguments: str, cwd: Path | None = None, options: tuple[str, ...] = (), shell: str = ""
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NO_COLOR": "1"}
     command = [sys.executable, *options, "-m", "cleanroom", *arguments]
     if shell:
         line = f"{sys.executable} -m cleanroom {' '.join(arguments)} {shell}"
-        return subprocess.run(line, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            line, shell=True, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+        )
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def test_cli_help_imports_no_heavy_module() -> None:
-    """`--help` and `COMMAND --help` load nothing of the engine's machinery, and the whole of `--help` stays under 110 modules."""
+    """`--help` and `COMMAND --help` load nothing of the engine's machinery,
+    and the whole of `--help` stays under 110 modules.
+    """
     for arguments in (["--help"], ["pipeline", "--help"]):
         done = call(*arguments, options=("-X", "importtime"))
-        loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
+        loaded = [
+            line.rpartition("|")[2].strip()
+            for line in done.stderr.splitlines()
+            if line.startswith("import time:")
+        ]
         assert not set(BANNED) & set(loaded)
         assert len(loaded) < 110
 
@@ -54,7 +72,9 @@ def test_cli_version_imports_no_click() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_cli_help_of_every_command_is_on_stdout(name: str) -> None:
-    """Every command of the table exists, and its help exits 0 on standard output with an example."""
+    """Every command of the table exists, and its help exits 0 on standard output with an
+    example.
+    """
     from click.testing import CliRunner
 
     from cleanroom.cli.app import app
@@ -78,7 +98,9 @@ def test_cli_help_of_every_command_is_on_stdout(name: str) -> None:
     ],
 )
 def test_cli_usage_errors_are_coded(arguments: list[str], said: str) -> None:
-    """What the command line gets wrong ends with 2, a coded error and a hint, without a traceback and with nothing on standard output."""
+    """What the command line gets wrong ends with 2, a coded error and a hint,
+    without a traceback and with nothing on standard output.
+    """
     done = call(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error[CR-CLI-001]: ")
@@ -87,7 +109,9 @@ def test_cli_usage_errors_are_coded(arguments: list[str], said: str) -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["explain", "CR-NET-003"], ["events", "schema"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["explain", "CR-NET-003"], ["events", "schema"]]
+)
 @pytest.mark.parametrize("sink", [">/dev/full", ">&-"])
 def test_cli_lost_output_is_never_a_success(arguments: list[str], sink: str) -> None:
     """Where standard output is full or closed the exit status is 5, without a traceback."""
@@ -116,14 +140,19 @@ def test_cli_explain_unknown_code_names_near_ones() -> None:
 
 
 def test_cli_explain_tells_cause_and_help() -> None:
-    """`explain` of the code that the design names tells how to see who tried and how to declare the connection."""
+    """`explain` of the code that the design names tells how to see who tried and how to declare the
+    connection.
+    """
     done = call("explain", "cr-net-003")
     assert done.returncode == 0
     assert "egress" in done.stdout
     assert "expected" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["audit", "verify"], ["audit", "show"], ["events", "show"], ["events", "replay"], ["report"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["audit", "verify"], ["audit", "show"], ["events", "show"], ["events", "replay"], ["report"]],
+)
 def test_cli_nothing_recorded_is_unverified(arguments: list[str], tmp_path: Path) -> None:
     """Commands that read what runs left end with 4 where no run has been, and write nothing."""
     done = call(*arguments, cwd=tmp_path)

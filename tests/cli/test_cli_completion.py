@@ -12,7 +12,10 @@ import pytest
 
 from cleanroom.cli.commands.completion import VARIABLE, script
 
-MAKE = '[lifecycle.test]\ncommand = "true"\n[lifecycle.tidy]\ncommand = "true"\n[lifecycle.build]\ncommand = "true"\n'
+MAKE = (
+    '[lifecycle.test]\ncommand = "true"\n[lifecycle.tidy]\ncommand = "true"\n[lifecycle.build]\n'
+    'command = "true"\n'
+)
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -31,7 +34,15 @@ def project(tmp_path: Path) -> Path:
 
 def ask(project: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{project / 'bin'}:{os.environ['PATH']}", **variables}
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def bash(project: Path, *words: str) -> list[str]:
@@ -51,7 +62,9 @@ def bash(project: Path, *words: str) -> list[str]:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_completion_in_bash(project: Path) -> None:
-    """Bash completes commands, subcommands, options, their values, the project's phases, and codes."""
+    """Bash completes commands, subcommands, options, their values, the project's phases,
+    and codes.
+    """
     assert bash(project, "cleanroom-engine", "pi") == ["pipeline"]
     assert bash(project, "cleanroom-engine", "config", "s") == ["show"]
     assert "--policy" in bash(project, "cleanroom-engine", "pipeline", "--po")
@@ -64,7 +77,13 @@ def test_completion_in_bash(project: Path) -> None:
 def test_completion_in_fish(project: Path) -> None:
     """Fish completes commands and the project's phases."""
     for line, expected in (("pipel", "pipeline"), ("run te", "test")):
-        done = ask(project, "fish", "--no-config", "-c", f"source completion.fish; complete -C 'cleanroom-engine {line}'")
+        done = ask(
+            project,
+            "fish",
+            "--no-config",
+            "-c",
+            f"source completion.fish; complete -C 'cleanroom-engine {line}'",
+        )
         assert done.stdout.split()[0] == expected, done.stderr
 
 
@@ -76,7 +95,7 @@ zpty -r -m shell seen '*ready*'
 zpty -w -n shell $'cleanroom-engine pipeline bui\\t'
 zpty -r -m shell seen '*build*' && print -r -- found
 zpty -d shell
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
@@ -88,7 +107,11 @@ def test_completion_in_zsh(project: Path) -> None:
 def test_completion_of_a_project_that_cannot_be_read_is_silent(project: Path) -> None:
     """Where make.toml is broken, completing a phase prints nothing and no error."""
     (project / "make.toml").write_text("[lifecycle\n")
-    done = ask(project, "cleanroom-engine", **{VARIABLE: "bash_complete", "COMP_WORDS": "cleanroom-engine run t", "COMP_CWORD": "2"})
+    done = ask(
+        project,
+        "cleanroom-engine",
+        **{VARIABLE: "bash_complete", "COMP_WORDS": "cleanroom-engine run t", "COMP_CWORD": "2"},
+    )
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 

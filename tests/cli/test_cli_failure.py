@@ -11,8 +11,15 @@ from cleanroom.model.errors import ArtifactError, CleanroomError, Exit, PolicyRe
 
 
 def test_cli_failure_names_the_place_first() -> None:
-    """A file's error begins with the code and the position, and ends with the line that explains it."""
-    error = ProjectError("CR-PLAN-001", "lifecycle.test.command: expected text, found 5", hint="quote it", where="make.toml:4:11")
+    """A file's error begins with the code and the position,
+    and ends with the line that explains it.
+    """
+    error = ProjectError(
+        "CR-PLAN-001",
+        "lifecycle.test.command: expected text, found 5",
+        hint="quote it",
+        where="make.toml:4:11",
+    )
     assert explain(error).text.splitlines() == [
         "error[CR-PLAN-001]: make.toml:4:11: lifecycle.test.command: expected text, found 5",
         "hint: quote it",
@@ -36,7 +43,15 @@ def test_cli_failure_hint_of_many_lines_can_be_pasted() -> None:
         (PolicyRefused("CR-X-001", "no"), 3),
         (ValueError("surprise"), 5),
         (
-            BaseExceptionGroup("g", [ValueError(), ExceptionGroup("h", [ProjectError("CR-X-001", "no"), ArtifactError("CR-X-002", "no")])]),
+            BaseExceptionGroup(
+                "g",
+                [
+                    ValueError(),
+                    ExceptionGroup(
+                        "h", [ProjectError("CR-X-001", "no"), ArtifactError("CR-X-002", "no")]
+                    ),
+                ],
+            ),
             5,
         ),
         (BaseExceptionGroup("g", [ProjectError("CR-X-001", "no"), KeyboardInterrupt()]), 130),
@@ -56,7 +71,9 @@ def test_cli_failure_unforeseen_error_hints_at_debug() -> None:
 
 @given(st.text(), st.text())
 def test_cli_failure_messages_cannot_forge_lines(message: str, hint: str) -> None:
-    """Whatever a message or hint holds, exactly one line begins as an error, and the last line explains it."""
+    """Whatever a message or hint holds, exactly one line begins as an error,
+    and the last line explains it.
+    """
     lines = coded("CR-X-001", message, hint).rstrip("\n").split("\n")
     assert [line for line in lines if line.startswith("error[")] == lines[:1]
     assert lines[-1] == "explain: cleanroom-engine explain CR-X-001"
@@ -65,5 +82,7 @@ def test_cli_failure_messages_cannot_forge_lines(message: str, hint: str) -> Non
 
 def test_cli_failure_exit_of_a_group_follows_the_order() -> None:
     """Of several errors of ours the one that the exit order puts first decides."""
-    group = ExceptionGroup("g", [ProjectError("CR-X-001", "file"), CleanroomError("CR-X-002", "engine")])
+    group = ExceptionGroup(
+        "g", [ProjectError("CR-X-001", "file"), CleanroomError("CR-X-002", "engine")]
+    )
     assert "CR-X-002" in explain(group).text

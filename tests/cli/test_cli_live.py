@@ -26,16 +26,32 @@ ROWS = [
 
 
 def drawn(
-    width: int, height: int = 24, rows: list = ROWS, signs: Signs = UNICODE, tail: str = "x" * 500, awaited: object = None
+    width: int,
+    height: int = 24,
+    rows: list = ROWS,
+    signs: Signs = UNICODE,
+    tail: str = "x" * 500,
+    awaited: object = None,
 ) -> list[str]:
-    text = tree(Head("shop", 1, 20.0), rows, awaited, {ROWS[0][0]: tail}, 76_000_000_000, width, height, signs)  # type: ignore[arg-type]
+    text = tree(
+        Head("shop", 1, 20.0),
+        rows,
+        awaited,
+        {ROWS[0][0]: tail},
+        76_000_000_000,
+        width,
+        height,
+        signs,
+    )  # type: ignore[arg-type]
     return text.plain.split("\n")
 
 
 @pytest.mark.parametrize("width", [8, 20, 80, 200])
 @pytest.mark.parametrize("tail", ["x" * 500, "日本語テキスト" * 30])
 def test_cli_live_tree_fits_the_width(width: int, tail: str) -> None:
-    """No line of the tree takes more cells than the terminal has, wide letters too, and whatever runs has exactly one line."""
+    """No line of the tree takes more cells than the terminal has, wide letters too,
+    and whatever runs has exactly one line.
+    """
     lines = drawn(width, tail=tail)
     assert all(cell_len(line) <= width for line in lines)
     assert len(lines) == 1 + len(ROWS)
@@ -61,12 +77,18 @@ def test_cli_live_tree_is_ascii_where_the_locale_is() -> None:
 
 
 def test_cli_live_names_what_the_run_waits_for() -> None:
-    """The root names the slowest thing: the service that a phase cannot begin without, else the phase."""
-    assert drawn(80, awaited=(Subject("service", "postgres"), 3.2))[0].endswith(", waiting for postgres (3.20 s)")
+    """The root names the slowest thing: the service that a phase cannot begin without,
+    else the phase.
+    """
+    assert drawn(80, awaited=(Subject("service", "postgres"), 3.2))[0].endswith(
+        ", waiting for postgres (3.20 s)"
+    )
 
 
 def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
-    """Before its first command a phase waits for its services that are not ready; afterwards the run waits for the phase."""
+    """Before its first command a phase waits for its services that are not ready;
+    afterwards the run waits for the phase.
+    """
     story, plain = Story(), Plain()
     run = begin(story, requested="test")
     service = story.start(Subject("service", "postgres"), run)
@@ -89,10 +111,19 @@ def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
 
 
 def test_cli_live_leaves_what_ended_in_the_scrollback() -> None:
-    """After a run each phase's end was printed once above the tree, and no alternate screen was used."""
+    """After a run each phase's end was printed once above the tree,
+    and no alternate screen was used.
+    """
     screen = io.StringIO()
     view = LiveView(
-        Output("never"), console=Console(file=screen, width=80, force_terminal=True, color_system=None, _environ={"TERM": "xterm"})
+        Output("never"),
+        console=Console(
+            file=screen,
+            width=80,
+            force_terminal=True,
+            color_system=None,
+            _environ={"TERM": "xterm"},
+        ),
     )
     for envelope in failing_run():
         view.show(envelope)
@@ -107,9 +138,16 @@ def test_cli_live_leaves_what_ended_in_the_scrollback() -> None:
 
 def test_cli_live_summary_goes_to_stdout(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     """The result of a live run is on standard output, with the failure last."""
-    view = LiveView(Output("never"), console=Console(file=io.StringIO(), width=80, force_terminal=True))
+    view = LiveView(
+        Output("never"), console=Console(file=io.StringIO(), width=80, force_terminal=True)
+    )
     view.finish(fold(failing_run()), "")
-    assert capsysbinary.readouterr().out.decode().rstrip().endswith("run again: cleanroom-engine run bad")
+    assert (
+        capsysbinary.readouterr()
+        .out.decode()
+        .rstrip()
+        .endswith("run again: cleanroom-engine run bad")
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,9 +167,17 @@ def test_cli_live_needs_a_capable_terminal(environ: dict[str, str], expected: bo
 
 
 @pytest.mark.parametrize(
-    ("locale", "expected"), [({"LC_ALL": "C"}, False), ({"LANG": "C.UTF-8"}, True), ({"LC_ALL": "C.UTF-8", "LANG": "C"}, True), ({}, True)]
+    ("locale", "expected"),
+    [
+        ({"LC_ALL": "C"}, False),
+        ({"LANG": "C.UTF-8"}, True),
+        ({"LC_ALL": "C.UTF-8", "LANG": "C"}, True),
+        ({}, True),
+    ],
 )
-def test_cli_signs_follow_the_locale(locale: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_signs_follow_the_locale(
+    locale: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the locale says ASCII our own signs are, although Python itself writes UTF-8 there."""
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))

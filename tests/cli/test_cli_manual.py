@@ -23,7 +23,9 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     """Every command that can be run, by its whole name."""
     for name, command in command_names().items():
         inner = list(children(command))
-        yield from ((f"{name} {child}", found) for child, found in inner) if inner else [(name, command)]
+        yield from (
+            ((f"{name} {child}", found) for child, found in inner) if inner else [(name, command)]
+        )
 
 
 def test_manual_is_up_to_date() -> None:
@@ -36,13 +38,20 @@ def test_manual_has_every_command_and_option() -> None:
     text = page().replace(r"\-", "-")
     for name, command in commands():
         assert f".SS {name}" in text
-        assert all(option in text for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts)
+        assert all(
+            option in text
+            for parameter in command.params
+            if isinstance(parameter, click.Option)
+            for option in parameter.opts
+        )
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="no mandoc here")
 def test_manual_is_well_formed() -> None:
     """mandoc's lint has nothing to say."""
-    done = subprocess.run(["mandoc", "-T", "lint", "-W", "style", FILE], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "style", FILE], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
@@ -56,7 +65,9 @@ def test_every_command_has_an_example_of_itself() -> None:
 def test_every_variable_that_is_read_is_told() -> None:
     """What the environment can say is in the manual."""
     read = {
-        name for file in (ROOT / "src").rglob("*.py") for name in re.findall(r'(?:get\(|environ\[)"(CLEANROOM_[A-Z_]+)"', file.read_text())
+        name
+        for file in (ROOT / "src").rglob("*.py")
+        for name in re.findall(r'(?:get\(|environ\[)"(CLEANROOM_[A-Z_]+)"', file.read_text())
     }
     assert read <= set(VARIABLES)
     assert app.help

@@ -54,7 +54,9 @@ def test_cli_plain_output_cannot_forge_a_line_of_ours() -> None:
 
 @given(st.lists(st.text(max_size=40), max_size=8))
 def test_cli_plain_shown_output_holds_no_control_character(texts: list[str]) -> None:
-    """Whatever a phase prints, in whatever pieces, no control character but the tab reaches the terminal, and every line is fenced."""
+    """Whatever a phase prints, in whatever pieces, no control character but the tab reaches the
+    terminal, and every line is fenced.
+    """
     plain = Plain()
     subject = Subject("phase", "p")
     template = failing_run()[0]
@@ -66,7 +68,10 @@ def test_cli_plain_shown_output_holds_no_control_character(texts: list[str]) -> 
         for line in plain.lines(msgspec.structs.replace(template, event=event))  # type: ignore[type-var]
     ]
     assert all(line.text.startswith("p | ") for line in shown[:-1])
-    assert not any(re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", line.text) for line in shown)
+    assert not any(
+        re.search(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e]", line.text)
+        for line in shown
+    )
 
 
 @given(st.text())
@@ -80,7 +85,12 @@ def test_cli_plain_slow_lines_double() -> None:
     until_init = failing_run()[:6]
     plain, _ = played(until_init)
     began = until_init[-1].monotonic_ns
-    said = [line.text for second in range(13) for line in plain.tick(began + second * 1_000_000_000) if "init" in line.text]
+    said = [
+        line.text
+        for second in range(13)
+        for line in plain.tick(began + second * 1_000_000_000)
+        if "init" in line.text
+    ]
     assert said == ["SLOW [> 5 s] phase init", "SLOW [> 10 s] phase init"]
 
 
@@ -91,11 +101,19 @@ def test_cli_plain_without_output_says_nothing_on_stdout() -> None:
 
 
 def test_cli_plain_says_degraded_first() -> None:
-    """What a run lacks is said on standard output before its head, although the backend's word comes after the run's start."""
+    """What a run lacks is said on standard output before its head,
+    although the backend's word comes after the run's start.
+    """
     events = failing_run()
-    note = Note(subject=Subject("run", "shop"), level="degraded", text="network.names is not held: no held calls")
+    note = Note(
+        subject=Subject("run", "shop"),
+        level="degraded",
+        text="network.names is not held: no held calls",
+    )
     _, lines = played([*events[:3], msgspec.structs.replace(events[2], event=note), *events[3:]])
-    assert lines[0] == Line("DEGRADED: network.names is not held: no held calls", out=True, tone="red")
+    assert lines[0] == Line(
+        "DEGRADED: network.names is not held: no held calls", out=True, tone="red"
+    )
     assert lines[1].text.startswith("shop · ")
 
 
@@ -106,21 +124,34 @@ def test_cli_summary_says_degraded_last() -> None:
 
 
 def test_a_run_whose_phases_all_passed_says_why_it_did_not():
-    """Conflicts, violations by services, a missed SLO: the reason is in the terminal's, the page's and every other form."""
+    """Conflicts, violations by services, a missed SLO: the reason is in the terminal's,
+    the page's and every other form.
+    """
     story = Story()
     run = begin(story)
     story.at(1).finish(phase(story, run, "test"), exit_code=0)
-    story.finish(run, "failed", exit_code=1, reason="2 files changed on the host meanwhile", code="CR-WORKSPACE-001")
+    story.finish(
+        run,
+        "failed",
+        exit_code=1,
+        reason="2 files changed on the host meanwhile",
+        code="CR-WORKSPACE-001",
+    )
     result = fold(story.envelopes)
     assert result.reason == "2 files changed on the host meanwhile"
     assert summary(result, "")[1].text == f"why: {result.reason}"
     written = {name: data.decode() for name, data in render(result).items()}
-    written |= {"markdown": markdown_report(result, bytes_max=1 << 20), "github": "".join(each.message for each in annotated(result))}
+    written |= {
+        "markdown": markdown_report(result, bytes_max=1 << 20),
+        "github": "".join(each.message for each in annotated(result)),
+    }
     assert {name for name, text in written.items() if result.reason not in text} == set()
 
 
 def test_cli_summary_of_a_failure_names_phase_and_status_on_one_line() -> None:
-    """The failing phase and its exit status stand on one line, and the line to run it again repeats the options."""
+    """The failing phase and its exit status stand on one line,
+    and the line to run it again repeats the options.
+    """
     texts = [line.text for line in summary(fold(failing_run()), " --env prod")]
     assert any(re.search(r"\bbad\b.*\b7\b", text) for text in texts)
     assert texts[-1] == "run again: cleanroom-engine run bad --env prod"

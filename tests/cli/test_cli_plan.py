@@ -35,8 +35,16 @@ def planned(folder: Path = Path("/shop")) -> Plan:
         policy=MEDIUM,
         requested=("test",),
         workspaces=(
-            Workspace(name="", path="/shop", phases=(phase("init"), phase("test", services=("postgres",), hermetic=False))),
-            Workspace(name="api", path="/shop/api", phases=(phase("check", commands=(), role="hook", of="test"),)),
+            Workspace(
+                name="",
+                path="/shop",
+                phases=(phase("init"), phase("test", services=("postgres",), hermetic=False)),
+            ),
+            Workspace(
+                name="api",
+                path="/shop/api",
+                phases=(phase("check", commands=(), role="hook", of="test"),),
+            ),
         ),
         services=(ServiceSpec(name="postgres", kind="postgres", port=5432),),
         tools=("/opt/tool",),
@@ -46,7 +54,9 @@ def planned(folder: Path = Path("/shop")) -> Plan:
 
 
 def test_cli_plan_object_has_phases_flat_in_run_order() -> None:
-    """As data, phases of all workspaces stand in one list in run order, each with its workspace and where it runs."""
+    """As data, phases of all workspaces stand in one list in run order,
+    each with its workspace and where it runs.
+    """
     data = msgspec.json.decode(msgspec.json.encode(as_object(planned())))
     assert [(row["name"], row["workspace"], row["kind"]) for row in data["phases"]] == [
         ("init", "", "hermetic"),
@@ -54,12 +64,16 @@ def test_cli_plan_object_has_phases_flat_in_run_order() -> None:
         ("check", "api", "hermetic"),
     ]
     assert data["policy"] == "Medium"
-    assert data["ignored"] == [{"key": "lifecycle.test.watch", "line": 9, "reason": "ggen ignores it too"}]
+    assert data["ignored"] == [
+        {"key": "lifecycle.test.watch", "line": 9, "reason": "ggen ignores it too"}
+    ]
     assert [row["name"] for row in data["services"]] == ["postgres"]
 
 
 def test_cli_plan_for_people_is_the_golden_one() -> None:
-    """For people, the plan shows phases, services, tools, ignored keys and notes as the golden file says."""
+    """For people, the plan shows phases, services, tools, ignored keys and notes as the golden file
+    says.
+    """
     golden = Path(__file__).parent.parent / "golden" / "cli-plan.txt"
     assert "\n".join(described(planned())) + "\n" == golden.read_text()
 
@@ -68,17 +82,30 @@ def test_cli_plan_hostile_names_stay_on_their_line() -> None:
     """A phase name or command with control characters cannot add a line to the plan."""
     plain, hostile = phase("test"), phase("te\nst\x1b[2J", commands=("echo a\nphase x passed",))
     shapes = [
-        described(msgspec.structs.replace(planned(), workspaces=(Workspace(name="", path="/", phases=(one,)),))) for one in (plain, hostile)
+        described(
+            msgspec.structs.replace(
+                planned(), workspaces=(Workspace(name="", path="/", phases=(one,)),)
+            )
+        )
+        for one in (plain, hostile)
     ]
     assert len(shapes[0]) == len(shapes[1])
 
 
 def test_cli_config_tells_where_each_setting_comes_from(tmp_path: Path) -> None:
-    """A setting's origin is the command line, the environment's overlay, the project's table or the default, in this order."""
+    """A setting's origin is the command line, the environment's overlay,
+    the project's table or the default, in this order.
+    """
     (tmp_path / "make.toml").write_text(
-        '[cleanroom]\nslo = "20s"\nseed = 1\npolicy = "Medium"\nlimits = { memory = "1GiB" }\n[cleanroom.env.production]\nseed = 2\n'
+        '[cleanroom]\nslo = "20s"\nseed = 1\npolicy = "Medium"\n'
+        'limits = { memory = "1GiB" }\n[cleanroom.env.production]\nseed = 2\n'
     )
-    origins = {name: origin for name, _, origin in settings(planned(tmp_path), {"policy": "Medium"}, {"GGEN_ENV": "prod"})}
+    origins = {
+        name: origin
+        for name, _, origin in settings(
+            planned(tmp_path), {"policy": "Medium"}, {"GGEN_ENV": "prod"}
+        )
+    }
     assert origins["policy"] == "command line"
     assert origins["seed"] == "make.toml [cleanroom.env.production]"
     assert origins["slo"] == "make.toml [cleanroom]"
@@ -89,8 +116,13 @@ def test_cli_config_tells_where_each_setting_comes_from(tmp_path: Path) -> None:
 
 
 def test_cli_config_tells_the_position_of_what_the_file_sets(tmp_path: Path) -> None:
-    """With positions, what the file sets has its line and column there; everything else keeps its origin."""
-    (tmp_path / "make.toml").write_text('[cleanroom]\nslo = "20s"\nlimits = { memory = "1GiB" }\n[cleanroom.env.production]\nseed = 2\n')
+    """With positions, what the file sets has its line and column there;
+    everything else keeps its origin.
+    """
+    (tmp_path / "make.toml").write_text(
+        '[cleanroom]\nslo = "20s"\nlimits = { memory = "1GiB" }\n[cleanroom.env.production]\n'
+        "seed = 2\n"
+    )
     rows = settings(planned(tmp_path), {"policy": "Medium"}, {"GGEN_ENV": "prod"}, positions=True)
     origins = {name: origin for name, _, origin in rows}
     assert origins["slo"] == "make.toml:2:1"

@@ -21,5 +21,7 @@ def test_cli_every_exit_status_is_documented() -> None:
     assert [
         status
         for status in Exit
-        if f"| {int(status)} |" not in page and f"{int(status)} / " not in page and f"/ {int(status)} |" not in page
+        if f"| {int(status)} |" not in page
+        and f"{int(status)} / " not in page
+        and f"/ {int(status)} |" not in page
     ] == []

@@ -1,4 +1,6 @@
-"""`pipeline` and `run` on the memory backend and with phases on the host: exit statuses, streams, forms of output, signals."""
+"""`pipeline` and `run` on the memory backend and with phases on the host:
+exit statuses, streams, forms of output, signals.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def executed(arguments: list[str]) -> int:
-    """Run the command in this process. It makes a loop of its own; the one that the looptime plugin keeps for tests is put back."""
+    """Run the command in this process.
+
+    It makes a loop of its own; the one that the looptime plugin keeps for tests is put back.
+    """
     try:
         kept = asyncio.get_event_loop_policy().get_event_loop()
     except RuntimeError:
@@ -87,7 +92,9 @@ def said(project: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Said:
 
 
 def test_cli_run_passing_phase_exits_zero_and_says_so(said: Said) -> None:
-    """A phase that passed exits 0; its output is on standard output, fenced, and its progress on standard error."""
+    """A phase that passed exits 0; its output is on standard output, fenced,
+    and its progress on standard error.
+    """
     status, out, err = said("pipeline", "ok")
     assert status == 0, err
     assert "ok | fine" in out
@@ -104,7 +111,9 @@ def test_cli_run_host_phases_are_said_to_be_on_the_host(said: Said) -> None:
 
 
 def test_cli_run_failure_comes_last_and_stops_the_rest(said: Said, project: Path) -> None:
-    """A failing phase exits 1, later ones do not run, and its name and exit status end the output with the line to run it again."""
+    """A failing phase exits 1, later ones do not run, and its name and exit status end the output
+    with the line to run it again.
+    """
     status, out, _ = said("pipeline", "ok", "bad", "never")
     assert status == 1
     assert not (project / "reached").exists()
@@ -121,14 +130,18 @@ def test_cli_run_timeout_is_124(said: Said) -> None:
 
 @pytest.mark.parametrize("phase", ["empty", "inside"])
 def test_cli_run_nothing_verified_is_4(said: Said, phase: str) -> None:
-    """A pipeline in which no command ran, for want of one or because the memory backend runs none, exits 4 and never 0."""
+    """A pipeline in which no command ran, for want of one or because the memory backend runs none,
+    exits 4 and never 0.
+    """
     status, out, _ = said("pipeline", phase)
     assert status == 4
     assert "UNVERIFIED (exit 4)" in out
 
 
 def test_cli_run_an_idle_interpreter_is_no_pass(said: Said, project: Path) -> None:
-    """After phases that passed, one that is `bash` alone ends the run with 4; what follows does not run."""
+    """After phases that passed, one that is `bash` alone ends the run with 4;
+    what follows does not run.
+    """
     status, out, err = said("pipeline", "ok", "idle", "never")
     assert status == 4
     assert "UNVERIFIED (exit 4)" in out
@@ -137,7 +150,9 @@ def test_cli_run_an_idle_interpreter_is_no_pass(said: Said, project: Path) -> No
 
 
 def test_cli_run_json_is_one_object_on_stdout(said: Said) -> None:
-    """With --output json standard output holds exactly one object, with the exit status that the command ends with and the phase's own."""
+    """With --output json standard output holds exactly one object,
+    with the exit status that the command ends with and the phase's own.
+    """
     status, out, err = said("pipeline", "bad", "--output", "json")
     result: dict[str, Any] = json.loads(out)
     assert status == result["exit_code"] == 1
@@ -147,7 +162,9 @@ def test_cli_run_json_is_one_object_on_stdout(said: Said) -> None:
 
 
 def test_cli_run_jsonl_streams_every_event(said: Said) -> None:
-    """With --output jsonl every line is an envelope of the same run, numbered from 1 without gaps, and standard error is empty."""
+    """With --output jsonl every line is an envelope of the same run,
+    numbered from 1 without gaps, and standard error is empty.
+    """
     _, out, err = said("pipeline", "ok", "--output", "jsonl")
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
@@ -164,7 +181,9 @@ def test_cli_run_quiet_says_the_verdict_alone(said: Said) -> None:
 
 
 def test_cli_run_unknown_phase_names_what_exists(said: Said, project: Path) -> None:
-    """A phase that does not exist is a coded usage error that names it and those that do, and nothing is written."""
+    """A phase that does not exist is a coded usage error that names it and those that do,
+    and nothing is written.
+    """
     status, out, err = said("pipeline", "nosuch")
     assert status == 2
     assert err.startswith("error[CR-")
@@ -176,16 +195,22 @@ def test_cli_run_unknown_phase_names_what_exists(said: Said, project: Path) -> N
 
 def test_cli_run_file_error_names_line_and_column(said: Said, project: Path) -> None:
     """What is wrong in make.toml is said with line and column, and with what helps."""
-    (project / "make.toml").write_text('[project]\nname="x"\n[lifecycle.test]\ncommand="true"\ncleanroom.policy = "Meduim"\n')
+    (project / "make.toml").write_text(
+        '[project]\nname="x"\n[lifecycle.test]\ncommand="true"\ncleanroom.policy = "Meduim"\n'
+    )
     status, out, err = said("pipeline", "test")
     assert status == 2
-    assert re.match(r"error\[CR-[A-Z]+-\d{3}\]: make\.toml:5:\d+: lifecycle\.test\.cleanroom\.policy: ", err)
+    assert re.match(
+        r"error\[CR-[A-Z]+-\d{3}\]: make\.toml:5:\d+: lifecycle\.test\.cleanroom\.policy: ", err
+    )
     assert "Medium" in err
     assert out == ""
 
 
 def test_cli_run_containers_need_an_image(said: Said, project: Path) -> None:
-    """A container backend without one is exit 2 with the phase's place and the line to add, whether or not an engine is there."""
+    """A container backend without one is exit 2 with the phase's place and the line to add,
+    whether or not an engine is there.
+    """
     assert executed(["pipeline", "inside", "--backend", "docker"]) == 2
     err = said._capture.readouterr().err.decode()
     assert "CR-CONTAINER-009" in err
@@ -199,7 +224,9 @@ def test_cli_run_a_backend_of_later_is_refused(said: Said, project: Path) -> Non
 
 
 def test_cli_recorded_run_can_be_read_back(said: Said) -> None:
-    """After a run: its audit log verifies, its events show and replay to the same verdict, and its reports can be made again."""
+    """After a run: its audit log verifies, its events show and replay to the same verdict,
+    and its reports can be made again.
+    """
     said("pipeline", "ok")
     assert executed(["audit", "verify", "--output", "json"]) == 0
     verified = json.loads(said._capture.readouterr().out)
@@ -216,13 +243,32 @@ def test_cli_recorded_run_can_be_read_back(said: Said) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "group"), [(signal.SIGINT, 130, False), (signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)]
+    ("number", "status", "group"),
+    [(signal.SIGINT, 130, False), (signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)],
 )
-def test_cli_run_signals_unwind(project: Path, number: signal.Signals, status: int, group: bool) -> None:
-    """A signal, to the command alone or to its whole group, ends the run with the signal's status, without a traceback and with a whole audit log."""
-    command = [sys.executable, "-m", "cleanroom", "pipeline", "long", "--backend", "memory", "--output", "jsonl"]
+def test_cli_run_signals_unwind(
+    project: Path, number: signal.Signals, status: int, group: bool
+) -> None:
+    """A signal, to the command alone or to its whole group,
+    ends the run with the signal's status, without a traceback and with a whole audit log.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "cleanroom",
+        "pipeline",
+        "long",
+        "--backend",
+        "memory",
+        "--output",
+        "jsonl",
+    ]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -245,8 +291,12 @@ def test_cli_run_lost_result_is_5(project: Path, sink: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_cli_github_output_annotates_a_failing_phase(said: Said, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--output github` annotates on standard output, writes the step's summary, and keeps the exit status."""
+def test_cli_github_output_annotates_a_failing_phase(
+    said: Said, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--output github` annotates on standard output, writes the step's summary,
+    and keeps the exit status.
+    """
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "summary.md"))
     status, out, err = said("run", "bad", "--output", "github")
     assert (status, err) == (1, "")
@@ -256,7 +306,9 @@ def test_cli_github_output_annotates_a_failing_phase(said: Said, project: Path, 
 
 
 def test_cli_github_output_of_a_wrong_file_points_into_it(said: Said, project: Path) -> None:
-    """A make.toml that does not read is an annotation at its line; the usual error stands before it, where the runner takes no commands."""
+    """A make.toml that does not read is an annotation at its line;
+    the usual error stands before it, where the runner takes no commands.
+    """
     (project / "make.toml").write_text("[project]\nname = \n")
     status, out, err = said("run", "bad", "--output", "github")
     assert status == 2
@@ -265,8 +317,12 @@ def test_cli_github_output_of_a_wrong_file_points_into_it(said: Said, project: P
     assert (err, annotated.count("\n")) == ("", 1)
 
 
-def test_cli_report_opens_the_page_or_says_that_it_cannot(said: Said, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`report --open` hands the page to $BROWSER; where no browser starts it says where the page is, and the status stays 0."""
+def test_cli_report_opens_the_page_or_says_that_it_cannot(
+    said: Said, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`report --open` hands the page to $BROWSER; where no browser starts it says where the page
+    is, and the status stays 0.
+    """
     import webbrowser
 
     assert said("run", "ok")[0] == 0
@@ -280,7 +336,9 @@ def test_cli_report_opens_the_page_or_says_that_it_cannot(said: Said, project: P
     assert opened == [page.as_uri()] * 2
 
 
-def test_cli_report_opens_no_text_browser_without_a_terminal(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_report_opens_no_text_browser_without_a_terminal(
+    said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that would draw its page into a pipe is as good as none."""
     import webbrowser
 

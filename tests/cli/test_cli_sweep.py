@@ -24,7 +24,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_what_is_too_young_to_be_told_is_not_called_a_run_under_way(cache: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_is_too_young_to_be_told_is_not_called_a_run_under_way(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+):
     """Nobody has claimed it: it is left for now, and said until when."""
     (cache / "runs/young").mkdir(parents=True)
 
@@ -33,10 +35,16 @@ def test_what_is_too_young_to_be_told_is_not_called_a_run_under_way(cache: Path,
     said = capsys.readouterr().out
     assert "under way" not in said
     assert "nothing was left behind" not in said
-    assert re.search(rf"^left for now folder {cache}/runs/young: .*; a sweep takes it in \d+ s$", said, re.MULTILINE)
+    assert re.search(
+        rf"^left for now folder {cache}/runs/young: .*; a sweep takes it in \d+ s$",
+        said,
+        re.MULTILINE,
+    )
 
 
-def test_a_run_under_way_is_counted_and_nothing_else_said(cache: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_under_way_is_counted_and_nothing_else_said(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+):
     """Its folder is claimed by a process that lives."""
     os.close(claim(held(cache / "runs/living")))
 

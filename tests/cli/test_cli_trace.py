@@ -18,7 +18,10 @@ from cleanroom.evidence.tracing.reading import compare, critical_path, trees
 from collector import collecting, spans_of
 from run_story import shop
 
-MAKE = '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\ncleanroom.enabled = false\n[lifecycle.bad]\ncommand = "false"\ncleanroom.enabled = false\n'
+MAKE = (
+    '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\ncleanroom.enabled = false\n'
+    '[lifecycle.bad]\ncommand = "false"\ncleanroom.enabled = false\n'
+)
 NOWHERE = "http://user:hunter2@127.0.0.1:9"  # nobody listens on the discard port of a test machine
 
 
@@ -31,16 +34,32 @@ def project(tmp_path: Path) -> Path:
 
 
 def call(project: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("OTEL_")
+    }
     environment |= {"CLEANROOM_CACHE": str(project.parent / "cache"), "NO_COLOR": "1", **variables}
     command = [sys.executable, "-m", "cleanroom", *arguments]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.parametrize(("phase", "status"), [("test", 0), ("bad", 1)])
-def test_a_collector_that_refuses_is_told_once_and_changes_nothing(project: Path, phase: str, status: int) -> None:
-    """The exit status is the run's own, the line to push it is there, the secret of the address is not."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+def test_a_collector_that_refuses_is_told_once_and_changes_nothing(
+    project: Path, phase: str, status: int
+) -> None:
+    """The exit status is the run's own, the line to push it is there,
+    the secret of the address is not.
+    """
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+    )
     done = call(project, "pipeline", phase, OTEL_EXPORTER_OTLP_ENDPOINT=NOWHERE)
     (run,) = engine.list_runs(project)
 
@@ -61,11 +80,19 @@ def test_without_a_collector_nothing_is_said_of_one(project: Path):
 
 
 def test_the_extra_that_is_not_there_is_named(project: Path):
-    """A collector is asked for, its exporter is not installed: the run is as it was, and the hint installs it."""
+    """A collector is asked for, its exporter is not installed:
+    the run is as it was, and the hint installs it.
+    """
     hidden = project.parent / "hidden"
     (hidden / "opentelemetry").mkdir(parents=True)
     (hidden / "opentelemetry" / "__init__.py").write_text("")
-    done = call(project, "pipeline", "test", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=str(hidden))
+    done = call(
+        project,
+        "pipeline",
+        "test",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+        PYTHONPATH=str(hidden),
+    )
 
     assert done.returncode == 0
     assert "pip install 'cleanroom-engine[otlp]'" in done.stderr
@@ -77,7 +104,11 @@ def test_a_trace_is_shown_as_a_waterfall(project: Path):
     done = call(project, "trace")
 
     assert done.stdout.startswith(f"run {engine.list_runs(project)[-1]} · trace ")
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:4]] == [["RUN", "p"], ["phase", "test"], ["command", "test#1"]]
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:4]] == [
+        ["RUN", "p"],
+        ["phase", "test"],
+        ["command", "test#1"],
+    ]
 
 
 def test_a_trace_as_json_is_its_spans(project: Path):
@@ -91,11 +122,16 @@ def test_a_trace_as_json_is_its_spans(project: Path):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--compare", "3"], 2, "no run before"), (["--push"], 2, "CR-TRACE-005"), (["nothing-like-it"], 2, "CR-HISTORY-001"),
-        (["--open", "--critical-path"], 2, "exclude each other"), (["--compare", "nothing-like-it"], 2, "CR-HISTORY-001"),
+        (["--compare", "3"], 2, "no run before"),
+        (["--push"], 2, "CR-TRACE-005"),
+        (["nothing-like-it"], 2, "CR-HISTORY-001"),
+        (["--open", "--critical-path"], 2, "exclude each other"),
+        (["--compare", "nothing-like-it"], 2, "CR-HISTORY-001"),
     ],
-)  # fmt: skip
-def test_what_cannot_be_done_is_a_usage_error(project: Path, arguments: list[str], status: int, said: str) -> None:
+)
+def test_what_cannot_be_done_is_a_usage_error(
+    project: Path, arguments: list[str], status: int, said: str
+) -> None:
     """Exit 2, with what was expected."""
     call(project, "pipeline", "test")
     done = call(project, "trace", *arguments)
@@ -105,7 +141,9 @@ def test_what_cannot_be_done_is_a_usage_error(project: Path, arguments: list[str
 
 def test_a_push_that_fails_ends_with_5_and_the_line_to_repeat(project: Path):
     """It was the only thing asked for."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+    )
     call(project, "pipeline", "test")
     done = call(project, "trace", "--push", "http://127.0.0.1:9")
 
@@ -115,8 +153,12 @@ def test_a_push_that_fails_ends_with_5_and_the_line_to_repeat(project: Path):
 
 
 def test_a_run_is_pushed_once_to_each_collector(project: Path):
-    """The second time nothing is sent and that is said, also after it was pushed elsewhere meanwhile."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    """The second time nothing is sent and that is said, also after it was pushed elsewhere
+    meanwhile.
+    """
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+    )
     call(project, "pipeline", "test")
     with collecting() as one, collecting() as other:
         said = [call(project, "trace", "--push", to.endpoint) for to in (one, other, one)]
@@ -127,8 +169,12 @@ def test_a_run_is_pushed_once_to_each_collector(project: Path):
 
 
 def test_a_push_sends_only_what_is_missing(project: Path):
-    """Spans were taken and metrics were not: the next push does not send the spans again, and the one after it nothing."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+    """Spans were taken and metrics were not: the next push does not send the spans again,
+    and the one after it nothing.
+    """
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+    )
     call(project, "pipeline", "bad")
     with collecting(statuses=[200, 500]) as collector:
         failed = call(project, "trace", "--push", collector.endpoint)
@@ -145,22 +191,32 @@ def test_a_push_sends_only_what_is_missing(project: Path):
 def test_a_damaged_trace_file_is_an_error_and_not_a_traceback(project: Path):
     """Whatever lies there: a file of the project that says where it is."""
     call(project, "pipeline", "test")
-    (project / ".ggen" / "cleanroom" / "runs" / engine.list_runs(project)[-1] / "trace.otlp.json").write_text("{")
+    (
+        project / ".ggen" / "cleanroom" / "runs" / engine.list_runs(project)[-1] / "trace.otlp.json"
+    ).write_text("{")
     done = call(project, "trace")
 
-    assert (done.returncode, "CR-TRACE-001" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+    assert (done.returncode, "CR-TRACE-001" in done.stderr, "Traceback" in done.stderr) == (
+        2,
+        True,
+        False,
+    )
 
 
 def test_a_killed_runs_trace_is_made_of_its_events(project: Path):
     """No trace file was written, the events are there."""
     call(project, "pipeline", "test")
-    (project / ".ggen" / "cleanroom" / "runs" / engine.list_runs(project)[-1] / "trace.otlp.json").unlink()
+    (
+        project / ".ggen" / "cleanroom" / "runs" / engine.list_runs(project)[-1] / "trace.otlp.json"
+    ).unlink()
 
     assert "phase test" in call(project, "trace").stdout
 
 
 def test_config_show_says_where_telemetry_goes_and_what_is_not_honoured(project: Path):
-    """Every OTEL_* variable that is set is either in force or named as not supported; secrets are not shown."""
+    """Every OTEL_* variable that is set is either in force or named as not supported;
+    secrets are not shown.
+    """
     done = call(
         project,
         "config",
@@ -185,11 +241,15 @@ def test_no_line_of_a_waterfall_is_wider_than_the_terminal(width: int) -> None:
 
 
 def test_a_span_with_another_clock_leaves_the_scale_as_it_is():
-    """Code under test may say that its span was in 1970: the bars of all others are as without it."""
+    """Code under test may say that its span was in 1970:
+    the bars of all others are as without it.
+    """
     import msgspec
 
     alone = waterfall(trees(spans(shop())), Output("never"), 100)
-    odd = msgspec.structs.replace(spans(shop())[-1], span_id="f" * 16, name="odd", start_ns=1, end_ns=2)
+    odd = msgspec.structs.replace(
+        spans(shop())[-1], span_id="f" * 16, name="odd", start_ns=1, end_ns=2
+    )
     with_it = waterfall(trees([*spans(shop()), odd]), Output("never"), 100)
 
     assert [line for line in with_it if "odd" not in line] == alone
@@ -199,7 +259,9 @@ def test_names_in_a_trace_cannot_forge_lines():
     """Spans of code under test carry any text."""
     import msgspec
 
-    hostile = [msgspec.structs.replace(span, name="\x1b[2Jx\nphase y passed") for span in spans(shop())]
+    hostile = [
+        msgspec.structs.replace(span, name="\x1b[2Jx\nphase y passed") for span in spans(shop())
+    ]
 
     assert "\x1b" not in "".join(waterfall(trees(hostile), Output("never"), 80))
     assert "\x1b" not in "".join(steps(critical_path(trees(hostile)[0]), Output("never")))
@@ -242,7 +304,9 @@ def test_without_a_run_of_its_kind_there_is_nothing_to_compare_with(project: Pat
     assert "phases bad, here test" in done.stderr
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(12.345, "12.35 s"), (0.25, "250 ms"), (0.0042, "4.2 ms")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(12.345, "12.35 s"), (0.25, "250 ms"), (0.0042, "4.2 ms")]
+)
 def test_durations_read_well(seconds: float, text: str) -> None:
     """Three figures are enough."""
     assert duration(seconds) == text

@@ -90,7 +90,9 @@ def test_a_command_says_its_code(code: str, project: Path, capsys: pytest.Captur
 
 
 @pytest.mark.sandbox
-def test_a_cache_inside_the_project_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_cache_inside_the_project_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """A layer cannot lie in what it is a layer of."""
     monkeypatch.setenv("CLEANROOM_CACHE", str(project / "cache"))
 
@@ -120,7 +122,9 @@ def test_what_cannot_be_brought_back_is_said(project: Path, capsys: pytest.Captu
 
 
 @pytest.mark.sandbox
-def test_a_name_of_a_file_that_parts_from_its_others_is_said(project: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_name_of_a_file_that_parts_from_its_others_is_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
     """A phase wrote to one of two names: afterwards they are two files."""
     placed(project, "make.toml", '[lifecycle.test]\ncommand = "echo more >> first"\n')
     placed(project, "first", "one\n")
@@ -132,7 +136,9 @@ def test_a_name_of_a_file_that_parts_from_its_others_is_said(project: Path, caps
 
 
 @pytest.mark.sandbox
-def test_a_doctor_that_cannot_probe_says_so(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_doctor_that_cannot_probe_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """Where the temporary folder is gone, that is a failed check and no traceback."""
     monkeypatch.setattr(tempfile, "tempdir", str(project / "missing"))
 
@@ -147,7 +153,9 @@ def test_without_the_extra_its_package_is_named(
     capsys: pytest.CaptureFixture[str],
 ):
     """What programs send cannot be read then: the phase could not be run, with what to install."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.proto.collector.trace.v1.trace_service_pb2", None)
+    monkeypatch.setitem(
+        sys.modules, "opentelemetry.proto.collector.trace.v1.trace_service_pb2", None
+    )
     placed(project, "make.toml", '[lifecycle.test]\ncommand = "true"\ncleanroom.telemetry = true\n')
 
     assert execute(["run", "test", *MEMORY]) == 5
@@ -169,7 +177,16 @@ def test_files_that_a_phase_cannot_change_are_named(project: Path, open_tmp_path
     libraries = str(Path(anyio.__file__).parents[1])
     source = str(Path(cleanroom.__file__).parents[1])
     done = subprocess.run(
-        [readable_python(libraries, who), "-B", "-m", "cleanroom", "run", "test", "--backend", "embedded"],
+        [
+            readable_python(libraries, who),
+            "-B",
+            "-m",
+            "cleanroom",
+            "run",
+            "test",
+            "--backend",
+            "embedded",
+        ],
         env={"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": f"{source}:{libraries}"},
         cwd=project,
         capture_output=True,
@@ -191,7 +208,9 @@ cleanroom.enabled = false
 def test_evidence_that_is_not_written_in_time_is_an_error(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """Another process has the audit log, as one that hangs would: the run does not pass, and ends."""
+    """Another process has the audit log, as one that hangs would:
+    the run does not pass, and ends.
+    """
     monkeypatch.setattr("cleanroom.engine.run.DRAIN_SECONDS", 0.1)
     monkeypatch.setattr("cleanroom.evidence.audit.log.LOCK_SECONDS", 1.0)
     placed(project, "make.toml", HELD)
@@ -200,7 +219,10 @@ def test_evidence_that_is_not_written_in_time_is_an_error(
     def hold() -> None:
         while not (project / "begun").exists():
             time.sleep(0.01)  # polling for what another process does
-        with Folder.at(project / ".ggen/cleanroom/audit") as audit, locked(audit, LOCK_NAME, seconds=20):
+        with (
+            Folder.at(project / ".ggen/cleanroom/audit") as audit,
+            locked(audit, LOCK_NAME, seconds=20),
+        ):
             (project / "held").touch()
             done.wait()
 

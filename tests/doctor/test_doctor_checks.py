@@ -20,9 +20,19 @@ LACKING = Missing(rule="filesystem.reads", why="not there yet", hint="use Medium
 
 
 def test_doctor_a_level_is_held_only_with_all_its_rules() -> None:
-    """A missing rule of High leaves Low and Medium ok, and High and Locked name the rule with what helps."""
-    checks = {check.name: check for check in doctor.level_checks(msgspec.structs.replace(REPORT, missing=(LACKING,)))}
-    assert [checks[f"policy {level.value}"].status for level in Level] == ["ok", "ok", "warn", "warn"]
+    """A missing rule of High leaves Low and Medium ok, and High and Locked name the rule with what
+    helps.
+    """
+    checks = {
+        check.name: check
+        for check in doctor.level_checks(msgspec.structs.replace(REPORT, missing=(LACKING,)))
+    }
+    assert [checks[f"policy {level.value}"].status for level in Level] == [
+        "ok",
+        "ok",
+        "warn",
+        "warn",
+    ]
     assert "filesystem.reads" in checks["policy High"].detail
     assert checks["policy High"].hint == "use Medium"
 
@@ -30,14 +40,26 @@ def test_doctor_a_level_is_held_only_with_all_its_rules() -> None:
 def test_doctor_medium_that_cannot_be_held_is_a_failure() -> None:
     """What Medium lacks is a failure and not a warning, since runs are refused by default then."""
     missing = Missing(rule="network.egress", why="no namespaces", hint="allow user namespaces")
-    checks = {check.name: check for check in doctor.level_checks(msgspec.structs.replace(REPORT, missing=(missing,)))}
+    checks = {
+        check.name: check
+        for check in doctor.level_checks(msgspec.structs.replace(REPORT, missing=(missing,)))
+    }
     assert checks["policy Medium"].status == "fail"
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [((3, 11, 7), "warn"), ((3, 11, 13), "ok"), ((3, 12, 10), "warn"), ((3, 13, 4), "ok"), ((3, 14, 0), "ok")]
+    ("version", "status"),
+    [
+        ((3, 11, 7), "warn"),
+        ((3, 11, 13), "ok"),
+        ((3, 12, 10), "warn"),
+        ((3, 13, 4), "ok"),
+        ((3, 14, 0), "ok"),
+    ],
 )
-def test_doctor_python_with_known_holes_is_warned_of(version: tuple[int, int, int], status: str) -> None:
+def test_doctor_python_with_known_holes_is_warned_of(
+    version: tuple[int, int, int], status: str
+) -> None:
     """Interpreters before the tarfile fixes are warned of, and no later one is."""
     assert doctor.python_check(version).status == status
 
@@ -72,8 +94,12 @@ def test_doctor_whatever_is_not_ok_has_a_code(tmp_path: Path) -> None:
 
 
 def test_doctor_an_engine_is_warned_of_with_all_that_it_lacks() -> None:
-    """Each part in one row, and every line that brings them in one hint; nothing but the socket where all is there."""
-    machine = Machine(engine="docker", interpreter=Interpreter(program="/v/bin/python"), socket="/run/docker.sock")
+    """Each part in one row, and every line that brings them in one hint;
+    nothing but the socket where all is there.
+    """
+    machine = Machine(
+        engine="docker", interpreter=Interpreter(program="/v/bin/python"), socket="/run/docker.sock"
+    )
     assert doctor.container_check(machine).status == "ok"
     check = doctor.container_check(msgspec.structs.replace(machine, socket="", library=False))
     assert (check.status, check.code) == ("warn", "CR-CONTAINER-013")
@@ -87,7 +113,9 @@ def test_doctor_each_warning_has_its_code(tmp_path: Path) -> None:
     lesser = [msgspec.structs.replace(row, enforced="no") for row in REPORT.dimensions]
     (tmp_path / "runs" / "20261124-0").mkdir(parents=True)
     found = {
-        "CR-DOCTOR-002": doctor.capability_checks(msgspec.structs.replace(REPORT, dimensions=tuple(lesser)))[-1],
+        "CR-DOCTOR-002": doctor.capability_checks(
+            msgspec.structs.replace(REPORT, dimensions=tuple(lesser))
+        )[-1],
         "CR-DOCTOR-003": doctor.level_checks(unheld)[1],
         "CR-DOCTOR-004": doctor.platform_check("darwin", "arm64"),
         "CR-DOCTOR-005": doctor.python_check((3, 11, 7)),

@@ -1,4 +1,8 @@
-"""Container engines that misbehave. Each is carried out on the engines where it can be, with a way of ours in front of the engine, or an engine of our own."""
+"""Container engines that misbehave.
+
+Each is carried out on the engines where it can be, with a way of ours in front of the engine,
+or an engine of our own.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ ENGINE = "a container engine"
 LONG = "echo begun; sleep 100"
 SECONDS = 180.0
 
-# A server that answers with the name of its life, and what waits in a phase until the answer is that of another life.
+# A server that answers with the name of its life, and what waits in a phase until the answer is
+# that of another life.
 SERVER = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -53,22 +58,40 @@ while life() in (b"", first):
 """
 
 
-def contained(project: Project, commands: Mapping[str, str], image: str = IMAGE, **settings: str) -> None:
+def contained(
+    project: Project, commands: Mapping[str, str], image: str = IMAGE, **settings: str
+) -> None:
     project.write(dict(commands), **settings)
     project.add(f'[cleanroom]\nimage = "{image}"\n')
 
 
-def called(project: Project, engine: EngineName, caller: Mapping[str, str], *words: str, before: str = "") -> Told:
+def called(
+    project: Project, engine: EngineName, caller: Mapping[str, str], *words: str, before: str = ""
+) -> Told:
     """Run the command to its end."""
-    return run(project, *(words or ("run", "test")), backend=engine, caller=caller, before=before, timeout_seconds=SECONDS)
+    return run(
+        project,
+        *(words or ("run", "test")),
+        backend=engine,
+        caller=caller,
+        before=before,
+        timeout_seconds=SECONDS,
+    )
 
 
-def during(project: Project, engine: EngineName, caller: Mapping[str, str], deed: Callable[[], object]) -> Told:
+def during(
+    project: Project, engine: EngineName, caller: Mapping[str, str], deed: Callable[[], object]
+) -> Told:
     """The same, and do something as soon as its phase has begun."""
     words = project.argv("run", "test", "--backend", engine)
     with subprocess.Popen(
-        words, cwd=project.root, env={**project.variables(), **caller}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as child:  # fmt: skip
+        words,
+        cwd=project.root,
+        env={**project.variables(), **caller},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as child:
         wait_begun(project, child)
         deed()
         said, _ = child.communicate(timeout=SECONDS)
@@ -78,7 +101,10 @@ def during(project: Project, engine: EngineName, caller: Mapping[str, str], deed
 def wait_begun(project: Project, child: subprocess.Popen[bytes]) -> None:
     """Until the phase has said so."""
     until = time.monotonic() + SECONDS
-    while not any("begun" in log.read_text() for log in project.root.glob(".ggen/cleanroom/runs/*/logs/*test*")):
+    while not any(
+        "begun" in log.read_text()
+        for log in project.root.glob(".ggen/cleanroom/runs/*/logs/*test*")
+    ):
         assert child.poll() is None, "the run has ended"
         assert time.monotonic() < until, "the phase did not begin"
         time.sleep(0.01)  # polling for what other processes do
@@ -109,16 +135,30 @@ def one_of_our_own(engine: EngineName, disk: str = "") -> Iterator[OwnEngine]:
         assert made.containers() == []
 
 
-@fault(ENGINE, "is not there", "the run does not begin", code=5, says="CR-CONTAINER-013", engines=ENGINES)
+@fault(
+    ENGINE,
+    "is not there",
+    "the run does not begin",
+    code=5,
+    says="CR-CONTAINER-013",
+    engines=ENGINES,
+)
 def absent(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"})
-    nowhere = dict.fromkeys(("DOCKER_HOST", "CONTAINER_HOST"), f"unix://{project.root}/nothing.sock")
+    nowhere = dict.fromkeys(
+        ("DOCKER_HOST", "CONTAINER_HOST"), f"unix://{project.root}/nothing.sock"
+    )
     return called(project, engine, nowhere)
 
 
 @fault(
-    ENGINE, "takes 5 s for every call", "it is waited for; the phase itself asks it nothing", code=0, says="PASSED", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "takes 5 s for every call",
+    "it is waited for; the phase itself asks it nothing",
+    code=0,
+    says="PASSED",
+    engines=ENGINES,
+)
 def slow(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"})
     with a_way(engine, project, delay_seconds=5.0) as way:
@@ -126,9 +166,16 @@ def slow(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "disappears while a phase runs", "the phase goes on to its end; that its container could not be removed is an error, and `sweep` removes it once the engine is back",
-    code=5, says="did not remove it", engines=ENGINES,
-)  # fmt: skip
+    ENGINE,
+    "disappears while a phase runs",
+    (
+        "the phase goes on to its end; that its container could not be removed is an error, and "
+        "`sweep` removes it once the engine is back"
+    ),
+    code=5,
+    says="did not remove it",
+    engines=ENGINES,
+)
 def disappears(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "echo begun; sleep 1; echo on > on"})
     with a_way(engine, project) as way:
@@ -144,8 +191,13 @@ def disappears(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "disappears between two phases", "the second one cannot be made", code=5, says="CR-CONTAINER-004", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "disappears between two phases",
+    "the second one cannot be made",
+    code=5,
+    says="CR-CONTAINER-004",
+    engines=ENGINES,
+)
 def between_phases(project: Project, engine: EngineName) -> Told:
     contained(project, {"init": "true", "test": "true"})
     made: list[bytes] = []
@@ -160,9 +212,16 @@ def between_phases(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "restarts while a phase runs", "its containers end with it, so the phase does not pass; what is left of them is removed when it is back",
-    code=5, says="ended", engines=("docker",),
-)  # fmt: skip
+    ENGINE,
+    "restarts while a phase runs",
+    (
+        "its containers end with it, so the phase does not pass; what is left of them is removed "
+        "when it is back"
+    ),
+    code=5,
+    says="ended",
+    engines=("docker",),
+)
 def restarts(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG}, TINY)
     with one_of_our_own(engine) as own:
@@ -175,8 +234,13 @@ def restarts(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "restarts while a phase runs, and its containers live on", "nothing was asked of it meanwhile, so nothing comes of it", code=0, says="PASSED", engines=("podman",)
-)  # fmt: skip
+    ENGINE,
+    "restarts while a phase runs, and its containers live on",
+    "nothing was asked of it meanwhile, so nothing comes of it",
+    code=0,
+    says="PASSED",
+    engines=("podman",),
+)
 def restarts_aside(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "echo begun; sleep 2"}, TINY)
     with one_of_our_own(engine) as own:
@@ -184,8 +248,13 @@ def restarts_aside(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "loses the image between plan and start", "said by its name, with what brings it back", code=5, says="during the run", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "loses the image between plan and start",
+    "said by its name, with what brings it back",
+    code=5,
+    says="during the run",
+    engines=ENGINES,
+)
 def vanishes(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine) as own:
@@ -199,9 +268,13 @@ def vanishes(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "has no address left for a network", "none is asked for: containers have no network of the engine's, and no port is published", code=0, says="PASSED",
+    ENGINE,
+    "has no address left for a network",
+    "none is asked for: containers have no network of the engine's, and no port is published",
+    code=0,
+    says="PASSED",
     engines=("docker",),
-)  # fmt: skip
+)
 def addresses(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine) as own:
@@ -211,8 +284,13 @@ def addresses(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "has a full disk", "its refusal is told in its own words", code=5, says="no space left on device", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "has a full disk",
+    "its refusal is told in its own words",
+    code=5,
+    says="no space left on device",
+    engines=ENGINES,
+)
 def full(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine, "64m") as own:
@@ -224,8 +302,14 @@ def full(project: Project, engine: EngineName) -> Told:
 
 
 @fault(
-    ENGINE, "runs a phase out of memory", "by the container's group: killed, and the limit is named", code=1, says="resource.memory", engines=ENGINES, groups=True
-)  # fmt: skip
+    ENGINE,
+    "runs a phase out of memory",
+    "by the container's group: killed, and the limit is named",
+    code=1,
+    says="resource.memory",
+    engines=ENGINES,
+    groups=True,
+)
 def memory(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "python3 -c 'bytearray(200 << 20)'"}, limits='{ memory = "64MiB" }')
     with a_way(engine, project) as way:
@@ -233,7 +317,9 @@ def memory(project: Project, engine: EngineName) -> Told:
 
 
 def meddled(project: Project, engine: EngineName, which: str, method: str, what: str) -> Told:
-    """Run while somebody else does something to a container of the run, once its phase has begun."""
+    """Run while somebody else does something to a container of the run,
+    once its phase has begun.
+    """
     socket = find_socket(engine, os.environ)
 
     def meddle() -> None:
@@ -250,49 +336,79 @@ def with_service(project: Project) -> None:
     contained(project, {"test": "python3 client.py"}, containers='["odd"]', timeout='"1m"')
     (project.root / "client.py").write_text(CLIENT)
     command = json.dumps(["python3", "-c", SERVER])
-    project.add(f'[cleanroom.services.odd]\nimage = "{IMAGE}"\ncommand = {command}\nready = {{ http = ":9100/" }}\n')
+    project.add(
+        f'[cleanroom.services.odd]\nimage = "{IMAGE}"\ncommand = {command}\n'
+        f'ready = {{ http = ":9100/" }}\n'
+    )
 
 
 @fault(
-    ENGINE, "is told by somebody to pause a phase's container", "nobody inside can act: the timeout ends it from outside", code=124, says="still running after 4 s", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "is told by somebody to pause a phase's container",
+    "nobody inside can act: the timeout ends it from outside",
+    code=124,
+    says="still running after 4 s",
+    engines=ENGINES,
+)
 def pauses(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG}, timeout='"4s"')
     return meddled(project, engine, "test", "POST", "/pause")
 
 
 @fault(
-    ENGINE, "is told by somebody to kill a phase's container", "the phase does not pass, and its container is removed", code=5, says="ended", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "is told by somebody to kill a phase's container",
+    "the phase does not pass, and its container is removed",
+    code=5,
+    says="ended",
+    engines=ENGINES,
+)
 def kills(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": LONG})
     return meddled(project, engine, "test", "POST", "/kill")
 
 
 @fault(
-    ENGINE, "is told by somebody to pause a service's container", "its probes are not answered: it is started again in a new one", code=0, says="stopped answering", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "is told by somebody to pause a service's container",
+    "its probes are not answered: it is started again in a new one",
+    code=0,
+    says="stopped answering",
+    engines=ENGINES,
+)
 def pauses_service(project: Project, engine: EngineName) -> Told:
     with_service(project)
     return meddled(project, engine, "odd", "POST", "/pause")
 
 
 @fault(
-    ENGINE, "is told by somebody to remove a service's container", "it is started again in a new one", code=0, says="restarted: service odd", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "is told by somebody to remove a service's container",
+    "it is started again in a new one",
+    code=0,
+    says="restarted: service odd",
+    engines=ENGINES,
+)
 def removes_service(project: Project, engine: EngineName) -> Told:
     with_service(project)
     return meddled(project, engine, "odd", "DELETE", "?force=true")
 
 
 @fault(
-    ENGINE, "serves two runs of one project at once", "both pass; each has its own containers", code=0, says="PASSED", engines=ENGINES
-)  # fmt: skip
+    ENGINE,
+    "serves two runs of one project at once",
+    "both pass; each has its own containers",
+    code=0,
+    says="PASSED",
+    engines=ENGINES,
+)
 def two(project: Project, engine: EngineName) -> Told:
     contained(project, {"test": "echo begun; sleep 1; echo a > a", "other": "echo b > b"})
     others: list[Told] = []
     with a_way(engine, project) as way:
-        other = threading.Thread(target=lambda: others.append(called(project, engine, way.caller, "run", "other")))
+        other = threading.Thread(
+            target=lambda: others.append(called(project, engine, way.caller, "run", "other"))
+        )
         told = during(project, engine, way.caller, other.start)
         other.join()
     assert [one.code for one in others] == [0], others

@@ -1,4 +1,6 @@
-"""Disks that are full or cannot be written, under each of the places where the engine writes: small file systems in a mount namespace of the run's own."""
+"""Disks that are full or cannot be written, under each of the places where the engine writes:
+small file systems in a mount namespace of the run's own.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,18 @@ from fault_suite import Told, fault, run
 from acceptance_bench import Project
 
 DISK = "the disk"
-LOUD = "i=0; while [ $i -lt 400 ]; do echo line-$i; echo other-$i >&2; sleep 0.002; i=$((i+1)); done"
+LOUD = (
+    "i=0; while [ $i -lt 400 ]; do echo line-$i; echo other-$i >&2; sleep 0.002; i=$((i+1)); done"
+)
 FULL = "mount -t tmpfs -o size={size},mode=0700 full {folder}"
 READ_ONLY = "mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
 
 
 def mounted(project: Project, how: str, where: str, *, size: str = "16k", text: str = LOUD) -> Told:
     """A run in which the folder `where` is such a file system."""
-    folder = (project.root / where) if not where.startswith("cache") else project.root.parent / where
+    folder = (
+        (project.root / where) if not where.startswith("cache") else project.root.parent / where
+    )
     folder.mkdir(parents=True, exist_ok=True)
     project.write({"test": text}, timeout='"20s"')
     return run(project, mount=how.format(folder=folder, size=size))
@@ -32,7 +38,14 @@ def audit_full(project: Project) -> Told:
     return mounted(project, FULL, ".ggen/cleanroom/audit")
 
 
-@fault(DISK, "cannot be written under the audit log", "no phase begins", code=5, says="Read-only file system", root=True)
+@fault(
+    DISK,
+    "cannot be written under the audit log",
+    "no phase begins",
+    code=5,
+    says="Read-only file system",
+    root=True,
+)
 def audit_read_only(project: Project) -> Told:
     return mounted(project, READ_ONLY, ".ggen/cleanroom/audit")
 
@@ -61,12 +74,26 @@ def reports_full(project: Project) -> Told:
     return mounted(project, FULL, ".ggen/cleanroom/reports", text="true")
 
 
-@fault(DISK, "cannot be written under the reports", "the same", code=5, says="Read-only file system", root=True)
+@fault(
+    DISK,
+    "cannot be written under the reports",
+    "the same",
+    code=5,
+    says="Read-only file system",
+    root=True,
+)
 def reports_read_only(project: Project) -> Told:
     return mounted(project, READ_ONLY, ".ggen/cleanroom/reports", text="true")
 
 
-@fault(DISK, "cannot be written under the project", "no phase begins", code=5, says="Read-only file system", root=True)
+@fault(
+    DISK,
+    "cannot be written under the project",
+    "no phase begins",
+    code=5,
+    says="Read-only file system",
+    root=True,
+)
 def project_read_only(project: Project) -> Told:
     return mounted(project, READ_ONLY, ".ggen")
 
@@ -96,11 +123,17 @@ def cache_read_only(project: Project) -> Told:
 
 
 @fault(
-    DISK, "becomes full under the cache while a phase writes", "its write fails inside, and the phase by itself; everything is removed all the same",
-    code=1, says="No space left on device", root=True,
-)  # fmt: skip
+    DISK,
+    "becomes full under the cache while a phase writes",
+    "its write fails inside, and the phase by itself; everything is removed all the same",
+    code=1,
+    says="No space left on device",
+    root=True,
+)
 def cache_becomes_full(project: Project) -> Told:
-    return mounted(project, FULL, "cache", size="4m", text="dd if=/dev/zero of=large bs=64k count=200")
+    return mounted(
+        project, FULL, "cache", size="4m", text="dd if=/dev/zero of=large bs=64k count=200"
+    )
 
 
 @fault(
@@ -112,4 +145,10 @@ def cache_becomes_full(project: Project) -> Told:
     root=True,
 )
 def project_full(project: Project) -> Told:
-    return mounted(project, FULL, "build", size="64k", text="mkdir -p build; head -c 300000 /dev/zero > build/large")
+    return mounted(
+        project,
+        FULL,
+        "build",
+        size="64k",
+        text="mkdir -p build; head -c 300000 /dev/zero > build/large",
+    )

@@ -48,9 +48,13 @@ def clock(project: Project) -> Told:
 def two(project: Project) -> Told:
     project.write({"test": "sleep 0.5; echo a > a", "other": "sleep 0.5; echo b > b"})
     other = subprocess.Popen(
-        project.argv("run", "other", "--backend", "embedded"), cwd=project.root, env=project.variables(),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        project.argv("run", "other", "--backend", "embedded"),
+        cwd=project.root,
+        env=project.variables(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     told = run(project)
     assert other.wait(timeout=30) == 0
     assert run(project, "audit", "verify").code == 0
@@ -74,9 +78,12 @@ def home(project: Project) -> Told:
 
 
 @fault(
-    RUN, "finds bytes of its prepared database changed in the cache", "the server does not start from it; it is found out, made anew, and the run goes on",
-    code=0, says="was damaged in the cache",
-)  # fmt: skip
+    RUN,
+    "finds bytes of its prepared database changed in the cache",
+    "the server does not start from it; it is found out, made anew, and the run goes on",
+    code=0,
+    says="was damaged in the cache",
+)
 def database(project: Project) -> Told:
     project.write({"test": "true"}, containers='["postgres"]')
     assert run(project).code == 0
@@ -95,5 +102,8 @@ def database(project: Project) -> Told:
 )
 def many(project: Project) -> Told:
     names = [f"p{number}" for number in range(600)]
-    project.write({name: f"test ! -e log || test -s log; echo {name} >> log" for name in names}, outputs='["nothing/"]')
+    project.write(
+        {name: f"test ! -e log || test -s log; echo {name} >> log" for name in names},
+        outputs='["nothing/"]',
+    )
     return run(project, "pipeline", *names, timeout_seconds=600)

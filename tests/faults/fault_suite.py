@@ -1,6 +1,9 @@
-"""Faults as data: what goes wrong, what comes of it, the exit code, and what is read. `fault_table` makes docs/faults.md of the same rows.
+"""Faults as data: what goes wrong, what comes of it, the exit code, and what is read.
 
-The `fault_*` modules beside this one register their rows here. Each is carried out by the real command, in the form that people read.
+`fault_table` makes docs/faults.md of the same rows.
+
+The `fault_*` modules beside this one register their rows here.
+Each is carried out by the real command, in the form that people read.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ class Fault(NamedTuple):
     happens: str
     code: int
     says: str  # in what the command prints
-    carry_out: Callable[..., Told]  # of the project, and of the engine where it is carried out on some
+    # of the project, and of the engine where it is carried out on some
+    carry_out: Callable[..., Told]
     root: bool = False  # needs mounts that only root makes
     groups: bool = False  # without a control group nobody can say it for certain
     slow: bool = False
@@ -45,14 +49,27 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    area: str, name: str, happens: str, *, code: int, says: str, root: bool = False, groups: bool = False, slow: bool = False,
-    engines: tuple[EngineName, ...] = (), code_by_samples: int | None = None,
-) -> Callable[[Callable[..., Told]], Callable[..., Told]]:  # fmt: skip
-    """Register the decorated function, which prepares the project and runs the command: once, or once on each of `engines`."""
+    area: str,
+    name: str,
+    happens: str,
+    *,
+    code: int,
+    says: str,
+    root: bool = False,
+    groups: bool = False,
+    slow: bool = False,
+    engines: tuple[EngineName, ...] = (),
+    code_by_samples: int | None = None,
+) -> Callable[[Callable[..., Told]], Callable[..., Told]]:
+    """Register the decorated function, which prepares the project and runs the command:
+    once, or once on each of `engines`.
+    """
 
     def register(carry_out: Callable[..., Told]) -> Callable[..., Told]:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(area, name, happens, code, says, carry_out, root, groups, slow, engines, code_by_samples)
+        FAULTS[name] = Fault(
+            area, name, happens, code, says, carry_out, root, groups, slow, engines, code_by_samples
+        )
         return carry_out
 
     return register
@@ -66,18 +83,36 @@ def load() -> dict[str, Fault]:
 
 
 def run(
-    project: Project, *words: str, mount: str = "", before: str = "", timeout_seconds: float = 60, backend: str = "embedded",
+    project: Project,
+    *words: str,
+    mount: str = "",
+    before: str = "",
+    timeout_seconds: float = 60,
+    backend: str = "embedded",
     caller: Mapping[str, str] = {},
-) -> Told:  # fmt: skip
+) -> Told:
     """`run test`, or other words, in the form that people read.
 
-    `mount`: a shell's text that is run first, in a mount namespace of its own. `caller`: further variables of the command's environment.
+    `mount`: a shell's text that is run first, in a mount namespace of its own.
+    `caller`: further variables of the command's environment.
     """
     argv = project.argv(
-        *(words or ("run", "test")), *(("--backend", backend) if not words or words[0] in ("run", "pipeline") else ()), before=before
+        *(words or ("run", "test")),
+        *(("--backend", backend) if not words or words[0] in ("run", "pipeline") else ()),
+        before=before,
     )
     if mount:
-        argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f'{mount}; exec "$@"', "sh", *argv]
+        argv = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            f'{mount}; exec "$@"',
+            "sh",
+            *argv,
+        ]
     done = subprocess.run(
         argv,
         cwd=project.root,

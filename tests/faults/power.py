@@ -1,7 +1,10 @@
-"""Disks that fail and powers that are cut: what may be on a disk after each step of a program that writes evidence.
+"""Disks that fail and powers that are cut: what may be on a disk after each step of a program that
+writes evidence.
 
-The model is that of a journalling file system at its worst: names change in the order in which they were asked to, up to any point after the last
-folder that was synced; of a file's bytes only those are certain that were synced, and of the rest there may be all, a part, nothing, or zeros.
+The model is that of a journalling file system at its worst:
+names change in the order in which they were asked to, up to any point after the last folder that
+was synced; of a file's bytes only those are certain that were synced,
+and of the rest there may be all, a part, nothing, or zeros.
 """
 
 from __future__ import annotations
@@ -115,16 +118,23 @@ class Recorded(Quick):
         rename(self._names, step)
 
     def after(self, cut: int) -> Iterator[Callable[[Path], None]]:
-        """Everything that may be on the disk when the power is cut after `cut` steps, each as what lays it out in an empty folder."""
+        """Everything that may be on the disk when the power is cut after `cut` steps,
+        each as what lays it out in an empty folder.
+        """
         changes = [number for number, step in enumerate(self.steps[:cut]) if step.paths]
-        certain = max((number for number, step in enumerate(self.steps[:cut]) if step.call == "sync_folder"), default=-1)
+        certain = max(
+            (number for number, step in enumerate(self.steps[:cut]) if step.call == "sync_folder"),
+            default=-1,
+        )
         least = sum(number < certain for number in changes)
         for kept in range(least, len(changes) + 1):
             names = dict(self.first)
             for number in changes[:kept]:
                 rename(names, self.steps[number])
             for tail in TAILS:
-                yield self._layout({path: self._content(file, cut, tail) for path, file in names.items()})
+                yield self._layout(
+                    {path: self._content(file, cut, tail) for path, file in names.items()}
+                )
 
     def _layout(self, files: dict[Path, bytes]) -> Callable[[Path], None]:
         def lay_out(folder: Path) -> None:
@@ -147,7 +157,12 @@ class Recorded(Quick):
             elif step.call == "sync":
                 certain = now
         rest = now[len(certain) :] if now.startswith(certain) else b""
-        return {"whole": now, "half": certain + rest[: len(rest) // 2], "nothing": certain, "zeros": certain + bytes(len(rest))}[tail]
+        return {
+            "whole": now,
+            "half": certain + rest[: len(rest) // 2],
+            "nothing": certain,
+            "zeros": certain + bytes(len(rest)),
+        }[tail]
 
 
 def rename(names: Names, step: Step) -> None:
@@ -166,7 +181,9 @@ def rename(names: Names, step: Step) -> None:
 
 
 class Failing(Quick):
-    """Fails at the call number `at`, once or from then on, in the way a full or a broken disk does."""
+    """Fails at the call number `at`, once or from then on,
+    in the way a full or a broken disk does.
+    """
 
     def __init__(self, at: int, *, for_good: bool, reason: int = errno.ENOSPC) -> None:
         self.at = at

@@ -1,6 +1,10 @@
-"""SIGKILL in runs on container engines: of the engine at any moment, of keeper and engine, of what holds a phase or a service. No container stays.
+"""SIGKILL in runs on container engines: of the engine at any moment, of keeper and engine,
+of what holds a phase or a service.
 
-`CLEANROOM_KILLS=100 python -m pytest tests/faults/test_fault_container_kills.py` tries that many moments instead of a few.
+No container stays.
+
+`CLEANROOM_KILLS=100 python -m pytest tests/faults/test_fault_container_kills.py` tries that many
+moments instead of a few.
 """
 
 from __future__ import annotations
@@ -60,15 +64,21 @@ def served(project: Project) -> Project:
 
 
 def settled(project: Project, engine: EngineName) -> tuple[list[str], dict[str, set[str]]]:
-    """Containers and other things that are left, once there are none or half a minute is over: late is not left."""
+    """Containers and other things that are left, once there are none or half a minute is over:
+    late is not left.
+    """
     until = time.monotonic() + 30
-    while ((left := of_the_runs(project, find_socket(engine, os.environ))) or project.settled()) and time.monotonic() < until:
+    while (
+        (left := of_the_runs(project, find_socket(engine, os.environ))) or project.settled()
+    ) and time.monotonic() < until:
         time.sleep(0.05)  # polling for what other processes do
     return left, project.settled()
 
 
 @pytest.mark.parametrize("moment_ms", MOMENTS)
-def test_an_engine_killed_at_any_moment_leaves_no_container(served: Project, engine: EngineName, moment_ms: int):
+def test_an_engine_killed_at_any_moment_leaves_no_container(
+    served: Project, engine: EngineName, moment_ms: int
+):
     """Nor a process, mount, group or folder; the keeper sees to it."""
     child = served.started("run", "test", "--backend", engine)
     time.sleep(moment_ms / 1000)  # the attack is the moment
@@ -78,7 +88,9 @@ def test_an_engine_killed_at_any_moment_leaves_no_container(served: Project, eng
 
 
 def test_what_dies_with_its_keeper_is_swept(served: Project, engine: EngineName):
-    """The containers' processes end at once; `sweep` removes the containers, and the next run passes."""
+    """The containers' processes end at once; `sweep` removes the containers,
+    and the next run passes.
+    """
     child = served.started("run", "test", "--backend", engine)
     wait_begun(served, child)
     (keeper,) = named(child.pid, "cleanroom-keep")
@@ -94,11 +106,21 @@ def test_what_dies_with_its_keeper_is_swept(served: Project, engine: EngineName)
 
 @pytest.mark.parametrize(
     ("wanted", "code", "says"),
-    [("cleanroom-keep", 5, "ended"), ("warden phase-1-", 5, "ended"), ("warden service-", 0, "restarted: service redis")],
+    [
+        ("cleanroom-keep", 5, "ended"),
+        ("warden phase-1-", 5, "ended"),
+        ("warden service-", 0, "restarted: service redis"),
+    ],
 )
-def test_an_inner_process_that_is_killed_is_told(served: Project, engine: EngineName, wanted: str, code: int, says: str):
-    """What holds the phase's isolation ends the run with 5; what holds a service is started again in a new container, and the phase may pass."""
-    child = served.started("run", "test", "--backend", engine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_an_inner_process_that_is_killed_is_told(
+    served: Project, engine: EngineName, wanted: str, code: int, says: str
+):
+    """What holds the phase's isolation ends the run with 5;
+    what holds a service is started again in a new container, and the phase may pass.
+    """
+    child = served.started(
+        "run", "test", "--backend", engine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     wait_begun(served, child)
     os.kill(min(victims(child.pid, wanted)), signal.SIGKILL)
     said, _ = child.communicate(timeout=SECONDS)
@@ -109,4 +131,8 @@ def test_an_inner_process_that_is_killed_is_told(served: Project, engine: Engine
 
 def victims(engine: int, begins: str) -> set[int]:
     """Living processes below the engine whose name begins so."""
-    return {pid for pid in descendants(engine) if Path(f"/proc/{pid}/comm").read_text().startswith(begins[:15])}
+    return {
+        pid
+        for pid in descendants(engine)
+        if Path(f"/proc/{pid}/comm").read_text().startswith(begins[:15])
+    }

@@ -1,6 +1,8 @@
-"""An inner process of a run killed with SIGKILL: the run ends by itself, says so, passes only what was proven, and leaves nothing.
+"""An inner process of a run killed with SIGKILL: the run ends by itself, says so,
+passes only what was proven, and leaves nothing.
 
-`CLEANROOM_KILLS=200 python -m pytest tests/faults/test_fault_kills.py` tries that many moments instead of a few.
+`CLEANROOM_KILLS=200 python -m pytest tests/faults/test_fault_kills.py` tries that many moments
+instead of a few.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import pytest
 from acceptance_bench import Project
 from host_inventory import command, descendants
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 MOMENTS = random.Random(5).choices(
     range(20, 1400), k=int(os.environ.get("CLEANROOM_KILLS", "8"))
@@ -52,7 +57,10 @@ raise SystemExit(9)
 def served(project: Project) -> Project:
     """A project whose phase uses a service."""
     project.write({"test": "/usr/bin/python3 client.py 0.6"}, containers='["echo"]')
-    project.add(f'[cleanroom.services.echo]\ncommand = ["/usr/bin/python3", "{project.root}/server.py"]\nready = {{ tcp = 9100 }}\n')
+    project.add(
+        '[cleanroom.services.echo]\ncommand = ["/usr/bin/python3", '
+        f'"{project.root}/server.py"]\nready = {{ tcp = 9100 }}\n'
+    )
     (project.root / "server.py").write_text(SERVER)
     (project.root / "client.py").write_text(CLIENT)
     return project
@@ -62,13 +70,18 @@ def name(pid: int) -> str:
     """What a process calls itself, and its arguments: a forked warden has its parent's."""
     try:
         with open(f"/proc/{pid}/comm") as file:
-            return f"{file.read().strip()} {'' if command(pid).startswith(sys.executable) else command(pid)}"
+            return (
+                f"{file.read().strip()} "
+                f"{'' if command(pid).startswith(sys.executable) else command(pid)}"
+            )
     except OSError:
         return ""
 
 
 def victims(engine: int, wanted: str) -> list[int]:
-    """The run's processes of that name, oldest first: of a warden and its init, which bears its name, the warden."""
+    """The run's processes of that name, oldest first: of a warden and its init,
+    which bears its name, the warden.
+    """
     return sorted(pid for pid in descendants(engine) if wanted in name(pid))
 
 
@@ -96,9 +109,15 @@ def told(project: Project, run: subprocess.Popen[bytes]) -> tuple[int, str]:
         ("server.py", 0, "restarted: service echo"),
     ],
 )
-def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(served: Project, wanted: str, code: int, says: str):
-    """CLN-03, PROC-26: what holds the phase's isolation ends the run with 5; what holds a service is started again, and the phase may pass."""
-    run = served.started("run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(
+    served: Project, wanted: str, code: int, says: str
+):
+    """CLN-03, PROC-26: what holds the phase's isolation ends the run with 5;
+    what holds a service is started again, and the phase may pass.
+    """
+    run = served.started(
+        "run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     served.wait_running(run, "client.py")
     time.sleep(0.1)  # into its first connections
     os.kill(running_victims(run.pid, wanted)[0], signal.SIGKILL)
@@ -111,8 +130,12 @@ def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(served: Proj
 
 @pytest.mark.parametrize("moment_ms", MOMENTS)
 def test_any_inner_process_may_be_killed_at_any_moment(served: Project, moment_ms: int):
-    """Whoever it is and whenever: the engine ends by itself with an exit code of the list, without a traceback, and nothing is left."""
-    run = served.started("run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    """Whoever it is and whenever: the engine ends by itself with an exit code of the list,
+    without a traceback, and nothing is left.
+    """
+    run = served.started(
+        "run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     time.sleep(moment_ms / 1000)  # the attack is the moment
     found = victims(run.pid, VICTIMS[moment_ms % len(VICTIMS)])
     if found:
@@ -126,10 +149,23 @@ def test_any_inner_process_may_be_killed_at_any_moment(served: Project, moment_m
 
 @pytest.mark.parametrize("which", [0, 1], ids=["warden", "init"])
 def test_an_inner_process_that_is_stopped_is_ended_by_the_timeout(project: Project, which: int):
-    """Nobody there acts on a signal then: what stands above kills it, and the phase has timed out like any other."""
+    """Nobody there acts on a signal then: what stands above kills it,
+    and the phase has timed out like any other.
+    """
     project.write({"test": "sleep 1000"}, timeout='"500ms"', limits='{ grace = "100ms" }')
-    soon = "import cleanroom.backends.embedded.backend as a, cleanroom.backends.embedded.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
-    run = project.started("run", "test", "--backend", "embedded", before=soon, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    soon = (
+        "import cleanroom.backends.embedded.backend as a, "
+        "cleanroom.backends.embedded.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
+    )
+    run = project.started(
+        "run",
+        "test",
+        "--backend",
+        "embedded",
+        before=soon,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     project.wait_running(run, "sleep")
     os.kill(victims(run.pid, "warden phase")[which], signal.SIGSTOP)
     status, text = told(project, run)

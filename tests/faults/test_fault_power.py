@@ -1,4 +1,6 @@
-"""The power cut, or the disk failing, after each step of every file that the engine replaces or chains: what a reader finds afterwards."""
+"""The power cut, or the disk failing, after each step of every file that the engine replaces or
+chains: what a reader finds afterwards.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,14 @@ class Progress:
 
 
 def cut_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, Callable[[int], None]], None], read: Callable[[Path, int], None]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[Path, Callable[[int], None]], None],
+    read: Callable[[Path, int], None],
 ) -> int:
-    """Let `write` work in a folder, then `read` each disk that a power cut can leave; how many there were."""
+    """Let `write` work in a folder, then `read` each disk that a power cut can leave;
+    how many there were.
+    """
     root, after = tmp_path / "root", tmp_path / "after"
     recorded = Recorded(root)
     progress = Progress(recorded)
@@ -67,9 +74,16 @@ def cut_everywhere(
 
 
 def fail_everywhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool, write: Callable[[Path], object], read: Callable[[Path], None]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    for_good: bool,
+    write: Callable[[Path], object],
+    read: Callable[[Path], None],
 ) -> None:
-    """Let the disk fail at each step of `write`: it says so, and `read` finds nothing torn. Ends with a disk that did not fail."""
+    """Let the disk fail at each step of `write`: it says so, and `read` finds nothing torn.
+
+    Ends with a disk that did not fail.
+    """
     for at in range(1, 1000):
         root = tmp_path / str(at)
         shutil.copytree(tmp_path / "root", root)
@@ -92,7 +106,10 @@ def fail_everywhere(
 def append(folder: Path, run_id: str, say: Callable[[int], None] = lambda amount: None) -> None:
     """One run's part of the log; `say` is told how many records are on disk."""
     log = audit.AuditLog(held(folder), run_id, GENESIS, SystemClock())
-    envelopes = [Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event) for seq, event in enumerate(EVENTS, 1)]
+    envelopes = [
+        Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event)
+        for seq, event in enumerate(EVENTS, 1)
+    ]
     log.open()
     say(log.head.seq)
     for envelope in envelopes:
@@ -121,7 +138,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "root"
 
 
-def test_a_replaced_file_is_old_or_new_wherever_the_power_is_cut(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_replaced_file_is_old_or_new_wherever_the_power_is_cut(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Never torn, never empty, and the new one once the call has returned."""
     old, new = b"old" * 100, b"new" * 200
     (root / "file").write_bytes(old)
@@ -137,19 +156,29 @@ def test_a_replaced_file_is_old_or_new_wherever_the_power_is_cut(tmp_path: Path,
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["first run", "second run"])
-def test_the_audit_log_verifies_wherever_the_power_is_cut(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, begun: bool):
-    """Every record whose writing had returned is there, the log verifies as it lies, and the next run continues it."""
+def test_the_audit_log_verifies_wherever_the_power_is_cut(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+):
+    """Every record whose writing had returned is there, the log verifies as it lies,
+    and the next run continues it.
+    """
     if begun:
         append(root, "before")
-    seen = cut_everywhere(tmp_path, monkeypatch, lambda folder, say: append(folder, "run", say), check_audit)
+    seen = cut_everywhere(
+        tmp_path, monkeypatch, lambda folder, say: append(folder, "run", say), check_audit
+    )
     assert seen > 150
 
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
-def test_the_audit_log_verifies_whatever_step_fails(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool):
+def test_the_audit_log_verifies_whatever_step_fails(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool
+):
     """A disk that is full is told, and leaves a log that the next run continues."""
     append(root, "before")
-    fail_everywhere(tmp_path, monkeypatch, for_good, lambda folder: append(folder, "run"), check_audit)
+    fail_everywhere(
+        tmp_path, monkeypatch, for_good, lambda folder: append(folder, "run"), check_audit
+    )
 
 
 def ran(phase: str, number: int) -> PhaseRecord:
@@ -158,9 +187,19 @@ def ran(phase: str, number: int) -> PhaseRecord:
 
 def phases(folder: Path) -> tuple[set[str], set[str]]:
     """What ours and ggen's file hold. Both are read as whole JSON or not there."""
-    ours = msgspec.json.decode((folder / OURS).read_bytes()) if (folder / OURS).exists() else {"records": []}
-    ggens = msgspec.json.decode((folder / STATE).read_bytes()) if (folder / STATE).exists() else {"phase_history": []}
-    return {entry["phase"] for entry in ours["records"]}, {entry["phase"] for entry in ggens["phase_history"]}
+    ours = (
+        msgspec.json.decode((folder / OURS).read_bytes())
+        if (folder / OURS).exists()
+        else {"records": []}
+    )
+    ggens = (
+        msgspec.json.decode((folder / STATE).read_bytes())
+        if (folder / STATE).exists()
+        else {"phase_history": []}
+    )
+    return {entry["phase"] for entry in ours["records"]}, {
+        entry["phase"] for entry in ggens["phase_history"]
+    }
 
 
 def record_two(folder: Path, say: Callable[[int], None] = lambda amount: None) -> None:
@@ -170,7 +209,9 @@ def record_two(folder: Path, say: Callable[[int], None] = lambda amount: None) -
 
 
 def check_state(folder: Path, promised: int = 0) -> None:
-    """Ours holds what was promised; ggen's is whole, and holds all of ours after the next record."""
+    """Ours holds what was promised; ggen's is whole, and holds all of ours after the next
+    record.
+    """
     ours, _ = phases(folder)
     assert {"init", "test"} - ours <= set(("init", "test")[promised:])
     record(held(folder), [ran("next", 9)])
@@ -178,12 +219,16 @@ def check_state(folder: Path, promised: int = 0) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["no state", "ggen's state"])
-def test_both_state_files_are_whole_wherever_the_power_is_cut(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, begun: bool):
+def test_both_state_files_are_whole_wherever_the_power_is_cut(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+):
     """No record whose writing had returned is lost, and what ggen had written stays."""
     if begun:
         (root / ".ggen").mkdir()
         theirs = {"phase": "ggen", "started_ms": 1, "duration_ms": 1, "success": True}
-        (root / STATE).write_bytes(msgspec.json.encode({"phase_history": [theirs], "generated": [], "cache_keys": []}))
+        (root / STATE).write_bytes(
+            msgspec.json.encode({"phase_history": [theirs], "generated": [], "cache_keys": []})
+        )
 
     def read(folder: Path, promised: int) -> None:
         check_state(folder, promised)
@@ -193,13 +238,17 @@ def test_both_state_files_are_whole_wherever_the_power_is_cut(tmp_path: Path, ro
 
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for good"])
-def test_both_state_files_are_whole_whatever_step_fails(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool):
+def test_both_state_files_are_whole_whatever_step_fails(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool
+):
     """A disk that is full is told, and the files read."""
     record(held(root), [ran("first", 1)])
     fail_everywhere(tmp_path, monkeypatch, for_good, record_two, check_state)
 
 
-def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Each of the files is the last run's or this one's, whole."""
     old, new = (msgspec.structs.replace(fold(shop()), run_id=run_id) for run_id in ("r1", "r2"))
     reporter.write_reports(old, [held(root)])
@@ -213,14 +262,18 @@ def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(tmp_path:
 
     def read(folder: Path, promised: int) -> None:
         for name in FILES.values():
-            assert (folder / name).read_bytes() in ((written[name],) if promised else (before[name], written[name]))
+            assert (folder / name).read_bytes() in (
+                (written[name],) if promised else (before[name], written[name])
+            )
 
     assert cut_everywhere(tmp_path, monkeypatch, write, read) > 50
 
 
 @pytest.mark.parametrize("tail", [b"", b"\0" * 300], ids=["cut", "zeros"])
 def test_any_beginning_of_an_event_log_is_read(tmp_path: Path, tail: bytes):
-    """Events are appended without waiting for the disk: what is there of the last line, or zeros behind it, is left out."""
+    """Events are appended without waiting for the disk: what is there of the last line,
+    or zeros behind it, is left out.
+    """
     from cleanroom.model.events import encode
 
     lines = [encode(envelope) + b"\n" for envelope in shop()][:6]

@@ -1,4 +1,6 @@
-"""Every fault of the table, carried out by the real command: its exit code, its words, and nothing left."""
+"""Every fault of the table, carried out by the real command:
+its exit code, its words, and nothing left.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from acceptance_bench import Project
 from cleanroom.backends.containers.client import EngineName
 from container_bench import require
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +39,12 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("row", "engine"), ROWS)
-def test_a_fault_comes_to_what_the_table_says(project: Project, row: Fault, engine: EngineName | Literal[""]):
-    """The run ends by itself with this code and these words, the engine does not break, and nothing is left."""
+def test_a_fault_comes_to_what_the_table_says(
+    project: Project, row: Fault, engine: EngineName | Literal[""]
+):
+    """The run ends by itself with this code and these words, the engine does not break,
+    and nothing is left.
+    """
     if engine:
         require(engine)
     if row.slow and not os.environ.get("CLEANROOM_SLOW"):

@@ -1,7 +1,8 @@
 """Calls a command in this process and holds it to what no input may break.
 
-The claims: it ends in time and with an exit status that it may have; an error is one of ours, in the form of all errors, and says where; nothing
-raw reaches the streams; no file is touched but those that the command may write.
+The claims: it ends in time and with an exit status that it may have;
+an error is one of ours, in the form of all errors, and says where;
+nothing raw reaches the streams; no file is touched but those that the command may write.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Any, NamedTuple
 
 from cleanroom.cli.app import execute
 
-SECONDS_MAX = 15.0  # of processor time for one input; the usual one takes milliseconds, the largest file a second
-WAIT_SECONDS_MAX = 100.0  # of any time: who waits for nothing at all is found too, however busy the machine is
+# of processor time for one input; the usual one takes milliseconds, the largest file a second
+SECONDS_MAX = 15.0
+# of any time: who waits for nothing at all is found too, however busy the machine is
+WAIT_SECONDS_MAX = 100.0
 
 # Everything that moves a cursor, breaks a line, reorders or hides text.
 RAW = re.compile(
@@ -57,13 +60,25 @@ def call(arguments: Sequence[str], *, statuses: Sequence[int], writes: Sequence[
     out, err = (stream.getvalue().decode("utf-8", "strict") for stream in streams)
     said = Said(status, out, err)
     check(touched == [], f"{arguments[0]} touched {touched[:3]}", said)
-    check(not OF_ENGINE.search(err), f"{arguments[0]} ended in an error that is not of the input", said)
+    check(
+        not OF_ENGINE.search(err),
+        f"{arguments[0]} ended in an error that is not of the input",
+        said,
+    )
     check(status in statuses, f"{arguments[0]} ended with {status}", said)
     for text in (out, err):
         found = RAW.search(text)
-        check(found is None, f"{arguments[0]} showed what is not plain: {found and found.group()!r}", said)
+        check(
+            found is None,
+            f"{arguments[0]} showed what is not plain: {found and found.group()!r}",
+            said,
+        )
     if status == 2:
-        check(bool(HEAD.match(err)) and "\nexplain: cleanroom-engine explain CR-" in err, f"{arguments[0]}'s error has another form", said)
+        check(
+            bool(HEAD.match(err)) and "\nexplain: cleanroom-engine explain CR-" in err,
+            f"{arguments[0]}'s error has another form",
+            said,
+        )
     return said
 
 
@@ -82,7 +97,10 @@ def bounded(seconds: float = SECONDS_MAX, wait_seconds: float = WAIT_SECONDS_MAX
         raise Hangs
 
     late = False
-    known, (left, _) = signal.signal(signal.SIGALRM, end), signal.setitimer(signal.ITIMER_REAL, wait_seconds)
+    known, (left, _) = (
+        signal.signal(signal.SIGALRM, end),
+        signal.setitimer(signal.ITIMER_REAL, wait_seconds),
+    )
     working = signal.signal(signal.SIGPROF, end)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -100,7 +118,10 @@ def bounded(seconds: float = SECONDS_MAX, wait_seconds: float = WAIT_SECONDS_MAX
 @contextmanager
 def redirected(out: io.BytesIO, err: io.BytesIO) -> Iterator[None]:
     known = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace") for stream in (out, err))
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace")
+        for stream in (out, err)
+    )
     try:
         yield
         sys.stdout.flush()
@@ -112,18 +133,30 @@ def redirected(out: io.BytesIO, err: io.BytesIO) -> Iterator[None]:
 
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-# Event -> which of its arguments are paths, each with the argument that is the folder it starts from (-1: there is none).
+# Event -> which of its arguments are paths, each with the argument that is the folder it starts
+# from (-1: there is none).
 _CHANGING: dict[str, tuple[tuple[int, int], ...]] = {
-    "os.mkdir": ((0, 2),), "os.rename": ((0, 2), (1, 3)), "os.remove": ((0, 1),), "os.rmdir": ((0, 1),), "os.symlink": ((1, 2),), "os.link": ((1, 3),),
-    "os.chmod": ((0, 2),), "os.chown": ((0, 3),), "os.truncate": ((0, -1),), "os.utime": ((0, 3),), "os.setxattr": ((0, -1),),
-}  # fmt: skip
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.link": ((1, 3),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.truncate": ((0, -1),),
+    "os.utime": ((0, 3),),
+    "os.setxattr": ((0, -1),),
+}
 _watching: list[tuple[tuple[str, ...], list[str]]] = []
 _hooked = False
 
 
 @contextmanager
 def watched(allowed: Sequence[Path]) -> Iterator[list[str]]:
-    """What this process changes outside of `allowed`, by the interpreter's own audit hooks (which cannot be taken off: one serves all)."""
+    """What this process changes outside of `allowed`, by the interpreter's own audit hooks (which
+    cannot be taken off: one serves all).
+    """
     global _hooked
     if not _hooked:
         sys.addaudithook(_note)
@@ -167,14 +200,18 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
         if (
             place
             and not place.startswith(("/dev/null", "/proc/"))
-            and "/__pycache__" not in place  # the interpreter keeps what it compiled there, whoever runs in it
+            # the interpreter keeps what it compiled there, whoever runs in it
+            and "/__pycache__" not in place
             and not any(place == one or place.startswith(one + "/") for one in allowed)
         ):
             touched.append(f"{event} {place}")
 
 
 def _place(path: Any, start: int) -> str:
-    """Where it really is. A link in the place of the file itself is not followed: it is what is made, replaced or removed."""
+    """Where it really is.
+
+    A link in the place of the file itself is not followed: it is what is made, replaced or removed.
+    """
     if not isinstance(path, (str, bytes)):
         return ""  # a descriptor: its opening was seen
     folder, name = os.path.split(os.fsdecode(path))

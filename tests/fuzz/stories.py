@@ -27,7 +27,18 @@ from cleanroom.model.errors import ProjectError
 from cleanroom.model.events import AnyEvent, Envelope, decode, encode
 from run_story import shop
 
-_WORDS = ("test", "postgres", "app", "test-1", "test#1", "phase", "network.egress", "warning", "20s", "build")
+_WORDS = (
+    "test",
+    "postgres",
+    "app",
+    "test-1",
+    "test#1",
+    "phase",
+    "network.egress",
+    "warning",
+    "20s",
+    "build",
+)
 _INTEGERS = (0, 1, 7, 143, 4711, 2**31, 2**53, 2**63 - 1, -1)
 _FLOATS = (0.0, 0.25, 12.5, 1e9, 1e300, -1.0, 5e-324)
 
@@ -37,11 +48,16 @@ def told() -> list[list[Envelope]]:
 
 
 def as_lines(random: Random) -> bytes:
-    """A log as an engine writes it, with some events of random fields among those of an ordinary run."""
+    """A log as an engine writes it, with some events of random fields among those of an ordinary
+    run.
+    """
     story = list(told()[random.randrange(2)])
     for _ in range(random.randrange(1, 12)):
         at = random.randrange(len(story))
-        changed = msgspec.structs.replace(story[at], event=_random(random, get_args(AnyEvent)[random.randrange(len(get_args(AnyEvent)))]))
+        changed = msgspec.structs.replace(
+            story[at],
+            event=_random(random, get_args(AnyEvent)[random.randrange(len(get_args(AnyEvent)))]),
+        )
         story[at] = changed
     if sometimes(random, 3):
         story = [_hostile(random, envelope) for envelope in story]
@@ -52,24 +68,50 @@ def _hostile(random: Random, envelope: Envelope) -> Envelope:
     """The same event with its name, and what else is free text, replaced."""
     event = envelope.event
     texts = {
-        name: one(random, TEXTS) for name in ("text", "reason", "cause", "path", "note") if isinstance(getattr(event, name, None), str)
+        name: one(random, TEXTS)
+        for name in ("text", "reason", "cause", "path", "note")
+        if isinstance(getattr(event, name, None), str)
     }
-    subject = msgspec.structs.replace(event.subject, name=one(random, TEXTS)) if sometimes(random, 2) else event.subject
-    return msgspec.structs.replace(envelope, event=msgspec.structs.replace(event, subject=subject, **texts))
+    subject = (
+        msgspec.structs.replace(event.subject, name=one(random, TEXTS))
+        if sometimes(random, 2)
+        else event.subject
+    )
+    return msgspec.structs.replace(
+        envelope, event=msgspec.structs.replace(event, subject=subject, **texts)
+    )
 
 
 def _random(random: Random, kind: Any) -> Any:
     """A value of a type of the events."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         hints = get_type_hints(kind)
-        return kind(**{field.name: _random(random, hints[field.name]) for field in msgspec.structs.fields(kind)})
+        return kind(
+            **{
+                field.name: _random(random, hints[field.name])
+                for field in msgspec.structs.fields(kind)
+            }
+        )
     arguments = get_args(kind)
     origin = get_origin(kind)
     if origin is tuple:
         return tuple(_random(random, arguments[0]) for _ in range(random.randrange(3)))
     if origin is dict:
-        names = ("hermetic", "budget_seconds", "slo_seconds", "seed", "role", "of", "degraded", "requested", "version", one(random, TEXTS))
-        return {one(random, names): _random(random, arguments[1]) for _ in range(random.randrange(4))}
+        names = (
+            "hermetic",
+            "budget_seconds",
+            "slo_seconds",
+            "seed",
+            "role",
+            "of",
+            "degraded",
+            "requested",
+            "version",
+            one(random, TEXTS),
+        )
+        return {
+            one(random, names): _random(random, arguments[1]) for _ in range(random.randrange(4))
+        }
     if kind in _SIMPLE:
         return _SIMPLE[kind](random)
     if (
@@ -109,7 +151,11 @@ def claims(folder: Path, data: bytes) -> None:
             (folder / name).write_bytes(content)
         check_reports(folder)
         page = markdown_report(result, bytes_max=1 << 20)
-        check(RAW.search(page) is None, "Markdown holds what is not plain", Said(0, repr(RAW.search(page)), ""))
+        check(
+            RAW.search(page) is None,
+            "Markdown holds what is not plain",
+            Said(0, repr(RAW.search(page)), ""),
+        )
         for view in (_plain, _json, _jsonl, _github, _live):
             _shown(view, envelopes, str(folder / "summary.md"))
 
@@ -133,7 +179,9 @@ def _github(summary: str) -> View:
 def _live(summary: str) -> View:
     from rich.console import Console
 
-    console = Console(file=sys.stderr, highlight=False, color_system=None, force_terminal=True, width=100)
+    console = Console(
+        file=sys.stderr, highlight=False, color_system=None, force_terminal=True, width=100
+    )
     return LiveView(Output("never"), verbose=2, console=console)
 
 
@@ -155,10 +203,18 @@ def _shown(view: Callable[[str], View], envelopes: list[Envelope], summary: str)
         display.finish(fold(envelopes), "")
         display.close()
         display = view(summary)
-        display.refuse(ProjectError("CR-PROJECT-005", "a\x1b[2J: ##[error]x\n::error::forged\u202e", where="make.toml:1:1"))
+        display.refuse(
+            ProjectError(
+                "CR-PROJECT-005",
+                "a\x1b[2J: ##[error]x\n::error::forged\u202e",
+                where="make.toml:1:1",
+            )
+        )
         display.close()
     said = Said(0, out.getvalue().decode(), err.getvalue().decode())
-    found = RAW.search(_OF_LIVE.sub("", said.out + said.err) if view is _live else said.out + said.err)
+    found = RAW.search(
+        _OF_LIVE.sub("", said.out + said.err) if view is _live else said.out + said.err
+    )
     check(found is None, f"{view.__name__} showed what is not plain: {found}", said)
     if view is _github:
         check_commands(said)
@@ -186,13 +242,30 @@ class _Page(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag in ("script", "iframe", "object", "embed", "link", "img", "a", "base", "form", "input"):
+        if tag in (
+            "script",
+            "iframe",
+            "object",
+            "embed",
+            "link",
+            "img",
+            "a",
+            "base",
+            "form",
+            "input",
+        ):
             self.found.append(tag)
-        self.found += [f"{tag} {name}" for name, value in attributes if name.startswith("on") or name in ("href", "src", "xlink:href")]
+        self.found += [
+            f"{tag} {name}"
+            for name, value in attributes
+            if name.startswith("on") or name in ("href", "src", "xlink:href")
+        ]
 
 
 def check_reports(folder: Path) -> None:
-    """The page runs and loads nothing, the XML is XML and attaches nothing that a process printed, and all of them are clean text."""
+    """The page runs and loads nothing, the XML is XML and attaches nothing that a process printed,
+    and all of them are clean text.
+    """
     for name in FILES.values():
         text = (folder / name).read_bytes().decode()
         found = RAW.search(text)

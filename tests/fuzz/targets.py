@@ -1,4 +1,6 @@
-"""What is fuzzed: for each kind of file that a command reads, where inputs come from and what is claimed of every one."""
+"""What is fuzzed: for each kind of file that a command reads,
+where inputs come from and what is claimed of every one.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ Claims = Callable[[Path, bytes], None]
 
 
 class Target(NamedTuple):
-    """`claims` gets an empty folder and an input; it raises `Broken` or lets an exception of the product through where a claim fails."""
+    """`claims` gets an empty folder and an input; it raises `Broken` or lets an exception of the
+    product through where a claim fails.
+    """
 
     name: str
     text: str
@@ -64,11 +68,19 @@ class Target(NamedTuple):
 
 @contextmanager
 def surroundings(folder: Path, **further: str) -> Iterator[None]:
-    """The environment of a caller who has nothing, not even programs: looking at a thousand of them would be most of the time."""
+    """The environment of a caller who has nothing, not even programs:
+    looking at a thousand of them would be most of the time.
+    """
     known = dict(os.environ)
     os.environ.clear()
     os.environ.update(
-        {"HOME": str(folder / "home"), "PATH": str(folder / "bin"), "CLEANROOM_CACHE": str(folder / "cache"), "NO_COLOR": "1", **further}
+        {
+            "HOME": str(folder / "home"),
+            "PATH": str(folder / "bin"),
+            "CLEANROOM_CACHE": str(folder / "cache"),
+            "NO_COLOR": "1",
+            **further,
+        }
     )
     try:
         yield
@@ -91,13 +103,21 @@ def _project(folder: Path, data: bytes, name: str = "make.toml") -> Path:
 
 def _located(said: Said) -> None:
     of_file = "CR-USAGE-" not in said.err.split("\n", 1)[0]
-    check(said.status != 2 or not of_file or LOCATED.match(said.err) is not None, "an error without its place", said)
+    check(
+        said.status != 2 or not of_file or LOCATED.match(said.err) is not None,
+        "an error without its place",
+        said,
+    )
 
 
 def _read(root: Path, data: bytes) -> None:
     commands = (
-        ["plan", "--output", "json"], ["plan", "--env", "prod"], ["plan", "test"], ["config", "show", "--origin"], ["config", "show", "--env", "ci", "--output", "json"],
-    )  # fmt: skip
+        ["plan", "--output", "json"],
+        ["plan", "--env", "prod"],
+        ["plan", "test"],
+        ["config", "show", "--origin"],
+        ["config", "show", "--env", "ci", "--output", "json"],
+    )
     for command in (["plan"], _choice(data, *commands)):
         _located(call([*command, "--root", str(root)], statuses=(0, 2)))
 
@@ -111,7 +131,9 @@ def make_toml(folder: Path, data: bytes) -> None:
 def workspaces(folder: Path, data: bytes) -> None:
     """Two files: the project's and that of its workspace `sub`."""
     first, _, second = data.partition(NEXT)
-    root = _project(folder, b'[workspace.api]\npath = "sub"\n' + first if zlib.crc32(data) % 2 else first)
+    root = _project(
+        folder, b'[workspace.api]\npath = "sub"\n' + first if zlib.crc32(data) % 2 else first
+    )
     (root / "sub" / "make.toml").write_bytes(second)
     (root / "link").symlink_to("/etc")
     with surroundings(folder):
@@ -119,7 +141,13 @@ def workspaces(folder: Path, data: bytes) -> None:
 
 
 def floor(folder: Path, data: bytes) -> None:
-    root = _project(folder, b'[lifecycle.test]\ncommand = "true"\ncleanroom.egress = ["a.example:443"]\ncleanroom.image = "x:1"\n')
+    root = _project(
+        folder,
+        (
+            b'[lifecycle.test]\ncommand = "true"\ncleanroom.egress = ["a.example:443"]\n'
+            b'cleanroom.image = "x:1"\n'
+        ),
+    )
     file = root / "config.toml"
     file.write_bytes(data)
     defaults = loader.load.__kwdefaults__
@@ -128,7 +156,11 @@ def floor(folder: Path, data: bytes) -> None:
     try:
         with surroundings(folder):
             said = call(["plan", "--root", str(root)], statuses=(0, 3))
-            check(said.status == 0 or "config.toml" in said.err, "a refusal that does not name the file that wants it", said)
+            check(
+                said.status == 0 or "config.toml" in said.err,
+                "a refusal that does not name the file that wants it",
+                said,
+            )
     finally:
         defaults["floor"] = known
 
@@ -137,18 +169,32 @@ def init(folder: Path, data: bytes) -> None:
     """What `init --from` writes loads where the original does."""
     root = _project(folder, data, "other.toml")
     with surroundings(folder):
-        wrote = call(["init", "--root", str(root), "--from", str(root / "other.toml")], statuses=(0, 2), writes=(root / "make.toml",))
+        wrote = call(
+            ["init", "--root", str(root), "--from", str(root / "other.toml")],
+            statuses=(0, 2),
+            writes=(root / "make.toml",),
+        )
         _located(wrote)
-        check((wrote.status == 0) == (root / "make.toml").exists(), "a file where there was an error, or none where there was none", wrote)
+        check(
+            (wrote.status == 0) == (root / "make.toml").exists(),
+            "a file where there was an error, or none where there was none",
+            wrote,
+        )
         if wrote.status == 0:
             converted = call(["plan", "--root", str(root)], statuses=(0, 2))
             (root / "make.toml").write_bytes(data)
             original = call(["plan", "--root", str(root)], statuses=(0, 2))
-            check(converted.status == 0 or original.status == 2, "a file that loads was made into one that does not", converted)
+            check(
+                converted.status == 0 or original.status == 2,
+                "a file that loads was made into one that does not",
+                converted,
+            )
 
 
 def ggen_state(folder: Path, data: bytes) -> None:
-    """The input as ggen's file or as ours: refused with its place and left as it is, or everything that was in it is kept."""
+    """The input as ggen's file or as ours: refused with its place and left as it is,
+    or everything that was in it is kept.
+    """
     root = _project(folder, b"")
     name = (state.STATE, state.OURS)[zlib.crc32(data) % 2]
     (root / name).parent.mkdir(parents=True)
@@ -157,17 +203,27 @@ def ggen_state(folder: Path, data: bytes) -> None:
     project = held(root)
     with bounded(), watched([root / ".ggen"]) as touched:
         try:
-            state.record(project, [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)])
+            state.record(
+                project,
+                [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)],
+            )
         except CleanroomError as refused:
             error = refused
     check(touched == [], f"state.record touched {touched}")
     if error is None:
         written = json.loads((root / state.STATE).read_bytes())
-        check(any(entry["phase"] == "test" for entry in written["phase_history"]), "what ran is not in ggen's file")
+        check(
+            any(entry["phase"] == "test" for entry in written["phase_history"]),
+            "what ran is not in ggen's file",
+        )
         state.record(held(root), [])
     else:
         shown = explain(error)
-        check(shown.status == 2 and LOCATED.match(shown.text) is not None, "an error without its place", Said(shown.status, "", shown.text))
+        check(
+            shown.status == 2 and LOCATED.match(shown.text) is not None,
+            "an error without its place",
+            Said(shown.status, "", shown.text),
+        )
         check((root / name).read_bytes() == data, "a broken file was changed")
 
 
@@ -177,10 +233,19 @@ def events(folder: Path, data: bytes) -> None:
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
     out = folder / "out"
-    commands = (["events", "show"], ["events", "show", "--output", "jsonl"], ["events", "replay", "-vv"], ["events", "replay", "-q"])
+    commands = (
+        ["events", "show"],
+        ["events", "show", "--output", "jsonl"],
+        ["events", "replay", "-vv"],
+        ["events", "replay", "-q"],
+    )
     with surroundings(folder):
         _located(call([*_choice(data, *commands), "--root", str(root)], statuses=(0, 2)))
-        made = call(["report", "--from", str(file), "--report-dir", str(out), "--root", str(root)], statuses=(0, 2), writes=(out,))
+        made = call(
+            ["report", "--from", str(file), "--report-dir", str(out), "--root", str(root)],
+            statuses=(0, 2),
+            writes=(out,),
+        )
     _located(made)
     if made.status == 0:
         stories.check_reports(out)
@@ -206,7 +271,9 @@ def trace(folder: Path, data: bytes) -> None:
 
 
 def audit(folder: Path, data: bytes) -> None:
-    """The log and its head: the verdict is 0 or 1, nothing is repaired by looking, and an engine goes on or refuses by name."""
+    """The log and its head: the verdict is 0 or 1, nothing is repaired by looking,
+    and an engine goes on or refuses by name.
+    """
     log, _, head = data.partition(NEXT)
     root = _project(folder, b"")
     place = root / ".ggen" / "cleanroom" / "audit"
@@ -215,8 +282,20 @@ def audit(folder: Path, data: bytes) -> None:
     if head != b"none":
         (place / "audit.head").write_bytes(head)
     with surroundings(folder):
-        verified = call(["audit", "verify", *_choice(data, [], ["--output", "json"]), "--root", str(root)], statuses=(0, 1))
-        call(["audit", "show", *_choice(data, [], ["--output", "json"], ["--output", "jsonl"]), "--root", str(root)], statuses=(0,))
+        verified = call(
+            ["audit", "verify", *_choice(data, [], ["--output", "json"]), "--root", str(root)],
+            statuses=(0, 1),
+        )
+        call(
+            [
+                "audit",
+                "show",
+                *_choice(data, [], ["--output", "json"], ["--output", "jsonl"]),
+                "--root",
+                str(root),
+            ],
+            statuses=(0,),
+        )
     with bounded():
         try:
             _log(place).open()
@@ -224,7 +303,10 @@ def audit(folder: Path, data: bytes) -> None:
             check(verified.status == 1, f"a log that verifies is refused: {refused}", verified)
             check((place / "audit.jsonl").read_bytes() == log, "a log that was refused was changed")
         else:
-            check(verified.status == 1 or verify(held(place)).valid, "a valid log became invalid by going on")
+            check(
+                verified.status == 1 or verify(held(place)).valid,
+                "a valid log became invalid by going on",
+            )
 
 
 def journal(folder: Path, data: bytes) -> None:
@@ -239,7 +321,8 @@ def journal(folder: Path, data: bytes) -> None:
     (scratch / "owner").write_bytes(owner)
     (folder / "victim").mkdir()
     groups = machine._groups
-    machine._groups = lambda folders: iter(())  # those of this machine's other runs are nobody's to remove here
+    # those of this machine's other runs are nobody's to remove here
+    machine._groups = lambda folders: iter(())
     try:
         with surroundings(folder):
             call(
@@ -249,11 +332,16 @@ def journal(folder: Path, data: bytes) -> None:
             )
     finally:
         machine._groups = groups
-    check(file.read_bytes().startswith(written) and (folder / "victim").exists(), "a sweep removed what was not its own")
+    check(
+        file.read_bytes().startswith(written) and (folder / "victim").exists(),
+        "a sweep removed what was not its own",
+    )
 
 
 def cache(folder: Path, data: bytes) -> None:
-    """A template's manifest and the cache's secret: another folder's content is a miss, never an error."""
+    """A template's manifest and the cache's secret: another folder's content is a miss,
+    never an error.
+    """
     manifest, _, secret = data.partition(NEXT)
     place = folder / "cache" / "templates" / "key"
     (place / "data").mkdir(parents=True)
@@ -272,12 +360,20 @@ def cache(folder: Path, data: bytes) -> None:
             assert building is not None
             (building / "file").write_bytes(b"x")
     check(touched == [], f"the cache touched {touched}")
-    check(code == ("" if len(secret) == 32 else "CR-SERVICE-014"), f"a secret of {len(secret)} bytes: {code}")
+    check(
+        code == ("" if len(secret) == 32 else "CR-SERVICE-014"),
+        f"a secret of {len(secret)} bytes: {code}",
+    )
     check(found is not None or not place.exists(), "an incomplete template was left")
 
 
 def _log(place: Path) -> AuditLog:
-    return AuditLog(held(place), RUN, Genesis(plan_sha256="0", policy_sha256="0", engine_version="0"), SystemClock())
+    return AuditLog(
+        held(place),
+        RUN,
+        Genesis(plan_sha256="0", policy_sha256="0", engine_version="0"),
+        SystemClock(),
+    )
 
 
 def _tomls() -> list[bytes]:
@@ -293,7 +389,12 @@ def _states() -> list[bytes]:
         "cache_keys": [{"phase": "init", "key": "k"}],
         "phases_run": ["init"],
     }
-    ours = {"schema": "cleanroom.state/1", "records": [record], "production_score": 9.5, "last_validation": "x"}
+    ours = {
+        "schema": "cleanroom.state/1",
+        "records": [record],
+        "production_score": 9.5,
+        "last_validation": "x",
+    }
     return [json.dumps(each, indent=2).encode() for each in (theirs, ours, {})]
 
 
@@ -341,7 +442,11 @@ def _journals() -> list[bytes]:
 
 
 def _caches() -> list[bytes]:
-    return [b'{"files":1,"bytes":4}' + NEXT + b"s" * 32, b'{"files":2,"bytes":4}' + NEXT, b"" + NEXT]
+    return [
+        b'{"files":1,"bytes":4}' + NEXT + b"s" * 32,
+        b'{"files":2,"bytes":4}' + NEXT,
+        b"" + NEXT,
+    ]
 
 
 def _two(random: Random) -> bytes:
@@ -350,20 +455,46 @@ def _two(random: Random) -> bytes:
 
 def _floor(random: Random) -> bytes:
     lines = (
-        f"policy = {makefiles.value(random, 'level')}", f"backend = {makefiles.value(random, 'backend')}", f"egress = {makefiles.value(random, 'egress')}",
-        f"images = {makefiles.value(random, 'texts')}", f"{makefiles.key(makefiles.one(random, makefiles.TEXTS))} = 1",
-    )  # fmt: skip
-    return "\n".join(lines[random.randrange(len(lines))] for _ in range(random.randrange(4))).encode("utf-8", "surrogatepass")
+        f"policy = {makefiles.value(random, 'level')}",
+        f"backend = {makefiles.value(random, 'backend')}",
+        f"egress = {makefiles.value(random, 'egress')}",
+        f"images = {makefiles.value(random, 'texts')}",
+        f"{makefiles.key(makefiles.one(random, makefiles.TEXTS))} = 1",
+    )
+    return "\n".join(
+        lines[random.randrange(len(lines))] for _ in range(random.randrange(4))
+    ).encode("utf-8", "surrogatepass")
 
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("make.toml", "`plan`, `config show` of a make.toml", make_toml, _tomls, makefiles.make_toml, makefiles.WORDS, weight=3),
         Target(
-            "workspaces", "the same of a project and its workspace", workspaces, lambda: [NEXT.join(_tomls()[:2])], _two, makefiles.WORDS
+            "make.toml",
+            "`plan`, `config show` of a make.toml",
+            make_toml,
+            _tomls,
+            makefiles.make_toml,
+            makefiles.WORDS,
+            weight=3,
         ),
-        Target("init", "`init --from`, and the plan of what it wrote", init, _tomls, makefiles.make_toml, makefiles.WORDS, weight=1),
+        Target(
+            "workspaces",
+            "the same of a project and its workspace",
+            workspaces,
+            lambda: [NEXT.join(_tomls()[:2])],
+            _two,
+            makefiles.WORDS,
+        ),
+        Target(
+            "init",
+            "`init --from`, and the plan of what it wrote",
+            init,
+            _tomls,
+            makefiles.make_toml,
+            makefiles.WORDS,
+            weight=1,
+        ),
         Target(
             "floor",
             "`plan` under an organisation's config.toml",
@@ -374,11 +505,43 @@ TARGETS = {
             weight=3,
         ),
         Target("state", "both state.json, as ggen wrote them", ggen_state, _states, weight=3),
-        Target("events", "`events show`, `events replay`, `report --from` of an events.jsonl", events, _events, stories.as_lines, weight=1),
-        Target("trace", "`trace` of a trace.otlp.json, and compared with another", trace, _traces, weight=3),
-        Target("audit", "`audit verify`, `audit show` and the next run's start on a log and its head", audit, _audits, weight=3),
+        Target(
+            "events",
+            "`events show`, `events replay`, `report --from` of an events.jsonl",
+            events,
+            _events,
+            stories.as_lines,
+            weight=1,
+        ),
+        Target(
+            "trace",
+            "`trace` of a trace.otlp.json, and compared with another",
+            trace,
+            _traces,
+            weight=3,
+        ),
+        Target(
+            "audit",
+            "`audit verify`, `audit show` and the next run's start on a log and its head",
+            audit,
+            _audits,
+            weight=3,
+        ),
         Target("journal", "`sweep` of a dead run's journal and owner file", journal, _journals),
-        Target("cache", "a service template of the user's cache, and its secret", cache, _caches, weight=3),
-        Target("stories", "every display and report of events with hostile text", stories.claims, _events, stories.as_lines, weight=1),
+        Target(
+            "cache",
+            "a service template of the user's cache, and its secret",
+            cache,
+            _caches,
+            weight=3,
+        ),
+        Target(
+            "stories",
+            "every display and report of events with hostile text",
+            stories.claims,
+            _events,
+            stories.as_lines,
+            weight=1,
+        ),
     )
 }

@@ -1,4 +1,6 @@
-"""What is no file in the place of a file: every command ends at once, by name, and touches nothing."""
+"""What is no file in the place of a file: every command ends at once, by name,
+and touches nothing.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "hole of 200 megabytes": lambda path: (path.touch(), os.truncate(path, 200 << 20)),
 }
 EVENTS = f".ggen/cleanroom/runs/{RUN}/events.jsonl"
-# File -> the commands that read it and the exit statuses that they may have. 4: there is nothing that could be looked at.
+# File -> the commands that read it and the exit statuses that they may have.
+# 4: there is nothing that could be looked at.
 READERS: list[tuple[str, list[str], tuple[int, ...]]] = [
     ("make.toml", ["plan"], (2,)),
     ("make.toml", ["config", "show"], (2,)),
@@ -58,7 +61,7 @@ READERS: list[tuple[str, list[str], tuple[int, ...]]] = [
     (".ggen/cleanroom/runs", ["events", "show"], (2, 4)),
     (".ggen/cleanroom/audit", ["audit", "verify"], (1, 2, 4)),
     (".ggen", ["events", "show"], (2, 4)),
-]  # fmt: skip
+]
 
 
 def told_lines() -> bytes:
@@ -90,27 +93,55 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    ("name", "command", "statuses"), READERS, ids=lambda value: " ".join(value) if isinstance(value, list) else str(value)
+    ("name", "command", "statuses"),
+    READERS,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_what_is_no_file_holds_nobody_up(project: Path, name: str, command: list[str], statuses: tuple[int, ...], place: str):
-    """The command ends in time with an exit status of the contract, an error of its input says where, and nothing is written."""
+def test_what_is_no_file_holds_nobody_up(
+    project: Path, name: str, command: list[str], statuses: tuple[int, ...], place: str
+):
+    """The command ends in time with an exit status of the contract,
+    an error of its input says where, and nothing is written.
+    """
     path = project / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name == "trace.otlp.json":
         path.with_name("events.jsonl").touch()  # without it there is no run
     PLACES[place](path)
     with surroundings(project.parent):
-        said = call(command, statuses=statuses, writes=[path.parent, GROUPS] if command == ["sweep"] else [])
+        said = call(
+            command, statuses=statuses, writes=[path.parent, GROUPS] if command == ["sweep"] else []
+        )
     if said.status == 2 and command[0] != "init":
-        assert LOCATED.match(said.err) or said.err.startswith(("error[CR-CLI-001]", "error[CR-PROJECT-001]")), said.err
+        assert LOCATED.match(said.err) or said.err.startswith(
+            ("error[CR-CLI-001]", "error[CR-PROJECT-001]")
+        ), said.err
 
 
-@pytest.mark.parametrize("name", [".ggen", ".ggen/cleanroom", *(f".ggen/cleanroom/{name}" for name in ("runs", "audit", "reports"))])
 @pytest.mark.parametrize(
-    "command", [["pipeline", "test", "--backend", "memory"], ["run", "test", "--backend", "memory"], ["report"], ["sweep"]], ids=" ".join
+    "name",
+    [
+        ".ggen",
+        ".ggen/cleanroom",
+        *(f".ggen/cleanroom/{name}" for name in ("runs", "audit", "reports")),
+    ],
 )
-def test_a_link_in_the_place_of_our_folder_leads_nothing_out_of_the_project(project: Path, name: str, command: list[str]):
-    """A project that brings links where our folders would be made cannot direct what we write to another place."""
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pipeline", "test", "--backend", "memory"],
+        ["run", "test", "--backend", "memory"],
+        ["report"],
+        ["sweep"],
+    ],
+    ids=" ".join,
+)
+def test_a_link_in_the_place_of_our_folder_leads_nothing_out_of_the_project(
+    project: Path, name: str, command: list[str]
+):
+    """A project that brings links where our folders would be made cannot direct what we write to
+    another place.
+    """
     (project / "make.toml").write_text('[lifecycle.test]\ncommand = "true"\n')
     outside = project.parent / "outside"
     (outside / "cleanroom" / "runs").mkdir(parents=True)
@@ -140,16 +171,25 @@ def test_a_link_in_the_place_of_a_journal_is_not_written_through(project: Path):
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", [state.STATE, state.OURS], ids=str)
 def test_a_state_that_is_no_file_is_refused_or_replaced(project: Path, name: Path, place: str):
-    """Recording ends with an error of ours, or the state is a file afterwards; what a link leads to is never written."""
+    """Recording ends with an error of ours, or the state is a file afterwards;
+    what a link leads to is never written.
+    """
     (project / name).parent.mkdir(parents=True)
     PLACES[place](project / name)
     with bounded():
-        refused = refusal(lambda: state.record(held(project), [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)]))
+        refused = refusal(
+            lambda: state.record(
+                held(project),
+                [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)],
+            )
+        )
     assert (project / state.STATE).is_file() if refused is None else refused.exit in (2, 5)
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", ["templates/key/complete.json", "templates/key", "templates/key/data", "building"])
+@pytest.mark.parametrize(
+    "name", ["templates/key/complete.json", "templates/key", "templates/key/data", "building"]
+)
 def test_a_cache_entry_that_is_no_file_is_a_miss(project: Path, name: str, place: str):
     """A template of the cache in which something else stands is not used, and holds nobody up."""
     path = project / name
@@ -171,7 +211,9 @@ def test_a_secret_that_is_no_file_is_said(project: Path, place: str):
 
 
 def test_a_claim_that_does_not_hold_is_broken(project: Path):
-    """The harness itself notices: a status that may not be, and a command that goes on for too long."""
+    """The harness itself notices: a status that may not be,
+    and a command that goes on for too long.
+    """
     with surroundings(project), pytest.raises(Broken, match="ended with 2"):
         call(["plan"], statuses=(0,))
     with pytest.raises(Broken, match="still not done"), bounded(wait_seconds=0.05):

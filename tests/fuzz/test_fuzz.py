@@ -1,4 +1,7 @@
-"""Every target of the fuzzer: what was kept, and a few new inputs, always the same ones. `make fuzz` tries many more."""
+"""Every target of the fuzzer: what was kept, and a few new inputs, always the same ones.
+
+`make fuzz` tries many more.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,13 @@ from hypothesis import strategies as st
 from targets import KEPT, TARGETS, Target
 
 KEPT_FILES = sorted(KEPT.glob("*/*"))
-FEW = settings(max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(
+    max_examples=12,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def held(target: Target, data: bytes) -> None:
@@ -30,7 +39,9 @@ def test_what_once_broke_a_claim_does_not_again(kept: Path):
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_every_seed_holds(target: Target):
-    """What the product itself writes, and the real files of the corpus, hold every claim before anything is changed in them."""
+    """What the product itself writes, and the real files of the corpus,
+    hold every claim before anything is changed in them.
+    """
     for seed in target.seeds():
         held(target, seed)
 
@@ -39,7 +50,9 @@ def test_every_seed_holds(target: Target):
 @given(random=st.randoms(use_true_random=False))
 @FEW
 def test_no_input_breaks_a_claim(target: Target, random: Random):
-    """Made and mutated inputs: never a traceback, a hang, raw text on a stream, or a write where the command may not write."""
+    """Made and mutated inputs: never a traceback, a hang, raw text on a stream,
+    or a write where the command may not write.
+    """
     held(target, target.made(random, target.inputs()[:8]))
 
 

@@ -92,7 +92,9 @@ def hidden(project: Path, place: str) -> Path:
 @pytest.mark.parametrize("command", [RUN, *READERS], ids=" ".join)
 @pytest.mark.parametrize("place", PLACES)
 def test_what_may_not_be_read_is_told_by_name(project: Path, place: str, command: list[str]):
-    """No fault of the engine and no exception: either it does not matter, or the error has a code and the place."""
+    """No fault of the engine and no exception: either it does not matter,
+    or the error has a code and the place.
+    """
     hidden(project, place)
     with surroundings(project.parent, PATH=os.defpath), bound_by_modes():
         said = call(command, statuses=(0, 1, 2, 5), writes=[project, project.parent, GROUPS])
@@ -129,6 +131,10 @@ def test_a_newest_run_that_may_not_be_read_is_not_passed_over(project: Path, com
 def test_folders_of_ours_below_one_that_may_not_be_entered_are_refused(project: Path):
     """As where they are links: what cannot be looked at cannot be written to."""
     hidden(project, ".ggen")
-    with bound_by_modes(), pytest.raises(ProjectError, match="cannot be looked at") as caught, Folder.at(project) as root:
+    with (
+        bound_by_modes(),
+        pytest.raises(ProjectError, match="cannot be looked at") as caught,
+        Folder.at(project) as root,
+    ):
         check_own_folders(root)
     assert caught.value.code == "CR-STATE-004"

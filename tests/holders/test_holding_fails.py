@@ -76,7 +76,9 @@ def held(charge: Charge) -> Iterator[Pool]:
 
 
 def test_a_lock_that_nobody_leaves_is_named(charge: Charge, monkeypatch: pytest.MonkeyPatch):
-    """An engine that hangs while it starts a holder keeps others waiting for a while, then they say so."""
+    """An engine that hangs while it starts a holder keeps others waiting for a while,
+    then they say so.
+    """
     monkeypatch.setattr(discovery, "LOCK_SECONDS", 0.0)
     charge.cache.mkdir(mode=0o700)
     with (

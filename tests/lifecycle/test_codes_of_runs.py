@@ -31,7 +31,9 @@ from cleanroom.testing import (
 
 pytestmark = pytest.mark.looptime
 
-FINE = Sample(cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+FINE = Sample(
+    cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory"
+)
 OVER = msgspec.structs.replace(FINE, memory_bytes=3 * GIB)
 ENDING = msgspec.structs.replace(default_policy(Level.MEDIUM), reaction="end")
 LOOSE = Canary(
@@ -105,7 +107,9 @@ RUNS = {
 
 @pytest.mark.parametrize("code", RUNS)
 async def test_what_happens_in_a_run_is_said_with_its_code(code: str):
-    """The code is in an event of the run or in its error, and in none of a run to which nothing happened."""
+    """The code is in an event of the run or in its error, and in none of a run to which nothing
+    happened.
+    """
     quiet = await run_plan(plan(phase("test", "a")), script())
     assert codes(quiet) == set()
 

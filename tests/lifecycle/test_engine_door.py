@@ -39,23 +39,39 @@ def project(tmp_path: Path) -> Path:
 
 
 def caller(project: Path, **more: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": str(project.parent), "CLEANROOM_CACHE": str(project.parent / "cache"), **more}
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(project.parent),
+        "CLEANROOM_CACHE": str(project.parent / "cache"),
+        **more,
+    }
 
 
-def scripted(project: Path, programs: dict[str, Program] | None = None, more: dict[str, str] | None = None, **options: object) -> Engine:
+def scripted(
+    project: Path,
+    programs: dict[str, Program] | None = None,
+    more: dict[str, str] | None = None,
+    **options: object,
+) -> Engine:
     """An engine whose memory backend has a script."""
 
     def make(name: str, **where: object) -> Backend:
         return MemoryBackend(Script(programs=programs or {}, otherwise=succeed(b"fine\n")))
 
-    return Engine(project, caller(project, **(more or {})), Options(backend="memory", **options), make)
+    return Engine(
+        project, caller(project, **(more or {})), Options(backend="memory", **options), make
+    )
 
 
 async def test_a_run_leaves_whole_evidence(project: Path):
-    """Events, audit, reports, trace, logs, plan and state are there, agree, and the audit log verifies."""
+    """Events, audit, reports, trace, logs, plan and state are there, agree,
+    and the audit log verifies.
+    """
     result = await scripted(project).pipeline("init", "test")
     assert (result.outcome, result.exit_code) == ("passed", 0), result.error
-    assert {kind for kind in result.reports if (project / result.reports[kind]).is_file()} == set(result.reports)
+    assert {kind for kind in result.reports if (project / result.reports[kind]).is_file()} == set(
+        result.reports
+    )
     assert {"json", "junit", "html", "events", "audit", "trace"} <= set(result.reports)
     assert json.loads((project / result.reports["json"]).read_bytes())["run_id"] == result.run_id
     folder = project / ".ggen/cleanroom/runs" / result.run_id
@@ -95,7 +111,9 @@ async def test_two_runs_in_one_engine(project: Path):
     assert first.run_id != second.run_id
     assert door.list_runs(project) == [first.run_id, second.run_id]
     assert door.verify_audit(project).valid
-    assert [e.run_id for e in door.read_run(project, first.run_id)] == [first.run_id] * len(door.read_run(project, first.run_id))
+    assert [e.run_id for e in door.read_run(project, first.run_id)] == [first.run_id] * len(
+        door.read_run(project, first.run_id)
+    )
 
 
 async def test_an_unscripted_memory_run_is_unverified(project: Path):
@@ -167,7 +185,9 @@ async def test_a_secret_of_the_caller_is_nowhere(project: Path):
 
     text = FILE.replace('command = "two"', 'command = "two"\ncleanroom.pass = ["API_TOKEN"]')
     (project / "make.toml").write_text(text)
-    result = await scripted(project, {"two": leak}, more={"API_TOKEN": "tok-4711-abcdef"}).run("test")
+    result = await scripted(project, {"two": leak}, more={"API_TOKEN": "tok-4711-abcdef"}).run(
+        "test"
+    )
     assert result.exit_code == 0, result.error
     for file in (project / ".ggen").rglob("*"):
         if file.is_file():
@@ -175,7 +195,9 @@ async def test_a_secret_of_the_caller_is_nowhere(project: Path):
 
 
 async def test_the_table_of_spans_is_true_of_a_run(project: Path):
-    """`otel/spans.md` names every kind, event and attribute of a run with output, an attempt, a process left behind, and a failure."""
+    """`otel/spans.md` names every kind, event and attribute of a run with output, an attempt,
+    a process left behind, and a failure.
+    """
 
     async def program(inside: Inside) -> int:
         inside.write(b"some output\n")
@@ -186,7 +208,13 @@ async def test_the_table_of_spans_is_true_of_a_run(project: Path):
     await scripted(project, {"two": program}).pipeline("init", "test", "empty")
     _, recorded = door.read_trace(project)
 
-    assert {event.name for span in recorded for event in span.events} >= {"violation", "output", "canary", "ledger", "note"}
+    assert {event.name for span in recorded for event in span.events} >= {
+        "violation",
+        "output",
+        "canary",
+        "ledger",
+        "note",
+    }
     assert unnamed(recorded) == set()
 
 
@@ -201,13 +229,23 @@ async def test_trace_context_comes_in(project: Path):
 @pytest.mark.parametrize(
     ("variables", "flag"),
     [
-        ({}, "01"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00"}, "00"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-03"}, "01"),
-        ({"OTEL_TRACES_SAMPLER": "always_off"}, "00"), ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00", "OTEL_TRACES_SAMPLER": "always_on"}, "01"),
+        ({}, "01"),
+        ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00"}, "00"),
+        ({"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-03"}, "01"),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, "00"),
+        (
+            {"TRACEPARENT": f"00-{'ab' * 16}-{'cd' * 8}-00", "OTEL_TRACES_SAMPLER": "always_on"},
+            "01",
+        ),
         ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, "00"),
     ],
-)  # fmt: skip
-async def test_a_phase_is_told_whether_its_trace_is_sampled(project: Path, variables: dict[str, str], flag: str):
-    """The flag of its TRACEPARENT is what was decided for the run, by the caller's own flag or the sampler; the run's file is whole either way."""
+)
+async def test_a_phase_is_told_whether_its_trace_is_sampled(
+    project: Path, variables: dict[str, str], flag: str
+):
+    """The flag of its TRACEPARENT is what was decided for the run,
+    by the caller's own flag or the sampler; the run's file is whole either way.
+    """
     told = []
 
     async def program(inside: Inside) -> int:
@@ -224,7 +262,10 @@ async def test_a_phase_is_told_whether_its_trace_is_sampled(project: Path, varia
 
 async def test_a_host_phase_runs_on_the_host(project: Path):
     """`enabled = false`: a real process in the project's folder, reported as not hermetic."""
-    (project / "make.toml").write_text(FILE + '[lifecycle.host]\ncommand = "pwd > where; echo $CLEANROOM"\ncleanroom.enabled = false\n')
+    (project / "make.toml").write_text(
+        FILE
+        + '[lifecycle.host]\ncommand = "pwd > where; echo $CLEANROOM"\ncleanroom.enabled = false\n'
+    )
     result = await scripted(project).run("host")
     (row,) = result.phases
     assert (row.result, row.hermetic) == ("passed", False), row

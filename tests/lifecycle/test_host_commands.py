@@ -18,7 +18,10 @@ def host(folder: Path) -> HostCommands:
 
 
 def alive(pid: int) -> bool:
-    """Does it still live? One that was killed may need a moment on a busy machine, which its descriptor waits for."""
+    """Does it still live?
+
+    One that was killed may need a moment on a busy machine, which its descriptor waits for.
+    """
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -35,7 +38,8 @@ async def test_status_output_variables_and_folder(tmp_path: Path):
     """A host command has its variables, its folder, its status; both streams are heard."""
     heard = []
     result = await host(tmp_path).exec(
-        ("sh", "-c", "echo $A; pwd >&2; exit 3"), on_output=lambda stream, data: heard.append((stream, data))
+        ("sh", "-c", "echo $A; pwd >&2; exit 3"),
+        on_output=lambda stream, data: heard.append((stream, data)),
     )
     assert result.exit_code == 3
     assert sorted(heard) == [("stderr", f"{tmp_path}\n".encode()), ("stdout", b"x\n")]
@@ -43,20 +47,28 @@ async def test_status_output_variables_and_folder(tmp_path: Path):
 
 async def test_a_signal_is_128_plus_its_number(tmp_path: Path):
     """Death by signal reads as a shell says it."""
-    assert (await host(tmp_path).exec(("sh", "-c", "kill -9 $$"), on_output=lambda s, d: None)).exit_code == 137
+    assert (
+        await host(tmp_path).exec(("sh", "-c", "kill -9 $$"), on_output=lambda s, d: None)
+    ).exit_code == 137
 
 
 async def test_the_whole_group_dies_with_its_command(tmp_path: Path):
     """A background child that holds the pipes neither blocks nor survives."""
     heard = bytearray()
-    result = await host(tmp_path).exec(("sh", "-c", "sleep 100 & echo $!"), on_output=lambda s, d: heard.extend(d))
+    result = await host(tmp_path).exec(
+        ("sh", "-c", "sleep 100 & echo $!"), on_output=lambda s, d: heard.extend(d)
+    )
     assert result.exit_code == 0
     assert not alive(int(heard))
 
 
 async def test_a_timeout_ends_even_what_ignores_sigterm(tmp_path: Path):
     """After the grace it is killed, and the result says timed out."""
-    result = await host(tmp_path).exec(("sh", "-c", "trap '' TERM; sleep 100; sleep 100"), on_output=lambda s, d: None, timeout_seconds=0.2)
+    result = await host(tmp_path).exec(
+        ("sh", "-c", "trap '' TERM; sleep 100; sleep 100"),
+        on_output=lambda s, d: None,
+        timeout_seconds=0.2,
+    )
     assert result.timed_out
     assert result.exit_code in (137, 143)
 

@@ -29,7 +29,9 @@ class Log:
 async def pumped(pieces: list[bytes], *secrets: str) -> tuple[list[Output], bytes]:
     bus, log = Bus("r", LoopClock()), Log()
     inbox = bus.subscribe("test", limit=10_000)
-    pump = OutputPump(bus, log, Redactor(secrets), subject=Subject("phase", "p"), log="p", at=bus.here())
+    pump = OutputPump(
+        bus, log, Redactor(secrets), subject=Subject("phase", "p"), log="p", at=bus.here()
+    )
     for piece in pieces:
         pump.feed("stdout", piece)
     pump.end()

@@ -33,7 +33,8 @@ command = "always"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(fingerprints, "_BY_HAND", ())  # thousands of files that no test here changes
+    # thousands of files that no test here changes
+    monkeypatch.setattr(fingerprints, "_BY_HAND", ())
     root = tmp_path / "project"
     (root / "src").mkdir(parents=True)
     (root / "src/a.py").write_text("a")
@@ -57,7 +58,9 @@ class Runs:
         def make(name: str, **where: object) -> Backend:
             return backend
 
-        result = await Engine(self.project, caller, Options(backend="memory", **options), make).pipeline(*phases)  # type: ignore[arg-type]
+        result = await Engine(
+            self.project, caller, Options(backend="memory", **options), make
+        ).pipeline(*phases)  # type: ignore[arg-type]
         self.executed = [argv[-1] for _, argv in backend.executed]
         assert result.exit_code in (0, 1), result.error
         return result
@@ -115,19 +118,44 @@ async def test_a_run_of_cached_phases_alone_passes(run: Runs):
     [
         (lambda root: (root / "src/a.py").write_text("b"), "input src/a.py changed"),
         (lambda root: (root / "src/new.py").write_text(""), "input src/new.py is new"),
-        (lambda root: (root / "src/a.py").rename(root / "src/b.py"), "input src/b.py is new, input src/a.py is gone"),
+        (
+            lambda root: (root / "src/a.py").rename(root / "src/b.py"),
+            "input src/b.py is new, input src/a.py is gone",
+        ),
         (lambda root: (root / "src/a.py").chmod(0o755), "input src/a.py changed"),
         (lambda root: (root / "dist/all").unlink(), "output dist/all changed"),
         (lambda root: (root / "dist/all").write_text("other"), "output dist/all changed"),
         (lambda root: (root / "dist/more").write_text(""), "output dist/more changed"),
-        (lambda root: (root / "make.toml").write_text(FILE.replace('"build"', '"build more"')), "commands changed"),
-        (lambda root: (root / "make.toml").write_text(FILE.replace('"build"\n', '"build"\ncleanroom.variables = { A = "1" }\n')), "variable A is new"),
-        (lambda root: (root / "make.toml").write_text(FILE.replace('"build"\n', '"build"\ncleanroom.timeout = "9s"\n')), "place changed"),
-        (lambda root: (root / "make.toml").write_text(FILE.replace('"build"\n', '"build"\ncleanroom.limits = { pids = 9 }\n')), "policy changed"),
+        (
+            lambda root: (root / "make.toml").write_text(FILE.replace('"build"', '"build more"')),
+            "commands changed",
+        ),
+        (
+            lambda root: (root / "make.toml").write_text(
+                FILE.replace('"build"\n', '"build"\ncleanroom.variables = { A = "1" }\n')
+            ),
+            "variable A is new",
+        ),
+        (
+            lambda root: (root / "make.toml").write_text(
+                FILE.replace('"build"\n', '"build"\ncleanroom.timeout = "9s"\n')
+            ),
+            "place changed",
+        ),
+        (
+            lambda root: (root / "make.toml").write_text(
+                FILE.replace('"build"\n', '"build"\ncleanroom.limits = { pids = 9 }\n')
+            ),
+            "policy changed",
+        ),
     ],
-)  # fmt: skip
-async def test_any_change_makes_it_run_and_is_named(run: Runs, change: Callable[[Path], object], said: str):
-    """A changed input, output, command, variable, time or policy: it runs, and says what changed."""
+)
+async def test_any_change_makes_it_run_and_is_named(
+    run: Runs, change: Callable[[Path], object], said: str
+):
+    """A changed input, output, command, variable, time or policy:
+    it runs, and says what changed.
+    """
     await run("build")
     change(run.project)
     again = await run("build")
@@ -136,14 +164,18 @@ async def test_any_change_makes_it_run_and_is_named(run: Runs, change: Callable[
 
 
 async def test_a_value_handed_over_is_part_of_the_key_and_not_in_the_entry(run: Runs):
-    """Another TOKEN makes the phase run; what lies on disk does not tell it, nor its plain digest."""
+    """Another TOKEN makes the phase run; what lies on disk does not tell it,
+    nor its plain digest.
+    """
     import hashlib
 
     await run("build", "test", token="hunter2-secret")
     again = await run("build", "test", token="another")
     assert results(again) == {"build": "cached", "test": "passed"}
     assert "variable TOKEN changed" in why(again, "test")
-    kept = b"".join(file.read_bytes() for file in (run.project / ".ggen/cleanroom/cache").rglob("*.json"))
+    kept = b"".join(
+        file.read_bytes() for file in (run.project / ".ggen/cleanroom/cache").rglob("*.json")
+    )
     assert b"hunter2" not in kept
     assert hashlib.sha256(b"hunter2-secret").hexdigest().encode() not in kept
 
@@ -157,14 +189,20 @@ async def test_a_failed_phase_is_never_skipped(run: Runs):
 
 
 async def test_a_phase_that_tried_what_is_forbidden_is_never_skipped(run: Runs):
-    """Where a violation is only warned of the phase passes, and the warning must be there the next time too."""
+    """Where a violation is only warned of the phase passes,
+    and the warning must be there the next time too.
+    """
 
     def curious(inside: Inside) -> object:
         inside.attempt(egress_attempt("192.0.2.1", 443))
         return succeed()(inside)
 
     file = FILE.replace(
-        '"always"', '"always"\ncleanroom.on_violation = "warn"\ncleanroom.reason = "tried"\ncleanroom.cache = { inputs = ["src"] }'
+        '"always"',
+        (
+            '"always"\ncleanroom.on_violation = "warn"\ncleanroom.reason = "tried"\n'
+            'cleanroom.cache = { inputs = ["src"] }'
+        ),
     )
     (run.project / "make.toml").write_text(file)
     run.programs["always"] = curious
@@ -203,15 +241,21 @@ def changed(file: Path) -> None:
         ("cache/build/KEY.json", cut, "nothing is remembered"),
         ("cache/build/KEY.json", changed, "nothing is remembered"),
     ],
-)  # fmt: skip
-async def test_without_its_evidence_an_entry_is_a_miss(run: Runs, what: str, damage: Callable[[Path], object], said: str):
+)
+async def test_without_its_evidence_an_entry_is_a_miss(
+    run: Runs, what: str, damage: Callable[[Path], object], said: str
+):
     """A report, event log or entry that is gone, cut or changed: the phase runs, and says why."""
     first = await run("build")
     ours = run.project / ".ggen/cleanroom"
     entry = next((ours / "cache/build").iterdir())
     target = ours / what.replace("RUN", first.run_id).replace("KEY.json", entry.name)
     if what.endswith("events.jsonl") and damage is cut:
-        lines = [line for line in target.read_bytes().splitlines(keepends=True) if entry.stem.encode() not in line]
+        lines = [
+            line
+            for line in target.read_bytes().splitlines(keepends=True)
+            if entry.stem.encode() not in line
+        ]
         target.write_bytes(b"".join(lines))
     else:
         damage(target)
@@ -221,7 +265,9 @@ async def test_without_its_evidence_an_entry_is_a_miss(run: Runs, what: str, dam
 
 
 async def test_an_entry_that_names_another_run_is_a_miss(run: Runs):
-    """An entry's word alone earns nothing: the run that it names has no record of the phase with this key."""
+    """An entry's word alone earns nothing: the run that it names has no record of the phase with
+    this key.
+    """
     first = await run("always")
     await run("build")
     entry = next((run.project / ".ggen/cleanroom/cache/build").iterdir())
@@ -234,7 +280,9 @@ async def test_an_entry_that_names_another_run_is_a_miss(run: Runs):
 
 
 async def test_an_entry_with_other_outputs_is_a_miss(run: Runs):
-    """The audit log binds the outputs too: an entry made to fit a changed output is not confirmed."""
+    """The audit log binds the outputs too: an entry made to fit a changed output is not
+    confirmed.
+    """
     await run("build")
     entry = next((run.project / ".ggen/cleanroom/cache/build").iterdir())
     import json
@@ -298,7 +346,9 @@ async def test_what_stayed_away_is_why_nothing_is_remembered(run: Runs):
 
 
 async def test_what_did_not_come_back_is_no_input(run: Runs):
-    """A phase whose input an earlier phase changed in the layer only is neither skipped nor remembered."""
+    """A phase whose input an earlier phase changed in the layer only is neither skipped nor
+    remembered.
+    """
 
     def secretly(inside: Inside) -> object:
         inside.write_file("src/generated.py", b"1")
@@ -311,7 +361,9 @@ async def test_what_did_not_come_back_is_no_input(run: Runs):
 
 
 async def test_phases_of_one_service_are_skipped_together_or_not_at_all(run: Runs, tmp_path: Path):
-    """A test whose database the setup filled is not run without it, nor after it where only the test changed."""
+    """A test whose database the setup filled is not run without it,
+    nor after it where only the test changed.
+    """
     file = """
     [project]
     name = "demo"
@@ -354,7 +406,9 @@ async def test_a_plan_tells_what_would_be_skipped(run: Runs):
 async def test_a_phase_of_which_something_stayed_away_runs_again(run: Runs):
     """What may not come back is not there in a run that skips the phase, so it is not skipped."""
     file = run.project / "make.toml"
-    file.write_text(FILE + '[lifecycle.edit]\ncommand = "edit"\ncleanroom.cache = { inputs = ["src/**"] }\n')
+    file.write_text(
+        FILE + '[lifecycle.edit]\ncommand = "edit"\ncleanroom.cache = { inputs = ["src/**"] }\n'
+    )
     run.programs["edit"] = succeed(files={"make.toml": b"other"})
     await run("edit")
     await run("edit")

@@ -13,7 +13,19 @@ from cleanroom.model.capability import Canary, Missing, Sample
 from cleanroom.model.errors import EnvironmentFailed, Exit
 from cleanroom.model.events import Finished, Output, Recovery, Started, Violation
 from cleanroom.model.policy import GIB, Expected, Level, default_policy
-from cleanroom.testing import Fault, Inside, MemoryBackend, Outcome, Script, egress_attempt, forever, phase, plan, run_plan, succeed
+from cleanroom.testing import (
+    Fault,
+    Inside,
+    MemoryBackend,
+    Outcome,
+    Script,
+    egress_attempt,
+    forever,
+    phase,
+    plan,
+    run_plan,
+    succeed,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -27,14 +39,18 @@ def results(outcome: Outcome) -> dict[str, str]:
 
 
 def check_legal(outcome: Outcome) -> None:
-    """Every Finished closes the innermost span of its id, seq has no gap, the run opens and closes the log."""
+    """Every Finished closes the innermost span of its id, seq has no gap,
+    the run opens and closes the log.
+    """
     assert [e.seq for e in outcome.events] == list(range(1, len(outcome.events) + 1))
     spans: dict[str, object] = {}
     for envelope in outcome.events:
         event = envelope.event
         if isinstance(event, Started):
             assert envelope.span_id not in spans
-            assert not envelope.parent or envelope.parent in spans, f"{event.subject} began inside a span that is not open"
+            assert not envelope.parent or envelope.parent in spans, (
+                f"{event.subject} began inside a span that is not open"
+            )
             spans[envelope.span_id] = event.subject
         elif isinstance(event, Finished) and event.result != "skipped":
             assert spans.pop(envelope.span_id) == event.subject
@@ -54,7 +70,9 @@ async def test_phases_run_in_order_and_pass():
 
 
 async def test_a_failing_command_stops_everything_after_it():
-    """Later commands of the phase and later phases do not run; the phase has the command's status, the run has 1."""
+    """Later commands of the phase and later phases do not run;
+    the phase has the command's status, the run has 1.
+    """
     used = backend(bad=succeed(exit_code=7))
     outcome = await run_plan(plan(phase("init", "bad", "never"), phase("test", "never")), used)
     assert results(outcome) == {"init": "failed", "test": "skipped"}
@@ -67,7 +85,9 @@ async def test_a_failing_command_stops_everything_after_it():
 
 async def test_an_hour_is_not_waited_for():
     """A phase that does not end is ended at its timeout; the run is a timeout, 124."""
-    outcome = await run_plan(plan(phase("slow", "hang", timeout_seconds=60.0)), backend(hang=forever))
+    outcome = await run_plan(
+        plan(phase("slow", "hang", timeout_seconds=60.0)), backend(hang=forever)
+    )
     assert results(outcome) == {"slow": "timeout"}
     assert (outcome.result.outcome, outcome.result.exit_code) == ("timeout", 124)
     assert 60 <= outcome.result.phases[0].duration_seconds < 61
@@ -76,7 +96,10 @@ async def test_an_hour_is_not_waited_for():
 
 async def test_the_timeout_is_the_phases_not_each_commands():
     """Commands share their phase's time."""
-    outcome = await run_plan(plan(phase("two", "first", "hang", timeout_seconds=60.0)), backend(first=succeed(seconds=50), hang=forever))
+    outcome = await run_plan(
+        plan(phase("two", "first", "hang", timeout_seconds=60.0)),
+        backend(first=succeed(seconds=50), hang=forever),
+    )
     assert 60 <= outcome.result.phases[0].duration_seconds < 61
 
 
@@ -108,7 +131,9 @@ async def try_out(inside: Inside) -> int:
 
 
 async def test_an_attempt_fails_its_phase_at_medium():
-    """A blocked attempt is a violation with process and target, counted once per attempt; the run did not pass."""
+    """A blocked attempt is a violation with process and target, counted once per attempt;
+    the run did not pass.
+    """
     outcome = await run_plan(plan(phase("test", "curl")), backend(curl=try_out))
     assert results(outcome) == {"test": "failed"}
     assert outcome.result.phases[0].exit_code == 0
@@ -119,11 +144,16 @@ async def test_an_attempt_fails_its_phase_at_medium():
 
 
 @pytest.mark.parametrize(
-    ("levels", "policy"), [(("High", "High"), "High"), (("High", "Medium"), "Medium, High"), (("Medium",), "Medium")], ids=str
+    ("levels", "policy"),
+    [(("High", "High"), "High"), (("High", "Medium"), "Medium, High"), (("Medium",), "Medium")],
+    ids=str,
 )
 async def test_a_run_says_the_levels_of_its_phases(levels, policy):
     """Not the project's default, which may hold for none of them; each phase says its own."""
-    phases = [phase(f"p{number}", "a", policy=default_policy(Level(level))) for number, level in enumerate(levels)]
+    phases = [
+        phase(f"p{number}", "a", policy=default_policy(Level(level)))
+        for number, level in enumerate(levels)
+    ]
     on_host = phase("host", hermetic=False)
     outcome = await run_plan(plan(*phases, on_host), backend())
     assert outcome.result.policy == policy
@@ -131,25 +161,40 @@ async def test_a_run_says_the_levels_of_its_phases(levels, policy):
 
 
 async def test_lines_summary_and_verdict_say_the_same_of_an_attempt():
-    """What is printed when it happens is what stands in the summary, and a tolerated attempt is counted as that and as no violation."""
+    """What is printed when it happens is what stands in the summary,
+    and a tolerated attempt is counted as that and as no violation.
+    """
     expected = (Expected(target="192.0.2.1:443", reason="telemetry"),)
-    tolerant = phase("one", "curl", policy=msgspec.structs.replace(default_policy(Level.MEDIUM), expected=expected))
+    tolerant = phase(
+        "one",
+        "curl",
+        policy=msgspec.structs.replace(default_policy(Level.MEDIUM), expected=expected),
+    )
     outcome = await run_plan(plan(tolerant, phase("two", "curl")), backend(curl=try_out))
     plain = Plain()
     lines = [line.text for envelope in outcome.events for line in plain.lines(envelope)]
     for row in outcome.result.violations:
-        said = words.violation(msgspec.structs.replace(row, count=1))  # the first of them; the rest is told at the end
+        # the first of them; the rest is told at the end
+        said = words.violation(msgspec.structs.replace(row, count=1))
         assert said in lines or f"tolerated: {said}" in lines
-    assert counted(outcome.result) == ["1 violation (2 attempts)", "1 tolerated attempt (2 attempts)"]
+    assert counted(outcome.result) == [
+        "1 violation (2 attempts)",
+        "1 tolerated attempt (2 attempts)",
+    ]
     assert [row.reason for row in outcome.result.phases] == ["", "2 attempts against the policy"]
 
 
 async def test_an_expected_attempt_is_tolerated():
     """`expected` keeps an attempt in the report and out of the verdict."""
-    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target="192.0.2.1:443", reason="telemetry"),))
+    policy = msgspec.structs.replace(
+        default_policy(Level.MEDIUM),
+        expected=(Expected(target="192.0.2.1:443", reason="telemetry"),),
+    )
     outcome = await run_plan(plan(phase("test", "curl", policy=policy)), backend(curl=try_out))
     assert outcome.result.exit_code == 0
-    assert [(row.severity, row.reason) for row in outcome.result.violations] == [("tolerated", "telemetry")]
+    assert [(row.severity, row.reason) for row in outcome.result.violations] == [
+        ("tolerated", "telemetry")
+    ]
 
 
 async def test_at_reaction_end_the_first_attempt_ends_the_phase():
@@ -160,16 +205,30 @@ async def test_at_reaction_end_the_first_attempt_ends_the_phase():
         return await forever(inside)
 
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), reaction="end")
-    outcome = await run_plan(plan(phase("test", "curl", policy=policy)), backend(curl=try_and_go_on))
+    outcome = await run_plan(
+        plan(phase("test", "curl", policy=policy)), backend(curl=try_and_go_on)
+    )
     assert results(outcome) == {"test": "failed"}
-    assert "network.egress" in outcome.result.phases[0].reason or "ended" in outcome.result.phases[0].reason
+    assert (
+        "network.egress" in outcome.result.phases[0].reason
+        or "ended" in outcome.result.phases[0].reason
+    )
     assert any(isinstance(e.event, Recovery) for e in outcome.events)
     check_legal(outcome)
 
 
 async def test_memory_beyond_its_limit_kills_the_phase():
-    """A sample over the limit becomes a violation, recovery's command, and the end of the environment."""
-    over = Sample(cpu_seconds=1, memory_bytes=3 * GIB, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    """A sample over the limit becomes a violation, recovery's command,
+    and the end of the environment.
+    """
+    over = Sample(
+        cpu_seconds=1,
+        memory_bytes=3 * GIB,
+        disk_bytes=0,
+        network_bytes=0,
+        processes=1,
+        source="memory",
+    )
     used = MemoryBackend(Script(programs={"hog": forever}, samples=(over,)))
     outcome = await run_plan(plan(phase("test", "hog")), used)
     assert results(outcome) == {"test": "failed"}
@@ -180,23 +239,47 @@ async def test_memory_beyond_its_limit_kills_the_phase():
 
 async def test_a_phase_whose_second_command_was_killed_has_that_ones_status():
     """137 as the kernel's own kill has, and not the 0 of the command before it."""
-    over = Sample(cpu_seconds=1, memory_bytes=3 * GIB, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    over = Sample(
+        cpu_seconds=1,
+        memory_bytes=3 * GIB,
+        disk_bytes=0,
+        network_bytes=0,
+        processes=1,
+        source="memory",
+    )
     fine = msgspec.structs.replace(over, memory_bytes=0)
-    used = MemoryBackend(Script(programs={"a": succeed(seconds=0.15), "hog": forever}, samples=(fine, fine, over)))
+    used = MemoryBackend(
+        Script(programs={"a": succeed(seconds=0.15), "hog": forever}, samples=(fine, fine, over))
+    )
     outcome = await run_plan(plan(phase("test", "a", "hog")), used)
     (row,) = outcome.result.phases
     assert (row.result, row.exit_code) == ("failed", 137)
-    ended = [e.event for e in outcome.events if isinstance(e.event, Finished) and e.event.subject.kind == "command"]
+    ended = [
+        e.event
+        for e in outcome.events
+        if isinstance(e.event, Finished) and e.event.subject.kind == "command"
+    ]
     assert [event.exit_code for event in ended] == [0, 137]
 
 
 async def test_what_only_the_last_sample_finds_fails_the_phase():
-    """A phase that ended with 0 before it was found over a limit did not pass, and nothing claims to have killed it."""
-    fine = Sample(cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory")
+    """A phase that ended with 0 before it was found over a limit did not pass,
+    and nothing claims to have killed it.
+    """
+    fine = Sample(
+        cpu_seconds=1, memory_bytes=0, disk_bytes=0, network_bytes=0, processes=1, source="memory"
+    )
     over = msgspec.structs.replace(fine, disk_bytes=20 * GIB)
-    outcome = await run_plan(plan(phase("test", "write")), MemoryBackend(Script(otherwise=succeed(), samples=(fine, over))))
+    outcome = await run_plan(
+        plan(phase("test", "write")),
+        MemoryBackend(Script(otherwise=succeed(), samples=(fine, over))),
+    )
     (row,) = outcome.result.phases
-    assert (row.result, row.exit_code, row.reason) == ("failed", 0, "one attempt against the policy")
+    assert (row.result, row.exit_code, row.reason) == (
+        "failed",
+        0,
+        "one attempt against the policy",
+    )
     assert [found.rule for found in outcome.result.violations] == ["resource.disk"]
     assert not [e for e in outcome.events if isinstance(e.event, Recovery)]
     check_legal(outcome)
@@ -204,7 +287,14 @@ async def test_what_only_the_last_sample_finds_fails_the_phase():
 
 async def test_a_canary_that_got_through_refuses_the_run():
     """Nothing is run where what the policy forbids was possible: exit 3."""
-    loose = Canary(name="connect-out", dimension="network", rule="network.egress", expected="refused", found="connected", result="failed")
+    loose = Canary(
+        name="connect-out",
+        dimension="network",
+        rule="network.egress",
+        expected="refused",
+        found="connected",
+        result="failed",
+    )
     used = MemoryBackend(Script(canaries=(loose,), otherwise=succeed()))
     outcome = await run_plan(plan(phase("test", "a"), phase("later", "b")), used)
     assert results(outcome) == {"test": "refused", "later": "skipped"}
@@ -215,7 +305,12 @@ async def test_a_canary_that_got_through_refuses_the_run():
 
 async def test_a_rule_that_cannot_be_held_refuses_the_run():
     """The backend's missing control is named, with what helps, and no phase begins."""
-    used = MemoryBackend(Script(missing=(Missing(rule="network.egress", why="no namespaces", hint="a newer kernel"),), otherwise=succeed()))
+    used = MemoryBackend(
+        Script(
+            missing=(Missing(rule="network.egress", why="no namespaces", hint="a newer kernel"),),
+            otherwise=succeed(),
+        )
+    )
     outcome = await run_plan(plan(phase("test", "a")), used)
     assert (outcome.result.outcome, outcome.result.exit_code) == ("refused", 3)
     assert "network.egress" in outcome.result.error["message"]
@@ -226,7 +321,12 @@ async def test_a_rule_that_cannot_be_held_refuses_the_run():
 
 async def test_a_rule_let_go_twice_marks_the_run_degraded():
     """What file and command line both let go is said in the result, loudly."""
-    used = MemoryBackend(Script(missing=(Missing(rule="network.names", why="no resolver", hint=""),), otherwise=succeed()))
+    used = MemoryBackend(
+        Script(
+            missing=(Missing(rule="network.names", why="no resolver", hint=""),),
+            otherwise=succeed(),
+        )
+    )
     outcome = await run_plan(plan(phase("test", "a"), allow_degraded=("network.names",)), used)
     assert outcome.result.exit_code == 0
     assert outcome.result.degraded == ("network.names",)
@@ -246,18 +346,29 @@ async def test_what_is_left_over_fails_the_run():
 async def test_a_missed_slo_is_said_and_counts_only_when_strict():
     """The SLO is a note, and exit 1 only with strict_slo."""
     for strict, code in ((False, 0), (True, 1)):
-        outcome = await run_plan(plan(phase("slow", "s"), slo_seconds=20, strict_slo=strict), backend(s=succeed(seconds=30)))
+        outcome = await run_plan(
+            plan(phase("slow", "s"), slo_seconds=20, strict_slo=strict),
+            backend(s=succeed(seconds=30)),
+        )
         assert outcome.result.exit_code == code
         assert not outcome.result.slo_met
         assert any("SLO" in note for note in outcome.result.notes)
 
 
 async def test_changes_come_back_only_from_what_passed(tmp_path):
-    """A passed phase's files are in the project; those of a failed one that are not outputs are not."""
-    programs = {"good": succeed(files={"made.txt": b"x"}), "bad": succeed(files={"half.txt": b"y", "out/log": b"z"}, exit_code=1)}
+    """A passed phase's files are in the project; those of a failed one that are not outputs are
+    not.
+    """
+    programs = {
+        "good": succeed(files={"made.txt": b"x"}),
+        "bad": succeed(files={"half.txt": b"y", "out/log": b"z"}, exit_code=1),
+    }
     run = plan(phase("good", "good"), phase("bad", "bad", outputs=("out/",)), root=str(tmp_path))
     outcome = await run_plan(run, backend(**programs))
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == ["made.txt", "out/log"]
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
+        "made.txt",
+        "out/log",
+    ]
     assert outcome.result.brought_back["files"] == 2
 
 
@@ -269,7 +380,9 @@ async def test_a_conflict_does_not_pass_and_overwrites_nothing(tmp_path):
         inside.write_file("shared.txt", b"ours")
         return 0
 
-    outcome = await run_plan(plan(phase("test", "edit"), root=str(tmp_path)), backend(edit=edit_both))
+    outcome = await run_plan(
+        plan(phase("test", "edit"), root=str(tmp_path)), backend(edit=edit_both)
+    )
     assert (tmp_path / "shared.txt").read_text() == "theirs"
     assert results(outcome) == {"test": "passed"}
     assert outcome.result.exit_code == 1
@@ -298,7 +411,12 @@ async def test_the_environment_is_rebuilt():
         seen.update(inside.variables)
         return 0
 
-    caller = {"PATH": "/home/me/bin:/usr/bin", "SECRET": "s3cret", "RUST_LOG": "debug", "HOME": "/home/me"}
+    caller = {
+        "PATH": "/home/me/bin:/usr/bin",
+        "SECRET": "s3cret",
+        "RUST_LOG": "debug",
+        "HOME": "/home/me",
+    }
     run = plan(phase("test", "look", variables={"A": "x"}, passed=("RUST_LOG",)), seed=7)
     await run_plan(run, backend(look=look), caller=caller)
     assert seen["A"] == "x"
@@ -306,7 +424,12 @@ async def test_the_environment_is_rebuilt():
     assert "SECRET" not in seen
     assert seen["HOME"] != "/home/me"
     assert "/home/me/bin" not in seen["PATH"]
-    assert (seen["TZ"], seen["LC_ALL"], seen["PYTHONHASHSEED"], seen["CLEANROOM_RUN_ID"]) == ("UTC", "C.UTF-8", "7", "run-1")
+    assert (seen["TZ"], seen["LC_ALL"], seen["PYTHONHASHSEED"], seen["CLEANROOM_RUN_ID"]) == (
+        "UTC",
+        "C.UTF-8",
+        "7",
+        "run-1",
+    )
     assert seen["TRACEPARENT"].startswith("00-")
 
 
@@ -326,32 +449,46 @@ async def test_parallel_workspaces_do_not_stop_each_other(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
     workspaces = (
-        Workspace(name="a", path=str(tmp_path / "a"), phases=(phase("one", "bad"), phase("two", "x"))),
-        Workspace(name="b", path=str(tmp_path / "b"), phases=(phase("one", "x"), phase("two", "x"))),
+        Workspace(
+            name="a", path=str(tmp_path / "a"), phases=(phase("one", "bad"), phase("two", "x"))
+        ),
+        Workspace(
+            name="b", path=str(tmp_path / "b"), phases=(phase("one", "x"), phase("two", "x"))
+        ),
     )
     for parallel, expected in ((True, ["passed", "passed"]), (False, ["skipped", "skipped"])):
         run = plan(root=str(tmp_path), workspaces=workspaces, parallel=parallel)
         outcome = await run_plan(run, backend(bad=succeed(exit_code=1)))
         assert [p.result for p in outcome.result.phases if p.workspace == "b"] == expected
-        assert [p.result for p in outcome.result.phases if p.workspace == "a"] == ["failed", "skipped"]
+        assert [p.result for p in outcome.result.phases if p.workspace == "a"] == [
+            "failed",
+            "skipped",
+        ]
         assert outcome.result.exit_code == 1
 
 
 @pytest.mark.parametrize("for_good", [False, True], ids=["once", "for-good"])
 async def test_any_backend_call_may_fail(for_good: bool):
-    """Fail the nth call of the backend for every n: the run ends with 5 (or despite it with 0), and nothing is left unsaid."""
+    """Fail the nth call of the backend for every n: the run ends with 5 (or despite it with 0),
+    and nothing is left unsaid.
+    """
     run = plan(phase("init", "a"), phase("test", "b"))
     number = 0
     while True:
         number += 1
-        script = Script(otherwise=succeed(seconds=0.3, files={"f": b"1"}), faults=(Fault(nth=number, error=broken(), for_good=for_good),))
+        script = Script(
+            otherwise=succeed(seconds=0.3, files={"f": b"1"}),
+            faults=(Fault(nth=number, error=broken(), for_good=for_good),),
+        )
         used = MemoryBackend(script)
         outcome = await run_plan(run, used)
         if number > len(used.calls):
             break
         assert outcome.result.exit_code in (0, 5), (number, used.calls[number - 1])
         assert used._alive == [] or outcome.result.exit_code == 5, (number, used.calls[number - 1])
-        assert all(left.kind == "folder" for left in used._alive), "only what could not be removed may be left"
+        assert all(left.kind == "folder" for left in used._alive), (
+            "only what could not be removed may be left"
+        )
         if not used._alive and used.calls[number - 1] != "ledger" and not for_good:
             check_legal(outcome)
     assert number > 15
@@ -373,27 +510,38 @@ async def test_any_backend_call_may_be_interrupted():
                 holder[0].interrupt(Exit.INTERRUPTED)
 
         used = MemoryBackend(Script(otherwise=succeed(seconds=0.3)), on_call=interrupt)
-        outcome = await run_plan(plan(phase("init", "a"), phase("test", "b")), used, started=holder.append)
+        outcome = await run_plan(
+            plan(phase("init", "a"), phase("test", "b")), used, started=holder.append
+        )
         if number > len(used.calls):
             break
         assert outcome.result.exit_code == 130
         assert outcome.result.outcome == "interrupted"
         assert [row.name for row in outcome.result.phases] in ([], ["init", "test"])
-        ran = {name for identity, _ in used.executed for name in ("init", "test") if identity.endswith(name)}
+        ran = {
+            name
+            for identity, _ in used.executed
+            for name in ("init", "test")
+            if identity.endswith(name)
+        }
         assert ran <= {row.name for row in outcome.result.phases if row.exit_code is not None}
         check_legal(outcome)
     assert number > 15
 
 
 async def test_an_interrupted_phase_was_killed_and_later_ones_did_not_run():
-    """Ctrl-C: the command that ran ended by SIGKILL, what was not come to is listed as skipped, without an exit code."""
+    """Ctrl-C: the command that ran ended by SIGKILL, what was not come to is listed as skipped,
+    without an exit code.
+    """
     runs = []
 
     async def hang(inside: Inside) -> int:
         runs[0].interrupt(Exit.INTERRUPTED)
         return await forever(inside)
 
-    outcome = await run_plan(plan(phase("slow", "hang"), phase("late", "a")), backend(hang=hang), started=runs.append)
+    outcome = await run_plan(
+        plan(phase("slow", "hang"), phase("late", "a")), backend(hang=hang), started=runs.append
+    )
     told = [(row.name, row.result, row.exit_code) for row in outcome.result.phases]
     assert told == [("slow", "cancelled", 137), ("late", "skipped", None)]
 
@@ -408,7 +556,9 @@ async def test_the_callers_own_cancellation_unwinds_and_passes_through():
 
 
 async def test_the_account_is_made_also_when_the_caller_cancels():
-    """The last events of a run that its caller cancels are the ledger and an end that says interrupted."""
+    """The last events of a run that its caller cancels are the ledger and an end that says
+    interrupted.
+    """
     inboxes = []
     with anyio.move_on_after(5):
         await run_plan(
@@ -435,7 +585,10 @@ async def test_the_same_run_gives_the_same_log():
             kept.append(event)
         return kept
 
-    first, second = [await run_plan(plan(phase("init", "a"), phase("test", "curl")), backend(curl=try_out)) for _ in range(2)]
+    first, second = [
+        await run_plan(plan(phase("init", "a"), phase("test", "curl")), backend(curl=try_out))
+        for _ in range(2)
+    ]
     clean = [msgspec.json.encode(told(outcome)).decode() for outcome in (first, second)]
     import re
 

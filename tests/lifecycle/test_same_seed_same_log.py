@@ -28,7 +28,9 @@ from cleanroom.testing import (
 pytestmark = pytest.mark.looptime
 
 SEEDS = 40
-TIMES = re.compile(r'"(?:time_unix_ns|monotonic_ns|duration_seconds|first_unix_ns|last_unix_ns)":[-\d.e]+,?')
+TIMES = re.compile(
+    r'"(?:time_unix_ns|monotonic_ns|duration_seconds|first_unix_ns|last_unix_ns)":[-\d.e]+,?'
+)
 FOLDER = re.compile(r"/[^\"]*/cleanroom-test-\w+")
 
 
@@ -43,7 +45,11 @@ def program(random: Random) -> Program:
         case 2:
             return _trying(random.randrange(1, 4), seconds)
         case _:
-            return succeed(b"said\n" * random.randrange(200), seconds=seconds, files={f"made-{random.randrange(3)}": b"x"})
+            return succeed(
+                b"said\n" * random.randrange(200),
+                seconds=seconds,
+                files={f"made-{random.randrange(3)}": b"x"},
+            )
 
 
 def _trying(times: int, seconds: float) -> Program:
@@ -61,24 +67,40 @@ async def story(seed: int) -> Outcome:
     programs = {f"p{number}": program(random) for number in range(6)}
     names = [f"phase-{number}" for number in range(random.randrange(1, 6))]
     phases = [
-        phase(name, *random.choices(list(programs), k=random.randrange(3)), timeout_seconds=random.choice((1.0, 60.0, 600.0)))
+        phase(
+            name,
+            *random.choices(list(programs), k=random.randrange(3)),
+            timeout_seconds=random.choice((1.0, 60.0, 600.0)),
+        )
         for name in names
     ]
     faults = (
-        [Fault(nth=random.randrange(1, 30), error=EnvironmentFailed("CR-ENV-002", "as the script says"))]
+        [
+            Fault(
+                nth=random.randrange(1, 30),
+                error=EnvironmentFailed("CR-ENV-002", "as the script says"),
+            )
+        ]
         if random.randrange(3) == 0
         else []
     )
-    script = Script(programs=programs, faults=tuple(faults), delays={"environment": random.choice((0.0, 0.5))})
+    script = Script(
+        programs=programs, faults=tuple(faults), delays={"environment": random.choice((0.0, 0.5))}
+    )
     return await run_plan(plan(*phases, seed=seed), MemoryBackend(script))
 
 
 def told(outcome: Outcome) -> list[str]:
-    """The log with ids numbered in the order of their appearance, without times and temporary folders."""
+    """The log with ids numbered in the order of their appearance,
+    without times and temporary folders.
+    """
     known: dict[str, str] = {"": ""}
 
     def plain(envelope: Envelope) -> str:
-        ids = {name: known.setdefault(getattr(envelope, name), f"id-{len(known)}") for name in ("trace_id", "span_id", "parent")}
+        ids = {
+            name: known.setdefault(getattr(envelope, name), f"id-{len(known)}")
+            for name in ("trace_id", "span_id", "parent")
+        }
         text = msgspec.json.encode(msgspec.structs.replace(envelope, **ids)).decode()
         return FOLDER.sub("/FOLDER", TIMES.sub("", text))
 
@@ -87,10 +109,15 @@ def told(outcome: Outcome) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_the_same_seed_gives_the_same_log(seed: int):
-    """Two runs of one plan, script and seed publish the same events in the same order, times aside, and come to the same result."""
+    """Two runs of one plan, script and seed publish the same events in the same order,
+    times aside, and come to the same result.
+    """
     first, second = await story(seed), await story(seed)
     assert told(first) == told(second)
-    assert (first.result.outcome, first.result.exit_code) == (second.result.outcome, second.result.exit_code)
+    assert (first.result.outcome, first.result.exit_code) == (
+        second.result.outcome,
+        second.result.exit_code,
+    )
 
 
 async def test_the_stories_are_of_every_kind():

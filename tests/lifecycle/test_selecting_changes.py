@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.engine.phases.selection import Host, Selection, Withheld, look, opens_to_others, selected, stayed_away, untouched, with_links
+from cleanroom.engine.phases.selection import (
+    Host,
+    Selection,
+    Withheld,
+    look,
+    opens_to_others,
+    selected,
+    stayed_away,
+    untouched,
+    with_links,
+)
 
 
 def files(*paths: str) -> list[Change]:
@@ -400,7 +410,9 @@ def test_the_look_goes_through_no_link(tmp_path: Path):
 
 
 def test_what_a_name_leads_to_counts_as_named(tmp_path: Path):
-    """The links on the way to a file, in a folder's place too, and what it really is; never what lies outside."""
+    """The links on the way to a file, in a folder's place too, and what it really is;
+    never what lies outside.
+    """
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/make.toml").write_text("")
     (tmp_path / "make.toml").symlink_to("conf/../conf/make.toml")
@@ -409,9 +421,14 @@ def test_what_a_name_leads_to_counts_as_named(tmp_path: Path):
     (tmp_path / "impl/x.sh").symlink_to("../out.sh")
     (tmp_path / "out.sh").symlink_to("/etc/passwd")
     root = str(tmp_path)
-    assert with_links(root, [f"{root}/make.toml"]) == (f"{root}/make.toml", f"{root}/conf/make.toml")
+    assert with_links(root, [f"{root}/make.toml"]) == (
+        f"{root}/make.toml",
+        f"{root}/conf/make.toml",
+    )
     named = with_links(root, [f"{root}/scripts/x.sh"])
-    assert named == tuple(f"{root}/{name}" for name in ("scripts/x.sh", "scripts", "impl/x.sh", "out.sh"))
+    assert named == tuple(
+        f"{root}/{name}" for name in ("scripts/x.sh", "scripts", "impl/x.sh", "out.sh")
+    )
 
 
 def test_a_circle_of_links_ends(tmp_path: Path):
@@ -422,8 +439,12 @@ def test_a_circle_of_links_ends(tmp_path: Path):
 
 
 def test_what_lies_around_a_conflict_is_not_said_to_have_come():
-    """A folder in which somebody changed a file, and what was to come into a place that is taken, stayed as they were."""
-    assert untouched(["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]) == {"other"}
+    """A folder in which somebody changed a file, and what was to come into a place that is taken,
+    stayed as they were.
+    """
+    assert untouched(["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]) == {
+        "other"
+    }
 
 
 FILE, FOLDER, LINK = 0o100000, 0o040000, 0o120777

@@ -1,4 +1,6 @@
-"""Links and other folders in the place of ours, brought by a project or put there while a run goes on: nothing outside of it is written."""
+"""Links and other folders in the place of ours, brought by a project or put there while a run goes
+on: nothing outside of it is written.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,22 @@ from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.testing import MemoryBackend, Script, succeed
 
 OURS = ".ggen/cleanroom"
-FOLDERS = (".ggen", OURS, *(f"{OURS}/{name}" for name in ("runs", "audit", "reports", "sessions", "cache", "cache/test")))
-FILES = (f"{OURS}/audit/audit.jsonl", f"{OURS}/audit/audit.head", f"{OURS}/audit/audit.lock", f"{OURS}/state.lock")
-REPLACED = (".ggen/state.json", f"{OURS}/state.json", *(f"{OURS}/reports/test_results.{kind}" for kind in ("json", "junit.xml", "html")))
+FOLDERS = (
+    ".ggen",
+    OURS,
+    *(f"{OURS}/{name}" for name in ("runs", "audit", "reports", "sessions", "cache", "cache/test")),
+)
+FILES = (
+    f"{OURS}/audit/audit.jsonl",
+    f"{OURS}/audit/audit.head",
+    f"{OURS}/audit/audit.lock",
+    f"{OURS}/state.lock",
+)
+REPLACED = (
+    ".ggen/state.json",
+    f"{OURS}/state.json",
+    *(f"{OURS}/reports/test_results.{kind}" for kind in ("json", "junit.xml", "html")),
+)
 MAKE_TOML = '[lifecycle.test]\ncommand = "true"\n'
 CACHED = 'cleanroom.cache = { inputs = ["make.toml"] }\n'
 STRIDE = 5  # a run has some forty steps; each folder is swapped before different ones
@@ -39,7 +54,9 @@ class Quick(Disk):
 
 
 class Swapping(Quick):
-    """Before the step number `at` it puts a link to `outside` in the place of a folder, as its owner may at any moment."""
+    """Before the step number `at` it puts a link to `outside` in the place of a folder,
+    as its owner may at any moment.
+    """
 
     def __init__(self, folder: Path, outside: Path, at: int) -> None:
         self.steps = 0
@@ -72,7 +89,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     (root / "make.toml").write_text(MAKE_TOML)
     outside = tmp_path / "outside"
-    for name in ("cleanroom/runs", "cleanroom/audit", "cleanroom/reports", "cleanroom/cache/test", "runs", "audit", "reports", "test"):
+    for name in (
+        "cleanroom/runs",
+        "cleanroom/audit",
+        "cleanroom/reports",
+        "cleanroom/cache/test",
+        "runs",
+        "audit",
+        "reports",
+        "test",
+    ):
         (outside / name).mkdir(parents=True)
     for name in ("file", "state.json", "cleanroom/audit/audit.jsonl", "test/old.json"):
         (outside / name).write_text("theirs\n")
@@ -89,17 +115,27 @@ def engine(project: Path, **options: object) -> Engine:
     def make(name: str, **where: object) -> Backend:
         return MemoryBackend(Script(otherwise=succeed(b"fine\n")))
 
-    caller = {"PATH": os.environ["PATH"], "HOME": str(project.parent), "CLEANROOM_CACHE": str(project.parent / "cache")}
+    caller = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(project.parent),
+        "CLEANROOM_CACHE": str(project.parent / "cache"),
+    }
     return Engine(project, caller, Options(backend="memory", **options), make)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 @pytest.mark.parametrize("kind", ["link", "file", "pipe"])
-async def test_a_project_that_brings_something_else_for_a_folder_is_refused(project: Path, name: str, kind: str):
+async def test_a_project_that_brings_something_else_for_a_folder_is_refused(
+    project: Path, name: str, kind: str
+):
     """The error names it, before anything runs, and nothing is written where a link leads."""
     place = project / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    {"link": lambda: place.symlink_to(project.parent / "outside"), "file": place.touch, "pipe": lambda: os.mkfifo(place)}[kind]()
+    {
+        "link": lambda: place.symlink_to(project.parent / "outside"),
+        "file": place.touch,
+        "pipe": lambda: os.mkfifo(place),
+    }[kind]()
     before = outside(project)
     with pytest.raises(ProjectError) as refused:
         await engine(project).pipeline("test")
@@ -141,7 +177,9 @@ async def test_a_project_that_brings_something_else_for_a_file_is_refused(
 
 @pytest.mark.parametrize("name", REPLACED)
 @pytest.mark.parametrize("kind", ["link", "link to nowhere", "hard link"])
-async def test_a_file_that_is_written_anew_takes_a_link_s_place(project: Path, name: str, kind: str):
+async def test_a_file_that_is_written_anew_takes_a_link_s_place(
+    project: Path, name: str, kind: str
+):
     """Reports and states are replaced: the run passes, and where the link led nothing changes."""
     place = project / name
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -164,14 +202,20 @@ async def steps_of_a_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     return counted.steps
 
 
-SWAPPED = (".ggen", OURS, *(f"{OURS}/{name}" for name in ("runs", "audit", "reports", "cache/test")))
+SWAPPED = (
+    ".ggen",
+    OURS,
+    *(f"{OURS}/{name}" for name in ("runs", "audit", "reports", "cache/test")),
+)
 
 
 @pytest.mark.parametrize(("first", "name"), list(enumerate(SWAPPED, 1)), ids=SWAPPED)
 async def test_a_folder_that_is_swapped_at_any_step_of_a_run_leads_nothing_out(
     project: Path, first: int, name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Whenever its owner renames it and leaves a link, what is written goes where it went before, or the run says what it found."""
+    """Whenever its owner renames it and leaves a link, what is written goes where it went before,
+    or the run says what it found.
+    """
     if "cache" in name:
         (project / "make.toml").write_text(MAKE_TOML + CACHED)
     steps = await steps_of_a_run(project, monkeypatch)
@@ -181,7 +225,10 @@ async def test_a_folder_that_is_swapped_at_any_step_of_a_run_leads_nothing_out(
         monkeypatch.setattr(disk, "here", Swapping(place, project.parent / "outside", at))
         result = await engine(project, no_cache=True).pipeline("test")
         assert outside(project) == before, f"step {at}"
-        assert result.outcome == "passed" or (result.error or {}).get("code") == "CR-STATE-003", (at, result.error)
+        assert result.outcome == "passed" or (result.error or {}).get("code") == "CR-STATE-003", (
+            at,
+            result.error,
+        )
         if place.is_symlink():
             place.unlink()
             aside.rename(place)
@@ -189,15 +236,27 @@ async def test_a_folder_that_is_swapped_at_any_step_of_a_run_leads_nothing_out(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a phase of the host")
-@pytest.mark.parametrize("name", [".ggen", OURS, f"{OURS}/runs", f"{OURS}/audit", f"{OURS}/reports"])
+@pytest.mark.parametrize(
+    "name", [".ggen", OURS, f"{OURS}/runs", f"{OURS}/audit", f"{OURS}/reports"]
+)
 async def test_a_real_command_that_swaps_our_folder_leads_nothing_out(project: Path, name: str):
-    """A phase that nothing holds renames it and leaves a link: the evidence is whole in the folder that was held."""
-    swap = f"mv {name} aside && ln -s ../outside {name}" if name == ".ggen" else f"mv {name} aside && ln -s {project.parent}/outside {name}"
-    (project / "make.toml").write_text(f'[lifecycle.test]\ncommand = "{swap}"\ncleanroom.enabled = false\n')
+    """A phase that nothing holds renames it and leaves a link:
+    the evidence is whole in the folder that was held.
+    """
+    swap = (
+        f"mv {name} aside && ln -s ../outside {name}"
+        if name == ".ggen"
+        else f"mv {name} aside && ln -s {project.parent}/outside {name}"
+    )
+    (project / "make.toml").write_text(
+        f'[lifecycle.test]\ncommand = "{swap}"\ncleanroom.enabled = false\n'
+    )
     before = outside(project)
     result = await engine(project).pipeline("test")
     assert outside(project) == before
-    assert (result.outcome == "passed") != ((result.error or {}).get("code") == "CR-STATE-003"), result.error
+    assert (result.outcome == "passed") != ((result.error or {}).get("code") == "CR-STATE-003"), (
+        result.error
+    )
     assert (project / "aside").is_dir()
 
 
@@ -210,7 +269,9 @@ def test_a_journal_that_is_another_s_file_is_not_added_to(project: Path, kind: s
     target.write_text('{"op":"open","run_id":"r1","owner":"1:1"}\n')
     PLACED[kind](folder / "journal.jsonl", target)
     before = outside(project)
-    door.sweep(project, caller={"CLEANROOM_CACHE": str(project.parent / "cache"), "PATH": "/usr/bin"})
+    door.sweep(
+        project, caller={"CLEANROOM_CACHE": str(project.parent / "cache"), "PATH": "/usr/bin"}
+    )
     assert outside(project) == before
 
 
@@ -221,9 +282,11 @@ async def test_what_earlier_runs_left_is_read_through_no_link(project: Path, act
     secret = project.parent / "secret"
     secret.write_text("correct horse\n" * 3)
     run = project / OURS / "runs" / result.run_id
-    place = {"events": run / "events.jsonl", "trace": run / "trace.otlp.json", "report": run / "events.jsonl"}.get(
-        act, project / OURS / "audit/audit.jsonl"
-    )
+    place = {
+        "events": run / "events.jsonl",
+        "trace": run / "trace.otlp.json",
+        "report": run / "events.jsonl",
+    }.get(act, project / OURS / "audit/audit.jsonl")
     place.unlink()
     place.symlink_to(secret)
     said = ""

@@ -29,13 +29,28 @@ def test_a_canarys_attempt_is_no_violation():
 
 
 @pytest.mark.parametrize(
-    ("level", "severity"), [(Level.LOW, "notice"), (Level.MEDIUM, "notice"), (Level.HIGH, "violation"), (Level.LOCKED, "violation")]
+    ("level", "severity"),
+    [
+        (Level.LOW, "notice"),
+        (Level.MEDIUM, "notice"),
+        (Level.HIGH, "violation"),
+        (Level.LOCKED, "violation"),
+    ],
 )
 @pytest.mark.parametrize(
-    "fields", [{"rule": "network.names"}, {"tags": ("pycache",)}, {"tags": ("resolver",)}, {"tags": ("probe",)}], ids=str
+    "fields",
+    [
+        {"rule": "network.names"},
+        {"tags": ("pycache",)},
+        {"tags": ("resolver",)},
+        {"tags": ("probe",)},
+    ],
+    ids=str,
 )
 def test_noise_is_a_notice_up_to_medium(level: Level, severity: str, fields: dict):
-    """Byte code, resolvers and names without a packet are notices at Low and Medium and violations above."""
+    """Byte code, resolvers and names without a packet are notices at Low and Medium and violations
+    above.
+    """
     judged = judge(default_policy(level), attempt(**fields))
     assert judged is not None
     assert judged[0] == severity
@@ -43,7 +58,9 @@ def test_noise_is_a_notice_up_to_medium(level: Level, severity: str, fields: dic
 
 @pytest.mark.parametrize("tag", ["resolver", "probe"])
 def test_the_c_librarys_own_sockets_are_held_against_nobody(tag: str):
-    """Every `ls -l` looks for nscd's socket: a notice at each level, or no phase could pass at High."""
+    """Every `ls -l` looks for nscd's socket: a notice at each level,
+    or no phase could pass at High.
+    """
     judged = judge(default_policy(Level.LOCKED), attempt(rule="network.sockets", tags=(tag,)))
     assert judged == ("notice", tag)
 
@@ -51,27 +68,43 @@ def test_the_c_librarys_own_sockets_are_held_against_nobody(tag: str):
 @pytest.mark.parametrize("target", ["192.0.2.1", "192.0.2.1:443", "tcp 192.0.2.1:443", "192.0.2.*"])
 def test_an_expected_target_is_tolerated(target: str):
     """`expected` names an address, address and port, the whole target, or a pattern."""
-    policy = msgspec.structs.replace(default_policy(Level.HIGH), expected=(Expected(target=target, reason="known"),))
+    policy = msgspec.structs.replace(
+        default_policy(Level.HIGH), expected=(Expected(target=target, reason="known"),)
+    )
     assert judge(policy, attempt()) == ("tolerated", "known")
 
 
 def test_an_expected_path_is_no_licence_for_another():
     """Only the named path is tolerated."""
-    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target="/etc/motd", reason="known"),))
-    assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd"))) == ("tolerated", "known")
-    assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd2"))) == ("violation", "")
+    policy = msgspec.structs.replace(
+        default_policy(Level.MEDIUM), expected=(Expected(target="/etc/motd", reason="known"),)
+    )
+    assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd"))) == (
+        "tolerated",
+        "known",
+    )
+    assert judge(policy, attempt(rule="filesystem.write", target=Target(path="/etc/motd2"))) == (
+        "violation",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        (Target(host="a.example", ip="127.77.0.2", port=8081, proto="tcp"), "the host is declared for port 443 and 8080 only"),
-        (Target(host="A.example", ip="10.1.2.3", port=443, proto="tcp"), "the host is declared, but its name leads to an address that no declaration opens"),
+        (
+            Target(host="a.example", ip="127.77.0.2", port=8081, proto="tcp"),
+            "the host is declared for port 443 and 8080 only",
+        ),
+        (
+            Target(host="A.example", ip="10.1.2.3", port=443, proto="tcp"),
+            "the host is declared, but its name leads to an address that no declaration opens",
+        ),
         (Target(ip="::1", port=443, proto="udp"), "the host is declared for tcp only"),
         (Target(host="b.example", ip="198.18.0.2", port=443, proto="tcp"), ""),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_violation_says_why_a_declared_host_was_refused(target: Target, why: str):
     """Another port, another protocol, a private address: none of them is "not declared"."""
     egress = ("a.example:443", "a.example:8080", "[::1]:443")
@@ -82,8 +115,12 @@ def test_a_violation_says_why_a_declared_host_was_refused(target: Target, why: s
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)
 TARGETS = st.one_of(
     st.builds(Target, path=PRINTABLE.map(lambda name: f"/{name}")),
-    st.builds(Target, host=PRINTABLE, port=st.integers(1, 65535), proto=st.sampled_from(["tcp", "udp"])),
-    st.builds(Target, ip=st.ip_addresses().map(str), port=st.integers(1, 65535), proto=st.just("tcp")),
+    st.builds(
+        Target, host=PRINTABLE, port=st.integers(1, 65535), proto=st.sampled_from(["tcp", "udp"])
+    ),
+    st.builds(
+        Target, ip=st.ip_addresses().map(str), port=st.integers(1, 65535), proto=st.just("tcp")
+    ),
     st.builds(Target, sun_path=PRINTABLE),
 )
 
@@ -95,7 +132,9 @@ TARGETS = st.one_of(
 def test_what_the_report_prints_is_tolerated_when_it_is_declared(target: Target):
     """A target pasted from a line into `expected` is tolerated, whatever characters it has."""
     for text in (str(target), safe(str(target))):
-        policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target=text, reason="known"),))
+        policy = msgspec.structs.replace(
+            default_policy(Level.MEDIUM), expected=(Expected(target=text, reason="known"),)
+        )
         assert judge(policy, attempt(target=target)) == ("tolerated", "known"), text
 
 
@@ -110,17 +149,26 @@ def test_what_the_report_prints_is_tolerated_when_it_is_declared(target: Target)
     ids=str,
 )
 def test_square_brackets_are_a_set_and_themselves(target: Target, declared: str):
-    """IPv6 addresses and route files are written with brackets: both readings of a pattern tolerate."""
-    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), expected=(Expected(target=declared, reason="known"),))
+    """IPv6 addresses and route files are written with brackets:
+    both readings of a pattern tolerate.
+    """
+    policy = msgspec.structs.replace(
+        default_policy(Level.MEDIUM), expected=(Expected(target=declared, reason="known"),)
+    )
     assert judge(policy, attempt(target=target)) == ("tolerated", "known")
 
 
 def verdict(*results: ExecResult, **facts):
-    return phase_verdict(results, **{"violations": 0, "reaction": "fail", "ended_for": "", "timeout_seconds": 5.0, **facts})
+    return phase_verdict(
+        results,
+        **{"violations": 0, "reaction": "fail", "ended_for": "", "timeout_seconds": 5.0, **facts},
+    )
 
 
 def test_verdicts_of_a_phase():
-    """Ended early, timeout, limit, exit status, attempts, nothing run, passed: in this order of importance."""
+    """Ended early, timeout, limit, exit status, attempts, nothing run, passed:
+    in this order of importance.
+    """
     failed = ExecResult(exit_code=7, duration_seconds=1.0)
     assert verdict(failed, ended_for="memory").result == "failed"
     assert verdict(msgspec.structs.replace(failed, timed_out=True)).result == "timeout"
@@ -133,17 +181,27 @@ def test_verdicts_of_a_phase():
     assert verdict(OK)[:2] == ("passed", 0)
 
 
-@given(st.lists(st.sampled_from(["passed", "failed", "error", "timeout", "refused", "skipped", "unverified"])))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["passed", "failed", "error", "timeout", "refused", "skipped", "unverified"]
+        )
+    )
+)
 def test_a_run_is_green_only_when_something_passed(results):
     """Exit 0 needs one phase that passed and none that did not."""
     causes = [cause for result in results for cause in phase_causes("test", result, "", None)]
     green = decisive(causes).exit is Exit.OK and verifies(results)
-    assert green == ("passed" in results and not {"failed", "error", "timeout", "refused"} & set(results))
+    assert green == (
+        "passed" in results and not {"failed", "error", "timeout", "refused"} & set(results)
+    )
 
 
 @given(st.lists(st.builds(Cause, st.sampled_from(Exit), st.text(min_size=1))))
 def test_the_reason_is_that_of_the_exit_status(causes):
-    """Whatever else counts against a run, what is said is the first cause of the status that it ends with."""
+    """Whatever else counts against a run, what is said is the first cause of the status that it
+    ends with.
+    """
     chosen = decisive(causes)
     assert chosen.exit is combined([cause.exit for cause in causes])
     assert chosen == next((cause for cause in causes if cause.exit is chosen.exit), Cause(Exit.OK))
@@ -151,7 +209,9 @@ def test_the_reason_is_that_of_the_exit_status(causes):
 
 @given(st.lists(st.sampled_from(list(Exit))))
 def test_a_file_to_edit_never_hides_a_signal(exits):
-    """Usage errors rank below signals, trouble and refusals, above everything else, and are never lost."""
+    """Usage errors rank below signals, trouble and refusals, above everything else,
+    and are never lost.
+    """
     code = combined(exits)
     strong = {Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED} & set(exits)
     assert code in strong if strong else (code is Exit.USAGE or Exit.USAGE not in exits)

@@ -30,7 +30,14 @@ def planned(
     **said: object,
 ) -> Plan:
     """The plan of a project with this make.toml."""
-    return load(written(root, text), requested, overrides=Overrides(**said), caller=caller or {}, single=single, floor=floor)
+    return load(
+        written(root, text),
+        requested,
+        overrides=Overrides(**said),
+        caller=caller or {},
+        single=single,
+        floor=floor,
+    )
 
 
 def trace(plan: Plan) -> list[str]:

@@ -14,7 +14,10 @@ from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import Plan
 from cleanroom.project import load
 
-EXPECTED = [(row[0], row[1]) for row in csv.reader((CORPUS / "expect.tsv").read_text().splitlines(), delimiter="\t")]
+EXPECTED = [
+    (row[0], row[1])
+    for row in csv.reader((CORPUS / "expect.tsv").read_text().splitlines(), delimiter="\t")
+]
 DIALECTS = {
     "rust-cli-lifecycle": "A",
     "full-stack-app": "A",
@@ -35,7 +38,9 @@ def corpus(root: Path, name: str, *requested: str) -> Plan:
     except tomllib.TOMLDecodeError:
         table = {}
     for value in table.values():
-        for path in [value["path"]] if isinstance(value, dict) else value if isinstance(value, list) else []:
+        for path in (
+            [value["path"]] if isinstance(value, dict) else value if isinstance(value, list) else []
+        ):
             (root / path).mkdir(parents=True, exist_ok=True)
     return load(root, requested, caller={}, floor=NO_FLOOR)
 
@@ -61,7 +66,17 @@ def test_golden_hook_trace(tmp_path: Path):
     """The order recorded from real ggen for the rust-cli-lifecycle file comes out exactly."""
     plan = corpus(tmp_path, "rust-cli-lifecycle", "format", "lint", "test", "build")
 
-    assert trace(plan) == ["format", "lint", "format", "test", "format", "test", "lint", "build", "docs"]
+    assert trace(plan) == [
+        "format",
+        "lint",
+        "format",
+        "test",
+        "format",
+        "test",
+        "lint",
+        "build",
+        "docs",
+    ]
 
 
 def test_hooks_of_later_library_run_before_release(tmp_path: Path):
@@ -73,7 +88,9 @@ def test_hooks_of_later_library_run_before_release(tmp_path: Path):
 
 
 def test_before_all_of_a_real_file_runs_once_per_workspace(tmp_path: Path):
-    """`before_all`, which breaks every phase in real ggen, runs once in each workspace, in name order."""
+    """`before_all`, which breaks every phase in real ggen, runs once in each workspace,
+    in name order.
+    """
     plan = corpus(tmp_path, "full-stack-app", "test")
 
     assert [workspace.name for workspace in plan.workspaces] == ["backend", "frontend", "shared"]
@@ -82,7 +99,9 @@ def test_before_all_of_a_real_file_runs_once_per_workspace(tmp_path: Path):
 
 
 def test_shell_string_hooks_become_hook_phases(tmp_path: Path):
-    """Dialect E's hooks of shell strings are phases around their phase, prerequisites ahead of both."""
+    """Dialect E's hooks of shell strings are phases around their phase,
+    prerequisites ahead of both.
+    """
     workspace = corpus(tmp_path, "lifecycle-complete", "setup").workspaces[0]
 
     assert [(phase.name, phase.role, phase.of) for phase in workspace.phases] == [
@@ -97,7 +116,9 @@ def test_shell_string_hooks_become_hook_phases(tmp_path: Path):
 
 
 def test_cargo_make_tasks_become_shell_text(tmp_path: Path):
-    """Command and args are quoted words; a script keeps its interpreter or ends at its first error."""
+    """Command and args are quoted words; a script keeps its interpreter or ends at its first
+    error.
+    """
     plan = corpus(tmp_path, "api-endpoint", "lint", "pre-commit")
 
     assert plan.phases[0].commands == ("cargo clippy --all-targets -- -D warnings",)

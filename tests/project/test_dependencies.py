@@ -1,4 +1,6 @@
-"""Packages that are not in the project, and what package managers are told where there is no network."""
+"""Packages that are not in the project, and what package managers are told where there is no
+network.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def laid_out(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-LOCK = '[[package]]\nname = "itoa"\nsource = "registry+https://github.com/rust-lang/crates.io-index"\n'
+LOCK = (
+    '[[package]]\nname = "itoa"\nsource = "registry+https://github.com/rust-lang/crates.io-index"\n'
+)
 SUM = "github.com/google/uuid v1.6.0 h1:x\n"
 PACKAGE = '{"name": "n", "dependencies": {"left-pad": "^1.3.0"}}'
 
@@ -33,7 +37,11 @@ PACKAGE = '{"name": "n", "dependencies": {"left-pad": "^1.3.0"}}'
     [
         ("cargo test", {"Cargo.lock": LOCK}, "cargo vendor"),
         ("cargo test", {"Cargo.lock": LOCK, "vendor/itoa/x": ""}, ""),
-        ("cargo test", {"Cargo.lock": LOCK, ".cargo/config.toml": '[source.crates-io]\nreplace-with = "here"'}, ""),
+        (
+            "cargo test",
+            {"Cargo.lock": LOCK, ".cargo/config.toml": '[source.crates-io]\nreplace-with = "here"'},
+            "",
+        ),
         ("cargo test", {"Cargo.lock": '[[package]]\nname = "mine"\n'}, ""),
         ("cd x && go test ./...", {"go.sum": SUM}, "go mod vendor"),
         ("go vet ./...", {"go.sum": SUM, "vendor/modules.txt": ""}, ""),
@@ -43,8 +51,12 @@ PACKAGE = '{"name": "n", "dependencies": {"left-pad": "^1.3.0"}}'
         ("./cargo-like go.sum", {"Cargo.lock": LOCK, "go.sum": SUM}, ""),
     ],
 )
-def test_missing_packages_are_named_with_what_brings_them(tmp_path: Path, command: str, files: dict[str, str], helps: str):
-    """A lock file that names packages, a command that needs them, and no folder that holds them: the line that helps."""
+def test_missing_packages_are_named_with_what_brings_them(
+    tmp_path: Path, command: str, files: dict[str, str], helps: str
+):
+    """A lock file that names packages, a command that needs them, and no folder that holds them:
+    the line that helps.
+    """
     found = missing_dependencies(laid_out(tmp_path, files), (command,), MEDIUM)
     assert helps in found
     assert bool(found) == bool(helps)
@@ -63,20 +75,29 @@ def test_package_managers_are_told_where_there_is_no_network():
 
 
 def test_packages_in_development_are_named_and_not_shown(tmp_path: Path):
-    """What a project's own virtual environment says of folders outside is its word, not the caller's: they are named, a line that is no path is not."""
+    """What a project's own virtual environment says of folders outside is its word,
+    not the caller's: they are named, a line that is no path is not.
+    """
     environment, elsewhere = tmp_path / "project/.venv", tmp_path / "library/src"
     elsewhere.mkdir(parents=True)
     lines = f"{elsewhere}\nimport os; os.getcwd()\nrelative\n"
     laid_out(environment, {"pyvenv.cfg": "", "lib/python3.11/site-packages/_library.pth": lines})
-    assert str(elsewhere) not in visible_tools({"PATH": "/usr/bin", "HOME": str(tmp_path)}, tmp_path / "project")
+    assert str(elsewhere) not in visible_tools(
+        {"PATH": "/usr/bin", "HOME": str(tmp_path)}, tmp_path / "project"
+    )
     assert editable_installs(tmp_path / "project") == (str(elsewhere),)
 
 
 def test_packages_in_development_of_the_callers_environment_are_shown(tmp_path: Path):
-    """A virtual environment outside of the project, which the caller's variable names, is the caller's word, and so is what it uses."""
+    """A virtual environment outside of the project, which the caller's variable names,
+    is the caller's word, and so is what it uses.
+    """
     environment, elsewhere = tmp_path / "environment", tmp_path / "library/src"
     elsewhere.mkdir(parents=True)
-    laid_out(environment, {"pyvenv.cfg": "", "lib/python3.11/site-packages/_library.pth": f"{elsewhere}\n"})
+    laid_out(
+        environment,
+        {"pyvenv.cfg": "", "lib/python3.11/site-packages/_library.pth": f"{elsewhere}\n"},
+    )
     caller = {"PATH": "/usr/bin", "HOME": str(tmp_path / "home"), "VIRTUAL_ENV": str(environment)}
     assert str(elsewhere) in visible_tools(caller, tmp_path / "project")
 
@@ -87,21 +108,34 @@ def test_packages_in_development_of_the_callers_environment_are_shown(tmp_path: 
         {"project/.venv/pyvenv.cfg": "home = {secret}\n"},
         {"project/.venv/pyvenv.cfg": "executable = {secret}/key\n"},
         {"project/.venv/pyvenv.cfg": "base-executable = {secret}/bin/tool\n"},
-        {"project/.venv/pyvenv.cfg": "", "project/.venv/lib/python3.11/site-packages/x.pth": "{secret}\n"},
+        {
+            "project/.venv/pyvenv.cfg": "",
+            "project/.venv/lib/python3.11/site-packages/x.pth": "{secret}\n",
+        },
     ],
     ids=["home", "executable", "a bin folder", "pth"],
 )
 def test_a_file_of_the_project_cannot_have_a_folder_shown(tmp_path: Path, files: dict[str, str]):
-    """A phase, or the repository, may write any of these; the next run shows no folder for it that is no interpreter's."""
+    """A phase, or the repository, may write any of these; the next run shows no folder for it that
+    is no interpreter's.
+    """
     secret = tmp_path / "secret"
     laid_out(secret, {"key": "k", "bin/tool": "t", "lib/data": "d"})
     (secret / "bin/tool").chmod(0o755)
     laid_out(tmp_path, {name: text.format(secret=secret) for name, text in files.items()})
-    assert visible_tools({"PATH": f"{tmp_path}/project/.venv/bin:/usr/bin", "HOME": str(tmp_path / "home")}, tmp_path / "project") == ()
+    assert (
+        visible_tools(
+            {"PATH": f"{tmp_path}/project/.venv/bin:/usr/bin", "HOME": str(tmp_path / "home")},
+            tmp_path / "project",
+        )
+        == ()
+    )
 
 
 def test_a_link_of_the_project_cannot_have_a_folder_shown(tmp_path: Path):
-    """Neither by a program that is a link, nor as a folder that is one, wherever it stands on PATH."""
+    """Neither by a program that is a link, nor as a folder that is one,
+    wherever it stands on PATH.
+    """
     secret = tmp_path / "secret"
     laid_out(secret, {"key": "k", "bin/tool": "t", "lib/data": "d"})
     (secret / "bin/tool").chmod(0o755)
@@ -122,4 +156,6 @@ def test_the_interpreter_of_the_projects_environment_is_shown(tmp_path: Path):
     laid_out(tmp_path, {"project/.venv/pyvenv.cfg": f"home = {python}/bin\n"})
     (tmp_path / "project/.venv/bin").mkdir()
     (tmp_path / "project/.venv/bin/python").symlink_to(python / "bin/python3")
-    assert visible_tools({"PATH": "/usr/bin", "HOME": str(tmp_path / "home")}, tmp_path / "project") == (str(python),)
+    assert visible_tools(
+        {"PATH": "/usr/bin", "HOME": str(tmp_path / "home")}, tmp_path / "project"
+    ) == (str(python),)

@@ -17,7 +17,9 @@ def caller(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_plan_at_high_lists_none_of_the_callers_programs(tmp_path: Path):
-    """The folders of PATH are not shown at High, so the plan does not name them; at Medium it does."""
+    """The folders of PATH are not shown at High, so the plan does not name them;
+    at Medium it does.
+    """
     project, who = tmp_path / "p", caller(tmp_path)
     assert planned(project, HEAD + PHASE, caller=who).tools == (who["PATH"],)
     assert planned(project, HEAD + PHASE, caller=who, policy="High").tools == ()
@@ -31,10 +33,14 @@ def test_a_phase_below_high_keeps_them(tmp_path: Path):
 
 
 def test_the_projects_own_virtual_environment_is_a_tool_at_high(tmp_path: Path):
-    """It is a folder of programs that the host prepared before the run; a link to one elsewhere has to be declared."""
+    """It is a folder of programs that the host prepared before the run;
+    a link to one elsewhere has to be declared.
+    """
     venv = tmp_path / ".venv"
     venv.mkdir()
     (venv / "pyvenv.cfg").touch()
     (tmp_path / "venv").symlink_to(venv)
-    assert [phase.tools for phase in planned(tmp_path, HEAD + PHASE, policy="High").phases] == [(str(venv),)]
+    assert [phase.tools for phase in planned(tmp_path, HEAD + PHASE, policy="High").phases] == [
+        (str(venv),)
+    ]
     assert [phase.tools for phase in planned(tmp_path, HEAD + PHASE).phases] == [()]

@@ -94,15 +94,15 @@ PIECES = [
 ]
 toml_like = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
 lines = st.lists(
-    st.tuples(st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[49:])).map(
-        lambda p: f"{p[0]}.{p[1]}.cleanroom.{p[0]} = {p[2]}"
-    ),
+    st.tuples(
+        st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[49:])
+    ).map(lambda p: f"{p[0]}.{p[1]}.cleanroom.{p[0]} = {p[2]}"),
     max_size=6,
 ).map("\n".join)
 valid_lines = st.lists(
-    st.tuples(st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[49:])).map(
-        lambda p: f"[{p[0]}.{p[1]}]\n{p[1]} = {p[2]}"
-    ),
+    st.tuples(
+        st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[23:49]), st.sampled_from(PIECES[49:])
+    ).map(lambda p: f"[{p[0]}.{p[1]}]\n{p[1]} = {p[2]}"),
     max_size=6,
 ).map("\n".join)
 
@@ -115,7 +115,9 @@ def only_ours(data: bytes) -> None:
             load(root, caller={"HOME": name, "GGEN_ENV": "prod"}, floor=NO_FLOOR)
         except CleanroomError as error:
             refused = error
-        assert refused is None or (refused.exit in (2, 3) and refused.where.startswith("make.toml:"))
+        assert refused is None or (
+            refused.exit in (2, 3) and refused.where.startswith("make.toml:")
+        )
         assert os.listdir(root) == ["make.toml"]
 
 
@@ -160,8 +162,13 @@ def test_every_key_of_real_files_has_its_own_position():
 
 
 def test_strings_with_odd_ends_do_not_mislead_positions():
-    """Quotes at the ends of long strings, dates with a space and dotted keys leave later positions right."""
-    text = 'a = """x\n""""\nb = \'\'\'y\'\'\'\'\'\nc = 1979-05-27 07:32:00\n"d.e" . f = [1, # ]\n "]", {g = 2}]\n[[t]]\n[[t]]\nh = 1\n[t.u]\ni = 1\n'
+    """Quotes at the ends of long strings, dates with a space and dotted keys leave later positions
+    right.
+    """
+    text = (
+        'a = """x\n""""\nb = \'\'\'y\'\'\'\'\'\nc = 1979-05-27 07:32:00\n"d.e" . f = [1, # ]\n'
+        ' "]", {g = 2}]\n[[t]]\n[[t]]\nh = 1\n[t.u]\ni = 1\n'
+    )
     tomllib.loads(text)
     positions = Positions(text)
     assert positions.key(("b",)) == (3, 1)

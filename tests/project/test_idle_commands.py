@@ -7,16 +7,67 @@ import pytest
 from cleanroom.project.idle import idle_interpreter
 
 IDLE = (
-    *("sh", "bash", "dash", "zsh", "/bin/bash", "python", "python3", "python3.12", "node", "ruby", "perl"),
+    *(
+        "sh",
+        "bash",
+        "dash",
+        "zsh",
+        "/bin/bash",
+        "python",
+        "python3",
+        "python3.12",
+        "node",
+        "ruby",
+        "perl",
+    ),
     *("bash -l", "bash -i", "bash --login --norc", "bash -eu", "bash -o pipefail", "sh -", "sh -s"),
-    *("python3 -i", "python3 -u", "python3 -X dev", "python -W error -", "node -i", "node --interactive"),
+    *(
+        "python3 -i",
+        "python3 -u",
+        "python3 -X dev",
+        "python -W error -",
+        "node -i",
+        "node --interactive",
+    ),
     *("exec bash", "env A=1 bash", "A=1 B=2 python3", "  bash  ", "bash; bash", "timeout 5 bash"),
 )
 BUSY = (
-    *("bash tests/run.sh", "bash -c true", "bash -lc 'make test'", "bash -ec ls", "sh < script", "ls | sh"),
-    *("sh <<'E'\ntrue\nE", "python3 -m pytest", "python3 -c 1", "python3 setup.py", "python3 --version"),
-    *("python3 -V", "node app.js", "node -e 1", "node --test", "node --version", "perl -v", "bash --version"),
-    *("true", ":", "make test", "cat", "cd build", "bash && make", "make; bash", "sh run", "bashful", ""),
+    *(
+        "bash tests/run.sh",
+        "bash -c true",
+        "bash -lc 'make test'",
+        "bash -ec ls",
+        "sh < script",
+        "ls | sh",
+    ),
+    *(
+        "sh <<'E'\ntrue\nE",
+        "python3 -m pytest",
+        "python3 -c 1",
+        "python3 setup.py",
+        "python3 --version",
+    ),
+    *(
+        "python3 -V",
+        "node app.js",
+        "node -e 1",
+        "node --test",
+        "node --version",
+        "perl -v",
+        "bash --version",
+    ),
+    *(
+        "true",
+        ":",
+        "make test",
+        "cat",
+        "cd build",
+        "bash && make",
+        "make; bash",
+        "sh run",
+        "bashful",
+        "",
+    ),
     *("bash 'unclosed", "$SHELL", "python3 -X importtime app.py"),
 )
 

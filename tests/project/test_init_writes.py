@@ -19,7 +19,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "make-toml.md"
 
 @pytest.mark.parametrize(
     ("sign", "image"),
-    [("pyproject.toml", "python"), ("Cargo.toml", "rust"), ("package.json", "node"), ("go.mod", "golang"), ("README", "debian")],
+    [
+        ("pyproject.toml", "python"),
+        ("Cargo.toml", "rust"),
+        ("package.json", "node"),
+        ("go.mod", "golang"),
+        ("README", "debian"),
+    ],
 )
 def test_init_writes_a_file_that_loads_and_fits_the_language(tmp_path: Path, sign: str, image: str):
     """init, test and validate are there, and the image is the language's."""
@@ -53,7 +59,9 @@ def test_a_phase_of_an_unknown_project_fails_and_says_what_to_write(tmp_path: Pa
     [('{"lint": "eslint ."}', "npm run lint"), ("{}", "npm ls --all"), ("7", "npm ls --all")],
 )
 def test_init_runs_only_scripts_that_are_there(tmp_path: Path, scripts: str, validate: str):
-    """A script that package.json does not have is not skipped silently: something else is checked."""
+    """A script that package.json does not have is not skipped silently:
+    something else is checked.
+    """
     (tmp_path / "package.json").write_text(f'{{"scripts": {scripts}}}')
     write_make_toml(tmp_path, None)
     plan = load(tmp_path, ("validate",), caller={}, floor=NO_FLOOR)
@@ -61,7 +69,9 @@ def test_init_runs_only_scripts_that_are_there(tmp_path: Path, scripts: str, val
 
 
 def test_init_uses_the_projects_virtual_environment(tmp_path: Path):
-    """Where there is one, its interpreter runs the tests; and the file says how packages come into the project."""
+    """Where there is one, its interpreter runs the tests; and the file says how packages come into
+    the project.
+    """
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/pyvenv.cfg").write_text("")
@@ -82,23 +92,44 @@ def test_init_never_overwrites(tmp_path: Path):
         write_make_toml(tmp_path, None)
 
 
-@pytest.mark.parametrize("name", ["lifecycle-complete", "api-endpoint", "async-web-service", "rust-cli-lifecycle", "embedded-cross"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lifecycle-complete",
+        "api-endpoint",
+        "async-web-service",
+        "rust-cli-lifecycle",
+        "embedded-cross",
+    ],
+)
 def test_a_converted_file_means_the_same_in_dialect_a(tmp_path: Path, name: str):
     """Converting any dialect gives the same runs: names, commands, roles, variables."""
     file = next(path for path in CORPUS.iterdir() if name in path.name)
-    for folder in ("old", "new", *(f"{where}/{part}" for where in ("old", "new") for part in ("backend", "frontend", "shared"))):
+    for folder in (
+        "old",
+        "new",
+        *(
+            f"{where}/{part}"
+            for where in ("old", "new")
+            for part in ("backend", "frontend", "shared")
+        ),
+    ):
         (tmp_path / folder).mkdir()
     shutil.copy(file, tmp_path / "old/make.toml")
     write_make_toml(tmp_path / "new", file)
     old = load(tmp_path / "old", caller={}, floor=NO_FLOOR)
     named = [phase.name for phase in old.phases if phase.role == "phase"]
-    old, new = (load(tmp_path / folder, named[:3], caller={}, floor=NO_FLOOR) for folder in ("old", "new"))
+    old, new = (
+        load(tmp_path / folder, named[:3], caller={}, floor=NO_FLOOR) for folder in ("old", "new")
+    )
     assert new.dialect == "A"
     assert _shown(new) == _shown(old)
 
 
 def _shown(plan):
-    return [(phase.name, phase.role, phase.of, phase.commands, phase.variables) for phase in plan.phases]
+    return [
+        (phase.name, phase.role, phase.of, phase.commands, phase.variables) for phase in plan.phases
+    ]
 
 
 def test_the_page_of_keys_is_what_the_structs_say():
@@ -108,5 +139,7 @@ def test_the_page_of_keys_is_what_the_structs_say():
 
 def test_the_page_is_printed_by_the_module():
     """`python -m cleanroom.project.keys` prints the page and no warning."""
-    done = subprocess.run([sys.executable, "-m", "cleanroom.project.keys"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "cleanroom.project.keys"], capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == (keys.page(), "")

@@ -17,7 +17,11 @@ PHASE = HEAD + '[lifecycle.test]\ncommand = "true"\n'
 BAD = {
     "broken TOML": ('[lifecycle.test]\ncommand = "x\n', "2", ""),
     "NUL byte": (b'[lifecycle.test]\ncommand = "a\x00b"\n', "2", ""),
-    "escaped NUL": ('[lifecycle.test]\ncommand = "a\\u0000b"\n', "2:11", "lifecycle.test.command: "),
+    "escaped NUL": (
+        '[lifecycle.test]\ncommand = "a\\u0000b"\n',
+        "2:11",
+        "lifecycle.test.command: ",
+    ),
     "not UTF-8": (b"\xff\xfe[lifecycle.test]\n", "1:1", ""),
     "not UTF-8 later": (b"# one\n# t\xc3\x28\n", "2:4", ""),
     "unknown policy": (
@@ -25,31 +29,107 @@ BAD = {
         "5:20",
         "lifecycle.test.cleanroom.policy: expected Low, Medium, High or Locked, found 'Meduim'",
     ),
-    "unknown key": (PHASE + 'cleanroom.contaners = ["postgres"]\n', "5:11", "lifecycle.test.cleanroom.contaners: "),
-    "unknown service": (PHASE + 'cleanroom.containers = [\n"redis",\n"postgers"]\n', "7:1", "lifecycle.test.cleanroom.containers[1]: "),
-    "wrong type of command": (HEAD + "[lifecycle.test]\ncommand = 5\n", "4:11", "lifecycle.test.command: expected a string, found 5"),
-    "wrong type of commands": (HEAD + '[lifecycle.test]\ncommands = "x"\n', "4:12", "lifecycle.test.commands: "),
-    "wrong type in commands": (HEAD + '[lifecycle.test]\ncommands = ["x", 3]\n', "4:18", "lifecycle.test.commands[1]: "),
-    "phase is no table": (HEAD + '[lifecycle]\ntest = "x"\n', "4:8", "lifecycle.test: expected a table"),
+    "unknown key": (
+        PHASE + 'cleanroom.contaners = ["postgres"]\n',
+        "5:11",
+        "lifecycle.test.cleanroom.contaners: ",
+    ),
+    "unknown service": (
+        PHASE + 'cleanroom.containers = [\n"redis",\n"postgers"]\n',
+        "7:1",
+        "lifecycle.test.cleanroom.containers[1]: ",
+    ),
+    "wrong type of command": (
+        HEAD + "[lifecycle.test]\ncommand = 5\n",
+        "4:11",
+        "lifecycle.test.command: expected a string, found 5",
+    ),
+    "wrong type of commands": (
+        HEAD + '[lifecycle.test]\ncommands = "x"\n',
+        "4:12",
+        "lifecycle.test.commands: ",
+    ),
+    "wrong type in commands": (
+        HEAD + '[lifecycle.test]\ncommands = ["x", 3]\n',
+        "4:18",
+        "lifecycle.test.commands[1]: ",
+    ),
+    "phase is no table": (
+        HEAD + '[lifecycle]\ntest = "x"\n',
+        "4:8",
+        "lifecycle.test: expected a table",
+    ),
     "wrong type of port": (PHASE + "port = 70000\n", "5:8", "lifecycle.test.port: "),
-    "bad duration": (PHASE + 'cleanroom.timeout = "soonish"\n', "5:21", "lifecycle.test.cleanroom.timeout: "),
-    "infinite duration": (PHASE + "cleanroom.timeout = inf\n", "5:21", "lifecycle.test.cleanroom.timeout: "),
-    "negative size": (PHASE + 'cleanroom.limits = { memory = "-1GiB" }\n', "5:31", "lifecycle.test.cleanroom.limits.memory: "),
-    "unknown limit": (PHASE + "cleanroom.limits = { memroy = 1 }\n", "5:22", "lifecycle.test.cleanroom.limits.memroy: "),
-    "limit above the level's": (PHASE + 'cleanroom.limits = { memory = "64GiB" }\n', "5:31", "lifecycle.test.cleanroom.limits.memory: "),
-    "timeout above the level's": (PHASE + 'cleanroom.timeout = "20m"\n', "5:21", "lifecycle.test.cleanroom.timeout: "),
-    "laxer reaction": (PHASE + 'cleanroom.on_violation = "warn"\n', "5:26", "lifecycle.test.cleanroom.on_violation: "),
-    "hook names no phase": (PHASE + '[hooks]\nbefore_test=["nope"]\n', "6:14", "hooks.before_test[0]: "),
-    "prerequisite names no phase": (PHASE + 'depends_on = ["tset"]\n', "5:15", "lifecycle.test.depends_on[0]: "),
+    "bad duration": (
+        PHASE + 'cleanroom.timeout = "soonish"\n',
+        "5:21",
+        "lifecycle.test.cleanroom.timeout: ",
+    ),
+    "infinite duration": (
+        PHASE + "cleanroom.timeout = inf\n",
+        "5:21",
+        "lifecycle.test.cleanroom.timeout: ",
+    ),
+    "negative size": (
+        PHASE + 'cleanroom.limits = { memory = "-1GiB" }\n',
+        "5:31",
+        "lifecycle.test.cleanroom.limits.memory: ",
+    ),
+    "unknown limit": (
+        PHASE + "cleanroom.limits = { memroy = 1 }\n",
+        "5:22",
+        "lifecycle.test.cleanroom.limits.memroy: ",
+    ),
+    "limit above the level's": (
+        PHASE + 'cleanroom.limits = { memory = "64GiB" }\n',
+        "5:31",
+        "lifecycle.test.cleanroom.limits.memory: ",
+    ),
+    "timeout above the level's": (
+        PHASE + 'cleanroom.timeout = "20m"\n',
+        "5:21",
+        "lifecycle.test.cleanroom.timeout: ",
+    ),
+    "laxer reaction": (
+        PHASE + 'cleanroom.on_violation = "warn"\n',
+        "5:26",
+        "lifecycle.test.cleanroom.on_violation: ",
+    ),
+    "hook names no phase": (
+        PHASE + '[hooks]\nbefore_test=["nope"]\n',
+        "6:14",
+        "hooks.before_test[0]: ",
+    ),
+    "prerequisite names no phase": (
+        PHASE + 'depends_on = ["tset"]\n',
+        "5:15",
+        "lifecycle.test.depends_on[0]: ",
+    ),
     "circle of hooks": (
         PHASE + '[lifecycle.b]\ncommand="b"\n[hooks]\nbefore_test=["b"]\nbefore_b=["test"]\n',
         "9:11",
         "hooks.before_b[0]: ",
     ),
-    "circle of prerequisites": (PHASE + 'depends_on=["b"]\n[lifecycle.b]\ndepends_on=["test"]\n', "7:13", "lifecycle.b.depends_on[0]: "),
-    "phase that needs itself": (PHASE + 'depends_on=["test"]\n', "5:13", "lifecycle.test.depends_on[0]: "),
-    "output outside": (PHASE + 'cleanroom.outputs = ["../../etc"]\n', "5:22", "lifecycle.test.cleanroom.outputs[0]: "),
-    "absolute output": (PHASE + 'cleanroom.outputs = ["/etc"]\n', "5:22", "lifecycle.test.cleanroom.outputs[0]: "),
+    "circle of prerequisites": (
+        PHASE + 'depends_on=["b"]\n[lifecycle.b]\ndepends_on=["test"]\n',
+        "7:13",
+        "lifecycle.b.depends_on[0]: ",
+    ),
+    "phase that needs itself": (
+        PHASE + 'depends_on=["test"]\n',
+        "5:13",
+        "lifecycle.test.depends_on[0]: ",
+    ),
+    "output outside": (
+        PHASE + 'cleanroom.outputs = ["../../etc"]\n',
+        "5:22",
+        "lifecycle.test.cleanroom.outputs[0]: ",
+    ),
+    "absolute output": (
+        PHASE + 'cleanroom.outputs = ["/etc"]\n',
+        "5:22",
+        "lifecycle.test.cleanroom.outputs[0]: ",
+    ),
     "workspace outside": (PHASE + '[workspace.a]\npath = "../.."\n', "6:8", "workspace.a.path: "),
     "workspace missing": (PHASE + '[workspace.a]\npath = "nowhere"\n', "6:8", "workspace.a.path: "),
     "workspace without path": (PHASE + "[workspace.a]\n", "5:1", "workspace.a: "),
@@ -58,17 +138,42 @@ BAD = {
         "6:20",
         "lifecycle.test.cleanroom.egress: ",
     ),
-    "egress without port": (PHASE + 'cleanroom.egress = ["a.example"]\n', "5:21", "lifecycle.test.cleanroom.egress[0]: "),
-    "unknown rule": (PHASE + 'cleanroom.allow_degraded = ["resource.memroy"]\n', "5:29", "lifecycle.test.cleanroom.allow_degraded[0]: "),
-    "project's key in a phase": (PHASE + 'cleanroom.slo = "2s"\n', "5:11", "lifecycle.test.cleanroom.slo: "),
-    "tools that do not exist": (PHASE + 'cleanroom.tools = ["nowhere"]\n', "5:20", "lifecycle.test.cleanroom.tools[0]: "),
+    "egress without port": (
+        PHASE + 'cleanroom.egress = ["a.example"]\n',
+        "5:21",
+        "lifecycle.test.cleanroom.egress[0]: ",
+    ),
+    "unknown rule": (
+        PHASE + 'cleanroom.allow_degraded = ["resource.memroy"]\n',
+        "5:29",
+        "lifecycle.test.cleanroom.allow_degraded[0]: ",
+    ),
+    "project's key in a phase": (
+        PHASE + 'cleanroom.slo = "2s"\n',
+        "5:11",
+        "lifecycle.test.cleanroom.slo: ",
+    ),
+    "tools that do not exist": (
+        PHASE + 'cleanroom.tools = ["nowhere"]\n',
+        "5:20",
+        "lifecycle.test.cleanroom.tools[0]: ",
+    ),
     "init file missing": (
-        PHASE + 'cleanroom.containers=["postgres"]\n[cleanroom.services.postgres]\ninit=["no.sql"]\n',
+        PHASE
+        + 'cleanroom.containers=["postgres"]\n[cleanroom.services.postgres]\ninit=["no.sql"]\n',
         "7:7",
         "cleanroom.services.postgres.init[0]: ",
     ),
-    "service without ready": (PHASE + '[cleanroom.services.mail]\ncommand = ["maild"]\n', "5:1", "cleanroom.services.mail: "),
-    "runs itself": (HEAD + '[lifecycle.test]\ncommand = "cleanroom-engine run test"\n', "4:11", "lifecycle.test.command: "),
+    "service without ready": (
+        PHASE + '[cleanroom.services.mail]\ncommand = ["maild"]\n',
+        "5:1",
+        "cleanroom.services.mail: ",
+    ),
+    "runs itself": (
+        HEAD + '[lifecycle.test]\ncommand = "cleanroom-engine run test"\n',
+        "4:11",
+        "lifecycle.test.command: ",
+    ),
     "digits without end": ("x = " + "9" * 5000 + "\n" + PHASE, "1:1", ""),
     "deep lists": (HEAD + "x = " + "[" * 20000 + "]" * 20000 + "\n", "3:", ""),
     "deep keys": ("a." * 20000 + "a = 1\n", "1:1", ""),
@@ -76,8 +181,12 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "place", "start"), BAD.values(), ids=BAD)
-def test_what_is_wrong_is_refused_where_it_stands(tmp_path: Path, text: str | bytes, place: str, start: str):
-    """Each mistake is exit 2 with the line and column of its key or value, and the message begins with the dotted key."""
+def test_what_is_wrong_is_refused_where_it_stands(
+    tmp_path: Path, text: str | bytes, place: str, start: str
+):
+    """Each mistake is exit 2 with the line and column of its key or value,
+    and the message begins with the dotted key.
+    """
     written(tmp_path, text)
     with pytest.raises(ProjectError) as refused:
         load(tmp_path, ("test",), caller={}, floor=NO_FLOOR)
@@ -174,7 +283,9 @@ def test_an_unknown_rule_on_the_command_line_is_a_usage_error(tmp_path: Path):
 
 
 def test_hooks_that_multiply_without_bound_are_refused(tmp_path: Path):
-    """Hooks run every time, so a small file can ask for 2 to the 20th runs; it is refused instead of filling the memory."""
+    """Hooks run every time, so a small file can ask for 2 to the 20th runs;
+    it is refused instead of filling the memory.
+    """
     chain = "".join(f'[lifecycle.p{n}]\ncommand = "x"\n' for n in range(21))
     hooks = "".join(f'before_p{n} = ["p{n + 1}", "p{n + 1}"]\n' for n in range(20))
     with pytest.raises(ProjectError) as refused:
@@ -184,7 +295,10 @@ def test_hooks_that_multiply_without_bound_are_refused(tmp_path: Path):
 
 def test_a_very_long_chain_of_prerequisites_is_refused(tmp_path: Path):
     """A thousand nested prerequisites are an error of the file, not of the interpreter's stack."""
-    chain = "".join(f'[lifecycle.p{n}]\ndepends_on = ["p{n + 1}"]\n' for n in range(1000)) + "[lifecycle.p1000]\n"
+    chain = (
+        "".join(f'[lifecycle.p{n}]\ndepends_on = ["p{n + 1}"]\n' for n in range(1000))
+        + "[lifecycle.p1000]\n"
+    )
     with pytest.raises(ProjectError) as refused:
         planned(tmp_path, chain, "p0")
     assert refused.value.code == "CR-PROJECT-017"
@@ -192,7 +306,9 @@ def test_a_very_long_chain_of_prerequisites_is_refused(tmp_path: Path):
 
 def test_a_broken_hook_of_a_phase_that_does_not_run_is_listed(tmp_path: Path):
     """A hook that names no phase is ignored where its phase is not in the plan."""
-    plan = planned(tmp_path, PHASE + '[lifecycle.b]\ncommand = "b"\n[hooks]\nbefore_b = ["nope"]\n', "test")
+    plan = planned(
+        tmp_path, PHASE + '[lifecycle.b]\ncommand = "b"\n[hooks]\nbefore_b = ["nope"]\n', "test"
+    )
     assert [(entry.key, entry.line) for entry in plan.ignored] == [("hooks.before_b[0]", 8)]
     assert trace(plan) == ["test"]
 
@@ -204,7 +320,12 @@ def test_policy_below_the_files_needs_both_to_say_so(tmp_path: Path):
         with pytest.raises(PolicyRefused) as refused:
             planned(tmp_path, text, "test", policy="Low", allow_degraded=said)
         assert refused.value.exit == Exit.REFUSED
-    assert planned(tmp_path, allowing, "test", policy="Low", allow_degraded=("policy",)).phases[0].policy.level == "Low"
+    assert (
+        planned(tmp_path, allowing, "test", policy="Low", allow_degraded=("policy",))
+        .phases[0]
+        .policy.level
+        == "Low"
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,7 +341,9 @@ def test_policy_below_the_files_needs_both_to_say_so(tmp_path: Path):
     ],
 )
 def test_a_project_below_the_organisations_floor_is_refused(tmp_path: Path, floor: str, text: str):
-    """Least policy, backend, egress and images of the machine's file hold, and a floor nobody can read refuses."""
+    """Least policy, backend, egress and images of the machine's file hold,
+    and a floor nobody can read refuses.
+    """
     file = tmp_path / "floor.toml"
     file.write_text(floor)
     with pytest.raises(PolicyRefused) as refused:
@@ -232,7 +355,12 @@ def test_the_floor_allows_an_address_with_brackets(tmp_path: Path):
     """An IPv6 address is no set of characters in the floor's patterns."""
     file = tmp_path / "floor.toml"
     file.write_text('egress = ["[2001:db8::1]:*"]')
-    plan = planned(tmp_path / "project", PHASE + 'cleanroom.egress = ["[2001:db8::1]:443"]\n', "test", floor=file)
+    plan = planned(
+        tmp_path / "project",
+        PHASE + 'cleanroom.egress = ["[2001:db8::1]:443"]\n',
+        "test",
+        floor=file,
+    )
     assert plan.phases[0].policy.egress == ("[2001:db8::1]:443",)
 
 
@@ -271,7 +399,14 @@ def test_the_engine_is_recognised_behind_what_leads_to_it(tmp_path: Path, comman
 
 
 @pytest.mark.parametrize(
-    "command", ["echo cleanroom-engine", "pip install cleanroom-engine", "grep -m cleanroom x", "echo 'open", "python -m pytest cleanroom"]
+    "command",
+    [
+        "echo cleanroom-engine",
+        "pip install cleanroom-engine",
+        "grep -m cleanroom x",
+        "echo 'open",
+        "python -m pytest cleanroom",
+    ],
 )
 def test_naming_the_engine_is_not_running_it(tmp_path: Path, command: str):
     """The engine's name among the arguments of another program is no recursion."""

@@ -20,12 +20,30 @@ from cleanroom.project.state import OURS, STATE, PhaseRecord, cache_key, record
 from held_folders import held
 
 GOLDEN = {
-    ("ggen-872cd004f__examples__make.toml", "init"): "8585b9d35e2b965e6d52c9b6f2069588e8c6dd42486f903efd8ee16fbbdca402",
-    ("ggen-872cd004f__examples__make.toml", "setup"): "afc556fb21985d3a2e692c3f6380e2fea1e1709685f1cfbbc56ae39f1261c71f",
-    ("ggen-872cd004f__examples__make.toml", "test"): "9cb043dd91789d9031997f6b31f2497fb208e1b37764184067eb613724059e96",
-    ("ggen-872cd004f__examples__make.toml", "lint"): "b57334916ecb9d552c8457e8b2e7e386a7a58d6fd90a565b734f143740fdc423",
-    ("ggen-872cd004f__examples__make.toml", "build"): "9094e77cdd1269862f820b591a34f4cbebd74298f6f647df06521557ae381288",
-    ("ggen-872cd004f__examples__advanced-cli-tool__make.toml", "test"): "439c2ccb695e9ce8fb5a040b7041ffa3bc01b084a533759fd2d0ea20b4b74e91",
+    (
+        "ggen-872cd004f__examples__make.toml",
+        "init",
+    ): "8585b9d35e2b965e6d52c9b6f2069588e8c6dd42486f903efd8ee16fbbdca402",
+    (
+        "ggen-872cd004f__examples__make.toml",
+        "setup",
+    ): "afc556fb21985d3a2e692c3f6380e2fea1e1709685f1cfbbc56ae39f1261c71f",
+    (
+        "ggen-872cd004f__examples__make.toml",
+        "test",
+    ): "9cb043dd91789d9031997f6b31f2497fb208e1b37764184067eb613724059e96",
+    (
+        "ggen-872cd004f__examples__make.toml",
+        "lint",
+    ): "b57334916ecb9d552c8457e8b2e7e386a7a58d6fd90a565b734f143740fdc423",
+    (
+        "ggen-872cd004f__examples__make.toml",
+        "build",
+    ): "9094e77cdd1269862f820b591a34f4cbebd74298f6f647df06521557ae381288",
+    (
+        "ggen-872cd004f__examples__advanced-cli-tool__make.toml",
+        "test",
+    ): "439c2ccb695e9ce8fb5a040b7041ffa3bc01b084a533759fd2d0ea20b4b74e91",
     (
         "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
         "setup",
@@ -38,25 +56,42 @@ GOLDEN = {
         "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
         "format",
     ): "979c06fbe301ca800643fd058003756997120c9f782d5d1e7052903b6355932c",
-    ("ggen-872cd004f__examples__rust-cli-lifecycle__make.toml", "test"): "d3b37f9a866a81cfb02e3e4145006d29caec21d2c8417383a2e168b8575ca6e3",
-    ("ggen-872cd004f__examples__rust-cli-lifecycle__make.toml", "lint"): "9b1b9bda112fbefcd9f61bd1146d633b1d805106dd4488449581523b2ee866f4",
+    (
+        "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
+        "test",
+    ): "d3b37f9a866a81cfb02e3e4145006d29caec21d2c8417383a2e168b8575ca6e3",
+    (
+        "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
+        "lint",
+    ): "9b1b9bda112fbefcd9f61bd1146d633b1d805106dd4488449581523b2ee866f4",
     (
         "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
         "build",
     ): "812700dd46cf687d812daf1cc29e002491dbe4ffab4d6b2ba129e1c0b23480ff",
-    ("ggen-872cd004f__examples__rust-cli-lifecycle__make.toml", "docs"): "11af0b4fe2131aebb87679bdf0535aba4853c4316015896baa0a948b1c27e68d",
+    (
+        "ggen-872cd004f__examples__rust-cli-lifecycle__make.toml",
+        "docs",
+    ): "11af0b4fe2131aebb87679bdf0535aba4853c4316015896baa0a948b1c27e68d",
 }
 
 
 def ran(phase: str, started: int = 1, *, success: bool = True) -> PhaseRecord:
-    return PhaseRecord(phase=phase, started_ms=started, duration_ms=5, success=success, cache_key=cache_key(phase, ("true",)))
+    return PhaseRecord(
+        phase=phase,
+        started_ms=started,
+        duration_ms=5,
+        success=success,
+        cache_key=cache_key(phase, ("true",)),
+    )
 
 
 def read(root: Path, name: Path = STATE) -> dict:
     return json.loads((root / name).read_text())
 
 
-@pytest.mark.parametrize(("where", "key"), GOLDEN.items(), ids=lambda value: "" if isinstance(value, str) else value[1])
+@pytest.mark.parametrize(
+    ("where", "key"), GOLDEN.items(), ids=lambda value: "" if isinstance(value, str) else value[1]
+)
 def test_cache_keys_are_ggens(where: tuple[str, str], key: str):
     """The keys recorded from real ggen come out for the corpus files' phases."""
     project = understand(read_source(CORPUS / where[0], "make.toml"), CORPUS)
@@ -65,7 +100,9 @@ def test_cache_keys_are_ggens(where: tuple[str, str], key: str):
 
 def test_cache_key_with_environment():
     """GGEN_ENV is part of the key by ggen's formula."""
-    project = understand(read_source(CORPUS / "ggen-872cd004f__examples__make.toml", "make.toml"), CORPUS)
+    project = understand(
+        read_source(CORPUS / "ggen-872cd004f__examples__make.toml", "make.toml"), CORPUS
+    )
     key = cache_key("test", project.phases["test"].commands, "production")
     assert key == "125dccef9d76befe3cf42db7f8f5ed6ddbbe0bca1572ac2a80d3cb7f0cd4d999"
 
@@ -74,7 +111,9 @@ def test_a_first_state_has_what_ggen_insists_on(tmp_path: Path):
     """Three lists, whole milliseconds, the seed's keys; a failed phase is in our copy only."""
     record(held(tmp_path), [ran("init"), ran("test", 2, success=False)])
     found = read(tmp_path)
-    assert found["phase_history"] == [{"phase": "init", "started_ms": 1, "duration_ms": 5, "success": True}]
+    assert found["phase_history"] == [
+        {"phase": "init", "started_ms": 1, "duration_ms": 5, "success": True}
+    ]
     assert found["generated"] == []
     assert found["cache_keys"] == [{"phase": "init", "key": cache_key("init", ("true",))}]
     assert found["last_phase"] == "init"
@@ -89,7 +128,13 @@ def test_what_ggen_wrote_and_what_nobody_knows_stays(tmp_path: Path):
     theirs = {"phase": "x", "started_ms": 9, "duration_ms": 100, "success": True, "odd": 1}
     (tmp_path / STATE).write_text(
         json.dumps(
-            {"last_phase": "x", "phase_history": [theirs], "generated": [{"path": "a", "hash": "b"}], "cache_keys": [], "mine": {"a": 1}}
+            {
+                "last_phase": "x",
+                "phase_history": [theirs],
+                "generated": [{"path": "a", "hash": "b"}],
+                "cache_keys": [],
+                "mine": {"a": 1},
+            }
         )
     )
     record(held(tmp_path), [ran("test")])
@@ -100,14 +145,26 @@ def test_what_ggen_wrote_and_what_nobody_knows_stays(tmp_path: Path):
 
 
 def test_records_that_ggen_dropped_come_back(tmp_path: Path):
-    """A save of ggen that knew nothing of us costs nothing: the next record restores ours and keeps its own."""
-    record(held(tmp_path), [ran("init")], last_validation="2025-10-13T19:00:00Z", production_score=92)
+    """A save of ggen that knew nothing of us costs nothing:
+    the next record restores ours and keeps its own.
+    """
+    record(
+        held(tmp_path), [ran("init")], last_validation="2025-10-13T19:00:00Z", production_score=92
+    )
     theirs = {"phase": "x", "started_ms": 9, "duration_ms": 100, "success": True}
-    (tmp_path / STATE).write_text(json.dumps({"last_phase": "x", "phase_history": [theirs], "generated": [], "cache_keys": []}))
+    (tmp_path / STATE).write_text(
+        json.dumps(
+            {"last_phase": "x", "phase_history": [theirs], "generated": [], "cache_keys": []}
+        )
+    )
     record(held(tmp_path), [])
     found = read(tmp_path)
     assert [entry["phase"] for entry in found["phase_history"]] == ["x", "init"]
-    assert (found["production_score"], found["last_validation"], found["last_phase"]) == (92, "2025-10-13T19:00:00Z", "x")
+    assert (found["production_score"], found["last_validation"], found["last_phase"]) == (
+        92,
+        "2025-10-13T19:00:00Z",
+        "x",
+    )
 
 
 def test_recording_again_duplicates_nothing(tmp_path: Path):
@@ -124,8 +181,17 @@ BROKEN = {
     "no JSON": (b'{\n "phase_history": [}\n', "2:20"),
     "byte order mark": (b'\xef\xbb\xbf{"phase_history": []}', "1:1"),
     "null list": (b'{\n"phase_history": null}', "2:1"),
-    "float": (b'{"generated": [],\n"phase_history": [{"phase": "a", "started_ms": 1.5, "duration_ms": 1, "success": true}]}', "2:1"),
-    "no success": (b'{\n"phase_history": [{"phase": "a", "started_ms": 1, "duration_ms": 1}]}', "2:1"),
+    "float": (
+        (
+            b'{"generated": [],\n"phase_history": [{"phase": "a", "started_ms": 1.5, '
+            b'"duration_ms": 1, "success": true}]}'
+        ),
+        "2:1",
+    ),
+    "no success": (
+        b'{\n"phase_history": [{"phase": "a", "started_ms": 1, "duration_ms": 1}]}',
+        "2:1",
+    ),
     "a list": (b"[]", "1:1"),
     "deep": (b"[" * 100000, "1:1"),
 }
@@ -165,17 +231,30 @@ def test_a_linked_state_file_is_replaced_and_not_followed(tmp_path: Path):
 
 
 def test_concurrent_writers_lose_nothing(tmp_path: Path):
-    """Twenty writers at once: all twenty records are in both files, and nothing else is left in the folder."""
+    """Twenty writers at once: all twenty records are in both files,
+    and nothing else is left in the folder.
+    """
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda number: record(held(tmp_path), [ran(f"p{number}", number)]), range(20)))
-    assert {entry["phase"] for entry in read(tmp_path)["phase_history"]} == {f"p{number}" for number in range(20)}
+        list(
+            pool.map(lambda number: record(held(tmp_path), [ran(f"p{number}", number)]), range(20))
+        )
+    assert {entry["phase"] for entry in read(tmp_path)["phase_history"]} == {
+        f"p{number}" for number in range(20)
+    }
     assert len(read(tmp_path, OURS)["records"]) == 20
-    assert sorted(path.name for path in (tmp_path / ".ggen").iterdir()) == ["cleanroom", "state.json"]
+    assert sorted(path.name for path in (tmp_path / ".ggen").iterdir()) == [
+        "cleanroom",
+        "state.json",
+    ]
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["exchange", "without"])
-def test_what_ggen_writes_at_the_worst_moment_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool):
-    """A record that ggen, which takes no lock, saves between our reading and our writing is in the file afterwards."""
+def test_what_ggen_writes_at_the_worst_moment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+):
+    """A record that ggen, which takes no lock, saves between our reading and our writing is in the
+    file afterwards.
+    """
     record(held(tmp_path), [ran("init")])
     original, moments = state._put, iter([True])
 
@@ -183,7 +262,9 @@ def test_what_ggen_writes_at_the_worst_moment_is_kept(tmp_path: Path, monkeypatc
         if next(moments, False):
             path = tmp_path / STATE
             found = json.loads(path.read_text())
-            found["phase_history"].append({"phase": "ggen", "started_ms": 3, "duration_ms": 100, "success": True})
+            found["phase_history"].append(
+                {"phase": "ggen", "started_ms": 3, "duration_ms": 100, "success": True}
+            )
             path.write_text(json.dumps(found))
         return original(ggen, data, before)
 
@@ -195,14 +276,19 @@ def test_what_ggen_writes_at_the_worst_moment_is_kept(tmp_path: Path, monkeypatc
 
 
 def test_a_ggen_without_lock_beside_us_keeps_the_file_readable(tmp_path: Path):
-    """While another process replaces the file all the time, every read is whole JSON, and our copy has all of ours."""
+    """While another process replaces the file all the time, every read is whole JSON,
+    and our copy has all of ours.
+    """
     record(held(tmp_path), [ran("init")])
     done = threading.Event()
 
     def ggen() -> None:
         while not done.is_set():
             found = read(tmp_path)
-            kept = {key: found[key] for key in ("last_phase", "phase_history", "generated", "cache_keys")}
+            kept = {
+                key: found[key]
+                for key in ("last_phase", "phase_history", "generated", "cache_keys")
+            }
             aside = tmp_path / ".ggen" / "state.json.tmp"
             aside.write_text(json.dumps(kept))
             aside.rename(tmp_path / STATE)
@@ -216,4 +302,6 @@ def test_a_ggen_without_lock_beside_us_keeps_the_file_readable(tmp_path: Path):
             done.set()
         other.result()
     record(held(tmp_path), [])
-    assert {f"p{number}" for number in range(20)} <= {entry["phase"] for entry in read(tmp_path)["phase_history"]}
+    assert {f"p{number}" for number in range(20)} <= {
+        entry["phase"] for entry in read(tmp_path)["phase_history"]
+    }

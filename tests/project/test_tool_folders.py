@@ -23,7 +23,10 @@ def tools(tmp_path: Path, *folders: Path, project: str = "project") -> list[str]
     (tmp_path / "home").mkdir(exist_ok=True)
     (tmp_path / project).mkdir(parents=True, exist_ok=True)
     caller = {"HOME": str(tmp_path / "home"), "PATH": ":".join(map(str, folders))}
-    return [str(Path(found).relative_to(tmp_path)) for found in visible_tools(caller, tmp_path / project)]
+    return [
+        str(Path(found).relative_to(tmp_path))
+        for found in visible_tools(caller, tmp_path / project)
+    ]
 
 
 def test_an_installation_is_shown_whole_and_a_mere_folder_alone(tmp_path: Path):
@@ -31,7 +34,10 @@ def test_an_installation_is_shown_whole_and_a_mere_folder_alone(tmp_path: Path):
     program(tmp_path / "opt/x/bin/x")
     (tmp_path / "opt/x/lib").mkdir()
     program(tmp_path / "things/bin/y")
-    assert tools(tmp_path, tmp_path / "opt/x/bin", tmp_path / "things/bin") == ["opt/x", "things/bin"]
+    assert tools(tmp_path, tmp_path / "opt/x/bin", tmp_path / "things/bin") == [
+        "opt/x",
+        "things/bin",
+    ]
 
 
 def test_system_missing_and_relative_folders_are_left_out(tmp_path: Path):
@@ -53,7 +59,10 @@ def test_version_managers_are_shown_from_their_root(tmp_path: Path):
     home = tmp_path / "home"
     program(home / ".pyenv/shims/python")
     program(home / ".nvm/versions/node/v22/bin/node")
-    assert tools(tmp_path, home / ".pyenv/shims", home / ".nvm/versions/node/v22/bin") == ["home/.nvm", "home/.pyenv"]
+    assert tools(tmp_path, home / ".pyenv/shims", home / ".nvm/versions/node/v22/bin") == [
+        "home/.nvm",
+        "home/.pyenv",
+    ]
 
 
 def test_links_in_local_bin_lead_to_tools_of_uv(tmp_path: Path):
@@ -62,12 +71,23 @@ def test_links_in_local_bin_lead_to_tools_of_uv(tmp_path: Path):
     program(home / ".local/share/uv/tools/ruff/bin/ruff")
     program(tmp_path / "python/3.12/bin/python3.12")
     (tmp_path / "python/3.12/lib").mkdir()
-    (home / ".local/share/uv/tools/ruff/pyvenv.cfg").write_text(f"home = {tmp_path}/python/3.12/bin\n")
+    (home / ".local/share/uv/tools/ruff/pyvenv.cfg").write_text(
+        f"home = {tmp_path}/python/3.12/bin\n"
+    )
     (home / ".local/bin").mkdir()
     (home / ".local/bin/ruff").symlink_to(home / ".local/share/uv/tools/ruff/bin/ruff")
-    (home / ".local/share/uv/tools/ruff/bin/python").symlink_to(tmp_path / "python/3.12/bin/python3.12")
-    assert tools(tmp_path, home / ".local/bin") == ["home/.local/bin", "home/.local/share/uv", "python/3.12"]
-    assert tools(tmp_path, home / ".local/share/uv/tools/ruff/bin") == ["home/.local/share/uv", "python/3.12"]
+    (home / ".local/share/uv/tools/ruff/bin/python").symlink_to(
+        tmp_path / "python/3.12/bin/python3.12"
+    )
+    assert tools(tmp_path, home / ".local/bin") == [
+        "home/.local/bin",
+        "home/.local/share/uv",
+        "python/3.12",
+    ]
+    assert tools(tmp_path, home / ".local/share/uv/tools/ruff/bin") == [
+        "home/.local/share/uv",
+        "python/3.12",
+    ]
 
 
 def test_the_projects_environment_brings_its_interpreter(tmp_path: Path):
@@ -77,14 +97,20 @@ def test_the_projects_environment_brings_its_interpreter(tmp_path: Path):
     (tmp_path / "real/py/lib/python3.12/os.py").write_text("")
     (tmp_path / "named").symlink_to(tmp_path / "real/py")
     (tmp_path / "project/.venv/bin").mkdir(parents=True)
-    (tmp_path / "project/.venv/pyvenv.cfg").write_text(f"home = {tmp_path}/named/bin\nversion = 3\n")
+    (tmp_path / "project/.venv/pyvenv.cfg").write_text(
+        f"home = {tmp_path}/named/bin\nversion = 3\n"
+    )
     (tmp_path / "project/.venv/bin/python").symlink_to(tmp_path / "named/bin/python3")
     assert tools(tmp_path) == ["named", "real/py"]
 
 
-@pytest.mark.parametrize("name", ["", ".ssh", ".config/composer/bin", ".cargo", ".aws/bin", ".local", ".local/share"])
+@pytest.mark.parametrize(
+    "name", ["", ".ssh", ".config/composer/bin", ".cargo", ".aws/bin", ".local", ".local/share"]
+)
 def test_what_is_private_is_never_shown(tmp_path: Path, name: str):
-    """The home folder, credential folders and folders that hold both are not mounted, even if PATH names them."""
+    """The home folder, credential folders and folders that hold both are not mounted,
+    even if PATH names them.
+    """
     folder = tmp_path / "home" / name
     folder.mkdir(parents=True)
     assert tools(tmp_path, folder) == []
@@ -121,6 +147,8 @@ def test_tools_of_a_phase_exist_and_are_not_private(tmp_path: Path):
     (tmp_path / "home/.ssh").mkdir(parents=True)
     caller = {"HOME": str(tmp_path / "home")}
     text = HEAD + '[lifecycle.test]\ncommand = "t"\ncleanroom.tools = ["kit"]\n'
-    assert planned(tmp_path, text, "test", caller=caller).phases[0].tools == (str(tmp_path / "kit"),)
+    assert planned(tmp_path, text, "test", caller=caller).phases[0].tools == (
+        str(tmp_path / "kit"),
+    )
     with pytest.raises(ProjectError):
         planned(tmp_path, text.replace('"kit"', '"~/.ssh"'), "test", caller=caller)

@@ -1,4 +1,6 @@
-"""JSON, JUnit, the page and the picture: what they say, and that nothing hostile gets out of its place in them."""
+"""JSON, JUnit, the page and the picture: what they say, and that nothing hostile gets out of its
+place in them.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,18 @@ def hostile_run(text: str) -> RunResult:
     service = story.start(Subject("service", text), run, version=text)
     span = phase(story, run, text, workspace=text, log=text)
     story.tell(canary(text, "network", text, text), span)
-    story.tell(Output(subject=Subject("phase", text), stream="stdout", text=f"x{text}", offset=0), span)
+    story.tell(
+        Output(subject=Subject("phase", text), stream="stdout", text=f"x{text}", offset=0), span
+    )
     process = Process(pid=1, exe=text, comm=text, argv=(text, text), cwd=text)
-    attempt = msgspec.structs.replace(egress("p"), process=process, target=Target(path=f"/{text}"), reason=text, environment=text)
+    attempt = msgspec.structs.replace(
+        egress("p"), process=process, target=Target(path=f"/{text}"), reason=text, environment=text
+    )
     story.tell(attempt, span)
-    story.tell(msgspec.structs.replace(attempt, severity="tolerated", process=None, attribution_gap=text), span)
+    story.tell(
+        msgspec.structs.replace(attempt, severity="tolerated", process=None, attribution_gap=text),
+        span,
+    )
     story.at(0.5).tell(metric(text, 1.0, 100), span)
     story.at(1).tell(metric(text, 2.0, 200), span)
     story.tell(Recovery(subject=Subject("service", text), action="gave_up", cause=text), run)
@@ -46,7 +55,9 @@ def hostile_run(text: str) -> RunResult:
     story.tell(Ledger(subject=RUN, created=1, removed=0, left=(text,), held=(text,)), run)
     story.finish(span, "failed", exit_code=1, reason=text)
     story.finish(service, "failed", reason=text)
-    story.finish(run, "failed", exit_code=1, code="CR-X-001", reason=text, attributes={"hint": text})
+    story.finish(
+        run, "failed", exit_code=1, code="CR-X-001", reason=text, attributes={"hint": text}
+    )
     return msgspec.structs.replace(fold(story.envelopes), project=text, version=text, run_id=text)
 
 
@@ -74,16 +85,46 @@ class _Shape(HTMLParser):
 
 HOSTILE = st.lists(
     st.sampled_from(
-        ["<script>", "</script>", "</title>", "</style>", "<!--", "]]>", "<![CDATA[", '"', "'", "&", "&lt;", "<img src=x onerror=alert(1)>", "\x00", "\x1b[31m",
-         "\x1b]8;;http://x\x07", "\r", "\n", "\u202e", "\ud800", "\ufffe", "a", " ", "é", "</pre>", "[[ATTACHMENT|/etc/passwd]]", "javascript:"]
-    ), min_size=1, max_size=12,
-).map(lambda parts: "z" + "".join(parts).replace(",", "") + "z")  # fmt: skip
+        [
+            "<script>",
+            "</script>",
+            "</title>",
+            "</style>",
+            "<!--",
+            "]]>",
+            "<![CDATA[",
+            '"',
+            "'",
+            "&",
+            "&lt;",
+            "<img src=x onerror=alert(1)>",
+            "\x00",
+            "\x1b[31m",
+            "\x1b]8;;http://x\x07",
+            "\r",
+            "\n",
+            "\u202e",
+            "\ud800",
+            "\ufffe",
+            "a",
+            " ",
+            "é",
+            "</pre>",
+            "[[ATTACHMENT|/etc/passwd]]",
+            "javascript:",
+        ]
+    ),
+    min_size=1,
+    max_size=12,
+).map(lambda parts: "z" + "".join(parts).replace(",", "") + "z")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HOSTILE)
 def test_no_hostile_text_adds_a_tag_to_the_page(text: str) -> None:
-    """Whatever names, paths, arguments and output hold, the page has exactly the tags and attributes that a harmless run's has."""
+    """Whatever names, paths, arguments and output hold, the page has exactly the tags and
+    attributes that a harmless run's has.
+    """
     page = html_report(hostile_run(text)).decode()
 
     shape = _Shape(page)
@@ -97,7 +138,9 @@ def test_junit_is_well_formed_with_the_same_elements_for_any_text(text: str) -> 
     """An XML parser accepts it, and hostile text is text."""
 
     def shape(data: bytes) -> list[tuple[str, list[str]]]:
-        return [(element.tag, sorted(element.attrib)) for element in ElementTree.fromstring(data).iter()]
+        return [
+            (element.tag, sorted(element.attrib)) for element in ElementTree.fromstring(data).iter()
+        ]
 
     assert shape(junit(hostile_run(text))) == shape(junit(hostile_run("harmless")))
 
@@ -117,18 +160,35 @@ def test_the_page_holds_no_script_and_loads_nothing():
     """No script, no link, no address that a browser would fetch."""
     page = html_report(fold(shop())).decode()
 
-    assert not {"script", "link", "img", "iframe", "a", "object"} & {tag for tag, _ in _Shape(page).tags}
+    assert not {"script", "link", "img", "iframe", "a", "object"} & {
+        tag for tag, _ in _Shape(page).tags
+    }
     assert "url(" not in page
     assert "default-src 'none'" in page.replace("&#x27;", "'")
 
 
 def test_the_page_says_what_a_reader_looks_for():
-    """Outcome and exit code, phases, the violation with process and target, canaries, capabilities, services, account, how to run it again."""
+    """Outcome and exit code, phases, the violation with process and target, canaries,
+    capabilities, services, account, how to run it again.
+    """
     page = html_report(fold(shop())).decode()
 
-    for words in ("FAILED", "exit status 1", "skipped", "pid 4711 /usr/bin/curl", "example.org:443", "8 of 8 came back as expected", "overlay, Landlock",
-                  "postgres", "9 created, 9 removed, 0 held, 0 left", "cleanroom-engine run test", "cleanroom-engine pipeline init test validate",
-                  "cleanroom-engine audit verify", "1 failed", "SLO 20.00 s"):  # fmt: skip
+    for words in (
+        "FAILED",
+        "exit status 1",
+        "skipped",
+        "pid 4711 /usr/bin/curl",
+        "example.org:443",
+        "8 of 8 came back as expected",
+        "overlay, Landlock",
+        "postgres",
+        "9 created, 9 removed, 0 held, 0 left",
+        "cleanroom-engine run test",
+        "cleanroom-engine pipeline init test validate",
+        "cleanroom-engine audit verify",
+        "1 failed",
+        "SLO 20.00 s",
+    ):
         assert words in page
 
 
@@ -138,14 +198,20 @@ def test_spans_and_page_agree_on_the_anchor_of_a_phase():
     from cleanroom.evidence.tracing.names import TASK_RUN_URL
 
     page = html_report(fold(shop())).decode()
-    anchors = {span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2] for span in spans(shop()) if TASK_RUN_URL in span.attributes}
+    anchors = {
+        span.name: str(span.attributes[TASK_RUN_URL]).partition("#")[2]
+        for span in spans(shop())
+        if TASK_RUN_URL in span.attributes
+    }
 
     assert anchors == {"phase init": "phase-1", "phase test": "phase-2"}
     assert '<tr role="row" id="phase-2"><td data-label="phase" role="cell">test</td>' in page
 
 
 def test_every_cell_says_its_column():
-    """On a telephone a row is a list: each cell has its column's name, and table and rows say that they are still that."""
+    """On a telephone a row is a list: each cell has its column's name,
+    and table and rows say that they are still that.
+    """
     page = html_report(fold(shop())).decode()
 
     assert page.count("<td ") == page.count('role="cell"') == page.count("data-label=")
@@ -178,7 +244,11 @@ def test_the_json_report_is_the_result():
 def cases(result: RunResult) -> dict[str, ElementTree.Element]:
     root = ElementTree.fromstring(junit(result))
     found = {f"{case.get('classname')} {case.get('name')}": case for case in root.iter("testcase")}
-    for verdict, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+    for verdict, attribute in (
+        ("failure", "failures"),
+        ("error", "errors"),
+        ("skipped", "skipped"),
+    ):
         assert root.get(attribute) == str(len(list(root.iter(verdict))))
     assert root.get("tests") == str(len(found))
     return found
@@ -196,15 +266,24 @@ def test_a_skipped_phase_is_skipped_and_a_passing_run_has_no_failures():
     """Nothing that did not run counts as passed."""
     assert cases(fold(shop()))["shop.phase validate"].find("skipped") is not None
     assert not any(
-        len(list(case.iter(verdict))) for case in cases(fold(shop(failing=False))).values() for verdict in ("failure", "error", "skipped")
+        len(list(case.iter(verdict)))
+        for case in cases(fold(shop(failing=False))).values()
+        for verdict in ("failure", "error", "skipped")
     )
 
 
 @pytest.mark.parametrize(
     ("outcome", "exit_code", "verdict"),
-    [("refused", 3, "failure"), ("error", 5, "error"), ("unverified", 4, "skipped"), ("cancelled", 130, "error")],
+    [
+        ("refused", 3, "failure"),
+        ("error", 5, "error"),
+        ("unverified", 4, "skipped"),
+        ("cancelled", 130, "error"),
+    ],
 )
-def test_an_outcome_that_no_case_explains_has_one_of_its_own(outcome: str, exit_code: int, verdict: str) -> None:
+def test_an_outcome_that_no_case_explains_has_one_of_its_own(
+    outcome: str, exit_code: int, verdict: str
+) -> None:
     """A refused run's file is not an empty, green one."""
     story = Story()
     story.finish(begin(story), outcome, exit_code=exit_code, code="CR-X-001", reason="why")
@@ -240,7 +319,15 @@ def test_output_cannot_attach_files_to_the_report():
     story = Story()
     run = begin(story)
     span = phase(story, run, "test")
-    story.tell(Output(subject=Subject("phase", "test"), stream="stdout", text="[[ATTACHMENT|/etc/passwd]]", offset=0), span)
+    story.tell(
+        Output(
+            subject=Subject("phase", "test"),
+            stream="stdout",
+            text="[[ATTACHMENT|/etc/passwd]]",
+            offset=0,
+        ),
+        span,
+    )
     story.finish(span, "failed", exit_code=1)
     text = junit(fold(story.envelopes)).decode()
 
@@ -253,7 +340,11 @@ def test_the_picture_is_finite_for_any_duration_and_slo(duration: float, slo: fl
     """Microseconds or days: at most ten ticks, no coordinate outside the picture."""
     result = RunResult(outcome="passed", exit_code=0, duration_seconds=duration, slo_seconds=slo)
     root = ElementTree.fromstring(timeline(result))
-    lines = [line for line in root.iter("{http://www.w3.org/2000/svg}line") if line.get("class") == "grid"]
+    lines = [
+        line
+        for line in root.iter("{http://www.w3.org/2000/svg}line")
+        if line.get("class") == "grid"
+    ]
 
     assert 1 <= len(lines) <= 10
     assert all(0 <= float(line.get("x1")) <= 960 for line in lines)

@@ -1,4 +1,6 @@
-"""The report of a real run in a real browser: its picture is drawn, in light and dark, on a desk and on a telephone."""
+"""The report of a real run in a real browser: its picture is drawn, in light and dark,
+on a desk and on a telephone.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,11 @@ from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.text import phase_name
 from real_tools import require_or_skip
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
+]
 
 LONG = "a-phase-whose-name-is-longer-than-any-place-that-there-is-for-it"
 MAKE = f"""
@@ -43,12 +49,20 @@ command = "seq 30; echo {"a-long-line-without-a-break" * 20}; exit 7"
 command = "true"
 """
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--remote-debugging-pipe",
+)
 # Runs chromium with its pipe where it looks for it: descriptors 3 and 4.
 STARTER = (
-    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.closerange(5, 99); os.execv(sys.argv[3], sys.argv[3:])"
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
+    "os.closerange(5, 99); os.execv(sys.argv[3], sys.argv[3:])"
 )
 LOOK = """
 (() => {
@@ -64,25 +78,35 @@ LOOK = """
     paper: back ? getComputedStyle(back).fill : getComputedStyle(svg.closest('section')).backgroundColor,
   };
 })()
-"""
+"""  # noqa: E501
 
 
 class Browser:
     """Chromium, told and asked over a pipe (the DevTools protocol)."""
 
     def __init__(self, told: int, said: int) -> None:
-        self._told, self._said = os.fdopen(told, "wb", buffering=0), os.fdopen(said, "rb", buffering=0)
+        self._told, self._said = (
+            os.fdopen(told, "wb", buffering=0),
+            os.fdopen(said, "rb", buffering=0),
+        )
         self._number, self._read = 0, b""
         self._page: dict[str, str] = {}
         self.heard: list[dict[str, Any]] = []  # what it said without being asked
         target = self("Target.createTarget", url="about:blank")["targetId"]
-        self._page = {"sessionId": self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self._page = {
+            "sessionId": self("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        }
         for domain in ("Page", "Runtime", "Log"):
             self(f"{domain}.enable")
 
     def __call__(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
-        self._told.write(json.dumps({"id": self._number, "method": method, "params": parameters, **self._page}).encode() + b"\0")
+        self._told.write(
+            json.dumps(
+                {"id": self._number, "method": method, "params": parameters, **self._page}
+            ).encode()
+            + b"\0"
+        )
         while (message := self._next()).get("id") != self._number:
             self.heard.append(message)
         assert "result" in message, message
@@ -112,9 +136,28 @@ def browsing(profile: Path) -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         require_or_skip("chromium", "no chromium on PATH")
-    ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for pair in (os.pipe(), os.pipe()) for end in pair]
-    words = [sys.executable, "-c", STARTER, str(ends[0]), str(ends[3]), str(found), *FLAGS, f"--user-data-dir={profile}"]
-    process = subprocess.Popen(words, pass_fds=(ends[0], ends[3]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    ends = [
+        fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
+        for pair in (os.pipe(), os.pipe())
+        for end in pair
+    ]
+    words = [
+        sys.executable,
+        "-c",
+        STARTER,
+        str(ends[0]),
+        str(ends[3]),
+        str(found),
+        *FLAGS,
+        f"--user-data-dir={profile}",
+    ]
+    process = subprocess.Popen(
+        words,
+        pass_fds=(ends[0], ends[3]),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     os.close(ends[0])
     os.close(ends[3])
     try:
@@ -153,7 +196,9 @@ def contrast(one: str, other: str) -> float:
 
     def light(colour: str) -> float:
         parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        red, green, blue = (
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        )
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     low, high = sorted((light(one), light(other)))
@@ -161,31 +206,57 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_the_picture_of_a_real_run_is_drawn(ran: tuple[Path, RunResult], tmp_path: Path):
-    """Each service and each phase that ran has a bar inside the picture, nothing is wider than the window, text is legible, and the console is silent."""
+    """Each service and each phase that ran has a bar inside the picture,
+    nothing is wider than the window, text is legible, and the console is silent.
+    """
     page, result = ran
     assert result.outcome == "failed", result
-    drawn = [service.name for service in result.services] + [phase_name(phase) for phase in result.phases if phase.exit_code is not None]
+    drawn = [service.name for service in result.services] + [
+        phase_name(phase) for phase in result.phases if phase.exit_code is not None
+    ]
     assert len(drawn) == 4
     with browsing(tmp_path / "profile") as browser:
         for width in (1100, 360):
             for scheme in ("light", "dark"):
-                browser("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width == 360)
-                browser("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+                browser(
+                    "Emulation.setDeviceMetricsOverride",
+                    width=width,
+                    height=800,
+                    deviceScaleFactor=1,
+                    mobile=width == 360,
+                )
+                browser(
+                    "Emulation.setEmulatedMedia",
+                    features=[{"name": "prefers-color-scheme", "value": scheme}],
+                )
                 browser.heard.clear()
                 browser("Page.navigate", url=page.as_uri())
                 browser.wait("Page.loadEventFired")
-                seen = browser("Runtime.evaluate", expression=LOOK, returnByValue=True)["result"]["value"]
+                seen = browser("Runtime.evaluate", expression=LOOK, returnByValue=True)["result"][
+                    "value"
+                ]
                 picture, here = seen["picture"], f"{width} px, {scheme}: {seen}"
 
                 assert (seen["pictures"], seen["window"]) == (1, width), here
                 assert seen["wide"] <= width, here
                 bars = [
-                    next(bar for bar in seen["bars"] if bar["label"].rstrip("…") == name[: len(bar["label"].rstrip("…"))]) for name in drawn
+                    next(
+                        bar
+                        for bar in seen["bars"]
+                        if bar["label"].rstrip("…") == name[: len(bar["label"].rstrip("…"))]
+                    )
+                    for name in drawn
                 ]
-                assert all(bar["right"] > bar["left"] and bar["bottom"] > bar["top"] for bar in bars), here
+                assert all(
+                    bar["right"] > bar["left"] and bar["bottom"] > bar["top"] for bar in bars
+                ), here
                 for inside in (*bars, *seen["texts"]):
-                    assert picture["left"] <= inside["left"] < inside["right"] <= picture["right"], f"{inside}; {here}"
-                    assert picture["top"] <= inside["top"] < inside["bottom"] <= picture["bottom"] + 1, f"{inside}; {here}"
+                    assert (
+                        picture["left"] <= inside["left"] < inside["right"] <= picture["right"]
+                    ), f"{inside}; {here}"
+                    assert (
+                        picture["top"] <= inside["top"] < inside["bottom"] <= picture["bottom"] + 1
+                    ), f"{inside}; {here}"
                 assert contrast(seen["ink"], seen["paper"]) >= 4.5, here
                 said = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
                 assert [message for message in browser.heard if message.get("method") in said] == []

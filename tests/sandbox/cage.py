@@ -1,4 +1,6 @@
-"""A small environment for attacks: namespaces, a read-only root with a writable folder, Landlock, the filter, and a recorder that serves it."""
+"""A small environment for attacks: namespaces, a read-only root with a writable folder, Landlock,
+the filter, and a recorder that serves it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
 
 USER = 4242
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")  # where programs may be started from in a listed cage
+# where programs may be started from in a listed cage
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 
 
 @dataclass
@@ -68,11 +71,21 @@ def attack(
     ports: tuple[int, ...] = (),
     shared: Shared | None = None,
 ) -> Caught:
-    """Run `action(workspace)` in a cage and collect what was recorded; `listed` as at High, where programs are those of the system and in `builds`.
+    """Run `action(workspace)` in a cage and collect what was recorded;
+    `listed` as at High, where programs are those of the system and in `builds`.
 
     `shared`: on the network of whoever calls this, by its rules.
     """
-    given = (known or {}, read_only, services, hidden, proving, (*SYSTEM, *builds) if listed else (), ports, shared)
+    given = (
+        known or {},
+        read_only,
+        services,
+        hidden,
+        proving,
+        (*SYSTEM, *builds) if listed else (),
+        ports,
+        shared,
+    )
     results_read, results_write = os.pipe()
     mine, theirs = socket.socketpair()
     news_read, news_write = os.pipe()
@@ -88,7 +101,9 @@ def attack(
     os.waitpid(warden, 0)
     assert "trouble" not in news, news["trouble"]
     caught = Caught(json.loads(result) if result else None, **news)
-    assert not (isinstance(caught.result, dict) and "trouble" in caught.result), caught.result["trouble"]
+    assert not (isinstance(caught.result, dict) and "trouble" in caught.result), caught.result[
+        "trouble"
+    ]
     return caught
 
 
@@ -121,10 +136,15 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY)
     flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | (0 if shared else syscalls.CLONE_NEWNET)
     user, group = os.geteuid(), os.getegid()
-    resolver = _resolver() if shared else None  # while the port is ours: a shared network belongs to whoever is outside
+    # while the port is ours: a shared network belongs to whoever is outside
+    resolver = _resolver() if shared else None
     if user:
         syscalls.unshare(flags | syscalls.CLONE_NEWUSER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{USER} {user} 1"), ("gid_map", f"{USER} {group} 1")):
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{USER} {user} 1"),
+            ("gid_map", f"{USER} {group} 1"),
+        ):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     else:
@@ -138,7 +158,9 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     inside = os.fork()
     if inside == 0:
         os.close(news)
-        _guarded(lambda: _inside(action, workspace, hidden, programs, results, theirs, not user, shared))
+        _guarded(
+            lambda: _inside(action, workspace, hidden, programs, results, theirs, not user, shared)
+        )
     theirs.close()
     os.close(results)
     _, listener, _, _ = socket.recv_fds(mine, 1, 1)
@@ -149,11 +171,28 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
         programs=programs,
         ports=ports,
     )
-    recorder = Recorder(listener[0], rules, attempts.append, names=remembered, proc_fd=proc, host_sockets=host_sockets, shared=shared)
+    recorder = Recorder(
+        listener[0],
+        rules,
+        attempts.append,
+        names=remembered,
+        proc_fd=proc,
+        host_sockets=host_sockets,
+        shared=shared,
+    )
     recorder.proving = proving
     _serve(recorder, answerer, inside)
     recorder.flush()
-    os.write(news, json.dumps({"attempts": attempts, "completeness": recorder.completeness, "dropped": recorder.dropped}).encode())
+    os.write(
+        news,
+        json.dumps(
+            {
+                "attempts": attempts,
+                "completeness": recorder.completeness,
+                "dropped": recorder.dropped,
+            }
+        ).encode(),
+    )
 
 
 def _serve(recorder: Recorder, answerer: dns.Answerer, inside: int) -> None:
@@ -185,7 +224,9 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root, shar
             syscalls.mount_setattr(syscalls.AT_FDCWD, path, 0, attr_set=syscalls.MOUNT_ATTR_NOEXEC)
         for path in programs[len(SYSTEM) :]:
             syscalls.mount(path, path, None, syscalls.MS_BIND)
-            syscalls.mount_setattr(syscalls.AT_FDCWD, path, 0, attr_clear=syscalls.MOUNT_ATTR_NOEXEC)
+            syscalls.mount_setattr(
+                syscalls.AT_FDCWD, path, 0, attr_clear=syscalls.MOUNT_ATTR_NOEXEC
+            )
     resolver = f"{workspace}/.resolv.conf"
     with open(resolver, "w") as file:
         file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
@@ -201,7 +242,12 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root, shar
     syscalls.drop_all_capabilities()
     writable = (workspace, "/tmp", "/dev/shm", "/proc")
     landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
-    program = filters.phase_filter(os.uname().machine, listed=bool(programs), shared=shared is not None, keep=bool(shared and shared.keep))
+    program = filters.phase_filter(
+        os.uname().machine,
+        listed=bool(programs),
+        shared=shared is not None,
+        keep=bool(shared and shared.keep),
+    )
     filters.install_and_send(program, channel)
     channel.close()
     os.chdir(workspace)

@@ -34,10 +34,21 @@ def expectations(tmp_path: Path) -> Iterator[Expectations]:
         abstract.listen()
         start = int(Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[19])
         yield {
-            "unix": f"{hidden}/s", "unix_private": True, "abstract": f"cage-{os.getpid()}", "secret": f"{hidden}/secret", "outside": ["/usr", "/etc"],
-            "pid": os.getpid(), "start": start, "name": "unknown.canary.test", "temporary": "/tmp", "port": 0, "bare": False, "outer_filter": False,
-            "allowlist": None, "host_network": None,
-        }  # fmt: skip
+            "unix": f"{hidden}/s",
+            "unix_private": True,
+            "abstract": f"cage-{os.getpid()}",
+            "secret": f"{hidden}/secret",
+            "outside": ["/usr", "/etc"],
+            "pid": os.getpid(),
+            "start": start,
+            "name": "unknown.canary.test",
+            "temporary": "/tmp",
+            "port": 0,
+            "bare": False,
+            "outer_filter": False,
+            "allowlist": None,
+            "host_network": None,
+        }
 
 
 def failures(judged: list[CanaryResult]) -> list[str]:
@@ -46,7 +57,9 @@ def failures(judged: list[CanaryResult]) -> list[str]:
 
 @pytest.mark.parametrize("proving", [True, False])
 def test_all_pass_in_a_whole_cage(workspace: str, expectations: Expectations, proving: bool):
-    """Every canary is refused and every claimed one recorded, by the kernel alone as by the recorder."""
+    """Every canary is refused and every claimed one recorded,
+    by the kernel alone as by the recorder.
+    """
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canaries.run(expectations), workspace, hidden=hidden, proving=proving)
     judged = canaries.judge(caught.result, caught.attempts)
@@ -65,7 +78,9 @@ def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: Expe
 
 
 def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations):
-    """Sabotage: with the home folder visible the canary finds the secret and the socket outside is reachable."""
+    """Sabotage: with the home folder visible the canary finds the secret and the socket outside is
+    reachable.
+    """
     for path in (Path(expectations["secret"]).parent, Path(expectations["secret"])):
         path.chmod(0o755)
     Path(expectations["unix"]).chmod(0o777)
@@ -74,15 +89,23 @@ def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations
 
 
 def test_a_folder_that_may_be_written_fails(workspace: str, expectations: Expectations):
-    """Sabotage: a writable folder among those outside outweighs the refusals of the others, and nothing stays behind."""
+    """Sabotage: a writable folder among those outside outweighs the refusals of the others,
+    and nothing stays behind.
+    """
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canaries.run({**expectations, "outside": ["/usr", workspace]}), workspace, hidden=hidden)
+    caught = attack(
+        lambda _: canaries.run({**expectations, "outside": ["/usr", workspace]}),
+        workspace,
+        hidden=hidden,
+    )
     assert "write outside" in failures(canaries.judge(caught.result, caught.attempts))
     assert not (Path(workspace) / "cleanroom-canary").exists()
 
 
 def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
-    """Sabotage of all: a child without any isolation passes none of the network and process canaries that need one."""
+    """Sabotage of all: a child without any isolation passes none of the network and process
+    canaries that need one.
+    """
     import json
 
     read_end, write_end = os.pipe()
@@ -92,11 +115,22 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
             harmless = [
                 one
                 for one in canaries.CANARIES
-                if one.name in ("abstract socket outside", "secret of the home folder", "see the engine", "signal the engine")
+                if one.name
+                in (
+                    "abstract socket outside",
+                    "secret of the home folder",
+                    "see the engine",
+                    "signal the engine",
+                )
             ]
             os.write(
                 write_end,
-                json.dumps([canaries.verdict(one, expectations, partial(one.attempt, expectations)) for one in harmless]).encode(),
+                json.dumps(
+                    [
+                        canaries.verdict(one, expectations, partial(one.attempt, expectations))
+                        for one in harmless
+                    ]
+                ).encode(),
             )
         finally:
             os._exit(0)
@@ -116,10 +150,20 @@ LISTED = {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written":
 
 
 @pytest.mark.parametrize("proving", [True, False])
-def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: Expectations, proving: bool):
-    """Reads, programs and ports outside the list are refused and recorded, and what is listed works."""
+def test_those_of_high_pass_where_high_is_held(
+    workspace: str, expectations: Expectations, proving: bool
+):
+    """Reads, programs and ports outside the list are refused and recorded,
+    and what is listed works.
+    """
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canaries.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, proving=proving, listed=True)
+    caught = attack(
+        lambda _: canaries.run({**expectations, "allowlist": LISTED}),
+        workspace,
+        hidden=hidden,
+        proving=proving,
+        listed=True,
+    )
     judged = canaries.judge(caught.result, caught.attempts)
     assert failures(judged) == []
     assert len(judged) == len(canaries.CANARIES) + len(canaries.LISTED)
@@ -127,21 +171,35 @@ def test_those_of_high_pass_where_high_is_held(workspace: str, expectations: Exp
 
 def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: Expectations):
     """Sabotage: without the list each of them notices, and only the controls pass."""
-    caught = attack(lambda _: canaries.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}), workspace)
+    caught = attack(
+        lambda _: canaries.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}),
+        workspace,
+    )
     failed = failures(canaries.judge(caught.result, caught.attempts))
-    assert [one.name for one in canaries.LISTED if one.name not in failed] == [one.name for one in canaries.LISTED if not one.expected]
+    assert [one.name for one in canaries.LISTED if one.name not in failed] == [
+        one.name for one in canaries.LISTED if not one.expected
+    ]
 
 
 def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
     """Sabotage: a refusal at High without its record proves no detection."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
-    caught = attack(lambda _: canaries.run({**expectations, "allowlist": LISTED}), workspace, hidden=hidden, listed=True)
-    assert {one.name for one in canaries.LISTED if one.expected} <= set(failures(canaries.judge(caught.result, [])))
+    caught = attack(
+        lambda _: canaries.run({**expectations, "allowlist": LISTED}),
+        workspace,
+        hidden=hidden,
+        listed=True,
+    )
+    assert {one.name for one in canaries.LISTED if one.expected} <= set(
+        failures(canaries.judge(caught.result, []))
+    )
 
 
 def test_a_proof_of_the_limits_that_comes_to_no_end_has_proven_nothing(monkeypatch):
     """Its process is killed: the result is a failure, and not an empty list that nobody misses."""
-    monkeypatch.setattr(limit_canaries, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(
+        limit_canaries, "prove_group", lambda group: os.kill(os.getpid(), signal.SIGKILL)
+    )
 
     (only,) = limit_canaries.GroupProof(cgroups.Group(0, {})).results()
 

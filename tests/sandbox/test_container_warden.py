@@ -20,7 +20,10 @@ def namespace_of(pid: int | str) -> str:
 
 
 def test_a_relay_of_a_container_is_in_its_pid_namespace_and_no_other_child_is():
-    """So that the kernel numbers the container's own listeners for it, and nobody else's. Pid 1 there reaps it."""
+    """So that the kernel numbers the container's own listeners for it, and nobody else's.
+
+    Pid 1 there reaps it.
+    """
     alive, gone = os.pipe()
     pid = os.fork()
     if pid == 0:  # a child that makes a pid namespace, and its first process

@@ -17,20 +17,45 @@ CALLER = {
     "WAYLAND_DISPLAY": "wayland-0",
 }
 REFUSED = (
-    "/run/docker.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock",
-    "/run/podman/podman.sock", "/run/systemd/private", "/run/dbus/system_bus_socket",
-    f"{RUN}/bus", f"{RUN}/systemd/private", f"{RUN}/gnupg/S.gpg-agent", f"{RUN}/keyring/ssh",
-    f"{RUN}/vscode-ipc-1.sock", f"{RUN}/emacs/server", f"{RUN}/wayland-0", f"{RUN}/podman/podman.sock",
-    "/run/user/0/bus", "/run/screen/S-ada/1.pts", "/tmp/.X11-unix/X0",
-    f"{HOME}/.gnupg/S.gpg-agent", f"{HOME}/.ssh/agent.sock", f"{HOME}/.emacs.d/server/server",
-    "/srv/agents/ssh", "/srv/buses/session", "/srv/engines/docker.sock", "/srv/tmux/default",
-    "/srv/editors/vscode-ipc-1.sock", "/srv/terminals/kitty",
-)  # fmt: skip
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/podman/podman.sock",
+    "/run/systemd/private",
+    "/run/dbus/system_bus_socket",
+    f"{RUN}/bus",
+    f"{RUN}/systemd/private",
+    f"{RUN}/gnupg/S.gpg-agent",
+    f"{RUN}/keyring/ssh",
+    f"{RUN}/vscode-ipc-1.sock",
+    f"{RUN}/emacs/server",
+    f"{RUN}/wayland-0",
+    f"{RUN}/podman/podman.sock",
+    "/run/user/0/bus",
+    "/run/screen/S-ada/1.pts",
+    "/tmp/.X11-unix/X0",
+    f"{HOME}/.gnupg/S.gpg-agent",
+    f"{HOME}/.ssh/agent.sock",
+    f"{HOME}/.emacs.d/server/server",
+    "/srv/agents/ssh",
+    "/srv/buses/session",
+    "/srv/engines/docker.sock",
+    "/srv/tmux/default",
+    "/srv/editors/vscode-ipc-1.sock",
+    "/srv/terminals/kitty",
+)
 REACHED = (
-    "/run/postgresql/.s.PGSQL.5432", "/run/mysqld/mysqld.sock", "/run/nscd/socket",
-    "/run/systemd/resolve/io.systemd.Resolve", "/run/systemd/journal/socket", "/dev/log",
-    "/run/userbus", "/run/docker.sock2", f"{HOME}/project/server.sock", "/srv/agents",
-)  # fmt: skip
+    "/run/postgresql/.s.PGSQL.5432",
+    "/run/mysqld/mysqld.sock",
+    "/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/journal/socket",
+    "/dev/log",
+    "/run/userbus",
+    "/run/docker.sock2",
+    f"{HOME}/project/server.sock",
+    "/srv/agents",
+)
 
 
 @pytest.mark.parametrize("path", REFUSED)
@@ -51,7 +76,9 @@ def test_a_caller_without_a_home_has_no_entry_at_the_root():
     assert not any(path.startswith("/.") for path in known)
 
 
-@pytest.mark.parametrize("value", ["", "wayland-0", "tcp://127.0.0.1:2375", "ssh://host/run/x.sock", ":0"])
+@pytest.mark.parametrize(
+    "value", ["", "wayland-0", "tcp://127.0.0.1:2375", "ssh://host/run/x.sock", ":0"]
+)
 def test_a_variable_that_names_no_socket_of_this_machine_adds_nothing(value: str):
     """Neither a host, nor a name without a folder."""
     assert control_sockets.named({"DOCKER_HOST": value}) == []

@@ -45,7 +45,9 @@ def changes(place: Path, project: Path, before: copied_tree.Marks) -> list[overl
 
 
 def test_a_copy_is_what_the_project_was_without_what_is_masked(project: Path, tmp_path: Path):
-    """Content, modes, times and links; a masked folder is there and empty; nothing is shared with the original."""
+    """Content, modes, times and links; a masked folder is there and empty;
+    nothing is shared with the original.
+    """
     place = copied(project, tmp_path)
     assert (place / "deep/er/file").read_text() == "text"
     assert stat.S_IMODE((place / "program").stat().st_mode) == 0o755
@@ -56,8 +58,12 @@ def test_a_copy_is_what_the_project_was_without_what_is_masked(project: Path, tm
     assert (project / "deep/er/file").read_text() == "text"
 
 
-def test_what_cannot_be_a_file_is_left_out_and_what_cannot_be_read_is_named(project: Path, tmp_path: Path):
-    """A FIFO does not hang the copy; an unreadable file is told where there are file modes (root reads everything)."""
+def test_what_cannot_be_a_file_is_left_out_and_what_cannot_be_read_is_named(
+    project: Path, tmp_path: Path
+):
+    """A FIFO does not hang the copy; an unreadable file is told where there are file modes (root
+    reads everything).
+    """
     os.mkfifo(project / "pipe")
     (project / "closed").write_text("x")
     (project / "closed").chmod(0)
@@ -68,7 +74,9 @@ def test_what_cannot_be_a_file_is_left_out_and_what_cannot_be_read_is_named(proj
 
 
 def test_every_kind_of_change_is_told_and_nothing_else(project: Path, tmp_path: Path):
-    """New, written, chmod'ed, replaced under its name, deleted, a folder become a file; not what was only read."""
+    """New, written, chmod'ed, replaced under its name, deleted, a folder become a file;
+    not what was only read.
+    """
     place = copied(project, tmp_path)
     for name in ("same", "mode", "text", "gone", "swap"):
         (project / name).write_text(name)
@@ -92,8 +100,15 @@ def test_every_kind_of_change_is_told_and_nothing_else(project: Path, tmp_path: 
     (place / "hidden/left").write_text("")
     found = changes(place, project, before)
     assert [(entry.path, entry.kind) for entry in found] == [
-        ("folder", "file"), ("gone", "deleted"), ("mode", "file"), ("new", "directory"), ("new/file", "file"), ("out", "refused"), ("swap", "file"), ("text", "file"),
-    ]  # fmt: skip
+        ("folder", "file"),
+        ("gone", "deleted"),
+        ("mode", "file"),
+        ("new", "directory"),
+        ("new/file", "file"),
+        ("out", "refused"),
+        ("swap", "file"),
+        ("text", "file"),
+    ]
 
 
 def test_names_of_one_file_are_names_of_one_file_in_the_copy(project: Path, tmp_path: Path):
@@ -118,7 +133,9 @@ def test_the_mode_of_a_folder_is_a_change_and_its_time_is_none(project: Path, tm
 
 
 def test_a_link_that_takes_a_folder_s_place_is_not_copied_through(tmp_path: Path):
-    """Whoever swaps a folder of a project under a copy of root's has nothing of what it leads to."""
+    """Whoever swaps a folder of a project under a copy of root's has nothing of what it leads
+    to.
+    """
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret/key").write_text("the host's own")
     (tmp_path / "project").mkdir()

@@ -1,4 +1,6 @@
-"""Calls carried out on the caller's behalf, on a network that a cage shares with its host: what is allowed works, what is not is refused and recorded."""
+"""Calls carried out on the caller's behalf, on a network that a cage shares with its host:
+what is allowed works, what is not is refused and recorded.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ FAST_OPEN = 0x20000000
 
 
 def on_a_host(body: Callable[[], Any]) -> Any:
-    """What `body` returns in a host of its own: a network with an address outside, and the metadata service's, on its loopback device."""
+    """What `body` returns in a host of its own: a network with an address outside,
+    and the metadata service's, on its loopback device.
+    """
     near, far = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -43,13 +47,23 @@ def on_a_host(body: Callable[[], Any]) -> Any:
             user, group = os.geteuid(), os.getegid()
             syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
             if user:
-                for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+                for name, text in (
+                    ("setgroups", "deny"),
+                    ("uid_map", f"{user} {user} 1"),
+                    ("gid_map", f"{group} {group} 1"),
+                ):
                     with open(f"/proc/self/{name}", "w") as file:
                         file.write(text)
             dns.raise_link("lo")
             for number, address in enumerate((OUTSIDE, METADATA), 1):
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-                    request = struct.pack("16sHH4s8x", f"lo:{number}".encode(), socket.AF_INET, 0, socket.inet_aton(address))
+                    request = struct.pack(
+                        "16sHH4s8x",
+                        f"lo:{number}".encode(),
+                        socket.AF_INET,
+                        0,
+                        socket.inet_aton(address),
+                    )
                     fcntl.ioctl(control, 0x8916, request + bytes(40 - len(request)))
             answer = body()
         except BaseException as error:
@@ -68,7 +82,9 @@ def on_a_host(body: Callable[[], Any]) -> Any:
 class Server:
     """A listener of the host's, and how many came and what they said."""
 
-    def __init__(self, address: str, port: int, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET) -> None:
+    def __init__(
+        self, address: str, port: int, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET
+    ) -> None:
         self.heard: list[bytes] = []
         self._end = socket.socket(family, kind)
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,7 +131,12 @@ def low(**more: Any) -> Shared:
 
 def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
     return [
-        (a["outcome"], a["rule"], a["target"].get("ip") or a["target"].get("sun_path", ""), a["target"].get("port", 0))
+        (
+            a["outcome"],
+            a["rule"],
+            a["target"].get("ip") or a["target"].get("sun_path", ""),
+            a["target"].get("port", 0),
+        )
         for a in caught.attempts
     ]
 
@@ -145,19 +166,30 @@ def said_to(address: str, port: int, text: bytes = b"hello", kind: int = socket.
 
 
 def test_what_is_outside_is_reached_and_recorded(workspace: str, means: dict[str, bool]):
-    """NET-01 at Low: the connection is made on the caller's socket, the record says observed, with process and target."""
+    """NET-01 at Low: the connection is made on the caller's socket, the record says observed,
+    with process and target.
+    """
 
     def host() -> Any:
         server = Server(OUTSIDE, 80)
         caught = attack(lambda _: said_to(OUTSIDE, 80), workspace, shared=low(**means))
-        return caught.result, seen(caught), caught.attempts[0]["process"]["comm"] != "", server.all()
+        return (
+            caught.result,
+            seen(caught),
+            caught.attempts[0]["process"]["comm"] != "",
+            server.all(),
+        )
 
     assert on_a_host(host) == ["ok", [["observed", "network.record", OUTSIDE, 80]], True, ["hello"]]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", METADATA, "0.0.0.0"])
-def test_the_hosts_own_and_what_is_link_local_are_refused(workspace: str, means: dict[str, bool], address: str):
-    """NET-15, NET-16: the planted listener hears nothing, over TCP, UDP and IPv6's clothes for IPv4."""
+def test_the_hosts_own_and_what_is_link_local_are_refused(
+    workspace: str, means: dict[str, bool], address: str
+):
+    """NET-15, NET-16: the planted listener hears nothing, over TCP,
+    UDP and IPv6's clothes for IPv4.
+    """
 
     def inside(_: str) -> list[str]:
         def mapped() -> None:
@@ -168,19 +200,30 @@ def test_the_hosts_own_and_what_is_link_local_are_refused(workspace: str, means:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
                 end.sendto(b"out", (address, 81))
 
-        return [said_to(address, 80), code(mapped), code(sent), said_to(address, 81, kind=socket.SOCK_DGRAM)]
+        return [
+            said_to(address, 80),
+            code(mapped),
+            code(sent),
+            said_to(address, 81, kind=socket.SOCK_DGRAM),
+        ]
 
     def host() -> Any:
         servers = [Server("0.0.0.0", 80), Server("0.0.0.0", 81, socket.SOCK_DGRAM)]
         caught = attack(inside, workspace, shared=low(**means))
-        return caught.result, sorted({entry[:2] for entry in seen(caught)}), [server.all() for server in servers]
+        return (
+            caught.result,
+            sorted({entry[:2] for entry in seen(caught)}),
+            [server.all() for server in servers],
+        )
 
     refused = ["ECONNREFUSED", "ECONNREFUSED", "ENETUNREACH", "ENETUNREACH"]
     assert on_a_host(host) == [refused, [["blocked", "network.local"]], [[], []]]
 
 
 def test_own_listeners_are_reached_and_nobody_elses(workspace: str, means: dict[str, bool]):
-    """A server on 127.0.0.1 that the phase started is its own; UDP answers find back to who asked; nothing of it is recorded."""
+    """A server on 127.0.0.1 that the phase started is its own;
+    UDP answers find back to who asked; nothing of it is recorded.
+    """
 
     def inside(_: str) -> list[str]:
         with socket.socket() as listening, socket.socket() as client:
@@ -190,7 +233,10 @@ def test_own_listeners_are_reached_and_nobody_elses(workspace: str, means: dict[
             other, _ = listening.accept()
             other.sendall(b"tcp")
             got = [client.recv(10).decode()]
-        with socket.socket(type=socket.SOCK_DGRAM) as server, socket.socket(type=socket.SOCK_DGRAM) as asker:
+        with (
+            socket.socket(type=socket.SOCK_DGRAM) as server,
+            socket.socket(type=socket.SOCK_DGRAM) as asker,
+        ):
             server.bind(("127.0.0.1", 0))
             asker.sendto(b"?", server.getsockname())
             _, came_from = server.recvfrom(10)
@@ -203,16 +249,24 @@ def test_own_listeners_are_reached_and_nobody_elses(workspace: str, means: dict[
         caught = attack(inside, workspace, shared=low(**means))
         return caught.result, seen(caught), server.all()
 
-    assert on_a_host(host) == [["tcp", "udp", "ECONNREFUSED"], [["blocked", "network.local", "127.0.0.1", 99]], []]
+    assert on_a_host(host) == [
+        ["tcp", "udp", "ECONNREFUSED"],
+        [["blocked", "network.local", "127.0.0.1", 99]],
+        [],
+    ]
 
 
 @pytest.mark.parametrize("rounds", [2000])
 def test_an_address_that_is_rewritten_meanwhile_does_not_matter(workspace: str, rounds: int):
-    """NET-35: the address that was judged is the one that is used; the planted listener of the host's hears nothing in thousands of tries."""
+    """NET-35: the address that was judged is the one that is used;
+    the planted listener of the host's hears nothing in thousands of tries.
+    """
 
     def inside(_: str) -> str:
         own, forbidden = socket.inet_aton(OUTSIDE), socket.inet_aton("127.0.0.1")
-        buffer = ctypes.create_string_buffer(struct.pack("=H", socket.AF_INET) + struct.pack("!H", 80) + own + bytes(8), 16)
+        buffer = ctypes.create_string_buffer(
+            struct.pack("=H", socket.AF_INET) + struct.pack("!H", 80) + own + bytes(8), 16
+        )
         going = True
 
         def flip() -> None:
@@ -235,7 +289,12 @@ def test_an_address_that_is_rewritten_meanwhile_does_not_matter(workspace: str, 
         forbidden = Server("127.0.0.1", 80)
         allowed = Server(OUTSIDE, 80)
         caught = attack(inside, workspace, shared=low())
-        return caught.result, sorted({entry[:3] for entry in seen(caught)}), forbidden.all(), len(allowed.all()) > 0
+        return (
+            caught.result,
+            sorted({entry[:3] for entry in seen(caught)}),
+            forbidden.all(),
+            len(allowed.all()) > 0,
+        )
 
     result, recorded, heard, reached = on_a_host(host)
     assert (result, heard, reached) == ("tried", [], True)
@@ -243,24 +302,40 @@ def test_an_address_that_is_rewritten_meanwhile_does_not_matter(workspace: str, 
 
 
 def test_datagrams_go_in_all_forms(workspace: str, means: dict[str, bool]):
-    """NET-03 at Low: sendto, sendmsg in several pieces and sendmmsg arrive whole; what is too large for a datagram is EMSGSIZE."""
+    """NET-03 at Low: sendto, sendmsg in several pieces and sendmmsg arrive whole;
+    what is too large for a datagram is EMSGSIZE.
+    """
 
     def inside(_: str) -> list[Any]:
         with socket.socket(type=socket.SOCK_DGRAM) as end:
-            sent = [end.sendto(b"one", (OUTSIDE, 53)), end.sendmsg([b"t", b"w", b"o"], [], 0, (OUTSIDE, 53))]
+            sent = [
+                end.sendto(b"one", (OUTSIDE, 53)),
+                end.sendmsg([b"t", b"w", b"o"], [], 0, (OUTSIDE, 53)),
+            ]
             sent.append(many(end, [b"three", b"four"]))
             return [*sent, code(lambda: end.sendto(bytes(70_000), (OUTSIDE, 53)))]
 
     def many(end: socket.socket, pieces: list[bytes]) -> list[int]:
-        address = ctypes.create_string_buffer(struct.pack("=H", 2) + struct.pack(">H", 53) + socket.inet_aton(OUTSIDE) + bytes(8))
+        address = ctypes.create_string_buffer(
+            struct.pack("=H", 2) + struct.pack(">H", 53) + socket.inet_aton(OUTSIDE) + bytes(8)
+        )
         bodies = [ctypes.create_string_buffer(piece) for piece in pieces]
         vectors = [
-            ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(b), len(p))) for b, p in zip(bodies, pieces, strict=True)
+            ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(b), len(p)))
+            for b, p in zip(bodies, pieces, strict=True)
         ]
-        head = b"".join(struct.pack("=QI4xQQQQi4xI4x", ctypes.addressof(address), 16, ctypes.addressof(v), 1, 0, 0, 0, 0) for v in vectors)
+        head = b"".join(
+            struct.pack(
+                "=QI4xQQQQi4xI4x", ctypes.addressof(address), 16, ctypes.addressof(v), 1, 0, 0, 0, 0
+            )
+            for v in vectors
+        )
         headers = ctypes.create_string_buffer(head, len(head))
         count = ctypes.CDLL(None).sendmmsg(end.fileno(), headers, len(pieces), 0)
-        return [count, *(struct.unpack_from("=I", headers, 64 * n + 56)[0] for n in range(len(pieces)))]
+        return [
+            count,
+            *(struct.unpack_from("=I", headers, 64 * n + 56)[0] for n in range(len(pieces))),
+        ]
 
     def host() -> Any:
         server = Server(OUTSIDE, 53, socket.SOCK_DGRAM)
@@ -271,7 +346,9 @@ def test_datagrams_go_in_all_forms(workspace: str, means: dict[str, bool]):
 
 
 def test_a_stream_may_be_opened_by_its_first_bytes(workspace: str, means: dict[str, bool]):
-    """NET-08, NET-09 at Low: TCP Fast Open connects and sends; towards the host's loopback it does neither."""
+    """NET-08, NET-09 at Low: TCP Fast Open connects and sends;
+    towards the host's loopback it does neither.
+    """
 
     def inside(_: str) -> list[str]:
         with socket.socket() as end, socket.socket() as other:
@@ -287,7 +364,9 @@ def test_a_stream_may_be_opened_by_its_first_bytes(workspace: str, means: dict[s
 
 
 def test_nobody_outside_can_come(workspace: str, means: dict[str, bool]):
-    """NET-12, NET-13 at Low: listening on all addresses, or on a port the kernel would choose there, is refused and recorded; below 1024 it is EACCES."""
+    """NET-12, NET-13 at Low: listening on all addresses, or on a port the kernel would choose
+    there, is refused and recorded; below 1024 it is EACCES.
+    """
 
     def inside(_: str) -> list[str]:
         def bound(address: str, port: int) -> None:
@@ -312,7 +391,10 @@ def test_nobody_outside_can_come(workspace: str, means: dict[str, bool]):
         caught = attack(inside, workspace, shared=low(**means))
         return caught.result, [entry[:2] for entry in seen(caught)]
 
-    expected = [["EACCES", "EACCES", "EACCES", "EACCES", "ok"], [["blocked", "network.publish"]] * 2]
+    expected = [
+        ["EACCES", "EACCES", "EACCES", "EACCES", "ok"],
+        [["blocked", "network.publish"]] * 2,
+    ]
     result, recorded = on_a_host(host)
     assert result == expected[0]
     assert recorded[0] == ["blocked", "network.publish"]
@@ -320,7 +402,9 @@ def test_nobody_outside_can_come(workspace: str, means: dict[str, bool]):
 
 
 def test_a_call_that_waits_keeps_nobody_else_waiting(workspace: str, means: dict[str, bool]):
-    """A blocking connect to who does not answer waits as the caller asked, while another thread's calls are answered at once."""
+    """A blocking connect to who does not answer waits as the caller asked,
+    while another thread's calls are answered at once.
+    """
 
     def inside(_: str) -> list[Any]:
         said: list[str] = []
@@ -356,7 +440,12 @@ def test_who_waits_is_called_away_by_a_signal(workspace: str):
         signal.siginterrupt(signal.SIGALRM, True)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         libc = ctypes.CDLL(None, use_errno=True)
-        address = struct.pack("=H", socket.AF_INET) + struct.pack("!H", 7) + socket.inet_aton(OUTSIDE) + bytes(8)
+        address = (
+            struct.pack("=H", socket.AF_INET)
+            + struct.pack("!H", 7)
+            + socket.inet_aton(OUTSIDE)
+            + bytes(8)
+        )
         with socket.socket() as end:
             result = libc.connect(end.fileno(), address, 16)
             return [result, errno.errorcode[ctypes.get_errno()]]
@@ -370,12 +459,19 @@ def test_who_waits_is_called_away_by_a_signal(workspace: str):
     assert on_a_host(host) == [-1, "EINTR"]
 
 
-def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(workspace: str, means: dict[str, bool]):
-    """The caller's own socket is connected, over IPv4 and IPv6's clothes for it, and its other end is what the relay gets; nobody listens on the port."""
+def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(
+    workspace: str, means: dict[str, bool]
+):
+    """The caller's own socket is connected, over IPv4 and IPv6's clothes for it,
+    and its other end is what the relay gets; nobody listens on the port.
+    """
 
     def inside(_: str) -> list[str]:
         got = []
-        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::ffff:127.0.0.1")):
+        for family, address in (
+            (socket.AF_INET, "127.0.0.1"),
+            (socket.AF_INET6, "::ffff:127.0.0.1"),
+        ):
             with socket.socket(family) as end:
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 end.settimeout(5)
@@ -393,14 +489,18 @@ def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(wo
 
         threading.Thread(target=relay, daemon=True).start()
         where = {"doors": {(socket.inet_aton("127.0.0.1"), 5432): "db"}}
-        caught = attack(inside, workspace, shared=low(where=where, lead=Doors({"db": mine}).lead, **means))
+        caught = attack(
+            inside, workspace, shared=low(where=where, lead=Doors({"db": mine}).lead, **means)
+        )
         return caught.result, seen(caught), said_to("127.0.0.1", 5432)
 
     assert on_a_host(host) == [["welcome", "welcome"], [], "ECONNREFUSED"]
 
 
 def test_unix_sockets_of_runtimes_are_refused_and_others_recorded(workspace: str, elsewhere: Path):
-    """NET-27, NET-28, NET-29 at Low: also under another name; who is reached sees the environment's user."""
+    """NET-27, NET-28, NET-29 at Low: also under another name;
+    who is reached sees the environment's user.
+    """
     control, agent = str(elsewhere / "docker.sock"), str(elsewhere / "agent")
 
     def inside(_: str) -> list[Any]:
@@ -436,7 +536,9 @@ def test_unix_sockets_of_runtimes_are_refused_and_others_recorded(workspace: str
         for end in listening:
             try:
                 other, _ = end.accept()
-                user = struct.unpack("=iii", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+                user = struct.unpack(
+                    "=iii", other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                )[1]
                 came.append([other.recv(10).decode(), user in (USER, os.geteuid()) and (user != 0)])
             except BlockingIOError:
                 came.append([])
@@ -445,9 +547,11 @@ def test_unix_sockets_of_runtimes_are_refused_and_others_recorded(workspace: str
     result, recorded, came = on_a_host(host)
     assert result == ["EACCES", "EACCES", "ok", "ECONNREFUSED", "ok", "ok"]
     assert recorded == [
-        ["blocked", "network.runtimes", control], ["blocked", "network.runtimes", "here"], ["observed", "network.record", agent],
+        ["blocked", "network.runtimes", control],
+        ["blocked", "network.runtimes", "here"],
+        ["observed", "network.record", agent],
         ["blocked", "network.local", "@planted"],
-    ]  # fmt: skip
+    ]
     assert came == [[], ["hello", True], []]
 
 
@@ -461,14 +565,18 @@ def test_descriptors_go_with_a_message_where_they_can_be_copied(workspace: str):
         _, descriptors, _, _ = socket.recv_fds(right, 10, 2)
         os.write(descriptors[0], b"through")
         who = struct.pack("=iii", os.getpid(), os.geteuid(), os.getegid())
-        forged = code(lambda: left.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)]))
+        forged = code(
+            lambda: left.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)])
+        )
         return [os.read(near, 100).decode(), forged]
 
     assert on_a_host(lambda: attack(inside, workspace, shared=low()).result) == ["through", "EPERM"]
 
 
 def test_where_nothing_outside_may_be_reached_it_is_refused(workspace: str, means: dict[str, bool]):
-    """The same means hold Medium where there is no network namespace: only own sockets and doors are left; a unix socket of the host's is not there."""
+    """The same means hold Medium where there is no network namespace:
+    only own sockets and doors are left; a unix socket of the host's is not there.
+    """
 
     def inside(_: str) -> list[str]:
         def unix() -> None:
@@ -486,15 +594,27 @@ def test_where_nothing_outside_may_be_reached_it_is_refused(workspace: str, mean
         with socket.socket(socket.AF_UNIX) as planted:
             planted.bind("\0planted")
             planted.listen()
-            caught = attack(inside, workspace, shared=low()._replace(where=host_network.Reach(), **means))
-        return caught.result, [entry[:2] for entry in seen(caught)], [server.all() for server in servers]
+            caught = attack(
+                inside, workspace, shared=low()._replace(where=host_network.Reach(), **means)
+            )
+        return (
+            caught.result,
+            [entry[:2] for entry in seen(caught)],
+            [server.all() for server in servers],
+        )
 
     refused = ["ECONNREFUSED", "ECONNREFUSED", "ENETUNREACH", "ECONNREFUSED"]
-    assert on_a_host(host) == [refused, [["blocked", "network.egress"]] * 3 + [["blocked", "network.sockets"]], [[], []]]
+    assert on_a_host(host) == [
+        refused,
+        [["blocked", "network.egress"]] * 3 + [["blocked", "network.sockets"]],
+        [[], []],
+    ]
 
 
 def test_large_streams_arrive_whole_through_sendmsg(workspace: str):
-    """More than is copied at once goes in parts that the caller is told of; a slow reader makes the caller wait and not the recorder."""
+    """More than is copied at once goes in parts that the caller is told of;
+    a slow reader makes the caller wait and not the recorder.
+    """
 
     def inside(_: str) -> list[int]:
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -517,8 +637,12 @@ def test_large_streams_arrive_whole_through_sendmsg(workspace: str):
     assert on_a_host(lambda: attack(inside, workspace, shared=low()).result) == [48 << 16, 1]
 
 
-def test_sockets_below_a_folder_of_sessions_are_refused_whoever_listens(workspace: str, elsewhere: Path):
-    """A user's bus, also where nobody listens or a link leads to it; one beside that folder is reached."""
+def test_sockets_below_a_folder_of_sessions_are_refused_whoever_listens(
+    workspace: str, elsewhere: Path
+):
+    """A user's bus, also where nobody listens or a link leads to it;
+    one beside that folder is reached.
+    """
     run, beside = elsewhere / "run", str(elsewhere / "beside")
     (run / "systemd").mkdir(parents=True)
     bus, private = str(run / "bus"), str(run / "systemd/private")

@@ -1,4 +1,6 @@
-"""Attacks on files from inside a cage: each fails, changes nothing, and is recorded with its process and path."""
+"""Attacks on files from inside a cage: each fails, changes nothing,
+and is recorded with its process and path.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,20 @@ def paths(caught) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("name", "arguments", "rule", "path"),
     [
-        ("openat", (CWD, b"/etc/a-new", os.O_CREAT | os.O_WRONLY, 0o600), "filesystem.write", "/etc/a-new"),
+        (
+            "openat",
+            (CWD, b"/etc/a-new", os.O_CREAT | os.O_WRONLY, 0o600),
+            "filesystem.write",
+            "/etc/a-new",
+        ),
         ("openat", (CWD, b"/etc/passwd", os.O_RDWR), "filesystem.write", "/etc/passwd"),
         ("openat", (CWD, b"/etc/passwd", os.O_TRUNC), "filesystem.write", "/etc/passwd"),
-        ("openat", (CWD, b"/root/.ssh/new", os.O_CREAT | os.O_WRONLY, 0o600), "filesystem.write", "/root/.ssh/new"),
+        (
+            "openat",
+            (CWD, b"/root/.ssh/new", os.O_CREAT | os.O_WRONLY, 0o600),
+            "filesystem.write",
+            "/root/.ssh/new",
+        ),
         ("mkdirat", (CWD, b"/usr/new", 0o755), "filesystem.write", "/usr/new"),
         ("mknodat", (CWD, b"/usr/fifo", 0o010644, 0), "filesystem.write", "/usr/fifo"),
         ("symlinkat", (b"/etc", CWD, b"/usr/link"), "filesystem.write", "/usr/link"),
@@ -42,12 +54,24 @@ def paths(caught) -> list[tuple[str, str, str]]:
         ("fchownat", (CWD, b"/etc/passwd", 1, 1, 0), "filesystem.metadata", "/etc/passwd"),
         ("utimensat", (CWD, b"/etc/passwd", None, 0), "filesystem.metadata", "/etc/passwd"),
         ("setxattr", (b"/etc/passwd", b"user.a", b"1", 1, 0), "filesystem.metadata", "/etc/passwd"),
-        ("lsetxattr", (b"/etc/passwd", b"user.a", b"1", 1, 0), "filesystem.metadata", "/etc/passwd"),
+        (
+            "lsetxattr",
+            (b"/etc/passwd", b"user.a", b"1", 1, 0),
+            "filesystem.metadata",
+            "/etc/passwd",
+        ),
         ("removexattr", (b"/etc/passwd", b"user.a"), "filesystem.metadata", "/etc/passwd"),
-        ("openat", (CWD, b"/proc/sys/kernel/core_pattern", os.O_WRONLY), "filesystem.write", "/proc/sys/kernel/core_pattern"),
+        (
+            "openat",
+            (CWD, b"/proc/sys/kernel/core_pattern", os.O_WRONLY),
+            "filesystem.write",
+            "/proc/sys/kernel/core_pattern",
+        ),
     ],
 )
-def test_a_change_outside_is_refused_and_recorded(workspace: str, name: str, arguments: tuple, rule: str, path: str):
+def test_a_change_outside_is_refused_and_recorded(
+    workspace: str, name: str, arguments: tuple, rule: str, path: str
+):
     """FS-01 to FS-10, FS-22: the call fails and one record names rule, call, path and process."""
     before = Path("/etc/passwd").stat()
     (Path(workspace) / "mine").touch()
@@ -67,12 +91,23 @@ def test_a_change_outside_is_refused_and_recorded(workspace: str, name: str, arg
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("open", (b"/etc/new", os.O_CREAT | os.O_WRONLY, 0o600)), ("creat", (b"/etc/new", 0o600)), ("mkdir", (b"/etc/new", 0o700)), ("unlink", (b"/etc/passwd",)),
-        ("rmdir", (b"/usr/lib",)), ("rename", (b"/etc/passwd", b"x")), ("link", (b"x", b"/etc/new")), ("symlink", (b"x", b"/etc/new")), ("mknod", (b"/etc/new", 0o100644, 0)),
-        ("chmod", (b"/etc/passwd", 0o666)), ("chown", (b"/etc/passwd", 1, 1)), ("lchown", (b"/etc/passwd", 1, 1)), ("utime", (b"/etc/passwd", None)),
-        ("utimes", (b"/etc/passwd", None)), ("futimesat", (CWD, b"/etc/passwd", None)),
+        ("open", (b"/etc/new", os.O_CREAT | os.O_WRONLY, 0o600)),
+        ("creat", (b"/etc/new", 0o600)),
+        ("mkdir", (b"/etc/new", 0o700)),
+        ("unlink", (b"/etc/passwd",)),
+        ("rmdir", (b"/usr/lib",)),
+        ("rename", (b"/etc/passwd", b"x")),
+        ("link", (b"x", b"/etc/new")),
+        ("symlink", (b"x", b"/etc/new")),
+        ("mknod", (b"/etc/new", 0o100644, 0)),
+        ("chmod", (b"/etc/passwd", 0o666)),
+        ("chown", (b"/etc/passwd", 1, 1)),
+        ("lchown", (b"/etc/passwd", 1, 1)),
+        ("utime", (b"/etc/passwd", None)),
+        ("utimes", (b"/etc/passwd", None)),
+        ("futimesat", (CWD, b"/etc/passwd", None)),
     ],
-)  # fmt: skip
+)
 def test_the_old_forms_are_refused_too(workspace: str, name: str, arguments: tuple):
     """Every call that a newer one replaced is judged like it."""
     caught = attack(lambda _: code(lambda: raw(name, *arguments)), workspace)
@@ -81,14 +116,28 @@ def test_the_old_forms_are_refused_too(workspace: str, name: str, arguments: tup
 
 def test_openat2_does_not_exist(workspace: str):
     """FS-02: its flags lie in memory, so it is answered ENOSYS."""
-    assert attack(lambda _: code(lambda: syscalls.openat2(CWD, "/etc/new", os.O_CREAT | os.O_WRONLY)), workspace).result == "ENOSYS"
+    assert (
+        attack(
+            lambda _: code(lambda: syscalls.openat2(CWD, "/etc/new", os.O_CREAT | os.O_WRONLY)),
+            workspace,
+        ).result
+        == "ENOSYS"
+    )
 
 
 def test_a_link_of_the_workspace_that_leads_outside_is_seen_for_what_it_is(workspace: str):
-    """FS-11: the record shows the resolved path, for a link at the end and for one in the middle."""
+    """FS-11: the record shows the resolved path, for a link at the end and for one in the
+    middle.
+    """
     os.symlink("/etc/passwd", f"{workspace}/file")
     os.symlink("/usr", f"{workspace}/folder")
-    caught = attack(lambda w: [code(lambda: written(f"{w}/file")), code(lambda: written(f"{w}/folder/share/x"))], workspace)
+    caught = attack(
+        lambda w: [
+            code(lambda: written(f"{w}/file")),
+            code(lambda: written(f"{w}/folder/share/x")),
+        ],
+        workspace,
+    )
     assert caught.result == ["EROFS", "EROFS"]
     assert [path for *_, path in paths(caught)] == ["/etc/passwd", "/usr/share/x"]
 
@@ -134,7 +183,9 @@ def test_the_root_links_of_proc_lead_nowhere_else(workspace: str):
 
 
 def test_ordinary_work_is_no_attempt(workspace: str):
-    """FS-37, FS-38: files, folders, links, times, pipes and devices of one's own work and leave no record."""
+    """FS-37, FS-38: files, folders, links, times, pipes and devices of one's own work and leave no
+    record.
+    """
 
     def act(w: str) -> str:
         os.mkdir(f"{w}/d")
@@ -167,7 +218,9 @@ def test_ordinary_work_is_no_attempt(workspace: str):
 
 
 def test_what_fails_anyway_is_no_attempt(workspace: str):
-    """Making what is there, removing what is not, and probing for it change nothing outside; the kernel's own errno comes back."""
+    """Making what is there, removing what is not, and probing for it change nothing outside;
+    the kernel's own errno comes back.
+    """
 
     def act(_: str) -> list[str]:
         return [
@@ -194,7 +247,10 @@ def test_byte_code_under_a_read_only_tool_is_tagged(workspace: str):
 
     def act(_: str) -> list[str]:
         tried = ("/usr/share/__pycache__/a.pyc.1234", "/usr/share/__pycache__/b.pyc", "/etc/a.pyc")
-        return [code(lambda: os.mkdir("/usr/share/__pycache__")), *(code(lambda: written(path)) for path in tried)]  # noqa: B023
+        return [
+            code(lambda: os.mkdir("/usr/share/__pycache__")),
+            *(code(lambda: written(path)) for path in tried),  # noqa: B023
+        ]
 
     caught = attack(act, workspace, read_only=("/usr",))
     first = [(a["target"]["path"], a["tags"]) for a in caught.attempts][:2]
@@ -204,7 +260,9 @@ def test_byte_code_under_a_read_only_tool_is_tagged(workspace: str):
 
 def test_a_device_node_is_never_made(workspace: str):
     """FS-23: not even inside the workspace."""
-    caught = attack(lambda w: code(lambda: os.mknod(f"{w}/disk", 0o060600, os.makedev(8, 0))), workspace)
+    caught = attack(
+        lambda w: code(lambda: os.mknod(f"{w}/disk", 0o060600, os.makedev(8, 0))), workspace
+    )
     assert (caught.result, caught.only()["rule"]) == ("EPERM", "process.syscalls")
 
 
@@ -246,10 +304,16 @@ def test_too_many_different_attempts_are_dropped_and_said_so(workspace: str):
             code(lambda: os.mkdir(f"/etc/{number}"))  # noqa: B023
 
     caught = attack(act, workspace)
-    assert (len({str(attempt["target"]) for attempt in caught.attempts}), caught.dropped, caught.completeness) == (1001, 10, "lossy")
+    assert (
+        len({str(attempt["target"]) for attempt in caught.attempts}),
+        caught.dropped,
+        caught.completeness,
+    ) == (1001, 10, "lossy")
     rest = [attempt for attempt in caught.attempts if attempt["tags"] == ["dropped"]]
     assert sum(attempt["count"] for attempt in rest) == 10
-    assert {(attempt["rule"], attempt["process"]) for attempt in rest} == {("filesystem.write", None)}
+    assert {(attempt["rule"], attempt["process"]) for attempt in rest} == {
+        ("filesystem.write", None)
+    }
 
 
 def test_a_grandchild_is_named(workspace: str):
@@ -277,6 +341,11 @@ def test_setxattrat_is_refused_where_the_kernel_has_it(workspace: str):
     if syscalls.kernel_version() < (6, 13):
         pytest.skip("came with Linux 6.13")
     caught = attack(
-        lambda _: code(lambda: raw("setxattrat", CWD, b"/etc/passwd", 0, b"user.a", struct.pack("=QII", 0, 0, 0), 16)), workspace
+        lambda _: code(
+            lambda: raw(
+                "setxattrat", CWD, b"/etc/passwd", 0, b"user.a", struct.pack("=QII", 0, 0, 0), 16
+            )
+        ),
+        workspace,
     )
     assert caught.only()["rule"] == "filesystem.metadata"

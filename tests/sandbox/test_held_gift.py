@@ -1,4 +1,6 @@
-"""A held caller is given a descriptor, also by a kernel that cannot give it and answer in one step (before Linux 5.14)."""
+"""A held caller is given a descriptor, also by a kernel that cannot give it and answer in one step
+(before Linux 5.14).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ RECEIVE, ADD, AND_ANSWER = 0xC0502100, 0x40182103, 2
 
 @pytest.fixture(params=["this kernel", "before Linux 5.14"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The real ioctl; for an older kernel one that knows no SECCOMP_ADDFD_FLAG_SEND and says so as the kernel does."""
+    """The real ioctl; for an older kernel one that knows no SECCOMP_ADDFD_FLAG_SEND and says so as
+    the kernel does.
+    """
 
     def older(listener: int, command: int, form: bytearray) -> int:
         if command == ADD and struct.unpack_from("=QI", form)[1] & AND_ANSWER:
@@ -35,12 +39,18 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def test_a_socket_that_is_made_for_a_caller_has_the_wanted_number(workspace: str, kind: str):
-    """A netlink socket lands among the high numbers, is close-on-exec as it was asked for, and answers."""
+    """A netlink socket lands among the high numbers, is close-on-exec as it was asked for,
+    and answers.
+    """
 
     def act(_: str) -> list[object]:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as link:
             link.bind((0, 0))
-            return [link.fileno() >= 960, os.get_inheritable(link.fileno()), link.getsockname()[0] != 0]
+            return [
+                link.fileno() >= 960,
+                os.get_inheritable(link.fileno()),
+                link.getsockname()[0] != 0,
+            ]
 
     assert attack(act, workspace).result == [True, False, True]
 
@@ -63,7 +73,9 @@ def test_a_descriptor_is_given_with_its_number(kind: str):
     assert answer.errno == 0
     assert answer.later is (kind == "this kernel")
     if not answer.later:
-        fcntl.ioctl(listener, 0xC0182101, bytearray(struct.pack("=QqiI", identifier, answer.value, 0, 0)))
+        fcntl.ioctl(
+            listener, 0xC0182101, bytearray(struct.pack("=QqiI", identifier, answer.value, 0, 0))
+        )
     os.close(listener)
     os.waitpid(pid, 0)
     assert os.read(said, 100) == b"what was given"

@@ -1,4 +1,6 @@
-"""Attacks on what High holds beyond Medium, from inside a cage: reads outside the list, programs outside the list, ports that are not declared."""
+"""Attacks on what High holds beyond Medium, from inside a cage:
+reads outside the list, programs outside the list, ports that are not declared.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
 
 def seen(caught) -> list[tuple[str, str, str]]:
-    return [(a["rule"], a["target"].get("path") or a["target"].get("syscall") or str(a["target"]), a["errno"]) for a in caught.attempts]
+    return [
+        (
+            a["rule"],
+            a["target"].get("path") or a["target"].get("syscall") or str(a["target"]),
+            a["errno"],
+        )
+        for a in caught.attempts
+    ]
 
 
 def started(*words: str, at: str = "") -> str:
@@ -55,7 +64,9 @@ def copied(folder: str, name: str = "tool") -> str:
 
 @pytest.fixture
 def outside() -> Iterator[str]:
-    """A folder that the cage hides and that is nobody's temporary folder inside, with a file that the host has."""
+    """A folder that the cage hides and that is nobody's temporary folder inside,
+    with a file that the host has.
+    """
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)
         Path(folder, "file").write_text("x")
@@ -65,7 +76,9 @@ def outside() -> Iterator[str]:
 # --- reads
 
 
-def test_a_read_of_what_the_host_has_and_the_list_has_not_is_refused_and_recorded(workspace: str, outside: str):
+def test_a_read_of_what_the_host_has_and_the_list_has_not_is_refused_and_recorded(
+    workspace: str, outside: str
+):
     """FS-17, FS-19: whichever way the path is written, the record names where it leads."""
     os.symlink(f"{outside}/file", f"{workspace}/link")
 
@@ -85,7 +98,9 @@ def test_a_read_of_what_the_host_has_and_the_list_has_not_is_refused_and_recorde
 
 
 def test_what_neither_the_host_nor_the_list_has_is_no_attempt(workspace: str, outside: str):
-    """Programs look for dozens of files that exist nowhere; nobody learns or loses anything by it."""
+    """Programs look for dozens of files that exist nowhere;
+    nobody learns or loses anything by it.
+    """
     names = (f"{outside}/none", "/usr/none", f"{workspace}/none", "/proc/none", "/none/none")
     act = lambda _: [code(lambda: os.open(name, os.O_RDONLY)) for name in names]  # noqa: B023, E731
     caught = attack(act, workspace, hidden=("/root", "/run", outside), listed=True)
@@ -125,7 +140,9 @@ def test_reading_what_is_listed_leaves_no_record(workspace: str):
             "/usr/share",
             "/etc/passwd",
         ]
-        return [code(lambda: os.open(name, os.O_RDONLY)) for name in opened] + [code(lambda: os.open("f", os.O_RDONLY, dir_fd=here))]  # noqa: B023
+        return [code(lambda: os.open(name, os.O_RDONLY)) for name in opened] + [  # noqa: B023
+            code(lambda: os.open("f", os.O_RDONLY, dir_fd=here))
+        ]
 
     caught = attack(act, workspace, listed=True)
     assert (set(caught.result), caught.attempts) == ({"ok"}, [])
@@ -139,7 +156,12 @@ def test_a_program_of_the_workspace_is_refused_and_one_of_the_build_folder_runs(
     build = f"{workspace}/target"
     os.mkdir(build)
     tool, built = copied(workspace), copied(build)
-    caught = attack(lambda _: [started(tool), started(built), started("/bin/true")], workspace, listed=True, builds=(build,))
+    caught = attack(
+        lambda _: [started(tool), started(built), started("/bin/true")],
+        workspace,
+        listed=True,
+        builds=(build,),
+    )
     assert caught.result == ["EACCES", "0", "0"]
     assert seen(caught) == [("process.exec", tool, "EACCES")]
 
@@ -157,15 +179,25 @@ def test_a_program_of_the_temporary_folders_is_refused(workspace: str, folder: s
             os.unlink(path)
 
     caught = attack(act, workspace, listed=True)
-    assert (caught.result, seen(caught)) == ("EACCES", [("process.exec", f"{folder}/{mine}", "EACCES")])
+    assert (caught.result, seen(caught)) == (
+        "EACCES",
+        [("process.exec", f"{folder}/{mine}", "EACCES")],
+    )
 
 
 @pytest.mark.skipif(not LOADER.exists(), reason="no glibc loader for x86-64 here")
-@pytest.mark.parametrize("words", [("{}",), ("--library-path", "/usr/lib", "{}"), ("--argv0", "x", "--inhibit-cache", "{}")])
+@pytest.mark.parametrize(
+    "words",
+    [("{}",), ("--library-path", "/usr/lib", "{}"), ("--argv0", "x", "--inhibit-cache", "{}")],
+)
 def test_the_loader_is_no_way_round(workspace: str, words: tuple[str, ...]):
     """PROC-03: ld.so is judged by the program that it is to load."""
     tool = copied(workspace)
-    caught = attack(lambda _: started(str(LOADER), *(word.format(tool) for word in words)), workspace, listed=True)
+    caught = attack(
+        lambda _: started(str(LOADER), *(word.format(tool) for word in words)),
+        workspace,
+        listed=True,
+    )
     assert (caught.result, seen(caught)) == ("EACCES", [("process.exec", tool, "EACCES")])
 
 
@@ -173,12 +205,19 @@ def test_the_loader_is_no_way_round(workspace: str, words: tuple[str, ...]):
 def test_the_kernel_alone_stops_the_loader_too(workspace: str):
     """PROC-03 with the recorder only looking on: a folder without exec maps no code."""
     tool = copied(workspace)
-    caught = attack(lambda _: [started(str(LOADER), tool), started(str(LOADER), "/bin/true")], workspace, listed=True, proving=True)
+    caught = attack(
+        lambda _: [started(str(LOADER), tool), started(str(LOADER), "/bin/true")],
+        workspace,
+        listed=True,
+        proving=True,
+    )
     assert caught.result == ["127", "0"]
 
 
 def test_files_in_memory_and_descriptors_are_no_way_round(workspace: str):
-    """PROC-04: a file in memory is not made unless it can never be started; a descriptor counts as its path."""
+    """PROC-04: a file in memory is not made unless it can never be started;
+    a descriptor counts as its path.
+    """
     tool = copied(workspace)
 
     def act(_: str) -> list[str]:
@@ -193,11 +232,16 @@ def test_files_in_memory_and_descriptors_are_no_way_round(workspace: str):
 
     caught = attack(act, workspace, listed=True)
     assert caught.result == ["ENOSYS", "ok", "EACCES", "EACCES"]
-    assert [row[:2] for row in seen(caught)][:2] == [("process.exec", "memfd_create"), ("process.exec", tool)]
+    assert [row[:2] for row in seen(caught)][:2] == [
+        ("process.exec", "memfd_create"),
+        ("process.exec", tool),
+    ]
 
 
 def test_a_script_is_judged_by_its_interpreter(workspace: str):
-    """PROC-05: a script of the build folder whose interpreter is not on the list is refused, and the record names the interpreter."""
+    """PROC-05: a script of the build folder whose interpreter is not on the list is refused,
+    and the record names the interpreter.
+    """
     build = f"{workspace}/target"
     os.mkdir(build)
     tool = copied(workspace)
@@ -205,15 +249,26 @@ def test_a_script_is_judged_by_its_interpreter(workspace: str):
         path = Path(build, name)
         path.write_text(f"#!{interpreter}\n:\n")
         path.chmod(0o755)
-    caught = attack(lambda _: [started(f"{build}/{name}") for name in ("good", "bad", "far")], workspace, listed=True, builds=(build,))
+    caught = attack(
+        lambda _: [started(f"{build}/{name}") for name in ("good", "bad", "far")],
+        workspace,
+        listed=True,
+        builds=(build,),
+    )
     assert caught.result == ["0", "EACCES", "EACCES"]
     assert {row[:2] for row in seen(caught)} == {("process.exec", tool)}
 
 
 def test_a_hidden_program_is_recorded_and_a_missing_one_is_not(workspace: str, outside: str):
-    """What the host has and the list has not is named with its place; looking along PATH for what is nowhere leaves nothing."""
+    """What the host has and the list has not is named with its place;
+    looking along PATH for what is nowhere leaves nothing.
+    """
     tool = copied(outside)
-    act = lambda _: [started(tool), started("/usr/bin/no-such-program"), started(f"{workspace}/none")]  # noqa: E731
+    act = lambda _: [  # noqa: E731
+        started(tool),
+        started("/usr/bin/no-such-program"),
+        started(f"{workspace}/none"),
+    ]
     caught = attack(act, workspace, hidden=("/root", "/run", outside), listed=True)
     assert (caught.result, seen(caught)) == (["ENOENT"] * 3, [("process.exec", tool, "ENOENT")])
 
@@ -238,13 +293,19 @@ def listening(family: int = socket.AF_INET, protocol: int = 0, *, port: int | No
 )
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 @pytest.mark.parametrize("protocol", [0, 262], ids=["tcp", "mptcp"])
-def test_only_a_declared_port_is_listened_on(workspace: str, family: int, protocol: int, port: int | None, expected: str):
-    """NET-11, NET-12, NET-13: bound or not, TCP or MPTCP, an undeclared port is refused and recorded."""
+def test_only_a_declared_port_is_listened_on(
+    workspace: str, family: int, protocol: int, port: int | None, expected: str
+):
+    """NET-11, NET-12, NET-13: bound or not, TCP or MPTCP, an undeclared port is refused and
+    recorded.
+    """
     try:
         socket.socket(family, socket.SOCK_STREAM, protocol).close()
     except OSError as error:
         pytest.skip(f"no such socket: {error}")
-    caught = attack(lambda _: listening(family, protocol, port=port), workspace, listed=True, ports=(3000,))
+    caught = attack(
+        lambda _: listening(family, protocol, port=port), workspace, listed=True, ports=(3000,)
+    )
     assert caught.result == expected
     assert caught.rules() == ([] if expected == "ok" else ["network.listen"])
     if port == 8080:
@@ -252,7 +313,9 @@ def test_only_a_declared_port_is_listened_on(workspace: str, family: int, protoc
 
 
 def test_a_declared_port_is_really_served(workspace: str):
-    """What was bound and listened to on the caller's behalf is the caller's own socket: it accepts."""
+    """What was bound and listened to on the caller's behalf is the caller's own socket:
+    it accepts.
+    """
 
     def act(_: str) -> str:
         with socket.socket() as server, socket.socket() as client:
@@ -275,7 +338,9 @@ def test_a_port_without_privileges_below_1024_is_no_attempt(workspace: str):
 
 
 def test_clients_and_local_sockets_bind_as_ever(workspace: str):
-    """A port that the kernel chooses, a unix socket, netlink, and errors that the kernel would give."""
+    """A port that the kernel chooses, a unix socket, netlink,
+    and errors that the kernel would give.
+    """
 
     def act(w: str) -> list[str]:
         with (
@@ -284,20 +349,37 @@ def test_clients_and_local_sockets_bind_as_ever(workspace: str):
             socket.socket(16, socket.SOCK_RAW) as routes,
         ):
             return [
-                code(lambda: client.bind(("127.0.0.1", 0))), code(lambda: local.bind(f"{w}/s")), code(local.listen), code(lambda: routes.bind((0, 0))),
-                code(lambda: raw("listen", 9999, 1)), code(lambda: raw("listen", os.open(w, os.O_RDONLY), 1)), code(lambda: client.bind(("127.0.0.1", 0))),
-            ]  # fmt: skip
+                code(lambda: client.bind(("127.0.0.1", 0))),
+                code(lambda: local.bind(f"{w}/s")),
+                code(local.listen),
+                code(lambda: routes.bind((0, 0))),
+                code(lambda: raw("listen", 9999, 1)),
+                code(lambda: raw("listen", os.open(w, os.O_RDONLY), 1)),
+                code(lambda: client.bind(("127.0.0.1", 0))),
+            ]
 
     caught = attack(act, workspace, listed=True)
-    assert (caught.result, caught.attempts) == (["ok", "ok", "ok", "ok", "EBADF", "ENOTSOCK", "EINVAL"], [])
+    assert (caught.result, caught.attempts) == (
+        ["ok", "ok", "ok", "ok", "EBADF", "ENOTSOCK", "EINVAL"],
+        [],
+    )
 
 
 def test_ordinary_tools_work_and_leave_no_record(workspace: str):
     """FS-37 at High: shells, pipes, tar and a compiler's like run from the system's folders."""
-    script = "set -e; mkdir d; echo x > d/f; tar cf t.tar d; tar tf t.tar; ls -l | cat; cp -a d e; grep -r x e; find . -name f; rm -rf d e"
+    script = (
+        "set -e; mkdir d; echo x > d/f; tar cf t.tar d; tar tf t.tar; ls -l | cat; cp -a d e; "
+        "grep -r x e; find . -name f; rm -rf d e"
+    )
 
     def act(w: str) -> list[object]:
-        done = subprocess.run(["/bin/sh", "-c", script], cwd=w, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+        done = subprocess.run(
+            ["/bin/sh", "-c", script],
+            cwd=w,
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+        )
         return [done.returncode, done.stderr]
 
     caught = attack(act, workspace, listed=True)
@@ -311,7 +393,9 @@ def test_numbers_of_the_newly_held_calls_are_known():
 
 
 def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
-    """Without root the cage is made in a user namespace: program, port and read are refused and attributed there too."""
+    """Without root the cage is made in a user namespace: program,
+    port and read are refused and attributed there too.
+    """
     if os.geteuid() != 0:
         pytest.skip("is an ordinary user already")
     program = (
@@ -321,10 +405,13 @@ def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
         "import socket\n"
         "def act(w):\n"
         "    made = socket.socket()\n"
-        "    return [code(lambda: os.execv(w + '/tool', ['tool'])), code(lambda: made.bind(('127.0.0.1', 8080))), code(made.listen),\n"
-        "            code(lambda: os.open('/var/lib', os.O_RDONLY)), code(lambda: os.open(w + '/tool', os.O_RDONLY)), code(lambda: os.open('/etc/nowhere', 0))]\n"
+        "    return [code(lambda: os.execv(w + '/tool', ['tool'])), code(lambda: "
+        "made.bind(('127.0.0.1', 8080))), code(made.listen),\n"
+        "            code(lambda: os.open('/var/lib', os.O_RDONLY)), code(lambda: os.open(w "
+        "+ '/tool', os.O_RDONLY)), code(lambda: os.open('/etc/nowhere', 0))]\n"
         "caught = attack(act, sys.argv[2], hidden=('/var',), listed=True)\n"
-        "print(json.dumps([os.geteuid(), caught.result, [[a['rule'], a['process']['ns_pid']] for a in caught.attempts]]))\n"
+        "print(json.dumps([os.geteuid(), caught.result, [[a['rule'], a['process']['ns_pid']] "
+        "for a in caught.attempts]]))\n"
     )
     space = open_tmp_path / "space"
     space.mkdir()
@@ -333,14 +420,35 @@ def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
     source = str(Path(syscalls.__file__).parents[2])
     user = ["setpriv", "--reuid=1234", "--regid=1234", "--clear-groups"]
     interpreters = [
-        name for name in (sys.executable, "/usr/bin/python3") if not subprocess.run([*user, name, "-c", ""], capture_output=True).returncode
+        name
+        for name in (sys.executable, "/usr/bin/python3")
+        if not subprocess.run([*user, name, "-c", ""], capture_output=True).returncode
     ]
     if not interpreters:
         pytest.skip("no interpreter here may be read by others")
-    command = [*user, interpreters[0], "-c", program, str(Path(__file__).parent), str(space), source]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    command = [
+        *user,
+        interpreters[0],
+        "-c",
+        program,
+        str(Path(__file__).parent),
+        str(space),
+        source,
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
     assert done.returncode == 0, done.stderr
     who, result, attempts = json.loads(done.stdout)
     assert (who, result) == (1234, ["EACCES", "EACCES", "EACCES", "ENOENT", "ok", "ENOENT"])
-    assert [rule for rule, _ in attempts] == ["process.exec", "network.listen", "network.listen", "filesystem.reads"]
+    assert [rule for rule, _ in attempts] == [
+        "process.exec",
+        "network.listen",
+        "network.listen",
+        "filesystem.reads",
+    ]
     assert all(pid for _, pid in attempts)

@@ -1,4 +1,6 @@
-"""Attacks on the network from inside a cage: nothing leaves, and each attempt is recorded with its process and target."""
+"""Attacks on the network from inside a cage: nothing leaves,
+and each attempt is recorded with its process and target.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,22 @@ def connecting(family: int, kind: int, address, protocol: int = 0):
         (socket.AF_INET6, socket.SOCK_STREAM, ("fe80::1", 80, 0, 1), 0, "ECONNREFUSED"),
     ],
 )
-def test_a_connection_out_is_refused_and_recorded(workspace: str, family: int, kind: int, address, protocol: int, expected: str):
+def test_a_connection_out_is_refused_and_recorded(
+    workspace: str, family: int, kind: int, address, protocol: int, expected: str
+):
     """NET-01, 02, 03, 10, 15: refused at once, with one record that names ip, port and process."""
     caught = attack(connecting(family, kind, address, protocol), workspace)
     record = caught.only()
     assert caught.result == record["errno"] == expected
-    assert (record["rule"], record["target"]["ip"], record["target"]["port"]) == ("network.egress", address[0], address[1])
-    assert record["target"]["proto"] == {0: "udp" if kind == socket.SOCK_DGRAM else "tcp", 262: "mptcp"}[protocol]
+    assert (record["rule"], record["target"]["ip"], record["target"]["port"]) == (
+        "network.egress",
+        address[0],
+        address[1],
+    )
+    assert (
+        record["target"]["proto"]
+        == {0: "udp" if kind == socket.SOCK_DGRAM else "tcp", 262: "mptcp"}[protocol]
+    )
     assert record["process"]["exe"]
 
 
@@ -74,10 +85,18 @@ def sent_by_sendmmsg(descriptor: int, ip: str, port: int) -> None:
     body = ctypes.create_string_buffer(b"x")
     vector = struct.pack("=QQ", ctypes.addressof(body), 1)
     vectors = ctypes.create_string_buffer(vector)
-    address = ctypes.create_string_buffer(struct.pack("=H", 2) + struct.pack(">H", port) + socket.inet_aton(ip) + bytes(8))
-    own = ctypes.create_string_buffer(struct.pack("=H", 2) + struct.pack(">H", 9) + socket.inet_aton("127.0.0.1") + bytes(8))
+    address = ctypes.create_string_buffer(
+        struct.pack("=H", 2) + struct.pack(">H", port) + socket.inet_aton(ip) + bytes(8)
+    )
+    own = ctypes.create_string_buffer(
+        struct.pack("=H", 2) + struct.pack(">H", 9) + socket.inet_aton("127.0.0.1") + bytes(8)
+    )
     headers = b"".join(
-        struct.pack("=QI4xQQQQi4x", ctypes.addressof(name), 16, ctypes.addressof(vectors), 1, 0, 0, 0) + bytes(8) for name in (own, address)
+        struct.pack(
+            "=QI4xQQQQi4x", ctypes.addressof(name), 16, ctypes.addressof(vectors), 1, 0, 0, 0
+        )
+        + bytes(8)
+        for name in (own, address)
     )
     raw("sendmmsg", descriptor, headers, 2, 0)
 
@@ -125,7 +144,9 @@ def test_an_undeclared_name_and_its_connection_are_one_record(workspace: str):
 
     caught = attack(act, workspace)
     records = [a for a in caught.attempts if "resolver" not in a["tags"]]
-    assert [(a["rule"], a["target"]["host"], a["target"]["port"]) for a in records] == [("network.egress", "api.example.test", 443)]
+    assert [(a["rule"], a["target"]["host"], a["target"]["port"]) for a in records] == [
+        ("network.egress", "api.example.test", 443)
+    ]
     assert records[0]["target"]["ip"].startswith("198.18.")
 
 
@@ -134,14 +155,21 @@ def test_a_name_that_nothing_follows_is_a_record_of_its_own_with_its_asker(works
     caught = attack(lambda _: socket.gethostbyname("random-4711.example.test"), workspace)
     records = [a for a in caught.attempts if "resolver" not in a["tags"]]
     assert caught.result.startswith("198.18.")
-    assert [(a["rule"], a["target"]) for a in records] == [("network.names", {"host": "random-4711.example.test", "proto": "dns"})]
+    assert [(a["rule"], a["target"]) for a in records] == [
+        ("network.names", {"host": "random-4711.example.test", "proto": "dns"})
+    ]
     assert records[0]["process"]["ns_pid"] > 0
 
 
 def test_a_declared_name_leads_to_loopback_unrecorded(workspace: str):
     """A service's name resolves, and asking for it is nobody's attempt."""
-    caught = attack(lambda _: socket.gethostbyname("postgres"), workspace, known={"postgres": "127.0.0.1"})
-    assert (caught.result, [a for a in caught.attempts if "resolver" not in a["tags"]]) == ("127.0.0.1", [])
+    caught = attack(
+        lambda _: socket.gethostbyname("postgres"), workspace, known={"postgres": "127.0.0.1"}
+    )
+    assert (caught.result, [a for a in caught.attempts if "resolver" not in a["tags"]]) == (
+        "127.0.0.1",
+        [],
+    )
 
 
 def test_a_question_to_a_foreign_resolver_shows_the_name(workspace: str):
@@ -150,15 +178,23 @@ def test_a_question_to_a_foreign_resolver_shows_the_name(workspace: str):
 
     def act(_: str) -> list[str]:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            return [code(lambda: udp.sendto(question, ("192.0.2.53", 53))), code(lambda: tcp.connect(("192.0.2.53", 53)))]
+            return [
+                code(lambda: udp.sendto(question, ("192.0.2.53", 53))),
+                code(lambda: tcp.connect(("192.0.2.53", 53))),
+            ]
 
     caught = attack(act, workspace)
     assert caught.result == ["ENETUNREACH", "ECONNREFUSED"]
-    assert [(a["rule"], a["target"].get("host")) for a in caught.attempts] == [("network.names", "evil.example"), ("network.names", None)]
+    assert [(a["rule"], a["target"].get("host")) for a in caught.attempts] == [
+        ("network.names", "evil.example"),
+        ("network.names", None),
+    ]
 
 
 def test_unusual_sockets_are_refused_and_named(workspace: str):
-    """NET-22 to NET-25: raw, packet, vsock, alg, icmp, sctp; no kernel module gets loaded for them."""
+    """NET-22 to NET-25: raw, packet, vsock, alg, icmp, sctp;
+    no kernel module gets loaded for them.
+    """
     kinds = [
         (2, 3, 1),
         (2, 2, 1),
@@ -175,7 +211,9 @@ def test_unusual_sockets_are_refused_and_named(workspace: str):
     caught = attack(lambda _: [code(lambda: socket.socket(*kind)) for kind in kinds], workspace)  # noqa: B023
     assert caught.result == ["EAFNOSUPPORT"] * len(kinds)
     assert set(caught.rules()) == {"network.families"}
-    assert {"AF_VSOCK", "AF_PACKET", "AF_ALG", "sctp", "icmp", "dccp"} <= {a["target"]["proto"] for a in caught.attempts}
+    assert {"AF_VSOCK", "AF_PACKET", "AF_ALG", "sctp", "icmp", "dccp"} <= {
+        a["target"]["proto"] for a in caught.attempts
+    }
 
 
 def test_changing_routes_is_refused_and_asking_for_them_is_not(workspace: str):
@@ -184,20 +222,30 @@ def test_changing_routes_is_refused_and_asking_for_them_is_not(workspace: str):
     def act(_: str) -> list[str]:
         with socket.socket(16, socket.SOCK_RAW, 0) as route:
             message = lambda kind: struct.pack("=IHHII", 32, kind, 5, 1, 0) + bytes(16)  # noqa: E731
-            return [code(lambda: route.sendto(message(24), (0, 0))), code(lambda: route.sendto(message(18), (0, 0)))]
+            return [
+                code(lambda: route.sendto(message(24), (0, 0))),
+                code(lambda: route.sendto(message(18), (0, 0))),
+            ]
 
     caught = attack(act, workspace)
     assert caught.result == ["EPERM", "ok"]
     assert caught.only()["target"]["syscall"] == "netlink message 24"
 
 
-@pytest.mark.parametrize("path", ["/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/root/agent.sock"])
+@pytest.mark.parametrize(
+    "path",
+    ["/run/docker.sock", "/var/run/docker.sock", "/run/podman/podman.sock", "/root/agent.sock"],
+)
 def test_a_unix_socket_outside_is_refused_and_shown(workspace: str, path: str):
     """NET-27, 28: whether it is there or hidden, the path that was tried is in the record."""
     caught = attack(connecting(socket.AF_UNIX, socket.SOCK_STREAM, path), workspace)
     record = caught.only()
     assert caught.result in ("ENOENT", "EACCES")
-    assert (record["rule"], record["target"]["sun_path"], record["tags"]) == ("network.sockets", path, [])
+    assert (record["rule"], record["target"]["sun_path"], record["tags"]) == (
+        "network.sockets",
+        path,
+        [],
+    )
 
 
 def test_sockets_that_resolvers_and_loggers_try_are_tagged(workspace: str):
@@ -219,7 +267,11 @@ def test_a_service_s_own_socket_folder_is_reached(tmp_path: Path, workspace: str
     listening.bind(f"{folder}/s")
     listening.listen()
     (folder / "s").chmod(0o777)
-    caught = attack(connecting(socket.AF_UNIX, socket.SOCK_STREAM, f"{folder}/s"), workspace, services=(str(folder),))
+    caught = attack(
+        connecting(socket.AF_UNIX, socket.SOCK_STREAM, f"{folder}/s"),
+        workspace,
+        services=(str(folder),),
+    )
     listening.close()
     assert caught.attempts == []
 
@@ -228,7 +280,9 @@ def test_a_second_thread_is_held_too(workspace: str):
     """NET-33: a thread's attempt names its process."""
 
     def act(w: str) -> int:
-        thread = threading.Thread(target=connecting(socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 443)), args=(w,))
+        thread = threading.Thread(
+            target=connecting(socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 443)), args=(w,)
+        )
         thread.start()
         thread.join()
         return os.getpid()
@@ -250,6 +304,10 @@ def test_a_thousand_connections_are_a_few_records(workspace: str):
 
 
 def test_the_kernel_refuses_by_itself_what_a_canary_tries(workspace: str):
-    """While proving, a held call goes on to the kernel: the empty namespace says no, and the attempt is recorded as a canary's."""
-    caught = attack(connecting(socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 443)), workspace, proving=True)
+    """While proving, a held call goes on to the kernel: the empty namespace says no,
+    and the attempt is recorded as a canary's.
+    """
+    caught = attack(
+        connecting(socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 443)), workspace, proving=True
+    )
     assert (caught.result, caught.only()["tags"]) == ("ENETUNREACH", ["canary"])

@@ -8,6 +8,7 @@ import mmap
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,20 @@ raw = syscalls._call
 
 
 def test_every_denied_call_is_refused_and_named(workspace: str):
-    """PROC-08, 09, 13 to 17, 23, FS-24 to 27: each of the list is EPERM and recorded under its own name."""
+    """PROC-08, 09, 13 to 17, 23, FS-24 to 27: each of the list is EPERM and recorded under its own
+    name.
+    """
     names = [name for name in filters.DENIED if name in NUMBERS]
-    caught = attack(lambda _: [code(lambda: raw(name, 0, 0, 0, 0, 0, 0)) for name in names], workspace)  # noqa: B023
+    caught = attack(lambda _: [code(partial(raw, name, *[0] * 6)) for name in names], workspace)
     assert caught.result == ["EPERM"] * len(names)
     assert [a["target"]["syscall"] for a in caught.attempts] == names
     assert set(caught.rules()) == {"process.syscalls"}
 
 
-@pytest.mark.parametrize("flag", [syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWNS, syscalls.CLONE_NEWPID])
+@pytest.mark.parametrize(
+    "flag",
+    [syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWNS, syscalls.CLONE_NEWPID],
+)
 def test_no_namespace_is_made(workspace: str, flag: int):
     """PROC-12: unshare and clone with a namespace flag fail; without one unshare works."""
 
@@ -49,7 +55,8 @@ def test_no_namespace_is_made(workspace: str, flag: int):
 
 def test_calls_that_runtimes_do_without_are_absent_and_unrecorded(workspace: str):
     """PROC-21, NET-30: io_uring and clone3 answer ENOSYS, which is no attempt."""
-    caught = attack(lambda _: [code(lambda: raw(name, 0, 0)) for name in ("io_uring_setup", "clone3", "io_uring_enter")], workspace)  # noqa: B023
+    names = ("io_uring_setup", "clone3", "io_uring_enter")
+    caught = attack(lambda _: [code(partial(raw, name, 0, 0)) for name in names], workspace)
     assert (caught.result, caught.attempts) == (["ENOSYS"] * 3, [])
 
 
@@ -62,7 +69,9 @@ def test_foreign_abis_are_absent_and_recorded(workspace: str):
         # mov eax, 20 (getpid); int 0x80; ret
         page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         page.write(b"\xb8\x14\x00\x00\x00\xcd\x80\x48\x98\xc3")
-        function = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+        function = ctypes.CFUNCTYPE(ctypes.c_long)(
+            ctypes.addressof(ctypes.c_char.from_buffer(page))
+        )
         return [x32, function()]
 
     caught = attack(act, workspace)
@@ -77,16 +86,22 @@ def test_an_own_listener_is_impossible_and_a_stricter_filter_is_not(workspace: s
 
     def act(_: str) -> list[str]:
         return [
-            code(lambda: filters.install(allow, listener=True)), code(lambda: filters.install(allow, listener=False)), code(lambda: written("/etc/x")),
-        ]  # fmt: skip
+            code(lambda: filters.install(allow, listener=True)),
+            code(lambda: filters.install(allow, listener=False)),
+            code(lambda: written("/etc/x")),
+        ]
 
     caught = attack(act, workspace)
     assert caught.result == ["EBUSY", "ok", "EROFS"]
     assert caught.rules() == ["filesystem.write"]
 
 
-def test_an_unreadable_caller_is_refused_with_the_gap_named(workspace: str, monkeypatch: pytest.MonkeyPatch):
-    """Where the caller's memory may not be read the call fails and the record says why it has no path."""
+def test_an_unreadable_caller_is_refused_with_the_gap_named(
+    workspace: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Where the caller's memory may not be read the call fails and the record says why it has no
+    path.
+    """
 
     def unreadable(self: Caller, address: int, length: int) -> bytes:
         raise Unreadable("not allowed to look")
@@ -107,9 +122,11 @@ def test_the_same_holds_for_an_ordinary_user(open_tmp_path: Path):
         "from cage import attack, code\n"
         "import socket\n"
         "def act(w):\n"
-        "    return [code(lambda: socket.create_connection(('192.0.2.1', 443))), code(lambda: open('/etc/x', 'w')), code(lambda: open(w + '/x', 'w'))]\n"
+        "    return [code(lambda: socket.create_connection(('192.0.2.1', 443))), "
+        "code(lambda: open('/etc/x', 'w')), code(lambda: open(w + '/x', 'w'))]\n"
         "caught = attack(act, sys.argv[2], hidden=())\n"
-        "print(json.dumps([os.geteuid(), caught.result, [[a['rule'], a['process']['ns_pid']] for a in caught.attempts]]))\n"
+        "print(json.dumps([os.geteuid(), caught.result, [[a['rule'], a['process']['ns_pid']] "
+        "for a in caught.attempts]]))\n"
     )
     space = open_tmp_path / "space"
     space.mkdir()

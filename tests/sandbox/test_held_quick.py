@@ -1,4 +1,6 @@
-"""The first look at a held call says "inside" only where the full judgement lets the call go on, and says it for ordinary work."""
+"""The first look at a held call says "inside" only where the full judgement lets the call go on,
+and says it for ordinary work.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,20 @@ class Looks:
         self.paths.root(self.caller)
 
     def both(self, name: str, *arguments: int | str, folder: int = AT_FDCWD) -> tuple[bool, bool]:
-        """Whether the first look says inside, and whether the full judgement lets it go on. Texts become addresses of themselves."""
-        kept = [ctypes.create_string_buffer(os.fsencode(said)) if isinstance(said, str) else said for said in arguments]
-        words = tuple(said if isinstance(said, int) else ctypes.addressof(said) for said in kept) + (0,) * (6 - len(kept))
-        return self.quick.stays_inside(os.getpid(), NUMBERS[name], words), self.files.judge(self.caller, name, words) is None
+        """Whether the first look says inside, and whether the full judgement lets it go on.
+
+        Texts become addresses of themselves.
+        """
+        kept = [
+            ctypes.create_string_buffer(os.fsencode(said)) if isinstance(said, str) else said
+            for said in arguments
+        ]
+        words = tuple(
+            said if isinstance(said, int) else ctypes.addressof(said) for said in kept
+        ) + (0,) * (6 - len(kept))
+        return self.quick.stays_inside(os.getpid(), NUMBERS[name], words), self.files.judge(
+            self.caller, name, words
+        ) is None
 
 
 @pytest.fixture
@@ -65,10 +77,22 @@ def test_what_ordinary_programs_write_is_inside_at_the_first_look(looks, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["../outside/new", "deep/../../outside/new", "leads-out/new", "leads-in/new", "closed/new", "/etc/new", "", "/"]
+    "path",
+    [
+        "../outside/new",
+        "deep/../../outside/new",
+        "leads-out/new",
+        "leads-in/new",
+        "closed/new",
+        "/etc/new",
+        "",
+        "/",
+    ],
 )
 def test_whatever_is_not_plain_is_left_to_the_full_judgement(looks, path):
-    """Links, "..", a tool's folder below one's own, and what lies elsewhere are never said to be inside, not even where they are."""
+    """Links, "..", a tool's folder below one's own, and what lies elsewhere are never said to be
+    inside, not even where they are.
+    """
     assert not looks.both("openat", AT_FDCWD, path, OPEN)[0]
 
 
@@ -103,7 +127,21 @@ def test_a_long_path_and_memory_that_is_not_there_are_left_to_the_full_judgement
     assert not looks.quick.stays_inside(os.getpid(), NUMBERS["unlink"], (8, 0, 0, 0, 0, 0))
 
 
-PARTS = st.sampled_from(["", ".", "..", "deep", "closed", "leads-out", "leads-in", "new", "open", "outside", "deep (deleted)"])
+PARTS = st.sampled_from(
+    [
+        "",
+        ".",
+        "..",
+        "deep",
+        "closed",
+        "leads-out",
+        "leads-in",
+        "new",
+        "open",
+        "outside",
+        "deep (deleted)",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)

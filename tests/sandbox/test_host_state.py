@@ -12,7 +12,9 @@ SECOND = 1_000_000_000
 
 
 def test_a_clock_that_was_set_back_moves_the_beginning_back() -> None:
-    """Ten seconds went by and the wall clock lost an hour: what is changed now is dated before the run."""
+    """Ten seconds went by and the wall clock lost an hour:
+    what is changed now is dated before the run.
+    """
     assert beginning(7200 * SECOND, -3590 * SECOND, 10 * SECOND) == 3600 * SECOND
 
 
@@ -45,7 +47,9 @@ def test_a_folder_with_new_entries_is_the_same_and_a_renamed_one_is_not(tmp_path
     assert host.is_moved(os.stat(tmp_path / "other"))
 
 
-def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(tmp_path: Path) -> None:
+def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(
+    tmp_path: Path,
+) -> None:
     """By the moments at which it began and ended."""
     (tmp_path / "file").write_text("x")
     changed_ns = os.stat(tmp_path / "file").st_ctime_ns

@@ -14,7 +14,10 @@ from cage import code
 
 from cleanroom.sandbox.kernel import landlock
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(landlock.abi() == 0, reason="no Landlock in this kernel")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(landlock.abi() == 0, reason="no Landlock in this kernel"),
+]
 
 
 def in_child(action: Callable[[], Any]) -> Any:
@@ -40,26 +43,37 @@ def test_only_the_writable_folder_is_written(tmp_path: Path):
 
     def act() -> list[str]:
         landlock.restrict(["/"], [str(inside)])
-        return [code(lambda: (inside / "file").write_text("x")), code(lambda: (outside / "file").write_text("x"))]
+        return [
+            code(lambda: (inside / "file").write_text("x")),
+            code(lambda: (outside / "file").write_text("x")),
+        ]
 
     assert in_child(act) == ["ok", "EACCES"]
 
 
 def test_a_rule_for_a_single_file_is_accepted(tmp_path: Path):
-    """A writable entry may be a file: the rights of folders are left out, which the kernel would refuse."""
+    """A writable entry may be a file: the rights of folders are left out,
+    which the kernel would refuse.
+    """
     file = tmp_path / "file"
     file.touch()
 
     def act() -> list[str]:
         landlock.restrict([], [str(file)])
-        return [code(lambda: file.write_text("x")), code(lambda: (tmp_path / "other").write_text("x"))]
+        return [
+            code(lambda: file.write_text("x")),
+            code(lambda: (tmp_path / "other").write_text("x")),
+        ]
 
     assert in_child(act) == ["ok", "EACCES"]
 
 
 def test_a_path_that_is_not_there_is_skipped(tmp_path: Path):
     """A list may name what does not exist on this machine."""
-    assert in_child(lambda: code(lambda: landlock.restrict([str(tmp_path / "none")], ["/nowhere"]))) == "ok"
+    assert (
+        in_child(lambda: code(lambda: landlock.restrict([str(tmp_path / "none")], ["/nowhere"])))
+        == "ok"
+    )
 
 
 def test_readable_is_not_executable(tmp_path: Path):
@@ -71,7 +85,11 @@ def test_readable_is_not_executable(tmp_path: Path):
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
     def act() -> list[Any]:
-        landlock.restrict([str(tmp_path / "readable")], [], [str(tmp_path / "executable"), "/usr", "/bin", "/lib", "/lib64"])
+        landlock.restrict(
+            [str(tmp_path / "readable")],
+            [],
+            [str(tmp_path / "executable"), "/usr", "/bin", "/lib", "/lib64"],
+        )
         found: list[Any] = [code(lambda: (tmp_path / "readable" / "program").read_text())]
         for name in ("readable", "executable"):
             pid = os.fork()
@@ -110,7 +128,9 @@ def test_no_process_outside_can_be_signalled():
 
 
 def test_what_was_written_is_started_only_where_it_is_listed(tmp_path: Path):
-    """Without `run_written` a writable folder may hold programs and start none, but for those that lie in an executable one below it."""
+    """Without `run_written` a writable folder may hold programs and start none,
+    but for those that lie in an executable one below it.
+    """
     build = tmp_path / "build"
     build.mkdir()
     tools = [tmp_path / "tool", build / "tool"]
@@ -119,7 +139,12 @@ def test_what_was_written_is_started_only_where_it_is_listed(tmp_path: Path):
         tool.chmod(0o755)
 
     def act() -> list[str]:
-        landlock.restrict(["/"], [str(tmp_path)], ["/usr", "/lib", "/lib64", "/bin", str(build)], run_written=False)
+        landlock.restrict(
+            ["/"],
+            [str(tmp_path)],
+            ["/usr", "/lib", "/lib64", "/bin", str(build)],
+            run_written=False,
+        )
         return [code(lambda: os.posix_spawn(str(tool), [str(tool)], {})) for tool in tools]  # noqa: B023
 
     assert in_child(act) == ["EACCES", "ok"]

@@ -47,7 +47,9 @@ def test_a_folder_that_was_only_copied_up_is_no_change(upper, project):
 
 
 def test_links_that_lead_out_fifos_and_sockets_are_refused(upper, project):
-    """What could make the host read, write or wait elsewhere never comes out; a link inside the project does."""
+    """What could make the host read, write or wait elsewhere never comes out;
+    a link inside the project does.
+    """
     os.symlink("/etc/passwd", upper / "out")
     os.symlink("../../outside", upper / "up")
     os.symlink("kept/old", upper / "inside")
@@ -56,7 +58,13 @@ def test_links_that_lead_out_fifos_and_sockets_are_refused(upper, project):
 
     found = kinds(upper, project, ("/usr",))
 
-    assert found == {"fifo": "refused", "inside": "symlink", "out": "refused", "trusted": "symlink", "up": "refused"}
+    assert found == {
+        "fifo": "refused",
+        "inside": "symlink",
+        "out": "refused",
+        "trusted": "symlink",
+        "up": "refused",
+    }
 
 
 def test_hostile_modes_do_not_stop_removal(tmp_path):
@@ -73,7 +81,9 @@ def test_hostile_modes_do_not_stop_removal(tmp_path):
 
 
 def test_nesting_deeper_than_a_path_can_name_is_removed(tmp_path):
-    """Three thousand folders in one another, which no path reaches and no recursion survives, are removed."""
+    """Three thousand folders in one another, which no path reaches and no recursion survives,
+    are removed.
+    """
     (tmp_path / "layer").mkdir()
     inner = os.open(tmp_path / "layer", os.O_RDONLY)
     for _ in range(3000):
@@ -89,7 +99,9 @@ def test_nesting_deeper_than_a_path_can_name_is_removed(tmp_path):
 
 
 def test_what_an_opaque_folder_hides_is_deleted_at_every_depth(upper, project):
-    """A folder that was made anew in a folder that was made anew shows nothing of the old one either."""
+    """A folder that was made anew in a folder that was made anew shows nothing of the old one
+    either.
+    """
     (project / "kept/in").mkdir()
     (project / "kept/in/older").write_text("")
     (upper / "kept/in").mkdir(parents=True)
@@ -114,7 +126,9 @@ def test_a_folder_s_mode_is_a_change(upper, project):
 
 
 def test_what_its_owner_may_not_enter_is_read_and_stays_closed(upper, project):
-    """A folder without rights, and one without the right to be listed, hide nothing from their owner."""
+    """A folder without rights, and one without the right to be listed,
+    hide nothing from their owner.
+    """
     for name, mode in (("none", 0), ("unlisted", 0o300)):
         (upper / name).mkdir()
         (upper / name / "file").write_text("")
@@ -144,11 +158,17 @@ def test_names_that_are_no_text_are_refused_and_named(upper, project):
     os.close(os.open(os.fsencode(project) + b"/gone\xfd", os.O_CREAT))
     whiteout(raw + b"/gone\xfd")
 
-    assert kinds(upper, project) == {"folder\ufffd": "refused", "file\ufffd": "refused", "gone\ufffd": "refused"}
+    assert kinds(upper, project) == {
+        "folder\ufffd": "refused",
+        "file\ufffd": "refused",
+        "gone\ufffd": "refused",
+    }
 
 
 def test_nesting_deeper_than_any_build_is_refused_and_named(upper, project):
-    """Three thousand folders in one another end no run: one note says where they stop coming back."""
+    """Three thousand folders in one another end no run: one note says where they stop coming
+    back.
+    """
     at = os.open(upper, os.O_RDONLY)
     for _ in range(3000):
         os.mkdir("d", dir_fd=at)
@@ -161,11 +181,15 @@ def test_nesting_deeper_than_any_build_is_refused_and_named(upper, project):
         found = overlay.changes(layer, root)
 
     overlay.remove_tree(upper)
-    assert [entry.reason for entry in found if entry.kind == "refused"] == ["nested deeper than 200 folders"]
+    assert [entry.reason for entry in found if entry.kind == "refused"] == [
+        "nested deeper than 200 folders"
+    ]
 
 
 def test_a_name_that_parts_from_the_others_of_its_file_is_told_with_one(upper, project):
-    """Of two names of one file the layer has one with another content: the other one stays as it was."""
+    """Of two names of one file the layer has one with another content:
+    the other one stays as it was.
+    """
     os.link(project / "kept/old", project / "other")
     (upper / "other").write_text("more than before")
 

@@ -41,21 +41,38 @@ def test_nothing_of_the_home_folder_is_mounted_but_the_workspace():
 def test_every_host_folder_is_read_only_unless_it_is_named_writable():
     """A bind of the host is writable only where the description says so."""
     seen = view(
-        mounts=[("/cache/data", "/var/cleanroom/data", True), ("/cache/run", "/run/cleanroom/db", False)],
-        cache=mount_plan.HomeLayers(Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))),
+        mounts=[
+            ("/cache/data", "/var/cleanroom/data", True),
+            ("/cache/run", "/run/cleanroom/db", False),
+        ],
+        cache=mount_plan.HomeLayers(
+            Path("/cache/run/home-1"), (Path("/cache/kept/1"), Path("/cache/kept/0"))
+        ),
     )
 
-    assert [step["target"] for step in seen.mounts if step["kind"] == "bind" and step["writable"]] == ["/var/cleanroom/data"]
+    assert [
+        step["target"] for step in seen.mounts if step["kind"] == "bind" and step["writable"]
+    ] == ["/var/cleanroom/data"]
     home = next(step for step in seen.mounts if step["target"] == f"{mount_plan.HOME}/.cache")
-    assert (home["layers"], home["kept"], home["lower"]) == (["/cache/run/home-1"], ["/cache/kept/1"], "/cache/kept/0")
+    assert (home["layers"], home["kept"], home["lower"]) == (
+        ["/cache/run/home-1"],
+        ["/cache/kept/1"],
+        "/cache/kept/0",
+    )
     assert "/run/cleanroom/db" not in seen.writable
 
 
 def test_a_tool_inside_a_system_folder_the_workspace_or_another_tool_needs_no_mount():
     """What is seen already is not mounted again."""
-    seen = view(tools=["/usr/local/go", "/home/me/shop/.venv", "/root/.pyenv", "/root/.pyenv/versions/3.11"])
+    seen = view(
+        tools=["/usr/local/go", "/home/me/shop/.venv", "/root/.pyenv", "/root/.pyenv/versions/3.11"]
+    )
 
-    assert [at for at in targets(seen, "bind") if not at.startswith("/etc")] == ["/opt", "/usr", "/root/.pyenv"]
+    assert [at for at in targets(seen, "bind") if not at.startswith("/etc")] == [
+        "/opt",
+        "/usr",
+        "/root/.pyenv",
+    ]
 
 
 def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
@@ -66,9 +83,16 @@ def test_a_tool_under_the_hosts_tmp_is_not_covered_by_the_private_one():
 
 
 def test_the_synthetic_files_name_the_user_and_the_services():
-    """passwd knows the environment's uid, hosts its own name and its services: servers and resolvers ask for both."""
+    """passwd knows the environment's uid, hosts its own name and its services:
+    servers and resolvers ask for both.
+    """
     seen = view(names=[("postgres", "127.0.0.1")])
-    texts = {f"{step['target']}/{name}": text for step in seen.mounts if step["kind"] == "files" for name, text in step["texts"].items()}
+    texts = {
+        f"{step['target']}/{name}": text
+        for step in seen.mounts
+        if step["kind"] == "files"
+        for name, text in step["texts"].items()
+    }
 
     assert f":{mount_plan.USER_ID}:" in texts["/etc/passwd"]
     assert "127.0.0.1 postgres" in texts["/etc/hosts"]
@@ -89,7 +113,9 @@ def test_the_workspace_comes_after_what_could_cover_it():
 
 
 def test_from_high_on_only_the_systems_own_folders_are_shown():
-    """/opt is neither the system's nor declared; what is declared below it is shown and may be started."""
+    """/opt is neither the system's nor declared; what is declared below it is shown and may be
+    started.
+    """
     seen = view(listed=True, tools=["/opt/tool"])
 
     assert "/opt" not in targets(seen, "bind")

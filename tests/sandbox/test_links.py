@@ -13,7 +13,13 @@ from cleanroom.sandbox.filesystem.links import why_refused
 ROOT = "/home/u/project"
 VISIBLE = ("/usr", "/home/u/.pyenv")
 # What lies in the project: links, and all else is a folder, a file, or not there.
-LINKS = {"up": "sub/deep", "data": "/mnt/data", "sub/self": ".", "circle": "circle", "py": "/usr/bin"}
+LINKS = {
+    "up": "sub/deep",
+    "data": "/mnt/data",
+    "sub/self": ".",
+    "circle": "circle",
+    "py": "/usr/bin",
+}
 
 
 def judged(path: str, target: str) -> str:

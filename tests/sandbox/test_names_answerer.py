@@ -27,7 +27,12 @@ class Clock:
 
 def question(name: str, kind: int = A, number: int = 0x1234) -> bytes:
     labels = b"".join(bytes((len(label),)) + label.encode() for label in name.split("."))
-    return struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", kind, 1)
+    return (
+        struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0)
+        + labels
+        + b"\0"
+        + struct.pack(">HH", kind, 1)
+    )
 
 
 class Bench:
@@ -71,7 +76,9 @@ def test_a_declared_name_gets_its_address():
 def test_an_undeclared_name_gets_one_address_of_the_sink_for_one_second():
     """The same name gets the same address, another name another one; TTL is 1."""
     with Bench() as bench:
-        first, again, other = (bench.answerer.answer(question(name)) for name in ("a.test", "A.TEST", "b.test"))
+        first, again, other = (
+            bench.answerer.answer(question(name)) for name in ("a.test", "A.TEST", "b.test")
+        )
         assert first[-4:] == again[-4:] != other[-4:]
         assert first[-4:-2] == bytes((198, 18))
         assert struct.unpack(">I", first[-10:-6]) == (1,)
@@ -110,7 +117,9 @@ def test_a_name_that_is_followed_is_not_reported():
 def test_too_many_names_do_not_exist_and_are_counted():
     """Past the limit the answer is NXDOMAIN and the account lossy."""
     with Bench() as bench:
-        codes = [code_of(bench.answerer.answer(question(f"n{number}.test"))) for number in range(4100)]
+        codes = [
+            code_of(bench.answerer.answer(question(f"n{number}.test"))) for number in range(4100)
+        ]
         assert codes[:4096] == [0] * 4096
         assert (codes[4096:], bench.names.dropped) == ([3] * 4, 4)
 
@@ -126,7 +135,10 @@ def test_no_packet_breaks_it_or_is_answered_at_length(packet: bytes):
 
 
 @settings(deadline=None)
-@given(labels=st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1, max_size=8), kind=st.integers(1, 65535))
+@given(
+    labels=st.lists(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), min_size=1, max_size=8),
+    kind=st.integers(1, 65535),
+)
 def test_parsing_a_question_is_the_inverse_of_writing_it(labels: list[str], kind: int):
     """Name and type come back, and the end is the packet's."""
     packet = question(".".join(labels), kind)
@@ -137,14 +149,25 @@ def test_malformed_questions_are_format_errors():
     """A cut name, no question, two questions, a pointer."""
     whole = question("a.test")
     with Bench() as bench:
-        for packet in (whole[:-3], whole[:4] + b"\0\0" + whole[6:], whole[:4] + b"\0\2" + whole[6:], whole[:12] + b"\xc0\x0c" + whole[-4:]):
+        for packet in (
+            whole[:-3],
+            whole[:4] + b"\0\0" + whole[6:],
+            whole[:4] + b"\0\2" + whole[6:],
+            whole[:12] + b"\xc0\x0c" + whole[-4:],
+        ):
             assert code_of(bench.answerer.answer(packet)) == 1
 
 
 def test_questions_over_tcp_are_answered_in_pieces_and_in_rows():
     """A connection may ask twice, and send its bytes one by one."""
-    with Bench({"db": "127.0.0.1"}) as bench, socket.create_connection(bench.tcp.getsockname()) as client:
-        framed = b"".join(struct.pack(">H", len(packet)) + packet for packet in (question("db"), question("x.test")))
+    with (
+        Bench({"db": "127.0.0.1"}) as bench,
+        socket.create_connection(bench.tcp.getsockname()) as client,
+    ):
+        framed = b"".join(
+            struct.pack(">H", len(packet)) + packet
+            for packet in (question("db"), question("x.test"))
+        )
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in framed:
             client.send(bytes((byte,)))

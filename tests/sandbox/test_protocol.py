@@ -98,12 +98,17 @@ def test_the_contract_imports_nothing_but_the_standard_library():
     """A backend of any kind can build it."""
     source = ast.parse(Path(protocol.__file__).read_text())
     found = [node for node in ast.walk(source) if isinstance(node, ast.Import | ast.ImportFrom)]
-    assert {node.module for node in found if isinstance(node, ast.ImportFrom)} == {"__future__", "typing"}
+    assert {node.module for node in found if isinstance(node, ast.ImportFrom)} == {
+        "__future__",
+        "typing",
+    }
     assert not [node for node in found if isinstance(node, ast.Import)]
 
 
 def test_the_contract_costs_nothing_at_run_time():
-    """Types for the checker: neither a keeper, of which the others are forks, nor an engine imports it."""
+    """Types for the checker: neither a keeper, of which the others are forks,
+    nor an engine imports it.
+    """
     rooms = (
         "backends.containers.backend",
         "backends.embedded.backend",
@@ -143,7 +148,11 @@ def test_a_direction_takes_the_tags_of_its_messages_and_no_others(name: str):
 
 def test_each_message_of_the_contract_travels_somewhere():
     """A type that no channel carries is a wish."""
-    tagged = {kind for kind in vars(protocol).values() if is_typeddict(kind) and {"op", "kind"} & set(get_type_hints(kind))}
+    tagged = {
+        kind
+        for kind in vars(protocol).values()
+        if is_typeddict(kind) and {"op", "kind"} & set(get_type_hints(kind))
+    }
     assert tagged - set(get_args(protocol.MountOp)) == MESSAGES
 
 

@@ -56,7 +56,9 @@ def port(service: Path) -> Iterator[int]:
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.getsockname()[1]
-        channel.RELAY_ORDERS.send(orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()])
+        channel.RELAY_ORDERS.send(
+            orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()]
+        )
     yield number
     orders.close()
     thread.join()
@@ -94,11 +96,18 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     """A client of a service that is down learns so at once."""
     orders, theirs = channel.pair()
     folder = os.open(tmp_path, os.O_PATH)
-    thread = threading.Thread(target=relay.Relay(theirs, relay.Service({"/run/x": folder}).dial).serve, daemon=True)
+    thread = threading.Thread(
+        target=relay.Relay(theirs, relay.Service({"/run/x": folder}).dial).serve, daemon=True
+    )
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        channel.RELAY_ORDERS.send(orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()])
-        with socket.create_connection(listening.getsockname()) as end, pytest.raises(ConnectionResetError):
+        channel.RELAY_ORDERS.send(
+            orders, {"op": "relay", "to": "unix:/run/x/socket"}, [listening.fileno()]
+        )
+        with (
+            socket.create_connection(listening.getsockname()) as end,
+            pytest.raises(ConnectionResetError),
+        ):
             end.recv(1)
     orders.close()
     thread.join()
@@ -106,9 +115,29 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     os.close(folder)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "localhost", "168.63.129.16", "100.100.100.200",
-                                  "::ffff:10.0.0.1", "2002:a00:1::", "64:ff9b::a9fe:a9fe", "fec0::1", "fd00:ec2::254", "ff0e::1", "240.0.0.1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.1.1",
+        "0.0.0.0",
+        "localhost",
+        "168.63.129.16",
+        "100.100.100.200",
+        "::ffff:10.0.0.1",
+        "2002:a00:1::",
+        "64:ff9b::a9fe:a9fe",
+        "fec0::1",
+        "fd00:ec2::254",
+        "ff0e::1",
+        "240.0.0.1",
+    ],
+)
 def test_declared_egress_never_reaches_a_private_address(host: str):
-    """The relay checks the address and not the name, so a declared name cannot be pointed inwards."""
+    """The relay checks the address and not the name, so a declared name cannot be pointed
+    inwards.
+    """
     with pytest.raises(OSError, match="no address that may be reached"):
         relay._first_public(host, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))

@@ -1,4 +1,6 @@
-"""The filter as data: every test runs the program in a small machine of its own, so both processor tables are covered here."""
+"""The filter as data: every test runs the program in a small machine of its own,
+so both processor tables are covered here.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ ABSENT = 0x00050000 | errno.ENOSYS
 
 def verdict(program: bytes, number: int, arch: int, *arguments: int) -> int:
     """What the kernel's interpreter would answer."""
-    padded = [argument & 0xFFFFFFFFFFFFFFFF for argument in (*arguments, *([0] * (6 - len(arguments))))]
+    padded = [
+        argument & 0xFFFFFFFFFFFFFFFF for argument in (*arguments, *([0] * (6 - len(arguments))))
+    ]
     data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, arch, 0, *padded)
     word = at = 0
     while True:
@@ -42,7 +46,9 @@ def verdict(program: bytes, number: int, arch: int, *arguments: int) -> int:
 
 
 def held(machine: str, name: str, *arguments: int) -> int:
-    return verdict(filters.medium_filter(machine), numbers(machine)[name], AUDIT_ARCH[machine], *arguments)
+    return verdict(
+        filters.medium_filter(machine), numbers(machine)[name], AUDIT_ARCH[machine], *arguments
+    )
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -121,13 +127,17 @@ def test_utimensat_is_held_exactly_when_it_names_a_path(address: int, machine: s
         (29, socket.SOCK_RAW, 1, HOLD),
     ],
 )
-def test_only_ordinary_sockets_are_made_freely(family: int, kind: int, protocol: int, expected: int):
+def test_only_ordinary_sockets_are_made_freely(
+    family: int, kind: int, protocol: int, expected: int
+):
     """Unix, TCP, UDP and MPTCP pass; everything else is held, netlink to be put in its place."""
     assert held("x86_64", "socket", family, kind, protocol) == expected
 
 
 def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
-    """Inside a filter with a listener a second listener is EBUSY; a plain filter of one's own still installs."""
+    """Inside a filter with a listener a second listener is EBUSY;
+    a plain filter of one's own still installs.
+    """
     program = struct.pack("=HBBI", 0x06, 0, 0, ALLOW)
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -149,12 +159,17 @@ def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_high_holds_all_that_medium_holds_and_what_is_listed(machine: str):
-    """Reads, starts and listening are held at High and not at Medium; nothing that Medium holds or hides is let go."""
+    """Reads, starts and listening are held at High and not at Medium;
+    nothing that Medium holds or hides is let go.
+    """
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     for name in filters.LISTED:
         if name in known and name != "bind":  # whose path is looked at everywhere
             arguments = (0, 0, mmap.PROT_EXEC) if name == "mmap" else ()
-            assert (verdict(filters.high_filter(machine), known[name], arch, *arguments), held(machine, name, *arguments)) == (
+            assert (
+                verdict(filters.high_filter(machine), known[name], arch, *arguments),
+                held(machine, name, *arguments),
+            ) == (
                 HOLD,
                 ALLOW,
             ), name
@@ -200,10 +215,16 @@ def test_a_change_of_the_core_limit_is_held_and_of_no_other(machine: str):
 @pytest.mark.parametrize("machine", MACHINES)
 def test_only_a_file_that_becomes_program_is_held_on_mapping(machine: str):
     """At High: not data, and not memory without a file."""
-    program, number, arch = filters.high_filter(machine), numbers(machine)["mmap"], AUDIT_ARCH[machine]
+    program, number, arch = (
+        filters.high_filter(machine),
+        numbers(machine)["mmap"],
+        AUDIT_ARCH[machine],
+    )
     both = mmap.PROT_READ | mmap.PROT_EXEC
     assert verdict(program, number, arch, 0, 0, mmap.PROT_READ, mmap.MAP_PRIVATE) == ALLOW
-    assert verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) == ALLOW
+    assert (
+        verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) == ALLOW
+    )
     assert verdict(program, number, arch, 0, 0, both, mmap.MAP_PRIVATE) == HOLD
 
 
@@ -217,7 +238,9 @@ def test_sends_without_an_address_are_held_on_high_numbers_alone(machine: str):
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(machine: str):
-    """bind and listen at Low, execve from Medium on; MPTCP is not made where no namespace contains it; kept sockets are all made on the caller's behalf."""
+    """bind and listen at Low, execve from Medium on; MPTCP is not made where no namespace contains
+    it; kept sockets are all made on the caller's behalf.
+    """
     low = filters.phase_filter(machine, shared=True, starting=False)
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     assert {verdict(low, known[name], arch) for name in ("bind", "listen")} == {HOLD}
@@ -232,5 +255,11 @@ def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(ma
 @given(flags=st.integers(0, (1 << 32) - 1))
 def test_a_file_in_memory_is_made_freely_exactly_when_it_can_never_be_started(flags: int):
     """Only the flag that seals the right to execute away is let through."""
-    found = verdict(filters.high_filter("x86_64"), numbers("x86_64")["memfd_create"], AUDIT_ARCH["x86_64"], 0, flags)
+    found = verdict(
+        filters.high_filter("x86_64"),
+        numbers("x86_64")["memfd_create"],
+        AUDIT_ARCH["x86_64"],
+        0,
+        flags,
+    )
     assert found == (ALLOW if flags & syscalls.MFD_NOEXEC_SEAL else HOLD)

@@ -1,4 +1,6 @@
-"""Pid 1 of containers, run here as an ordinary child: its messages, its commands, and the canaries in the kernel's words."""
+"""Pid 1 of containers, run here as an ordinary child: its messages, its commands,
+and the canaries in the kernel's words.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,28 @@ from cleanroom.sandbox.shim import build, calls, wire
 
 pytestmark = [
     pytest.mark.sandbox,
-    pytest.mark.skipif(not any(map(shutil.which, build.COMPILERS)), reason="pid 1 of containers is built from C, and there is no compiler"),
+    pytest.mark.skipif(
+        not any(map(shutil.which, build.COMPILERS)),
+        reason="pid 1 of containers is built from C, and there is no compiler",
+    ),
 ]
 
 EXPECT: Expectations = {
-    "unix": "/nowhere/socket", "abstract": "nobody", "secret": "/nowhere/secret", "outside": ["/usr", "/etc"], "pid": 1, "start": 0, "unix_private": False,
-    "name": "unknown.canary.test", "temporary": "/tmp", "port": 0, "bare": False, "outer_filter": False, "host_network": None,
+    "unix": "/nowhere/socket",
+    "abstract": "nobody",
+    "secret": "/nowhere/secret",
+    "outside": ["/usr", "/etc"],
+    "pid": 1,
+    "start": 0,
+    "unix_private": False,
+    "name": "unknown.canary.test",
+    "temporary": "/tmp",
+    "port": 0,
+    "bare": False,
+    "outer_filter": False,
+    "host_network": None,
     "allowlist": {"unread": "/nowhere", "port": 47_800, "program": "/bin/sh", "written": "/tmp"},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +86,18 @@ def shim(program: Path, tmp_path: Path) -> Iterator[Shim]:
     made.process.wait(10)
 
 
-def execute(shim: Shim, number: int, *argv: str, cwd: str = "/", env: dict[str, str] | None = None) -> bytes:
+def execute(
+    shim: Shim, number: int, *argv: str, cwd: str = "/", env: dict[str, str] | None = None
+) -> bytes:
     """Start a command and give what it says."""
     reading, writing = os.pipe()
-    order = {"op": "exec", "n": number, "argv": list(argv), "env": {"PATH": "/usr/bin:/bin"} if env is None else env, "cwd": cwd}
+    order = {
+        "op": "exec",
+        "n": number,
+        "argv": list(argv),
+        "env": {"PATH": "/usr/bin:/bin"} if env is None else env,
+        "cwd": cwd,
+    }
     shim.link.order(order, [writing, writing, writing])
     os.close(writing)
     with open(reading, "rb") as said:
@@ -119,7 +143,17 @@ def test_without_a_compiler_the_reason_is_told(tmp_path: Path, monkeypatch: pyte
 
 def test_a_command_has_exactly_what_it_was_given(shim: Shim):
     """Words, variables, folder and streams; its end is told with its number."""
-    said = execute(shim, 7, "sh", "-c", 'pwd; echo "$A|$#|$1"', "x", "a b\n", cwd="/usr", env={"PATH": "/bin", "A": "é=1"})
+    said = execute(
+        shim,
+        7,
+        "sh",
+        "-c",
+        'pwd; echo "$A|$#|$1"',
+        "x",
+        "a b\n",
+        cwd="/usr",
+        env={"PATH": "/bin", "A": "é=1"},
+    )
     assert said.decode() == "/usr\né=1|1|a b\n\n"
     assert shim.news()["n"] == 7
     assert shim.news() == {"kind": "exited", "n": 7, "status": 0}
@@ -135,8 +169,12 @@ def test_a_command_has_exactly_what_it_was_given(shim: Shim):
         (("/usr",), 126),
     ],
 )
-def test_how_a_command_ended_is_told_as_a_shell_does(shim: Shim, argv: tuple[str, ...], status: int):
-    """Its own status, 128+n for a signal, 127 for a program that is not there, 126 for one that cannot be started."""
+def test_how_a_command_ended_is_told_as_a_shell_does(
+    shim: Shim, argv: tuple[str, ...], status: int
+):
+    """Its own status, 128+n for a signal, 127 for a program that is not there,
+    126 for one that cannot be started.
+    """
     execute(shim, 1, *argv)
     assert shim.news()["kind"] == "started"
     assert shim.news() == {"kind": "exited", "n": 1, "status": status}
@@ -146,7 +184,14 @@ def test_a_signal_reaches_the_whole_group_of_a_command(shim: Shim):
     """What it started, too."""
     reading, writing = os.pipe()
     shim.link.order(
-        {"op": "exec", "n": 5, "argv": ["sh", "-c", "echo x; sleep 100 & wait"], "env": {"PATH": "/bin"}, "cwd": "/"}, [writing] * 3
+        {
+            "op": "exec",
+            "n": 5,
+            "argv": ["sh", "-c", "echo x; sleep 100 & wait"],
+            "env": {"PATH": "/bin"},
+            "cwd": "/",
+        },
+        [writing] * 3,
     )
     os.close(writing)
     with open(reading, "rb") as said:
@@ -183,14 +228,19 @@ def test_it_gives_up_what_it_is_told(shim: Shim, tmp_path: Path):
     from cleanroom.sandbox.seccomp import filters
 
     attributes, rules = landlock.rules([], [str(tmp_path)], ["/"])
-    shim.link.send(wire.restrict(attributes, rules, filters.service_filter(os.uname().machine), hold=False))
+    shim.link.send(
+        wire.restrict(attributes, rules, filters.service_filter(os.uname().machine), hold=False)
+    )
     assert shim.news() == {"kind": "restricted"}
     said = execute(
         shim,
         1,
         "sh",
         "-c",
-        f"echo x > {tmp_path}/ok && cat {tmp_path}/ok; echo x > /var/tmp/not-ok; grep -E 'NoNew|Seccomp:' /proc/self/status",
+        (
+            f"echo x > {tmp_path}/ok && cat {tmp_path}/ok; echo x > /var/tmp/not-ok; grep -E "
+            "'NoNew|Seccomp:' /proc/self/status"
+        ),
     )
     assert b"x\n" in said
     assert b"Permission denied" in said
@@ -205,7 +255,9 @@ def test_every_canary_can_be_tried_without_python():
             assert wire.attempt(1, script.steps)
 
 
-@pytest.mark.parametrize("name", ["secret of the home folder", "unix socket outside", "abstract socket outside"])
+@pytest.mark.parametrize(
+    "name", ["secret of the home folder", "unix socket outside", "abstract socket outside"]
+)
 def test_a_canary_that_is_refused_passes(shim: Shim, name: str):
     """The kernel's own word, brought out."""
     which = next(one for one in canaries.CANARIES if one.name == name)
@@ -219,7 +271,12 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
     """Outside of any cage, our own process is seen and a folder of ours is written."""
     from cleanroom.sandbox.journal import start_time
 
-    expect = {**EXPECT, "pid": os.getpid(), "start": start_time(os.getpid()), "outside": ["/nowhere", str(tmp_path)]}
+    expect = {
+        **EXPECT,
+        "pid": os.getpid(),
+        "start": start_time(os.getpid()),
+        "outside": ["/nowhere", str(tmp_path)],
+    }
     which = next(one for one in canaries.CANARIES if one.name == name)
     scripts = calls.scripts(expect, which)
     result = calls.judge(which, expect, list(zip(scripts, shim.tried(*scripts), strict=True)))
@@ -229,7 +286,12 @@ def test_a_canary_that_is_not_refused_fails(shim: Shim, name: str, tmp_path: Pat
 def test_a_file_beyond_its_limit_is_refused_without_ending_the_canary(shim: Shim):
     """The call says so, since the signal is blocked."""
     scripts = calls.scripts(EXPECT, calls.LIMIT)
-    assert calls.judge(calls.LIMIT, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))["result"] == "passed"
+    assert (
+        calls.judge(calls.LIMIT, EXPECT, list(zip(scripts, shim.tried(*scripts), strict=True)))[
+            "result"
+        ]
+        == "passed"
+    )
 
 
 def test_a_canary_whose_process_died_has_not_passed():

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from cleanroom.sandbox.filesystem import merge_layers, overlay
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.skipif(sys.platform != "linux", reason="overlays need Linux")]
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(sys.platform != "linux", reason="overlays need Linux"),
+]
 
 NAMES = st.sampled_from(["a", "b", "a/a", "a/b", "b/a", "a/b/c"])
 DEEDS = st.tuples(st.sampled_from(["write", "remove", "folder", "replace"]), NAMES)
@@ -39,17 +42,31 @@ import os, sys
 for where, folders, files in os.walk(sys.argv[1]):
     for name in sorted(folders): print("folder", os.path.relpath(os.path.join(where, name), sys.argv[1]))
     for name in sorted(files): print("file", os.path.relpath(os.path.join(where, name), sys.argv[1]), open(os.path.join(where, name)).read())
-"""
+"""  # noqa: E501
 
 
 def inside(project: Path, stack: list[Path], program: str, *words: str) -> str:
-    """Run a program beside the overlay of these layers, oldest first; its first argument is where that is mounted."""
+    """Run a program beside the overlay of these layers, oldest first;
+    its first argument is where that is mounted.
+    """
     lower = ":".join([*(str(layer / "upper") for layer in reversed(stack[:-1])), str(project)])
     newest, place = stack[-1], project.parent / "merged"
     place.mkdir(exist_ok=True)
     options = f"lowerdir={lower},upperdir={newest}/upper,workdir={newest}/work,userxattr"
     mount = f'mount -t overlay overlay -o {options} {place} && exec "$@"'
-    argv = ["unshare", "-Urm", "sh", "-ec", mount, "sh", sys.executable, "-c", program, str(place), *words]
+    argv = [
+        "unshare",
+        "-Urm",
+        "sh",
+        "-ec",
+        mount,
+        "sh",
+        sys.executable,
+        "-c",
+        program,
+        str(place),
+        *words,
+    ]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
@@ -58,10 +75,16 @@ def layer(folder: Path, project: Path) -> Path:
     return folder
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.lists(DEEDS, min_size=1, max_size=4), min_size=2, max_size=5))
-def test_a_folded_stack_shows_what_the_stack_showed(tmp_path_factory: pytest.TempPathFactory, phases: list[list[tuple[str, str]]]):
-    """Files, folders, deletions and folders that replace others, in any order over several phases."""
+def test_a_folded_stack_shows_what_the_stack_showed(
+    tmp_path_factory: pytest.TempPathFactory, phases: list[list[tuple[str, str]]]
+):
+    """Files, folders, deletions and folders that replace others,
+    in any order over several phases.
+    """
     folder = tmp_path_factory.mktemp("stack")
     project = folder / "project"
     for name in ("a/b", "b"):

@@ -333,7 +333,9 @@ def test_each_kind_of_change_by_somebody_else_counts(upper, project, bench, chan
     assert snapshot(project) == before
 
 
-def test_what_somebody_else_made_of_a_folder_stops_all_that_would_be_below(upper, project, bench, tmp_path):
+def test_what_somebody_else_made_of_a_folder_stops_all_that_would_be_below(
+    upper, project, bench, tmp_path
+):
     """A file in the place of a folder: what was to be in it is set aside, each by its path."""
     bench.begin()
     (project / "kept/old").unlink()
@@ -582,7 +584,9 @@ def test_a_link_in_the_layer_is_never_read_through(upper, project, bench, tmp_pa
     assert not (tmp_path / "diff/folder/file").exists()
 
 
-def test_a_device_or_fifo_that_takes_a_file_s_place_holds_nobody_up(upper, project, bench, tmp_path):
+def test_a_device_or_fifo_that_takes_a_file_s_place_holds_nobody_up(
+    upper, project, bench, tmp_path
+):
     """It is refused by its kind when it is opened."""
     (upper / "file").write_text("x")
     found = bench.changes(upper)

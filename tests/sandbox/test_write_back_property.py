@@ -1,6 +1,8 @@
-"""Whatever phases do to a tree, the project has it afterwards; whatever somebody else does meanwhile, nothing of it is lost.
+"""Whatever phases do to a tree, the project has it afterwards;
+whatever somebody else does meanwhile, nothing of it is lost.
 
-Phases act in the kernel's own overlay, with the workspace of the embedded backend below and above it.
+Phases act in the kernel's own overlay, with the workspace of the embedded backend below and above
+it.
 """
 
 from __future__ import annotations
@@ -237,7 +239,9 @@ def test_layers_brought_back_are_a_plain_run(
 
 
 HOST = st.tuples(
-    st.sampled_from(("write", "same", "add", "rename over", "swap folders", "remove", "chmod", "link")),
+    st.sampled_from(
+        ("write", "same", "add", "rename over", "swap folders", "remove", "chmod", "link")
+    ),
     st.sampled_from(PATHS),
     st.sampled_from(PATHS),
 )
@@ -288,7 +292,9 @@ def test_nothing_of_somebody_else_s_is_lost(
     run_phases: list[list[Deed]],
     edits: list[list[tuple[str, str, str]]],
 ) -> None:
-    """What was written on the host during a run is there after each bringing back, at whatever path."""
+    """What was written on the host during a run is there after each bringing back,
+    at whatever path.
+    """
     base = tmp_path_factory.mktemp("run")
     project = base / "project"
     begin(project)

@@ -1,6 +1,8 @@
-"""An environment for recipes without the sandbox: plain processes of an unprivileged user, with the recipe's folders at their own paths.
+"""An environment for recipes without the sandbox: plain processes of an unprivileged user,
+with the recipe's folders at their own paths.
 
-Each command gets a user and a mount namespace in which DATA, PRIVATE and the run folder are bind mounts; works as root and as an ordinary user.
+Each command gets a user and a mount namespace in which DATA,
+PRIVATE and the run folder are bind mounts; works as root and as an ordinary user.
 """
 
 from __future__ import annotations
@@ -30,12 +32,15 @@ mkdir -p {data} {private} {run}
 mount --bind {host}/data {data} && mount --bind {host}/private {private} && mount --bind {host}/run {run}
 cd "$1"; shift
 exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"
-"""
+"""  # noqa: E501
 UNSHARE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount")
 
 
 def namespaces_work() -> bool:
-    return shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+    )
 
 
 class Plain:
@@ -50,10 +55,20 @@ class Plain:
             path.touch(mode=0o600)
             path.write_text(text)
 
-    async def exec(self, argv: Sequence[str], *, on_output: Callable[[Any, bytes], None], timeout_seconds: float | None = None) -> Any:
+    async def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: Callable[[Any, bytes], None],
+        timeout_seconds: float | None = None,
+    ) -> Any:
         with anyio.fail_after(timeout_seconds):
             result = await anyio.run_process(
-                self.inside(argv), env=self.recipe.variables, stderr=subprocess.STDOUT, check=False, stdin=subprocess.DEVNULL
+                self.inside(argv),
+                env=self.recipe.variables,
+                stderr=subprocess.STDOUT,
+                check=False,
+                stdin=subprocess.DEVNULL,
             )
         on_output("stdout", result.stdout)
         return SimpleNamespace(exit_code=result.returncode)
@@ -65,15 +80,23 @@ class Plain:
         return await anyio.connect_unix(str(self.socket(to)))
 
     def socket(self, to: str) -> Path:
-        return self.folder / "run" / Path(to.removeprefix("unix:")).relative_to(run_folder(self.recipe.name))
+        return (
+            self.folder
+            / "run"
+            / Path(to.removeprefix("unix:")).relative_to(run_folder(self.recipe.name))
+        )
 
     def inside(self, argv: Sequence[str]) -> list[str]:
-        script = ENTER.format(data=DATA, private=PRIVATE, run=run_folder(self.recipe.name), host=self.folder)
+        script = ENTER.format(
+            data=DATA, private=PRIVATE, run=run_folder(self.recipe.name), host=self.folder
+        )
         return [*UNSHARE, "sh", "-c", script, "enter", self.recipe.working_directory, *argv]
 
     async def run(self, argv: Sequence[str]) -> tuple[int, str]:
         pieces: list[bytes] = []
-        result = await self.exec(argv, on_output=lambda _stream, data: pieces.append(data), timeout_seconds=60)
+        result = await self.exec(
+            argv, on_output=lambda _stream, data: pieces.append(data), timeout_seconds=60
+        )
         return result.exit_code, b"".join(pieces).decode()
 
 

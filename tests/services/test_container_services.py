@@ -1,4 +1,6 @@
-"""Services of the project's own images on real engines, and what a phase may reach outside: the real command, whole runs."""
+"""Services of the project's own images on real engines, and what a phase may reach outside:
+the real command, whole runs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class Mail(http.server.BaseHTTPRequestHandler):
         print("asked for", self.path, flush=True)
 print("mail is up as", os.getuid(), flush=True)
 http.server.HTTPServer(("127.0.0.1", 9100), Mail).serve_forever()
-"""
+"""  # noqa: E501
 DOCKERFILE = f"""
 FROM {IMAGE}
 COPY server.py /opt/server.py
@@ -39,7 +41,9 @@ ENV GREETING=hello
 WORKDIR /srv
 CMD ["python3", "/opt/server.py", "/etc/debian_version"]
 """
-ASK = "import sys, urllib.request; print('told', urllib.request.urlopen(sys.argv[1]).read().decode())"
+ASK = (
+    "import sys, urllib.request; print('told', urllib.request.urlopen(sys.argv[1]).read().decode())"
+)
 
 
 @pytest.fixture(params=ENGINES)
@@ -57,7 +61,12 @@ def mail(engine: EngineName, tmp_path: Path) -> Iterator[str]:
     (folder / "server.py").write_text(SERVER)
     (folder / "Dockerfile").write_text(DOCKERFILE)
     # no cache: another worker that removes its image takes shared steps along
-    made = subprocess.run([engine, "build", "--no-cache", "--tag", name, "."], cwd=folder, capture_output=True, text=True)
+    made = subprocess.run(
+        [engine, "build", "--no-cache", "--tag", name, "."],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     assert made.returncode == 0, made.stderr
     yield name
     subprocess.run([engine, "rmi", "--force", name], capture_output=True, check=True)
@@ -66,13 +75,23 @@ def mail(engine: EngineName, tmp_path: Path) -> Iterator[str]:
 def ran(project: Project, engine: EngineName, *before: str) -> Answer:
     words = [*before, *project.argv("run", "test", "--backend", engine, "--output", "json")]
     done = subprocess.run(
-        words, cwd=project.root, env=project.variables(), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120
+        words,
+        cwd=project.root,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
     )
-    return Answer(done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr)
+    return Answer(
+        done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
+    )
 
 
 def log(project: Project, answer: Answer, name: str) -> str:
-    return (project.root / f".ggen/cleanroom/runs/{answer.result['run_id']}/logs/{name}.log").read_text()
+    return (
+        project.root / f".ggen/cleanroom/runs/{answer.result['run_id']}/logs/{name}.log"
+    ).read_text()
 
 
 def with_mail(project: Project, image: str, command: str, settings: dict[str, Any]) -> None:
@@ -81,35 +100,65 @@ def with_mail(project: Project, image: str, command: str, settings: dict[str, An
     (project.root / "word.txt").write_text("from the project\n")
     project.write({"test": command}, containers='["mail"]')
     lines = "\n".join(f"{key} = {value}" for key, value in settings.items())
-    project.add(f'[cleanroom]\nimage = "{IMAGE}"\n[cleanroom.services.mail]\nimage = "{image}"\n{lines}\n')
+    project.add(
+        f'[cleanroom]\nimage = "{IMAGE}"\n[cleanroom.services.mail]\nimage = "{image}"\n{lines}\n'
+    )
 
 
 def test_an_image_is_a_service_as_it_is(engine: EngineName, mail: str, project: Project):
-    """Its command, variables and folder are the image's, its port is led to another one, phases get their variables, its output is a log of the run, its uid is not root's."""
+    """Its command, variables and folder are the image's, its port is led to another one,
+    phases get their variables, its output is a log of the run, its uid is not root's.
+    """
     settings = {
         "ready": '{ http = ":9100/health" }',
         "port": "8100",
         "env": '{ MAIL_URL = "http://{host}:{port}/letter" }',
         "variables": '{ OWN = "mine" }',
     }
-    with_mail(project, mail, "python3 ask.py $MAIL_URL && python3 ask.py http://mail:8100/by-name", settings)
+    with_mail(
+        project,
+        mail,
+        "python3 ask.py $MAIL_URL && python3 ask.py http://mail:8100/by-name",
+        settings,
+    )
     answer = ran(project, engine)
     assert answer.code == 0, answer.err
     told = [line for line in log(project, answer, "test").splitlines() if "told" in line]
     assert len(told) == 2
     assert all("/srv|hello|mine|12" in line for line in told), told
     output = log(project, answer, "service-mail")
-    assert {"asked for /health", "asked for /letter", "asked for /by-name"} <= set(output.splitlines())
+    assert {"asked for /health", "asked for /letter", "asked for /by-name"} <= set(
+        output.splitlines()
+    )
     assert "mail is up as 0" not in output
-    assert (answer.result["ledger"]["left"], labelled(engine, answer.result["run_id"]), project.settled()) == ([], [], {})
+    assert (
+        answer.result["ledger"]["left"],
+        labelled(engine, answer.result["run_id"]),
+        project.settled(),
+    ) == ([], [], {})
 
 
-@pytest.mark.parametrize("ready", ['{ log = "mail is up" }', '{ command = "python3 ask.py http://127.0.0.1:9100/" }'])
-def test_a_command_of_the_project_runs_in_the_image(engine: EngineName, mail: str, project: Project, ready: str):
-    """Beside the project's files, which it reads and may not write; ready by a line of its output, or by a command in its container."""
-    command = ["sh", "-c", "touch mine 2>/dev/null && echo written; exec python3 /opt/server.py word.txt"]
-    again = "for n in 1 2 3 4 5 6 7 8 9; do python3 ask.py http://mail:9100/ && exit 0; sleep 0.3; done; exit 1"
-    with_mail(project, mail, again, {"command": json.dumps(command), "ready": ready, "port": "9100"})
+@pytest.mark.parametrize(
+    "ready", ['{ log = "mail is up" }', '{ command = "python3 ask.py http://127.0.0.1:9100/" }']
+)
+def test_a_command_of_the_project_runs_in_the_image(
+    engine: EngineName, mail: str, project: Project, ready: str
+):
+    """Beside the project's files, which it reads and may not write;
+    ready by a line of its output, or by a command in its container.
+    """
+    command = [
+        "sh",
+        "-c",
+        "touch mine 2>/dev/null && echo written; exec python3 /opt/server.py word.txt",
+    ]
+    again = (
+        "for n in 1 2 3 4 5 6 7 8 9; do python3 ask.py http://mail:9100/ && exit 0; sleep 0.3; "
+        "done; exit 1"
+    )
+    with_mail(
+        project, mail, again, {"command": json.dumps(command), "ready": ready, "port": "9100"}
+    )
     answer = ran(project, engine)
     assert answer.code == 0, answer.err
     assert f"told {project.root}|hello||from the project" in log(project, answer, "test")
@@ -117,23 +166,33 @@ def test_a_command_of_the_project_runs_in_the_image(engine: EngineName, mail: st
     assert not (project.root / "mine").exists()
 
 
-@pytest.mark.parametrize(("phase", "service", "hint"), [
-    ("registry.invalid/nothing:1", "", "pull registry.invalid/nothing:1"),
-    (IMAGE, "registry.invalid/mail:2", "pull registry.invalid/mail:2"),
-    (IMAGE, "cleanroom/nothing", "image build"),
-])  # fmt: skip
-def test_a_missing_image_is_said_with_what_brings_it(engine: EngineName, project: Project, phase: str, service: str, hint: str):
-    """Exit 2, before anything is started; nothing is pulled, neither for a phase nor for a service."""
+@pytest.mark.parametrize(
+    ("phase", "service", "hint"),
+    [
+        ("registry.invalid/nothing:1", "", "pull registry.invalid/nothing:1"),
+        (IMAGE, "registry.invalid/mail:2", "pull registry.invalid/mail:2"),
+        (IMAGE, "cleanroom/nothing", "image build"),
+    ],
+)
+def test_a_missing_image_is_said_with_what_brings_it(
+    engine: EngineName, project: Project, phase: str, service: str, hint: str
+):
+    """Exit 2, before anything is started; nothing is pulled,
+    neither for a phase nor for a service.
+    """
     project.write({"test": "true"}, **({"containers": '["mail"]'} if service else {}))
     project.add(f'[cleanroom]\nimage = "{phase}"\n')
     if service:
         project.add(f'[cleanroom.services.mail]\nimage = "{service}"\nready = {{ tcp = 9100 }}\n')
     answer = ran(project, engine)
-    assert (answer.code, "CR-CONTAINER-006" in answer.err, hint in answer.err) == (2, True, True), answer.err
+    assert (answer.code, "CR-CONTAINER-006" in answer.err, hint in answer.err) == (2, True, True), (
+        answer.err
+    )
     assert project.settled() == {}
 
 
-# A world of our own: another machine, which is a network namespace behind a pair of devices, has an address that counts as public; a name leads there.
+# A world of our own: another machine, which is a network namespace behind a pair of devices,
+# has an address that counts as public; a name leads there.
 WORLD = """
 ip link set lo up
 unshare --net sh -ec 'until ip link set there up 2>/dev/null; do sleep 0.05; done; ip address add 93.184.216.34/24 dev there; exec /usr/bin/python3 "$0"' \\
@@ -145,7 +204,7 @@ ip link set here up
 printf '127.0.0.1 localhost\\n93.184.216.34 declared.example.org\\n' > "$0/hosts"
 mount --bind "$0/hosts" /etc/hosts
 exec "$@"
-"""
+"""  # noqa: E501
 OUTSIDE = """
 import socket
 listening = socket.create_server(("93.184.216.34", 9443))
@@ -168,20 +227,39 @@ for address in (("declared.example.org", 9444), ("93.184.216.34", 9443)):
 """
 
 
-def test_a_declared_host_is_reached_and_nothing_beside_it(engine: EngineName, project: Project, tmp_path: Path):
-    """Through the relay outside, by its name and port; another port of it and its bare address are refused, named with their process, and fail the phase."""
+def test_a_declared_host_is_reached_and_nothing_beside_it(
+    engine: EngineName, project: Project, tmp_path: Path
+):
+    """Through the relay outside, by its name and port; another port of it and its bare address are
+    refused, named with their process, and fail the phase.
+    """
     (tmp_path / "outside.py").write_text(OUTSIDE)
     (project.root / "out.py").write_text(OUT)
     project.write({"test": "python3 out.py"}, egress='["declared.example.org:9443"]')
     project.add(f'[cleanroom]\nimage = "{IMAGE}"\n')
     try:
-        answer = ran(project, engine, "unshare", "--mount", "--net", "--propagation", "slave", "sh", "-ec", WORLD, str(tmp_path))
+        answer = ran(
+            project,
+            engine,
+            "unshare",
+            "--mount",
+            "--net",
+            "--propagation",
+            "slave",
+            "sh",
+            "-ec",
+            WORLD,
+            str(tmp_path),
+        )
     finally:
         subprocess.run(["kill", (tmp_path / "outside.pid").read_text().strip()], check=True)
     said = log(project, answer, "test")
     assert "told from outside as declared" in said, answer.err
     assert "reached" not in said
     assert (answer.code, answer.phase("test")["hermetic"]) == (1, False)
-    seen = [(row["target"].get("host"), row["target"].get("port"), row["process"]["argv"][-1]) for row in answer.result["violations"]]
+    seen = [
+        (row["target"].get("host"), row["target"].get("port"), row["process"]["argv"][-1])
+        for row in answer.result["violations"]
+    ]
     assert ("declared.example.org", 9444, "out.py") in seen, seen
     assert (answer.result["ledger"]["left"], labelled(engine, answer.result["run_id"])) == ([], [])

@@ -1,4 +1,6 @@
-"""The recipes against real servers: PostgreSQL and Valkey as an unprivileged user, in folders of their own."""
+"""The recipes against real servers: PostgreSQL and Valkey as an unprivileged user,
+in folders of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ from typing import Any
 
 import anyio
 import pytest
-from service_harness import Plain, begin_with, environment, namespaces_work, ready, running, serving, template
+from service_harness import (
+    Plain,
+    begin_with,
+    environment,
+    namespaces_work,
+    ready,
+    running,
+    serving,
+    template,
+)
 
 from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services import TemplateCache, resolve
@@ -19,17 +30,23 @@ from cleanroom.services.resp import ping
 
 pytestmark = [
     pytest.mark.sandbox,
-    pytest.mark.skipif(not namespaces_work(), reason="user and mount namespaces cannot be made here"),
+    pytest.mark.skipif(
+        not namespaces_work(), reason="user and mount namespaces cannot be made here"
+    ),
 ]
 
-SCHEMA = "CREATE TABLE item (id int PRIMARY KEY, name text);\nINSERT INTO item VALUES (1, 'it''s');\n"
+SCHEMA = (
+    "CREATE TABLE item (id int PRIMARY KEY, name text);\nINSERT INTO item VALUES (1, 'it''s');\n"
+)
 
 
 @pytest.fixture
 def prepared(shared_cache: TemplateCache, tmp_path: Path) -> Callable[..., Recipe]:
     def call(sql: str = SCHEMA, **changes: Any) -> Recipe:
         (tmp_path / "schema.sql").write_text(sql)
-        spec = ServiceSpec(name="postgres", kind="postgres", init=(str(tmp_path / "schema.sql"),), **changes)
+        spec = ServiceSpec(
+            name="postgres", kind="postgres", init=(str(tmp_path / "schema.sql"),), **changes
+        )
         return resolve((spec,), caller={}, root="/", cache=shared_cache)[0]
 
     return call
@@ -45,18 +62,29 @@ async def query(plain: Plain, sql: str, **overrides: str) -> tuple[int, str]:
         "PGPASSFILE": "/nowhere",
         **overrides,
     }
-    return await plain.run(["env", *(f"{name}={value}" for name, value in variables.items()), psql, "-XAtqc", sql])
+    return await plain.run(
+        ["env", *(f"{name}={value}" for name, value in variables.items()), psql, "-XAtqc", sql]
+    )
 
 
-async def test_a_phase_finds_its_database_with_the_init_sql_applied(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_a_phase_finds_its_database_with_the_init_sql_applied(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """The role of the run reads what the init SQL wrote and owns what it made."""
     async with running(prepared(), shared_cache) as plain:
         assert await query(plain, "SELECT id, name FROM item") == (0, "1|it's\n")
-        assert await query(plain, "ALTER TABLE item ADD price int; SELECT count(*) FROM item") == (0, "1\n")
+        assert await query(plain, "ALTER TABLE item ADD price int; SELECT count(*) FROM item") == (
+            0,
+            "1\n",
+        )
 
 
-async def test_the_role_is_no_superuser_and_knows_no_other_password(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
-    """The role can neither run programs nor enter as superuser; without a password nobody enters."""
+async def test_the_role_is_no_superuser_and_knows_no_other_password(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """The role can neither run programs nor enter as superuser;
+    without a password nobody enters.
+    """
     async with running(prepared(), shared_cache) as plain:
         assert await query(plain, "SHOW is_superuser") == (0, "off\n")
         assert (await query(plain, "COPY item FROM PROGRAM 'id'"))[0] == 1
@@ -64,40 +92,54 @@ async def test_the_role_is_no_superuser_and_knows_no_other_password(prepared: Ca
         assert (await query(plain, "SELECT 1", PGPASSWORD=""))[0] == 2
 
 
-async def test_superuser_is_given_when_asked_for(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_superuser_is_given_when_asked_for(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """superuser = true makes the role one."""
     async with running(prepared(superuser=True), shared_cache) as plain:
         assert await query(plain, "SHOW is_superuser") == (0, "on\n")
 
 
-async def test_another_runs_password_opens_nothing(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_another_runs_password_opens_nothing(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """Two runs share a template and no credentials, nor state."""
     first, second = prepared(), prepared()
     assert first.template_key == second.template_key
     async with running(first, shared_cache) as plain:
         assert (await query(plain, "DELETE FROM item"))[0] == 0
     async with running(second, shared_cache) as plain:
-        assert (await query(plain, "SELECT 1", PGPASSWORD=first.phase_variables["PGPASSWORD"]))[0] == 2
+        assert (await query(plain, "SELECT 1", PGPASSWORD=first.phase_variables["PGPASSWORD"]))[
+            0
+        ] == 2
         assert (await query(plain, "SELECT 1", PGPASSWORD=second.template_secret))[0] == 2
         assert await query(plain, "SELECT count(*) FROM item") == (0, "1\n")
 
 
-async def test_options_reach_the_server(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_options_reach_the_server(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """A setting of the project holds, quotes and backslashes included, beside ours for speed."""
-    async with running(prepared(options={"work_mem": "5MB", "app.name": r"it's a \n"}), shared_cache) as plain:
+    async with running(
+        prepared(options={"work_mem": "5MB", "app.name": r"it's a \n"}), shared_cache
+    ) as plain:
         assert await query(plain, "SHOW work_mem") == (0, "5MB\n")
         assert await query(plain, "SHOW app.name") == (0, "it's a \\n\n")
         assert await query(plain, "SHOW fsync") == (0, "off\n")
 
 
-async def test_the_server_listens_on_its_socket_only(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_the_server_listens_on_its_socket_only(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """No TCP port is opened, so two runs cannot meet."""
     async with running(prepared(), shared_cache) as plain:
         assert await query(plain, "SHOW listen_addresses") == (0, "\n")
         assert plain.socket(plain.recipe.to).is_socket()
 
 
-async def test_an_error_in_the_init_sql_names_file_and_line(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_an_error_in_the_init_sql_names_file_and_line(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """The preparation fails with psql's own words, leaves no template and no server behind."""
     recipe = prepared("CREATE TABLE fine ();\n\nCREATE TABEL broken ();\n")
     with pytest.raises(RuntimeError, match=r"1-schema\.sql:3: ERROR:.*TABEL"):
@@ -105,8 +147,12 @@ async def test_an_error_in_the_init_sql_names_file_and_line(prepared: Callable[.
     assert shared_cache.lookup(recipe.template_key) is None
 
 
-async def test_a_setting_the_server_refuses_ends_the_preparation(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
-    """A wrong option is not waited for: the server's end ends the script, with the server's words."""
+async def test_a_setting_the_server_refuses_ends_the_preparation(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """A wrong option is not waited for: the server's end ends the script,
+    with the server's words.
+    """
     with pytest.raises(RuntimeError, match="no_such_setting"):
         await template(prepared(options={"no_such_setting": "1"}), shared_cache)
 
@@ -117,8 +163,12 @@ async def test_the_probe_says_no_before_the_server_runs(prepared: Callable[..., 
         assert await ask(plain.recipe.probe, plain) is False
 
 
-async def test_state_survives_a_restart_with_the_same_password(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
-    """A server that was killed starts again on its own data, and personalising twice does no harm."""
+async def test_state_survives_a_restart_with_the_same_password(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
+    """A server that was killed starts again on its own data,
+    and personalising twice does no harm.
+    """
     async with running(prepared(), shared_cache) as plain:
         await query(plain, "UPDATE item SET name = 'kept'")
         pid = (plain.folder / "data/cluster/postmaster.pid").read_text().split()[0]
@@ -131,7 +181,9 @@ async def test_state_survives_a_restart_with_the_same_password(prepared: Callabl
             assert await query(plain, "SELECT name FROM item") == (0, "kept\n")
 
 
-async def test_lock_files_of_a_killed_server_do_not_stop_the_next(prepared: Callable[..., Recipe], shared_cache: TemplateCache):
+async def test_lock_files_of_a_killed_server_do_not_stop_the_next(
+    prepared: Callable[..., Recipe], shared_cache: TemplateCache
+):
     """A process id in an old lock file that now belongs to something else is no other server."""
     recipe = prepared()
     await template(recipe, shared_cache)
@@ -153,7 +205,12 @@ async def test_a_distributions_postgres_works_too(shared_cache: TemplateCache):
     if not folders:
         pytest.skip("this machine has no PostgreSQL of its own")
     spec = ServiceSpec(name="postgres", kind="postgres")
-    (recipe,) = resolve((spec,), caller={"CLEANROOM_POSTGRES_BIN": str(folders[-1].parent)}, root="/", cache=shared_cache)
+    (recipe,) = resolve(
+        (spec,),
+        caller={"CLEANROOM_POSTGRES_BIN": str(folders[-1].parent)},
+        root="/",
+        cache=shared_cache,
+    )
     async with running(recipe, shared_cache) as plain:
         code, answer = await query(plain, "SHOW server_version")
         assert (code, answer.split()[0]) == (0, recipe.version)
@@ -161,7 +218,9 @@ async def test_a_distributions_postgres_works_too(shared_cache: TemplateCache):
 
 async def test_valkey_answers_its_own_password_only(shared_cache: TemplateCache):
     """PING is answered to the run's password, and to none and another it is not."""
-    (recipe,) = resolve((ServiceSpec(name="redis", kind="redis"),), caller={}, root="/", cache=shared_cache)
+    (recipe,) = resolve(
+        (ServiceSpec(name="redis", kind="redis"),), caller={}, root="/", cache=shared_cache
+    )
     async with running(recipe, shared_cache) as plain:
         for password, expected in ((recipe.secrets[0], True), ("", False), ("wrong", False)):
             async with await plain.dial(recipe.to) as stream:
@@ -169,11 +228,28 @@ async def test_valkey_answers_its_own_password_only(shared_cache: TemplateCache)
 
 
 async def test_valkey_takes_the_projects_options(shared_cache: TemplateCache):
-    """Settings of one word, of several, and of letters that need quoting are all read by the server."""
-    options = {"maxmemory": "10mb", "client-output-buffer-limit": "normal 0 0 0", "proc-title-template": '{title} "x"', "save": "3600 1"}
-    (recipe,) = resolve((ServiceSpec(name="kv", kind="redis", options=options),), caller={}, root="/", cache=shared_cache)
+    """Settings of one word, of several, and of letters that need quoting are all read by the
+    server.
+    """
+    options = {
+        "maxmemory": "10mb",
+        "client-output-buffer-limit": "normal 0 0 0",
+        "proc-title-template": '{title} "x"',
+        "save": "3600 1",
+    }
+    (recipe,) = resolve(
+        (ServiceSpec(name="kv", kind="redis", options=options),),
+        caller={},
+        root="/",
+        cache=shared_cache,
+    )
     async with running(recipe, shared_cache) as plain, await plain.dial(recipe.to) as stream:
-        await stream.send(f"AUTH {recipe.secrets[0]}\r\nCONFIG GET maxmemory\r\nCONFIG GET save\r\nCONFIG GET port\r\n".encode())
+        await stream.send(
+            (
+                f"AUTH {recipe.secrets[0]}\r\nCONFIG GET maxmemory\r\nCONFIG GET save\r\n"
+                "CONFIG GET port\r\n"
+            ).encode()
+        )
         answer = b""
         while not answer.endswith(b"$1\r\n0\r\n"):
             answer += await stream.receive()
@@ -182,7 +258,9 @@ async def test_valkey_takes_the_projects_options(shared_cache: TemplateCache):
 
 
 @pytest.mark.parametrize("by", ["http", "log", "command", "tcp"])
-async def test_a_generic_server_becomes_ready(shared_cache: TemplateCache, free_tcp_port: int, by: str):
+async def test_a_generic_server_becomes_ready(
+    shared_cache: TemplateCache, free_tcp_port: int, by: str
+):
     """A web server of the project is ready by each of the four ways to tell."""
     way = {
         "http": Ready(http=f":{free_tcp_port}/"),
@@ -193,7 +271,9 @@ async def test_a_generic_server_becomes_ready(shared_cache: TemplateCache, free_
     command = ("python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", str(free_tcp_port))
     spec = ServiceSpec(name="web", kind="generic", command=command, ready=way, port=free_tcp_port)
     path = str(Path(shutil.which("python3") or "").parent)
-    (recipe,) = resolve((spec,), caller={"PATH": f"{path}:/usr/bin:/bin"}, root="/tmp", cache=shared_cache)
+    (recipe,) = resolve(
+        (spec,), caller={"PATH": f"{path}:/usr/bin:/bin"}, root="/tmp", cache=shared_cache
+    )
     async with running(recipe, shared_cache) as plain:
         assert await ask(recipe.probe, plain, plain.output)
 

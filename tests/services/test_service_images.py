@@ -28,14 +28,20 @@ def resolved(spec: ServiceSpec, cache: Path, **said: Any):
         asked.append(name)
         return facts(name, **said)
 
-    (recipe,) = resolve((spec,), caller={"PATH": "/nowhere"}, root="/project", cache=TemplateCache(cache), image=ask)
+    (recipe,) = resolve(
+        (spec,), caller={"PATH": "/nowhere"}, root="/project", cache=TemplateCache(cache), image=ask
+    )
     return recipe, asked
 
 
 def test_built_in_services_have_images_of_their_own(tmp_path: Path):
     """Nothing of the host is looked at: its PATH leads nowhere here."""
     postgres, asked = resolved(ServiceSpec(name="postgres", kind="postgres"), tmp_path)
-    assert (asked, postgres.image, postgres.version) == (["cleanroom/postgres"], "cleanroom/postgres", "15.13")
+    assert (asked, postgres.image, postgres.version) == (
+        ["cleanroom/postgres"],
+        "cleanroom/postgres",
+        "15.13",
+    )
     redis, asked = resolved(ServiceSpec(name="redis", kind="redis"), tmp_path)
     assert (asked, redis.main[0], redis.programs) == (["cleanroom/redis"], "redis-server", ())
 
@@ -56,9 +62,13 @@ def test_programs_go_by_name_and_the_images_path_finds_them(tmp_path: Path):
         ("redis", {"VALKEY_VERSION": "8.0.1"}, "8.0.1", "valkey-server"),
     ],
 )
-def test_the_usual_images_tell_their_version(tmp_path: Path, kind: Any, variables: dict[str, str], version: str, server: str):
+def test_the_usual_images_tell_their_version(
+    tmp_path: Path, kind: Any, variables: dict[str, str], version: str, server: str
+):
     """By the variables that their makers set."""
-    recipe, _ = resolved(ServiceSpec(name="it", kind=kind, image="some:1"), tmp_path, variables=variables)
+    recipe, _ = resolved(
+        ServiceSpec(name="it", kind=kind, image="some:1"), tmp_path, variables=variables
+    )
     assert recipe.version == version
     assert server in recipe.main
 
@@ -69,7 +79,9 @@ def test_an_image_that_tells_nothing_needs_a_version_in_the_file(tmp_path: Path)
     with pytest.raises(ProjectError) as found:
         resolved(spec, tmp_path)
     assert (found.value.code, "version" in found.value.hint) == ("CR-SERVICE-008", True)
-    recipe, _ = resolved(ServiceSpec(name="it", kind="postgres", image="silent", version="16"), tmp_path)
+    recipe, _ = resolved(
+        ServiceSpec(name="it", kind="postgres", image="silent", version="16"), tmp_path
+    )
     assert recipe.version == "16"
 
 
@@ -77,25 +89,47 @@ def test_data_of_one_image_is_not_taken_for_anothers(tmp_path: Path):
     """The template's key has the image's digest in it."""
     first, _ = resolved(ServiceSpec(name="it", kind="postgres"), tmp_path)
     (second,) = resolve(
-        (ServiceSpec(name="it", kind="postgres"),), caller={}, root="/", cache=TemplateCache(tmp_path),
+        (ServiceSpec(name="it", kind="postgres"),),
+        caller={},
+        root="/",
+        cache=TemplateCache(tmp_path),
         image=lambda name: ImageFacts(name=name, identity="sha256:" + "b" * 64, labels=OURS[name]),
-    )  # fmt: skip
+    )
     assert first.template_key != second.template_key
 
 
 def test_a_generic_service_runs_its_image_as_it_is(tmp_path: Path):
     """The image's command, variables and folder, unless the project says otherwise."""
-    spec = ServiceSpec(name="mail", kind="generic", image="mail:1", ready=Ready(tcp=1025), variables={"B": "2"})
-    said = {"command": ("maild", "--all"), "variables": {"A": "1", "PATH": "/opt/mail/bin"}, "working_directory": "/srv"}
+    spec = ServiceSpec(
+        name="mail", kind="generic", image="mail:1", ready=Ready(tcp=1025), variables={"B": "2"}
+    )
+    said = {
+        "command": ("maild", "--all"),
+        "variables": {"A": "1", "PATH": "/opt/mail/bin"},
+        "working_directory": "/srv",
+    }
     recipe, _ = resolved(spec, tmp_path, **said)
     assert (recipe.main, recipe.working_directory) == (("maild", "--all"), "/srv")
-    assert (recipe.variables["A"], recipe.variables["B"], recipe.variables["PATH"]) == ("1", "2", "/opt/mail/bin")
-    own, _ = resolved(ServiceSpec(name="mail", kind="generic", image="mail:1", ready=Ready(tcp=1025), command=("other",)), tmp_path, **said)
+    assert (recipe.variables["A"], recipe.variables["B"], recipe.variables["PATH"]) == (
+        "1",
+        "2",
+        "/opt/mail/bin",
+    )
+    own, _ = resolved(
+        ServiceSpec(
+            name="mail", kind="generic", image="mail:1", ready=Ready(tcp=1025), command=("other",)
+        ),
+        tmp_path,
+        **said,
+    )
     assert (own.main, own.working_directory) == (("other",), "/project")
 
 
 def test_a_generic_service_without_an_image_is_refused(tmp_path: Path):
     """A backend of containers has no host to run it on."""
     with pytest.raises(ProjectError) as found:
-        resolved(ServiceSpec(name="mail", kind="generic", command=("maild",), ready=Ready(tcp=1)), tmp_path)
+        resolved(
+            ServiceSpec(name="mail", kind="generic", command=("maild",), ready=Ready(tcp=1)),
+            tmp_path,
+        )
     assert found.value.code == "CR-SERVICE-009"

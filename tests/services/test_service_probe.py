@@ -46,7 +46,11 @@ class Room:
         self.peer, self.exit_code = peer, exit_code
 
     async def exec(
-        self, argv: Sequence[str], *, on_output: Callable[[Any, bytes], None], timeout_seconds: float | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        on_output: Callable[[Any, bytes], None],
+        timeout_seconds: float | None = None,
     ) -> SimpleNamespace:
         if isinstance(self.peer, Exception):
             raise self.peer
@@ -60,7 +64,14 @@ class Room:
 
 
 RESP = Probe(kind="resp", to="unix:/x", password="p")
-SQL = Probe(kind="sql", to="unix:/x", user="postgres", database="app", password="p", statements=("SELECT 1",))
+SQL = Probe(
+    kind="sql",
+    to="unix:/x",
+    user="postgres",
+    database="app",
+    password="p",
+    statements=("SELECT 1",),
+)
 HTTP = Probe(kind="http", to="tcp:80", path="/health")
 
 
@@ -76,7 +87,9 @@ HTTP = Probe(kind="http", to="tcp:80", path="/health")
         ((b"\xff" * 100_000,), False),
     ],
 )
-async def test_only_a_pong_after_an_accepted_password_is_ready(pieces: tuple[bytes, ...], expected: bool):
+async def test_only_a_pong_after_an_accepted_password_is_ready(
+    pieces: tuple[bytes, ...], expected: bool
+):
     """The resp probe is true for +OK and +PONG, however they are cut, and for nothing else."""
     assert await ask(RESP, Room(Scripted(*pieces))) is expected
 
@@ -119,7 +132,11 @@ async def test_an_http_status_below_400_is_ready(pieces: tuple[bytes, ...], expe
     ],
 )
 async def test_only_a_server_that_knows_the_password_is_a_ready_database(pieces: tuple[bytes, ...]):
-    """The sql probe is false for errors, other protocols, and a server that does not prove that it knows the password. (True is tested on a real one.)"""
+    """The sql probe is false for errors, other protocols, and a server that does not prove that it
+    knows the password.
+
+    (True is tested on a real one.)
+    """
     assert await ask(SQL, Room(Scripted(*pieces))) is False
 
 
@@ -153,7 +170,10 @@ async def test_an_environment_that_ended_is_no_not_yet():
         await ask(Probe(kind="exec", argv=("true",)), Room(EnvironmentFailed("CR-X", "ended")))
 
 
-@pytest.mark.parametrize(("output", "expected"), [(b"", False), (b"\xff\nserver ready\n", True), (b"not server ready", False)])
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [(b"", False), (b"\xff\nserver ready\n", True), (b"not server ready", False)],
+)
 async def test_a_log_probe_searches_all_output(output: bytes, expected: bool):
     """The pattern is searched line by line, whatever bytes are around it."""
     assert await ask(Probe(kind="log", pattern="^server ready$"), Room(), output) is expected

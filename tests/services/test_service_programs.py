@@ -42,7 +42,11 @@ def test_an_explicit_folder_goes_before_the_wheel(tmp_path: Path):
     """The folder that the caller names is used although the wheel is installed."""
     folder = postgres_folder(tmp_path / "bin")
     found = find_postgres("", str(folder))
-    assert (found.server, found.version, found.source) == (str(folder / "postgres"), "16.4", "explicit")
+    assert (found.server, found.version, found.source) == (
+        str(folder / "postgres"),
+        "16.4",
+        "explicit",
+    )
 
 
 def test_the_wheel_goes_before_path(tmp_path: Path):
@@ -62,10 +66,14 @@ def test_the_wheels_are_not_imported(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_wheels_shared_libraries_are_mounted_too():
-    """Every library that the wheel's psql loads lies in a system folder or in one that is mounted."""
+    """Every library that the wheel's psql loads lies in a system folder or in one that is
+    mounted.
+    """
     found = find_postgres("")
     for folder in library_folders(Path(found.helpers["psql"])):
-        assert not outside_system([folder]) or any(folder.is_relative_to(mounted) for mounted in found.folders), folder
+        assert not outside_system([folder]) or any(
+            folder.is_relative_to(mounted) for mounted in found.folders
+        ), folder
 
 
 def test_a_link_on_path_leads_to_the_folder_it_points_into(tmp_path: Path, no_wheels: None):
@@ -77,13 +85,17 @@ def test_a_link_on_path_leads_to_the_folder_it_points_into(tmp_path: Path, no_wh
 
 
 def test_a_folder_of_programs_does_not_bring_the_folder_above_it(tmp_path: Path, no_wheels: None):
-    """Programs in ~/bin must not make the home folder visible: only the folder itself is mounted."""
+    """Programs in ~/bin must not make the home folder visible:
+    only the folder itself is mounted.
+    """
     folder = postgres_folder(tmp_path / "home/bin")
     (tmp_path / "home/share").mkdir()
     assert find_postgres(str(folder)).folders == (str(folder),)
 
 
-def test_the_newest_distribution_folder_wins(tmp_path: Path, no_wheels: None, monkeypatch: pytest.MonkeyPatch):
+def test_the_newest_distribution_folder_wins(
+    tmp_path: Path, no_wheels: None, monkeypatch: pytest.MonkeyPatch
+):
     """Versions are compared as numbers: 16 goes before 9."""
     for version in ("9", "16", "15"):
         postgres_folder(tmp_path / version / "bin", version + ".1")
@@ -128,7 +140,9 @@ def test_folders_inside_others_and_the_systems_are_left_out(tmp_path: Path):
     """What is visible anyway needs no mount."""
     inner = tmp_path / "a/b"
     inner.mkdir(parents=True)
-    assert outside_system([inner, tmp_path / "a", Path("/usr/lib"), tmp_path / "missing"]) == (os.fspath(tmp_path / "a"),)
+    assert outside_system([inner, tmp_path / "a", Path("/usr/lib"), tmp_path / "missing"]) == (
+        os.fspath(tmp_path / "a"),
+    )
 
 
 @pytest.fixture
@@ -153,7 +167,9 @@ SAYS = {
 
 
 def test_finding_a_server_in_the_project_starts_nothing(own_folder: Path, no_wheels: None):
-    """Neither the server, nor its tools, nor a planted `ldd` on a PATH that begins with the project."""
+    """Neither the server, nor its tools, nor a planted `ldd` on a PATH that begins with the
+    project.
+    """
     traces = [starting(own_folder, each, says)[1] for each, says in SAYS.items()]
     for other in ("initdb", "psql"):
         script(own_folder / "bin" / other)
@@ -164,14 +180,18 @@ def test_finding_a_server_in_the_project_starts_nothing(own_folder: Path, no_whe
     assert not any(trace.exists() for trace in traces)
 
 
-def test_a_server_of_the_project_without_a_version_in_its_file_has_an_unknown_one(own_folder: Path, no_wheels: None):
+def test_a_server_of_the_project_without_a_version_in_its_file_has_an_unknown_one(
+    own_folder: Path, no_wheels: None
+):
     """It is found and used: only its version is not asked for."""
     server, _ = starting(own_folder, "valkey-server", "Valkey server v='$((4 + 4)).1.0'")
     found = find_redis(str(server.parent), root=str(own_folder))
     assert (found.server, found.version) == (str(server), programs.UNKNOWN)
 
 
-def test_a_server_outside_the_project_that_nobody_else_can_write_is_asked(own_folder: Path, no_wheels: None):
+def test_a_server_outside_the_project_that_nobody_else_can_write_is_asked(
+    own_folder: Path, no_wheels: None
+):
     """Its own words are its version."""
     says = """Valkey server v='$((4 + 4)).2.0"""  # which no look into the file can tell
     server, trace = starting(own_folder, "valkey-server", f"{says}'")
@@ -194,7 +214,11 @@ def elf_file(path: Path, needed: str, rpath: str) -> Path:
     strings = b"\0" + needed.encode() + b"\0" + rpath.encode() + b"\0"
     tags = struct.pack("<10Q", 1, 1, 29, 2 + len(needed), 5, 0x1000 + 64 + 2 * 56 + 80, 0, 0, 0, 0)
     size = 64 + 2 * 56 + len(tags) + len(strings)
-    head = b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    head = (
+        b"\x7fELF\2\1\1"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    )
     load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0x1000, 0x1000, size, size, 0x1000)
     at = 64 + 2 * 56
     dynamic = struct.pack("<IIQQQQQQ", 2, 6, at, 0x1000 + at, 0x1000 + at, len(tags), len(tags), 8)
@@ -213,7 +237,9 @@ def test_libraries_are_found_where_the_program_looks_for_them(tmp_path: Path):
 
 
 def test_no_folder_is_shown_on_the_word_of_a_server_in_the_project(tmp_path: Path, no_wheels: None):
-    """A library path that leads to somebody's keys shows them where the server is the user's, not the project's."""
+    """A library path that leads to somebody's keys shows them where the server is the user's,
+    not the project's.
+    """
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "id_ed25519").touch()

@@ -1,4 +1,7 @@
-"""What recipes contain: versions, ports, variables, and what a project may not ask for. Nothing is started here."""
+"""What recipes contain: versions, ports, variables, and what a project may not ask for.
+
+Nothing is started here.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,14 @@ def resolved(shared_cache: TemplateCache) -> Resolve:
     numbers = itertools.count()
 
     def call(*specs: ServiceSpec) -> tuple[Recipe, ...]:
-        return resolve(specs, caller=CALLER, root="/", cache=shared_cache, tools=("/opt/tools",), secrets=lambda: f"secret-{next(numbers)}")
+        return resolve(
+            specs,
+            caller=CALLER,
+            root="/",
+            cache=shared_cache,
+            tools=("/opt/tools",),
+            secrets=lambda: f"secret-{next(numbers)}",
+        )
 
     return call
 
@@ -47,7 +57,11 @@ def resolved(shared_cache: TemplateCache) -> Resolve:
 def test_phases_get_the_documented_variables(resolved: Resolve):
     """The names of the design are there, and lead to the address in the phase's own network."""
     pg, kv = (recipe.phase_variables for recipe in resolved(postgres(), redis()))
-    assert pg["DATABASE_URL"] == pg["CLEANROOM_POSTGRES_URL"] == f"postgresql://app:{pg['PGPASSWORD']}@127.0.0.1:5432/app"
+    assert (
+        pg["DATABASE_URL"]
+        == pg["CLEANROOM_POSTGRES_URL"]
+        == f"postgresql://app:{pg['PGPASSWORD']}@127.0.0.1:5432/app"
+    )
     assert {name: pg[name] for name in pg if name.startswith("PG")} == {
         "PGHOST": "127.0.0.1",
         "PGPORT": "5432",
@@ -64,7 +78,9 @@ def test_phases_get_the_documented_variables(resolved: Resolve):
 
 
 def test_other_instances_get_names_and_ports_of_their_own(resolved: Resolve):
-    """Two services of a kind can be named by one phase: the next free port, and a prefix from the name."""
+    """Two services of a kind can be named by one phase: the next free port,
+    and a prefix from the name.
+    """
     first, second = resolved(postgres(), postgres("orders-db"))
     assert (first.port, second.port) == (5432, 5433)
     assert second.phase_variables["CLEANROOM_ORDERS_DB_PORT"] == "5433"
@@ -74,7 +90,9 @@ def test_other_instances_get_names_and_ports_of_their_own(resolved: Resolve):
 def test_the_first_named_service_wins_a_shared_variable(resolved: Resolve):
     """DATABASE_URL is that of the service a phase names first; the others have their own names."""
     first, second = resolved(postgres(), postgres("second"))
-    assert phase_variables((second, first))["DATABASE_URL"] == second.phase_variables["DATABASE_URL"]
+    assert (
+        phase_variables((second, first))["DATABASE_URL"] == second.phase_variables["DATABASE_URL"]
+    )
     assert "CLEANROOM_POSTGRES_URL" in phase_variables((second, first))
 
 
@@ -86,7 +104,9 @@ def test_two_services_on_one_port_are_refused(resolved: Resolve):
 
 
 @given(ports=st.lists(st.sampled_from([0, 5432, 5433, 6379]), min_size=1, max_size=6))
-def test_every_service_has_a_port_of_its_own(ports: list[int], tmp_path_factory: pytest.TempPathFactory):
+def test_every_service_has_a_port_of_its_own(
+    ports: list[int], tmp_path_factory: pytest.TempPathFactory
+):
     """However ports are asked for, the result has no two alike, or is refused."""
     from cleanroom.services.recipes import _ports
 
@@ -118,16 +138,27 @@ def test_a_version_may_be_a_prefix(resolved: Resolve):
 
 
 def test_every_secret_is_listed_for_redaction(resolved: Resolve):
-    """No password stands in a recipe's files or variables that is not in `secrets`; none is in a command line."""
+    """No password stands in a recipe's files or variables that is not in `secrets`;
+    none is in a command line.
+    """
     for recipe in resolved(postgres(), redis()):
         assert len(recipe.secrets) >= 1
-        text = " ".join([*recipe.main, *recipe.variables.values(), *recipe.probe.argv, *itertools.chain(*recipe.prepare)])
+        text = " ".join(
+            [
+                *recipe.main,
+                *recipe.variables.values(),
+                *recipe.probe.argv,
+                *itertools.chain(*recipe.prepare),
+            ]
+        )
         assert not any(secret in text for secret in recipe.secrets)
     assert resolved(postgres())[0].template_secret in resolved(postgres())[0].secrets
 
 
 def test_the_template_depends_on_what_went_into_it(resolved: Resolve, tmp_path: Path):
-    """Another run has the same key; one changed byte of SQL, an option or the superuser has another."""
+    """Another run has the same key; one changed byte of SQL,
+    an option or the superuser has another.
+    """
     sql = tmp_path / "schema.sql"
     sql.write_text("CREATE TABLE a ();")
 
@@ -136,7 +167,11 @@ def test_the_template_depends_on_what_went_into_it(resolved: Resolve, tmp_path: 
 
     before = key(init=(str(sql),))
     assert before == key(init=(str(sql),))
-    others = [key(), key(init=(str(sql),), options={"work_mem": "8MB"}), key(init=(str(sql),), superuser=True)]
+    others = [
+        key(),
+        key(init=(str(sql),), options={"work_mem": "8MB"}),
+        key(init=(str(sql),), superuser=True),
+    ]
     sql.write_text("CREATE TABLE b ();")
     assert len({before, key(init=(str(sql),)), *others}) == 5
 
@@ -147,8 +182,12 @@ def test_the_template_does_not_depend_on_the_services_name(resolved: Resolve):
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_init_sql_that_cannot_be_read_is_the_projects_error(resolved: Resolve, tmp_path: Path, content: bytes | None):
-    """A missing file, or one that is not UTF-8, is named with the service and the line of make.toml."""
+def test_init_sql_that_cannot_be_read_is_the_projects_error(
+    resolved: Resolve, tmp_path: Path, content: bytes | None
+):
+    """A missing file, or one that is not UTF-8, is named with the service and the line of
+    make.toml.
+    """
     path = tmp_path / "schema.sql"
     if content is not None:
         path.write_bytes(content)
@@ -186,8 +225,12 @@ def test_settings_that_are_the_engines_are_refused(resolved: Resolve, spec: Serv
         (generic(ready=Ready(http="/health")), "CR-SERVICE-006"),
     ],
 )
-def test_a_generic_service_that_makes_no_sense_is_refused(resolved: Resolve, spec: ServiceSpec, code: str):
-    """No command, no such program, no readiness, a pattern that is none, a health path without a port: each is an error at the service's line."""
+def test_a_generic_service_that_makes_no_sense_is_refused(
+    resolved: Resolve, spec: ServiceSpec, code: str
+):
+    """No command, no such program, no readiness, a pattern that is none,
+    a health path without a port: each is an error at the service's line.
+    """
     with pytest.raises(CleanroomError, match=r"make.toml:7:1") as caught:
         resolved(spec)
     assert caught.value.code == code
@@ -195,7 +238,9 @@ def test_a_generic_service_that_makes_no_sense_is_refused(resolved: Resolve, spe
 
 def test_a_generic_service_fills_in_its_variables(resolved: Resolve):
     """{host} and {port} become what a phase connects to; other braces stay."""
-    (recipe,) = resolved(generic(env={"MAIL_URL": "smtp://{host}:{port}/{x}"}, variables={"MODE": "test"}))
+    (recipe,) = resolved(
+        generic(env={"MAIL_URL": "smtp://{host}:{port}/{x}"}, variables={"MODE": "test"})
+    )
     assert recipe.phase_variables["MAIL_URL"] == "smtp://127.0.0.1:1025/{x}"
     assert recipe.phase_variables["CLEANROOM_MAIL_PORT"] == "1025"
     assert recipe.variables["MODE"] == "test"
@@ -209,8 +254,13 @@ def test_a_generic_service_may_be_found_on_another_port(resolved: Resolve):
 
 
 def test_a_log_line_is_no_sign_of_health(resolved: Resolve):
-    """A service that is ready by its log is not asked again: the line may long have left the kept output."""
-    assert [recipe.health_seconds for recipe in resolved(generic(ready=Ready(log="ready")), generic("web"))] == [0.0, 1.0]
+    """A service that is ready by its log is not asked again:
+    the line may long have left the kept output.
+    """
+    assert [
+        recipe.health_seconds
+        for recipe in resolved(generic(ready=Ready(log="ready")), generic("web"))
+    ] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("http", [":8080/health", "8080/health", "http://127.0.0.1:8080/health"])

@@ -16,7 +16,9 @@ SHOP = Path(__file__).parents[2] / "examples/shop"
 
 
 def test_every_requirement_is_pinned_by_hash_and_names_no_address():
-    """What `make demo` installs is fixed to the byte, and comes from whatever index the user has."""
+    """What `make demo` installs is fixed to the byte, and comes from whatever index the user
+    has.
+    """
     text = (SHOP / "requirements.txt").read_text()
     names = re.findall(r"^([a-z0-9-]+)==", text, flags=re.MULTILINE)
     blocks = re.split(r"\n(?=\S)", text.strip())
@@ -29,19 +31,32 @@ def test_every_requirement_is_pinned_by_hash_and_names_no_address():
 def test_every_command_uses_the_examples_own_python():
     """No phase borrows a program from the engine's environment."""
     lifecycle = tomllib.loads((SHOP / "make.toml").read_text())["lifecycle"]
-    commands = [command for phase in lifecycle.values() for command in phase.get("commands", [phase.get("command")])]
-    assert all(re.match(r"(cd build && sha256sum|\.venv/bin/python) ", command) for command in commands)
+    commands = [
+        command
+        for phase in lifecycle.values()
+        for command in phase.get("commands", [phase.get("command")])
+    ]
+    assert all(
+        re.match(r"(cd build && sha256sum|\.venv/bin/python) ", command) for command in commands
+    )
 
 
 @pytest.mark.sandbox
 @pytest.mark.skipif(not namespaces_work(), reason="user and mount namespaces cannot be made here")
-async def test_the_shops_schema_and_migrations_are_what_an_ordinary_role_may_do(shared_cache: TemplateCache):
+async def test_the_shops_schema_and_migrations_are_what_an_ordinary_role_may_do(
+    shared_cache: TemplateCache,
+):
     """Schema and migrations apply in order on the real server, as the database's owner."""
     files = (SHOP / "database/schema.sql", *sorted((SHOP / "shop/migrations").glob("*.sql")))
     spec = ServiceSpec(name="postgres", kind="postgres", init=tuple(map(str, files)))
     (recipe,) = resolve((spec,), caller={}, root=str(SHOP), cache=shared_cache)
     async with running(recipe, shared_cache) as plain:
         code, output = await plain.run(
-            [*recipe.administer[:-2], "app", "-c", "SELECT viewowner FROM pg_views WHERE viewname = 'order_total'"]
+            [
+                *recipe.administer[:-2],
+                "app",
+                "-c",
+                "SELECT viewowner FROM pg_views WHERE viewname = 'order_total'",
+            ]
         )
         assert (code, output) == (0, "app\n")

@@ -108,7 +108,9 @@ def test_concurrent_builders_build_once(cache: TemplateCache):
 
 
 def test_waiting_for_another_builder_can_be_given_up(cache: TemplateCache):
-    """What `waiting` raises ends the wait: a run that is stopped does not hang on somebody else's build."""
+    """What `waiting` raises ends the wait: a run that is stopped does not hang on somebody else's
+    build.
+    """
 
     def give_up() -> None:
         raise KeyboardInterrupt
@@ -116,13 +118,18 @@ def test_waiting_for_another_builder_can_be_given_up(cache: TemplateCache):
     with cache.building("k") as folder:
         assert folder is not None
         (folder / "file").touch()
-        with pytest.raises(KeyboardInterrupt), TemplateCache(cache.folder).building("k", waiting=give_up):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            TemplateCache(cache.folder).building("k", waiting=give_up),
+        ):
             pass
     assert cache.lookup("k") is not None
 
 
 def test_the_least_recently_used_template_goes_first(tmp_path: Path):
-    """When the limit is passed, what was not looked up longest is evicted, and only as much as needed."""
+    """When the limit is passed, what was not looked up longest is evicted,
+    and only as much as needed.
+    """
     cache = TemplateCache(tmp_path, limit_bytes=250)
     for key in ("old", "used", "newer"):
         build(cache, key, bytes(80))
@@ -130,11 +137,17 @@ def test_the_least_recently_used_template_goes_first(tmp_path: Path):
         age(cache, key, seconds)
     cache.lookup("used")
     build(cache, "last", bytes(80))
-    assert sorted(path.name for path in (tmp_path / "templates").iterdir()) == ["last", "newer", "used"]
+    assert sorted(path.name for path in (tmp_path / "templates").iterdir()) == [
+        "last",
+        "newer",
+        "used",
+    ]
 
 
 def test_a_template_in_use_is_not_evicted(tmp_path: Path):
-    """What was looked up a moment ago may be being copied, so it stays although the limit is passed."""
+    """What was looked up a moment ago may be being copied,
+    so it stays although the limit is passed.
+    """
     cache = TemplateCache(tmp_path, limit_bytes=100)
     build(cache, "first", bytes(80))
     build(cache, "second", bytes(80))
@@ -142,7 +155,9 @@ def test_a_template_in_use_is_not_evicted(tmp_path: Path):
 
 
 def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path):
-    """What the disk refuses becomes an error of ours that names the folder and the way to another."""
+    """What the disk refuses becomes an error of ours that names the folder and the way to
+    another.
+    """
     (tmp_path / "file").touch()
     cache = TemplateCache(tmp_path / "file/cache")
     for attempt in (lambda: cache.secret("k"), lambda: cache.building("k").__enter__()):
@@ -153,8 +168,14 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path):
 
 
 def test_secrets_belong_to_the_key_and_the_cache(tmp_path: Path):
-    """Another process knows the secret of a template that it did not build; another cache does not."""
-    one, again, other = TemplateCache(tmp_path / "a"), TemplateCache(tmp_path / "a"), TemplateCache(tmp_path / "b")
+    """Another process knows the secret of a template that it did not build;
+    another cache does not.
+    """
+    one, again, other = (
+        TemplateCache(tmp_path / "a"),
+        TemplateCache(tmp_path / "a"),
+        TemplateCache(tmp_path / "b"),
+    )
     assert one.secret("k") == again.secret("k")
     assert len({one.secret("k"), one.secret("l"), other.secret("k")}) == 3
     assert one.identity() == again.identity() != other.identity()
@@ -165,7 +186,13 @@ def test_only_the_owner_can_read_the_cache(cache: TemplateCache):
     data = build(cache, "k")
     cache.secret("k")
     assert stat.S_IMODE((cache.folder / "secret").stat().st_mode) == 0o600
-    for folder in (cache.folder, cache.folder / "templates", cache.folder / "building", data.parent, data):
+    for folder in (
+        cache.folder,
+        cache.folder / "templates",
+        cache.folder / "building",
+        data.parent,
+        data,
+    ):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
@@ -180,7 +207,9 @@ def test_changed_bytes_of_the_same_number_are_found_when_asked(cache: TemplateCa
 
 
 def test_a_digest_is_of_every_name_mode_and_content(tmp_path: Path):
-    """It is said by what the folder holds, so that a template of an earlier version is known again: names in order, modes, contents by their own digest, where links lead."""
+    """It is said by what the folder holds, so that a template of an earlier version is known again:
+    names in order, modes, contents by their own digest, where links lead.
+    """
     (tmp_path / "b").mkdir(mode=0o755)
     (tmp_path / "b" / "large").write_bytes(b"x" * 600_000)
     (tmp_path / "a").write_bytes(b"")
@@ -189,12 +218,20 @@ def test_a_digest_is_of_every_name_mode_and_content(tmp_path: Path):
     for name in ("a", "b", "c", "b/large"):
         path = tmp_path / name
         told += f"{name}\0{path.lstat().st_mode}\0".encode()
-        told += b"a\0" if path.is_symlink() else b"" if path.is_dir() else hashlib.sha256(path.read_bytes()).digest()
+        told += (
+            b"a\0"
+            if path.is_symlink()
+            else b""
+            if path.is_dir()
+            else hashlib.sha256(path.read_bytes()).digest()
+        )
 
     assert digest(tmp_path) == hashlib.sha256(told).hexdigest()
 
 
-def test_a_builder_that_hangs_is_waited_for_and_then_named(cache: TemplateCache, monkeypatch: pytest.MonkeyPatch):
+def test_a_builder_that_hangs_is_waited_for_and_then_named(
+    cache: TemplateCache, monkeypatch: pytest.MonkeyPatch
+):
     """Whoever needs the same template says so when the time is up, and builds nothing."""
     monkeypatch.setattr("cleanroom.services.templates.WAIT_SECONDS", 0.0)
     with cache.building("k") as folder:

@@ -1,4 +1,6 @@
-"""The audit log: nothing of it can change unnoticed, and a killed engine leaves a log that continues."""
+"""The audit log: nothing of it can change unnoticed, and a killed engine leaves a log that
+continues.
+"""
 
 from __future__ import annotations
 
@@ -59,22 +61,44 @@ EVENTS = (
     ),
     Note(subject=Subject("run", "shop", "é"), level="info", text='quote " and \\ back'),
     Violation(
-        subject=PHASE, environment="e", dimension="network", rule="network.egress", severity="violation", outcome="blocked", mechanism="m",
-        certainty="packet", confidence="kernel", target=Target(host="example.org", port=443), process=Process(pid=1, argv=("a", "b")),
+        subject=PHASE,
+        environment="e",
+        dimension="network",
+        rule="network.egress",
+        severity="violation",
+        outcome="blocked",
+        mechanism="m",
+        certainty="packet",
+        confidence="kernel",
+        target=Target(host="example.org", port=443),
+        process=Process(pid=1, argv=("a", "b")),
     ),
     Assertion(subject=Subject("canary", "connect"), name="connect", passed=True),
     Recovery(subject=Subject("service", "db"), action="restarted", cause="exit 1"),
     Artifact(subject=Subject("run", ""), path="a", role="log"),
-    Capability(subject=Subject("run", ""), report=CapabilityReport(backend="memory", tier="M", dimensions=())),
-    Attached(subject=Subject("service", "postgres"), holder="session", holder_id="session-1-2", version="18.6", trace_id="a" * 32, span_id="b" * 16),
+    Capability(
+        subject=Subject("run", ""),
+        report=CapabilityReport(backend="memory", tier="M", dimensions=()),
+    ),
+    Attached(
+        subject=Subject("service", "postgres"),
+        holder="session",
+        holder_id="session-1-2",
+        version="18.6",
+        trace_id="a" * 32,
+        span_id="b" * 16,
+    ),
     Ledger(subject=Subject("run", ""), created=1, removed=1),
     Spans(subject=PHASE, count=1, resource_spans=({"scopeSpans": []},)),
     Finished(subject=PHASE, result="passed", duration_seconds=0.5),
-)  # fmt: skip
+)
 
 
 def envelopes(events=EVENTS, run_id: str = "run-1"):
-    return [Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event) for seq, event in enumerate(events, 1)]
+    return [
+        Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event)
+        for seq, event in enumerate(events, 1)
+    ]
 
 
 def write(folder: Path, run_id: str = "run-1", *, close: bool = True) -> audit_log.AuditLog:
@@ -110,23 +134,33 @@ def kinds(folder: Path) -> list[str]:
 
 
 def test_one_chain_goes_through_all_runs(tmp_path, good):
-    """Records are numbered from 1 across runs, and both runs verify as one log whose head is at its end."""
+    """Records are numbered from 1 across runs, and both runs verify as one log whose head is at its
+    end.
+    """
     found = audit_log.verify(held(laid_out(tmp_path / "a", *good)))
 
     assert (found.valid, found.problems, found.torn) == (True, (), False)
-    assert [record["seq"] for record in audit_log.records(held(tmp_path / "a"))] == list(range(1, found.records + 1))
+    assert [record["seq"] for record in audit_log.records(held(tmp_path / "a"))] == list(
+        range(1, found.records + 1)
+    )
     assert found.head is not None
     assert (found.head.bytes, found.head.seq) == (len(good[0]), found.records)
 
 
 def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
-    """The first record binds the digests, a checkpoint follows the phase's end, the last tells the count."""
+    """The first record binds the digests, a checkpoint follows the phase's end,
+    the last tells the count.
+    """
     log = write(tmp_path)
     written = list(audit_log.records(held(tmp_path)))
 
     assert [record["kind"] for record in written] == [
-        "genesis", *(str(type(event).__struct_config__.tag) for event in EVENTS), "checkpoint", "checkpoint", "close",
-    ]  # fmt: skip
+        "genesis",
+        *(str(type(event).__struct_config__.tag) for event in EVENTS),
+        "checkpoint",
+        "checkpoint",
+        "close",
+    ]
     assert written[0]["body"] == msgspec.structs.asdict(GENESIS)
     assert written[-3]["body"] == {"phase": "test", "count": len(EVENTS) + 1}
     assert written[-1]["body"] == {"count": len(EVENTS) + 3}
@@ -134,7 +168,9 @@ def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
 
 
 def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
-    """For every kind a body has every field of its event but kind and subject; what a phase's programs fill (output, spans) is a digest."""
+    """For every kind a body has every field of its event but kind and subject;
+    what a phase's programs fill (output, spans) is a digest.
+    """
     write(tmp_path)
     written = list(audit_log.records(held(tmp_path)))[1:-3]
 
@@ -145,7 +181,13 @@ def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
         assert record["subject"] == expected.pop("subject")
         if isinstance(event, Output):
             text = event.text.encode()
-            expected = {"stream": "stdout", "offset": 0, "cut": False, "bytes": len(text), "sha256": sha256(text).hexdigest()}
+            expected = {
+                "stream": "stdout",
+                "offset": 0,
+                "cut": False,
+                "bytes": len(text),
+                "sha256": sha256(text).hexdigest(),
+            }
         if isinstance(event, Spans):
             data = msgspec.json.encode(event.resource_spans)
             expected = {"count": 1, "bytes": len(data), "sha256": sha256(data).hexdigest()}
@@ -153,25 +195,38 @@ def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
 
 
 def test_a_record_can_be_checked_by_hand(tmp_path):
-    """The hash is the SHA-256 of the line without its last 76 bytes, and prev is the hash of the line before."""
+    """The hash is the SHA-256 of the line without its last 76 bytes,
+    and prev is the hash of the line before.
+    """
     write(tmp_path)
     lines = (tmp_path / "audit.jsonl").read_bytes().splitlines(keepends=True)
 
     assert all(json.loads(line)["hash"] == sha256(line[:-76]).hexdigest() for line in lines)
-    assert [json.loads(line)["prev"] for line in lines] == ["0" * 64, *(json.loads(line)["hash"] for line in lines[:-1])]
+    assert [json.loads(line)["prev"] for line in lines] == [
+        "0" * 64,
+        *(json.loads(line)["hash"] for line in lines[:-1]),
+    ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_every_change_of_the_log_is_found(tmp_path, good, data):
-    """A flipped bit, a dropped, swapped, doubled or inserted line and a cut tail are each found and named, and nothing is repaired."""
+    """A flipped bit, a dropped, swapped, doubled or inserted line and a cut tail are each found and
+    named, and nothing is repaired.
+    """
     log, head = good
     lines = log.splitlines(keepends=True)
-    how = data.draw(st.sampled_from(("flip", "drop", "swap", "double", "insert", "cut", "cut_bytes")))
+    how = data.draw(
+        st.sampled_from(("flip", "drop", "swap", "double", "insert", "cut", "cut_bytes"))
+    )
     at = data.draw(st.integers(0, len(lines) - 1))
     byte = data.draw(st.integers(0, len(log) - 1))
     changed = {
-        "flip": log[:byte] + bytes([log[byte] ^ (1 << data.draw(st.integers(0, 7)))]) + log[byte + 1 :],
+        "flip": log[:byte]
+        + bytes([log[byte] ^ (1 << data.draw(st.integers(0, 7)))])
+        + log[byte + 1 :],
         "drop": b"".join(lines[:at] + lines[at + 1 :]),
         "swap": b"".join([*lines[:at], *reversed(lines[at : at + 2]), *lines[at + 2 :]]),
         "double": b"".join([*lines[: at + 1], *lines[at:]]),
@@ -195,7 +250,9 @@ def test_a_line_added_at_the_end_is_found(tmp_path, good):
     assert not found.valid
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(at=st.integers(0), bit=st.integers(0, 7))
 def test_every_change_of_the_head_is_found(tmp_path, good, at, bit):
     """No bit of the head can flip unnoticed, and the head may be neither missing nor empty."""
@@ -228,7 +285,9 @@ def test_the_changed_record_is_named(tmp_path, good, edit, named):
 
 
 def test_records_chained_beyond_the_head_are_valid_and_adopted(tmp_path, good):
-    """After a kill between log and head the log verifies, and the next run continues it without loss."""
+    """After a kill between log and head the log verifies, and the next run continues it without
+    loss.
+    """
     log, _ = good
     lines = log.splitlines(keepends=True)
     behind = opened(lines[3])
@@ -245,13 +304,19 @@ def test_records_chained_beyond_the_head_are_valid_and_adopted(tmp_path, good):
 
 @pytest.mark.parametrize("torn", [b"{", b'{"seq":99,"run_id"', b"\0\0\0", b'{"seq": 1}\n'])
 def test_a_torn_tail_is_cut_off_and_recorded(tmp_path, good, torn):
-    """What a killed engine left beyond the head is cut off when the log is opened, and a record tells how many bytes were lost."""
+    """What a killed engine left beyond the head is cut off when the log is opened,
+    and a record tells how many bytes were lost.
+    """
     laid_out(tmp_path / "a", good[0] + torn, good[1])
     if not torn.endswith(b"\n"):
         found = audit_log.verify(held(tmp_path / "a"))
         assert (found.valid, found.torn) == (True, True)
     write(tmp_path / "a", "run-3")
-    recovered = [record for record in audit_log.records(held(tmp_path / "a")) if record["kind"] == "recovered"]
+    recovered = [
+        record
+        for record in audit_log.records(held(tmp_path / "a"))
+        if record["kind"] == "recovered"
+    ]
 
     assert audit_log.verify(held(tmp_path / "a")).valid
     assert [record["body"]["bytes_lost"] for record in recovered] == [len(torn)]
@@ -262,9 +327,11 @@ def test_a_log_that_does_not_match_its_head_is_not_written(tmp_path, good, chang
     """Opening such a log is refused, and neither file is touched."""
     log, head = good
     changed = {
-        "cut": (log[:-10], head), "head_gone": (log, None), "head_changed": (log, head.replace(b'"seq":', b'"seq": ')),
+        "cut": (log[:-10], head),
+        "head_gone": (log, None),
+        "head_changed": (log, head.replace(b'"seq":', b'"seq": ')),
         "last_record": (log[:-80] + b"x" + log[-79:], head),
-    }[change]  # fmt: skip
+    }[change]
     laid_out(tmp_path / "a", *changed)
 
     with pytest.raises(ArtifactError) as refused:
@@ -277,14 +344,19 @@ def test_a_log_that_another_process_keeps_locked_is_not_waited_for_forever(tmp_p
     """A stopped engine holds it: the run that needs it says so, and writes nothing."""
     monkeypatch.setattr(audit_log, "LOCK_SECONDS", 0.01)
     log = audit_log.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock())
-    with locked(held(tmp_path / "a"), audit_log.LOCK_NAME, seconds=1), pytest.raises(ArtifactError) as refused:
+    with (
+        locked(held(tmp_path / "a"), audit_log.LOCK_NAME, seconds=1),
+        pytest.raises(ArtifactError) as refused,
+    ):
         log.open()
     assert refused.value.code == "CR-AUDIT-002"
     assert not (tmp_path / "a" / "audit.jsonl").exists()
 
 
 def test_engines_that_run_at_once_share_one_chain(tmp_path):
-    """Batches of several writers interleave into one valid chain in which each run finds all its records."""
+    """Batches of several writers interleave into one valid chain in which each run finds all its
+    records.
+    """
 
     def one(number: int) -> None:
         log = audit_log.AuditLog(held(tmp_path), f"run-{number}", GENESIS, SystemClock())
@@ -300,17 +372,25 @@ def test_engines_that_run_at_once_share_one_chain(tmp_path):
         thread.join()
 
     assert audit_log.verify(held(tmp_path)).valid
-    assert [len(list(audit_log.records(held(tmp_path), f"run-{number}"))) for number in range(4)] == [1 + 5 * (len(EVENTS) + 1) + 2] * 4
+    assert [
+        len(list(audit_log.records(held(tmp_path), f"run-{number}"))) for number in range(4)
+    ] == [1 + 5 * (len(EVENTS) + 1) + 2] * 4
 
 
-@given(st.integers(0, 1 << 60), st.integers(0, 1 << 60), st.text("0123456789abcdef", min_size=64, max_size=64))
+@given(
+    st.integers(0, 1 << 60),
+    st.integers(0, 1 << 60),
+    st.text("0123456789abcdef", min_size=64, max_size=64),
+)
 def test_the_head_decodes_to_what_was_encoded(size, seq, digest):
     """`decode_head` is the inverse of `encode_head`."""
     assert decode_head(encode_head(Head(size, seq, digest))) == Head(size, seq, digest)
 
 
 async def test_the_loop_writes_all_that_was_published(tmp_path):
-    """Everything published before the bus closed is in the log when the task has ended, and the log is closed."""
+    """Everything published before the bus closed is in the log when the task has ended,
+    and the log is closed.
+    """
     bus = Bus("run-1", SystemClock())
     log = audit_log.AuditLog(held(tmp_path), bus.run_id, GENESIS, bus.clock)
     log.open()

@@ -17,7 +17,14 @@ LIMITS = Limits(subject=ENVIRONMENT, memory_bytes=2 * GIB, pids=10, disk_bytes=G
 
 
 def metric(**changed) -> Metric:
-    reading = {"cpu_seconds": 0.0, "memory_bytes": 0, "disk_bytes": 0, "network_bytes": 0, "processes": 1, "source": "cgroup"} | changed
+    reading = {
+        "cpu_seconds": 0.0,
+        "memory_bytes": 0,
+        "disk_bytes": 0,
+        "network_bytes": 0,
+        "processes": 1,
+        "source": "cgroup",
+    } | changed
     return Metric(subject=ENVIRONMENT, environment="test-1", **reading)
 
 
@@ -32,16 +39,25 @@ def judged(*metrics: Metric, limits: Limits = LIMITS, step_seconds: float = 0.1)
 
 def test_a_sample_within_its_limits_is_no_trouble():
     """At the limit is within it: a control group keeps memory exactly there."""
-    assert judged(metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB - 1, network_bytes=10**9)) == []
+    assert (
+        judged(metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB - 1, network_bytes=10**9))
+        == []
+    )
 
 
 def test_the_limit_of_processes_reached_is_a_violation_where_no_group_counts():
-    """Without a control group the kernel refuses the next process silently, so reaching the limit is what can be seen."""
-    assert [found.rule for found in judged(metric(processes=10, source="processes"))] == ["resource.pids"]
+    """Without a control group the kernel refuses the next process silently,
+    so reaching the limit is what can be seen.
+    """
+    assert [found.rule for found in judged(metric(processes=10, source="processes"))] == [
+        "resource.pids"
+    ]
 
 
 def test_the_limit_of_the_disk_reached_is_a_violation():
-    """A file stops growing at the limit, and whoever started its writer may not have looked: reaching the limit is what can be seen."""
+    """A file stops growing at the limit, and whoever started its writer may not have looked:
+    reaching the limit is what can be seen.
+    """
     assert [found.rule for found in judged(metric(disk_bytes=GIB))] == ["resource.disk"]
 
 
@@ -49,7 +65,12 @@ def test_memory_over_its_limit_is_a_violation_with_both_numbers():
     """The violation names the environment, the rule, what was used and what was allowed."""
     (found,) = judged(metric(memory_bytes=3 * GIB))
 
-    assert (found.subject, found.environment, found.rule, found.severity) == (ENVIRONMENT, "test-1", "resource.memory", "violation")
+    assert (found.subject, found.environment, found.rule, found.severity) == (
+        ENVIRONMENT,
+        "test-1",
+        "resource.memory",
+        "violation",
+    )
     assert (found.certainty, found.confidence, found.outcome) == ("sampled", "observed", "observed")
     assert found.target.limit == "memory 3.0 GiB of 2.0 GiB"
 
@@ -70,14 +91,19 @@ def test_a_rule_speaks_again_only_when_it_got_worse():
     """The same reading again is not told; a quarter more is."""
     readings = [3 * GIB, 3 * GIB, 2 * GIB, 3.5 * GIB, 3.75 * GIB]
 
-    assert [v.target.limit for v in judged(*(metric(memory_bytes=int(reading)) for reading in readings))] == [
-        "memory 3.0 GiB of 2.0 GiB", "memory 3.8 GiB of 2.0 GiB",
-    ]  # fmt: skip
+    assert [
+        v.target.limit for v in judged(*(metric(memory_bytes=int(reading)) for reading in readings))
+    ] == [
+        "memory 3.0 GiB of 2.0 GiB",
+        "memory 3.8 GiB of 2.0 GiB",
+    ]
 
 
 @given(st.lists(st.integers(0, 1 << 40), max_size=60))
 def test_a_rule_speaks_seldom_whatever_is_read(readings):
-    """However memory moves, the number of violations grows with the logarithm of the worst reading alone."""
+    """However memory moves, the number of violations grows with the logarithm of the worst reading
+    alone.
+    """
     assert len(judged(*(metric(memory_bytes=reading) for reading in readings))) <= 30
 
 
@@ -91,16 +117,25 @@ def test_processor_time_is_judged_over_a_window_and_is_a_notice():
 
 def test_limits_come_from_the_environment_s_start():
     """Missing attributes and zeros are not judged, but a network limit of zero is."""
-    attributes: dict[str, str | int | float | bool] = {"memory_limit_bytes": 5, "cpus_limit": 0, "network_limit_bytes": 0}
+    attributes: dict[str, str | int | float | bool] = {
+        "memory_limit_bytes": 5,
+        "cpus_limit": 0,
+        "network_limit_bytes": 0,
+    }
     limits = limits_of(Started(subject=ENVIRONMENT, attributes=attributes))
 
     assert limits == Limits(subject=ENVIRONMENT, memory_bytes=5, network_bytes=0)
 
 
 async def test_the_loop_publishes_on_the_sample_s_span_and_forgets_ended_environments():
-    """A violation is placed where its sample was; samples of an environment that ended or never began are not judged."""
+    """A violation is placed where its sample was; samples of an environment that ended or never
+    began are not judged.
+    """
     bus = Bus("run-1", SystemClock())
-    inbox, found = bus.subscribe("monitor", READS, limit=100), bus.subscribe("violations", (Violation,), limit=100)
+    inbox, found = (
+        bus.subscribe("monitor", READS, limit=100),
+        bus.subscribe("violations", (Violation,), limit=100),
+    )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run, inbox, bus)
         bus.publish(metric(memory_bytes=3 * GIB))

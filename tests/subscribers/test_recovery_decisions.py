@@ -19,8 +19,15 @@ SERVICE = Subject("service", "postgres")
 
 def envelope(event: AnyEvent, at: float = 0.0, span: str = "s", parent: str = "") -> Envelope:
     return Envelope(
-        seq=1, run_id="r", time_unix_ns=0, monotonic_ns=int(at * 1e9), trace_id="t", span_id=span, parent=parent, event=event
-    )  # fmt: skip
+        seq=1,
+        run_id="r",
+        time_unix_ns=0,
+        monotonic_ns=int(at * 1e9),
+        trace_id="t",
+        span_id=span,
+        parent=parent,
+        event=event,
+    )
 
 
 def decided(*envelopes: Envelope, seed: int = 42) -> list[Command]:
@@ -32,27 +39,51 @@ def decided(*envelopes: Envelope, seed: int = 42) -> list[Command]:
 
 
 def service_started(restarts_max: int = 3, window: float = 60.0) -> Envelope:
-    return envelope(Started(subject=SERVICE, attributes={"restarts_max": restarts_max, "restart_window_seconds": window}))
+    return envelope(
+        Started(
+            subject=SERVICE,
+            attributes={"restarts_max": restarts_max, "restart_window_seconds": window},
+        )
+    )
 
 
 def service_ended(at: float = 0.0, result: str = "failed") -> Envelope:
-    return envelope(Finished(subject=SERVICE, result=result, duration_seconds=1, reason="exit 1"), at)  # type: ignore[arg-type]
+    return envelope(
+        Finished(subject=SERVICE, result=result, duration_seconds=1, reason="exit 1"), at
+    )  # type: ignore[arg-type]
 
 
 def phase_started(reaction: str) -> list[Envelope]:
     return [
-        envelope(Started(subject=Subject("phase", "test"), attributes={"reaction": reaction}), span="phase"),
-        envelope(Started(subject=Subject("environment", "test-1"), attributes={"role": "phase"}), span="env", parent="phase"),
+        envelope(
+            Started(subject=Subject("phase", "test"), attributes={"reaction": reaction}),
+            span="phase",
+        ),
+        envelope(
+            Started(subject=Subject("environment", "test-1"), attributes={"role": "phase"}),
+            span="env",
+            parent="phase",
+        ),
     ]
 
 
-def violation(rule: str = "network.egress", severity: str = "violation", certainty: str = "held_syscall") -> Envelope:
+def violation(
+    rule: str = "network.egress", severity: str = "violation", certainty: str = "held_syscall"
+) -> Envelope:
     return envelope(
         Violation(
-            subject=Subject("environment", "test-1"), environment="test-1", dimension="network", rule=rule, severity=severity,  # type: ignore[arg-type]
-            outcome="blocked", mechanism="m", certainty=certainty, confidence="observed", target=Target(host="example.org", port=443, proto="tcp"),
+            subject=Subject("environment", "test-1"),
+            environment="test-1",
+            dimension="network",
+            rule=rule,
+            severity=severity,  # type: ignore[arg-type]
+            outcome="blocked",
+            mechanism="m",
+            certainty=certainty,
+            confidence="observed",
+            target=Target(host="example.org", port=443, proto="tcp"),
         )
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("result", ["failed", "error", "timeout"])
@@ -75,12 +106,19 @@ def test_a_service_that_was_stopped_is_left_alone(result):
 
 def test_no_service_is_restarted_while_the_run_unwinds():
     """What ends during the unwinding is meant to end."""
-    assert decided(service_started(), envelope(Started(subject=Subject("unwind", ""))), service_ended()) == []
+    assert (
+        decided(
+            service_started(), envelope(Started(subject=Subject("unwind", ""))), service_ended()
+        )
+        == []
+    )
 
 
 def test_a_service_that_may_not_restart_is_given_up_at_once():
     """With restarts_max of zero the first failure is the last."""
-    assert decided(service_started(restarts_max=0), service_ended()) == [GiveUp(service="postgres", cause="exit 1")]
+    assert decided(service_started(restarts_max=0), service_ended()) == [
+        GiveUp(service="postgres", cause="exit 1")
+    ]
 
 
 def test_old_restarts_are_forgotten():
@@ -90,9 +128,15 @@ def test_old_restarts_are_forgotten():
     assert {(type(command), getattr(command, "attempt", 0)) for command in sent} == {(Restart, 1)}
 
 
-@given(times=st.lists(st.floats(0, 1000), max_size=60), limit=st.integers(0, 5), window=st.floats(1, 100))
+@given(
+    times=st.lists(st.floats(0, 1000), max_size=60),
+    limit=st.integers(0, 5),
+    window=st.floats(1, 100),
+)
 def test_restarts_are_bounded_in_every_window(times, limit, window):
-    """For any failures, no window holds more restarts than allowed, no delay exceeds the longest, and nothing follows giving up."""
+    """For any failures, no window holds more restarts than allowed, no delay exceeds the longest,
+    and nothing follows giving up.
+    """
     state, restarted, given_up = State(seed=1), [], 0
     for one in [service_started(limit, window), *(service_ended(at) for at in sorted(times))]:
         state, commands = decide(state, one)
@@ -116,7 +160,10 @@ def test_the_same_seed_gives_the_same_commands(seed, times):
 
 def test_different_seeds_give_different_delays():
     """The jitter is the seed's."""
-    delays = {decided(service_started(), service_ended(), seed=seed)[0].delay_seconds for seed in range(10)}  # type: ignore[union-attr]
+    delays = {
+        decided(service_started(), service_ended(), seed=seed)[0].delay_seconds
+        for seed in range(10)
+    }  # type: ignore[union-attr]
 
     assert len(delays) == 10
 
@@ -125,7 +172,9 @@ def test_an_environment_over_a_sampled_limit_is_killed_once():
     """A limit that only a sample holds kills at every reaction, and once."""
     sent = decided(*phase_started("warn"), *[violation("resource.memory", certainty="sampled")] * 3)
 
-    assert [(type(command), getattr(command, "environment", "")) for command in sent] == [(KillEnvironment, "test-1")]
+    assert [(type(command), getattr(command, "environment", "")) for command in sent] == [
+        (KillEnvironment, "test-1")
+    ]
 
 
 def test_a_limit_that_the_kernel_held_kills_nothing():
@@ -135,7 +184,9 @@ def test_a_limit_that_the_kernel_held_kills_nothing():
 
 @pytest.mark.parametrize(("reaction", "kills"), [("warn", 0), ("fail", 0), ("end", 1)])
 def test_a_violation_ends_its_environment_only_at_reaction_end(reaction, kills):
-    """At warn and fail the phase goes on; at end its environment is killed, naming rule and target."""
+    """At warn and fail the phase goes on; at end its environment is killed,
+    naming rule and target.
+    """
     sent = decided(*phase_started(reaction), violation())
 
     assert len(sent) == kills
@@ -152,7 +203,9 @@ def test_notices_and_tolerated_attempts_cause_no_command(severity, reaction, rul
 
 def test_an_environment_that_ended_is_not_killed():
     """A violation that is told late finds nobody."""
-    ended = envelope(Finished(subject=Subject("environment", "test-1"), result="passed", duration_seconds=1))
+    ended = envelope(
+        Finished(subject=Subject("environment", "test-1"), result="passed", duration_seconds=1)
+    )
 
     assert decided(*phase_started("end"), ended, violation()) == []
 

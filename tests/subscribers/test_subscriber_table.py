@@ -20,7 +20,10 @@ def tags() -> tuple[str, ...]:
 
 def test_no_kind_leads_back_to_itself():
     """From no kind of event can a chain of subscribers lead back to it."""
-    leads = {kind: {made for flow in TABLE.values() if kind in flow.reads for made in flow.publishes} for kind in tags()}
+    leads = {
+        kind: {made for flow in TABLE.values() if kind in flow.reads for made in flow.publishes}
+        for kind in tags()
+    }
     for start in leads:
         reached, frontier = set(), leads[start]
         while frontier:
@@ -35,7 +38,9 @@ def test_the_table_knows_every_kind():
 
 
 def test_the_table_says_what_the_modules_do():
-    """A subscriber that publishes is in the table as such, and READS are the kinds the table names."""
+    """A subscriber that publishes is in the table as such,
+    and READS are the kinds the table names.
+    """
     modules = {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "chain"}
 
     assert set(TABLE) == modules
@@ -43,4 +48,8 @@ def test_the_table_says_what_the_modules_do():
         source = (FOLDER / f"{name}.py").read_text()
         assert bool(flow.publishes) == bool(re.search(r"\bpublish\(", source)), name
         reads = getattr(importlib.import_module(f"cleanroom.subscribers.{name}"), "READS", None)
-        assert set(flow.reads) == (set(subscribers.ALL) if reads is None else {kind.__struct_config__.tag for kind in reads}), name
+        assert set(flow.reads) == (
+            set(subscribers.ALL)
+            if reads is None
+            else {kind.__struct_config__.tag for kind in reads}
+        ), name

@@ -1,4 +1,6 @@
-"""A project's disk that is full when what a phase made comes back: with an overlay, and with a copy."""
+"""A project's disk that is full when what a phase made comes back:
+with an overlay, and with a copy.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,16 @@ def test_a_phase_does_not_pass_whose_outcome_the_disk_does_not_take(tmp_path: Pa
         pytest.skip("may not mount")
     script = f'{MOUNTED} && code=0; "$@" || code=$?; ls; exit $code'
     done = subprocess.run(
-        [*OWN_MOUNTS, "sh", "-ec", script, "sh", tmp_path / "project", tmp_path / "make.toml", *command],
+        [
+            *OWN_MOUNTS,
+            "sh",
+            "-ec",
+            script,
+            "sh",
+            tmp_path / "project",
+            tmp_path / "make.toml",
+            *command,
+        ],
         env=os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,

@@ -1,4 +1,6 @@
-"""Environments without namespaces: what they can do, what they cannot, and that each attempt is named."""
+"""Environments without namespaces: what they can do, what they cannot,
+and that each attempt is named.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,17 @@ async def test_every_canary_is_stopped_and_seen(project: Path, tmp_path: Path):
     async with bare(project, tmp_path) as place:
         canaries = await place.environment.prove()
     assert {canary.name: canary.found for canary in canaries if canary.result != "passed"} == {}
-    assert {"port of the host's loopback", "mode of an open file outside", "limits of the engine"} <= {canary.name for canary in canaries}
+    assert {
+        "port of the host's loopback",
+        "mode of an open file outside",
+        "limits of the engine",
+    } <= {canary.name for canary in canaries}
 
 
 async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path: Path):
-    """The project is as it was until they are brought back; a new file, a changed one and a deletion then arrive."""
+    """The project is as it was until they are brought back;
+    a new file, a changed one and a deletion then arrive.
+    """
     async with bare(project, tmp_path) as place:
         said = await place.sh("echo more >> file; echo new > sub/new; rm old; cat file; id -u")
         assert said.status == 0
@@ -38,7 +46,11 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
         assert said.out.splitlines()[2] != "0"
         assert (project / "old").exists()
         changes = await place.workspace.changes()
-        assert {(change.path, change.kind) for change in changes} == {("file", "file"), ("sub/new", "file"), ("old", "deleted")}
+        assert {(change.path, change.kind) for change in changes} == {
+            ("file", "file"),
+            ("sub/new", "file"),
+            ("old", "deleted"),
+        }
         with Folder.at(tmp_path) as run:
             back = await place.workspace.bring_back(None, run)
     assert (back.files, back.deleted) == (2, 1)
@@ -50,7 +62,10 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
 async def test_the_files_of_etc_are_the_environment_s_own(project: Path, tmp_path: Path):
     """Names, users and resolver are what an environment with namespaces finds, not the host's."""
     async with bare(project, tmp_path) as place:
-        said = await place.sh("cat /etc/hosts /etc/hostname /etc/nsswitch.conf; getent passwd $(id -u); cat /etc/resolv.conf")
+        said = await place.sh(
+            "cat /etc/hosts /etc/hostname /etc/nsswitch.conf; getent passwd $(id -u); cat "
+            "/etc/resolv.conf"
+        )
     name = host_name(RUN_ID)
     assert f"127.0.1.1 {name}\n{name}\n" in said.out
     assert "hosts: files dns" in said.out
@@ -59,7 +74,9 @@ async def test_the_files_of_etc_are_the_environment_s_own(project: Path, tmp_pat
 
 
 async def test_an_own_server_is_reached_whatever_it_is_bound_to(project: Path, tmp_path: Path):
-    """By IPv4 and IPv6, bound to one address or to all, and a port that was found free by binding it is free."""
+    """By IPv4 and IPv6, bound to one address or to all, and a port that was found free by binding
+    it is free.
+    """
     code = """
 import json, socket
 seen = []
@@ -75,9 +92,13 @@ for family, bound, asked in {ways}:
     first = socket.socket(family); first.bind((bound, 0)); port = first.getsockname()[1]; first.close()
     again = socket.socket(family); again.bind((bound, port)); again.close()
 print(json.dumps(seen))
-"""
+"""  # noqa: E501
     ways = [(2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1"), (10, "::", "::ffff:127.0.0.1")]
-    if Path("/proc/net/if_inet6").exists() and "00000001 " in Path("/proc/net/if_inet6").read_text():  # containers often have none
+    # containers often have none
+    if (
+        Path("/proc/net/if_inet6").exists()
+        and "00000001 " in Path("/proc/net/if_inet6").read_text()
+    ):
         ways.append((10, "::", "::1"))
     async with bare(project, tmp_path) as place:
         assert await place.python(code.replace("{ways}", repr(ways))) == ["hello"] * len(ways)
@@ -98,14 +119,18 @@ try:
 except OSError as error:
     refused = errno.errorcode[error.errno]
 print(json.dumps([one.decode(), two.decode(), answer.decode(), refused]))
-"""
+"""  # noqa: E501
     async with bare(project, tmp_path) as place:
         assert await place.python(code) == ["one", "two", "answer", "ENETUNREACH"]
     assert place.targets("network.egress") == ["udp 192.0.2.7:9"]
 
 
-async def test_a_port_of_the_host_is_refused_and_one_where_nobody_waits_is_not_held_against_anyone(project: Path, tmp_path: Path):
-    """Who listens on the host's loopback is not reached; asking whether an own server is there yet is no attempt."""
+async def test_a_port_of_the_host_is_refused_and_one_where_nobody_waits_is_not_held_against_anyone(
+    project: Path, tmp_path: Path
+):
+    """Who listens on the host's loopback is not reached; asking whether an own server is there yet
+    is no attempt.
+    """
     code = """
 import errno, json, socket, sys
 found = []
@@ -129,19 +154,40 @@ ATTACKS = {
     "memory of the engine": ("open('/proc/{engine}/mem', 'rb').read(1)", ""),
     "memory of init": ("open('/proc/%d/mem' % os.getppid(), 'rb').read(1)", ""),
     "a signal to the engine": ("os.kill({engine}, 0)", ""),
-    "limits of the engine": ("resource.prlimit({engine}, resource.RLIMIT_NOFILE, (9, 9))", "process.visibility"),
-    "priority of the engine": ("os.setpriority(os.PRIO_PROCESS, {engine}, 19)", "process.visibility"),
-    "priority of all of the user's": ("os.setpriority(os.PRIO_USER, os.getuid(), 19)", "process.visibility"),
+    "limits of the engine": (
+        "resource.prlimit({engine}, resource.RLIMIT_NOFILE, (9, 9))",
+        "process.visibility",
+    ),
+    "priority of the engine": (
+        "os.setpriority(os.PRIO_PROCESS, {engine}, 19)",
+        "process.visibility",
+    ),
+    "priority of all of the user's": (
+        "os.setpriority(os.PRIO_USER, os.getuid(), 19)",
+        "process.visibility",
+    ),
     "a file outside written": ("open({outside!r} + '/new', 'w')", "filesystem.write"),
     "a file outside deleted": ("os.unlink({secret!r})", "filesystem.write"),
     "a file outside linked": ("os.link({secret!r}, 'mine')", ""),
     "a file outside moved in": ("os.rename({secret!r}, 'mine')", "filesystem.write"),
     "the mode of a file outside": ("os.chmod({secret!r}, 0o777)", "filesystem.metadata"),
     "the times of a file outside": ("os.utime({secret!r}, (1, 1))", "filesystem.metadata"),
-    "the mode through a link": ("os.symlink({secret!r}, 'link'); os.chmod('link', 0o777)", "filesystem.metadata"),
-    "an attribute of a file outside": ("os.setxattr({secret!r}, 'user.x', b'1')", "filesystem.metadata"),
-    "the mode of an open tool": ("os.fchmod(os.open('/bin/sh', os.O_RDONLY), 0o777)", "filesystem.metadata"),
-    "flags of an open tool": ("fcntl.ioctl(os.open('/bin/sh', os.O_RDONLY), 0x40086602, bytes(8))", ""),
+    "the mode through a link": (
+        "os.symlink({secret!r}, 'link'); os.chmod('link', 0o777)",
+        "filesystem.metadata",
+    ),
+    "an attribute of a file outside": (
+        "os.setxattr({secret!r}, 'user.x', b'1')",
+        "filesystem.metadata",
+    ),
+    "the mode of an open tool": (
+        "os.fchmod(os.open('/bin/sh', os.O_RDONLY), 0o777)",
+        "filesystem.metadata",
+    ),
+    "flags of an open tool": (
+        "fcntl.ioctl(os.open('/bin/sh', os.O_RDONLY), 0x40086602, bytes(8))",
+        "",
+    ),
     "a terminal of the user's": ("open('/dev/pts/0', 'w')", ""),
     "a unix socket outside": ("socket.socket(1).connect({unix!r})", "network.sockets"),
     "a unix datagram outside": ("socket.socket(1, 2).sendto(b'x', {unix!r})", "network.sockets"),
@@ -150,8 +196,14 @@ ATTACKS = {
     "a raw socket": ("socket.socket(2, socket.SOCK_RAW, 1)", "network.families"),
     "diagnosis of sockets": ("socket.socket(16, 3, 4)", "network.families"),
     "another device": ("s = socket.socket(); s.setsockopt(1, 25, b'eth0')", ""),
-    "shared memory": ("ctypes.CDLL(None, use_errno=True).shmget(0, 4096, 0o600) != -1 or err()", ""),
-    "tracing": ("ctypes.CDLL(None, use_errno=True).ptrace(16, {engine}, 0, 0) != -1 or err()", "process.syscalls"),
+    "shared memory": (
+        "ctypes.CDLL(None, use_errno=True).shmget(0, 4096, 0o600) != -1 or err()",
+        "",
+    ),
+    "tracing": (
+        "ctypes.CDLL(None, use_errno=True).ptrace(16, {engine}, 0, 0) != -1 or err()",
+        "process.syscalls",
+    ),
     "a bit of the owner's rights": ("os.chmod('file', 0o4755)", "filesystem.metadata"),
     "one of the group's, of an open file": (
         "os.fchmod(os.open('file', os.O_RDONLY), 0o2755)",
@@ -166,7 +218,13 @@ ATTACKS = {
     "the engine's folder removed": ("os.mkdir('.ggen'); os.rmdir('.ggen')", "filesystem.write"),
     "the engine's folder a link": ("os.symlink({outside!r}, '.ggen')", "filesystem.write"),
     "a socket outside": ("socket.socket(1).bind({outside!r} + '/mine')", "filesystem.write"),
-    "a name": ("socket.getaddrinfo('db.example.org', 80) and socket.create_connection(('db.example.org', 80), 2)", "network.egress"),
+    "a name": (
+        (
+            "socket.getaddrinfo('db.example.org', 80) and "
+            "socket.create_connection(('db.example.org', 80), 2)"
+        ),
+        "network.egress",
+    ),
 }
 
 
@@ -187,7 +245,13 @@ async def test_an_attack_is_refused_and_named(project: Path, tmp_path: Path, nam
         hidden.bind(abstract)
         listening.listen()
         hidden.listen()
-        filled = code.format(engine=os.getpid(), secret=str(secret), outside=str(outside), unix=str(outside / "unix"), abstract=abstract)
+        filled = code.format(
+            engine=os.getpid(),
+            secret=str(secret),
+            outside=str(outside),
+            unix=str(outside / "unix"),
+            abstract=abstract,
+        )
         program = f"""
 import ctypes, fcntl, json, os, resource, socket
 def err():
@@ -277,7 +341,9 @@ print(json.dumps(left.wait()))
 
 
 async def test_what_is_done_to_ones_own_is_done(project: Path, tmp_path: Path):
-    """Modes, times and attributes of one's own files, by path, descriptor, link and /proc, are those that were asked for."""
+    """Modes, times and attributes of one's own files, by path, descriptor, link and /proc,
+    are those that were asked for.
+    """
     code = """
 import json, os, stat
 os.chmod("file", 0o640); os.utime("file", ns=(1_000_000_007, 2_000_000_009))
@@ -289,13 +355,23 @@ os.symlink("file", "link"); os.utime("link", ns=(1, 2), follow_symlinks=False); 
 seen.append(os.lstat("link").st_mtime_ns); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
 os.chown("file", os.getuid(), os.getgid()); os.utime("file"); seen.append(os.stat("file").st_mtime_ns > 10**18)
 print(json.dumps(seen))
-"""
+"""  # noqa: E501
     async with bare(project, tmp_path) as place:
-        assert await place.python(code) == ["0o640", 2_000_000_009, "0o600", "0o604", 2, "0o644", True]
+        assert await place.python(code) == [
+            "0o640",
+            2_000_000_009,
+            "0o600",
+            "0o604",
+            2,
+            "0o644",
+            True,
+        ]
     assert [a for a in place.attempts if "resolver" not in a.tags] == []
 
 
-async def test_the_processes_of_an_environment_are_seen_and_no_others(project: Path, tmp_path: Path):
+async def test_the_processes_of_an_environment_are_seen_and_no_others(
+    project: Path, tmp_path: Path
+):
     """/proc shows what is the environment's own."""
     code = """
 import json, os
@@ -307,12 +383,14 @@ for name in os.listdir("/proc"):
         except OSError:
             pass
 print(json.dumps([sorted(set(seen)), open("/proc/self/status").readline().split()[1], len(open("/proc/meminfo").read()) > 0]))
-"""
+"""  # noqa: E501
     async with bare(project, tmp_path) as place:
         seen, own, memory = await place.python(code)
     assert own in seen
     assert memory
-    assert set(seen) <= {"sh", "python3", own, "cleanroom-keep", "warden phase"} - {"cleanroom-keep"}
+    assert set(seen) <= {"sh", "python3", own, "cleanroom-keep", "warden phase"} - {
+        "cleanroom-keep"
+    }
 
 
 async def test_nothing_of_an_environment_outlives_it(project: Path, tmp_path: Path):
@@ -320,16 +398,22 @@ async def test_nothing_of_an_environment_outlives_it(project: Path, tmp_path: Pa
     marker = f"tiers-left-{os.getpid()}"
     async with bare(project, tmp_path) as place:
         await place.sh(
-            f"setsid python3 -c 'import signal,sys,time; signal.signal(15, signal.SIG_IGN); time.sleep(600)' {marker} > /dev/null 2>&1 &"
+            "setsid python3 -c 'import signal,sys,time; signal.signal(15, signal.SIG_IGN); "
+            f"time.sleep(600)' {marker} > /dev/null 2>&1 &"
         )
-        await place.sh(f"(setsid sh -c 'while :; do sh -c \"sleep 0.01\" {marker} & sleep 0.01; done' {marker} > /dev/null 2>&1 &)")
+        await place.sh(
+            f"(setsid sh -c 'while :; do sh -c \"sleep 0.01\" {marker} & sleep 0.01; done' "
+            f"{marker} > /dev/null 2>&1 &)"
+        )
         assert processes(marker)
         assert await place.environment.left_over()
     assert processes(marker) == []
 
 
 async def test_nobody_else_reads_the_copy_of_the_workspace(project: Path, tmp_path: Path):
-    """Another user of the machine comes into no folder of the run, whatever the modes of the project's files are."""
+    """Another user of the machine comes into no folder of the run,
+    whatever the modes of the project's files are.
+    """
     tmp_path.chmod(0o755)
     (project / "file").chmod(0o644)
     async with bare(project, tmp_path) as place:
@@ -339,12 +423,23 @@ async def test_nobody_else_reads_the_copy_of_the_workspace(project: Path, tmp_pa
         ground = place.backend.plants
         assert not stat.S_IMODE(ground.stat().st_mode) & 0o007
         if os.geteuid() == 0:
-            asked = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "cat", str(copy / "file")]
-            assert "Permission denied" in subprocess.run(asked, capture_output=True, text=True).stderr
+            asked = [
+                "setpriv",
+                "--reuid=54321",
+                "--regid=54321",
+                "--clear-groups",
+                "cat",
+                str(copy / "file"),
+            ]
+            assert (
+                "Permission denied" in subprocess.run(asked, capture_output=True, text=True).stderr
+            )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's lies in the cache")
-async def test_a_folder_that_somebody_made_in_the_place_of_a_run_s_is_refused(project: Path, tmp_path: Path):
+async def test_a_folder_that_somebody_made_in_the_place_of_a_run_s_is_refused(
+    project: Path, tmp_path: Path
+):
     """By a named error; what is there stays as it is."""
     taken = grounds(RUN_ID)[0]
     taken.mkdir()

@@ -1,4 +1,6 @@
-"""In an ordinary container: Debian's packages, Docker's default profile, no added capability; as root and as an ordinary user."""
+"""In an ordinary container: Debian's packages, Docker's default profile, no added capability;
+as root and as an ordinary user.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ import container_bench
 pytestmark = [pytest.mark.lower, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = '[project]\nname = "boxed"\n[lifecycle.test]\ncommand = "echo made > made; test $(id -u) != 0"\n'
+PROJECT = (
+    '[project]\nname = "boxed"\n[lifecycle.test]\n'
+    'command = "echo made > made; test $(id -u) != 0"\n'
+)
 # The image's own Python, with this tree and its libraries shown to it.
 ENGINE = """
 cp -r /given /tmp/project; cd /tmp/project; export HOME=/tmp/home; mkdir -p $HOME
@@ -26,7 +31,9 @@ exit $status
 """
 
 
-def boxed(tmp_path: Path, user: str, *arguments: str, flags: tuple[str, ...] = ()) -> tuple[int, dict[str, object], str]:
+def boxed(
+    tmp_path: Path, user: str, *arguments: str, flags: tuple[str, ...] = ()
+) -> tuple[int, dict[str, object], str]:
     """A run of the engine in a container: its status, its result, and what it said."""
     container_bench.require("docker")
     given = tmp_path / "given"
@@ -34,19 +41,38 @@ def boxed(tmp_path: Path, user: str, *arguments: str, flags: tuple[str, ...] = (
     (given / "make.toml").write_text(PROJECT)
     given.chmod(0o755)
     libraries = sysconfig.get_paths()["purelib"]
-    words = ["docker", "run", "--rm", "--user", user, *flags, "-e", f"PYTHONPATH={ROOT}/src:{libraries}"]
+    words = [
+        "docker",
+        "run",
+        "--rm",
+        "--user",
+        user,
+        *flags,
+        "-e",
+        f"PYTHONPATH={ROOT}/src:{libraries}",
+    ]
     for folder in dict.fromkeys((str(ROOT / "src"), libraries, str(given) + ":/given")):
         words += ["-v", f"{folder if ':' in folder else f'{folder}:{folder}'}:ro"]
     done = subprocess.run(
-        [*words, container_bench.IMAGE, "sh", "-c", ENGINE, "sh", *arguments], capture_output=True, text=True, timeout=110, check=False
+        [*words, container_bench.IMAGE, "sh", "-c", ENGINE, "sh", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout) if done.stdout.startswith("{") else {}, done.stderr
+    return (
+        done.returncode,
+        json.loads(done.stdout) if done.stdout.startswith("{") else {},
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize("user", ["0", "1234:1234"], ids=["root", "user"])
 def test_medium_is_held_in_an_unprivileged_container(tmp_path: Path, user: str):
-    """The run passes, says E3, every canary was stopped, its change came back, and nothing is left in the container."""
+    """The run passes, says E3, every canary was stopped, its change came back,
+    and nothing is left in the container.
+    """
     status, result, said = boxed(tmp_path, user)
     assert status == 0, said
     assert (result["outcome"], result["tier"], result["degraded"]) == ("passed", "E3", [])

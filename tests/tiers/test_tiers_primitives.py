@@ -1,4 +1,8 @@
-"""Primitives switched off one by one: Medium is held in another way, or the run is refused by the name of the rule. Never a traceback, a hang or a left-over."""
+"""Primitives switched off one by one: Medium is held in another way,
+or the run is refused by the name of the rule.
+
+Never a traceback, a hang or a left-over.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,11 @@ from pathlib import Path
 import pytest
 from tiers_bench import engine
 
-pytestmark = [pytest.mark.lower, pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
+pytestmark = [
+    pytest.mark.lower,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux"),
+]
 
 PROJECT = """
 [project]
@@ -18,14 +26,31 @@ allow_degraded = ["filesystem.secrets", "filesystem.write", "process.visibility"
 [lifecycle.test]
 command = "echo made > made; test $(id -u) != 0"
 """
-HELD = ("namespaces", "mount_setattr", "unshare", "namespaces,close_range", "namespaces,memfd_create")
-# A rule that has to be named; where namespaces cannot be made anyway it is that of the row with `namespaces`.
+HELD = (
+    "namespaces",
+    "mount_setattr",
+    "unshare",
+    "namespaces,close_range",
+    "namespaces,memfd_create",
+)
+# A rule that has to be named; where namespaces cannot be made anyway it is that of the row with
+# `namespaces`.
 REFUSED = {
-    "landlock": "filesystem.write", "namespaces,landlock": "filesystem.write", "pidfd_open": "process.tree", "namespaces,pidfd_open": "process.tree",
-    "namespaces,pidfd_send_signal": "process.tree", "seccomp": "network.names", "namespaces,seccomp": "filesystem.metadata",
-    "openat2": "filesystem.write", "namespaces,openat2": "filesystem.metadata",
-}  # fmt: skip
-LET_GO = [word for rule in ("filesystem.secrets", "filesystem.write", "process.visibility") for word in ("--allow-degraded", rule)]
+    "landlock": "filesystem.write",
+    "namespaces,landlock": "filesystem.write",
+    "pidfd_open": "process.tree",
+    "namespaces,pidfd_open": "process.tree",
+    "namespaces,pidfd_send_signal": "process.tree",
+    "seccomp": "network.names",
+    "namespaces,seccomp": "filesystem.metadata",
+    "openat2": "filesystem.write",
+    "namespaces,openat2": "filesystem.metadata",
+}
+LET_GO = [
+    word
+    for rule in ("filesystem.secrets", "filesystem.write", "process.visibility")
+    for word in ("--allow-degraded", rule)
+]
 
 
 @pytest.fixture
@@ -50,16 +75,27 @@ def test_a_run_is_refused_by_name_without_these(small: Path, tmp_path: Path, nam
     status, result, said = engine(names, "pipeline", "test", cwd=small, cache=tmp_path / "cache")
     assert status == 3, said
     refusal = next(line for line in said.splitlines() if line.startswith("error[CR-POLICY-004]"))
-    assert any(rule in refusal for rule in {REFUSED[names], REFUSED.get(f"namespaces,{names}", REFUSED[names])}), refusal
+    assert any(
+        rule in refusal
+        for rule in {REFUSED[names], REFUSED.get(f"namespaces,{names}", REFUSED[names])}
+    ), refusal
     assert result["ledger"]["left"] == []
     assert not (small / "made").exists()
 
 
 @pytest.mark.parametrize("names", ["landlock", "namespaces,landlock"])
-def test_without_landlock_a_run_goes_when_file_and_command_line_let_go(small: Path, tmp_path: Path, names: str):
-    """It passes in tier E4 and names what was let go; canaries of those rules may fail and are shown, all others passed."""
-    status, result, said = engine(names, "pipeline", "test", *LET_GO, cwd=small, cache=tmp_path / "cache")
+def test_without_landlock_a_run_goes_when_file_and_command_line_let_go(
+    small: Path, tmp_path: Path, names: str
+):
+    """It passes in tier E4 and names what was let go; canaries of those rules may fail and are
+    shown, all others passed.
+    """
+    status, result, said = engine(
+        names, "pipeline", "test", *LET_GO, cwd=small, cache=tmp_path / "cache"
+    )
     assert (status, result["tier"]) == (0, "E4"), said
     assert "filesystem.write" in result["degraded"]
-    assert {canary["rule"] for canary in result["canaries"] if canary["result"] != "passed"} <= set(result["degraded"])
+    assert {canary["rule"] for canary in result["canaries"] if canary["result"] != "passed"} <= set(
+        result["degraded"]
+    )
     assert result["ledger"]["left"] == []

@@ -1,4 +1,6 @@
-"""Controls of environments without namespaces, switched off one by one: a canary has to notice each."""
+"""Controls of environments without namespaces, switched off one by one:
+a canary has to notice each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", rea
 
 NOTICED = {
     "": set(),
-    "no scopes": {"abstract socket outside"} | ({"signal the engine"} if os.geteuid() else set()),  # root's environments are other users
+    # root's environments are other users
+    "no scopes": {"abstract socket outside"} | ({"signal the engine"} if os.geteuid() else set()),
     "the host's loopback open": {"port of the host's loopback", "unix socket outside"},
     "nothing of /proc withheld": {"see the engine"},
     "metadata not looked at": {"chmod outside", "mode of an open file outside"},
@@ -24,36 +27,64 @@ NOTICED = {
 }
 BEFORE = {
     "": "",
-    "no scopes": "from cleanroom.sandbox.kernel import landlock; landlock._SCOPES = 0; from cleanroom.sandbox.network import host_network as reach; reach.unix = lambda *a, **k: reach.Decision(); ",
-    "the host's loopback open": (
-        "from cleanroom.sandbox.network import host_network as reach; honest = reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
-        "reach.outgoing = lambda w, k, a, p, **o: reach.Decision() if a[:1] == b'\\x7f' and p != 53 else honest(w, k, a, p, **o); "
+    "no scopes": (
+        "from cleanroom.sandbox.kernel import landlock; landlock._SCOPES = 0; from "
+        "cleanroom.sandbox.network import host_network as reach; reach.unix = lambda *a, **k: "
+        "reach.Decision(); "
     ),
-    "nothing of /proc withheld": "from cleanroom.sandbox.kernel import process_tree as tree; tree.within = lambda pid, root: True; ",
+    "the host's loopback open": (
+        "from cleanroom.sandbox.network import host_network as reach; honest = "
+        "reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
+        "reach.outgoing = lambda w, k, a, p, **o: reach.Decision() if a[:1] == b'\\x7f' and "
+        "p != 53 else honest(w, k, a, p, **o); "
+    ),
+    "nothing of /proc withheld": (
+        "from cleanroom.sandbox.kernel import process_tree as tree; tree.within = lambda pid, "
+        "root: True; "
+    ),
     "metadata not looked at": (
-        "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = lambda self, caller, name, arguments: m.Refusal(0); "
+        "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = "
+        "lambda self, caller, name, arguments: m.Refusal(0); "
     ),
     "others not looked at": (
-        "from cleanroom.sandbox.seccomp_notify import recorder_hostns as b; b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
+        "from cleanroom.sandbox.seccomp_notify import recorder_hostns as b; "
+        "b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
     ),
-    "nothing recorded": "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, attempt: None; ",
+    "nothing recorded": (
+        "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, "
+        "attempt: None; "
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NOTICED)
-async def test_a_control_that_is_switched_off_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+async def test_a_control_that_is_switched_off_is_noticed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
     """The canaries of just that control fail; without sabotage none does."""
-    monkeypatch.setattr(keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{BEFORE[name]}main()"))
+    monkeypatch.setattr(
+        keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{BEFORE[name]}main()")
+    )
     async with bare(project, tmp_path) as place:
-        failed = {canary.name: canary.found for canary in await place.environment.prove() if canary.result == "failed"}
+        failed = {
+            canary.name: canary.found
+            for canary in await place.environment.prove()
+            if canary.result == "failed"
+        }
     assert NOTICED[name] <= failed.keys(), failed
     assert name or not failed
 
 
-async def test_an_environment_without_landlock_is_noticed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_an_environment_without_landlock_is_noticed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Files outside are then read and written, but for what file modes refuse to its user."""
     honest = backend.spec_hostns.describe
-    monkeypatch.setattr(backend.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False))
+    monkeypatch.setattr(
+        backend.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
+    )
     async with bare(project, tmp_path) as place:
-        failed = {canary.name for canary in await place.environment.prove() if canary.result == "failed"}
+        failed = {
+            canary.name for canary in await place.environment.prove() if canary.result == "failed"
+        }
     assert {"secret of the home folder"} <= failed

@@ -1,4 +1,6 @@
-"""What the tests of the lower tiers share: environments without namespaces, made on purpose, and runs on what looks like another kernel."""
+"""What the tests of the lower tiers share: environments without namespaces, made on purpose,
+and runs on what looks like another kernel.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ from held_folders import journal_at
 
 RUN_ID = f"tiers{os.getpid()}"
 WITHOUT = Path(__file__).with_name("without.py")
-VARIABLES = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/home/cleanroom", "TMPDIR": "/tmp", "LC_ALL": "C.UTF-8"}
+VARIABLES = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/home/cleanroom",
+    "TMPDIR": "/tmp",
+    "LC_ALL": "C.UTF-8",
+}
 RUN_SECONDS = 100
 
 
@@ -37,40 +44,65 @@ class Said(NamedTuple):
 class Place:
     """One environment without namespaces, entered."""
 
-    def __init__(self, environment: EmbeddedEnvironment, workspace: Workspace, backend: EmbeddedBackend) -> None:
+    def __init__(
+        self, environment: EmbeddedEnvironment, workspace: Workspace, backend: EmbeddedBackend
+    ) -> None:
         self.environment, self.workspace, self.backend = environment, workspace, backend
         self.attempts: list[Attempt] = []
 
     async def sh(self, command: str, seconds: float = 30.0) -> Said:
         heard = bytearray()
-        result = await self.environment.exec(("sh", "-c", command), on_output=lambda _, data: heard.extend(data), timeout_seconds=seconds)
+        result = await self.environment.exec(
+            ("sh", "-c", command),
+            on_output=lambda _, data: heard.extend(data),
+            timeout_seconds=seconds,
+        )
         return Said(result.exit_code, heard.decode(errors="replace"))
 
     async def python(self, code: str) -> Any:
         """What `code` prints, which is one line of JSON."""
         said = await self.sh(
-            f"exec python3 -c {json.dumps(code)!s}" if "'" not in code and "\n" not in code else f"python3 - <<'END'\n{code}\nEND"
+            f"exec python3 -c {json.dumps(code)!s}"
+            if "'" not in code and "\n" not in code
+            else f"python3 - <<'END'\n{code}\nEND"
         )
         assert said.status == 0, said.out
         return json.loads(said.out.splitlines()[-1])
 
     def targets(self, rule: str) -> list[str]:
-        return [str(attempt.target) for attempt in self.attempts if attempt.rule == rule and attempt.outcome == "blocked"]
+        return [
+            str(attempt.target)
+            for attempt in self.attempts
+            if attempt.rule == rule and attempt.outcome == "blocked"
+        ]
 
 
 @asynccontextmanager
 async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Place]:
-    """An environment of `project` without namespaces, wherever the test runs. What it does to the ledger is looked at in the end."""
-    workspace_spec = WorkspaceSpec(root=str(project), scratch=str(folder / "cache/runs/t/workspace"))
+    """An environment of `project` without namespaces, wherever the test runs.
+
+    What it does to the ledger is looked at in the end.
+    """
+    workspace_spec = WorkspaceSpec(
+        root=str(project), scratch=str(folder / "cache/runs/t/workspace")
+    )
     given = {
-        "id": "phase", "run_id": RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": VARIABLES,
-        "working_directory": str(project), "workspace": workspace_spec,
-    }  # fmt: skip
+        "id": "phase",
+        "run_id": RUN_ID,
+        "role": "phase",
+        "policy": default_policy(Level.MEDIUM),
+        "variables": VARIABLES,
+        "working_directory": str(project),
+        "workspace": workspace_spec,
+    }
     backend = EmbeddedBackend(RUN_ID, folder / "cache/runs/t", journal_at(folder / "journal.jsonl"))
     async with backend:
         await backend.probe(Level.MEDIUM)
         backend._bare = True
-        async with backend.workspace(workspace_spec) as workspace, anyio.create_task_group() as tasks:
+        async with (
+            backend.workspace(workspace_spec) as workspace,
+            anyio.create_task_group() as tasks,
+        ):
             async with backend.environment(EnvironmentSpec(**(given | changes))) as environment:
                 place = Place(environment, workspace, backend)
 
@@ -86,19 +118,41 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
     assert (await backend.ledger())[2] == ()
 
 
-def without(names: str, *command: str, cwd: Path, cache: Path, seconds: float = RUN_SECONDS) -> subprocess.CompletedProcess[str]:
+def without(
+    names: str, *command: str, cwd: Path, cache: Path, seconds: float = RUN_SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run a command where these are missing; with "" where nothing is."""
     words = [sys.executable, str(WITHOUT), names, "--", *command] if names else list(command)
     return subprocess.run(
-        words, cwd=cwd, env=os.environ | {"CLEANROOM_CACHE": str(cache)}, capture_output=True, text=True, timeout=seconds, check=False
+        words,
+        cwd=cwd,
+        env=os.environ | {"CLEANROOM_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
 
 
 def engine(names: str, *arguments: str, cwd: Path, cache: Path) -> tuple[int, dict[str, Any], str]:
     """Exit status, result and progress of the engine there."""
-    done = without(names, sys.executable, "-m", "cleanroom", *arguments, "--output", "json", cwd=cwd, cache=cache)
+    done = without(
+        names,
+        sys.executable,
+        "-m",
+        "cleanroom",
+        *arguments,
+        "--output",
+        "json",
+        cwd=cwd,
+        cache=cache,
+    )
     assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout) if done.stdout.startswith("{") else {}, done.stderr
+    return (
+        done.returncode,
+        json.loads(done.stdout) if done.stdout.startswith("{") else {},
+        done.stderr,
+    )
 
 
 def processes(marker: str) -> list[int]:

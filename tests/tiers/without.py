@@ -1,7 +1,9 @@
-"""Runs a command on what looks like an older or stricter kernel: `python without.py NAME[,NAME...] -- COMMAND...`.
+"""Runs a command on what looks like an older or stricter kernel:
+`python without.py NAME[,NAME...] -- COMMAND...`.
 
-Each name is a system call that answers ENOSYS, or `namespaces`: what a container's default profile refuses with EPERM. The filter is installed in this
-process before the command, so all that it starts has it.
+Each name is a system call that answers ENOSYS, or `namespaces`:
+what a container's default profile refuses with EPERM.
+The filter is installed in this process before the command, so all that it starts has it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,18 @@ from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp import filters
 
-REFUSED = ("mount", "umount2", "setns", "open_tree", "move_mount", "fsopen", "fsmount", "mount_setattr", "pivot_root", "pidfd_getfd")
+REFUSED = (
+    "mount",
+    "umount2",
+    "setns",
+    "open_tree",
+    "move_mount",
+    "fsopen",
+    "fsmount",
+    "mount_setattr",
+    "pivot_root",
+    "pidfd_getfd",
+)
 LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self")
 
 

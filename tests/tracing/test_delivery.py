@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from cleanroom.evidence.tracing import SpanData, spans
-from cleanroom.evidence.tracing.deliver import BATCH_BYTES, BATCH_ITEMS, Delivered, Delivery, batches, phrase, without_secrets
+from cleanroom.evidence.tracing.deliver import (
+    BATCH_BYTES,
+    BATCH_ITEMS,
+    Delivered,
+    Delivery,
+    batches,
+    phrase,
+    without_secrets,
+)
 from cleanroom.evidence.tracing.sdk import exporter
 from cleanroom.evidence.tracing.settings import read_settings
 from cleanroom.evidence.tracing.span import Source
@@ -23,7 +31,9 @@ from cleanroom.model.errors import BackendUnavailable
 from collector import collecting, grpc_collecting, spans_of
 from run_story import TRACE, shop
 
-pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+pytest.importorskip(
+    "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+)
 
 
 def deliver(endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered:
@@ -31,9 +41,15 @@ def deliver(endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered
     return deliver_these(spans(shop()), endpoint, seconds=seconds, **variables)
 
 
-def deliver_these(found: list[SpanData], endpoint: str, *, seconds: float = 5, **variables: str) -> Delivered:
+def deliver_these(
+    found: list[SpanData], endpoint: str, *, seconds: float = 5, **variables: str
+) -> Delivered:
     path = "" if "OTEL_EXPORTER_OTLP_PROTOCOL" in variables else "/v1/traces"
-    delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}{path}", **variables}).destinations)
+    delivery = Delivery(
+        read_settings(
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{endpoint}{path}", **variables}
+        ).destinations
+    )
     delivery.put("traces", found)
     return delivery.finish(seconds)
 
@@ -58,27 +74,45 @@ def test_events_status_kind_and_times_arrive():
         taken = {span.name: span for span in spans_of(collector)}
     ours = {span.name: span for span in spans(shop())}
 
-    assert [event.name for event in taken["environment test-1"].events] == [event.name for event in ours["environment test-1"].events]
-    assert (taken["phase test"].status.code, taken["phase test"].status.message) == (2, ours["phase test"].message)
+    assert [event.name for event in taken["environment test-1"].events] == [
+        event.name for event in ours["environment test-1"].events
+    ]
+    assert (taken["phase test"].status.code, taken["phase test"].status.message) == (
+        2,
+        ours["phase test"].message,
+    )
     assert (taken["RUN shop"].kind, taken["phase test"].kind) == (2, 1)
     assert all(
-        (taken[name].start_time_unix_nano, taken[name].end_time_unix_nano) == (span.start_ns, span.end_ns) for name, span in ours.items()
+        (taken[name].start_time_unix_nano, taken[name].end_time_unix_nano)
+        == (span.start_ns, span.end_ns)
+        for name, span in ours.items()
     )
 
 
 def test_headers_and_compression_are_those_of_the_environment():
     """What a hosted collector asks for."""
     with collecting() as collector:
-        deliver(collector.endpoint, OTEL_EXPORTER_OTLP_HEADERS="x-key=abc", OTEL_EXPORTER_OTLP_COMPRESSION="gzip")
+        deliver(
+            collector.endpoint,
+            OTEL_EXPORTER_OTLP_HEADERS="x-key=abc",
+            OTEL_EXPORTER_OTLP_COMPRESSION="gzip",
+        )
 
-    assert (collector.requests[0][1]["x-key"], collector.requests[0][1]["content-encoding"]) == ("abc", "gzip")
+    assert (collector.requests[0][1]["x-key"], collector.requests[0][1]["content-encoding"]) == (
+        "abc",
+        "gzip",
+    )
 
 
 def test_the_environments_names_are_on_the_resource():
     """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say who this is."""
-    settings = read_settings({"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=ci"})
+    settings = read_settings(
+        {"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=ci"}
+    )
 
-    assert {"service.name": "mine", "deployment.environment.name": "ci"}.items() <= spans(shop(), settings)[0].source.resource.items()
+    assert {"service.name": "mine", "deployment.environment.name": "ci"}.items() <= spans(
+        shop(), settings
+    )[0].source.resource.items()
 
 
 def test_a_refused_connection_is_told_as_such():
@@ -87,12 +121,18 @@ def test_a_refused_connection_is_told_as_such():
         unused.bind(("127.0.0.1", 0))
         delivered = deliver(f"http://127.0.0.1:{unused.getsockname()[1]}")
 
-    assert (delivered.lost, delivered.why, delivered.counts) == ({"traces": len(spans(shop()))}, "refused", {})
+    assert (delivered.lost, delivered.why, delivered.counts) == (
+        {"traces": len(spans(shop()))},
+        "refused",
+        {},
+    )
 
 
 @pytest.mark.parametrize("tries", [0, 1, 2])
 def test_a_refused_connection_is_told_as_such_however_long_the_run_was(tries: int):
-    """Also where the last try was given up for want of time, after others in the run that were refused."""
+    """Also where the last try was given up for want of time,
+    after others in the run that were refused.
+    """
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -125,11 +165,17 @@ def test_a_silent_collector_is_left_within_the_time_of_the_end():
 
 
 def test_of_a_slow_collector_is_counted_what_it_took():
-    """It takes its time with each request: what came in time is there, the rest is lost to it and named, and nothing is both."""
+    """It takes its time with each request: what came in time is there,
+    the rest is lost to it and named, and nothing is both.
+    """
     slow = threading.Event()
     found = heavy([10] * (BATCH_ITEMS * 3))
     with collecting(statuses=[200], silent=slow) as collector:
-        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}).destinations)
+        delivery = Delivery(
+            read_settings(
+                {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}
+            ).destinations
+        )
         delivery.put("traces", found)
         slow.set()
         while not collector.requests:
@@ -141,7 +187,10 @@ def test_of_a_slow_collector_is_counted_what_it_took():
     assert delivered.why == "no answer in time"
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "status 401"), (403, "status 403"), (404, "status 404"), (400, "status 400")])
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [(401, "status 401"), (403, "status 403"), (404, "status 404"), (400, "status 400")],
+)
 def test_a_refusal_is_told_with_its_status(status: int, why: str) -> None:
     """What will not change by trying again is tried once at the end."""
     with collecting(statuses=[status]) as collector:
@@ -162,7 +211,9 @@ def test_a_collector_that_is_busy_for_long_is_not_waited_for(status: int) -> Non
 def test_a_collector_that_is_back_while_the_run_goes_on_gets_everything():
     """A batch that failed stays, in its place, until it is taken."""
     with collecting(statuses=[500, 200]) as collector:
-        settings = read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"})
+        settings = read_settings(
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.endpoint}/v1/traces"}
+        )
         delivery = Delivery(settings.destinations)
         delivery.put("traces", spans(shop()))
         while not collector.requests:
@@ -194,20 +245,32 @@ def _lines() -> list[object]:
 def heavy(weights: list[int]) -> list[SpanData]:
     """Spans of so many bytes."""
     return [
-        SpanData(trace_id=TRACE, span_id=f"{number:016x}", name=f"step {number}", start_ns=1, end_ns=2, attributes={"text": "x" * weight}, source=Source())
+        SpanData(
+            trace_id=TRACE,
+            span_id=f"{number:016x}",
+            name=f"step {number}",
+            start_ns=1,
+            end_ns=2,
+            attributes={"text": "x" * weight},
+            source=Source(),
+        )
         for number, weight in enumerate(weights, 1)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(params=["http/protobuf", "grpc"])
 def protocol(request: pytest.FixtureRequest) -> str:
     if request.param == "grpc":
-        pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+        pytest.importorskip(
+            "opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed"
+        )
     return str(request.param)
 
 
 def limited(protocol: str, largest: int) -> Any:
-    """A collector that takes requests of so many bytes, and the variable that says which protocol it speaks."""
+    """A collector that takes requests of so many bytes, and the variable that says which protocol
+    it speaks.
+    """
     return grpc_collecting(largest=largest) if protocol == "grpc" else collecting(largest=largest)
 
 
@@ -221,14 +284,18 @@ def speaking(protocol: str) -> dict[str, str]:
 def test_more_than_a_request_may_hold_goes_in_several(protocol: str):
     """20 MB, to a collector with the usual limit of 4 MiB: all of it arrives."""
     with limited(protocol, 4 << 20) as collector:
-        delivered = deliver_these(heavy([1_000_000] * 20), collector.endpoint, seconds=60, **speaking(protocol))
+        delivered = deliver_these(
+            heavy([1_000_000] * 20), collector.endpoint, seconds=60, **speaking(protocol)
+        )
 
     assert (delivered.complete, delivered.counts) == (True, {"traces": 20}), delivered
     assert len(spans_of(collector)) == 20
 
 
 def test_a_collector_that_takes_less_gets_smaller_requests(protocol: str):
-    """A proxy before it with a limit of its own: what was too large comes again in halves, in its order."""
+    """A proxy before it with a limit of its own: what was too large comes again in halves,
+    in its order.
+    """
     found = heavy([100_000] * 20)
     with limited(protocol, 1 << 20) as collector:
         delivered = deliver_these(found, collector.endpoint, seconds=60, **speaking(protocol))
@@ -243,16 +310,24 @@ def test_what_is_too_large_by_itself_holds_up_nothing_else(protocol: str):
     with limited(protocol, 1 << 20) as collector:
         delivered = deliver_these(found, collector.endpoint, seconds=60, **speaking(protocol))
 
-    assert (delivered.lost, delivered.counts, delivered.why) == ({"traces": 1}, {"traces": 3}, "larger than it takes")
+    assert (delivered.lost, delivered.counts, delivered.why) == (
+        {"traces": 1},
+        {"traces": 3},
+        "larger than it takes",
+    )
     assert [span.name for span in spans_of(collector)] == ["step 1", "step 3", "step 4"]
 
 
 def test_a_grpc_collector_that_does_not_know_us_is_told_as_such():
     """Without its header UNAUTHENTICATED, tried once; with it, taken."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed"
+    )
     with grpc_collecting(answers=["UNAUTHENTICATED", "OK"]) as collector:
         unknown = deliver(collector.endpoint, **GRPC)
-        known = deliver(collector.endpoint, OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20hunter22", **GRPC)
+        known = deliver(
+            collector.endpoint, OTEL_EXPORTER_OTLP_HEADERS="Authorization=Bearer%20hunter22", **GRPC
+        )
 
     assert (unknown.why, known.complete) == ("status UNAUTHENTICATED", True)
     assert [found.get("authorization") for found in collector.metadata] == [None, "Bearer hunter22"]
@@ -260,7 +335,9 @@ def test_a_grpc_collector_that_does_not_know_us_is_told_as_such():
 
 def test_a_silent_grpc_collector_is_left_within_the_time_of_the_end():
     """It took the call and never answers."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed"
+    )
     with grpc_collecting(silent=threading.Event()) as collector:
         delivered = deliver(collector.endpoint, seconds=0.3, **GRPC)
 
@@ -269,9 +346,15 @@ def test_a_silent_grpc_collector_is_left_within_the_time_of_the_end():
 
 def test_a_grpc_collector_that_is_back_while_the_run_goes_on_gets_everything():
     """It was being started again, and lost nothing of ours."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed"
+    )
     with grpc_collecting(answers=["UNAVAILABLE", "INTERNAL", "OK"]) as collector:
-        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.endpoint, **GRPC}).destinations)
+        delivery = Delivery(
+            read_settings(
+                {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": collector.endpoint, **GRPC}
+            ).destinations
+        )
         delivery.put("traces", spans(shop()))
         while len(collector.metadata) < 2:
             time.sleep(0.01)
@@ -280,8 +363,12 @@ def test_a_grpc_collector_that_is_back_while_the_run_goes_on_gets_everything():
     assert (delivered.complete, len(spans_of(collector))) == (True, len(spans(shop()))), delivered
 
 
-def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A private certificate authority works when the environment names its file, and only then; other programs' variables do not overrule it."""
+def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A private certificate authority works when the environment names its file, and only then;
+    other programs' variables do not overrule it.
+    """
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt")
     key, certificate = authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -297,26 +384,52 @@ def test_an_unknown_authority_is_not_trusted_and_a_named_one_is(tmp_path: Path, 
 
 def test_the_same_holds_over_grpc(tmp_path: Path):
     """A private authority works when its file is named, and only then."""
-    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed")
+    pytest.importorskip(
+        "opentelemetry.exporter.otlp.proto.grpc", reason="the extra otlp-grpc is not installed"
+    )
     key, certificate = authority(tmp_path)
     with grpc_collecting(certificate=(key.read_bytes(), certificate.read_bytes())) as collector:
         unknown = deliver(collector.endpoint, **GRPC)
         known = deliver(collector.endpoint, OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate), **GRPC)
 
-    assert (unknown.why, known.why, len(collector.requests)) == ("its certificate is not trusted", "", 1)
+    assert (unknown.why, known.why, len(collector.requests)) == (
+        "its certificate is not trusted",
+        "",
+        1,
+    )
 
 
 def authority(folder: Path) -> tuple[Path, Path]:
     """Key and certificate of an authority that nobody knows."""
     key, certificate = folder / "key.pem", folder / "cert.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
-         "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return key, certificate
 
 
-def test_what_exporters_say_reaches_nobodys_terminal(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture):
+def test_what_exporters_say_reaches_nobodys_terminal(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
     """Their warnings are told once, in our words."""
     with caplog.at_level(logging.DEBUG):
         deliver("http://127.0.0.1:9")
@@ -332,12 +445,21 @@ def test_a_secret_in_the_endpoint_is_not_in_what_is_told():
 
 def test_an_exporters_own_words_are_told_without_secrets():
     """What nobody foresaw is told as it was said, and exporters say addresses and headers."""
-    settings = read_settings({
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://user:hunter2@h:1/v1/traces?token=hunter3", "OTEL_EXPORTER_OTLP_HEADERS": "k=hunter4",
-    })  # fmt: skip
-    words = "odd: http://user:hunter2@h:1/v1/traces?token=hunter3, /v1/traces?token=hunter3, {'k': 'hunter4'}"
+    settings = read_settings(
+        {
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://user:hunter2@h:1/v1/traces?token=hunter3",
+            "OTEL_EXPORTER_OTLP_HEADERS": "k=hunter4",
+        }
+    )
+    words = (
+        "odd: http://user:hunter2@h:1/v1/traces?token=hunter3, /v1/traces?token=hunter3, {'k': "
+        "'hunter4'}"
+    )
 
-    assert without_secrets(words, settings.destinations.values()) == "odd: http://h:1/v1/traces, /v1/traces?[redacted], {'k': '[redacted]'}"
+    assert (
+        without_secrets(words, settings.destinations.values())
+        == "odd: http://h:1/v1/traces, /v1/traces?[redacted], {'k': '[redacted]'}"
+    )
 
 
 def test_batches_are_bounded_by_number_and_by_weight():
@@ -346,7 +468,9 @@ def test_batches_are_bounded_by_number_and_by_weight():
     pieces = list(batches(items))
 
     assert [item for piece in pieces for item in piece] == items
-    assert all(len(piece) <= BATCH_ITEMS and sum(map(len, piece)) <= BATCH_BYTES for piece in pieces)
+    assert all(
+        len(piece) <= BATCH_ITEMS and sum(map(len, piece)) <= BATCH_BYTES for piece in pieces
+    )
 
 
 def test_one_item_above_the_weight_goes_alone():
@@ -376,7 +500,9 @@ def test_an_exporter_that_cannot_be_made_says_why(tmp_path: Path):
 def test_an_exporter_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     """With the package that helps."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
-    settings = read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    settings = read_settings(
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    )
     with pytest.raises(BackendUnavailable) as failed:
         exporter("traces", settings.destinations["traces"], lambda _: None)
     assert failed.value.code == "CR-TRACE-002"

@@ -17,7 +17,9 @@ from cleanroom.model.events import Recovery, Subject
 from collector import collecting
 from run_story import TRACE, Story, begin, shop
 
-pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+pytest.importorskip(
+    "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+)
 PAGE = Path(__file__).parents[2] / "otel" / "spans.md"
 
 
@@ -33,20 +35,35 @@ def lines() -> list[LogLine]:
 
 
 def test_the_table_of_metrics_is_true():
-    """`otel/spans.md` has every metric with its kind and unit, and no other; what points carry is in its row."""
-    rows = re.findall(r"^\| `([a-z._]+)` \| ([a-z]+)(?:, (\w+))? \| (\S+) \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
-    kinds = {("sum", "delta"): "count", ("sum", "cumulative"): "sum", ("gauge", ""): "gauge", ("histogram", "delta"): "histogram"}
-
-    assert {name: (kinds[kind, temporality], unit) for name, kind, temporality, unit, _ in rows} == {
-        name: (kind, unit) for name, (kind, unit, _) in metrics.TABLE.items()
+    """`otel/spans.md` has every metric with its kind and unit, and no other;
+    what points carry is in its row.
+    """
+    rows = re.findall(
+        r"^\| `([a-z._]+)` \| ([a-z]+)(?:, (\w+))? \| (\S+) \| (.*?) \|",
+        PAGE.read_text(),
+        re.MULTILINE,
+    )
+    kinds = {
+        ("sum", "delta"): "count",
+        ("sum", "cumulative"): "sum",
+        ("gauge", ""): "gauge",
+        ("histogram", "delta"): "histogram",
     }
-    carried = {name: set(re.findall(r"`([a-z._]+)`", attributes)) for name, _, _, _, attributes in rows}
+
+    assert {
+        name: (kinds[kind, temporality], unit) for name, kind, temporality, unit, _ in rows
+    } == {name: (kind, unit) for name, (kind, unit, _) in metrics.TABLE.items()}
+    carried = {
+        name: set(re.findall(r"`([a-z._]+)`", attributes)) for name, _, _, _, attributes in rows
+    }
     for point in points(shop()):
         assert set(point.attributes) <= carried[point.name] | {"cicd.pipeline.name"}, point
 
 
 def test_a_run_tells_what_it_used_how_long_it_took_and_what_was_tried():
-    """CPU, memory, disk, network, durations, errors and violations; a failing run has its type of error."""
+    """CPU, memory, disk, network, durations, errors and violations;
+    a failing run has its type of error.
+    """
     found = {point.name for point in points(shop())}
     (errors,) = [point for point in points(shop()) if point.name == "cicd.pipeline.run.errors"]
 
@@ -59,8 +76,21 @@ def test_restarts_are_counted_by_service():
     story = Story()
     run = begin(story)
     for attempt in (1, 2):
-        story.tell(Recovery(subject=Subject("service", "db"), action="restarted", cause="killed", attempt=attempt, delay_seconds=0.1), run)
-    found = [(point.value, point.attributes["cleanroom.service"]) for point in points(story.envelopes) if "restarts" in point.name]
+        story.tell(
+            Recovery(
+                subject=Subject("service", "db"),
+                action="restarted",
+                cause="killed",
+                attempt=attempt,
+                delay_seconds=0.1,
+            ),
+            run,
+        )
+    found = [
+        (point.value, point.attributes["cleanroom.service"])
+        for point in points(story.envelopes)
+        if "restarts" in point.name
+    ]
 
     assert found == [(2, "db")]
 
@@ -68,12 +98,16 @@ def test_restarts_are_counted_by_service():
 def delivered() -> dict[str, Any]:
     """The requests of all three signals, as a collector took them."""
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+        ExportMetricsServiceRequest,
+    )
 
     kinds = {"/v1/metrics": ExportMetricsServiceRequest, "/v1/logs": ExportLogsServiceRequest}
     source = spans(shop())[0].source
     with collecting() as collector:
-        delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}).destinations)
+        delivery = Delivery(
+            read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}).destinations
+        )
         delivery.put("metrics", [(metrics.shared(source), point) for point in points(shop())])
         delivery.put("logs", [(source, line) for line in lines()])
         assert delivery.finish(30).complete
@@ -81,12 +115,16 @@ def delivered() -> dict[str, Any]:
 
 
 def test_metrics_arrive_with_unit_and_temporality():
-    """What a run adds is a delta, so that runs add up; what is read while it goes on is cumulative."""
+    """What a run adds is a delta, so that runs add up; what is read while it goes on is
+    cumulative.
+    """
     (found,) = delivered()["/v1/metrics"].resource_metrics
     by_name = {metric.name: metric for metric in found.scope_metrics[0].metrics}
     delta, cumulative = 1, 2
 
-    assert {name: metric.unit for name, metric in by_name.items()} == {name: metrics.TABLE[name][1] for name in by_name}
+    assert {name: metric.unit for name, metric in by_name.items()} == {
+        name: metrics.TABLE[name][1] for name in by_name
+    }
     assert by_name["cleanroom.violations"].sum.aggregation_temporality == delta
     assert by_name["cleanroom.phase.duration"].histogram.aggregation_temporality == delta
     assert by_name["container.cpu.time"].sum.aggregation_temporality == cumulative
@@ -96,7 +134,10 @@ def test_metrics_arrive_with_unit_and_temporality():
 
 def test_metrics_of_two_runs_have_one_source():
     """A run's id would make each run a series of its own; who ran is what stays."""
-    attributes = {attribute.key for attribute in delivered()["/v1/metrics"].resource_metrics[0].resource.attributes}
+    attributes = {
+        attribute.key
+        for attribute in delivered()["/v1/metrics"].resource_metrics[0].resource.attributes
+    }
 
     assert "service.name" in attributes
     assert "cicd.pipeline.run.id" not in attributes
@@ -105,8 +146,13 @@ def test_metrics_of_two_runs_have_one_source():
 def test_log_records_arrive_with_the_ids_of_their_spans():
     """Text, severity and place in the trace of everything that the engine told."""
     (found,) = delivered()["/v1/logs"].resource_logs
-    records = [(r.body.string_value, r.severity_number, r.trace_id.hex(), r.span_id.hex()) for r in found.scope_logs[0].log_records]
+    records = [
+        (r.body.string_value, r.severity_number, r.trace_id.hex(), r.span_id.hex())
+        for r in found.scope_logs[0].log_records
+    ]
 
-    assert records == [(line.text, SEVERITIES[line.severity], TRACE, line.span_id) for line in lines()]
+    assert records == [
+        (line.text, SEVERITIES[line.severity], TRACE, line.span_id) for line in lines()
+    ]
     assert any(severity == SEVERITIES["error"] for _, severity, _, _ in records)
     assert {span_id for *_, span_id in records} <= {span.span_id for span in spans(shop())}

@@ -1,4 +1,6 @@
-"""Runs through a real OpenTelemetry Collector with `otel/collector.yaml`: spans to a real Jaeger, metrics for a scrape."""
+"""Runs through a real OpenTelemetry Collector with `otel/collector.yaml`:
+spans to a real Jaeger, metrics for a scrape.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from cleanroom.evidence.tracing.settings import read_settings
 from real_tools import real_tool
 from run_story import TRACE, shop
 
-pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed")
+pytest.importorskip(
+    "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
+)
 CONFIGURATION = Path(__file__).parents[2] / "otel" / "collector.yaml"
 
 
@@ -29,9 +33,19 @@ def collecting(viewer: jaeger.Jaeger) -> Iterator[tuple[str, str]]:
     """Where it takes OTLP over HTTP, and where it is scraped."""
     names = ("OTLP_GRPC_PORT", "OTLP_HTTP_PORT", "METRICS_PORT")
     ports = dict(zip(names, map(str, jaeger.free_ports(len(names))), strict=True))
-    environment = {**os.environ, **ports, "JAEGER_ENDPOINT": viewer.otlp_grpc.removeprefix("http://")}
+    environment = {
+        **os.environ,
+        **ports,
+        "JAEGER_ENDPOINT": viewer.otlp_grpc.removeprefix("http://"),
+    }
     words = [real_tool("otelcol"), "--config", CONFIGURATION]
-    process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     scraped = f"http://127.0.0.1:{ports['METRICS_PORT']}/metrics"
     try:
         scrape(scraped, "")
@@ -61,14 +75,22 @@ def deliver(endpoint: str, hours: int = 0) -> None:
     delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}).destinations)
     made = metrics.Metrics()
     for envelope in shop():
-        made.add(msgspec.structs.replace(envelope, time_unix_ns=envelope.time_unix_ns + hours * 3600 * 10**9))
+        made.add(
+            msgspec.structs.replace(
+                envelope, time_unix_ns=envelope.time_unix_ns + hours * 3600 * 10**9
+            )
+        )
     delivery.put("traces", spans(shop()))
-    delivery.put("metrics", [(metrics.shared(spans(shop())[0].source), point) for point in made.points()])
+    delivery.put(
+        "metrics", [(metrics.shared(spans(shop())[0].source), point) for point in made.points()]
+    )
     assert delivery.finish(30).complete
 
 
 def test_spans_reach_jaeger_and_runs_add_up():
-    """Two runs that failed are two errors and two durations of one project, whatever run they were; every metric has a name there."""
+    """Two runs that failed are two errors and two durations of one project,
+    whatever run they were; every metric has a name there.
+    """
     real_tool("otelcol")
     real_tool("jaeger")
     with jaeger.running() as viewer, collecting(viewer) as (endpoint, scraped):
@@ -79,8 +101,18 @@ def test_spans_reach_jaeger_and_runs_add_up():
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     named = {name.replace(".", "_") for name in metrics.TABLE}
 
-    assert sorted(span["spanID"] for span in arrived) == sorted(span.span_id for span in spans(shop()))
-    assert [line.rpartition(" ")[2] for line in lines if line.startswith("cicd_pipeline_run_errors_total{")] == ["2"]
-    assert [line.rpartition(" ")[2] for line in lines if line.startswith("cicd_pipeline_run_duration_seconds_count{")] == ["2"]
+    assert sorted(span["spanID"] for span in arrived) == sorted(
+        span.span_id for span in spans(shop())
+    )
+    assert [
+        line.rpartition(" ")[2]
+        for line in lines
+        if line.startswith("cicd_pipeline_run_errors_total{")
+    ] == ["2"]
+    assert [
+        line.rpartition(" ")[2]
+        for line in lines
+        if line.startswith("cicd_pipeline_run_duration_seconds_count{")
+    ] == ["2"]
     assert all(any(line.startswith(name) for line in lines) for name in named), lines
     assert "run_id" not in text

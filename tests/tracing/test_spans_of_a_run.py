@@ -32,13 +32,25 @@ def written(envelopes: list[Any]) -> list[dict[str, Any]]:
 def test_every_started_is_a_span_with_its_parent():
     """The tree of spans is the tree of the events."""
     found = {span["spanId"]: span for span in written(shop())}
-    tree = {span["name"]: found[span["parentSpanId"]]["name"] for span in found.values() if "parentSpanId" in span}
+    tree = {
+        span["name"]: found[span["parentSpanId"]]["name"]
+        for span in found.values()
+        if "parentSpanId" in span
+    }
 
     assert tree == {
-        "service postgres": "RUN shop", "service redis": "RUN shop", "readiness postgres": "service postgres", "readiness redis": "service redis",
-        "phase init": "RUN shop", "environment init-1": "phase init", "command init#1": "environment init-1",
-        "phase test": "RUN shop", "environment test-1": "phase test", "command test#1": "environment test-1", "unwind": "RUN shop",
-    }  # fmt: skip
+        "service postgres": "RUN shop",
+        "service redis": "RUN shop",
+        "readiness postgres": "service postgres",
+        "readiness redis": "service redis",
+        "phase init": "RUN shop",
+        "environment init-1": "phase init",
+        "command init#1": "environment init-1",
+        "phase test": "RUN shop",
+        "environment test-1": "phase test",
+        "command test#1": "environment test-1",
+        "unwind": "RUN shop",
+    }
 
 
 def test_children_lie_within_their_parents_and_begin_with_the_first_event():
@@ -58,19 +70,29 @@ def test_children_lie_within_their_parents_and_begin_with_the_first_event():
 
 def test_a_step_of_the_wall_clock_does_not_show():
     """Durations are monotonic: a clock set back in the middle leaves them as they are."""
-    stepped = [msgspec.structs.replace(e, time_unix_ns=e.time_unix_ns - (10**10 if e.seq > 5 else 0)) for e in shop()]
+    stepped = [
+        msgspec.structs.replace(e, time_unix_ns=e.time_unix_ns - (10**10 if e.seq > 5 else 0))
+        for e in shop()
+    ]
 
     assert [s.end_ns for s in spans(stepped)] == [s.end_ns for s in spans(shop())]
 
 
 def test_the_run_is_a_server_span_and_the_rest_internal():
     """Kinds are those of the cicd conventions, in OTLP's numbers."""
-    assert {span["name"]: span["kind"] for span in written(shop()) if span["kind"] != 1} == {"RUN shop": 2}
+    assert {span["name"]: span["kind"] for span in written(shop()) if span["kind"] != 1} == {
+        "RUN shop": 2
+    }
 
 
 def test_the_callers_span_is_the_runs_parent():
     """A TRACEPARENT that came in is where the run hangs."""
-    envelopes = [msgspec.structs.replace(e, parent="00f067aa0ba902b7") if e.span_id == "0000000000000001" else e for e in shop()]
+    envelopes = [
+        msgspec.structs.replace(e, parent="00f067aa0ba902b7")
+        if e.span_id == "0000000000000001"
+        else e
+        for e in shop()
+    ]
 
     run = spans(envelopes)[0]
     assert run.parent_id == "00f067aa0ba902b7"
@@ -84,7 +106,12 @@ def test_ids_are_hex_and_long_numbers_are_strings():
         assert all(isinstance(span[name], str) for name in ("startTimeUnixNano", "endTimeUnixNano"))
         for attribute in span["attributes"]:
             ((kind, value),) = attribute["value"].items()
-            assert type(value) is {"stringValue": str, "intValue": str, "doubleValue": float, "boolValue": bool}[kind]
+            assert (
+                type(value)
+                is {"stringValue": str, "intValue": str, "doubleValue": float, "boolValue": bool}[
+                    kind
+                ]
+            )
 
 
 def test_a_failure_is_the_spans_status_and_error_type():
@@ -106,7 +133,10 @@ def test_what_never_finished_ends_with_the_last_event_as_an_error():
     found = {span.name: span for span in spans(envelopes)}
 
     assert found["RUN shop"].message == "not finished"
-    assert found["RUN shop"].end_ns == ORIGIN_NS + envelopes[-1].monotonic_ns - envelopes[0].monotonic_ns
+    assert (
+        found["RUN shop"].end_ns
+        == ORIGIN_NS + envelopes[-1].monotonic_ns - envelopes[0].monotonic_ns
+    )
 
 
 def test_a_violation_names_rule_process_and_target_on_its_span():
@@ -115,7 +145,10 @@ def test_a_violation_names_rule_process_and_target_on_its_span():
     first = next(event for event in environment.events if event.name == "violation")
 
     assert first.attributes["security_rule.name"] == "network.egress"
-    assert (first.attributes["process.pid"], first.attributes["process.executable.path"]) == (4711, "/usr/bin/curl")
+    assert (first.attributes["process.pid"], first.attributes["process.executable.path"]) == (
+        4711,
+        "/usr/bin/curl",
+    )
     assert first.attributes["cleanroom.violation.target"] == "tcp example.org:443"
 
 
@@ -133,7 +166,12 @@ def test_a_flood_is_bounded_and_counted_and_output_goes_first():
     story = Story()
     span = phase(story, begin(story), "test")
     for number in range(300):
-        story.tell(Output(subject=Subject("phase", "test"), stream="stdout", text="x" * 5000, offset=number), span)
+        story.tell(
+            Output(
+                subject=Subject("phase", "test"), stream="stdout", text="x" * 5000, offset=number
+            ),
+            span,
+        )
         if number < 120:
             story.tell(egress("test", host=f"h{number}"), span)
     found = spans(story.envelopes)[1]
@@ -142,7 +180,10 @@ def test_a_flood_is_bounded_and_counted_and_output_goes_first():
     assert sum(event.name == "violation" for event in found.events) == 120
     assert found.dropped_events == 300 - 8
     assert written(story.envelopes)[1]["droppedEventsCount"] == 292
-    assert all(len(event.attributes.get("cleanroom.output.text", "")) <= collect.TEXT_MAX for event in found.events)
+    assert all(
+        len(event.attributes.get("cleanroom.output.text", "")) <= collect.TEXT_MAX
+        for event in found.events
+    )
 
 
 def test_the_same_words_for_the_attributes_of_every_sequence():
@@ -150,9 +191,13 @@ def test_the_same_words_for_the_attributes_of_every_sequence():
     story = Story()
     run = begin(story)
     story.tell(Ledger(subject=RUN, created=3, removed=1, left=("a", "b")), run)
-    attributes = {a["key"]: a["value"] for a in written(story.envelopes)[0]["events"][0]["attributes"]}
+    attributes = {
+        a["key"]: a["value"] for a in written(story.envelopes)[0]["events"][0]["attributes"]
+    }
 
-    assert attributes["cleanroom.ledger.left"] == {"arrayValue": {"values": [{"stringValue": "a"}, {"stringValue": "b"}]}}
+    assert attributes["cleanroom.ledger.left"] == {
+        "arrayValue": {"values": [{"stringValue": "a"}, {"stringValue": "b"}]}
+    }
     assert "cleanroom.ledger.held" not in attributes
 
 
@@ -170,7 +215,11 @@ def test_attributes_of_the_convention_are_documented_one_by_one():
     """What `docs/events.md` lets a Started carry has its row in the table of attributes."""
     events = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
     page = (Path(__file__).parents[2] / "otel" / "spans.md").read_text()
-    rows = [line for line in events.splitlines() if re.match(r"\| `(run|phase|environment|service)`", line)]
+    rows = [
+        line
+        for line in events.splitlines()
+        if re.match(r"\| `(run|phase|environment|service)`", line)
+    ]
     names = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row.split("|")[2])}
 
     assert len(names) > 20
@@ -183,15 +232,29 @@ def test_traceparent_is_read_back(trace_id: str, span: str) -> None:
     if span[:16].strip("0"):
         for sampled in (True, False):
             written = Span(SpanContext(trace_id, span[:16], ""), sampled).traceparent
-            assert (read_traceparent(written), traceparent_sampled(written)) == ((trace_id, span[:16]), sampled)
+            assert (read_traceparent(written), traceparent_sampled(written)) == (
+                (trace_id, span[:16]),
+                sampled,
+            )
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "00", f"00-{TRACE}-00f067aa0ba902b7", f"00-{TRACE}-00f067aa0ba902b7-01-more", f"ff-{TRACE}-00f067aa0ba902b7-01", f"00-{'0' * 32}-00f067aa0ba902b7-01",
-     f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-00f067aa0ba902b7-01", f" 00-{TRACE}-00f067aa0ba902b7-01", f"00-{TRACE}-00f067aa0ba902b7-01\n",
-     f"00-{TRACE}-00f067aa0ba902b7-1", f"01-{TRACE}-00f067aa0ba902b7-01x"],
-)  # fmt: skip
+    [
+        "",
+        "00",
+        f"00-{TRACE}-00f067aa0ba902b7",
+        f"00-{TRACE}-00f067aa0ba902b7-01-more",
+        f"ff-{TRACE}-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-00f067aa0ba902b7-01",
+        f" 00-{TRACE}-00f067aa0ba902b7-01",
+        f"00-{TRACE}-00f067aa0ba902b7-01\n",
+        f"00-{TRACE}-00f067aa0ba902b7-1",
+        f"01-{TRACE}-00f067aa0ba902b7-01x",
+    ],
+)
 def test_a_malformed_traceparent_is_ignored(text: str) -> None:
     """Strict W3C: anything else starts a trace of its own."""
     assert read_traceparent(text) is None
@@ -204,9 +267,18 @@ def test_a_later_version_of_the_header_is_read():
 
 def test_collecting_costs_no_import_of_the_sdk():
     """A run that sends nothing never loads OpenTelemetry."""
-    code = "import sys; from cleanroom.evidence import tracing; tracing.otlp_json(tracing.Trace().spans()); print(any(m.startswith('opentelemetry') for m in sys.modules))"
+    code = (
+        "import sys; from cleanroom.evidence import tracing; "
+        "tracing.otlp_json(tracing.Trace().spans()); print(any(m.startswith('opentelemetry') for "
+        "m in sys.modules))"
+    )
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )
 
 
 def test_only_a_kind_of_event_that_a_span_needs_is_read():

@@ -37,10 +37,16 @@ def stock(path: str) -> int:
     from shop import stores
     from shop.orders import Shop
 
-    with open(path, encoding="utf-8") as file, stores.database() as database, stores.cache() as cache:
+    with (
+        open(path, encoding="utf-8") as file,
+        stores.database() as database,
+        stores.cache() as cache,
+    ):
         rows = list(csv.DictReader(file))
         for row in rows:
-            Shop(database, cache).offer(row["sku"], row["name"], int(row["price_cents"]), int(row["stock"]))
+            Shop(database, cache).offer(
+                row["sku"], row["name"], int(row["price_cents"]), int(row["stock"])
+            )
     print(f"{len(rows)} products in stock")
     return 0
 

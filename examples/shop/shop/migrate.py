@@ -24,8 +24,17 @@ class Changed(Exception):
 
 
 def available() -> list[Migration]:
-    found = sorted(file.name for file in files("shop").joinpath("migrations").iterdir() if file.name.endswith(".sql"))
-    return [Migration(int(name[:3]), name[4:-4], files("shop").joinpath("migrations", name).read_text("utf-8")) for name in found]
+    found = sorted(
+        file.name
+        for file in files("shop").joinpath("migrations").iterdir()
+        if file.name.endswith(".sql")
+    )
+    return [
+        Migration(
+            int(name[:3]), name[4:-4], files("shop").joinpath("migrations", name).read_text("utf-8")
+        )
+        for name in found
+    ]
 
 
 def applied(database: psycopg.Connection) -> dict[int, str]:
@@ -40,11 +49,15 @@ def migrate(database: psycopg.Connection) -> list[Migration]:
         done = applied(database)
         for migration in available():
             if done.get(migration.number, migration.sha256) != migration.sha256:
-                raise Changed(f"migration {migration.number:03} {migration.name} was changed after it had been applied")
+                raise Changed(
+                    f"migration {migration.number:03} {migration.name} was changed after it "
+                    "had been applied"
+                )
         new = [migration for migration in available() if migration.number not in done]
         for migration in new:
             database.execute(migration.sql)
             database.execute(
-                "INSERT INTO migration (number, name, sha256) VALUES (%s, %s, %s)", (migration.number, migration.name, migration.sha256)
+                "INSERT INTO migration (number, name, sha256) VALUES (%s, %s, %s)",
+                (migration.number, migration.name, migration.sha256),
             )
     return new

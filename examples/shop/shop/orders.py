@@ -1,7 +1,8 @@
 """Taking and cancelling orders.
 
-The stock is counted in Redis, where many tills can take from it at once; what was ordered is kept in PostgreSQL. Stock is taken first and
-given back if the order cannot be written, so that nothing is sold twice.
+The stock is counted in Redis, where many tills can take from it at once;
+what was ordered is kept in PostgreSQL.
+Stock is taken first and given back if the order cannot be written, so that nothing is sold twice.
 """
 
 from __future__ import annotations
@@ -32,13 +33,18 @@ class UnknownProduct(Exception):
 class Shop:
     """The service. `prefix` keeps the keys of several shops in one Redis apart."""
 
-    def __init__(self, database: psycopg.Connection, cache: redis.Redis, prefix: str = "shop") -> None:
+    def __init__(
+        self, database: psycopg.Connection, cache: redis.Redis, prefix: str = "shop"
+    ) -> None:
         self.database, self.cache, self.prefix = database, cache, prefix
 
     def offer(self, sku: str, name: str, price_cents: int, stock: int) -> None:
         """Put a product into the catalogue, or change it, and set its stock."""
         self.database.execute(
-            "INSERT INTO product VALUES (%s, %s, %s) ON CONFLICT (sku) DO UPDATE SET name = excluded.name, price_cents = excluded.price_cents",
+            (
+                "INSERT INTO product VALUES (%s, %s, %s) ON CONFLICT (sku) DO UPDATE SET name = "
+                "excluded.name, price_cents = excluded.price_cents"
+            ),
             (sku, name, price_cents),
         )
         self.cache.set(self._key(sku), stock)
@@ -58,14 +64,23 @@ class Shop:
     def cancel(self, order: int) -> None:
         """Give back what was ordered. Cancelling twice does nothing."""
         with self.database.transaction():
-            found = self.database.execute("UPDATE customer_order SET cancelled = true WHERE id = %s AND NOT cancelled", (order,))
-            lines = dict(self.database.execute("SELECT sku, quantity FROM order_line WHERE order_id = %s", (order,)).fetchall())
+            found = self.database.execute(
+                "UPDATE customer_order SET cancelled = true WHERE id = %s AND NOT cancelled",
+                (order,),
+            )
+            lines = dict(
+                self.database.execute(
+                    "SELECT sku, quantity FROM order_line WHERE order_id = %s", (order,)
+                ).fetchall()
+            )
         if found.rowcount:
             self.release(lines)
 
     def total_cents(self, order: int) -> int | None:
         """What the order costs; None where there is none, or it was cancelled."""
-        row = self.database.execute("SELECT total_cents FROM order_total WHERE id = %s", (order,)).fetchone()
+        row = self.database.execute(
+            "SELECT total_cents FROM order_total WHERE id = %s", (order,)
+        ).fetchone()
         return row[0] if row else None
 
     def reserve(self, lines: Mapping[str, int]) -> None:
@@ -83,10 +98,16 @@ class Shop:
 
     def _write(self, customer: str, lines: Mapping[str, int]) -> int:
         with self.database.transaction():
-            (order,) = self.database.execute("INSERT INTO customer_order (customer) VALUES (%s) RETURNING id", (customer,)).fetchone()
+            (order,) = self.database.execute(
+                "INSERT INTO customer_order (customer) VALUES (%s) RETURNING id", (customer,)
+            ).fetchone()
             for sku, quantity in lines.items():
                 written = self.database.execute(
-                    "INSERT INTO order_line SELECT %s, sku, %s, price_cents FROM product WHERE sku = %s", (order, quantity, sku)
+                    (
+                        "INSERT INTO order_line SELECT %s, sku, %s, price_cents FROM product "
+                        "WHERE sku = %s"
+                    ),
+                    (order, quantity, sku),
                 )
                 if not written.rowcount:
                     raise UnknownProduct(sku)

@@ -1,4 +1,6 @@
-"""Connections to the two stores, from the variables the surroundings give: DATABASE_URL and REDIS_URL."""
+"""Connections to the two stores, from the variables the surroundings give:
+DATABASE_URL and REDIS_URL.
+"""
 
 from __future__ import annotations
 
@@ -13,4 +15,6 @@ def database() -> psycopg.Connection:
 
 
 def cache() -> redis.Redis:
-    return redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True, socket_connect_timeout=5)
+    return redis.Redis.from_url(
+        os.environ["REDIS_URL"], decode_responses=True, socket_connect_timeout=5
+    )

@@ -13,7 +13,9 @@ from shop.orders import OutOfStock, Shop
 SKU = "validation-only"
 
 
-def checks(database: psycopg.Connection, cache: redis.Redis) -> Iterator[tuple[str, Callable[[], bool]]]:
+def checks(
+    database: psycopg.Connection, cache: redis.Redis
+) -> Iterator[tuple[str, Callable[[], bool]]]:
     shop = Shop(database, cache, prefix="validation")
     yield (
         "the database has every migration, unchanged",

@@ -1,6 +1,10 @@
-"""Each test has a shop of its own: a schema in the database, a prefix in Redis, both removed afterwards. Without the stores tests fail.
+"""Each test has a shop of its own: a schema in the database, a prefix in Redis,
+both removed afterwards.
 
-Where somebody takes spans, each test is one, and so is each of its SQL statements (a project that has the engine's pytest plugin says `--cleanroom-spans`).
+Without the stores tests fail.
+
+Where somebody takes spans, each test is one, and so is each of its SQL statements (a project that
+has the engine's pytest plugin says `--cleanroom-spans`).
 """
 
 from __future__ import annotations
@@ -46,8 +50,12 @@ def span(request: pytest.FixtureRequest, tracer: Any) -> Iterator[None]:
         return
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    pipeline = TraceContextTextMapPropagator().extract({"traceparent": os.environ.get("TRACEPARENT", "")})
-    with tracer.start_as_current_span(request.node.nodeid, context=pipeline, attributes={"test.case.name": request.node.name}):
+    pipeline = TraceContextTextMapPropagator().extract(
+        {"traceparent": os.environ.get("TRACEPARENT", "")}
+    )
+    with tracer.start_as_current_span(
+        request.node.nodeid, context=pipeline, attributes={"test.case.name": request.node.name}
+    ):
         yield
 
 

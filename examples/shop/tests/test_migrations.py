@@ -8,7 +8,11 @@ from shop import migrate
 
 
 def test_all_migrations_are_applied_in_order(database: psycopg.Connection):
-    assert list(migrate.applied(database)) == [migration.number for migration in migrate.available()] == [1, 2, 3]
+    assert (
+        list(migrate.applied(database))
+        == [migration.number for migration in migrate.available()]
+        == [1, 2, 3]
+    )
 
 
 def test_migrating_again_does_nothing(database: psycopg.Connection):
@@ -21,8 +25,14 @@ def test_a_migration_changed_afterwards_is_refused(database: psycopg.Connection)
         migrate.migrate(database)
 
 
-def test_a_failing_migration_leaves_the_database_as_it_was(database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch):
-    steps = [*migrate.available(), migrate.Migration(4, "half", "CREATE TABLE half ();"), migrate.Migration(5, "broken", "CREATE TABEL")]
+def test_a_failing_migration_leaves_the_database_as_it_was(
+    database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+):
+    steps = [
+        *migrate.available(),
+        migrate.Migration(4, "half", "CREATE TABLE half ();"),
+        migrate.Migration(5, "broken", "CREATE TABEL"),
+    ]
     monkeypatch.setattr(migrate, "available", lambda: steps)
     with pytest.raises(psycopg.errors.SyntaxError):
         migrate.migrate(database)

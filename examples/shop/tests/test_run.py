@@ -7,4 +7,6 @@ from shop import migrate
 
 
 def test_the_init_phase_has_migrated_the_shops_own_database(connection: psycopg.Connection):
-    assert list(migrate.applied(connection)) == [migration.number for migration in migrate.available()]
+    assert list(migrate.applied(connection)) == [
+        migration.number for migration in migrate.available()
+    ]

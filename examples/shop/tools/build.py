@@ -1,4 +1,7 @@
-"""Packs the service into one runnable file. Order and times are fixed, so that the same source gives the same bytes."""
+"""Packs the service into one runnable file.
+
+Order and times are fixed, so that the same source gives the same bytes.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """What a backend is: the small interface between the supervisor and whatever makes environments.
 
-A backend is ignorant of the bus, of phases and of recovery: it returns values, and the supervisor turns them into events. It is shaped for
-containers too: an environment is entered and always left, commands are executed in it, a service is an environment whose main command keeps running.
+A backend is ignorant of the bus, of phases and of recovery:
+it returns values, and the supervisor turns them into events.
+It is shaped for containers too: an environment is entered and always left,
+commands are executed in it, a service is an environment whose main command keeps running.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ from cleanroom.model.policy import Level, Policy
 
 Stream = Literal["stdout", "stderr"]
 CONFLICTS = "conflicts"
-OnOutput = Callable[[Stream, bytes], None]  # called on the event loop with pieces as they come; must not block
+# called on the event loop with pieces as they come; must not block
+OnOutput = Callable[[Stream, bytes], None]
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
-    """A host path shown inside. Read-only unless `writable`.
+    """A host path shown inside.
 
-    With `above` the target shows that host folder, which stays as it is: what is written goes to `source`, and is found there by the next environment.
+    Read-only unless `writable`.
+
+    With `above` the target shows that host folder, which stays as it is:
+    what is written goes to `source`, and is found there by the next environment.
     """
 
     source: str
@@ -38,9 +44,11 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Doorway(msgspec.Struct, frozen=True, kw_only=True):
-    """A way to a service: 127.0.0.1:`port` inside leads to `to` inside the environment called `environment`.
+    """A way to a service: 127.0.0.1:`port` inside leads to `to` inside the environment called
+    `environment`.
 
-    `to` is "unix:/path" or "tcp:PORT", as that environment sees it; or, without an environment, "host:/path", a unix socket of the engine's own.
+    `to` is "unix:/path" or "tcp:PORT", as that environment sees it;
+    or, without an environment, "host:/path", a unix socket of the engine's own.
     The name `service` resolves to 127.0.0.1.
     """
 
@@ -51,14 +59,18 @@ class Doorway(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hole(msgspec.Struct, frozen=True, kw_only=True):
-    """Declared egress: the relay connects to host:port outside, refusing every answer that is no host of the internet."""
+    """Declared egress: the relay connects to host:port outside,
+    refusing every answer that is no host of the internet.
+    """
 
     host: str
     port: int
 
 
 class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The project's folder as an environment sees it: at its own path, copy-on-write, `masked` paths hidden."""
+    """The project's folder as an environment sees it: at its own path, copy-on-write,
+    `masked` paths hidden.
+    """
 
     root: str
     scratch: str  # a folder outside the project where layers live
@@ -82,7 +94,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
     seed: int = 42
-    outputs: tuple[str, ...] = ()  # declared ones; those that are folders are where built programs may be started at High
+    # declared ones; those that are folders are where built programs may be started at High
+    outputs: tuple[str, ...] = ()
 
     # What a level means for phases: a service, and what prepares its data, never has it.
 
@@ -115,7 +128,8 @@ class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
     started_pid: int = 0  # on the host, where there is one
     timed_out: bool = False
     killed_for: str = ""  # "memory", "pids", ... when a limit of the backend ended it
-    ran: bool = True  # False: the backend has nothing that could run it, so its end verifies nothing
+    # False: the backend has nothing that could run it, so its end verifies nothing
+    ran: bool = True
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +138,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     kind: Literal["file", "directory", "symlink", "deleted", "refused"]
     bytes: int = 0
-    reason: str = ""  # for refused: device, socket, FIFO, link that leads out, not decodable, too large
+    # for refused: device, socket, FIFO, link that leads out, not decodable, too large
+    reason: str = ""
     target: str = ""  # of a symlink
     mode: int = 0  # of a file or directory: its permission bits
     # Another name (a hard link) of the project's file, which the changed one no longer is.
@@ -154,7 +169,9 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Workspace(Protocol):
-    """A copy-on-write view of the project that all phases of a run share, later ones seeing what earlier ones did."""
+    """A copy-on-write view of the project that all phases of a run share,
+    later ones seeing what earlier ones did.
+    """
 
     root: str
     # A few paths of another owner or group: phases can read, replace and remove them, not write to
@@ -164,29 +181,40 @@ class Workspace(Protocol):
     unseen: tuple[str, ...]
 
     async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
-        """What the environment that was left last changed. Call it after leaving, before the next is entered.
+        """What the environment that was left last changed.
+
+        Call it after leaving, before the next is entered.
 
         `tools` are folders outside that it was shown at their own paths: links may lead there.
         """
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
-        """Write these changes of the last layer to the project; None is all but `.git` and `.ggen`, at any depth.
+    async def bring_back(
+        self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
+    ) -> BroughtBack:
+        """Write these changes of the last layer to the project;
+        None is all but `.git` and `.ggen`, at any depth.
 
-        What conflicts is put into the folder `conflicts` of `run`, the run's own folder. Never follows a link, never blocks.
+        What conflicts is put into the folder `conflicts` of `run`, the run's own folder.
+        Never follows a link, never blocks.
         """
 
     def own(self, began_ns: int, ended_ns: int) -> None:
-        """What changed in the project between these moments (wall clock) was the run itself, past the workspace."""
+        """What changed in the project between these moments (wall clock) was the run itself,
+        past the workspace.
+        """
 
     async def keep(self, run: Folder, inside: str) -> None:
-        """Copy files of the last layer that was not brought back whole to the folder `inside` of `run`, for a person to read.
+        """Copy files of the last layer that was not brought back whole to the folder `inside` of
+        `run`, for a person to read.
 
         Raises:
             ArtifactError: the disk does not take them.
         """
 
     async def settle_home(self, keep: bool) -> None:
-        """Keep for later phases what the environment that was left last wrote in its home's `.cache`, or throw it away."""
+        """Keep for later phases what the environment that was left last wrote in its home's
+        `.cache`, or throw it away.
+        """
 
 
 @runtime_checkable
@@ -198,17 +226,26 @@ class Environment(Protocol):
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside; each must be refused and seen."""
 
-    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
-        """Run a command and wait for it to end. A non-zero exit is a result. When cancelled, kills it first.
+    async def exec(
+        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+    ) -> ExecResult:
+        """Run a command and wait for it to end.
 
-        At `timeout_seconds` it gets SIGTERM, after the policy's grace SIGKILL, and the result says `timed_out`.
+        A non-zero exit is a result.
+        When cancelled, kills it first.
+
+        At `timeout_seconds` it gets SIGTERM, after the policy's grace SIGKILL,
+        and the result says `timed_out`.
 
         Raises:
             EnvironmentFailed: the environment ended while the command ran.
         """
 
     def attempts(self) -> AsyncIterator[Attempt]:
-        """Attempts against the policy, as they happen; ends when the environment does. One consumer."""
+        """Attempts against the policy, as they happen; ends when the environment does.
+
+        One consumer.
+        """
 
     async def dial(self, to: str) -> ByteStream:
         """Connect to "unix:/path" or "tcp:PORT" inside.
@@ -218,7 +255,8 @@ class Environment(Protocol):
         """
 
     def admit(self, listening: socket.socket, to: str) -> None:
-        """Lead whoever connects to this listening socket of the host to `to` inside, as `dial` has it, until the environment ends.
+        """Lead whoever connects to this listening socket of the host to `to` inside,
+        as `dial` has it, until the environment ends.
 
         Raises:
             EnvironmentFailed: it has ended.
@@ -239,7 +277,9 @@ class Environment(Protocol):
 
 @runtime_checkable
 class Dismissing(Protocol):
-    """An environment that can stop leading what it `admit`ted, so that a client's sockets do not live as long as a service that outlives the client."""
+    """An environment that can stop leading what it `admit`ted,
+    so that a client's sockets do not live as long as a service that outlives the client.
+    """
 
     def dismiss(self, listening: socket.socket) -> None:
         """Lead nobody through this socket any more."""
@@ -250,18 +290,23 @@ class LeadsElsewhere(Protocol):
     """A backend whose doorways may lead to an environment that another process made."""
 
     def lead(self, environment: str, admit: Callable[[str, int], None]) -> None:
-        """Give `admit` the listening socket of each doorway to `environment`: where it leads to inside, and the descriptor, which stays the backend's."""
+        """Give `admit` the listening socket of each doorway to `environment`:
+        where it leads to inside, and the descriptor, which stays the backend's.
+        """
 
 
 @runtime_checkable
 class Backend(Protocol):
     """Makes environments on one kind of machinery.
 
-    Entering connects to (or starts) the machinery, leaving always removes everything that was made through it, shielded and time-boxed.
+    Entering connects to (or starts) the machinery, leaving always removes everything that was made
+    through it, shielded and time-boxed.
     """
 
     name: str
-    shows_host: bool  # its environments have the host's system and the caller's programs; else those of an image, whose PATH is used
+    # its environments have the host's system and the caller's programs;
+    # else those of an image, whose PATH is used
+    shows_host: bool
 
     async def __aenter__(self) -> Backend: ...
 
@@ -271,7 +316,11 @@ class Backend(Protocol):
         """What this backend can hold here. Does the thing in a throw-away child; never assumes."""
 
     async def folder(self, path: Path) -> Any:
-        """Make a host folder, below the run's own, for its data that is removed even should the engine die. Give what comes back to `drop_folder`."""
+        """Make a host folder, below the run's own, for its data that is removed even should the
+        engine die.
+
+        Give what comes back to `drop_folder`.
+        """
 
     async def drop_folder(self, thing: Any) -> None:
         """Remove such a folder with all that is in it."""
@@ -279,7 +328,8 @@ class Backend(Protocol):
     def workspace(self, spec: WorkspaceSpec) -> AbstractAsyncContextManager[Workspace]: ...
 
     def environment(self, spec: EnvironmentSpec) -> AbstractAsyncContextManager[Environment]:
-        """Entering creates and starts it; leaving kills its tree and removes it, also when cancelled.
+        """Entering creates and starts it; leaving kills its tree and removes it,
+        also when cancelled.
 
         Raises:
             PolicyRefused: something the policy requires could not be put in place.
@@ -287,4 +337,7 @@ class Backend(Protocol):
         """
 
     async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
-        """Things created, things removed, and what is left of them, by looking. Asked after the backend has been left."""
+        """Things created, things removed, and what is left of them, by looking.
+
+        Asked after the backend has been left.
+        """

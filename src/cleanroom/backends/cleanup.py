@@ -1,8 +1,11 @@
 """Removing what dead runs left on this machine: folders in the cache and control groups.
 
-Processes, mounts and namespaces need no sweep: the kernel ends them with their wardens. A run lives while one of its processes holds its `owner` file, in
-whatever pid namespace, or while the process that this file or its journal names lives (pid and start time, since pids are used again). Nothing of a
-living run is touched, and nothing outside the cache. A run that begins sweeps too, so several sweeps may run at once: who removes a folder holds it.
+Processes, mounts and namespaces need no sweep: the kernel ends them with their wardens.
+A run lives while one of its processes holds its `owner` file, in whatever pid namespace,
+or while the process that this file or its journal names lives (pid and start time,
+since pids are used again).
+Nothing of a living run is touched, and nothing outside the cache.
+A run that begins sweeps too, so several sweeps may run at once: who removes a folder holds it.
 """
 
 from __future__ import annotations
@@ -25,18 +28,22 @@ from cleanroom.sandbox import journal
 from cleanroom.sandbox.filesystem import overlay
 from cleanroom.sandbox.kernel import cgroups
 
-MINIMUM_AGE_SECONDS = 30.0  # a folder without an owner yet may belong to a run that is just beginning
+# a folder without an owner yet may belong to a run that is just beginning
+MINIMUM_AGE_SECONDS = 30.0
 _GROUPS_BYTES = 64 << 10  # one path a line
 _OWNER_BYTES = 64  # PID:START
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, what could not be, what is left for now and why, and the runs that are alive and were left alone."""
+    """What was removed, what could not be, what is left for now and why,
+    and the runs that are alive and were left alone.
+    """
 
     removed: tuple[Left, ...] = ()
     left: tuple[Left, ...] = ()
     living: frozenset[str] = frozenset()
-    waiting: tuple[Left, ...] = ()  # nobody can tell yet, or from here; `detail` says why and until when
+    # nobody can tell yet, or from here; `detail` says why and until when
+    waiting: tuple[Left, ...] = ()
 
 
 def together(one: SweepReport, other: SweepReport) -> SweepReport:
@@ -50,7 +57,9 @@ def together(one: SweepReport, other: SweepReport) -> SweepReport:
 
 
 def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
-    """Remove what dead runs left: their folders under `cache`/runs, their groups; then close the journals that name them in these folders of a project."""
+    """Remove what dead runs left: their folders under `cache`/runs, their groups;
+    then close the journals that name them in these folders of a project.
+    """
     found = sweep_runs(cache)
     removed, left, waiting = list(found.removed), list(found.left), list(found.waiting)
     for group in _groups(cgroups.homes().folders.values()):
@@ -62,7 +71,9 @@ def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
             _remove(group, "cgroup", removed, left)
     for folder in journals:
         _settle(folder)
-    return SweepReport(removed=tuple(removed), left=tuple(left), living=found.living, waiting=tuple(waiting))
+    return SweepReport(
+        removed=tuple(removed), left=tuple(left), living=found.living, waiting=tuple(waiting)
+    )
 
 
 def sweep_runs(cache: Path) -> SweepReport:
@@ -88,12 +99,18 @@ def sweep_runs(cache: Path) -> SweepReport:
             for ground in grounds(name):
                 _remove_ground(ground, removed, left)
             _remove_folder(runs, name, removed, left)
-    return SweepReport(removed=tuple(removed), left=tuple(left), living=frozenset(living), waiting=tuple(waiting))
+    return SweepReport(
+        removed=tuple(removed), left=tuple(left), living=frozenset(living), waiting=tuple(waiting)
+    )
 
 
 def leftovers(cache: Path) -> list[Path]:
     """Folders of dead runs, for `doctor`."""
-    return [folder.path for _, folder in _runs(cache) if not journal.held(folder, OWNER) and not _names_a_living(folder)]
+    return [
+        folder.path
+        for _, folder in _runs(cache)
+        if not journal.held(folder, OWNER) and not _names_a_living(folder)
+    ]
 
 
 def _runs(cache: Path) -> Iterator[tuple[Folder, Folder]]:
@@ -135,9 +152,15 @@ def _owner_lives(folder: Folder) -> bool | None:
 
 
 def _too_young(info: os.stat_result) -> str:
-    """Until when what nobody has claimed may belong to a run that just begins; empty once it is old."""
+    """Until when what nobody has claimed may belong to a run that just begins;
+    empty once it is old.
+    """
     left = info.st_mtime + MINIMUM_AGE_SECONDS - time.time()
-    return f"may be of a run that just begins; a sweep takes it in {math.ceil(left)} s" if left > 0 else ""
+    return (
+        f"may be of a run that just begins; a sweep takes it in {math.ceil(left)} s"
+        if left > 0
+        else ""
+    )
 
 
 def _age_of(group: Path) -> str:
@@ -148,12 +171,16 @@ def _age_of(group: Path) -> str:
 
 
 def _of(group: Path, runs: Set[str]) -> bool:
-    """Whether a group belongs to one of these runs; one of another cache may be about to get its first process."""
+    """Whether a group belongs to one of these runs; one of another cache may be about to get its
+    first process.
+    """
     return any(group.name.startswith(f"{PREFIX}{run}-") for run in runs)
 
 
 def _named_groups(folder: Folder) -> list[Path]:
-    """Where the run made its control groups: not where whoever sweeps would make them, who may have been started elsewhere."""
+    """Where the run made its control groups: not where whoever sweeps would make them,
+    who may have been started elsewhere.
+    """
     with contextlib.suppress(OSError, ValueError), folder.reading(GROUPS) as file:
         return [Path(line) for line in file.read(_GROUPS_BYTES).decode().splitlines()]
     return []
@@ -163,7 +190,11 @@ def _groups(folders: Iterable[Path]) -> Iterator[Path]:
     """Our groups in these folders."""
     for folder in sorted(set(folders)):
         with contextlib.suppress(OSError):
-            yield from sorted(child for child in folder.iterdir() if child.is_dir() and child.name.startswith(PREFIX))
+            yield from sorted(
+                child
+                for child in folder.iterdir()
+                if child.is_dir() and child.name.startswith(PREFIX)
+            )
 
 
 def _populated(group: Path) -> bool:
@@ -207,7 +238,9 @@ def _settle(folder: Folder) -> None:
         if record.closed or record.owner_lives:
             return
         written = journal.Journal.at(folder)
-        remaining = [thing for thing in record.left if thing.kind == "folder" and os.path.lexists(thing.name)]
+        remaining = [
+            thing for thing in record.left if thing.kind == "folder" and os.path.lexists(thing.name)
+        ]
         for thing in record.left:
             if thing not in remaining:
                 written.gone(thing)

@@ -1,7 +1,10 @@
-"""A backend whose environments are scripted: programs, delays, attempts, samples and faults as data, nothing of the host touched.
+"""A backend whose environments are scripted: programs, delays, attempts,
+samples and faults as data, nothing of the host touched.
 
-Real where it matters to its callers: it keeps the whole protocol, delivers cancellation, counts what it makes, and its workspaces have layers that
-are brought back to the project. Without a script nothing runs, and every result says so (`ExecResult.ran`): a run on it ends unverified.
+Real where it matters to its callers: it keeps the whole protocol, delivers cancellation,
+counts what it makes, and its workspaces have layers that are brought back to the project.
+Without a script nothing runs, and every result says so (`ExecResult.ran`):
+a run on it ends unverified.
 """
 
 from __future__ import annotations
@@ -19,9 +22,26 @@ import anyio.lowlevel
 import msgspec
 from anyio.abc import ByteStream
 
-from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, EnvironmentSpec, ExecResult, Left, OnOutput, Stream, WorkspaceSpec
+from cleanroom.backends.base import (
+    CONFLICTS,
+    BroughtBack,
+    Change,
+    EnvironmentSpec,
+    ExecResult,
+    Left,
+    OnOutput,
+    Stream,
+    WorkspaceSpec,
+)
 from cleanroom.core.beneath import Folder
-from cleanroom.model.capability import Attempt, Canary, CapabilityReport, DimensionReport, Missing, Sample
+from cleanroom.model.capability import (
+    Attempt,
+    Canary,
+    CapabilityReport,
+    DimensionReport,
+    Missing,
+    Sample,
+)
 from cleanroom.model.errors import CleanroomError, EnvironmentFailed
 from cleanroom.model.policy import DIMENSIONS, Level
 
@@ -44,13 +64,23 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class Script(msgspec.Struct, frozen=True, kw_only=True):
     """What happens in the environments of one backend."""
 
-    programs: Mapping[str, Program] = {}  # by the text after `sh -c`, or by the words of the command joined with blanks
+    # by the text after `sh -c`, or by the words of the command joined with blanks
+    programs: Mapping[str, Program] = {}
     otherwise: Program | None = None  # for other commands; None: they are not found (127)
     canaries: tuple[Canary, ...] = tuple(
         Canary(
-            name=f"memory-{dimension}", dimension=dimension, rule=rule, expected="refused", found="refused by the script", result="passed"
+            name=f"memory-{dimension}",
+            dimension=dimension,
+            rule=rule,
+            expected="refused",
+            found="refused by the script",
+            result="passed",
         )
-        for dimension, rule in zip(DIMENSIONS, ("network.egress", "filesystem.write", "process.privileges", "resource.memory"), strict=True)
+        for dimension, rule in zip(
+            DIMENSIONS,
+            ("network.egress", "filesystem.write", "process.privileges", "resource.memory"),
+            strict=True,
+        )
     )
     samples: tuple[Sample, ...] = ()  # given in turn; the last one is repeated
     dials: Mapping[str, Answer] = {}  # by "unix:/path" or "tcp:PORT"
@@ -64,7 +94,9 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 class Inside:
     """What a program sees of its environment, and what it can do there."""
 
-    def __init__(self, environment: MemoryEnvironment, argv: Sequence[str], on_output: OnOutput) -> None:
+    def __init__(
+        self, environment: MemoryEnvironment, argv: Sequence[str], on_output: OnOutput
+    ) -> None:
         self.environment = environment
         self.argv = tuple(argv)
         self.variables = dict(environment.spec.variables)
@@ -77,7 +109,9 @@ class Inside:
 
     def attempt(self, attempt: Attempt) -> None:
         """Try what the policy forbids; it is blocked and seen."""
-        self.environment._attempts.append(msgspec.structs.replace(attempt, environment=self.environment.id))
+        self.environment._attempts.append(
+            msgspec.structs.replace(attempt, environment=self.environment.id)
+        )
         self.environment._news.set()
 
     def leave(self, name: str) -> None:
@@ -99,7 +133,13 @@ class Inside:
         return workspace
 
 
-def succeed(output: bytes = b"", *, seconds: float = 0.0, exit_code: int = 0, files: Mapping[str, bytes] | None = None) -> Program:
+def succeed(
+    output: bytes = b"",
+    *,
+    seconds: float = 0.0,
+    exit_code: int = 0,
+    files: Mapping[str, bytes] | None = None,
+) -> Program:
     """A program that takes its time, says something, writes files and ends."""
 
     async def program(inside: Inside) -> int:
@@ -150,14 +190,24 @@ class MemoryWorkspace:
     async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
         await self._backend._call("changes")
         return tuple(
-            Change(path=path, kind="deleted") if data is None else Change(path=path, kind="file", bytes=len(data))
+            Change(path=path, kind="deleted")
+            if data is None
+            else Change(path=path, kind="file", bytes=len(data))
             for path, data in sorted(self.upper.items())
         )
 
-    async def bring_back(self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS) -> BroughtBack:
+    async def bring_back(
+        self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
+    ) -> BroughtBack:
         await self._backend._call("bring_back")
         chosen = [
-            p for p in sorted(self.upper) if (p in paths if paths is not None else PurePosixPath(p).parts[0] not in (".git", ".ggen"))
+            p
+            for p in sorted(self.upper)
+            if (
+                p in paths
+                if paths is not None
+                else PurePosixPath(p).parts[0] not in (".git", ".ggen")
+            )
         ]
         conflicting = [path for path in chosen if self._changed_on_host(path)]
         files, size, deleted = 0, 0, 0
@@ -215,7 +265,9 @@ def _write(file: Path, data: bytes | None) -> None:
 class MemoryEnvironment:
     """One environment; its processes are tasks of whoever calls `exec`."""
 
-    def __init__(self, backend: MemoryBackend, spec: EnvironmentSpec, workspace: MemoryWorkspace | None) -> None:
+    def __init__(
+        self, backend: MemoryBackend, spec: EnvironmentSpec, workspace: MemoryWorkspace | None
+    ) -> None:
         self._backend = backend
         self.id = spec.id
         self.spec = spec
@@ -231,7 +283,9 @@ class MemoryEnvironment:
         await self._backend._call("prove")
         return self._backend.script.canaries if self._backend.script else ()
 
-    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
+    async def exec(
+        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+    ) -> ExecResult:
         await self._backend._call("exec")
         self._backend.executed.append((self.id, tuple(argv)))
         if self._ended:
@@ -247,7 +301,9 @@ class MemoryEnvironment:
             finally:
                 self._running.discard(scope)
         if self._ended:
-            raise EnvironmentFailed("CR-ENV-001", f"environment {self.id!r} ended while {argv[-1]!r} ran")
+            raise EnvironmentFailed(
+                "CR-ENV-001", f"environment {self.id!r} ended while {argv[-1]!r} ran"
+            )
         timed_out = scope.cancelled_caught
         return ExecResult(
             exit_code=SIGTERMED if timed_out else status,
@@ -306,7 +362,11 @@ class MemoryBackend:
     name = "memory"
     shows_host = True
 
-    def __init__(self, script: Script | None = None, on_call: Callable[[str, int], None] = lambda operation, number: None) -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        on_call: Callable[[str, int], None] = lambda operation, number: None,
+    ) -> None:
         self.script = script
         self.calls: list[str] = []
         self.executed: list[tuple[str, tuple[str, ...]]] = []
@@ -326,7 +386,9 @@ class MemoryBackend:
     async def probe(self, level: Level) -> CapabilityReport:
         await self._call("probe")
         script = self.script
-        extent: dict[str, str] = dict.fromkeys(("enforced", "detected", "attributed"), "yes" if script else "no")
+        extent: dict[str, str] = dict.fromkeys(
+            ("enforced", "detected", "attributed"), "yes" if script else "no"
+        )
         rows = [
             msgspec.convert(
                 {
@@ -340,9 +402,13 @@ class MemoryBackend:
             for dimension in DIMENSIONS
         ]
         return CapabilityReport(
-            backend="memory", tier="memory", dimensions=tuple(rows), notes=("scripted: enforces nothing on this machine",) if script else (NO_SCRIPT,),
-            missing=script.missing if script else (), levels=dict(script.levels) if script else {},
-        )  # fmt: skip
+            backend="memory",
+            tier="memory",
+            dimensions=tuple(rows),
+            notes=("scripted: enforces nothing on this machine",) if script else (NO_SCRIPT,),
+            missing=script.missing if script else (),
+            levels=dict(script.levels) if script else {},
+        )
 
     async def folder(self, path: Path) -> Left:
         await self._call("folder")
@@ -353,7 +419,8 @@ class MemoryBackend:
         await self._call("drop_folder")
         shutil.rmtree(thing.name, ignore_errors=True)
         with suppress(OSError):
-            Path(thing.name).parent.rmdir()  # the run's own folder, when this was the last one in it
+            # the run's own folder, when this was the last one in it
+            Path(thing.name).parent.rmdir()
         self._remove(thing)
 
     @asynccontextmanager
@@ -386,7 +453,11 @@ class MemoryBackend:
 
     async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
         await self._call("ledger")
-        return self._created, self._removed, (*self._alive, *(self.script.left if self.script else ()))
+        return (
+            self._created,
+            self._removed,
+            (*self._alive, *(self.script.left if self.script else ())),
+        )
 
     def _make(self, kind: str, name: str) -> Left:
         thing = Left(kind=kind, name=name)
@@ -405,6 +476,12 @@ class MemoryBackend:
         self._sampled += 1
         return samples[min(self._sampled, len(samples)) - 1]
 
+    def _count(self, wanted: str, operation: str) -> int:
+        """How often what a fault waits for was called, this call of `operation` included."""
+        if wanted == "*":
+            return len(self.calls)
+        return self.calls.count(operation) if wanted == operation else 0
+
     async def _call(self, operation: str) -> None:
         """Count the call, let the script delay or fail it. Every call can be cancelled here."""
         self.calls.append(operation)
@@ -413,7 +490,7 @@ class MemoryBackend:
             if operation in self.script.delays:
                 await anyio.sleep(self.script.delays[operation])
             for fault in self.script.faults:
-                count = len(self.calls) if fault.operation == "*" else self.calls.count(operation) if fault.operation == operation else 0
+                count = self._count(fault.operation, operation)
                 if count == fault.nth or (fault.for_good and count > fault.nth):
                     raise fault.error
         await anyio.lowlevel.checkpoint()

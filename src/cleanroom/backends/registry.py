@@ -1,4 +1,7 @@
-"""Which backends exist, and making one by name. A backend's module is imported when it is asked for."""
+"""Which backends exist, and making one by name.
+
+A backend's module is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,17 @@ if TYPE_CHECKING:
     from cleanroom.backends.embedded.keeper_process import KeeperProcess
     from cleanroom.sandbox.journal import Journal
 
-# name -> class made from run_id, scratch and journal, those of containers also from the cache folder and the caller's environment
+# name -> class made from run_id, scratch and journal, those of containers also from the cache
+# folder and the caller's environment
 HOMES = {
     "embedded": "cleanroom.backends.embedded.backend:EmbeddedBackend",
     "docker": "cleanroom.backends.containers.backend:ContainerBackend",
     "podman": "cleanroom.backends.containers.backend:PodmanBackend",
 }
 CONTAINERS = ("docker", "podman")
-# In the order in which `auto` asks them. Those of containers are asked for by name: they need what the embedded one needs and root and an engine besides,
+# In the order in which `auto` asks them.
+# Those of containers are asked for by name: they need what the embedded one needs and root and an
+# engine besides,
 # so where that one cannot hold a policy they cannot either.
 AUTOMATIC = ("embedded",)
 LATER = ("kubernetes",)
@@ -42,10 +48,14 @@ def candidates(name: str) -> tuple[str, ...]:
         return ("memory",)
     if name in LATER:
         raise PolicyRefused(
-            "CR-BACKEND-001", f"backend {name!r}: this version has {', '.join(NAMES)}", hint='use backend = "embedded", or leave it "auto"'
+            "CR-BACKEND-001",
+            f"backend {name!r}: this version has {', '.join(NAMES)}",
+            hint='use backend = "embedded", or leave it "auto"',
         )
     if name not in NAMES:
-        raise UsageError("CR-BACKEND-002", f"backend {name!r}: expected one of {', '.join((*NAMES, *LATER))}")
+        raise UsageError(
+            "CR-BACKEND-002", f"backend {name!r}: expected one of {', '.join((*NAMES, *LATER))}"
+        )
     if not sys.platform.startswith("linux"):
         raise PolicyRefused(
             "CR-BACKEND-003",
@@ -56,10 +66,20 @@ def candidates(name: str) -> tuple[str, ...]:
 
 
 def make(
-    name: str, *, run_id: str, scratch: Path, journal: Callable[[], Journal], keeper: KeeperProcess | None = None, cache: Path | None = None,
+    name: str,
+    *,
+    run_id: str,
+    scratch: Path,
+    journal: Callable[[], Journal],
+    keeper: KeeperProcess | None = None,
+    cache: Path | None = None,
     caller: Mapping[str, str] = os.environ,
-) -> Backend:  # fmt: skip
-    """The backend called `name`, one of `candidates`. `journal` opens the run's, when there is something to write; `keeper` was started ahead; `cache` is the user's cache folder, the run's own if none is given."""
+) -> Backend:
+    """The backend called `name`, one of `candidates`.
+
+    `journal` opens the run's, when there is something to write; `keeper` was started ahead;
+    `cache` is the user's cache folder, the run's own if none is given.
+    """
     if name == "memory":
         from cleanroom.backends.memory import MemoryBackend
 
@@ -68,12 +88,19 @@ def make(
     further: dict[str, object] = {} if keeper is None else {"keeper": keeper}
     if name in CONTAINERS:
         further |= {"cache": cache or scratch, "caller": caller}
-    backend: Backend = getattr(importlib.import_module(module), attribute)(run_id=run_id, scratch=scratch, journal=journal, **further)
+    backend: Backend = getattr(importlib.import_module(module), attribute)(
+        run_id=run_id, scratch=scratch, journal=journal, **further
+    )
     return backend
 
 
-def require_parts(name: str, images: Iterable[str], *, caller: Mapping[str, str], cache: Path) -> None:
-    """See that all is there that the backend `name`, one of CONTAINERS, needs to run with these images. Blocks for some ms.
+def require_parts(
+    name: str, images: Iterable[str], *, caller: Mapping[str, str], cache: Path
+) -> None:
+    """See that all is there that the backend `name`, one of CONTAINERS,
+    needs to run with these images.
+
+    Blocks for some ms.
 
     Raises:
         BackendUnavailable: something is not; all that is missing is named, images too.
@@ -87,7 +114,8 @@ def require_parts(name: str, images: Iterable[str], *, caller: Mapping[str, str]
 
 
 def image_reader(name: str, caller: Mapping[str, str]) -> Callable[[str], dict[str, Any]]:
-    """What tells the description of an image that is there, as the engine of `name`, one of CONTAINERS, has it.
+    """What tells the description of an image that is there, as the engine of `name`,
+    one of CONTAINERS, has it.
 
     Raises:
         BackendUnavailable: the engine is not there.

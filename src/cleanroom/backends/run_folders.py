@@ -1,4 +1,6 @@
-"""Folders of a run outside the project, by name, and whose they are: what makes them and what removes them agree here."""
+"""Folders of a run outside the project, by name, and whose they are:
+what makes them and what removes them agree here.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ def grounds(run_id: str) -> tuple[Path, Path]:
 
 
 def claim(scratch: Folder, groups: Iterable[Path] = ()) -> int:
-    """Write down whose this run's folder is, and in which folders its control groups are made. The run lives while the descriptor is open somewhere."""
+    """Write down whose this run's folder is, and in which folders its control groups are made.
+
+    The run lives while the descriptor is open somewhere.
+    """
     os.close(_written(scratch, GROUPS, "".join(f"{folder}\n" for folder in sorted(set(groups)))))
     descriptor = _written(scratch, OWNER, journal.process_name(os.getpid()))
     journal.hold(descriptor)

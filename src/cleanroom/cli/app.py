@@ -1,4 +1,6 @@
-"""The table of commands, the lazy group over it, and the one place where an exception becomes a message and an exit status."""
+"""The table of commands, the lazy group over it, and the one place where an exception becomes a
+message and an exit status.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,14 @@ import click
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# name -> (module:attribute, one-line help, group). Static, so that `--help` and completion import no command.
+# name -> (module:attribute, one-line help, group).
+# Static, so that `--help` and completion import no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "pipeline": ("run:pipeline", "Run phases in order, each in its own hermetic environment.", "Run"),
+    "pipeline": (
+        "run:pipeline",
+        "Run phases in order, each in its own hermetic environment.",
+        "Run",
+    ),
     "run": ("run:run", "Run one phase, ignoring workspaces.", "Run"),
     "plan": ("plan:plan", "Show what would run, and run nothing.", "Run"),
     "report": ("report:report", "Make the reports again from a recorded run.", "Evidence"),
@@ -22,15 +29,26 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "trace": ("trace:trace", "Show where a run's time went; compare, open or send it.", "Evidence"),
     "init": ("init:init", "Write a make.toml for this project.", "Project"),
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
-    "doctor": ("doctor:doctor", "Tell what this machine can hold, and what to do about the rest.", "Machine"),
-    "image": ("image:image", "Make images for container backends from Debian's packages.", "Machine"),
+    "doctor": (
+        "doctor:doctor",
+        "Tell what this machine can hold, and what to do about the rest.",
+        "Machine",
+    ),
+    "image": (
+        "image:image",
+        "Make images for container backends from Debian's packages.",
+        "Machine",
+    ),
     "pool": ("pool:pool", "Keep the project's PostgreSQL running between runs.", "Machine"),
     "sweep": ("sweep:sweep", "Remove what killed runs left behind.", "Machine"),
     "completion": ("completion:completion", "Print the completion script of a shell.", "Machine"),
     "explain": ("explain:explain", "Explain an error code.", "Machine"),
 }
 
-EPILOG = "Exit codes: 0 ok, 1 did not pass, 2 usage or project files, 3 refused, 4 nothing verified, 5 engine or backend trouble, 124 timeout, 130/143 signals."
+EPILOG = (
+    "Exit codes: 0 ok, 1 did not pass, 2 usage or project files, 3 refused, 4 nothing verified, "
+    "5 engine or backend trouble, 124 timeout, 130/143 signals."
+)
 
 
 class LazyGroup(click.Group):
@@ -45,19 +63,29 @@ class LazyGroup(click.Group):
         import importlib
 
         module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(f"cleanroom.cli.commands.{module}"), attribute)
+        command: click.Command = getattr(
+            importlib.import_module(f"cleanroom.cli.commands.{module}"), attribute
+        )
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
             return super().resolve_command(ctx, args)
         except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=list(COMMANDS), ctx=ctx) from None
+            raise click.exceptions.NoSuchCommand(
+                error.command_name, possibilities=list(COMMANDS), ctx=ctx
+            ) from None
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        named = [CompletionItem(name, help=text) for name, (_, text, _) in COMMANDS.items() if name.startswith(incomplete)]
+        named = [
+            CompletionItem(name, help=text)
+            for name, (_, text, _) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
         return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,12 +95,22 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda c, p, v: _version(c, v), help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda c, p, v: _version(c, v),
+    help="Show the version.",
 )
 def app() -> None:
-    """Run a project's lifecycle in hermetic environments with real services, and prove the isolation in every run.
+    """Run a project's lifecycle in hermetic environments with real services,
+    and prove the isolation in every run.
 
     \b
     cleanroom-engine init                      write a make.toml

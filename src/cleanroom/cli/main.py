@@ -25,14 +25,19 @@ def main() -> NoReturn:
 
 
 def _leave(status: int) -> NoReturn:
-    """End at once: everything is written and every task has ended, and taking 400 modules apart would cost 40 ms more."""
+    """End at once: everything is written and every task has ended,
+    and taking 400 modules apart would cost 40 ms more.
+    """
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(status)
 
 
 def _hold_standard_streams() -> bool:
-    """Whether standard output is open. A closed one of the three gets the null device, so that no file of ours takes its number."""
+    """Whether standard output is open.
+
+    A closed one of the three gets the null device, so that no file of ours takes its number.
+    """
     stdout_open = sys.stdout is not None
     for descriptor in (0, 1, 2):
         try:
@@ -52,7 +57,8 @@ def _end(status: int, text: str = "") -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     except (OSError, ValueError):
-        # The interpreter flushes once more when it ends, and would complain about it: give it somewhere to write.
+        # The interpreter flushes once more when it ends, and would complain about it:
+        # give it somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return status or 5
     return status

@@ -1,4 +1,8 @@
-"""The manual page, made from the commands themselves: `python -m cleanroom.cli.manual` prints cleanroom-engine.1. Pure but for the printing."""
+"""The manual page, made from the commands themselves: `python -m cleanroom.cli.manual` prints
+cleanroom-engine.1.
+
+Pure but for the printing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from cleanroom.cli.app import EPILOG, app, command_names
 from cleanroom.cli.reference import FILES, VARIABLES, children
 from cleanroom.core.version import __version__
 
-DATE = "2026-11-25"  # of this version: a page that changed with the day of its making could not be compared
+# of this version: a page that changed with the day of its making could not be compared
+DATE = "2026-11-25"
 
 
 def page() -> str:
@@ -26,12 +31,14 @@ def page() -> str:
         r"\fBcleanroom\-engine\fR \fICOMMAND\fR [\fIOPTIONS\fR] [\fIARGUMENTS\fR]",
         ".SH DESCRIPTION",
         *_prose(
-            "It runs the phases of a project's make.toml, each in an environment of its own, with the services that it declares and nothing "
-            "else, and leaves evidence of what held. Results go to standard output, progress to standard error."
+            "It runs the phases of a project's make.toml, each in an environment of its own, "
+            "with the services that it declares and nothing "
+            "else, and leaves evidence of what held. Results go to standard output, progress "
+            "to standard error."
         ),
         *_examples(app),
         ".SH COMMANDS",
-    ]  # fmt: skip
+    ]
     for name, command in command_names().items():
         lines += _command(command, name, context)
     return "\n".join([*lines, *_tail()]) + "\n"
@@ -41,7 +48,8 @@ def _command(command: click.Command, name: str, parent: click.Context) -> Iterat
     context = click.Context(command, info_name=name, parent=parent)
     inner = list(children(command))
     if not inner:
-        yield f".SS {_text(' '.join([context.command_path, *command.collect_usage_pieces(context)]).removeprefix('cleanroom-engine '))}"
+        usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+        yield f".SS {_text(usage.removeprefix('cleanroom-engine '))}"
         for number, paragraph in enumerate(_paragraphs(command)):
             yield from ([".PP"] if number else [])
             yield from _prose(paragraph)
@@ -61,13 +69,22 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 def _paragraphs(command: click.Command) -> list[str]:
     """What the help says, without the examples."""
     text = re.sub(r"^\s+", "", command.help or "", flags=re.MULTILINE)
-    return [" ".join(block.split()) for block in _blocks(command) if not block.startswith("\b")] or [text]
+    return [
+        " ".join(block.split()) for block in _blocks(command) if not block.startswith("\b")
+    ] or [text]
 
 
 def _examples(command: click.Command) -> Iterator[str]:
     for block in _blocks(command):
         if block.startswith("\b"):
-            yield from (".PP", ".RS 4", ".nf", *(_text(line.strip()) for line in block.splitlines()[1:]), ".fi", ".RE")
+            yield from (
+                ".PP",
+                ".RS 4",
+                ".nf",
+                *(_text(line.strip()) for line in block.splitlines()[1:]),
+                ".fi",
+                ".RE",
+            )
 
 
 def _blocks(command: click.Command) -> Sequence[str]:
@@ -86,7 +103,10 @@ def _tail() -> Iterator[str]:
             yield from (".TP", f"\\fB{_text(name)}\\fR", *_prose(meaning))
     yield from (
         ".SH SEE ALSO",
-        *_prose("cleanroom-engine explain CODE tells cause and help of every error code; docs/ of the project has the rest."),
+        *_prose(
+            "cleanroom-engine explain CODE tells cause and help of every error code; docs/ "
+            "of the project has the rest."
+        ),
     )
 
 
@@ -97,7 +117,9 @@ def _prose(text: str) -> list[str]:
 
 def _text(text: str) -> str:
     """As roff reads it: nothing in it is a macro or an escape."""
-    escaped = text.replace("\\", r"\e").replace("-", r"\-").replace("·", r"\(pc").replace("…", "...")
+    escaped = (
+        text.replace("\\", r"\e").replace("-", r"\-").replace("·", r"\(pc").replace("…", "...")
+    )
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 

@@ -1,4 +1,7 @@
-"""Options that several commands share. Imports click only: `--help` of every command passes through here."""
+"""Options that several commands share.
+
+Imports click only: `--help` of every command passes through here.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,23 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         import re
 
         from cleanroom.project import units
 
         text = str(value).strip()
-        seconds = units.duration(float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else text)
+        seconds = units.duration(
+            float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", text) else text
+        )
         if seconds is None:
-            self.fail(f"expected a duration above 0 such as 20s, 1m30s or 500ms, found {text[:80]!r}", param, ctx)
+            self.fail(
+                f"expected a duration above 0 such as 20s, 1m30s or 500ms, found {text[:80]!r}",
+                param,
+                ctx,
+            )
         return seconds
 
 
@@ -43,12 +54,20 @@ def chain(*decorators: Callable[[Any], Any]) -> Callable[[Body], Body]:
 
 def output_option(*choices: str) -> Callable[[Body], Body]:
     return click.option(
-        "--output", "form", type=click.Choice(choices), default="human", show_default=True, help="Form of the result on stdout."
+        "--output",
+        "form",
+        type=click.Choice(choices),
+        default="human",
+        show_default=True,
+        help="Form of the result on stdout.",
     )
 
 
 def phase_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The project's phases that begin so, for completion. A project that cannot be read completes nothing."""
+    """The project's phases that begin so, for completion.
+
+    A project that cannot be read completes nothing.
+    """
     import os
     from pathlib import Path
 
@@ -59,11 +78,19 @@ def phase_names(context: click.Context, parameter: click.Parameter, incomplete: 
         found = load(Path(context.params.get("root") or "."), caller=os.environ)
     except CleanroomError:
         return []
-    return [name for name in dict.fromkeys(phase.name for phase in found.phases) if name.startswith(incomplete)]
+    return [
+        name
+        for name in dict.fromkeys(phase.name for phase in found.phases)
+        if name.startswith(incomplete)
+    ]
 
 
 root_option = click.option(
-    "--root", type=click.Path(exists=True, file_okay=False), default=".", show_default=True, help="The project's folder."
+    "--root",
+    type=click.Path(exists=True, file_okay=False),
+    default=".",
+    show_default=True,
+    help="The project's folder.",
 )
 color_option = click.option(
     "--color",
@@ -74,12 +101,24 @@ color_option = click.option(
     show_default=True,
     help="Colour, per stream.",
 )
-debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an unforeseen error.")
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an unforeseen error."
+)
 general_options = chain(color_option, root_option, debug_option)
 
 verbosity_options = chain(
-    click.option("-q", "--quiet", count=True, help="Only errors and the result; twice: nothing but the exit status and errors."),
-    click.option("-v", "--verbose", count=True, help="More progress: services' output, notices; twice: everything."),
+    click.option(
+        "-q",
+        "--quiet",
+        count=True,
+        help="Only errors and the result; twice: nothing but the exit status and errors.",
+    ),
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="More progress: services' output, notices; twice: everything.",
+    ),
 )
 
 # What changes the plan: named as the project's loader names them.
@@ -89,28 +128,53 @@ plan_options = chain(
         "--policy",
         type=click.Choice(LEVELS, case_sensitive=False),
         metavar=f"[{'|'.join(LEVELS)}]",
-        shell_complete=lambda context, parameter, incomplete: [level for level in LEVELS if level.lower().startswith(incomplete.lower())],
+        shell_complete=lambda context, parameter, incomplete: [
+            level for level in LEVELS if level.lower().startswith(incomplete.lower())
+        ],
         help="Isolation level; below the file's needs --allow-degraded policy.",
     ),
-    click.option("-e", "--env", metavar="NAME", help="Overlay [cleanroom.env.NAME]; default: $GGEN_ENV."),
-    click.option("--seed", type=click.IntRange(-(2**63), 2**63 - 1), metavar="INTEGER", help="The run's seed."),
     click.option(
-        "--allow-degraded", metavar="RULE", multiple=True, help="Let a run go although RULE cannot be held; the file has to allow it too."
+        "-e", "--env", metavar="NAME", help="Overlay [cleanroom.env.NAME]; default: $GGEN_ENV."
     ),
-    click.option("--slo", type=Duration(), metavar="DURATION", help="What the whole run should take at most, such as 20s."),
-    click.option("--strict-slo", is_flag=True, default=None, help="A missed SLO does not pass (exit 1)."),
+    click.option(
+        "--seed",
+        type=click.IntRange(-(2**63), 2**63 - 1),
+        metavar="INTEGER",
+        help="The run's seed.",
+    ),
+    click.option(
+        "--allow-degraded",
+        metavar="RULE",
+        multiple=True,
+        help="Let a run go although RULE cannot be held; the file has to allow it too.",
+    ),
+    click.option(
+        "--slo",
+        type=Duration(),
+        metavar="DURATION",
+        help="What the whole run should take at most, such as 20s.",
+    ),
+    click.option(
+        "--strict-slo", is_flag=True, default=None, help="A missed SLO does not pass (exit 1)."
+    ),
 )
 
 run_options = chain(
     plan_options,
     output_option("human", "json", "jsonl", "github"),
-    click.option("--report-dir", type=click.Path(file_okay=False), help="Where the reports go; default: .ggen/cleanroom/reports."),
+    click.option(
+        "--report-dir",
+        type=click.Path(file_okay=False),
+        help="Where the reports go; default: .ggen/cleanroom/reports.",
+    ),
     click.option(
         "--keep",
         type=click.Choice(["never", "on-failure", "always"]),
         help="Keep a run's files; default: on-failure at a terminal, else never.",
     ),
-    click.option("--fresh", is_flag=True, help="Use no cached data of services and homes, and skip no phase."),
+    click.option(
+        "--fresh", is_flag=True, help="Use no cached data of services and homes, and skip no phase."
+    ),
     click.option("--no-cache", is_flag=True, help="Skip no phase, whatever cache.inputs say."),
     verbosity_options,
     general_options,

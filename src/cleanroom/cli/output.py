@@ -1,4 +1,6 @@
-"""Writing to the standard streams: bytes that always encode, lost output that is noticed, colour where it is wanted."""
+"""Writing to the standard streams: bytes that always encode, lost output that is noticed,
+colour where it is wanted.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +15,46 @@ from cleanroom.model.errors import CleanroomError, Exit
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 
 
-# Signs of our own for streams that have no Unicode; whatever else does not encode is written as an escape.
+# Signs of our own for streams that have no Unicode; whatever else does not encode is written as an
+# escape.
 _ASCII = str.maketrans({"·": "-", "…": "~", "✓": "+", "✗": "x"})
 
 _LINES_AT_ONCE = 1000  # one write for a screenful, and a reader that goes away is noticed soon
 
 
 class OutputLost(CleanroomError):
-    """Standard output did not take what had to be said. `quiet` where the reader simply went away."""
+    """Standard output did not take what had to be said.
+
+    `quiet` where the reader simply went away.
+    """
 
     exit = Exit.ENGINE
 
     def __init__(self, message: str, *, quiet: bool = False) -> None:
         super().__init__(
-            "CR-CLI-002", message, hint="give standard output somewhere to go: a terminal, a file with room, a pipe that is read"
+            "CR-CLI-002",
+            message,
+            hint=(
+                "give standard output somewhere to go: a terminal, a file with room, a pipe that "
+                "is read"
+            ),
         )
         self.quiet = quiet
 
 
 class Output:
-    """The two streams of one command. Standard error is written as well as can be; standard output must not lose anything."""
+    """The two streams of one command.
+
+    Standard error is written as well as can be; standard output must not lose anything.
+    """
 
     def __init__(self, colour: str = "auto", environ: Mapping[str, str] = os.environ) -> None:
         self.lost: OutputLost | None = None
         self.colour_out = wants_colour(colour, sys.stdout, environ)
         self.colour_err = wants_colour(colour, sys.stderr, environ)
-        self.unicode = not _says_ascii(environ) and all("utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr))
+        self.unicode = not _says_ascii(environ) and all(
+            "utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr)
+        )
 
     def out(self, text: str) -> None:
         """A piece of the result. After the first failure the rest is dropped; `check` tells."""
@@ -53,7 +69,9 @@ class Output:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except (OSError, ValueError) as error:
-            self.lost = OutputLost(f"standard output: {error}", quiet=isinstance(error, BrokenPipeError))
+            self.lost = OutputLost(
+                f"standard output: {error}", quiet=isinstance(error, BrokenPipeError)
+            )
 
     def json(self, *values: object) -> None:
         """JSON values, each on one line."""
@@ -98,17 +116,26 @@ class Output:
 
 
 def _says_ascii(environ: Mapping[str, str]) -> bool:
-    """Does the locale say so? Python reads and writes UTF-8 in the C locale; whether the terminal shows it is another matter."""
-    return next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "") in ("C", "POSIX")
+    """Does the locale say so?
+
+    Python reads and writes UTF-8 in the C locale; whether the terminal shows it is another matter.
+    """
+    return next(
+        (environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), ""
+    ) in ("C", "POSIX")
 
 
 def wants_colour(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Decided per stream: the option, then NO_COLOR, then FORCE_COLOR, then whether it is a terminal that knows colour."""
+    """Decided per stream: the option, then NO_COLOR, then FORCE_COLOR,
+    then whether it is a terminal that knows colour.
+    """
     if choice != "auto":
         return choice == "always"
     if environ.get("NO_COLOR"):
         return False
-    if environ.get("FORCE_COLOR", "0") not in ("", "0") or environ.get("CLICOLOR_FORCE", "0") not in ("", "0"):
+    if environ.get("FORCE_COLOR", "0") not in ("", "0") or environ.get(
+        "CLICOLOR_FORCE", "0"
+    ) not in ("", "0"):
         return True
     return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
 

@@ -1,4 +1,6 @@
-"""One run as the command conducts it: the engine, its events shown as they come, and signals that unwind it."""
+"""One run as the command conducts it: the engine, its events shown as they come,
+and signals that unwind it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from cleanroom.model.errors import Exit
 from cleanroom.model.events import Envelope
 
 # A terminal that closes ends a run as a termination does; under nohup the signal stays ignored.
-_STATUS = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
+_STATUS = {
+    signal.SIGINT: Exit.INTERRUPTED,
+    signal.SIGTERM: Exit.TERMINATED,
+    signal.SIGHUP: Exit.TERMINATED,
+}
 
 
 class Conducted(NamedTuple):
@@ -31,7 +37,9 @@ class Conducted(NamedTuple):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, as Python does for SIGINT, for the time in which no engine listens to them."""
+    """Turn SIGTERM and SIGHUP into an exception, as Python does for SIGINT,
+    for the time in which no engine listens to them.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(_STATUS[signal.Signals(number)])
@@ -47,7 +55,13 @@ def _watched() -> list[signal.Signals]:
 
 
 def conduct(
-    root: str, phases: tuple[str, ...], *, single: bool, view: View, keeper: KeeperProcess | None = None, options: dict[str, Any]
+    root: str,
+    phases: tuple[str, ...],
+    *,
+    single: bool,
+    view: View,
+    keeper: KeeperProcess | None = None,
+    options: dict[str, Any],
 ) -> Conducted:
     """Run the phases to their end, whatever that is. `keeper` was started for this run.
 
@@ -65,7 +79,12 @@ def conduct(
 
 
 async def _conduct(
-    root: str, phases: tuple[str, ...], single: bool, view: View, keeper: KeeperProcess | None, options: dict[str, Any]
+    root: str,
+    phases: tuple[str, ...],
+    single: bool,
+    view: View,
+    keeper: KeeperProcess | None,
+    options: dict[str, Any],
 ) -> Conducted:
     import anyio
 
@@ -93,7 +112,10 @@ async def _conduct(
 
 
 class _Signals:
-    """Hands signals to the engine: the first unwinds the run, a second one hurries. Before there is an engine they end the command."""
+    """Hands signals to the engine: the first unwinds the run, a second one hurries.
+
+    Before there is an engine they end the command.
+    """
 
     def __init__(self) -> None:
         self.engine: Engine | None = None

@@ -1,4 +1,7 @@
-"""What `--version` prints. Imports nothing but the version, so that it costs no more than the interpreter."""
+"""What `--version` prints.
+
+Imports nothing but the version, so that it costs no more than the interpreter.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ _SHOWN = 80  # characters of a value
 
 
 class Expected(NamedTuple):
-    """What an argument has to be, in words and as a question; `known` are the words to choose from."""
+    """What an argument has to be, in words and as a question;
+    `known` are the words to choose from.
+    """
 
     words: str
     holds: Callable[[Any], bool]

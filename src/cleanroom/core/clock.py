@@ -24,7 +24,9 @@ class SystemClock:
 
 
 class LoopClock:
-    """Follows the running event loop's time, so that a virtual-time loop moves it; wall time starts at `origin_ns`."""
+    """Follows the running event loop's time, so that a virtual-time loop moves it;
+    wall time starts at `origin_ns`.
+    """
 
     def __init__(self, origin_ns: int = 1_700_000_000_000_000_000) -> None:
         self._origin = origin_ns
@@ -39,7 +41,9 @@ class LoopClock:
 
 
 def seeded(seed: int, purpose: str) -> random.Random:
-    """A generator that depends on the run's seed and on what it is for, so that one use does not shift another."""
+    """A generator that depends on the run's seed and on what it is for,
+    so that one use does not shift another.
+    """
     return random.Random(f"{seed}:{purpose}")
 
 

@@ -1,4 +1,6 @@
-"""The SHA-256 of files. hashlib's own `file_digest` clears 256 KiB for each, which for a thousand small ones is most of the time."""
+"""The SHA-256 of files. hashlib's own `file_digest` clears 256 KiB for each,
+which for a thousand small ones is most of the time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import hashlib
 import os
 from pathlib import Path
 
-_PIECE_BYTES = 64 << 10  # small enough to be taken from what the process has at hand, large enough that calls do not count
+# small enough to be taken from what the process has at hand, large enough that calls do not count
+_PIECE_BYTES = 64 << 10
 
 
 def of_file(path: str | Path) -> bytes:

@@ -1,7 +1,10 @@
-"""What is asked of the file system when evidence is written: each call on its own, in the order that a power cut demands.
+"""What is asked of the file system when evidence is written:
+each call on its own, in the order that a power cut demands.
 
-The one seam for it: tests put another `Disk` in the place of `here`, let each call fail in turn, or cut the power after it. What is appended without
-waiting for the disk (events, logs, journals) does not pass here: its readers take any beginning of it.
+The one seam for it: tests put another `Disk` in the place of `here`, let each call fail in turn,
+or cut the power after it.
+What is appended without waiting for the disk (events, logs, journals) does not pass here:
+its readers take any beginning of it.
 """
 
 from __future__ import annotations

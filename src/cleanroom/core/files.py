@@ -1,6 +1,8 @@
-"""Files that are written so that a reader never sees half of one: replaced atomically, appended in whole lines, or bounded logs.
+"""Files that are written so that a reader never sees half of one:
+replaced atomically, appended in whole lines, or bounded logs.
 
-What the files mean belongs to those who write them. Every failure is an `ArtifactError` that names the file.
+What the files mean belongs to those who write them.
+Every failure is an `ArtifactError` that names the file.
 """
 
 from __future__ import annotations
@@ -96,7 +98,9 @@ def is_file(path: Path) -> bool:
 
 
 def is_missing(path: Path) -> bool:
-    """Whether certainly nothing is there: what cannot be looked at is for those to tell who open it."""
+    """Whether certainly nothing is there: what cannot be looked at is for those to tell who open
+    it.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -122,8 +126,9 @@ def open_to_read(path: Path) -> BufferedReader:
 class LineWriter:
     """Appends lines to a file, a batch at a time, without holding up the event loop.
 
-    Made for one task. A batch that has begun is finished although the task is cancelled, so a file has no torn line unless its disk is full or
-    its process is killed.
+    Made for one task.
+    A batch that has begun is finished although the task is cancelled,
+    so a file has no torn line unless its disk is full or its process is killed.
     """
 
     def __init__(self, folder: Folder, name: str) -> None:
@@ -140,7 +145,12 @@ class LineWriter:
             self._file = await aiofiles.open(descriptor, "ab")
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         assert self._file is not None
         with named("CR-FILE-002", "append to", self.path), anyio.CancelScope(shield=True):
             await self._file.close()
@@ -162,9 +172,12 @@ class LineWriter:
 
 
 class LogFiles:
-    """The raw output of phases and services, one bounded file each in `folder`, opened at its first bytes.
+    """The raw output of phases and services, one bounded file each in `folder`,
+    opened at its first bytes.
 
-    The folder stays whoever's it is. `write` goes straight to the kernel: cheap enough for the event loop, and a killed engine loses nothing that was said.
+    The folder stays whoever's it is.
+    `write` goes straight to the kernel: cheap enough for the event loop,
+    and a killed engine loses nothing that was said.
     """
 
     def __init__(self, folder: Folder, *, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
@@ -183,7 +196,9 @@ class LogFiles:
         return self.folder.path / _log(name)
 
     def write(self, name: str, data: bytes) -> None:
-        """Add `data` to the log of `name`. Past the limit a marker line is written once and the rest is dropped.
+        """Add `data` to the log of `name`.
+
+        Past the limit a marker line is written once and the rest is dropped.
 
         Raises:
             ArtifactError: the log cannot be opened or written.
@@ -194,7 +209,9 @@ class LogFiles:
                 return
             write_all(descriptor, data[:room])
             if len(data) > room:
-                write_all(descriptor, f"\n[cleanroom: cut after {self.limit_bytes} bytes]\n".encode())
+                write_all(
+                    descriptor, f"\n[cleanroom: cut after {self.limit_bytes} bytes]\n".encode()
+                )
             self._open[name] = (descriptor, room - len(data))
 
     def close(self) -> None:
@@ -214,7 +231,9 @@ def _log(name: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name` as a file name of its own: readable, no separators, and different names stay different."""
+    """`name` as a file name of its own: readable, no separators,
+    and different names stay different.
+    """
     plain = _UNSAFE.sub("_", name)[:_NAME_CHARACTERS].lstrip(".")
     if plain and plain == name and not _LIKE_A_DIGEST.search(name):
         return plain

@@ -7,8 +7,9 @@ environment of their own and the root as their working directory. What the engin
 is the very interpreter that it runs on.
 
 Standard library only, and importing it costs nothing: the keeper is started by it before anything
-else is imported. A phase with `enabled = false` is the one exception: `host_commands` runs the project's
-own command, as it was asked to.
+else is imported.
+A phase with `enabled = false` is the one exception: `host_commands` runs the project's own command,
+as it was asked to.
 """
 
 from __future__ import annotations

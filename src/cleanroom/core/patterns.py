@@ -17,8 +17,10 @@ def any_matches(names: Iterable[str], declared: str) -> bool:
 
 
 def readings(declared: str) -> tuple[str, ...]:
-    """The patterns that a text can be meant as: square brackets are a set of characters, and they are themselves.
+    """The patterns that a text can be meant as: square brackets are a set of characters,
+    and they are themselves.
 
-    IPv6 addresses are written with them, and so are the route files of web frameworks. `*` and `?` need no second reading: each fits itself.
+    IPv6 addresses are written with them, and so are the route files of web frameworks.
+    `*` and `?` need no second reading: each fits itself.
     """
     return (declared, declared.replace("[", "[[]")) if "[" in declared else (declared,)

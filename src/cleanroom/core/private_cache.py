@@ -133,11 +133,17 @@ def _alone_in(group: int) -> bool:
         mine, known = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:
         return False
-    return mine.pw_gid == group and known.gr_name == mine.pw_name and set(known.gr_mem) <= {mine.pw_name}
+    return (
+        mine.pw_gid == group
+        and known.gr_name == mine.pw_name
+        and set(known.gr_mem) <= {mine.pw_name}
+    )
 
 
 def _trusted() -> set[int]:
-    """Users who may change anything here anyway: root, this one; and the machine's own, where it has no number."""
+    """Users who may change anything here anyway: root, this one;
+    and the machine's own, where it has no number.
+    """
     trusted = {0, os.geteuid()}
     with suppress(OSError):
         if Path("/proc/self/uid_map").read_text().split() != _WHOLE_MAP:

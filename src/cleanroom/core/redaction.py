@@ -24,24 +24,38 @@ REPLACEMENT = "[redacted]"
 _LAYERS = 3  # escapes within escapes: JSON in a string of JSON, in an address
 _CONTEXT = 128  # bytes before a line break that decide whether it is one inside of an encoding
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|PRIVATE_KEY|CREDENTIAL|_KEY$|_PASS$|^KEY$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|PRIVATE_KEY|CREDENTIAL|_KEY$|_PASS$|^KEY$",
+    re.IGNORECASE,
+)
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s@]+)@", re.IGNORECASE)
-_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS")  # `key=value,key=value`: how a collector's users identify themselves
+# `key=value,key=value`: how a collector's users identify themselves
+_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS")
 _SECRET_HEADER = re.compile(r"AUTH|COOKIE|PASS|TEAM|_?KEY", re.IGNORECASE)
-_LONG_HEADER = 16  # characters from which the value of any header counts: shorter ones are names of tenants and data sets
-_SETTING = re.compile(r"true|false|none|null|yes|no|\d{1,7}", re.IGNORECASE)  # what stands in TOKEN_LIMIT, not in TOKEN
+# characters from which the value of any header counts: shorter ones are names of tenants and data
+# sets
+_LONG_HEADER = 16
+# what stands in TOKEN_LIMIT, not in TOKEN
+_SETTING = re.compile(r"true|false|none|null|yes|no|\d{1,7}", re.IGNORECASE)
 
 _E = TypeVar("_E")
 _encoder = msgspec.json.Encoder()
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable of the caller's is one by its name, or carries a password in an address."""
-    return bool(_SECRET_NAME.search(name) or _HEADERS.fullmatch(name) or _URL_PASSWORD.search(value))
+    """Whether a variable of the caller's is one by its name,
+    or carries a password in an address.
+    """
+    return bool(
+        _SECRET_NAME.search(name) or _HEADERS.fullmatch(name) or _URL_PASSWORD.search(value)
+    )
 
 
 class Redactor:
-    """Knows values and takes them out. `public` are names that are said openly (phases, services): what is part of one is no secret."""
+    """Knows values and takes them out.
+
+    `public` are names that are said openly (phases, services): what is part of one is no secret.
+    """
 
     def __init__(self, values: Iterable[str] = (), *, public: Iterable[str] = ()) -> None:
         self._public = (REPLACEMENT, *public)
@@ -51,7 +65,10 @@ class Redactor:
         self.add(*values)
 
     def add(self, *values: str) -> None:
-        """Take these out from now on. Values of fewer than 4 characters, and parts of public names, are ignored."""
+        """Take these out from now on.
+
+        Values of fewer than 4 characters, and parts of public names, are ignored.
+        """
         for value in {value for value in values if self._is_secret(value)} - self._known:
             self._known.add(value)
             for part in encodings.parts(_raw(value)):
@@ -71,7 +88,8 @@ class Redactor:
         return _replaced(data, spans).decode("utf-8", "replace") if spans else text
 
     def event(self, event: _E) -> _E:
-        """`event` (any msgspec struct) without any known value in its strings; the same object where there is none.
+        """`event` (any msgspec struct) without any known value in its strings;
+        the same object where there is none.
 
         Fields with a fixed vocabulary, keys and numbers stay: they are the engine's own words.
         """
@@ -81,10 +99,15 @@ class Redactor:
         return cleaned
 
     def envelopes(self, envelopes: list[Envelope]) -> list[Envelope]:
-        """The same for the event of each: they are encoded and searched together, and one by one only where there is something."""
+        """The same for the event of each: they are encoded and searched together,
+        and one by one only where there is something.
+        """
         if not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
             return envelopes
-        return [msgspec.structs.replace(envelope, event=self.event(envelope.event)) for envelope in envelopes]
+        return [
+            msgspec.structs.replace(envelope, event=self.event(envelope.event))
+            for envelope in envelopes
+        ]
 
     def stream(self) -> StreamRedactor:
         """The same for bytes that come in pieces. What is added here later counts there too."""
@@ -148,7 +171,11 @@ class Redactor:
         return spans, min(self._plain.open_end(text), in_base64, in_hex)
 
     def _is_secret(self, value: str) -> bool:
-        return len(value) >= SHORTEST and not value.isspace() and not any(value in name for name in self._public)
+        return (
+            len(value) >= SHORTEST
+            and not value.isspace()
+            and not any(value in name for name in self._public)
+        )
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -164,7 +191,10 @@ class Redactor:
 
 
 class StreamRedactor:
-    """Takes known values out of a stream, however it is cut. Output that cannot be the beginning of a value is never held back."""
+    """Takes known values out of a stream, however it is cut.
+
+    Output that cannot be the beginning of a value is never held back.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -225,7 +255,9 @@ def _replaced(text: bytes, spans: list[Span]) -> bytes:
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """The values of variables and of headers for collectors whose names look secret, and the passwords in any URL; switches and small numbers are neither."""
+    """The values of variables and of headers for collectors whose names look secret,
+    and the passwords in any URL; switches and small numbers are neither.
+    """
     found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
     for name, value in environ.items():
         if _HEADERS.fullmatch(name):
@@ -233,16 +265,24 @@ def secret_values(environ: Mapping[str, str]) -> list[str]:
     for value in environ.values():
         for password in _URL_PASSWORD.findall(value):
             found |= {password, unquote(password)}
-    return sorted(value for value in found if len(value) >= SHORTEST and not _SETTING.fullmatch(value))
+    return sorted(
+        value for value in found if len(value) >= SHORTEST and not _SETTING.fullmatch(value)
+    )
 
 
 def _in_headers(text: str) -> set[str]:
-    """What identifies its sender: a header's value, and of one with a scheme (`Bearer ...`) what follows it."""
+    """What identifies its sender: a header's value, and of one with a scheme (`Bearer ...`) what
+    follows it.
+    """
     found: set[str] = set()
     for pair in text.split(","):
         name, _, value = pair.partition("=")
         value = unquote(value.strip())
-        if _SECRET_NAME.search(name.strip()) or _SECRET_HEADER.search(name) or len(value) >= _LONG_HEADER:
+        if (
+            _SECRET_NAME.search(name.strip())
+            or _SECRET_HEADER.search(name)
+            or len(value) >= _LONG_HEADER
+        ):
             found |= {value, value.rpartition(" ")[2]}
     return found
 
@@ -262,4 +302,8 @@ def _free_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     """The fields that are not from a fixed vocabulary."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
-    return tuple(field.name for field in info.fields if not isinstance(field.type, (msgspec.inspect.LiteralType, msgspec.inspect.EnumType)))
+    return tuple(
+        field.name
+        for field in info.fields
+        if not isinstance(field.type, (msgspec.inspect.LiteralType, msgspec.inspect.EnumType))
+    )

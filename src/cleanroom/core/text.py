@@ -1,14 +1,22 @@
-"""Characters that a reader does not see, or that change what a reader sees: written out wherever text of others is shown. Pure.
+"""Characters that a reader does not see, or that change what a reader sees:
+written out wherever text of others is shown.
 
-They are the controls (but for tab and line end), the line separators, the controls of direction, whatever has no width and could make two names look
-the same, the tags, lone surrogates, and what XML 1.0 does not take. The joiners stay: writing systems and emoji need them.
+Pure.
+
+They are the controls (but for tab and line end), the line separators, the controls of direction,
+whatever has no width and could make two names look the same, the tags, lone surrogates,
+and what XML 1.0 does not take.
+The joiners stay: writing systems and emoji need them.
 """
 
 from __future__ import annotations
 
 import re
 
-_CLASS = "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f"
+_CLASS = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f"
+)
 _UNFIT = re.compile(f"[{_CLASS}]")
 _UNFIT_IN_LINE = re.compile(f"[\n{_CLASS}]")
 
@@ -24,7 +32,9 @@ def written_out_on_one_line(text: str) -> str:
 
 
 def json_written_out(data: bytes) -> bytes:
-    """Encoded JSON with every such character as JSON's own escape: the same value, and harmless on a terminal."""
+    """Encoded JSON with every such character as JSON's own escape:
+    the same value, and harmless on a terminal.
+    """
     if data.isascii() and b"\x7f" not in data:
         return data
     return _UNFIT.sub(_json_escape, data.decode()).encode()
@@ -32,7 +42,11 @@ def json_written_out(data: bytes) -> bytes:
 
 def _escape(found: re.Match[str]) -> str:
     number = ord(found[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    if number < 0x10000:
+        return f"\\u{number:04x}"
+    return f"\\U{number:08x}"
 
 
 def _json_escape(found: re.Match[str]) -> str:

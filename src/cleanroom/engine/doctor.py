@@ -1,7 +1,9 @@
-"""What this machine can hold and what is there to work with: the checks behind `cleanroom-engine doctor`.
+"""What this machine can hold and what is there to work with:
+the checks behind `cleanroom-engine doctor`.
 
-Composition: it asks the backend's own probe and the services' own discovery, and weakens or repairs nothing. Each check that is not ok has a code and
-says what would help.
+Composition: it asks the backend's own probe and the services' own discovery,
+and weakens or repairs nothing.
+Each check that is not ok has a code and says what would help.
 """
 
 from __future__ import annotations
@@ -63,17 +65,26 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 def diagnose(*, caller: Mapping[str, str]) -> Diagnosis:
     """Look at everything; a check that cannot be made is a finding, never an exception.
 
-    `caller` is the caller's environment: its PATH is searched for servers. Runs an event loop of its own for the backend's probe.
+    `caller` is the caller's environment: its PATH is searched for servers.
+    Runs an event loop of its own for the backend's probe.
     """
     import anyio
 
     host = host_checks(caller)
     report, failure = anyio.run(_probe)
     if report is None:
-        return Diagnosis(checks=(*host, failure), levels={level.value: False for level in Level}, medium=False)
+        return Diagnosis(
+            checks=(*host, failure), levels={level.value: False for level in Level}, medium=False
+        )
     levels = {level.value: not unmet(report, level) for level in Level}
     checks = (*host, *capability_checks(report), *level_checks(report))
-    return Diagnosis(checks=checks, levels=levels, medium=levels[NEEDED.value], backend=report.backend, tier=report.tier)
+    return Diagnosis(
+        checks=checks,
+        levels=levels,
+        medium=levels[NEEDED.value],
+        backend=report.backend,
+        tier=report.tier,
+    )
 
 
 def host_checks(caller: Mapping[str, str]) -> tuple[Check, ...]:
@@ -99,15 +110,31 @@ async def _probe() -> tuple[CapabilityReport | None, Check]:
 
     try:
         registry.candidates("embedded")
-        with tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch, Folder.at(Path(scratch)) as folder:
-            made = registry.make("embedded", run_id="doctor", scratch=folder.path / "scratch", journal=partial(Journal.at, folder))
+        with (
+            tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch,
+            Folder.at(Path(scratch)) as folder,
+        ):
+            made = registry.make(
+                "embedded",
+                run_id="doctor",
+                scratch=folder.path / "scratch",
+                journal=partial(Journal.at, folder),
+            )
             async with made as backend:
-                return await backend.probe(NEEDED), Check(name="backend", status="ok", detail=backend.name)
+                return await backend.probe(NEEDED), Check(
+                    name="backend", status="ok", detail=backend.name
+                )
     except CleanroomError as error:
-        return None, Check(name="backend", status="fail", detail=str(error), code=error.code, hint=error.hint)
+        return None, Check(
+            name="backend", status="fail", detail=str(error), code=error.code, hint=error.hint
+        )
     except OSError as error:
         return None, Check(
-            name="backend", status="fail", detail=f"embedded: {error}", code="CR-DOCTOR-001", hint="see `explain CR-DOCTOR-001`"
+            name="backend",
+            status="fail",
+            detail=f"embedded: {error}",
+            code="CR-DOCTOR-001",
+            hint="see `explain CR-DOCTOR-001`",
         )
 
 
@@ -116,11 +143,17 @@ def capability_checks(report: CapabilityReport) -> tuple[Check, ...]:
     rows = []
     for row in report.dimensions:
         held = {"yes": "ok", "partial": "warn", "no": "fail"}[row.enforced]
-        detail = f"enforced {row.enforced}, detected {row.detected}, attributed {row.attributed}; {row.mechanism}"
+        detail = (
+            f"enforced {row.enforced}, detected {row.detected}, attributed {row.attributed}; "
+            f"{row.mechanism}"
+        )
         evidence = f" ({row.evidence})" if row.evidence else ""
         code = "" if held == "ok" else "CR-DOCTOR-002"
         rows.append(Check(name=row.dimension, status=held, detail=detail + evidence, code=code))  # type: ignore[arg-type]
-    return (Check(name="backend", status="ok", detail=f"{report.backend}, tier {report.tier}"), *rows)
+    return (
+        Check(name="backend", status="ok", detail=f"{report.backend}, tier {report.tier}"),
+        *rows,
+    )
 
 
 def level_checks(report: CapabilityReport) -> tuple[Check, ...]:
@@ -134,15 +167,32 @@ def level_checks(report: CapabilityReport) -> tuple[Check, ...]:
         status: Status = "fail" if level is NEEDED else "warn"
         why = "; ".join(f"{missing.rule}: {missing.why}" for missing in lacking)
         hint = "; ".join(dict.fromkeys(missing.hint for missing in lacking if missing.hint))
-        checks.append(Check(name=f"policy {level.value}", status=status, detail=f"cannot be held: {why}", code="CR-DOCTOR-003", hint=hint))
+        checks.append(
+            Check(
+                name=f"policy {level.value}",
+                status=status,
+                detail=f"cannot be held: {why}",
+                code="CR-DOCTOR-003",
+                hint=hint,
+            )
+        )
     return tuple(checks)
 
 
 def platform_check(system: str, machine: str) -> Check:
     if system == "linux":
         return Check(name="platform", status="ok", detail=f"Linux {machine}")
-    hint = "`plan`, `audit`, `events` and `report` work here; run pipelines on Linux, in a virtual machine or in CI"
-    return Check(name="platform", status="fail", detail=f"{system} {machine}: environments need Linux", code="CR-DOCTOR-004", hint=hint)
+    hint = (
+        "`plan`, `audit`, `events` and `report` work here; run pipelines on Linux, in a virtual "
+        "machine or in CI"
+    )
+    return Check(
+        name="platform",
+        status="fail",
+        detail=f"{system} {machine}: environments need Linux",
+        code="CR-DOCTOR-004",
+        hint=hint,
+    )
 
 
 def python_check(version: tuple[int, int, int]) -> Check:
@@ -151,7 +201,11 @@ def python_check(version: tuple[int, int, int]) -> Check:
     if fixed is not None and version[2] < fixed:
         hint = f"update to {version[0]}.{version[1]}.{fixed} or later"
         return Check(
-            name="python", status="warn", detail=f"{shown}: its tarfile has known holes (CVE-2025-4517)", code="CR-DOCTOR-005", hint=hint
+            name="python",
+            status="warn",
+            detail=f"{shown}: its tarfile has known holes (CVE-2025-4517)",
+            code="CR-DOCTOR-005",
+            hint=hint,
         )
     return Check(name="python", status="ok", detail=shown)
 
@@ -159,11 +213,18 @@ def python_check(version: tuple[int, int, int]) -> Check:
 def distribution_check(version: str | None) -> Check:
     """An unrelated distribution named cleanroom installs the same package name."""
     if version is None:
-        return Check(name="distributions", status="ok", detail="no other distribution claims the package name cleanroom")
+        return Check(
+            name="distributions",
+            status="ok",
+            detail="no other distribution claims the package name cleanroom",
+        )
     return Check(
         name="distributions",
         status="fail",
-        detail=f"the unrelated distribution cleanroom {version} is installed and overwrites files of this package",
+        detail=(
+            f"the unrelated distribution cleanroom {version} is installed and overwrites files "
+            "of this package"
+        ),
         code="CR-DOCTOR-006",
         hint="pip uninstall cleanroom, then install cleanroom-engine again",
     )
@@ -188,7 +249,13 @@ def _kernel_checks() -> Iterable[Check]:
     try:
         abi = syscalls.landlock_abi()
     except OSError as error:
-        yield Check(name="landlock", status="warn", detail=str(error), code="CR-DOCTOR-007", hint="a kernel with landlock in its lsm= list")
+        yield Check(
+            name="landlock",
+            status="warn",
+            detail=str(error),
+            code="CR-DOCTOR-007",
+            hint="a kernel with landlock in its lsm= list",
+        )
     else:
         yield landlock_check(abi)
     yield cgroup_check(cgroups.homes())
@@ -198,14 +265,23 @@ def landlock_check(abi: int) -> Check:
     if abi > 0:
         return Check(name="landlock", status="ok", detail=f"ABI {abi}")
     hint = "a kernel >= 5.13 with landlock in its lsm= list adds a second line behind the mounts"
-    return Check(name="landlock", status="warn", detail="not there", code="CR-DOCTOR-007", hint=hint)
+    return Check(
+        name="landlock", status="warn", detail="not there", code="CR-DOCTOR-007", hint=hint
+    )
 
 
 def cgroup_check(homes: Homes) -> Check:
     """Without control groups limits are held by rlimits and samples, which every report says."""
     if homes.version:
-        return Check(name="cgroups", status="ok", detail=f"version {homes.version}, writable: {', '.join(sorted(homes.folders))}")
-    hint = "run as root, or under `systemd-run --user --scope -p Delegate=yes`, for limits that the kernel holds exactly"
+        return Check(
+            name="cgroups",
+            status="ok",
+            detail=f"version {homes.version}, writable: {', '.join(sorted(homes.folders))}",
+        )
+    hint = (
+        "run as root, or under `systemd-run --user --scope -p Delegate=yes`, for limits that the "
+        "kernel holds exactly"
+    )
     detail = f"not writable ({homes.why}): limits are held by rlimits and samples"
     return Check(name="cgroups", status="warn", detail=detail, code="CR-DOCTOR-008", hint=hint)
 
@@ -214,12 +290,17 @@ def _service_checks(caller: Mapping[str, str]) -> Iterable[Check]:
     from cleanroom.services import programs
 
     path = caller.get("PATH", "")
-    yield _found("postgres", lambda: programs.find_postgres(path, caller.get("CLEANROOM_POSTGRES_BIN", "")))
+    yield _found(
+        "postgres", lambda: programs.find_postgres(path, caller.get("CLEANROOM_POSTGRES_BIN", ""))
+    )
     yield _found("redis", lambda: programs.find_redis(path, caller.get("CLEANROOM_REDIS_BIN", "")))
 
 
 def _found(name: str, find: Callable[[], Programs]) -> Check:
-    """A service's programs, with version and place. A project without services does not need them, so their absence only warns."""
+    """A service's programs, with version and place.
+
+    A project without services does not need them, so their absence only warns.
+    """
     try:
         found = find()
     except CleanroomError as error:
@@ -228,7 +309,10 @@ def _found(name: str, find: Callable[[], Programs]) -> Check:
 
 
 def _container_checks(caller: Mapping[str, str], cache: Path) -> Iterable[Check]:
-    """The container engines that this machine has, each with all that a run would lack. Who has none of them wants none."""
+    """The container engines that this machine has, each with all that a run would lack.
+
+    Who has none of them wants none.
+    """
     from cleanroom.backends import registry
     from cleanroom.backends.containers.requirements import look
 
@@ -244,18 +328,33 @@ def container_check(machine: Machine) -> Check:
     refused = refusal(machine)
     if refused is None:
         return Check(name=machine.engine, status="ok", detail=f"answers at {machine.socket}")
-    return Check(name=machine.engine, status="warn", detail=refused.message, code=refused.code, hint=refused.hint)
+    return Check(
+        name=machine.engine,
+        status="warn",
+        detail=refused.message,
+        code=refused.code,
+        hint=refused.hint,
+    )
 
 
 def disk_check(cache: Path, free_bytes: int) -> Check:
     shown = f"{free_bytes / (1 << 30):.1f} GiB free for {cache}"
     if free_bytes >= _DISK_FREE_MIN:
         return Check(name="disk", status="ok", detail=shown)
-    return Check(name="disk", status="warn", detail=shown, code="CR-DOCTOR-009", hint="free space, or set CLEANROOM_CACHE to a larger disk")
+    return Check(
+        name="disk",
+        status="warn",
+        detail=shown,
+        code="CR-DOCTOR-009",
+        hint="free space, or set CLEANROOM_CACHE to a larger disk",
+    )
 
 
 def leftovers_check(cache: Path) -> Check:
-    """Folders of runs in the cache. A run that lives has one too, so this only points to `sweep`, which can tell them apart."""
+    """Folders of runs in the cache.
+
+    A run that lives has one too, so this only points to `sweep`, which can tell them apart.
+    """
     try:
         runs = [entry.name for entry in os.scandir(cache / "runs")]
     except FileNotFoundError:
@@ -267,7 +366,13 @@ def leftovers_check(cache: Path) -> Check:
     if not runs:
         return Check(name="leftovers", status="ok", detail="none")
     hint = "`cleanroom-engine sweep` removes what belongs to no living run"
-    return Check(name="leftovers", status="warn", detail=f"{len(runs)} run folders in {cache / 'runs'}", code="CR-DOCTOR-010", hint=hint)
+    return Check(
+        name="leftovers",
+        status="warn",
+        detail=f"{len(runs)} run folders in {cache / 'runs'}",
+        code="CR-DOCTOR-010",
+        hint=hint,
+    )
 
 
 def _existing(folder: Path) -> Path:

@@ -3,7 +3,8 @@
     async with cleanroom.open(project) as engine:
         outcome = await engine.pipeline("init", "test")
 
-`open` reads nothing and starts nothing; a run opens everything in order and leaves it in reverse (`run.py`).
+`open` reads nothing and starts nothing; a run opens everything in order and leaves it in reverse
+(`run.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,21 @@ import msgspec
 
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
-from cleanroom.core.arguments import COUNT, FLAG, PATH, SECONDS, TEXT, TEXTS, VARIABLES, WHOLE, Expected, check, check_all, one_of, optional
+from cleanroom.core.arguments import (
+    COUNT,
+    FLAG,
+    PATH,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    VARIABLES,
+    WHOLE,
+    Expected,
+    check,
+    check_all,
+    one_of,
+    optional,
+)
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus, Subscription
 from cleanroom.core.clock import SystemClock, new_run_id
@@ -36,7 +51,7 @@ from cleanroom.engine.phase_cache.store import PhaseCache, service_identities
 from cleanroom.engine.phases.lifecycle import PhaseOutcome
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
-from cleanroom.engine.records import (  # fmt: skip
+from cleanroom.engine.records import (
     SweepReport,
     build_images,
     delivered_to,
@@ -70,9 +85,26 @@ if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepReport as MachineSweep
 
 __all__ = [
-    "Engine", "Options", "PoolStatus", "SweepReport", "build_images", "cache_folder", "delivered_to", "diagnose", "init", "list_runs", "open", "push_trace", "read_run", "read_trace",
-    "render_reports", "show_audit", "started_by_ggen", "sweep", "verify_audit",
-]  # fmt: skip
+    "Engine",
+    "Options",
+    "PoolStatus",
+    "SweepReport",
+    "build_images",
+    "cache_folder",
+    "delivered_to",
+    "diagnose",
+    "init",
+    "list_runs",
+    "open",
+    "push_trace",
+    "read_run",
+    "read_trace",
+    "render_reports",
+    "show_audit",
+    "started_by_ggen",
+    "sweep",
+    "verify_audit",
+]
 
 ENGINE_VARIABLES = (
     "DOCKER_HOST",
@@ -80,7 +112,8 @@ ENGINE_VARIABLES = (
     "HOME",
     "XDG_RUNTIME_DIR",
 )  # by which a holder finds the container engine that this process would
-# A reader of all events: more than a run has had so far; one that stops reading gets SubscriberLagged, the run goes on.
+# A reader of all events: more than a run has had so far;
+# one that stops reading gets SubscriberLagged, the run goes on.
 READER_LIMIT = 1_000_000
 
 
@@ -114,13 +147,21 @@ _OPTIONS = {
     "no_cache": FLAG,
 }
 _PHASES = Expected("names of phases, each an argument of its own", TEXTS.holds)
-_EXIT = Expected("Exit.INTERRUPTED or Exit.TERMINATED", (Exit.INTERRUPTED, Exit.TERMINATED).__contains__)
+_EXIT = Expected(
+    "Exit.INTERRUPTED or Exit.TERMINATED", (Exit.INTERRUPTED, Exit.TERMINATED).__contains__
+)
 
 
 class Engine:
     """Runs phases of one project, one run at a time. Made by `open`."""
 
-    def __init__(self, root: str | Path, caller: Mapping[str, str], options: Options, make: Callable[..., Backend] = registry.make) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        caller: Mapping[str, str],
+        options: Options,
+        make: Callable[..., Backend] = registry.make,
+    ) -> None:
         self.root = Path(root)
         self._caller = dict(caller)
         self._options = options
@@ -133,32 +174,43 @@ class Engine:
         self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
         self._alone = False
-        self.delivered: Delivered | None = None  # what became of the last run's spans, metrics and log records; None: no collector is named
+        # what became of the last run's spans, metrics and log records; None: no collector is named
+        self.delivered: Delivered | None = None
         self._bus = self._new_bus()
 
     def plan(self, *phases: str, single: bool = False) -> Plan:
         """What would run; all phases where none is named.
 
-        Raises:
-            ProjectError, UsageError, PolicyRefused: the project's files or the options do not make a plan.
+        Raises: ProjectError, UsageError, PolicyRefused: the project's files or the options do
+            not make a plan.
         """
         from cleanroom.project import Overrides, load
 
         check("the engine: phases", phases, _PHASES)
-        chosen = {name: getattr(self._options, name) for name in Overrides.__struct_fields__ if hasattr(self._options, name)}
-        overrides = Overrides(**{name: value for name, value in chosen.items() if value is not None})
+        chosen = {
+            name: getattr(self._options, name)
+            for name in Overrides.__struct_fields__
+            if hasattr(self._options, name)
+        }
+        overrides = Overrides(
+            **{name: value for name, value in chosen.items() if value is not None}
+        )
         return load(self.root, phases, overrides=overrides, caller=self._caller, single=single)
 
     async def pipeline(self, *phases: str) -> RunResult:
         """Run these phases with their hooks and prerequisites, in every workspace.
 
         Raises:
-            CleanroomError: there is no run, because the plan does not stand. Everything later is in the result.
+            CleanroomError: there is no run, because the plan does not stand.
+                Everything later is in the result.
         """
         return await self._carry_out(phases, single=False)
 
     async def run(self, phase: str) -> RunResult:
-        """Run one phase with its hooks and prerequisites, ignoring workspaces. Raises as `pipeline` does."""
+        """Run one phase with its hooks and prerequisites, ignoring workspaces.
+
+        Raises as `pipeline` does.
+        """
         return await self._carry_out((phase,), single=True)
 
     def events(self) -> AsyncIterator[Envelope]:
@@ -166,9 +218,16 @@ class Engine:
         return _each(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
 
     def subscribe(
-        self, name: str, kinds: tuple[type[Event], ...] | None = None, *, limit: int = 10_000, keep_newest: bool = True
+        self,
+        name: str,
+        kinds: tuple[type[Event], ...] | None = None,
+        *,
+        limit: int = 10_000,
+        keep_newest: bool = True,
     ) -> Subscription:
-        """An inbox for the next run's events, closed with it. A display keeps the newest and counts what it drops.
+        """An inbox for the next run's events, closed with it.
+
+        A display keeps the newest and counts what it drops.
 
         Raises:
             UsageError: `limit` is no number above 0.
@@ -177,7 +236,10 @@ class Engine:
         return self._bus.subscribe(name, kinds, limit=limit, keep_newest=keep_newest)
 
     def interrupt(self, code: Exit = Exit.INTERRUPTED) -> None:
-        """End the run under way, or the next one at once: it unwinds, and its result says interrupted. May be called again.
+        """End the run under way, or the next one at once: it unwinds,
+        and its result says interrupted.
+
+        May be called again.
 
         Raises:
             UsageError: `code` is not one that a signal stands for.
@@ -192,7 +254,9 @@ class Engine:
         self._keeper = started
 
     def alone(self) -> None:
-        """This process is the engine's own, and no program's that has code in the project: once phases run it loads none from there."""
+        """This process is the engine's own, and no program's that has code in the project:
+        once phases run it loads none from there.
+        """
         self._alone = True
 
     async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
@@ -200,11 +264,17 @@ class Engine:
         self._refuse_recursion()
         check("the engine: phases", phases, _PHASES)
         if not phases:
-            raise UsageError("CR-ENGINE-005", "expected the name of a phase, found none", hint="`cleanroom-engine plan` lists the phases")
+            raise UsageError(
+                "CR-ENGINE-005",
+                "expected the name of a phase, found none",
+                hint="`cleanroom-engine plan` lists the phases",
+            )
         self._busy = True
         try:
             if self._make is registry.make and self._keeper is None:
-                self._keeper = await anyio.to_thread.run_sync(keeper, self._options.backend, self._caller)
+                self._keeper = await anyio.to_thread.run_sync(
+                    keeper, self._options.backend, self._caller
+                )
             return await self._conduct(phases, single=single)
         finally:
             self._busy = False
@@ -215,26 +285,48 @@ class Engine:
     async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
         with ExitStack() as stack:
-            projects = {path: stack.enter_context(_project(path)) for path in (plan.root, *(w.path for w in plan.workspaces))}
+            projects = {
+                path: stack.enter_context(_project(path))
+                for path in (plan.root, *(w.path for w in plan.workspaces))
+            }
             stack.enter_context(open_cache(cache_folder(self._caller)))
             _refuse_machine(tuple(projects))
             self._redactor.add(*_hidden(self._caller, plan))
             await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
             recipes = await self._resolve(plan)
             reports = self._options.report_directory
-            own = stack.enter_context(run_folders(projects[plan.root], self._bus.run_id, Path(reports) if reports else None))
+            own = stack.enter_context(
+                run_folders(
+                    projects[plan.root], self._bus.run_id, Path(reports) if reports else None
+                )
+            )
             return await self._conduct_in(plan, projects, own, recipes)
 
     async def _conduct_in(
-        self, plan: Plan, projects: Mapping[str, Folder], own: RunFolders, recipes: Callable[[], tuple[Recipe, ...]]
+        self,
+        plan: Plan,
+        projects: Mapping[str, Folder],
+        own: RunFolders,
+        recipes: Callable[[], tuple[Recipe, ...]],
     ) -> RunResult:
         """`projects` are the folders of its workspaces and its root, by path."""
         run = self._run = Run(
-            plan, self._place(plan, own), self._bus, self._redactor, caller=self._caller, make=partial(self._made_backend, journal=partial(Journal.at, own.run)), keep=self._options.keep,
-            recipes=recipes, record=partial(_record, plan, projects), sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            skipping=await anyio.to_thread.run_sync(self._phase_cache, plan, projects[plan.root], recipes),
-            charge=await anyio.to_thread.run_sync(self._charge, plan), before_phases=partial(self._seal, plan, tuple(projects)),
-        )  # fmt: skip
+            plan,
+            self._place(plan, own),
+            self._bus,
+            self._redactor,
+            caller=self._caller,
+            make=partial(self._made_backend, journal=partial(Journal.at, own.run)),
+            keep=self._options.keep,
+            recipes=recipes,
+            record=partial(_record, plan, projects),
+            sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            skipping=await anyio.to_thread.run_sync(
+                self._phase_cache, plan, projects[plan.root], recipes
+            ),
+            charge=await anyio.to_thread.run_sync(self._charge, plan),
+            before_phases=partial(self._seal, plan, tuple(projects)),
+        )
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
         try:
@@ -260,15 +352,19 @@ class Engine:
             raise UsageError(
                 "CR-ENGINE-007",
                 "expected an engine without a run, found one that runs already",
-                hint="wait for its result; `cleanroom.open` gives an engine for a second run beside it",
+                hint=(
+                    "wait for its result; `cleanroom.open` gives an engine for a second run "
+                    "beside it"
+                ),
             )
 
     def _refuse_recursion(self) -> None:
         if outer := self._caller.get("CLEANROOM_RUN_ID"):
             raise UsageError(
-                "CR-ENGINE-001", f"this is already inside a run ({outer}): a run does not start another one",
+                "CR-ENGINE-001",
+                f"this is already inside a run ({outer}): a run does not start another one",
                 hint='say what the phase does with cleanroom.command = "...", next to its command',
-            )  # fmt: skip
+            )
 
     def _seal(self, plan: Plan, roots: Sequence[str]) -> None:
         """Blocks."""
@@ -279,15 +375,29 @@ class Engine:
             seal(roots, telemetry=told or any(phase.telemetry for phase in plan.phases))
 
     def forecast(self, *phases: str) -> list[Decision]:
-        """For each phase of the plan: would it be skipped, if nothing before it changed anything? Blocks."""
+        """For each phase of the plan: would it be skipped, if nothing before it changed anything?
+
+        Blocks.
+        """
         plan = self.plan(*phases)
-        recipes = partial(self._recipes, plan) if any(phase.cache_inputs for phase in plan.phases) else tuple
+        recipes = (
+            partial(self._recipes, plan)
+            if any(phase.cache_inputs for phase in plan.phases)
+            else tuple
+        )
         with _project(plan.root) as root:
             cache = self._phase_cache(plan, root, recipes)
-            return [cache.decided(position, ()) if cache.asked else RUNS for position in range(len(plan.phases))]
+            return [
+                cache.decided(position, ()) if cache.asked else RUNS
+                for position in range(len(plan.phases))
+            ]
 
     async def _resolve(self, plan: Plan) -> Callable[[], tuple[Recipe, ...]]:
-        """The services' recipes. A file that has to be edited is an error before anything is written; other trouble belongs to the run."""
+        """The services' recipes.
+
+        A file that has to be edited is an error before anything is written;
+        other trouble belongs to the run.
+        """
         try:
             recipes = await anyio.to_thread.run_sync(self._recipes, plan)
         except ProjectError:
@@ -299,11 +409,22 @@ class Engine:
     def _recipes(self, plan: Plan) -> tuple[Recipe, ...]:
         cache = TemplateCache(self._templates())
         return resolve(
-            plan.services, caller=self._caller, root=plan.root, cache=cache, tools=plan.tools, image=_image_asker(plan, self._caller)
+            plan.services,
+            caller=self._caller,
+            root=plan.root,
+            cache=cache,
+            tools=plan.tools,
+            image=_image_asker(plan, self._caller),
         )
 
-    def _phase_cache(self, plan: Plan, root: Folder, recipes: Callable[[], tuple[Recipe, ...]]) -> PhaseCache:
-        """Of a plan without inputs: one that decides nothing. Services that cannot be had are unknown to it. Blocks."""
+    def _phase_cache(
+        self, plan: Plan, root: Folder, recipes: Callable[[], tuple[Recipe, ...]]
+    ) -> PhaseCache:
+        """Of a plan without inputs: one that decides nothing.
+
+        Services that cannot be had are unknown to it.
+        Blocks.
+        """
         services: dict[str, str] = {}
         secret = ""
         if any(phase.cache_inputs for phase in plan.phases):
@@ -312,47 +433,88 @@ class Engine:
             if any(phase.passed for phase in plan.phases):
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
         return PhaseCache(
-            plan, root, self._bus.run_id, caller=self._caller, services=services, secret=secret,
-            ignored=self._options.fresh or self._options.no_cache, session=bool(way_to_ggen()) and self._charge(plan) is not None,
-        )  # fmt: skip
+            plan,
+            root,
+            self._bus.run_id,
+            caller=self._caller,
+            services=services,
+            secret=secret,
+            ignored=self._options.fresh or self._options.no_cache,
+            session=bool(way_to_ggen()) and self._charge(plan) is not None,
+        )
 
     def _charge(self, plan: Plan) -> Charge | None:
-        """Who is to hold the services: the session of the ggen that started this engine, until it ends; else the project's pool."""
+        """Who is to hold the services: the session of the ggen that started this engine,
+        until it ends; else the project's pool.
+        """
         if not plan.services or self._options.fresh:
             return None
         if way := way_to_ggen():
-            return self._holder(plan, "session", key_of(plan.root, way[-1], _held_on(plan.backend)), owner=way[-1])
+            return self._holder(
+                plan, "session", key_of(plan.root, way[-1], _held_on(plan.backend)), owner=way[-1]
+            )
         return self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)))
 
-    def _holder(self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0) -> Charge:
+    def _holder(
+        self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0
+    ) -> Charge:
         backend = _held_on(plan.backend)
-        where = {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller} if backend in registry.CONTAINERS else {}
+        where = (
+            {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller}
+            if backend in registry.CONTAINERS
+            else {}
+        )
         return Charge(
-            backend=backend, caller=where, kind=kind, key=key, project=plan.project, root=plan.root, runs=str(self._scratch().parent), templates=str(self._templates()),
-            policy=plan.policy, seed=plan.seed, owner=owner, idle_seconds=idle_seconds,
-        )  # fmt: skip
+            backend=backend,
+            caller=where,
+            kind=kind,
+            key=key,
+            project=plan.project,
+            root=plan.root,
+            runs=str(self._scratch().parent),
+            templates=str(self._templates()),
+            policy=plan.policy,
+            seed=plan.seed,
+            owner=owner,
+            idle_seconds=idle_seconds,
+        )
 
     async def start_pool(self, idle_seconds: float) -> PoolStatus:
-        """Start the project's pool and wait until what is in it is ready; one that runs is only asked.
+        """Start the project's pool and wait until what is in it is ready;
+        one that runs is only asked.
 
         Raises:
-            UsageError: `idle_seconds` is no number above 0, or no phase names a service that can be pooled.
+            UsageError: `idle_seconds` is no number above 0,
+                or no phase names a service that can be pooled.
             CleanroomError: it cannot be started, or a service in it.
         """
         check("Engine.start_pool: idle_seconds", idle_seconds, SECONDS)
         plan = await anyio.to_thread.run_sync(self.plan)
-        wanted = {service.name for service in plan.services if service.kind in POOLED and not service.superuser}
+        wanted = {
+            service.name
+            for service in plan.services
+            if service.kind in POOLED and not service.superuser
+        }
         if not wanted:
             raise UsageError(
-                "CR-SESSION-007", "expected a phase that names a PostgreSQL or a key-value server, found none that can be pooled",
-                hint="a pool holds these, where the database's role is an ordinary one; other services start with each run",
-            )  # fmt: skip
+                "CR-SESSION-007",
+                (
+                    "expected a phase that names a PostgreSQL or a key-value server, found none "
+                    "that can be pooled"
+                ),
+                hint=(
+                    "a pool holds these, where the database's role is an ordinary one; other "
+                    "services start with each run"
+                ),
+            )
         if plan.backend in registry.CONTAINERS:
             await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
             async with self._made_backend(plan.backend, _no_journal):
                 pass  # why it cannot be used is said here, where somebody listens
         recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
-        charge = self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds)
+        charge = self._holder(
+            plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds
+        )
         async with joined(charge, self._bus.run_id, recipes, lease=False) as holder:
             assert holder is not None, "it is started where there is none"
             for service in holder.services.values():
@@ -366,13 +528,17 @@ class Engine:
     async def pool_status(self) -> PoolStatus:
         """How the project's pool is, on the backend that the options or the file name."""
         return await anyio.to_thread.run_sync(
-            lambda: pool_status(str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend())
+            lambda: pool_status(
+                str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend()
+            )
         )
 
     async def stop_pool(self) -> PoolStatus:
         """End the project's pool, on the same backend; how it was."""
         return await anyio.to_thread.run_sync(
-            lambda: stop_pool(str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend())
+            lambda: stop_pool(
+                str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend()
+            )
         )
 
     def _pool_backend(self) -> str:
@@ -385,37 +551,70 @@ class Engine:
 
     def _place(self, plan: Plan, own: RunFolders) -> Place:
         project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
-        home = "" if self._options.fresh else str(cache_folder(self._caller) / "home-caches" / project)
-        return Place(root=Path(plan.root), own=own, scratch=self._scratch(), templates=self._templates(), home=home)
+        home = (
+            "" if self._options.fresh else str(cache_folder(self._caller) / "home-caches" / project)
+        )
+        return Place(
+            root=Path(plan.root),
+            own=own,
+            scratch=self._scratch(),
+            templates=self._templates(),
+            home=home,
+        )
 
     def _scratch(self) -> Path:
         """What a run has in the cache for itself."""
         return cache_folder(self._caller) / "runs" / self._bus.run_id
 
     def _templates(self) -> Path:
-        return self._scratch() / "templates" if self._options.fresh else cache_folder(self._caller) / "services"
+        return (
+            self._scratch() / "templates"
+            if self._options.fresh
+            else cache_folder(self._caller) / "services"
+        )
 
     def _made_backend(self, name: str, journal: Callable[[], Journal]) -> Backend:
         return self._make(
-            name, run_id=self._bus.run_id, scratch=self._scratch(), journal=journal, keeper=self._keeper,
-            cache=cache_folder(self._caller), caller=self._caller,
-        )  # fmt: skip
+            name,
+            run_id=self._bus.run_id,
+            scratch=self._scratch(),
+            journal=journal,
+            keeper=self._keeper,
+            cache=cache_folder(self._caller),
+            caller=self._caller,
+        )
 
     def _new_bus(self) -> Bus:
         trace_id, parent, sampled = place(self._caller)
         run_id = new_run_id(self._clock.wall_ns())
-        return Bus(run_id, self._clock, trace_id=trace_id, parent_span=parent, sampled=sampled, redactor=self._redactor)
+        return Bus(
+            run_id,
+            self._clock,
+            trace_id=trace_id,
+            parent_span=parent,
+            sampled=sampled,
+            redactor=self._redactor,
+        )
 
     async def _watch(self, starter: str) -> None:
-        """Interrupt the run when whoever started this process dies: nobody would read its result, and it must not outlive its purpose."""
+        """Interrupt the run when whoever started this process dies:
+        nobody would read its result, and it must not outlive its purpose.
+        """
         await wait_gone(starter)
         if self._run is not None:
-            self._run.interrupt(Exit.TERMINATED, f"process {starter.partition(':')[0]}, which started this run, has ended")
+            self._run.interrupt(
+                Exit.TERMINATED,
+                f"process {starter.partition(':')[0]}, which started this run, has ended",
+            )
 
 
 @asynccontextmanager
-async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = None, **options: Any) -> AsyncIterator[Engine]:
-    """An engine for the project in this folder. `caller` stands for the caller's environment, `options` are the fields of `Options`.
+async def open(
+    project: str | Path = ".", *, caller: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Engine]:
+    """An engine for the project in this folder.
+
+    `caller` stands for the caller's environment, `options` are the fields of `Options`.
 
     Leaving it ends what `events` and `subscribe` gave out.
 
@@ -425,7 +624,9 @@ async def open(project: str | Path = ".", *, caller: Mapping[str, str] | None = 
     check("cleanroom.open: project", project, PATH)
     check("cleanroom.open: caller", caller, optional(VARIABLES))
     check_all("cleanroom.open", options, _OPTIONS)
-    engine = Engine(_absolute(project), os.environ if caller is None else caller, Options(**options))
+    engine = Engine(
+        _absolute(project), os.environ if caller is None else caller, Options(**options)
+    )
     try:
         yield engine
     finally:
@@ -450,8 +651,15 @@ async def _each(inbox: Subscription) -> AsyncIterator[Envelope]:
 
 
 def _hidden(caller: Mapping[str, str], plan: Plan) -> list[str]:
-    """The caller's secret values, but for those that are part of a name which every report says openly."""
-    names = (plan.project, plan.root, *(phase.name for phase in plan.phases), *(service.name for service in plan.services))
+    """The caller's secret values, but for those that are part of a name which every report says
+    openly.
+    """
+    names = (
+        plan.project,
+        plan.root,
+        *(phase.name for phase in plan.phases),
+        *(service.name for service in plan.services),
+    )
     return [value for value in secret_values(caller) if not any(value in name for name in names)]
 
 
@@ -477,23 +685,35 @@ def _record(plan: Plan, projects: Mapping[str, Folder], outcomes: Sequence[Phase
         commands = {phase.name: phase.commands for phase in workspace.phases}
         records = [
             PhaseRecord(
-                phase=outcome.name, started_ms=outcome.started_unix_ns // 1_000_000, duration_ms=round(outcome.duration_seconds * 1000),
-                success=outcome.result == "passed", cache_key=cache_key(outcome.name, commands[outcome.name], plan.environment),
+                phase=outcome.name,
+                started_ms=outcome.started_unix_ns // 1_000_000,
+                duration_ms=round(outcome.duration_seconds * 1000),
+                success=outcome.result == "passed",
+                cache_key=cache_key(outcome.name, commands[outcome.name], plan.environment),
             )
             for outcome in outcomes
             if outcome.workspace == workspace.name and outcome.exit_code is not None
-        ]  # fmt: skip
+        ]
         if records:
             record(projects[workspace.path], records)
 
 
 def _refuse_machine(roots: Sequence[str]) -> None:
-    """No workspace holds what the engine itself runs on: a phase could exchange it under its hands."""
+    """No workspace holds what the engine itself runs on:
+    a phase could exchange it under its hands.
+    """
     if root := lies_in(roots):
         raise ProjectError(
-            "CR-ENGINE-006", f"{root}: expected a project beside the Python that runs the engine and the system's programs, found one around them",
-            hint="make a virtual environment for the engine from a Python outside of the project; give the project a folder of its own",
-        )  # fmt: skip
+            "CR-ENGINE-006",
+            (
+                f"{root}: expected a project beside the Python that runs the engine and the "
+                "system's programs, found one around them"
+            ),
+            hint=(
+                "make a virtual environment for the engine from a Python outside of the project; "
+                "give the project a folder of its own"
+            ),
+        )
 
 
 def _held_on(backend: str) -> str:
@@ -515,9 +735,17 @@ def _require_parts(plan: Plan, caller: Mapping[str, str]) -> None:
     for phase in phases:
         if not phase.image:
             raise ProjectError(
-                "CR-CONTAINER-009", f"phase {phase.name!r}: backend {plan.backend!r} needs to know which image it runs in",
-                hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it', where=str(phase.origin or plan.file),
-            )  # fmt: skip
+                "CR-CONTAINER-009",
+                (
+                    f"phase {phase.name!r}: backend {plan.backend!r} needs to know which image "
+                    "it runs in"
+                ),
+                hint=(
+                    'add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image '
+                    "build` makes it"
+                ),
+                where=str(phase.origin or plan.file),
+            )
     wanted = filter(None, (*(phase.image for phase in phases), *map(image_of, plan.services)))
     registry.require_parts(plan.backend, wanted, caller=caller, cache=cache_folder(caller))
 
@@ -533,9 +761,13 @@ def _image_asker(plan: Plan, caller: Mapping[str, str]) -> AskImage | None:
 def _facts(name: str, found: Mapping[str, Any]) -> ImageFacts:
     said = found.get("Config") or {}
     return ImageFacts(
-        name=name, identity=str(found.get("Id", "")), labels=said.get("Labels") or {}, command=(*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())),
-        variables=dict(entry.partition("=")[::2] for entry in said.get("Env") or ()), working_directory=said.get("WorkingDir") or "/",
-    )  # fmt: skip
+        name=name,
+        identity=str(found.get("Id", "")),
+        labels=said.get("Labels") or {},
+        command=(*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())),
+        variables=dict(entry.partition("=")[::2] for entry in said.get("Env") or ()),
+        working_directory=said.get("WorkingDir") or "/",
+    )
 
 
 def _no_journal() -> Journal:

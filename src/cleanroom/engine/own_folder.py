@@ -1,4 +1,5 @@
-"""The folder that we have in a project, `.ggen/cleanroom`: what is in it, and holding it during a run.
+"""The folder that we have in a project, `.ggen/cleanroom`:
+what is in it, and holding it during a run.
 
 A phase, a repository or whoever owns the project may put a link, or another's file, anywhere below
 it. So it is reached from the project's folder, which is held open, and what a run writes to is
@@ -20,7 +21,9 @@ from cleanroom.model.errors import ProjectError
 
 GGEN = ".ggen"
 OURS = f"{GGEN}/cleanroom"
-RUNS, AUDIT, REPORTS, SESSIONS, CACHE = (f"{OURS}/{name}" for name in ("runs", "audit", "reports", "sessions", "cache"))
+RUNS, AUDIT, REPORTS, SESSIONS, CACHE = (
+    f"{OURS}/{name}" for name in ("runs", "audit", "reports", "sessions", "cache")
+)
 _OF_OTHERS = "make the folder above it readable and yours; a run as root may have made it"
 STATE_LOCK = f"{OURS}/state.lock"
 # Read, or changed in place; every other file of ours is made anew or replaced.
@@ -46,12 +49,15 @@ def check_own_folders(root: Folder) -> None:
     for name in (*folders, *_FILES):
         try:
             _look(root, name, name in folders)
-        except OSError as error:  # what is not there, or a file that may not be read, is said when it is needed
+        # what is not there, or a file that may not be read, is said when it is needed
+        except OSError as error:
             if is_misplaced(error):
                 raise misplaced(name, error.strerror or str(error)) from None
             if isinstance(error, PermissionError) and name in folders:
                 found = f"expected a folder, found one that cannot be looked at: {error.strerror}"
-                raise ProjectError("CR-STATE-004", found, hint=_OF_OTHERS, where=f"{name}:1:1") from None
+                raise ProjectError(
+                    "CR-STATE-004", found, hint=_OF_OTHERS, where=f"{name}:1:1"
+                ) from None
 
 
 def _look(root: Folder, name: str, is_folder: bool) -> None:

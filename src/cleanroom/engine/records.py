@@ -1,4 +1,8 @@
-"""What earlier runs left, read again: audit log, events, reports; and removing what killed runs left behind. Part of the engine's door."""
+"""What earlier runs left, read again: audit log, events, reports;
+and removing what killed runs left behind.
+
+Part of the engine's door.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,14 @@ from cleanroom.core.arguments import PATH, check, optional
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.files import hold, misplaced, open_to_read
 from cleanroom.core.private_cache import open_cache
-from cleanroom.engine.own_folder import AUDIT, REPORTS, RUNS, SESSIONS, check_own_folders, own_folder
+from cleanroom.engine.own_folder import (
+    AUDIT,
+    REPORTS,
+    RUNS,
+    SESSIONS,
+    check_own_folders,
+    own_folder,
+)
 from cleanroom.model.errors import ProjectError, UsageError
 from cleanroom.model.events import Envelope, decode
 
@@ -31,11 +42,14 @@ if TYPE_CHECKING:
 
 TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than is ever looked at
 EVENTS = "events.jsonl"
-LINE_LIMIT_BYTES = 16 << 20  # a longer line is no event of ours; bounds what reading a hostile file takes
+# a longer line is no event of ours; bounds what reading a hostile file takes
+LINE_LIMIT_BYTES = 16 << 20
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found dead, what was removed, what could not be, and what is left for now and why."""
+    """What was found dead, what was removed, what could not be,
+    and what is left for now and why.
+    """
 
     runs: tuple[str, ...] = ()
     removed: tuple[Left, ...] = ()
@@ -93,7 +107,9 @@ _SECOND = len("YYYYMMDD-HHMMSS")
 
 
 def _age(run: tuple[str, int | None]) -> tuple[str, int]:
-    """A run's id says in which second it began; of two in one second the later one was written to last."""
+    """A run's id says in which second it began; of two in one second the later one was written to
+    last.
+    """
     name, written_ns = run
     return name[:_SECOND], written_ns or 0
 
@@ -101,7 +117,8 @@ def _age(run: tuple[str, int | None]) -> tuple[str, int]:
 def _written_ns(runs: Folder, name: str) -> int | None:
     """When a run's events were written last; None if it has none.
 
-    One that may not be read counts: left out it would make an older one the newest. Whoever reads it learns why it cannot be.
+    One that may not be read counts: left out it would make an older one the newest.
+    Whoever reads it learns why it cannot be.
     """
     try:
         with runs.reading(f"{name}/{EVENTS}") as stream:
@@ -113,7 +130,9 @@ def _written_ns(runs: Folder, name: str) -> int | None:
 
 
 def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
-    """The events of a run, the newest where none is named. A torn last line, as a killed engine leaves it, is left out.
+    """The events of a run, the newest where none is named.
+
+    A torn last line, as a killed engine leaves it, is left out.
 
     Raises:
         UsageError: there is no such run.
@@ -132,7 +151,11 @@ def chosen_run(project: str | Path, run_id: str | None = None) -> str:
     runs = list_runs(project)
     if not runs or (run_id is not None and run_id not in runs):
         known = f"known are {', '.join(runs[-5:])}" if runs else "there is none yet"
-        raise UsageError("CR-HISTORY-001", f"no run {run_id or ''} in {project}: {known}".replace("  ", " "), hint="run a pipeline first")
+        raise UsageError(
+            "CR-HISTORY-001",
+            f"no run {run_id or ''} in {project}: {known}".replace("  ", " "),
+            hint="run a pipeline first",
+        )
     return run_id or runs[-1]
 
 
@@ -165,7 +188,9 @@ def _events(file: Path, stream: BinaryIO) -> Iterator[Envelope]:
         number += 1
         if not line.endswith(b"\n"):
             if len(line) == LINE_LIMIT_BYTES:
-                raise _no_event(file, number, line, f"a line of more than {LINE_LIMIT_BYTES >> 20} MiB")
+                raise _no_event(
+                    file, number, line, f"a line of more than {LINE_LIMIT_BYTES >> 20} MiB"
+                )
             return  # torn
         try:
             if line != b"\n":
@@ -178,16 +203,27 @@ def _no_event(file: Path, number: int, line: bytes, why: str) -> ProjectError:
     at = re.search(r"\(byte (\d+)\)$", why)
     column = int(at[1]) + 1 if at else 1
     shown = line[:60].decode(errors="backslashreplace").rstrip("\n")
-    return ProjectError("CR-HISTORY-003", f"expected an event, found {shown}", hint=why, where=f"{file}:{number}:{column}")
+    return ProjectError(
+        "CR-HISTORY-003",
+        f"expected an event, found {shown}",
+        hint=why,
+        where=f"{file}:{number}:{column}",
+    )
 
 
 def _unreadable(file: Path, error: OSError) -> ProjectError:
     hint = "make it readable, or name another run's"
-    return ProjectError("CR-HISTORY-002", f"cannot be read: {error.strerror or error}", hint=hint, where=f"{file}:1:1")
+    return ProjectError(
+        "CR-HISTORY-002",
+        f"cannot be read: {error.strerror or error}",
+        hint=hint,
+        where=f"{file}:1:1",
+    )
 
 
 def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
-    """A run's id and its spans, the newest run's where none is named: from its trace file, else, as for a killed engine, from its events.
+    """A run's id and its spans, the newest run's where none is named:
+    from its trace file, else, as for a killed engine, from its events.
 
     Raises:
         UsageError: there is no such run.
@@ -208,7 +244,10 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
             raise _unreadable(file, error) from error
         except ValueError as error:
             raise ProjectError(
-                "CR-TRACE-001", "expected spans as OTLP/JSON, found something else", hint=str(error), where=f"{file}:1:1"
+                "CR-TRACE-001",
+                "expected spans as OTLP/JSON, found something else",
+                hint=str(error),
+                where=f"{file}:1:1",
             ) from error
 
 
@@ -217,13 +256,20 @@ def delivered_to(project: str | Path, run_id: str) -> str:
     from cleanroom.subscribers.tracer import recall
 
     with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
-        return next((told.endpoint for told in reversed(recall(folder)) if "traces" in told.counts), "")
+        return next(
+            (told.endpoint for told in reversed(recall(folder)) if "traces" in told.counts), ""
+        )
 
 
 def push_trace(
-    project: str | Path, run_id: str | None = None, endpoint: str = "", *, caller: Mapping[str, str] | None = None
+    project: str | Path,
+    run_id: str | None = None,
+    endpoint: str = "",
+    *,
+    caller: Mapping[str, str] | None = None,
 ) -> tuple[str, Delivered, bool]:
-    """Send a recorded run to `endpoint`, else where the caller's OTEL_* variables say: the run, what became of it, and whether it was there already.
+    """Send a recorded run to `endpoint`, else where the caller's OTEL_* variables say:
+    the run, what became of it, and whether it was there already.
 
     Raises:
         UsageError: there is no such run, or no collector is named.
@@ -236,15 +282,19 @@ def push_trace(
     settings = read_settings(pointed_at(os.environ if caller is None else caller, endpoint))
     if not settings.destinations:
         raise UsageError(
-            "CR-TRACE-005", "no collector is named", hint="say --push http://127.0.0.1:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT"
-        )  # fmt: skip
+            "CR-TRACE-005",
+            "no collector is named",
+            hint="say --push http://127.0.0.1:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT",
+        )
     spans = read_trace(project, name)[1]
     with _folder(project, f"{RUNS}/{name}") as folder:
         delivered, already = push(folder, spans, _events_in(folder), settings)
     return name, delivered, already
 
 
-def render_reports(project: str | Path, events_file: str | Path | None = None, folder: str | Path | None = None) -> dict[str, str]:
+def render_reports(
+    project: str | Path, events_file: str | Path | None = None, folder: str | Path | None = None
+) -> dict[str, str]:
     """Make a project's reports again from recorded events alone: kind -> path.
 
     The events are those of the newest run and the reports go where a run's do, unless a file and a
@@ -260,11 +310,17 @@ def render_reports(project: str | Path, events_file: str | Path | None = None, f
     from cleanroom.subscribers.reporter import report_paths, write_reports
 
     check("project", project, PATH)
-    shown = Path(project, RUNS, chosen_run(project), EVENTS) if events_file is None else Path(events_file)
+    shown = (
+        Path(project, RUNS, chosen_run(project), EVENTS)
+        if events_file is None
+        else Path(events_file)
+    )
     result = fold(read_run(project) if events_file is None else read_events(shown))
     with _own_reports(project) if folder is None else hold(Path(folder)) as place:
         paths = {kind: str(path) for kind, path in report_paths(place.path).items()}
-        write_reports(msgspec.structs.replace(result, reports={**paths, "events": str(shown)}), [place])
+        write_reports(
+            msgspec.structs.replace(result, reports={**paths, "events": str(shown)}), [place]
+        )
     return paths
 
 
@@ -275,10 +331,13 @@ def _own_reports(project: str | Path) -> Folder:
 
 
 def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> SweepReport:
-    """Remove what killed runs left on this machine. Runs that live are left alone.
+    """Remove what killed runs left on this machine.
+
+    Runs that live are left alone.
 
     Raises:
-        ProjectError: a link stands in the place of a folder of ours, which could lead to another's journals.
+        ProjectError: a link stands in the place of a folder of ours,
+            which could lead to another's journals.
     """
     from cleanroom.backends.cleanup import sweep as sweep_machine
     from cleanroom.backends.cleanup import together
@@ -295,17 +354,31 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
         swept = sweep_machine(cache, _recorded(root))
     runs = tuple(Path(thing.name).name for thing in swept.removed if thing.kind == "folder")
     done = together(contained, swept)
-    return SweepReport(runs=runs, removed=done.removed, left=done.left, living=len(done.living), waiting=done.waiting)
+    return SweepReport(
+        runs=runs,
+        removed=done.removed,
+        left=done.left,
+        living=len(done.living),
+        waiting=done.waiting,
+    )
 
 
 async def build_images(
-    names: Sequence[str], backend: str, *, caller: Mapping[str, str], mirror: str = "", say: Callable[[str], None] = lambda _: None
+    names: Sequence[str],
+    backend: str,
+    *,
+    caller: Mapping[str, str],
+    mirror: str = "",
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
-    """Make these images, or all, from Debian's packages and load them into the engine of `backend`. `say` gets lines of progress.
+    """Make these images, or all, from Debian's packages and load them into the engine of `backend`.
+
+    `say` gets lines of progress.
 
     Raises:
         UsageError: there is no such image.
-        BackendUnavailable: the engine, its client library or mmdebstrap is missing; all that are, are named.
+        BackendUnavailable: the engine, its client library or mmdebstrap is missing;
+            all that are, are named.
         EnvironmentFailed: one could not be made.
     """
     import anyio.to_thread
@@ -318,11 +391,14 @@ async def build_images(
     folder = cache_folder(caller) / "images"
     built = []
     plans = images.chosen(names)
-    if refused := refusal(await anyio.to_thread.run_sync(partial(look, backend, (), caller, builds=True))):  # type: ignore[arg-type]
+    looked = partial(look, backend, (), caller, builds=True)  # type: ignore[arg-type]
+    if refused := refusal(await anyio.to_thread.run_sync(looked)):
         raise refused
     async with connect(backend, caller) as engine:  # type: ignore[arg-type]
         for plan in plans:
-            one = await anyio.to_thread.run_sync(partial(images.build, plan, folder, mirror=mirror, say=say))
+            one = await anyio.to_thread.run_sync(
+                partial(images.build, plan, folder, mirror=mirror, say=say)
+            )
             await images.load(one, engine)
             built.append(one)
     return built

@@ -1,6 +1,8 @@
-"""One run from its first event to its reports: subscribers, backend, refusal, services, phases, unwinding, account.
+"""One run from its first event to its reports: subscribers, backend, refusal, services, phases,
+unwinding, account.
 
-Whatever happens after the first event is in the result; nothing is raised but the caller's own cancellation, and then the evidence is written too.
+Whatever happens after the first event is in the result;
+nothing is raised but the caller's own cancellation, and then the evidence is written too.
 """
 
 from __future__ import annotations
@@ -35,7 +37,14 @@ from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.text import plural
 from cleanroom.model.capability import CapabilityReport, Missing, unmet
-from cleanroom.model.errors import CleanroomError, EnvironmentFailed, Exit, PolicyRefused, combined, first_cause
+from cleanroom.model.errors import (
+    CleanroomError,
+    EnvironmentFailed,
+    Exit,
+    PolicyRefused,
+    combined,
+    first_cause,
+)
 from cleanroom.model.events import Capability, Ledger, Note, Subject
 from cleanroom.model.plan import Plan
 from cleanroom.model.policy import Level, lowest_first
@@ -47,7 +56,8 @@ if TYPE_CHECKING:
     from cleanroom.evidence.tracing.deliver import Delivered
     from cleanroom.subscribers.tracer import Tracer
 
-DRAIN_SECONDS = 10.0  # for subscribers to write down what they have; a slow disk, not a slow computation
+# for subscribers to write down what they have; a slow disk, not a slow computation
+DRAIN_SECONDS = 10.0
 LEDGER_SECONDS = 5.0
 
 MakeBackend = Callable[[str], Backend]
@@ -96,7 +106,8 @@ class Run:
         charge: Charge | None = None,
         before_phases: Callable[[], None] | None = None,
     ) -> None:
-        """`charge` names the holder that the run's services are to be held by, where the backend can lead to it.
+        """`charge` names the holder that the run's services are to be held by,
+        where the backend can lead to it.
 
         `before_phases` is called in a worker thread when everything but the phases has begun.
         """
@@ -140,7 +151,9 @@ class Run:
         """Run to the end, whatever that is."""
         from cleanroom.subscribers.reporter import Reporter
 
-        plan_json = self._redactor.text(msgspec.json.format(msgspec.json.encode(self._plan), indent=1).decode()).encode()
+        plan_json = self._redactor.text(
+            msgspec.json.format(msgspec.json.encode(self._plan), indent=1).decode()
+        ).encode()
         await anyio.to_thread.run_sync(write_atomic, self._place.own.run, "plan.json", plan_json)
         reporter = Reporter(self._place.root, self._place.own.run, self._place.own.reports)
         result: RunResult | None = None
@@ -158,8 +171,13 @@ class Run:
 
     # --- subscribers
 
-    async def _start_subscribers(self, tasks: TaskGroup, reporter: Any, plan_json: bytes) -> list[Subscription]:
-        """Each in its own task, open before the first event. The inboxes that must be empty before the bus may close."""
+    async def _start_subscribers(
+        self, tasks: TaskGroup, reporter: Any, plan_json: bytes
+    ) -> list[Subscription]:
+        """Each in its own task, open before the first event.
+
+        The inboxes that must be empty before the bus may close.
+        """
         from cleanroom.evidence.audit import log as audit_log
         from cleanroom.subscribers import audit, monitor, recovery, tracer
         from cleanroom.subscribers.reporter import LIMIT
@@ -167,18 +185,25 @@ class Run:
         bus, plan = self._bus, self._plan
         seen_by_monitor = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
         seen_by_recovery = bus.subscribe("recovery", recovery.READS, limit=recovery.LIMIT)
-        traces = self._tracer = tracer.Tracer.of(self._place.own.run, self._caller, sampled=bus.sampled)
-        log = self._log = audit_log.AuditLog(self._place.own.audit, bus.run_id, self._genesis(plan_json), bus.clock)
+        traces = self._tracer = tracer.Tracer.of(
+            self._place.own.run, self._caller, sampled=bus.sampled
+        )
+        log = self._log = audit_log.AuditLog(
+            self._place.own.audit, bus.run_id, self._genesis(plan_json), bus.clock
+        )
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "audit": partial(audit.run, bus.subscribe("audit", limit=audit.LIMIT), log),
             "reporter": partial(reporter.run, bus.subscribe("reporter", limit=LIMIT)),
-            "tracer": partial(traces.run, bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)),
+            "tracer": partial(
+                traces.run, bus.subscribe("tracer", tracer.READS, limit=tracer.LIMIT)
+            ),
             "monitor": partial(monitor.run, seen_by_monitor, bus),
             "recovery": partial(recovery.run, seen_by_recovery, self.send, seed=plan.seed),
         }
         try:
             await anyio.to_thread.run_sync(log.open)
-        except CleanroomError as error:  # a log that does not match its head is not continued: nothing may run unrecorded
+        # a log that does not match its head is not continued: nothing may run unrecorded
+        except CleanroomError as error:
             del works["audit"]
             self._trouble.append(error)
             self._scope.cancel()
@@ -191,10 +216,16 @@ class Run:
         from cleanroom.evidence.audit.log import Genesis
 
         policy = hashlib.sha256(msgspec.json.encode(self._plan.policy)).hexdigest()
-        return Genesis(plan_sha256=hashlib.sha256(plan_json).hexdigest(), policy_sha256=policy, engine_version=__version__)
+        return Genesis(
+            plan_sha256=hashlib.sha256(plan_json).hexdigest(),
+            policy_sha256=policy,
+            engine_version=__version__,
+        )
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run one subscriber to its end, also when the run is cancelled; its failure ends the run."""
+        """Run one subscriber to its end, also when the run is cancelled;
+        its failure ends the run.
+        """
         with anyio.CancelScope(shield=True) as scope:
             self._guards.append(scope)
             try:
@@ -212,7 +243,9 @@ class Run:
             self._supervisor.send(command)
 
     async def _drain(self, settled: Sequence[Subscription]) -> None:
-        """Let the last sample still become a violation, then close the bus and wait until everybody has written down what they have."""
+        """Let the last sample still become a violation, then close the bus and wait until everybody
+        has written down what they have.
+        """
         with anyio.move_on_after(DRAIN_SECONDS):
             await settle(settled, lambda: bool(self._trouble))
         self._bus.close()
@@ -220,7 +253,11 @@ class Run:
             await self._drained.wait()
         if limit.cancelled_caught:
             self._trouble.append(
-                CleanroomError("CR-ENGINE-002", f"evidence was not written within {DRAIN_SECONDS:g} s", hint="is the disk slow or full?")
+                CleanroomError(
+                    "CR-ENGINE-002",
+                    f"evidence was not written within {DRAIN_SECONDS:g} s",
+                    hint="is the disk slow or full?",
+                )
             )
             for scope in self._guards:
                 scope.cancel()
@@ -231,10 +268,16 @@ class Run:
         """The run itself, between its first and its last event. Subscribers are the caller's."""
         plan = self._plan
         attributes: dict[str, str | int | float | bool] = {
-            "version": __version__, "policy": ", ".join(plan.levels), "environment": plan.environment, "requested": ",".join(plan.requested),
-            "slo_seconds": plan.slo_seconds, "seed": plan.seed, "root": plan.root, "strict_slo": plan.strict_slo,
+            "version": __version__,
+            "policy": ", ".join(plan.levels),
+            "environment": plan.environment,
+            "requested": ",".join(plan.requested),
+            "slo_seconds": plan.slo_seconds,
+            "seed": plan.seed,
+            "root": plan.root,
+            "strict_slo": plan.strict_slo,
             "phases": len(plan.phases),
-        }  # fmt: skip
+        }
         began = anyio.current_time()
         with self._bus.span(Subject("run", plan.project), attributes) as span:
             try:
@@ -243,7 +286,8 @@ class Run:
                         await self._carry_out(logs, span)
                     except Exception as error:
                         self._account.error = first_cause(error)
-            except anyio.get_cancelled_exc_class():  # the caller's own cancellation passes, with the account made all the same
+            # the caller's own cancellation passes, with the account made all the same
+            except anyio.get_cancelled_exc_class():
                 self._signal = self._signal or Exit.INTERRUPTED
                 raise
             finally:
@@ -257,18 +301,31 @@ class Run:
         await self._sweep_up()
         async with AsyncExitStack() as stack:
             backend = await self._choose(stack, span)
-            recipes = await self._skipping.needed(self._recipes()) if self._skipping else self._recipes()
+            recipes = (
+                await self._skipping.needed(self._recipes()) if self._skipping else self._recipes()
+            )
             self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
             holder = await self._join(stack, backend, recipes)
             data = self._place.scratch / "data"
             thing = await backend.folder(data)
             stack.push_async_callback(_shielded, partial(backend.drop_folder, thing))
             context = RunContext(
-                run_id=self._bus.run_id, plan=self._plan, bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller=self._caller,
-                scratch=data, folder=self._place.own.run, home=self._place.home, keep=self._keep,
+                run_id=self._bus.run_id,
+                plan=self._plan,
+                bus=self._bus,
+                backend=backend,
+                logs=logs,
+                redactor=self._redactor,
+                caller=self._caller,
+                scratch=data,
+                folder=self._place.own.run,
+                home=self._place.home,
+                keep=self._keep,
                 degraded=self._account.degraded,
-            )  # fmt: skip
-            self._supervisor = await stack.enter_async_context(supervise(context, recipes, TemplateCache(self._place.templates), holder))
+            )
+            self._supervisor = await stack.enter_async_context(
+                supervise(context, recipes, TemplateCache(self._place.templates), holder)
+            )
             if self._before_phases is not None:
                 await anyio.to_thread.run_sync(self._before_phases)
             await Lifecycle(context, self._supervisor, self._account.outcomes, self._skipping).run()
@@ -279,25 +336,51 @@ class Run:
             return
         found = await anyio.to_thread.run_sync(self._sweep)
         if found.removed:
-            self._note("info", f"removed what killed runs had left: {', '.join(Path(thing.name).name for thing in found.removed)}")
+            self._note(
+                "info",
+                (
+                    "removed what killed runs had left: "
+                    f"{', '.join(Path(thing.name).name for thing in found.removed)}"
+                ),
+            )
         for thing in found.left:
             self._note(
-                "warning", f"a killed run left the {thing.kind} {thing.name}, which cannot be removed: {thing.detail}", "CR-ENGINE-003"
+                "warning",
+                (
+                    f"a killed run left the {thing.kind} {thing.name}, which cannot be removed: "
+                    f"{thing.detail}"
+                ),
+                "CR-ENGINE-003",
             )
 
-    async def _join(self, stack: AsyncExitStack, backend: Backend, recipes: Sequence[Recipe]) -> Holder | None:
-        """The session or pool that has this run's services; those of another configuration are the run's own, which is said."""
+    async def _join(
+        self, stack: AsyncExitStack, backend: Backend, recipes: Sequence[Recipe]
+    ) -> Holder | None:
+        """The session or pool that has this run's services;
+        those of another configuration are the run's own, which is said.
+        """
         if self._charge is None or not recipes or not isinstance(backend, LeadsElsewhere):
             return None
         pooled = self._charge.leases
         chosen = [recipe for recipe in recipes if recipe.kind in POOLED] if pooled else recipes
-        holder = await stack.enter_async_context(joined(self._charge, self._bus.run_id, chosen, start=not pooled)) if chosen else None
+        holder = (
+            await stack.enter_async_context(
+                joined(self._charge, self._bus.run_id, chosen, start=not pooled)
+            )
+            if chosen
+            else None
+        )
         if holder is None:
             return None
-        self._redactor.add(*(secret for service in holder.services.values() for secret in service.recipe.secrets))
+        self._redactor.add(
+            *(secret for service in holder.services.values() for secret in service.recipe.secrets)
+        )
         self._account.held = holder.things
         for name in holder.others:
-            text = f"service {name!r} runs in {self._charge.kind} {holder.id} with another configuration; this run has its own, with data of its own"
+            text = (
+                f"service {name!r} runs in {self._charge.kind} {holder.id} with another "
+                "configuration; this run has its own, with data of its own"
+            )
             self._note("warning", text, "CR-SESSION-005")
         return holder
 
@@ -317,28 +400,46 @@ class Run:
             report = await backend.probe(levels[-1])
             self._bus.publish(Capability(subject=Subject("run", self._plan.project), report=report))
             span.attributes["backend"], span.attributes["tier"] = report.backend, report.tier
-            lacking = {missing.rule: (level, missing) for level in reversed(levels) for missing in unmet(report, level)}
+            lacking = {
+                missing.rule: (level, missing)
+                for level in reversed(levels)
+                for missing in unmet(report, level)
+            }
             refusal = self._refusal(report, lacking)
             if refusal is None:
                 self._degrade(lacking, span)
                 if self._plan.backend == "auto":
                     without = f", but for {', '.join(lacking)}" if lacking else ""
-                    self._note("info", f"backend {name}: tier {report.tier} holds what {levels[-1].value} requires{without}")
+                    self._note(
+                        "info",
+                        (
+                            f"backend {name}: tier {report.tier} holds what {levels[-1].value} "
+                            f"requires{without}"
+                        ),
+                    )
                 return entered
         assert refusal is not None, "there is a candidate"
         raise refusal
 
-    def _refusal(self, report: CapabilityReport, lacking: Mapping[str, tuple[Level, Missing]]) -> PolicyRefused | None:
-        held_against = [found for rule, found in lacking.items() if rule not in self._plan.allow_degraded]
+    def _refusal(
+        self, report: CapabilityReport, lacking: Mapping[str, tuple[Level, Missing]]
+    ) -> PolicyRefused | None:
+        held_against = [
+            found for rule, found in lacking.items() if rule not in self._plan.allow_degraded
+        ]
         if not held_against:
             return None
         level, first = held_against[0]
         others = [missing.rule for _, missing in held_against[1:]]
         more = f" (nor {', '.join(others)})" if others else ""
         return PolicyRefused(
-            "CR-POLICY-004", f"policy {level.value} requires {first.rule}, which backend {report.backend} cannot hold here: {first.why}{more}",
+            "CR-POLICY-004",
+            (
+                f"policy {level.value} requires {first.rule}, which backend {report.backend} "
+                f"cannot hold here: {first.why}{more}"
+            ),
             hint=first.hint or "`cleanroom-engine doctor` tells what this machine holds",
-        )  # fmt: skip
+        )
 
     def _degrade(self, lacking: Mapping[str, tuple[Level, Missing]], span: Span) -> None:
         """Say loudly what file and command line both let go."""
@@ -346,7 +447,14 @@ class Run:
         self._account.degraded = (*lowered, *lacking)
         span.attributes["degraded"] = ",".join(self._account.degraded)
         for rule in lowered:
-            self._note("degraded", f"{rule}: {self._plan.policy.level.value} is below what the project's file asks for", "CR-POLICY-005")
+            self._note(
+                "degraded",
+                (
+                    f"{rule}: {self._plan.policy.level.value} is below what the project's file "
+                    "asks for"
+                ),
+                "CR-POLICY-005",
+            )
         for rule, (_, missing) in lacking.items():
             self._note("degraded", f"{rule} is not held: {missing.why}", "CR-POLICY-005")
 
@@ -365,7 +473,13 @@ class Run:
         self._account.left = left
         names = tuple(f"{thing.kind} {thing.name}" for thing in left)
         self._bus.publish(
-            Ledger(subject=Subject("run", self._plan.project), created=created, removed=removed, held=self._account.held, left=names)
+            Ledger(
+                subject=Subject("run", self._plan.project),
+                created=created,
+                removed=removed,
+                held=self._account.held,
+                left=names,
+            )
         )
 
     async def _record_outcomes(self) -> None:
@@ -378,7 +492,9 @@ class Run:
             self._account.error = self._account.error or error
 
     def _conclude(self, span: Span, duration: float) -> None:
-        """All that counts against the run becomes its one exit status, with the reason for that very one."""
+        """All that counts against the run becomes its one exit status,
+        with the reason for that very one.
+        """
         plan = self._plan
         if duration > plan.slo_seconds:
             self._note("warning", _missed(duration, plan.slo_seconds), "CR-SLO-001")
@@ -422,12 +538,17 @@ class Run:
         return Cause(Exit.NOT_PASSED, text, "CR-WORKSPACE-001", hint)
 
     def _note(self, level: Any, text: str, code: str = "") -> None:
-        self._bus.publish(Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code))
+        self._bus.publish(
+            Note(subject=Subject("run", self._plan.project), level=level, text=text, code=code)
+        )
 
     # --- the account
 
     async def _report(self, reporter: Any) -> RunResult:
-        """The final result, written in every form. What the evidence's own writers could not do is in it."""
+        """The final result, written in every form.
+
+        What the evidence's own writers could not do is in it.
+        """
         result: RunResult = reporter.result()
         assert self._log is not None, "reports come after the subscribers"
         assert self._tracer is not None, "reports come after the subscribers"
@@ -435,13 +556,17 @@ class Run:
         further = {"audit": self._place.own.audit.path / "audit.jsonl", "trace": self._tracer.path}
         result = self._with_trouble(result)
         try:
-            result = await reporter.write(result, {kind: path for kind, path in further.items() if is_there(path)})
+            result = await reporter.write(
+                result, {kind: path for kind, path in further.items() if is_there(path)}
+            )
         except CleanroomError as error:
             self._trouble.append(error)
         return self._with_trouble(result)
 
     def _with_trouble(self, result: RunResult) -> RunResult:
-        """A result whose evidence is not whole is the engine's error, unless a signal explains it."""
+        """A result whose evidence is not whole is the engine's error,
+        unless a signal explains it.
+        """
         if not self._trouble:
             return result
         cause = first_cause(self._trouble[0])
@@ -456,7 +581,9 @@ class Run:
 def _left_behind(left: Sequence[Left]) -> CleanroomError:
     first = f"{left[0].kind} {left[0].name}{': ' if left[0].detail else ''}{left[0].detail}"
     return EnvironmentFailed(
-        "CR-ENGINE-003", f"{plural(len(left), 'thing')} left behind; first: {first}", hint="`cleanroom-engine sweep` removes what can be"
+        "CR-ENGINE-003",
+        f"{plural(len(left), 'thing')} left behind; first: {first}",
+        hint="`cleanroom-engine sweep` removes what can be",
     )
 
 
@@ -464,8 +591,12 @@ def _missed(duration: float, slo_seconds: float) -> str:
     return f"the run took {duration:.2f} s, its SLO is {slo_seconds:g} s"
 
 
-async def settle(inboxes: Sequence[Subscription], broken: Callable[[], bool] = lambda: False) -> None:
-    """Wait until those who publish what they conclude have concluded everything; or until one of them is `broken`."""
+async def settle(
+    inboxes: Sequence[Subscription], broken: Callable[[], bool] = lambda: False
+) -> None:
+    """Wait until those who publish what they conclude have concluded everything;
+    or until one of them is `broken`.
+    """
     for _ in range(3):  # a reaction may cause another
         await anyio.lowlevel.checkpoint()
         while any(inbox.waiting for inbox in inboxes) and not broken():  # noqa: ASYNC110 -- a subscription does not tell that it is empty

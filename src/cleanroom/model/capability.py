@@ -1,7 +1,9 @@
 """What holds here: what a backend can enforce, detect and attribute, and the attempts it saw.
 
-Values only. The words are those of `docs/isolation.md`: enforced (the attempt fails), detected (an event is raised), attributed (it names
-process and target), verified (a canary of this run tried it).
+Values only.
+The words are those of `docs/isolation.md`: enforced (the attempt fails),
+detected (an event is raised), attributed (it names process and target),
+verified (a canary of this run tried it).
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True):
     tier: str
     dimensions: tuple[DimensionReport, ...]
     missing: tuple[Missing, ...] = ()  # rules of any level that cannot be held
-    levels: dict[str, tuple[Missing, ...]] = {}  # level -> what that level alone would need and is not there
+    # level -> what that level alone would need and is not there
+    levels: dict[str, tuple[Missing, ...]] = {}
     mechanisms: dict[str, str] = {}  # rule -> the mechanism that holds it
     notes: tuple[str, ...] = ()
 
@@ -92,7 +95,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             port = f":{self.port}" if self.port else ""
             extra = f" ({self.ip})" if self.host and self.ip else ""
             return f"{self.proto + ' ' if self.proto else ''}{shown}{port}{extra}"
-        return self.path or self.sun_path or self.limit or self.syscall or (f"pid {self.signal_pid}" if self.signal_pid else "")
+        return (
+            self.path
+            or self.sun_path
+            or self.limit
+            or self.syscall
+            or (f"pid {self.signal_pid}" if self.signal_pid else "")
+        )
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,15 +144,17 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     network_bytes: int
     processes: int
     source: Literal["cgroup", "processes", "memory"]
-    largest: Process | None = (
-        None  # the process that holds most memory, while the environment is near its limit and processes are looked at
-    )
+    # the process that holds most memory, while the environment is near its limit and processes
+    # are looked at
+    largest: Process | None = None
 
 
 def unmet(report: CapabilityReport, level: Level) -> tuple[Missing, ...]:
     """The rules `level` requires and `report` does not hold."""
     lacking = {missing.rule: missing for missing in report.missing}
-    return tuple(lacking[control.rule] for control in required(level) if control.rule in lacking) + report.levels.get(level.value, ())
+    return tuple(
+        lacking[control.rule] for control in required(level) if control.rule in lacking
+    ) + report.levels.get(level.value, ())
 
 
 def verified(report: CapabilityReport, canaries: tuple[Canary, ...]) -> CapabilityReport:
@@ -153,5 +164,8 @@ def verified(report: CapabilityReport, canaries: tuple[Canary, ...]) -> Capabili
         and all(c.result == "passed" for c in canaries if c.dimension == dimension)
         for dimension in DIMENSIONS
     }
-    rows = tuple(msgspec.structs.replace(row, verified_by_canary=proven[row.dimension]) for row in report.dimensions)
+    rows = tuple(
+        msgspec.structs.replace(row, verified_by_canary=proven[row.dimension])
+        for row in report.dimensions
+    )
     return msgspec.structs.replace(report, dimensions=rows)

@@ -22,7 +22,9 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True, tag="give_up"):
 
 
 class KillEnvironment(msgspec.Struct, frozen=True, kw_only=True, tag="kill"):
-    """End an environment with its whole process tree, because of a limit or, at Locked, of a violation."""
+    """End an environment with its whole process tree, because of a limit or, at Locked,
+    of a violation.
+    """
 
     environment: str
     cause: str

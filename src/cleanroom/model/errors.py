@@ -1,6 +1,8 @@
 """What can go wrong, split by who can act, and the exit status each ends with.
 
-Values only. The texts behind `cleanroom-engine explain CODE` are in `cli/codes/`; an error raised with a code that is not there fails a test.
+Values only.
+The texts behind `cleanroom-engine explain CODE` are in `cli/codes/`;
+an error raised with a code that is not there fails a test.
 """
 
 from __future__ import annotations
@@ -22,16 +24,26 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-# Where several apply the first of these wins: a signal explains everything else, a file that has to be edited what did not run, a pass nothing.
+# Where several apply the first of these wins: a signal explains everything else,
+# a file that has to be edited what did not run, a pass nothing.
 EXIT_ORDER = (
-    Exit.INTERRUPTED, Exit.TERMINATED, Exit.ENGINE, Exit.REFUSED, Exit.USAGE, Exit.TIMEOUT, Exit.NOT_PASSED, Exit.UNVERIFIED, Exit.OK,
-)  # fmt: skip
+    Exit.INTERRUPTED,
+    Exit.TERMINATED,
+    Exit.ENGINE,
+    Exit.REFUSED,
+    Exit.USAGE,
+    Exit.TIMEOUT,
+    Exit.NOT_PASSED,
+    Exit.UNVERIFIED,
+    Exit.OK,
+)
 
 
 class CleanroomError(Exception):
     """Base of every error that is ours.
 
-    `code` is a stable identifier such as CR-PLAN-004, `hint` what would help, `where` a file position such as `make.toml:5:9` or empty.
+    `code` is a stable identifier such as CR-PLAN-004, `hint` what would help,
+    `where` a file position such as `make.toml:5:9` or empty.
     """
 
     exit = Exit.ENGINE
@@ -106,7 +118,10 @@ def first_cause(error: BaseException) -> CleanroomError:
     found = _leaves(error)
     ours = [leaf for leaf in found if isinstance(leaf, CleanroomError)]
     if ours:
-        return min(ours, key=lambda leaf: list(Exit).index(leaf.exit) if leaf.exit is not Exit.ENGINE else -1)
+        return min(
+            ours,
+            key=lambda leaf: list(Exit).index(leaf.exit) if leaf.exit is not Exit.ENGINE else -1,
+        )
     leaf = found[0]
     wrapped = BackendUnavailable if isinstance(leaf, TimeoutError | OSError) else CleanroomError
     cause = wrapped("CR-ENGINE-000", f"{type(leaf).__name__}: {leaf}", hint="--debug shows where")

@@ -1,6 +1,9 @@
-"""What happened: facts in the past tense, as a tagged union, and the envelope the bus wraps each one in.
+"""What happened: facts in the past tense, as a tagged union,
+and the envelope the bus wraps each one in.
 
-The tags are the audit log's vocabulary: written out, so that renaming a class cannot change the log. Fields are only ever added.
+The tags are the audit log's vocabulary: written out, so that renaming a class cannot change the
+log.
+Fields are only ever added.
 `cleanroom-engine events schema` prints the JSON Schema; `docs/events.schema.json` pins it.
 """
 
@@ -11,15 +14,48 @@ from typing import Any, Literal
 
 import msgspec
 
-from cleanroom.model.capability import Attempt, Canary, CapabilityReport, Natural, Number, Process, Seconds, Target, Whole
+from cleanroom.model.capability import (
+    Attempt,
+    Canary,
+    CapabilityReport,
+    Natural,
+    Number,
+    Process,
+    Seconds,
+    Target,
+    Whole,
+)
 from cleanroom.model.policy import Dimension
 
 SCHEMA = "cleanroom.events/1"
 
 SubjectKind = Literal[
-    "run", "workspace", "phase", "command", "service", "readiness", "environment", "canary", "step", "package", "check", "report", "unwind", "prepare",
-]  # fmt: skip
-Result = Literal["passed", "cached", "failed", "error", "timeout", "cancelled", "skipped", "refused", "unverified"]
+    "run",
+    "workspace",
+    "phase",
+    "command",
+    "service",
+    "readiness",
+    "environment",
+    "canary",
+    "step",
+    "package",
+    "check",
+    "report",
+    "unwind",
+    "prepare",
+]
+Result = Literal[
+    "passed",
+    "cached",
+    "failed",
+    "error",
+    "timeout",
+    "cancelled",
+    "skipped",
+    "refused",
+    "unverified",
+]
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -33,7 +69,9 @@ class Subject(msgspec.Struct, frozen=True):
         return f"{self.kind} {self.name}" if self.name else self.kind
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=False):
+class Event(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", forbid_unknown_fields=False
+):
     """Base of all events."""
 
     subject: Subject
@@ -50,14 +88,19 @@ class Finished(Event, tag="finished", frozen=True, kw_only=True):
 
     result: Result
     duration_seconds: Seconds
-    exit_code: Whole | None = None  # of a command or phase: null if it did not run, 128+n for signal n
+    # of a command or phase: null if it did not run, 128+n for signal n
+    exit_code: Whole | None = None
     reason: str = ""  # one sentence; empty for passed
     code: str = ""  # CR-...
     attributes: dict[str, str | Whole | Number | bool] = {}
 
 
 class Output(Event, tag="output", frozen=True, kw_only=True):
-    """A piece of what the subject's processes wrote. Bounded; undecodable bytes are replaced. The whole is in `logs/`."""
+    """A piece of what the subject's processes wrote.
+
+    Bounded; undecodable bytes are replaced.
+    The whole is in `logs/`.
+    """
 
     stream: Literal["stdout", "stderr"]
     text: str
@@ -153,7 +196,10 @@ class Ledger(Event, tag="ledger", frozen=True, kw_only=True):
 
 
 class Attached(Event, tag="attached", frozen=True, kw_only=True):
-    """The run uses a service that it did not start: a session or a pool holds it. `trace_id` and `span_id` link to the service's own span there."""
+    """The run uses a service that it did not start: a session or a pool holds it.
+
+    `trace_id` and `span_id` link to the service's own span there.
+    """
 
     holder: Literal["session", "pool"]
     holder_id: str
@@ -172,7 +218,9 @@ class Attached(Event, tag="attached", frozen=True, kw_only=True):
 
 
 class Note(Event, tag="note", frozen=True, kw_only=True):
-    """Something a reader has to be told: degraded, a conflict, a lost sample, the engine's own warning."""
+    """Something a reader has to be told: degraded, a conflict, a lost sample,
+    the engine's own warning.
+    """
 
     level: Literal["info", "warning", "degraded"]
     text: str
@@ -180,19 +228,38 @@ class Note(Event, tag="note", frozen=True, kw_only=True):
 
 
 class Spans(Event, tag="spans", frozen=True, kw_only=True):
-    """Spans that the subject's own programs sent to the run, checked and bounded: `resourceSpans` of OTLP/JSON. The audit log holds count and digest only."""
+    """Spans that the subject's own programs sent to the run, checked and bounded:
+    `resourceSpans` of OTLP/JSON.
+
+    The audit log holds count and digest only.
+    """
 
     count: int
     resource_spans: tuple[dict[str, Any], ...]
 
 
 AnyEvent = (
-    Started | Finished | Output | Metric | Violation | Assertion | Recovery | Artifact | Capability | Ledger | Attached | Note | Spans
+    Started
+    | Finished
+    | Output
+    | Metric
+    | Violation
+    | Assertion
+    | Recovery
+    | Artifact
+    | Capability
+    | Ledger
+    | Attached
+    | Note
+    | Spans
 )
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """An event on the bus. Ids are lower-case hex: 32 digits for a trace, 16 for a span, empty where there is none."""
+    """An event on the bus.
+
+    Ids are lower-case hex: 32 digits for a trace, 16 for a span, empty where there is none.
+    """
 
     seq: Natural  # from 1, without gaps
     run_id: str
@@ -221,30 +288,70 @@ def encode_lines(envelopes: Sequence[Envelope]) -> bytes:
 def decode(line: bytes | str) -> Envelope:
     """The inverse of `encode`; unknown fields are ignored, so that a newer log can be read.
 
-    Raises:
-        msgspec.ValidationError, msgspec.DecodeError: it is not an envelope; the message names the path.
+    Raises: msgspec.ValidationError, msgspec.DecodeError:
+        it is not an envelope; the message names the path.
     """
     return _decoder.decode(line)
 
 
-def violation(subject: Subject, attempt: Attempt, severity: Literal["violation", "notice", "tolerated"], reason: str = "") -> Violation:
+def violation(
+    subject: Subject,
+    attempt: Attempt,
+    severity: Literal["violation", "notice", "tolerated"],
+    reason: str = "",
+) -> Violation:
     """`attempt` as a judged fact."""
-    certain = {"kernel_verdict": "kernel", "packet": "kernel", "counter": "kernel", "held_syscall": "observed", "sampled": "observed"}
+    certain = {
+        "kernel_verdict": "kernel",
+        "packet": "kernel",
+        "counter": "kernel",
+        "held_syscall": "observed",
+        "sampled": "observed",
+    }
     fields: dict[str, Any] = {name: getattr(attempt, name) for name in attempt.__struct_fields__}
-    return Violation(subject=subject, severity=severity, confidence=certain.get(attempt.certainty, "inferred"), reason=reason, **fields)  # type: ignore[arg-type]
+    return Violation(
+        subject=subject,
+        severity=severity,
+        confidence=certain.get(attempt.certainty, "inferred"),  # type: ignore[arg-type]
+        reason=reason,
+        **fields,
+    )
 
 
 def assertion(subject: Subject, canary: Canary, environment: str) -> Assertion:
     """A canary's outcome as a fact."""
     return Assertion(
-        subject=subject, name=canary.name, passed=canary.result == "passed", expected=canary.expected, found=canary.found,
-        dimension=canary.dimension, rule=canary.rule, environment=environment,
-    )  # fmt: skip
+        subject=subject,
+        name=canary.name,
+        passed=canary.result == "passed",
+        expected=canary.expected,
+        found=canary.found,
+        dimension=canary.dimension,
+        rule=canary.rule,
+        environment=environment,
+    )
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of an envelope."""
-    return msgspec.json.schema(Envelope)
+    made: dict[str, Any] = _with_descriptions_in_one_line(msgspec.json.schema(Envelope))
+    return made
 
 
-LINK = "linked_span"  # attribute of a Started: a traceparent of work that is shared, such as the start of a pooled service
+def _with_descriptions_in_one_line(part: Any) -> Any:
+    """The same schema; its descriptions are docstrings, which are broken into lines."""
+    if isinstance(part, list):
+        return [_with_descriptions_in_one_line(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: " ".join(value.split())
+        if key == "description" and isinstance(value, str)
+        else _with_descriptions_in_one_line(value)
+        for key, value in part.items()
+    }
+
+
+# attribute of a Started: a traceparent of work that is shared,
+# such as the start of a pooled service
+LINK = "linked_span"

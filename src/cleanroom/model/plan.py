@@ -1,6 +1,9 @@
-"""What is asked: the frozen result of reading a project's files. Nothing here does I/O.
+"""What is asked: the frozen result of reading a project's files.
 
-`project/` makes a `Plan`, `engine/engine.py` carries it out. Paths are absolute; durations are seconds; sizes are bytes.
+Nothing here does I/O.
+
+`project/` makes a `Plan`, `engine/engine.py` carries it out.
+Paths are absolute; durations are seconds; sizes are bytes.
 """
 
 from __future__ import annotations
@@ -118,8 +121,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     parallel: bool = False  # workspaces at once
     services: tuple[ServiceSpec, ...] = ()  # those some phase names, in file order
     tools: tuple[str, ...] = ()  # read-only mounts for the caller's programs
-    own_tools: tuple[str, ...] = ()  # what the project's own virtual environments lead to: shown in containers too
-    tool_variables: dict[str, str] = {}  # what these programs need to be told inside, such as RUSTUP_HOME
+    # what the project's own virtual environments lead to: shown in containers too
+    own_tools: tuple[str, ...] = ()
+    # what these programs need to be told inside, such as RUSTUP_HOME
+    tool_variables: dict[str, str] = {}
     slo_seconds: float = 20.0
     strict_slo: bool = False
     seed: int = 42
@@ -136,6 +141,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Those that its hermetic phases are held to, the lowest first; the project's own where there is none."""
-        found = {phase.policy.level for phase in self.phases if phase.hermetic} or {self.policy.level}
+        """Those that its hermetic phases are held to, the lowest first;
+        the project's own where there is none.
+        """
+        found = {phase.policy.level for phase in self.phases if phase.hermetic} or {
+            self.policy.level
+        }
         return lowest_first(found)

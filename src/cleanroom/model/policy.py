@@ -1,6 +1,7 @@
 """What a run is allowed to do: levels, what each means, controls, limits.
 
-Values only. The table is `docs/policy.md`; a level contains every lower one, which a property test holds.
+Values only.
+The table is `docs/policy.md`; a level contains every lower one, which a property test holds.
 What a level means is a property of `Policy`: no other module compares levels with one it names.
 """
 
@@ -39,7 +40,8 @@ def lowest_first(levels: Iterable[Level]) -> tuple[Level, ...]:
 Dimension = Literal["network", "filesystem", "process", "resource"]
 DIMENSIONS: tuple[Dimension, ...] = ("network", "filesystem", "process", "resource")
 
-Reaction = Literal["warn", "fail", "end"]  # what a violation does to its phase: nothing, fail it at its end, end it at once
+# what a violation does to its phase: nothing, fail it at its end, end it at once
+Reaction = Literal["warn", "fail", "end"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,30 +70,83 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
 # 256 MiB of output: far beyond what a person reads, small beside any disk.
 LIMITS: dict[Level, Limits] = {
     Level.LOW: Limits(
-        memory_bytes=4 * GIB, cpus=0, pids=4096, disk_bytes=20 * GIB, tmpfs_bytes=2 * GIB, open_files=4096,
-        output_bytes=256 * MIB, wall_seconds=1800, grace_seconds=10,
+        memory_bytes=4 * GIB,
+        cpus=0,
+        pids=4096,
+        disk_bytes=20 * GIB,
+        tmpfs_bytes=2 * GIB,
+        open_files=4096,
+        output_bytes=256 * MIB,
+        wall_seconds=1800,
+        grace_seconds=10,
     ),
     Level.MEDIUM: Limits(
-        memory_bytes=2 * GIB, cpus=2, pids=1024, disk_bytes=10 * GIB, tmpfs_bytes=1 * GIB, open_files=1024,
-        output_bytes=256 * MIB, wall_seconds=600, grace_seconds=10,
+        memory_bytes=2 * GIB,
+        cpus=2,
+        pids=1024,
+        disk_bytes=10 * GIB,
+        tmpfs_bytes=1 * GIB,
+        open_files=1024,
+        output_bytes=256 * MIB,
+        wall_seconds=600,
+        grace_seconds=10,
     ),
     Level.HIGH: Limits(
-        memory_bytes=1 * GIB, cpus=2, pids=512, disk_bytes=5 * GIB, tmpfs_bytes=512 * MIB, open_files=1024,
-        output_bytes=256 * MIB, wall_seconds=300, grace_seconds=5,
+        memory_bytes=1 * GIB,
+        cpus=2,
+        pids=512,
+        disk_bytes=5 * GIB,
+        tmpfs_bytes=512 * MIB,
+        open_files=1024,
+        output_bytes=256 * MIB,
+        wall_seconds=300,
+        grace_seconds=5,
     ),
     Level.LOCKED: Limits(
-        memory_bytes=1 * GIB, cpus=1, pids=256, disk_bytes=5 * GIB, tmpfs_bytes=256 * MIB, open_files=1024,
-        output_bytes=256 * MIB, wall_seconds=300, grace_seconds=5,
+        memory_bytes=1 * GIB,
+        cpus=1,
+        pids=256,
+        disk_bytes=5 * GIB,
+        tmpfs_bytes=256 * MIB,
+        open_files=1024,
+        output_bytes=256 * MIB,
+        wall_seconds=300,
+        grace_seconds=5,
     ),
-}  # fmt: skip
+}
 
-REACTIONS: dict[Level, Reaction] = {Level.LOW: "warn", Level.MEDIUM: "fail", Level.HIGH: "fail", Level.LOCKED: "end"}
+REACTIONS: dict[Level, Reaction] = {
+    Level.LOW: "warn",
+    Level.MEDIUM: "fail",
+    Level.HIGH: "fail",
+    Level.LOCKED: "end",
+}
 
 CONTROLS: tuple[Control, ...] = (
-    Control(rule="filesystem.write", dimension="filesystem", title="nothing outside the workspace is written", since=Level.LOW),
-    Control(rule="filesystem.metadata", dimension="filesystem", title="no owner, mode or time outside is changed", since=Level.LOW),
-    Control(rule="filesystem.secrets", dimension="filesystem", title="home folders and credentials are not there", since=Level.MEDIUM),
-    Control(rule="filesystem.workspace", dimension="filesystem", title="the workspace is copy-on-write", since=Level.MEDIUM),
+    Control(
+        rule="filesystem.write",
+        dimension="filesystem",
+        title="nothing outside the workspace is written",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="filesystem.metadata",
+        dimension="filesystem",
+        title="no owner, mode or time outside is changed",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="filesystem.secrets",
+        dimension="filesystem",
+        title="home folders and credentials are not there",
+        since=Level.MEDIUM,
+    ),
+    Control(
+        rule="filesystem.workspace",
+        dimension="filesystem",
+        title="the workspace is copy-on-write",
+        since=Level.MEDIUM,
+    ),
     Control(
         rule="filesystem.reads",
         dimension="filesystem",
@@ -99,19 +154,38 @@ CONTROLS: tuple[Control, ...] = (
         since=Level.HIGH,
     ),
     Control(
-        rule="network.local", dimension="network", title="link-local addresses and the host's own loopback are not reached", since=Level.LOW
-    ),
-    Control(rule="network.publish", dimension="network", title="nothing is listened on for other machines", since=Level.LOW),
-    Control(
-        rule="network.runtimes",
+        rule="network.local",
         dimension="network",
-        title="sockets that start programs outside are not reached: container engines, service managers, sessions, editors",
+        title="link-local addresses and the host's own loopback are not reached",
         since=Level.LOW,
     ),
     Control(
-        rule="network.record", dimension="network", title="connections out and visible questions for names are recorded", since=Level.LOW
+        rule="network.publish",
+        dimension="network",
+        title="nothing is listened on for other machines",
+        since=Level.LOW,
     ),
-    Control(rule="network.egress", dimension="network", title="no connection but to declared services", since=Level.MEDIUM),
+    Control(
+        rule="network.runtimes",
+        dimension="network",
+        title=(
+            "sockets that start programs outside are not reached: container engines, service "
+            "managers, sessions, editors"
+        ),
+        since=Level.LOW,
+    ),
+    Control(
+        rule="network.record",
+        dimension="network",
+        title="connections out and visible questions for names are recorded",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="network.egress",
+        dimension="network",
+        title="no connection but to declared services",
+        since=Level.MEDIUM,
+    ),
     Control(
         rule="network.names",
         dimension="network",
@@ -119,19 +193,68 @@ CONTROLS: tuple[Control, ...] = (
         since=Level.MEDIUM,
     ),
     Control(
-        rule="network.families", dimension="network", title="raw, packet, vsock and other unusual sockets are refused", since=Level.LOW
+        rule="network.families",
+        dimension="network",
+        title="raw, packet, vsock and other unusual sockets are refused",
+        since=Level.LOW,
     ),
-    Control(rule="network.sockets", dimension="network", title="no unix socket of the host is reachable", since=Level.MEDIUM),
-    Control(rule="network.listen", dimension="network", title="only declared ports are listened on", since=Level.HIGH),
-    Control(rule="process.tree", dimension="process", title="the whole process tree dies with the environment", since=Level.LOW),
-    Control(rule="process.visibility", dimension="process", title="no process outside is seen, signalled or traced", since=Level.MEDIUM),
-    Control(rule="process.privileges", dimension="process", title="no capability, no new privileges, never uid 0", since=Level.LOW),
-    Control(rule="process.syscalls", dimension="process", title="dangerous system calls are refused", since=Level.LOW),
-    Control(rule="process.exec", dimension="process", title="only listed programs run", since=Level.HIGH),
-    Control(rule="resource.memory", dimension="resource", title="memory is bounded", since=Level.LOW),
-    Control(rule="resource.pids", dimension="resource", title="the number of processes is bounded", since=Level.LOW),
-    Control(rule="resource.time", dimension="resource", title="wall time is bounded", since=Level.LOW),
-    Control(rule="resource.disk", dimension="resource", title="what is written is bounded", since=Level.LOW),
+    Control(
+        rule="network.sockets",
+        dimension="network",
+        title="no unix socket of the host is reachable",
+        since=Level.MEDIUM,
+    ),
+    Control(
+        rule="network.listen",
+        dimension="network",
+        title="only declared ports are listened on",
+        since=Level.HIGH,
+    ),
+    Control(
+        rule="process.tree",
+        dimension="process",
+        title="the whole process tree dies with the environment",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="process.visibility",
+        dimension="process",
+        title="no process outside is seen, signalled or traced",
+        since=Level.MEDIUM,
+    ),
+    Control(
+        rule="process.privileges",
+        dimension="process",
+        title="no capability, no new privileges, never uid 0",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="process.syscalls",
+        dimension="process",
+        title="dangerous system calls are refused",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="process.exec", dimension="process", title="only listed programs run", since=Level.HIGH
+    ),
+    Control(
+        rule="resource.memory", dimension="resource", title="memory is bounded", since=Level.LOW
+    ),
+    Control(
+        rule="resource.pids",
+        dimension="resource",
+        title="the number of processes is bounded",
+        since=Level.LOW,
+    ),
+    Control(
+        rule="resource.time", dimension="resource", title="wall time is bounded", since=Level.LOW
+    ),
+    Control(
+        rule="resource.disk",
+        dimension="resource",
+        title="what is written is bounded",
+        since=Level.LOW,
+    ),
 )
 
 
@@ -141,7 +264,9 @@ def required(level: Level) -> tuple[Control, ...]:
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that is tolerated: still blocked, still reported, but not held against the phase."""
+    """An attempt that is tolerated: still blocked, still reported,
+    but not held against the phase.
+    """
 
     target: str
     reason: str
@@ -150,8 +275,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What one phase may do.
 
-    What its level means is said by properties, which no encoder writes: the JSON of a policy is part of
-    audit logs and of keys in caches.
+    What its level means is said by properties, which no encoder writes:
+    the JSON of a policy is part of audit logs and of keys in caches.
     """
 
     level: Level

@@ -1,6 +1,8 @@
-"""A project's files: make.toml in all its dialects read into a `Plan`, `.ggen/state.json`, and the make.toml that `init` writes.
+"""A project's files: make.toml in all its dialects read into a `Plan`, `.ggen/state.json`,
+and the make.toml that `init` writes.
 
-Reads and checks; runs nothing. What a plan means is in `cleanroom.model.plan`, how it is carried out is the engine's.
+Reads and checks; runs nothing.
+What a plan means is in `cleanroom.model.plan`, how it is carried out is the engine's.
 """
 
 from __future__ import annotations

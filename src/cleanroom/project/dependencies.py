@@ -1,4 +1,7 @@
-"""Packages that a phase's command needs and that are not in the project: what would put them there. Reads a few names in the project's folder."""
+"""Packages that a phase's command needs and that are not in the project: what would put them there.
+
+Reads a few names in the project's folder.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,17 @@ class _Manager(NamedTuple):
 
 
 def missing_dependencies(root: Path, commands: Sequence[str], policy: Policy) -> str:
-    """What helps a phase that has no network and whose package manager would need one; empty where nothing is missed."""
+    """What helps a phase that has no network and whose package manager would need one;
+    empty where nothing is missed.
+    """
     if not policy.offline:
         return ""
     text = "\n".join(commands)
-    found = (manager for manager in _MANAGERS if re.search(rf"(?:^|[\s;&|(/])(?:{manager.programs})(?:\s|$)", text))
+    found = (
+        manager
+        for manager in _MANAGERS
+        if re.search(rf"(?:^|[\s;&|(/])(?:{manager.programs})(?:\s|$)", text)
+    )
     return next((manager.helps for manager in found if manager.missing(root)), "")
 
 
@@ -42,7 +51,11 @@ def _go(root: Path) -> bool:
 
 def _node(root: Path) -> bool:
     wanted = re.search(r'"(?:devD|d)ependencies"\s*:\s*\{\s*"', _text(root / "package.json"))
-    return wanted is not None and not is_folder(root / "node_modules") and not is_there(root / ".pnp.cjs")
+    return (
+        wanted is not None
+        and not is_folder(root / "node_modules")
+        and not is_there(root / ".pnp.cjs")
+    )
 
 
 def _text(file: Path) -> str:
@@ -55,7 +68,11 @@ def _text(file: Path) -> str:
 
 _WHY = "phases have no network, and its packages are not in the project"
 _MANAGERS = (
-    _Manager("cargo", _cargo, f"{_WHY}: run `mkdir -p .cargo && cargo vendor >> .cargo/config.toml` before"),
+    _Manager(
+        "cargo",
+        _cargo,
+        f"{_WHY}: run `mkdir -p .cargo && cargo vendor >> .cargo/config.toml` before",
+    ),
     _Manager("go", _go, f"{_WHY}: run `go mod vendor` before"),
     _Manager("npm|npx|node|yarn|pnpm", _node, f"{_WHY}: run `npm ci` (or its like) before"),
 )

@@ -1,8 +1,11 @@
 """From a file's table to one shape, for the five dialects found in the wild and their mixtures.
 
-A: `[project]`, `[lifecycle.X]`, `[hooks]`. B: `[lifecycle]` metadata with `[phases.X]` and `[pipelines]`. C: cargo-make's `[tasks.X]`. D: A without
-`[project]`. E: `[phases.X]` with hooks of shell strings and `[workspace] members`. Keys that ggen reads are checked as ggen checks them; what
-does nothing is listed as ignored.
+A: `[project]`, `[lifecycle.X]`, `[hooks]`.
+B: `[lifecycle]` metadata with `[phases.X]` and `[pipelines]`.
+C: cargo-make's `[tasks.X]`.
+D: A without `[project]`.
+E: `[phases.X]` with hooks of shell strings and `[workspace] members`.
+Keys that ggen reads are checked as ggen checks them; what does nothing is listed as ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +24,16 @@ from cleanroom.project.source import Node, Source, dotted, nearest
 
 # Read by ggen and shown by `ggen lifecycle show`, without effect there and here.
 _SHOWN = ("watch", "port", "cache", "outputs", "workspaces")
-_PHASE_KEYS = ("description", "command", "commands", "parallel", "depends_on", "env", "cleanroom", "hooks")
+_PHASE_KEYS = (
+    "description",
+    "command",
+    "commands",
+    "parallel",
+    "depends_on",
+    "env",
+    "cleanroom",
+    "hooks",
+)
 
 
 def understand(source: Source, root: Path) -> RawProject:
@@ -43,8 +55,19 @@ def understand(source: Source, root: Path) -> RawProject:
     workspaces, parallel = reader.workspaces(table.get("workspace"), root)
     name = reader.project(table.get("project"))
     for key in table:
-        if key not in ("project", "lifecycle", "phases", "tasks", "hooks", "env", "workspace", "cleanroom"):
-            reader.ignore(table[key], "name the phases on the command line" if key == "pipelines" else "")
+        if key not in (
+            "project",
+            "lifecycle",
+            "phases",
+            "tasks",
+            "hooks",
+            "env",
+            "workspace",
+            "cleanroom",
+        ):
+            reader.ignore(
+                table[key], "name the phases on the command line" if key == "pipelines" else ""
+            )
     return RawProject(
         source=source,
         dialect=_dialect(table),
@@ -91,12 +114,21 @@ class _Reader:
         name = node.get("name")
         return name.text() if name else ""
 
-    def section(self, node: Node, phases: dict[str, RawPhase], hooks: dict[str, tuple[Mention, ...]]) -> None:
-        """All phases under `lifecycle`, `phases` or `tasks`. A name that an earlier section has stays the earlier one's."""
+    def section(
+        self, node: Node, phases: dict[str, RawPhase], hooks: dict[str, tuple[Mention, ...]]
+    ) -> None:
+        """All phases under `lifecycle`, `phases` or `tasks`.
+
+        A name that an earlier section has stays the earlier one's.
+        """
         metadata = node.path == ("lifecycle",) and "phases" in self.source.table
         for name, child in node.children().items():
             if "\0" in name:
-                raise child.error("CR-PROJECT-005", "expected a name without NUL characters, found one", at_key=True)
+                raise child.error(
+                    "CR-PROJECT-005",
+                    "expected a name without NUL characters, found one",
+                    at_key=True,
+                )
             if metadata and not isinstance(child.value, dict):
                 self.ignore(child)
             elif name in phases:
@@ -106,13 +138,30 @@ class _Reader:
             else:
                 phases[name] = self._phase(name, child, phases, hooks)
 
-    def _phase(self, name: str, node: Node, phases: dict[str, RawPhase], hooks: dict[str, tuple[Mention, ...]]) -> RawPhase:
+    def _phase(
+        self,
+        name: str,
+        node: Node,
+        phases: dict[str, RawPhase],
+        hooks: dict[str, tuple[Mention, ...]],
+    ) -> RawPhase:
         keys = node.children()
         for key, child in keys.items():
             if key in _SHOWN:
                 self._shown(key, child)
             elif key not in _PHASE_KEYS:
-                close = nearest(key, ("description", "command", "commands", "parallel", "depends_on", "cleanroom", "hooks"))
+                close = nearest(
+                    key,
+                    (
+                        "description",
+                        "command",
+                        "commands",
+                        "parallel",
+                        "depends_on",
+                        "cleanroom",
+                        "hooks",
+                    ),
+                )
                 self.ignore(child, f"did you mean {close!r}?" if close else "")
         commands, place = self._commands(keys)
         variables, environments = self.variables(keys.get("env"))
@@ -141,7 +190,9 @@ class _Reader:
         return several, keys.get("commands")
 
     def _shown(self, key: str, node: Node) -> None:
-        """Keys that ggen checks and does nothing with; `watch` is a list in real files, which ggen refuses."""
+        """Keys that ggen checks and does nothing with; `watch` is a list in real files,
+        which ggen refuses.
+        """
         if key == "port":
             node.integer(0, 65535)
         elif key == "cache":
@@ -152,7 +203,9 @@ class _Reader:
             node.flag()
         self.ignore(node, "cleanroom.outputs says what is brought back" if key == "outputs" else "")
 
-    def _own_hooks(self, name: str, node: Node | None, phases: dict[str, RawPhase]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _own_hooks(
+        self, name: str, node: Node | None, phases: dict[str, RawPhase]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Hooks of shell strings, each list a phase of its own: ((before), (after))."""
         made: dict[str, tuple[str, ...]] = {"before": (), "after": ()}
         for key, child in node.children().items() if node else ():
@@ -160,15 +213,30 @@ class _Reader:
                 self.ignore(child)
             elif lines := (child.text(),) if isinstance(child.value, str) else child.texts():
                 hook = self._free(f"{key}_{name}", phases)
-                phases[hook] = RawPhase(name=hook, node=child, commands=lines, commands_node=child, made=True)
+                phases[hook] = RawPhase(
+                    name=hook, node=child, commands=lines, commands_node=child, made=True
+                )
                 made[key] = (hook,)
         return made["before"], made["after"]
 
     def _free(self, name: str, phases: Mapping[str, RawPhase]) -> str:
         """A name for a made phase that no written one has."""
-        sections: list[Any] = [self.source.table.get(section) for section in ("lifecycle", "phases", "tasks")]
-        taken = {*phases, *(key for section in sections if isinstance(section, dict) for key in section)}
-        return name if name not in taken else next(free for number in range(2, len(taken) + 3) if (free := f"{name}_{number}") not in taken)
+        sections: list[Any] = [
+            self.source.table.get(section) for section in ("lifecycle", "phases", "tasks")
+        ]
+        taken = {
+            *phases,
+            *(key for section in sections if isinstance(section, dict) for key in section),
+        }
+        return (
+            name
+            if name not in taken
+            else next(
+                free
+                for number in range(2, len(taken) + 3)
+                if (free := f"{name}_{number}") not in taken
+            )
+        )
 
     def _task(self, name: str, node: Node) -> RawPhase:
         keys = node.children()
@@ -189,7 +257,9 @@ class _Reader:
             working_directory=tasks.working_directory(keys.get("cwd")),
         )
 
-    def hooks(self, node: Node, phases: dict[str, RawPhase], hooks: dict[str, tuple[Mention, ...]]) -> None:
+    def hooks(
+        self, node: Node, phases: dict[str, RawPhase], hooks: dict[str, tuple[Mention, ...]]
+    ) -> None:
         for key, child in node.children().items():
             when, _, of = key.partition("_")
             if when not in ("before", "after") or not of:
@@ -227,7 +297,13 @@ class _Reader:
                 always.update(words(Node(child.source, child.path[:-1], {name: child.value})))
             elif isinstance(child.value, dict) and tasks.conditional(child):
                 always[name] = word(child.child("value"))
-            elif isinstance(child.value, dict) and not {"script", "condition", "unset", "source", "value"} & set(child.value):
+            elif isinstance(child.value, dict) and not {
+                "script",
+                "condition",
+                "unset",
+                "source",
+                "value",
+            } & set(child.value):
                 environments[name] = self._environment(child)
             else:
                 self.ignore(child, "expected a plain value")
@@ -237,7 +313,12 @@ class _Reader:
         found = {}
         for name, child in node.children().items():
             if isinstance(child.value, dict | list):
-                self.ignore(child, f"[cleanroom.env.{node.path[-1]}] has such settings" if name == "commands" else "")
+                self.ignore(
+                    child,
+                    f"[cleanroom.env.{node.path[-1]}] has such settings"
+                    if name == "commands"
+                    else "",
+                )
             else:
                 found.update(words(Node(child.source, node.path, {name: child.value})))
         return found
@@ -248,7 +329,11 @@ class _Reader:
         parallel = False
         for name, child in node.children().items() if node else ():
             if name == "members" and isinstance(child.value, list):
-                found.update((member.name, member) for item in child.items() for member in _members(item, root))
+                found.update(
+                    (member.name, member)
+                    for item in child.items()
+                    for member in _members(item, root)
+                )
             elif name == "parallel" and not isinstance(child.value, dict):
                 parallel = child.flag()
             elif isinstance(child.value, dict):
@@ -263,7 +348,12 @@ class _Reader:
                 self.ignore(child)
         path = node.get("path")
         if path is None:
-            raise node.error("CR-PROJECT-005", "expected the key 'path' in it, found none", hint='add path = "FOLDER"', at_key=True)
+            raise node.error(
+                "CR-PROJECT-005",
+                "expected the key 'path' in it, found none",
+                hint='add path = "FOLDER"',
+                at_key=True,
+            )
         return path.text("a folder")
 
 
@@ -274,7 +364,9 @@ def _members(node: Node, root: Path) -> list[RawWorkspace]:
         return [RawWorkspace(pattern, pattern, node)]
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise node.error(
-            "CR-PROJECT-010", f"expected a pattern inside the project, found {pattern!r}", hint="name it relative to the project's folder"
+            "CR-PROJECT-010",
+            f"expected a pattern inside the project, found {pattern!r}",
+            hint="name it relative to the project's folder",
         )
     folders = sorted(str(path.relative_to(root)) for path in root.glob(pattern) if is_folder(path))
     return [RawWorkspace(path, path, node) for path in folders]

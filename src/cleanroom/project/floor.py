@@ -53,15 +53,26 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True):
             raise self._below(f"{subject}.cleanroom.policy", f"at least {self.policy}", level)
         for host in layer.settings.egress or ():
             if self.egress is not None and not _any(host, self.egress):
-                raise self._below(f"{subject}.cleanroom.egress", f"one of {', '.join(self.egress) or 'no hosts'}", host)
+                raise self._below(
+                    f"{subject}.cleanroom.egress",
+                    f"one of {', '.join(self.egress) or 'no hosts'}",
+                    host,
+                )
         image = layer.settings.image
         if image and self.images is not None and not _any(image, self.images):
-            raise self._below(f"{subject}.cleanroom.image", f"one of {', '.join(self.images) or 'no images'}", image)
+            raise self._below(
+                f"{subject}.cleanroom.image",
+                f"one of {', '.join(self.images) or 'no images'}",
+                image,
+            )
 
     def _below(self, key: str, expected: str, found: str) -> PolicyRefused:
         return PolicyRefused(
             "CR-POLICY-002",
-            f"{key}: expected {expected}, which {self.file} requires on this machine, found {found}",
+            (
+                f"{key}: expected {expected}, which {self.file} requires on this machine, found "
+                f"{found}"
+            ),
             hint="change the project, or ask those who keep that file",
         )
 
@@ -78,13 +89,21 @@ def read_floor(file: Path) -> Floor:
             if key not in _KEYS:
                 close = nearest(key, _KEYS)
                 raise child.error(
-                    "CR-POLICY-002", f"expected {', '.join(_KEYS)}", hint=f"did you mean {close!r}?" if close else "", at_key=True
+                    "CR-POLICY-002",
+                    f"expected {', '.join(_KEYS)}",
+                    hint=f"did you mean {close!r}?" if close else "",
+                    at_key=True,
                 )
         return _floor(node, str(file))
     except ProjectError as error:
         if error.code == "CR-PROJECT-001":
             return Floor()
-        raise PolicyRefused("CR-POLICY-002", error.message, hint=error.hint or "ask those who keep that file", where=error.where) from error
+        raise PolicyRefused(
+            "CR-POLICY-002",
+            error.message,
+            hint=error.hint or "ask those who keep that file",
+            where=error.where,
+        ) from error
 
 
 def _floor(node: Node, file: str) -> Floor:

@@ -1,4 +1,7 @@
-"""Folders that a project names: workspaces, working folders, tools. Looks at the file system, changes nothing."""
+"""Folders that a project names: workspaces, working folders, tools.
+
+Looks at the file system, changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def workspace_folder(root: Path, workspace: RawWorkspace) -> tuple[Path, str]:
         )
     if not is_folder:
         raise node.error(
-            "CR-PROJECT-016", f"expected a folder, found none at {workspace.path!r}", hint="make the folder, or remove the workspace"
+            "CR-PROJECT-016",
+            f"expected a folder, found none at {workspace.path!r}",
+            hint="make the folder, or remove the workspace",
         )
     return found, str(found.relative_to(real))
 
@@ -44,7 +49,9 @@ def working_folder(phase: RawPhase, path: Path) -> str:
 
 
 def tool_folders(layer: Layer, root: Path, caller: Mapping[str, str]) -> tuple[str, ...]:
-    """The folders of `cleanroom.tools`, absolute. A relative one is meant from the folder of the file that names it.
+    """The folders of `cleanroom.tools`, absolute.
+
+    A relative one is meant from the folder of the file that names it.
 
     Raises:
         ProjectError: one does not exist, or shows what has to stay private.
@@ -58,7 +65,9 @@ def tool_folders(layer: Layer, root: Path, caller: Mapping[str, str]) -> tuple[s
         path = os.path.normpath(root / folder / written)
         if not is_there(Path(path)):
             raise node.error(
-                "CR-PROJECT-019", f"expected a folder, found none at {path!r}", hint="correct the name, or install what should be there"
+                "CR-PROJECT-019",
+                f"expected a folder, found none at {path!r}",
+                hint="correct the name, or install what should be there",
             )
         if is_private(path, home):
             raise node.error(

@@ -1,4 +1,7 @@
-"""Is a command an interpreter that is given nothing to do? It would wait for a person, finds nobody, and ends well."""
+"""Is a command an interpreter that is given nothing to do?
+
+It would wait for a person, finds nobody, and ends well.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ _WITH_A_WORD = ("-o", "+o", "-O", "+O", "-X", "-W")
 
 
 def idle_interpreter(commands: Sequence[str]) -> str:
-    """The first of `commands`, where every one is an interpreter without script, text or input; else empty."""
+    """The first of `commands`, where every one is an interpreter without script, text or input;
+    else empty.
+    """
     said = [command.strip() for command in commands if command.strip()]
     return said[0] if said and all(_waits(command) for command in said) else ""
 

@@ -1,4 +1,6 @@
-"""`cleanroom-engine init`: a make.toml to start from, for the project's language or made from a file of another dialect."""
+"""`cleanroom-engine init`: a make.toml to start from, for the project's language or made from a
+file of another dialect.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,12 @@ _LANGUAGES: dict[str, _Language] = {
         "cargo check --offline --all-targets",
         "mkdir -p .cargo && cargo vendor >> .cargo/config.toml",
     ),
-    "package.json": _Language("Node.js", "node:22-slim", "node --version", "npm test", "npm ls --all", "npm ci"),
-    "go.mod": _Language("Go", "golang:1.24", "go version", "go test ./...", "go vet ./...", "go mod vendor"),
+    "package.json": _Language(
+        "Node.js", "node:22-slim", "node --version", "npm test", "npm ls --all", "npm ci"
+    ),
+    "go.mod": _Language(
+        "Go", "golang:1.24", "go version", "go test ./...", "go vet ./...", "go mod vendor"
+    ),
 }
 
 
@@ -90,11 +96,12 @@ description = "Run the tests"
 [lifecycle.validate]
 description = "Check what was built"
 commands = [{validate}]
-"""
+"""  # noqa: E501
 
 
 def write_make_toml(root: Path, source: Path | None = None) -> Path:
-    """Write `root`/make.toml: a commented one that fits the language, or `source` (any dialect) as dialect A.
+    """Write `root`/make.toml: a commented one that fits the language,
+    or `source` (any dialect) as dialect A.
 
     Raises:
         ProjectError: there is one already (it stays as it is), or `source` cannot be understood.
@@ -112,23 +119,43 @@ def write_make_toml(root: Path, source: Path | None = None) -> Path:
     except FileExistsError:
         raise _exists() from None
     except OSError as error:
-        raise ArtifactError("CR-INIT-002", f"{FILE}: cannot be written: {error.strerror}", hint="make the folder writable") from error
+        raise ArtifactError(
+            "CR-INIT-002",
+            f"{FILE}: cannot be written: {error.strerror}",
+            hint="make the folder writable",
+        ) from error
     return target
 
 
 def _exists() -> ProjectError:
-    hint = "edit it, or move it away first; `cleanroom-engine init --from FILE` converts another file"
-    return ProjectError("CR-INIT-001", f"{FILE}: expected none, found one; it is left as it is", hint=hint, where=f"{FILE}:1:1")
+    hint = (
+        "edit it, or move it away first; `cleanroom-engine init --from FILE` converts another file"
+    )
+    return ProjectError(
+        "CR-INIT-001",
+        f"{FILE}: expected none, found one; it is left as it is",
+        hint=hint,
+        where=f"{FILE}:1:1",
+    )
 
 
 def _from_language(root: Path) -> str:
-    language = next((language for sign, language in _LANGUAGES.items() if is_file(root / sign)), _UNKNOWN)
+    language = next(
+        (language for sign, language in _LANGUAGES.items() if is_file(root / sign)), _UNKNOWN
+    )
     if language.name == "Python" and (environments := virtual_environments(root)):
-        language = language._replace(test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1))
+        language = language._replace(
+            test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1)
+        )
     if language.name == "Node.js" and _has_script(root, "lint"):
         language = language._replace(validate="npm run lint")
     hint = (
-        f"# Phases have no network: packages come from the project. Once, on the host: {language.packages}\n" if language.packages else ""
+        (
+            "# Phases have no network: packages come from the project. Once, on the host: "
+            f"{language.packages}\n"
+        )
+        if language.packages
+        else ""
     )
     return _TEMPLATE.format(
         packages=hint,
@@ -142,7 +169,9 @@ def _from_language(root: Path) -> str:
 
 
 def _has_script(root: Path, name: str) -> bool:
-    """Whether package.json has it: a command that runs it only where it is there would pass without it."""
+    """Whether package.json has it: a command that runs it only where it is there would pass without
+    it.
+    """
     try:
         package = json.loads((root / "package.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,10 +193,20 @@ def _converted(source: Path) -> str:
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Converted from {source.name} (dialect {project.dialect})."))
     for entry in project.ignored:
-        document.add(tomlkit.comment(f"line {entry.line}: {entry.key} had no effect and was left out".replace("\n", " ")))
-    document.add("project", tomlkit.item({"name": project.name or source.absolute().parent.name or "project"}))
+        document.add(
+            tomlkit.comment(
+                f"line {entry.line}: {entry.key} had no effect and was left out".replace("\n", " ")
+            )
+        )
+    document.add(
+        "project",
+        tomlkit.item({"name": project.name or source.absolute().parent.name or "project"}),
+    )
     _add_whole(document, project)
-    document.add("lifecycle", tomlkit.item({name: _phase(phase, project) for name, phase in project.phases.items()}))
+    document.add(
+        "lifecycle",
+        tomlkit.item({name: _phase(phase, project) for name, phase in project.phases.items()}),
+    )
     hooks = _hooks(project)
     if hooks:
         document.add("hooks", tomlkit.item(hooks))
@@ -178,21 +217,35 @@ def _add_whole(document: TOMLDocument, project: RawProject) -> None:
     """What stands for all phases."""
     import tomlkit
 
-    variables = {**project.variables, **{name: dict(values) for name, values in project.environments.items()}}
+    variables = {
+        **project.variables,
+        **{name: dict(values) for name, values in project.environments.items()},
+    }
     if variables:
         document.add("env", tomlkit.item(variables))
     if project.workspaces:
-        folders: dict[str, Any] = {workspace.name: {"path": workspace.path} for workspace in project.workspaces}
-        document.add("workspace", tomlkit.item({"parallel": True, **folders} if project.parallel else folders))
+        folders: dict[str, Any] = {
+            workspace.name: {"path": workspace.path} for workspace in project.workspaces
+        }
+        document.add(
+            "workspace",
+            tomlkit.item({"parallel": True, **folders} if project.parallel else folders),
+        )
     if project.settings is not None:
         document.add("cleanroom", tomlkit.item(project.settings.value))
 
 
 def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
     commands = [
-        f"cd {_shell(phase.working_directory)} && {{ {command}\n}}" if phase.working_directory else command for command in phase.commands
+        f"cd {_shell(phase.working_directory)} && {{ {command}\n}}"
+        if phase.working_directory
+        else command
+        for command in phase.commands
     ]
-    variables = {**phase.variables, **{name: dict(values) for name, values in phase.environments.items()}}
+    variables = {
+        **phase.variables,
+        **{name: dict(values) for name, values in phase.environments.items()},
+    }
     said = {
         "description": phase.description,
         "commands": commands,

@@ -1,7 +1,9 @@
 """Every `cleanroom` key of a make.toml: its type, default, meaning and where it may stand.
 
-The structs are the one place that knows the keys: the reader follows them, suggestions come from them, and `python -m cleanroom.project.keys`
-prints docs/make-toml.md from them. A field is None where the file does not say anything.
+The structs are the one place that knows the keys: the reader follows them,
+suggestions come from them, and `python -m cleanroom.project.keys` prints docs/make-toml.md from
+them.
+A field is None where the file does not say anything.
 """
 
 from __future__ import annotations
@@ -68,20 +70,34 @@ class Meaning(msgspec.Struct, frozen=True, kw_only=True):
     later: bool = False  # read and checked, without effect so far
 
 
-def key(form: str, text: str, default: str = "", *, at: tuple[Place, ...] = BOTH, later: bool = False) -> msgspec.Meta:
+def key(
+    form: str, text: str, default: str = "", *, at: tuple[Place, ...] = BOTH, later: bool = False
+) -> msgspec.Meta:
     assert form in FORMS
-    return msgspec.Meta(description=text, extra={"meaning": Meaning(form=form, text=text, default=default, at=at, later=later)})
+    return msgspec.Meta(
+        description=text,
+        extra={"meaning": Meaning(form=form, text=text, default=default, at=at, later=later)},
+    )
 
 
 class CacheKeys(msgspec.Struct, frozen=True, kw_only=True):
-    inputs: Annotated[tuple[str, ...], key("paths", "Patterns of the files that the result depends on.")]
+    inputs: Annotated[
+        tuple[str, ...], key("paths", "Patterns of the files that the result depends on.")
+    ]
 
 
 class ExpectedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An attempt that is tolerated: still blocked, still reported."""
 
     target: Annotated[
-        str, key("text", "What is attempted, as the report names it (a host:port, a path, a program), or a pattern of such names.")
+        str,
+        key(
+            "text",
+            (
+                "What is attempted, as the report names it (a host:port, a path, a program), or "
+                "a pattern of such names."
+            ),
+        ),
     ]
     reason: Annotated[str, key("text", "Why it is harmless; copied into the report.")]
 
@@ -89,68 +105,142 @@ class ExpectedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class LimitKeys(msgspec.Struct, frozen=True, kw_only=True):
     """`cleanroom.limits`: downwards freely, above the level's default only with `reason`."""
 
-    memory: Annotated[int | None, key("size", "Memory of all processes of the phase together.", "by level")] = None
-    cpus: Annotated[float | None, key("number", "Processors' worth of time per second.", "by level")] = None
+    memory: Annotated[
+        int | None, key("size", "Memory of all processes of the phase together.", "by level")
+    ] = None
+    cpus: Annotated[
+        float | None, key("number", "Processors' worth of time per second.", "by level")
+    ] = None
     pids: Annotated[int | None, key("count", "Processes and threads at once.", "by level")] = None
-    disk: Annotated[int | None, key("size", "What the phase may write into its workspace layer.", "by level")] = None
+    disk: Annotated[
+        int | None, key("size", "What the phase may write into its workspace layer.", "by level")
+    ] = None
     tmpfs: Annotated[int | None, key("size", "Size of /tmp.", "by level")] = None
     open_files: Annotated[int | None, key("count", "Open files per process.", "by level")] = None
-    output: Annotated[int | None, key("size", "Output that is kept; what is beyond is cut and marked.", "by level")] = None
+    output: Annotated[
+        int | None,
+        key("size", "Output that is kept; what is beyond is cut and marked.", "by level"),
+    ] = None
     wall: Annotated[float | None, key("duration", "Wall time of the phase.", "by level")] = None
-    grace: Annotated[float | None, key("duration", "From the request to end until the kill.", "by level")] = None
+    grace: Annotated[
+        float | None, key("duration", "From the request to end until the kill.", "by level")
+    ] = None
 
 
 class ReadyKeys(msgspec.Struct, frozen=True, kw_only=True):
     """`ready` of a service: when it is ready. Exactly one of the first four."""
 
     tcp: Annotated[int | None, key("port", "It accepts a connection on this port.")] = None
-    http: Annotated[str | None, key("text", 'A GET is answered with success: ":8080/health".')] = None
-    log: Annotated[str | None, key("text", "A line of its output matches this regular expression.")] = None
+    http: Annotated[str | None, key("text", 'A GET is answered with success: ":8080/health".')] = (
+        None
+    )
+    log: Annotated[
+        str | None, key("text", "A line of its output matches this regular expression.")
+    ] = None
     command: Annotated[tuple[str, ...] | None, key("argv", "A shell command exits with 0.")] = None
     timeout: Annotated[float | None, key("duration", "How long it may take.", "30s")] = None
 
 
 class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """`[cleanroom.services.NAME]`: settings of a built-in service (postgres, redis), or a whole service of your own."""
+    """`[cleanroom.services.NAME]`: settings of a built-in service (postgres, redis),
+    or a whole service of your own.
+    """
 
-    kind: Annotated[ServiceKind | None, key("kind", "What it is, where the name does not say it.", "by name, else generic")] = None
-    version: Annotated[str | None, key("text", "The version asked for.", "the one that is found")] = None
+    kind: Annotated[
+        ServiceKind | None,
+        key("kind", "What it is, where the name does not say it.", "by name, else generic"),
+    ] = None
+    version: Annotated[
+        str | None, key("text", "The version asked for.", "the one that is found")
+    ] = None
     image: Annotated[str | None, key("text", "Image for container backends.")] = None
-    command: Annotated[tuple[str, ...] | None, key("argv", "The server: program and arguments.")] = None
+    command: Annotated[
+        tuple[str, ...] | None, key("argv", "The server: program and arguments.")
+    ] = None
     ready: Annotated[ReadyKeys | None, key("ready", "When it is ready.")] = None
-    port: Annotated[int | None, key("port", "Where phases find it on 127.0.0.1.", "the service's own")] = None
-    env: Annotated[dict[str, str] | None, key("words", "Variables that phases get; {host} and {port} are filled in.")] = None
-    variables: Annotated[dict[str, str] | None, key("words", "Environment of the server itself.")] = None
-    init: Annotated[tuple[str, ...] | None, key("paths", "SQL files that make the initial state, in order.")] = None
-    options: Annotated[dict[str, str] | None, key("words", "Server settings, such as shared_buffers.")] = None
-    superuser: Annotated[bool | None, key("flag", "The phase's database role is a superuser.", "false")] = None
-    restarts_max: Annotated[int | None, key("integer", "Restarts after a crash, within the window.", "3")] = None
-    restart_window: Annotated[float | None, key("duration", "The window in which restarts are counted.", "60s")] = None
+    port: Annotated[
+        int | None, key("port", "Where phases find it on 127.0.0.1.", "the service's own")
+    ] = None
+    env: Annotated[
+        dict[str, str] | None,
+        key("words", "Variables that phases get; {host} and {port} are filled in."),
+    ] = None
+    variables: Annotated[
+        dict[str, str] | None, key("words", "Environment of the server itself.")
+    ] = None
+    init: Annotated[
+        tuple[str, ...] | None, key("paths", "SQL files that make the initial state, in order.")
+    ] = None
+    options: Annotated[
+        dict[str, str] | None, key("words", "Server settings, such as shared_buffers.")
+    ] = None
+    superuser: Annotated[
+        bool | None, key("flag", "The phase's database role is a superuser.", "false")
+    ] = None
+    restarts_max: Annotated[
+        int | None, key("integer", "Restarts after a crash, within the window.", "3")
+    ] = None
+    restart_window: Annotated[
+        float | None, key("duration", "The window in which restarts are counted.", "60s")
+    ] = None
 
 
 class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """`[cleanroom]` for the whole project, `cleanroom.KEY` for one phase. What a phase says goes before what the project says."""
+    """`[cleanroom]` for the whole project, `cleanroom.KEY` for one phase.
 
-    backend: Annotated[BackendName | None, key("backend", "What makes the environments.", "auto", at=PROJECT)] = None
+    What a phase says goes before what the project says.
+    """
+
+    backend: Annotated[
+        BackendName | None, key("backend", "What makes the environments.", "auto", at=PROJECT)
+    ] = None
     policy: Annotated[Level | None, key("level", "The isolation level.", "Medium")] = None
-    enabled: Annotated[bool | None, key("flag", "false: run on the host, which every report says.", "true")] = None
-    containers: Annotated[tuple[str, ...] | None, key("texts", "Services that the phase uses: postgres, redis, or declared ones.")] = None
-    services: Annotated[dict[str, ServiceKeys] | None, key("services", "Settings of built-in services, and further ones.", at=PROJECT)] = (
-        None
-    )
+    enabled: Annotated[
+        bool | None, key("flag", "false: run on the host, which every report says.", "true")
+    ] = None
+    containers: Annotated[
+        tuple[str, ...] | None,
+        key("texts", "Services that the phase uses: postgres, redis, or declared ones."),
+    ] = None
+    services: Annotated[
+        dict[str, ServiceKeys] | None,
+        key("services", "Settings of built-in services, and further ones.", at=PROJECT),
+    ] = None
     command: Annotated[
         tuple[str, ...] | None,
-        key("command", "What the engine runs in place of the phase's `command`, where that is the engine itself.", at=PHASE),
+        key(
+            "command",
+            (
+                "What the engine runs in place of the phase's `command`, where that is the "
+                "engine itself."
+            ),
+            at=PHASE,
+        ),
     ] = None
     egress: Annotated[
-        tuple[str, ...] | None, key("egress", "Hosts that may be reached, at Medium and below; the phase is then not hermetic.")
+        tuple[str, ...] | None,
+        key(
+            "egress",
+            "Hosts that may be reached, at Medium and below; the phase is then not hermetic.",
+        ),
     ] = None
-    timeout: Annotated[float | None, key("duration", "After this time the phase is ended.", "the level's limit of wall time")] = None
-    budget: Annotated[float | None, key("duration", "The phase's share of the SLO.", at=PHASE)] = None
-    slo: Annotated[float | None, key("duration", "What a whole run should take at most.", "20s", at=PROJECT)] = None
-    strict_slo: Annotated[bool | None, key("flag", "A missed SLO does not pass.", "false", at=PROJECT)] = None
+    timeout: Annotated[
+        float | None,
+        key("duration", "After this time the phase is ended.", "the level's limit of wall time"),
+    ] = None
+    budget: Annotated[float | None, key("duration", "The phase's share of the SLO.", at=PHASE)] = (
+        None
+    )
+    slo: Annotated[
+        float | None, key("duration", "What a whole run should take at most.", "20s", at=PROJECT)
+    ] = None
+    strict_slo: Annotated[
+        bool | None, key("flag", "A missed SLO does not pass.", "false", at=PROJECT)
+    ] = None
     seed: Annotated[int | None, key("seed", "The run's seed.", "42", at=PROJECT)] = None
-    limits: Annotated[LimitKeys | None, key("limits", "Bounds of memory, processes, time and more.", "by level")] = None
+    limits: Annotated[
+        LimitKeys | None, key("limits", "Bounds of memory, processes, time and more.", "by level")
+    ] = None
     outputs: Annotated[
         tuple[str, ...] | None,
         key(
@@ -159,34 +249,73 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
             "every change of a phase that passed",
         ),
     ] = None
-    variables: Annotated[dict[str, str] | None, key("words", "Environment variables that are set inside.")] = None
-    passed: Annotated[tuple[str, ...] | None, key("names", "Environment variables that are handed over from the caller.")] = msgspec.field(
-        default=None, name="pass"
-    )
-    tools: Annotated[tuple[str, ...] | None, key("folders", "Further folders that are shown read-only.")] = None
+    variables: Annotated[
+        dict[str, str] | None, key("words", "Environment variables that are set inside.")
+    ] = None
+    passed: Annotated[
+        tuple[str, ...] | None,
+        key("names", "Environment variables that are handed over from the caller."),
+    ] = msgspec.field(default=None, name="pass")
+    tools: Annotated[
+        tuple[str, ...] | None, key("folders", "Further folders that are shown read-only.")
+    ] = None
     image: Annotated[str | None, key("text", "Image that container backends run phases in.")] = None
     on_violation: Annotated[
-        Reaction | None, key("reaction", "What a violation does to its phase; laxer than the level only with `reason`.", "by level")
+        Reaction | None,
+        key(
+            "reaction",
+            "What a violation does to its phase; laxer than the level only with `reason`.",
+            "by level",
+        ),
     ] = None
-    expected: Annotated[tuple[ExpectedKeys, ...] | None, key("expected", "Attempts that are tolerated: still blocked, still reported.")] = (
-        None
-    )
-    listen: Annotated[tuple[int, ...] | None, key("ports", "Ports that the phase may listen on, from High on.")] = None
-    tmp_exec: Annotated[bool | None, key("flag", "Programs in /tmp may run.", "true up to Medium")] = None
-    reason: Annotated[str | None, key("text", "Why a limit is raised or a reaction is laxer; copied into the report.")] = None
+    expected: Annotated[
+        tuple[ExpectedKeys, ...] | None,
+        key("expected", "Attempts that are tolerated: still blocked, still reported."),
+    ] = None
+    listen: Annotated[
+        tuple[int, ...] | None, key("ports", "Ports that the phase may listen on, from High on.")
+    ] = None
+    tmp_exec: Annotated[
+        bool | None, key("flag", "Programs in /tmp may run.", "true up to Medium")
+    ] = None
+    reason: Annotated[
+        str | None,
+        key("text", "Why a limit is raised or a reaction is laxer; copied into the report."),
+    ] = None
     allow_degraded: Annotated[
-        tuple[str, ...] | None, key("rules", "Rules that may be given up, if the command line says so too (--allow-degraded).")
+        tuple[str, ...] | None,
+        key(
+            "rules",
+            "Rules that may be given up, if the command line says so too (--allow-degraded).",
+        ),
     ] = None
-    cache: Annotated[CacheKeys | None, key("cache", "Skip the phase when nothing that it depends on changed; docs/cache.md.", at=PHASE)] = (
-        None
-    )
-    telemetry: Annotated[bool | None, key("telemetry", "Take the spans that the phase's own programs send.", "false")] = None
-    kernel_boundary: Annotated[str | None, key("boundary", "A kernel of its own for the phase.", later=True)] = None
-    network_isolation: Annotated[bool | None, key("flag", "Of older documents; the level decides.")] = None
-    filesystem_isolation: Annotated[bool | None, key("flag", "Of older documents; the level decides.")] = None
-    env: Annotated[dict[str, Any] | None, key("env", "Overlay for `--env NAME`: it goes before all else in the file.")] = None
+    cache: Annotated[
+        CacheKeys | None,
+        key(
+            "cache",
+            "Skip the phase when nothing that it depends on changed; docs/cache.md.",
+            at=PHASE,
+        ),
+    ] = None
+    telemetry: Annotated[
+        bool | None, key("telemetry", "Take the spans that the phase's own programs send.", "false")
+    ] = None
+    kernel_boundary: Annotated[
+        str | None, key("boundary", "A kernel of its own for the phase.", later=True)
+    ] = None
+    network_isolation: Annotated[
+        bool | None, key("flag", "Of older documents; the level decides.")
+    ] = None
+    filesystem_isolation: Annotated[
+        bool | None, key("flag", "Of older documents; the level decides.")
+    ] = None
+    env: Annotated[
+        dict[str, Any] | None,
+        key("env", "Overlay for `--env NAME`: it goes before all else in the file."),
+    ] = None
     commands: Annotated[
-        dict[str, tuple[str, ...]] | None, key("commands", "In `[cleanroom.env.NAME]` only: other commands for phases.", at=PROJECT)
+        dict[str, tuple[str, ...]] | None,
+        key("commands", "In `[cleanroom.env.NAME]` only: other commands for phases.", at=PROJECT),
     ] = None
 
 
@@ -204,7 +333,10 @@ TABLES: dict[type[msgspec.Struct], str] = {
 def meanings(struct: type[msgspec.Struct]) -> dict[str, tuple[str, Meaning]]:
     """Key as written -> name of the field and what it means."""
     hints = get_type_hints(struct, include_extras=True)
-    return {field.encode_name: (field.name, _meaning(hints[field.name])) for field in msgspec.structs.fields(struct)}
+    return {
+        field.encode_name: (field.name, _meaning(hints[field.name]))
+        for field in msgspec.structs.fields(struct)
+    }
 
 
 def _meaning(hint: Any) -> Meaning:
@@ -218,30 +350,45 @@ _HEAD = """# Keys of make.toml
 
 <!-- Generated by `python -m cleanroom.project.keys`; a test compares. -->
 
-ggen's own keys keep ggen's meaning: `[project]`, `[lifecycle.PHASE]` with `command` (wins) or `commands`, `[hooks]`, `[workspace.NAME]`. Beside
-them the keys below stand under `cleanroom`. An unknown key or a wrong value there is an error (exit 2) that names file, line and column; elsewhere
-unknown keys do nothing, as in ggen, and `cleanroom-engine plan` lists them.
+ggen's own keys keep ggen's meaning: `[project]`, `[lifecycle.PHASE]` with `command` (wins) or
+`commands`, `[hooks]`, `[workspace.NAME]`.
+Beside them the keys below stand under `cleanroom`.
+An unknown key or a wrong value there is an error (exit 2) that names file, line and column;
+elsewhere unknown keys do nothing, as in ggen, and `cleanroom-engine plan` lists them.
 
-A phase's key goes before the project's; `[cleanroom.env.NAME]` and `cleanroom.env.NAME` of a phase go before both when the run is for that
-environment (`--env NAME` or `GGEN_ENV`; `prod` is `production`).
+A phase's key goes before the project's; `[cleanroom.env.NAME]` and `cleanroom.env.NAME` of a phase
+go before both when the run is for that environment (`--env NAME` or `GGEN_ENV`;
+`prod` is `production`).
 """
 
 _TAIL = """
 ## What `outputs` bring back
 
-An output is a path inside the workspace, with all that lies below it, or a pattern (`*` also matches `/`, `?` one character, `[ab]` one of them). What it
-spells it always covers, so `pages/[id]/` is the folder of that name; it also covers what it means as a pattern. `[[]`, `[*]` and `[?]` are the character alone.
+An output is a path inside the workspace, with all that lies below it,
+or a pattern (`*` also matches `/`, `?` one character, `[ab]` one of them).
+What it spells it always covers, so `pages/[id]/` is the folder of that name;
+it also covers what it means as a pattern.
+`[[]`, `[*]` and `[?]` are the character alone.
 
-Of a phase that passed come its outputs, or without any every change. Of one that did not come its outputs and, at Low and Medium and unless it broke a rule, additions
-and changes of files that the host's own ignore files cover (`.gitignore` in every folder from the repository's top down, its `info/exclude`, the caller's `core.excludesFile` or
-`~/.config/git/ignore`, as they were before the run; a tracked file is never ignored): never a deletion, and nothing that starts by itself.
+Of a phase that passed come its outputs, or without any every change.
+Of one that did not come its outputs and, at Low and Medium and unless it broke a rule,
+additions and changes of files that the host's own ignore files cover (`.gitignore` in every folder
+from the repository's top down, its `info/exclude`, the caller's `core.excludesFile` or
+`~/.config/git/ignore`, as they were before the run; a tracked file is never ignored):
+never a deletion, and nothing that starts by itself.
 
-Only an output that spells them, and not one above them and no pattern, brings back: `.git` and `.ggen` at any depth and in any spelling; the make.toml of the project and of its
-workspaces; a folder that git would take for a repository (HEAD, objects and refs). So does one that spells the folder with programs, scripts and init files that a make.toml names and
-that were there before. A folder that holds one of them is not removed either. What stays is said (`CR-WORKSPACE-006`), with the outputs that bring it back:
-of a `.git` once, where its HEAD, references, objects, configuration or hooks changed and not only its index; of `.ggen` nothing.
+Only an output that spells them, and not one above them and no pattern, brings back:
+`.git` and `.ggen` at any depth and in any spelling; the make.toml of the project and of its
+workspaces; a folder that git would take for a repository (HEAD, objects and refs).
+So does one that spells the folder with programs, scripts and init files that a make.toml names and
+that were there before.
+A folder that holds one of them is not removed either.
+What stays is said (`CR-WORKSPACE-006`), with the outputs that bring it back:
+of a `.git` once, where its HEAD, references, objects, configuration or hooks changed and not only
+its index; of `.ggen` nothing.
 
-What the host's tools start or read by themselves ([autorun.md](autorun.md)) comes back from a phase that passed, and the run lists it.
+What the host's tools start or read by themselves ([autorun.md](autorun.md)) comes back from a phase
+that passed, and the run lists it.
 
 ## Other keys that have a meaning
 
@@ -257,7 +404,7 @@ What the host's tools start or read by themselves ([autorun.md](autorun.md)) com
 | `workspace.members`, `workspace.parallel` | list, true or false | The same as a list. |
 | `phases.PHASE`, `phases.PHASE.hooks.before`, `.after` | table, lists of shell commands | Another form of `lifecycle` and `hooks`. |
 | `tasks.TASK.command`, `args`, `script`, `dependencies`, `env`, `cwd` | as in cargo-make | Tasks are phases, dependencies are prerequisites. |
-"""
+"""  # noqa: E501
 
 
 def page() -> str:
@@ -268,12 +415,24 @@ def page() -> str:
 def _section(struct: type[msgspec.Struct], title: str) -> str:
     whole = struct is SettingKeys
     lines = ["", f"## `{title}`", "", (struct.__doc__ or "").strip(), ""]
-    lines += ["| key | type | default | where | meaning |" if whole else "| key | type | default | meaning |"]
+    lines += [
+        "| key | type | default | where | meaning |"
+        if whole
+        else "| key | type | default | meaning |"
+    ]
     lines += ["| --- | --- | --- | --- | --- |" if whole else "| --- | --- | --- | --- |"]
     for name, (_, meaning) in meanings(struct).items():
-        where = [{BOTH: "project, phase", PROJECT: "project", PHASE: "phase"}[meaning.at]] if whole else []
+        where = (
+            [{BOTH: "project, phase", PROJECT: "project", PHASE: "phase"}[meaning.at]]
+            if whole
+            else []
+        )
         text = meaning.text + (" Not yet in effect." if meaning.later else "")
-        lines.append("| " + " | ".join([f"`{name}`", FORMS[meaning.form], meaning.default, *where, text]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([f"`{name}`", FORMS[meaning.form], meaning.default, *where, text])
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 

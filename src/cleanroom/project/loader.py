@@ -1,4 +1,7 @@
-"""From a project's files to a frozen `Plan`. The only function that others call is `load`; it reads, and writes nothing."""
+"""From a project's files to a frozen `Plan`.
+
+The only function that others call is `load`; it reads, and writes nothing.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +50,16 @@ def load(
     single: bool = False,
     floor: Path = FLOOR_FILE,
 ) -> Plan:
-    """Read the project at `root` into a plan for the `requested` phases; all in file order if none is named.
+    """Read the project at `root` into a plan for the `requested` phases;
+    all in file order if none is named.
 
     `caller` is the environment of whoever runs us. `single` is `run PHASE`: workspaces are ignored.
 
     Raises:
         ProjectError: a file has to be edited; it says where.
         UsageError: a phase or rule that was asked for does not exist.
-        PolicyRefused: the command line or the project is below what the file or the organisation requires.
+        PolicyRefused: the command line or the project is below what the file or the
+            organisation requires.
     """
     root = root.absolute()
     project = understand(read_source(root / FILE, FILE), root)
@@ -86,8 +91,13 @@ class _Part(msgspec.Struct, frozen=True):
     services: tuple[ServiceSpec, ...]
 
 
-def _workspaces(context: Context, project: RawProject, single: bool) -> list[tuple[str, Path, RawProject, Layer, Layer]]:
-    """Name, folder, file and the file's own settings, in run order. A workspace's own file replaces the project's phases."""
+def _workspaces(
+    context: Context, project: RawProject, single: bool
+) -> list[tuple[str, Path, RawProject, Layer, Layer]]:
+    """Name, folder, file and the file's own settings, in run order.
+
+    A workspace's own file replaces the project's phases.
+    """
     if single or not project.workspaces:
         return [("", context.root, project, Layer(), Layer())]
     found = []
@@ -98,26 +108,54 @@ def _workspaces(context: Context, project: RawProject, single: bool) -> list[tup
             found.append((workspace.name, path, project, Layer(), Layer()))
         else:
             own = understand(read_source(path / FILE, name), path)
-            found.append((workspace.name, path, own, *read_layers(own.settings, "project", context.environment)))
+            found.append(
+                (
+                    workspace.name,
+                    path,
+                    own,
+                    *read_layers(own.settings, "project", context.environment),
+                )
+            )
     return found
 
 
-def _part(context: Context, project: RawProject, path: Path, name: str, requested: Sequence[str], base: Layer, overlay: Layer) -> _Part:
-    names = tuple(requested) or tuple(phase.name for phase in project.phases.values() if not phase.made)
+def _part(
+    context: Context,
+    project: RawProject,
+    path: Path,
+    name: str,
+    requested: Sequence[str],
+    base: Layer,
+    overlay: Layer,
+) -> _Part:
+    names = tuple(requested) or tuple(
+        phase.name for phase in project.phases.values() if not phase.made
+    )
     _check_names(names, project, name)
     phases.check_commands(overlay, project)
-    layers = {phase.name: phases.layer_of(phase, base, overlay, context.environment) for phase in project.phases.values()}
+    layers = {
+        phase.name: phases.layer_of(phase, base, overlay, context.environment)
+        for phase in project.phases.values()
+    }
     services = {phase: declared.named(layer) for phase, layer in layers.items()}
     steps = tuple(order.unfold(project, names))
     used = dict.fromkeys(service for step in steps for service in services[step.name])
-    made = {step.name: phases.phase_run(context, project, path, step.name, layers[step.name], services[step.name]) for step in steps}
+    made = {
+        step.name: phases.phase_run(
+            context, project, path, step.name, layers[step.name], services[step.name]
+        )
+        for step in steps
+    }
     layer = overlaid(base, overlay)
     return _Part(
         project=project,
         workspace=Workspace(
             name=name,
             path=str(path),
-            phases=tuple(msgspec.structs.replace(made[step.name], role=step.role, of=step.of) for step in steps),
+            phases=tuple(
+                msgspec.structs.replace(made[step.name], role=step.role, of=step.of)
+                for step in steps
+            ),
         ),
         layer=layer,
         steps=steps,
@@ -136,12 +174,29 @@ def _plan(
     single: bool,
 ) -> Plan:
     settings = whole.settings
-    level = policies.level_of(whole, context.asked, context.allowed_by(whole), "cleanroom.policy") if settings.policy else context.asked
-    first = project.phases.get(requested[0]) if requested else next(iter(project.phases.values()), None)
-    used = [part.layers[step.name] for part in parts for step in part.steps if part.layers[step.name].settings.enabled is not False]
-    allowed = tuple(rule for rule in context.allowed if all(rule in context.allowed_by(layer) for layer in used or [whole]))
+    level = (
+        policies.level_of(whole, context.asked, context.allowed_by(whole), "cleanroom.policy")
+        if settings.policy
+        else context.asked
+    )
+    first = (
+        project.phases.get(requested[0]) if requested else next(iter(project.phases.values()), None)
+    )
+    used = [
+        part.layers[step.name]
+        for part in parts
+        for step in part.steps
+        if part.layers[step.name].settings.enabled is not False
+    ]
+    allowed = tuple(
+        rule
+        for rule in context.allowed
+        if all(rule in context.allowed_by(layer) for layer in used or [whole])
+    )
     tools = visible_tools(context.caller, context.root) if _need_callers_tools(parts) else ()
-    declared_tools = dict.fromkeys(tool for part in parts for phase in part.workspace.phases for tool in phase.tools)
+    declared_tools = dict.fromkeys(
+        tool for part in parts for phase in part.workspace.phases for tool in phase.tools
+    )
     seed = settings.seed if overrides.seed is None else overrides.seed
     strict = settings.strict_slo if overrides.strict_slo is None else overrides.strict_slo
     return Plan(
@@ -154,10 +209,14 @@ def _plan(
         policy=policies.policy_of(whole, level or policies.DEFAULT_LEVEL),
         requested=requested,
         workspaces=tuple(part.workspace for part in parts),
-        parallel=not single and bool(project.workspaces) and (project.parallel or bool(first and first.parallel)),
+        parallel=not single
+        and bool(project.workspaces)
+        and (project.parallel or bool(first and first.parallel)),
         services=_joined(parts),
         tools=tools,
-        own_tools=visible_tools({"HOME": context.caller.get("HOME", "")}, context.root) if tools else (),
+        own_tools=visible_tools({"HOME": context.caller.get("HOME", "")}, context.root)
+        if tools
+        else (),
         tool_variables=tool_variables(context.caller, (*tools, *declared_tools)),
         slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
         strict_slo=bool(strict),
@@ -171,7 +230,9 @@ def _plan(
                 asked=context.allowed,
                 allowed=allowed,
             ),
-            *notes.hidden_installs(editable_installs(context.root) if tools else (), (*tools, *declared_tools)),
+            *notes.hidden_installs(
+                editable_installs(context.root) if tools else (), (*tools, *declared_tools)
+            ),
         ),
         allow_degraded=allowed,
         files=named_files.make_tomls(context.root, project, FILE),
@@ -209,7 +270,10 @@ def _ignored(part: _Part) -> list[Ignored]:
     file = part.project.source.name
     prefix = "" if file == FILE else f"{file}: "
     entries = [*part.project.ignored, *notes.idle_hooks(part.project)]
-    return sorted((msgspec.structs.replace(entry, key=prefix + entry.key) for entry in entries), key=lambda entry: entry.line)
+    return sorted(
+        (msgspec.structs.replace(entry, key=prefix + entry.key) for entry in entries),
+        key=lambda entry: entry.line,
+    )
 
 
 def _joined(parts: Sequence[_Part]) -> tuple[ServiceSpec, ...]:
@@ -221,7 +285,10 @@ def _joined(parts: Sequence[_Part]) -> tuple[ServiceSpec, ...]:
                 node = part.layer.nodes["services"]
                 raise node.error(
                     "CR-PROJECT-018",
-                    f"expected one {spec.name} for all workspaces, found different ones (the other at {found[spec.name].origin})",
+                    (
+                        f"expected one {spec.name} for all workspaces, found different ones (the "
+                        f"other at {found[spec.name].origin})"
+                    ),
                     hint="declare it in the project's file only, or give one of them another name",
                 )
     return tuple(found.values())
@@ -247,8 +314,16 @@ def _check_names(names: Sequence[str], project: RawProject, workspace: str) -> N
         exist = ", ".join(project.phases) or "none"
         close = nearest(name, project.phases)
         words = name.split()
-        hint = f"did you mean {close!r}?" if close else f"{project.source.name} has the phases under [lifecycle]"
+        hint = (
+            f"did you mean {close!r}?"
+            if close
+            else f"{project.source.name} has the phases under [lifecycle]"
+        )
         if len(words) > 1 and all(word in project.phases for word in words):
             hint = f"name them as separate words: {' '.join(words)}"
         of = f" in workspace {workspace!r}" if workspace else ""
-        raise UsageError("CR-USAGE-002", f"expected a phase of {project.source.name}{of}, found {name[:80]!r}; phases: {exist}", hint=hint)
+        raise UsageError(
+            "CR-USAGE-002",
+            f"expected a phase of {project.source.name}{of}, found {name[:80]!r}; phases: {exist}",
+            hint=hint,
+        )

@@ -13,7 +13,14 @@ from cleanroom.project.settings import Layer, spellings
 Part = tuple[RawProject, Sequence[Step], Mapping[str, Layer]]
 
 
-def collect(environment: str, whole: Layer, parts: Sequence[Part], *, asked: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+def collect(
+    environment: str,
+    whole: Layer,
+    parts: Sequence[Part],
+    *,
+    asked: Sequence[str],
+    allowed: Sequence[str],
+) -> tuple[str, ...]:
     """Every note once, in a steady order."""
     found = [
         *_environment(environment, whole, parts),
@@ -26,10 +33,19 @@ def collect(environment: str, whole: Layer, parts: Sequence[Part], *, asked: Seq
 
 
 def hidden_installs(installs: Sequence[str], shown: Sequence[str]) -> tuple[str, ...]:
-    """Of packages that a virtual environment of the project uses from folders that no phase sees."""
-    hidden = [path for path in installs if not any(path == tool or path.startswith(f"{tool}/") for tool in shown)]
+    """Of packages that a virtual environment of the project uses from folders that no phase
+    sees.
+    """
+    hidden = [
+        path
+        for path in installs
+        if not any(path == tool or path.startswith(f"{tool}/") for tool in shown)
+    ]
     return tuple(
-        f'the virtual environment uses packages from {path}, which is outside of the project and not shown: cleanroom.tools = ["{path}"]'
+        (
+            f"the virtual environment uses packages from {path}, which is outside of the project "
+            f'and not shown: cleanroom.tools = ["{path}"]'
+        )
         for path in hidden
     )
 
@@ -40,7 +56,13 @@ def idle_hooks(project: RawProject) -> list[Ignored]:
     for mentioned in project.hooks.values():
         for mention in mentioned:
             if mention.name not in project.phases:
-                found.append(Ignored(mention.node.key, mention.node.origin.line, f"there is no phase {mention.name!r}"))
+                found.append(
+                    Ignored(
+                        mention.node.key,
+                        mention.node.origin.line,
+                        f"there is no phase {mention.name!r}",
+                    )
+                )
     return found
 
 
@@ -70,13 +92,23 @@ def _part(project: RawProject, steps: Sequence[Step], layers: Mapping[str, Layer
             yield f"hooks.{mention_key} runs once around everything; in ggen it always fails"
 
 
-def _degraded(whole: Layer, parts: Sequence[Part], asked: Sequence[str], allowed: Sequence[str]) -> Iterator[str]:
-    filed = {rule for layer in (whole, *_layers(parts)) for rule in layer.settings.allow_degraded or ()}
+def _degraded(
+    whole: Layer, parts: Sequence[Part], asked: Sequence[str], allowed: Sequence[str]
+) -> Iterator[str]:
+    filed = {
+        rule for layer in (whole, *_layers(parts)) for rule in layer.settings.allow_degraded or ()
+    }
     for rule in sorted(filed - set(asked)):
-        yield f"allow_degraded {rule}: without effect, the command line does not say --allow-degraded {rule}"
+        yield (
+            f"allow_degraded {rule}: without effect, the command line does not say "
+            f"--allow-degraded {rule}"
+        )
     for rule in asked:
         if rule not in allowed:
-            yield f"--allow-degraded {rule}: without effect, the file does not allow it for every phase of this plan"
+            yield (
+                f"--allow-degraded {rule}: without effect, the file does not allow it for every "
+                "phase of this plan"
+            )
 
 
 def _later(whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
@@ -93,9 +125,17 @@ def _isolation(whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
             node = layer.nodes.get(name)
             if node is None:
                 continue
-            helps = "; cleanroom.egress names hosts, services need nothing" if name == "network_isolation" and not node.value else ""
+            helps = (
+                "; cleanroom.egress names hosts, services need nothing"
+                if name == "network_isolation" and not node.value
+                else ""
+            )
             yield f"{node.key}: of older documents, the policy's level decides{helps}"
 
 
 def _layers(parts: Sequence[Part]) -> list[Layer]:
-    return [layers[name] for _, steps, layers in parts for name in dict.fromkeys(step.name for step in steps)]
+    return [
+        layers[name]
+        for _, steps, layers in parts
+        for name in dict.fromkeys(step.name for step in steps)
+    ]

@@ -1,7 +1,11 @@
-"""In which order phases run: prerequisites, hooks, phases. Pure.
+"""In which order phases run: prerequisites, hooks, phases.
 
-ggen's order for one phase: before-hooks, commands, after-hooks, every hook a full phase with hooks of its own, run every time. Ours on top:
-prerequisites (`depends_on`) come before the before-hooks, each at most once per run; `before_all` and `after_all` stand once around everything.
+Pure.
+
+ggen's order for one phase: before-hooks, commands, after-hooks,
+every hook a full phase with hooks of its own, run every time.
+Ours on top: prerequisites (`depends_on`) come before the before-hooks, each at most once per run;
+`before_all` and `after_all` stand once around everything.
 """
 
 from __future__ import annotations
@@ -30,13 +34,16 @@ def unfold(project: RawProject, requested: Sequence[str]) -> list[Step]:
     """Every run of a phase, in order, for the phases that are asked for (which exist).
 
     Raises:
-        ProjectError: a hook or prerequisite that is needed names no phase, or they go round in a circle, or they are far too many.
+        ProjectError: a hook or prerequisite that is needed names no phase,
+            or they go round in a circle, or they are far too many.
     """
     return _Unfolding(project).run(requested)
 
 
 def ends_before_after_hooks(phase: RawPhase) -> bool:
-    """ggen leaves a phase without commands before its after-hooks; hooks written into the phase itself have no such history."""
+    """ggen leaves a phase without commands before its after-hooks;
+    hooks written into the phase itself have no such history.
+    """
     return not phase.commands
 
 
@@ -92,12 +99,23 @@ class _Unfolding:
     def _check(self, mention: Mention, chain: tuple[str, ...]) -> None:
         if mention.name not in self.project.phases:
             close = nearest(mention.name, self.project.phases)
-            hint = f"did you mean {close!r}?" if close else f"phases: {', '.join(self.project.phases)}"
-            raise mention.node.error("CR-PROJECT-011", f"expected the name of a phase, found {mention.name[:80]!r}", hint=hint)
+            hint = (
+                f"did you mean {close!r}?" if close else f"phases: {', '.join(self.project.phases)}"
+            )
+            raise mention.node.error(
+                "CR-PROJECT-011",
+                f"expected the name of a phase, found {mention.name[:80]!r}",
+                hint=hint,
+            )
         if mention.name in chain:
             circle = " -> ".join((*chain[chain.index(mention.name) :], mention.name))
             raise mention.node.error(
-                "CR-PROJECT-012", f"expected an order, found a circle: {circle}", hint="remove one of its hooks or prerequisites"
+                "CR-PROJECT-012",
+                f"expected an order, found a circle: {circle}",
+                hint="remove one of its hooks or prerequisites",
             )
         if len(chain) >= CHAIN_MAX:
-            raise mention.node.error("CR-PROJECT-017", f"expected at most {CHAIN_MAX} phases nested in one another, found more")
+            raise mention.node.error(
+                "CR-PROJECT-017",
+                f"expected at most {CHAIN_MAX} phases nested in one another, found more",
+            )

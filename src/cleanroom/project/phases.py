@@ -36,7 +36,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def layer_of(phase: RawPhase, base: Layer, overlay: Layer, environment: str) -> Layer:
-    """Project, phase, the project's overlay, the phase's overlay: each goes before what is named ahead of it."""
+    """Project, phase, the project's overlay, the phase's overlay:
+    each goes before what is named ahead of it.
+    """
     own, over = read_layers(phase.settings, "phase", environment)
     layer = overlaid(overlaid(overlaid(base, own), overlay), over)
     commands = _replaced(phase.name, own, overlay, over)
@@ -45,7 +47,14 @@ def layer_of(phase: RawPhase, base: Layer, overlay: Layer, environment: str) -> 
 
 def _replaced(name: str, own: Layer, overlay: Layer, over: Layer) -> tuple[str, ...] | None:
     for_environment = (overlay.settings.commands or {}).get(name)
-    return next((said for said in (over.settings.command, for_environment, own.settings.command) if said is not None), None)
+    return next(
+        (
+            said
+            for said in (over.settings.command, for_environment, own.settings.command)
+            if said is not None
+        ),
+        None,
+    )
 
 
 def check_commands(overlay: Layer, project: RawProject) -> None:
@@ -55,10 +64,22 @@ def check_commands(overlay: Layer, project: RawProject) -> None:
         if name not in project.phases and node.source is project.source:
             close = nearest(name, project.phases)
             hint = f"did you mean {close!r}?" if close else f"phases: {', '.join(project.phases)}"
-            raise node.child(name).error("CR-PROJECT-011", f"expected the name of a phase, found {name[:80]!r}", hint=hint, at_key=True)
+            raise node.child(name).error(
+                "CR-PROJECT-011",
+                f"expected the name of a phase, found {name[:80]!r}",
+                hint=hint,
+                at_key=True,
+            )
 
 
-def phase_run(context: Context, project: RawProject, path: Path, name: str, layer: Layer, services: tuple[str, ...]) -> PhaseRun:
+def phase_run(
+    context: Context,
+    project: RawProject,
+    path: Path,
+    name: str,
+    layer: Layer,
+    services: tuple[str, ...],
+) -> PhaseRun:
     """The phase as a plan has it, without its role.
 
     Raises:
@@ -94,7 +115,9 @@ def phase_run(context: Context, project: RawProject, path: Path, name: str, laye
 
 
 def _tools(context: Context, layer: Layer, policy: Policy, path: Path) -> tuple[str, ...]:
-    """Those that are declared and, where nothing else is started, the project's own virtual environment."""
+    """Those that are declared and, where nothing else is started,
+    the project's own virtual environment.
+    """
     declared = folders.tool_folders(layer, context.root, context.caller)
     if not policy.allowlist:
         return tuple(dict.fromkeys(declared))
@@ -108,7 +131,9 @@ def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:
     commands = phase.commands if replaced is None else replaced
     if not any(runs_the_engine(command) for command in commands):
         return commands
-    place = (layer.nodes.get("command") if replaced is not None else phase.commands_node) or phase.node
+    place = (
+        layer.nodes.get("command") if replaced is not None else phase.commands_node
+    ) or phase.node
     table = dotted(phase.node.path)
     raise place.error(
         "CR-PROJECT-013",
@@ -117,7 +142,9 @@ def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:
     )
 
 
-def _variables(context: Context, project: RawProject, phase: RawPhase, layer: Layer, path: Path) -> dict[str, str]:
+def _variables(
+    context: Context, project: RawProject, phase: RawPhase, layer: Layer, path: Path
+) -> dict[str, str]:
     """The dialects' variables, then ours, then GGEN_ENV as ggen sets it."""
     found = dict(project.variables)
     for name in reversed(spellings(context.environment)):

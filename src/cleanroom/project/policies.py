@@ -1,4 +1,8 @@
-"""What a phase may do: its settings, the command line and the organisation's floor made into one policy. Pure."""
+"""What a phase may do: its settings, the command line and the organisation's floor made into one
+policy.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,16 @@ from collections.abc import Sequence
 import msgspec
 
 from cleanroom.model.errors import PolicyRefused
-from cleanroom.model.policy import LIMITS, REACTIONS, Expected, Level, Limits, Policy, Reaction, default_policy
+from cleanroom.model.policy import (
+    LIMITS,
+    REACTIONS,
+    Expected,
+    Level,
+    Limits,
+    Policy,
+    Reaction,
+    default_policy,
+)
 from cleanroom.project.keys import SettingKeys
 from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node
@@ -42,8 +55,14 @@ def level_of(layer: Layer, asked: Level | None, allowed: Sequence[str], subject:
     where = str(node.origin) if node else ""
     raise PolicyRefused(
         "CR-POLICY-001",
-        f"{node.key if node else subject}: expected at least {filed}, the file's level, found {asked} on the command line",
-        hint='write allow_degraded = ["policy"] under [cleanroom] and say --allow-degraded policy, or leave out --policy',
+        (
+            f"{node.key if node else subject}: expected at least {filed}, the file's level, "
+            f"found {asked} on the command line"
+        ),
+        hint=(
+            'write allow_degraded = ["policy"] under [cleanroom] and say --allow-degraded '
+            "policy, or leave out --policy"
+        ),
         where=where,
     )
 
@@ -52,7 +71,8 @@ def policy_of(layer: Layer, level: Level) -> Policy:
     """The policy at `level` with all that the settings add.
 
     Raises:
-        ProjectError: a limit or reaction is laxer than the level's without a reason, or hosts are named where no network may be.
+        ProjectError: a limit or reaction is laxer than the level's without a reason,
+            or hosts are named where no network may be.
         PolicyRefused: the command line raised the level above what the named hosts allow.
     """
     settings, default = layer.settings, default_policy(level)
@@ -63,7 +83,9 @@ def policy_of(layer: Layer, level: Level) -> Policy:
         limits=_limits(layer, level),
         reaction=_reaction(layer, level),
         egress=settings.egress or (),
-        expected=tuple(Expected(target=entry.target, reason=entry.reason) for entry in settings.expected or ()),
+        expected=tuple(
+            Expected(target=entry.target, reason=entry.reason) for entry in settings.expected or ()
+        ),
         listen=settings.listen or (),
         tmp_exec=_tmp_exec(layer, level),
         reason=settings.reason or "",
@@ -77,7 +99,10 @@ def timeout_of(settings: SettingKeys, limits: Limits) -> float:
 
 def _refuse_egress(layer: Layer, level: Level) -> None:
     node, hosts = layer.nodes["egress"], ", ".join(layer.settings.egress or ())
-    message, hint = f"expected no hosts at {level}, found {hosts}", "remove the hosts, or run the phase at Medium"
+    message, hint = (
+        f"expected no hosts at {level}, found {hosts}",
+        "remove the hosts, or run the phase at Medium",
+    )
     if (layer.settings.policy or DEFAULT_LEVEL) == level:
         raise node.error("CR-PROJECT-014", message, hint=hint)
     raise node.error("CR-POLICY-003", message, hint=hint, kind=PolicyRefused)
@@ -85,14 +110,22 @@ def _refuse_egress(layer: Layer, level: Level) -> None:
 
 def _limits(layer: Layer, level: Level) -> Limits:
     default, asked = LIMITS[level], layer.settings.limits
-    said = {field: value for key, field in _LIMIT_FIELDS.items() if (value := getattr(asked, key, None)) is not None}
+    said = {
+        field: value
+        for key, field in _LIMIT_FIELDS.items()
+        if (value := getattr(asked, key, None)) is not None
+    }
     for key, field in _LIMIT_FIELDS.items():
         # 0 is the default of no bound: nothing lies above it.
         if field in said and said[field] > getattr(default, field) > 0:
-            _need_reason(layer, "limits", key, f"at most {getattr(default, field):g}, the bound of {level},")
+            _need_reason(
+                layer, "limits", key, f"at most {getattr(default, field):g}, the bound of {level},"
+            )
     timeout = layer.settings.timeout
     if timeout and timeout > said.get("wall_seconds", default.wall_seconds):
-        _need_reason(layer, "timeout", "", f"at most {default.wall_seconds:g} s, the wall time of {level},")
+        _need_reason(
+            layer, "timeout", "", f"at most {default.wall_seconds:g} s, the wall time of {level},"
+        )
         said["wall_seconds"] = timeout
     return msgspec.structs.replace(default, **said)
 
@@ -108,14 +141,20 @@ def _need_reason(layer: Layer, name: str, key: str, bound: str) -> None:
 
 def _laxer(node: Node, bound: str) -> Exception:
     shown = node.value if not isinstance(node.value, dict) else "more"
-    return node.error("CR-PROJECT-015", f"expected {bound} or a reason, found {shown!r} without one", hint='add cleanroom.reason = "WHY"')
+    return node.error(
+        "CR-PROJECT-015",
+        f"expected {bound} or a reason, found {shown!r} without one",
+        hint='add cleanroom.reason = "WHY"',
+    )
 
 
 def _reaction(layer: Layer, level: Level) -> Reaction:
     default = REACTIONS[level]
     asked = layer.settings.on_violation or default
     if _STRICTNESS.index(asked) < _STRICTNESS.index(default) and not layer.settings.reason:
-        raise _laxer(layer.nodes["on_violation"], f"{default}, the reaction of {level}, a stricter one")
+        raise _laxer(
+            layer.nodes["on_violation"], f"{default}, the reaction of {level}, a stricter one"
+        )
     return asked
 
 

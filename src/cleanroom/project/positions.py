@@ -1,7 +1,9 @@
 """Where each key and value of a TOML text stands.
 
-`tomllib` keeps no positions. This scanner runs over a text that `tomllib` has accepted and judges nothing itself: what it does not
-understand ends the scan, and a path without a position falls back to its nearest ancestor.
+`tomllib` keeps no positions.
+This scanner runs over a text that `tomllib` has accepted and judges nothing itself:
+what it does not understand ends the scan, and a path without a position falls back to its nearest
+ancestor.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from bisect import bisect_right
 
 KeyPath = tuple[str | int, ...]
 
-# No project nests deeper; the bound keeps hostile files from costing quadratic time or the interpreter's stack.
+# No project nests deeper; the bound keeps hostile files from costing quadratic time or the
+# interpreter's stack.
 DEPTH_MAX = 100
 # Longer paths get the position of their ancestor: nobody is told about a key that deep.
 _RECORDED_MAX = 12
@@ -20,10 +23,13 @@ _RECORDED_MAX = 12
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
-_STRING = re.compile(r'''"""(?:[^\\]|\\[\s\S])*?"""(?:"{0,2})|\'\'\'[\s\S]*?\'\'\'(?:'{0,2})|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\'''')
+_STRING = re.compile(
+    r'''"""(?:[^\\]|\\[\s\S])*?"""(?:"{0,2})|\'\'\'[\s\S]*?\'\'\'(?:'{0,2})|"(?:[^"\\\n]|\\.)*"|'[^'\n]*\''''
+)
 _SCALAR = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:[^\s,\]}#]*|[^\s,\]}#]+")
 _DEEP_KEY = re.compile(
-    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d,}+""" % DEPTH_MAX  # noqa: UP031 (the braces of the pattern)
+    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){%d,}+"""  # noqa: UP031 -- the braces of the pattern
+    % DEPTH_MAX
 )
 
 
@@ -46,7 +52,9 @@ def deep_key(text: str) -> int | None:
 
 
 def deep_value(text: str) -> int | None:
-    """Where values are nested deeper than DEPTH_MAX, in a text that `tomllib` need not have accepted."""
+    """Where values are nested deeper than DEPTH_MAX, in a text that `tomllib` need not have
+    accepted.
+    """
     try:
         Positions(text)
     except TooDeep as deep:
@@ -81,7 +89,9 @@ class Positions:
         """Where the value of `path` begins."""
         return self._find(path, self._values, self._keys)
 
-    def _find(self, path: KeyPath, first: dict[KeyPath, int], second: dict[KeyPath, int]) -> tuple[int, int]:
+    def _find(
+        self, path: KeyPath, first: dict[KeyPath, int], second: dict[KeyPath, int]
+    ) -> tuple[int, int]:
         while path:
             offset = first.get(path, second.get(path))
             if offset is not None:
@@ -148,7 +158,9 @@ class Positions:
         index = 0
         at = self._skip(at)
         while self._text[at : at + 1] != "]":
-            at = self._skip(self._value((*path, index) if len(path) <= _RECORDED_MAX else path, at, depth))
+            at = self._skip(
+                self._value((*path, index) if len(path) <= _RECORDED_MAX else path, at, depth)
+            )
             index += 1
             if self._text[at : at + 1] == ",":
                 at = self._skip(at + 1)

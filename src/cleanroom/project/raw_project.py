@@ -1,4 +1,6 @@
-"""A project file in one shape, whatever dialect it was written in: what `dialects.py` makes and `order.py` and `loader.py` read."""
+"""A project file in one shape, whatever dialect it was written in:
+what `dialects.py` makes and `order.py` and `loader.py` read.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ _SEPARATORS = set(";&|()\n")
 
 
 def runs_the_engine(command: str) -> bool:
-    """Is `cleanroom-engine` or `python -m cleanroom` the program of any part of this shell command?"""
+    """Is `cleanroom-engine` or `python -m cleanroom` the program of any part of this shell
+    command?
+    """
     return any(_is_engine(words) for words in simple_commands(command))
 
 
@@ -73,7 +75,8 @@ def _is_engine(words: list[str]) -> bool:
         return any(
             _is_engine(rest[index:])
             for index in range(1, len(rest))
-            if PurePosixPath(rest[index]).name == "cleanroom-engine" or _PYTHON.fullmatch(rest[index])
+            if PurePosixPath(rest[index]).name == "cleanroom-engine"
+            or _PYTHON.fullmatch(rest[index])
         )
     if _PYTHON.fullmatch(program):
         return "-m" in rest and rest[rest.index("-m") + 1 : rest.index("-m") + 2] == ["cleanroom"]
@@ -86,7 +89,13 @@ def program_onwards(words: list[str]) -> list[str]:
     for index, word in enumerate(words):
         if _ASSIGNMENT.match(word):
             continue
-        if word in _BEFORE or PurePosixPath(word).name in ("env", "nohup", "nice", "timeout", "sudo"):
+        if word in _BEFORE or PurePosixPath(word).name in (
+            "env",
+            "nohup",
+            "nice",
+            "timeout",
+            "sudo",
+        ):
             wrapped = True
             continue
         if wrapped and (word.startswith("-") or _NUMBER.fullmatch(word)):

@@ -1,4 +1,7 @@
-"""The services that a project declares, and those that its phases name. Checks files, reads none."""
+"""The services that a project declares, and those that its phases name.
+
+Checks files, reads none.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,12 @@ from cleanroom.project.settings import Layer
 from cleanroom.project.source import Node, nearest
 
 # Name as people write it -> the built-in service.
-BUILT_IN: dict[str, ServiceKind] = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "valkey": "redis"}
+BUILT_IN: dict[str, ServiceKind] = {
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "redis": "redis",
+    "valkey": "redis",
+}
 
 
 def canonical(name: str) -> str:
@@ -32,16 +40,26 @@ def named(layer: Layer) -> tuple[str, ...]:
         if name not in known:
             close = nearest(name, known)
             node = layer.nodes["containers"].child(index)
-            hint = f"did you mean {close!r}?" if close else "declare it under [cleanroom.services.NAME]"
-            raise node.error("CR-PROJECT-008", f"expected {', '.join(sorted(known))}, found {name[:80]!r}", hint=hint)
+            hint = (
+                f"did you mean {close!r}?"
+                if close
+                else "declare it under [cleanroom.services.NAME]"
+            )
+            raise node.error(
+                "CR-PROJECT-008",
+                f"expected {', '.join(sorted(known))}, found {name[:80]!r}",
+                hint=hint,
+            )
     return tuple(dict.fromkeys(canonical(name) for name in layer.settings.containers or ()))
 
 
 def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec, ...]:
-    """What each wanted service is: declared ones in file order, then built-in ones nobody has settings for.
+    """What each wanted service is: declared ones in file order,
+    then built-in ones nobody has settings for.
 
     Raises:
-        ProjectError: a declared service is incomplete, twice there, or names a file that does not exist.
+        ProjectError: a declared service is incomplete, twice there,
+            or names a file that does not exist.
     """
     wanted = tuple(wanted)
     places = _places(layer)
@@ -49,28 +67,46 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
     for written, keys in (layer.settings.services or {}).items():
         name = canonical(written)
         if name in declared:
-            raise places[written].error("CR-PROJECT-018", f"expected one table for {name}, found two", hint="join them", at_key=True)
+            raise places[written].error(
+                "CR-PROJECT-018",
+                f"expected one table for {name}, found two",
+                hint="join them",
+                at_key=True,
+            )
         declared[name] = _spec(name, keys, places[written], root)
-    built_in = {name: ServiceSpec(name=name, kind=BUILT_IN[name]) for name in wanted if name not in declared}
+    built_in = {
+        name: ServiceSpec(name=name, kind=BUILT_IN[name]) for name in wanted if name not in declared
+    }
     return tuple(spec for name, spec in {**declared, **built_in}.items() if name in wanted)
 
 
 def _places(layer: Layer) -> Mapping[str, Node]:
-    """Where each service's table stands. One that a lower layer declared stands at the lower one's `services` key."""
+    """Where each service's table stands.
+
+    One that a lower layer declared stands at the lower one's `services` key.
+    """
     node = layer.nodes.get("services")
     found = node.children() if node else {}
-    return {name: found.get(name, node) for name in layer.settings.services or {} if node is not None}
+    return {
+        name: found.get(name, node) for name in layer.settings.services or {} if node is not None
+    }
 
 
 def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
     kind = keys.kind or BUILT_IN.get(name, "generic")
     if kind == "generic" and not keys.command and not keys.image:
         raise node.error(
-            "CR-PROJECT-018", "expected a command or an image, found neither", hint='add command = ["PROGRAM", "ARGUMENT"]', at_key=True
+            "CR-PROJECT-018",
+            "expected a command or an image, found neither",
+            hint='add command = ["PROGRAM", "ARGUMENT"]',
+            at_key=True,
         )
     if kind == "generic" and keys.ready is None:
         raise node.error(
-            "CR-PROJECT-018", "expected what tells that it is ready, found nothing", hint="add ready = { tcp = PORT }", at_key=True
+            "CR-PROJECT-018",
+            "expected what tells that it is ready, found nothing",
+            hint="add ready = { tcp = PORT }",
+            at_key=True,
         )
     return ServiceSpec(
         name=name,
@@ -82,7 +118,9 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
         port=keys.port or 0,
         env=keys.env or {},
         variables=keys.variables or {},
-        init=tuple(_existing(path, index, node, root) for index, path in enumerate(keys.init or ())),
+        init=tuple(
+            _existing(path, index, node, root) for index, path in enumerate(keys.init or ())
+        ),
         options=keys.options or {},
         superuser=bool(keys.superuser),
         restarts_max=3 if keys.restarts_max is None else keys.restarts_max,
@@ -95,7 +133,10 @@ def _ready(keys: ReadyKeys, service: Node) -> Ready:
     node = service.get("ready") or service
     said = [name for name in ("tcp", "http", "log", "command") if getattr(keys, name) is not None]
     if len(said) != 1:
-        raise node.error("CR-PROJECT-018", f"expected one of tcp, http, log and command, found {' and '.join(said) or 'none'}")
+        raise node.error(
+            "CR-PROJECT-018",
+            f"expected one of tcp, http, log and command, found {' and '.join(said) or 'none'}",
+        )
     if keys.log is not None:
         _pattern(keys.log, node.child("log"))
     return Ready(

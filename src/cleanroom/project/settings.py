@@ -1,6 +1,8 @@
-"""From a `cleanroom` table to settings: every key checked against `keys.py`, every value against its form.
+"""From a `cleanroom` table to settings: every key checked against `keys.py`,
+every value against its form.
 
-A `Layer` is what one table says, with the place of each key; `overlaid` puts one over another. Nothing is decided here.
+A `Layer` is what one table says, with the place of each key; `overlaid` puts one over another.
+Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ import msgspec
 
 from cleanroom.model.plan import BackendName, ServiceKind
 from cleanroom.model.policy import CONTROLS, Level, Reaction
-from cleanroom.project.keys import CacheKeys, ExpectedKeys, LimitKeys, Place, ReadyKeys, ServiceKeys, SettingKeys, meanings
+from cleanroom.project.keys import (
+    CacheKeys,
+    ExpectedKeys,
+    LimitKeys,
+    Place,
+    ReadyKeys,
+    ServiceKeys,
+    SettingKeys,
+    meanings,
+)
 from cleanroom.project.source import Node, nearest
 
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -42,7 +53,9 @@ def read_layers(node: Node | None, place: Place, environment: str) -> tuple[Laye
     if node is None:
         return Layer(), Layer()
     base = _layer(node, place, overlay=False)
-    overlays = {name: _layer(child, place, overlay=True) for name, child in _named(node.get("env")).items()}
+    overlays = {
+        name: _layer(child, place, overlay=True) for name, child in _named(node.get("env")).items()
+    }
     chosen = [overlays[name] for name in spellings(environment) if name in overlays]
     return base, chosen[0] if chosen else Layer()
 
@@ -68,7 +81,9 @@ def overlaid(base: Layer, top: Layer) -> Layer:
 
 def overlaid_struct(base: Struct, top: Struct) -> Struct:
     """`top` where it says something, else `base`."""
-    said = {name: value for name in top.__struct_fields__ if (value := getattr(top, name)) is not None}
+    said = {
+        name: value for name in top.__struct_fields__ if (value := getattr(top, name)) is not None
+    }
     return msgspec.structs.replace(base, **said)
 
 
@@ -86,8 +101,15 @@ def _layer(node: Node, place: Place, *, overlay: bool) -> Layer:
                 at_key=True,
             )
         if (overlay and name == "env") or (not overlay and name == "commands"):
-            where = "cleanroom.env.NAME" if name == "commands" else "[cleanroom] or a phase's cleanroom"
-            raise child.error("CR-PROJECT-006", f"expected this key in {where}, found it here", hint="move it there", at_key=True)
+            where = (
+                "cleanroom.env.NAME" if name == "commands" else "[cleanroom] or a phase's cleanroom"
+            )
+            raise child.error(
+                "CR-PROJECT-006",
+                f"expected this key in {where}, found it here",
+                hint="move it there",
+                at_key=True,
+            )
     return Layer(
         SettingKeys(**{name: value for name, (_, value) in fields.items()}),
         {name: child for name, (child, _) in fields.items()},
@@ -102,7 +124,12 @@ def _fields(node: Node, struct: type[msgspec.Struct]) -> dict[str, tuple[Node, A
         if key not in known:
             close = nearest(key, known)
             hint = f"did you mean {close!r}?" if close else f"known here: {', '.join(known)}"
-            raise child.error("CR-PROJECT-006", f"expected a key of docs/make-toml.md, found {key[:80]!r}", hint=hint, at_key=True)
+            raise child.error(
+                "CR-PROJECT-006",
+                f"expected a key of docs/make-toml.md, found {key[:80]!r}",
+                hint=hint,
+                at_key=True,
+            )
         name, meaning = known[key]
         found[name] = (child, READERS[meaning.form](child))
     return found
@@ -137,7 +164,10 @@ def words(node: Node) -> dict[str, str]:
     for name, child in node.children().items():
         if not name or "=" in name or "\0" in name:
             raise child.error(
-                "CR-PROJECT-005", f"expected a variable's name, found {name!r}", hint="use letters, digits and _", at_key=True
+                "CR-PROJECT-005",
+                f"expected a variable's name, found {name!r}",
+                hint="use letters, digits and _",
+                at_key=True,
             )
     return {name: word(child) for name, child in node.children().items()}
 
@@ -230,7 +260,9 @@ READERS: dict[str, Callable[[Node], Any]] = {
     "paths": lambda node: tuple(inside(item) for item in node.items("a list of paths")),
     "folders": _texts,
     "cache": _struct(CacheKeys),
-    "expected": lambda node: tuple(_struct(ExpectedKeys)(item) for item in node.items("a list of { target, reason }")),
+    "expected": lambda node: tuple(
+        _struct(ExpectedKeys)(item) for item in node.items("a list of { target, reason }")
+    ),
     "limits": _struct(LimitKeys),
     "ready": _struct(ReadyKeys),
     "services": _services,

@@ -1,7 +1,8 @@
 """One file of a project: its text, its table, and errors that say where in it.
 
-A `Node` is a value together with where it came from. Its readers return what was asked for or raise the `ProjectError` that names file, line,
-column, key, what was expected and what was found.
+A `Node` is a value together with where it came from.
+Its readers return what was asked for or raise the `ProjectError` that names file, line, column,
+key, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from cleanroom.model.plan import Origin
 from cleanroom.project import units
 from cleanroom.project.positions import DEPTH_MAX, KeyPath, Positions, TooDeep, deep_key, deep_value
 
-# The largest real file has 12 KB; twenty times that is no project any more, and reading stays well below a second.
+# The largest real file has 12 KB; twenty times that is no project any more,
+# and reading stays well below a second.
 BYTES_MAX = 256 * 1024
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -46,7 +48,8 @@ def read_source(file: Path, name: str) -> Source:
     """Read a TOML file of at most BYTES_MAX.
 
     Raises:
-        ProjectError: it is not there, no regular file, too large, not UTF-8, not TOML or nested too deeply.
+        ProjectError: it is not there, no regular file, too large, not UTF-8,
+            not TOML or nested too deeply.
     """
     return parse_source(_read(file, name), name)
 
@@ -73,7 +76,10 @@ def _read(file: Path, name: str) -> bytes:
             data = stream.read(BYTES_MAX + 1)
     except FileNotFoundError:
         raise ProjectError(
-            "CR-PROJECT-001", f"expected a file, found none in {file.parent}", hint="`cleanroom-engine init` writes one", where=name
+            "CR-PROJECT-001",
+            f"expected a file, found none in {file.parent}",
+            hint="`cleanroom-engine init` writes one",
+            where=name,
         ) from None
     except OSError as error:
         raise _unreadable(name, error.strerror or str(error)) from None
@@ -83,7 +89,12 @@ def _read(file: Path, name: str) -> bytes:
 
 
 def _unreadable(name: str, why: str) -> ProjectError:
-    return ProjectError("CR-PROJECT-002", f"cannot be read: {why}", hint="make it a readable text file", where=f"{name}:1:1")
+    return ProjectError(
+        "CR-PROJECT-002",
+        f"cannot be read: {why}",
+        hint="make it a readable text file",
+        where=f"{name}:1:1",
+    )
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -111,7 +122,12 @@ def _not_toml(text: str, message: str, name: str) -> ProjectError:
         line, column = 1, 1
     what = _POSITION.sub("", message)
     hint = "correct the line, or the string or bracket that was opened before it and not closed"
-    return ProjectError("CR-PROJECT-003", f"expected TOML, found: {what}", hint=hint, where=f"{name}:{line}:{column}")
+    return ProjectError(
+        "CR-PROJECT-003",
+        f"expected TOML, found: {what}",
+        hint=hint,
+        where=f"{name}:{line}:{column}",
+    )
 
 
 def _too_deep(text: str, offset: int, name: str) -> ProjectError:
@@ -132,7 +148,11 @@ def dotted(path: KeyPath) -> str:
         if isinstance(part, int):
             shown += f"[{part}]"
         else:
-            word = part if _BARE.fullmatch(part) else '"' + part.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+            word = (
+                part
+                if _BARE.fullmatch(part)
+                else '"' + part.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+            )
             shown += f".{word}" if shown else word
     return shown
 
@@ -179,12 +199,23 @@ class Node(NamedTuple):
         return self.child(key) if isinstance(self.value, dict) and key in self.value else None
 
     def error(
-        self, code: str, message: str, *, hint: str = "", kind: type[CleanroomError] = ProjectError, at_key: bool = False
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        kind: type[CleanroomError] = ProjectError,
+        at_key: bool = False,
     ) -> CleanroomError:
         """An error that begins with the dotted key and stands at the value (or at the key)."""
         place = self.source.positions.key if at_key else self.source.positions.value
         line, column = place(self.path)
-        return kind(code, f"{self.key}: {message}" if self.path else message, hint=hint, where=f"{self.source.name}:{line}:{column}")
+        return kind(
+            code,
+            f"{self.key}: {message}" if self.path else message,
+            hint=hint,
+            where=f"{self.source.name}:{line}:{column}",
+        )
 
     def fail(self, expected: str, *, code: str = "CR-PROJECT-005", hint: str = "") -> NoReturn:
         raise self.error(code, f"expected {expected}, found {described(self.value)}", hint=hint)
@@ -202,7 +233,11 @@ class Node(NamedTuple):
         return self.value
 
     def integer(self, low: int, high: int) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or not low <= self.value <= high:
+        if (
+            isinstance(self.value, bool)
+            or not isinstance(self.value, int)
+            or not low <= self.value <= high
+        ):
             self.fail(f"a whole number from {low} to {high}")
         return self.value
 
@@ -220,13 +255,18 @@ class Node(NamedTuple):
     def duration(self) -> float:
         seconds = units.duration(self.value)
         if seconds is None:
-            self.fail('a duration above 0 such as "20s", "1m30s", "500ms" or a number of seconds', code="CR-PROJECT-009")
+            self.fail(
+                'a duration above 0 such as "20s", "1m30s", "500ms" or a number of seconds',
+                code="CR-PROJECT-009",
+            )
         return seconds
 
     def size(self) -> int:
         size = units.size(self.value)
         if size is None:
-            self.fail('a size above 0 such as "512MiB", "1GB" or a number of bytes', code="CR-PROJECT-009")
+            self.fail(
+                'a size above 0 such as "512MiB", "1GB" or a number of bytes', code="CR-PROJECT-009"
+            )
         return size
 
     def choice(self, known: Iterable[str]) -> str:
@@ -237,7 +277,11 @@ class Node(NamedTuple):
         if same:
             return same[0]
         close = nearest(text, words)
-        return self.fail(f"{', '.join(words[:-1])} or {words[-1]}", code="CR-PROJECT-007", hint=f"did you mean {close!r}?" if close else "")
+        return self.fail(
+            f"{', '.join(words[:-1])} or {words[-1]}",
+            code="CR-PROJECT-007",
+            hint=f"did you mean {close!r}?" if close else "",
+        )
 
     def items(self, expected: str = "a list") -> list[Node]:
         if not isinstance(self.value, list):

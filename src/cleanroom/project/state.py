@@ -1,8 +1,9 @@
 """`.ggen/state.json`: what ran, readable by ggen, and our own authoritative copy beside it.
 
-ggen reads the file after a phase's command has ended, drops keys that it does not know and takes no lock, so whatever must not be lost is in
-`.ggen/cleanroom/state.json` first; from there it is merged into ggen's file, every time, until it is seen to be there. ggen reads lists and whole
-milliseconds only, and its history holds what succeeded; failures are in our copy alone.
+ggen reads the file after a phase's command has ended, drops keys that it does not know and takes no
+lock, so whatever must not be lost is in `.ggen/cleanroom/state.json` first;
+from there it is merged into ggen's file, every time, until it is seen to be there. ggen reads lists
+and whole milliseconds only, and its history holds what succeeded; failures are in our copy alone.
 """
 
 from __future__ import annotations
@@ -68,7 +69,12 @@ class _Ours(msgspec.Struct, kw_only=True):
     last_validation: str | None = None
 
 
-def cache_key(phase: str, commands: Sequence[str], environment: str = "", inputs: Mapping[str, str] | None = None) -> str:
+def cache_key(
+    phase: str,
+    commands: Sequence[str],
+    environment: str = "",
+    inputs: Mapping[str, str] | None = None,
+) -> str:
     """ggen's cache key of a phase. `inputs` maps paths to contents; ggen itself has none."""
     text = phase + "".join(f"\n{command}" for command in commands)
     text += f"\nGGEN_ENV={environment}" if environment else ""
@@ -83,10 +89,13 @@ def record(
     last_validation: str | None = None,
     production_score: int | float | None = None,
 ) -> None:
-    """Add runs of phases, and what is newly known of the project in `root`, to both files. None leaves what was known.
+    """Add runs of phases, and what is newly known of the project in `root`, to both files.
+
+    None leaves what was known.
 
     Raises:
-        ProjectError: one of the files is broken, or something else stands in the place of one; it is left as it is.
+        ProjectError: one of the files is broken, or something else stands in the place of one;
+            it is left as it is.
         ArtifactError: they could not be written.
     """
     try:
@@ -98,16 +107,27 @@ def record(
             ours = _read_ours(own)
             _read_ggen(ggen)  # a broken one is found before anything is written
             ours.records.extend(records)
-            ours.last_validation = ours.last_validation if last_validation is None else last_validation
-            ours.production_score = ours.production_score if production_score is None else production_score
+            ours.last_validation = (
+                ours.last_validation if last_validation is None else last_validation
+            )
+            ours.production_score = (
+                ours.production_score if production_score is None else production_score
+            )
             write_atomic(own, NAME, _pretty(msgspec.to_builtins(ours)))
             _merge_into_ggen(ggen, ours, records)
     except TimeoutError:
-        raise ArtifactError("CR-STATE-002", f"{LOCK}: expected the lock within {_LOCK_SECONDS:g} s; another process holds it") from None
+        raise ArtifactError(
+            "CR-STATE-002",
+            f"{LOCK}: expected the lock within {_LOCK_SECONDS:g} s; another process holds it",
+        ) from None
     except OSError as error:
         if is_misplaced(error):
             raise misplaced(_shown(error), error.strerror or str(error)) from error
-        raise ArtifactError("CR-STATE-002", f"{STATE}: cannot be written: {error.strerror}", hint="make .ggen writable") from error
+        raise ArtifactError(
+            "CR-STATE-002",
+            f"{STATE}: cannot be written: {error.strerror}",
+            hint="make .ggen writable",
+        ) from error
 
 
 def _shown(error: OSError) -> str:
@@ -131,7 +151,9 @@ def _merge_into_ggen(ggen: Folder, ours: _Ours, records: Sequence[PhaseRecord]) 
         if displaced_bytes is not None and displaced_bytes != before:
             extra.append(_understood(displaced_bytes))
     raise ArtifactError(
-        "CR-STATE-002", f"{STATE}: other processes kept writing it", hint="let the other runs of this project end, then try again"
+        "CR-STATE-002",
+        f"{STATE}: other processes kept writing it",
+        hint="let the other runs of this project end, then try again",
     )
 
 
@@ -141,7 +163,12 @@ def _merged(state: dict[str, Any], ours: _Ours, records: Sequence[PhaseRecord]) 
     history, keys = list(merged["phase_history"]), list(merged["cache_keys"])
     there = Counter(_identity(entry) for entry in history)
     for entry in (record for record in ours.records if record.success):
-        shown = {"phase": entry.phase, "started_ms": entry.started_ms, "duration_ms": entry.duration_ms, "success": True}
+        shown = {
+            "phase": entry.phase,
+            "started_ms": entry.started_ms,
+            "duration_ms": entry.duration_ms,
+            "success": True,
+        }
         identity = _identity(shown)
         if there[identity] > 0:
             there[identity] -= 1
@@ -153,12 +180,18 @@ def _merged(state: dict[str, Any], ours: _Ours, records: Sequence[PhaseRecord]) 
     if succeeded:
         merged["last_phase"] = succeeded[-1]
     ran = dict.fromkeys([*merged.get("phases_run", ()), *(entry.phase for entry in ours.records)])
-    seed = {"phases_run": list(ran), "production_score": ours.production_score, "last_validation": ours.last_validation}
+    seed = {
+        "phases_run": list(ran),
+        "production_score": ours.production_score,
+        "last_validation": ours.last_validation,
+    }
     return {**merged, "phase_history": history, "cache_keys": keys, **seed}
 
 
 def _absorb(state: dict[str, Any], displaced: dict[str, Any]) -> None:
-    """Put back what ggen had written: it appends, so the longer of two lists that differ is the newer one, and no entry is dropped."""
+    """Put back what ggen had written: it appends, so the longer of two lists that differ is the
+    newer one, and no entry is dropped.
+    """
     for name in ("phase_history", "generated", "cache_keys"):
         have = list(state.get(name, []))
         missing = Counter(map(_plain, displaced.get(name, []))) - Counter(map(_plain, have))
@@ -177,7 +210,8 @@ def _identity(entry: Mapping[str, Any]) -> tuple[str, int, int]:
 def _put(ggen: Folder, data: bytes, before: bytes | None) -> bytes | None:
     """Make `data` the file, and give what it displaced; None where nothing can have been displaced.
 
-    The exchange of two names is atomic, so that a state that ggen writes at this very moment is not lost but seen.
+    The exchange of two names is atomic, so that a state that ggen writes at this very moment is not
+    lost but seen.
     """
     aside = f".{secrets.token_hex(8)}.tmp"
     write_atomic(ggen, aside, data)
@@ -197,7 +231,9 @@ def _put(ggen: Folder, data: bytes, before: bytes | None) -> bytes | None:
 
 
 def _create(ggen: Folder, aside: str) -> bytes | None:
-    """The first state; where somebody was faster, theirs stays and counts as displaced, so that we merge again."""
+    """The first state; where somebody was faster, theirs stays and counts as displaced,
+    so that we merge again.
+    """
     try:
         disk.here.link(ggen, aside, NAME)
     except FileExistsError:

@@ -1,7 +1,8 @@
 """cargo-make's tasks as shell text: what `command` with `args` and `script` mean under `sh -c`.
 
-`command` is run without a shell by cargo-make, with its own `${NAME}` replaced; so every argument is quoted and such names stay open. A script runs
-with exit on error, or by the program that its first line names.
+`command` is run without a shell by cargo-make, with its own `${NAME}` replaced;
+so every argument is quoted and such names stay open.
+A script runs with exit on error, or by the program that its first line names.
 """
 
 from __future__ import annotations
@@ -19,12 +20,26 @@ _HARMLESS = ("category", "private", "workspace", "watch", "install_crate")
 _VARIABLE = re.compile(r"\$\{(?:env\.)?([A-Za-z_][A-Za-z0-9_]*)\}")
 _SHEBANG = re.compile(r"#![ \t]*(/[^\n]*)")
 # What programs call the option that takes their program text.
-_TEXT_OPTIONS = {"sh": "-c", "bash": "-c", "dash": "-c", "zsh": "-c", "ksh": "-c", "python": "-c", "node": "-e", "perl": "-e", "ruby": "-e"}
+_TEXT_OPTIONS = {
+    "sh": "-c",
+    "bash": "-c",
+    "dash": "-c",
+    "zsh": "-c",
+    "ksh": "-c",
+    "python": "-c",
+    "node": "-e",
+    "perl": "-e",
+    "ruby": "-e",
+}
 
 
 def ignored(keys: Mapping[str, Node]) -> dict[str, str]:
     """The keys of a task that do nothing here, and why."""
-    reasons = {key: "" if key in _HARMLESS else "cargo-make's; not done here" for key in keys if key not in _USED}
+    reasons = {
+        key: "" if key in _HARMLESS else "cargo-make's; not done here"
+        for key in keys
+        if key not in _USED
+    }
     if "command" in keys:
         reasons.update({key: "command goes before script" for key in ("script",) if key in keys})
     elif "args" in keys:
@@ -36,7 +51,11 @@ def commands(keys: Mapping[str, Node]) -> tuple[tuple[str, ...], Node | None]:
     """The task as commands for `sh -c`, and where they stand."""
     if "command" in keys:
         arguments = keys["args"].texts() if "args" in keys else ()
-        return (" ".join(_quoted(word) for word in (keys["command"].text(), *arguments) if word != "${@}"),), keys["command"]
+        return (
+            " ".join(
+                _quoted(word) for word in (keys["command"].text(), *arguments) if word != "${@}"
+            ),
+        ), keys["command"]
     script = keys.get("script")
     if script is None:
         return (), None
@@ -61,19 +80,29 @@ def working_directory(node: Node | None) -> str:
     """A folder inside the project, "" for its root."""
     if node is None:
         return ""
-    text = _VARIABLE.sub(lambda found: "." if found.group(1) == "CARGO_MAKE_WORKING_DIRECTORY" else found.group(), node.text("a folder"))
+    text = _VARIABLE.sub(
+        lambda found: "." if found.group(1) == "CARGO_MAKE_WORKING_DIRECTORY" else found.group(),
+        node.text("a folder"),
+    )
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or "$" in text:
         raise node.error(
-            "CR-PROJECT-010", f"expected a folder inside the project, found {text!r}", hint="name it relative to the project's folder"
+            "CR-PROJECT-010",
+            f"expected a folder inside the project, found {text!r}",
+            hint="name it relative to the project's folder",
         )
     return "" if str(path) == "." else str(path)
 
 
 def conditional(node: Node) -> bool:
-    """Is this a variable with a value that is for when nobody else has set it? Inside nobody has."""
+    """Is this a variable with a value that is for when nobody else has set it?
+
+    Inside nobody has.
+    """
     condition = node.value.get("condition")
-    only_unset = condition is None or (isinstance(condition, dict) and set(condition) == {"env_not_set"})
+    only_unset = condition is None or (
+        isinstance(condition, dict) and set(condition) == {"env_not_set"}
+    )
     return (
         "value" in node.value
         and not isinstance(node.value["value"], dict | list)
@@ -100,7 +129,17 @@ def _escaped(text: str) -> str:
 def _script(text: str, node: Node, runner: Node | None) -> str:
     lines = text.lstrip("\n")
     shebang = _SHEBANG.match(lines)
-    if runner is not None and runner.text() not in ("@shell", "sh", "bash", "zsh", "python", "python3", "node", "perl", "ruby"):
+    if runner is not None and runner.text() not in (
+        "@shell",
+        "sh",
+        "bash",
+        "zsh",
+        "python",
+        "python3",
+        "node",
+        "perl",
+        "ruby",
+    ):
         runner.fail("@shell, sh, bash, zsh, python, python3, node, perl or ruby")
     if runner is not None and runner.value != "@shell":
         argv = [runner.text()]
@@ -108,15 +147,23 @@ def _script(text: str, node: Node, runner: Node | None) -> str:
         argv = shebang.group(1).split()
     else:
         return "set -e\n" + text
-    option = _TEXT_OPTIONS.get(re.sub(r"[0-9.]+$", "", PurePosixPath(argv[-1] if argv[0].endswith("/env") else argv[0]).name))
+    option = _TEXT_OPTIONS.get(
+        re.sub(
+            r"[0-9.]+$", "", PurePosixPath(argv[-1] if argv[0].endswith("/env") else argv[0]).name
+        )
+    )
     if option is None:
         node.fail(f"a script for {', '.join(_TEXT_OPTIONS)}")
     return shlex.join([*argv, option, lines])
 
 
 def expanded(variables: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
-    """Variables whose values name others, as ${NAME}; a name that nobody set stays as it is written."""
+    """Variables whose values name others, as ${NAME}; a name that nobody set stays as it is
+    written.
+    """
     found: dict[str, str] = {}
     for name, value in variables.items():
-        found[name] = _VARIABLE.sub(lambda match: found.get(match.group(1), known.get(match.group(1), match.group())), value)
+        found[name] = _VARIABLE.sub(
+            lambda match: found.get(match.group(1), known.get(match.group(1), match.group())), value
+        )
     return found

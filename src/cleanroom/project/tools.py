@@ -2,11 +2,15 @@
 # Paths are compared as the strings under which they will be mounted.
 """Which folders hold the programs that the caller can call, so that a phase can call them too.
 
-Read-only looking at the file system: the folders of PATH outside the system's own, the installations they belong to, and the interpreters that the
-project's virtual environments lead to. Never the home folder itself and never where credentials lie.
+Read-only looking at the file system: the folders of PATH outside the system's own,
+the installations they belong to, and the interpreters that the project's virtual environments lead
+to.
+Never the home folder itself and never where credentials lie.
 
-PATH and variables are the caller's word. What lies in the project is not: a repository brings it and phases change it, so a link or a `pyvenv.cfg`
-there shows an interpreter's installation and nothing else. `editable_installs` names what it would have shown too.
+PATH and variables are the caller's word.
+What lies in the project is not: a repository brings it and phases change it,
+so a link or a `pyvenv.cfg` there shows an interpreter's installation and nothing else.
+`editable_installs` names what it would have shown too.
 """
 
 from __future__ import annotations
@@ -18,11 +22,38 @@ from pathlib import Path
 from cleanroom.core.files import is_file
 
 # Every environment has these; what lies in them needs no mount of its own.
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/proc", "/sys", "/dev", "/run")
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/proc",
+    "/sys",
+    "/dev",
+    "/run",
+)
 
 # Below the home folder: installations that are shown whole. None of them keeps credentials.
 _INSTALLATIONS = (
-    *(".pyenv", ".rustup", ".nvm", ".sdkman", ".volta", ".bun", ".deno", ".asdf", ".rbenv", ".fnm", ".npm-global", ".nodenv", ".goenv"),
+    *(
+        ".pyenv",
+        ".rustup",
+        ".nvm",
+        ".sdkman",
+        ".volta",
+        ".bun",
+        ".deno",
+        ".asdf",
+        ".rbenv",
+        ".fnm",
+        ".npm-global",
+        ".nodenv",
+        ".goenv",
+    ),
     *(
         ".local/share/mise",
         ".local/share/uv",
@@ -35,7 +66,20 @@ _INSTALLATIONS = (
 )
 # Below the home folder: never, nor anything in them.
 _PRIVATE = (
-    *(".ssh", ".gnupg", ".aws", ".azure", ".config", ".docker", ".kube", ".password-store", ".mozilla", ".netrc", ".npmrc", ".pypirc"),
+    *(
+        ".ssh",
+        ".gnupg",
+        ".aws",
+        ".azure",
+        ".config",
+        ".docker",
+        ".kube",
+        ".password-store",
+        ".mozilla",
+        ".netrc",
+        ".npmrc",
+        ".pypirc",
+    ),
     *(
         ".git-credentials",
         ".gitconfig",
@@ -50,8 +94,19 @@ _PRIVATE = (
 # Below the home folder: not themselves, since they hold what is private beside programs.
 _MIXED = ("", ".cargo", ".local", ".local/share", ".local/lib", ".cache")
 # Variables that name an installation.
-_VARIABLES = ("PYENV_ROOT", "RUSTUP_HOME", "NVM_DIR", "SDKMAN_DIR", "VOLTA_HOME", "GOROOT", "JAVA_HOME", "CONDA_PREFIX", "VIRTUAL_ENV")
-# What tells that the parent of a bin folder is an installation and not some folder with a bin in it.
+_VARIABLES = (
+    "PYENV_ROOT",
+    "RUSTUP_HOME",
+    "NVM_DIR",
+    "SDKMAN_DIR",
+    "VOLTA_HOME",
+    "GOROOT",
+    "JAVA_HOME",
+    "CONDA_PREFIX",
+    "VIRTUAL_ENV",
+)
+# What tells that the parent of a bin folder is an installation and not some folder with a bin in
+# it.
 _SIGNS = ("pyvenv.cfg", "lib", "lib64", "libexec", "conda-meta", "VERSION", "release")
 _BIN = ("bin", "sbin", "Scripts", "shims")
 _FOLDERS_MAX = 256  # followed; PATH and links of a real machine lead to a dozen
@@ -59,12 +114,16 @@ _LINKS_MAX = 4096  # looked at per folder
 
 
 def visible_tools(caller: Mapping[str, str], root: Path) -> tuple[str, ...]:
-    """Absolute existing folders to be shown read-only, sorted, none inside another, none inside the project."""
+    """Absolute existing folders to be shown read-only, sorted, none inside another,
+    none inside the project.
+    """
     return _Search(caller.get("HOME", ""), root).run(caller)
 
 
 def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str, str]:
-    """What installations need to be told inside, where the home folder is another one: a variable for each whose folder is shown."""
+    """What installations need to be told inside, where the home folder is another one:
+    a variable for each whose folder is shown.
+    """
     home, shown = caller.get("HOME", ""), tuple(tools)
     usual = {
         "PYENV_ROOT": ".pyenv",
@@ -74,13 +133,27 @@ def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str,
         "VOLTA_HOME": ".volta",
         "GOROOT": "",
     }
-    named = {name: caller.get(name) or (os.path.join(home, folder) if home and folder else "") for name, folder in usual.items()}
-    return {name: path for name, path in named.items() if path and any(_within(os.path.normpath(path), tool) for tool in shown)}
+    named = {
+        name: caller.get(name) or (os.path.join(home, folder) if home and folder else "")
+        for name, folder in usual.items()
+    }
+    return {
+        name: path
+        for name, path in named.items()
+        if path and any(_within(os.path.normpath(path), tool) for tool in shown)
+    }
 
 
 def is_private(path: str, home: str) -> bool:
-    """Would showing this folder show a home folder or credentials? Judged by its name and by where it really is."""
-    return any(_is_private(shown, base) for shown in {os.path.normpath(path), os.path.realpath(path)} for base in _homes(home))
+    """Would showing this folder show a home folder or credentials?
+
+    Judged by its name and by where it really is.
+    """
+    return any(
+        _is_private(shown, base)
+        for shown in {os.path.normpath(path), os.path.realpath(path)}
+        for base in _homes(home)
+    )
 
 
 def _homes(home: str) -> set[str]:
@@ -110,9 +183,13 @@ class _Search:
     def run(self, caller: Mapping[str, str]) -> tuple[str, ...]:
         """The folders that are shown, from the caller's word and from what that leads to."""
         self.rustup = caller.get("RUSTUP_HOME", os.path.join(self.home, ".rustup"))
-        waiting = [folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
+        waiting = [
+            folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)
+        ]
         waiting += [value for name in _VARIABLES if os.path.isabs(value := caller.get(name, ""))]
-        waiting += [str(path) for root in sorted(self.roots) for path in virtual_environments(Path(root))]
+        waiting += [
+            str(path) for root in sorted(self.roots) for path in virtual_environments(Path(root))
+        ]
         while waiting and len(self.seen) < _FOLDERS_MAX:
             folder = os.path.normpath(waiting.pop(0))
             if folder not in self.seen:
@@ -144,15 +221,29 @@ class _Search:
         return any(_within(folder, root) for root in self.roots)
 
     def interpreters(self, folder: str) -> bool:
-        """Whether a folder that the project names holds an interpreter, or is in a known installation: else the project could have any folder shown."""
-        if any(_within(folder, os.path.join(home, name)) for home in _homes(self.home) for name in _INSTALLATIONS):
+        """Whether a folder that the project names holds an interpreter,
+        or is in a known installation: else the project could have any folder shown.
+        """
+        if any(
+            _within(folder, os.path.join(home, name))
+            for home in _homes(self.home)
+            for name in _INSTALLATIONS
+        ):
             return True
-        shown = os.path.join(folder, "bin") if os.path.isfile(os.path.join(folder, "pyvenv.cfg")) else folder
+        shown = (
+            os.path.join(folder, "bin")
+            if os.path.isfile(os.path.join(folder, "pyvenv.cfg"))
+            else folder
+        )
         if os.path.basename(shown) not in _BIN or not _holds_python(shown):
             return False
         # Its parent would be shown with it, which an interpreter's is no more than its libraries.
         above = os.path.dirname(shown)
-        return self.installation(shown) == shown or os.path.isfile(os.path.join(above, "pyvenv.cfg")) or _has_library(above)
+        return (
+            self.installation(shown) == shown
+            or os.path.isfile(os.path.join(above, "pyvenv.cfg"))
+            or _has_library(above)
+        )
 
     def installation(self, folder: str) -> str:
         """The installation that a folder of programs belongs to, or the folder itself."""
@@ -167,7 +258,9 @@ class _Search:
             return folder
         at_home = any(_within(parent, home) for home in _homes(self.home))
         signs = ("pyvenv.cfg", "conda-meta") if at_home else _SIGNS
-        return parent if any(os.path.exists(os.path.join(parent, sign)) for sign in signs) else folder
+        return (
+            parent if any(os.path.exists(os.path.join(parent, sign)) for sign in signs) else folder
+        )
 
     def useful(self, folder: str) -> bool:
         """May it be shown, and does it show anything that is not there anyway?"""
@@ -186,7 +279,9 @@ class _Search:
             yield self.rustup
         if folder.endswith("/.local/bin"):
             local = os.path.dirname(folder)
-            yield from (os.path.join(local, name) for name in ("share/uv", "share/pipx/venvs", "pipx/venvs"))
+            yield from (
+                os.path.join(local, name) for name in ("share/uv", "share/pipx/venvs", "pipx/venvs")
+            )
             yield from (str(path) for path in sorted(Path(local, "lib").glob("python3*")))
 
 
@@ -196,13 +291,24 @@ def virtual_environments(root: Path) -> list[Path]:
 
 
 def editable_installs(root: Path) -> tuple[str, ...]:
-    """The folders outside that the project's virtual environments use packages from, which are not shown by their word alone."""
-    found = {os.path.normpath(path) for environment in virtual_environments(root) for path in _editable(str(environment))}
-    return tuple(sorted(path for path in found if not _within(path, str(root)) and os.path.isdir(path)))
+    """The folders outside that the project's virtual environments use packages from,
+    which are not shown by their word alone.
+    """
+    found = {
+        os.path.normpath(path)
+        for environment in virtual_environments(root)
+        for path in _editable(str(environment))
+    }
+    return tuple(
+        sorted(path for path in found if not _within(path, str(root)) and os.path.isdir(path))
+    )
 
 
 def _holds_python(folder: str) -> bool:
-    return any(path.name.startswith(("python", "pypy")) and os.access(path, os.X_OK) for path in Path(folder).glob("py*"))
+    return any(
+        path.name.startswith(("python", "pypy")) and os.access(path, os.X_OK)
+        for path in Path(folder).glob("py*")
+    )
 
 
 def _has_library(folder: str) -> bool:
@@ -212,7 +318,9 @@ def _has_library(folder: str) -> bool:
 def _base_of(environment: str) -> Iterator[str]:
     """The folder of the interpreter that a virtual environment was made from."""
     try:
-        with open(os.path.join(environment, "pyvenv.cfg"), encoding="utf-8", errors="replace") as stream:
+        with open(
+            os.path.join(environment, "pyvenv.cfg"), encoding="utf-8", errors="replace"
+        ) as stream:
             text = stream.read(65536)
     except OSError:
         return
@@ -241,7 +349,11 @@ def _linked(folder: str) -> Iterator[str]:
     """The folders that the links in a folder of programs lead to, each step of the way."""
     try:
         with os.scandir(folder) as entries:
-            links = sorted(entry.path for _, entry in zip(range(_LINKS_MAX), entries, strict=False) if entry.is_symlink())
+            links = sorted(
+                entry.path
+                for _, entry in zip(range(_LINKS_MAX), entries, strict=False)
+                if entry.is_symlink()
+            )
     except OSError:
         return
     led: set[str] = set()
@@ -253,7 +365,9 @@ def _linked(folder: str) -> Iterator[str]:
                 break
             at = os.path.dirname(link)
             if at == folder and "/" not in target:
-                break  # most of a system's hundreds: what it leads to is in this folder and looked at by itself
+                # most of a system's hundreds: what it leads to is in this folder and looked at by
+                # itself
+                break
             link = os.path.normpath(f"{at}/{target}" if target[:1] != "/" else target)
             if (at := os.path.dirname(link)) not in led and os.path.isfile(link):
                 led.add(at)

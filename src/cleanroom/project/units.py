@@ -8,14 +8,26 @@ import re
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,6})?) ?(B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
-_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_BYTES = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
 
 SECONDS_MAX = 365 * 86400.0  # timers take more, people do not
 BYTES_MAX = 2**62  # kernel interfaces count in signed 64 bits
 
 
 def duration(value: object) -> float | None:
-    """Seconds above 0, of "1m30s", "500ms", "20s" or a number of seconds; None for anything else."""
+    """Seconds above 0, of "1m30s", "500ms", "20s" or a number of seconds;
+    None for anything else.
+    """
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):

@@ -1,4 +1,6 @@
-"""The engine's end of a channel to a keeper, a warden or the server of shared services, on the event loop."""
+"""The engine's end of a channel to a keeper, a warden or the server of shared services,
+on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Link(Generic[Received]):
         self._loop.add_reader(end.fileno(), self._read)
 
     def send(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
-        """Send without waiting; the other side reads promptly and the socket's buffer holds hundreds of orders."""
+        """Send without waiting; the other side reads promptly and the socket's buffer holds
+        hundreds of orders.
+        """
         channel.send(self._end, message, descriptors)
 
     def _read(self) -> None:

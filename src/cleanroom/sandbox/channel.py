@@ -1,6 +1,8 @@
-"""Messages between engine, keeper, wardens and init: one JSON object a datagram, with descriptors beside it.
+"""Messages between engine, keeper, wardens and init: one JSON object a datagram,
+with descriptors beside it.
 
-SOCK_SEQPACKET keeps messages whole and ends with an empty read when the other side is gone, which is how each process learns that its owner died.
+SOCK_SEQPACKET keeps messages whole and ends with an empty read when the other side is gone,
+which is how each process learns that its owner died.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
 
-MESSAGE_MAX = 1 << 20  # an environment's whole description with its variables; the kernel's default of 208 KiB is too near
+# an environment's whole description with its variables; the kernel's default of 208 KiB is too near
+MESSAGE_MAX = 1 << 20
 DESCRIPTORS_MAX = 64  # listening sockets of all declared services at once, the most that travels
 
 Message = dict[str, Any]
@@ -40,21 +43,32 @@ def widened(end: socket.socket) -> socket.socket:
     return end
 
 
-def send(end: socket.socket, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> None:
-    """Send one message. The descriptors are duplicated; the caller still owns its own.
+def send(
+    end: socket.socket, message: Mapping[str, object], descriptors: Sequence[int] = ()
+) -> None:
+    """Send one message.
+
+    The descriptors are duplicated; the caller still owns its own.
 
     Raises:
-        OSError: the other side is gone (EPIPE), or the message is larger than the socket takes (EMSGSIZE).
+        OSError: the other side is gone (EPIPE), or the message is larger than the socket takes
+            (EMSGSIZE).
     """
     body = json.dumps(message, separators=(",", ":"), ensure_ascii=True).encode()
     if not descriptors:
-        end.send(body, socket.MSG_NOSIGNAL)  # send and not sendmsg: the filter of an environment holds sendmsg
+        # send and not sendmsg: the filter of an environment holds sendmsg
+        end.send(body, socket.MSG_NOSIGNAL)
         return
-    end.sendmsg([body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))], socket.MSG_NOSIGNAL)
+    end.sendmsg(
+        [body],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))],
+        socket.MSG_NOSIGNAL,
+    )
 
 
 def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
-    """The next message with the descriptors it brought (close-on-exec, owned by the caller); None when the other side is gone.
+    """The next message with the descriptors it brought (close-on-exec, owned by the caller);
+    None when the other side is gone.
 
     Raises:
         BlockingIOError: nothing is waiting on a non-blocking socket.
@@ -121,8 +135,12 @@ KEEPER_ORDERS: Direction[protocol.KeeperOrder] = Direction(
     "container",
     "bye",
 )
-KEEPER_MESSAGES: Direction[protocol.KeeperMessage] = Direction("kind", "up", "probed", "probe_failed", "closed")
-WARDEN_ORDERS: Direction[protocol.WardenOrder] = Direction("op", "kill", "relay", "drop", "dial", "prove", "exec", "signal", "left")
+KEEPER_MESSAGES: Direction[protocol.KeeperMessage] = Direction(
+    "kind", "up", "probed", "probe_failed", "closed"
+)
+WARDEN_ORDERS: Direction[protocol.WardenOrder] = Direction(
+    "op", "kill", "relay", "drop", "dial", "prove", "exec", "signal", "left"
+)
 WARDEN_MESSAGES: Direction[protocol.WardenMessage] = Direction(
     "kind",
     "ready",

@@ -1,7 +1,10 @@
-"""The journal: what was made, written before it is made, so that whoever comes after a crash knows what to remove.
+"""The journal: what was made, written before it is made,
+so that whoever comes after a crash knows what to remove.
 
-One JSON object a line: {"op": "make" | "gone", "kind": ..., "name": ..., ...}. `make` is written before the thing exists, `gone` after it was seen
-to be gone; what is made and not gone is what is left. The first line, `open`, names the owner by pid and start time, because pids are used again.
+One JSON object a line: {"op": "make" | "gone", "kind": ..., "name": ..., ...}.
+`make` is written before the thing exists, `gone` after it was seen to be gone;
+what is made and not gone is what is left.
+The first line, `open`, names the owner by pid and start time, because pids are used again.
 """
 
 from __future__ import annotations
@@ -50,14 +53,20 @@ def alive(name: str) -> bool:
 
 
 def hold(descriptor: int) -> None:
-    """Mark a file as held for as long as somebody has this descriptor or a copy of it: also a reader in another pid namespace can tell."""
+    """Mark a file as held for as long as somebody has this descriptor or a copy of it:
+    also a reader in another pid namespace can tell.
+    """
     with contextlib.suppress(OSError):  # a file system without locks: then the pid is all there is
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 @contextmanager
 def seized(folder: Folder, name: str) -> Iterator[bool]:
-    """Whether no living process holds this file; if so it is held for others' eyes until the block ends. True where there is no such file."""
+    """Whether no living process holds this file; if so it is held for others' eyes until the block
+    ends.
+
+    True where there is no such file.
+    """
     try:
         descriptor = folder.open(name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -140,7 +149,10 @@ class Record(NamedTuple):
 
 
 def read(folder: Folder, name: str = NAME) -> Record:
-    """Read the journal in a folder. A torn last line is what a crash leaves and is ignored: what it announced was not made yet."""
+    """Read the journal in a folder.
+
+    A torn last line is what a crash leaves and is ignored: what it announced was not made yet.
+    """
     run_id = owner = ""
     closed, made = False, 0
     left: dict[Thing, None] = {}

@@ -593,7 +593,16 @@ class Dial(TypedDict):
 RelayOrder = Relay | StopRelay | Dial
 
 KeeperOrder = (
-    OpenEnvironment | EndEnvironment | Probe | Relay | KeepJournal | HoldFiles | OwnFolder | DisownFolder | TrackContainer | Goodbye
+    OpenEnvironment
+    | EndEnvironment
+    | Probe
+    | Relay
+    | KeepJournal
+    | HoldFiles
+    | OwnFolder
+    | DisownFolder
+    | TrackContainer
+    | Goodbye
 )
 
 

@@ -1,7 +1,7 @@
 """What a service is to the supervisor: a recipe, complete and without I/O.
 
-Inside its environment a service finds its state in DATA, files that only it may read in PRIVATE, and puts sockets into `run_folder(name)`, the
-one folder that the phases' environments see too.
+Inside its environment a service finds its state in DATA, files that only it may read in PRIVATE,
+and puts sockets into `run_folder(name)`, the one folder that the phases' environments see too.
 """
 
 from __future__ import annotations
@@ -18,16 +18,22 @@ PRIVATE = "/var/cleanroom/private"
 
 
 def run_folder(name: str) -> str:
-    """Where a service's sockets are, inside its own environment and inside those of the phases that name it."""
+    """Where a service's sockets are, inside its own environment and inside those of the phases that
+    name it.
+    """
     return f"/run/cleanroom/{name}"
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """One question that a ready service answers. Asked again and again, with growing pauses, and during the run for its health."""
+    """One question that a ready service answers.
+
+    Asked again and again, with growing pauses, and during the run for its health.
+    """
 
     kind: Literal["exec", "resp", "sql", "tcp", "http", "log"]
     argv: tuple[str, ...] = ()  # exec: exits 0 when ready; asked inside the service's environment
-    to: str = ""  # resp, sql, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
+    # resp, sql, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
+    to: str = ""
     password: str = ""  # resp, sql
     user: str = ""  # sql
     database: str = ""  # sql
@@ -37,7 +43,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """How to run one service once. Every value is final: made for one run, with that run's credentials."""
+    """How to run one service once.
+
+    Every value is final: made for one run, with that run's credentials.
+    """
 
     name: str
     kind: ServiceKind
@@ -48,21 +57,30 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     programs: tuple[str, ...] = ()  # host folders, shown read-only at their own paths
     variables: dict[str, str] = {}  # the environment of the service's processes
     template_key: str = ""  # names the cached data folder; "" where there is no state to prepare
-    template_secret: str = ""  # kept beside the cached data folder, readable by its owner only; "" where none is needed
-    prepare: tuple[tuple[str, ...], ...] = ()  # commands that fill DATA once, when the template is not cached; `files` are in PRIVATE
+    # kept beside the cached data folder, readable by its owner only; "" where none is needed
+    template_secret: str = ""
+    # commands that fill DATA once, when the template is not cached; `files` are in PRIVATE
+    prepare: tuple[tuple[str, ...], ...] = ()
     files: dict[str, str] = {}  # name -> text, in PRIVATE, mode 0600
     main: tuple[str, ...] = ()
     probe: Probe
-    first_probe: Probe | None = None  # asked instead until it is ready, where the first answer also has to make the service this run's own
+    # asked instead until it is ready, where the first answer also has to make the service this
+    # run's own
+    first_probe: Probe | None = None
     administer: tuple[
         str, ...
-    ] = ()  # a command that carries out the SQL statement added to it, as the server's superuser; () where there is none
+        # a command that carries out the SQL statement added to it, as the server's superuser;
+        # () where there is none
+    ] = ()
     working_directory: str = "/"
-    health_seconds: float = 1.0  # pause between health probes during the run; 0: the probe tells nothing once it was ready
+    # pause between health probes during the run; 0: the probe tells nothing once it was ready
+    health_seconds: float = 1.0
     start_timeout_seconds: float = 30.0
     stop_signal: int = 15
     port: int = 0  # where phases find it on 127.0.0.1
-    to: str = ""  # where the relay leads: "unix:/run/cleanroom/NAME/socket" or "tcp:PORT", inside the service's environment
+    # where the relay leads: "unix:/run/cleanroom/NAME/socket" or "tcp:PORT",
+    # inside the service's environment
+    to: str = ""
     phase_variables: dict[str, str] = {}  # what a phase that names it gets
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
     restarts_max: int = 3

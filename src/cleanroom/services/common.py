@@ -1,4 +1,6 @@
-"""What the recipes of all kinds share: base variables, the names phases get, checks of what a project may set."""
+"""What the recipes of all kinds share: base variables, the names phases get,
+checks of what a project may set.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +31,34 @@ def location_variables(name: str, port: int, url: str) -> dict[str, str]:
 
 
 def refuse_reserved(spec: ServiceSpec, reserved: Set[str], name_pattern: str) -> None:
-    """Settings that decide where the server listens and keeps its state are ours; any other name may be set.
+    """Settings that decide where the server listens and keeps its state are ours;
+    any other name may be set.
 
     Raises:
-        ProjectError: the project sets one of them, a name that is none, or a value of several lines.
+        ProjectError: the project sets one of them, a name that is none,
+            or a value of several lines.
     """
     for name, value in spec.options.items():
         key = f"cleanroom.services.{spec.name}.options.{name}"
         where = str(spec.origin or "")
         if name.lower() in reserved:
-            raise ProjectError("CR-SERVICE-005", f"{key}: this setting is the engine's", hint="remove it", where=where)
+            raise ProjectError(
+                "CR-SERVICE-005",
+                f"{key}: this setting is the engine's",
+                hint="remove it",
+                where=where,
+            )
         if not re.fullmatch(name_pattern, name):
             raise ProjectError(
-                "CR-SERVICE-005", f"{key}: expected the name of a server setting, got {name!r}", hint="correct it", where=where
+                "CR-SERVICE-005",
+                f"{key}: expected the name of a server setting, got {name!r}",
+                hint="correct it",
+                where=where,
             )
         if not value.isprintable():
             raise ProjectError(
-                "CR-SERVICE-005", f"{key}: expected one line of printable text, got {value!r}", hint="correct it", where=where
+                "CR-SERVICE-005",
+                f"{key}: expected one line of printable text, got {value!r}",
+                hint="correct it",
+                where=where,
             )

@@ -1,6 +1,7 @@
 """Any other server: the project's command, and its own way to tell that it is ready.
 
-It sees the project's folder and the caller's tools read-only, at their own paths, and starts in the former.
+It sees the project's folder and the caller's tools read-only, at their own paths,
+and starts in the former.
 """
 
 from __future__ import annotations
@@ -19,46 +20,84 @@ from cleanroom.services.common import base_variables, location_variables
 from cleanroom.services.images import ImageFacts
 
 
-def recipe(spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Sequence[str], port: int) -> Recipe:
-    """How to run this service once. Phases find it at 127.0.0.1:`port`; inside it listens where its `ready` says, else there too.
+def recipe(
+    spec: ServiceSpec, *, caller: Mapping[str, str], root: str, tools: Sequence[str], port: int
+) -> Recipe:
+    """How to run this service once.
+
+    Phases find it at 127.0.0.1:`port`; inside it listens where its `ready` says, else there too.
 
     Raises:
         ProjectError: the command is missing or leads nowhere, or nothing tells when it is ready.
     """
     if not spec.command:
-        raise _wrong(spec, "command", "expected the command that runs the service, found none", 'add command = ["program", "argument"]')
+        raise _wrong(
+            spec,
+            "command",
+            "expected the command that runs the service, found none",
+            'add command = ["program", "argument"]',
+        )
     made = _recipe(spec, port=port, root=root)
-    variables = {**base_variables(), "PATH": caller.get("PATH", base_variables()["PATH"]), **spec.variables}
+    variables = {
+        **base_variables(),
+        "PATH": caller.get("PATH", base_variables()["PATH"]),
+        **spec.variables,
+    }
     return msgspec.structs.replace(
-        made, server=_program(spec, variables["PATH"], root), programs=tuple(dict.fromkeys((*tools, root))), variables=variables
+        made,
+        server=_program(spec, variables["PATH"], root),
+        programs=tuple(dict.fromkeys((*tools, root))),
+        variables=variables,
     )
 
 
 def in_image(spec: ServiceSpec, facts: ImageFacts, *, root: str, port: int) -> Recipe:
-    """The same from an image: the project's command or else the image's own, with the image's variables; it sees the project's folder too.
+    """The same from an image: the project's command or else the image's own,
+    with the image's variables; it sees the project's folder too.
 
     Raises:
         ProjectError: neither has a command, or nothing tells when it is ready.
     """
     command = spec.command or facts.command
     if not command:
-        raise _wrong(spec, "command", f"expected a command, since image {facts.name!r} has none", 'add command = ["program", "argument"]')
+        raise _wrong(
+            spec,
+            "command",
+            f"expected a command, since image {facts.name!r} has none",
+            'add command = ["program", "argument"]',
+        )
     made = _recipe(spec, port=port, root=root)
     variables = {**base_variables(), **facts.variables, **spec.variables}
     if "PATH" not in facts.variables and "PATH" not in spec.variables:
         del variables["PATH"]
     return msgspec.structs.replace(
-        made, image=facts.name, server=command[0], server_sha256=facts.identity.removeprefix("sha256:"), programs=(root,), variables=variables,
-        main=command, working_directory=root if spec.command else facts.working_directory or "/",
-    )  # fmt: skip
+        made,
+        image=facts.name,
+        server=command[0],
+        server_sha256=facts.identity.removeprefix("sha256:"),
+        programs=(root,),
+        variables=variables,
+        main=command,
+        working_directory=root if spec.command else facts.working_directory or "/",
+    )
 
 
 def _recipe(spec: ServiceSpec, *, port: int, root: str) -> Recipe:
     """What does not depend on where the program is."""
     if spec.ready is None:
-        raise _wrong(spec, "ready", "expected what tells that the service is ready, found none", f"add ready = {{ tcp = {port or 8080} }}")
+        raise _wrong(
+            spec,
+            "ready",
+            "expected what tells that the service is ready, found none",
+            f"add ready = {{ tcp = {port or 8080} }}",
+        )
     if spec.ready.http and not _http(spec.ready)[0]:
-        raise _wrong(spec, "ready.http", f"expected a port and a path, got {spec.ready.http!r}", 'write it as ":8080/health"')
+        raise _wrong(
+            spec,
+            "ready.http",
+            f"expected a port and a path, got {spec.ready.http!r}",
+            'write it as ":8080/health"',
+        )
     _check_pattern(spec, spec.ready.log)
     listens = inside_port(spec.ready) or port
     url = f"{'http' if spec.ready.http else 'tcp'}://127.0.0.1:{port}"
@@ -99,7 +138,9 @@ def _probe(ready: Ready, port: int) -> Probe:
 
 
 def _http(ready: Ready) -> tuple[int, str]:
-    """Port and path of ":8080/health", "8080/health" or "http://127.0.0.1:8080/health"; port 0 where there is none."""
+    """Port and path of ":8080/health", "8080/health" or "http://127.0.0.1:8080/health";
+    port 0 where there is none.
+    """
     match = re.fullmatch(r"(?:http://)?(?:[^:/]*:)?(\d{1,5})(/.*)?", ready.http)
     return (int(match.group(1)), match.group(2) or "/") if match else (0, "")
 
@@ -109,7 +150,10 @@ def _check_pattern(spec: ServiceSpec, pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise _wrong(
-            spec, "ready.log", f"expected a regular expression, got {pattern!r}: {error}", "escape what is meant literally"
+            spec,
+            "ready.log",
+            f"expected a regular expression, got {pattern!r}: {error}",
+            "escape what is meant literally",
         ) from error
 
 
@@ -118,14 +162,27 @@ def _program(spec: ServiceSpec, path: str, root: str) -> str:
     found = shutil.which(os.path.join(root, name) if "/" in name else name, path=path)
     if found is None:
         where = f"relative to {root}" if "/" in name else "on PATH"
-        raise _wrong(spec, "command", f"expected a program, found none called {name!r} {where}", "install it, or correct the name")
+        raise _wrong(
+            spec,
+            "command",
+            f"expected a program, found none called {name!r} {where}",
+            "install it, or correct the name",
+        )
     return found
 
 
 def _phase_variables(spec: ServiceSpec, port: int, url: str) -> dict[str, str]:
-    filled = {name: value.replace("{host}", "127.0.0.1").replace("{port}", str(port)) for name, value in spec.env.items()}
+    filled = {
+        name: value.replace("{host}", "127.0.0.1").replace("{port}", str(port))
+        for name, value in spec.env.items()
+    }
     return {**location_variables(spec.name, port, url), **filled} if port else filled
 
 
 def _wrong(spec: ServiceSpec, key: str, message: str, hint: str) -> ProjectError:
-    return ProjectError("CR-SERVICE-006", f"cleanroom.services.{spec.name}.{key}: {message}", hint=hint, where=str(spec.origin or ""))
+    return ProjectError(
+        "CR-SERVICE-006",
+        f"cleanroom.services.{spec.name}.{key}: {message}",
+        hint=hint,
+        where=str(spec.origin or ""),
+    )

@@ -1,4 +1,5 @@
-"""Servers that lie in an image: which program, which version, read off what the image says of itself.
+"""Servers that lie in an image: which program, which version,
+read off what the image says of itself.
 
 Programs go by their names, which the image's own PATH leads to. Nothing is started to find out.
 """
@@ -48,16 +49,36 @@ def programs(spec: ServiceSpec, facts: ImageFacts) -> Programs:
     Raises:
         ProjectError: neither the image nor the project tells the version.
     """
-    said = {variable: program for variable, program in _SAYING[spec.kind].items() if variable in facts.variables}
-    told = facts.labels.get(VERSION_LABEL) or next((facts.variables[variable] for variable in said), "") or spec.version
+    said = {
+        variable: program
+        for variable, program in _SAYING[spec.kind].items()
+        if variable in facts.variables
+    }
+    told = (
+        facts.labels.get(VERSION_LABEL)
+        or next((facts.variables[variable] for variable in said), "")
+        or spec.version
+    )
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", told)
     if match is None:
         raise ProjectError(
-            "CR-SERVICE-008", f"cleanroom.services.{spec.name}.image: image {facts.name!r} does not tell the version of its server",
-            hint=f'add version = "..." to [cleanroom.services.{spec.name}]', where=str(spec.origin or ""),
-        )  # fmt: skip
-    server = facts.labels.get(SERVER_LABEL) or next(iter(said.values()), "postgres" if spec.kind == "postgres" else "redis-server")
+            "CR-SERVICE-008",
+            (
+                f"cleanroom.services.{spec.name}.image: image {facts.name!r} does not tell the "
+                "version of its server"
+            ),
+            hint=f'add version = "..." to [cleanroom.services.{spec.name}]',
+            where=str(spec.origin or ""),
+        )
+    server = facts.labels.get(SERVER_LABEL) or next(
+        iter(said.values()), "postgres" if spec.kind == "postgres" else "redis-server"
+    )
     helpers = {name: name for name in POSTGRES_PROGRAMS[1:]} if spec.kind == "postgres" else {}
     return Programs(
-        server=server, folders=(), version=match.group(1), sha256=facts.identity.removeprefix("sha256:"), source="image", helpers=helpers
+        server=server,
+        folders=(),
+        version=match.group(1),
+        sha256=facts.identity.removeprefix("sha256:"),
+        source="image",
+        helpers=helpers,
     )

@@ -1,4 +1,5 @@
-"""As much of PostgreSQL's protocol as questions for readiness need: SCRAM-SHA-256, and statements whose rows nobody reads.
+"""As much of PostgreSQL's protocol as questions for readiness need:
+SCRAM-SHA-256, and statements whose rows nobody reads.
 
 A question takes about 5 ms over the server's socket; starting psql for it took 8 to 33.
 """
@@ -17,14 +18,22 @@ from anyio.abc import ByteStream
 
 PROTOCOL = 196608  # 3.0
 MECHANISM = b"SCRAM-SHA-256"
-MESSAGE_BYTES = 65536  # answers to our statements are a few bytes; whoever sends more speaks something else
+# answers to our statements are a few bytes; whoever sends more speaks something else
+MESSAGE_BYTES = 65536
 
 
-async def ask(stream: ByteStream, *, user: str, database: str, password: str, statements: Sequence[str]) -> bool:
-    """Log in and carry out the statements in turn. False for any error, another way to log in, and a stream that ends early."""
+async def ask(
+    stream: ByteStream, *, user: str, database: str, password: str, statements: Sequence[str]
+) -> bool:
+    """Log in and carry out the statements in turn.
+
+    False for any error, another way to log in, and a stream that ends early.
+    """
     login = _Login(password.encode())
     left = list(statements)
-    names = "".join(f"{name}\0{value}\0" for name, value in (("user", user), ("database", database)))
+    names = "".join(
+        f"{name}\0{value}\0" for name, value in (("user", user), ("database", database))
+    )
     await stream.send(_message(b"", struct.pack(">i", PROTOCOL) + names.encode() + b"\0"))
     async for kind, body in _messages(stream):
         if kind == b"E":
@@ -44,7 +53,9 @@ async def ask(stream: ByteStream, *, user: str, database: str, password: str, st
 
 
 class _Login:
-    """One exchange of SCRAM (RFC 5802), in which the server proves that it knows the password too."""
+    """One exchange of SCRAM (RFC 5802), in which the server proves that it knows the password
+    too.
+    """
 
     def __init__(self, password: bytes) -> None:
         self.done = False
@@ -53,13 +64,19 @@ class _Login:
         self._proof_of_server = b""
 
     def answer(self, step: int, body: bytes) -> bytes | None:
-        """What to send on an authentication message: nothing where it is empty; None ends the attempt."""
+        """What to send on an authentication message: nothing where it is empty;
+        None ends the attempt.
+        """
         if step == 10 and MECHANISM in body.split(b"\0"):
             begin = b"n,," + self._first
             return MECHANISM + b"\0" + struct.pack(">i", len(begin)) + begin
         if step == 11:
             return self._final(body)
-        if step == 12 and self._proof_of_server and hmac.compare_digest(body, b"v=" + self._proof_of_server):
+        if (
+            step == 12
+            and self._proof_of_server
+            and hmac.compare_digest(body, b"v=" + self._proof_of_server)
+        ):
             self.done = True
             return b""
         return b"" if step == 0 and self.done else None
@@ -67,7 +84,11 @@ class _Login:
     def _final(self, server_first: bytes) -> bytes | None:
         fields = dict(part.split(b"=", 1) for part in server_first.split(b",") if b"=" in part)
         try:
-            nonce, salt, rounds = fields[b"r"], b64decode(fields[b"s"], validate=True), int(fields[b"i"])
+            nonce, salt, rounds = (
+                fields[b"r"],
+                b64decode(fields[b"s"], validate=True),
+                int(fields[b"i"]),
+            )
         except (KeyError, ValueError):
             return None
         if not nonce.startswith(self._first.removeprefix(b"n=,r=")) or not 0 < rounds < 1_000_000:
@@ -78,7 +99,11 @@ class _Login:
         said = b",".join((self._first, server_first, final))
         signature = _hmac(sha256(client_key).digest(), said)
         self._proof_of_server = b64encode(_hmac(_hmac(salted, b"Server Key"), said))
-        return final + b",p=" + b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True)))
+        return (
+            final
+            + b",p="
+            + b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True)))
+        )
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:

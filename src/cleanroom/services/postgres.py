@@ -1,7 +1,9 @@
-"""PostgreSQL: an ordinary database owner on a server of its own, reached by socket and relay, from a template that is prepared once.
+"""PostgreSQL: an ordinary database owner on a server of its own, reached by socket and relay,
+from a template that is prepared once.
 
-The superuser has a password that only the service's own environment can read (PRIVATE is not mounted elsewhere), since the phases see the
-socket. It belongs to the template; the role's password is new in every run.
+The superuser has a password that only the service's own environment can read (PRIVATE is not
+mounted elsewhere), since the phases see the socket.
+It belongs to the template; the role's password is new in every run.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from cleanroom.services.templates import TemplateCache
 PORT = 5432
 ROLE = DATABASE = "app"
 SUPERUSER = "postgres"
-# A folder below DATA: initdb wants to own it and to set its mode, which it may not be able to do with a mount point.
+# A folder below DATA: initdb wants to own it and to set its mode,
+# which it may not be able to do with a mount point.
 CLUSTER = f"{DATA}/cluster"
 TEMPLATE_FORMAT = "1"  # to be raised when what `prepare` makes changes
 
@@ -44,8 +47,10 @@ RESERVED = frozenset(
     ]
 )
 
-# The data is thrown away after the run, so nothing is made to survive a power cut. A killed server must find what it committed, though:
-# synchronous_commit stays on, which without fsync is one write. Nothing runs in the background that a test would wait for.
+# The data is thrown away after the run, so nothing is made to survive a power cut.
+# A killed server must find what it committed, though:
+# synchronous_commit stays on, which without fsync is one write.
+# Nothing runs in the background that a test would wait for.
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -67,7 +72,8 @@ SETTINGS = {
 PREPARE = """\
 set -eu
 initdb=$1 server=$2 psql=$3
-"$initdb" --pgdata=$CLUSTER --username=$SUPERUSER --pwfile=$PRIVATE/password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 \\
+"$initdb" --pgdata=$CLUSTER --username=$SUPERUSER --pwfile=$PRIVATE/password \\
+  --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 \\
   --wal-segsize=4 --no-sync --no-instructions $INITDB_OPTIONS >/dev/null
 "$server" -D $CLUSTER -c config_file=$PRIVATE/postgresql.conf -c unix_socket_directories=$PRIVATE &
 pid=$!
@@ -86,11 +92,14 @@ exit $status
 """
 
 
-# A server that was killed leaves lock files with its process id. In an environment made anew that number may be some other process's,
-# which the server, asking only whether it is alive, takes for another server. A live server is told by its name.
+# A server that was killed leaves lock files with its process id.
+# In an environment made anew that number may be some other process's,
+# which the server, asking only whether it is alive, takes for another server.
+# A live server is told by its name.
 START = """\
 for lock in $LOCKS; do
-  if [ -e $lock ] && read -r pid <$lock && [ -e /proc/$pid/comm ] && read -r name </proc/$pid/comm && [ "$name" != postgres ]; then
+  if [ -e $lock ] && read -r pid <$lock && [ -e /proc/$pid/comm ] &&
+    read -r name </proc/$pid/comm && [ "$name" != postgres ]; then
     rm -f $lock
   fi
 done
@@ -111,11 +120,20 @@ def read_init(spec: ServiceSpec) -> tuple[InitFile, ...]:
     Raises:
         ProjectError: one is missing, unreadable or not UTF-8.
     """
-    return tuple(InitFile(f"{number}-{_plain(Path(path).name)}", _text(spec, path)) for number, path in enumerate(spec.init, 1))
+    return tuple(
+        InitFile(f"{number}-{_plain(Path(path).name)}", _text(spec, path))
+        for number, path in enumerate(spec.init, 1)
+    )
 
 
 def recipe(
-    spec: ServiceSpec, programs: Programs, *, init: tuple[InitFile, ...], cache: TemplateCache, secrets: Callable[[], str], port: int
+    spec: ServiceSpec,
+    programs: Programs,
+    *,
+    init: tuple[InitFile, ...],
+    cache: TemplateCache,
+    secrets: Callable[[], str],
+    port: int,
 ) -> Recipe:
     """How to run this PostgreSQL once. Phases find it at 127.0.0.1:`port`."""
     refuse_reserved(spec, RESERVED, r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -131,18 +149,45 @@ def recipe(
         server=programs.server,
         server_sha256=programs.sha256,
         programs=programs.folders,
-        # libpq takes the superuser's password from PGPASSFILE, so that it stands in no command line.
-        variables={**base_variables(), **spec.variables, "PGPASSFILE": f"{PRIVATE}/pgpass", "PGCONNECT_TIMEOUT": "5"},
+        # libpq takes the superuser's password from PGPASSFILE,
+        # so that it stands in no command line.
+        variables={
+            **base_variables(),
+            **spec.variables,
+            "PGPASSFILE": f"{PRIVATE}/pgpass",
+            "PGCONNECT_TIMEOUT": "5",
+        },
         template_key=key,
         template_secret=secret,
-        prepare=(("sh", f"{PRIVATE}/prepare.sh", programs.helpers["initdb"], programs.server, programs.helpers["psql"]),),
+        prepare=(
+            (
+                "sh",
+                f"{PRIVATE}/prepare.sh",
+                programs.helpers["initdb"],
+                programs.server,
+                programs.helpers["psql"],
+            ),
+        ),
         files=_files(spec, programs, settings, init, secret=secret),
-        main=("sh", f"{PRIVATE}/start.sh", programs.server, "-D", CLUSTER, "-c", f"config_file={PRIVATE}/postgresql.conf"),
+        main=(
+            "sh",
+            f"{PRIVATE}/start.sh",
+            programs.server,
+            "-D",
+            CLUSTER,
+            "-c",
+            f"config_file={PRIVATE}/postgresql.conf",
+        ),
         probe=_probe(to, secret, "SELECT 1"),
-        # Its role has the template's password until then; a restarted server keeps what it was given, and giving it again does no harm.
-        first_probe=_probe(to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)}"),
+        # Its role has the template's password until then; a restarted server keeps what it was
+        # given, and giving it again does no harm.
+        first_probe=_probe(
+            to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)}"
+        ),
         administer=(*_psql(spec, programs), "-c"),
-        health_seconds=2.0,  # each question is a connection and a password exchange: about 10 ms of processor time on both sides
+        # each question is a connection and a password exchange:
+        # about 10 ms of processor time on both sides
+        health_seconds=2.0,
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
         to=to,
@@ -154,20 +199,38 @@ def recipe(
 
 
 def _settings(spec: ServiceSpec, programs: Programs) -> dict[str, str]:
-    version = {"io_method": "sync"} if programs.major >= 18 else {}  # 18 would start worker processes
+    # 18 would start worker processes
+    version = {"io_method": "sync"} if programs.major >= 18 else {}
     return {**SETTINGS, **version, **spec.options}
 
 
 def _template_key(
-    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], cache_identity: str
+    spec: ServiceSpec,
+    programs: Programs,
+    settings: Mapping[str, str],
+    init: tuple[InitFile, ...],
+    cache_identity: str,
 ) -> str:
     """Names everything that went into a template."""
-    made_of = (TEMPLATE_FORMAT, programs.version, programs.sha256, sorted(settings.items()), spec.superuser, init, cache_identity)
+    made_of = (
+        TEMPLATE_FORMAT,
+        programs.version,
+        programs.sha256,
+        sorted(settings.items()),
+        spec.superuser,
+        init,
+        cache_identity,
+    )
     return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()
 
 
 def _files(
-    spec: ServiceSpec, programs: Programs, settings: Mapping[str, str], init: tuple[InitFile, ...], *, secret: str
+    spec: ServiceSpec,
+    programs: Programs,
+    settings: Mapping[str, str],
+    init: tuple[InitFile, ...],
+    *,
+    secret: str,
 ) -> dict[str, str]:
     server = {
         **settings,
@@ -178,16 +241,24 @@ def _files(
         "ident_file": f"{PRIVATE}/ident.conf",
     }
     privilege = "SUPERUSER" if spec.superuser else "NOSUPERUSER"
-    # Until a run gives it a password of its own the role has the template's, so that init SQL can run as the role.
-    role = f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {_quoted(secret)};\nCREATE DATABASE {DATABASE} OWNER {ROLE};\n"
+    # Until a run gives it a password of its own the role has the template's,
+    # so that init SQL can run as the role.
+    role = (
+        f"CREATE ROLE {ROLE} LOGIN {privilege} PASSWORD {_quoted(secret)};\n"
+        f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n"
+    )
     return {
         "password": secret,
         "pgpass": f"*:*:*:*:{secret}\n",
         "hba.conf": "local all all scram-sha-256\n",
         "ident.conf": "",
-        "postgresql.conf": "".join(f"{name} = {_quoted(value)}\n" for name, value in server.items()),
+        "postgresql.conf": "".join(
+            f"{name} = {_quoted(value)}\n" for name, value in server.items()
+        ),
         "prepare.sh": _prepare(programs, init),
-        "start.sh": START.replace("$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"),
+        "start.sh": START.replace(
+            "$LOCKS", f"{CLUSTER}/postmaster.pid {run_folder(spec.name)}/.s.PGSQL.{PORT}.lock"
+        ),
         "role.sql": role,
         **{file.name: file.text for file in init},
     }
@@ -198,14 +269,20 @@ def _prepare(programs: Programs, init: tuple[InitFile, ...]) -> str:
         "$CLUSTER": CLUSTER,
         "$PRIVATE": PRIVATE,
         "$SUPERUSER": SUPERUSER,
-        "$INITDB_OPTIONS": "--no-data-checksums" if programs.major >= 18 else "",  # on by default since 18
-        "$INIT": "\n".join(f"run ask -U {ROLE} -d {DATABASE} -o /dev/null -f {PRIVATE}/{file.name}" for file in init),
+        # on by default since 18
+        "$INITDB_OPTIONS": "--no-data-checksums" if programs.major >= 18 else "",
+        "$INIT": "\n".join(
+            f"run ask -U {ROLE} -d {DATABASE} -o /dev/null -f {PRIVATE}/{file.name}"
+            for file in init
+        ),
     }
     return re.sub(r"\$[A-Z_]+", lambda match: values[match.group()], PREPARE)
 
 
 def _probe(to: str, secret: str, *statements: str) -> Probe:
-    return Probe(kind="sql", to=to, user=SUPERUSER, database=DATABASE, password=secret, statements=statements)
+    return Probe(
+        kind="sql", to=to, user=SUPERUSER, database=DATABASE, password=secret, statements=statements
+    )
 
 
 def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
@@ -227,9 +304,11 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
 
 
 def lease_begins(name: str, password: str) -> str:
-    """What makes a database called `name`, a copy of the prepared one, and the role of that name which owns it and all in it; as psql reads it.
+    """What makes a database called `name`, a copy of the prepared one,
+    and the role of that name which owns it and all in it; as psql reads it.
 
-    REASSIGN OWNED takes other databases of the role along, so the prepared one is given back. Nobody but its owner may connect to a database.
+    REASSIGN OWNED takes other databases of the role along, so the prepared one is given back.
+    Nobody but its owner may connect to a database.
     """
     return f"""\
 REVOKE CONNECT ON DATABASE {DATABASE}, postgres FROM PUBLIC;
@@ -252,7 +331,9 @@ def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
     return _phase_variables(recipe.name, recipe.port, password, role=name, database=name)
 
 
-def _phase_variables(name: str, port: int, password: str, *, role: str = ROLE, database: str = DATABASE) -> dict[str, str]:
+def _phase_variables(
+    name: str, port: int, password: str, *, role: str = ROLE, database: str = DATABASE
+) -> dict[str, str]:
     url = f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
     return {
         "DATABASE_URL": url,
@@ -266,7 +347,10 @@ def _phase_variables(name: str, port: int, password: str, *, role: str = ROLE, d
 
 
 def _quoted(value: str) -> str:
-    """A literal, for SQL and for postgresql.conf alike. A backslash is doubled for the latter and stands in no secret."""
+    """A literal, for SQL and for postgresql.conf alike.
+
+    A backslash is doubled for the latter and stands in no secret.
+    """
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
@@ -290,5 +374,8 @@ def _text(spec: ServiceSpec, path: str) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise ProjectError(
-            "CR-SERVICE-004", f"{key}: expected UTF-8, {path} has byte {error.start} that is not", hint="save it as UTF-8", where=where
+            "CR-SERVICE-004",
+            f"{key}: expected UTF-8, {path} has byte {error.start} that is not",
+            hint="save it as UTF-8",
+            where=where,
         ) from error

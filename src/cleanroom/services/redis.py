@@ -1,4 +1,6 @@
-"""Valkey or Redis: one server per run with a password of its own, on a unix socket, nothing on disk."""
+"""Valkey or Redis: one server per run with a password of its own, on a unix socket,
+nothing on disk.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ RESERVED = frozenset(
 )
 
 
-def recipe(spec: ServiceSpec, programs: Programs, *, secrets: Callable[[], str], port: int) -> Recipe:
+def recipe(
+    spec: ServiceSpec, programs: Programs, *, secrets: Callable[[], str], port: int
+) -> Recipe:
     """How to run this server once. Phases find it at 127.0.0.1:`port`."""
     refuse_reserved(spec, RESERVED, r"[a-z][a-z0-9-]*")
     password = secrets()

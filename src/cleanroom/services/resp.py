@@ -1,4 +1,6 @@
-"""As much of the Redis protocol as questions for readiness and cleaning need: commands that are answered with one line."""
+"""As much of the Redis protocol as questions for readiness and cleaning need:
+commands that are answered with one line.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,17 @@ ANSWER_BYTES = 65536  # "+OK" and "+PONG" are a few; whoever sends more speaks s
 
 
 async def ping(stream: ByteStream, password: str = "") -> bool:
-    """Authenticate and ping. False for any other answer, such as -LOADING or -WRONGPASS, and for a stream that ends early."""
+    """Authenticate and ping.
+
+    False for any other answer, such as -LOADING or -WRONGPASS, and for a stream that ends early.
+    """
     return await ask(stream, password, ("PING",)) == [*(["+OK"] if password else []), "+PONG"]
 
 
 async def ask(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> list[str]:
-    """Authenticate where there is a password, send the commands, and give their answers of one line each; fewer where the stream ends early."""
+    """Authenticate where there is a password, send the commands,
+    and give their answers of one line each; fewer where the stream ends early.
+    """
     sent = [*([("AUTH", password)] if password else []), *commands]
     await stream.send(b"".join(_command(*words) for words in sent))
     return await _lines(stream, len(sent))
@@ -22,7 +29,9 @@ async def ask(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> 
 
 def _command(*words: str) -> bytes:
     encoded = [word.encode() for word in words]
-    return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+    return b"*%d\r\n" % len(encoded) + b"".join(
+        b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded
+    )
 
 
 async def _lines(stream: ByteStream, count: int) -> list[str]:

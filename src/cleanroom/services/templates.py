@@ -1,10 +1,12 @@
-"""Prepared data folders of services, kept in the user's cache folder: built once, below every run's own layer.
+"""Prepared data folders of services, kept in the user's cache folder:
+built once, below every run's own layer.
 
     secret              random, made once, mode 0600; every template's secret derives from it
     templates/KEY/      complete.json (files, bytes) and data/
     building/KEY/data/  being filled, under locks/KEY.lock
 
-A template is published by renaming, so it is there whole or not at all. All functions block; call them in a worker thread.
+A template is published by renaming, so it is there whole or not at all.
+All functions block; call them in a worker thread.
 """
 
 from __future__ import annotations
@@ -29,21 +31,27 @@ from cleanroom.core.locks import try_lock
 from cleanroom.model.errors import ServiceFailed
 
 GIB = 1 << 30
-WAIT_SECONDS = 120.0  # for another process that builds the same template; building takes about one second plus the init SQL
+# for another process that builds the same template; building takes about one second plus the init
+# SQL
+WAIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.02
 _SECRET_BYTES = 32
 _MANIFEST_BYTES = 4096
-IN_USE_SECONDS = 3600.0  # a template looked up this recently is the lower layer of a run that just begins: it is not evicted
+# a template looked up this recently is the lower layer of a run that just begins: it is not evicted
+IN_USE_SECONDS = 3600.0
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a published template consists of. Anything else on disk is a torn write or a visitor, and a miss."""
+    """What a published template consists of.
+
+    Anything else on disk is a torn write or a visitor, and a miss.
+    """
 
     files: int
     bytes: int
-    sha256: str = (
-        ""  # of every name and byte: looked at only when a server does not start from it, since reading all takes longer than a start
-    )
+    # of every name and byte: looked at only when a server does not start from it,
+    # since reading all takes longer than a start
+    sha256: str = ""
 
 
 class TemplateCache:
@@ -54,7 +62,10 @@ class TemplateCache:
         self.limit_bytes = limit_bytes
 
     def lookup(self, key: str) -> Path | None:
-        """The data folder of a complete template, marked as used now; None where there is none. An incomplete one is removed."""
+        """The data folder of a complete template, marked as used now; None where there is none.
+
+        An incomplete one is removed.
+        """
         template = self._template(key)
         with self._usable():
             if not _complete(template):
@@ -64,14 +75,17 @@ class TemplateCache:
         return template / "data"
 
     @contextmanager
-    def building(self, key: str, *, waiting: Callable[[], None] = lambda: None) -> Iterator[Path | None]:
+    def building(
+        self, key: str, *, waiting: Callable[[], None] = lambda: None
+    ) -> Iterator[Path | None]:
         """An empty folder to fill, published when the block ends and thrown away when it raises.
 
-        None where another process finished the same one meanwhile. `waiting` is called again and again while another
-        process builds; what it raises gives up.
+        None where another process finished the same one meanwhile.
+        `waiting` is called again and again while another process builds; what it raises gives up.
 
         Raises:
-            ServiceFailed: the other process does not come to an end, or what was built cannot be kept.
+            ServiceFailed: the other process does not come to an end,
+                or what was built cannot be kept.
         """
         lock = self._locked(key, waiting)
         try:
@@ -94,21 +108,33 @@ class TemplateCache:
             os.close(lock)
 
     def drop_damaged(self, key: str) -> bool:
-        """Remove a template that is not as it was published, and say whether it was. Reads every byte of it."""
+        """Remove a template that is not as it was published, and say whether it was.
+
+        Reads every byte of it.
+        """
         template = self._template(key)
         manifest = _manifest(template)
         with self._usable():
-            if manifest is None or not manifest.sha256 or digest(template / "data") == manifest.sha256:
+            if (
+                manifest is None
+                or not manifest.sha256
+                or digest(template / "data") == manifest.sha256
+            ):
                 return False
             self._discard(template)
         return True
 
     def secret(self, key: str) -> str:
-        """The secret of the template `key`: the same for everyone who uses this cache, so that whoever did not build it knows it too."""
+        """The secret of the template `key`: the same for everyone who uses this cache,
+        so that whoever did not build it knows it too.
+        """
         return hmac.new(self._seed(), key.encode(), hashlib.sha256).hexdigest()
 
     def identity(self) -> str:
-        """Names this cache's secret without telling it. Part of template keys: with a new secret the old templates cannot be opened."""
+        """Names this cache's secret without telling it.
+
+        Part of template keys: with a new secret the old templates cannot be opened.
+        """
         return hashlib.sha256(b"identity" + self._seed()).hexdigest()[:16]
 
     @contextmanager
@@ -119,17 +145,26 @@ class TemplateCache:
         except OSError as error:
             raise ServiceFailed(
                 "CR-SERVICE-013",
-                f"{error.filename or self.folder}: service templates cannot be kept: {error.strerror}",
-                hint=f"make room, or make {self.folder} yours; CLEANROOM_CACHE names another folder",
+                (
+                    f"{error.filename or self.folder}: service templates cannot be kept: "
+                    f"{error.strerror}"
+                ),
+                hint=(
+                    f"make room, or make {self.folder} yours; CLEANROOM_CACHE names another folder"
+                ),
             ) from error
 
     def _seed(self) -> bytes:
         with self._usable():
             seed = self._read_seed()
-        if len(seed) != _SECRET_BYTES:  # a crash left less, or it is another's file: what is short can be guessed
+        # a crash left less, or it is another's file: what is short can be guessed
+        if len(seed) != _SECRET_BYTES:
             raise ServiceFailed(
                 "CR-SERVICE-014",
-                f"{self.folder / 'secret'}: expected {_SECRET_BYTES} random bytes, found {len(seed)} or more",
+                (
+                    f"{self.folder / 'secret'}: expected {_SECRET_BYTES} random bytes, found "
+                    f"{len(seed)} or more"
+                ),
                 hint="remove it; the templates that were made with another one are built again",
             )
         return seed
@@ -140,10 +175,13 @@ class TemplateCache:
             return _bytes(path, _SECRET_BYTES + 1)
         _private_folder(self.folder)
         mine = path.with_name(f"secret.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
+        ) as file:
             file.write(secrets.token_bytes(_SECRET_BYTES))
             file.flush()
-            os.fsync(file.fileno())  # a name without its bytes would outlive a power cut as a secret that nobody knows
+            # a name without its bytes would outlive a power cut as a secret that nobody knows
+            os.fsync(file.fileno())
         try:
             os.link(mine, path)  # the first one wins, and nobody ever reads half of it
         except FileExistsError:
@@ -169,7 +207,10 @@ class TemplateCache:
             if time.monotonic() > deadline:
                 raise ServiceFailed(
                     "CR-SERVICE-010",
-                    f"another process has been preparing the service template {key[:12]} for {WAIT_SECONDS:g} s",
+                    (
+                        f"another process has been preparing the service template {key[:12]} for "
+                        f"{WAIT_SECONDS:g} s"
+                    ),
                     hint=f"end it, or remove {self.folder}",
                 )
             time.sleep(PAUSE_SECONDS)
@@ -177,14 +218,24 @@ class TemplateCache:
     def _publish(self, key: str, place: Path) -> None:
         files, size = measure(place / "data")
         if files == 0:
-            raise ServiceFailed("CR-SERVICE-011", f"preparing the service template {key[:12]} left no files", hint="see the service's log")
-        (place / "complete.json").write_bytes(msgspec.json.encode(Manifest(files=files, bytes=size, sha256=digest(place / "data"))))
+            raise ServiceFailed(
+                "CR-SERVICE-011",
+                f"preparing the service template {key[:12]} left no files",
+                hint="see the service's log",
+            )
+        (place / "complete.json").write_bytes(
+            msgspec.json.encode(Manifest(files=files, bytes=size, sha256=digest(place / "data")))
+        )
         _private_folder(self.folder / "templates")
         place.rename(self._template(key))
 
     def _evict(self, spare: str) -> None:
         """Remove the least recently used templates until the rest fits."""
-        known = [(path, manifest) for path in (self.folder / "templates").iterdir() if (manifest := _manifest(path))]
+        known = [
+            (path, manifest)
+            for path in (self.folder / "templates").iterdir()
+            if (manifest := _manifest(path))
+        ]
         total = sum(manifest.bytes for _, manifest in known)
         for path, manifest in sorted(known, key=lambda item: _used(item[0])):
             if total <= self.limit_bytes:
@@ -223,7 +274,11 @@ def measure(folder: Path) -> tuple[int, int]:
                     size += entry.stat(follow_symlinks=False).st_size
                 elif not stat.S_ISLNK(mode):
                     raise ServiceFailed(
-                        "CR-SERVICE-012", f"{entry.path}: a template holds files, folders and links only, found {stat.filemode(mode)}"
+                        "CR-SERVICE-012",
+                        (
+                            f"{entry.path}: a template holds files, folders and links only, "
+                            f"found {stat.filemode(mode)}"
+                        ),
                     )
     return entries, size
 
@@ -248,14 +303,20 @@ def digest(folder: Path) -> str:
 def _complete(template: Path) -> bool:
     manifest = _manifest(template)
     try:
-        return manifest is not None and measure(template / "data") == (manifest.files, manifest.bytes)
-    except (FileNotFoundError, ServiceFailed):  # another process removes it right now, or somebody put a device there
+        return manifest is not None and measure(template / "data") == (
+            manifest.files,
+            manifest.bytes,
+        )
+    # another process removes it right now, or somebody put a device there
+    except (FileNotFoundError, ServiceFailed):
         return False
 
 
 def _manifest(template: Path) -> Manifest | None:
     try:
-        return msgspec.json.decode(_bytes(template / "complete.json", _MANIFEST_BYTES), type=Manifest)
+        return msgspec.json.decode(
+            _bytes(template / "complete.json", _MANIFEST_BYTES), type=Manifest
+        )
     except (OSError, UnicodeDecodeError, msgspec.DecodeError):
         return None
 
@@ -280,7 +341,8 @@ def _private_folder(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink() or not path.is_dir():  # `rmtree` would open a pipe and wait for who writes into it
+    # `rmtree` would open a pipe and wait for who writes into it
+    if path.is_symlink() or not path.is_dir():
         with suppress(OSError):
             path.unlink()
         return

@@ -1,7 +1,11 @@
-"""Those who read the bus: each a pure function that knows and a loop that does not think. They never call each other and touch no environment.
+"""Those who read the bus: each a pure function that knows and a loop that does not think.
 
-`TABLE` says what each reads and what it publishes, straight or by way of a command; a test holds it free of cycles and true. Commands are the one
-way back: those of `recovery` make the supervisor publish further facts, which `restarts_max` bounds.
+They never call each other and touch no environment.
+
+`TABLE` says what each reads and what it publishes, straight or by way of a command;
+a test holds it free of cycles and true.
+Commands are the one way back: those of `recovery` make the supervisor publish further facts,
+which `restarts_max` bounds.
 """
 
 from __future__ import annotations
@@ -17,8 +21,20 @@ class Flow(NamedTuple):
 
 
 ALL = (
-    "started", "finished", "output", "metric", "violation", "assertion", "recovery", "artifact", "capability", "ledger", "attached", "note", "spans",
-)  # fmt: skip
+    "started",
+    "finished",
+    "output",
+    "metric",
+    "violation",
+    "assertion",
+    "recovery",
+    "artifact",
+    "capability",
+    "ledger",
+    "attached",
+    "note",
+    "spans",
+)
 
 TABLE: dict[str, Flow] = {
     "audit": Flow(reads=ALL, publishes=()),

@@ -11,11 +11,16 @@ from cleanroom.core.bus import Subscription
 from cleanroom.evidence.audit.log import AuditLog
 from cleanroom.model.events import Event, Metric, Output, Spans
 
-LIMIT = 200_000  # events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood; more ends the run
-COMPANY_SECONDS = 0.25  # what a killed engine may have sampled without having it on disk; whatever else happens goes there at once, and takes these with it
+# events waiting for the disk, about 100 MB at worst: a stall of seconds under a flood;
+# more ends the run
+LIMIT = 200_000
+# what a killed engine may have sampled without having it on disk;
+# whatever else happens goes there at once, and takes these with it
+COMPANY_SECONDS = 0.25
 
 
-# A batch is three waits for the disk and the lock, a millisecond and more. Samples and what programs say come ten times a second and oftener, and are no decisions.
+# A batch is three waits for the disk and the lock, a millisecond and more.
+# Samples and what programs say come ten times a second and oftener, and are no decisions.
 PATIENT: frozenset[type[Event]] = frozenset((Metric, Output, Spans))
 
 

@@ -1,7 +1,10 @@
-"""The monitor: judges every sample against its environment's limits. Sampled limits are not the kernel's: recovery has to act on them.
+"""The monitor: judges every sample against its environment's limits.
 
-Limits come from the environment's Started event, so nothing but events is needed here: `memory_limit_bytes`, `pids_limit`, `disk_limit_bytes`,
-`cpus_limit`, `network_limit_bytes`; a missing or zero one is not judged, except that a network limit of 0 means none at all.
+Sampled limits are not the kernel's: recovery has to act on them.
+
+Limits come from the environment's Started event, so nothing but events is needed here:
+`memory_limit_bytes`, `pids_limit`, `disk_limit_bytes`, `cpus_limit`, `network_limit_bytes`;
+a missing or zero one is not judged, except that a network limit of 0 means none at all.
 """
 
 from __future__ import annotations
@@ -10,14 +13,23 @@ import msgspec
 
 from cleanroom.core.bus import Bus, SpanContext, Subscription
 from cleanroom.model.capability import Attempt, Target
-from cleanroom.model.events import Envelope, Finished, Metric, Started, Subject, Violation, violation
+from cleanroom.model.events import (
+    Envelope,
+    Finished,
+    Metric,
+    Started,
+    Subject,
+    Violation,
+    violation,
+)
 
 READS = (Started, Finished, Metric)
 LIMIT = 50_000  # samples come ten times a second and environment: an hour of one is 36,000
 CPU_WINDOW_SECONDS = 5.0  # a burst at start-up is no trouble
 CPU_TOLERANCE = 1.1  # samples are taken a little late under load
 WORSE = 1.25  # a rule speaks again when its reading is a quarter above the last one it spoke of
-# Much processor time harms nobody, and bytes on a link that is there were allowed by whoever put it there: told, never a reason to kill.
+# Much processor time harms nobody, and bytes on a link that is there were allowed by whoever put it
+# there: told, never a reason to kill.
 NOTICES = ("resource.cpu", "resource.network")
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -38,7 +50,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one environment so far."""
 
     spoken: dict[str, float] = {}  # rule -> the reading it last spoke of
-    cpu: tuple[tuple[float, float], ...] = ()  # (seconds, processor seconds) within the window, and the last one before it
+    # (seconds, processor seconds) within the window, and the last one before it
+    cpu: tuple[tuple[float, float], ...] = ()
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -53,24 +66,40 @@ def limits_of(event: Started) -> Limits:
 
     def number(name: str) -> float | None:
         value = event.attributes.get(name)
-        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return (
+            float(value)
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else None
+        )
 
     return Limits(
-        subject=event.subject, memory_bytes=number("memory_limit_bytes") or None, pids=number("pids_limit") or None,
-        disk_bytes=number("disk_limit_bytes") or None, cpus=number("cpus_limit") or None, network_bytes=number("network_limit_bytes"),
-    )  # fmt: skip
+        subject=event.subject,
+        memory_bytes=number("memory_limit_bytes") or None,
+        pids=number("pids_limit") or None,
+        disk_bytes=number("disk_limit_bytes") or None,
+        cpus=number("cpus_limit") or None,
+        network_bytes=number("network_limit_bytes"),
+    )
 
 
-def check(limits: Limits, state: State, metric: Metric, at_unix_ns: int, at_seconds: float) -> tuple[State, list[Violation]]:
-    """Judge one sample, taken at this wall and monotonic time. A rule speaks once per environment unless it got worse."""
+def check(
+    limits: Limits, state: State, metric: Metric, at_unix_ns: int, at_seconds: float
+) -> tuple[State, list[Violation]]:
+    """Judge one sample, taken at this wall and monotonic time.
+
+    A rule speaks once per environment unless it got worse.
+    """
     window = _window(state.cpu, at_seconds, metric.cpu_seconds)
     found = [
         reading
         for reading in _readings(limits, metric, window)
-        if reading.used > reading.limit and reading.used >= state.spoken.get(reading.rule, 0) * WORSE
+        if reading.used > reading.limit
+        and reading.used >= state.spoken.get(reading.rule, 0) * WORSE
     ]
     spoken = state.spoken | {reading.rule: reading.used for reading in found}
-    return State(spoken=spoken, cpu=window), [_violation(limits, metric, reading, at_unix_ns) for reading in found]
+    return State(spoken=spoken, cpu=window), [
+        _violation(limits, metric, reading, at_unix_ns) for reading in found
+    ]
 
 
 async def run(inbox: Subscription, bus: Bus) -> None:
@@ -80,32 +109,51 @@ async def run(inbox: Subscription, bus: Bus) -> None:
         for envelope in batch:
             environments, found = judged(environments, envelope)
             for trouble in found:
-                bus.publish(trouble, SpanContext(envelope.trace_id, envelope.span_id, envelope.parent))
+                bus.publish(
+                    trouble, SpanContext(envelope.trace_id, envelope.span_id, envelope.parent)
+                )
 
 
-def judged(environments: dict[str, tuple[Limits, State]], envelope: Envelope) -> tuple[dict[str, tuple[Limits, State]], list[Violation]]:
+def judged(
+    environments: dict[str, tuple[Limits, State]], envelope: Envelope
+) -> tuple[dict[str, tuple[Limits, State]], list[Violation]]:
     """The same for any event: environments begin, are judged, and end."""
     event = envelope.event
     if isinstance(event, Metric):
         if event.environment not in environments:
             return environments, []
         limits, state = environments[event.environment]
-        state, found = check(limits, state, event, envelope.time_unix_ns, envelope.monotonic_ns / 1e9)
+        state, found = check(
+            limits, state, event, envelope.time_unix_ns, envelope.monotonic_ns / 1e9
+        )
         return environments | {event.environment: (limits, state)}, found
     if event.subject.kind == "environment":
         others = {name: known for name, known in environments.items() if name != event.subject.name}
-        return (others | {event.subject.name: (limits_of(event), State())} if isinstance(event, Started) else others), []
+        return (
+            others | {event.subject.name: (limits_of(event), State())}
+            if isinstance(event, Started)
+            else others
+        ), []
     return environments, []
 
 
-def _window(seen: tuple[tuple[float, float], ...], at: float, cpu_seconds: float) -> tuple[tuple[float, float], ...]:
-    """The readings of the last window and the one before it, from which a whole window can be judged."""
+def _window(
+    seen: tuple[tuple[float, float], ...], at: float, cpu_seconds: float
+) -> tuple[tuple[float, float], ...]:
+    """The readings of the last window and the one before it,
+    from which a whole window can be judged.
+    """
     all_seen = (*seen, (at, cpu_seconds))
     before = [reading for reading in all_seen if reading[0] <= at - CPU_WINDOW_SECONDS]
-    return (*before[-1:], *(reading for reading in all_seen if reading[0] > at - CPU_WINDOW_SECONDS))
+    return (
+        *before[-1:],
+        *(reading for reading in all_seen if reading[0] > at - CPU_WINDOW_SECONDS),
+    )
 
 
-def _readings(limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ...]) -> list[_Reading]:
+def _readings(
+    limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ...]
+) -> list[_Reading]:
     """Each thing that has a limit, beside it."""
     found = []
     for rule, word, used, limit in (
@@ -120,24 +168,49 @@ def _readings(limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ..
         text = f"disk {size(metric.disk_bytes)} of {size(limits.disk_bytes)}"
         found.append(_Reading("resource.disk", metric.disk_bytes + 1, limits.disk_bytes, text))
     if limits.pids is not None:
-        # Without a group the kernel refuses the next one silently: the limit reached is all that can be seen of it.
+        # Without a group the kernel refuses the next one silently:
+        # the limit reached is all that can be seen of it.
         reached = metric.processes + (metric.source == "processes")
-        found.append(_Reading("resource.pids", reached, limits.pids, f"processes {metric.processes} of {limits.pids:g}"))
+        found.append(
+            _Reading(
+                "resource.pids",
+                reached,
+                limits.pids,
+                f"processes {metric.processes} of {limits.pids:g}",
+            )
+        )
     seconds = cpu[-1][0] - cpu[0][0]
     if limits.cpus is not None and seconds >= CPU_WINDOW_SECONDS:
         average = (cpu[-1][1] - cpu[0][1]) / seconds
-        found.append(_Reading("resource.cpu", average, limits.cpus * CPU_TOLERANCE, f"cpus {average:.1f} of {limits.cpus:g}"))
+        found.append(
+            _Reading(
+                "resource.cpu",
+                average,
+                limits.cpus * CPU_TOLERANCE,
+                f"cpus {average:.1f} of {limits.cpus:g}",
+            )
+        )
     return found
 
 
 def _violation(limits: Limits, metric: Metric, reading: _Reading, at_unix_ns: int) -> Violation:
     attempt = Attempt(
-        environment=metric.environment, dimension="resource", rule=reading.rule, outcome="observed", mechanism="sampler", certainty="sampled",
-        target=Target(limit=reading.text), process=metric.largest if reading.rule == "resource.memory" else None,
-        attribution_gap="a sample is of the whole environment" + ("; this is its largest process" if metric.largest else ""),
-        first_unix_ns=at_unix_ns, last_unix_ns=at_unix_ns,
-    )  # fmt: skip
-    return violation(limits.subject, attempt, "notice" if reading.rule in NOTICES else "violation", reading.text)
+        environment=metric.environment,
+        dimension="resource",
+        rule=reading.rule,
+        outcome="observed",
+        mechanism="sampler",
+        certainty="sampled",
+        target=Target(limit=reading.text),
+        process=metric.largest if reading.rule == "resource.memory" else None,
+        attribution_gap="a sample is of the whole environment"
+        + ("; this is its largest process" if metric.largest else ""),
+        first_unix_ns=at_unix_ns,
+        last_unix_ns=at_unix_ns,
+    )
+    return violation(
+        limits.subject, attempt, "notice" if reading.rule in NOTICES else "violation", reading.text
+    )
 
 
 def size(count: float) -> str:

@@ -1,7 +1,9 @@
 """Recovery: decides what to do about trouble, and leaves the doing to the supervisor.
 
-Three rows of the error table: a service that failed is restarted with back-off, so often in a window, then given up; an environment that a sample
-found over a limit is killed, because the kernel did not stop it; one whose phase reacts to violations by ending is ended. Notices do nothing.
+Three rows of the error table: a service that failed is restarted with back-off,
+so often in a window, then given up; an environment that a sample found over a limit is killed,
+because the kernel did not stop it; one whose phase reacts to violations by ending is ended.
+Notices do nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.model.events import Envelope, Finished, Started, Violation
 
 READS = (Started, Finished, Violation)
-LIMIT = 50_000  # a flood of violations is folded before it gets here; this many need a bug or an attack, and both should end the run
+# a flood of violations is folded before it gets here; this many need a bug or an attack,
+# and both should end the run
+LIMIT = 50_000
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
 RESTARTS_MAX = 3  # where a service's Started does not say, as in `plan.ServiceSpec`
@@ -35,12 +39,16 @@ class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a decision depends on besides the event. The seed makes the jitter: same seed, same delays."""
+    """Everything a decision depends on besides the event.
+
+    The seed makes the jitter: same seed, same delays.
+    """
 
     seed: int
     services: dict[str, ServiceState] = {}
     reactions: dict[str, str] = {}  # open phases, by span, and what a violation does to them
-    environments: dict[str, str] = {}  # open environments that were not killed yet, and the reaction of their phase
+    # open environments that were not killed yet, and the reaction of their phase
+    environments: dict[str, str] = {}
     unwinding: bool = False
 
 
@@ -81,7 +89,9 @@ def _started(state: State, event: Started, envelope: Envelope) -> State:
             service = msgspec.structs.replace(
                 state.services.get(name, ServiceState()),
                 restarts_max=int(attributes.get("restarts_max", RESTARTS_MAX)),
-                window_seconds=float(attributes.get("restart_window_seconds", RESTART_WINDOW_SECONDS)),
+                window_seconds=float(
+                    attributes.get("restart_window_seconds", RESTART_WINDOW_SECONDS)
+                ),
             )
             return msgspec.structs.replace(state, services=state.services | {name: service})
         case "unwind":
@@ -93,12 +103,19 @@ def _finished(state: State, event: Finished, span: str) -> State:
     if event.subject.kind == "phase":
         return msgspec.structs.replace(state, reactions=_without(state.reactions, span))
     if event.subject.kind == "environment":
-        return msgspec.structs.replace(state, environments=_without(state.environments, event.subject.name))
+        return msgspec.structs.replace(
+            state, environments=_without(state.environments, event.subject.name)
+        )
     return state
 
 
-def _service_finished(state: State, event: Finished, now: float) -> tuple[State, tuple[Command, ...]]:
-    """Restart it while its window has room, then give it up for good. What ends while the run unwinds is meant to end."""
+def _service_finished(
+    state: State, event: Finished, now: float
+) -> tuple[State, tuple[Command, ...]]:
+    """Restart it while its window has room, then give it up for good.
+
+    What ends while the run unwinds is meant to end.
+    """
     name, cause = event.subject.name, event.reason or event.result
     service = state.services.get(name, ServiceState())
     if event.result not in TROUBLE or service.given_up or state.unwinding:
@@ -106,7 +123,11 @@ def _service_finished(state: State, event: Finished, now: float) -> tuple[State,
     recent = tuple(when for when in service.restarts if when > now - service.window_seconds)
     if len(recent) >= service.restarts_max:
         service = msgspec.structs.replace(service, given_up=True)
-        often = f"{cause}; restarted {len(recent)} times in {service.window_seconds:g} s" if recent else cause
+        often = (
+            f"{cause}; restarted {len(recent)} times in {service.window_seconds:g} s"
+            if recent
+            else cause
+        )
         command: Command = GiveUp(service=name, cause=often)
     else:
         attempt = len(recent) + 1
@@ -117,14 +138,18 @@ def _service_finished(state: State, event: Finished, now: float) -> tuple[State,
 
 
 def back_off(seed: int, service: str, attempt: int, number: int) -> float:
-    """Seconds before the next start: doubled with each attempt in the window, and up to a half more so that services do not march in step."""
+    """Seconds before the next start: doubled with each attempt in the window,
+    and up to a half more so that services do not march in step.
+    """
     jitter = 1 + seeded(seed, f"restart:{service}:{number}").random() / 2
     doubled: float = FIRST_DELAY_SECONDS * 2.0 ** min(attempt - 1, 16)
     return min(doubled * jitter, LONGEST_DELAY_SECONDS)
 
 
 def _violated(state: State, event: Violation) -> tuple[State, tuple[Command, ...]]:
-    """Kill an open environment, once, for a limit that only a sample holds or because its phase ends at a violation."""
+    """Kill an open environment, once, for a limit that only a sample holds or because its phase
+    ends at a violation.
+    """
     reaction = state.environments.get(event.environment)
     over_limit = event.rule.startswith("resource.") and event.certainty == "sampled"
     if reaction is None or not (over_limit or reaction == "end"):

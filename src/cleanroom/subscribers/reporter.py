@@ -1,7 +1,8 @@
 """Keeps the run's event log and turns its events into reports.
 
-What is known is `reports.fold`'s; here is only the loop that feeds it and the writing of files: `runs/<run_id>/events.jsonl` as events come, the reports
-atomically at the end, once in the folder where people look for the newest and once beside the events they were made of.
+What is known is `reports.fold`'s; here is only the loop that feeds it and the writing of files:
+`runs/<run_id>/events.jsonl` as events come, the reports atomically at the end,
+once in the folder where people look for the newest and once beside the events they were made of.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import encode_lines
 
 EVENTS_FILE = "events.jsonl"
-# The log is lossless: a disk that stops for some seconds under a flood must not end the run, and 200,000 envelopes are about 100 MB at their worst.
+# The log is lossless: a disk that stops for some seconds under a flood must not end the run,
+# and 200,000 envelopes are about 100 MB at their worst.
 LIMIT = 200_000
 
 
@@ -55,14 +57,24 @@ class Reporter:
         """What the events tell by now. Final once `run` has returned."""
         return self._fold.result()
 
-    async def write(self, result: RunResult, further: Mapping[str, Path] | None = None) -> RunResult:
-        """Write every report of `result` and give it back with `reports` filled in. `further` are files that others wrote, such as trace and audit.
+    async def write(
+        self, result: RunResult, further: Mapping[str, Path] | None = None
+    ) -> RunResult:
+        """Write every report of `result` and give it back with `reports` filled in.
+
+        `further` are files that others wrote, such as trace and audit.
 
         Raises:
             ArtifactError: a report cannot be written.
         """
-        paths = {**report_paths(self.report_folder.path), "events": self.events_path, **(further or {})}
-        final = msgspec.structs.replace(result, reports={kind: relative(path, self.root) for kind, path in paths.items()})
+        paths = {
+            **report_paths(self.report_folder.path),
+            "events": self.events_path,
+            **(further or {}),
+        }
+        final = msgspec.structs.replace(
+            result, reports={kind: relative(path, self.root) for kind, path in paths.items()}
+        )
         await anyio.to_thread.run_sync(write_reports, final, (self.report_folder, self.run_folder))
         return final
 

@@ -1,4 +1,7 @@
-"""Writes the run's trace file at its end, and has a collector told meanwhile where one is named. What spans, metrics and log records are is `tracing`'s."""
+"""Writes the run's trace file at its end, and has a collector told meanwhile where one is named.
+
+What spans, metrics and log records are is `tracing`'s.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,11 @@ LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tre
 
 
 class Tracer:
-    """One run's tracer. `run` it until the bus closes; then `delivered` says what became of what was sent, None where nothing was to be sent."""
+    """One run's tracer.
+
+    `run` it until the bus closes; then `delivered` says what became of what was sent,
+    None where nothing was to be sent.
+    """
 
     def __init__(self, folder: Folder, settings: Settings, *, sampled: bool) -> None:
         self.path = folder.path / TRACE_FILE
@@ -42,7 +49,10 @@ class Tracer:
 
     @classmethod
     def of(cls, folder: Folder, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
-        """As the caller's environment has it. Spans of a trace that is not sampled are written all the same, and not sent."""
+        """As the caller's environment has it.
+
+        Spans of a trace that is not sampled are written all the same, and not sent.
+        """
         return cls(folder, read_settings(caller), sampled=sampled)
 
     async def run(self, inbox: Subscription) -> None:
@@ -77,32 +87,59 @@ class Tracer:
     def _deliver_rest(self, delivery: Delivery) -> Delivered:
         if self._sampled:
             delivery.put("traces", self._trace.take())
-        return _finish(delivery, self._folder, _rest(self._trace.source(), self._metrics.points(), self._lines), END_SECONDS)
+        return _finish(
+            delivery,
+            self._folder,
+            _rest(self._trace.source(), self._metrics.points(), self._lines),
+            END_SECONDS,
+        )
 
 
-def push(folder: Folder, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings) -> tuple[Delivered, bool]:
-    """Send a recorded run, but for the signals that this collector has already: what became of it, and whether all was there. Blocks, for a bounded time."""
+def push(
+    folder: Folder, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings
+) -> tuple[Delivered, bool]:
+    """Send a recorded run, but for the signals that this collector has already:
+    what became of it, and whether all was there.
+
+    Blocks, for a bounded time.
+    """
     trace, points = tracing.Trace(settings), metrics.Metrics()
     for envelope in envelopes:
         trace.add(envelope)
         points.add(envelope)
-    lines = [line for envelope in envelopes if (line := logs.log_line(envelope))][: logs.RECORDS_MAX]
-    items: dict[Signal, Sequence[Any]] = {"traces": spans, **_rest(trace.source(), points.points(), lines)}
+    lines = [line for envelope in envelopes if (line := logs.log_line(envelope))][
+        : logs.RECORDS_MAX
+    ]
+    items: dict[Signal, Sequence[Any]] = {
+        "traces": spans,
+        **_rest(trace.source(), points.points(), lines),
+    }
     shown = settings.destinations[next(iter(settings.destinations))].shown
     there = next((told for told in recall(folder) if told.endpoint == shown), None)
-    missing = {signal: items[signal] for signal in settings.destinations if items[signal] and not (there and there.has(signal))}
+    missing = {
+        signal: items[signal]
+        for signal in settings.destinations
+        if items[signal] and not (there and there.has(signal))
+    }
     if there is not None and not missing:
         return there, True
     return _finish(Delivery(settings.destinations), folder, missing, PUSH_SECONDS), False
 
 
-def _rest(source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine]) -> dict[Signal, Sequence[Any]]:
+def _rest(
+    source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine]
+) -> dict[Signal, Sequence[Any]]:
     """The two signals that wait for the run's end."""
     shared = metrics.shared(source)
-    return {"metrics": [(shared, point) for point in points], "logs": [(source, line) for line in lines]}
+    return {
+        "metrics": [(shared, point) for point in points],
+        "logs": [(source, line) for line in lines],
+    }
 
 
-def _finish(delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Any]], seconds: float) -> Delivered:
+def _finish(
+    delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Any]], seconds: float
+) -> Delivered:
     """Deliver these too, and write down beside the trace what is where."""
     for signal, found in items.items():
         delivery.put(signal, found)
@@ -111,7 +148,9 @@ def _finish(delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[
         before = recall(folder)
         known = [told for told in before if told.endpoint != delivered.endpoint]
         there = next((told for told in before if told.endpoint == delivered.endpoint), delivered)
-        settled = {signal: count for signal, count in there.counts.items() if signal not in there.lost}
+        settled = {
+            signal: count for signal, count in there.counts.items() if signal not in there.lost
+        }
         whole = msgspec.structs.replace(delivered, counts=settled | delivered.counts)
         write_atomic(folder, DELIVERED_FILE, msgspec.json.encode([*known, whole][-COLLECTORS_MAX:]))
     return delivered

@@ -1,6 +1,8 @@
-"""For tests of whoever builds on the engine: plans in a line, runs without a disk, and the suite that every backend must pass.
+"""For tests of whoever builds on the engine: plans in a line, runs without a disk,
+and the suite that every backend must pass.
 
-`run_plan` makes no thread and touches only a temporary folder, so it runs in virtual time too (`@pytest.mark.looptime`: an hour's timeout is instant).
+`run_plan` makes no thread and touches only a temporary folder,
+so it runs in virtual time too (`@pytest.mark.looptime`: an hour's timeout is instant).
 """
 
 from __future__ import annotations
@@ -15,7 +17,15 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
-from cleanroom.backends.memory import Fault, Inside, MemoryBackend, Program, Script, forever, succeed
+from cleanroom.backends.memory import (
+    Fault,
+    Inside,
+    MemoryBackend,
+    Program,
+    Script,
+    forever,
+    succeed,
+)
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus
 from cleanroom.core.clock import LoopClock
@@ -34,9 +44,25 @@ from cleanroom.testing.checks import CHECK_RUN_ID, CHECKS, Bench, Check, check_b
 from cleanroom.testing.script import CHECK_SCRIPT, egress_attempt
 
 __all__ = [
-    "CHECKS", "CHECK_RUN_ID", "CHECK_SCRIPT", "Bench", "Check", "Fault", "Inside", "MemoryBackend", "Outcome", "Program", "Script", "check_backend", "egress_attempt", "forever", "phase", "plan",
-    "run_plan", "succeed",
-]  # fmt: skip
+    "CHECKS",
+    "CHECK_RUN_ID",
+    "CHECK_SCRIPT",
+    "Bench",
+    "Check",
+    "Fault",
+    "Inside",
+    "MemoryBackend",
+    "Outcome",
+    "Program",
+    "Script",
+    "check_backend",
+    "egress_attempt",
+    "forever",
+    "phase",
+    "plan",
+    "run_plan",
+    "succeed",
+]
 
 EVENTS_MAX = 1_000_000  # of one run: a test that needs more has lost control of itself
 
@@ -50,17 +76,36 @@ class Outcome(NamedTuple):
 
 
 def phase(name: str, *commands: str, **fields: Any) -> PhaseRun:
-    """A phase at Medium that runs these commands within ten minutes, unless `fields` say otherwise."""
-    return PhaseRun(**{"name": name, "commands": commands, "policy": default_policy(Level.MEDIUM), "timeout_seconds": 600.0, **fields})
+    """A phase at Medium that runs these commands within ten minutes,
+    unless `fields` say otherwise.
+    """
+    return PhaseRun(
+        **{
+            "name": name,
+            "commands": commands,
+            "policy": default_policy(Level.MEDIUM),
+            "timeout_seconds": 600.0,
+            **fields,
+        }
+    )
 
 
 def plan(*phases: PhaseRun, root: str = "", **fields: Any) -> Plan:
-    """A plan of one workspace on the memory backend. Without `root`, `run_plan` uses a temporary folder."""
+    """A plan of one workspace on the memory backend.
+
+    Without `root`, `run_plan` uses a temporary folder.
+    """
     given = {
-        "project": "demo", "root": root, "file": "make.toml", "dialect": "A", "environment": "", "backend": "memory",
-        "policy": default_policy(Level.MEDIUM), "requested": tuple(phase.name for phase in phases),
+        "project": "demo",
+        "root": root,
+        "file": "make.toml",
+        "dialect": "A",
+        "environment": "",
+        "backend": "memory",
+        "policy": default_policy(Level.MEDIUM),
+        "requested": tuple(phase.name for phase in phases),
         "workspaces": (PlannedWorkspace(name="", path=root, phases=phases),),
-    }  # fmt: skip
+    }
     return Plan(**{**given, **fields})
 
 
@@ -72,13 +117,22 @@ async def run_plan(
     caller: Mapping[str, str] | None = None,
     started: Callable[[Run], None] = lambda run: None,
 ) -> Outcome:
-    """Carry out a plan on the memory backend, with monitor and recovery and without files of evidence. `started` gets the run before it begins."""
-    with ExitStack() as held_folders, tempfile.TemporaryDirectory(prefix="cleanroom-test-") as folder:
+    """Carry out a plan on the memory backend, with monitor and recovery and without files of
+    evidence.
+
+    `started` gets the run before it begins.
+    """
+    with (
+        ExitStack() as held_folders,
+        tempfile.TemporaryDirectory(prefix="cleanroom-test-") as folder,
+    ):
         there = Path(folder)
         if not plan.root:
             project = there / "project"
             project.mkdir()
-            workspaces = tuple(msgspec.structs.replace(w, path=w.path or str(project)) for w in plan.workspaces)
+            workspaces = tuple(
+                msgspec.structs.replace(w, path=w.path or str(project)) for w in plan.workspaces
+            )
             plan = msgspec.structs.replace(plan, root=str(project), workspaces=workspaces)
         held = held_folders.enter_context(Folder.at(there))
         place = Place(
@@ -92,7 +146,13 @@ async def run_plan(
         heard = bus.subscribe("test", limit=EVENTS_MAX)
         used = backend or MemoryBackend(Script(otherwise=succeed()))
         run = Run(
-            plan, place, bus, Redactor(), caller=caller or {"PATH": "/usr/bin:/bin"}, make=lambda name: used, recipes=lambda: tuple(recipes)
+            plan,
+            place,
+            bus,
+            Redactor(),
+            caller=caller or {"PATH": "/usr/bin:/bin"},
+            make=lambda name: used,
+            recipes=lambda: tuple(recipes),
         )
         started(run)
         seen = [

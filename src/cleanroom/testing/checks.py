@@ -1,4 +1,7 @@
-"""The suite that every backend must pass. Each check's docstring is its line in `docs/backends.md`."""
+"""The suite that every backend must pass.
+
+Each check's docstring is its line in `docs/backends.md`.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,25 @@ from typing import Any
 import anyio
 import msgspec
 
-from cleanroom.backends.base import Backend, Doorway, Environment, EnvironmentSpec, ExecResult, Stream, Workspace, WorkspaceSpec
+from cleanroom.backends.base import (
+    Backend,
+    Doorway,
+    Environment,
+    EnvironmentSpec,
+    ExecResult,
+    Stream,
+    Workspace,
+    WorkspaceSpec,
+)
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, Policy, default_policy
 
-CHECK_SECONDS = 240.0  # for one check: only a hang reaches it; twenty containers at once take a tenth of it on a small machine
-CHECK_RUN_ID = f"check{os.getpid()}"  # of the environments: a backend that is told the run when it is made has to be told this one
+# for one check: only a hang reaches it; twenty containers at once take a tenth of it on a small
+# machine
+CHECK_SECONDS = 240.0
+# of the environments: a backend that is told the run when it is made has to be told this one
+CHECK_RUN_ID = f"check{os.getpid()}"
 
 MakeBackend = Callable[[Path], Backend]  # from a scratch folder that is removed afterwards
 
@@ -42,16 +57,28 @@ class Bench:
         self._number += 1
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C"}
         given = {
-            "id": f"check-{self._number}", "run_id": CHECK_RUN_ID, "role": "phase", "policy": default_policy(Level.MEDIUM), "variables": variables,
-            "working_directory": str(self.root), "workspace": self.workspace_spec(), "image": self._image,
-        }  # fmt: skip
+            "id": f"check-{self._number}",
+            "run_id": CHECK_RUN_ID,
+            "role": "phase",
+            "policy": default_policy(Level.MEDIUM),
+            "variables": variables,
+            "working_directory": str(self.root),
+            "workspace": self.workspace_spec(),
+            "image": self._image,
+        }
         return EnvironmentSpec(**{**given, **fields})
 
-    async def run(self, environment: Environment, *argv: str, timeout_seconds: float | None = None) -> ExecResult:
+    async def run(
+        self, environment: Environment, *argv: str, timeout_seconds: float | None = None
+    ) -> ExecResult:
         """Run a command (one word: a shell's text) and keep what it says in `said`."""
         heard: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         words = ("sh", "-c", *argv) if len(argv) == 1 else argv
-        result = await environment.exec(words, on_output=lambda stream, data: heard[stream].extend(data), timeout_seconds=timeout_seconds)
+        result = await environment.exec(
+            words,
+            on_output=lambda stream, data: heard[stream].extend(data),
+            timeout_seconds=timeout_seconds,
+        )
         self.said = {stream: bytes(data) for stream, data in heard.items()}
         return result
 
@@ -60,8 +87,12 @@ Check = Callable[[Bench], Awaitable[None]]
 Pair = tuple[Workspace, Environment]
 
 
-async def check_backend(make_backend: MakeBackend, checks: Sequence[Check] = (), *, image: str = "") -> None:
-    """Run every check, or these, on a backend of its own each, and the ledger after each one. `image` is what backends of containers run it in.
+async def check_backend(
+    make_backend: MakeBackend, checks: Sequence[Check] = (), *, image: str = ""
+) -> None:
+    """Run every check, or these, on a backend of its own each, and the ledger after each one.
+
+    `image` is what backends of containers run it in.
 
     Raises:
         AssertionError: the backend does not keep the protocol.
@@ -96,12 +127,17 @@ EXIT, KILLED, OUTPUT, BINARY, LARGE = (
 LARGE_BYTES = 100 << 20
 WRITE, READ, DELETE = "echo kept > made.txt", "cat made.txt", "rm old.txt"
 HIDE, SEEK = "echo mine > /tmp/only-here", "cat /tmp/only-here"
-WAIT, TOGETHER, LEAVE = "echo started; exec sleep 1000", "echo together", "sleep 1000 > /dev/null 2>&1 &"
+WAIT, TOGETHER, LEAVE = (
+    "echo started; exec sleep 1000",
+    "echo together",
+    "sleep 1000 > /dev/null 2>&1 &",
+)
 ADDRESS, PORT = "192.0.2.1", 9
 CONNECT = f"python3 -c 'import socket; socket.create_connection((\"{ADDRESS}\", {PORT}), 1)'"
 
 
-BARE: dict[str, Any] = {"workspace": None, "working_directory": "/"}  # an environment without a project
+# an environment without a project
+BARE: dict[str, Any] = {"workspace": None, "working_directory": "/"}
 CANCELLED_MOMENTS = 8
 SERVE = """exec python3 -c '
 import socket
@@ -110,14 +146,19 @@ print("listening", flush=True)
 while True:
     listening.accept()[0].sendall(b"hello")
 '"""
-ASK = """python3 -c 'import socket; print(socket.create_connection(("127.0.0.1", 7000), 5).recv(9).decode())'"""
+ASK = """python3 -c '
+import socket
+print(socket.create_connection(("127.0.0.1", 7000), 5).recv(9).decode())
+'"""
 ASK_BY_NAME = ASK.replace("127.0.0.1", "echo")
 ALLOCATE = "python3 -c 'bytearray(200 << 20)'"
 FORK = "for number in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 3 & done; wait"
 
 
 async def reports_how_a_command_ended(bench: Bench) -> None:
-    """Exit statuses are those of a shell: its own, 128+n for a signal, 127 for a program that is not there."""
+    """Exit statuses are those of a shell: its own, 128+n for a signal,
+    127 for a program that is not there.
+    """
     async with AsyncExitStack() as stack:
         _, environment = await _opened(bench, stack)
         assert (await bench.run(environment, EXIT)).exit_code == 7
@@ -126,7 +167,9 @@ async def reports_how_a_command_ended(bench: Bench) -> None:
 
 
 async def gives_output_as_it_was(bench: Bench) -> None:
-    """Bytes of both streams arrive whole and in order: without a line end, not text, and a hundred million of them."""
+    """Bytes of both streams arrive whole and in order: without a line end, not text,
+    and a hundred million of them.
+    """
     async with AsyncExitStack() as stack:
         _, environment = await _opened(bench, stack)
         await bench.run(environment, OUTPUT)
@@ -138,25 +181,33 @@ async def gives_output_as_it_was(bench: Bench) -> None:
 
 
 async def gives_exactly_the_environment(bench: Bench) -> None:
-    """A command's variables are those of the spec and no other, and it starts in the working directory."""
+    """A command's variables are those of the spec and no other,
+    and it starts in the working directory.
+    """
     async with AsyncExitStack() as stack:
         variables = {"PATH": "/usr/bin:/bin", "ODD": "a b\n=c", "EMPTY": ""}
         _, environment = await _opened(bench, stack, variables=variables)
         await bench.run(environment, "env", "-0")
-        found = dict(entry.split("=", 1) for entry in bench.said["stdout"].decode().split("\0") if entry)
+        found = dict(
+            entry.split("=", 1) for entry in bench.said["stdout"].decode().split("\0") if entry
+        )
         assert found == variables
         await bench.run(environment, "pwd")
         assert bench.said["stdout"].decode().strip() == str(bench.root)
 
 
 async def hands_files_on_and_back(bench: Bench) -> None:
-    """What one environment writes the next one sees, the project does not, until it is brought back."""
+    """What one environment writes the next one sees, the project does not,
+    until it is brought back.
+    """
     async with AsyncExitStack() as stack:
         workspace = await stack.enter_async_context(bench.backend.workspace(bench.workspace_spec()))
         async with bench.backend.environment(bench.spec()) as first:
             assert (await bench.run(first, WRITE)).exit_code == 0
         assert [change.path for change in await workspace.changes()] == ["made.txt"]
-        assert not (bench.root / "made.txt").exists(), "the project was written before anything was brought back"
+        assert not (bench.root / "made.txt").exists(), (
+            "the project was written before anything was brought back"
+        )
         async with bench.backend.environment(bench.spec()) as second:
             await bench.run(second, READ)
             assert bench.said["stdout"] == b"kept\n"
@@ -171,13 +222,17 @@ async def hands_files_on_and_back(bench: Bench) -> None:
 
 
 async def brings_deletions_back(bench: Bench) -> None:
-    """A file deleted inside is there on the host until that is brought back, and gone afterwards."""
+    """A file deleted inside is there on the host until that is brought back,
+    and gone afterwards.
+    """
     (bench.root / "old.txt").write_text("old")
     async with AsyncExitStack() as stack:
         workspace = await stack.enter_async_context(bench.backend.workspace(bench.workspace_spec()))
         async with bench.backend.environment(bench.spec()) as environment:
             assert (await bench.run(environment, DELETE)).exit_code == 0
-        assert [(change.path, change.kind) for change in await workspace.changes()] == [("old.txt", "deleted")]
+        assert [(change.path, change.kind) for change in await workspace.changes()] == [
+            ("old.txt", "deleted")
+        ]
         assert (bench.root / "old.txt").exists()
         with Folder.at(bench.root.parent) as run:
             back = await workspace.bring_back(None, run)
@@ -190,7 +245,9 @@ async def kills_what_is_cancelled(bench: Bench) -> None:
     async with AsyncExitStack() as stack:
         _, environment = await _opened(bench, stack)
         with anyio.CancelScope() as scope:
-            await environment.exec(("sh", "-c", WAIT), on_output=lambda stream, data: scope.cancel())
+            await environment.exec(
+                ("sh", "-c", WAIT), on_output=lambda stream, data: scope.cancel()
+            )
         assert scope.cancelled_caught
         assert await environment.left_over() == ()
 
@@ -213,7 +270,9 @@ async def runs_twenty_commands_at_once(bench: Bench) -> None:
         statuses: list[int] = []
 
         async def one(number: int) -> None:
-            result = await environment.exec(("sh", "-c", TOGETHER), on_output=lambda stream, data: heard[number].extend(data))
+            result = await environment.exec(
+                ("sh", "-c", TOGETHER), on_output=lambda stream, data: heard[number].extend(data)
+            )
             statuses.append(result.exit_code)
 
         async with anyio.create_task_group() as tasks:
@@ -224,10 +283,14 @@ async def runs_twenty_commands_at_once(bench: Bench) -> None:
 
 
 async def keeps_environments_apart(bench: Bench) -> None:
-    """What one environment writes outside the workspace, another one at the same time does not see."""
+    """What one environment writes outside the workspace,
+    another one at the same time does not see.
+    """
     async with AsyncExitStack() as stack:
         _, first = await _opened(bench, stack)
-        second = await stack.enter_async_context(bench.backend.environment(bench.spec(workspace=None, working_directory="/")))
+        second = await stack.enter_async_context(
+            bench.backend.environment(bench.spec(workspace=None, working_directory="/"))
+        )
         assert (await bench.run(first, HIDE)).exit_code == 0
         assert (await bench.run(first, SEEK)).exit_code == 0
         assert (await bench.run(second, SEEK)).exit_code != 0
@@ -251,7 +314,9 @@ async def can_be_killed(bench: Bench) -> None:
 
         async def run() -> None:
             try:
-                result = await environment.exec(("sh", "-c", WAIT), on_output=lambda stream, data: running.set())
+                result = await environment.exec(
+                    ("sh", "-c", WAIT), on_output=lambda stream, data: running.set()
+                )
                 ends.append(result.exit_code)
             except EnvironmentFailed as error:
                 ends.append(error)
@@ -269,7 +334,9 @@ async def can_be_killed(bench: Bench) -> None:
 
 
 async def attributes_attempts(bench: Bench) -> None:
-    """Where it claims to attribute network attempts: a connection out is refused, and the attempt names process and target."""
+    """Where it claims to attribute network attempts: a connection out is refused,
+    and the attempt names process and target.
+    """
     report = await bench.backend.probe(Level.MEDIUM)
     claims = {row.dimension: row.attributed for row in report.dimensions}
     async with AsyncExitStack() as stack:
@@ -290,9 +357,13 @@ async def attributes_attempts(bench: Bench) -> None:
 
 
 async def leads_to_declared_services(bench: Bench) -> None:
-    """A service's declared port is reached at 127.0.0.1 and by its name, and only from where it is declared."""
+    """A service's declared port is reached at 127.0.0.1 and by its name,
+    and only from where it is declared.
+    """
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(bench.backend.environment(bench.spec(role="service", **BARE)))
+        service = await stack.enter_async_context(
+            bench.backend.environment(bench.spec(role="service", **BARE))
+        )
         door = Doorway(service="echo", port=7000, environment=service.id, to="tcp:5555")
         listening, tasks = anyio.Event(), await stack.enter_async_context(anyio.create_task_group())
 
@@ -301,7 +372,9 @@ async def leads_to_declared_services(bench: Bench) -> None:
 
         tasks.start_soon(serve)
         await listening.wait()
-        asking = await stack.enter_async_context(bench.backend.environment(bench.spec(doorways=(door,), **BARE)))
+        asking = await stack.enter_async_context(
+            bench.backend.environment(bench.spec(doorways=(door,), **BARE))
+        )
         for command in (ASK, ASK_BY_NAME):
             assert (await bench.run(asking, command)).exit_code == 0
             assert bench.said["stdout"] == b"hello\n"
@@ -311,9 +384,13 @@ async def leads_to_declared_services(bench: Bench) -> None:
 
 
 async def bounds_memory(bench: Bench) -> None:
-    """Where it claims to enforce limits: what takes more memory than it may is killed, and the result says why."""
+    """Where it claims to enforce limits: what takes more memory than it may is killed,
+    and the result says why.
+    """
     async with AsyncExitStack() as stack:
-        environment = await stack.enter_async_context(bench.backend.environment(bench.spec(policy=_limited(memory_bytes=64 << 20), **BARE)))
+        environment = await stack.enter_async_context(
+            bench.backend.environment(bench.spec(policy=_limited(memory_bytes=64 << 20), **BARE))
+        )
         if not await _claims_limits(bench):
             return
         result = await bench.run(environment, ALLOCATE)
@@ -322,9 +399,13 @@ async def bounds_memory(bench: Bench) -> None:
 
 
 async def bounds_processes(bench: Bench) -> None:
-    """Where it claims to enforce limits: a process beyond the limit is refused, told, and harms nobody else."""
+    """Where it claims to enforce limits: a process beyond the limit is refused, told,
+    and harms nobody else.
+    """
     async with AsyncExitStack() as stack:
-        environment = await stack.enter_async_context(bench.backend.environment(bench.spec(policy=_limited(pids=16), **BARE)))
+        environment = await stack.enter_async_context(
+            bench.backend.environment(bench.spec(policy=_limited(pids=16), **BARE))
+        )
         if not await _claims_limits(bench):
             return
         assert (await bench.run(environment, FORK)).exit_code != 0
@@ -340,7 +421,13 @@ async def makes_twenty_environments_at_once(bench: Bench) -> None:
 
     async def one() -> None:
         async with bench.backend.environment(bench.spec(**BARE)) as environment:
-            statuses.append((await environment.exec(("sh", "-c", TOGETHER), on_output=lambda stream, data: None)).exit_code)
+            statuses.append(
+                (
+                    await environment.exec(
+                        ("sh", "-c", TOGETHER), on_output=lambda stream, data: None
+                    )
+                ).exit_code
+            )
 
     async with anyio.create_task_group() as tasks:
         for _ in range(20):
@@ -349,7 +436,9 @@ async def makes_twenty_environments_at_once(bench: Bench) -> None:
 
 
 async def leaves_nothing_when_cancelled(bench: Bench) -> None:
-    """Cancelled at moments all over an environment's life, from before it is asked for until it is left: the ledger is even after each."""
+    """Cancelled at moments all over an environment's life,
+    from before it is asked for until it is left: the ledger is even after each.
+    """
 
     async def life() -> None:
         async with AsyncExitStack() as stack:
@@ -378,8 +467,21 @@ def _limited(**limits: int) -> Policy:
 
 
 CHECKS: tuple[Check, ...] = (
-    reports_how_a_command_ended, gives_output_as_it_was, gives_exactly_the_environment, hands_files_on_and_back, brings_deletions_back,
-    kills_what_is_cancelled, ends_what_takes_too_long, runs_twenty_commands_at_once, keeps_environments_apart, names_what_was_left_running,
-    can_be_killed, leads_to_declared_services, bounds_memory, bounds_processes, makes_twenty_environments_at_once, leaves_nothing_when_cancelled,
+    reports_how_a_command_ended,
+    gives_output_as_it_was,
+    gives_exactly_the_environment,
+    hands_files_on_and_back,
+    brings_deletions_back,
+    kills_what_is_cancelled,
+    ends_what_takes_too_long,
+    runs_twenty_commands_at_once,
+    keeps_environments_apart,
+    names_what_was_left_running,
+    can_be_killed,
+    leads_to_declared_services,
+    bounds_memory,
+    bounds_processes,
+    makes_twenty_environments_at_once,
+    leaves_nothing_when_cancelled,
     attributes_attempts,
-)  # fmt: skip
+)

@@ -27,7 +27,7 @@ from cleanroom.testing.checks import (
     TOGETHER,
     WAIT,
     WRITE,
-)  # fmt: skip
+)
 
 
 async def _output(inside: Inside) -> int:
@@ -99,9 +99,15 @@ async def _allocate(inside: Inside) -> int:
 
 async def _fork(inside: Inside) -> int:
     refused = Attempt(
-        environment="", dimension="resource", rule="resource.pids", outcome="blocked", mechanism="script", certainty="counter",
-        target=Target(limit="processes 16"), attribution_gap="a script names none",
-    )  # fmt: skip
+        environment="",
+        dimension="resource",
+        rule="resource.pids",
+        outcome="blocked",
+        mechanism="script",
+        certainty="counter",
+        target=Target(limit="processes 16"),
+        attribution_gap="a script names none",
+    )
     inside.attempt(refused)
     return 2
 
@@ -109,17 +115,41 @@ async def _fork(inside: Inside) -> int:
 def egress_attempt(ip: str, port: int) -> Attempt:
     """A refused connection, as a backend that attributes tells it."""
     return Attempt(
-        environment="", dimension="network", rule="network.egress", outcome="blocked", mechanism="script", certainty="held_syscall",
-        target=Target(ip=ip, port=port, proto="tcp"), process=Process(pid=4242, exe="/usr/bin/python3", comm="python3"), syscall="connect",
+        environment="",
+        dimension="network",
+        rule="network.egress",
+        outcome="blocked",
+        mechanism="script",
+        certainty="held_syscall",
+        target=Target(ip=ip, port=port, proto="tcp"),
+        process=Process(pid=4242, exe="/usr/bin/python3", comm="python3"),
+        syscall="connect",
         errno="ECONNREFUSED",
-    )  # fmt: skip
+    )
 
 
 CHECK_SCRIPT = Script(
     programs={
-        EXIT: succeed(exit_code=7), KILLED: succeed(exit_code=137), OUTPUT: _output, BINARY: succeed(b"\0\xff\xfe"), LARGE: _large,
-        "env -0": _variables, "pwd": _where, WRITE: succeed(files={"made.txt": b"kept\n"}), READ: _read, DELETE: _delete, HIDE: _hide, SEEK: _seek,
-        WAIT: _wait, TOGETHER: succeed(b"together\n"), LEAVE: _leave, CONNECT: _connect, SERVE: _wait, ASK: _ask,
-        ASK_BY_NAME: _ask, ALLOCATE: _allocate, FORK: _fork,
+        EXIT: succeed(exit_code=7),
+        KILLED: succeed(exit_code=137),
+        OUTPUT: _output,
+        BINARY: succeed(b"\0\xff\xfe"),
+        LARGE: _large,
+        "env -0": _variables,
+        "pwd": _where,
+        WRITE: succeed(files={"made.txt": b"kept\n"}),
+        READ: _read,
+        DELETE: _delete,
+        HIDE: _hide,
+        SEEK: _seek,
+        WAIT: _wait,
+        TOGETHER: succeed(b"together\n"),
+        LEAVE: _leave,
+        CONNECT: _connect,
+        SERVE: _wait,
+        ASK: _ask,
+        ASK_BY_NAME: _ask,
+        ALLOCATE: _allocate,
+        FORK: _fork,
     },
-)  # fmt: skip
+)

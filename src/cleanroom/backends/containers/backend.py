@@ -1,7 +1,10 @@
-"""The container backends: environments in containers of Docker or Podman, guarded and observed as the embedded ones are.
+"""The container backends: environments in containers of Docker or Podman,
+guarded and observed as the embedded ones are.
 
-An engine makes a locked container without a network; its pid 1 is ours and does what a warden outside tells it. Workspaces, relays, names, held calls,
-journal and clean-up are the embedded backend's own, so both say the same about the same attempt.
+An engine makes a locked container without a network; its pid 1 is ours and does what a warden
+outside tells it.
+Workspaces, relays, names, held calls, journal and clean-up are the embedded backend's own,
+so both say the same about the same attempt.
 """
 
 from __future__ import annotations
@@ -62,7 +65,10 @@ class ContainerEnvironment(EmbeddedEnvironment):
         await self._containers.engine.start(container.name)
 
     async def leave(self) -> None:
-        """End it. The engine removes its container while the run goes on: nothing runs in it any more."""
+        """End it.
+
+        The engine removes its container while the run goes on: nothing runs in it any more.
+        """
         try:
             await super().leave()
         finally:
@@ -103,10 +109,16 @@ class ContainerBackend(EmbeddedBackend):
     async def __aenter__(self) -> ContainerBackend:
         if os.geteuid() != 0:
             raise PolicyRefused(
-                "CR-CONTAINER-007", f"backend {self.name!r} runs as root only: nobody else can see what is tried in a container",
+                "CR-CONTAINER-007",
+                (
+                    f"backend {self.name!r} runs as root only: nobody else can see what is tried "
+                    "in a container"
+                ),
                 hint='run it as root, or use backend = "embedded", which needs no root',
-            )  # fmt: skip
-        self._connected = await self._stack.enter_async_context(connect(self.engine_name, self._caller))
+            )
+        self._connected = await self._stack.enter_async_context(
+            connect(self.engine_name, self._caller)
+        )
         try:
             self._program = await anyio.to_thread.run_sync(build, self._cache / "shim")
             with contextlib.suppress(OSError):  # whoever sweeps later is told
@@ -139,12 +151,19 @@ class ContainerBackend(EmbeddedBackend):
     # --- what it holds
 
     async def probe(self, level: Level) -> CapabilityReport:
-        """The kernel is asked as for the embedded backend; what the engine adds is proven in every container."""
+        """The kernel is asked as for the embedded backend; what the engine adds is proven in every
+        container.
+        """
         found = await super().probe(level)
         resources = DimensionReport(
-            dimension="resource", enforced="yes", detected="yes", attributed="partial", completeness="exact",
-            mechanism="the container's control group, rlimits, samples", evidence=f"{self.name} {self.engine.version}",
-        )  # fmt: skip
+            dimension="resource",
+            enforced="yes",
+            detected="yes",
+            attributed="partial",
+            completeness="exact",
+            mechanism="the container's control group, rlimits, samples",
+            evidence=f"{self.name} {self.engine.version}",
+        )
         rows = [row for row in found.dimensions if row.dimension != "resource"]
         lacking = Missing(
             rule="filesystem.reads",
@@ -153,10 +172,17 @@ class ContainerBackend(EmbeddedBackend):
         )
         closed = Missing(
             rule="network.record",
-            why=f"a phase has a network of its own in a container of {self.name}, so nothing outside is reached and recorded",
+            why=(
+                f"a phase has a network of its own in a container of {self.name}, so nothing "
+                "outside is reached and recorded"
+            ),
             hint='use backend = "embedded", or Medium with `egress`',
         )
-        levels = {**found.levels, Level.HIGH.value: (*found.levels.get(Level.HIGH.value, ()), lacking), Level.LOW.value: (closed,)}
+        levels = {
+            **found.levels,
+            Level.HIGH.value: (*found.levels.get(Level.HIGH.value, ()), lacking),
+            Level.LOW.value: (closed,),
+        }
         return msgspec.structs.replace(
             found,
             backend=self.name,
@@ -194,10 +220,15 @@ class ContainerBackend(EmbeddedBackend):
         image = await self._image(spec)
         assert self._program is not None
         parameters = create_request.parameters(
-            spec, image, container, program=self._program, seccomp=await anyio.to_thread.run_sync(self._profile),
+            spec,
+            image,
+            container,
+            program=self._program,
+            seccomp=await anyio.to_thread.run_sync(self._profile),
             labels=container_cleanup.owner_labels(self._run_id),
-        )  # fmt: skip
-        with anyio.CancelScope(shield=True):  # an answer that nobody waits for could leave a container that comes after it was looked for
+        )
+        # an answer that nobody waits for could leave a container that comes after it was looked for
+        with anyio.CancelScope(shield=True):
             await self.engine.create(name, parameters)
         self._tell(Thing("container", name), "made")
 
@@ -213,9 +244,13 @@ class ContainerBackend(EmbeddedBackend):
     async def _image(self, spec: EnvironmentSpec) -> Image:
         if not spec.image:
             raise ProjectError(
-                "CR-CONTAINER-009", f"backend {self.name!r} needs to know which image {spec.id} runs in",
-                hint='add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image build` makes it',
-            )  # fmt: skip
+                "CR-CONTAINER-009",
+                f"backend {self.name!r} needs to know which image {spec.id} runs in",
+                hint=(
+                    'add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image '
+                    "build` makes it"
+                ),
+            )
         return await self.engine.image(spec.image)
 
     def discard(self, thing: Thing) -> None:
@@ -225,7 +260,8 @@ class ContainerBackend(EmbeddedBackend):
     async def settled(self) -> None:
         """Wait until the engine has removed all that was discarded."""
         while self._removals:
-            done, _ = await asyncio.wait(self._removals)  # which ends none of them, should the waiting be cancelled
+            # which ends none of them, should the waiting be cancelled
+            done, _ = await asyncio.wait(self._removals)
             self._removals -= done
             for removal in done:
                 removal.result()
@@ -233,7 +269,9 @@ class ContainerBackend(EmbeddedBackend):
     async def removed(self, thing: Thing) -> None:
         """Have the engine remove it, and account for it."""
         if not await self.engine.remove(thing.name):
-            self._left.append(Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it"))
+            self._left.append(
+                Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it")
+            )
             return
         self.forget(thing)
 
@@ -250,7 +288,9 @@ class ContainerBackend(EmbeddedBackend):
         await self._up.wait()
         if "PATH" not in spec.variables:
             spec.variables["PATH"] = image.path
-        told = create_request.described(spec, identity_of(spec), self._cgroups(), stack, root, cache)
+        told = create_request.described(
+            spec, identity_of(spec), self._cgroups(), stack, root, cache
+        )
         return Described(told, written(stack, cache))
 
 

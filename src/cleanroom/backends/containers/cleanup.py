@@ -1,7 +1,9 @@
-"""Removing containers of dead runs: those that bear our label and whose engine process is gone, however young they are.
+"""Removing containers of dead runs: those that bear our label and whose engine process is gone,
+however young they are.
 
-A process number means something in its own pid namespace only, so what another namespace made since the machine was started is left to those who
-sweep there, and said; so is what bears our label and names no process.
+A process number means something in its own pid namespace only,
+so what another namespace made since the machine was started is left to those who sweep there,
+and said; so is what bears our label and names no process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""The one adapter to container engines: Docker and Podman over their unix sockets, by aiodocker, with every known quirk in this file.
+"""The one adapter to container engines: Docker and Podman over their unix sockets, by aiodocker,
+with every known quirk in this file.
 
-The version spoken is the newest that both sides know. Everything that is not done with an engine's API does not need it: commands, output, signals and
-samples go through the container's own pid 1 and its warden, so that an engine that loses events or hangs in `wait` is not asked.
+The version spoken is the newest that both sides know.
+Everything that is not done with an engine's API does not need it:
+commands, output, signals and samples go through the container's own pid 1 and its warden,
+so that an engine that loses events or hangs in `wait` is not asked.
 """
 
 from __future__ import annotations
@@ -16,7 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from cleanroom.backends.containers.create_request import FALLBACK_PATH, Image
-from cleanroom.model.errors import BackendUnavailable, CleanroomError, EnvironmentFailed, ProjectError
+from cleanroom.model.errors import (
+    BackendUnavailable,
+    CleanroomError,
+    EnvironmentFailed,
+    ProjectError,
+)
 from cleanroom.sandbox.processes.container_cleanup import call
 
 if TYPE_CHECKING:
@@ -24,25 +32,37 @@ if TYPE_CHECKING:
 
 EngineName = Literal["docker", "podman"]
 
-OLDEST, NEWEST = (1, 40), (1, 51)  # of the API: what Debian's engines speak, and what was read to be the same in all that is used here
+# of the API: what Debian's engines speak, and what was read to be the same in all that is used here
+OLDEST, NEWEST = (1, 40), (1, 51)
 CALL_SECONDS = 30.0  # for one call: a slow daemon takes 5 s, a hanging one for ever
-# For one removal with its asking again: it takes tens of ms, two calls of a slow daemon, or as long as a daemon takes to restart.
+# For one removal with its asking again: it takes tens of ms, two calls of a slow daemon,
+# or as long as a daemon takes to restart.
 REMOVE_SECONDS = 20.0
 REMOVE_PAUSE_SECONDS = 0.05
 NO_ANSWER = 900  # the status that aiodocker makes up where the connection failed
 SOCKETS: dict[EngineName, tuple[str, ...]] = {
-    "docker": ("/run/docker.sock", "/var/run/docker.sock", "{home}/.docker/run/docker.sock", "{runtime}/docker.sock"),
+    "docker": (
+        "/run/docker.sock",
+        "/var/run/docker.sock",
+        "{home}/.docker/run/docker.sock",
+        "{runtime}/docker.sock",
+    ),
     "podman": ("/run/podman/podman.sock", "{runtime}/podman/podman.sock"),
 }
 VARIABLES: dict[EngineName, str] = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
 START_HINTS: dict[EngineName, str] = {
     "docker": "start it (`systemctl start docker`), or let DOCKER_HOST name its socket as unix:///path",
-    "podman": "start its API (`podman system service --time=0 unix:///run/podman/podman.sock`), or let CONTAINER_HOST name its socket as unix:///path",
+    "podman": (
+        "start its API (`podman system service --time=0 unix:///run/podman/podman.sock`), or let "
+        "CONTAINER_HOST name its socket as unix:///path"
+    ),
 }
 
 
 class Greeting(NamedTuple):
-    """An engine's own version, and the API versions that it speaks; `oldest` is empty where ours are old enough not to ask."""
+    """An engine's own version, and the API versions that it speaks;
+    `oldest` is empty where ours are old enough not to ask.
+    """
 
     version: str
     newest: str
@@ -54,7 +74,8 @@ class Refused(EnvironmentFailed):
 
 
 def find_socket(name: EngineName, caller: Mapping[str, str]) -> str:
-    """The engine's socket: the one that the caller's environment names, else the first of the usual ones that is there.
+    """The engine's socket: the one that the caller's environment names,
+    else the first of the usual ones that is there.
 
     Raises:
         BackendUnavailable: there is none, or what is named is not on this machine.
@@ -62,16 +83,26 @@ def find_socket(name: EngineName, caller: Mapping[str, str]) -> str:
     given = caller.get(VARIABLES[name], "")
     if given and not given.startswith("unix://"):
         raise BackendUnavailable(
-            "CR-CONTAINER-002", f"{VARIABLES[name]}={given}: expected unix:///path; an engine on another machine cannot show what is tried in it",
+            "CR-CONTAINER-002",
+            (
+                f"{VARIABLES[name]}={given}: expected unix:///path; an engine on another machine "
+                "cannot show what is tried in it"
+            ),
             hint="let it name a socket of this machine, or unset it",
-        )  # fmt: skip
+        )
     runtime = caller.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    usual = (path.format(home=caller.get("HOME", "/root"), runtime=runtime) for path in SOCKETS[name])
+    usual = (
+        path.format(home=caller.get("HOME", "/root"), runtime=runtime) for path in SOCKETS[name]
+    )
     places = [given.removeprefix("unix://")] if given else list(usual)
     for place in places:
         if _is_socket(place):
             return place
-    raise BackendUnavailable("CR-CONTAINER-001", f"{name} was not found; looked for {', '.join(places)}", hint=START_HINTS[name])
+    raise BackendUnavailable(
+        "CR-CONTAINER-001",
+        f"{name} was not found; looked for {', '.join(places)}",
+        hint=START_HINTS[name],
+    )
 
 
 def _is_socket(path: str) -> bool:
@@ -82,7 +113,9 @@ def _is_socket(path: str) -> bool:
 
 
 def spoken(newest: str, oldest: str) -> str:
-    """The version to speak with an engine that knows `oldest` to `newest`, such as "v1.41"; empty where there is none."""
+    """The version to speak with an engine that knows `oldest` to `newest`, such as "v1.41";
+    empty where there is none.
+    """
     theirs, least = _version(newest), _version(oldest or "1.0")
     chosen = min(theirs, NEWEST)
     return f"v{chosen[0]}.{chosen[1]}" if chosen >= max(OLDEST, least) else ""
@@ -103,7 +136,11 @@ def described_image(engine: EngineName, socket: str, name: str) -> dict[str, Any
     try:
         status, found = call(socket, "GET", f"/images/{quote(name, safe='')}/json")
     except OSError as error:
-        raise BackendUnavailable("CR-CONTAINER-001", f"{engine} does not answer at {socket}: {error}", hint=START_HINTS[engine]) from error
+        raise BackendUnavailable(
+            "CR-CONTAINER-001",
+            f"{engine} does not answer at {socket}: {error}",
+            hint=START_HINTS[engine],
+        ) from error
     if status != 200:
         raise _missing_image(name, engine)
     return dict(found)
@@ -112,7 +149,9 @@ def described_image(engine: EngineName, socket: str, name: str) -> dict[str, Any
 class Engine:
     """One engine, connected. Made by `connect`."""
 
-    def __init__(self, name: EngineName, socket: str, client: aiodocker.Docker, version: str) -> None:
+    def __init__(
+        self, name: EngineName, socket: str, client: aiodocker.Docker, version: str
+    ) -> None:
         self.name = name
         self.socket = socket
         self.version = version
@@ -127,17 +166,37 @@ class Engine:
             ProjectError: it is not there.
         """
         if name not in self._images:
-            async with self._asking(f"looking for image {name}", missing=_missing_image(name, self.name)):
+            async with self._asking(
+                f"looking for image {name}", missing=_missing_image(name, self.name)
+            ):
                 found = await self._client.images.inspect(name)
-            variables = dict(entry.partition("=")[::2] for entry in (found.get("Config") or {}).get("Env") or ())
-            self._images[name] = Image(name, _digest(found["Id"]), variables.get("PATH") or FALLBACK_PATH)
+            variables = dict(
+                entry.partition("=")[::2] for entry in (found.get("Config") or {}).get("Env") or ()
+            )
+            self._images[name] = Image(
+                name, _digest(found["Id"]), variables.get("PATH") or FALLBACK_PATH
+            )
         return self._images[name]
 
     async def create(self, name: str, parameters: Mapping[str, Any]) -> None:
-        """Create a container. An image that vanished since it was looked for is said by its name."""
-        named = next((image.name for image in self._images.values() if image.identity == parameters["Image"]), parameters["Image"])
+        """Create a container.
+
+        An image that vanished since it was looked for is said by its name.
+        """
+        named = next(
+            (
+                image.name
+                for image in self._images.values()
+                if image.identity == parameters["Image"]
+            ),
+            parameters["Image"],
+        )
         missing = _missing_image(named, self.name)
-        vanished = Refused(missing.code, f"image {named!r} was removed from {self.name} during the run", hint=missing.hint)
+        vanished = Refused(
+            missing.code,
+            f"image {named!r} was removed from {self.name} during the run",
+            hint=missing.hint,
+        )
         async with self._asking(f"creating container {name}", missing=vanished):
             await self._client.containers.create(dict(parameters), name=name)
 
@@ -147,7 +206,10 @@ class Engine:
             await self._client.containers.container(name).start()
 
     async def remove(self, name: str) -> bool:
-        """Remove it by force with its anonymous volumes; True once it is seen to be gone. A removal that is under way is waited for, and an engine that starts again too."""
+        """Remove it by force with its anonymous volumes; True once it is seen to be gone.
+
+        A removal that is under way is waited for, and an engine that starts again too.
+        """
         from aiodocker import DockerError
         from aiohttp import ClientError
 
@@ -159,7 +221,8 @@ class Engine:
                     except DockerError as error:
                         if error.status == 404:
                             return True
-                        # 409: another removal is under way; 500: its process is still being counted out; 900: restarting
+                        # 409: another removal is under way; 500: its process is still being counted
+                        # out; 900: restarting
                         await asyncio.sleep(REMOVE_PAUSE_SECONDS)
                     except (ClientError, OSError):
                         await asyncio.sleep(REMOVE_PAUSE_SECONDS)
@@ -173,7 +236,9 @@ class Engine:
         return str(told[-1]) if told else ""
 
     @contextlib.asynccontextmanager
-    async def _asking(self, what: str, missing: CleanroomError | None = None) -> AsyncIterator[None]:
+    async def _asking(
+        self, what: str, missing: CleanroomError | None = None
+    ) -> AsyncIterator[None]:
         """Client errors become ours in this one place, with the cause kept."""
         from aiodocker import DockerError
         from aiohttp import ClientError
@@ -185,12 +250,24 @@ class Engine:
             if error.status == 404 and missing is not None:
                 raise missing from error
             if error.status == NO_ANSWER:
-                raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: {error.message}", hint=START_HINTS[self.name]) from error
-            raise Refused("CR-CONTAINER-005", f"{self.name}: {what}: {error.message}", hint=_advice(error.message)) from error
+                raise EnvironmentFailed(
+                    "CR-CONTAINER-004",
+                    f"{self.name}: {what}: {error.message}",
+                    hint=START_HINTS[self.name],
+                ) from error
+            raise Refused(
+                "CR-CONTAINER-005",
+                f"{self.name}: {what}: {error.message}",
+                hint=_advice(error.message),
+            ) from error
         except TimeoutError as error:
-            raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: no answer within {CALL_SECONDS:g} s") from error
+            raise EnvironmentFailed(
+                "CR-CONTAINER-004", f"{self.name}: {what}: no answer within {CALL_SECONDS:g} s"
+            ) from error
         except (ClientError, OSError) as error:
-            raise EnvironmentFailed("CR-CONTAINER-004", f"{self.name}: {what}: {error}", hint=START_HINTS[self.name]) from error
+            raise EnvironmentFailed(
+                "CR-CONTAINER-004", f"{self.name}: {what}: {error}", hint=START_HINTS[self.name]
+            ) from error
 
 
 @contextlib.asynccontextmanager
@@ -205,19 +282,30 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
         import aiodocker
     except ImportError as error:
         raise BackendUnavailable(
-            "CR-CONTAINER-003", f"backend {name!r} needs the package aiodocker", hint="pip install 'cleanroom-engine[docker]'"
+            "CR-CONTAINER-003",
+            f"backend {name!r} needs the package aiodocker",
+            hint="pip install 'cleanroom-engine[docker]'",
         ) from error
-    async with aiodocker.Docker(url=f"unix://{path}", api_version=f"v{OLDEST[0]}.{OLDEST[1]}") as client:
+    async with aiodocker.Docker(
+        url=f"unix://{path}", api_version=f"v{OLDEST[0]}.{OLDEST[1]}"
+    ) as client:
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 said = await _greeting(client)
         except (aiodocker.DockerError, OSError, TimeoutError) as error:
-            raise BackendUnavailable("CR-CONTAINER-001", f"{name} does not answer at {path}: {error}", hint=START_HINTS[name]) from error
+            raise BackendUnavailable(
+                "CR-CONTAINER-001",
+                f"{name} does not answer at {path}: {error}",
+                hint=START_HINTS[name],
+            ) from error
         api = spoken(said.newest, said.oldest)
         if not api:
             raise BackendUnavailable(
                 "CR-CONTAINER-001",
-                f"{name} at {path} speaks API {said.oldest or '?'} to {said.newest or '?'}, expected {OLDEST} to {NEWEST}",
+                (
+                    f"{name} at {path} speaks API {said.oldest or '?'} to {said.newest or '?'}, "
+                    f"expected {OLDEST} to {NEWEST}"
+                ),
                 hint="update it",
             )
         client.api_version = api
@@ -225,17 +313,26 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
 
 
 async def _greeting(client: aiodocker.Docker) -> Greeting:
-    """What an engine says of itself. All of it is asked for only where it knows versions that we do not: Podman runs half a dozen programs to tell, for 1 to 5 s."""
+    """What an engine says of itself.
+
+    All of it is asked for only where it knows versions that we do not:
+    Podman runs half a dozen programs to tell, for 1 to 5 s.
+    """
     async with client._query("_ping", versioned_api=False) as answer:
         newest, server = answer.headers.get("Api-Version", ""), answer.headers.get("Server", "")
     if newest and _version(newest) <= NEWEST:
         return Greeting(server.partition("/")[2].partition(" ")[0], newest)
     described = await client._query_json("version", versioned_api=False)
-    return Greeting(str(described.get("Version", "")), described.get("ApiVersion", ""), described.get("MinAPIVersion", ""))
+    return Greeting(
+        str(described.get("Version", "")),
+        described.get("ApiVersion", ""),
+        described.get("MinAPIVersion", ""),
+    )
 
 
 def _digest(identity: str) -> str:
-    return identity if identity.startswith("sha256:") else f"sha256:{identity}"  # Podman leaves the prefix out
+    # Podman leaves the prefix out
+    return identity if identity.startswith("sha256:") else f"sha256:{identity}"
 
 
 def _missing_image(name: str, engine: str) -> ProjectError:

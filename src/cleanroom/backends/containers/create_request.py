@@ -1,6 +1,10 @@
-"""From an `EnvironmentSpec` to a container: what the engine is asked to create, and what the warden is told to show in it. Pure, but for who owns a folder.
+"""From an `EnvironmentSpec` to a container: what the engine is asked to create,
+and what the warden is told to show in it.
 
-The engine gives namespaces, group, image and the flags of a locked container. The warden moves the workspace, private folders and names into it.
+Pure, but for who owns a folder.
+
+The engine gives namespaces, group, image and the flags of a locked container.
+The warden moves the workspace, private folders and names into it.
 """
 
 from __future__ import annotations
@@ -22,21 +26,39 @@ from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Container, Identity, MountOp, SandboxSpec
 
-INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"  # where pid 1 and the way to its warden are in a container
+# where pid 1 and the way to its warden are in a container
+INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"
 PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
-PLACES = {"mode": "0755", "size": "65536"}  # of the empty folders on which the warden puts what is shown
-# Of all containers of a run, which share a uid; each has its own limit in its group. Left to itself Podman asks for more than it may give without CAP_SYS_RESOURCE.
+# of the empty folders on which the warden puts what is shown
+PLACES = {"mode": "0755", "size": "65536"}
+# Of all containers of a run, which share a uid; each has its own limit in its group.
+# Left to itself Podman asks for more than it may give without CAP_SYS_RESOURCE.
 PROCESSES = 16_384
 SMALL_BYTES = 1 << 20  # of folders that hold mount points only
 FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# What Docker's default profile refuses to a container without capabilities, without what our own filter refuses and names: an engine's refusal comes
+# What Docker's default profile refuses to a container without capabilities,
+# without what our own filter refuses and names: an engine's refusal comes
 # first, and would leave nobody to name. The rest of the list is allowed here and held there.
 REFUSED_BY_ENGINE = (
-    "create_module", "get_kernel_syms", "get_mempolicy", "mbind", "nfsservctl",
-    "query_module", "set_mempolicy", "set_mempolicy_home_node", "stime", "sysfs", "_sysctl", "uselib", "ustat", "vm86", "vm86old",
-    "process_madvise", "pidfd_spawn",
-)  # fmt: skip
+    "create_module",
+    "get_kernel_syms",
+    "get_mempolicy",
+    "mbind",
+    "nfsservctl",
+    "query_module",
+    "set_mempolicy",
+    "set_mempolicy_home_node",
+    "stime",
+    "sysfs",
+    "_sysctl",
+    "uselib",
+    "ustat",
+    "vm86",
+    "vm86old",
+    "process_madvise",
+    "pidfd_spawn",
+)
 
 
 class Image(NamedTuple):
@@ -50,35 +72,80 @@ class Image(NamedTuple):
 def profile() -> str:
     """The filter that the engine installs, as it takes it."""
     refused = {"names": list(REFUSED_BY_ENGINE), "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
-    machines = ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]
+    machines = [
+        "SCMP_ARCH_X86_64",
+        "SCMP_ARCH_X86",
+        "SCMP_ARCH_X32",
+        "SCMP_ARCH_AARCH64",
+        "SCMP_ARCH_ARM",
+    ]
     here = machines[:3] if os.uname().machine == "x86_64" else machines[3:]
-    return json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "architectures": here, "syscalls": [refused]})
+    return json.dumps(
+        {"defaultAction": "SCMP_ACT_ALLOW", "architectures": here, "syscalls": [refused]}
+    )
 
 
 def parameters(
-    spec: EnvironmentSpec, image: Image, container: Container, *, program: Path, seccomp: str, labels: Mapping[str, str]
+    spec: EnvironmentSpec,
+    image: Image,
+    container: Container,
+    *,
+    program: Path,
+    seccomp: str,
+    labels: Mapping[str, str],
 ) -> dict[str, object]:
-    """What the engine is asked to create: locked down as far as its flags go, without a network, with an empty place for each thing that is shown."""
+    """What the engine is asked to create: locked down as far as its flags go, without a network,
+    with an empty place for each thing that is shown.
+    """
     limits = spec.policy.limits
     user = environment_user(spec.run_id)
-    place = ",".join(("rw", "nosuid", "nodev", "noexec", *(f"{name}={value}" for name, value in PLACES.items())))
-    ulimits = {"nofile": limits.open_files, "core": CORE_BYTES, "fsize": limits.disk_bytes, "nproc": PROCESSES}
+    place = ",".join(
+        ("rw", "nosuid", "nodev", "noexec", *(f"{name}={value}" for name, value in PLACES.items()))
+    )
+    ulimits = {
+        "nofile": limits.open_files,
+        "core": CORE_BYTES,
+        "fsize": limits.disk_bytes,
+        "nproc": PROCESSES,
+    }
     return {
-        "Image": image.identity, "Entrypoint": [INIT, f"{DOOR}/socket"], "Cmd": [], "Env": [], "User": f"{user}:{user}", "WorkingDir": "/",
-        "Hostname": mount_plan.host_name(spec.run_id), "Healthcheck": {"Test": ["NONE"]}, "StopTimeout": 1,
+        "Image": image.identity,
+        "Entrypoint": [INIT, f"{DOOR}/socket"],
+        "Cmd": [],
+        "Env": [],
+        "User": f"{user}:{user}",
+        "WorkingDir": "/",
+        "Hostname": mount_plan.host_name(spec.run_id),
+        "Healthcheck": {"Test": ["NONE"]},
+        "StopTimeout": 1,
         "Labels": {**labels, "cleanroom.environment": spec.id},
-        # No network, said twice: with "none" alone Docker loads itself once more as a hook into each start, which takes longer than all the rest.
+        # No network, said twice: with "none" alone Docker loads itself once more as a hook into
+        # each start, which takes longer than all the rest.
         "NetworkDisabled": True,
         "HostConfig": {
-            "NetworkMode": "none", "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "0"}, "IpcMode": "private", "ReadonlyRootfs": True, "CapDrop": ["ALL"], "Privileged": False, "Init": False,
-            "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp}"], "PidsLimit": limits.pids,
-            "Memory": limits.memory_bytes, "MemorySwap": limits.memory_bytes, "NanoCpus": int(limits.cpus * 1e9), "ShmSize": limits.tmpfs_bytes,
-            "Ulimits": [{"Name": name, "Soft": value, "Hard": value} for name, value in ulimits.items()],
+            "NetworkMode": "none",
+            "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "0"},
+            "IpcMode": "private",
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "Privileged": False,
+            "Init": False,
+            "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp}"],
+            "PidsLimit": limits.pids,
+            "Memory": limits.memory_bytes,
+            "MemorySwap": limits.memory_bytes,
+            "NanoCpus": int(limits.cpus * 1e9),
+            "ShmSize": limits.tmpfs_bytes,
+            "Ulimits": [
+                {"Name": name, "Soft": value, "Hard": value} for name, value in ulimits.items()
+            ],
             "Binds": [f"{program}:{INIT}:ro", f"{os.path.dirname(container['socket'])}:{DOOR}:ro"],
             "Tmpfs": dict.fromkeys(empty_places(container), place),
-            "RestartPolicy": {"Name": "no"}, "AutoRemove": False, "LogConfig": {"Type": "none"},
+            "RestartPolicy": {"Name": "no"},
+            "AutoRemove": False,
+            "LogConfig": {"Type": "none"},
         },
-    }  # fmt: skip
+    }
 
 
 def empty_places(container: Container) -> list[str]:
@@ -131,7 +198,9 @@ def _view(
     written += [mount.target for mount in spec.mounts if mount.writable]
     written += [spec.workspace.root] if stack and spec.workspace else []
     builds = mount_plan.outermost(description.build_folders(spec)) if listed else []
-    trees = [f"/{name}" for name in mount_plan.SYSTEM if not (listed and name in mount_plan.UNLISTED)]
+    trees = [
+        f"/{name}" for name in mount_plan.SYSTEM if not (listed and name in mount_plan.UNLISTED)
+    ]
     read_only = [*trees, *tools, *(mount.target for mount in plain if not mount.writable)]
     programs = [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())]
     readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
@@ -139,7 +208,10 @@ def _view(
 
 
 def _private(spec: EnvironmentSpec, listed: bool) -> list[MountOp]:
-    """Folders of the container's own. What only holds mount points is small and may not be written."""
+    """Folders of the container's own.
+
+    What only holds mount points is small and may not be written.
+    """
     size, tmp_exec = spec.policy.limits.tmpfs_bytes, spec.policy.tmp_exec
     holders = ("/home", "/root", "/run")
     return [
@@ -153,21 +225,36 @@ def _private(spec: EnvironmentSpec, listed: bool) -> list[MountOp]:
 def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> list[MountOp]:
     """Who and where it is. Files that the image does not have are not added to it."""
     host = mount_plan.host_name(spec.run_id)
-    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {host}", *(f"{address} {name}" for name, address in names)]
+    hosts = [
+        "127.0.0.1 localhost",
+        "::1 localhost ip6-localhost",
+        f"127.0.1.1 {host}",
+        *(f"{address} {name}" for name, address in names),
+    ]
     texts = {
-        "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{user}:{user}:{USER}:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-        "group": f"root:x:0:\n{USER}:x:{user}:\nnogroup:x:65534:\n", "hosts": "\n".join(hosts) + "\n",
+        "passwd": (
+            f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{user}:{user}:{USER}:{HOME}:/bin/sh\n"
+            "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+        ),
+        "group": f"root:x:0:\n{USER}:x:{user}:\nnogroup:x:65534:\n",
+        "hosts": "\n".join(hosts) + "\n",
         "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    }  # fmt: skip
-    return [{"kind": "file", "target": f"/etc/{name}", "text": text} for name, text in texts.items()]
+    }
+    return [
+        {"kind": "file", "target": f"/etc/{name}", "text": text} for name, text in texts.items()
+    ]
 
 
-def _shown(spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: mount_plan.HomeLayers | None) -> list[MountOp]:
+def _shown(
+    spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: mount_plan.HomeLayers | None
+) -> list[MountOp]:
     """The workspace, data shown copy-on-write, and plain mounts."""
     shown: list[MountOp] = [mount_plan.kept(cache, f"{HOME}/.cache")] if cache else []
     if spec.workspace is not None and stack:
         root = spec.workspace.root
-        shown.append(mount_plan.overlay(root, root, [str(layer) for layer in stack], exec=not listed))
+        shown.append(
+            mount_plan.overlay(root, root, [str(layer) for layer in stack], exec=not listed)
+        )
         shown += mount_plan.evidence(root, description.masked_folders(spec))
         builds = mount_plan.outermost(description.build_folders(spec)) if listed else []
         shown += [mount_plan.exec_folder(build, root, writable=True) for build in builds]

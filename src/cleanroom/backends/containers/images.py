@@ -1,6 +1,9 @@
-"""Images made without a registry: Debian's packages become an archive that any engine loads, with the same digest for the same packages.
+"""Images made without a registry: Debian's packages become an archive that any engine loads,
+with the same digest for the same packages.
 
-`mmdebstrap` makes the file system (as root or not), this module wraps it the way `docker save` would, with every date the same. What blocks says so.
+`mmdebstrap` makes the file system (as root or not), this module wraps it the way `docker save`
+would, with every date the same.
+What blocks says so.
 """
 
 from __future__ import annotations
@@ -36,15 +39,21 @@ class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     packages: tuple[str, ...]
-    hooks: tuple[str, ...] = ()  # shell commands before the packages are configured; $1 is the image's root
+    # shell commands before the packages are configured; $1 is the image's root
+    hooks: tuple[str, ...] = ()
     path: str = PATH
     server: tuple[str, str] = ("", "")  # the server's program, and the package whose version is its
 
 
 # PostgreSQL's package would make a cluster of its own, and lies outside PATH.
-_NO_CLUSTER = 'mkdir -p "$1/etc/postgresql-common" && echo "create_main_cluster = false" > "$1/etc/postgresql-common/createcluster.conf"'
+_NO_CLUSTER = (
+    'mkdir -p "$1/etc/postgresql-common" && echo "create_main_cluster = false" > '
+    '"$1/etc/postgresql-common/createcluster.conf"'
+)
 PLANS: dict[str, ImagePlan] = {
-    "base": ImagePlan(name="cleanroom/base", packages=("python3", "make", "git", "ca-certificates")),
+    "base": ImagePlan(
+        name="cleanroom/base", packages=("python3", "make", "git", "ca-certificates")
+    ),
     "postgres": ImagePlan(
         name="cleanroom/postgres",
         packages=("postgresql-15",),
@@ -52,7 +61,9 @@ PLANS: dict[str, ImagePlan] = {
         path=f"/usr/lib/postgresql/15/bin:{PATH}",
         server=("postgres", "postgresql-15"),
     ),
-    "redis": ImagePlan(name="cleanroom/redis", packages=("redis-server",), server=("redis-server", "redis-server")),
+    "redis": ImagePlan(
+        name="cleanroom/redis", packages=("redis-server",), server=("redis-server", "redis-server")
+    ),
 }
 
 
@@ -74,16 +85,23 @@ def chosen(names: Sequence[str]) -> tuple[ImagePlan, ...]:
     """
     for name in names:
         if name not in PLANS:
-            raise UsageError("CR-CONTAINER-010", f"image {name!r}: expected one of {', '.join(PLANS)}")
+            raise UsageError(
+                "CR-CONTAINER-010", f"image {name!r}: expected one of {', '.join(PLANS)}"
+            )
     return tuple(PLANS[name] for name in names or PLANS)
 
 
 def recipe(plan: ImagePlan) -> str:
-    """A hash of all that an image is made by: what `RECIPE_LABEL` says of it. Another one is an image of another version of this code."""
+    """A hash of all that an image is made by: what `RECIPE_LABEL` says of it.
+
+    Another one is an image of another version of this code.
+    """
     return hashlib.sha256(msgspec.json.encode((SUITE, plan))).hexdigest()
 
 
-def build(plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str], None] = lambda _: None) -> Built:
+def build(
+    plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str], None] = lambda _: None
+) -> Built:
     """Make the archive of one image in `folder`. Blocks for about half a minute.
 
     Raises:
@@ -104,15 +122,22 @@ def build(plan: ImagePlan, folder: Path, *, mirror: str = "", say: Callable[[str
     finally:
         layer.unlink(missing_ok=True)
     identity = hashlib.sha256(configuration).hexdigest()
-    return Built(name=plan.name, digest=f"sha256:{identity}", layer_sha256=digest, archive=str(archive), packages=packages)
+    return Built(
+        name=plan.name,
+        digest=f"sha256:{identity}",
+        layer_sha256=digest,
+        archive=str(archive),
+        packages=packages,
+    )
 
 
 def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
     if host_programs.find("mmdebstrap") is None:
         raise BackendUnavailable(
-            "CR-CONTAINER-011", "mmdebstrap, which makes images from Debian's packages, is not installed",
+            "CR-CONTAINER-011",
+            "mmdebstrap, which makes images from Debian's packages, is not installed",
             hint="apt install mmdebstrap; or name images of your own in make.toml",
-        )  # fmt: skip
+        )
     hooks = [f"--essential-hook={hook}" for hook in plan.hooks]
     words = [
         "--quiet",
@@ -132,11 +157,15 @@ def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
             variables={"SOURCE_DATE_EPOCH": EPOCH, **proxies},
         )
     except TimeoutExpired as error:
-        raise EnvironmentFailed("CR-CONTAINER-012", f"{plan.name}: mmdebstrap did not end within {BUILD_SECONDS:g} s") from error
+        raise EnvironmentFailed(
+            "CR-CONTAINER-012", f"{plan.name}: mmdebstrap did not end within {BUILD_SECONDS:g} s"
+        ) from error
     if done.returncode:
         said = "\n".join(done.stderr.strip().splitlines()[-8:])
         raise EnvironmentFailed(
-            "CR-CONTAINER-012", f"{plan.name}: mmdebstrap ended with status {done.returncode}: {said}", hint="is the mirror reachable?"
+            "CR-CONTAINER-012",
+            f"{plan.name}: mmdebstrap ended with status {done.returncode}: {said}",
+            hint="is the mirror reachable?",
         )
 
 
@@ -151,30 +180,58 @@ def _packages(layer: Path) -> dict[str, str]:
         member = next((one for one in tar if one.name.lstrip("./") == "var/lib/dpkg/status"), None)
         file = tar.extractfile(member) if member is not None else None
         text = file.read().decode(errors="replace") if file is not None else ""
-    stanzas = (dict(line.partition(": ")[::2] for line in stanza.splitlines() if not line.startswith(" ")) for stanza in text.split("\n\n"))
-    return {stanza["Package"]: stanza.get("Version", "") for stanza in stanzas if "Package" in stanza}
+    stanzas = (
+        dict(line.partition(": ")[::2] for line in stanza.splitlines() if not line.startswith(" "))
+        for stanza in text.split("\n\n")
+    )
+    return {
+        stanza["Package"]: stanza.get("Version", "") for stanza in stanzas if "Package" in stanza
+    }
 
 
 def _configuration(plan: ImagePlan, layer: str, packages: Mapping[str, str]) -> bytes:
     listed = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
-    labels = {"cleanroom.image": plan.name, "cleanroom.packages": listed, RECIPE_LABEL: recipe(plan)}
+    labels = {
+        "cleanroom.image": plan.name,
+        "cleanroom.packages": listed,
+        RECIPE_LABEL: recipe(plan),
+    }
     if plan.server[0]:
         version = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", packages[plan.server[1]])
         assert version is not None, "Debian's versions begin with a number"
         labels |= {SERVER_LABEL: plan.server[0], VERSION_LABEL: version.group(1)}
     described: dict[str, object] = {
-        "architecture": MACHINES.get(platform.machine(), platform.machine()), "os": "linux", "created": "1980-01-01T00:00:00Z",
-        "config": {"Env": [f"PATH={plan.path}", "LANG=C.UTF-8"], "Cmd": ["/bin/sh"], "Labels": labels},
+        "architecture": MACHINES.get(platform.machine(), platform.machine()),
+        "os": "linux",
+        "created": "1980-01-01T00:00:00Z",
+        "config": {
+            "Env": [f"PATH={plan.path}", "LANG=C.UTF-8"],
+            "Cmd": ["/bin/sh"],
+            "Labels": labels,
+        },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
-        "history": [{"created": "1980-01-01T00:00:00Z", "created_by": f"mmdebstrap {SUITE} {' '.join(plan.packages)}"}],
-    }  # fmt: skip
+        "history": [
+            {
+                "created": "1980-01-01T00:00:00Z",
+                "created_by": f"mmdebstrap {SUITE} {' '.join(plan.packages)}",
+            }
+        ],
+    }
     return json.dumps(described, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _write_archive(archive: Path, name: str, configuration: bytes, layer: Path, digest: str) -> None:
+def _write_archive(
+    archive: Path, name: str, configuration: bytes, layer: Path, digest: str
+) -> None:
     """What `docker save` writes and every engine loads."""
     identity = hashlib.sha256(configuration).hexdigest()
-    manifest = [{"Config": f"{identity}.json", "RepoTags": [f"{name}:latest"], "Layers": [f"{digest}/layer.tar"]}]
+    manifest = [
+        {
+            "Config": f"{identity}.json",
+            "RepoTags": [f"{name}:latest"],
+            "Layers": [f"{digest}/layer.tar"],
+        }
+    ]
     with tarfile.open(archive, "w") as tar:
         _add(tar, f"{identity}.json", io.BytesIO(configuration), len(configuration))
         with layer.open("rb") as file:
@@ -190,7 +247,8 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes], size: int) -> None:
 
 
 async def load(built: Built, engine: Any) -> None:
-    """Load an archive into a connected engine, see that it is there under its digest, and remove the archive.
+    """Load an archive into a connected engine, see that it is there under its digest,
+    and remove the archive.
 
     Raises:
         EnvironmentFailed: the engine did not take it as it is.
@@ -202,4 +260,6 @@ async def load(built: Built, engine: Any) -> None:
         archive.unlink()
     found = await engine.image(built.name)
     if found.identity != built.digest:
-        raise EnvironmentFailed("CR-CONTAINER-012", f"{built.name}: loaded as {found.identity}, expected {built.digest}")
+        raise EnvironmentFailed(
+            "CR-CONTAINER-012", f"{built.name}: loaded as {found.identity}, expected {built.digest}"
+        )

@@ -1,6 +1,8 @@
-"""The parts that a container backend needs on a machine, looked at together, so that all that are missing are named at once.
+"""The parts that a container backend needs on a machine, looked at together,
+so that all that are missing are named at once.
 
-`look` asks the machine, `missing` and `refusal` decide, and nothing is installed or started: the lines to paste work on Debian as it is.
+`look` asks the machine, `missing` and `refusal` decide, and nothing is installed or started:
+the lines to paste work on Debian as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from cleanroom.model.errors import BackendUnavailable, CleanroomError, PolicyRef
 from cleanroom.sandbox.shim.build import program_in
 
 PROGRAMS: dict[EngineName, str] = {"docker": "dockerd", "podman": "podman"}
-PACKAGES: dict[EngineName, tuple[str, ...]] = {"docker": ("docker.io",), "podman": ("podman", "runc")}
+PACKAGES: dict[EngineName, tuple[str, ...]] = {
+    "docker": ("docker.io",),
+    "podman": ("podman", "runc"),
+}
 UNITS: dict[EngineName, str] = {"docker": "docker", "podman": "podman.socket"}
 COMPILERS = ("gcc", "cc", "clang")  # musl-gcc is a way to call the first
 LIBRARY = "'cleanroom-engine[docker]'"
@@ -31,18 +36,31 @@ LIBRARY = "'cleanroom-engine[docker]'"
 STARTS: dict[EngineName, tuple[str, ...]] = {
     "docker": (
         "setsid dockerd </dev/null >/var/log/dockerd.log 2>&1 &",
-        "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, /var/log/dockerd.log says why",
+        (
+            "until [ -S /run/docker.sock ]; do sleep 1; done  # if it takes long, "
+            "/var/log/dockerd.log says why"
+        ),
     ),
     "podman": (
         "mkdir -p /run/podman",
-        "setsid podman system service --time=0 unix:///run/podman/podman.sock </dev/null >/var/log/podman.log 2>&1 &",
-        "until [ -S /run/podman/podman.sock ]; do sleep 1; done  # if it takes long, /var/log/podman.log says why",
+        (
+            "setsid podman system service --time=0 unix:///run/podman/podman.sock </dev/null "
+            ">/var/log/podman.log 2>&1 &"
+        ),
+        (
+            "until [ -S /run/podman/podman.sock ]; do sleep 1; done  # if it takes long, "
+            "/var/log/podman.log says why"
+        ),
     ),
 }
-# Debian 12's crun refuses control groups of both versions, and without systemd nobody answers for its manager.
+# Debian 12's crun refuses control groups of both versions,
+# and without systemd nobody answers for its manager.
 PODMAN_SETTINGS = (
     "mkdir -p /etc/containers/containers.conf.d",
-    "printf '%s\\n' '[engine]' 'runtime = \"runc\"' 'cgroup_manager = \"cgroupfs\"' > /etc/containers/containers.conf.d/cleanroom.conf",
+    (
+        "printf '%s\\n' '[engine]' 'runtime = \"runc\"' 'cgroup_manager = \"cgroupfs\"' > "
+        "/etc/containers/containers.conf.d/cleanroom.conf"
+    ),
 )
 
 
@@ -78,17 +96,26 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     library: bool = True
     compiler: bool = True
     builder: bool = True  # mmdebstrap
-    images: tuple[str, ...] = ()  # that are wanted and not there, as far as the engine can be asked; else all that are wanted
+    # that are wanted and not there, as far as the engine can be asked; else all that are wanted
+    images: tuple[str, ...] = ()
     systemd: bool = False
     unified: bool = True  # control groups are of version 2 alone
 
 
 def look(
-    engine: EngineName, images: Iterable[str], caller: Mapping[str, str], *, shim: Path | None = None, builds: bool = False
+    engine: EngineName,
+    images: Iterable[str],
+    caller: Mapping[str, str],
+    *,
+    shim: Path | None = None,
+    builds: bool = False,
 ) -> Machine:
-    """What this machine has for `engine`, with `images` wanted in it. Blocks for some ms.
+    """What this machine has for `engine`, with `images` wanted in it.
 
-    `shim` is where pid 1 of containers lies if it was built, for what starts some. `builds`: images are to be built, and nothing started.
+    Blocks for some ms.
+
+    `shim` is where pid 1 of containers lies if it was built, for what starts some.
+    `builds`: images are to be built, and nothing started.
     """
     socket, elsewhere = _socket(engine, caller)
     wanted, answer = list(dict.fromkeys(images)), ""
@@ -106,7 +133,9 @@ def look(
         elsewhere=elsewhere,
         program=host_programs.find(PROGRAMS[engine]) is not None,
         library=importlib.util.find_spec("aiodocker") is not None,
-        compiler=shim is None or program_in(shim).exists() or any(map(host_programs.find, COMPILERS)),
+        compiler=shim is None
+        or program_in(shim).exists()
+        or any(map(host_programs.find, COMPILERS)),
         builder=not (builds or ours) or host_programs.find("mmdebstrap") is not None,
         images=tuple(wanted),
         systemd=Path("/run/systemd/system").is_dir(),
@@ -130,7 +159,9 @@ def missing(machine: Machine) -> tuple[Part, ...]:
 
 
 def refusal(machine: Machine) -> CleanroomError | None:
-    """One error for all that is missing: the part's own if it is one, else one that names all, with the lines that bring them."""
+    """One error for all that is missing: the part's own if it is one, else one that names all,
+    with the lines that bring them.
+    """
     parts = missing(machine)
     if not parts:
         return None
@@ -138,32 +169,57 @@ def refusal(machine: Machine) -> CleanroomError | None:
     if len(parts) == 1:
         return parts[0].error(parts[0].code, parts[0].message, hint=hint)
     named = "; ".join(part.message for part in parts)
-    return BackendUnavailable("CR-CONTAINER-013", f"backend {machine.engine!r} lacks {len(parts)} parts here: {named}", hint=hint)
+    return BackendUnavailable(
+        "CR-CONTAINER-013",
+        f"backend {machine.engine!r} lacks {len(parts)} parts here: {named}",
+        hint=hint,
+    )
 
 
 def lines(parts: Sequence[Part]) -> tuple[str, ...]:
     """What to paste into a shell, to have all of these parts."""
     packages = dict.fromkeys(package for part in parts for package in part.packages)
-    installing = [f"apt-get update && apt-get install --yes {' '.join(packages)}"] if packages else []
+    installing = (
+        [f"apt-get update && apt-get install --yes {' '.join(packages)}"] if packages else []
+    )
     return ("on Debian, as root:", *installing, *(step for part in parts for step in part.steps))
 
 
 def _root(engine: EngineName) -> Part:
-    message = f"backend {engine!r} runs as root only: nobody else can see what is tried in a container"
-    other = '# then run cleanroom-engine as root too; or take backend = "embedded", which needs no root'
+    message = (
+        f"backend {engine!r} runs as root only: nobody else can see what is tried in a container"
+    )
+    other = (
+        '# then run cleanroom-engine as root too; or take backend = "embedded", which needs no root'
+    )
     return Part(PolicyRefused, "CR-CONTAINER-007", message, steps=(other,))
 
 
 def _engine(machine: Machine) -> list[Part]:
     name = machine.engine
     if machine.elsewhere is not None:
-        return [Part(type(machine.elsewhere), machine.elsewhere.code, machine.elsewhere.message, steps=(f"unset {VARIABLES[name]}",))]
+        return [
+            Part(
+                type(machine.elsewhere),
+                machine.elsewhere.code,
+                machine.elsewhere.message,
+                steps=(f"unset {VARIABLES[name]}",),
+            )
+        ]
     if machine.socket and not machine.answer:
         return []
     starting = (f"systemctl enable --now {UNITS[name]}",) if machine.systemd else STARTS[name]
     settings = PODMAN_SETTINGS if name == "podman" and not machine.unified else ()
     if not machine.program:
-        return [Part(BackendUnavailable, "CR-CONTAINER-001", f"{name} is not installed", PACKAGES[name], (*settings, *starting))]
+        return [
+            Part(
+                BackendUnavailable,
+                "CR-CONTAINER-001",
+                f"{name} is not installed",
+                PACKAGES[name],
+                (*settings, *starting),
+            )
+        ]
     message = machine.answer or f"{name} is installed, and was not found running"
     return [Part(BackendUnavailable, "CR-CONTAINER-001", message, steps=(*settings, *starting))]
 
@@ -175,7 +231,10 @@ def _library(interpreter: Interpreter) -> Part:
     if interpreter.closed:  # Debian's own Python lets pip change nothing
         packages = () if interpreter.venv else ("python3-venv",)
         steps = (
-            f"{shlex.quote(interpreter.program)} -m venv ~/cleanroom && ~/cleanroom/bin/pip install {LIBRARY}",
+            (
+                f"{shlex.quote(interpreter.program)} -m venv ~/cleanroom && ~/cleanroom/bin/pip "
+                f"install {LIBRARY}"
+            ),
             "PATH=~/cleanroom/bin:$PATH  # so that this cleanroom-engine is the one that runs",
         )
     elif interpreter.pip:
@@ -194,11 +253,23 @@ def _images(machine: Machine) -> list[Part]:
         bare = set(map(_bare, ours))
         made = [short for short, plan in PLANS.items() if plan.name in bare]
         build = " ".join(("cleanroom-engine image build", *made, f"--backend {name}"))
-        found.append(Part(ProjectError, "CR-CONTAINER-006", f"{_named(ours)} not in {name}", steps=(build,)))
+        found.append(
+            Part(ProjectError, "CR-CONTAINER-006", f"{_named(ours)} not in {name}", steps=(build,))
+        )
     for image in machine.images:
         if not _is_ours(image):
-            pull = f"{name} pull {shlex.quote(image)}  # or build or load it; nothing is pulled during a run"
-            found.append(Part(ProjectError, "CR-CONTAINER-006", f"{_named([image])} not in {name}", steps=(pull,)))
+            pull = (
+                f"{name} pull {shlex.quote(image)}  # or build or load it; nothing is pulled "
+                "during a run"
+            )
+            found.append(
+                Part(
+                    ProjectError,
+                    "CR-CONTAINER-006",
+                    f"{_named([image])} not in {name}",
+                    steps=(pull,),
+                )
+            )
     return found
 
 

@@ -1,6 +1,7 @@
 """The embedded backend: environments from Linux namespaces, Landlock and seccomp, without a daemon.
 
-This is the engine's side: it describes environments, talks to their wardens and brings files back. What happens in the kernel is in `sandbox/`.
+This is the engine's side: it describes environments, talks to their wardens and brings files back.
+What happens in the kernel is in `sandbox/`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
         SandboxSpec,
     )
 
-START_SECONDS = 20.0  # for the keeper: a thousand times what was measured, so only a hang reaches it
+# for the keeper: a thousand times what was measured, so only a hang reaches it
+START_SECONDS = 20.0
 LEAVE_SECONDS = 10.0
 
 
@@ -61,21 +63,26 @@ class EmbeddedBackend:
     shows_host = True
     make_environment = EmbeddedEnvironment
 
-    def __init__(self, run_id: str, scratch: Path, journal: OpenJournal, keeper: KeeperProcess | None = None) -> None:
+    def __init__(
+        self, run_id: str, scratch: Path, journal: OpenJournal, keeper: KeeperProcess | None = None
+    ) -> None:
         self._run_id = run_id
         self._process = keeper  # started ahead by whoever made this, or started here
         self.scratch = scratch
         self._open_journal = journal
         self._tops: list[Folder] = []  # the folders that this run has for itself
-        self._owned: dict[str, Folder] = {}  # path of what the keeper was told -> the folder around it
+        # path of what the keeper was told -> the folder around it
+        self._owned: dict[str, Folder] = {}
         self._journal: Journal | None = None
         self._keeper: Link[KeeperMessage] | None = None
         self._up = asyncio.Event()
         self._environments: dict[str, EmbeddedEnvironment] = {}
         self._workspaces: dict[str, EmbeddedWorkspace | CopiedWorkspace] = {}
         self._closed: dict[str, asyncio.Event] = {}
-        self._doors: dict[str, list[tuple[Forward, int]]] = {}  # environment -> its doors, each with its listening socket
-        self._elsewhere: dict[str, Callable[[str, int], None]] = {}  # environment of another process -> what takes its doors
+        # environment -> its doors, each with its listening socket
+        self._doors: dict[str, list[tuple[Forward, int]]] = {}
+        # environment of another process -> what takes its doors
+        self._elsewhere: dict[str, Callable[[str, int], None]] = {}
         self._probed: asyncio.Future[ProbeReport] | None = None
         self._left: list[Left] = []
         self._groups: dict[str, cgroups.Group] = {}  # of environments, by identity
@@ -102,7 +109,12 @@ class EmbeddedBackend:
         self._process = self._process or KeeperProcess()
         if self._process.probing:
             self._probed = asyncio.get_running_loop().create_future()
-        self._keeper = Link(self._process.taken(), channel.KEEPER_MESSAGES.receive, self._from_keeper, self._keeper_lost)
+        self._keeper = Link(
+            self._process.taken(),
+            channel.KEEPER_MESSAGES.receive,
+            self._from_keeper,
+            self._keeper_lost,
+        )
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -110,7 +122,10 @@ class EmbeddedBackend:
             for environment in list(self._environments.values()):
                 await environment.leave()
             await self.settled()
-            for thing in (*self._ground_things, *([self._scratch_thing] if self._scratch_thing is not None else [])):
+            for thing in (
+                *self._ground_things,
+                *([self._scratch_thing] if self._scratch_thing is not None else []),
+            ):
                 await self.drop_folder(thing)
             with contextlib.suppress(EnvironmentFailed):
                 self._order({"op": "bye"})
@@ -164,7 +179,9 @@ class EmbeddedBackend:
         for event in self._closed.values():
             event.set()
         if self._probed is not None and not self._probed.done():
-            self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-002", "the keeper process ended"))
+            self._probed.set_exception(
+                EnvironmentFailed("CR-SANDBOX-002", "the keeper process ended")
+            )
 
     # --- what it holds
 
@@ -175,13 +192,21 @@ class EmbeddedBackend:
             self._order({"op": "probe", "scratch": str(nearest_folder(self.scratch))})
         with anyio.fail_after(START_SECONDS):
             found = await self._probed
-        self._bare, self._landlock, self.outer_filter = found["mode"] == "bare", found["landlock"], found["outer_filter"]
+        self._bare, self._landlock, self.outer_filter = (
+            found["mode"] == "bare",
+            found["landlock"],
+            found["outer_filter"],
+        )
         homes = await anyio.to_thread.run_sync(self._cgroups)
         return _report(found, homes)
 
     def _cgroups(self) -> cgroups.Homes:
         if self._homes is None:
-            self._homes = cgroups.homes() if os.geteuid() == 0 else cgroups.Homes(0, {}, "not root, and no group was delegated")
+            self._homes = (
+                cgroups.homes()
+                if os.geteuid() == 0
+                else cgroups.Homes(0, {}, "not root, and no group was delegated")
+            )
         return self._homes
 
     # --- things that are made
@@ -204,7 +229,8 @@ class EmbeddedBackend:
     async def folder(self, path: Path) -> Thing:
         """Make a folder that the keeper removes should the engine die."""
         thing: Thing | None = None
-        with _usable(path), anyio.CancelScope(shield=True):  # a moment; half-way nobody would know that it has to be dropped
+        # a moment; half-way nobody would know that it has to be dropped
+        with _usable(path), anyio.CancelScope(shield=True):
             thing = await self._make_folder(path)
         assert thing is not None
         return thing
@@ -215,7 +241,9 @@ class EmbeddedBackend:
                 await self._claim()
         around = self._reached(path.parent)
         thing = self._own(around, path.name)
-        await anyio.to_thread.run_sync(lambda: around.folder(path.name, make=True, mode=0o700).close())
+        await anyio.to_thread.run_sync(
+            lambda: around.folder(path.name, make=True, mode=0o700).close()
+        )
         return thing
 
     async def _claim(self) -> None:
@@ -224,11 +252,15 @@ class EmbeddedBackend:
         self._scratch_thing = self._own(around, self.scratch.name)
         top = around.folder(self.scratch.name, make=True, mode=0o700)
         self._tops.append(top)
-        self._hold = await anyio.to_thread.run_sync(lambda: claim(top, self._cgroups().folders.values()))
+        self._hold = await anyio.to_thread.run_sync(
+            lambda: claim(top, self._cgroups().folders.values())
+        )
         self._order({"op": "hold"}, [self._hold])
 
     def _reached(self, path: Path) -> Folder:
-        """A folder below one of the run's own, made where it is not there; these are closed to others."""
+        """A folder below one of the run's own, made where it is not there;
+        these are closed to others.
+        """
         top = next((top for top in self._tops if path.is_relative_to(top.path)), None)
         assert top is not None, f"{path} is not below the run's own folder"
         return top.folder(path.relative_to(top.path).as_posix(), make=True, mode=0o711)
@@ -248,7 +280,11 @@ class EmbeddedBackend:
             around = await anyio.to_thread.run_sync(Folder.at, place.parent)
             thing = self._own(around, place.name)
             try:
-                self._tops.append(await anyio.to_thread.run_sync(spec_hostns.make_ground, around, place.name, user))
+                self._tops.append(
+                    await anyio.to_thread.run_sync(
+                        spec_hostns.make_ground, around, place.name, user
+                    )
+                )
             except FileExistsError:
                 self._disown(thing)  # somebody else's, and not ours to remove
                 raise
@@ -261,7 +297,10 @@ class EmbeddedBackend:
         return ((await self.ground()).folder if self._bare else self.scratch) / "roots" / identity
 
     def _own(self, around: Folder, name: str) -> Thing:
-        """Journal a folder and name it to the keeper, before it exists. `around` is held until it is dropped."""
+        """Journal a folder and name it to the keeper, before it exists.
+
+        `around` is held until it is dropped.
+        """
         path = str(around.path / name)
         thing = self.record("folder", path)
         self._owned[path] = around
@@ -271,9 +310,16 @@ class EmbeddedBackend:
     async def drop_folder(self, thing: Thing) -> None:
         """Remove such a folder; not one that an environment still uses, which is left and said."""
         path = Path(thing.name)
-        self._left = [left for left in self._left if left.name != thing.name]  # said once, of the last try
+        # said once, of the last try
+        self._left = [left for left in self._left if left.name != thing.name]
         if user := next((e.id for e in self._environments.values() if e.uses(path)), ""):
-            self._left.append(Left(kind="folder", name=thing.name, detail=f"environment {user} uses it: it has to end first"))
+            self._left.append(
+                Left(
+                    kind="folder",
+                    name=thing.name,
+                    detail=f"environment {user} uses it: it has to end first",
+                )
+            )
             return
         around = self._owned[thing.name]
         if not await anyio.to_thread.run_sync(_removed, around, path.name):
@@ -288,7 +334,9 @@ class EmbeddedBackend:
         self.gone(thing)
 
     def first_proof(self) -> bool:
-        """True once: the limits' mechanisms are proven in the first environment, they are the same in all."""
+        """True once: the limits' mechanisms are proven in the first environment,
+        they are the same in all.
+        """
         first, self._limits_proven = not self._limits_proven, True
         return first
 
@@ -303,8 +351,12 @@ class EmbeddedBackend:
     # --- workspaces and environments
 
     @asynccontextmanager
-    async def workspace(self, spec: WorkspaceSpec) -> AsyncIterator[EmbeddedWorkspace | CopiedWorkspace]:
-        """A copy-on-write view of `spec.root`; its layers lie under `spec.scratch` and go when it is left."""
+    async def workspace(
+        self, spec: WorkspaceSpec
+    ) -> AsyncIterator[EmbeddedWorkspace | CopiedWorkspace]:
+        """A copy-on-write view of `spec.root`; its layers lie under `spec.scratch` and go when it
+        is left.
+        """
         root, scratch = Path(spec.root), Path(spec.scratch)
         if scratch.resolve().is_relative_to(root.resolve()):
             raise PolicyRefused(
@@ -332,11 +384,15 @@ class EmbeddedBackend:
             ground = await self.ground()
             self._copies += 1
             around = await anyio.to_thread.run_sync(ground.own, "workspaces")
-            return await anyio.to_thread.run_sync(CopiedWorkspace, spec, around / str(self._copies), user)
+            return await anyio.to_thread.run_sync(
+                CopiedWorkspace, spec, around / str(self._copies), user
+            )
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec) -> AsyncIterator[EmbeddedEnvironment]:
-        """Start an environment; leaving ends its tree and waits until the kernel and the keeper have removed it."""
+        """Start an environment; leaving ends its tree and waits until the kernel and the keeper
+        have removed it.
+        """
         environment = self.make_environment(self, spec)
         try:
             await environment.start()
@@ -354,18 +410,31 @@ class EmbeddedBackend:
         self._order({"op": "open", "spec": spec}, [descriptor])
 
     async def closed(self, identity: str) -> bool:
-        """Wait until the keeper has seen the warden's end and removed what it had made for it. One that does not end by itself is killed: False."""
+        """Wait until the keeper has seen the warden's end and removed what it had made for it.
+
+        One that does not end by itself is killed: False.
+        """
         by_itself = await self._closed_within(identity, LEAVE_SECONDS)
         if not by_itself:
             with contextlib.suppress(EnvironmentFailed):
                 self._order({"op": "end", "environment": identity})
             if not await self._closed_within(identity, LEAVE_SECONDS):
-                self._left.append(Left(kind="process", name=f"environment {identity}", detail="its warden did not end"))
+                self._left.append(
+                    Left(
+                        kind="process",
+                        name=f"environment {identity}",
+                        detail="its warden did not end",
+                    )
+                )
                 return False
         del self._environments[identity]
         group = self._groups.pop(identity, None)
-        if self._keeper_ended and group is not None:  # its wardens died with it; what it would have removed is ours to remove
-            self._left += [Left(kind="cgroup", name=str(path)) for path in await anyio.to_thread.run_sync(cgroups.clear, group)]
+        # its wardens died with it; what it would have removed is ours to remove
+        if self._keeper_ended and group is not None:
+            self._left += [
+                Left(kind="cgroup", name=str(path))
+                for path in await anyio.to_thread.run_sync(cgroups.clear, group)
+            ]
         return by_itself
 
     async def _closed_within(self, identity: str, seconds: float) -> bool:
@@ -374,7 +443,9 @@ class EmbeddedBackend:
         return self._closed[identity].is_set()
 
     def relay(self, owner: str, door: Forward, descriptor: int, told: Sequence[int] = ()) -> None:
-        """Hand the listening socket of the environment `owner` to whoever can connect to what lies behind it; `told` is where refusals are said."""
+        """Hand the listening socket of the environment `owner` to whoever can connect to what lies
+        behind it; `told` is where refusals are said.
+        """
         if door["to"].startswith(relay.OUTWARD):
             self._order({"op": "relay", "to": door["to"]}, [descriptor, *told])
             return
@@ -383,7 +454,8 @@ class EmbeddedBackend:
             return
         self._doors.setdefault(owner, []).append((door, os.dup(descriptor)))
         behind = self._environments.get(door["environment"])
-        if behind is not None:  # else its service is between two lives, and the next one is handed the door
+        # else its service is between two lives, and the next one is handed the door
+        if behind is not None:
             with contextlib.suppress(EnvironmentFailed):
                 behind.order({"op": "relay", "to": door["to"]}, [descriptor])
 
@@ -392,14 +464,18 @@ class EmbeddedBackend:
         self._elsewhere[environment] = admit
 
     def reconnect(self, environment: EmbeddedEnvironment) -> None:
-        """A service that was started again has a relay of its own: hand it the doors that its predecessor served."""
+        """A service that was started again has a relay of its own:
+        hand it the doors that its predecessor served.
+        """
         for doors in self._doors.values():
             for door, descriptor in doors:
                 if door["environment"] == environment.id:
                     environment.order({"op": "relay", "to": door["to"]}, [descriptor])
 
     def forget_doors(self, owner: str) -> None:
-        """The environment `owner` is gone, and with it everyone who could come through its doors."""
+        """The environment `owner` is gone, and with it everyone who could come through its
+        doors.
+        """
         for _, descriptor in self._doors.pop(owner, ()):
             os.close(descriptor)
 
@@ -413,11 +489,17 @@ class EmbeddedBackend:
                 return await self._describe_bare(spec, self._host, workspace, root)
         stack, cache = await self._prepared(spec)
         await self._up.wait()
-        told = describe(spec, self._host, self._cgroups(), stack, root, cache, landlock=self._landlock)
+        told = describe(
+            spec, self._host, self._cgroups(), stack, root, cache, landlock=self._landlock
+        )
         return Described(told, written(stack, cache))
 
     async def _describe_bare(
-        self, spec: EnvironmentSpec, host: mount_plan.Host, workspace: EmbeddedWorkspace | CopiedWorkspace | None, root: Path
+        self,
+        spec: EnvironmentSpec,
+        host: mount_plan.Host,
+        workspace: EmbeddedWorkspace | CopiedWorkspace | None,
+        root: Path,
     ) -> Described:
         ground = await self.ground()
         copy, cache = "", ""
@@ -427,7 +509,9 @@ class EmbeddedBackend:
                 cache = str(await anyio.to_thread.run_sync(workspace.home.take_whole, spec.home))
         await self._up.wait()
         given = spec_hostns.Given(ground, root, copy, cache)
-        find = partial(spec_hostns.describe, spec, host, self._cgroups(), given, landlock=self._landlock)
+        find = partial(
+            spec_hostns.describe, spec, host, self._cgroups(), given, landlock=self._landlock
+        )
         return await anyio.to_thread.run_sync(find)
 
     async def give_back(self, spec: EnvironmentSpec) -> None:
@@ -440,16 +524,24 @@ class EmbeddedBackend:
 
     @property
     def plants(self) -> Path:
-        """Where what canaries must not find is planted: in reach of an environment, but for what holds it back."""
+        """Where what canaries must not find is planted: in reach of an environment,
+        but for what holds it back.
+        """
         return self._ground.folder if self._ground is not None else self.scratch
 
-    async def _prepared(self, spec: EnvironmentSpec) -> tuple[list[Path], mount_plan.HomeLayers | None]:
+    async def _prepared(
+        self, spec: EnvironmentSpec
+    ) -> tuple[list[Path], mount_plan.HomeLayers | None]:
         """Make what its mounts need; its layers, newest first, and those of its home's .cache."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if spec.in_place and isinstance(workspace, EmbeddedWorkspace):
             workspace.used_in_place()
         with _usable(self.scratch):
-            stack = await workspace.push() if isinstance(workspace, EmbeddedWorkspace) and not spec.in_place else []
+            stack = (
+                await workspace.push()
+                if isinstance(workspace, EmbeddedWorkspace) and not spec.in_place
+                else []
+            )
             user = environment_user(self._run_id)
             owner = (user, user) if os.geteuid() == 0 else None
             await anyio.to_thread.run_sync(make_layers, spec, owner)
@@ -482,7 +574,9 @@ def _usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         hint = "make room in the cache, or make it yours; CLEANROOM_CACHE names another folder"
         raise ArtifactError(
-            "CR-SANDBOX-009", f"{error.filename or folder}: the cache cannot be used: {error.strerror}", hint=hint
+            "CR-SANDBOX-009",
+            f"{error.filename or folder}: the cache cannot be used: {error.strerror}",
+            hint=hint,
         ) from error
 
 
@@ -501,24 +595,46 @@ def written(stack: Sequence[Path], cache: mount_plan.HomeLayers | None) -> tuple
 
 def _report(found: ProbeReport, homes: cgroups.Homes) -> CapabilityReport:
     """The probe's words as the report that refusal and `doctor` go by."""
-    rows = [msgspec.convert(row, DimensionReport) for row in found["dimensions"] if row["dimension"] != "resource"]
+    rows = [
+        msgspec.convert(row, DimensionReport)
+        for row in found["dimensions"]
+        if row["dimension"] != "resource"
+    ]
     return CapabilityReport(
-        backend="embedded", tier=found["tier"], dimensions=(*rows, _resources(homes)),
+        backend="embedded",
+        tier=found["tier"],
+        dimensions=(*rows, _resources(homes)),
         missing=tuple(msgspec.convert(row, Missing) for row in found["missing"]),
-        levels={level: tuple(msgspec.convert(row, Missing) for row in lacking) for level, lacking in found["levels"].items()},
-        mechanisms=found["mechanisms"] | dict.fromkeys(("resource.memory", "resource.pids"), _resources(homes).mechanism),
+        levels={
+            level: tuple(msgspec.convert(row, Missing) for row in lacking)
+            for level, lacking in found["levels"].items()
+        },
+        mechanisms=found["mechanisms"]
+        | dict.fromkeys(("resource.memory", "resource.pids"), _resources(homes).mechanism),
         notes=tuple(found["notes"]),
-    )  # fmt: skip
+    )
 
 
 def _resources(homes: cgroups.Homes) -> DimensionReport:
-    """Control groups enforce and count; without them rlimits refuse and samples find out, which is said as partial."""
+    """Control groups enforce and count; without them rlimits refuse and samples find out,
+    which is said as partial.
+    """
     if homes.version:
         return DimensionReport(
-            dimension="resource", enforced="yes", detected="yes", attributed="partial", completeness="exact",
-            mechanism=f"control groups version {homes.version}, rlimits, samples", evidence=f"groups with limits can be made for {', '.join(sorted(homes.folders))}",
-        )  # fmt: skip
+            dimension="resource",
+            enforced="yes",
+            detected="yes",
+            attributed="partial",
+            completeness="exact",
+            mechanism=f"control groups version {homes.version}, rlimits, samples",
+            evidence=f"groups with limits can be made for {', '.join(sorted(homes.folders))}",
+        )
     return DimensionReport(
-        dimension="resource", enforced="partial", detected="partial", attributed="partial", completeness="lossy",
-        mechanism="rlimits, samples", evidence=f"no control group: {homes.why}",
-    )  # fmt: skip
+        dimension="resource",
+        enforced="partial",
+        detected="partial",
+        attributed="partial",
+        completeness="lossy",
+        mechanism="rlimits, samples",
+        evidence=f"no control group: {homes.why}",
+    )

@@ -1,4 +1,6 @@
-"""The embedded backend's workspaces where no overlay can be mounted: one copy of the project for the run, which its environments share."""
+"""The embedded backend's workspaces where no overlay can be mounted:
+one copy of the project for the run, which its environments share.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from cleanroom.sandbox.filesystem import copied_tree, overlay
 
 
 class CopiedWorkspace(HostWorkspace):
-    """The same promises as `EmbeddedWorkspace`; the copy lies at `place`, another path than the project's."""
+    """The same promises as `EmbeddedWorkspace`; the copy lies at `place`,
+    another path than the project's.
+    """
 
     def __init__(self, spec: WorkspaceSpec, place: Path, user: int) -> None:
         super().__init__(spec)

@@ -1,4 +1,6 @@
-"""What is planted on the host for the canaries: things an environment must not be able to find, reach or signal."""
+"""What is planted on the host for the canaries: things an environment must not be able to find,
+reach or signal.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
         HostNetworkExpectations,
     )
 
-PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # a cache folder there is hidden behind the environment's own folder of that name
-UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")  # files that no environment is shown; one of them is on every machine
+# a cache folder there is hidden behind the environment's own folder of that name
+PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")
+# files that no environment is shown; one of them is on every machine
+UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")
 FIRST_PORT = 47_800  # where a port is looked for that the phase did not declare
 OUTSIDE = ("/usr", "/etc")  # folders that every environment sees and none may write
 
 
 class Plants:
-    """Listening unix sockets (one with a path, one abstract) and a secret file, for as long as canaries run."""
+    """Listening unix sockets (one with a path, one abstract) and a secret file,
+    for as long as canaries run.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._name = secrets.token_hex(8)
@@ -45,7 +51,8 @@ class Plants:
             file.write(secrets.token_hex(16))
             os.fchmod(secret, 0o644)  # no file mode is to keep an environment from it
         self._listen(f"\0cleanroom-canary-{self._name}")
-        self._listen(f"/proc/self/fd/{self._folder.descriptor}/{self._path.name}")  # the path may be longer than an address can hold
+        # the path may be longer than an address can hold
+        self._listen(f"/proc/self/fd/{self._folder.descriptor}/{self._path.name}")
         os.chmod(self._path.name, 0o777, dir_fd=self._folder.descriptor)  # noqa: S103 -- nor from this
         port = socket.create_server(("127.0.0.1", 0))
         self._listening.append(port)
@@ -71,7 +78,9 @@ class Plants:
                 os.unlink(path.name, dir_fd=self._folder.descriptor)
         self._folder.close()
 
-    def expectations(self, spec: EnvironmentSpec, temporary: str = "", *, outer_filter: bool = False) -> Expectations:
+    def expectations(
+        self, spec: EnvironmentSpec, temporary: str = "", *, outer_filter: bool = False
+    ) -> Expectations:
         """What the canaries are told: where the plants are, and who the engine is.
 
         `temporary`: the folder for such files, of an environment without mounts.

@@ -1,4 +1,6 @@
-"""The embedded backend's environments, from the engine's side: orders go to a warden, news come back."""
+"""The embedded backend's environments, from the engine's side:
+orders go to a warden, news come back.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,11 @@ if TYPE_CHECKING:
     )
 
 START_SECONDS = 20.0  # a thousand times what was measured, so only a hang reaches it
-KILL_SECONDS = 3.0  # how long an end by SIGKILL may take to be told: milliseconds, more on a machine that is out of memory
-DRAIN_SECONDS = 0.5  # how long output may still come after a command has ended and something else holds its pipe
+# how long an end by SIGKILL may take to be told: milliseconds,
+# more on a machine that is out of memory
+KILL_SECONDS = 3.0
+# how long output may still come after a command has ended and something else holds its pipe
+DRAIN_SECONDS = 0.5
 
 
 class Host(Protocol):
@@ -68,11 +73,15 @@ class Host(Protocol):
 
     def first_proof(self) -> bool: ...
 
-    def opened(self, environment: EmbeddedEnvironment, descriptor: int, spec: SandboxSpec) -> None: ...
+    def opened(
+        self, environment: EmbeddedEnvironment, descriptor: int, spec: SandboxSpec
+    ) -> None: ...
 
     async def closed(self, identity: str) -> bool: ...
 
-    def relay(self, owner: str, door: Forward, descriptor: int, told: Sequence[int] = ()) -> None: ...
+    def relay(
+        self, owner: str, door: Forward, descriptor: int, told: Sequence[int] = ()
+    ) -> None: ...
 
     def reconnect(self, environment: EmbeddedEnvironment) -> None: ...
 
@@ -96,13 +105,15 @@ class EmbeddedEnvironment:
         self._link: Link[WardenMessage] | None = None
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._forwards: list[Forward] = []
-        # An order's number -> what it waits for: its answer with descriptors, or a command's status.
+        # An order's number -> what it waits for: its answer with descriptors,
+        # or a command's status.
         self._answers: dict[int, asyncio.Future[tuple[Answer, list[int]]]] = {}
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._number = 0
         self._pids: dict[int, int] = {}
         self._killed_for = ""
-        self._given_up = False  # nobody in it acted on SIGKILL, which the result of its command says
+        # nobody in it acted on SIGKILL, which the result of its command says
+        self._given_up = False
         self._tell, self._attempts = anyio.create_memory_object_stream[Attempt](math.inf)
         self._sampler: Sampler | None = None
         self._things: list[Thing] = []
@@ -142,7 +153,10 @@ class EmbeddedEnvironment:
             with anyio.fail_after(START_SECONDS):
                 ready = await self._ready
         except TimeoutError:
-            raise EnvironmentFailed("CR-SANDBOX-005", f"environment {self.id} did not start within {START_SECONDS:.0f} s") from None
+            raise EnvironmentFailed(
+                "CR-SANDBOX-005",
+                f"environment {self.id} did not start within {START_SECONDS:.0f} s",
+            ) from None
         self._backend.reconnect(self)
         group = ready["cgroup"]
         self._sampler = Sampler(
@@ -157,10 +171,13 @@ class EmbeddedEnvironment:
         """Whatever has to be done beside its warden for it to start."""
 
     async def leave(self) -> None:
-        """End it and wait for its end. Safe to call twice.
+        """End it and wait for its end.
+
+        Safe to call twice.
 
         Raises:
-            EnvironmentFailed: after all is removed: its warden had to be killed, and with it went what it had not told yet.
+            EnvironmentFailed: after all is removed: its warden had to be killed,
+                and with it went what it had not told yet.
         """
         told = True
         if self._opened:
@@ -182,7 +199,11 @@ class EmbeddedEnvironment:
         self._things.clear()
         if not told:
             raise EnvironmentFailed(
-                "CR-SANDBOX-006", f"environment {self.id} did not end by itself: what was tried in it last may not have been told"
+                "CR-SANDBOX-006",
+                (
+                    f"environment {self.id} did not end by itself: what was tried in it last may "
+                    "not have been told"
+                ),
             )
 
     def order(self, message: WardenOrder, descriptors: Sequence[int] = ()) -> None:
@@ -228,8 +249,11 @@ class EmbeddedEnvironment:
             self._ready.exception()  # whoever waited may have been cancelled
 
     def _connect(self, message: Ready, descriptors: list[int]) -> None:
-        """Its listening sockets came out: give each to the relay of its service, then it is ready."""
-        told = descriptors[len(self._forwards) :]  # where relays of declared hosts say what they refused
+        """Its listening sockets came out: give each to the relay of its service,
+        then it is ready.
+        """
+        # where relays of declared hosts say what they refused
+        told = descriptors[len(self._forwards) :]
         try:
             for forward, descriptor in zip(self._forwards, descriptors, strict=False):
                 self._backend.relay(self.id, forward, descriptor, told)
@@ -285,7 +309,9 @@ class EmbeddedEnvironment:
             order: Prove = {
                 "op": "prove",
                 "n": self._next_number(),
-                "expect": planted.expectations(self._spec, self._temporary, outer_filter=self._backend.outer_filter),
+                "expect": planted.expectations(
+                    self._spec, self._temporary, outer_filter=self._backend.outer_filter
+                ),
                 "limits": self._backend.first_proof(),
             }
             why = f"no end within {START_SECONDS:.0f} s"
@@ -298,7 +324,9 @@ class EmbeddedEnvironment:
         told = f"environment {self.id}: the canaries did not come to their end: {why}"
         raise EnvironmentFailed("CR-SANDBOX-008", told)
 
-    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
+    async def exec(
+        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+    ) -> ExecResult:
         """Run a command and wait for its end."""
         began = time.monotonic()
         self._killed_for = ""
@@ -328,20 +356,28 @@ class EmbeddedEnvironment:
             out.close()
             err.close()
         return ExecResult(
-            exit_code=status, duration_seconds=time.monotonic() - began, started_pid=self._pids.get(number, 0),
-            timed_out=timed_out, killed_for=self._killed_for,
-        )  # fmt: skip
+            exit_code=status,
+            duration_seconds=time.monotonic() - began,
+            started_pid=self._pids.get(number, 0),
+            timed_out=timed_out,
+            killed_for=self._killed_for,
+        )
 
     def _send_command(self, number: int, argv: Sequence[str], out: Pipe, err: Pipe) -> None:
         """The order to start it, with its three streams."""
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        if os.geteuid() == 0:  # else opening /dev/stdout inside would be refused by the pipe's own mode
+        # else opening /dev/stdout inside would be refused by the pipe's own mode
+        if os.geteuid() == 0:
             user = environment_user(self._spec.run_id)
             os.fchown(out.far, user, user)
             os.fchown(err.far, user, user)
         try:
-            words = list(argv) if self._spec.role == "phase" else self._places.texts(argv)  # what a person wrote is run as it is written
-            variables, folder = self._places.values(self._spec.variables), self._places.text(self._spec.working_directory)
+            # what a person wrote is run as it is written
+            words = list(argv) if self._spec.role == "phase" else self._places.texts(argv)
+            variables, folder = (
+                self._places.values(self._spec.variables),
+                self._places.text(self._spec.working_directory),
+            )
             order: Execute = {
                 "op": "exec",
                 "n": number,
@@ -356,7 +392,11 @@ class EmbeddedEnvironment:
             err.handed_over()
 
     async def _stop(self, number: int, exited: asyncio.Future[int]) -> int:
-        """SIGTERM, the policy's grace, then SIGKILL. Where nobody inside acts on it, as in a container that was paused, all of it is ended from outside."""
+        """SIGTERM, the policy's grace, then SIGKILL.
+
+        Where nobody inside acts on it, as in a container that was paused,
+        all of it is ended from outside.
+        """
         self.order({"op": "signal", "n": number, "signal": int(signal.SIGTERM)})
         with anyio.move_on_after(self._spec.policy.limits.grace_seconds):
             return await asyncio.shield(exited)
@@ -370,7 +410,8 @@ class EmbeddedEnvironment:
 
     async def attempts(self) -> AsyncIterator[Attempt]:
         """Attempts as they happen, until the environment ends."""
-        with contextlib.suppress(anyio.ClosedResourceError):  # it was left without its warden's end being seen
+        # it was left without its warden's end being seen
+        with contextlib.suppress(anyio.ClosedResourceError):
             async with self._attempts:
                 async for attempt in self._attempts:
                     yield attempt
@@ -408,7 +449,11 @@ class EmbeddedEnvironment:
                 answer, _ = await self._answer({"op": "left", "n": self._next_number()})
                 assert answer["kind"] == "processes", answer["kind"]
                 return tuple(
-                    Left(kind="process", name=p["comm"], detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}")
+                    Left(
+                        kind="process",
+                        name=p["comm"],
+                        detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}",
+                    )
                     for p in answer["processes"]
                 )
         except EnvironmentFailed:

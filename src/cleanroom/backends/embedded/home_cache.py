@@ -1,11 +1,11 @@
-"""What phases keep in their home's `.cache` from one run to the next: one for each project and level.
+"""What phases keep in their home's `.cache` from one run to the next:
+one for each project and level.
 
-    CACHE/home-caches/PROJECT/LEVEL/
-        lock         held while a layer is added, for a moment
-        used         held (shared) by every environment that is shown the layers
-        0/           empty, the lowest
-        1/ 2/ ...    what a phase that passed had added; never changed, so that others may be shown it
-        whole/       the same without overlays (tier E3): one folder, which one environment has at a time
+    CACHE/home-caches/PROJECT/LEVEL/ lock         held while a layer is added,
+        for a moment used         held (shared) by every environment that is shown the layers 0/
+        empty, the lowest 1/ 2/ ...    what a phase that passed had added;
+        never changed, so that others may be shown it whole/       the same without overlays (tier
+        E3): one folder, which one environment has at a time
 
 A phase writes to a layer of its own. Only of one that passed and broke no rule it is added, and
 only where no other was added meanwhile: what it was made above is what it lies above. Everything
@@ -64,10 +64,13 @@ class HomeCache:
         self._newest = known[-1]
         self._layer = self._scratch / f"home-{next(self._numbers)}"
         overlay.make(self._layer, level.path / LOWEST, user)
-        return HomeLayers(self._layer, tuple(level.path / str(number) for number in reversed(known)))
+        return HomeLayers(
+            self._layer, tuple(level.path / str(number) for number in reversed(known))
+        )
 
     def take_whole(self, home: str) -> Path:
-        """The one folder that is kept in the folder `home`, as this environment's own; an empty one where it is not there.
+        """The one folder that is kept in the folder `home`, as this environment's own;
+        an empty one where it is not there.
 
         Raises:
             OSError: it cannot be made.
@@ -81,7 +84,11 @@ class HomeCache:
         return self._whole
 
     def settle(self, keep: bool) -> None:
-        """After the environment was left: add what it wrote, or leave it to be removed with the run. What cannot be added is left too."""
+        """After the environment was left: add what it wrote,
+        or leave it to be removed with the run.
+
+        What cannot be added is left too.
+        """
         if self._level is None:
             return
         with self._level as level, suppress(OSError, TimeoutError):
@@ -148,7 +155,10 @@ def _give(upper: Path, owner: tuple[int, int]) -> None:
 
 
 def _fold(level: Folder, numbers: list[int]) -> None:
-    """Lay the older layers under the newest, unless somebody is shown them now. What cannot be folded is forgotten."""
+    """Lay the older layers under the newest, unless somebody is shown them now.
+
+    What cannot be folded is forgotten.
+    """
     *older, newest = map(str, numbers)
     used = level.open_own(USED, os.O_RDWR)
     try:

@@ -1,6 +1,9 @@
-"""The keeper's process as its owner sees it: started, ordered, waited for. Importing this costs nothing that a run does not need anyway.
+"""The keeper's process as its owner sees it: started, ordered, waited for.
 
-It may be started before it is known whether a run needs it: it makes nothing by itself, and ends when its owner's end of the channel closes.
+Importing this costs nothing that a run does not need anyway.
+
+It may be started before it is known whether a run needs it:
+it makes nothing by itself, and ends when its owner's end of the channel closes.
 """
 
 from __future__ import annotations
@@ -14,8 +17,13 @@ from cleanroom.core import host_programs
 from cleanroom.sandbox import channel
 
 PACKAGES = str(Path(__file__).resolve().parents[3])
-# Without site: standard library only. Our own folder is on the import path for as long as it takes to find ourselves, and after the library.
-PROGRAM = f"import sys; sys.path.append({PACKAGES!r}); from cleanroom.sandbox.processes.keeper import main; sys.path.pop(); main()"
+# Without site: standard library only.
+# Our own folder is on the import path for as long as it takes to find ourselves,
+# and after the library.
+PROGRAM = (
+    f"import sys; sys.path.append({PACKAGES!r}); from cleanroom.sandbox.processes.keeper import "
+    "main; sys.path.pop(); main()"
+)
 LOOK_SECONDS = 0.01
 BACKENDS = ("auto", "embedded", "docker", "podman")  # whose environments have a keeper
 
@@ -24,7 +32,11 @@ class KeeperProcess:
     """A keeper that is starting. Whoever owns it calls `wait` or `abandon` in the end."""
 
     def __init__(self, probe: str = "") -> None:
-        """Start it. `probe` is an existing folder where layers will lie: the first order is then to look what this machine holds there."""
+        """Start it.
+
+        `probe` is an existing folder where layers will lie:
+        the first order is then to look what this machine holds there.
+        """
         mine, theirs = channel.pair()
         try:
             self._process = host_programs.start_python(PROGRAM, stdin=theirs.fileno())
@@ -65,7 +77,8 @@ class KeeperProcess:
 
         try:
             descriptor = os.pidfd_open(self.pid)
-        except OSError:  # before Linux 5.3, where the run is refused and this is all that is left to do
+        # before Linux 5.3, where the run is refused and this is all that is left to do
+        except OSError:
             while self._process.poll() is None:  # noqa: ASYNC110 -- nothing tells
                 await anyio.sleep(LOOK_SECONDS)
             return
@@ -82,7 +95,10 @@ class KeeperProcess:
 
 
 def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
-    """Start what most runs need before it is asked for. None where the backend `name` rules it out; whoever gets it hands it on or abandons it."""
+    """Start what most runs need before it is asked for.
+
+    None where the backend `name` rules it out; whoever gets it hands it on or abandons it.
+    """
     if name not in (None, *BACKENDS) or not sys.platform.startswith("linux"):
         return None
     return KeeperProcess(probe=str(nearest_folder(cache / "runs")))

@@ -1,4 +1,6 @@
-"""The engine's end of the channels to keeper and wardens, and of commands' output pipes, on the event loop."""
+"""The engine's end of the channels to keeper and wardens, and of commands' output pipes,
+on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,15 @@ import fcntl
 import os
 from collections.abc import Callable
 
-PIPE_BYTES = 1 << 20  # the most an ordinary user may ask for: fewer wake-ups while a build floods its output
+# the most an ordinary user may ask for: fewer wake-ups while a build floods its output
+PIPE_BYTES = 1 << 20
 PIECE = 256 * 1024
 
 
 class Pipe:
-    """One output stream of a command: `far` goes to the command, what it writes comes to `on_piece`, `ended` is set when nobody holds it any more."""
+    """One output stream of a command: `far` goes to the command,
+    what it writes comes to `on_piece`, `ended` is set when nobody holds it any more.
+    """
 
     def __init__(self, on_piece: Callable[[bytes], None]) -> None:
         self._near, self.far = os.pipe2(os.O_CLOEXEC)

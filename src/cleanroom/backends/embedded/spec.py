@@ -1,6 +1,7 @@
 """From an `EnvironmentSpec` to the `SandboxSpec` that keeper, warden and init are told.
 
-One function for each group of keys, for every backend. Pure, but for who owns a folder and where sockets are.
+One function for each group of keys, for every backend.
+Pure, but for who owns a folder and where sockets are.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
         SandboxSpec,
     )
 
-FIRST_USER, USERS = 200_000, 50_000  # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
+# uids that distributions leave unused; one per run, so that runs cannot touch each other's files
+FIRST_USER, USERS = 200_000, 50_000
 FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
 PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
-DATA_FACTOR = 4  # RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
+# RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
+DATA_FACTOR = 4
 
 
 def environment_user(run_id: str) -> int:
@@ -185,7 +188,15 @@ def mounted(
     """
     runs = {m.target: m.source for m in plain_mounts(spec) if m.target.startswith("/run/")}
     project = spec.workspace.root if spec.workspace else ""
-    return filesystem_of(spec, view, root, lasting=_lasting(spec, in_place), project=project, sockets=runs, socket_folders=runs)
+    return filesystem_of(
+        spec,
+        view,
+        root,
+        lasting=_lasting(spec, in_place),
+        project=project,
+        sockets=runs,
+        socket_folders=runs,
+    )
 
 
 def filesystem_of(
@@ -255,7 +266,9 @@ def _network_of(spec: EnvironmentSpec, shared: bool) -> Network:
 
 
 def _host_network(home: str) -> HostNetwork:
-    """What an environment on the host's network is told of it: name servers, from which port on nobody needs a right, sockets that start programs outside."""
+    """What an environment on the host's network is told of it:
+    name servers, from which port on nobody needs a right, sockets that start programs outside.
+    """
     user = os.geteuid()
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}"
     known = control_sockets.known(run, home, os.environ)
@@ -273,7 +286,11 @@ def _resolvers() -> list[str]:
         lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
     except OSError:
         return []
-    found = [words[1].partition("%")[0] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
+    found = [
+        words[1].partition("%")[0]
+        for line in lines
+        if len(words := line.split()) > 1 and words[0] == "nameserver"
+    ]
     return found or ["127.0.0.1"]
 
 
@@ -289,8 +306,13 @@ def _shown_bytes(size: int) -> str:
 
 
 def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
-    """Services on 127.0.0.1, declared hosts on addresses of their own; at Low those are reached as any other host."""
-    forwards = [_forward(door.service, "127.0.0.1", door.port, door.to, door.environment) for door in spec.doorways]
+    """Services on 127.0.0.1, declared hosts on addresses of their own;
+    at Low those are reached as any other host.
+    """
+    forwards = [
+        _forward(door.service, "127.0.0.1", door.port, door.to, door.environment)
+        for door in spec.doorways
+    ]
     holes = () if spec.host_network else spec.holes
     hosts = sorted({hole.host for hole in holes})
     for hole in holes:
@@ -310,13 +332,17 @@ def _forward(service: str, address: str, port: int, to: str, environment: str = 
 
 
 def build_folders(spec: EnvironmentSpec) -> list[str]:
-    """The declared build folders: outputs that say so with a slash at their end, or are folders already; a pattern names none."""
+    """The declared build folders: outputs that say so with a slash at their end,
+    or are folders already; a pattern names none.
+    """
     if spec.workspace is None:
         return []
     folders = []
     for output in spec.outputs:
         path = os.path.normpath(os.path.join(spec.workspace.root, output))
-        inside = path.startswith(spec.workspace.root.rstrip("/") + "/") and not any(sign in output for sign in "*?[")
+        inside = path.startswith(spec.workspace.root.rstrip("/") + "/") and not any(
+            sign in output for sign in "*?["
+        )
         if inside and (output.endswith("/") or os.path.isdir(path)):
             folders.append(path)
     return folders
@@ -325,7 +351,11 @@ def build_folders(spec: EnvironmentSpec) -> list[str]:
 def masked_folders(spec: EnvironmentSpec) -> list[str]:
     if spec.workspace is None:
         return []
-    return [path for path in spec.workspace.masked if os.path.isdir(os.path.join(spec.workspace.root, path))]
+    return [
+        path
+        for path in spec.workspace.masked
+        if os.path.isdir(os.path.join(spec.workspace.root, path))
+    ]
 
 
 def identity_of(spec: EnvironmentSpec) -> Identity:
@@ -339,7 +369,9 @@ def identity_of(spec: EnvironmentSpec) -> Identity:
     return _identity("root", (mine, mine), theirs)
 
 
-def _identity(mode: Literal["root", "user"], own: tuple[int, int], project: tuple[int, int]) -> Identity:
+def _identity(
+    mode: Literal["root", "user"], own: tuple[int, int], project: tuple[int, int]
+) -> Identity:
     return {
         "mode": mode,
         "user": own[0],
@@ -350,10 +382,17 @@ def _identity(mode: Literal["root", "user"], own: tuple[int, int], project: tupl
 
 
 def rlimits_of(spec: EnvironmentSpec, homes: cgroups.Homes) -> dict[str, int]:
-    """Bounds of each process. Processes are counted by the group where there is one; else the kernel refuses
-    one past the limit, the warden counted with them, and a sample that finds the limit reached is what is reported."""
+    """Bounds of each process.
+
+    Processes are counted by the group where there is one;
+    else the kernel refuses one past the limit, the warden counted with them,
+    and a sample that finds the limit reached is what is reported.
+    """
     limits = spec.policy.limits
     return {
-        "RLIMIT_CORE": CORE_BYTES, "RLIMIT_NOFILE": limits.open_files, "RLIMIT_FSIZE": limits.disk_bytes,
-        "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1), "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
-    }  # fmt: skip
+        "RLIMIT_CORE": CORE_BYTES,
+        "RLIMIT_NOFILE": limits.open_files,
+        "RLIMIT_FSIZE": limits.disk_bytes,
+        "RLIMIT_NPROC": limits.pids + (PIDS_BEYOND if homes.version else 1),
+        "RLIMIT_DATA": limits.memory_bytes * DATA_FACTOR,
+    }

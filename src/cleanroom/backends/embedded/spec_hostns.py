@@ -1,7 +1,10 @@
-"""Describing environments that have no namespaces: real paths instead of mounts, and a folder on the host for everything of their own.
+"""Describing environments that have no namespaces: real paths instead of mounts,
+and a folder on the host for everything of their own.
 
-As root the environment's user could not pass through a private folder such as /root, so what it uses lies below a folder of the run in /var/tmp; an
-ordinary user's lies in the run's own scratch. Paths inside that are usually mounted (the home folder, /tmp, a service's data) are led to these.
+As root the environment's user could not pass through a private folder such as /root,
+so what it uses lies below a folder of the run in /var/tmp;
+an ordinary user's lies in the run's own scratch.
+Paths inside that are usually mounted (the home folder, /tmp, a service's data) are led to these.
 """
 
 from __future__ import annotations
@@ -27,7 +30,12 @@ if TYPE_CHECKING:
 TEMPORARY, HOME = "/tmp", mount_plan.HOME
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 # Of the machine, for runtimes that ask how large it is.
-FACTS = ("/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/fs/cgroup", "/sys/kernel/mm/transparent_hugepage")
+FACTS = (
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/fs/cgroup",
+    "/sys/kernel/mm/transparent_hugepage",
+)
 _SUN_PATH_ROOM = 60  # of an address's 107 bytes; the rest is a service's own
 
 
@@ -57,12 +65,15 @@ class Ground:
     """What one run's environments have on the host."""
 
     def __init__(self, top: Folder, short: Folder, user: int) -> None:
-        """`short` is where links with short names lie, since a unix socket's address holds 107 bytes."""
+        """`short` is where links with short names lie, since a unix socket's address holds 107
+        bytes.
+        """
         self.folder = top.path
         self._top, self.short = top, short
         self._owner = (user, user) if os.geteuid() == 0 else None
         self._moved: dict[str, Path] = {}
-        self._numbers = itertools.count()  # of copies and links, also of those that are gone: what is used has its name for itself
+        # of copies and links, also of those that are gone: what is used has its name for itself
+        self._numbers = itertools.count()
         self._links: dict[Path, Path] = {}
 
     def own(self, *parts: str) -> Path:
@@ -77,7 +88,9 @@ class Ground:
         return folder
 
     def real(self, mount: Mount) -> Path:
-        """Where what a mount shows lies for an environment: at its source where its user can get there, else in a copy that lives as long as the run."""
+        """Where what a mount shows lies for an environment:
+        at its source where its user can get there, else in a copy that lives as long as the run.
+        """
         known = self._moved.get(mount.source)
         if known is not None:
             return known
@@ -95,7 +108,12 @@ class Ground:
     def give_back(self, mount: Mount) -> None:
         """What was prepared in a copy becomes the content of its source, an empty folder."""
         place, source = self._moved.get(mount.source), Path(mount.source)
-        if place is None or self._owner is None or mount.names_paths or mount.target.startswith("/run/"):
+        if (
+            place is None
+            or self._owner is None
+            or mount.names_paths
+            or mount.target.startswith("/run/")
+        ):
             return
         copied_tree.copy(place, source, owner=(os.geteuid(), os.getegid()))
         del self._moved[mount.source]
@@ -187,7 +205,9 @@ def describe(
     return Described(told, filled, places, str(temporary))
 
 
-def _places(spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, real: Mapping[str, Path]) -> Places:
+def _places(
+    spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, real: Mapping[str, Path]
+) -> Places:
     """Where paths inside lie; `real` is where each mount's target does."""
     ground, workspace = given.ground, spec.workspace.root if spec.workspace else ""
     tools = description.tools_of(spec)
@@ -202,16 +222,24 @@ def _places(spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, re
 
 
 def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str) -> dict[str, str]:
-    """The files of /etc that an environment finds instead of the host's, with its own user in them."""
+    """The files of /etc that an environment finds instead of the host's,
+    with its own user in them.
+    """
     user, group = identity["user"], identity["group"]
-    made = {f"{mount['target']}/{name}": text for mount in mounts if mount["kind"] == "files" for name, text in mount["texts"].items()}
+    made = {
+        f"{mount['target']}/{name}": text
+        for mount in mounts
+        if mount["kind"] == "files"
+        for name, text in mount["texts"].items()
+    }
     made["/etc/passwd"] = (
-        f"root:x:0:0:root:/root:/bin/sh\n{mount_plan.USER}:x:{user}:{group}:{mount_plan.USER}:{home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+        "root:x:0:0:root:/root:/bin/sh\n"
+        f"{mount_plan.USER}:x:{user}:{group}:{mount_plan.USER}:{home}:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     )
     made["/etc/group"] = f"root:x:0:\n{mount_plan.USER}:x:{group}:\nnogroup:x:65534:\n"
-    made["/etc/resolv.conf"] = (
-        "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"  # over a stream the answer's address is not asked for
-    )
+    # over a stream the answer's address is not asked for
+    made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
     found = {}
     for path, text in made.items():
         name = os.path.basename(path)

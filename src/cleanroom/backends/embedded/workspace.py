@@ -1,4 +1,6 @@
-"""The embedded backend's workspaces: what they share, and a project's folder below a growing stack of copy-on-write layers."""
+"""The embedded backend's workspaces: what they share, and a project's folder below a growing stack
+of copy-on-write layers.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,10 @@ class HostWorkspace(ABC):
         except OSError as error:
             raise ArtifactError(
                 "CR-WORKSPACE-004",
-                f"what was to be kept could not be written to {run.path / inside}: {error.strerror}",
+                (
+                    f"what was to be kept could not be written to {run.path / inside}: "
+                    f"{error.strerror}"
+                ),
                 hint="make room, and run again",
             ) from error
 
@@ -169,7 +174,8 @@ class EmbeddedWorkspace(HostWorkspace):
         """A fresh layer on top; the stack with the newest first."""
         if len(self._layers) >= merge_layers.LAYERS_MAX:
             self._layers = [await anyio.to_thread.run_sync(merge_layers.fold, self._layers)]
-        if self._in_place:  # what was written there meanwhile was ours, and lies below what comes now
+        # what was written there meanwhile was ours, and lies below what comes now
+        if self._in_place:
             self._in_place = False
             self._returner = write_back.Returner(self._project, time.time_ns())
         self._number += 1
@@ -179,7 +185,9 @@ class EmbeddedWorkspace(HostWorkspace):
         return list(reversed(self._layers))
 
     def used_in_place(self) -> None:
-        """The next environment writes to the project itself: there will be nothing to bring back."""
+        """The next environment writes to the project itself:
+        there will be nothing to bring back.
+        """
         self._in_place = True
 
     def _written(self) -> Path | None:

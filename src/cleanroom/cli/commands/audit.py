@@ -80,7 +80,10 @@ def require_log(root: str, *names: str) -> None:
 
     folder = Path(root, ".ggen", "cleanroom", "audit")
     if all(is_missing(folder / name) for name in names):
-        raise NothingRecorded(f"no audit log in {folder}", hint="run a pipeline first, or name the project with --root")
+        raise NothingRecorded(
+            f"no audit log in {folder}",
+            hint="run a pipeline first, or name the project with --root",
+        )
 
 
 def described(verification: Any, output: Any) -> list[str]:
@@ -89,11 +92,24 @@ def described(verification: Any, output: Any) -> list[str]:
     from cleanroom.evidence.reports.text import plural
 
     count = plural(verification.records, "record")
-    torn = " (a torn last line beyond the head is not counted: the engine was killed)" if verification.torn else ""
+    torn = (
+        " (a torn last line beyond the head is not counted: the engine was killed)"
+        if verification.torn
+        else ""
+    )
     if verification.valid:
         return [f"{output.paint(output.mark('ok'), 'green')} valid: {count}{torn}"]
-    problems = [f"  line {found.line}, record {found.seq}: {safe(found.problem)}" for found in verification.problems]
-    return [f"{output.paint(output.mark('fail'), 'red')} NOT valid: {count}, {plural(len(problems), 'problem')}", *problems]
+    problems = [
+        f"  line {found.line}, record {found.seq}: {safe(found.problem)}"
+        for found in verification.problems
+    ]
+    return [
+        (
+            f"{output.paint(output.mark('fail'), 'red')} NOT valid: {count}, "
+            f"{plural(len(problems), 'problem')}"
+        ),
+        *problems,
+    ]
 
 
 def record_line(record: dict[str, Any]) -> str:
@@ -104,5 +120,12 @@ def record_line(record: dict[str, Any]) -> str:
 
     subject = record["subject"]
     about = f"{subject['kind']} {subject['name']}".strip()
-    detail = clip(json.dumps(record["body"], ensure_ascii=False, separators=(",", ":")), 120) if record["body"] else ""
-    return safe(f"{record['seq']:>6}  {record['time']}  {record['run_id']}  {record['kind']:<10} {about}  {detail}").rstrip()
+    detail = (
+        clip(json.dumps(record["body"], ensure_ascii=False, separators=(",", ":")), 120)
+        if record["body"]
+        else ""
+    )
+    return safe(
+        f"{record['seq']:>6}  {record['time']}  {record['run_id']}  {record['kind']:<10} "
+        f"{about}  {detail}"
+    ).rstrip()

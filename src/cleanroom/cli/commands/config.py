@@ -26,12 +26,18 @@ def config() -> None:
 
 
 @config.command(short_help="Show settings and limits, each with its origin.")
-@click.option("--origin", "positions", is_flag=True, help="Say the line and column in the file, in place of the table.")
+@click.option(
+    "--origin",
+    "positions",
+    is_flag=True,
+    help="Say the line and column in the file, in place of the table.",
+)
 @plan_options
 @output_option("human", "json")
 @general_options
 def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> None:
-    """Show the project's settings and limits, each with its origin: command line, environment, file or default.
+    """Show the project's settings and limits, each with its origin:
+    command line, environment, file or default.
 
     \b
     cleanroom-engine config show --origin
@@ -46,13 +52,26 @@ def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> 
     rows = [*settings(loaded, said, os.environ, positions=positions), *telemetry(os.environ)]
     output = Output(colour)
     if form == "json":
-        say_object(output, {"file": loaded.file, "settings": [dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows]})
+        say_object(
+            output,
+            {
+                "file": loaded.file,
+                "settings": [
+                    dict(zip(("name", "value", "origin"), row, strict=True)) for row in rows
+                ],
+            },
+        )
     else:
         say(output, table([(safe(name), safe(str(value)), origin) for name, value, origin in rows]))
 
 
-def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *, positions: bool = False) -> list[tuple[str, Any, str]]:
-    """Name, value and origin of every setting of the whole project. What the file sets has its table as origin, or its position there."""
+def settings(
+    loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *, positions: bool = False
+) -> list[tuple[str, Any, str]]:
+    """Name, value and origin of every setting of the whole project.
+
+    What the file sets has its table as origin, or its position there.
+    """
     import msgspec
 
     tables = _tables(loaded)
@@ -60,9 +79,10 @@ def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *
     def origin(*path: str) -> str:
         return _origin(tables, path, positions)
 
-    rows: list[tuple[str, Any, str]] = [
-        ("env", loaded.environment, "command line" if "env" in said else "GGEN_ENV" if caller.get("GGEN_ENV") else "default")
-    ]
+    place = "GGEN_ENV" if caller.get("GGEN_ENV") else "default"
+    if "env" in said:
+        place = "command line"
+    rows: list[tuple[str, Any, str]] = [("env", loaded.environment, place)]
     values = {
         "backend": loaded.backend,
         "policy": loaded.policy.level.value,
@@ -73,16 +93,27 @@ def settings(loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *
         "on_violation": loaded.policy.reaction,
         "egress": list(loaded.policy.egress),
     }
-    rows += [(name, value, "command line" if name in said else origin(name)) for name, value in values.items()]
+    rows += [
+        (name, value, "command line" if name in said else origin(name))
+        for name, value in values.items()
+    ]
     limits = msgspec.to_builtins(loaded.policy.limits)
     for name, value in limits.items():
         found = origin("limits", name.removesuffix("_bytes").removesuffix("_seconds"))
-        rows.append((f"limits.{name}", value, f"default of {loaded.policy.level.value}" if found == "default" else found))
+        rows.append(
+            (
+                f"limits.{name}",
+                value,
+                f"default of {loaded.policy.level.value}" if found == "default" else found,
+            )
+        )
     return rows
 
 
 def telemetry(caller: Mapping[str, str]) -> list[tuple[str, Any, str]]:
-    """Where spans, metrics and log records are sent, and every `OTEL_*` variable that is set and not honoured."""
+    """Where spans, metrics and log records are sent, and every `OTEL_*` variable that is set and
+    not honoured.
+    """
     from cleanroom.evidence.tracing.settings import SIGNALS, read_settings
 
     found = read_settings(caller)
@@ -90,10 +121,22 @@ def telemetry(caller: Mapping[str, str]) -> list[tuple[str, Any, str]]:
     for signal in SIGNALS:
         to = found.destinations.get(signal)
         rows.append(
-            (f"telemetry.{signal}", f"{to.shown} by {to.protocol}" if to else "only in the run's files", "OTEL_*" if to else "default")
+            (
+                f"telemetry.{signal}",
+                f"{to.shown} by {to.protocol}" if to else "only in the run's files",
+                "OTEL_*" if to else "default",
+            )
         )
-    rows.append(("telemetry.sampler", found.sampler, "OTEL_*" if caller.get("OTEL_TRACES_SAMPLER") else "default"))
-    return rows + [(name, f"not supported: {why}", "environment") for name, why in found.unsupported]
+    rows.append(
+        (
+            "telemetry.sampler",
+            found.sampler,
+            "OTEL_*" if caller.get("OTEL_TRACES_SAMPLER") else "default",
+        )
+    )
+    return rows + [
+        (name, f"not supported: {why}", "environment") for name, why in found.unsupported
+    ]
 
 
 def _tables(loaded: Plan) -> list[tuple[str, Node]]:
@@ -107,9 +150,18 @@ def _tables(loaded: Plan) -> list[tuple[str, Node]]:
     if whole is None:
         return []
     overlays = whole.get("env")
-    names = (loaded.environment, {"production": "prod", "prod": "production"}.get(loaded.environment, ""))
-    found = [(name, table) for name in names if overlays is not None and name and (table := overlays.get(name)) is not None]
-    return [(f"make.toml [cleanroom.env.{name}]", table) for name, table in found] + [("make.toml [cleanroom]", whole)]
+    names = (
+        loaded.environment,
+        {"production": "prod", "prod": "production"}.get(loaded.environment, ""),
+    )
+    found = [
+        (name, table)
+        for name in names
+        if overlays is not None and name and (table := overlays.get(name)) is not None
+    ]
+    return [(f"make.toml [cleanroom.env.{name}]", table) for name, table in found] + [
+        ("make.toml [cleanroom]", whole)
+    ]
 
 
 def _origin(tables: list[tuple[str, Node]], path: tuple[str, ...], positions: bool) -> str:

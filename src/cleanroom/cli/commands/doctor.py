@@ -50,7 +50,8 @@ def described(diagnosis: Diagnosis, output: Output) -> list[str]:
     for check in diagnosis.checks:
         code = f" [{check.code}]" if check.code else ""
         lines.append(
-            f"{output.paint(output.mark(check.status), tones[check.status])} {check.name.ljust(width)}  {safe(check.detail)}{code}"
+            f"{output.paint(output.mark(check.status), tones[check.status])} "
+            f"{check.name.ljust(width)}  {safe(check.detail)}{code}"
         )
         for number, line in enumerate(check.hint.splitlines()):
             lines.append(f"  {' ' * width}  {'      ' if number else 'hint: '}{safe(line)}")

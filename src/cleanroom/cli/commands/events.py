@@ -94,8 +94,14 @@ def recorded(root: str, run_id: str | None) -> list[Envelope]:
 
     runs = engine.list_runs(root)
     if not runs or (run_id is not None and run_id not in runs):
-        known = f"runs here: {', '.join(runs[-5:])}" if runs else "run a pipeline first, or name the project with --root"
-        raise NothingRecorded(f"no run {run_id or ''} is recorded in {root}".replace("  ", " "), hint=known)
+        known = (
+            f"runs here: {', '.join(runs[-5:])}"
+            if runs
+            else "run a pipeline first, or name the project with --root"
+        )
+        raise NothingRecorded(
+            f"no run {run_id or ''} is recorded in {root}".replace("  ", " "), hint=known
+        )
     return engine.read_run(root, run_id)
 
 
@@ -111,7 +117,11 @@ def event_line(envelope: Envelope) -> str:
     fields = msgspec.to_builtins(envelope.event)
     kind, subject = fields.pop("kind"), envelope.event.subject
     del fields["subject"]
-    shown = {name: value for name, value in fields.items() if value not in ("", None, [], {}, 0, False)}
+    shown = {
+        name: value for name, value in fields.items() if value not in ("", None, [], {}, 0, False)
+    }
     when = datetime.fromtimestamp(envelope.time_unix_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
-    detail = clip(json.dumps(shown, ensure_ascii=False, separators=(",", ":")), 160) if shown else ""
+    detail = (
+        clip(json.dumps(shown, ensure_ascii=False, separators=(",", ":")), 160) if shown else ""
+    )
     return safe(f"{envelope.seq:>6}  {when}  {kind:<10} {subject}  {detail}").rstrip()

@@ -8,7 +8,11 @@ from cleanroom.cli.options import debug_option
 
 
 @click.command(short_help="Explain an error code.")
-@click.argument("code", required=False, shell_complete=lambda context, parameter, incomplete: beginning_with(incomplete))
+@click.argument(
+    "code",
+    required=False,
+    shell_complete=lambda context, parameter, incomplete: beginning_with(incomplete),
+)
 @debug_option
 def explain(code: str | None) -> None:
     """Explain an error code, or list all of them.
@@ -49,7 +53,11 @@ def known(code: str) -> str:
 
     near = get_close_matches(name, CODES, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?\n" if near else ""
-    raise UsageError("CR-CLI-004", f"there is no code {code!r}", hint=f"{hint}`cleanroom-engine explain` lists all codes")
+    raise UsageError(
+        "CR-CLI-004",
+        f"there is no code {code!r}",
+        hint=f"{hint}`cleanroom-engine explain` lists all codes",
+    )
 
 
 def page(code: str) -> list[str]:

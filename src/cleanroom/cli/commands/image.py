@@ -21,13 +21,22 @@ def image() -> None:
 
 @image.command(short_help="Make all of them, or those that are named.")
 @click.argument("names", nargs=-1, metavar="[base|postgres|redis]...")
-@click.option("--backend", type=click.Choice(("docker", "podman")), default="docker", show_default=True, help="Where to load them.")
-@click.option("--mirror", default="", help="Debian mirror; this machine's own sources if not given.")
+@click.option(
+    "--backend",
+    type=click.Choice(("docker", "podman")),
+    default="docker",
+    show_default=True,
+    help="Where to load them.",
+)
+@click.option(
+    "--mirror", default="", help="Debian mirror; this machine's own sources if not given."
+)
 @output_option("human", "json")
 @color_option
 @debug_option
 def build(names: tuple[str, ...], backend: str, mirror: str, form: str, colour: str) -> None:
-    """Make cleanroom/base, cleanroom/postgres and cleanroom/redis, or those that are named, and load them.
+    """Make cleanroom/base, cleanroom/postgres and cleanroom/redis, or those that are named,
+    and load them.
 
     The same packages give the same digest on every machine and in every engine.
 
@@ -43,7 +52,13 @@ def build(names: tuple[str, ...], backend: str, mirror: str, form: str, colour: 
     output = Output(colour)
 
     async def work() -> list[Any]:
-        return await engine.build_images(names, backend, caller=os.environ, mirror=mirror, say=lambda line: output.err(f"{line}\n"))
+        return await engine.build_images(
+            names,
+            backend,
+            caller=os.environ,
+            mirror=mirror,
+            say=lambda line: output.err(f"{line}\n"),
+        )
 
     made = anyio.run(work)
     if form == "json":

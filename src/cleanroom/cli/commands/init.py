@@ -8,7 +8,12 @@ from cleanroom.cli.options import general_options
 
 
 @click.command()
-@click.option("--from", "source", type=click.Path(exists=True, dir_okay=False), help="Convert this file, of any dialect.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Convert this file, of any dialect.",
+)
 @general_options
 def init(source: str | None, colour: str, root: str) -> None:
     """Write a commented make.toml that fits the project; never over an existing one.
@@ -22,4 +27,7 @@ def init(source: str | None, colour: str, root: str) -> None:
     from cleanroom.cli.views.text import safe
 
     written = engine.init(root, source)
-    say(Output(colour), [f"wrote {safe(str(written))}", "next: `cleanroom-engine plan` shows what would run"])
+    say(
+        Output(colour),
+        [f"wrote {safe(str(written))}", "next: `cleanroom-engine plan` shows what would run"],
+    )

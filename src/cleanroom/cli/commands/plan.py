@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @output_option("human", "json")
 @general_options
 def plan(phases: tuple[str, ...], form: str, colour: str, root: str, **options: Any) -> None:
-    """Show what would run, in order, with hooks and prerequisites unfolded; without PHASE everything in file order.
+    """Show what would run, in order, with hooks and prerequisites unfolded;
+    without PHASE everything in file order.
 
     \b
     cleanroom-engine plan
@@ -31,7 +32,11 @@ def plan(phases: tuple[str, ...], form: str, colour: str, root: str, **options: 
     from cleanroom.cli.output import Output, say, say_object
 
     loaded = load(root, phases, options)
-    decisions = forecast(root, phases, options) if any(phase.cache_inputs for phase in loaded.phases) else None
+    decisions = (
+        forecast(root, phases, options)
+        if any(phase.cache_inputs for phase in loaded.phases)
+        else None
+    )
     output = Output(colour)
     if form == "json":
         say_object(output, as_object(loaded, decisions))
@@ -60,11 +65,15 @@ def forecast(root: str, phases: tuple[str, ...], options: dict[str, Any]) -> lis
     from cleanroom.cli.options import engine_options
     from cleanroom.engine import Engine, Options
 
-    return Engine(os.path.abspath(root), os.environ, Options(**engine_options(options))).forecast(*phases)  # noqa: PTH100
+    return Engine(os.path.abspath(root), os.environ, Options(**engine_options(options))).forecast(  # noqa: PTH100
+        *phases
+    )
 
 
 def as_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict[str, Any]:
-    """The plan as data: phases flat in run order, each with its workspace, beside everything else that the plan says."""
+    """The plan as data: phases flat in run order, each with its workspace,
+    beside everything else that the plan says.
+    """
     import msgspec
 
     fields = msgspec.to_builtins(loaded)
@@ -75,8 +84,14 @@ def as_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict
         for phase in workspace.phases
     ]
     for phase, decision in zip(phases, decisions or (), strict=False):
-        phase["cache"] = {"skip": decision.skips, "run_id": decision.run_id, "why": decision.why} if phase["cache_inputs"] else None
-    workspaces = [{"name": workspace.name, "path": workspace.path} for workspace in loaded.workspaces]
+        phase["cache"] = (
+            {"skip": decision.skips, "run_id": decision.run_id, "why": decision.why}
+            if phase["cache_inputs"]
+            else None
+        )
+    workspaces = [
+        {"name": workspace.name, "path": workspace.path} for workspace in loaded.workspaces
+    ]
     return {
         "schema": "cleanroom.plan/1",
         **fields,
@@ -88,12 +103,17 @@ def as_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict
 
 
 def described(loaded: Plan, decisions: Sequence[Decision] | None = None) -> list[str]:
-    """The plan for people: the whole, each phase, services, tools, what is ignored, what should be known."""
+    """The plan for people: the whole, each phase, services, tools, what is ignored,
+    what should be known.
+    """
     from cleanroom.cli.views.text import safe
     from cleanroom.evidence.reports.text import seconds
 
     environment = f" · environment {loaded.environment}" if loaded.environment else ""
-    head = f"{loaded.project} · policy {', '.join(loaded.levels)} · backend {loaded.backend} · SLO {seconds(loaded.slo_seconds)} · seed {loaded.seed}{environment}"
+    head = (
+        f"{loaded.project} · policy {', '.join(loaded.levels)} · backend {loaded.backend} · SLO "
+        f"{seconds(loaded.slo_seconds)} · seed {loaded.seed}{environment}"
+    )
     lines = [safe(head), safe(f"{loaded.file} (dialect {loaded.dialect})")]
     said = _forecast_lines(loaded, decisions or ())
     for workspace in loaded.workspaces:
@@ -102,18 +122,29 @@ def described(loaded: Plan, decisions: Sequence[Decision] | None = None) -> list
         said = said[len(workspace.phases) :]
     lines += _section("services", [_service(service) for service in loaded.services])
     lines += _section(
-        "tools, mounted read-only", list(dict.fromkeys((*loaded.tools, *(tool for phase in loaded.phases for tool in phase.tools))))
+        "tools, mounted read-only",
+        list(
+            dict.fromkeys(
+                (*loaded.tools, *(tool for phase in loaded.phases for tool in phase.tools))
+            )
+        ),
     )
     lines += _section(
         "ignored, as ggen does",
-        [f"line {ignored.line}: {ignored.key}{f': {ignored.reason}' if ignored.reason else ''}" for ignored in loaded.ignored],
+        [
+            f"line {ignored.line}: {ignored.key}{f': {ignored.reason}' if ignored.reason else ''}"
+            for ignored in loaded.ignored
+        ],
     )
     lines += _section("notes", list(loaded.notes))
     return lines
 
 
 def _forecast_lines(loaded: Plan, decisions: Sequence[Decision]) -> list[str]:
-    """One for each phase, empty where the cache has no say. What runs may change what a later decision is made of."""
+    """One for each phase, empty where the cache has no say.
+
+    What runs may change what a later decision is made of.
+    """
     if not decisions:
         return [""] * len(loaded.phases)
     lines = []
@@ -130,7 +161,9 @@ def _phases(phases: tuple[PhaseRun, ...], forecast_lines: Sequence[str]) -> list
     from cleanroom.cli.views.text import clip, safe, table
     from cleanroom.evidence.reports.text import seconds
 
-    rows: list[tuple[str, ...]] = [("  phase", "where", "policy", "timeout", "services", "role", "from")]
+    rows: list[tuple[str, ...]] = [
+        ("  phase", "where", "policy", "timeout", "services", "role", "from")
+    ]
     for phase in phases:
         role = f"{phase.role} of {phase.of}" if phase.of else phase.role
         origin = str(phase.origin).rsplit(":", 1)[0] if phase.origin else ""
@@ -147,12 +180,21 @@ def _phases(phases: tuple[PhaseRun, ...], forecast_lines: Sequence[str]) -> list
     lines = table(rows)
     shown = lines[:1]
     for line, phase, cached in zip(lines[1:], phases, forecast_lines, strict=False):
-        shown += [line, *(f"    $ {clip(safe(command.strip()), 200)}" for command in phase.commands)]
+        shown += [
+            line,
+            *(f"    $ {clip(safe(command.strip()), 200)}" for command in phase.commands),
+        ]
         shown += [] if phase.runs_commands else ["    no command: it verifies nothing"]
-        shown += ["    an interpreter with nothing to do: it verifies nothing"] if phase.idle else []
+        shown += (
+            ["    an interpreter with nothing to do: it verifies nothing"] if phase.idle else []
+        )
         shown += [safe(f"    {phase.dependencies}")] if phase.dependencies else []
         shown += [safe(cached)] if cached else []
-        shown += [safe(f"    egress, hermetic: no: {', '.join(phase.policy.egress)}")] if phase.policy.egress else []
+        shown += (
+            [safe(f"    egress, hermetic: no: {', '.join(phase.policy.egress)}")]
+            if phase.policy.egress
+            else []
+        )
     return shown
 
 

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 backend_option = click.option(
-    "--backend", type=click.Choice(["embedded", "docker", "podman"]), help="Where its servers run; default: as make.toml says."
+    "--backend",
+    type=click.Choice(["embedded", "docker", "podman"]),
+    help="Where its servers run; default: as make.toml says.",
 )
 
 
 @click.group()
 def pool() -> None:
-    """Keep the project's PostgreSQL and key-value servers running between runs. Each run gets a database and a role of its own, and a key-value server that is new.
+    """Keep the project's PostgreSQL and key-value servers running between runs.
+
+    Each run gets a database and a role of its own, and a key-value server that is new.
 
     \b
     cleanroom-engine pool start
@@ -33,12 +37,20 @@ def pool() -> None:
 
 
 @pool.command(short_help="Start the project's pool.")
-@click.option("--idle", type=Duration(), default="30m", show_default=True, help="End it when no run has used it for so long; 0: never.")
+@click.option(
+    "--idle",
+    type=Duration(),
+    default="30m",
+    show_default=True,
+    help="End it when no run has used it for so long; 0: never.",
+)
 @backend_option
 @output_option("human", "json")
 @general_options
 def start(idle: float, backend: str | None, form: str, colour: str, root: str) -> None:
-    """Start the project's pool and wait until its servers are ready. A pool that runs already stays as it is.
+    """Start the project's pool and wait until its servers are ready.
+
+    A pool that runs already stays as it is.
 
     \b
     cleanroom-engine pool start --idle 2h
@@ -72,7 +84,9 @@ def stop(backend: str | None, form: str, colour: str, root: str) -> None:
     _show(_asked(root, backend, lambda engine: engine.stop_pool()), form, colour, word="stopped")
 
 
-def _asked(root: str, backend: str | None, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]) -> PoolStatus:
+def _asked(
+    root: str, backend: str | None, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]
+) -> PoolStatus:
     import anyio
 
     from cleanroom import engine
@@ -101,7 +115,16 @@ def described(found: PoolStatus, word: str = "runs") -> list[str]:
 
     if not found.id:
         return ["no pool runs for this project"]
-    idle = f"ends after {seconds(found.idle_seconds)} without a run" if found.idle_seconds else "never ends by itself"
-    lines = [f"{found.id} {word}: process {found.pid}, {plural(found.leases, 'run')} using it, {idle}"]
-    lines += [safe(f"  {s.name} {s.version} {'ready' if s.ready else 'not ready'}") for s in found.services]
+    idle = (
+        f"ends after {seconds(found.idle_seconds)} without a run"
+        if found.idle_seconds
+        else "never ends by itself"
+    )
+    lines = [
+        f"{found.id} {word}: process {found.pid}, {plural(found.leases, 'run')} using it, {idle}"
+    ]
+    lines += [
+        safe(f"  {s.name} {s.version} {'ready' if s.ready else 'not ready'}")
+        for s in found.services
+    ]
     return lines

@@ -42,13 +42,22 @@ def run(phase: str, **options: Any) -> None:
 
 
 def _carry_out(
-    phases: tuple[str, ...], *, single: bool, form: str, quiet: int, verbose: int, colour: str, root: str, **options: Any
+    phases: tuple[str, ...],
+    *,
+    single: bool,
+    form: str,
+    quiet: int,
+    verbose: int,
+    colour: str,
+    root: str,
+    **options: Any,
 ) -> None:
     import sys
 
     from cleanroom.engine import prestart
 
-    keeper = prestart.keeper(options["backend"], os.environ)  # comes up on another processor while we import what follows
+    # comes up on another processor while we import what follows
+    keeper = prestart.keeper(options["backend"], os.environ)
 
     from cleanroom.cli.output import Output
     from cleanroom.cli.session import conduct, terminable
@@ -64,7 +73,12 @@ def _carry_out(
         view = choose(form, output, quiet=quiet, verbose=verbose, live=live, root=root)
         try:
             result, delivered = conduct(
-                root, phases, single=single, view=view, keeper=keeper, options=_settings(options, sys.stderr.isatty())
+                root,
+                phases,
+                single=single,
+                view=view,
+                keeper=keeper,
+                options=_settings(options, sys.stderr.isatty()),
             )
             view.finish(result, rerun_options(root, options))
         except Exception as error:
@@ -74,7 +88,8 @@ def _carry_out(
             raise
         finally:
             view.close()
-    if form != "github":  # there the view has said it, and what a line on the other stream might set off is not known
+    # there the view has said it, and what a line on the other stream might set off is not known
+    if form != "github":
         _complain(result, output)
         _tell(delivered, result, output, root, quiet)
     if form == "human" and below_ggen and result.exit_code:
@@ -88,14 +103,23 @@ def _settings(options: dict[str, Any], terminal: bool) -> dict[str, Any]:
 
     keep = options["keep"] or ("on-failure" if terminal and not os.environ.get("CI") else "never")
     folder = os.path.abspath(options["report_dir"]) if options["report_dir"] else None  # noqa: PTH100
-    return {**engine_options(options), "keep": keep, "report_directory": folder, "fresh": options["fresh"], "no_cache": options["no_cache"]}
+    return {
+        **engine_options(options),
+        "keep": keep,
+        "report_directory": folder,
+        "fresh": options["fresh"],
+        "no_cache": options["no_cache"],
+    }
 
 
 def rerun_options(root: str, options: dict[str, Any]) -> str:
     """The options that change what runs, for the line that runs it again."""
     import shlex
 
-    said = [("--root", root if root != "." else None), *((f"--{name}", options[name]) for name in ("backend", "policy", "env", "seed"))]
+    said = [
+        ("--root", root if root != "." else None),
+        *((f"--{name}", options[name]) for name in ("backend", "policy", "env", "seed")),
+    ]
     words = [word for name, value in said if value is not None for word in (name, str(value))]
     words += [word for rule in options["allow_degraded"] for word in ("--allow-degraded", rule)]
     return "".join(f" {shlex.quote(word)}" for word in words)
@@ -106,21 +130,39 @@ def _complain(result: RunResult, output: Any) -> None:
     from cleanroom.cli.views.failure import coded
 
     if result.error:
-        output.err(coded(result.error.get("code", "CR-ENGINE-000"), result.error.get("message", ""), result.error.get("hint", "")))
+        output.err(
+            coded(
+                result.error.get("code", "CR-ENGINE-000"),
+                result.error.get("message", ""),
+                result.error.get("hint", ""),
+            )
+        )
 
 
 def _say_last(result: RunResult, output: Any) -> None:
-    """Under ggen, whose own exit status is 1 whatever ours is, the last line says what it was and why."""
+    """Under ggen, whose own exit status is 1 whatever ours is,
+    the last line says what it was and why.
+    """
     from cleanroom.cli.views.text import safe
     from cleanroom.cli.views.words import phase_end
     from cleanroom.evidence.reports.text import failing, phase_name
 
     phase = failing(result)
-    why = phase_end(phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason) if phase else ""
-    output.out(f"exit {result.exit_code}: {why or safe(result.error.get('message', result.outcome))}\n")
+    why = (
+        phase_end(
+            phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason
+        )
+        if phase
+        else ""
+    )
+    output.out(
+        f"exit {result.exit_code}: {why or safe(result.error.get('message', result.outcome))}\n"
+    )
 
 
-def _tell(delivered: Delivered | None, result: RunResult, output: Any, root: str, quiet: int) -> None:
+def _tell(
+    delivered: Delivered | None, result: RunResult, output: Any, root: str, quiet: int
+) -> None:
     """Say once what became of what a collector was sent; it never changes the run's result."""
     if delivered is None:
         return

@@ -45,7 +45,16 @@ def described(report: SweepReport) -> list[str]:
     living = f"; {plural(report.living, 'run')} under way, left alone" if report.living else ""
     if not (report.runs or report.removed or report.left or report.waiting):
         return ["nothing was left behind" + living]
-    lines = [f"{plural(len(report.runs), 'dead run')}: {safe(', '.join(report.runs)) or 'none'}{living}"]
-    lines += [safe(f"removed {left.kind} {left.name} {left.detail}").rstrip() for left in report.removed]
-    lines += [safe(f"left for now {left.kind} {left.name}: {left.detail}") for left in report.waiting]
-    return lines + [safe(f"could not remove {left.kind} {left.name} {left.detail}").rstrip() for left in report.left]
+    lines = [
+        f"{plural(len(report.runs), 'dead run')}: {safe(', '.join(report.runs)) or 'none'}{living}"
+    ]
+    lines += [
+        safe(f"removed {left.kind} {left.name} {left.detail}").rstrip() for left in report.removed
+    ]
+    lines += [
+        safe(f"left for now {left.kind} {left.name}: {left.detail}") for left in report.waiting
+    ]
+    return lines + [
+        safe(f"could not remove {left.kind} {left.name} {left.detail}").rstrip()
+        for left in report.left
+    ]

@@ -1,4 +1,6 @@
-"""`trace`: a recorded run as spans: a waterfall, the critical path, what got slower; opened in a viewer, or sent to a collector later."""
+"""`trace`: a recorded run as spans: a waterfall, the critical path, what got slower;
+opened in a viewer, or sent to a collector later.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_id", required=False, metavar="[RUN]")
-@click.option("--critical-path", is_flag=True, help="What the run's time was spent waiting for, and what could be gained at most.")
+@click.option(
+    "--critical-path",
+    is_flag=True,
+    help="What the run's time was spent waiting for, and what could be gained at most.",
+)
 @click.option(
     "--compare",
     "baseline",
     metavar="RUN|N",
     multiple=True,
-    help="What got slower than in RUN (again for more), or than in the N runs before that are like it.",
+    help=(
+        "What got slower than in RUN (again for more), or than in the N runs before that are "
+        "like it."
+    ),
 )
-@click.option("--open", "open_page", is_flag=True, help="Open it in Jaeger, where it was sent to one, else the run's report.")
+@click.option(
+    "--open",
+    "open_page",
+    is_flag=True,
+    help="Open it in Jaeger, where it was sent to one, else the run's report.",
+)
 @click.option(
     "--push",
     is_flag=False,
@@ -40,7 +54,14 @@ if TYPE_CHECKING:
 @output_option("human", "json")
 @general_options
 def trace(
-    run_id: str | None, critical_path: bool, baseline: tuple[str, ...], open_page: bool, push: str | None, form: str, colour: str, root: str
+    run_id: str | None,
+    critical_path: bool,
+    baseline: tuple[str, ...],
+    open_page: bool,
+    push: str | None,
+    form: str,
+    colour: str,
+    root: str,
 ) -> None:
     """Show where the time of a run went; without RUN the newest.
 
@@ -60,7 +81,14 @@ def trace(
         _show(root, run_id, critical_path, baseline, form, colour)
 
 
-def _show(root: str, run_id: str | None, critical_path: bool, baseline: tuple[str, ...], form: str, colour: str) -> None:
+def _show(
+    root: str,
+    run_id: str | None,
+    critical_path: bool,
+    baseline: tuple[str, ...],
+    form: str,
+    colour: str,
+) -> None:
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
     from cleanroom.cli.views.waterfall import columns, differences, steps, waterfall
@@ -100,18 +128,29 @@ def _main(nodes: list[Any]) -> Any:
     return max(nodes, key=lambda node: node.span.duration_ns)
 
 
-def _others(root: str, run: str, spans: list[SpanData], baseline: tuple[str, ...]) -> tuple[list[list[SpanData]], list[str]]:
+def _others(
+    root: str, run: str, spans: list[SpanData], baseline: tuple[str, ...]
+) -> tuple[list[list[SpanData]], list[str]]:
     """The runs to compare with, and what has to be known of them.
 
-    A plain number is so many runs before this one that are like it; a run that is named is taken as it is.
+    A plain number is so many runs before this one that are like it;
+    a run that is named is taken as it is.
     """
     from cleanroom import engine
     from cleanroom.evidence.tracing.reading import unlike
 
     runs = engine.list_runs(root)
     counts = [int(text) for text in baseline if text.isdecimal() and text not in runs]
-    found = {name: engine.read_trace(root, name)[1] for name in baseline if name in runs or not name.isdecimal()}
-    notes = [_unlike(name, differing) for name, other in found.items() if (differing := unlike(spans, other))]
+    found = {
+        name: engine.read_trace(root, name)[1]
+        for name in baseline
+        if name in runs or not name.isdecimal()
+    }
+    notes = [
+        _unlike(name, differing)
+        for name, other in found.items()
+        if (differing := unlike(spans, other))
+    ]
     left_out: list[str] = []
     before = [name for name in reversed(runs[: runs.index(run)]) if name not in found]
     for name in before[:_LOOKED_BACK] if max(counts, default=0) else ():
@@ -123,24 +162,33 @@ def _others(root: str, run: str, spans: list[SpanData], baseline: tuple[str, ...
         if len(found) >= max(counts):
             break
     if left_out:
-        notes.append(_left_out(len(left_out), unlike(spans, engine.read_trace(root, left_out[0])[1])))
+        notes.append(
+            _left_out(len(left_out), unlike(spans, engine.read_trace(root, left_out[0])[1]))
+        )
     if not found:
         why = f"; {notes[0]}" if notes else ""
-        raise click.UsageError(f"--compare {' '.join(baseline)}: there is no run before {run} to compare with{why}")
+        raise click.UsageError(
+            f"--compare {' '.join(baseline)}: there is no run before {run} to compare with{why}"
+        )
     return list(found.values()), notes
 
 
 def _unlike(name: str, differing: list[str]) -> str:
     from cleanroom.cli.views.text import safe
 
-    return safe(f"run {name} is another kind of run ({'; '.join(differing)}): nothing is called slower or faster")
+    return safe(
+        f"run {name} is another kind of run ({'; '.join(differing)}): nothing is called "
+        "slower or faster"
+    )
 
 
 def _left_out(count: int, differing: list[str]) -> str:
     from cleanroom.cli.views.text import safe
     from cleanroom.evidence.reports.text import plural
 
-    return safe(f"left out {plural(count, 'run')} of another kind, such as one with {'; '.join(differing)}")
+    return safe(
+        f"left out {plural(count, 'run')} of another kind, such as one with {'; '.join(differing)}"
+    )
 
 
 def _push(root: str, run_id: str | None, endpoint: str, form: str, colour: str) -> None:
@@ -174,7 +222,9 @@ def lost(delivered: Delivered, run: str, endpoint: str, root: str) -> str:
     where = f" --root {shlex.quote(root)}" if root != "." else ""
     hint = f"{delivered.hint}; then: " if delivered.hint else ""
     what = f"{_counted(delivered.lost)} not delivered to {delivered.endpoint}: {delivered.why}"
-    return coded("CR-TRACE-004", safe(what), f"{hint}cleanroom-engine trace {run}{where} --push{endpoint}")
+    return coded(
+        "CR-TRACE-004", safe(what), f"{hint}cleanroom-engine trace {run}{where} --push{endpoint}"
+    )
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -185,7 +235,9 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _open(root: str, run_id: str | None, colour: str) -> None:
-    """Jaeger's page of the trace where a Jaeger was given it and answers, else the run's own page."""
+    """Jaeger's page of the trace where a Jaeger was given it and answers,
+    else the run's own page.
+    """
     from cleanroom import engine
     from cleanroom.cli.commands.report import show_page
     from cleanroom.cli.output import Output, say
@@ -193,7 +245,10 @@ def _open(root: str, run_id: str | None, colour: str) -> None:
 
     run, spans = engine.read_trace(root, run_id)
     page = viewer(engine.delivered_to(root, run), spans, os.environ.get("CLEANROOM_TRACE_URL", ""))
-    address = page or Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html").resolve().as_uri()
+    address = (
+        page
+        or Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html").resolve().as_uri()
+    )
     output = Output(colour)
     say(output, [safe(address)])
     if not show_page(address):
@@ -201,7 +256,9 @@ def _open(root: str, run_id: str | None, colour: str) -> None:
 
 
 def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
-    """Where the trace is looked at: `template` with {trace_id} in it, else Jaeger's port on the host that it was sent to; "" where it has no page."""
+    """Where the trace is looked at: `template` with {trace_id} in it,
+    else Jaeger's port on the host that it was sent to; "" where it has no page.
+    """
     from urllib.parse import urlsplit
 
     if not spans or not (endpoint or template):
@@ -213,7 +270,10 @@ def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
 
 
 def has_page(host: str, port: int) -> bool:
-    """Whether Jaeger's page is there. One that was built from its Go module answers with a placeholder."""
+    """Whether Jaeger's page is there.
+
+    One that was built from its Go module answers with a placeholder.
+    """
     import http.client
 
     connection = http.client.HTTPConnection(host, port, timeout=0.5)

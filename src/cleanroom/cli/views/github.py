@@ -1,7 +1,9 @@
 """A run in a GitHub Actions step: plain lines, annotations at the end, a step summary.
 
-The runner takes commands out of whatever a step prints, so its commands are switched off (`::stop-commands::TOKEN`) from the first line to the last:
-nothing that a phase prints can annotate, mask or set anything. Everything goes to standard output, since the runner does not keep two streams in order.
+The runner takes commands out of whatever a step prints,
+so its commands are switched off (`::stop-commands::TOKEN`) from the first line to the last:
+nothing that a phase prints can annotate, mask or set anything.
+Everything goes to standard output, since the runner does not keep two streams in order.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from cleanroom.cli.views.summary import headline, summary
 from cleanroom.cli.views.words import Line
 from cleanroom.evidence.reports.markdown import markdown_report
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.evidence.reports.text import failing, phase_name, place_of, plain, seconds, summary_line
+from cleanroom.evidence.reports.text import (
+    failing,
+    phase_name,
+    place_of,
+    plain,
+    seconds,
+    summary_line,
+)
 from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Envelope
 
@@ -38,9 +47,15 @@ class Annotation(NamedTuple):
     where: str = ""  # FILE:LINE:COLUMN, the file relative to the project
 
     def command(self, root: str = ".") -> str:
-        """As the runner reads it; files are found relative to the repository, so the project's folder goes before them."""
+        """As the runner reads it; files are found relative to the repository,
+        so the project's folder goes before them.
+        """
         found = _WHERE.fullmatch(self.where)
-        place = {**found.groupdict(), "file": os.path.normpath(os.path.join(root, found["file"]))} if found else {}
+        place = (
+            {**found.groupdict(), "file": os.path.normpath(os.path.join(root, found["file"]))}
+            if found
+            else {}
+        )
         properties = {**place, "title": self.title}
         written = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
         return f"::{self.kind} {written}::{_data(self.message)}"
@@ -51,7 +66,15 @@ class GithubView:
 
     interval_seconds = 1.0
 
-    def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0, root: str = ".", summary_file: str = "") -> None:
+    def __init__(
+        self,
+        output: Output,
+        *,
+        quiet: int = 0,
+        verbose: int = 0,
+        root: str = ".",
+        summary_file: str = "",
+    ) -> None:
         self._output = output
         self._quiet = quiet
         self._plain = Plain(verbose=verbose, show_output=not quiet)
@@ -76,7 +99,13 @@ class GithubView:
     def refuse(self, error: CleanroomError) -> None:
         self._print(coded(error.code, str(error), error.hint).splitlines())
         self.close()
-        self._print([Annotation("error", error.code, _with_hint(str(error), error.hint), error.where).command(self._root)])
+        self._print(
+            [
+                Annotation(
+                    "error", error.code, _with_hint(str(error), error.hint), error.where
+                ).command(self._root)
+            ]
+        )
 
     def close(self) -> None:
         """Switch commands on again, once."""
@@ -85,7 +114,10 @@ class GithubView:
             self._token = ""
 
     def _summarise(self, result: RunResult) -> None:
-        """Add to the step's summary what has room there. A file that cannot be written is said, and changes no verdict."""
+        """Add to the step's summary what has room there.
+
+        A file that cannot be written is said, and changes no verdict.
+        """
         try:
             with open(self._summary_file, "ab") as file:
                 room = SUMMARY_BYTES - file.tell()
@@ -104,13 +136,20 @@ class GithubView:
 
 
 def annotated(result: RunResult) -> list[Annotation]:
-    """What people should see beside the run, what is worst first. Of each kind only as many as are shown, the last of which counts the rest."""
+    """What people should see beside the run, what is worst first.
+
+    Of each kind only as many as are shown, the last of which counts the rest.
+    """
     found = [*_errors(result), *_warnings(result)]
     if result.outcome != "passed" and not any(each.kind == "error" for each in found):
         found.append(Annotation("error", headline(result), result.reason or summary_line(result)))
     if result.outcome == "passed":
         found.append(Annotation("notice", headline(result), summary_line(result)))
-    return [one for kind in ("error", "warning", "notice") for one in _bounded([each for each in found if each.kind == kind])]
+    return [
+        one
+        for kind in ("error", "warning", "notice")
+        for one in _bounded([each for each in found if each.kind == kind])
+    ]
 
 
 def _errors(result: RunResult) -> Iterator[Annotation]:
@@ -118,16 +157,29 @@ def _errors(result: RunResult) -> Iterator[Annotation]:
         message = result.error.get("message", "")
         found = _WHERE.match(message)
         yield Annotation(
-            "error", result.error.get("code", ""), _with_hint(message, result.error.get("hint", "")), found[0] if found else ""
+            "error",
+            result.error.get("code", ""),
+            _with_hint(message, result.error.get("hint", "")),
+            found[0] if found else "",
         )
     for canary in (each for each in result.canaries if each.result != "passed"):
-        yield Annotation("error", f"canary {canary.name}", f"expected {canary.expected}, found {canary.found}")
+        yield Annotation(
+            "error", f"canary {canary.name}", f"expected {canary.expected}, found {canary.found}"
+        )
     for violation in (each for each in result.violations if each.severity == "violation"):
-        yield Annotation("error", f"{violation.rule} in {place_of(violation)}", words.violation(violation))
+        yield Annotation(
+            "error", f"{violation.rule} in {place_of(violation)}", words.violation(violation)
+        )
     first = failing(result)
     for phase in (each for each in result.phases if each.result in ("failed", "error", "timeout")):
-        end = words.phase_end(phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason)
-        yield Annotation("error", f"phase {phase_name(phase)}", "\n".join([end, *map(plain, phase.excerpt if phase is first else ())]))
+        end = words.phase_end(
+            phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason
+        )
+        yield Annotation(
+            "error",
+            f"phase {phase_name(phase)}",
+            "\n".join([end, *map(plain, phase.excerpt if phase is first else ())]),
+        )
 
 
 def _warnings(result: RunResult) -> Iterator[Annotation]:
@@ -136,7 +188,11 @@ def _warnings(result: RunResult) -> Iterator[Annotation]:
     for violation in (each for each in result.violations if each.severity != "violation"):
         yield Annotation("warning", f"{violation.rule}, tolerated", words.violation(violation))
     if not result.slo_met:
-        yield Annotation("warning", "SLO missed", f"{seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}")
+        yield Annotation(
+            "warning",
+            "SLO missed",
+            f"{seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}",
+        )
     for phase in (each for each in result.phases if not each.hermetic and each.result != "skipped"):
         yield Annotation("warning", f"phase {phase_name(phase)}", words.NOT_HERMETIC[phase.host])
 
@@ -145,7 +201,12 @@ def _bounded(found: list[Annotation]) -> list[Annotation]:
     if len(found) <= EACH_MAX:
         return found
     rest = len(found) - EACH_MAX + 1
-    return [*found[: EACH_MAX - 1], Annotation(found[0].kind, f"and {rest} more", "the summary and the report have all of them")]
+    return [
+        *found[: EACH_MAX - 1],
+        Annotation(
+            found[0].kind, f"and {rest} more", "the summary and the report have all of them"
+        ),
+    ]
 
 
 def _with_hint(message: str, hint: str) -> str:

@@ -1,4 +1,5 @@
-"""The live tree of a run on a terminal: what runs now, with ticking times, redrawn in place; what has ended stays in the scrollback above it.
+"""The live tree of a run on a terminal: what runs now, with ticking times, redrawn in place;
+what has ended stays in the scrollback above it.
 
 No alternate screen: whatever happens to the engine, what was said remains to be read.
 """
@@ -26,7 +27,8 @@ _NAME_CELLS = 40  # of a phase, where its output needs room too
 _WAIT_SECONDS = 1.0  # what takes less is not waited for
 _SPARE_ROWS = 3  # above the tree, so that the last thing said is still seen
 
-Row = tuple[Subject, float, bool]  # what runs, seconds so far, whether it is a service that is ready
+# what runs, seconds so far, whether it is a service that is ready
+Row = tuple[Subject, float, bool]
 
 
 class Signs(NamedTuple):
@@ -59,16 +61,29 @@ class LiveView:
         self._verbose = verbose
         self._signs = UNICODE if output.unicode else ASCII
         colours = "auto" if output.colour_err else None
-        self._console = console or RichConsole(file=sys.stderr, highlight=False, force_terminal=True, color_system=colours)  # type: ignore[arg-type]
+        self._console = console or RichConsole(
+            file=sys.stderr,
+            highlight=False,
+            force_terminal=True,
+            color_system=colours,  # type: ignore[arg-type]
+        )
         self._head = Head()
         self._pending: list[Line] = []
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self._live.start()
 
     def show(self, envelope: Envelope) -> None:
         event = envelope.event
         if isinstance(event, Started) and event.subject.kind == "run":
-            slo, phases = (_number(event.attributes.get(name)) for name in ("slo_seconds", "phases"))
+            slo, phases = (
+                _number(event.attributes.get(name)) for name in ("slo_seconds", "phases")
+            )
             self._head = Head(event.subject.name, envelope.monotonic_ns, slo, int(phases))
         elif isinstance(event, Finished) and event.subject.kind == "phase":
             self._head = self._head._replace(ended=self._head.ended + 1)
@@ -81,7 +96,14 @@ class LiveView:
         self._print()
         size = self._console.size
         drawn = tree(
-            self._head, self._plain.running(), self._plain.awaited(), self._plain.last_lines, now_ns, size.width, size.height, self._signs
+            self._head,
+            self._plain.running(),
+            self._plain.awaited(),
+            self._plain.last_lines,
+            now_ns,
+            size.width,
+            size.height,
+            self._signs,
         )
         self._live.update(drawn, refresh=True)
 
@@ -100,7 +122,11 @@ class LiveView:
         self._live.stop()
 
     def _print(self) -> None:
-        """Put the lines since the last time into the scrollback, in one go: each print redraws the tree. The terminal folds them, not we."""
+        """Put the lines since the last time into the scrollback, in one go:
+        each print redraws the tree.
+
+        The terminal folds them, not we.
+        """
         from rich.text import Text
 
         if self._pending:
@@ -129,7 +155,9 @@ def tree(
     height: int,
     signs: Signs = UNICODE,
 ) -> Text:
-    """What the run waits for, phases that run with their last line of output, and services; within `width` cells and `height` lines."""
+    """What the run waits for, phases that run with their last line of output, and services;
+    within `width` cells and `height` lines.
+    """
     from rich.text import Text
 
     frame = signs.frames[(now_ns // 100_000_000) % len(signs.frames)]
@@ -137,14 +165,27 @@ def tree(
     slo = f" / {seconds(head.slo_seconds)}" if head.slo_seconds else ""
     late = bool(head.slo_seconds) and passed > head.slo_seconds
     count = f", {head.ended} of {head.phases} phases" if head.phases > 1 else ""
-    waiting = f", waiting for {safe(awaited[0].name)} ({seconds(awaited[1])})" if awaited and awaited[1] >= _WAIT_SECONDS else ""
-    root = _fitted(safe(head.project) or "starting", f" {seconds(passed)}{slo}{count}{waiting}", width, signs)
+    waiting = (
+        f", waiting for {safe(awaited[0].name)} ({seconds(awaited[1])})"
+        if awaited and awaited[1] >= _WAIT_SECONDS
+        else ""
+    )
+    root = _fitted(
+        safe(head.project) or "starting", f" {seconds(passed)}{slo}{count}{waiting}", width, signs
+    )
     shown = sorted(rows, key=lambda row: row[0].kind != "phase")[: max(height - _SPARE_ROWS - 2, 1)]
-    rest = [Text(f"and {len(rows) - len(shown)} more", style="dim")] if len(shown) < len(rows) else []
-    branches = [_row(row, last_lines.get(row[0], ""), frame, width - len(signs.last), signs) for row in shown] + rest
+    rest = (
+        [Text(f"and {len(rows) - len(shown)} more", style="dim")] if len(shown) < len(rows) else []
+    )
+    branches = [
+        _row(row, last_lines.get(row[0], ""), frame, width - len(signs.last), signs)
+        for row in shown
+    ] + rest
     lines = [Text(root, style="yellow" if late else "bold")]
     for number, branch in enumerate(branches, 1):
-        lines.append(Text(signs.last if number == len(branches) else signs.branch, style="dim") + branch)
+        lines.append(
+            Text(signs.last if number == len(branches) else signs.branch, style="dim") + branch
+        )
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
@@ -156,9 +197,14 @@ def _row(row: Row, tail: str, frame: str, width: int, signs: Signs) -> Text:
     name = safe(f"{subject.workspace}/{subject.name}" if subject.workspace else subject.name)
     if subject.kind == "service":
         state = "ready" if ready else f"starting {seconds(running_seconds)}"
-        return Text(_fitted(f"{signs.ready if ready else frame} service {name}", f" {state}", width, signs), style="green" if ready else "")
+        return Text(
+            _fitted(f"{signs.ready if ready else frame} service {name}", f" {state}", width, signs),
+            style="green" if ready else "",
+        )
     room = min(width, _NAME_CELLS) if tail and width > _NAME_CELLS + _SHORT_LINE else width
-    text = Text(_fitted(f"{frame} {name}", f" {seconds(running_seconds)}", room, signs), style="bold")
+    text = Text(
+        _fitted(f"{frame} {name}", f" {seconds(running_seconds)}", room, signs), style="bold"
+    )
     left = width - cell_len(text.plain) - 2
     if tail and left > _SHORT_LINE:
         text.append(f"  {_fitted(tail, '', left, signs)}", style="not bold dim")

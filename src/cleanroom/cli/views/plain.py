@@ -1,6 +1,9 @@
-"""Events as plain lines: what is printed where there is no terminal, in CI and by `events replay`. Pure: it knows, others print.
+"""Events as plain lines: what is printed where there is no terminal, in CI and by `events replay`.
 
-Every line of a phase's own output is fenced by `NAME | `, so that nothing a phase prints can pass for one of ours.
+Pure: it knows, others print.
+
+Every line of a phase's own output is fenced by `NAME | `,
+so that nothing a phase prints can pass for one of ours.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ from cleanroom.model.events import (
     Violation,
 )
 
-_LINE_MAX = 64 * 1024  # a line without an end is shown in pieces of this size, so that it cannot fill the memory
+# a line without an end is shown in pieces of this size, so that it cannot fill the memory
+_LINE_MAX = 64 * 1024
 _SLOW_SECONDS = 5.0  # first said after this long, then each time the time has doubled
 
 
 class Plain:
-    """Turns envelopes into lines, one after the other. `last_lines` has what each phase printed last."""
+    """Turns envelopes into lines, one after the other.
+
+    `last_lines` has what each phase printed last.
+    """
 
     def __init__(self, *, verbose: int = 0, show_output: bool = True) -> None:
         self.last_lines: dict[Subject, str] = {}
@@ -43,11 +50,17 @@ class Plain:
         self._began: dict[Subject, int] = {}
         self._slow: dict[Subject, float] = {}
         self._ready: set[Subject] = set()
-        self._environments: dict[str, dict[str, str | int | float | bool]] = {}  # what they were said to be for
-        self._needs: dict[Subject, tuple[str, ...]] = {}  # phases whose first command has not begun: the services that they name
+        # what they were said to be for
+        self._environments: dict[str, dict[str, str | int | float | bool]] = {}
+        # phases whose first command has not begun: the services that they name
+        self._needs: dict[Subject, tuple[str, ...]] = {}
 
     def lines(self, envelope: Envelope) -> list[Line]:
-        """What this event says. The head of a run waits for the backend's word, so that DEGRADED can stand before everything else."""
+        """What this event says.
+
+        The head of a run waits for the backend's word, so that DEGRADED can stand before everything
+        else.
+        """
         self.now_ns = max(self.now_ns, envelope.monotonic_ns)
         event = envelope.event
         if isinstance(event, Started) and event.subject.kind == "run":
@@ -86,16 +99,29 @@ class Plain:
             self._slow[subject] = threshold * 2
             held_up = self._held_up(subject)
             waiting = f", waiting for {_named(max(held_up, key=self._seconds))}" if held_up else ""
-            said.append(Line(f"SLOW [> {threshold:.0f} s] {_named(subject)}{waiting}", tone="yellow"))
+            said.append(
+                Line(f"SLOW [> {threshold:.0f} s] {_named(subject)}{waiting}", tone="yellow")
+            )
         return said
 
     def running(self) -> list[tuple[Subject, float, bool]]:
-        """What is running now: subject, seconds so far, and whether it is a service that is ready."""
-        return [(subject, self._seconds(subject), subject in self._ready) for subject in self._began]
+        """What is running now: subject, seconds so far, and whether it is a service that is
+        ready.
+        """
+        return [
+            (subject, self._seconds(subject), subject in self._ready) for subject in self._began
+        ]
 
     def awaited(self) -> tuple[Subject, float] | None:
-        """What the run waits for, the slowest of it: a phase that runs commands, or a service that a phase cannot begin without."""
-        found = [blamed for subject in self._began if subject.kind == "phase" for blamed in (self._held_up(subject) or [subject])]
+        """What the run waits for, the slowest of it: a phase that runs commands,
+        or a service that a phase cannot begin without.
+        """
+        found = [
+            blamed
+            for subject in self._began
+            if subject.kind == "phase"
+            for blamed in (self._held_up(subject) or [subject])
+        ]
         slowest = max(found, key=self._seconds, default=None)
         return (slowest, self._seconds(slowest)) if slowest else None
 
@@ -104,7 +130,9 @@ class Plain:
         return [
             service
             for service in self._began
-            if service.kind == "service" and service.name in self._needs.get(phase, ()) and service not in self._ready
+            if service.kind == "service"
+            and service.name in self._needs.get(phase, ())
+            and service not in self._ready
         ]
 
     def _seconds(self, subject: Subject) -> float:
@@ -123,11 +151,21 @@ class Plain:
         if subject.kind == "service":
             return [Line(f"{_named(subject)} starting{_versioned(event)}", begins=True)]
         self._needs[subject] = tuple(str(event.attributes.get("services", "")).split(","))
-        host = "" if event.attributes.get("hermetic", True) else f" {words.NOT_HERMETIC[event.attributes.get('host') is True]}"
+        host = (
+            ""
+            if event.attributes.get("hermetic", True)
+            else f" {words.NOT_HERMETIC[event.attributes.get('host') is True]}"
+        )
         role = str(event.attributes.get("role", "phase"))
         of = f" ({role} of {safe(str(event.attributes.get('of', '')))})" if role != "phase" else ""
-        uncached = f", not from the cache: {safe(str(why))}" if (why := event.attributes.get("cache")) else ""
-        return [Line(f"{_named(subject)} started{host}{of}{uncached}", begins=not (host or uncached))]
+        uncached = (
+            f", not from the cache: {safe(str(why))}"
+            if (why := event.attributes.get("cache"))
+            else ""
+        )
+        return [
+            Line(f"{_named(subject)} started{host}{of}{uncached}", begins=not (host or uncached))
+        ]
 
     def _finished(self, event: Finished) -> list[Line]:
         subject = event.subject
@@ -140,20 +178,36 @@ class Plain:
         self._ready.discard(subject)
         if subject.kind == "phase":
             name = _place(subject)
-            text = words.phase_end(name, event.result, event.exit_code, event.duration_seconds, event.reason)
-            tone = {"passed": "green", "cached": "green", "skipped": "dim", "unverified": "yellow"}.get(event.result, "red")
+            text = words.phase_end(
+                name, event.result, event.exit_code, event.duration_seconds, event.reason
+            )
+            tone = {
+                "passed": "green",
+                "cached": "green",
+                "skipped": "dim",
+                "unverified": "yellow",
+            }.get(event.result, "red")
             return [*flushed, Line(text, tone=tone)]
         if subject.kind == "service" and event.result not in ("passed", "cancelled"):
-            return [*flushed, Line(f"{_named(subject)} {event.result}: {safe(event.reason)}", tone="red")]
+            return [
+                *flushed,
+                Line(f"{_named(subject)} {event.result}: {safe(event.reason)}", tone="red"),
+            ]
         shown = self._verbose > 1 or (self._verbose and subject.kind == "service")
-        return [*flushed, Line(f"{_named(subject)} ended: {event.result}", tone="dim")] if shown else flushed
+        return (
+            [*flushed, Line(f"{_named(subject)} ended: {event.result}", tone="dim")]
+            if shown
+            else flushed
+        )
 
     def _readiness(self, event: Finished) -> list[Line]:
         service = Subject("service", event.subject.name, event.subject.workspace)
         self._slow.pop(service, None)
         if event.result == "passed":
             self._ready.add(service)
-            return [Line(f"{_named(service)} ready in {seconds(event.duration_seconds)}", tone="green")]
+            return [
+                Line(f"{_named(service)} ready in {seconds(event.duration_seconds)}", tone="green")
+            ]
         if event.result == "cancelled" or service in self._began:  # whose own end says why
             return []
         return [Line(f"{_named(service)} not ready: {safe(event.reason)}", tone="red")]
@@ -161,7 +215,9 @@ class Plain:
     def _violation(self, event: Violation) -> list[Line]:
         if event.severity == "notice" and not self._verbose:
             return []
-        text = words.violation(violation_row(event, *owner(event, self._environments.get(event.environment, {}))))
+        text = words.violation(
+            violation_row(event, *owner(event, self._environments.get(event.environment, {})))
+        )
         if event.severity == "violation":
             return [Line(text, tone="red")]
         return [Line(f"{event.severity}: {text}", tone="yellow")]
@@ -178,16 +234,26 @@ class Plain:
         if isinstance(event, Assertion):
             return self._assertion(event)
         if isinstance(event, Capability) and self._verbose:
-            return [Line(safe(f"{row.dimension}: enforced {row.enforced}, {row.mechanism}"), tone="dim") for row in event.report.dimensions]
+            return [
+                Line(safe(f"{row.dimension}: enforced {row.enforced}, {row.mechanism}"), tone="dim")
+                for row in event.report.dimensions
+            ]
         if isinstance(event, Ledger) and event.left:
             return [Line(safe(f"left behind: {', '.join(event.left)}"), tone="red")]
         return []
 
     def _assertion(self, event: Assertion) -> list[Line]:
         if not event.passed:
-            text = safe(f"{event.subject.kind} {event.name} failed: expected {event.expected}, found {event.found}")
+            text = safe(
+                f"{event.subject.kind} {event.name} failed: expected {event.expected}, found "
+                f"{event.found}"
+            )
             return [Line(text, tone="red")]
-        return [Line(safe(f"{event.subject.kind} {event.name} passed: {event.found}"), tone="dim")] if self._verbose > 1 else []
+        return (
+            [Line(safe(f"{event.subject.kind} {event.name} passed: {event.found}"), tone="dim")]
+            if self._verbose > 1
+            else []
+        )
 
     def _output(self, event: Output) -> list[Line]:
         owner = _owner(event.subject)
@@ -217,8 +283,16 @@ class Plain:
         shown = [safe(overwritten(text)) for text in texts]
         if owner.kind == "phase":
             self.last_lines.update((owner, text) for text in shown if text.strip())
-            return [Line(f"{_place(owner)} | {text}", out=True, fenced=True) for text in shown] if self._show_output else []
-        return [Line(f"{_place(owner)} | {text}", tone="dim", fenced=True) for text in shown] if self._verbose else []
+            return (
+                [Line(f"{_place(owner)} | {text}", out=True, fenced=True) for text in shown]
+                if self._show_output
+                else []
+            )
+        return (
+            [Line(f"{_place(owner)} | {text}", tone="dim", fenced=True) for text in shown]
+            if self._verbose
+            else []
+        )
 
 
 class Head:
@@ -233,7 +307,10 @@ class Head:
         self._notes: list[Line] = []
 
     def add(self, event: Capability | Note) -> None:
-        """What was said before anything ran. The last backend that was asked is the one that runs."""
+        """What was said before anything ran.
+
+        The last backend that was asked is the one that runs.
+        """
         if isinstance(event, Capability):
             self._backend, self._tier = event.report.backend, event.report.tier
         elif event.level == "degraded":
@@ -244,14 +321,17 @@ class Head:
     def lines(self) -> list[Line]:
         attributes = self._run.attributes
         environment = attributes.get("environment", "")
-        backend = f"backend {self._backend}{f' ({self._tier})' if self._tier else ''}" if self._backend else ""
+        tier = f" ({self._tier})" if self._tier else ""
+        backend = f"backend {self._backend}{tier}" if self._backend else ""
         parts = [
             self._run.subject.name,
             f"environment {environment}" if environment else "",
             backend,
             f"policy {attributes.get('policy', '')}",
         ]
-        header = Line(safe(" · ".join(part for part in (*parts, f"run {self._run_id}") if part)), tone="bold")
+        header = Line(
+            safe(" · ".join(part for part in (*parts, f"run {self._run_id}") if part)), tone="bold"
+        )
         return [*self._degraded, header, *self._notes]
 
 
@@ -280,4 +360,7 @@ def _note(event: Note) -> list[Line]:
     label = {"info": "note", "warning": "warning", "degraded": "DEGRADED"}[event.level]
     code = f" [{safe(event.code)}]" if event.code else ""
     first, *rest = event.text.splitlines() or [""]
-    return [Line(f"{label}: {safe(first)}{code}", tone=tone), *(Line(f"  {safe(line)}", tone=tone) for line in rest)]
+    return [
+        Line(f"{label}: {safe(first)}{code}", tone=tone),
+        *(Line(f"  {safe(line)}", tone=tone) for line in rest),
+    ]

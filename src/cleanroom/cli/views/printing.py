@@ -27,7 +27,9 @@ def print_lines(output: Output, lines: Iterable[Line]) -> None:
             _write(output, pending, to_out)
             pending = ""
         to_out = line.out
-        pending += (output.paint(line.text, line.tone, err=not line.out) if line.tone else line.text) + "\n"
+        pending += (
+            output.paint(line.text, line.tone, err=not line.out) if line.tone else line.text
+        ) + "\n"
     if pending:
         _write(output, pending, to_out)
 

@@ -8,7 +8,14 @@ from cleanroom.cli.views import words
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line
 from cleanroom.evidence.reports.result import PhaseResult, RunResult
-from cleanroom.evidence.reports.text import counted, failing, phase_name, plural, seconds, summary_line
+from cleanroom.evidence.reports.text import (
+    counted,
+    failing,
+    phase_name,
+    plural,
+    seconds,
+    summary_line,
+)
 
 _VIOLATIONS_MAX = 20  # more than that nobody reads here; the report has all
 
@@ -17,10 +24,18 @@ def summary(result: RunResult, rerun: str) -> list[Line]:
     """The whole end of a human run. `rerun`: the options to repeat on the line that re-runs it."""
     return [
         Line(headline(result), out=True, tone="green" if result.outcome == "passed" else "red"),
-        *([Line(f"why: {safe(result.reason)}", out=True, tone="red")] if _unexplained(result) else []),
+        *(
+            [Line(f"why: {safe(result.reason)}", out=True, tone="red")]
+            if _unexplained(result)
+            else []
+        ),
         *(Line(line, out=True) for line in facts(result)),
         *failure(result, rerun),
-        *([Line(f"DEGRADED: {safe(', '.join(result.degraded))}", out=True, tone="red")] if result.degraded else []),
+        *(
+            [Line(f"DEGRADED: {safe(', '.join(result.degraded))}", out=True, tone="red")]
+            if result.degraded
+            else []
+        ),
     ]
 
 
@@ -42,15 +57,23 @@ def facts(result: RunResult) -> list[str]:
     lines += [f"  and {hidden} more in the report"] if hidden > 0 else []
     lines += [*_brought_back(result.brought_back), _ledger(result)]
     if not result.slo_met:
-        lines.append(f"SLO missed: {seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}")
+        lines.append(
+            f"SLO missed: {seconds(result.duration_seconds)} of {seconds(result.slo_seconds)}"
+        )
     lines += [f"{kind}: {safe(path)}" for kind, path in result.reports.items()]
     return [line for line in lines if line]
 
 
 def _proofs(result: RunResult) -> str:
     passed = sum(canary.result == "passed" for canary in result.canaries)
-    canaries = f"canaries {passed}/{len(result.canaries)}" if result.canaries else f"no canaries: {_unproven(result)}"
-    open_phases = [phase for phase in result.phases if not phase.hermetic and phase.result != "skipped"]
+    canaries = (
+        f"canaries {passed}/{len(result.canaries)}"
+        if result.canaries
+        else f"no canaries: {_unproven(result)}"
+    )
+    open_phases = [
+        phase for phase in result.phases if not phase.hermetic and phase.result != "skipped"
+    ]
     for host in (True, False):
         named = ", ".join(phase.name for phase in open_phases if phase.host is host)
         canaries += f" · {words.NOT_HERMETIC[host]}: {safe(named)}" if named else ""
@@ -59,14 +82,22 @@ def _proofs(result: RunResult) -> str:
 
 def _unproven(result: RunResult) -> str:
     runs = ", ".join(dict.fromkeys(phase.cached_run for phase in result.phases if phase.cached_run))
-    return f"nothing ran, what counts was proven in run {runs}" if runs and result.outcome == "passed" else "nothing was proven"
+    return (
+        f"nothing ran, what counts was proven in run {runs}"
+        if runs and result.outcome == "passed"
+        else "nothing was proven"
+    )
 
 
 def _brought_back(counts: Mapping[str, int]) -> list[str]:
     if not counts:
         return []
     conflicts = counts.get("conflicts", 0)
-    tail = f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, left as they are" if conflicts else ""
+    tail = (
+        f", {plural(conflicts, 'conflict')}: changed on the host meanwhile, left as they are"
+        if conflicts
+        else ""
+    )
     autorun = counts.get("autorun", 0)
     tail += f"; {autorun} that the host's tools start or read by themselves" if autorun else ""
     files, size, deleted = (counts.get(name, 0) for name in ("files", "bytes", "deleted"))
@@ -81,12 +112,18 @@ def _ledger(result: RunResult) -> str:
 
 
 def failure(result: RunResult, rerun: str) -> list[Line]:
-    """What went wrong, last: the end of the failing phase's output, how it ended, where all of it is, how to run it again."""
+    """What went wrong, last: the end of the failing phase's output, how it ended,
+    where all of it is, how to run it again.
+    """
     phase = failing(result)
     if phase is None:
         return []
     name = phase_name(phase)
-    lines = [Line(f"last {plural(len(phase.excerpt), 'line')} of {safe(name)}:", out=True)] if phase.excerpt else []
+    lines = (
+        [Line(f"last {plural(len(phase.excerpt), 'line')} of {safe(name)}:", out=True)]
+        if phase.excerpt
+        else []
+    )
     lines += [Line(f"{safe(name)} | {safe(text)}", out=True) for text in phase.excerpt]
     end = words.phase_end(name, phase.result, phase.exit_code, phase.duration_seconds, phase.reason)
     lines.append(Line(end, out=True, tone="red"))
@@ -96,7 +133,9 @@ def failure(result: RunResult, rerun: str) -> list[Line]:
 
 
 def again(phase: PhaseResult, requested: Sequence[str], rerun: str) -> str:
-    """The line that runs the failing phase again; in a workspace that is the whole pipeline, since `run` knows no workspaces."""
+    """The line that runs the failing phase again; in a workspace that is the whole pipeline,
+    since `run` knows no workspaces.
+    """
     import shlex
 
     command = ["pipeline", *requested] if phase.workspace else ["run", phase.name]

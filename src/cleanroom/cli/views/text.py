@@ -1,4 +1,8 @@
-"""Text that can be shown: nothing that came from a project or its processes may move the cursor, colour our lines or forge them. Pure."""
+"""Text that can be shown: nothing that came from a project or its processes may move the cursor,
+colour our lines or forge them.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from collections.abc import Sequence
 
 from cleanroom.core.text import written_out_on_one_line
 
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")  # complete colour sequences go silently; whatever else is a control is shown as what it is
+# complete colour sequences go silently; whatever else is a control is shown as what it is
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 
 def safe(text: str) -> str:
@@ -29,5 +34,12 @@ def clip(text: str, width: int) -> str:
 
 def table(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
     """Rows in aligned columns, without trailing blanks."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return [(indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip() for row in rows]
+    widths = (
+        [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    )
+    return [
+        (
+            indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,4 +1,6 @@
-"""What a run looks like while it runs and when it has ended: one class per form of output, all fed with the same envelopes."""
+"""What a run looks like while it runs and when it has ended:
+one class per form of output, all fed with the same envelopes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class View(Protocol):
 
 
 class PlainView:
-    """Plain lines: progress on standard error, phases' output and the summary on standard output."""
+    """Plain lines: progress on standard error, phases' output and the summary on standard
+    output.
+    """
 
     interval_seconds = 1.0
 
@@ -66,7 +70,9 @@ class PlainView:
 
 
 class JsonView:
-    """One object at the end on standard output; progress, without the phases' output, on standard error."""
+    """One object at the end on standard output; progress, without the phases' output,
+    on standard error.
+    """
 
     interval_seconds = 1.0
 
@@ -119,7 +125,9 @@ class JsonlView:
         pass
 
 
-def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool, root: str = ".") -> View:
+def choose(
+    form: str, output: Output, *, quiet: int, verbose: int, live: bool, root: str = "."
+) -> View:
     """The view for `--output FORM`; `live` where standard error is a terminal that can show one."""
     if form == "jsonl":
         return JsonlView(output)
@@ -130,7 +138,13 @@ def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool, r
 
         from cleanroom.cli.views.github import GithubView
 
-        return GithubView(output, quiet=quiet, verbose=verbose, root=root, summary_file=os.environ.get("GITHUB_STEP_SUMMARY", ""))
+        return GithubView(
+            output,
+            quiet=quiet,
+            verbose=verbose,
+            root=root,
+            summary_file=os.environ.get("GITHUB_STEP_SUMMARY", ""),
+        )
     if live and not quiet:
         from cleanroom.cli.views.live import LiveView
 
@@ -139,5 +153,12 @@ def choose(form: str, output: Output, *, quiet: int, verbose: int, live: bool, r
 
 
 def can_live(stderr_is_terminal: bool, environ: Mapping[str, str]) -> bool:
-    """Whether a live tree can be drawn. A dumb terminal and CI get plain lines, which every tool can read."""
-    return stderr_is_terminal and environ.get("TERM", "dumb") not in ("", "dumb") and not environ.get("CI")
+    """Whether a live tree can be drawn.
+
+    A dumb terminal and CI get plain lines, which every tool can read.
+    """
+    return (
+        stderr_is_terminal
+        and environ.get("TERM", "dumb") not in ("", "dumb")
+        and not environ.get("CI")
+    )

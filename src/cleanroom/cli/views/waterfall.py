@@ -28,19 +28,33 @@ def columns(output: Output) -> int:
 
 
 def waterfall(nodes: Sequence[Node], output: Output, width: int) -> list[str]:
-    """One line per span: name, indented below its parent, its time as a bar on the run's scale, its duration."""
+    """One line per span: name, indented below its parent, its time as a bar on the run's scale,
+    its duration.
+    """
     from cleanroom.evidence.tracing.reading import walk
 
     rows = list(walk(nodes))
     if not rows:
         return ["no spans are recorded"]
-    roots = [node.span for node in nodes]  # their time is the scale: code under test may have another clock, or none
+    # their time is the scale: code under test may have another clock, or none
+    roots = [node.span for node in nodes]
     begin, end = min(span.start_ns for span in roots), max(span.end_ns for span in roots)
-    name_width = max(12, min(int(width * NAME_SHARE), max(2 * row.depth + len(safe(row.span.name)) for row in rows) + 2))
+    name_width = max(
+        12,
+        min(
+            int(width * NAME_SHARE),
+            max(2 * row.depth + len(safe(row.span.name)) for row in rows) + 2,
+        ),
+    )
     bar_width = max(10, width - name_width - 12)
-    lines = [_row(row, begin, max(end - begin, 1), name_width, bar_width, output) for row in rows[:SHOWN_MAX]]
+    lines = [
+        _row(row, begin, max(end - begin, 1), name_width, bar_width, output)
+        for row in rows[:SHOWN_MAX]
+    ]
     return lines + (
-        [f"and {len(rows) - SHOWN_MAX} spans more: --output json has all, `trace --open` a viewer"] if len(rows) > SHOWN_MAX else []
+        [f"and {len(rows) - SHOWN_MAX} spans more: --output json has all, `trace --open` a viewer"]
+        if len(rows) > SHOWN_MAX
+        else []
     )
 
 
@@ -61,7 +75,9 @@ def _row(row: Node, begin: int, whole: int, name_width: int, bar_width: int, out
 
 
 def _attempts(event: SpanEvent) -> int:
-    """How many attempts against the policy an event of a span stands for; none that was tolerated or is only noticed."""
+    """How many attempts against the policy an event of a span stands for;
+    none that was tolerated or is only noticed.
+    """
     attributes = event.attributes
     if event.name != "violation" or attributes.get("cleanroom.violation.severity") != "violation":
         return 0
@@ -71,24 +87,42 @@ def _attempts(event: SpanEvent) -> int:
 
 def steps(found: Sequence[Step], output: Output) -> list[str]:
     """The critical path, longest step first."""
-    rows = [(f"{duration(step.seconds):>9}", f"{step.share:6.1%}", safe(step.path)) for step in found[:STEPS_MAX]]
+    rows = [
+        (f"{duration(step.seconds):>9}", f"{step.share:6.1%}", safe(step.path))
+        for step in found[:STEPS_MAX]
+    ]
     rest = sum(step.seconds for step in found[STEPS_MAX:])
     tail = [f"{duration(rest):>9}          {len(found) - STEPS_MAX} shorter steps"] if rest else []
-    return ["What the run waited for: without a step it would be shorter by at most", *table(rows), *tail]
+    return [
+        "What the run waited for: without a step it would be shorter by at most",
+        *table(rows),
+        *tail,
+    ]
 
 
 def differences(found: Sequence[Difference], output: Output) -> list[str]:
-    """What changed against earlier runs, the largest change first; what stayed within their spread is only counted."""
+    """What changed against earlier runs, the largest change first;
+    what stayed within their spread is only counted.
+    """
     told = [row for row in found if row.verdict not in SAME]
     rows = [("now", "median", "spread", "runs", "", "span")]
     rows += [
-        (_or_dash(row.seconds), _or_dash(row.median_seconds), _spread(row), str(row.runs), row.verdict, safe(row.path))
+        (
+            _or_dash(row.seconds),
+            _or_dash(row.median_seconds),
+            _spread(row),
+            str(row.runs),
+            row.verdict,
+            safe(row.path),
+        )
         for row in told[:STEPS_MAX]
     ]
     same = len(found) - len(told)
     return [
         *(table(rows) if told else []),
-        f"{same} spans as before" if told else f"nothing changed: {same} spans within the spread of the runs before",
+        f"{same} spans as before"
+        if told
+        else f"nothing changed: {same} spans within the spread of the runs before",
     ]
 
 

@@ -1,4 +1,7 @@
-"""How facts read as lines for people. Pure functions over values, shared by the live run, the replay and the summary."""
+"""How facts read as lines for people.
+
+Pure functions over values, shared by the live run, the replay and the summary.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ def exit_status(code: int) -> str:
     return f"exit status {code}"
 
 
-def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: float, reason: str = "") -> str:
+def phase_end(
+    name: str, result: str, exit_code: int | None, duration_seconds: float, reason: str = ""
+) -> str:
     """How a phase ended, on one line: its name, what became of it, its exit status."""
     words = {"timeout": "timed out", "error": "could not be run", "unverified": "ran no command"}
     text = f"phase {safe(name)} {words.get(result, result)}"
@@ -43,15 +48,25 @@ def phase_end(name: str, result: str, exit_code: int | None, duration_seconds: f
     if result == "cached":
         return f"{text}: {safe(reason)}"
     facts = [exit_status(exit_code)] if exit_code is not None else []
-    facts += [safe(reason)] if reason and reason != result and not reason.startswith("exit status") else []
-    facts += [f"after {seconds(duration_seconds)}"] if duration_seconds and " after " not in reason else []
+    facts += (
+        [safe(reason)]
+        if reason and reason != result and not reason.startswith("exit status")
+        else []
+    )
+    facts += (
+        [f"after {seconds(duration_seconds)}"]
+        if duration_seconds and " after " not in reason
+        else []
+    )
     return text + (": " + ", ".join(facts) if facts else "")
 
 
 def violation(row: ViolationResult) -> str:
     """Who tried what, which rule it breaks, the code to look up, and where it happened."""
     code = RULE_CODES.get(row.rule, "")
-    return safe(describe_violation(row) + "".join(f", {part}" for part in (code, place_of(row)) if part))
+    return safe(
+        describe_violation(row) + "".join(f", {part}" for part in (code, place_of(row)) if part)
+    )
 
 
 def recovery(event: Recovery) -> str:
@@ -63,7 +78,10 @@ def recovery(event: Recovery) -> str:
 
 def attached(event: Attached) -> str:
     """Which service this run uses without having started it."""
-    return safe(f"service {event.subject.name}{f' {event.version}' if event.version else ''} is held by {event.holder_id}")
+    return safe(
+        f"service {event.subject.name}{f' {event.version}' if event.version else ''} is held "
+        f"by {event.holder_id}"
+    )
 
 
 def brought_back(files: int, bytes_: int, deleted: int) -> str:

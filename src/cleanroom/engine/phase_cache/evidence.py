@@ -1,4 +1,7 @@
-"""Is the evidence of an earlier run there, and does it confirm that a phase passed? Everything blocks."""
+"""Is the evidence of an earlier run there, and does it confirm that a phase passed?
+
+Everything blocks.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,17 @@ class Claim(NamedTuple):
 
     def holds(self, event: Finished) -> bool:
         of = (event.subject.kind, event.subject.name, event.subject.workspace, event.result)
-        return of == ("phase", self.phase, self.workspace, "passed") and self.attributes.items() <= event.attributes.items()
+        return (
+            of == ("phase", self.phase, self.workspace, "passed")
+            and self.attributes.items() <= event.attributes.items()
+        )
 
 
 class Evidence:
-    """The evidence that a project keeps. What is read of the audit log is what was there when it was made, read once."""
+    """The evidence that a project keeps.
+
+    What is read of the audit log is what was there when it was made, read once.
+    """
 
     def __init__(self, root: Folder) -> None:
         """`root` is the project's folder."""
@@ -62,7 +71,10 @@ class Evidence:
             return f"the report of run {run_id} is gone"
         if result.degraded or result.outcome not in _COUNTED or result.ledger.left:
             return f"run {run_id} ended in {'degradation' if result.degraded else result.outcome}"
-        if not any((row.name, row.workspace, row.result) == (claim.phase, claim.workspace, "passed") for row in result.phases):
+        if not any(
+            (row.name, row.workspace, row.result) == (claim.phase, claim.workspace, "passed")
+            for row in result.phases
+        ):
             return f"the report of run {run_id} does not say that it passed"
         if unsound := self._audit():
             return unsound
@@ -70,7 +82,11 @@ class Evidence:
         if not any(claim.holds(_finished(record)) for record in mine if record.kind != _CLOSE):
             return f"the audit log has no record of run {run_id} for it"
         head = result.audit_head
-        if not any((record.seq, record.hash) == (head.get("seq"), head.get("hash")) for record in mine if record.kind == _CLOSE):
+        if not any(
+            (record.seq, record.hash) == (head.get("seq"), head.get("hash"))
+            for record in mine
+            if record.kind == _CLOSE
+        ):
             return f"the report of run {run_id} is not what the audit log closed with"
         return "" if self._told(claim) else f"the events of run {run_id} are gone or changed"
 
@@ -98,9 +114,14 @@ class Evidence:
         if not (found.valid and found.records):
             return "the audit log does not verify"
         for record in records(folder):
-            of_phase = record.get("kind") == "finished" and record.get("subject", {}).get("kind") == "phase"
+            of_phase = (
+                record.get("kind") == "finished"
+                and record.get("subject", {}).get("kind") == "phase"
+            )
             if record.get("kind") == _CLOSE or of_phase:
-                self._records.setdefault(record["run_id"], []).append(msgspec.convert(record, _Record))
+                self._records.setdefault(record["run_id"], []).append(
+                    msgspec.convert(record, _Record)
+                )
         return ""
 
     def _told(self, claim: Claim) -> bool:
@@ -124,4 +145,7 @@ def _finished(record: _Record) -> Finished:
     Raises:
         msgspec.ValidationError: it was made of none.
     """
-    return msgspec.convert({**record.body, "kind": "finished", "subject": msgspec.to_builtins(record.subject)}, Finished)
+    return msgspec.convert(
+        {**record.body, "kind": "finished", "subject": msgspec.to_builtins(record.subject)},
+        Finished,
+    )

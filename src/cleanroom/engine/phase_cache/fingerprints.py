@@ -1,4 +1,8 @@
-"""What is there, as digests: a phase's input and output files by content, tools and the system by what tells that they were replaced. Everything blocks."""
+"""What is there, as digests: a phase's input and output files by content,
+tools and the system by what tells that they were replaced.
+
+Everything blocks.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,8 @@ class Unfit(Exception):
 
 
 def inputs(root: Path, patterns: Sequence[str], spared: Sequence[str]) -> dict[str, str]:
-    """Path -> digest of each file that a pattern covers, but for what `spared` patterns cover, caches and what is ours.
+    """Path -> digest of each file that a pattern covers, but for what `spared` patterns cover,
+    caches and what is ours.
 
     Raises:
         Unfit: a pattern covers nothing, a file cannot be read, or a link leads to a folder.
@@ -48,13 +53,18 @@ def inputs(root: Path, patterns: Sequence[str], spared: Sequence[str]) -> dict[s
 
 
 def outputs(root: Path, patterns: Sequence[str] | None, returned: Iterable[str]) -> dict[str, str]:
-    """Path -> digest of all that the patterns cover; without patterns of the paths that came back, `absent` for deleted ones.
+    """Path -> digest of all that the patterns cover; without patterns of the paths that came back,
+    `absent` for deleted ones.
 
     Raises:
         Unfit: as for `inputs`.
     """
     if patterns is not None:
-        return {path: found for pattern in patterns for path, found in _covered(root, pattern, covering(()))}
+        return {
+            path: found
+            for pattern in patterns
+            for path, found in _covered(root, pattern, covering(()))
+        }
     named = [path for path in returned if not _left_out(path)]
     return {path: seen for path in named if (seen := _digest(root / path, path)) != "folder"}
 
@@ -62,7 +72,9 @@ def outputs(root: Path, patterns: Sequence[str] | None, returned: Iterable[str])
 def same_outputs(root: Path, patterns: Sequence[str] | None, known: Mapping[str, str]) -> str:
     """The first output that is not as it was; empty where all are."""
     now = outputs(root, patterns, known)
-    return next((path for path in sorted(known.keys() | now.keys()) if known.get(path) != now.get(path)), "")
+    return next(
+        (path for path in sorted(known.keys() | now.keys()) if known.get(path) != now.get(path)), ""
+    )
 
 
 def tools(folders: Iterable[str]) -> dict[str, str]:
@@ -72,7 +84,14 @@ def tools(folders: Iterable[str]) -> dict[str, str]:
 
 def system() -> str:
     """The machine's kind, its package database, and what was installed by hand."""
-    return digest([platform.system(), platform.machine(), [_stamp(name) for name in _SYSTEM], [_stamps(folder) for folder in _BY_HAND]])
+    return digest(
+        [
+            platform.system(),
+            platform.machine(),
+            [_stamp(name) for name in _SYSTEM],
+            [_stamps(folder) for folder in _BY_HAND],
+        ]
+    )
 
 
 def programs(commands: Sequence[str], path: str) -> dict[str, str]:
@@ -81,7 +100,9 @@ def programs(commands: Sequence[str], path: str) -> dict[str, str]:
     return {program: _stamp(program) for program in found if program}
 
 
-def _covered(root: Path, pattern: str, keep_out: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def _covered(
+    root: Path, pattern: str, keep_out: Callable[[str], bool]
+) -> Iterator[tuple[str, str]]:
     covers = covering((pattern,))
     for path in _walk(root, literal(pattern)):
         if covers(path) and not keep_out(path):
@@ -136,7 +157,9 @@ def _digest(file: Path, path: str) -> str:
         if stat.S_ISLNK(mode):
             if file.is_dir():
                 raise Unfit(f"{path} is a link to a folder, whose content is not looked at")
-            return digest([str(file.readlink()), digests.of_file(file).hex() if file.is_file() else ""])
+            return digest(
+                [str(file.readlink()), digests.of_file(file).hex() if file.is_file() else ""]
+            )
         if not stat.S_ISREG(mode):
             raise Unfit(f"{path} is neither a file, a folder nor a link")
         return digests.of_file(file).hex() + ("x" if mode & 0o111 else "")
@@ -158,7 +181,9 @@ def _stamps(folder: str) -> str:
             if item.is_dir(follow_symlinks=False):
                 pending.append(item.path)
             else:
-                total.update(f"{item.path}\0{_stamp(item.path)}\0".encode("utf-8", "surrogateescape"))
+                total.update(
+                    f"{item.path}\0{_stamp(item.path)}\0".encode("utf-8", "surrogateescape")
+                )
     return total.hexdigest()
 
 
@@ -169,4 +194,7 @@ def _stamp(path: str) -> str:
         followed = os.stat(path) if stat.S_ISLNK(seen.st_mode) else seen  # noqa: PTH116 -- 15,000 files: pathlib costs as much as the calls
     except OSError:
         return ""
-    return f"{seen.st_ino} {seen.st_mtime_ns} {followed.st_ino} {followed.st_size} {followed.st_mtime_ns}"
+    return (
+        f"{seen.st_ino} {seen.st_mtime_ns} {followed.st_ino} {followed.st_size} "
+        f"{followed.st_mtime_ns}"
+    )

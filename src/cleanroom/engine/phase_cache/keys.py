@@ -1,7 +1,11 @@
-"""When a phase need not run again: what its result depends on, and which phases stand or fall together. Pure functions over values.
+"""When a phase need not run again: what its result depends on,
+and which phases stand or fall together.
 
-A phase's result depends on parts: name -> digest, such as `input src/a.py` or `commands`. Its key is the digest of all of them, so that a key is the
-claim "with exactly these parts". Reading files is `fingerprints.py`'s, entries and evidence are `store.py`'s.
+Pure functions over values.
+
+A phase's result depends on parts: name -> digest, such as `input src/a.py` or `commands`.
+Its key is the digest of all of them, so that a key is the claim "with exactly these parts".
+Reading files is `fingerprints.py`'s, entries and evidence are `store.py`'s.
 """
 
 from __future__ import annotations
@@ -16,14 +20,18 @@ from cleanroom.core.patterns import readings
 from cleanroom.engine.phases.skipping import Parts
 from cleanroom.model.plan import PhaseRun, Plan
 
-# Rewritten by every run of the tools that they belong to, and made anew where they are missing: neither inputs nor outputs.
+# Rewritten by every run of the tools that they belong to, and made anew where they are missing:
+# neither inputs nor outputs.
 CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache")
 NEVER = (".git", ".ggen")
 NAMED = 3  # of many differences a sentence names so many
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of a phase that passed. An index only: the run that it names has to confirm it."""
+    """What is remembered of a phase that passed.
+
+    An index only: the run that it names has to confirm it.
+    """
 
     schema: str = "cleanroom.cache/1"
     phase: str
@@ -49,7 +57,11 @@ def digest(value: object) -> str:
 
 def difference(before: Parts, now: Parts) -> str:
     """What changed, for people: names of parts, a few of them."""
-    said = [f"{name} changed" for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
+    said = [
+        f"{name} changed"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name]
+    ]
     said += [f"{name} is new" for name in sorted(now.keys() - before.keys())]
     said += [f"{name} is gone" for name in sorted(before.keys() - now.keys())]
     more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
@@ -57,7 +69,10 @@ def difference(before: Parts, now: Parts) -> str:
 
 
 def never(plan: Plan, phase: PhaseRun, *, session: bool = False) -> str:
-    """Why this phase is never skipped, whatever is in the cache; empty where it may be. `session`: services may outlive the run."""
+    """Why this phase is never skipped, whatever is in the cache; empty where it may be.
+
+    `session`: services may outlive the run.
+    """
     if not phase.hermetic:
         return "it runs on the host"
     if phase.policy.egress:
@@ -78,8 +93,10 @@ def never(plan: Plan, phase: PhaseRun, *, session: bool = False) -> str:
 def stretches(phases: Sequence[PhaseRun]) -> list[range]:
     """Which phases are skipped together or not at all, in order and without gaps.
 
-    What a phase leaves in a service lives as long as the run. So from the first to the last phase that uses a service, none may run without those
-    before it, and a phase between them may not change their inputs. Phases without services stand alone.
+    What a phase leaves in a service lives as long as the run.
+    So from the first to the last phase that uses a service, none may run without those before it,
+    and a phase between them may not change their inputs.
+    Phases without services stand alone.
     """
     users: dict[str, list[int]] = {}
     for position, phase in enumerate(phases):
@@ -101,12 +118,14 @@ def stretches(phases: Sequence[PhaseRun]) -> list[range]:
 def covering(patterns: Sequence[str]) -> Callable[[str], bool]:
     """Does one of the patterns cover this path, or a folder above it?
 
-    `*` and `?` match `/` too, so that a pattern never covers less than a reader may think; `**/` matches no folder as well, and
-    square brackets are also themselves.
+    `*` and `?` match `/` too, so that a pattern never covers less than a reader may think;
+    `**/` matches no folder as well, and square brackets are also themselves.
     The time it takes is bounded by the lengths of path and pattern, whatever the pattern is.
     """
     meant = [reading for pattern in patterns for reading in readings(pattern)]
-    whole = re.compile("|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in meant) or r"(?!)", re.DOTALL)
+    whole = re.compile(
+        "|".join(f"(?:{_expression(pattern)})(?:/.*)?" for pattern in meant) or r"(?!)", re.DOTALL
+    )
     return lambda path: whole.fullmatch(path) is not None
 
 
@@ -122,7 +141,9 @@ def normal(pattern: str) -> str:
 
 
 def _expression(pattern: str) -> str:
-    """What stands between two gaps is found where it comes first, and no later place is tried: what follows can begin at any later place too."""
+    """What stands between two gaps is found where it comes first, and no later place is tried:
+    what follows can begin at any later place too.
+    """
     first, *rest = _pieces(normal(pattern) or "*")
     made = first[1]
     for number, (gap, piece) in enumerate(rest, 1):
@@ -138,7 +159,8 @@ def _pieces(text: str) -> list[tuple[str, str]]:
     pieces = [("", "")]
     while text:
         if wild := re.match(r"(?:\*\*/|\*)+", text):
-            # Folders may be left out only where a folder begins: elsewhere anything may stand, which covers more.
+            # Folders may be left out only where a folder begins:
+            # elsewhere anything may stand, which covers more.
             begins = (pieces[-1][1] or "/").endswith("/")
             folders = begins and not wild[0].replace("**/", "")
             pieces.append((_FOLDERS if folders else _ANYTHING, ""))

@@ -1,4 +1,5 @@
-"""Phases that need not run again: entries in `.ggen/cleanroom/cache`, each confirmed by the evidence of the run that it names.
+"""Phases that need not run again: entries in `.ggen/cleanroom/cache`,
+each confirmed by the evidence of the run that it names.
 
     cache/PHASE/KEY.json      what the phase's result depended on, what came of it, and the run
 
@@ -24,7 +25,15 @@ from cleanroom.engine.own_folder import CACHE
 from cleanroom.engine.phase_cache import fingerprints
 from cleanroom.engine.phase_cache.evidence import KEY, OUTPUTS, Claim, Evidence
 from cleanroom.engine.phase_cache.fingerprints import Unfit
-from cleanroom.engine.phase_cache.keys import Entry, covering, difference, digest, key_of, never, stretches
+from cleanroom.engine.phase_cache.keys import (
+    Entry,
+    covering,
+    difference,
+    digest,
+    key_of,
+    never,
+    stretches,
+)
 from cleanroom.engine.phases.skipping import RUNS, Decision, Remembered
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.model.plan import PhaseRun, Plan, ServiceSpec
@@ -37,7 +46,11 @@ NO_COMMANDS = Decision(why="it has no commands")
 
 
 class PhaseCache:
-    """The cache of one run. `services` says name -> identity of the server, `secret` keys digests of what is handed over from the caller."""
+    """The cache of one run.
+
+    `services` says name -> identity of the server, `secret` keys digests of what is handed over
+    from the caller.
+    """
 
     def __init__(
         self,
@@ -51,7 +64,9 @@ class PhaseCache:
         ignored: bool = False,
         session: bool = False,
     ) -> None:
-        """`root` is the project's folder; `ignored`: nothing is skipped, what passes is remembered all the same; `session`: services may outlive the run."""
+        """`root` is the project's folder; `ignored`: nothing is skipped,
+        what passes is remembered all the same; `session`: services may outlive the run.
+        """
         self._plan = plan
         self._root = root
         self._run_id = run_id
@@ -64,7 +79,9 @@ class PhaseCache:
         self._phases: list[tuple[PlannedWorkspace, PhaseRun]] = [
             (workspace, phase) for workspace in plan.workspaces for phase in workspace.phases
         ]
-        self._stretches = {position: stretch for stretch in stretches(plan.phases) for position in stretch}
+        self._stretches = {
+            position: stretch for stretch in stretches(plan.phases) for position in stretch
+        }
         self._settled: dict[int, Decision] = {}  # of stretches that were decided as a whole
         self._keys: dict[int, str] = {}
         self._tools: dict[str, str] = {}
@@ -80,7 +97,9 @@ class PhaseCache:
             return RUNS
         return await anyio.to_thread.run_sync(self.decided, position, unsettled)
 
-    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Remembered:
+    async def remember(
+        self, position: int, decision: Decision, returned: Sequence[str]
+    ) -> Remembered:
         """As `skipping.Skipping` has it."""
         if decision.parts is None:
             return Remembered(why_not=decision.why)
@@ -90,10 +109,17 @@ class PhaseCache:
         """Without the services of phases that are going to be skipped before anything runs."""
         skipped = await anyio.to_thread.run_sync(self.leading) if self.asked else []
         named = {service for _, phase in self._phases[len(skipped) :] for service in phase.services}
-        return tuple(recipe for recipe in recipes if recipe.name in named) if skipped else tuple(recipes)
+        return (
+            tuple(recipe for recipe in recipes if recipe.name in named)
+            if skipped
+            else tuple(recipes)
+        )
 
     def leading(self) -> list[Decision]:
-        """Of the phases before the first that runs: nothing can change before their turn. Blocks."""
+        """Of the phases before the first that runs: nothing can change before their turn.
+
+        Blocks.
+        """
         found: list[Decision] = []
         for position in range(len(self._phases) if self.asked else 0):
             decision = self.decided(position, ())
@@ -103,7 +129,11 @@ class PhaseCache:
         return found
 
     def decided(self, position: int, unsettled: Sequence[str]) -> Decision:
-        """What becomes of the phase now. The first phase of a stretch decides for all of it. Blocks."""
+        """What becomes of the phase now.
+
+        The first phase of a stretch decides for all of it.
+        Blocks.
+        """
         if position in self._settled:
             return self._settled[position]
         stretch = self._stretches[position]
@@ -111,14 +141,21 @@ class PhaseCache:
         if position != stretch.start or not alone.skips:
             if alone.skips:
                 return alone._replace(
-                    run_id="", why=f"{self._phases[stretch.start][1].name} ran, and phases from there to here share services"
+                    run_id="",
+                    why=(
+                        f"{self._phases[stretch.start][1].name} ran, and phases from there to "
+                        "here share services"
+                    ),
                 )
             return alone
         whole = {position: alone}
         for other in stretch[1:]:
             whole[other] = self._alone(other, unsettled)
             if not whole[other].skips and whole[other] is not NO_COMMANDS:
-                said = f"{self._phases[other][1].name} runs, and phases from here to there share services: {whole[other].why}"
+                said = (
+                    f"{self._phases[other][1].name} runs, and phases from here to there share "
+                    f"services: {whole[other].why}"
+                )
                 return alone._replace(run_id="", why=said)
         self._settled |= whole
         return alone
@@ -138,7 +175,9 @@ class PhaseCache:
         except Unfit as unfit:
             return Decision(why=str(unfit))
         key = self._keys[position] = key_of(parts)
-        run_id, why = ("", "the cache is ignored") if self._ignored else self._found(position, parts, key)
+        run_id, why = (
+            ("", "the cache is ignored") if self._ignored else self._found(position, parts, key)
+        )
         return Decision(parts, run_id, key, why)
 
     # --- what a result depends on
@@ -147,7 +186,10 @@ class PhaseCache:
         workspace, phase = self._phases[position]
         covers = covering(phase.cache_inputs)
         if hidden := next((path for path in unsettled if covers(path)), ""):
-            raise Unfit(f"an earlier phase changed its input {hidden}, which did not come back to the project")
+            raise Unfit(
+                f"an earlier phase changed its input {hidden}, which did not come back to "
+                "the project"
+            )
         shared = {name: self._services.get(name, "") for name in phase.services}
         if unknown := next((name for name, identity in shared.items() if not identity), ""):
             raise Unfit(f"service {unknown} is not known")
@@ -161,18 +203,37 @@ class PhaseCache:
             **{f"variable {name}": self._keyed(self._caller.get(name)) for name in phase.passed},
             **{f"tools in {folder}": self._tools[folder] for folder in folders},
             **{f"service {name}": identity for name, identity in shared.items()},
-            **{f"phase {self._phases[other][1].name} before it": key for other, key in self._before(position).items()},
+            **{
+                f"phase {self._phases[other][1].name} before it": key
+                for other, key in self._before(position).items()
+            },
         }
 
     def _settings(self, workspace: PlannedWorkspace, phase: PhaseRun) -> dict[str, str]:
         plan, path = self._plan, self._caller.get("PATH", "")
-        place = [phase.name, workspace.name, workspace.path, phase.working_directory, phase.image, plan.backend, phase.timeout_seconds]
+        place = [
+            phase.name,
+            workspace.name,
+            workspace.path,
+            phase.working_directory,
+            phase.image,
+            plan.backend,
+            phase.timeout_seconds,
+        ]
         return {
-            "engine": __version__, "place": digest(place), "commands": digest(phase.commands), "policy": digest(phase.policy),
-            "environment": digest([plan.environment, path, plan.tool_variables]), "seed": str(plan.seed),
-            "patterns": digest([phase.cache_inputs, phase.outputs]), "system": self._system(),
-            **{f"program {program}": stamp for program, stamp in fingerprints.programs(phase.commands, path).items()},
-        }  # fmt: skip
+            "engine": __version__,
+            "place": digest(place),
+            "commands": digest(phase.commands),
+            "policy": digest(phase.policy),
+            "environment": digest([plan.environment, path, plan.tool_variables]),
+            "seed": str(plan.seed),
+            "patterns": digest([phase.cache_inputs, phase.outputs]),
+            "system": self._system(),
+            **{
+                f"program {program}": stamp
+                for program, stamp in fingerprints.programs(phase.commands, path).items()
+            },
+        }
 
     def _system(self) -> str:
         """Looked at once: thousands of files."""
@@ -180,18 +241,28 @@ class PhaseCache:
         return self._tools[""]
 
     def _keyed(self, value: str | None) -> str:
-        """Of a value that may be secret: nobody without the user's own key can try values against it."""
+        """Of a value that may be secret: nobody without the user's own key can try values against
+        it.
+        """
         return (
-            "" if value is None else hmac.new(self._secret.encode(), value.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+            ""
+            if value is None
+            else hmac.new(
+                self._secret.encode(), value.encode("utf-8", "surrogateescape"), hashlib.sha256
+            ).hexdigest()
         )
 
     def _before(self, position: int) -> dict[int, str]:
-        """The keys of the phases before it in its stretch: what they left in the services is part of what it finds."""
+        """The keys of the phases before it in its stretch: what they left in the services is part
+        of what it finds.
+        """
         found: dict[int, str] = {}
         for other in range(self._stretches[position].start, position):
             phase = self._phases[other][1]
             if phase.runs_commands and not self._keys.get(other):
-                raise Unfit(f"{phase.name}, which runs before it on the same services, cannot be skipped")
+                raise Unfit(
+                    f"{phase.name}, which runs before it on the same services, cannot be skipped"
+                )
             if phase.runs_commands:
                 found[other] = self._keys[other]
         return found
@@ -209,11 +280,15 @@ class PhaseCache:
                 return "", f"{changed} since run {last.run_id}"
             return "", _nothing(Path(workspace.path), phase)
         try:
-            if changed := fingerprints.same_outputs(Path(workspace.path), phase.outputs, entry.outputs):
+            if changed := fingerprints.same_outputs(
+                Path(workspace.path), phase.outputs, entry.outputs
+            ):
                 return "", f"its output {changed} changed since run {entry.run_id}"
         except Unfit as unfit:
             return "", str(unfit)
-        claim = Claim(entry.run_id, phase.name, workspace.name, {KEY: key, OUTPUTS: digest(entry.outputs)})
+        claim = Claim(
+            entry.run_id, phase.name, workspace.name, {KEY: key, OUTPUTS: digest(entry.outputs)}
+        )
         if lacking := self._evidence.lacking(claim):
             return "", lacking
         return entry.run_id, f"nothing changed since run {entry.run_id}, which passed it"
@@ -224,7 +299,11 @@ class PhaseCache:
         parts = dict(decision.parts or {})
         try:
             after = fingerprints.inputs(root, phase.cache_inputs, phase.outputs or ())
-            before = {name.removeprefix("input "): found for name, found in parts.items() if name.startswith("input ")}
+            before = {
+                name.removeprefix("input "): found
+                for name, found in parts.items()
+                if name.startswith("input ")
+            }
             own = set(returned)
             for path in sorted((before.keys() | after.keys()) - own):
                 # Which of the two the phase saw, nobody knows.
@@ -233,7 +312,13 @@ class PhaseCache:
             outputs = fingerprints.outputs(root, phase.outputs, returned)
         except Unfit as unfit:
             return Remembered(why_not=str(unfit))
-        entry = Entry(phase=phase.name, workspace=workspace.name, run_id=self._run_id, parts=parts, outputs=outputs)
+        entry = Entry(
+            phase=phase.name,
+            workspace=workspace.name,
+            run_id=self._run_id,
+            parts=parts,
+            outputs=outputs,
+        )
         try:
             with self._root.folder(self._entry_folder(position), make=True) as folder:
                 write_atomic(folder, f"{decision.key}.json", msgspec.json.encode(entry))
@@ -245,7 +330,8 @@ class PhaseCache:
 
     def _entry_folder(self, position: int) -> str:
         workspace, phase = self._phases[position]
-        return f"{CACHE}/{safe_name(f'{workspace.name}/{phase.name}' if workspace.name else phase.name)}"
+        name = f"{workspace.name}/{phase.name}" if workspace.name else phase.name
+        return f"{CACHE}/{safe_name(name)}"
 
     def _newest(self, position: int) -> Entry | None:
         place = self._entry_folder(position)
@@ -286,14 +372,26 @@ def _by_age(folder: Folder) -> list[str]:
         OSError: it cannot be read.
     """
     held = folder.descriptor
-    times = {name: os.stat(name, dir_fd=held, follow_symlinks=False).st_mtime_ns for name in folder.names() if name.endswith(".json")}
+    times = {
+        name: os.stat(name, dir_fd=held, follow_symlinks=False).st_mtime_ns
+        for name in folder.names()
+        if name.endswith(".json")
+    }
     return sorted(times, key=lambda name: (times[name], name), reverse=True)
 
 
 def service_identities(plan: Plan, recipes: Sequence[Recipe]) -> dict[str, str]:
-    """Name -> digest of what is asked of each service, of the server that answers, and of the files that make its first state. Blocks."""
+    """Name -> digest of what is asked of each service, of the server that answers,
+    and of the files that make its first state.
+
+    Blocks.
+    """
     asked = {spec.name: spec for spec in plan.services}
-    return {recipe.name: _identity(asked[recipe.name], recipe) for recipe in recipes if recipe.name in asked}
+    return {
+        recipe.name: _identity(asked[recipe.name], recipe)
+        for recipe in recipes
+        if recipe.name in asked
+    }
 
 
 def _sha256(file: Path) -> str:
@@ -306,4 +404,12 @@ def _identity(spec: ServiceSpec, recipe: Recipe) -> str:
         files = [_sha256(Path(file)) for file in spec.init]
     except OSError:
         return ""  # unknown: phases that use it run
-    return digest([msgspec.structs.replace(spec, origin=None), recipe.version, recipe.server, recipe.server_sha256, files])
+    return digest(
+        [
+            msgspec.structs.replace(spec, origin=None),
+            recipe.version,
+            recipe.server,
+            recipe.server_sha256,
+            files,
+        ]
+    )

@@ -49,7 +49,9 @@ TABLE = (
         commitlint.config.mjs commitlint.config.ts""",
     ),
     Row("direnv", "run on entering the folder", ".envrc .direnv/"),
-    Row("dotenv readers", "variables, PATH among them", ".env .env.local .env.development .env.test"),
+    Row(
+        "dotenv readers", "variables, PATH among them", ".env .env.local .env.development .env.test"
+    ),
     Row(
         "version managers",
         "choose which program a name starts; mise runs tasks and hooks",
@@ -154,8 +156,8 @@ TABLE = (
     Row(
         "debuggers and interactive interpreters",
         "run where they start",
-        """.gdbinit .gdbearlyinit .lldbinit .ghci .iex.exs .erlang .Rprofile .Renviron .ocamlinit .octaverc .julia/ .sqliterc
-        .psqlrc .mongoshrc.js""",
+        """.gdbinit .gdbearlyinit .lldbinit .ghci .iex.exs .erlang .Rprofile .Renviron .ocamlinit
+        .octaverc .julia/ .sqliterc .psqlrc .mongoshrc.js""",
     ),
     Row("desktops and file managers", "started by a click", "*.desktop .directory autorun.inf"),
 )

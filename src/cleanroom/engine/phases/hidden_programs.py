@@ -1,4 +1,8 @@
-"""Programs that a phase needed and its level does not show: where they are, and what would show them. Looks at the host's folders, changes nothing."""
+"""Programs that a phase needed and its level does not show:
+where they are, and what would show them.
+
+Looks at the host's folders, changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-NOT_FOUND, NOT_STARTED = 127, 126  # what a shell says of a program that is not there, and of one that it may not start
+# what a shell says of a program that is not there, and of one that it may not start
+NOT_FOUND, NOT_STARTED = 127, 126
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WORDS_MOST = 64  # of a command: enough for any line that a person wrote
-_SIGNS = ("lib", "lib64", "libexec", "pyvenv.cfg")  # what makes the parent of a bin folder the installation that its programs need
+# what makes the parent of a bin folder the installation that its programs need
+_SIGNS = ("lib", "lib64", "libexec", "pyvenv.cfg")
 _SHARED = ("/", "/usr", "/opt", "/srv", "/home", "/root")
-_MIXED = (".local", ".cargo")  # hold what is private beside programs, so that only their folder of programs may be shown
+# hold what is private beside programs, so that only their folder of programs may be shown
+_MIXED = (".local", ".cargo")
 
 
 def words_of(command: str) -> tuple[str, ...]:
@@ -22,7 +29,9 @@ def words_of(command: str) -> tuple[str, ...]:
 
 
 def hidden_on_path(command: str, caller_path: str, inside_path: str) -> tuple[str, ...]:
-    """The programs that words of `command` name on the caller's PATH and not on the environment's."""
+    """The programs that words of `command` name on the caller's PATH and not on the
+    environment's.
+    """
     found = []
     for word in words_of(command):
         program = shutil.which(word, path=caller_path)
@@ -32,15 +41,23 @@ def hidden_on_path(command: str, caller_path: str, inside_path: str) -> tuple[st
 
 
 def shown_by(program: str) -> str:
-    """The folder that `cleanroom.tools` has to name for `program`: the installation it belongs to, or the folder it is in."""
+    """The folder that `cleanroom.tools` has to name for `program`:
+    the installation it belongs to, or the folder it is in.
+    """
     folder = Path(program).parent
     parent = folder.parent
-    installed = folder.name in ("bin", "sbin", "shims") and str(parent) not in _SHARED and parent.name not in _MIXED
+    installed = (
+        folder.name in ("bin", "sbin", "shims")
+        and str(parent) not in _SHARED
+        and parent.name not in _MIXED
+    )
     return str(parent if installed and any((parent / sign).exists() for sign in _SIGNS) else folder)
 
 
 def explained(programs: Sequence[str], level: str) -> tuple[str, str]:
-    """What is said of them, and the line that helps; the programs are there, the level hides them."""
+    """What is said of them, and the line that helps; the programs are there,
+    the level hides them.
+    """
     named = ", ".join(programs)
     folders = ", ".join(f'"{folder}"' for folder in dict.fromkeys(map(shown_by, programs)))
     return (

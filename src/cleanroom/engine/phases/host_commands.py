@@ -1,4 +1,8 @@
-"""Commands of phases that run on the host: plain processes in a group of their own, ended as a group. Nothing here is isolated."""
+"""Commands of phases that run on the host: plain processes in a group of their own,
+ended as a group.
+
+Nothing here is isolated.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,33 @@ DRAIN_SECONDS = 1.0  # for output that is still in the pipes when the group is g
 class HostCommands:
     """Runs commands with the given variables in the given folder."""
 
-    def __init__(self, variables: Mapping[str, str], working_directory: str, grace_seconds: float) -> None:
+    def __init__(
+        self, variables: Mapping[str, str], working_directory: str, grace_seconds: float
+    ) -> None:
         self._variables = dict(variables)
         self._working_directory = working_directory
         self._grace_seconds = grace_seconds
 
-    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult:
-        """As a backend's environment does it. Whatever is left of its process group afterwards is killed."""
+    async def exec(
+        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+    ) -> ExecResult:
+        """As a backend's environment does it.
+
+        Whatever is left of its process group afterwards is killed.
+        """
         began = anyio.current_time()
         try:
             process = await anyio.open_process(
-                argv, stdin=subprocess.DEVNULL, env=self._variables, cwd=self._working_directory, start_new_session=True
+                argv,
+                stdin=subprocess.DEVNULL,
+                env=self._variables,
+                cwd=self._working_directory,
+                start_new_session=True,
             )
         except OSError as error:
             raise BackendUnavailable(
-                "CR-HOST-001", f"cannot start {argv[0]!r} in {self._working_directory}: {error.strerror or error}"
+                "CR-HOST-001",
+                f"cannot start {argv[0]!r} in {self._working_directory}: {error.strerror or error}",
             ) from error
         timed_out = False
         try:

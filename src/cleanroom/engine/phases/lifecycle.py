@@ -1,6 +1,8 @@
-"""Running phases: each waits for its own services, is proven, runs its commands, is judged, and hands back what it changed.
+"""Running phases: each waits for its own services, is proven, runs its commands, is judged,
+and hands back what it changed.
 
-A phase's failure is a result. It never leaves here as an exception; what does is trouble of the run itself, and cancellation.
+A phase's failure is a result.
+It never leaves here as an exception; what does is trouble of the run itself, and cancellation.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from cleanroom.backends.base import EnvironmentSpec, ExecResult, Hole, Mount, OnOutput, Workspace, WorkspaceSpec
+from cleanroom.backends.base import (
+    EnvironmentSpec,
+    ExecResult,
+    Hole,
+    Mount,
+    OnOutput,
+    Workspace,
+    WorkspaceSpec,
+)
 from cleanroom.core.bus import Span
 from cleanroom.core.redaction import is_secret
 from cleanroom.engine.phases import hidden_programs, span_receiver
@@ -70,14 +80,24 @@ Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths t
 class Commands(Protocol):
     """Where commands run: an environment or the host."""
 
-    async def exec(self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None) -> ExecResult: ...
+    async def exec(
+        self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
+    ) -> ExecResult: ...
 
 
 class Lifecycle:
     """All workspaces of one plan."""
 
-    def __init__(self, context: RunContext, supervisor: Supervisor, outcomes: list[PhaseOutcome], skipping: Skipping | None = None) -> None:
-        """`outcomes` takes how each phase ended, in that order, also when the run is ended early."""
+    def __init__(
+        self,
+        context: RunContext,
+        supervisor: Supervisor,
+        outcomes: list[PhaseOutcome],
+        skipping: Skipping | None = None,
+    ) -> None:
+        """`outcomes` takes how each phase ended, in that order,
+        also when the run is ended early.
+        """
         self._context = context
         self._bus = context.bus
         self._supervisor = supervisor
@@ -111,25 +131,38 @@ class Lifecycle:
             stopped = await self._workspace(workspace, stopped)
 
     async def _workspace(self, planned: PlannedWorkspace, stopped: bool) -> bool:
-        """Run its phases until one does not pass, and say whether one did not. Workspaces at once do not stop each other, as in ggen."""
+        """Run its phases until one does not pass, and say whether one did not.
+
+        Workspaces at once do not stop each other, as in ggen.
+        """
         async with AsyncExitStack() as stack:
             workspace: Workspace | None = None
             for position, phase in enumerate(planned.phases, self._first_position(planned)):
                 decision = (
                     RUNS
                     if stopped or self._skipping is None
-                    else await self._skipping.decide(position, self._write_back.unsettled_in(planned))
+                    else await self._skipping.decide(
+                        position, self._write_back.unsettled_in(planned)
+                    )
                 )
                 if stopped or decision.skips:
                     self._reached[planned.path] += 1
                     self._pass_over(phase, planned, decision)
                     continue
                 if workspace is None and phase.hermetic and phase.runs_commands:
-                    workspace = await stack.enter_async_context(self._context.backend.workspace(self._workspace_spec(planned)))
+                    workspace = await stack.enter_async_context(
+                        self._context.backend.workspace(self._workspace_spec(planned))
+                    )
                     self._warn_of_hindrances(workspace)
-                remember = partial(self._skipping.remember, position, decision) if self._skipping and decision.parts is not None else None
+                remember = (
+                    partial(self._skipping.remember, position, decision)
+                    if self._skipping and decision.parts is not None
+                    else None
+                )
                 self._reached[planned.path] += 1
-                outcome = await self._phase(phase, planned, workspace, decision.why if phase.cache_inputs else "", remember)
+                outcome = await self._phase(
+                    phase, planned, workspace, decision.why if phase.cache_inputs else "", remember
+                )
                 stopped = outcome.stops_the_run
                 self._outcomes.append(outcome)
         return stopped
@@ -146,21 +179,40 @@ class Lifecycle:
         return sum(len(workspace.phases) for workspace in workspaces[: workspaces.index(planned)])
 
     def _pass_over(
-        self, phase: PhaseRun, planned: PlannedWorkspace, decision: Decision, why: str = "an earlier phase did not pass"
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        decision: Decision,
+        why: str = "an earlier phase did not pass",
     ) -> None:
         """Say of a phase that does not run: an earlier run passed it, or `why`."""
         cached = decision.skips
         result: Result = "cached" if cached else "skipped"
-        attributes = self._attributes(phase, planned) | ({"cached_run": decision.run_id, "log": ""} if cached else {})
+        attributes = self._attributes(phase, planned) | (
+            {"cached_run": decision.run_id, "log": ""} if cached else {}
+        )
         reason = decision.why if cached else why
         subject = Subject("phase", phase.name, planned.name)
-        self._bus.publish(Finished(subject=subject, result=result, duration_seconds=0.0, reason=reason, attributes=attributes))
+        self._bus.publish(
+            Finished(
+                subject=subject,
+                result=result,
+                duration_seconds=0.0,
+                reason=reason,
+                attributes=attributes,
+            )
+        )
         self._outcomes.append(PhaseOutcome(phase.name, planned.name, result))
 
     # --- one phase
 
     async def _phase(
-        self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace | None, uncached: str, remember: Remember | None
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        workspace: Workspace | None,
+        uncached: str,
+        remember: Remember | None,
     ) -> PhaseOutcome:
         """`uncached`: why it is not skipped, where it could have been."""
         began, began_ns = anyio.current_time(), self._bus.clock.wall_ns()
@@ -176,7 +228,9 @@ class Lifecycle:
                     raise _idle(phase)
                 elif phase.hermetic:
                     assert workspace is not None, "a hermetic phase has a workspace"
-                    verdict, conflicts = await self._hermetic(phase, planned, workspace, span, remember)
+                    verdict, conflicts = await self._hermetic(
+                        phase, planned, workspace, span, remember
+                    )
                 else:
                     host_began_ns = time.time_ns()
                     verdict = await self._on_host(phase, planned, span)
@@ -190,23 +244,50 @@ class Lifecycle:
             span.result, span.exit_code, span.reason, span.code = verdict
             duration = anyio.current_time() - began
             if phase.budget_seconds is not None and duration > phase.budget_seconds:
-                self._note(f"phase {phase.name!r} took {duration:.2f} s, its budget is {phase.budget_seconds:g} s", "CR-PHASE-006", span)
+                self._note(
+                    (
+                        f"phase {phase.name!r} took {duration:.2f} s, its budget is "
+                        f"{phase.budget_seconds:g} s"
+                    ),
+                    "CR-PHASE-006",
+                    span,
+                )
         return PhaseOutcome(
-            phase.name, planned.name, verdict.result, verdict.exit_code, duration, conflicts, error, began_ns, verdict.reason
+            phase.name,
+            planned.name,
+            verdict.result,
+            verdict.exit_code,
+            duration,
+            conflicts,
+            error,
+            began_ns,
+            verdict.reason,
         )
 
     async def _hermetic(
-        self, phase: PhaseRun, planned: PlannedWorkspace, workspace: Workspace, span: Span, remember: Remember | None
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        workspace: Workspace,
+        span: Span,
+        remember: Remember | None,
     ) -> tuple[Verdict, int]:
-        """Prove, run, judge, bring back, and remember; in this order. The verdict, and how many conflicts there were."""
+        """Prove, run, judge, bring back, and remember; in this order.
+
+        The verdict, and how many conflicts there were.
+        """
         await self._supervisor.wait_opened(phase.services)
         spec = self._environment_spec(phase, planned, span)
         watched: Watched | None = None
         results: list[ExecResult] = []
         try:
-            async with self._telemetry(phase, planned, spec, span) as spec, self._supervisor.environment(spec, of=phase.name) as watched:
+            async with (
+                self._telemetry(phase, planned, spec, span) as spec,
+                self._supervisor.environment(spec, of=phase.name) as watched,
+            ):
                 await self._prove(watched)
-                await self._supervisor.wait_ready(phase.services)  # the environment was made and proven meanwhile
+                # the environment was made and proven meanwhile
+                await self._supervisor.wait_ready(phase.services)
                 await self._commands(phase, planned, watched.environment, span, results)
                 await self._tell_left_over(phase, watched, span)
         except EnvironmentFailed:
@@ -216,7 +297,11 @@ class Lifecycle:
                 raise  # it was not ours: the environment broke
         violations, ended_for = watched.violations, watched.ended_for
         verdict = phase_verdict(
-            results, violations=violations, reaction=phase.policy.reaction, ended_for=ended_for, timeout_seconds=phase.timeout_seconds
+            results,
+            violations=violations,
+            reaction=phase.policy.reaction,
+            ended_for=ended_for,
+            timeout_seconds=phase.timeout_seconds,
         )
         verdict = await self._explain_hidden(phase, spec, watched, verdict, span)
         if verdict.code == "CR-PHASE-001" and phase.dependencies:
@@ -238,61 +323,105 @@ class Lifecycle:
     async def _telemetry(
         self, phase: PhaseRun, planned: PlannedWorkspace, spec: EnvironmentSpec, span: Span
     ) -> AsyncIterator[EnvironmentSpec]:
-        """The environment with an endpoint for the spans of the phase's own programs, where it asks for one."""
+        """The environment with an endpoint for the spans of the phase's own programs,
+        where it asks for one.
+        """
         if not phase.telemetry:
             yield spec
             return
         subject = Subject("phase", phase.name, planned.name)
-        async with span_receiver.receive(self._bus, subject, span.context, self._context.scratch) as receiver:
-            variables = {**span_receiver.VARIABLES, "OTEL_SERVICE_NAME": self._context.plan.project, **spec.variables}
-            yield msgspec.structs.replace(spec, doorways=(*spec.doorways, receiver.doorway), variables=variables)
+        async with span_receiver.receive(
+            self._bus, subject, span.context, self._context.scratch
+        ) as receiver:
+            variables = {
+                **span_receiver.VARIABLES,
+                "OTEL_SERVICE_NAME": self._context.plan.project,
+                **spec.variables,
+            }
+            yield msgspec.structs.replace(
+                spec, doorways=(*spec.doorways, receiver.doorway), variables=variables
+            )
 
     async def _prove(self, watched: Watched) -> None:
         canaries = await watched.environment.prove()
         for canary in canaries:
-            self._bus.publish(events.assertion(Subject("canary", canary.name), canary, watched.spec.id))
+            self._bus.publish(
+                events.assertion(Subject("canary", canary.name), canary, watched.spec.id)
+            )
         if broken := broken_canaries(canaries, self._context.degraded):
             raise PolicyRefused(
-                "CR-POLICY-010", f"what the policy forbids was not stopped, so nothing was run: {broken}",
+                "CR-POLICY-010",
+                f"what the policy forbids was not stopped, so nothing was run: {broken}",
                 hint="`cleanroom-engine doctor` tells what this machine holds",
-            )  # fmt: skip
+            )
 
-    async def _commands(self, phase: PhaseRun, planned: PlannedWorkspace, place: Commands, span: Span, results: list[ExecResult]) -> None:
-        """Run them in order until one fails, within the phase's time. Each one's end is added to `results` at once."""
+    async def _commands(
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        place: Commands,
+        span: Span,
+        results: list[ExecResult],
+    ) -> None:
+        """Run them in order until one fails, within the phase's time.
+
+        Each one's end is added to `results` at once.
+        """
         deadline = anyio.current_time() + phase.timeout_seconds
-        pump = self._context.pump(Subject("phase", phase.name, planned.name), self._log(phase, planned), span.context)
+        pump = self._context.pump(
+            Subject("phase", phase.name, planned.name), self._log(phase, planned), span.context
+        )
         try:
             for number, command in enumerate(phase.commands, 1):
                 attributes: dict[str, str | int | float | bool] = {"command": command}
                 began = anyio.current_time()
-                with self._bus.span(Subject("command", f"{phase.name}#{number}", planned.name), attributes) as step:
+                with self._bus.span(
+                    Subject("command", f"{phase.name}#{number}", planned.name), attributes
+                ) as step:
                     left = max(0.0, deadline - anyio.current_time())
                     try:
-                        result = await place.exec(("sh", "-c", command), on_output=pump.feed, timeout_seconds=left)
+                        result = await place.exec(
+                            ("sh", "-c", command), on_output=pump.feed, timeout_seconds=left
+                        )
                     except (EnvironmentFailed, anyio.get_cancelled_exc_class()):
                         # It was killed from outside: with its environment, or because the run ends.
                         step.exit_code = span.exit_code = KILLED
-                        results.append(ExecResult(exit_code=KILLED, duration_seconds=anyio.current_time() - began))
+                        results.append(
+                            ExecResult(
+                                exit_code=KILLED, duration_seconds=anyio.current_time() - began
+                            )
+                        )
                         raise
                     results.append(result)
                     step.exit_code = span.exit_code = result.exit_code if result.ran else None
-                    step.result = (
-                        "unverified" if not result.ran else "timeout" if result.timed_out else "failed" if result.exit_code else "passed"
-                    )
+                    step.result = _result_of(result)
                     step.attributes["pid"] = result.started_pid
                 if result.ran and (result.exit_code or result.timed_out):
                     return
         finally:
             pump.end()
 
-    async def _explain_hidden(self, phase: PhaseRun, spec: EnvironmentSpec, watched: Watched, verdict: Verdict, span: Span) -> Verdict:
-        """Where a command failed since its level hides a program, say which one and what shows it."""
-        if verdict.exit_code not in (hidden_programs.NOT_FOUND, hidden_programs.NOT_STARTED) or not phase.policy.allowlist:
+    async def _explain_hidden(
+        self, phase: PhaseRun, spec: EnvironmentSpec, watched: Watched, verdict: Verdict, span: Span
+    ) -> Verdict:
+        """Where a command failed since its level hides a program,
+        say which one and what shows it.
+        """
+        if (
+            verdict.exit_code not in (hidden_programs.NOT_FOUND, hidden_programs.NOT_STARTED)
+            or not phase.policy.allowlist
+        ):
             return verdict
         programs = tuple(dict.fromkeys(watched.hidden))
         if not programs and verdict.exit_code == hidden_programs.NOT_FOUND:
-            text, caller, inside = "\n".join(phase.commands), self._context.caller.get("PATH", ""), spec.variables["PATH"]
-            programs = await anyio.to_thread.run_sync(hidden_programs.hidden_on_path, text, caller, inside)
+            text, caller, inside = (
+                "\n".join(phase.commands),
+                self._context.caller.get("PATH", ""),
+                spec.variables["PATH"],
+            )
+            programs = await anyio.to_thread.run_sync(
+                hidden_programs.hidden_on_path, text, caller, inside
+            )
         if not programs:
             return verdict
         said, hint = hidden_programs.explained(programs, phase.policy.level.value)
@@ -304,74 +433,166 @@ class Lifecycle:
         if left:
             names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED])
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
-            self._note(f"phase {phase.name!r} left processes running, they are ended with it: {names}{more}", "CR-PHASE-007", span)
+            self._note(
+                (
+                    f"phase {phase.name!r} left processes running, they are ended with it: "
+                    f"{names}{more}"
+                ),
+                "CR-PHASE-007",
+                span,
+            )
 
     async def _on_host(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> Verdict:
         """Without isolation, because the project said `enabled = false`; its report says so too."""
         if phase.services:
-            self._note(f"phase {phase.name!r} runs on the host, where its services cannot be reached", "CR-PHASE-008", span)
+            self._note(
+                f"phase {phase.name!r} runs on the host, where its services cannot be reached",
+                "CR-PHASE-008",
+                span,
+            )
         variables = {**self._context.caller, **phase.variables, **self._markers(span)}
         results: list[ExecResult] = []
-        place = HostCommands(variables, phase.working_directory or planned.path, phase.policy.limits.grace_seconds)
+        place = HostCommands(
+            variables, phase.working_directory or planned.path, phase.policy.limits.grace_seconds
+        )
         await self._commands(phase, planned, place, span, results)
-        return phase_verdict(results, violations=0, reaction="warn", ended_for="", timeout_seconds=phase.timeout_seconds)
+        return phase_verdict(
+            results,
+            violations=0,
+            reaction="warn",
+            ended_for="",
+            timeout_seconds=phase.timeout_seconds,
+        )
 
     # --- values
 
     def _workspace_spec(self, planned: PlannedWorkspace) -> WorkspaceSpec:
         number = self._context.plan.workspaces.index(planned)
-        return WorkspaceSpec(root=planned.path, scratch=str(self._context.scratch / "workspaces" / str(number)))
+        return WorkspaceSpec(
+            root=planned.path, scratch=str(self._context.scratch / "workspaces" / str(number))
+        )
 
-    def _environment_spec(self, phase: PhaseRun, planned: PlannedWorkspace, span: Span) -> EnvironmentSpec:
+    def _environment_spec(
+        self, phase: PhaseRun, planned: PlannedWorkspace, span: Span
+    ) -> EnvironmentSpec:
         plan = self._context.plan
         doorways, sockets, service_variables = self._supervisor.access(phase.services)
         shown = plan.tools if self._context.backend.shows_host else plan.own_tools
-        tools = tuple(dict.fromkeys(phase.tools if phase.policy.allowlist else (*shown, *phase.tools)))
+        tools = tuple(
+            dict.fromkeys(phase.tools if phase.policy.allowlist else (*shown, *phase.tools))
+        )
         return EnvironmentSpec(
-            id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}", run_id=self._context.run_id, role="phase",
-            policy=phase.policy, variables=self._variables(phase, planned, tools, service_variables, span),
-            working_directory=phase.working_directory or planned.path, workspace=self._workspace_spec(planned),
-            mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets), doorways=doorways,
-            holes=tuple(_hole(entry) for entry in phase.policy.egress), image=phase.image,
-            home=self._home(phase.policy), seed=plan.seed, outputs=phase.outputs or (),
-        )  # fmt: skip
+            id=f"phase-{self._number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}",
+            run_id=self._context.run_id,
+            role="phase",
+            policy=phase.policy,
+            variables=self._variables(phase, planned, tools, service_variables, span),
+            working_directory=phase.working_directory or planned.path,
+            workspace=self._workspace_spec(planned),
+            mounts=(*(Mount(source=tool, target=tool) for tool in tools), *sockets),
+            doorways=doorways,
+            holes=tuple(_hole(entry) for entry in phase.policy.egress),
+            image=phase.image,
+            home=self._home(phase.policy),
+            seed=plan.seed,
+            outputs=phase.outputs or (),
+        )
 
     def _home(self, policy: Policy) -> str:
-        """The host's folder for the home's .cache: what one level trusts, the other's phases did not write."""
+        """The host's folder for the home's .cache: what one level trusts,
+        the other's phases did not write.
+        """
         kept = self._context.home and policy.keeps_home_cache
         return os.path.join(self._context.home, policy.level.value) if kept else ""
 
     def _variables(
-        self, phase: PhaseRun, planned: PlannedWorkspace, tools: Sequence[str], service_variables: Mapping[str, str], span: Span
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        tools: Sequence[str],
+        service_variables: Mapping[str, str],
+        span: Span,
     ) -> dict[str, str]:
-        """The whole environment of a hermetic phase: what is fixed, what services give, what the caller hands over, what the project sets."""
+        """The whole environment of a hermetic phase: what is fixed, what services give,
+        what the caller hands over, what the project sets.
+        """
         caller = self._context.caller
         if phase.policy.inherits_variables:
-            inherited = {name: value for name, value in caller.items() if name in phase.passed or _inherited(phase, name, value)}
-            return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **phase.variables, **self._markers(span)}
-        path = inside_path(caller.get("PATH", ""), (*tools, planned.path), listed=phase.policy.allowlist)
+            inherited = {
+                name: value
+                for name, value in caller.items()
+                if name in phase.passed or _inherited(phase, name, value)
+            }
+            return {
+                **inherited,
+                "TMPDIR": TEMPORARY,
+                **service_variables,
+                **phase.variables,
+                **self._markers(span),
+            }
+        path = inside_path(
+            caller.get("PATH", ""), (*tools, planned.path), listed=phase.policy.allowlist
+        )
         fixed = {
-            **({"PATH": path} if self._context.backend.shows_host else {}), "HOME": HOME, "USER": USER, "LOGNAME": USER, "SHELL": "/bin/sh",
-            "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": TEMPORARY, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+            **({"PATH": path} if self._context.backend.shows_host else {}),
+            "HOME": HOME,
+            "USER": USER,
+            "LOGNAME": USER,
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "TMPDIR": TEMPORARY,
+            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
             "PYTHONHASHSEED": str(self._context.plan.seed % 2**32),
-        }  # fmt: skip
+        }
         passed = {name: caller[name] for name in phase.passed if name in caller}
-        told = {name: path for name, path in self._context.plan.tool_variables.items() if _shown(path, tools)}
-        return {**fixed, **switches(phase.policy), **told, **service_variables, **passed, **phase.variables, **self._markers(span)}
+        told = {
+            name: path
+            for name, path in self._context.plan.tool_variables.items()
+            if _shown(path, tools)
+        }
+        return {
+            **fixed,
+            **switches(phase.policy),
+            **told,
+            **service_variables,
+            **passed,
+            **phase.variables,
+            **self._markers(span),
+        }
 
     def _markers(self, span: Span) -> dict[str, str]:
         """How a process knows that it runs in a run, and where it is in the trace."""
-        named = {"GGEN_ENV": self._context.plan.environment} if self._context.plan.environment else {}
-        return {**named, "CLEANROOM": "1", "CLEANROOM_RUN_ID": self._context.run_id, "TRACEPARENT": span.traceparent}
+        named = (
+            {"GGEN_ENV": self._context.plan.environment} if self._context.plan.environment else {}
+        )
+        return {
+            **named,
+            "CLEANROOM": "1",
+            "CLEANROOM_RUN_ID": self._context.run_id,
+            "TRACEPARENT": span.traceparent,
+        }
 
-    def _attributes(self, phase: PhaseRun, planned: PlannedWorkspace) -> dict[str, str | int | float | bool]:
+    def _attributes(
+        self, phase: PhaseRun, planned: PlannedWorkspace
+    ) -> dict[str, str | int | float | bool]:
         said: dict[str, str | int | float | bool] = {
-            "hermetic": phase.hermetic and not phase.policy.egress, "host": not phase.hermetic, "role": phase.role, "of": phase.of,
-            "policy": phase.policy.level.value, "timeout_seconds": phase.timeout_seconds, "reaction": phase.policy.reaction,
+            "hermetic": phase.hermetic and not phase.policy.egress,
+            "host": not phase.hermetic,
+            "role": phase.role,
+            "of": phase.of,
+            "policy": phase.policy.level.value,
+            "timeout_seconds": phase.timeout_seconds,
+            "reaction": phase.policy.reaction,
             "log": self._context.log_path(self._log(phase, planned)),
             "services": ",".join(phase.services),
-        }  # fmt: skip
-        return said if phase.budget_seconds is None else {**said, "budget_seconds": phase.budget_seconds}
+        }
+        return (
+            said
+            if phase.budget_seconds is None
+            else {**said, "budget_seconds": phase.budget_seconds}
+        )
 
     def _log(self, phase: PhaseRun, planned: PlannedWorkspace) -> str:
         return f"{planned.name}-{phase.name}" if planned.name else phase.name
@@ -380,6 +601,14 @@ class Lifecycle:
         subject = Subject("run", self._context.plan.project)
         note = Note(subject=subject, level=level, text=text, code=code)
         self._bus.publish(note, span.context)
+
+
+def _result_of(command: ExecResult) -> Result:
+    if not command.ran:
+        return "unverified"
+    if command.timed_out:
+        return "timeout"
+    return "failed" if command.exit_code else "passed"
 
 
 def _unfit(broke_rule: bool, back: Returned) -> str:
@@ -404,26 +633,37 @@ def hindrances(root: str, unchangeable: Sequence[str], unseen: Sequence[str]) ->
 
 
 def _idle(phase: PhaseRun) -> NothingToVerify:
-    said = f"{phase.idle!r} is an interpreter with nothing to do: it would end well whatever the project's state"
+    said = (
+        f"{phase.idle!r} is an interpreter with nothing to do: it would end well whatever the "
+        "project's state"
+    )
     where = str(phase.origin) if phase.origin else ""
     hint = "write the phase's command there: a script, `-c` or an argument"
     return NothingToVerify("CR-PHASE-020", said, hint=hint, where=where)
 
 
 def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = False) -> str:
-    """Those folders of the caller's PATH that exist inside, in the caller's order, then the system's; `listed`: from level High on, without /opt."""
+    """Those folders of the caller's PATH that exist inside, in the caller's order,
+    then the system's; `listed`: from level High on, without /opt.
+    """
     system = "/usr/" if listed else ("/usr/", "/opt/")
     shown = tuple(os.path.normpath(folder) for folder in visible)
     kept = [
         folder
-        for folder in (os.path.normpath(entry) for entry in caller_path.split(os.pathsep) if entry.startswith("/"))
+        for folder in (
+            os.path.normpath(entry)
+            for entry in caller_path.split(os.pathsep)
+            if entry.startswith("/")
+        )
         if folder in SYSTEM_PATH or folder.startswith(system) or _shown(folder, shown)
     ]
     return os.pathsep.join(dict.fromkeys((*kept, *SYSTEM_PATH)))
 
 
 def _inherited(phase: PhaseRun, name: str, value: str) -> bool:
-    """At Low: nothing secret, and where the phase has an endpoint for its spans not what says where the engine's go."""
+    """At Low: nothing secret, and where the phase has an endpoint for its spans not what says where
+    the engine's go.
+    """
     return not (is_secret(name, value) or (phase.telemetry and name.startswith("OTEL_")))
 
 

@@ -1,4 +1,8 @@
-"""What package managers are told where there is no network, so that a missing package fails at once and says so, and nothing asks for news. Pure."""
+"""What package managers are told where there is no network,
+so that a missing package fails at once and says so, and nothing asks for news.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ SWITCHES = {
     "COREPACK_ENABLE_NETWORK": "0",
     "GOPROXY": "off",
     "GOTOOLCHAIN": "local",
-    "GO_TELEMETRY_CHILD": "2",  # what Go tells its own children: start no process for telemetry, which would be left running
+    # what Go tells its own children: start no process for telemetry, which would be left running
+    "GO_TELEMETRY_CHILD": "2",
     "NO_UPDATE_NOTIFIER": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INDEX": "1",
@@ -22,5 +27,7 @@ SWITCHES = {
 
 
 def switches(policy: Policy) -> dict[str, str]:
-    """Variables for a phase under this policy; none where it has a network, or hosts that it may reach."""
+    """Variables for a phase under this policy; none where it has a network,
+    or hosts that it may reach.
+    """
     return SWITCHES if policy.offline else {}

@@ -1,4 +1,7 @@
-"""What the lifecycle asks of the phase cache: whether a phase runs, and to remember that it passed. Values and a protocol."""
+"""What the lifecycle asks of the phase cache: whether a phase runs, and to remember that it passed.
+
+Values and a protocol.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,13 @@ class Skipping(Protocol):
     """What the lifecycle asks. Positions count the plan's phases over all workspaces."""
 
     async def decide(self, position: int, unsettled: Sequence[str]) -> Decision:
-        """What becomes of this phase now. `unsettled` are paths that phases of this run changed and that did not come back to the project."""
+        """What becomes of this phase now.
 
-    async def remember(self, position: int, decision: Decision, returned: Sequence[str]) -> Remembered:
+        `unsettled` are paths that phases of this run changed and that did not come back to the
+        project.
+        """
+
+    async def remember(
+        self, position: int, decision: Decision, returned: Sequence[str]
+    ) -> Remembered:
         """It passed, and these paths came back."""

@@ -1,7 +1,12 @@
-"""An OTLP endpoint for one phase: takes the spans of its own programs over HTTP, bounded in rate and size, and publishes them. Nothing else gets out this way.
+"""An OTLP endpoint for one phase: takes the spans of its own programs over HTTP,
+bounded in rate and size, and publishes them.
 
-It listens on a unix socket of the run's scratch; inside, 127.0.0.1:4318 leads there by the same relay as declared hosts do. Whatever else is sent is answered
-with an error and goes nowhere. What was refused is told once, when the phase has ended.
+Nothing else gets out this way.
+
+It listens on a unix socket of the run's scratch; inside,
+127.0.0.1:4318 leads there by the same relay as declared hosts do.
+Whatever else is sent is answered with an error and goes nowhere.
+What was refused is told once, when the phase has ended.
 """
 
 from __future__ import annotations
@@ -33,9 +38,12 @@ SPANS_PER_SECOND = 5_000  # on average, with a burst of two seconds
 CONNECTIONS_MAX = 32
 IDLE_SECONDS = 30.0  # a connection that says nothing is closed
 VARIABLES = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{PORT}", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_TRACES_EXPORTER": "otlp",
-    "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
-}  # fmt: skip
+    "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{PORT}",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_METRICS_EXPORTER": "none",
+    "OTEL_LOGS_EXPORTER": "none",
+}
 
 
 class Answer(NamedTuple):
@@ -55,12 +63,16 @@ class Quota:
 
     def take(self, spans: int, size: int, now: float) -> Answer | None:
         """None where they fit; else the answer that says why not."""
-        self._tokens = min(2.0 * SPANS_PER_SECOND, self._tokens + (now - self._at) * SPANS_PER_SECOND)
+        self._tokens = min(
+            2.0 * SPANS_PER_SECOND, self._tokens + (now - self._at) * SPANS_PER_SECOND
+        )
         self._at = now
         if spans > self._spans_left or size > self._bytes_left:
             return Answer(413, f"a phase may send {PHASE_SPANS} spans and {PHASE_BYTES >> 20} MiB")
         if spans > self._tokens:
-            return Answer(429, f"more than {SPANS_PER_SECOND} spans a second", (("retry-after", "1"),))
+            return Answer(
+                429, f"more than {SPANS_PER_SECOND} spans a second", (("retry-after", "1"),)
+            )
         self._tokens -= spans
         self._spans_left -= spans
         self._bytes_left -= size
@@ -94,7 +106,10 @@ class Receiver:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         if self._refused:
-            told = ", ".join(f"{why} ({count} times)" if count > 1 else why for why, count in self._refused.most_common(5))
+            told = ", ".join(
+                f"{why} ({count} times)" if count > 1 else why
+                for why, count in self._refused.most_common(5)
+            )
             note = Note(
                 subject=self._subject,
                 level="warning",
@@ -115,7 +130,9 @@ class Receiver:
         finally:
             writer.transport.abort()
 
-    async def _request(self, connection: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _request(
+        self, connection: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         """Take one request and answer it; False where no further one can come."""
         import h11
 
@@ -125,7 +142,9 @@ class Receiver:
             event = connection.next_event()
             if event is h11.NEED_DATA:
                 if connection.they_are_waiting_for_100_continue:
-                    writer.write(connection.send(h11.InformationalResponse(status_code=100, headers=[])))
+                    writer.write(
+                        connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+                    )
                 with anyio.fail_after(IDLE_SECONDS):
                     connection.receive_data(await reader.read(64 << 10))
             elif isinstance(event, h11.Request):
@@ -134,14 +153,19 @@ class Receiver:
                 body += event.data
                 if len(body) > REQUEST_BYTES:
                     return await self._answer(
-                        connection, writer, Answer(413, f"a request of more than {REQUEST_BYTES >> 20} MiB"), last=True
+                        connection,
+                        writer,
+                        Answer(413, f"a request of more than {REQUEST_BYTES >> 20} MiB"),
+                        last=True,
                     )
             elif isinstance(event, h11.EndOfMessage):
                 return await self._answer(connection, writer, self._take(request, bytes(body)))
             else:
                 return False  # closed
 
-    async def _answer(self, connection: Any, writer: asyncio.StreamWriter, answer: Answer, *, last: bool = False) -> bool:
+    async def _answer(
+        self, connection: Any, writer: asyncio.StreamWriter, answer: Answer, *, last: bool = False
+    ) -> bool:
         import h11
 
         if answer.status != 200:
@@ -152,13 +176,19 @@ class Receiver:
             *answer.headers,
             *([("connection", "close")] if last else []),
         ]
-        writer.write(connection.send(h11.Response(status_code=answer.status, headers=headers)) + connection.send(h11.EndOfMessage()))
+        writer.write(
+            connection.send(h11.Response(status_code=answer.status, headers=headers))
+            + connection.send(h11.EndOfMessage())
+        )
         await writer.drain()
         return not last and connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     def _take(self, request: Any, body: bytes) -> Answer:
         """Check, bound, adopt, publish."""
-        headers = {name.decode("ascii", "replace"): value.decode("latin-1") for name, value in request.headers}
+        headers = {
+            name.decode("ascii", "replace"): value.decode("latin-1")
+            for name, value in request.headers
+        }
         if request.method != b"POST" or request.target.split(b"?")[0] != b"/v1/traces":
             return Answer(404, "something else than POST /v1/traces")
         try:
@@ -170,7 +200,10 @@ class Receiver:
             return refusal
         if spans:
             found = to_otlp(adopted(spans, self._at.trace_id, self._at.span_id, self._subject.name))
-            self._bus.publish(Spans(subject=self._subject, count=len(spans), resource_spans=tuple(found)), self._at)
+            self._bus.publish(
+                Spans(subject=self._subject, count=len(spans), resource_spans=tuple(found)),
+                self._at,
+            )
         return Answer(200)
 
 
@@ -199,8 +232,11 @@ def inflated(body: bytes, encoding: str) -> bytes:
 
 
 @asynccontextmanager
-async def receive(bus: Bus, subject: Subject, at: SpanContext, folder: Path) -> AsyncIterator[Receiver]:
-    """An endpoint of this phase while the body runs; `folder` is the run's own, and takes its socket.
+async def receive(
+    bus: Bus, subject: Subject, at: SpanContext, folder: Path
+) -> AsyncIterator[Receiver]:
+    """An endpoint of this phase while the body runs; `folder` is the run's own,
+    and takes its socket.
 
     Raises:
         BackendUnavailable: the packages that it needs are not installed.
@@ -208,7 +244,9 @@ async def receive(bus: Bus, subject: Subject, at: SpanContext, folder: Path) -> 
     require_protobuf()
     path = folder / f"otlp-{at.span_id}.sock"
     receiver = Receiver(bus, subject, at, path)
-    server = await asyncio.start_unix_server(receiver.connected, sock=_listening(path), limit=256 << 10)
+    server = await asyncio.start_unix_server(
+        receiver.connected, sock=_listening(path), limit=256 << 10
+    )
     try:
         yield receiver
     finally:
@@ -220,7 +258,9 @@ async def receive(bus: Bus, subject: Subject, at: SpanContext, folder: Path) -> 
 
 
 def _listening(path: Path) -> socket.socket:
-    """Through its folder's descriptor: below a usual cache folder the path is longer than an address holds."""
+    """Through its folder's descriptor: below a usual cache folder the path is longer than an
+    address holds.
+    """
     held = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

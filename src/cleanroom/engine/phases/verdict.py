@@ -13,9 +13,13 @@ from cleanroom.model.policy import Reaction
 
 
 def broken_canaries(canaries: Sequence[Canary], degraded: Collection[str] = ()) -> str:
-    """What the canaries that were not stopped say; empty when all were, but for those of rules that the run was let go without."""
+    """What the canaries that were not stopped say; empty when all were,
+    but for those of rules that the run was let go without.
+    """
     return "; ".join(
-        f"{c.name} ({c.rule}): expected {c.expected}, found {c.found}" for c in canaries if c.result != "passed" and c.rule not in degraded
+        f"{c.name} ({c.rule}): expected {c.expected}, found {c.found}"
+        for c in canaries
+        if c.result != "passed" and c.rule not in degraded
     )
 
 
@@ -28,14 +32,25 @@ class Verdict(NamedTuple):
     code: str = ""
 
 
-def phase_verdict(results: Sequence[ExecResult], *, violations: int, reaction: Reaction, ended_for: str, timeout_seconds: float) -> Verdict:
-    """From how the phase's commands ended, what it tried, and why its environment was ended early (empty: it was not)."""
+def phase_verdict(
+    results: Sequence[ExecResult],
+    *,
+    violations: int,
+    reaction: Reaction,
+    ended_for: str,
+    timeout_seconds: float,
+) -> Verdict:
+    """From how the phase's commands ended, what it tried, and why its environment was ended early
+    (empty: it was not).
+    """
     last = results[-1] if results else None
     status = last.exit_code if last and last.ran else None
     if ended_for:
         return Verdict("failed", status, f"ended early: {ended_for}", "CR-PHASE-003")
     if last and last.timed_out:
-        return Verdict("timeout", status, f"still running after {timeout_seconds:g} s", "CR-PHASE-002")
+        return Verdict(
+            "timeout", status, f"still running after {timeout_seconds:g} s", "CR-PHASE-002"
+        )
     if last and last.killed_for:
         return Verdict("failed", status, f"killed for its {last.killed_for} limit", "CR-PHASE-004")
     if last and last.ran and last.exit_code:
@@ -49,14 +64,28 @@ def phase_verdict(results: Sequence[ExecResult], *, violations: int, reaction: R
 
 
 RESULT_EXITS: dict[Result, Exit] = {
-    "passed": Exit.OK, "cached": Exit.OK, "skipped": Exit.OK, "unverified": Exit.OK, "failed": Exit.NOT_PASSED, "error": Exit.ENGINE, "timeout": Exit.TIMEOUT,
-    "refused": Exit.REFUSED, "cancelled": Exit.INTERRUPTED,
-}  # fmt: skip
+    "passed": Exit.OK,
+    "cached": Exit.OK,
+    "skipped": Exit.OK,
+    "unverified": Exit.OK,
+    "failed": Exit.NOT_PASSED,
+    "error": Exit.ENGINE,
+    "timeout": Exit.TIMEOUT,
+    "refused": Exit.REFUSED,
+    "cancelled": Exit.INTERRUPTED,
+}
 ERROR_RESULTS: dict[Exit, Result] = {Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified"}
 EXIT_RESULTS: dict[Exit, Result] = {
-    Exit.OK: "passed", Exit.NOT_PASSED: "failed", Exit.USAGE: "error", Exit.REFUSED: "refused", Exit.UNVERIFIED: "unverified",
-    Exit.ENGINE: "error", Exit.TIMEOUT: "timeout", Exit.INTERRUPTED: "cancelled", Exit.TERMINATED: "cancelled",
-}  # fmt: skip
+    Exit.OK: "passed",
+    Exit.NOT_PASSED: "failed",
+    Exit.USAGE: "error",
+    Exit.REFUSED: "refused",
+    Exit.UNVERIFIED: "unverified",
+    Exit.ENGINE: "error",
+    Exit.TIMEOUT: "timeout",
+    Exit.INTERRUPTED: "cancelled",
+    Exit.TERMINATED: "cancelled",
+}
 
 
 VERIFYING: tuple[Result, ...] = ("passed", "cached", "failed", "timeout", "cancelled")
@@ -81,8 +110,13 @@ def decisive(causes: Iterable[Cause]) -> Cause:
     return min(causes, key=lambda cause: EXIT_ORDER.index(cause.exit), default=Cause(Exit.OK))
 
 
-def phase_causes(name: str, result: Result, reason: str, error: CleanroomError | None) -> tuple[Cause, ...]:
-    """What a phase that ended so says of its run; nothing where it passed. `error` kept it from its end."""
+def phase_causes(
+    name: str, result: Result, reason: str, error: CleanroomError | None
+) -> tuple[Cause, ...]:
+    """What a phase that ended so says of its run; nothing where it passed.
+
+    `error` kept it from its end.
+    """
     if error is not None:
         return Cause.of(error), Cause.of(error, RESULT_EXITS[result])
     if RESULT_EXITS[result] is Exit.OK:

@@ -13,7 +13,16 @@ import anyio.to_thread
 from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, Workspace
 from cleanroom.core.bus import Span
 from cleanroom.engine.phases.ignore_files import HostIgnores
-from cleanroom.engine.phases.selection import Host, Selection, Withheld, look, selected, stayed_away, untouched, with_links
+from cleanroom.engine.phases.selection import (
+    Host,
+    Selection,
+    Withheld,
+    look,
+    selected,
+    stayed_away,
+    untouched,
+    with_links,
+)
 from cleanroom.engine.supervision.environments import RunContext
 from cleanroom.model.errors import ArtifactError
 from cleanroom.model.events import Artifact, Note, Subject
@@ -142,7 +151,9 @@ class WriteBack:
             await workspace.keep(self._context.folder, f"diff/{end.environment.id}")
 
     def _conflicts(self, planned: PlannedWorkspace) -> str:
-        """Where they go in the run's folder: as the workspaces lie in the project, so that those of two never meet."""
+        """Where they go in the run's folder: as the workspaces lie in the project,
+        so that those of two never meet.
+        """
         root = os.path.realpath(self._context.plan.root)
         inside = os.path.relpath(os.path.realpath(planned.path), root)
         return os.path.normpath(os.path.join("conflicts", inside))

@@ -1,4 +1,6 @@
-"""Who started this process, the way up to the nearest ancestor whose program is ggen, and waiting for the end of one of them."""
+"""Who started this process, the way up to the nearest ancestor whose program is ggen,
+and waiting for the end of one of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ FAR = 64  # ancestors that are looked at: far more than any terminal, shell and 
 
 
 def way_to_ggen(pid: int | None = None) -> tuple[str, ...]:
-    """The ancestors of a process (this one) up to the nearest ggen, which is the last, as `journal.process_name` writes them; empty where none is ggen.
+    """The ancestors of a process (this one) up to the nearest ggen, which is the last,
+    as `journal.process_name` writes them; empty where none is ggen.
 
     A shell may stand between, or a wrapper. Blocks for some reads of /proc.
     """
@@ -31,7 +34,9 @@ def way_to_ggen(pid: int | None = None) -> tuple[str, ...]:
 
 
 def starters() -> tuple[str, ...]:
-    """The processes without which nobody waits for this one: its parent, or all up to ggen, which may leave a shell behind when it ends."""
+    """The processes without which nobody waits for this one:
+    its parent, or all up to ggen, which may leave a shell behind when it ends.
+    """
     parent = os.getppid()  # 0 for the first process of a container, whose parent cannot be seen
     return way_to_ggen() or ((process_name(parent),) if parent else ())
 
@@ -63,7 +68,9 @@ def _parent(pid: int) -> int:
 
 
 def _names(pid: int) -> list[str]:
-    """What a process calls itself, and what its program's file is called where this user may know."""
+    """What a process calls itself, and what its program's file is called where this user may
+    know.
+    """
     found = []
     try:
         found.append(Path(f"/proc/{pid}/comm").read_text(errors="replace").rstrip("\n"))

@@ -1,6 +1,8 @@
-"""A run's side of a holder: it asks for its services, follows how they fare, and hands over the listening sockets of its phases.
+"""A run's side of a holder: it asks for its services, follows how they fare,
+and hands over the listening sockets of its phases.
 
-What travels is JSON, one message a datagram (`sandbox.channel`); the request lies in a memory file beside its message, since init files may be large.
+What travels is JSON, one message a datagram (`sandbox.channel`);
+the request lies in a memory file beside its message, since init files may be large.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
 from cleanroom.services import Recipe
 
-ANSWER_SECONDS = 20.0  # starting an interpreter takes a fifth of a second; a hundred times that is a hang
+# starting an interpreter takes a fifth of a second; a hundred times that is a hang
+ANSWER_SECONDS = 20.0
 TRIES = 5  # a holder that is just ending is met once; its successor may be ending too
 PAUSE_SECONDS = 0.05
 
@@ -54,7 +57,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a holder says to a run that joins: services by name, those of another configuration, and what is there besides."""
+    """What a holder says to a run that joins: services by name, those of another configuration,
+    and what is there besides.
+    """
 
     services: dict[str, Given]
     others: tuple[str, ...]
@@ -76,7 +81,9 @@ class Failure(msgspec.Struct, frozen=True):
 
     def error(self) -> CleanroomError:
         made = getattr(errors, self.kind, None)
-        kind = made if isinstance(made, type) and issubclass(made, CleanroomError) else ServiceFailed
+        kind = (
+            made if isinstance(made, type) and issubclass(made, CleanroomError) else ServiceFailed
+        )
         return kind(self.code, self.message, hint=self.hint, where=self.where)
 
 
@@ -93,7 +100,9 @@ class JoinedService:
     """One service that the holder has. See `service.Held`."""
 
     def __init__(self, name: str, recipe: Recipe, given: Given, holder: Holder) -> None:
-        self.recipe = msgspec.structs.replace(recipe, phase_variables=given.variables, secrets=given.secrets)
+        self.recipe = msgspec.structs.replace(
+            recipe, phase_variables=given.variables, secrets=given.secrets
+        )
         self.environment = given.environment
         self.folder = Path(given.folder)
         self.attached = given.attached
@@ -134,15 +143,26 @@ class Holder:
         self._left = anyio.Event()
         self._wanted: dict[str, Wanted] = {}
         self._link: Link[channel.Message] | None = None
-        streams: tuple[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = anyio.create_memory_object_stream(math.inf)
+        streams: tuple[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = (
+            anyio.create_memory_object_stream(math.inf)
+        )
         self._tell, self._events = streams
 
     @property
     def things(self) -> tuple[str, ...]:
         """What it holds for this run, for the ledger."""
-        return (*self._things, *(thing for service in self.services.values() for thing in service.things)) if self.services else ()
+        return (
+            (
+                *self._things,
+                *(thing for service in self.services.values() for thing in service.things),
+            )
+            if self.services
+            else ()
+        )
 
-    async def ask(self, link: Link[channel.Message], run_id: str, wanted: dict[str, Wanted], *, lease: bool) -> bool:
+    async def ask(
+        self, link: Link[channel.Message], run_id: str, wanted: dict[str, Wanted], *, lease: bool
+    ) -> bool:
         """Say which services this run needs. False where the holder ended before it answered.
 
         Raises:
@@ -156,7 +176,13 @@ class Holder:
             except OSError:
                 return False
             return await self._answered
-        raise ServiceFailed("CR-SESSION-003", f"{self.id}: the process that holds the services did not answer within {ANSWER_SECONDS:g} s")
+        raise ServiceFailed(
+            "CR-SESSION-003",
+            (
+                f"{self.id}: the process that holds the services did not answer within "
+                f"{ANSWER_SECONDS:g} s"
+            ),
+        )
 
     def send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
         assert self._link is not None, "nothing was asked yet"
@@ -182,7 +208,10 @@ class Holder:
 
     def _take(self, answer: Answer) -> None:
         self.others, self._things = answer.others, answer.things
-        self.services = {name: JoinedService(name, self._wanted[name].recipe, given, self) for name, given in answer.services.items()}
+        self.services = {
+            name: JoinedService(name, self._wanted[name].recipe, given, self)
+            for name, given in answer.services.items()
+        }
         if not self._answered.done():
             self._answered.set_result(True)
 
@@ -192,7 +221,9 @@ class Holder:
         if not self._answered.done():
             self._answered.set_result(False)
         failure = ServiceFailed(
-            "CR-SESSION-004", f"{self.id} has ended, and with it the services that it held", hint="run it again: a new one is started"
+            "CR-SESSION-004",
+            f"{self.id} has ended, and with it the services that it held",
+            hint="run it again: a new one is started",
         )
         for service in self.services.values():
             service.become(State(failure=failure))
@@ -218,16 +249,29 @@ class Holder:
 
 @asynccontextmanager
 async def joined(
-    charge: Charge, run_id: str, recipes: Sequence[Recipe], *, start: bool = True, lease: bool = True
+    charge: Charge,
+    run_id: str,
+    recipes: Sequence[Recipe],
+    *,
+    start: bool = True,
+    lease: bool = True,
 ) -> AsyncIterator[Holder | None]:
-    """Join the holder of this charge with these services. Leaving it gives up what was asked for; the services stay.
+    """Join the holder of this charge with these services.
 
-    If there is none it is started, or None given where that was not asked for. `lease`: for a run, which has its own state in a pool.
+    Leaving it gives up what was asked for; the services stay.
+
+    If there is none it is started, or None given where that was not asked for.
+    `lease`: for a run, which has its own state in a pool.
 
     Raises:
         ServiceFailed: it cannot be started, or does not answer.
     """
-    wanted = {recipe.name: Wanted(configuration=configuration(recipe, charge.policy, charge.seed), recipe=recipe) for recipe in recipes}
+    wanted = {
+        recipe.name: Wanted(
+            configuration=configuration(recipe, charge.policy, charge.seed), recipe=recipe
+        )
+        for recipe in recipes
+    }
     for _ in range(TRIES):
         met = await anyio.to_thread.run_sync(partial(meet, charge, start=start))
         if met is None:

@@ -1,4 +1,6 @@
-"""Databases of a pool's PostgreSQL servers, each with a role of its own: one for each run, the next one made before its run comes."""
+"""Databases of a pool's PostgreSQL servers, each with a role of its own:
+one for each run, the next one made before its run comes.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,22 @@ class Databases:
         self._context = context
         self._lock = anyio.Lock()  # two copies of one database at once refuse each other
         self._numbers = itertools.count(1)
-        self._spare: dict[str, tuple[str, str]] = {}  # service -> database and password that its next run gets
+        # service -> database and password that its next run gets
+        self._spare: dict[str, tuple[str, str]] = {}
 
     async def take(self, service: Service) -> tuple[str, str, bool]:
-        """Name and password of a database for one run, and whether it is there already; else `make` it."""
+        """Name and password of a database for one run, and whether it is there already;
+        else `make` it.
+        """
         async with self._lock:  # one that is just being made is worth waiting for
             spare = self._spare.pop(service.recipe.name, None)
         return (*spare, True) if spare else (*self._new(), False)
 
     async def prepare(self, service: Service) -> None:
-        """Make one for the next run, while nobody waits for it. Why it cannot be made is told to the run that asks for one."""
+        """Make one for the next run, while nobody waits for it.
+
+        Why it cannot be made is told to the run that asks for one.
+        """
         name = service.recipe.name
         with suppress(CleanroomError):
             await self._supervisor.wait_ready((name,))
@@ -65,7 +73,9 @@ class Databases:
         return f"run_{next(self._numbers)}", password
 
     async def _carry_out(self, service: Service, statements: str) -> None:
-        """As the server's superuser, from a file that only the service may read: a command line could be read by everyone."""
+        """As the server's superuser, from a file that only the service may read:
+        a command line could be read by everyone.
+        """
         heard = bytearray()
         environment = await self._supervisor.ready_environment(service.recipe.name)
         name = f"{secrets.token_hex(8)}.sql"
@@ -73,8 +83,14 @@ class Databases:
             write_private(folder, f"private/{name}", statements)
             try:
                 argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{name}")
-                result = await environment.exec(argv, on_output=lambda _, data: heard.extend(data), timeout_seconds=STATEMENT_SECONDS)
+                result = await environment.exec(
+                    argv,
+                    on_output=lambda _, data: heard.extend(data),
+                    timeout_seconds=STATEMENT_SECONDS,
+                )
             finally:
                 drop_private(folder, f"private/{name}")
         if result.exit_code:
-            raise ServiceFailed("CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}")
+            raise ServiceFailed(
+                "CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}"
+            )

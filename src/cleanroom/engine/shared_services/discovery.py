@@ -1,4 +1,6 @@
-"""Where runs and holders meet: one folder for each holder, in it a socket. Blocks; call it in a worker thread.
+"""Where runs and holders meet: one folder for each holder, in it a socket.
+
+Blocks; call it in a worker thread.
 
     CACHE/runs/KIND-KEY-RANDOM/   mode 0700, named to the holder's keeper, which removes it
         holder.json               its charge
@@ -6,7 +8,8 @@
         socket
         log                       what the holder's interpreter says, which is nothing
 
-Whoever comes first makes the listening socket and hands it to the process that it starts, so nobody has to wait for that process to be found.
+Whoever comes first makes the listening socket and hands it to the process that it starts,
+so nobody has to wait for that process to be found.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from cleanroom.sandbox import channel, journal
 from cleanroom.sandbox.network import peers
 
 Kind = Literal["session", "pool"]
-# Kinds of services whose state can be made anew for each run; of any other server only its own project knows.
+# Kinds of services whose state can be made anew for each run;
+# of any other server only its own project knows.
 POOLED = ("postgres", "redis")
 
 LOCK_SECONDS = 20.0  # held for milliseconds
@@ -51,7 +55,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     runs: str  # the folder in which it has its own
     templates: str
     backend: str = "embedded"
-    caller: dict[str, str] = {}  # of the environment of whoever started it: where a container engine is
+    # of the environment of whoever started it: where a container engine is
+    caller: dict[str, str] = {}
     policy: Policy
     seed: int
     owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
@@ -70,11 +75,15 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
 def key_of(*parts: str) -> str:
     """Names what two runs must have in common to meet, this user included."""
-    return hashlib.sha256("\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return hashlib.sha256(
+        "\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")
+    ).hexdigest()[:12]
 
 
 def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | None:
-    """The holder of this charge: its id, and a connection to it. If there is none that lives it is started, or None where that was not asked for.
+    """The holder of this charge: its id, and a connection to it.
+
+    If there is none that lives it is started, or None where that was not asked for.
 
     Raises:
         ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
@@ -103,14 +112,19 @@ def _locked(cache: Path) -> Iterator[None]:
             yield
     except TimeoutError:
         raise ServiceFailed(
-            "CR-SESSION-001", f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process holds it",
+            "CR-SESSION-001",
+            (
+                f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process "
+                "holds it"
+            ),
             hint="end the engine that hangs, or use --fresh, with which a run has its own services",
-        ) from None  # fmt: skip
+        ) from None
     except OSError as error:
         raise ServiceFailed(
-            "CR-SESSION-001", f"{error.filename or cache}: services cannot be held for a session: {error.strerror}",
+            "CR-SESSION-001",
+            f"{error.filename or cache}: services cannot be held for a session: {error.strerror}",
             hint=f"make {cache} yours; CLEANROOM_CACHE names another folder",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _connect(runs: Folder, name: str) -> socket.socket | None:
@@ -125,7 +139,10 @@ def _connect(runs: Folder, name: str) -> socket.socket | None:
 
 def _start(charge: Charge) -> tuple[str, socket.socket]:
     name = f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}"
-    with Folder.at(charge.cache) as cache, cache.folder(Path(charge.runs).name, make=True, mode=0o700) as runs:
+    with (
+        Folder.at(charge.cache) as cache,
+        cache.folder(Path(charge.runs).name, make=True, mode=0o700) as runs,
+    ):
         os.mkdir(name, 0o700, dir_fd=runs.descriptor)
         with runs.folder(name) as folder:
             _write(folder, CHARGE, msgspec.json.format(msgspec.json.encode(charge), indent=1))
@@ -136,7 +153,11 @@ def _start(charge: Charge) -> tuple[str, socket.socket]:
             _write(folder, OWNER, journal.process_name(pid).encode())
         end = _connect(runs, name)
     if end is None:
-        raise ServiceFailed("CR-SESSION-002", f"{name}: the process that holds the services ended at once", hint=_see(folder.path))
+        raise ServiceFailed(
+            "CR-SESSION-002",
+            f"{name}: the process that holds the services ended at once",
+            hint=_see(folder.path),
+        )
     return name, end
 
 
@@ -151,9 +172,14 @@ def _see(folder: Path) -> str:
 
 
 def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
-    """Start the holder on the code that this process runs; without what an interpreter otherwise does at its start."""
+    """Start the holder on the code that this process runs;
+    without what an interpreter otherwise does at its start.
+    """
     path = host_programs.import_path([root], ("cleanroom", "msgspec", "anyio"))
-    code = f"import sys; sys.path[:] = {json.dumps(path)}; from cleanroom.engine.shared_services.server import main; main({str(folder.path)!r})"
+    code = (
+        f"import sys; sys.path[:] = {json.dumps(path)}; from "
+        f"cleanroom.engine.shared_services.server import main; main({str(folder.path)!r})"
+    )
     log = folder.open_own("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         return host_programs.leave_python(code, stdin=listening.fileno(), output=log)
@@ -162,5 +188,7 @@ def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
 
 
 def _reached(folder: Folder) -> str:
-    """The socket's path, by the descriptor of its folder: an address holds 107 bytes, and cache folders may lie deep."""
+    """The socket's path, by the descriptor of its folder: an address holds 107 bytes,
+    and cache folders may lie deep.
+    """
     return f"/proc/self/fd/{folder.descriptor}/{SOCKET}"

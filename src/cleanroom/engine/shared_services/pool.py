@@ -16,7 +16,9 @@ from cleanroom.model.errors import ServiceFailed
 from cleanroom.sandbox import channel
 
 ANSWER_SECONDS = 10.0
-END_SECONDS = 30.0  # a tenth of a second when measured, seconds in containers of a busy machine; wardens that do not end are waited for 5 s
+# a tenth of a second when measured, seconds in containers of a busy machine;
+# wardens that do not end are waited for 5 s
+END_SECONDS = 30.0
 
 
 class PooledService(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,9 @@ def pool_status(runs: str, root: str, backend: str) -> PoolStatus:
                 if "status" in arrived[0]:
                     return msgspec.convert(arrived[0]["status"], PoolStatus)
         except TimeoutError:
-            raise ServiceFailed("CR-SESSION-003", f"{identity}: the pool did not answer within {ANSWER_SECONDS:g} s") from None
+            raise ServiceFailed(
+                "CR-SESSION-003", f"{identity}: the pool did not answer within {ANSWER_SECONDS:g} s"
+            ) from None
         except OSError:
             pass
     return PoolStatus()  # it was just ending
@@ -75,6 +79,8 @@ def stop_pool(runs: str, root: str, backend: str) -> PoolStatus:
     while Path(runs, was.id).exists():
         if time.monotonic() > until:
             hint = f"kill {was.pid}, then `cleanroom-engine sweep`"
-            raise ServiceFailed("CR-SESSION-006", f"{was.id} did not end within {END_SECONDS:g} s", hint=hint)
+            raise ServiceFailed(
+                "CR-SESSION-006", f"{was.id} did not end within {END_SECONDS:g} s", hint=hint
+            )
         time.sleep(0.02)
     return was

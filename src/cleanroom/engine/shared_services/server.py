@@ -1,7 +1,9 @@
-"""The holder: a process that supervises services for all runs that join it, until its owner ends or nobody has used it for long.
+"""The holder: a process that supervises services for all runs that join it,
+until its owner ends or nobody has used it for long.
 
-Its own evidence, the events of its services and their output, lies under the project's `.ggen/cleanroom/sessions/ID`. It has a backend and a keeper
-of its own, so that what it made is gone however it ends.
+Its own evidence, the events of its services and their output,
+lies under the project's `.ggen/cleanroom/sessions/ID`.
+It has a backend and a keeper of its own, so that what it made is gone however it ends.
 """
 
 from __future__ import annotations
@@ -36,7 +38,17 @@ from cleanroom.engine.supervision.environments import RunContext
 from cleanroom.engine.supervision.service import Service
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.model.errors import CleanroomError
-from cleanroom.model.events import Artifact, Assertion, Finished, Note, Recovery, Started, Subject, Violation, encode_lines
+from cleanroom.model.events import (
+    Artifact,
+    Assertion,
+    Finished,
+    Note,
+    Recovery,
+    Started,
+    Subject,
+    Violation,
+    encode_lines,
+)
 from cleanroom.model.plan import BackendName, Plan
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
@@ -56,7 +68,9 @@ WRITTEN = (
 )  # not Output, which has its log, nor Metric: a pool lives for days
 REPEATED = (Recovery, Violation)  # what concerns every run that uses the service
 LIMIT = 200_000
-DIVIDED = ("postgres",)  # servers in which each run of a pool has a part of its own; any other is lent to one run at a time, whole
+# servers in which each run of a pool has a part of its own;
+# any other is lent to one run at a time, whole
+DIVIDED = ("postgres",)
 IDLE_LOOK_SECONDS = 0.5  # how exact the end of idle time is
 
 
@@ -81,8 +95,10 @@ class _Client:
         self.services: set[str] = set()
         self.doors: list[tuple[str, socket.socket]] = []
         self.awaited: set[str] = set()  # services in which a database is just being made for it
-        self.leases: list[tuple[str, str]] = []  # service, and the database there; "" where the whole server is this run's
-        self.joining = anyio.Lock()  # what a run is given while it leaves is complete before it is taken back
+        # service, and the database there; "" where the whole server is this run's
+        self.leases: list[tuple[str, str]] = []
+        # what a run is given while it leaves is complete before it is taken back
+        self.joining = anyio.Lock()
 
     def send(self, message: channel.Message) -> None:
         assert self.link is not None
@@ -120,15 +136,27 @@ class _Process:
             evidence = own_folder(root, f"{SESSIONS}/{identity}")
         with evidence, evidence.folder("logs", make=True) as place, LogFiles(place) as logs:
             made = registry.make(
-                charge.backend, run_id=identity, scratch=self._folder, journal=partial(Journal.at, evidence), cache=charge.cache, caller=charge.caller
-            )  # fmt: skip
+                charge.backend,
+                run_id=identity,
+                scratch=self._folder,
+                journal=partial(Journal.at, evidence),
+                cache=charge.cache,
+                caller=charge.caller,
+            )
             async with made as backend:
                 data = self._folder / "data"
                 thing = await backend.folder(data)
                 self._context = RunContext(
-                    run_id=identity, plan=_plan(charge), bus=self._bus, backend=backend, logs=logs, redactor=self._redactor, caller={}, scratch=data,
+                    run_id=identity,
+                    plan=_plan(charge),
+                    bus=self._bus,
+                    backend=backend,
+                    logs=logs,
+                    redactor=self._redactor,
+                    caller={},
+                    scratch=data,
                     folder=evidence,
-                )  # fmt: skip
+                )
                 try:
                     await self._supervised(evidence)
                 finally:
@@ -136,7 +164,9 @@ class _Process:
                         await backend.drop_folder(thing)
 
     async def _supervised(self, evidence: Folder) -> None:
-        """The services under supervision, and those who react to what happens to them; the bus closes last."""
+        """The services under supervision, and those who react to what happens to them;
+        the bus closes last.
+        """
         bus = self._bus
         log = bus.subscribe("log", WRITTEN, limit=LIMIT)
         judged = bus.subscribe("monitor", monitor.READS, limit=monitor.LIMIT)
@@ -147,9 +177,15 @@ class _Process:
             tasks.start_soon(monitor.run, judged, bus)
             tasks.start_soon(self._repeat, repeated)
             try:
-                async with supervise(self._context, (), TemplateCache(Path(self._charge.templates))) as self._supervisor:
+                async with supervise(
+                    self._context, (), TemplateCache(Path(self._charge.templates))
+                ) as self._supervisor:
                     self._databases = Databases(self._supervisor, self._context)
-                    tasks.start_soon(partial(recovery.run, troubled, self._supervisor.send, seed=self._charge.seed))
+                    tasks.start_soon(
+                        partial(
+                            recovery.run, troubled, self._supervisor.send, seed=self._charge.seed
+                        )
+                    )
                     # Before the first run is answered: its phases may write where we lie.
                     await anyio.to_thread.run_sync(seal, (self._charge.root,))
                     async with anyio.create_task_group() as self._tasks:
@@ -192,7 +228,12 @@ class _Process:
         with suppress(BlockingIOError, ConnectionError):
             end, _ = self._listening.accept()
             client = _Client()
-            client.link = Link(channel.widened(end), channel.receive, partial(self._heard, client), partial(self._left, client))
+            client.link = Link(
+                channel.widened(end),
+                channel.receive,
+                partial(self._heard, client),
+                partial(self._left, client),
+            )
             self._clients.add(client)
 
     def _heard(self, client: _Client, message: channel.Message, descriptors: list[int]) -> None:
@@ -201,7 +242,9 @@ class _Process:
                 with os.fdopen(descriptors.pop(0), "rb") as file:
                     file.seek(0)
                     wanted = msgspec.json.decode(file.read(), type=dict[str, Wanted])
-                self._tasks.start_soon(self._join, client, wanted, self._charge.leases and message["lease"])
+                self._tasks.start_soon(
+                    self._join, client, wanted, self._charge.leases and message["lease"]
+                )
             case "status":
                 client.send({"status": msgspec.to_builtins(self._status())})
             case "leave":
@@ -248,9 +291,12 @@ class _Process:
             await self._give(client, wanted, lease)
 
     async def _give(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
-        """Start what is not there yet, and say how everything is reached. A service of that name with another configuration is not given.
+        """Start what is not there yet, and say how everything is reached.
 
-        A database that is not there yet is made afterwards: the run starts its environments meanwhile, and waits for the server as for any.
+        A service of that name with another configuration is not given.
+
+        A database that is not there yet is made afterwards:
+        the run starts its environments meanwhile, and waits for the server as for any.
         """
         given: dict[str, Given] = {}
         others, lent = [], []
@@ -281,7 +327,9 @@ class _Process:
                     lent.append((service, database, password))
                 given[name] = _lent(given[name], service, database, password)
         answer = Answer(
-            services=given, others=tuple(others), things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}")
+            services=given,
+            others=tuple(others),
+            things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}"),
         )
         client.send({"joined": msgspec.to_builtins(answer)})
         for name in given:
@@ -302,17 +350,31 @@ class _Process:
         recipe, context = service.recipe, self._context
         assert service.span is not None, "it has begun"
         fact = attached(
-            self._charge.kind, self._folder.name, recipe.name, version=recipe.version, port=recipe.port, server_sha256=recipe.server_sha256,
-            started_unix_ns=service.begun_unix_ns, trace_id=service.span.trace_id, span_id=service.span.span_id,
+            self._charge.kind,
+            self._folder.name,
+            recipe.name,
+            version=recipe.version,
+            port=recipe.port,
+            server_sha256=recipe.server_sha256,
+            started_unix_ns=service.begun_unix_ns,
+            trace_id=service.span.trace_id,
+            span_id=service.span.span_id,
             log=context.log_path(f"service-{recipe.name}"),
-        )  # fmt: skip
+        )
         return Given(
-            environment=f"{self._folder.name}/{service.environment_id}", folder=str(context.scratch / "services" / service.environment_id),
-            variables=recipe.phase_variables, secrets=recipe.secrets, attached=fact, things=(f"environment {service.environment_id}",),
-        )  # fmt: skip
+            environment=f"{self._folder.name}/{service.environment_id}",
+            folder=str(context.scratch / "services" / service.environment_id),
+            variables=recipe.phase_variables,
+            secrets=recipe.secrets,
+            attached=fact,
+            things=(f"environment {service.environment_id}",),
+        )
 
     async def _lend(self, client: _Client, service: Service, name: str, password: str) -> None:
-        """Make a database for this run, for which the service is ready only then. Where the service fails meanwhile, its state tells the run."""
+        """Make a database for this run, for which the service is ready only then.
+
+        Where the service fails meanwhile, its state tells the run.
+        """
         try:
             await self._databases.make(service, name, password)
             client.leases.append((service.recipe.name, name))
@@ -326,13 +388,18 @@ class _Process:
             await self._databases.drop(self._services[service], name)
         except CleanroomError as error:
             note = Note(
-                subject=Subject("service", service), level="warning", text=f"database {name} was not removed: {error}", code=error.code
+                subject=Subject("service", service),
+                level="warning",
+                text=f"database {name} was not removed: {error}",
+                code=error.code,
             )
             self._bus.publish(note)
         self._tasks.start_soon(self._databases.prepare, self._services[service])
 
     def _renew(self, name: str) -> None:
-        """A server that one run had gives way to a new one for the next: another process, folder and password."""
+        """A server that one run had gives way to a new one for the next:
+        another process, folder and password.
+        """
         old = self._services[name]
         recipe = old.recipe.renewed(new_secret)
         self._redactor.add(*recipe.secrets)
@@ -343,13 +410,24 @@ class _Process:
 
     def _status(self) -> PoolStatus:
         services = tuple(
-            PooledService(name=name, version=s.recipe.version, ready=s.ready, configuration=self._configurations[name])
+            PooledService(
+                name=name,
+                version=s.recipe.version,
+                ready=s.ready,
+                configuration=self._configurations[name],
+            )
             for name, s in self._services.items()
         )
         return PoolStatus(
-            id=self._folder.name, pid=os.getpid(), started_unix_ns=self._began_ns, idle_seconds=self._charge.idle_seconds,
-            leases=sum(bool(client.services or client.leases) for client in self._clients | self._leaving), services=services,
-        )  # fmt: skip
+            id=self._folder.name,
+            pid=os.getpid(),
+            started_unix_ns=self._began_ns,
+            idle_seconds=self._charge.idle_seconds,
+            leases=sum(
+                bool(client.services or client.leases) for client in self._clients | self._leaving
+            ),
+            services=services,
+        )
 
     async def _tell(self, service: Service) -> None:
         """Tell every run that uses it what becomes of a service."""
@@ -382,21 +460,39 @@ class _Process:
 def _plan(charge: Charge) -> Plan:
     """What a run's services would see of its plan."""
     return Plan(
-        project=charge.project, root=charge.root, file="", dialect="A", environment="", backend=cast(BackendName, charge.backend), policy=charge.policy, requested=(),
-        workspaces=(), seed=charge.seed,
-    )  # fmt: skip
+        project=charge.project,
+        root=charge.root,
+        file="",
+        dialect="A",
+        environment="",
+        backend=cast(BackendName, charge.backend),
+        policy=charge.policy,
+        requested=(),
+        workspaces=(),
+        seed=charge.seed,
+    )
 
 
 def _lent(given: Given, service: Service, name: str, password: str) -> Given:
     """A server as it is given to a run that has a database of its own there."""
     variables = postgres.lease_variables(service.recipe, name, password)
-    return msgspec.structs.replace(given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}"))
+    return msgspec.structs.replace(
+        given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}")
+    )
 
 
 def _state(client: _Client, service: Service) -> dict[str, Any]:
     """As it is for this run."""
-    name, failure = service.recipe.name, msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None
-    return {"state": name, "opened": service.opened, "ready": service.ready and name not in client.awaited, "failure": failure}
+    name, failure = (
+        service.recipe.name,
+        msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None,
+    )
+    return {
+        "state": name,
+        "opened": service.opened,
+        "ready": service.ready and name not in client.awaited,
+        "failure": failure,
+    }
 
 
 async def _write(inbox: Subscription, evidence: Folder) -> None:

@@ -1,4 +1,6 @@
-"""Environments under observation: each is a span; its attempts become violations, its samples metrics, and it can be ended by a command."""
+"""Environments under observation: each is a span; its attempts become violations,
+its samples metrics, and it can be ended by a command.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,13 @@ from cleanroom.model.events import Metric, Note, Recovery, Subject, Violation
 from cleanroom.model.plan import Plan
 
 SAMPLE_SECONDS = 0.1
-NEAR_LIMIT_SECONDS = 0.05  # once memory is near its limit: a process can take hundreds of MiB in a tenth of a second
+# once memory is near its limit: a process can take hundreds of MiB in a tenth of a second
+NEAR_LIMIT_SECONDS = 0.05
 NEAR_LIMIT = 0.75
 EXEC_RULE = "process.exec"
 HIDDEN_MOST = 5  # named in the phase's reason; all are in the report
-# For the last attempts of an environment that has ended, and the judgement of its last sample: they are
+# For the last attempts of an environment that has ended, and the judgement of its last sample:
+# they are
 # in memory already.
 HEAR_SECONDS = 2.0
 
@@ -50,12 +54,16 @@ class RunContext(NamedTuple):
     caller: Mapping[str, str]
     scratch: Path  # for data that goes with the run; outside the project
     folder: Folder  # .ggen/cleanroom/runs/<run_id>
-    home: str = ""  # host folder of what private homes keep in .cache, by level; "": a fresh one for each phase
+    # host folder of what private homes keep in .cache, by level; "": a fresh one for each phase
+    home: str = ""
     keep: Literal["never", "on-failure", "always"] = "never"
-    degraded: tuple[str, ...] = ()  # rules that are not held here and that file and command line both let go
+    # rules that are not held here and that file and command line both let go
+    degraded: tuple[str, ...] = ()
 
     def log_path(self, name: str) -> str:
-        """Where the log called `name` is, as a person would look for it: relative to the project."""
+        """Where the log called `name` is, as a person would look for it:
+        relative to the project.
+        """
         return self.shown(self.logs.path(name))
 
     def shown(self, path: Path) -> str:
@@ -77,17 +85,21 @@ class Watched:
         self.violations = 0
         self.ended_for = ""  # the cause, when a command ended it
         self.failure: CleanroomError | None = None  # why it was ended, when what it needs failed
-        self.hidden: list[str] = []  # programs that were to be started, are on the host and not shown
+        # programs that were to be started, are on the host and not shown
+        self.hidden: list[str] = []
         self.hearing = anyio.CancelScope()
         self.sampling = anyio.CancelScope()
         self.leaving = anyio.Event()  # the last sample is due
         self.sampled = anyio.Event()
         self.heard = anyio.Event()
-        self.folded: dict[tuple[str, str, str], tuple[Attempt, Severity, str, int]] = {}  # the last, its judgement, how many are untold
+        # the last, its judgement, how many are untold
+        self.folded: dict[tuple[str, str, str], tuple[Attempt, Severity, str, int]] = {}
 
 
 class Watch:
-    """Opens environments and observes them with tasks of the supervisor's group, whose failure ends the run."""
+    """Opens environments and observes them with tasks of the supervisor's group,
+    whose failure ends the run.
+    """
 
     def __init__(self, context: RunContext, tasks: TaskGroup) -> None:
         self._context = context
@@ -101,7 +113,10 @@ class Watch:
 
     @asynccontextmanager
     async def environment(self, spec: EnvironmentSpec, *, of: str) -> AsyncIterator[Watched]:
-        """As the backend's, observed. When it has been left, everything it tried has been judged and published."""
+        """As the backend's, observed.
+
+        When it has been left, everything it tried has been judged and published.
+        """
         with self._bus.span(Subject("environment", spec.id), _attributes(spec, of)):
             watched: Watched | None = None
             first: CleanroomError | None = None
@@ -141,7 +156,9 @@ class Watch:
         if watched is None or watched.ended_for or watched.leaving.is_set():
             return
         watched.ended_for = command.cause
-        action: Literal["killed", "ended"] = "killed" if command.rule.startswith("resource.") else "ended"
+        action: Literal["killed", "ended"] = (
+            "killed" if command.rule.startswith("resource.") else "ended"
+        )
         self._bus.publish(Recovery(subject=watched.subject, action=action, cause=command.cause))
         try:
             await watched.environment.kill()
@@ -149,7 +166,9 @@ class Watch:
             pass  # it has ended by itself: what was asked for is so
 
     async def end_users(self, identity: str, failure: CleanroomError) -> None:
-        """End the environments whose doorways lead to the environment `identity`, which will not come back: they would wait for ever."""
+        """End the environments whose doorways lead to the environment `identity`,
+        which will not come back: they would wait for ever.
+        """
         for watched in list(self._open.values()):
             if any(doorway.environment == identity for doorway in watched.spec.doorways):
                 watched.failure = failure
@@ -195,7 +214,11 @@ class Watch:
         if judged is None:
             return
         severity, reason = judged
-        if attempt.rule == EXEC_RULE and attempt.errno == "ENOENT" and len(watched.hidden) < HIDDEN_MOST:
+        if (
+            attempt.rule == EXEC_RULE
+            and attempt.errno == "ENOENT"
+            and len(watched.hidden) < HIDDEN_MOST
+        ):
             watched.hidden.append(attempt.target.path)
         key = fold_key(attempt)
         if key in watched.folded:
@@ -233,7 +256,9 @@ class Watch:
             sample = await watched.environment.sample(last=last)
         except CleanroomError as error:
             text = f"no more samples: {error}"
-            self._bus.publish(Note(subject=watched.subject, level="warning", text=text, code=error.code))
+            self._bus.publish(
+                Note(subject=watched.subject, level="warning", text=text, code=error.code)
+            )
             watched.sampling.cancel()
             return None
         if sample is not None:
@@ -245,9 +270,13 @@ class Watch:
 def _attributes(spec: EnvironmentSpec, of: str) -> dict[str, str | int | float | bool]:
     limits = spec.policy.limits
     return {
-        "role": spec.role, "of": of, "memory_limit_bytes": limits.memory_bytes, "pids_limit": limits.pids,
-        "disk_limit_bytes": limits.disk_bytes, "cpus_limit": limits.cpus,
-    }  # fmt: skip
+        "role": spec.role,
+        "of": of,
+        "memory_limit_bytes": limits.memory_bytes,
+        "pids_limit": limits.pids,
+        "disk_limit_bytes": limits.disk_bytes,
+        "cpus_limit": limits.cpus,
+    }
 
 
 def _metric(watched: Watched, sample: Sample) -> Metric:

@@ -1,4 +1,7 @@
-"""Judging an attempt: what it counts as under a policy, and which attempts are one fact. Pure functions over values."""
+"""Judging an attempt: what it counts as under a policy, and which attempts are one fact.
+
+Pure functions over values.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,22 @@ from cleanroom.model.capability import Attempt, Target, bracketed
 from cleanroom.model.policy import Policy
 
 Severity = Literal["violation", "notice", "tolerated"]
-# What well-behaved programs do without meaning it: byte code beside a mounted tool, a resolver's own sockets, looking whether something is there.
+# What well-behaved programs do without meaning it: byte code beside a mounted tool,
+# a resolver's own sockets, looking whether something is there.
 NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
-# A resolver's or a logger's own socket is looked for by the C library itself, in every `ls -l`: no level could hold that against a phase.
+# A resolver's or a logger's own socket is looked for by the C library itself, in every `ls -l`:
+# no level could hold that against a phase.
 SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
-NAMES_RULE = "network.names"  # such a record is a name asked for with no packet following: a packet would carry the name in its own record
+# such a record is a name asked for with no packet following:
+# a packet would carry the name in its own record
+NAMES_RULE = "network.names"
 RECORD_RULE = "network.record"
 
 
 def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
-    """What the attempt counts as and why; None for a canary's own, which is evidence and no trouble."""
+    """What the attempt counts as and why; None for a canary's own,
+    which is evidence and no trouble.
+    """
     if "canary" in attempt.tags:
         return None
     for expected in policy.expected:
@@ -32,7 +41,12 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
         return "notice", "allowed at this level, and recorded"
     harmless = attempt.rule == NAMES_RULE or not NOTICE_TAGS.isdisjoint(attempt.tags)
     if harmless and policy.forgives_harmless:
-        return "notice", "a name was asked for, no packet followed" if attempt.rule == NAMES_RULE else ", ".join(attempt.tags)
+        return (
+            "notice",
+            "a name was asked for, no packet followed"
+            if attempt.rule == NAMES_RULE
+            else ", ".join(attempt.tags),
+        )
     return "violation", _despite_declaration(policy.egress, attempt.target)
 
 
@@ -40,7 +54,9 @@ def _despite_declaration(egress: Sequence[str], target: Target) -> str:
     """Why a declared host was refused all the same; empty for what is not declared."""
     declared = [entry.rpartition(":") for entry in egress]
     asked = target.host or target.ip
-    ports = [port for host, _, port in declared if asked and host.strip("[]").lower() == asked.lower()]
+    ports = [
+        port for host, _, port in declared if asked and host.strip("[]").lower() == asked.lower()
+    ]
     if not ports:
         return ""
     if str(target.port) not in ports:
@@ -51,7 +67,9 @@ def _despite_declaration(egress: Sequence[str], target: Target) -> str:
 
 
 def _target_names(attempt: Attempt) -> tuple[str, ...]:
-    """How a person may call the target: its parts, host and port together, and the text that lines and reports print."""
+    """How a person may call the target: its parts, host and port together,
+    and the text that lines and reports print.
+    """
     target = attempt.target
     printed = str(target)
     hosts = [host for host in (target.host, target.ip) if host]

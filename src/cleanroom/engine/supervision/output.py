@@ -1,4 +1,6 @@
-"""What processes write, on its way to the log file and to the bus: redacted, in bounded pieces, decoded."""
+"""What processes write, on its way to the log file and to the bus:
+redacted, in bounded pieces, decoded.
+"""
 
 from __future__ import annotations
 
@@ -52,15 +54,30 @@ class _Half:
 
 
 class OutputPump:
-    """Takes the raw output of one subject. `feed` is cheap and never waits; call `end` when nothing more comes."""
+    """Takes the raw output of one subject.
 
-    def __init__(self, bus: Bus, logs: LogSink, redactor: Redacting, *, subject: Subject, log: str, at: SpanContext) -> None:
+    `feed` is cheap and never waits; call `end` when nothing more comes.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        logs: LogSink,
+        redactor: Redacting,
+        *,
+        subject: Subject,
+        log: str,
+        at: SpanContext,
+    ) -> None:
         self._bus = bus
         self._logs = logs
         self._subject = subject
         self._log = log
         self._at = at
-        self._halves: dict[Stream, _Half] = {"stdout": _Half(redactor.stream()), "stderr": _Half(redactor.stream())}
+        self._halves: dict[Stream, _Half] = {
+            "stdout": _Half(redactor.stream()),
+            "stderr": _Half(redactor.stream()),
+        }
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
 
@@ -110,5 +127,14 @@ class OutputPump:
 
     def _publish(self, stream: Stream, half: _Half, text: str, size: int) -> None:
         if text or half.cut:
-            self._bus.publish(Output(subject=self._subject, stream=stream, text=text, offset=half.offset, cut=half.cut), self._at)
+            self._bus.publish(
+                Output(
+                    subject=self._subject,
+                    stream=stream,
+                    text=text,
+                    offset=half.offset,
+                    cut=half.cut,
+                ),
+                self._at,
+            )
         half.offset += size

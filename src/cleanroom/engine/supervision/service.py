@@ -1,4 +1,8 @@
-"""What the supervisor knows of one service over all its lives, and what it is told of one that another process holds. No decisions."""
+"""What the supervisor knows of one service over all its lives,
+and what it is told of one that another process holds.
+
+No decisions.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +40,16 @@ class Held(Protocol):
     attached: Attached  # the fact that this run uses it
 
     def admit(self, to: str, listening: int) -> None:
-        """Lead whoever connects to this listening socket, a descriptor, to `to` inside it, in every life, until this run ends."""
+        """Lead whoever connects to this listening socket, a descriptor, to `to` inside it,
+        in every life, until this run ends.
+        """
 
     def states(self) -> AsyncIterator[State]:
-        """Its state now and after every change. Ends with a failure where its holder ends. One consumer."""
+        """Its state now and after every change.
+
+        Ends with a failure where its holder ends.
+        One consumer.
+        """
 
 
 class Holding(Protocol):
@@ -59,7 +69,8 @@ class Service:
     def __init__(self, recipe: Recipe, number: int) -> None:
         self.recipe = recipe
         self.environment_id = (
-            f"service-{re.sub(r'[^A-Za-z0-9]+', '-', recipe.name)[:24]}-{number}"  # the same in every life: doorways lead to it
+            # the same in every life: doorways lead to it
+            f"service-{re.sub(r'[^A-Za-z0-9]+', '-', recipe.name)[:24]}-{number}"
         )
         self.subject = Subject("service", recipe.name)
         self.changed = anyio.Event()  # replaced at every change of the four below
@@ -86,8 +97,18 @@ class Service:
         self.span, self.begun_unix_ns = span, at_unix_ns
         self.begun.set()
 
-    def change(self, *, opened: bool | None = None, ready: bool = False, failure: CleanroomError | None = None) -> None:
-        self.opened, self.ready, self.failure = self.opened if opened is None else opened, ready, failure or self.failure
+    def change(
+        self,
+        *,
+        opened: bool | None = None,
+        ready: bool = False,
+        failure: CleanroomError | None = None,
+    ) -> None:
+        self.opened, self.ready, self.failure = (
+            self.opened if opened is None else opened,
+            ready,
+            failure or self.failure,
+        )
         self.changed.set()
         self.changed = anyio.Event()
 

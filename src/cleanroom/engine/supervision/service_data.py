@@ -1,4 +1,6 @@
-"""A service's folders and files on the host, and blocking context managers for those who must not block."""
+"""A service's folders and files on the host, and blocking context managers for those who must not
+block.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,19 @@ async def in_thread(manager: AbstractContextManager[Path | None]) -> AsyncIterat
         yield value
     except BaseException as error:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(manager.__exit__, type(error), error, error.__traceback__)
+            await anyio.to_thread.run_sync(
+                manager.__exit__, type(error), error, error.__traceback__
+            )
         raise
     await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
 
 
 def write_folders(folder: Path, files: Mapping[str, str]) -> None:
     """Make a service's folders, in one that was made for it, and its files."""
-    with Folder.at(folder.parent.parent) as around, around.folder(f"{folder.parent.name}/{folder.name}", make=True, mode=0o700) as held:
+    with (
+        Folder.at(folder.parent.parent) as around,
+        around.folder(f"{folder.parent.name}/{folder.name}", make=True, mode=0o700) as held,
+    ):
         for name in ("data", "private", "run"):
             held.folder(name, make=True, mode=0o700).close()
         for name, text in files.items():

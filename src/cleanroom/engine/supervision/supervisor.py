@@ -1,7 +1,9 @@
-"""Lives of services: started at once and concurrently, made ready, watched, restarted when recovery says so, stopped in reverse order.
+"""Lives of services: started at once and concurrently, made ready, watched,
+restarted when recovery says so, stopped in reverse order.
 
-A life is one environment with the service's main command; it ends when that command does, or when the service no longer answers. What happens next is
-not decided here: recovery sees the life's Finished event and sends a command.
+A life is one environment with the service's main command;
+it ends when that command does, or when the service no longer answers.
+What happens next is not decided here: recovery sees the life's Finished event and sends a command.
 """
 
 from __future__ import annotations
@@ -21,20 +23,35 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
-from cleanroom.backends.base import Dismissing, Doorway, Environment, EnvironmentSpec, LeadsElsewhere, Mount, Stream
+from cleanroom.backends.base import (
+    Dismissing,
+    Doorway,
+    Environment,
+    EnvironmentSpec,
+    LeadsElsewhere,
+    Mount,
+    Stream,
+)
 from cleanroom.core.bus import Span
 from cleanroom.engine.supervision.environments import RunContext, Watch, Watched
 from cleanroom.engine.supervision.output import OutputPump
 from cleanroom.engine.supervision.service import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.engine.supervision.service_data import in_thread, write_folders
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
-from cleanroom.model.errors import CleanroomError, EnvironmentFailed, PolicyRefused, ProjectError, ServiceFailed
+from cleanroom.model.errors import (
+    CleanroomError,
+    EnvironmentFailed,
+    PolicyRefused,
+    ProjectError,
+    ServiceFailed,
+)
 from cleanroom.model.events import LINK, Note, Recovery, Subject
 from cleanroom.services import Recipe, TemplateCache, phase_variables
 from cleanroom.services.base import DATA, PRIVATE, run_folder
 from cleanroom.services.probe import ask
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.025  # between questions for readiness: a server from cache is there in tens of ms
+# between questions for readiness: a server from cache is there in tens of ms
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.025
 UNANSWERED_MAX = 3  # health probes in a row: one may fall into a checkpoint or a fork
 PREPARE_SECONDS = 120.0  # initdb and the project's SQL
 STOP_SECONDS = 5.0  # for one service to be gone; killing one takes tens of ms
@@ -45,7 +62,12 @@ class Supervisor:
     """Owns the run's services and observes every environment. Made by `supervise`."""
 
     def __init__(
-        self, context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, tasks: TaskGroup, holding: Holding | None = None
+        self,
+        context: RunContext,
+        recipes: Sequence[Recipe],
+        cache: TemplateCache,
+        tasks: TaskGroup,
+        holding: Holding | None = None,
     ) -> None:
         self._context = context
         self._bus = context.bus
@@ -62,12 +84,17 @@ class Supervisor:
 
     # --- for phases
 
-    def environment(self, spec: EnvironmentSpec, *, of: str) -> AbstractAsyncContextManager[Watched]:
+    def environment(
+        self, spec: EnvironmentSpec, *, of: str
+    ) -> AbstractAsyncContextManager[Watched]:
         """An observed environment."""
         return self.watch.environment(spec, of=of)
 
     async def wait_opened(self, names: Sequence[str]) -> None:
-        """Wait until these services' environments are there, so that doorways can lead to them. Raises as `wait_ready` does."""
+        """Wait until these services' environments are there, so that doorways can lead to them.
+
+        Raises as `wait_ready` does.
+        """
         for service in (self._services[name] for name in names):
             while not service.opened and not service.idle:
                 if service.failure is not None:
@@ -86,21 +113,36 @@ class Supervisor:
                     raise service.failure
                 await service.changed.wait()
 
-    def access(self, names: Sequence[str]) -> tuple[tuple[Doorway, ...], tuple[Mount, ...], dict[str, str]]:
-        """How a phase that names these services reaches them: doorways, socket folders and variables."""
+    def access(
+        self, names: Sequence[str]
+    ) -> tuple[tuple[Doorway, ...], tuple[Mount, ...], dict[str, str]]:
+        """How a phase that names these services reaches them:
+        doorways, socket folders and variables.
+        """
         chosen = [self._services[name] for name in names]
         doorways = tuple(
-            Doorway(service=s.recipe.name, port=s.recipe.port, environment=s.environment_id, to=s.recipe.to)
+            Doorway(
+                service=s.recipe.name,
+                port=s.recipe.port,
+                environment=s.environment_id,
+                to=s.recipe.to,
+            )
             for s in chosen
             if s.recipe.to and not s.idle
         )
-        mounts = tuple(Mount(source=str(self._folder(s) / "run"), target=run_folder(s.recipe.name)) for s in chosen if not s.idle)
+        mounts = tuple(
+            Mount(source=str(self._folder(s) / "run"), target=run_folder(s.recipe.name))
+            for s in chosen
+            if not s.idle
+        )
         return doorways, mounts, phase_variables([s.recipe for s in chosen])
 
     # --- for clients on the host
 
     def admit(self, name: str, listening: socket.socket) -> None:
-        """Lead whoever connects to this listening socket to the service, from now on and in every life."""
+        """Lead whoever connects to this listening socket to the service,
+        from now on and in every life.
+        """
         service = self._services[name]
         service.listening.append(listening)
         if service.ready and service.environment is not None:
@@ -123,7 +165,10 @@ class Supervisor:
         return service
 
     def renew(self, recipe: Recipe) -> Service:
-        """Start a new service in the place of the one of that name, as this recipe says. The old one ends meanwhile, for good and with what it held."""
+        """Start a new service in the place of the one of that name, as this recipe says.
+
+        The old one ends meanwhile, for good and with what it held.
+        """
         old = self._services[recipe.name]
         service = self._take(recipe, None)  # from now on commands concern this one
         self._tasks.start_soon(self._live, service)
@@ -134,25 +179,40 @@ class Supervisor:
         if service.living:
             service.life.cancel()
             await service.ended.wait()
-        await anyio.to_thread.run_sync(partial(shutil.rmtree, self._folder(service), ignore_errors=True))
+        await anyio.to_thread.run_sync(
+            partial(shutil.rmtree, self._folder(service), ignore_errors=True)
+        )
 
     def _take(self, recipe: Recipe, held: Held | None) -> Service:
-        service = self._services[recipe.name] = Service(held.recipe if held else recipe, next(self._numbers))
+        service = self._services[recipe.name] = Service(
+            held.recipe if held else recipe, next(self._numbers)
+        )
         if held is not None:
-            assert isinstance(self._context.backend, LeadsElsewhere), "a run joins others only on such a backend"
+            assert isinstance(self._context.backend, LeadsElsewhere), (
+                "a run joins others only on such a backend"
+            )
             service.held, service.environment_id = held, held.environment
             self._context.backend.lead(held.environment, held.admit)
         return service
 
     async def _follow(self, service: Service, held: Held) -> None:
-        """Know of a held service what its holder says. It was not started here, so it has no span here: only waiting for it has."""
+        """Know of a held service what its holder says.
+
+        It was not started here, so it has no span here: only waiting for it has.
+        """
         self._bus.publish(held.attached)
         states = held.states()
-        with self._bus.span(Subject("readiness", service.recipe.name), {LINK: held.attached.traceparent}) as readiness:
+        with self._bus.span(
+            Subject("readiness", service.recipe.name), {LINK: held.attached.traceparent}
+        ) as readiness:
             async for state in states:
                 service.change(opened=state.opened, ready=state.ready, failure=state.failure)
                 if state.failure is not None:
-                    readiness.result, readiness.reason, readiness.code = "failed", str(state.failure), state.failure.code
+                    readiness.result, readiness.reason, readiness.code = (
+                        "failed",
+                        str(state.failure),
+                        state.failure.code,
+                    )
                 if state.ready or state.failure is not None:
                     break
         async for state in states:
@@ -185,7 +245,9 @@ class Supervisor:
             for command in [self._commands.pop(0) for _ in range(len(self._commands))]:
                 match command:
                     case Restart():
-                        self._tasks.start_soon(self._restart, self._services[command.service], command)
+                        self._tasks.start_soon(
+                            self._restart, self._services[command.service], command
+                        )
                     case GiveUp():
                         self._give_up(self._services[command.service], command.cause)
                     case KillEnvironment():
@@ -212,7 +274,11 @@ class Supervisor:
         if service.failure is not None:
             return
         self._bus.publish(Recovery(subject=service.subject, action="gave_up", cause=cause))
-        failure = ServiceFailed("CR-SERVICE-021", f"service {service.recipe.name!r} was given up: {cause}", hint=self._see_log(service))
+        failure = ServiceFailed(
+            "CR-SERVICE-021",
+            f"service {service.recipe.name!r} was given up: {cause}",
+            hint=self._see_log(service),
+        )
         if service.trouble is not None:
             failure.__cause__ = service.trouble
         service.change(failure=failure)
@@ -243,21 +309,29 @@ class Supervisor:
         service.life, service.ended, service.living = anyio.CancelScope(), anyio.Event(), True
         recipe = service.recipe
         attributes: dict[str, str | int | float | bool] = {
-            "version": recipe.version, "kind": recipe.kind, "port": recipe.port, "restarts_max": recipe.restarts_max,
-            "restart_window_seconds": recipe.restart_window_seconds, "log": self._log(service), "server_sha256": recipe.server_sha256,
-        }  # fmt: skip
+            "version": recipe.version,
+            "kind": recipe.kind,
+            "port": recipe.port,
+            "restarts_max": recipe.restarts_max,
+            "restart_window_seconds": recipe.restart_window_seconds,
+            "log": self._log(service),
+            "server_sha256": recipe.server_sha256,
+        }
         try:
             with service.life, self._bus.span(service.subject, attributes) as span:
                 service.begin(span.context, self._bus.clock.wall_ns())
                 try:
                     with ExitStack() as starting:
-                        readiness = starting.enter_context(self._bus.aside(Subject("readiness", recipe.name)))
+                        readiness = starting.enter_context(
+                            self._bus.aside(Subject("readiness", recipe.name))
+                        )
                         await self._life(service, span, readiness, starting)
                 except CleanroomError as error:
                     self._note_trouble(service, span, error)
                     await self._renew_data(service)
                 except anyio.get_cancelled_exc_class():
-                    span.result, span.reason = "passed", ""  # being stopped is how a service's life is meant to end
+                    # being stopped is how a service's life is meant to end
+                    span.result, span.reason = "passed", ""
                     raise
         finally:
             service.living = False
@@ -270,7 +344,9 @@ class Supervisor:
         if isinstance(error, PolicyRefused | ProjectError):
             service.change(failure=error)  # another try would end the same way
 
-    async def _life(self, service: Service, span: Span, readiness: Span, starting: ExitStack) -> None:
+    async def _life(
+        self, service: Service, span: Span, readiness: Span, starting: ExitStack
+    ) -> None:
         """Make the environment, run the main command in it, and stay until one of them ends.
 
         Ends only by an exception, or where nothing runs. `starting` ends `readiness`.
@@ -279,7 +355,9 @@ class Supervisor:
         main = Main()
         try:
             await self._make_data(service, pump)
-            async with self.watch.environment(self._spec(service, "service"), of=service.recipe.name) as watched:
+            async with self.watch.environment(
+                self._spec(service, "service"), of=service.recipe.name
+            ) as watched:
                 service.change(opened=True)
                 self._tasks.start_soon(self._run_main, service, watched.environment, main, pump)
                 main.started = True
@@ -288,7 +366,10 @@ class Supervisor:
                 except EnvironmentFailed:
                     if not watched.ended_for:
                         raise
-                    raise ServiceFailed("CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}") from None
+                    raise ServiceFailed(
+                        "CR-SERVICE-022",
+                        f"service {service.recipe.name!r} was ended: {watched.ended_for}",
+                    ) from None
             if main.result is not None and not main.result.ran:
                 span.result, span.reason = "unverified", "the backend runs nothing"
         finally:
@@ -297,7 +378,9 @@ class Supervisor:
                     await main.ended.wait()
             pump.end()
 
-    async def _run_main(self, service: Service, environment: Environment, main: Main, pump: OutputPump) -> None:
+    async def _run_main(
+        self, service: Service, environment: Environment, main: Main, pump: OutputPump
+    ) -> None:
         def listen(stream: Stream, data: bytes) -> None:
             pump.feed(stream, data)
             service.output += data
@@ -311,7 +394,9 @@ class Supervisor:
         finally:
             main.ended.set()
 
-    async def _serve(self, service: Service, watched: Watched, main: Main, readiness: Span, starting: ExitStack) -> None:
+    async def _serve(
+        self, service: Service, watched: Watched, main: Main, readiness: Span, starting: ExitStack
+    ) -> None:
         """Get it ready, say so, and watch its health until it ends."""
         recipe = service.recipe
         with starting:
@@ -330,9 +415,15 @@ class Supervisor:
                 await main.ended.wait()
             if main.ended.is_set():
                 raise self._died(service, watched, main)
-            unanswered = 0 if await ask(recipe.probe, watched.environment, bytes(service.output)) else unanswered + 1
+            unanswered = (
+                0
+                if await ask(recipe.probe, watched.environment, bytes(service.output))
+                else unanswered + 1
+            )
         raise ServiceFailed(
-            "CR-SERVICE-024", f"service {recipe.name!r} stopped answering ({unanswered} probes in a row)", hint=self._see_log(service)
+            "CR-SERVICE-024",
+            f"service {recipe.name!r} stopped answering ({unanswered} probes in a row)",
+            hint=self._see_log(service),
         )
 
     async def _become_ready(self, service: Service, environment: Environment, main: Main) -> bool:
@@ -346,7 +437,9 @@ class Supervisor:
                         return False
                     raise ServiceFailed(
                         "CR-SERVICE-023",
-                        self._with_tail(service, f"service {recipe.name!r} {main.story} before it was ready"),
+                        self._with_tail(
+                            service, f"service {recipe.name!r} {main.story} before it was ready"
+                        ),
                         hint=self._see_log(service),
                     )
                 asked += 1
@@ -356,21 +449,34 @@ class Supervisor:
                     await main.ended.wait()
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
         if limit.cancelled_caught:
-            waited = f"not ready after {recipe.start_timeout_seconds:g} s ({recipe.probe.kind} probe, {asked} tries)"
+            waited = (
+                f"not ready after {recipe.start_timeout_seconds:g} s ({recipe.probe.kind} probe, "
+                f"{asked} tries)"
+            )
             raise ServiceFailed(
-                "CR-SERVICE-020", self._with_tail(service, f"service {recipe.name!r} {waited}"), hint=self._see_log(service)
+                "CR-SERVICE-020",
+                self._with_tail(service, f"service {recipe.name!r} {waited}"),
+                hint=self._see_log(service),
             )
         return True
 
     def _died(self, service: Service, watched: Watched, main: Main) -> ServiceFailed:
         if watched.ended_for:
-            return ServiceFailed("CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}")
-        return ServiceFailed("CR-SERVICE-025", f"service {service.recipe.name!r} {main.story}", hint=self._see_log(service))
+            return ServiceFailed(
+                "CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}"
+            )
+        return ServiceFailed(
+            "CR-SERVICE-025",
+            f"service {service.recipe.name!r} {main.story}",
+            hint=self._see_log(service),
+        )
 
     # --- data
 
     async def _make_data(self, service: Service, pump: OutputPump) -> None:
-        """Folders and files of the service, and the template below its data; once, so that a restart finds its state."""
+        """Folders and files of the service, and the template below its data;
+        once, so that a restart finds its state.
+        """
         if service.has_data:
             return
         folder, recipe = self._folder(service), service.recipe
@@ -383,38 +489,56 @@ class Supervisor:
                 template = await anyio.to_thread.run_sync(self._cache.lookup, recipe.template_key)
             if template is None:
                 raise ServiceFailed(
-                    "CR-SERVICE-027", f"service {recipe.name!r}: its prepared data vanished from the cache", hint="run it again"
+                    "CR-SERVICE-027",
+                    f"service {recipe.name!r}: its prepared data vanished from the cache",
+                    hint="run it again",
                 )
             service.template = str(template)
         service.has_data = True
 
     async def _renew_data(self, service: Service) -> None:
-        """Where a server that was never ready began with damaged data, the next life begins with new data."""
+        """Where a server that was never ready began with damaged data,
+        the next life begins with new data.
+        """
         if not service.template or service.environment is not None:
             return
         if await anyio.to_thread.run_sync(self._cache.drop_damaged, service.recipe.template_key):
-            text = f"the prepared data of service {service.recipe.name!r} was damaged in the cache; it is made anew"
-            self._bus.publish(Note(subject=service.subject, level="warning", text=text, code="CR-SERVICE-028"))
+            text = (
+                f"the prepared data of service {service.recipe.name!r} was damaged in the cache; "
+                "it is made anew"
+            )
+            self._bus.publish(
+                Note(subject=service.subject, level="warning", text=text, code="CR-SERVICE-028")
+            )
             folder = self._folder(service)
             await anyio.to_thread.run_sync((folder / "data").rename, folder / "damaged")
             service.has_data, service.template = False, ""
 
     async def _build_template(self, service: Service, pump: OutputPump) -> bool:
-        """Prepare the cached data folder in an environment of its own. False where the backend runs nothing."""
+        """Prepare the cached data folder in an environment of its own.
+
+        False where the backend runs nothing.
+        """
         recipe = service.recipe
-        building = self._cache.building(recipe.template_key, waiting=anyio.from_thread.check_cancelled)
+        building = self._cache.building(
+            recipe.template_key, waiting=anyio.from_thread.check_cancelled
+        )
         try:
             with self._bus.span(Subject("prepare", recipe.name)):
                 async with in_thread(building) as place:
                     if place is not None:
-                        async with self.watch.environment(self._spec(service, "prepare", place), of=recipe.name) as watched:
+                        async with self.watch.environment(
+                            self._spec(service, "prepare", place), of=recipe.name
+                        ) as watched:
                             for argv in recipe.prepare:
                                 await self._must_succeed(service, watched.environment, argv, pump)
         except _NothingRuns:
             return False
         return True
 
-    async def _must_succeed(self, service: Service, environment: Environment, argv: Sequence[str], pump: OutputPump) -> None:
+    async def _must_succeed(
+        self, service: Service, environment: Environment, argv: Sequence[str], pump: OutputPump
+    ) -> None:
         heard = bytearray()
 
         def listen(stream: Stream, data: bytes) -> None:
@@ -427,31 +551,53 @@ class Supervisor:
             raise _NothingRuns
         if result.exit_code:
             said = "\n".join(heard.decode(errors="replace").splitlines()[-QUOTED_LINES:])
-            ended = f"still running after {PREPARE_SECONDS:g} s" if result.timed_out else f"exit status {result.exit_code}"
+            ended = (
+                f"still running after {PREPARE_SECONDS:g} s"
+                if result.timed_out
+                else f"exit status {result.exit_code}"
+            )
             raise ProjectError(
-                "CR-SERVICE-026", f"service {service.recipe.name!r}: its prepare step failed ({ended}): {said}",
+                "CR-SERVICE-026",
+                f"service {service.recipe.name!r}: its prepare step failed ({ended}): {said}",
                 hint="correct the service's init files or settings; " + self._see_log(service),
-            )  # fmt: skip
+            )
 
     # --- values
 
-    def _spec(self, service: Service, role: Literal["service", "prepare"], data: Path | None = None) -> EnvironmentSpec:
+    def _spec(
+        self, service: Service, role: Literal["service", "prepare"], data: Path | None = None
+    ) -> EnvironmentSpec:
         recipe, folder, plan = service.recipe, self._folder(service), self._context.plan
         mounts = [
             *(Mount(source=program, target=program) for program in recipe.programs),
-            Mount(source=str(data or folder / "data"), target=DATA, writable=True, above="" if data else service.template),
+            Mount(
+                source=str(data or folder / "data"),
+                target=DATA,
+                writable=True,
+                above="" if data else service.template,
+            ),
             Mount(source=str(folder / "private"), target=PRIVATE, writable=True, names_paths=True),
             Mount(source=str(folder / "run"), target=run_folder(recipe.name), writable=True),
         ]
         policy = msgspec.structs.replace(plan.policy, egress=(), expected=())
         return EnvironmentSpec(
-            id=service.environment_id if role == "service" else f"prepare-{service.environment_id}", run_id=self._context.run_id, role=role,
-            policy=policy, variables=dict(recipe.variables), working_directory=recipe.working_directory, mounts=tuple(mounts),
-            image=recipe.image, seed=plan.seed,
-        )  # fmt: skip
+            id=service.environment_id if role == "service" else f"prepare-{service.environment_id}",
+            run_id=self._context.run_id,
+            role=role,
+            policy=policy,
+            variables=dict(recipe.variables),
+            working_directory=recipe.working_directory,
+            mounts=tuple(mounts),
+            image=recipe.image,
+            seed=plan.seed,
+        )
 
     def _folder(self, service: Service) -> Path:
-        return service.held.folder if service.held else self._context.scratch / "services" / service.environment_id
+        return (
+            service.held.folder
+            if service.held
+            else self._context.scratch / "services" / service.environment_id
+        )
 
     def _log(self, service: Service) -> str:
         return f"service-{service.recipe.name}"
@@ -466,9 +612,16 @@ class Supervisor:
 
 @asynccontextmanager
 async def supervise(
-    context: RunContext, recipes: Sequence[Recipe], cache: TemplateCache, holding: Holding | None = None
+    context: RunContext,
+    recipes: Sequence[Recipe],
+    cache: TemplateCache,
+    holding: Holding | None = None,
 ) -> AsyncIterator[Supervisor]:
-    """Start all services but those that `holding` has; leaving stops them in reverse order, also when cancelled. A failure of any watching task ends the body."""
+    """Start all services but those that `holding` has; leaving stops them in reverse order,
+    also when cancelled.
+
+    A failure of any watching task ends the body.
+    """
     async with anyio.create_task_group() as tasks:
         supervisor = Supervisor(context, recipes, cache, tasks, holding)
         tasks.start_soon(supervisor.carry_out_commands)

@@ -1,1 +1,4 @@
-"""The tamper-evident log: its format and how it is checked, and writing it. `docs/audit.md` says it for people."""
+"""The tamper-evident log: its format and how it is checked, and writing it.
+
+`docs/audit.md` says it for people.
+"""

@@ -1,8 +1,14 @@
-"""The audit log's format: how a record is sealed, what the head says, and how both are checked. `docs/audit.md` says it for people.
+"""The audit log's format: how a record is sealed, what the head says, and how both are checked.
 
-A record is one line: `CONTENT,"hash":"H"}` and a line end, where H is the SHA-256, in hex, of the exact bytes of CONTENT. CONTENT starts with the
-record's `seq` and ends with `"prev":"P"`, the hash of the record before it (64 zeros before the first), so each hash covers the whole log up to it.
-The head is one line too: its `digest` is the SHA-256 of the same object without it. Nothing here writes.
+`docs/audit.md` says it for people.
+
+A record is one line: `CONTENT,"hash":"H"}` and a line end, where H is the SHA-256, in hex,
+of the exact bytes of CONTENT.
+CONTENT starts with the record's `seq` and ends with `"prev":"P"`,
+the hash of the record before it (64 zeros before the first),
+so each hash covers the whole log up to it.
+The head is one line too: its `digest` is the SHA-256 of the same object without it.
+Nothing here writes.
 """
 
 from __future__ import annotations
@@ -18,7 +24,8 @@ from cleanroom.core.beneath import Folder
 LOG_NAME, HEAD_NAME = "audit.jsonl", "audit.head"
 NO_HASH = "0" * 64
 SEAL_BYTES = len(',"hash":""}\n') + 64
-LINE_LIMIT_BYTES = 16 << 20  # a longer line is none of ours; bounds what reading a hostile file takes
+# a longer line is none of ours; bounds what reading a hostile file takes
+LINE_LIMIT_BYTES = 16 << 20
 _HEAD_LIMIT_BYTES = 4096  # a real one has about 200
 PROBLEMS_LIMIT = 1000  # enough to see what happened to a log; a log of garbage has one per line
 
@@ -42,7 +49,10 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong, at a line of the log (from 1; 0: the head). `seq` is the record that is, or should be, there."""
+    """One thing that is wrong, at a line of the log (from 1; 0: the head).
+
+    `seq` is the record that is, or should be, there.
+    """
 
     seq: int
     line: int
@@ -55,7 +65,8 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     valid: bool
     records: int
     problems: tuple[Problem, ...] = ()
-    torn: bool = False  # the log ends in a part of a record beyond the head: the engine was killed while it wrote
+    # the log ends in a part of a record beyond the head: the engine was killed while it wrote
+    torn: bool = False
     head: Head | None = None
 
 
@@ -107,7 +118,10 @@ def read_head(folder: Folder) -> Head | None:
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Each line with its length. One that is too long to be ours comes as a bare line end (or nothing, at the end of the file)."""
+    """Each line with its length.
+
+    One that is too long to be ours comes as a bare line end (or nothing, at the end of the file).
+    """
     while line := file.readline(LINE_LIMIT_BYTES):
         length = len(line)
         if length == LINE_LIMIT_BYTES and not line.endswith(b"\n"):
@@ -119,9 +133,12 @@ def lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def verify(folder: Folder) -> Verification:
-    """Check every byte of the log in `folder`, line by line, against its chain and its head. Repairs nothing.
+    """Check every byte of the log in `folder`, line by line, against its chain and its head.
 
-    What is there and cannot be read is a problem like any other: whoever put it there took the log away.
+    Repairs nothing.
+
+    What is there and cannot be read is a problem like any other:
+    whoever put it there took the log away.
     """
     head, wrong = _read_head(folder)
     walk = _Walk(head)
@@ -136,7 +153,13 @@ def verify(folder: Folder) -> Verification:
     except OSError as error:
         walk.report(0, 0, f"{LOG_NAME} cannot be read: {error.strerror or error}")
     walk.end()
-    return Verification(valid=not walk.problems, records=walk.records, problems=tuple(walk.problems), torn=walk.torn, head=head)
+    return Verification(
+        valid=not walk.problems,
+        records=walk.records,
+        problems=tuple(walk.problems),
+        torn=walk.torn,
+        head=head,
+    )
 
 
 def _read_head(folder: Folder) -> tuple[Head | None, str]:
@@ -151,7 +174,9 @@ def _read_head(folder: Folder) -> tuple[Head | None, str]:
 
 
 class _Walk:
-    """Goes through a log and remembers only the last good record, so that its size does not matter."""
+    """Goes through a log and remembers only the last good record,
+    so that its size does not matter.
+    """
 
     def __init__(self, head: Head | None) -> None:
         self.head = head
@@ -186,24 +211,50 @@ class _Walk:
             self._met = (self._last.seq, self._last.hash) == (self.head.seq, self.head.hash)
 
     def _place(self, link: Link) -> None:
-        """Compare a sound record with what should stand here; a damaged line before it may have been any one record, or none."""
+        """Compare a sound record with what should stand here;
+        a damaged line before it may have been any one record, or none.
+        """
         expected = self._last.seq + 1
         if link.seq < expected:
-            self.report(link.seq, self._line, f"out of place: expected record {expected} here; moved, doubled or inserted")
+            self.report(
+                link.seq,
+                self._line,
+                f"out of place: expected record {expected} here; moved, doubled or inserted",
+            )
             return
         if link.seq == expected and link.prev != self._last.hash:
-            self.report(link.seq, self._line, "does not continue the record before it: one of the two was replaced")
+            self.report(
+                link.seq,
+                self._line,
+                "does not continue the record before it: one of the two was replaced",
+            )
         elif link.seq > expected + self._damaged:
             first = expected + self._damaged
-            missing = f"record {first} is" if first == link.seq - 1 else f"records {first} to {link.seq - 1} are"
+            missing = (
+                f"record {first} is"
+                if first == link.seq - 1
+                else f"records {first} to {link.seq - 1} are"
+            )
             self.report(link.seq, self._line, f"{missing} missing before it")
         self._last, self._damaged = link, 0
 
     def end(self) -> None:
         if self.head is None or (self.problems and self._last.hash == self.head.hash):
-            return  # nothing to compare with, or whatever is wrong was named and the head's record is there
+            # nothing to compare with, or whatever is wrong was named and the head's record is there
+            return
         if self._offset < self.head.bytes:
             gone = self.head.bytes - self._offset
-            self.report(self._last.seq + 1, self._line + 1, f"the log was cut: {gone} bytes up to record {self.head.seq} are missing")
+            self.report(
+                self._last.seq + 1,
+                self._line + 1,
+                f"the log was cut: {gone} bytes up to record {self.head.seq} are missing",
+            )
         elif not self._met:
-            self.report(self.head.seq, 0, f"the log does not lead to its head: no record {self.head.seq} ends at byte {self.head.bytes}")
+            self.report(
+                self.head.seq,
+                0,
+                (
+                    f"the log does not lead to its head: no record {self.head.seq} ends at byte "
+                    f"{self.head.bytes}"
+                ),
+            )

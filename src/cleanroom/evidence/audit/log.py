@@ -1,6 +1,8 @@
-"""The audit log: every event of every run of a project in one hash chain, on disk before the run can end.
+"""The audit log: every event of every run of a project in one hash chain,
+on disk before the run can end.
 
-Owns writing; the format and its check are in `chain.py`. The log is lossless: falling behind ends the run.
+Owns writing; the format and its check are in `chain.py`.
+The log is lossless: falling behind ends the run.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ __all__ = ["AuditLog", "Genesis", "Head", "Problem", "Verification", "records", 
 
 DEPTH_LIMIT = 16  # of a record's body: the deepest real one has four levels
 LOCK_NAME = "audit.lock"
-LOCK_SECONDS = 30.0  # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process before it
+# a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process
+# before it
+LOCK_SECONDS = 30.0
 
 
 _encoder = msgspec.json.Encoder()
@@ -56,7 +60,10 @@ class Genesis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditLog:
-    """One run's writer to the log in `folder`. Engines that run at once take turns, a batch each; every method blocks on the disk."""
+    """One run's writer to the log in `folder`.
+
+    Engines that run at once take turns, a batch each; every method blocks on the disk.
+    """
 
     def __init__(self, folder: Folder, run_id: str, genesis: Genesis, clock: Clock) -> None:
         self.folder = folder
@@ -70,13 +77,16 @@ class AuditLog:
         """Repair the tail that a killed engine left, then write the run's genesis record.
 
         Raises:
-            ArtifactError: the log does not match its head, or cannot be written; nothing was changed.
+            ArtifactError: the log does not match its head, or cannot be written;
+                nothing was changed.
         """
         with self._turn() as batch:
             batch.own("genesis", self._clock.wall_ns(), msgspec.structs.asdict(self.genesis))
 
     def append(self, envelopes: Sequence[Envelope]) -> None:
-        """Add these events, and a checkpoint behind each end of a phase. They are on disk when this returns.
+        """Add these events, and a checkpoint behind each end of a phase.
+
+        They are on disk when this returns.
 
         Raises:
             ArtifactError: as for `open`.
@@ -85,7 +95,9 @@ class AuditLog:
             batch.events(envelopes)
 
     def close(self) -> Head:
-        """Write the run's last checkpoint and how many records it has, and return what reports should quote."""
+        """Write the run's last checkpoint and how many records it has,
+        and return what reports should quote.
+        """
         with self._turn() as batch:
             now = self._clock.wall_ns()
             batch.own("checkpoint", now, {"count": batch.count})
@@ -94,10 +106,15 @@ class AuditLog:
 
     @contextmanager
     def _turn(self) -> Iterator[_Batch]:
-        """Under the lock: continue where the log ends, which another engine may have moved, and make what was added durable."""
+        """Under the lock: continue where the log ends, which another engine may have moved,
+        and make what was added durable.
+        """
         place = self.folder.path
         try:
-            with locked(self.folder, LOCK_NAME, seconds=LOCK_SECONDS), _opened_log(self.folder) as file:
+            with (
+                locked(self.folder, LOCK_NAME, seconds=LOCK_SECONDS),
+                _opened_log(self.folder) as file,
+            ):
                 known, lost = _resumed(self.folder, file, self.head)
                 batch = _Batch(self.run_id, known, self._count)
                 if lost is not None:
@@ -107,13 +124,22 @@ class AuditLog:
                 write_atomic(self.folder, HEAD_NAME, encode_head(self.head))
                 self._count = batch.count
         except TimeoutError as error:
-            hint = "another engine of this project is stopped in the middle of a write; continue or end it"
-            raise ArtifactError("CR-AUDIT-002", f"audit log of {place} was locked for {LOCK_SECONDS:g} s", hint=hint) from error
+            hint = (
+                "another engine of this project is stopped in the middle of a write; continue or "
+                "end it"
+            )
+            raise ArtifactError(
+                "CR-AUDIT-002", f"audit log of {place} was locked for {LOCK_SECONDS:g} s", hint=hint
+            ) from error
         except OSError as error:
             reason = error.strerror or str(error)
             if is_misplaced(error):
                 raise misplaced(place / str(error.filename or LOG_NAME), reason) from error
-            raise ArtifactError("CR-AUDIT-003", f"cannot write the audit log in {place}: {reason}", hint="check space and owner") from error
+            raise ArtifactError(
+                "CR-AUDIT-003",
+                f"cannot write the audit log in {place}: {reason}",
+                hint="check space and owner",
+            ) from error
 
 
 def records(folder: Folder, run_id: str | None = None) -> Iterator[dict[str, Any]]:
@@ -144,7 +170,9 @@ _shapes = msgspec.json.Decoder(_Shape)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A sealed line as an object; None where it is no record, which whoever can seal can write too."""
+    """A sealed line as an object; None where it is no record,
+    which whoever can seal can write too.
+    """
     try:
         body = _shapes.decode(line).body
         return None if _deep(body, DEPTH_LIMIT) else msgspec.json.decode(line)
@@ -153,12 +181,18 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 def _deep(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(levels == 0 or _deep(each, levels - 1) for each in inner)
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return any(levels == 0 or _deep(each, levels - 1) for each in value)
 
 
 class _Batch:
-    """Records being chained to what the log holds. Made of text, which Python formats in half the time that bytes take; one encoding at the end."""
+    """Records being chained to what the log holds.
+
+    Made of text, which Python formats in half the time that bytes take; one encoding at the end.
+    """
 
     def __init__(self, run_id: str, head: Head, count: int) -> None:
         self.count = count  # records of this run
@@ -175,16 +209,24 @@ class _Batch:
             event = envelope.event
             kind = type(event)
             opening, cut = self._opening(kind, event.subject)
-            # An event's encoding begins with kind and subject, and no kind is without a further field: the rest is cut off, not encoded anew.
+            # An event's encoding begins with kind and subject,
+            # and no kind is without a further field: the rest is cut off, not encoded anew.
             digested = _DIGESTED.get(kind)
             body = digested(event) if digested else "{" + next(bodies)[cut:]
             self._add(envelope.time_unix_ns, f'{opening},"event":{envelope.seq},"body":{body}')
             if kind is Finished and event.subject.kind == "phase":
-                self.own("checkpoint", envelope.time_unix_ns, {"phase": event.subject.name, "count": self.count})
+                self.own(
+                    "checkpoint",
+                    envelope.time_unix_ns,
+                    {"phase": event.subject.name, "count": self.count},
+                )
 
     def own(self, kind: str, time_unix_ns: int, body: dict[str, Any]) -> None:
         """A record of the log itself."""
-        self._add(time_unix_ns, f'"kind":"{kind}","subject":{_json(Subject("run", ""))},"body":{_json(body)}')
+        self._add(
+            time_unix_ns,
+            f'"kind":"{kind}","subject":{_json(Subject("run", ""))},"body":{_json(body)}',
+        )
 
     def written(self, descriptor: int) -> Head:
         """Write everything, wait for the disk, and return the head that says so."""
@@ -199,31 +241,44 @@ class _Batch:
         second, nanosecond = divmod(time_unix_ns, 1_000_000_000)
         if second != self._second:
             self._second, self._time = second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        content = f'{{"seq":{self._seq},"run_id":{self._run},"time":"{self._time}.{nanosecond:09d}Z",{said},"prev":"{self._hash}"'
+        time = f"{self._time}.{nanosecond:09d}Z"
+        content = (
+            f'{{"seq":{self._seq},"run_id":{self._run},"time":"{time}",{said},"prev":"{self._hash}"'
+        )
         end, self._hash = seal(content)
         self._pieces += (content, end)
 
     def _opening(self, kind: type[Event], subject: Subject) -> tuple[str, int]:
-        """What a record of this kind about this subject says of both, and how long an event's encoding is until then."""
+        """What a record of this kind about this subject says of both,
+        and how long an event's encoding is until then.
+        """
         known = self._openings.setdefault(kind, {})
         found = known.get(subject)
         if found is None:
             tag, encoded = kind.__struct_config__.tag, _json(subject)
-            found = known[subject] = (f'"kind":"{tag}","subject":{encoded}', len(f'{{"kind":"{tag}","subject":{encoded},'))
+            found = known[subject] = (
+                f'"kind":"{tag}","subject":{encoded}',
+                len(f'{{"kind":"{tag}","subject":{encoded},'),
+            )
         return found
 
 
 def _bodies(envelopes: Sequence[Envelope]) -> Iterator[str]:
     """The encoding of every event whose body is all of it."""
     return iter(
-        _encoder.encode_lines([envelope.event for envelope in envelopes if type(envelope.event) not in _DIGESTED]).decode().split("\n")
+        _encoder.encode_lines(
+            [envelope.event for envelope in envelopes if type(envelope.event) not in _DIGESTED]
+        )
+        .decode()
+        .split("\n")
     )
 
 
 def _output_body(event: Output) -> str:
     data = event.text.encode()
     cut = "true" if event.cut else "false"
-    return f'{{"stream":"{event.stream}","offset":{event.offset},"cut":{cut},"bytes":{len(data)},"sha256":"{sha256(data).hexdigest()}"}}'
+    counted = f'"offset":{event.offset},"cut":{cut},"bytes":{len(data)}'
+    return f'{{"stream":"{event.stream}",{counted},"sha256":"{sha256(data).hexdigest()}"}}'
 
 
 def _spans_body(event: Spans) -> str:
@@ -231,7 +286,8 @@ def _spans_body(event: Spans) -> str:
     return f'{{"count":{event.count},"bytes":{len(data)},"sha256":"{sha256(data).hexdigest()}"}}'
 
 
-# Kinds that a phase's own programs fill: what they say is in the event log, here is what it must be.
+# Kinds that a phase's own programs fill: what they say is in the event log,
+# here is what it must be.
 _DIGESTED: dict[type[Event], Callable[[Any], str]] = {Output: _output_body, Spans: _spans_body}
 
 
@@ -256,10 +312,13 @@ def _there(folder: Folder, name: str) -> bool:
     return True
 
 
-def _resumed(folder: Folder, file: BufferedReader, known: Head) -> tuple[Head, dict[str, Any] | None]:
+def _resumed(
+    folder: Folder, file: BufferedReader, known: Head
+) -> tuple[Head, dict[str, Any] | None]:
     """Where the log ends, and what had to be cut off behind it.
 
-    Only the record that the head names and what lies beyond are read, so a start takes no longer when the log is large; `verify` reads all.
+    Only the record that the head names and what lies beyond are read,
+    so a start takes no longer when the log is large; `verify` reads all.
 
     Raises:
         ArtifactError: the log is not what its head says.
@@ -275,23 +334,36 @@ def _resumed(folder: Folder, file: BufferedReader, known: Head) -> tuple[Head, d
     if head == known and size == head.bytes:
         return head, None
     if not _ends_with(file, head):
-        raise _mismatch(folder, f"no record {head.seq} with the head's hash ends at byte {head.bytes} of {LOG_NAME}")
+        raise _mismatch(
+            folder,
+            f"no record {head.seq} with the head's hash ends at byte {head.bytes} of {LOG_NAME}",
+        )
     adopted = _adopted(file, head)
     if adopted.bytes == size:
         return adopted, None
     file.seek(adopted.bytes)
     lost = file_digest(file, "sha256").hexdigest()
     disk.here.truncate(file.fileno(), adopted.bytes)
-    return adopted, {"bytes_lost": size - adopted.bytes, "sha256": lost, "after_byte": adopted.bytes}
+    return adopted, {
+        "bytes_lost": size - adopted.bytes,
+        "sha256": lost,
+        "after_byte": adopted.bytes,
+    }
 
 
 def _mismatch(folder: Folder, what: str) -> ArtifactError:
-    hint = "see what was changed with `cleanroom-engine audit verify`; to start a new log, move the folder away"
+    hint = (
+        "see what was changed with `cleanroom-engine audit verify`; to start a new log, move the "
+        "folder away"
+    )
     return ArtifactError("CR-AUDIT-001", f"audit log in {folder.path}: {what}", hint=hint)
 
 
 def _ends_with(file: BufferedReader, head: Head) -> bool:
-    """Whether the record that ends at the head's bytes is the one it names. Reads backwards, so that most records take one read."""
+    """Whether the record that ends at the head's bytes is the one it names.
+
+    Reads backwards, so that most records take one read.
+    """
     if head == Head():
         return True
     length = 4096
@@ -309,7 +381,9 @@ def _ends_with(file: BufferedReader, head: Head) -> bool:
 
 
 def _adopted(file: BufferedReader, head: Head) -> Head:
-    """The head moved over the records chained beyond it: their engine was killed before it could say so."""
+    """The head moved over the records chained beyond it: their engine was killed before it could
+    say so.
+    """
     file.seek(head.bytes)
     for line, length in lines(file):
         link = opened(line)

@@ -41,22 +41,38 @@ class Curve:
             self._stride *= 2
 
     def result(self, environment: str, subject: str) -> ResourceResult:
-        """Cores are computed between neighbours: the first reading, and one after a reset of the total, say 0."""
+        """Cores are computed between neighbours: the first reading,
+        and one after a reset of the total, say 0.
+        """
         samples: list[tuple[float, float, int]] = []
         before: _Point | None = None
         for point in self._points:
             elapsed = point.seconds - before.seconds if before else 0.0
             used = point.cpu_seconds - before.cpu_seconds if before else 0.0
-            samples.append((round(point.seconds, 3), round(max(used, 0.0) / elapsed, 3) if elapsed > 0 else 0.0, point.memory_bytes))
+            samples.append(
+                (
+                    round(point.seconds, 3),
+                    round(max(used, 0.0) / elapsed, 3) if elapsed > 0 else 0.0,
+                    point.memory_bytes,
+                )
+            )
             before = point
         return ResourceResult(
-            environment=environment, subject=subject, peak_memory_bytes=self._peak,
-            cpu_seconds=self._last.cpu_seconds if self._last else 0.0, samples=tuple(samples),
-        )  # fmt: skip
+            environment=environment,
+            subject=subject,
+            peak_memory_bytes=self._peak,
+            cpu_seconds=self._last.cpu_seconds if self._last else 0.0,
+            samples=tuple(samples),
+        )
 
 
 def _thinned(points: list[_Point]) -> list[_Point]:
-    """Every second point; the one that stays takes the higher memory of the two, so that no peak is lost."""
+    """Every second point; the one that stays takes the higher memory of the two,
+    so that no peak is lost.
+    """
     pairs = zip(points[0::2], points[1::2], strict=False)
-    kept = [later._replace(memory_bytes=max(earlier.memory_bytes, later.memory_bytes)) for earlier, later in pairs]
+    kept = [
+        later._replace(memory_bytes=max(earlier.memory_bytes, later.memory_bytes))
+        for earlier, later in pairs
+    ]
     return kept + points[len(kept) * 2 :]

@@ -1,7 +1,11 @@
-"""From events to the result of a run. Pure: the same events give the same result, whether they come from a live run or from `events.jsonl`.
+"""From events to the result of a run.
 
-What is read from which event is the table of `docs/events.md`. Memory stays flat: output is kept as a short tail, readings are thinned, violations are
-folded. `reports` and `audit_head` are about files and are added by whoever writes those.
+Pure: the same events give the same result, whether they come from a live run or from
+`events.jsonl`.
+
+What is read from which event is the table of `docs/events.md`.
+Memory stays flat: output is kept as a short tail, readings are thinned, violations are folded.
+`reports` and `audit_head` are about files and are added by whoever writes those.
 """
 
 from __future__ import annotations
@@ -44,17 +48,38 @@ from cleanroom.model.events import (
 Attributes = dict[str, str | int | float | bool]
 ViolationKey = tuple[str, str, str, str, str]
 
-ROWS_MAX = 1000  # distinct violations, and notes: more than a person reads, little enough that a flood cannot fill memory or a report
+# distinct violations, and notes: more than a person reads,
+# little enough that a flood cannot fill memory or a report
+ROWS_MAX = 1000
 NOT_FINISHED = "not finished: the events end here"
 
 _OUTCOMES: dict[str, Outcome] = {
-    "passed": "passed", "failed": "failed", "refused": "refused", "unverified": "unverified", "skipped": "unverified",
-    "error": "error", "timeout": "timeout", "cancelled": "interrupted",
-}  # fmt: skip
-_EXIT_CODES: dict[Outcome, int] = {"passed": 0, "failed": 1, "refused": 3, "unverified": 4, "error": 5, "timeout": 124, "interrupted": 130}
+    "passed": "passed",
+    "failed": "failed",
+    "refused": "refused",
+    "unverified": "unverified",
+    "skipped": "unverified",
+    "error": "error",
+    "timeout": "timeout",
+    "cancelled": "interrupted",
+}
+_EXIT_CODES: dict[Outcome, int] = {
+    "passed": 0,
+    "failed": 1,
+    "refused": 3,
+    "unverified": 4,
+    "error": 5,
+    "timeout": 124,
+    "interrupted": 130,
+}
 _REPORT_ROLES = {
-    "report.json": "json", "report.junit": "junit", "report.html": "html", "events": "events", "trace": "trace", "audit": "audit",
-}  # fmt: skip
+    "report.json": "json",
+    "report.junit": "junit",
+    "report.html": "html",
+    "events": "events",
+    "trace": "trace",
+    "audit": "audit",
+}
 
 
 def fold(envelopes: Iterable[Envelope]) -> RunResult:
@@ -145,7 +170,9 @@ class Folder:
             case Output() as event:
                 self._output(envelope, event)
             case Metric() as event:
-                self._curves.setdefault(event.environment, Curve()).add(self._seconds(envelope.monotonic_ns), event)
+                self._curves.setdefault(event.environment, Curve()).add(
+                    self._seconds(envelope.monotonic_ns), event
+                )
             case Violation() as event:
                 self._violation(envelope, event)
             case Assertion() as event:
@@ -157,7 +184,9 @@ class Folder:
             case Capability(report=report):
                 self._capability = report
             case Ledger() as event:
-                self._ledger = LedgerResult(created=event.created, removed=event.removed, held=event.held, left=event.left)
+                self._ledger = LedgerResult(
+                    created=event.created, removed=event.removed, held=event.held, left=event.left
+                )
             case Attached() as event:
                 service = self._service(event.subject.name)
                 service.attached, service.attached_ns = event, envelope.monotonic_ns
@@ -200,7 +229,10 @@ class Folder:
         if event.subject.kind == "readiness" and event.result == "passed":
             service = self._service(event.subject.name)
             if service.ready_ns is None:
-                service.ready_ns, service.ready_seconds = envelope.monotonic_ns, event.duration_seconds
+                service.ready_ns, service.ready_seconds = (
+                    envelope.monotonic_ns,
+                    event.duration_seconds,
+                )
         if event.subject.kind == "command" and phase is not None:
             self._commands_open -= 1
             if not self._commands_open:
@@ -238,10 +270,15 @@ class Folder:
         if event.subject.kind == "canary":
             self._canaries.append(
                 CanaryResult(
-                    name=event.name, dimension=event.dimension, expected=event.expected, result="passed" if event.passed else "failed",
-                    found=event.found, rule=event.rule, environment=event.environment,
+                    name=event.name,
+                    dimension=event.dimension,
+                    expected=event.expected,
+                    result="passed" if event.passed else "failed",
+                    found=event.found,
+                    rule=event.rule,
+                    environment=event.environment,
                 )
-            )  # fmt: skip
+            )
 
     def _recovery(self, event: Recovery) -> None:
         if event.subject.kind == "service":
@@ -251,7 +288,9 @@ class Folder:
                 service.given_up = event.cause
         if len(self._recoveries) < ROWS_MAX:
             attempt = f" (attempt {event.attempt})" if event.attempt else ""
-            self._recoveries.append(f"{event.action.replace('_', ' ')} {event.subject}{attempt}: {event.cause}")
+            self._recoveries.append(
+                f"{event.action.replace('_', ' ')} {event.subject}{attempt}: {event.cause}"
+            )
 
     def _artifact(self, event: Artifact) -> None:
         if event.role == "changes":
@@ -277,7 +316,9 @@ class Folder:
         return None if monotonic_ns is None else self._seconds(monotonic_ns)
 
     def result(self) -> RunResult:
-        """What is known by now; before the run's end that is an error, since nobody can tell how it would have gone on."""
+        """What is known by now; before the run's end that is an error,
+        since nobody can tell how it would have gone on.
+        """
         run = self._run or _Span(Subject("run", ""), self._began_ns, {})
         finished = run.finished
         outcome = _OUTCOMES[finished.result] if finished else "error"
@@ -287,26 +328,55 @@ class Folder:
         slo = 20.0 if slo is None else float(slo)
         report = self._capability
         return RunResult(
-            run_id=self._run_id, outcome=outcome, exit_code=_EXIT_CODES[outcome] if exit_code is None else exit_code,
-            reason=finished.reason if finished else NOT_FINISHED, project=run.subject.name, degraded=_split(run.text("degraded")),
-            backend=run.text("backend") or (report.backend if report else ""), tier=run.text("tier") or (report.tier if report else ""),
-            policy=run.text("policy"), environment=run.text("environment"), requested=_split(run.text("requested")),
+            run_id=self._run_id,
+            outcome=outcome,
+            exit_code=_EXIT_CODES[outcome] if exit_code is None else exit_code,
+            reason=finished.reason if finished else NOT_FINISHED,
+            project=run.subject.name,
+            degraded=_split(run.text("degraded")),
+            backend=run.text("backend") or (report.backend if report else ""),
+            tier=run.text("tier") or (report.tier if report else ""),
+            policy=run.text("policy"),
+            environment=run.text("environment"),
+            requested=_split(run.text("requested")),
             phases=tuple(self._phase_result(span) for span in self._phases),
             services=tuple(self._service_result(service) for service in self._services.values()),
-            canaries=tuple(self._canaries), capabilities=self._dimensions(),
-            violations=self._rows("violation", "tolerated"), notices=self._rows("notice"),
-            recoveries=tuple(self._recoveries), notes=self._all_notes(finished), ledger=self._ledger,
-            duration_seconds=duration, engine_seconds=self._engine_seconds(run, duration), slo_seconds=slo, slo_met=duration <= slo,
-            seed=42 if seed is None else int(seed), trace_id=self._trace_id, version=run.text("version"),
+            canaries=tuple(self._canaries),
+            capabilities=self._dimensions(),
+            violations=self._rows("violation", "tolerated"),
+            notices=self._rows("notice"),
+            recoveries=tuple(self._recoveries),
+            notes=self._all_notes(finished),
+            ledger=self._ledger,
+            duration_seconds=duration,
+            engine_seconds=self._engine_seconds(run, duration),
+            slo_seconds=slo,
+            slo_met=duration <= slo,
+            seed=42 if seed is None else int(seed),
+            trace_id=self._trace_id,
+            version=run.text("version"),
             started_unix_ns=self._began_unix_ns,
-            resources=tuple(curve.result(name, self._owner(name)) for name, curve in self._curves.items()),
-            brought_back=dict(self._brought_back), reports=dict(self._reports), error=_error(finished),
+            resources=tuple(
+                curve.result(name, self._owner(name)) for name, curve in self._curves.items()
+            ),
+            brought_back=dict(self._brought_back),
+            reports=dict(self._reports),
+            error=_error(finished),
             autorun=tuple(self._autorun),
-        )  # fmt: skip
+        )
 
     def _all_notes(self, finished: Finished | None) -> tuple[str, ...]:
         dropped = self._violations_dropped
-        flood = (f"{dropped} more violation events are only in the event log: a report holds {ROWS_MAX} distinct ones",) if dropped else ()
+        flood = (
+            (
+                (
+                    f"{dropped} more violation events are only in the event log: a report holds "
+                    f"{ROWS_MAX} distinct ones"
+                ),
+            )
+            if dropped
+            else ()
+        )
         return (*self._notes, *flood, *(() if finished else (NOT_FINISHED,)))
 
     def _engine_seconds(self, run: _Span, duration: float) -> float:
@@ -319,43 +389,71 @@ class Folder:
         finished = span.finished
         budget = span.number("budget_seconds")
         return PhaseResult(
-            name=span.subject.name, workspace=span.subject.workspace, result=finished.result if finished else "error",
+            name=span.subject.name,
+            workspace=span.subject.workspace,
+            result=finished.result if finished else "error",
             hermetic=span.attributes.get("hermetic") is True,  # unsaid is not a claim
             host=span.attributes.get("host") is True,
             policy="" if span.attributes.get("host") is True else span.text("policy"),
             exit_code=finished.exit_code if finished else None,
-            duration_seconds=finished.duration_seconds if finished else self._seconds(self._last_ns) - self._seconds(span.began_ns),
-            budget_seconds=float(budget) if budget is not None else None, role=span.text("role", "phase"),
-            started_seconds=self._seconds(span.began_ns), reason=finished.reason if finished else NOT_FINISHED,
-            log=span.text("log"), cached_run=span.text("cached_run"), cache=span.text("cache"), excerpt=span.tail.lines(),
-        )  # fmt: skip
+            duration_seconds=finished.duration_seconds
+            if finished
+            else self._seconds(self._last_ns) - self._seconds(span.began_ns),
+            budget_seconds=float(budget) if budget is not None else None,
+            role=span.text("role", "phase"),
+            started_seconds=self._seconds(span.began_ns),
+            reason=finished.reason if finished else NOT_FINISHED,
+            log=span.text("log"),
+            cached_run=span.text("cached_run"),
+            cache=span.text("cache"),
+            excerpt=span.tail.lines(),
+        )
 
     def _service_result(self, service: _Service) -> ServiceResult:
         if service.attached is not None:
             return self._held_result(service, service.attached)
-        first = service.spans[0] if service.spans else _Span(Subject("service", service.name), self._began_ns, {})
+        first = (
+            service.spans[0]
+            if service.spans
+            else _Span(Subject("service", service.name), self._began_ns, {})
+        )
         last = service.spans[-1] if service.spans else first
         reason = service.given_up or (last.finished.reason if last.finished else NOT_FINISHED)
         return ServiceResult(
-            name=service.name, version=last.text("version"),
-            ready_seconds=service.ready_seconds, ready_at_seconds=self._moment(service.ready_ns),
-            restarts=service.restarts, started_seconds=self._seconds(first.began_ns),
-            ended_seconds=self._seconds(last.ended_ns or self._last_ns), reason=reason,
-        )  # fmt: skip
+            name=service.name,
+            version=last.text("version"),
+            ready_seconds=service.ready_seconds,
+            ready_at_seconds=self._moment(service.ready_ns),
+            restarts=service.restarts,
+            started_seconds=self._seconds(first.began_ns),
+            ended_seconds=self._seconds(last.ended_ns or self._last_ns),
+            reason=reason,
+        )
 
     def _held_result(self, service: _Service, attached: Attached) -> ServiceResult:
         """Ready in the time that this run waited for it."""
         return ServiceResult(
-            name=service.name, version=attached.version, held_by=attached.holder_id, restarts=service.restarts, reason=service.given_up,
-            ready_seconds=service.ready_seconds, ready_at_seconds=self._moment(service.ready_ns),
-            started_seconds=self._seconds(service.attached_ns), ended_seconds=self._seconds(self._last_ns),
-        )  # fmt: skip
+            name=service.name,
+            version=attached.version,
+            held_by=attached.holder_id,
+            restarts=service.restarts,
+            reason=service.given_up,
+            ready_seconds=service.ready_seconds,
+            ready_at_seconds=self._moment(service.ready_ns),
+            started_seconds=self._seconds(service.attached_ns),
+            ended_seconds=self._seconds(self._last_ns),
+        )
 
     def _dimensions(self) -> tuple[DimensionReport, ...]:
         if self._capability is None:
             return ()
         rows = verified(self._capability, tuple(_canary(row) for row in self._canaries)).dimensions
-        return tuple(msgspec.structs.replace(row, completeness="lossy") if row.dimension in self._lossy else row for row in rows)
+        return tuple(
+            msgspec.structs.replace(row, completeness="lossy")
+            if row.dimension in self._lossy
+            else row
+            for row in rows
+        )
 
     def _rows(self, *severities: str) -> tuple[ViolationResult, ...]:
         return tuple(row for row in self._violations.values() if row.severity in severities)
@@ -366,7 +464,9 @@ class Folder:
 
 
 def owner(event: Violation, environment: Attributes) -> tuple[str, str]:
-    """The phase that a violation belongs to, or the service; `environment` is what its Started said of its environment."""
+    """The phase that a violation belongs to, or the service;
+    `environment` is what its Started said of its environment.
+    """
     if event.subject.kind == "phase":
         return event.subject.name, ""
     name = str(environment.get("of", ""))
@@ -376,21 +476,46 @@ def owner(event: Violation, environment: Attributes) -> tuple[str, str]:
 def violation_row(event: Violation, phase: str = "", service: str = "") -> ViolationResult:
     """An event as the row that it becomes in the result."""
     return ViolationResult(
-        rule=event.rule, action=event.outcome, certainty=event.certainty, mechanism=event.mechanism, process=event.process, target=event.target,
-        count=event.count, severity=event.severity, dimension=event.dimension, phase=phase, service=service, environment=event.environment, syscall=event.syscall,
-        errno=event.errno, attribution_gap=event.attribution_gap, tags=event.tags, reason=event.reason,
-    )  # fmt: skip
+        rule=event.rule,
+        action=event.outcome,
+        certainty=event.certainty,
+        mechanism=event.mechanism,
+        process=event.process,
+        target=event.target,
+        count=event.count,
+        severity=event.severity,
+        dimension=event.dimension,
+        phase=phase,
+        service=service,
+        environment=event.environment,
+        syscall=event.syscall,
+        errno=event.errno,
+        attribution_gap=event.attribution_gap,
+        tags=event.tags,
+        reason=event.reason,
+    )
 
 
 def _canary(row: CanaryResult) -> Canary:
     result: Literal["passed", "failed"] = "passed" if row.result == "passed" else "failed"
-    return Canary(name=row.name, dimension=row.dimension, rule=row.rule, expected=row.expected, found=row.found, result=result)  # type: ignore[arg-type]
+    return Canary(
+        name=row.name,
+        dimension=row.dimension,  # type: ignore[arg-type]
+        rule=row.rule,
+        expected=row.expected,
+        found=row.found,
+        result=result,
+    )
 
 
 def _error(finished: Finished | None) -> dict[str, str]:
     if finished is None or not finished.code:
         return {}
-    return {"code": finished.code, "message": finished.reason, "hint": str(finished.attributes.get("hint", ""))}
+    return {
+        "code": finished.code,
+        "message": finished.reason,
+        "hint": str(finished.attributes.get("hint", "")),
+    }
 
 
 def _split(joined: str) -> tuple[str, ...]:
@@ -399,7 +524,10 @@ def _split(joined: str) -> tuple[str, ...]:
 
 def _autorun_rows(event: Artifact) -> list[AutorunResult]:
     phase, workspace = event.subject.name, event.subject.workspace
-    return [AutorunResult(path=path, by=by, phase=phase, workspace=workspace) for path, by in event.autorun.items()]
+    return [
+        AutorunResult(path=path, by=by, phase=phase, workspace=workspace)
+        for path, by in event.autorun.items()
+    ]
 
 
 def _sum(totals: dict[str, int], further: Mapping[str, int]) -> None:

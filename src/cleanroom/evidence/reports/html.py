@@ -1,6 +1,8 @@
-"""The result as one page: no script, nothing loaded from anywhere, light and dark, readable on a telephone.
+"""The result as one page: no script, nothing loaded from anywhere, light and dark,
+readable on a telephone.
 
-Everything that came from a project or its processes goes through `markup.element`, which escapes it; a content security policy forbids the rest.
+Everything that came from a project or its processes goes through `markup.element`,
+which escapes it; a content security policy forbids the rest.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
             element("p", summary_line(result)),
         ),
         _section("Phases", _phases(result)),
-        _section(f"Found: {', '.join(counted(result)) or 'no violations'}", _violations(result.violations)),
+        _section(
+            f"Found: {', '.join(counted(result)) or 'no violations'}",
+            _violations(result.violations),
+        ),
         _section("Notices", _violations(result.notices)) if result.notices else None,
         _section("Services", _services(result)),
         _section("What was held, by dimension", _capabilities(result)),
@@ -73,7 +78,9 @@ def _section(title: str, *content: Markup | None) -> Markup:
 
 
 def _headline(result: RunResult) -> Markup:
-    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC).strftime(
+        "%Y-%m-%d %H:%M:%S UTC"
+    )
     facts = {
         "exit code": str(result.exit_code),
         "run": result.run_id,
@@ -81,17 +88,35 @@ def _headline(result: RunResult) -> Markup:
         "policy": result.policy,
         "backend": f"{result.backend} {result.tier}".strip(),
         "environment": result.environment,
-        "took": f"{seconds(result.duration_seconds)}, {seconds(result.engine_seconds)} of it the engine's own",
+        "took": (
+            f"{seconds(result.duration_seconds)}, {seconds(result.engine_seconds)} of it the "
+            "engine's own"
+        ),
         "SLO": f"{seconds(result.slo_seconds)}, {'met' if result.slo_met else 'missed'}",
         "seed": str(result.seed),
         "engine": result.version,
     }
     return element(
         "header",
-        element("h1", result.project or "run", " ", element("span", result.outcome.upper(), class_=f"badge {result.outcome}")),
-        element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm") if result.degraded else None,
-        _error(result.error) or (element("p", result.reason, class_="alarm") if result.reason else None),
-        element("dl", *(join((element("dt", name), element("dd", value))) for name, value in facts.items() if value)),
+        element(
+            "h1",
+            result.project or "run",
+            " ",
+            element("span", result.outcome.upper(), class_=f"badge {result.outcome}"),
+        ),
+        element("p", f"DEGRADED: {', '.join(result.degraded)}", class_="alarm")
+        if result.degraded
+        else None,
+        _error(result.error)
+        or (element("p", result.reason, class_="alarm") if result.reason else None),
+        element(
+            "dl",
+            *(
+                join((element("dt", name), element("dd", value)))
+                for name, value in facts.items()
+                if value
+            ),
+        ),
     )
 
 
@@ -100,7 +125,12 @@ def _error(error: dict[str, str]) -> Markup | None:
         return None
     hint = f" Hint: {error['hint']}." if error.get("hint") else ""
     code = error.get("code", "")
-    words = element("p", f"error[{code}]: {error.get('message', '')}.{hint} Explained by ", _code(f"cleanroom-engine explain {code}"), ".")
+    words = element(
+        "p",
+        f"error[{code}]: {error.get('message', '')}.{hint} Explained by ",
+        _code(f"cleanroom-engine explain {code}"),
+        ".",
+    )
     return element("div", words, class_="alarm")
 
 
@@ -113,7 +143,13 @@ def _failure(result: RunResult) -> Markup | None:
     return _section(
         f"What went wrong: {phase_name(phase)}",
         element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}.{reason}"),
-        element("pre", "\n".join(phase.excerpt), tabindex="0", role="region", aria_label="the end of its output")
+        element(
+            "pre",
+            "\n".join(phase.excerpt),
+            tabindex="0",
+            role="region",
+            aria_label="the end of its output",
+        )
         if phase.excerpt
         else None,
         element("p", "All of its output: ", _code(phase.log)) if phase.log else None,
@@ -123,7 +159,9 @@ def _failure(result: RunResult) -> Markup | None:
 
 def _again(result: RunResult, phase: PhaseResult | None) -> str:
     """Workspaces are the pipeline's: one of their phases alone cannot be named."""
-    command = ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
+    command = (
+        ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
+    )
     return shlex.join(["cleanroom-engine", *command])
 
 
@@ -140,7 +178,9 @@ class _Row(NamedTuple):
 
 
 def _table(columns: Sequence[str], rows: Iterable[_Row], empty: str) -> Markup:
-    """Roles are said, since on a narrow screen each row is shown as a list, and browsers forget what such a table was."""
+    """Roles are said, since on a narrow screen each row is shown as a list,
+    and browsers forget what such a table was.
+    """
     found = list(rows)
     if not found:
         return element("p", empty, class_="dim")
@@ -178,11 +218,17 @@ def _phases(result: RunResult) -> Markup:
         )
         for number, phase in enumerate(result.phases, 1)
     )
-    return _table(("phase", "result", "hermetic", "policy", "exit", "took", "budget", "role", "why"), rows, "No phase ran.")
+    return _table(
+        ("phase", "result", "hermetic", "policy", "exit", "took", "budget", "role", "why"),
+        rows,
+        "No phase ran.",
+    )
 
 
 def _word(result: str) -> _Cell:
-    return _Cell(result, "good" if result in ("passed", "cached") else "dim" if result in ("skipped", "unverified") else "bad")
+    if result in ("passed", "cached"):
+        return _Cell(result, "good")
+    return _Cell(result, "dim" if result in ("skipped", "unverified") else "bad")
 
 
 def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
@@ -206,14 +252,25 @@ def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
 
 def _canary_title(canaries: tuple[CanaryResult, ...]) -> str:
     passed = sum(canary.result == "passed" for canary in canaries)
-    return f"Canaries: {passed} of {len(canaries)} came back as expected" if canaries else "Canaries: none, nothing was proven"
+    return (
+        f"Canaries: {passed} of {len(canaries)} came back as expected"
+        if canaries
+        else "Canaries: none, nothing was proven"
+    )
 
 
 def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
     """One row for what is the same in several environments."""
     grouped: dict[tuple[str, ...], list[str]] = {}
     for canary in canaries:
-        key = (canary.name, canary.dimension, canary.rule, canary.expected, canary.found, canary.result)
+        key = (
+            canary.name,
+            canary.dimension,
+            canary.rule,
+            canary.expected,
+            canary.found,
+            canary.result,
+        )
         grouped.setdefault(key, []).append(canary.environment)
     everywhere = {canary.environment for canary in canaries}
 
@@ -238,12 +295,27 @@ def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
 def _capabilities(result: RunResult) -> Markup:
     rows = (
         _row(
-            row.dimension, _extent(row.enforced), _extent(row.detected), _extent(row.attributed), _extent("yes" if row.verified_by_canary else "no"),
-            row.mechanism, row.completeness, row.evidence,
+            row.dimension,
+            _extent(row.enforced),
+            _extent(row.detected),
+            _extent(row.attributed),
+            _extent("yes" if row.verified_by_canary else "no"),
+            row.mechanism,
+            row.completeness,
+            row.evidence,
         )
         for row in result.capabilities
-    )  # fmt: skip
-    columns = ("dimension", "enforced", "detected", "attributed", "verified here", "by", "completeness", "evidence of the probe")
+    )
+    columns = (
+        "dimension",
+        "enforced",
+        "detected",
+        "attributed",
+        "verified here",
+        "by",
+        "completeness",
+        "evidence of the probe",
+    )
     return _table(columns, rows, "The backend was not asked.")
 
 
@@ -254,39 +326,68 @@ def _extent(extent: str) -> _Cell:
 def _services(result: RunResult) -> Markup:
     rows = (
         _row(
-            service.name, service.version, _Cell("never", "bad") if service.ready_seconds is None else seconds(service.ready_seconds),
-            str(service.restarts), seconds(max(0.0, service.ended_seconds - service.started_seconds)),
+            service.name,
+            service.version,
+            _Cell("never", "bad")
+            if service.ready_seconds is None
+            else seconds(service.ready_seconds),
+            str(service.restarts),
+            seconds(max(0.0, service.ended_seconds - service.started_seconds)),
             service.reason or (f"held by {service.held_by}" if service.held_by else ""),
         )
         for service in result.services
-    )  # fmt: skip
-    return _table(("service", "version", "ready after", "restarts", "lived", "why"), rows, "None was asked for.")
+    )
+    return _table(
+        ("service", "version", "ready after", "restarts", "lived", "why"),
+        rows,
+        "None was asked for.",
+    )
 
 
 def _resources(result: RunResult) -> Markup:
-    end = max([result.duration_seconds, *(at for resource in result.resources for at, _, _ in resource.samples)])
+    end = max(
+        [
+            result.duration_seconds,
+            *(at for resource in result.resources for at, _, _ in resource.samples),
+        ]
+    )
     rows = (
         _row(
-            resource.environment, resource.subject, seconds(resource.cpu_seconds), size(resource.peak_memory_bytes),
+            resource.environment,
+            resource.subject,
+            seconds(resource.cpu_seconds),
+            size(resource.peak_memory_bytes),
             _Cell(sparkline(resource, end)) if resource.samples else "",
         )
         for resource in result.resources
-    )  # fmt: skip
+    )
     return _table(
-        ("environment", "for", "CPU", "peak memory", "memory (area) and CPU (line) over the run"), rows, "No readings were taken."
+        ("environment", "for", "CPU", "peak memory", "memory (area) and CPU (line) over the run"),
+        rows,
+        "No readings were taken.",
     )
 
 
 def _ledger(result: RunResult) -> Markup:
     ledger = result.ledger
     back = result.brought_back
-    conflicts = f", {plural(back['conflicts'], 'conflict')}: left as they are" if back.get("conflicts") else ""
+    conflicts = (
+        f", {plural(back['conflicts'], 'conflict')}: left as they are"
+        if back.get("conflicts")
+        else ""
+    )
     files, written, deleted = (back.get(name, 0) for name in ("files", "bytes", "deleted"))
     gone = f"; deleted {deleted}" if deleted else ""
     text = f"Brought back {plural(files, 'file')}, {size(written)}{gone}{conflicts}."
     return join(
         (
-            element("p", f"{ledger.created} created, {ledger.removed} removed, {len(ledger.held)} held, {len(ledger.left)} left."),
+            element(
+                "p",
+                (
+                    f"{ledger.created} created, {ledger.removed} removed, {len(ledger.held)} "
+                    f"held, {len(ledger.left)} left."
+                ),
+            ),
             element("p", "Left: ", ", ".join(ledger.left), class_="alarm") if ledger.left else None,
             element("p", "Held: ", ", ".join(ledger.held)) if ledger.held else None,
             element("p", text) if back else None,
@@ -301,7 +402,10 @@ def _autorun(result: RunResult) -> Markup | None:
     if not count:
         return None
     more = count - len(result.autorun)
-    rows = [join((_code(f"{row.workspace}/{row.path}".lstrip("/")), f": {row.by}, phase {row.phase}")) for row in result.autorun]
+    rows = [
+        join((_code(f"{row.workspace}/{row.path}".lstrip("/")), f": {row.by}, phase {row.phase}"))
+        for row in result.autorun
+    ]
     files = f"{plural(count, 'file')} of them"
     listed = element("ul", *(element("li", row) for row in rows))
     rest = element("p", f"And {more} more.") if more > 0 else None
@@ -310,7 +414,11 @@ def _autorun(result: RunResult) -> Markup | None:
 
 
 def _list(lines: Sequence[str]) -> Markup:
-    return element("ul", *(element("li", line) for line in lines)) if lines else element("p", "None.", class_="dim")
+    return (
+        element("ul", *(element("li", line) for line in lines))
+        if lines
+        else element("p", "None.", class_="dim")
+    )
 
 
 def _evidence(result: RunResult) -> Markup:
@@ -318,10 +426,34 @@ def _evidence(result: RunResult) -> Markup:
     lines = [
         join(("Run it again, in the project's folder: ", _code(_again(result, None)))),
         join(("Verify the audit log: ", _code("cleanroom-engine audit verify"))),
-        join(("Make this page again from the events: ", _code(f"cleanroom-engine report --from {shlex.quote(result.reports.get('events', 'events.jsonl'))}"))),
-        *([Markup(join((f"Audit log at the end of this run: {head.get('bytes')} bytes, record {head.get('seq')}, hash ", _code(str(head.get("hash"))))))] if head else []),
+        join(
+            (
+                "Make this page again from the events: ",
+                _code(
+                    "cleanroom-engine report --from "
+                    f"{shlex.quote(result.reports.get('events', 'events.jsonl'))}"
+                ),
+            )
+        ),
+        *(
+            [
+                Markup(
+                    join(
+                        (
+                            (
+                                f"Audit log at the end of this run: {head.get('bytes')} bytes, "
+                                f"record {head.get('seq')}, hash "
+                            ),
+                            _code(str(head.get("hash"))),
+                        )
+                    )
+                )
+            ]
+            if head
+            else []
+        ),
         *([join(("Trace id: ", _code(result.trace_id)))] if result.trace_id else []),
-    ]  # fmt: skip
+    ]
     files = [join((f"{kind}: ", _code(path))) for kind, path in result.reports.items()]
     return element("ul", *(element("li", line) for line in [*lines, *files]))
 

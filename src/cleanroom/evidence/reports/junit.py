@@ -1,7 +1,9 @@
 """The result as JUnit XML, as CI systems read it (Jenkins' xUnit2 and testmoapp/junitxml).
 
-A run is a test suite; phases, services, canaries and the account at the end are its cases. What the project did wrong is a failure (`type="policy"`
-where a rule was broken), what we or the clock did is an error, what did not run is skipped: nothing counts as passed that nothing earned.
+A run is a test suite; phases, services, canaries and the account at the end are its cases.
+What the project did wrong is a failure (`type="policy"` where a rule was broken),
+what we or the clock did is an error, what did not run is skipped:
+nothing counts as passed that nothing earned.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 from xml.etree import ElementTree
 
-from cleanroom.evidence.reports.result import CanaryResult, LedgerResult, PhaseResult, RunResult, ServiceResult, ViolationResult
+from cleanroom.evidence.reports.result import (
+    CanaryResult,
+    LedgerResult,
+    PhaseResult,
+    RunResult,
+    ServiceResult,
+    ViolationResult,
+)
 from cleanroom.evidence.reports.text import describe_violation, phase_name, plain
 
 _PATH = re.compile(r"[^\[\]|\n]+")  # what an attachment can name
@@ -38,10 +47,17 @@ def junit(result: RunResult) -> bytes:
         for name, verdict in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
     }
     name = plain(result.project) or "cleanroom"
-    totals = {"name": name, "tests": str(len(cases)), **counts, "time": _time(result.duration_seconds)}
+    totals = {
+        "name": name,
+        "tests": str(len(cases)),
+        **counts,
+        "time": _time(result.duration_seconds),
+    }
     suites = ElementTree.Element("testsuites", totals)
     began = datetime.fromtimestamp(result.started_unix_ns // 1_000_000_000, UTC)
-    suite = ElementTree.SubElement(suites, "testsuite", {**totals, "timestamp": began.strftime("%Y-%m-%dT%H:%M:%S")})
+    suite = ElementTree.SubElement(
+        suites, "testsuite", {**totals, "timestamp": began.strftime("%Y-%m-%dT%H:%M:%S")}
+    )
     _properties(suite, result)
     for case in cases:
         _write(suite, name, case)
@@ -59,24 +75,39 @@ def _cases(result: RunResult) -> Iterator[_Case]:
     if result.ledger.created or result.ledger.left:
         cases.append(_ledger(result.ledger))
     yield from cases
-    if result.outcome != "passed" and not any(case.verdict in ("failure", "error") for case in cases):
+    if result.outcome != "passed" and not any(
+        case.verdict in ("failure", "error") for case in cases
+    ):
         yield _run(result)
 
 
 def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case:
-    broken = [describe_violation(row) for row in violations if row.phase == phase.name and row.severity == "violation"]
+    broken = [
+        describe_violation(row)
+        for row in violations
+        if row.phase == phase.name and row.severity == "violation"
+    ]
     excerpt = "\n".join(phase.excerpt)
-    case = _Case("phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log)
+    case = _Case(
+        "phase", phase_name(phase), phase.duration_seconds, output=excerpt, attached=phase.log
+    )
     message = phase.reason or phase.result
     match phase.result:
         case "passed":
             return case._replace(output="\n".join((*broken, excerpt)) if broken else excerpt)
         case "cached" | "skipped" | "unverified":
             return case._replace(
-                verdict="skipped", message=phase.reason or ("ran no command" if phase.result == "unverified" else "skipped")
+                verdict="skipped",
+                message=phase.reason
+                or ("ran no command" if phase.result == "unverified" else "skipped"),
             )
         case "failed" if broken:
-            return case._replace(verdict="failure", kind="policy", message=broken[0], details="\n".join([*broken, message]))
+            return case._replace(
+                verdict="failure",
+                kind="policy",
+                message=broken[0],
+                details="\n".join([*broken, message]),
+            )
         case "failed":
             return case._replace(verdict="failure", kind="exit", message=message, details=excerpt)
         case "refused":
@@ -87,39 +118,78 @@ def _phase(phase: PhaseResult, violations: tuple[ViolationResult, ...]) -> _Case
 def _service(service: ServiceResult) -> _Case:
     case = _Case("service", service.name, service.ready_seconds or 0.0)
     if service.ready_seconds is None:
-        return case._replace(verdict="error", kind="service", message=service.reason or "it did not become ready")
-    return case._replace(verdict="error", kind="service", message=service.reason) if service.reason else case
+        return case._replace(
+            verdict="error", kind="service", message=service.reason or "it did not become ready"
+        )
+    return (
+        case._replace(verdict="error", kind="service", message=service.reason)
+        if service.reason
+        else case
+    )
 
 
 def _canary(canary: CanaryResult) -> _Case:
-    case = _Case("canary", f"{canary.name} in {canary.environment}" if canary.environment else canary.name)
+    case = _Case(
+        "canary", f"{canary.name} in {canary.environment}" if canary.environment else canary.name
+    )
     if canary.result == "passed":
         return case
-    return case._replace(verdict="failure", kind="policy", message=f"expected {canary.expected}, found {canary.found}", details=canary.rule)
+    return case._replace(
+        verdict="failure",
+        kind="policy",
+        message=f"expected {canary.expected}, found {canary.found}",
+        details=canary.rule,
+    )
 
 
 def _ledger(ledger: LedgerResult) -> _Case:
     case = _Case("account", "nothing is left")
     if not ledger.left:
         return case
-    return case._replace(verdict="error", kind="leak", message=f"{len(ledger.left)} left", details="\n".join(ledger.left))
+    return case._replace(
+        verdict="error",
+        kind="leak",
+        message=f"{len(ledger.left)} left",
+        details="\n".join(ledger.left),
+    )
 
 
 def _run(result: RunResult) -> _Case:
     """For an outcome that no other case explains, such as a refusal."""
     verdicts: dict[str, tuple[Literal["failure", "error", "skipped"], str]] = {
-        "refused": ("failure", "policy"), "failed": ("failure", "run"), "unverified": ("skipped", ""),
-    }  # fmt: skip
+        "refused": ("failure", "policy"),
+        "failed": ("failure", "run"),
+        "unverified": ("skipped", ""),
+    }
     verdict, kind = verdicts.get(result.outcome, ("error", result.outcome))
-    message = " ".join(part for part in (result.error.get("code", ""), result.reason) if part) or result.outcome
-    return _Case("run", "outcome", result.duration_seconds, verdict, kind, message, result.error.get("hint", ""))
+    message = (
+        " ".join(part for part in (result.error.get("code", ""), result.reason) if part)
+        or result.outcome
+    )
+    return _Case(
+        "run",
+        "outcome",
+        result.duration_seconds,
+        verdict,
+        kind,
+        message,
+        result.error.get("hint", ""),
+    )
 
 
 def _properties(suite: ElementTree.Element, result: RunResult) -> None:
     shown = {
-        "run_id": result.run_id, "outcome": result.outcome, "exit_code": str(result.exit_code), "backend": result.backend, "tier": result.tier,
-        "policy": result.policy, "degraded": ", ".join(result.degraded), "seed": str(result.seed), "trace_id": result.trace_id, "version": result.version,
-    }  # fmt: skip
+        "run_id": result.run_id,
+        "outcome": result.outcome,
+        "exit_code": str(result.exit_code),
+        "backend": result.backend,
+        "tier": result.tier,
+        "policy": result.policy,
+        "degraded": ", ".join(result.degraded),
+        "seed": str(result.seed),
+        "trace_id": result.trace_id,
+        "version": result.version,
+    }
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in shown.items():
         if value:
@@ -127,19 +197,29 @@ def _properties(suite: ElementTree.Element, result: RunResult) -> None:
 
 
 def _write(suite: ElementTree.Element, project: str, case: _Case) -> None:
-    fields = {"name": plain(case.name), "classname": f"{project}.{case.group}", "time": _time(case.seconds)}
+    fields = {
+        "name": plain(case.name),
+        "classname": f"{project}.{case.group}",
+        "time": _time(case.seconds),
+    }
     element = ElementTree.SubElement(suite, "testcase", fields)
     if case.verdict:
         kind = {"type": plain(case.kind)} if case.kind else {}
-        found = ElementTree.SubElement(element, case.verdict, {"message": plain(case.message), **kind})
+        found = ElementTree.SubElement(
+            element, case.verdict, {"message": plain(case.message), **kind}
+        )
         found.text = _quoted(case.details) or None
     attachment = f"[[ATTACHMENT|{plain(case.attached)}]]" if _PATH.fullmatch(case.attached) else ""
     if case.output or attachment:
-        ElementTree.SubElement(element, "system-out").text = "\n".join(part for part in (_quoted(case.output), attachment) if part)
+        ElementTree.SubElement(element, "system-out").text = "\n".join(
+            part for part in (_quoted(case.output), attachment) if part
+        )
 
 
 def _quoted(text: str) -> str:
-    """As text: nobody attaches files to the report by printing, or being called, the words for it."""
+    """As text: nobody attaches files to the report by printing, or being called,
+    the words for it.
+    """
     return plain(text).replace("[[ATTACHMENT", "[ [ATTACHMENT")
 
 

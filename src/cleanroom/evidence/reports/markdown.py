@@ -6,14 +6,25 @@ import re
 from collections.abc import Iterator, Sequence
 
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.evidence.reports.text import counted, describe_violation, failing, phase_name, plain, seconds, summary_line
+from cleanroom.evidence.reports.text import (
+    counted,
+    describe_violation,
+    failing,
+    phase_name,
+    plain,
+    seconds,
+    summary_line,
+)
 
 ROWS_MAX = 200  # of one table: more than that nobody reads on such a page
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+|~!&:@-])")  # with ':' and '@', so that no text becomes a link, an emoji or a mention
+# with ':' and '@', so that no text becomes a link, an emoji or a mention
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+|~!&:@-])")
 
 
 def markdown_report(result: RunResult, *, bytes_max: int) -> str:
-    """The whole page in at most `bytes_max` bytes: the verdict first, so that what is cut is what matters least."""
+    """The whole page in at most `bytes_max` bytes: the verdict first,
+    so that what is cut is what matters least.
+    """
     page = "\n".join(_lines(result)) + "\n"
     data = page.encode()
     if len(data) <= bytes_max:
@@ -31,14 +42,29 @@ def _lines(result: RunResult) -> Iterator[str]:
         yield from ("", text(f"{result.error.get('code', '')}: {result.reason}".removeprefix(": ")))
     passed = sum(canary.result == "passed" for canary in result.canaries)
     yield from ("", text(summary_line(result)), "")
-    facts = [f"canaries {passed}/{len(result.canaries)}", *counted(result), f"policy {text(result.policy)}"]
+    facts = [
+        f"canaries {passed}/{len(result.canaries)}",
+        *counted(result),
+        f"policy {text(result.policy)}",
+    ]
     yield " · ".join([*facts, f"backend {text(result.backend)} {text(result.tier)}"])
     yield from _violations(result)
     yield from _excerpt(result)
-    rows = [(phase_name(p), p.result, seconds(p.duration_seconds), "yes" if p.hermetic else "**no**") for p in result.phases]
-    yield from _table(("phase", "result", "time", "hermetic"), [(text(name), word, time, held) for name, word, time, held in rows])
+    rows = [
+        (phase_name(p), p.result, seconds(p.duration_seconds), "yes" if p.hermetic else "**no**")
+        for p in result.phases
+    ]
+    yield from _table(
+        ("phase", "result", "time", "hermetic"),
+        [(text(name), word, time, held) for name, word, time, held in rows],
+    )
     ready = [
-        (text(s.name), text(s.version), seconds(s.ready_seconds) if s.ready_seconds is not None else "not ready", str(s.restarts))
+        (
+            text(s.name),
+            text(s.version),
+            seconds(s.ready_seconds) if s.ready_seconds is not None else "not ready",
+            str(s.restarts),
+        )
         for s in result.services
     ]
     yield from _table(("service", "version", "ready in", "restarts"), ready)
@@ -47,7 +73,9 @@ def _lines(result: RunResult) -> Iterator[str]:
 def _violations(result: RunResult) -> Iterator[str]:
     if result.violations:
         yield ""
-        yield from (f"- {text(describe_violation(found))}" for found in result.violations[:ROWS_MAX])
+        yield from (
+            f"- {text(describe_violation(found))}" for found in result.violations[:ROWS_MAX]
+        )
 
 
 def _excerpt(result: RunResult) -> Iterator[str]:
@@ -56,7 +84,9 @@ def _excerpt(result: RunResult) -> Iterator[str]:
     if phase is None or not phase.excerpt:
         return
     shown = [plain(line) for line in phase.excerpt]
-    fence = "`" * max(3, 1 + max((len(run) for line in shown for run in re.findall("`+", line)), default=0))
+    fence = "`" * max(
+        3, 1 + max((len(run) for line in shown for run in re.findall("`+", line)), default=0)
+    )
     yield from ("", f"The end of {text(phase_name(phase))}:", "", f"{fence}text", *shown, fence)
 
 

@@ -1,4 +1,8 @@
-"""All reports of one result, by kind: which there are, what their files are called, and their bytes. Pure."""
+"""All reports of one result, by kind: which there are, what their files are called,
+and their bytes.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,16 @@ from cleanroom.evidence.reports.json_report import json_report
 from cleanroom.evidence.reports.junit import junit
 from cleanroom.evidence.reports.result import RunResult
 
-FILES: dict[str, str] = {"json": "test_results.json", "junit": "test_results.junit.xml", "html": "test_results.html"}
-_MAKERS: dict[str, Callable[[RunResult], bytes]] = {"json": json_report, "junit": junit, "html": html_report}
+FILES: dict[str, str] = {
+    "json": "test_results.json",
+    "junit": "test_results.junit.xml",
+    "html": "test_results.html",
+}
+_MAKERS: dict[str, Callable[[RunResult], bytes]] = {
+    "json": json_report,
+    "junit": junit,
+    "html": html_report,
+}
 
 
 def render(result: RunResult) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
 """The result of a run as data: what `--output json` prints and every report is made of.
 
-Folded from events alone by `fold` (in `fold.py`), so that `report --from events.jsonl` gives the same. Fields are only ever added.
+Folded from events alone by `fold` (in `fold.py`), so that `report --from events.jsonl` gives the
+same.
+Fields are only ever added.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ class PhaseResult(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
-    ready_seconds: float | None  # how long the start took after which it was ready for the first time
+    # how long the start took after which it was ready for the first time
+    ready_seconds: float | None
     restarts: int
     started_seconds: float = 0.0
     ended_seconds: float = 0.0
-    ready_at_seconds: float | None = None  # after the run's start; later than started + ready where a start failed
+    # after the run's start; later than started + ready where a start failed
+    ready_at_seconds: float | None = None
     reason: str = ""
-    held_by: str = ""  # the session or pool that has it: it was not started by this run and does not end with it
+    # the session or pool that has it: it was not started by this run and does not end with it
+    held_by: str = ""
 
 
 class CanaryResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +89,9 @@ class LedgerResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResourceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One environment's readings over time, for the picture: seconds after the run's start, CPU cores in use, bytes."""
+    """One environment's readings over time, for the picture:
+    seconds after the run's start, CPU cores in use, bytes.
+    """
 
     environment: str
     subject: str

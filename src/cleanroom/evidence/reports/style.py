@@ -41,4 +41,4 @@ td svg{max-width:100%;height:auto}
 dl{grid-template-columns:minmax(0,7.5em) minmax(0,1fr)}
 }
 @media print{body{background:none}header,section{break-inside:avoid}}
-"""
+"""  # noqa: E501

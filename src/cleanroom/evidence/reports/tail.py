@@ -31,8 +31,12 @@ class Tail:
         self._length = 0
 
     def lines(self) -> tuple[str, ...]:
-        """The last lines, long ones cut; a line that returns to its start shows what a terminal would."""
+        """The last lines, long ones cut; a line that returns to its start shows what a terminal
+        would.
+        """
         found = "".join(self._pieces).rstrip().split("\n") if self._pieces else []
         shown = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in found[-LINES_MAX:]]
-        lines = tuple(line if len(line) <= COLUMNS_MAX else line[: COLUMNS_MAX - 1] + "…" for line in shown)
+        lines = tuple(
+            line if len(line) <= COLUMNS_MAX else line[: COLUMNS_MAX - 1] + "…" for line in shown
+        )
         return lines if any(lines) else ()

@@ -1,4 +1,8 @@
-"""How values read in a report: durations, sizes, sentences about violations, and text that cannot do harm. Pure."""
+"""How values read in a report: durations, sizes, sentences about violations,
+and text that cannot do harm.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 
 
 def plain(text: str) -> str:
-    """`text` with terminal sequences removed and unfit characters written out; lines and tabs stay."""
+    """`text` with terminal sequences removed and unfit characters written out;
+    lines and tabs stay.
+    """
     return written_out(_SEQUENCE.sub("", text))
 
 
@@ -59,7 +65,8 @@ def phase_name(phase: PhaseResult) -> str:
 
 
 def summary_line(result: RunResult) -> str:
-    """The run on one line: `init 1.80 s · test 5.30 s · rest 0.42 s = 7.52 s / 20.00 s, services ready in 0.42 s meanwhile`.
+    """The run on one line: `init 1.80 s · test 5.30 s · rest 0.42 s = 7.52 s / 20.00 s,
+    services ready in 0.42 s meanwhile`.
 
     What stands before the `=` adds up to what stands after it, as it is written. What went on
     beside something else is not among it, and says so.
@@ -69,7 +76,9 @@ def summary_line(result: RunResult) -> str:
     rest = as_written(result.duration_seconds) - sum(value for _, value in _parts(result))
     if parts and rest >= _LEAST_SECONDS:
         parts.append(f"rest {seconds(rest)}")
-    ready = [service.ready_seconds for service in result.services if service.ready_seconds is not None]
+    ready = [
+        service.ready_seconds for service in result.services if service.ready_seconds is not None
+    ]
     beside = f", services ready in {seconds(max(ready))} meanwhile" if ready else ""
     return f"{' · '.join(parts) or 'nothing ran'} = {total} / {seconds(result.slo_seconds)}{beside}"
 
@@ -110,10 +119,16 @@ def failing(result: RunResult) -> PhaseResult | None:
 def describe_process(process: Process | None, gap: str = "") -> str:
     """`pid 1234 /usr/bin/curl (curl https://example.org/)`, or why nobody can be named."""
     if process is None:
-        return f"a process that could not be named ({gap})" if gap else "a process that could not be named"
+        return (
+            f"a process that could not be named ({gap})"
+            if gap
+            else "a process that could not be named"
+        )
     command = " ".join(process.argv).rstrip()  # a program that renames itself leaves blanks
     shown = command if len(command) <= COMMAND_COLUMNS else command[: COMMAND_COLUMNS - 1] + "…"
-    return f"pid {process.pid} {process.exe or process.comm}".rstrip() + (f" ({shown})" if shown else "")
+    return f"pid {process.pid} {process.exe or process.comm}".rstrip() + (
+        f" ({shown})" if shown else ""
+    )
 
 
 def describe_violation(row: ViolationResult) -> str:
@@ -125,16 +140,24 @@ def describe_violation(row: ViolationResult) -> str:
 
 
 def place_of(row: ViolationResult) -> str:
-    """Where it happened: `phase test`, `service postgres`, or the environment that nobody told of."""
+    """Where it happened: `phase test`, `service postgres`,
+    or the environment that nobody told of.
+    """
     if row.phase:
         return f"phase {row.phase}"
     return f"service {row.service}" if row.service else row.environment
 
 
 def counted(result: RunResult) -> list[str]:
-    """How much was found, by how it counts; an attempt that was made again is one row and told as two."""
+    """How much was found, by how it counts; an attempt that was made again is one row and told as
+    two.
+    """
     found = []
-    for severity, noun in (("violation", "violation"), ("tolerated", "tolerated attempt"), ("notice", "notice")):
+    for severity, noun in (
+        ("violation", "violation"),
+        ("tolerated", "tolerated attempt"),
+        ("notice", "notice"),
+    ):
         rows = [row for row in (*result.violations, *result.notices) if row.severity == severity]
         attempts = sum(row.count for row in rows)
         again = f" ({attempts} attempts)" if attempts > len(rows) else ""
@@ -153,7 +176,9 @@ def _verb(row: ViolationResult) -> str:
     if row.dimension == "network" and (row.target.host or row.target.ip):
         return "to resolve " if row.rule == "network.names" else "to reach "
     if row.dimension == "filesystem" and row.target.path:
-        return "to read " if row.rule in ("filesystem.reads", "filesystem.secrets") else "to change "
+        return (
+            "to read " if row.rule in ("filesystem.reads", "filesystem.secrets") else "to change "
+        )
     if row.dimension == "resource":
         return "to go past "
     return ""

@@ -1,8 +1,13 @@
-"""A run as OpenTelemetry sees it: from events to spans, metrics and log records, to a file, and to whoever collects them. OpenTelemetry's only home.
+"""A run as OpenTelemetry sees it: from events to spans, metrics and log records, to a file,
+and to whoever collects them.
 
-`collect` makes spans of events, `otlp_json` writes and reads them as the file that Jaeger's page loads, `reading` answers what a person asks of a trace,
-`settings` reads the `OTEL_*` variables, `metrics` and `logs` make the other two signals, and `deliver` hands all three to the SDK's exporters in a thread of
-its own. Only `deliver` imports OpenTelemetry, and only where something is to be delivered.
+OpenTelemetry's only home.
+
+`collect` makes spans of events, `otlp_json` writes and reads them as the file that Jaeger's page
+loads, `reading` answers what a person asks of a trace, `settings` reads the `OTEL_*` variables,
+`metrics` and `logs` make the other two signals, and `deliver` hands all three to the SDK's
+exporters in a thread of its own.
+Only `deliver` imports OpenTelemetry, and only where something is to be delivered.
 """
 
 from cleanroom.evidence.tracing.collect import KINDS, Trace, spans
@@ -10,4 +15,14 @@ from cleanroom.evidence.tracing.names import read_traceparent
 from cleanroom.evidence.tracing.otlp_json import otlp_json, read_otlp_json
 from cleanroom.evidence.tracing.span import SpanData, SpanEvent, SpanLink
 
-__all__ = ["KINDS", "SpanData", "SpanEvent", "SpanLink", "Trace", "otlp_json", "read_otlp_json", "read_traceparent", "spans"]
+__all__ = [
+    "KINDS",
+    "SpanData",
+    "SpanEvent",
+    "SpanLink",
+    "Trace",
+    "otlp_json",
+    "read_otlp_json",
+    "read_traceparent",
+    "spans",
+]

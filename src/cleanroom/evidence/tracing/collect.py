@@ -1,6 +1,9 @@
-"""Spans of a run, made of its events as they come. Costs no import of OpenTelemetry.
+"""Spans of a run, made of its events as they come.
 
-Names and attributes are the table of `otel/spans.md`: those of OpenTelemetry's conventions where one exists, `cleanroom.*` else.
+Costs no import of OpenTelemetry.
+
+Names and attributes are the table of `otel/spans.md`: those of OpenTelemetry's conventions where
+one exists, `cleanroom.*` else.
 """
 
 from __future__ import annotations
@@ -32,16 +35,42 @@ EVENTS_MAX = 128  # per span, OpenTelemetry's own default
 OUTPUT_EVENTS_MAX = 16  # of those: an excerpt; the whole output is in the log file
 TEXT_MAX = 1024  # characters of any text; a viewer shows a line of it
 # What `Trace.add` reads.
-KINDS: tuple[type[Event], ...] = (Started, Finished, Output, Violation, Assertion, Recovery, Artifact, Ledger, Attached, Note, Spans)
+KINDS: tuple[type[Event], ...] = (
+    Started,
+    Finished,
+    Output,
+    Violation,
+    Assertion,
+    Recovery,
+    Artifact,
+    Ledger,
+    Attached,
+    Note,
+    Spans,
+)
 
 _RESULTS = {
-    "passed": "success", "failed": "failure", "refused": "failure", "error": "error", "timeout": "timeout", "cancelled": "cancellation",
-    "cached": "skip", "skipped": "skip", "unverified": "skip",
-}  # fmt: skip
+    "passed": "success",
+    "failed": "failure",
+    "refused": "failure",
+    "error": "error",
+    "timeout": "timeout",
+    "cancelled": "cancellation",
+    "cached": "skip",
+    "skipped": "skip",
+    "unverified": "skip",
+}
 _SUITE_STATUSES = {
-    "passed": "success", "failed": "failure", "refused": "aborted", "error": "aborted", "timeout": "timed_out", "cancelled": "aborted",
-    "cached": "skipped", "skipped": "skipped", "unverified": "skipped",
-}  # fmt: skip
+    "passed": "success",
+    "failed": "failure",
+    "refused": "aborted",
+    "error": "aborted",
+    "timeout": "timed_out",
+    "cancelled": "aborted",
+    "cached": "skipped",
+    "skipped": "skipped",
+    "unverified": "skipped",
+}
 _TASK_TYPES = ("build", "test", "deploy")
 _NOT_FINISHED = "not finished"
 _INTERNAL, _SERVER = 1, 2
@@ -68,11 +97,19 @@ class _Record:
     def name(self) -> str:
         if self.subject.kind == "run":
             return f"RUN {self.subject.name}".rstrip()
-        path = f"{self.subject.workspace}/{self.subject.name}" if self.subject.workspace else self.subject.name
+        path = (
+            f"{self.subject.workspace}/{self.subject.name}"
+            if self.subject.workspace
+            else self.subject.name
+        )
         return f"{self.subject.kind} {path}".rstrip()
 
     def tell(self, at_ns: int, event: Event) -> None:
-        """Attach a fact. Output never takes the place of anything else: past its share, or when the span is full, it goes first."""
+        """Attach a fact.
+
+        Output never takes the place of anything else: past its share, or when the span is full,
+        it goes first.
+        """
         if isinstance(event, Output):
             if self.outputs >= OUTPUT_EVENTS_MAX:
                 self.dropped += 1
@@ -81,7 +118,10 @@ class _Record:
         name, attributes = _fact(event)
         self.events.append(SpanEvent(name, at_ns, attributes))
         if len(self.events) > EVENTS_MAX:
-            first = next((index for index, kept in enumerate(self.events) if kept.name == "output"), len(self.events) - 1)
+            first = next(
+                (index for index, kept in enumerate(self.events) if kept.name == "output"),
+                len(self.events) - 1,
+            )
             self.events.pop(first)
             self.dropped += 1
 
@@ -100,7 +140,11 @@ class Trace:
         self._phases = 0
 
     def add(self, envelope: Envelope) -> None:
-        """Take one event, in the order of `seq`. Wall time counts from the first event on by the monotonic clock, so that no step of the clock shows."""
+        """Take one event, in the order of `seq`.
+
+        Wall time counts from the first event on by the monotonic clock,
+        so that no step of the clock shows.
+        """
         if not self._trace_id:
             self._trace_id, self._run_id = envelope.trace_id, envelope.run_id
             self._origin_ns = envelope.time_unix_ns - envelope.monotonic_ns
@@ -121,14 +165,24 @@ class Trace:
 
     def _start(self, envelope: Envelope, event: Started, now_ns: int) -> None:
         subject = event.subject
-        attributes: Attributes = {"cleanroom.subject.kind": subject.kind, "cleanroom.subject.name": subject.name}
+        attributes: Attributes = {
+            "cleanroom.subject.kind": subject.kind,
+            "cleanroom.subject.name": subject.name,
+        }
         if subject.workspace:
             attributes["cleanroom.subject.workspace"] = subject.workspace
         record = self._records[envelope.span_id] = _Record(envelope, now_ns, attributes)
         if subject.kind == "run" and self._run is None:
             self._run = record
-            self._root, self._version = str(event.attributes.get("root", "")), str(event.attributes.get("version", ""))
-            attributes |= {names.PIPELINE_NAME: subject.name, names.PIPELINE_RUN_ID: self._run_id, names.PIPELINE_ACTION: "RUN"}
+            self._root, self._version = (
+                str(event.attributes.get("root", "")),
+                str(event.attributes.get("version", "")),
+            )
+            attributes |= {
+                names.PIPELINE_NAME: subject.name,
+                names.PIPELINE_RUN_ID: self._run_id,
+                names.PIPELINE_ACTION: "RUN",
+            }
             attributes |= self._url(names.PIPELINE_RUN_URL, "")
         elif subject.kind == "phase":
             self._phases += 1
@@ -145,7 +199,9 @@ class Trace:
     def _finish(self, record: _Record, event: Finished, now_ns: int) -> None:
         record.ended_ns = now_ns
         record.attributes |= {"cleanroom.result": event.result} | _ours(event.attributes)
-        result_name = {"run": names.PIPELINE_RESULT, "phase": names.TASK_RUN_RESULT}.get(event.subject.kind)
+        result_name = {"run": names.PIPELINE_RESULT, "phase": names.TASK_RUN_RESULT}.get(
+            event.subject.kind
+        )
         if result_name:
             record.attributes[result_name] = _RESULTS[event.result]
         if names.SUITE_NAME in record.attributes:
@@ -158,15 +214,22 @@ class Trace:
         self._ready.append(record)
 
     def _url(self, name: str, fragment: str) -> Attributes:
-        """Where a person reads about it: the page of this run, since a local run has no other address."""
+        """Where a person reads about it: the page of this run,
+        since a local run has no other address.
+        """
         if not self._root:
             return {}
         from urllib.parse import quote
 
-        return {name: f"file://{quote(self._root)}/.ggen/cleanroom/runs/{quote(self._run_id)}/test_results.html{fragment}"}
+        return {
+            name: f"file://{quote(self._root)}/.ggen/cleanroom/runs/{quote(self._run_id)}/test_results.html{fragment}"
+        }
 
     def _add_foreign(self, event: Spans, record: _Record | None) -> None:
-        """Take complete spans that the code under test has made. What a changed event log holds in their place is counted as lost."""
+        """Take complete spans that the code under test has made.
+
+        What a changed event log holds in their place is counted as lost.
+        """
         try:
             spans = from_otlp(event.resource_spans)
         except ValueError:
@@ -188,29 +251,50 @@ class Trace:
         return [span if isinstance(span, SpanData) else self._span(span, source) for span in taken]
 
     def spans(self) -> list[SpanData]:
-        """All spans, in the order in which they began, then those of the code under test. One that has not ended ends with the last event, as an error."""
+        """All spans, in the order in which they began, then those of the code under test.
+
+        One that has not ended ends with the last event, as an error.
+        """
         source = self.source()
         return [*(self._span(record, source) for record in self._records.values()), *self._foreign]
 
     def source(self) -> Source:
         """Who makes these spans: the engine, with what the environment says of itself."""
-        found: Attributes = {"service.name": names.SERVICE_NAME, "service.version": self._version, names.PIPELINE_RUN_ID: self._run_id}
+        found: Attributes = {
+            "service.name": names.SERVICE_NAME,
+            "service.version": self._version,
+            names.PIPELINE_RUN_ID: self._run_id,
+        }
         if self._run is not None:
             found[names.PIPELINE_NAME] = self._run.subject.name
         found |= self._settings.resource
         if self._settings.service_name:
             found["service.name"] = self._settings.service_name
-        return Source({name: value for name, value in found.items() if value}, names.SCOPE, self._version, names.SCHEMA_URL)
+        return Source(
+            {name: value for name, value in found.items() if value},
+            names.SCOPE,
+            self._version,
+            names.SCHEMA_URL,
+        )
 
     def _span(self, record: _Record, source: Source) -> SpanData:
         error = record.error if record.ended_ns is not None else _NOT_FINISHED
         return SpanData(
-            trace_id=self._trace_id, span_id=record.span_id, parent_id=record.parent, name=_clip(record.name),
-            kind=_SERVER if record.subject.kind == "run" else _INTERNAL, start_ns=record.began_ns,
-            end_ns=self._last_ns if record.ended_ns is None else record.ended_ns, attributes=record.attributes, events=tuple(record.events),
-            links=record.links, dropped_events=record.dropped, status=0 if error is None else _ERROR,
-            message="" if error is None else _clip(error), source=source,
-        )  # fmt: skip
+            trace_id=self._trace_id,
+            span_id=record.span_id,
+            parent_id=record.parent,
+            name=_clip(record.name),
+            kind=_SERVER if record.subject.kind == "run" else _INTERNAL,
+            start_ns=record.began_ns,
+            end_ns=self._last_ns if record.ended_ns is None else record.ended_ns,
+            attributes=record.attributes,
+            events=tuple(record.events),
+            links=record.links,
+            dropped_events=record.dropped,
+            status=0 if error is None else _ERROR,
+            message="" if error is None else _clip(error),
+            source=source,
+        )
 
 
 def spans(envelopes: Iterable[Envelope], settings: Settings | None = None) -> list[SpanData]:
@@ -238,7 +322,9 @@ def _clip(text: str) -> str:
 def _fact(event: Event) -> tuple[str, Attributes]:
     """Name and attributes of a fact as a span's event. Empty values are left out."""
     name, attributes = _named(event)
-    shown: Attributes = {key: _clip(value) if isinstance(value, str) else value for key, value in attributes.items()}
+    shown: Attributes = {
+        key: _clip(value) if isinstance(value, str) else value for key, value in attributes.items()
+    }
     return name, {key: value for key, value in shown.items() if value not in ("", [])}
 
 
@@ -249,31 +335,48 @@ def _named(event: Event) -> tuple[str, Attributes]:
         case Assertion():
             name = "canary" if event.subject.kind == "canary" else "assertion"
             return name, {
-                "cleanroom.assertion.name": event.name, "cleanroom.assertion.passed": event.passed, "cleanroom.assertion.expected": event.expected,
-                "cleanroom.assertion.found": event.found, "security_rule.name": event.rule, "security_rule.category": event.dimension,
-            }  # fmt: skip
+                "cleanroom.assertion.name": event.name,
+                "cleanroom.assertion.passed": event.passed,
+                "cleanroom.assertion.expected": event.expected,
+                "cleanroom.assertion.found": event.found,
+                "security_rule.name": event.rule,
+                "security_rule.category": event.dimension,
+            }
         case Recovery():
             return "recovery", {
-                "cleanroom.recovery.action": event.action, "cleanroom.recovery.subject": str(event.subject), "cleanroom.recovery.cause": event.cause,
-                "cleanroom.recovery.attempt": event.attempt, "cleanroom.recovery.delay_seconds": event.delay_seconds,
-            }  # fmt: skip
+                "cleanroom.recovery.action": event.action,
+                "cleanroom.recovery.subject": str(event.subject),
+                "cleanroom.recovery.cause": event.cause,
+                "cleanroom.recovery.attempt": event.attempt,
+                "cleanroom.recovery.delay_seconds": event.delay_seconds,
+            }
         case Artifact():
             return "artifact", {
-                "cleanroom.artifact.path": event.path, "cleanroom.artifact.role": event.role, "cleanroom.artifact.bytes": event.bytes,
+                "cleanroom.artifact.path": event.path,
+                "cleanroom.artifact.role": event.role,
+                "cleanroom.artifact.bytes": event.bytes,
                 "cleanroom.artifact.files": event.files,
-            }  # fmt: skip
+            }
         case Ledger():
             return "ledger", {
-                "cleanroom.ledger.created": event.created, "cleanroom.ledger.removed": event.removed, "cleanroom.ledger.held": list(event.held),
+                "cleanroom.ledger.created": event.created,
+                "cleanroom.ledger.removed": event.removed,
+                "cleanroom.ledger.held": list(event.held),
                 "cleanroom.ledger.left": list(event.left),
-            }  # fmt: skip
+            }
         case Attached():
             return "attached", {
-                "cleanroom.service.name": event.subject.name, "cleanroom.service.version": event.version, "cleanroom.holder.kind": event.holder,
+                "cleanroom.service.name": event.subject.name,
+                "cleanroom.service.version": event.version,
+                "cleanroom.holder.kind": event.holder,
                 "cleanroom.holder.id": event.holder_id,
-            }  # fmt: skip
+            }
         case Note():
-            return "note", {"cleanroom.note.level": event.level, "cleanroom.note.text": event.text, "cleanroom.note.code": event.code}
+            return "note", {
+                "cleanroom.note.level": event.level,
+                "cleanroom.note.text": event.text,
+                "cleanroom.note.code": event.code,
+            }
         case Output():
             return "output", {
                 "cleanroom.output.stream": event.stream,
@@ -285,11 +388,18 @@ def _named(event: Event) -> tuple[str, Attributes]:
 
 def _violation(event: Violation) -> Attributes:
     found: Attributes = {
-        "security_rule.name": event.rule, "security_rule.category": event.dimension, "cleanroom.violation.severity": event.severity,
-        "cleanroom.violation.outcome": event.outcome, "cleanroom.violation.target": str(event.target), "cleanroom.violation.mechanism": event.mechanism,
-        "cleanroom.violation.certainty": event.certainty, "cleanroom.violation.count": event.count, "cleanroom.violation.syscall": event.syscall,
-        "cleanroom.violation.errno": event.errno, "cleanroom.violation.attribution_gap": event.attribution_gap,
-    }  # fmt: skip
+        "security_rule.name": event.rule,
+        "security_rule.category": event.dimension,
+        "cleanroom.violation.severity": event.severity,
+        "cleanroom.violation.outcome": event.outcome,
+        "cleanroom.violation.target": str(event.target),
+        "cleanroom.violation.mechanism": event.mechanism,
+        "cleanroom.violation.certainty": event.certainty,
+        "cleanroom.violation.count": event.count,
+        "cleanroom.violation.syscall": event.syscall,
+        "cleanroom.violation.errno": event.errno,
+        "cleanroom.violation.attribution_gap": event.attribution_gap,
+    }
     if event.process is not None:
         found |= {
             "process.pid": event.process.pid,

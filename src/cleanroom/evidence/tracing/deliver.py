@@ -1,6 +1,8 @@
-"""Delivery of spans, metrics and log records to a collector, in a thread of its own: a bad collector costs the run nothing.
+"""Delivery of spans, metrics and log records to a collector, in a thread of its own:
+a bad collector costs the run nothing.
 
-What cannot be delivered within the time that its end allows is given up here, said once, and is in the run's files: `trace --push` sends it later.
+What cannot be delivered within the time that its end allows is given up here, said once,
+and is in the run's files: `trace --push` sends it later.
 """
 
 from __future__ import annotations
@@ -21,31 +23,43 @@ from cleanroom.evidence.tracing.settings import Destination, Signal
 from cleanroom.model.errors import CleanroomError
 
 BATCH_ITEMS = 512  # OpenTelemetry's own default
-BATCH_BYTES = 3 << 20  # collectors take 4 MiB in one request by default; our estimate is larger than what goes over the wire
-# For what is left when the run ends: the promise to people is 1 s, of which loading the exporter costs some on a busy machine.
+# collectors take 4 MiB in one request by default; our estimate is larger than what goes over the
+# wire
+BATCH_BYTES = 3 << 20
+# For what is left when the run ends: the promise to people is 1 s,
+# of which loading the exporter costs some on a busy machine.
 END_SECONDS = 0.8
 PAUSE_SECONDS = 2.0  # after a failure, before the same batch is tried again during the run
 _TOO_LARGE = "larger than it takes"
 _PHRASES = (
     (_TOO_LARGE, r"code: 413|larger than max"),
-    ("refused", r"[Cc]onnection refused"), ("its certificate is not trusted", r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"),
-    ("the host is not known", r"[Nn]ame or service not known|[Nn]ame resolution|getaddrinfo"), ("no answer in time", r"[Tt]imed out|DEADLINE_EXCEEDED"),
-    ("status {0}", r"code: (?:StatusCode\.)?(\d{3}|[A-Z_]+)"), ("status {0}", r"Transient error (?:StatusCode\.)?([A-Z][\w ]+) encountered"),
+    ("refused", r"[Cc]onnection refused"),
+    ("its certificate is not trusted", r"certificate verify failed|CERTIFICATE_VERIFY_FAILED"),
+    ("the host is not known", r"[Nn]ame or service not known|[Nn]ame resolution|getaddrinfo"),
+    ("no answer in time", r"[Tt]imed out|DEADLINE_EXCEEDED"),
+    ("status {0}", r"code: (?:StatusCode\.)?(\d{3}|[A-Z_]+)"),
+    ("status {0}", r"Transient error (?:StatusCode\.)?([A-Z][\w ]+) encountered"),
     # What an exporter says when it gives up, whatever it met.
     ("no answer in time", r"due to timeout, max retries or shutdown"),
-)  # fmt: skip
-_LOADING = threading.Lock()  # two runs of one program at once: the interpreter's own locks let one see a module that is half there
+)
+# two runs of one program at once: the interpreter's own locks let one see a module that is half
+# there
+_LOADING = threading.Lock()
 _NOT_TRIED = "the run ended before the exporter was loaded"
 _NOT_TAKEN = ("status 404", "status 501", "status UNIMPLEMENTED")
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it all. `counts` are items per signal that the collector took; `lost` those that it did not."""
+    """What became of it all.
+
+    `counts` are items per signal that the collector took; `lost` those that it did not.
+    """
 
     endpoint: str
     counts: dict[str, int] = {}
     lost: dict[str, int] = {}
-    unwanted: tuple[str, ...] = ()  # signals that this collector does not take at all, as Jaeger only takes traces
+    # signals that this collector does not take at all, as Jaeger only takes traces
+    unwanted: tuple[str, ...] = ()
     why: str = ""  # one phrase, where something was lost
     hint: str = ""
 
@@ -59,7 +73,10 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery:
-    """A thread that delivers what `put` gives it. `finish` ends it within its time, whatever the collector does."""
+    """A thread that delivers what `put` gives it.
+
+    `finish` ends it within its time, whatever the collector does.
+    """
 
     def __init__(self, destinations: dict[Signal, Destination]) -> None:
         assert destinations, "nothing to deliver to"
@@ -69,7 +86,8 @@ class Delivery:
         self._refused: dict[str, int] = {}  # too large to be taken even alone
         self._changed = threading.Condition()
         self._deadline: float | None = None  # monotonic; set when the run has ended
-        self._exporters: dict[bool, dict[Signal, Any]] = {False: {}, True: {}}  # whether for the end -> signal -> the SDK's
+        # whether for the end -> signal -> the SDK's
+        self._exporters: dict[bool, dict[Signal, Any]] = {False: {}, True: {}}
         self._unwanted: set[Signal] = set()
         self._said: deque[str] = deque(maxlen=8)
         self._error: CleanroomError | None = None
@@ -104,8 +122,13 @@ class Delivery:
         why = self._why(waiting=bool(waiting)) if lost or self._error else ""
         endpoint = next(iter(self._destinations.values())).shown
         return Delivered(
-            endpoint=endpoint, counts=counts, lost=lost, unwanted=tuple(sorted(self._unwanted)), why=why, hint=self._error.hint if self._error else ""
-        )  # fmt: skip
+            endpoint=endpoint,
+            counts=counts,
+            lost=lost,
+            unwanted=tuple(sorted(self._unwanted)),
+            why=why,
+            hint=self._error.hint if self._error else "",
+        )
 
     # --- in the thread
 
@@ -120,7 +143,8 @@ class Delivery:
                 except CleanroomError as error:  # no exporter: it will not come by waiting
                     self._error = error
                     return
-                except Exception as error:  # whatever an exporter raises is its failure, and the run's only in that it is told
+                # whatever an exporter raises is its failure, and the run's only in that it is told
+                except Exception as error:
                     self._said.append(f"{type(error).__name__}: {error}")
                     taken = False
                 if taken:
@@ -135,7 +159,9 @@ class Delivery:
                     self._pause()
 
     def _next(self) -> tuple[Signal, Sequence[Any]] | None:
-        """The oldest batch, which stays in the queue until it was taken; None when all is delivered and the run has ended."""
+        """The oldest batch, which stays in the queue until it was taken;
+        None when all is delivered and the run has ended.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._deadline is not None)
             return self._waiting[0] if self._waiting else None
@@ -146,15 +172,24 @@ class Delivery:
             self._counts[signal] = self._counts.get(signal, 0) + len(batch)
 
     def _why(self, *, waiting: bool) -> str:
-        """The reason for what was lost: of what still waits the collector's, of the rest that it was too large."""
+        """The reason for what was lost: of what still waits the collector's,
+        of the rest that it was too large.
+        """
         if self._error:
             return str(self._error)
         if not self._tried:
             return _NOT_TRIED
-        return without_secrets(phrase(self._said), self._destinations.values()) if waiting else _TOO_LARGE
+        return (
+            without_secrets(phrase(self._said), self._destinations.values())
+            if waiting
+            else _TOO_LARGE
+        )
 
     def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
-        """This collector takes less than others do: halves of it come next. What is too much by itself holds up nothing else."""
+        """This collector takes less than others do: halves of it come next.
+
+        What is too much by itself holds up nothing else.
+        """
         half = len(batch) // 2
         with self._changed:
             self._waiting.popleft()
@@ -182,7 +217,9 @@ class Delivery:
         return bool(result.name == "SUCCESS")
 
     def _exporter(self, signal: Signal, ending: bool) -> Any:
-        """One for the run, and another for its end, which has less time and may not be what `finish` has shut down."""
+        """One for the run, and another for its end, which has less time and may not be what
+        `finish` has shut down.
+        """
         from cleanroom.evidence.tracing.sdk import exporter
 
         made = self._exporters[ending].get(signal)
@@ -190,13 +227,20 @@ class Delivery:
             to = self._destinations[signal]
             if ending:
                 assert self._deadline is not None
-                to = msgspec.structs.replace(to, timeout_seconds=min(to.timeout_seconds, max(self._deadline - time.monotonic(), 0.05)))
+                to = msgspec.structs.replace(
+                    to,
+                    timeout_seconds=min(
+                        to.timeout_seconds, max(self._deadline - time.monotonic(), 0.05)
+                    ),
+                )
             made = self._exporters[ending][signal] = exporter(signal, to, self._said.append)
         return made
 
 
 def _load(destinations: dict[Signal, Destination]) -> None:
-    """Import what sending needs while the run is under way: half a second on a busy machine, which its end does not have."""
+    """Import what sending needs while the run is under way:
+    half a second on a busy machine, which its end does not have.
+    """
     with _LOADING:
         from cleanroom.evidence.tracing.sdk import exporter_class
 
@@ -228,7 +272,9 @@ def phrase(said: Sequence[str]) -> str:
 
 
 def without_secrets(words: str, destinations: Collection[Destination]) -> str:
-    """What an exporter said, which can be its own words, without what may be secret of addresses and headers in them."""
+    """What an exporter said, which can be its own words, without what may be secret of addresses
+    and headers in them.
+    """
     for to in destinations:
         words = words.replace(to.endpoint, to.shown)
     return Redactor(secret for to in destinations for secret in to.secrets).text(words)
@@ -236,7 +282,9 @@ def without_secrets(words: str, destinations: Collection[Destination]) -> str:
 
 @contextmanager
 def _listening(heard: deque[str]) -> Iterator[None]:
-    """Keep what the exporters log in this thread to ourselves: it is told once, in our words, and not on somebody's terminal."""
+    """Keep what the exporters log in this thread to ourselves:
+    it is told once, in our words, and not on somebody's terminal.
+    """
     from cleanroom.evidence.tracing.names import EXPORTER_LOGGERS
 
     thread = threading.get_ident()
@@ -249,7 +297,8 @@ def _listening(heard: deque[str]) -> Iterator[None]:
 
     loggers = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
     for logger in loggers:
-        logger.filters.insert(0, keep)  # before the exporters' own, which leave out what was said a moment ago
+        # before the exporters' own, which leave out what was said a moment ago
+        logger.filters.insert(0, keep)
     try:
         yield
     finally:

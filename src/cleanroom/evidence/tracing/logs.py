@@ -1,4 +1,6 @@
-"""The engine's own log as log records: what it told people while it ran, each where in the trace it happened."""
+"""The engine's own log as log records: what it told people while it ran,
+each where in the trace it happened.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from cleanroom.evidence.tracing.span import Attributes
 from cleanroom.model.events import Envelope, Event, Finished, Note
 
 KINDS: tuple[type[Event], ...] = (Note, Finished)
-RECORDS_MAX = 2000  # notes are written for people to read; whoever has more has them in the event log
+# notes are written for people to read; whoever has more has them in the event log
+RECORDS_MAX = 2000
 SEVERITIES = {"info": 9, "warning": 13, "error": 17}  # OpenTelemetry's numbers
 
 
@@ -28,12 +31,27 @@ def log_line(envelope: Envelope) -> LogLine | None:
     event = envelope.event
     match event:
         case Note():
-            severity, text, code = "info" if event.level == "info" else "warning", event.text, event.code
-        case Finished(result="failed" | "error" | "timeout" | "refused") if event.subject.kind in ("run", "phase", "service"):
-            severity, text, code = "error", f"{event.subject}: {event.reason or event.result}", event.code
+            severity, text, code = (
+                "info" if event.level == "info" else "warning",
+                event.text,
+                event.code,
+            )
+        case Finished(result="failed" | "error" | "timeout" | "refused") if event.subject.kind in (
+            "run",
+            "phase",
+            "service",
+        ):
+            severity, text, code = (
+                "error",
+                f"{event.subject}: {event.reason or event.result}",
+                event.code,
+            )
         case _:
             return None
-    attributes: Attributes = {"cleanroom.subject.kind": event.subject.kind, "cleanroom.subject.name": event.subject.name}
+    attributes: Attributes = {
+        "cleanroom.subject.kind": event.subject.kind,
+        "cleanroom.subject.name": event.subject.name,
+    }
     if code:
         attributes["cleanroom.code"] = code
     return LogLine(

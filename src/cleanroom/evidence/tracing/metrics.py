@@ -1,4 +1,8 @@
-"""The metrics of one run, from its events: what was used, how long phases took, what was restarted, what was tried. Plain values; units are UCUM's."""
+"""The metrics of one run, from its events: what was used, how long phases took,
+what was restarted, what was tried.
+
+Plain values; units are UCUM's.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,22 @@ from cleanroom.evidence.tracing.span import Attributes, Source
 from cleanroom.model.events import Envelope, Event, Finished, Metric, Recovery, Started, Violation
 
 KINDS: tuple[type[Event], ...] = (Started, Finished, Metric, Recovery, Violation)
-READINGS_MAX = 600  # of one environment: every second one is dropped when there are more, so that an hour's run stays small
+# of one environment: every second one is dropped when there are more,
+# so that an hour's run stays small
+READINGS_MAX = 600
 
 # name -> (kind, unit, what it is)
-# A count is what this run adds (delta), so that runs add up wherever they are collected; a sum is read again and again while the run goes on.
+# A count is what this run adds (delta), so that runs add up wherever they are collected;
+# a sum is read again and again while the run goes on.
 TABLE: dict[str, tuple[Literal["count", "sum", "gauge", "histogram"], str, str]] = {
     "cicd.pipeline.run.duration": ("histogram", "s", "Duration of the run"),
     "cicd.pipeline.run.errors": ("count", "{error}", "Runs that did not pass, by type of error"),
     "cleanroom.phase.duration": ("histogram", "s", "Duration of a phase"),
-    "cleanroom.service.ready.duration": ("histogram", "s", "From a service's start until it answered"),
+    "cleanroom.service.ready.duration": (
+        "histogram",
+        "s",
+        "From a service's start until it answered",
+    ),
     "cleanroom.service.restarts": ("count", "{restart}", "Restarts of services"),
     "cleanroom.violations": ("count", "{attempt}", "Attempts against the policy"),
     "container.cpu.time": ("sum", "s", "CPU time used by an environment"),
@@ -31,9 +42,14 @@ TABLE: dict[str, tuple[Literal["count", "sum", "gauge", "histogram"], str, str]]
 
 
 def shared(source: Source) -> Source:
-    """Who makes these: without the run, so that runs of a project are one series that adds up, and not a series each."""
+    """Who makes these: without the run, so that runs of a project are one series that adds up,
+    and not a series each.
+    """
     return msgspec.structs.replace(
-        source, resource={name: value for name, value in source.resource.items() if name != names.PIPELINE_RUN_ID}
+        source,
+        resource={
+            name: value for name, value in source.resource.items() if name != names.PIPELINE_RUN_ID
+        },
     )
 
 
@@ -60,7 +76,10 @@ class Metrics:
     def add(self, envelope: Envelope) -> None:
         """Take one event, in the order of `seq`; times as in the run's spans."""
         if not self._origin_ns:
-            self._origin_ns, self._start_ns = envelope.time_unix_ns - envelope.monotonic_ns, envelope.time_unix_ns
+            self._origin_ns, self._start_ns = (
+                envelope.time_unix_ns - envelope.monotonic_ns,
+                envelope.time_unix_ns,
+            )
         now_ns = self._origin_ns + envelope.monotonic_ns
         match envelope.event:
             case Started(subject=subject) if subject.kind == "run":
@@ -70,24 +89,51 @@ class Metrics:
             case Metric() as event:
                 self._read(event, now_ns)
             case Recovery(subject=subject, action="restarted"):
-                self._count("cleanroom.service.restarts", now_ns, 1, {"cleanroom.service": subject.name})
+                self._count(
+                    "cleanroom.service.restarts", now_ns, 1, {"cleanroom.service": subject.name}
+                )
             case Violation() as event:
                 self._count(
-                    "cleanroom.violations", now_ns, event.count,
-                    {"security_rule.name": event.rule, "security_rule.category": event.dimension, "cleanroom.violation.severity": event.severity},
-                )  # fmt: skip
+                    "cleanroom.violations",
+                    now_ns,
+                    event.count,
+                    {
+                        "security_rule.name": event.rule,
+                        "security_rule.category": event.dimension,
+                        "cleanroom.violation.severity": event.severity,
+                    },
+                )
 
     def _finish(self, event: Finished, now_ns: int) -> None:
         subject, seconds = event.subject, event.duration_seconds
-        failed = {names.ERROR_TYPE: event.code or event.result} if event.result not in ("passed", "skipped") else {}
+        failed = (
+            {names.ERROR_TYPE: event.code or event.result}
+            if event.result not in ("passed", "skipped")
+            else {}
+        )
         if subject.kind == "run":
-            self._last("cicd.pipeline.run.duration", seconds, now_ns, {"cicd.pipeline.run.state": "finalizing"} | failed)
+            self._last(
+                "cicd.pipeline.run.duration",
+                seconds,
+                now_ns,
+                {"cicd.pipeline.run.state": "finalizing"} | failed,
+            )
             if failed:
                 self._count("cicd.pipeline.run.errors", now_ns, 1, failed)
         elif subject.kind == "phase" and event.result != "skipped":
-            self._last("cleanroom.phase.duration", seconds, now_ns, {names.TASK_NAME: subject.name, "cleanroom.result": event.result})
+            self._last(
+                "cleanroom.phase.duration",
+                seconds,
+                now_ns,
+                {names.TASK_NAME: subject.name, "cleanroom.result": event.result},
+            )
         elif subject.kind == "readiness" and event.result == "passed":
-            self._last("cleanroom.service.ready.duration", seconds, now_ns, {"cleanroom.service": subject.name})
+            self._last(
+                "cleanroom.service.ready.duration",
+                seconds,
+                now_ns,
+                {"cleanroom.service": subject.name},
+            )
 
     def _read(self, event: Metric, now_ns: int) -> None:
         readings = self._readings.setdefault(event.environment, [])
@@ -96,7 +142,15 @@ class Metrics:
             del readings[1:-1:2]  # the first and the newest stay
 
     def _last(self, name: str, value: float, now_ns: int, attributes: dict[str, str]) -> None:
-        self._durations.append(Point(name=name, value=value, unix_ns=now_ns, start_ns=self._start_ns, attributes={**attributes}))
+        self._durations.append(
+            Point(
+                name=name,
+                value=value,
+                unix_ns=now_ns,
+                start_ns=self._start_ns,
+                attributes={**attributes},
+            )
+        )
 
     def _count(self, name: str, now_ns: int, value: float, attributes: dict[str, str]) -> None:
         key = name, tuple(sorted(attributes.items()))
@@ -105,19 +159,43 @@ class Metrics:
     def points(self) -> list[Point]:
         """All points so far, with the project's name on each."""
         counted = [
-            Point(name=name, value=value, unix_ns=at_ns, start_ns=self._start_ns, attributes=dict(attributes))
+            Point(
+                name=name,
+                value=value,
+                unix_ns=at_ns,
+                start_ns=self._start_ns,
+                attributes=dict(attributes),
+            )
             for (name, attributes), (value, at_ns) in self._counts.items()
         ]
-        read = [point for readings in self._readings.values() for at_ns, event in readings for point in self._points(event, at_ns)]
+        read = [
+            point
+            for readings in self._readings.values()
+            for at_ns, event in readings
+            for point in self._points(event, at_ns)
+        ]
         ours: Attributes = {names.PIPELINE_NAME: self._project}
-        return [msgspec.structs.replace(point, attributes=ours | point.attributes) for point in (*self._durations, *counted, *read)]
+        return [
+            msgspec.structs.replace(point, attributes=ours | point.attributes)
+            for point in (*self._durations, *counted, *read)
+        ]
 
     def _points(self, event: Metric, at_ns: int) -> list[Point]:
         values: dict[str, float] = {
-            "container.cpu.time": event.cpu_seconds, "container.memory.usage": event.memory_bytes, "container.filesystem.usage": event.disk_bytes,
-            "container.network.io": event.network_bytes, "cleanroom.environment.processes": event.processes,
-        }  # fmt: skip
+            "container.cpu.time": event.cpu_seconds,
+            "container.memory.usage": event.memory_bytes,
+            "container.filesystem.usage": event.disk_bytes,
+            "container.network.io": event.network_bytes,
+            "cleanroom.environment.processes": event.processes,
+        }
         attributes: Attributes = {names.CONTAINER_NAME: event.environment}
         return [
-            Point(name=name, value=value, unix_ns=at_ns, start_ns=self._start_ns, attributes=attributes) for name, value in values.items()
+            Point(
+                name=name,
+                value=value,
+                unix_ns=at_ns,
+                start_ns=self._start_ns,
+                attributes=attributes,
+            )
+            for name, value in values.items()
         ]

@@ -1,4 +1,6 @@
-"""Names of attributes, from OpenTelemetry's conventions where one exists (copied here: the package that holds them is not stable), and trace context."""
+"""Names of attributes, from OpenTelemetry's conventions where one exists (copied here:
+the package that holds them is not stable), and trace context.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,36 @@ SUITE_STATUS = "test.suite.run.status"
 
 # Loggers on which the SDK's exporters tell why something failed; they have no other way to say it.
 EXPORTER_LOGGERS = (
-    "opentelemetry.exporter.otlp.common.http", "opentelemetry.exporter.otlp.proto.grpc.exporter", "urllib3.connectionpool", "urllib3.util.retry",
+    "opentelemetry.exporter.otlp.common.http",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "urllib3.connectionpool",
+    "urllib3.util.retry",
     *(
         f"opentelemetry.exporter.otlp.proto.{protocol}.{module}"
-        for protocol in ("http", "grpc") for module in ("trace_exporter", "metric_exporter", "_log_exporter")
+        for protocol in ("http", "grpc")
+        for module in ("trace_exporter", "metric_exporter", "_log_exporter")
     ),
-)  # fmt: skip
+)
 
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
 
 
 def read_traceparent(text: str) -> tuple[str, str] | None:
-    """Trace id and parent span id of a W3C `traceparent`; None for anything that the specification tells to ignore."""
+    """Trace id and parent span id of a W3C `traceparent`; None for anything that the specification
+    tells to ignore.
+    """
     found = _TRACEPARENT.fullmatch(text)
     if found is None:
         return None
     version, trace_id, span_id, _, further = found.groups()
-    if version == "ff" or (version == "00" and further is not None) or not trace_id.strip("0") or not span_id.strip("0"):
+    if (
+        version == "ff"
+        or (version == "00" and further is not None)
+        or not trace_id.strip("0")
+        or not span_id.strip("0")
+    ):
         return None
     return trace_id, span_id
 

@@ -1,4 +1,8 @@
-"""Spans as OTLP/JSON, the file that Jaeger's page loads: ids in hex, 64-bit numbers as strings, enumerations as numbers. Reading is the inverse of writing."""
+"""Spans as OTLP/JSON, the file that Jaeger's page loads:
+ids in hex, 64-bit numbers as strings, enumerations as numbers.
+
+Reading is the inverse of writing.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,18 @@ DEPTH_MAX = 16  # of values within values: nobody's attribute is deeper
 
 def otlp_json(spans: Sequence[SpanData]) -> bytes:
     """These spans as a file, those of one source together."""
-    # Each span is encoded at once: a large trace as one tree of small objects costs twice as much, most of it in looking for garbage.
-    return _encoder.encode({"resourceSpans": _grouped(spans, lambda span: msgspec.Raw(_encoder.encode(_span(span))))}) + b"\n"
+    # Each span is encoded at once: a large trace as one tree of small objects costs twice as much,
+    # most of it in looking for garbage.
+    return (
+        _encoder.encode(
+            {
+                "resourceSpans": _grouped(
+                    spans, lambda span: msgspec.Raw(_encoder.encode(_span(span)))
+                )
+            }
+        )
+        + b"\n"
+    )
 
 
 def to_otlp(spans: Sequence[SpanData]) -> list[dict[str, Any]]:
@@ -29,32 +43,62 @@ def to_otlp(spans: Sequence[SpanData]) -> list[dict[str, Any]]:
 
 
 def _grouped(spans: Sequence[SpanData], written: Callable[[SpanData], Any]) -> list[dict[str, Any]]:
-    return [_resource_spans(source, [written(span) for span in found]) for source, found in groupby(spans, key=lambda span: span.source)]
+    return [
+        _resource_spans(source, [written(span) for span in found])
+        for source, found in groupby(spans, key=lambda span: span.source)
+    ]
 
 
 def _resource_spans(source: Source, spans: list[Any]) -> dict[str, Any]:
-    scope_spans = {"scope": {"name": source.scope, "version": source.version}, "schemaUrl": source.schema_url, "spans": spans}
-    return {"resource": {"attributes": _attributes(source.resource)}, "scopeSpans": [scope_spans], "schemaUrl": source.schema_url}
+    scope_spans = {
+        "scope": {"name": source.scope, "version": source.version},
+        "schemaUrl": source.schema_url,
+        "spans": spans,
+    }
+    return {
+        "resource": {"attributes": _attributes(source.resource)},
+        "scopeSpans": [scope_spans],
+        "schemaUrl": source.schema_url,
+    }
 
 
 def _span(span: SpanData) -> dict[str, Any]:
     written: dict[str, Any] = {
-        "traceId": span.trace_id, "spanId": span.span_id, "flags": 1, "name": span.name, "kind": span.kind,
-        "startTimeUnixNano": str(span.start_ns), "endTimeUnixNano": str(span.end_ns), "attributes": _attributes(span.attributes),
-        "events": [{"timeUnixNano": str(e.unix_ns), "name": e.name, "attributes": _attributes(e.attributes)} for e in span.events],
-        "droppedEventsCount": span.dropped_events, "status": {"code": span.status},
-    }  # fmt: skip
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "flags": 1,
+        "name": span.name,
+        "kind": span.kind,
+        "startTimeUnixNano": str(span.start_ns),
+        "endTimeUnixNano": str(span.end_ns),
+        "attributes": _attributes(span.attributes),
+        "events": [
+            {
+                "timeUnixNano": str(e.unix_ns),
+                "name": e.name,
+                "attributes": _attributes(e.attributes),
+            }
+            for e in span.events
+        ],
+        "droppedEventsCount": span.dropped_events,
+        "status": {"code": span.status},
+    }
     if span.parent_id:
         written["parentSpanId"] = span.parent_id
     if span.links:
-        written["links"] = [{"traceId": link.trace_id, "spanId": link.span_id} for link in span.links]
+        written["links"] = [
+            {"traceId": link.trace_id, "spanId": link.span_id} for link in span.links
+        ]
     if span.message:
         written["status"]["message"] = span.message
     return written
 
 
 def _attributes(attributes: Attributes) -> list[dict[str, Any]]:
-    return [{"key": name, "value": {"stringValue": value} if type(value) is str else _value(value)} for name, value in attributes.items()]
+    return [
+        {"key": name, "value": {"stringValue": value} if type(value) is str else _value(value)}
+        for name, value in attributes.items()
+    ]
 
 
 def _value(value: Value) -> dict[str, Any]:
@@ -108,23 +152,38 @@ def _spans(found: Any) -> Iterator[SpanData]:
 def _read_span(span: Any, source: Source) -> SpanData:
     status = span.get("status", {})
     return SpanData(
-        trace_id=_identity(span["traceId"], 32), span_id=_identity(span["spanId"], 16),
-        parent_id=_identity(span["parentSpanId"], 16) if span.get("parentSpanId") else "", name=str(span.get("name", "")),
-        kind=int(span.get("kind", 1)), start_ns=_nanoseconds(span["startTimeUnixNano"]), end_ns=_nanoseconds(span["endTimeUnixNano"]),
+        trace_id=_identity(span["traceId"], 32),
+        span_id=_identity(span["spanId"], 16),
+        parent_id=_identity(span["parentSpanId"], 16) if span.get("parentSpanId") else "",
+        name=str(span.get("name", "")),
+        kind=int(span.get("kind", 1)),
+        start_ns=_nanoseconds(span["startTimeUnixNano"]),
+        end_ns=_nanoseconds(span["endTimeUnixNano"]),
         attributes=_read_attributes(span.get("attributes", [])),
         events=tuple(
-            SpanEvent(str(event.get("name", "")), _nanoseconds(event.get("timeUnixNano", 0)), _read_attributes(event.get("attributes", [])))
+            SpanEvent(
+                str(event.get("name", "")),
+                _nanoseconds(event.get("timeUnixNano", 0)),
+                _read_attributes(event.get("attributes", [])),
+            )
             for event in span.get("events", [])
         ),
-        links=tuple(SpanLink(_identity(link["traceId"], 32), _identity(link["spanId"], 16)) for link in span.get("links", [])),
-        dropped_events=int(span.get("droppedEventsCount", 0)), status=int(status.get("code", 0)), message=str(status.get("message", "")),
+        links=tuple(
+            SpanLink(_identity(link["traceId"], 32), _identity(link["spanId"], 16))
+            for link in span.get("links", [])
+        ),
+        dropped_events=int(span.get("droppedEventsCount", 0)),
+        status=int(status.get("code", 0)),
+        message=str(status.get("message", "")),
         source=source,
-    )  # fmt: skip
+    )
 
 
 def _identity(text: str, digits: int) -> str:
     if len(text) != digits or not _HEX.fullmatch(text) or not text.strip("0"):
-        raise ValueError(f"expected {digits} hexadecimal digits, not all of them 0, found {text[:40]!r}")
+        raise ValueError(
+            f"expected {digits} hexadecimal digits, not all of them 0, found {text[:40]!r}"
+        )
     return text.lower()
 
 
@@ -136,7 +195,9 @@ def _nanoseconds(value: Any) -> int:
 
 
 def _read_attributes(attributes: Any) -> Attributes:
-    return {str(attribute["key"]): _read_value(attribute.get("value", {})) for attribute in attributes}
+    return {
+        str(attribute["key"]): _read_value(attribute.get("value", {})) for attribute in attributes
+    }
 
 
 def _read_value(value: Any, depth: int = 0) -> Value:
@@ -153,4 +214,5 @@ def _read_value(value: Any, depth: int = 0) -> Value:
             return [_read_value(item, depth + 1) for item in found]
         case {"stringValue": found}:
             return str(found)
-    return str(msgspec.json.encode(value), "utf-8") if value else ""  # a map or bytes: kept readable, as no span of ours has one
+    # a map or bytes: kept readable, as no span of ours has one
+    return str(msgspec.json.encode(value), "utf-8") if value else ""

@@ -1,4 +1,7 @@
-"""What a person asks of a trace: its tree, where the time of the run went, and what got slower. Pure functions of spans."""
+"""What a person asks of a trace: its tree, where the time of the run went, and what got slower.
+
+Pure functions of spans.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from cleanroom.evidence.tracing.span import SpanData
 
 BASELINE_MIN = 3  # runs before a spread says anything
 NOISE_SECONDS = 0.01  # a difference below is nobody's
-# These live as long as the run and wait for others: what they do that others wait for is in their children.
+# These live as long as the run and wait for others: what they do that others wait for is in their
+# children.
 _LIVES = ("service",)
 
 
@@ -26,7 +30,11 @@ class Node(msgspec.Struct, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of the run's time passed while everything waited for this span itself, not for a child of it. Seconds."""
+    """How much of the run's time passed while everything waited for this span itself,
+    not for a child of it.
+
+    Seconds.
+    """
 
     path: str
     seconds: float
@@ -34,7 +42,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something takes now, and took before. Seconds; `verdict` is slower, faster or same, or new, gone, or unknown (too few runs before, or unlike ones)."""
+    """How long something takes now, and took before.
+
+    Seconds; `verdict` is slower, faster or same, or new, gone, or unknown (too few runs before,
+    or unlike ones).
+    """
 
     path: str
     seconds: float | None
@@ -46,7 +58,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trees(spans: Sequence[SpanData]) -> list[Node]:
-    """The spans as trees: roots are those whose parent is not among them. A loop of parents, as no program of ours makes, is cut.
+    """The spans as trees: roots are those whose parent is not among them.
+
+    A loop of parents, as no program of ours makes, is cut.
 
     What code under test sent stands below the command that ran it: all that it knew was its phase.
     """
@@ -56,9 +70,16 @@ def trees(spans: Sequence[SpanData]) -> list[Node]:
     roots: list[SpanData] = []
     for span in sorted(spans, key=lambda span: span.start_ns):
         parent = known.get(span.parent_id)
-        if parent is not None and "cleanroom.of" in span.attributes and not _kind(span) and _kind(parent) == "phase":
+        if (
+            parent is not None
+            and "cleanroom.of" in span.attributes
+            and not _kind(span)
+            and _kind(parent) == "phase"
+        ):
             parent = next((command for command in commands if _ran(command, span, parent)), parent)
-        (by_parent[parent.span_id] if parent is not None and parent is not span else roots).append(span)
+        (by_parent[parent.span_id] if parent is not None and parent is not span else roots).append(
+            span
+        )
     return [_grow(root, by_parent) for root in roots]
 
 
@@ -81,7 +102,9 @@ def _grow(root: SpanData, by_parent: Mapping[str, list[SpanData]]) -> Node:
     waiting = [top]
     while waiting:
         node = waiting.pop()
-        node.children = [Node(span=span, depth=node.depth + 1) for span in by_parent.get(node.span.span_id, ())]
+        node.children = [
+            Node(span=span, depth=node.depth + 1) for span in by_parent.get(node.span.span_id, ())
+        ]
         waiting += node.children
     return top
 
@@ -96,26 +119,34 @@ def walk(nodes: Sequence[Node]) -> Iterator[Node]:
 
 
 def paths(nodes: Sequence[Node]) -> dict[str, str]:
-    """Span id -> the names from the root to it, with `#2` and so on where siblings share a name: the same in every run of the same phases."""
+    """Span id -> the names from the root to it, with `#2` and so on where siblings share a name:
+    the same in every run of the same phases.
+    """
     found = {node.span.span_id: node.span.name for node in nodes}
     for node in walk(nodes):
         seen: dict[str, int] = {}
         for child in node.children:
             name = _lasting(child.span)
             seen[name] = number = seen.get(name, 0) + 1
-            found[child.span.span_id] = f"{found[node.span.span_id]} / {name}" + (f" #{number}" if number > 1 else "")
+            found[child.span.span_id] = f"{found[node.span.span_id]} / {name}" + (
+                f" #{number}" if number > 1 else ""
+            )
     return found
 
 
 def _lasting(span: SpanData) -> str:
-    """Its name without what counts environments: a run with a phase more is still like one without it."""
+    """Its name without what counts environments: a run with a phase more is still like one without
+    it.
+    """
     return re.sub(r"-\d+\b", "", span.name) if _kind(span) == "environment" else span.name
 
 
 def critical_path(root: Node) -> list[Step]:
-    """What the run's time was spent waiting for, longest first: making a step faster by its seconds makes the run shorter by at most that.
+    """What the run's time was spent waiting for, longest first:
+    making a step faster by its seconds makes the run shorter by at most that.
 
-    From the end back: at each moment everything waits for the child that ended last before it; what no child covers is the span's own.
+    From the end back: at each moment everything waits for the child that ended last before it;
+    what no child covers is the span's own.
     """
     named = paths([root])
     own: dict[str, int] = defaultdict(int)
@@ -131,7 +162,11 @@ def critical_path(root: Node) -> list[Step]:
             end = child_begin
         own[node.span.span_id] += end - begin
     total = max(root.span.duration_ns, 1)
-    steps = [Step(path=named[span_id], seconds=ns / 1e9, share=ns / total) for span_id, ns in own.items() if ns > 0]
+    steps = [
+        Step(path=named[span_id], seconds=ns / 1e9, share=ns / total)
+        for span_id, ns in own.items()
+        if ns > 0
+    ]
     return sorted(steps, key=lambda step: -step.seconds)
 
 
@@ -139,12 +174,16 @@ def _awaited(node: Node) -> list[Node]:
     """Its children, and in place of those that only live, theirs."""
     found: list[Node] = []
     for child in node.children:
-        lives = child.span.name.split(" ", 1)[0] in _LIVES or child.span.attributes.get("cleanroom.role") == "service"
+        lives = (
+            child.span.name.split(" ", 1)[0] in _LIVES
+            or child.span.attributes.get("cleanroom.role") == "service"
+        )
         found += _awaited(child) if lives else [child]
     return found
 
 
-# Attribute of a run's span -> what it is called. Runs that differ in one are no measure of each other.
+# Attribute of a run's span -> what it is called.
+# Runs that differ in one are no measure of each other.
 _CIRCUMSTANCES = {
     "cleanroom.backend": "backend",
     "cleanroom.tier": "tier",
@@ -155,27 +194,47 @@ _CIRCUMSTANCES = {
 
 
 def unlike(now: Sequence[SpanData], other: Sequence[SpanData]) -> list[str]:
-    """In what the other run differs from this one, each as a phrase; nothing where they can be compared."""
+    """In what the other run differs from this one, each as a phrase;
+    nothing where they can be compared.
+    """
     here, there = _circumstances(now), _circumstances(other)
-    return [f"{name} {there[name] or 'none'}, here {here[name] or 'none'}" for name in here if here[name] != there[name]]
+    return [
+        f"{name} {there[name] or 'none'}, here {here[name] or 'none'}"
+        for name in here
+        if here[name] != there[name]
+    ]
 
 
 def _circumstances(spans: Sequence[SpanData]) -> dict[str, str]:
-    run = next((span.attributes for span in spans if span.attributes.get("cleanroom.subject.kind") == "run"), {})
+    run = next(
+        (
+            span.attributes
+            for span in spans
+            if span.attributes.get("cleanroom.subject.kind") == "run"
+        ),
+        {},
+    )
     return {name: str(run.get(attribute, "")) for attribute, name in _CIRCUMSTANCES.items()}
 
 
 def compare(now: Sequence[SpanData], before: Sequence[Sequence[SpanData]]) -> list[Difference]:
-    """Every span of one run against those at the same path in earlier runs; the largest change first.
+    """Every span of one run against those at the same path in earlier runs;
+    the largest change first.
 
-    Slower or faster is what lies outside of everything seen before, by more than noise; that needs at least three runs, and none that differs in its
-    circumstances. Gone is what was in all of them.
+    Slower or faster is what lies outside of everything seen before, by more than noise;
+    that needs at least three runs, and none that differs in its circumstances.
+    Gone is what was in all of them.
     """
     alike = not any(unlike(now, spans) for spans in before)
     current, earlier = _seconds(now), [_seconds(spans) for spans in before]
-    always = [path for path in (earlier[0] if earlier else ()) if all(path in run for run in earlier)]
+    always = [
+        path for path in (earlier[0] if earlier else ()) if all(path in run for run in earlier)
+    ]
     known = dict.fromkeys([*current, *always])
-    found = [_difference(path, current.get(path), [run[path] for run in earlier if path in run], alike) for path in known]
+    found = [
+        _difference(path, current.get(path), [run[path] for run in earlier if path in run], alike)
+        for path in known
+    ]
     return sorted(found, key=lambda row: -abs((row.seconds or 0) - (row.median_seconds or 0)))
 
 
@@ -185,15 +244,27 @@ def _seconds(spans: Sequence[SpanData]) -> dict[str, float]:
 
 
 def _difference(path: str, seconds: float | None, before: list[float], alike: bool) -> Difference:
-    lowest, highest, middle = (min(before), max(before), median(before)) if before else (None, None, None)
+    lowest, highest, middle = (
+        (min(before), max(before), median(before)) if before else (None, None, None)
+    )
     if seconds is None:
         verdict = "gone"
     elif lowest is None or highest is None:
         verdict = "new"
     elif len(before) < BASELINE_MIN or not alike:
         verdict = "unknown"
+    elif seconds > highest + NOISE_SECONDS:
+        verdict = "slower"
+    elif seconds < lowest - NOISE_SECONDS:
+        verdict = "faster"
     else:
-        verdict = "slower" if seconds > highest + NOISE_SECONDS else "faster" if seconds < lowest - NOISE_SECONDS else "same"
+        verdict = "same"
     return Difference(
-        path=path, seconds=seconds, median_seconds=middle, lowest_seconds=lowest, highest_seconds=highest, runs=len(before), verdict=verdict
-    )  # fmt: skip
+        path=path,
+        seconds=seconds,
+        median_seconds=middle,
+        lowest_seconds=lowest,
+        highest_seconds=highest,
+        runs=len(before),
+        verdict=verdict,
+    )

@@ -1,7 +1,11 @@
-"""What code under test sends as OTLP: read, checked, cut to size, and made part of the run's own trace. Pure functions.
+"""What code under test sends as OTLP: read, checked, cut to size,
+and made part of the run's own trace.
 
-A program that reads `TRACEPARENT` makes spans of the run's trace already. One that does not has traces of its own: they are adopted, so that nobody has to
-look in two places, their roots below the phase that sent them.
+Pure functions.
+
+A program that reads `TRACEPARENT` makes spans of the run's trace already.
+One that does not has traces of its own: they are adopted,
+so that nobody has to look in two places, their roots below the phase that sent them.
 """
 
 from __future__ import annotations
@@ -74,21 +78,47 @@ def _spans(request: Any) -> Iterator[SpanData]:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope
-            source = Source(resource, scope.name, scope.version, scope_spans.schema_url or resource_spans.schema_url)
+            source = Source(
+                resource,
+                scope.name,
+                scope.version,
+                scope_spans.schema_url or resource_spans.schema_url,
+            )
             for span in scope_spans.spans:
-                if len(span.trace_id) != 16 or len(span.span_id) != 8 or not any(span.trace_id) or not any(span.span_id):
+                if (
+                    len(span.trace_id) != 16
+                    or len(span.span_id) != 8
+                    or not any(span.trace_id)
+                    or not any(span.span_id)
+                ):
                     raise ValueError("a span without ids")
                 yield _span(span, source)
 
 
 def _span(span: Any, source: Source) -> SpanData:
     return SpanData(
-        trace_id=span.trace_id.hex(), span_id=span.span_id.hex(), parent_id=span.parent_span_id.hex(), name=span.name, kind=span.kind,
-        start_ns=span.start_time_unix_nano, end_ns=span.end_time_unix_nano, attributes=_attributes(span.attributes),
-        events=tuple(SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes)) for event in span.events),
-        links=tuple(SpanLink(link.trace_id.hex(), link.span_id.hex()) for link in span.links if len(link.trace_id) == 16 and len(link.span_id) == 8),
-        dropped_events=span.dropped_events_count, status=span.status.code, message=span.status.message, source=source,
-    )  # fmt: skip
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        attributes=_attributes(span.attributes),
+        events=tuple(
+            SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
+            for event in span.events
+        ),
+        links=tuple(
+            SpanLink(link.trace_id.hex(), link.span_id.hex())
+            for link in span.links
+            if len(link.trace_id) == 16 and len(link.span_id) == 8
+        ),
+        dropped_events=span.dropped_events_count,
+        status=span.status.code,
+        message=span.status.message,
+        source=source,
+    )
 
 
 def _attributes(found: Any) -> Attributes:
@@ -106,23 +136,42 @@ def _value(value: Any) -> Value:
 
 
 def adopted(spans: Sequence[SpanData], trace_id: str, parent_id: str, of: str) -> list[SpanData]:
-    """These as spans of the trace `trace_id`: cut to size, roots of other traces below `parent_id`, and `of` the phase that sent them."""
+    """These as spans of the trace `trace_id`: cut to size,
+    roots of other traces below `parent_id`, and `of` the phase that sent them.
+    """
     return [_adopted(span, trace_id, parent_id, of) for span in spans]
 
 
 def _adopted(span: SpanData, trace_id: str, parent_id: str, of: str) -> SpanData:
     return msgspec.structs.replace(
-        span, trace_id=trace_id, parent_id=span.parent_id or parent_id, name=_text(span.name), kind=span.kind if 0 <= span.kind <= 5 else 0,
-        end_ns=max(span.end_ns, span.start_ns), attributes={**_cut(span.attributes), "cleanroom.of": of},
-        events=tuple(SpanEvent(_text(event.name), event.unix_ns, _cut(event.attributes)) for event in span.events[:EVENTS_MAX]),
-        links=tuple(SpanLink(trace_id if link.trace_id == span.trace_id else link.trace_id, link.span_id) for link in span.links[:LINKS_MAX]),
-        dropped_events=span.dropped_events + max(len(span.events) - EVENTS_MAX, 0), status=span.status if span.status in (0, 1, 2) else 0,
-        message=_text(span.message), source=msgspec.structs.replace(span.source, resource=_cut(span.source.resource), scope=_text(span.source.scope)),
-    )  # fmt: skip
+        span,
+        trace_id=trace_id,
+        parent_id=span.parent_id or parent_id,
+        name=_text(span.name),
+        kind=span.kind if 0 <= span.kind <= 5 else 0,
+        end_ns=max(span.end_ns, span.start_ns),
+        attributes={**_cut(span.attributes), "cleanroom.of": of},
+        events=tuple(
+            SpanEvent(_text(event.name), event.unix_ns, _cut(event.attributes))
+            for event in span.events[:EVENTS_MAX]
+        ),
+        links=tuple(
+            SpanLink(trace_id if link.trace_id == span.trace_id else link.trace_id, link.span_id)
+            for link in span.links[:LINKS_MAX]
+        ),
+        dropped_events=span.dropped_events + max(len(span.events) - EVENTS_MAX, 0),
+        status=span.status if span.status in (0, 1, 2) else 0,
+        message=_text(span.message),
+        source=msgspec.structs.replace(
+            span.source, resource=_cut(span.source.resource), scope=_text(span.source.scope)
+        ),
+    )
 
 
 def _cut(attributes: Attributes) -> Attributes:
-    return {_text(name): _shorter(value) for name, value in list(attributes.items())[:ATTRIBUTES_MAX]}
+    return {
+        _text(name): _shorter(value) for name, value in list(attributes.items())[:ATTRIBUTES_MAX]
+    }
 
 
 def _shorter(value: Value) -> Value:

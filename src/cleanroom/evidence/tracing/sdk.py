@@ -1,4 +1,7 @@
-"""Our plain values as the SDK's own, and its exporters. The only importer of OpenTelemetry; loaded only where something is to be delivered."""
+"""Our plain values as the SDK's own, and its exporters.
+
+The only importer of OpenTelemetry; loaded only where something is to be delivered.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from cleanroom.evidence.tracing.settings import Destination, Signal
 from cleanroom.evidence.tracing.span import Source, SpanData
 from cleanroom.model.errors import BackendUnavailable
 
-BOUNDS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 300.0, 1800.0)  # of histograms: an SLO of 20 s has its own
+# of histograms: an SLO of 20 s has its own
+BOUNDS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 60.0, 300.0, 1800.0)
 _CLASSES = {
     ("traces", "http/protobuf"): ("http.trace_exporter", "OTLPSpanExporter"),
     ("metrics", "http/protobuf"): ("http.metric_exporter", "OTLPMetricExporter"),
@@ -25,22 +29,28 @@ _CLASSES = {
     ("metrics", "grpc"): ("grpc.metric_exporter", "OTLPMetricExporter"),
     ("logs", "grpc"): ("grpc._log_exporter", "OTLPLogExporter"),
 }
-# Those of the specification but RESOURCE_EXHAUSTED, which also says that a request was too large: that one does not change by trying again.
+# Those of the specification but RESOURCE_EXHAUSTED, which also says that a request was too large:
+# that one does not change by trying again.
 _RETRIED = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 
 
 def exporter(signal: Signal, to: Destination, hear: Callable[[str], None]) -> Any:
-    """The SDK's exporter of this signal. `hear` is told what each try by HTTP met: the exporter itself logs it only of some.
+    """The SDK's exporter of this signal.
+
+    `hear` is told what each try by HTTP met: the exporter itself logs it only of some.
 
     Raises:
-        BackendUnavailable: the package that holds it is not installed, or its settings cannot be used.
+        BackendUnavailable: the package that holds it is not installed,
+            or its settings cannot be used.
     """
     made = exporter_class(signal, to)
     try:
         return made(**(_for_http(to, hear) if to.protocol == "http/protobuf" else _for_grpc(to)))
     except (OSError, ValueError) as error:
         raise BackendUnavailable(
-            "CR-TRACE-003", f"the exporter of {signal} cannot be made: {error}", hint="see the OTEL_EXPORTER_OTLP_* variables"
+            "CR-TRACE-003",
+            f"the exporter of {signal} cannot be made: {error}",
+            hint="see the OTEL_EXPORTER_OTLP_* variables",
         ) from error
 
 
@@ -56,25 +66,35 @@ def exporter_class(signal: Signal, to: Destination) -> Any:
     except ImportError as error:
         extra = "otlp" if to.protocol == "http/protobuf" else "otlp-grpc"
         raise BackendUnavailable(
-            "CR-TRACE-002", f"sending {signal} by {to.protocol} needs a package that is not installed ({error.name})",
+            "CR-TRACE-002",
+            (
+                f"sending {signal} by {to.protocol} needs a package that is not installed "
+                f"({error.name})"
+            ),
             hint=f"pip install 'cleanroom-engine[{extra}]'",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _for_http(to: Destination, hear: Callable[[str], None]) -> dict[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     return {
-        "endpoint": to.endpoint, "headers": to.headers, "timeout": to.timeout_seconds, "compression": Compression(to.compression or "none"),
-        "certificate_file": to.certificate or None, "client_key_file": to.client_key or None, "client_certificate_file": to.client_certificate or None,
+        "endpoint": to.endpoint,
+        "headers": to.headers,
+        "timeout": to.timeout_seconds,
+        "compression": Compression(to.compression or "none"),
+        "certificate_file": to.certificate or None,
+        "client_key_file": to.client_key or None,
+        "client_certificate_file": to.client_certificate or None,
         "session": _session(to.certificate, hear),
-    }  # fmt: skip
+    }
 
 
 def _session(certificate: str, hear: Callable[[str], None]) -> Any:
     """A session that tells how each request ended.
 
-    With a `certificate` it trusts this authority alone: by itself `requests` lets REQUESTS_CA_BUNDLE overrule what it was told.
+    With a `certificate` it trusts this authority alone: by itself `requests` lets
+    REQUESTS_CA_BUNDLE overrule what it was told.
     """
     import requests
 
@@ -100,14 +120,20 @@ def _for_grpc(to: Destination) -> dict[str, Any]:
     import grpc
 
     found: dict[str, Any] = {
-        "endpoint": to.endpoint, "headers": {name.lower(): value for name, value in to.headers.items()} or None, "timeout": to.timeout_seconds,
-        "compression": grpc.Compression.Gzip if to.compression == "gzip" else grpc.Compression.NoCompression,
+        "endpoint": to.endpoint,
+        "headers": {name.lower(): value for name, value in to.headers.items()} or None,
+        "timeout": to.timeout_seconds,
+        "compression": grpc.Compression.Gzip
+        if to.compression == "gzip"
+        else grpc.Compression.NoCompression,
         "insecure": True if to.insecure or to.endpoint.startswith("http://") else None,
         "retryable_error_codes": tuple(grpc.StatusCode[name] for name in _RETRIED),
-    }  # fmt: skip
+    }
     if to.certificate:
         files = (to.certificate, to.client_key, to.client_certificate)
-        found["credentials"] = grpc.ssl_channel_credentials(*(_bytes(path) if path else None for path in files))
+        found["credentials"] = grpc.ssl_channel_credentials(
+            *(_bytes(path) if path else None for path in files)
+        )
     return found
 
 
@@ -118,7 +144,11 @@ def _bytes(path: str) -> bytes:
 
 def converter(signal: Signal) -> Callable[[Sequence[Any]], Any]:
     """What makes a batch of our values the argument of the exporter's `export`."""
-    converters: dict[Signal, Callable[[Sequence[Any]], Any]] = {"traces": sdk_spans, "metrics": sdk_metrics, "logs": sdk_logs}
+    converters: dict[Signal, Callable[[Sequence[Any]], Any]] = {
+        "traces": sdk_spans,
+        "metrics": sdk_metrics,
+        "logs": sdk_logs,
+    }
     return converters[signal]
 
 
@@ -136,7 +166,9 @@ def _source(source: Source) -> tuple[Any, Any]:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     resource = Resource(source.resource, source.schema_url or None)
-    return resource, InstrumentationScope(source.scope, source.version or None, source.schema_url or None)
+    return resource, InstrumentationScope(
+        source.scope, source.version or None, source.schema_url or None
+    )
 
 
 def _span(span: SpanData, resource: Any, scope: Any) -> Any:
@@ -148,13 +180,19 @@ def _span(span: SpanData, resource: Any, scope: Any) -> Any:
     events.extend([Event(event.name, event.attributes, event.unix_ns) for event in span.events])
     events.dropped = span.dropped_events
     return ReadableSpan(
-        name=span.name, context=_context(span.trace_id, span.span_id, False),
-        parent=_context(span.trace_id, span.parent_id, True) if span.parent_id else None, resource=resource,
-        attributes=span.attributes, events=events,
+        name=span.name,
+        context=_context(span.trace_id, span.span_id, False),
+        parent=_context(span.trace_id, span.parent_id, True) if span.parent_id else None,
+        resource=resource,
+        attributes=span.attributes,
+        events=events,
         links=[Link(_context(link.trace_id, link.span_id, True)) for link in span.links],
-        kind=SpanKind(max(span.kind - 1, 0)), status=Status(StatusCode(span.status), span.message or None),
-        start_time=span.start_ns, end_time=span.end_ns, instrumentation_scope=scope,
-    )  # fmt: skip
+        kind=SpanKind(max(span.kind - 1, 0)),
+        status=Status(StatusCode(span.status), span.message or None),
+        start_time=span.start_ns,
+        end_time=span.end_ns,
+        instrumentation_scope=scope,
+    )
 
 
 def _context(trace_id: str, span_id: str, remote: bool) -> Any:
@@ -171,23 +209,53 @@ def sdk_metrics(batch: Sequence[tuple[Source, Point]]) -> Any:
     for _, point in batch:
         by_name[point.name].append(point)
     resource, scope = _source(batch[0][0])
-    found = [Metric(name, TABLE[name][2], TABLE[name][1], _data(TABLE[name][0], points)) for name, points in by_name.items()]
-    return MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, found, names.SCHEMA_URL)], names.SCHEMA_URL)])
+    found = [
+        Metric(name, TABLE[name][2], TABLE[name][1], _data(TABLE[name][0], points))
+        for name, points in by_name.items()
+    ]
+    return MetricsData(
+        [
+            ResourceMetrics(
+                resource, [ScopeMetrics(scope, found, names.SCHEMA_URL)], names.SCHEMA_URL
+            )
+        ]
+    )
 
 
 def _data(kind: str, points: Sequence[Point]) -> Any:
-    from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Histogram, HistogramDataPoint, NumberDataPoint, Sum
+    from opentelemetry.sdk.metrics.export import (
+        AggregationTemporality,
+        Gauge,
+        Histogram,
+        HistogramDataPoint,
+        NumberDataPoint,
+        Sum,
+    )
 
     if kind == "histogram":
         counted = [
-            HistogramDataPoint(p.attributes, p.start_ns, p.unix_ns, 1, p.value, _buckets(p.value), BOUNDS_SECONDS, p.value, p.value)
+            HistogramDataPoint(
+                p.attributes,
+                p.start_ns,
+                p.unix_ns,
+                1,
+                p.value,
+                _buckets(p.value),
+                BOUNDS_SECONDS,
+                p.value,
+                p.value,
+            )
             for p in points
         ]
         return Histogram(counted, AggregationTemporality.DELTA)
     numbers = [NumberDataPoint(p.attributes, p.start_ns, p.unix_ns, p.value) for p in points]
     if kind == "gauge":
         return Gauge(numbers)
-    return Sum(numbers, AggregationTemporality.DELTA if kind == "count" else AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    return Sum(
+        numbers,
+        AggregationTemporality.DELTA if kind == "count" else AggregationTemporality.CUMULATIVE,
+        is_monotonic=True,
+    )
 
 
 def _buckets(value: float) -> list[int]:
@@ -209,11 +277,16 @@ def sdk_logs(batch: Sequence[tuple[Source, LogLine]]) -> list[Any]:
     return [
         ReadableLogRecord(
             LogRecord(
-                timestamp=line.unix_ns, observed_timestamp=line.unix_ns, context=context(line.trace_id, line.span_id) if line.span_id else None,
-                severity_text=line.severity.upper(), severity_number=SeverityNumber(SEVERITIES[line.severity]), body=line.text,
+                timestamp=line.unix_ns,
+                observed_timestamp=line.unix_ns,
+                context=context(line.trace_id, line.span_id) if line.span_id else None,
+                severity_text=line.severity.upper(),
+                severity_number=SeverityNumber(SEVERITIES[line.severity]),
+                body=line.text,
                 attributes=line.attributes,
             ),
-            resource, scope,
+            resource,
+            scope,
         )
         for _, line in batch
-    ]  # fmt: skip
+    ]

@@ -1,6 +1,9 @@
-"""What the standard `OTEL_*` variables ask for, as one value. Nothing is sent unless one of them names where to: there is no silent default.
+"""What the standard `OTEL_*` variables ask for, as one value.
 
-Only what this program honours is read here; every other `OTEL_*` variable that is set is listed as not supported, and `config show` says so.
+Nothing is sent unless one of them names where to: there is no silent default.
+
+Only what this program honours is read here; every other `OTEL_*` variable that is set is listed as
+not supported, and `config show` says so.
 """
 
 from __future__ import annotations
@@ -18,18 +21,46 @@ Signal = Literal["traces", "metrics", "logs"]
 SIGNALS: tuple[Signal, ...] = ("traces", "metrics", "logs")
 PROTOCOLS = ("http/protobuf", "grpc")
 COMPRESSIONS = {"http/protobuf": ("gzip", "deflate", "none"), "grpc": ("gzip", "none")}
-SAMPLERS = ("always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio")
+SAMPLERS = (
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+)
 PROPAGATORS = ("tracecontext", "none")
 DEFAULT_ENDPOINTS = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 DEFAULT_TIMEOUT_SECONDS = 10.0  # the specification's
 TIMEOUT_MAX_SECONDS = 3600.0  # what is longer, or infinite, is a mistake
 _EXPORTER = "OTEL_EXPORTER_OTLP_"
-_OF_A_SIGNAL = ("ENDPOINT", "PROTOCOL", "HEADERS", "TIMEOUT", "COMPRESSION", "CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE", "INSECURE")
-_HONOURED = frozenset({
-    "OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_PROPAGATORS",
-    *(f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS),
-    *(_EXPORTER + infix + name for name in _OF_A_SIGNAL for infix in ("", *(f"{signal.upper()}_" for signal in SIGNALS))),
-})  # fmt: skip
+_OF_A_SIGNAL = (
+    "ENDPOINT",
+    "PROTOCOL",
+    "HEADERS",
+    "TIMEOUT",
+    "COMPRESSION",
+    "CERTIFICATE",
+    "CLIENT_KEY",
+    "CLIENT_CERTIFICATE",
+    "INSECURE",
+)
+_HONOURED = frozenset(
+    {
+        "OTEL_SDK_DISABLED",
+        "OTEL_SERVICE_NAME",
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_SAMPLER_ARG",
+        "OTEL_PROPAGATORS",
+        *(f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS),
+        *(
+            _EXPORTER + infix + name
+            for name in _OF_A_SIGNAL
+            for infix in ("", *(f"{signal.upper()}_" for signal in SIGNALS))
+        ),
+    }
+)
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,15 +86,29 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     def secrets(self) -> tuple[str, ...]:
         """What may be secret of it: user and password, query, and the values of headers."""
         parts = urlsplit(self.endpoint)
-        return tuple(filter(None, (parts.netloc.rpartition("@")[0], parts.password, parts.query, *self.headers.values())))
+        return tuple(
+            filter(
+                None,
+                (
+                    parts.netloc.rpartition("@")[0],
+                    parts.password,
+                    parts.query,
+                    *self.headers.values(),
+                ),
+            )
+        )
 
 
 class Place(NamedTuple):
-    """Where in a trace a run stands. Ids in hex; `parent` is the caller's span, empty without one."""
+    """Where in a trace a run stands.
+
+    Ids in hex; `parent` is the caller's span, empty without one.
+    """
 
     trace_id: str
     parent: str
-    sampled: bool  # whether it is sent, and what the code under test is told by the flag of its TRACEPARENT
+    # whether it is sent, and what the code under test is told by the flag of its TRACEPARENT
+    sampled: bool
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,30 +128,50 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_settings(caller: Mapping[str, str]) -> Settings:
-    """The settings of this environment. A value that is not understood counts as not given, and is listed, as the specification asks."""
+    """The settings of this environment.
+
+    A value that is not understood counts as not given, and is listed, as the specification asks.
+    """
     unsupported: list[tuple[str, str]] = [
-        (name, "not honoured here") for name in sorted(caller) if name.startswith("OTEL_") and name not in _HONOURED
+        (name, "not honoured here")
+        for name in sorted(caller)
+        if name.startswith("OTEL_") and name not in _HONOURED
     ]
-    disabled = caller.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"  # of all signals; propagators stay, as the specification says
+    # of all signals; propagators stay, as the specification says
+    disabled = caller.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     sampler, ratio = _sampler(caller, unsupported)
-    destinations = {signal: found for signal in SIGNALS if (found := _destination(signal, caller, unsupported))}
+    destinations = {
+        signal: found for signal in SIGNALS if (found := _destination(signal, caller, unsupported))
+    }
     return Settings(
         destinations={} if disabled else destinations,
-        service_name=caller.get("OTEL_SERVICE_NAME", "").strip(), resource=_pairs(caller, "OTEL_RESOURCE_ATTRIBUTES", unsupported),
-        sampler=sampler, sampler_ratio=ratio, propagators=_propagators(caller, unsupported), unsupported=tuple(unsupported),
-    )  # fmt: skip
+        service_name=caller.get("OTEL_SERVICE_NAME", "").strip(),
+        resource=_pairs(caller, "OTEL_RESOURCE_ATTRIBUTES", unsupported),
+        sampler=sampler,
+        sampler_ratio=ratio,
+        propagators=_propagators(caller, unsupported),
+        unsupported=tuple(unsupported),
+    )
 
 
 def pointed_at(caller: Mapping[str, str], endpoint: str) -> dict[str, str]:
     """The caller's environment with all signals led to this endpoint; as it is for an empty one."""
     if not endpoint:
         return dict(caller)
-    own = {f"{_EXPORTER}{signal.upper()}_ENDPOINT" for signal in SIGNALS} | {f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS}
-    return {name: value for name, value in caller.items() if name not in own} | {_EXPORTER + "ENDPOINT": endpoint}
+    own = {f"{_EXPORTER}{signal.upper()}_ENDPOINT" for signal in SIGNALS} | {
+        f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS
+    }
+    return {name: value for name, value in caller.items() if name not in own} | {
+        _EXPORTER + "ENDPOINT": endpoint
+    }
 
 
-def _destination(signal: Signal, caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> Destination | None:
-    """Where this signal goes: where its exporter is `otlp`, or an endpoint is named and no exporter is."""
+def _destination(
+    signal: Signal, caller: Mapping[str, str], unsupported: list[tuple[str, str]]
+) -> Destination | None:
+    """Where this signal goes: where its exporter is `otlp`,
+    or an endpoint is named and no exporter is.
+    """
 
     def said(name: str) -> tuple[str, str]:
         for full in (f"{_EXPORTER}{signal.upper()}_{name}", _EXPORTER + name):
@@ -123,7 +188,12 @@ def _destination(signal: Signal, caller: Mapping[str, str], unsupported: list[tu
         return None
     protocol_name, protocol = said("PROTOCOL")
     if protocol and protocol not in PROTOCOLS:
-        unsupported.append((protocol_name, f"expected {' or '.join(PROTOCOLS)}, found {protocol!r}; http/protobuf is used"))
+        unsupported.append(
+            (
+                protocol_name,
+                f"expected {' or '.join(PROTOCOLS)}, found {protocol!r}; http/protobuf is used",
+            )
+        )
     protocol = protocol if protocol in PROTOCOLS else PROTOCOLS[0]
     endpoint = endpoint or DEFAULT_ENDPOINTS[protocol]
     if name in ("", _EXPORTER + "ENDPOINT") and protocol == "http/protobuf":
@@ -131,34 +201,68 @@ def _destination(signal: Signal, caller: Mapping[str, str], unsupported: list[tu
     header_name = said("HEADERS")[0]
     compression_name, compression = said("COMPRESSION")
     if compression not in ("", *COMPRESSIONS[protocol]):
-        unsupported.append((compression_name, f"expected {' or '.join(COMPRESSIONS[protocol])}, found {compression!r}; none is used"))
+        unsupported.append(
+            (
+                compression_name,
+                (
+                    f"expected {' or '.join(COMPRESSIONS[protocol])}, found {compression!r}; "
+                    "none is used"
+                ),
+            )
+        )
         compression = ""
     return Destination(
-        endpoint=endpoint, protocol=protocol, headers=_pairs(caller, header_name, unsupported) if header_name else {},
-        timeout_seconds=_seconds(*said("TIMEOUT"), unsupported), compression=compression, certificate=said("CERTIFICATE")[1],
-        client_key=said("CLIENT_KEY")[1], client_certificate=said("CLIENT_CERTIFICATE")[1], insecure=said("INSECURE")[1].lower() == "true",
-    )  # fmt: skip
+        endpoint=endpoint,
+        protocol=protocol,
+        headers=_pairs(caller, header_name, unsupported) if header_name else {},
+        timeout_seconds=_seconds(*said("TIMEOUT"), unsupported),
+        compression=compression,
+        certificate=said("CERTIFICATE")[1],
+        client_key=said("CLIENT_KEY")[1],
+        client_certificate=said("CLIENT_CERTIFICATE")[1],
+        insecure=said("INSECURE")[1].lower() == "true",
+    )
 
 
 def _seconds(name: str, text: str, unsupported: list[tuple[str, str]]) -> float:
-    """A time limit in milliseconds, as the specification has it (the SDK of Python reads the same variable as seconds)."""
+    """A time limit in milliseconds, as the specification has it (the SDK of Python reads the same
+    variable as seconds).
+    """
     try:
         seconds = float(text) / 1000 if text else DEFAULT_TIMEOUT_SECONDS
     except ValueError:
         seconds = 0.0
     if 0 < seconds <= TIMEOUT_MAX_SECONDS:
         return seconds
-    unsupported.append((name, f"expected milliseconds, found {text!r}; {DEFAULT_TIMEOUT_SECONDS * 1000:g} are used"))
+    unsupported.append(
+        (
+            name,
+            f"expected milliseconds, found {text!r}; {DEFAULT_TIMEOUT_SECONDS * 1000:g} are used",
+        )
+    )
     return DEFAULT_TIMEOUT_SECONDS
 
 
-def _pairs(caller: Mapping[str, str], name: str, unsupported: list[tuple[str, str]]) -> dict[str, str]:
-    """`key=value,key=value`, percent-encoded. One bad pair drops it alone; its text, which may be secret, is not repeated."""
+def _pairs(
+    caller: Mapping[str, str], name: str, unsupported: list[tuple[str, str]]
+) -> dict[str, str]:
+    """`key=value,key=value`, percent-encoded.
+
+    One bad pair drops it alone; its text, which may be secret, is not repeated.
+    """
     found: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in caller.get(name, "").split(","))):
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
-            unsupported.append((name, "expected key=value pairs with commas between; a part without them was left out"))
+            unsupported.append(
+                (
+                    name,
+                    (
+                        "expected key=value pairs with commas between; a part without them was "
+                        "left out"
+                    ),
+                )
+            )
             continue
         found[unquote(key.strip())] = unquote(value.strip())
     return found
@@ -170,7 +274,15 @@ def _sampler(caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> t
         caller.get("OTEL_TRACES_SAMPLER_ARG", "").strip(),
     )
     if name not in SAMPLERS:
-        unsupported.append(("OTEL_TRACES_SAMPLER", f"expected one of {', '.join(SAMPLERS)}, found {name!r}; parentbased_always_on is used"))
+        unsupported.append(
+            (
+                "OTEL_TRACES_SAMPLER",
+                (
+                    f"expected one of {', '.join(SAMPLERS)}, found {name!r}; "
+                    "parentbased_always_on is used"
+                ),
+            )
+        )
         return "parentbased_always_on", 1.0
     if not name.endswith("traceidratio"):
         return name, 1.0
@@ -180,18 +292,33 @@ def _sampler(caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> t
         ratio = -1.0
     if 0.0 <= ratio <= 1.0:
         return name, ratio
-    unsupported.append(("OTEL_TRACES_SAMPLER_ARG", f"expected a number from 0 to 1, found {text!r}; 1 is used"))
+    unsupported.append(
+        ("OTEL_TRACES_SAMPLER_ARG", f"expected a number from 0 to 1, found {text!r}; 1 is used")
+    )
     return name, 1.0
 
 
 def _propagators(caller: Mapping[str, str], unsupported: list[tuple[str, str]]) -> tuple[str, ...]:
-    asked = [name for name in (part.strip().lower() for part in caller.get("OTEL_PROPAGATORS", "tracecontext").split(",")) if name]
-    unsupported += [("OTEL_PROPAGATORS", f"{name!r} is not supported; tracecontext is") for name in asked if name not in PROPAGATORS]
+    asked = [
+        name
+        for name in (
+            part.strip().lower()
+            for part in caller.get("OTEL_PROPAGATORS", "tracecontext").split(",")
+        )
+        if name
+    ]
+    unsupported += [
+        ("OTEL_PROPAGATORS", f"{name!r} is not supported; tracecontext is")
+        for name in asked
+        if name not in PROPAGATORS
+    ]
     return tuple(dict.fromkeys(name for name in asked if name in PROPAGATORS and name != "none"))
 
 
 def place(caller: Mapping[str, str]) -> Place:
-    """Where a run of this caller stands: below the caller's TRACEPARENT, else in a new trace, sampled as the variables say."""
+    """Where a run of this caller stands: below the caller's TRACEPARENT, else in a new trace,
+    sampled as the variables say.
+    """
     settings = read_settings(caller)
     said = settings.traceparent(caller)
     trace_id, parent = read_traceparent(said) or (os.urandom(16).hex(), "")
@@ -199,12 +326,17 @@ def place(caller: Mapping[str, str]) -> Place:
 
 
 def sampled(settings: Settings, trace_id: str, parent_sampled: bool | None) -> bool:
-    """Whether a trace is sent. `parent_sampled` is the flag of the caller's TRACEPARENT, None without one. The file is always written."""
+    """Whether a trace is sent.
+
+    `parent_sampled` is the flag of the caller's TRACEPARENT, None without one.
+    The file is always written.
+    """
     sampler = settings.sampler
     if sampler.startswith("parentbased_"):
         if parent_sampled is not None:
             return parent_sampled
         sampler = sampler.removeprefix("parentbased_")
     if sampler == "traceidratio":
-        return int(trace_id[16:], 16) < round(settings.sampler_ratio * (1 << 64))  # as every SDK decides it, so that they agree
+        # as every SDK decides it, so that they agree
+        return int(trace_id[16:], 16) < round(settings.sampler_ratio * (1 << 64))
     return sampler == "always_on"

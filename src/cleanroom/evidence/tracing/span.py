@@ -1,4 +1,6 @@
-"""A span as a plain value: what the file holds, what a person reads, and what is made the SDK's own only when it is sent."""
+"""A span as a plain value: what the file holds, what a person reads,
+and what is made the SDK's own only when it is sent.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class SpanData(msgspec.Struct, frozen=True, kw_only=True):
-    """One span. Ids in hex, times in nanoseconds since 1970, `kind` in OTLP's numbers (1 internal, 2 server, 3 client, ...)."""
+    """One span.
+
+    Ids in hex, times in nanoseconds since 1970, `kind` in OTLP's numbers (1 internal, 2 server,
+    3 client, ...).
+    """
 
     trace_id: str
     span_id: str

@@ -1,6 +1,10 @@
-"""Each test as a span, for `pytest --cleanroom-spans`: the code under test that is instrumented makes its spans below it. Needs OpenTelemetry's SDK there.
+"""Each test as a span, for `pytest --cleanroom-spans`: the code under test that is instrumented
+makes its spans below it.
 
-In a phase with `cleanroom.telemetry = true` they become part of the run's trace; elsewhere the `OTEL_*` variables say where they go.
+Needs OpenTelemetry's SDK there.
+
+In a phase with `cleanroom.telemetry = true` they become part of the run's trace;
+elsewhere the `OTEL_*` variables say where they go.
 """
 
 from __future__ import annotations
@@ -32,14 +36,22 @@ class TestSpans:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         trace.set_tracer_provider(self._provider)
         self._tracer = self._provider.get_tracer("cleanroom.pytest")
-        self._parent = TraceContextTextMapPropagator().extract({"traceparent": os.environ.get("TRACEPARENT", "")})
+        self._parent = TraceContextTextMapPropagator().extract(
+            {"traceparent": os.environ.get("TRACEPARENT", "")}
+        )
         self._span: Any = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """One span around setup, call and teardown, current for what they do."""
-        attributes = {"test.case.name": item.name, "test.suite.name": item.nodeid.partition("::")[0], "code.file.path": str(item.path)}
-        with self._tracer.start_as_current_span(item.nodeid, context=self._parent, attributes=attributes) as self._span:
+        attributes = {
+            "test.case.name": item.name,
+            "test.suite.name": item.nodeid.partition("::")[0],
+            "code.file.path": str(item.path),
+        }
+        with self._tracer.start_as_current_span(
+            item.nodeid, context=self._parent, attributes=attributes
+        ) as self._span:
             return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -50,7 +62,9 @@ class TestSpans:
             return
         if report.failed:
             self._span.set_attribute("test.case.result.status", "fail")
-            self._span.set_status(StatusCode.ERROR, str(report.longrepr).rstrip().rpartition("\n")[2][:1000])
+            self._span.set_status(
+                StatusCode.ERROR, str(report.longrepr).rstrip().rpartition("\n")[2][:1000]
+            )
         elif report.skipped:
             self._span.set_attribute("test.case.result.status", "skip")
         elif report.when == "call":

@@ -1,6 +1,8 @@
-"""Workspaces that are copies, where no overlay can be mounted: making one, and telling what was changed in it since the last look.
+"""Workspaces that are copies, where no overlay can be mounted:
+making one, and telling what was changed in it since the last look.
 
-A change is told by what the kernel keeps of a file and its owner cannot set back: number, size, mode and the time of the last change of any of it.
+A change is told by what the kernel keeps of a file and its owner cannot set back:
+number, size, mode and the time of the last change of any of it.
 """
 
 from __future__ import annotations
@@ -37,10 +39,15 @@ class Mark(NamedTuple):
 Marks = dict[str, Mark]
 
 
-def copy(source: Path, target: Path, *, owner: Owner = None, masked: Collection[str] = ()) -> list[str]:
-    """Copy a project to `target`, which exists, for `owner` (user, group) where one is given; returns what could not be read.
+def copy(
+    source: Path, target: Path, *, owner: Owner = None, masked: Collection[str] = ()
+) -> list[str]:
+    """Copy a project to `target`, which exists, for `owner` (user, group) where one is given;
+    returns what could not be read.
 
-    Links stay links, holes stay holes, and names of one file stay that. Sockets, devices and FIFOs are left out. `masked` folders are there and empty.
+    Links stay links, holes stay holes, and names of one file stay that.
+    Sockets, devices and FIFOs are left out.
+    `masked` folders are there and empty.
     """
     with (
         Folder.at(source) as here,

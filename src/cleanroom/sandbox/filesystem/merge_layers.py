@@ -1,6 +1,8 @@
-"""Folding copy-on-write layers into one, so that their number never reaches what the kernel can mount.
+"""Folding copy-on-write layers into one, so that their number never reaches what the kernel can
+mount.
 
-Only while no environment has them mounted. What lies in the layers is hostile: nothing here follows a link or opens a file.
+Only while no environment has them mounted.
+What lies in the layers is hostile: nothing here follows a link or opens a file.
 """
 
 from __future__ import annotations
@@ -12,13 +14,24 @@ from pathlib import Path
 
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem.overlay import OPAQUE, is_opaque, remove_tree
-from cleanroom.sandbox.filesystem.trees import ALL, Tree, entries, named, open_folder, set_mode, status
+from cleanroom.sandbox.filesystem.trees import (
+    ALL,
+    Tree,
+    entries,
+    named,
+    open_folder,
+    set_mode,
+    status,
+)
 
-LAYERS_MAX = 64  # the kernel mounts 500 at most, and their names have to fit a page; few are also quicker to look through
+# the kernel mounts 500 at most, and their names have to fit a page;
+# few are also quicker to look through
+LAYERS_MAX = 64
 
 
 def fold(layers: Sequence[Path]) -> Path:
-    """Move what is in the older layers (oldest first) below the newest into it, remove them, and return it.
+    """Move what is in the older layers (oldest first) below the newest into it, remove them,
+    and return it.
 
     Raises:
         OSError: something could not be moved, such as a folder that is nested too deeply.

@@ -1,7 +1,10 @@
-"""What an environment sees: a pure function from a description to the list of mounts that init carries out.
+"""What an environment sees: a pure function from a description to the list of mounts that init
+carries out.
 
-The root is a fresh tmpfs. On it stand the system's folders and the caller's tools, read-only and at their own paths, a synthetic /etc, private /tmp,
-/home, /dev and /proc, and the workspace copy-on-write. What is not listed here does not exist inside.
+The root is a fresh tmpfs.
+On it stand the system's folders and the caller's tools, read-only and at their own paths,
+a synthetic /etc, private /tmp, /home, /dev and /proc, and the workspace copy-on-write.
+What is not listed here does not exist inside.
 """
 
 from __future__ import annotations
@@ -13,31 +16,88 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Bind, Device, MakeFiles, MakeFolder, MakeLink, MountOp, Overlay, Tmpfs
+    from cleanroom.sandbox.protocol import (
+        Bind,
+        Device,
+        MakeFiles,
+        MakeFolder,
+        MakeLink,
+        MountOp,
+        Overlay,
+        Tmpfs,
+    )
 
 USER, USER_ID = "cleanroom", 1000
 HOME = f"/home/{USER}"
 
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
-UNLISTED = ("opt", "srv")  # what is there is neither the system's nor declared: not shown from level High on
+# what is there is neither the system's nor declared: not shown from level High on
+UNLISTED = ("opt", "srv")
 NOT_STARTED = ("/dev/shm",)  # mounted without the right to start programs from Medium on
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-# Of /etc only what programs need to start and to name things; never accounts, keys, package-manager credentials or service configuration. Of a folder
+# Of /etc only what programs need to start and to name things;
+# never accounts, keys, package-manager credentials or service configuration.
+# Of a folder
 # that has such things too (git's and Maven's settings, the keys below pki) only the rest.
 ETC = (
-    "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "debian_version",
-    "ethertypes", "fonts", "gai.conf", "gprofng.rc", "host.conf", "inputrc", "java",
-    "java-11-openjdk", "java-17-openjdk", "java-21-openjdk", "ld.so.cache", "ld.so.conf",
-    "ld.so.conf.d", "locale.alias", "localtime", "lsb-release", "magic", "magic.mime", "mailcap",
-    "maven/logging", "maven/m2.conf", "mime.types", "networks", "openssl", "os-release", "perl",
-    "pki/ca-trust", "pki/java", "pki/tls/cert.pem", "pki/tls/certs", "pki/tls/openssl.cnf",
-    "profile", "protocols", "python2.7", "python3", "python3.10", "python3.11", "python3.12",
-    "python3.13", "python3.14", "rpc", "services", "shells", "ssl/certs", "ssl/openssl.cnf",
-    "terminfo", "timezone", "xml",
-)  # fmt: skip
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "ethertypes",
+    "fonts",
+    "gai.conf",
+    "gprofng.rc",
+    "host.conf",
+    "inputrc",
+    "java",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "lsb-release",
+    "magic",
+    "magic.mime",
+    "mailcap",
+    "maven/logging",
+    "maven/m2.conf",
+    "mime.types",
+    "networks",
+    "openssl",
+    "os-release",
+    "perl",
+    "pki/ca-trust",
+    "pki/java",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
+    "profile",
+    "protocols",
+    "python2.7",
+    "python3",
+    "python3.10",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "rpc",
+    "services",
+    "shells",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+    "xml",
+)
 
-# Where links in a project may lead and still be brought back: folders that are the same for whoever uses the project.
+# Where links in a project may lead and still be brought back:
+# folders that are the same for whoever uses the project.
 TRUSTED_LINKS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
 
 
@@ -62,15 +122,24 @@ def look() -> Host:
     """Read the host's facts."""
     top = [name for name in SYSTEM if os.path.lexists(f"/{name}")]
     links = {name: os.readlink(f"/{name}") for name in top if os.path.islink(f"/{name}")}
-    etc = {name: "folder" if os.path.isdir(f"/etc/{name}") else "file" for name in ETC if os.path.exists(f"/etc/{name}")}
+    etc = {
+        name: "folder" if os.path.isdir(f"/etc/{name}") else "file"
+        for name in ETC
+        if os.path.exists(f"/etc/{name}")
+    }
     return Host(
-        links, frozenset(name for name in top if name not in links and os.path.isdir(f"/{name}")), etc,
-        frozenset(name for name in DEVICES if os.path.exists(f"/dev/{name}")), os.path.isdir("/sys/devices/system/cpu"),
-    )  # fmt: skip
+        links,
+        frozenset(name for name in top if name not in links and os.path.isdir(f"/{name}")),
+        etc,
+        frozenset(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
+        os.path.isdir("/sys/devices/system/cpu"),
+    )
 
 
 class View(NamedTuple):
-    """The mounts in order, and which paths may be read and written: what Landlock and the recorder of held calls are told."""
+    """The mounts in order, and which paths may be read and written:
+    what Landlock and the recorder of held calls are told.
+    """
 
     mounts: list[MountOp]
     readable: list[str]
@@ -81,7 +150,9 @@ class View(NamedTuple):
 
 
 def host_name(run_id: str) -> str:
-    """Fixed in a run, different between runs, and nothing that programs know as a sandbox's name."""
+    """Fixed in a run, different between runs, and nothing that programs know as a sandbox's
+    name.
+    """
     import hashlib  # OpenSSL's library with it, which the keeper has no need of
 
     return "h" + hashlib.sha256(run_id.encode()).hexdigest()[:9]
@@ -106,21 +177,33 @@ def view(
 ) -> View:
     """The view of one environment.
 
-    `layers` are layer folders, the newest (the one that is written) first; without them a `workspace` is not mounted. `mounts` are
-    (source, target, writable), `overlays` (folder below, layer that is written, target). `names` are further (name, address) pairs for the hosts file.
+    `layers` are layer folders, the newest (the one that is written) first;
+    without them a `workspace` is not mounted.
+    `mounts` are (source, target, writable), `overlays` (folder below, layer that is written,
+    target).
+    `names` are further (name, address) pairs for the hosts file.
 
-    `listed` (from level High on): of the system only its own folders, and nothing that was written is started but what lies in `builds`, folders of the
-    workspace, and in /tmp with `tmp_exec`. A tool inside the workspace may be started too, and is read-only.
+    `listed` (from level High on): of the system only its own folders,
+    and nothing that was written is started but what lies in `builds`, folders of the workspace,
+    and in /tmp with `tmp_exec`.
+    A tool inside the workspace may be started too, and is read-only.
 
     Build folders are no mounts, since a build removes and renames them. Where there are any, the
     kernel lets programs be started in all of the workspace: whoever could start one elsewhere in
     it could put it into such a folder first.
     """
     if listed:
-        host = host._replace(folders=host.folders - set(UNLISTED), links={k: v for k, v in host.links.items() if k not in UNLISTED})
+        host = host._replace(
+            folders=host.folders - set(UNLISTED),
+            links={k: v for k, v in host.links.items() if k not in UNLISTED},
+        )
     ops = _system(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
-    shown = [tool for tool in outermost(tools) if not _within(tool, [*trees, *([workspace] if layers else [])])]
+    shown = [
+        tool
+        for tool in outermost(tools)
+        if not _within(tool, [*trees, *([workspace] if layers else [])])
+    ]
     ops += _etc(host, run_id, names)
     ops += _private(host, tmpfs_bytes, tmp_exec, listed)
     # After the private folders: a tool may lie under the host's /tmp.
@@ -135,7 +218,9 @@ def view(
     inner = outermost(tools) if layers and listed else []
     closed = [tool for tool in inner if _within(tool, [workspace]) and not _within(tool, built)]
     ops += [exec_folder(tool, workspace, writable=False) for tool in closed]
-    ops += [exec_folder(build, workspace, writable=True) for build in built if _within(build, closed)]
+    ops += [
+        exec_folder(build, workspace, writable=True) for build in built if _within(build, closed)
+    ]
     ops += [overlay(target, below, [layer]) for below, layer, target in overlays]
     ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
@@ -150,7 +235,12 @@ def view(
     ]
     if layers:
         written.insert(0, workspace)
-    read_only = [*trees, *shown, *closed, *(target for _, target, writable in mounts if not writable)]
+    read_only = [
+        *trees,
+        *shown,
+        *closed,
+        *(target for _, target, writable in mounts if not writable),
+    ]
     started = [*trees, *shown, *closed, *(["/tmp", "/var/tmp"] if tmp_exec else [])]
     programs = [*started, *built]
     startable = [*started, *([workspace] if built else [])]
@@ -160,16 +250,25 @@ def view(
 
 def evidence(workspace: str, masked: Sequence[str]) -> list[MountOp]:
     """The project's `.ggen` as a mount point, which stays, and what is hidden in it."""
-    hidden = [tmpfs(f"{workspace}/{path}", size=0, mode=0o555, exec=False, read_only=True) for path in masked]
+    hidden = [
+        tmpfs(f"{workspace}/{path}", size=0, mode=0o555, exec=False, read_only=True)
+        for path in masked
+    ]
     return [{"kind": "pin", "target": f"{workspace}/.ggen"}, *hidden]
 
 
 def covered_sockets(view: View) -> list[Device]:
-    """What hides the unix sockets that somebody on the host listens on below folders that are shown.
+    """What hides the unix sockets that somebody on the host listens on below folders that are
+    shown.
 
-    A read-only mount does not keep anyone from connecting, and a held connect that is let go on could be given another path meanwhile.
+    A read-only mount does not keep anyone from connecting,
+    and a held connect that is let go on could be given another path meanwhile.
     """
-    return [device("/dev/null", path) for path in _bound_sockets() if _nearest(path, view.executable) > _nearest(path, view.writable)]
+    return [
+        device("/dev/null", path)
+        for path in _bound_sockets()
+        if _nearest(path, view.executable) > _nearest(path, view.writable)
+    ]
 
 
 def _bound_sockets() -> list[str]:
@@ -291,18 +390,32 @@ def _copied(name: str) -> MakeFiles:
 
 def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[MountOp]:
     name = host_name(run_id)
-    hosts = ["127.0.0.1 localhost", "::1 localhost ip6-localhost", f"127.0.1.1 {name}", *(f"{address} {known}" for known, address in names)]
+    hosts = [
+        "127.0.0.1 localhost",
+        "::1 localhost ip6-localhost",
+        f"127.0.1.1 {name}",
+        *(f"{address} {known}" for known, address in names),
+    ]
     texts = {
-        "passwd": f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{USER_ID}:{USER_ID}:{USER}:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "passwd": (
+            f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{USER_ID}:{USER_ID}:{USER}:{HOME}:/bin/sh\n"
+            "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+        ),
         "group": f"root:x:0:\n{USER}:x:{USER_ID}:\nnogroup:x:65534:\n",
         "hosts": "\n".join(hosts) + "\n",
         "hostname": f"{name}\n",
         "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-        "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n",
+        "nsswitch.conf": (
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
+            "protocols: files\nservices: files\n"
+        ),
     }
     folders = [known for known, kind in host.etc.items() if kind == "folder"]
     copied = [known for known, kind in host.etc.items() if kind != "folder"]
-    flat, deep = [known for known in copied if "/" not in known], [known for known in copied if "/" in known]
+    flat, deep = (
+        [known for known in copied if "/" not in known],
+        [known for known in copied if "/" in known],
+    )
     return [
         {"kind": "files", "target": "/etc", "texts": texts, "source": "/etc", "copied": flat},
         *map(_copied, deep),

@@ -1,6 +1,8 @@
-"""What an environment of level Low sees: the whole root, read-only, with a private /tmp and the workspace in place.
+"""What an environment of level Low sees: the whole root, read-only,
+with a private /tmp and the workspace in place.
 
-A fresh root as at every level, on which the host's top folders stand; so /dev, /proc and /run can be its own, and a service's socket has a place in /run.
+A fresh root as at every level, on which the host's top folders stand;
+so /dev, /proc and /run can be its own, and a service's socket has a place in /run.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ _OVER = ("hosts", "passwd", "group", "nsswitch.conf")
 class Whole(NamedTuple):
     """What has to be known of the host; `look` reads it."""
 
-    entries: Mapping[str, str]  # path of a top entry, or of one in /run -> where it links to; empty for what is no link
+    # path of a top entry, or of one in /run -> where it links to; empty for what is no link
+    entries: Mapping[str, str]
     texts: Mapping[str, str]  # of /etc -> what it says
     places: Mapping[str, str]  # of /etc -> where the file really lies
     cache: bool  # the home has a .cache folder
@@ -76,7 +79,9 @@ def view(
     cache: HomeLayers | None = None,
     names: Iterable[tuple[str, str]] = (),
 ) -> View:
-    """The view of one environment; `home` is the caller's home folder, `cache` what becomes its .cache where it has one."""
+    """The view of one environment; `home` is the caller's home folder,
+    `cache` what becomes its .cache where it has one.
+    """
     ops: list[MountOp] = [{"kind": "unbindable", "target": "/"}, make_folder("/run")]
     for path, target in whole.entries.items():
         shown_entry = bind(path, path, optional=path.startswith("/run/"))
@@ -84,7 +89,9 @@ def view(
     ops += private(host, tmpfs_bytes)
     texts = _texts(whole.texts, run_id, home, names)
     ops.append(tmpfs(_HELD, size=1 << 20, mode=0o755, exec=False))
-    ops += [_replaced(whole.places[name], text) for name, text in texts.items() if name in whole.places]
+    ops += [
+        _replaced(whole.places[name], text) for name, text in texts.items() if name in whole.places
+    ]
     ops.append(tmpfs(_HELD, size=0, mode=0o555, exec=False, read_only=True))
     shown = innermost_last([*tools, *([home] if len(home) > 1 else [])])
     ops += [bind(tool, tool, tool=True) for tool in shown]
@@ -94,9 +101,15 @@ def view(
     ops += evidence(workspace, masked)
     ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
-        workspace, "/tmp", "/var/tmp", "/dev/shm", "/dev/pts", *(f"/dev/{name}" for name in sorted(host.devices)),
-        *([f"{home}/.cache"] if cache and whole.cache else []), *(target for _, target, writable in mounts if writable),
-    ]  # fmt: skip
+        workspace,
+        "/tmp",
+        "/var/tmp",
+        "/dev/shm",
+        "/dev/pts",
+        *(f"/dev/{name}" for name in sorted(host.devices)),
+        *([f"{home}/.cache"] if cache and whole.cache else []),
+        *(target for _, target, writable in mounts if writable),
+    ]
     return View(ops, [], ["/", *shown], written, [], [])
 
 
@@ -105,18 +118,34 @@ def _replaced(path: str, text: str) -> ReplaceFile:
     return {"kind": "replace", "target": path, "text": text, "staging": _HELD}
 
 
-def _texts(found: Mapping[str, str], run_id: str, home: str, names: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Files of /etc as they are, but for what this environment is called, who it is, and where names are asked."""
+def _texts(
+    found: Mapping[str, str], run_id: str, home: str, names: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """Files of /etc as they are, but for what this environment is called, who it is,
+    and where names are asked.
+    """
     number = str(USER_ID)
     own = {
-        "hosts": [f"127.0.1.1 {host_name(run_id)}", *(f"{address} {known}" for known, address in names)],
-        "passwd": [f"{USER}:x:{number}:{number}:{USER}:{home or '/'}:/bin/sh"], "group": [f"{USER}:x:{number}:"], "nsswitch.conf": ["hosts: files dns"],
-    }  # fmt: skip
+        "hosts": [
+            f"127.0.1.1 {host_name(run_id)}",
+            *(f"{address} {known}" for known, address in names),
+        ],
+        "passwd": [f"{USER}:x:{number}:{number}:{USER}:{home or '/'}:/bin/sh"],
+        "group": [f"{USER}:x:{number}:"],
+        "nsswitch.conf": ["hosts: files dns"],
+    }
 
     def replaced(name: str, line: str) -> bool:
-        return line.startswith("hosts:") if name == "nsswitch.conf" else name != "hosts" and line.split(":")[2:3] == [number]
+        return (
+            line.startswith("hosts:")
+            if name == "nsswitch.conf"
+            else name != "hosts" and line.split(":")[2:3] == [number]
+        )
 
     return {
-        name: "\n".join([*own[name], *(line for line in text.splitlines() if not replaced(name, line))]) + "\n"
+        name: "\n".join(
+            [*own[name], *(line for line in text.splitlines() if not replaced(name, line))]
+        )
+        + "\n"
         for name, text in found.items()
     }

@@ -1,7 +1,8 @@
-"""Carries out a layout: builds an environment's root in a mount namespace of its own and makes it the root.
+"""Carries out a layout: builds an environment's root in a mount namespace of its own and makes it
+the root.
 
-Runs in init with the privileges of the namespace (or of root), before they are given up. Every failure fails the start: a mount that could not be made
-read-only must never be let through.
+Runs in init with the privileges of the namespace (or of root), before they are given up.
+Every failure fails the start: a mount that could not be made read-only must never be let through.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _GUARDED = syscalls.MS_NOSUID | syscalls.MS_NODEV
 
 
 class Owner(NamedTuple):
-    """Whose the environment's private folders are, as this process names the ids, and the map for writable host folders."""
+    """Whose the environment's private folders are, as this process names the ids,
+    and the map for writable host folders.
+    """
 
     user: int
     group: int
@@ -46,7 +49,10 @@ def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
 
 
 def stage(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> None:
-    """Enter a private mount namespace and build the root at the empty folder `root`. Raises as `build` does."""
+    """Enter a private mount namespace and build the root at the empty folder `root`.
+
+    Raises as `build` does.
+    """
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
@@ -96,7 +102,8 @@ def _at(root: str, path: str) -> str:
     at = root
     for name in path.split("/")[1:-1]:
         at = f"{at}/{name}"
-        if os.path.islink(at) and os.path.isabs(os.readlink(at)):  # it would lead to the host's folder of that name
+        # it would lead to the host's folder of that name
+        if os.path.islink(at) and os.path.isabs(os.readlink(at)):
             raise OSError(errno.ELOOP, "it lies behind a link of the environment's own root", path)
     return root + path
 
@@ -106,8 +113,14 @@ def _exec_folder(root: str, mount: protocol.ExecFolder) -> None:
     target = _at(root, mount["target"])
     if not _inside(target, _at(root, mount["workspace"])):
         return  # no folder, or a link that leads elsewhere: nothing in it may be started
-    attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | (0 if mount["writable"] else syscalls.MOUNT_ATTR_RDONLY)
-    _attach(root, mount["target"], target, attributes, recursive=False, clear=syscalls.MOUNT_ATTR_NOEXEC)
+    attributes = (
+        syscalls.MOUNT_ATTR_NOSUID
+        | syscalls.MOUNT_ATTR_NODEV
+        | (0 if mount["writable"] else syscalls.MOUNT_ATTR_RDONLY)
+    )
+    _attach(
+        root, mount["target"], target, attributes, recursive=False, clear=syscalls.MOUNT_ATTR_NOEXEC
+    )
 
 
 def _pin(root: str, mount: protocol.PinFolder) -> None:
@@ -119,7 +132,9 @@ def _pin(root: str, mount: protocol.PinFolder) -> None:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return os.path.isdir(path) and os.path.realpath(path) == os.path.join(os.path.realpath(folder), os.path.relpath(path, folder))
+    return os.path.isdir(path) and os.path.realpath(path) == os.path.join(
+        os.path.realpath(folder), os.path.relpath(path, folder)
+    )
 
 
 def _write(path: str, data: bytes, mode: int = 0o644) -> None:
@@ -132,7 +147,9 @@ def _write(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def _files(root: str, mount: protocol.MakeFiles) -> None:
-    """A folder with some texts and copies of the host's small files; one that this user may not read is not there inside either."""
+    """A folder with some texts and copies of the host's small files;
+    one that this user may not read is not there inside either.
+    """
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     folder = os.open(target, _FOLDER)
@@ -169,10 +186,13 @@ def _copy(host: int, folder: int, name: str) -> None:
 
 def _replace(root: str, mount: protocol.ReplaceFile) -> None:
     """A text in the place of a file that a shown folder has."""
-    held = f"{mount['staging']}/{mount['target'].replace('/', '-')}"  # a file system of its own: a clone of the root's is refused
+    # a file system of its own: a clone of the root's is refused
+    held = f"{mount['staging']}/{mount['target'].replace('/', '-')}"
     _write(root + held, mount["text"].encode("utf-8", "surrogateescape"))
     if os.path.lexists(_at(root, mount["target"])):
-        attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_RDONLY
+        attributes = (
+            syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_RDONLY
+        )
         _attach(root, mount["target"], root + held, attributes, recursive=False)
 
 
@@ -184,7 +204,11 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
         options += [f"size={mount['size']}", "nr_inodes=200k"]
     if mount["own"]:
         options += [f"uid={owner.user}", f"gid={owner.group}"]
-    flags = _GUARDED | (0 if mount["exec"] else syscalls.MS_NOEXEC) | (syscalls.MS_RDONLY if mount["read_only"] else 0)
+    flags = (
+        _GUARDED
+        | (0 if mount["exec"] else syscalls.MS_NOEXEC)
+        | (syscalls.MS_RDONLY if mount["read_only"] else 0)
+    )
     syscalls.mount("tmpfs", target, "tmpfs", flags, ",".join(options))
 
 
@@ -197,11 +221,23 @@ def _proc(root: str, mount: protocol.Proc) -> None:
 def _devpts(root: str, mount: protocol.Devpts) -> None:
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
-    syscalls.mount("devpts", target, "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    syscalls.mount(
+        "devpts",
+        target,
+        "devpts",
+        syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
+        "newinstance,ptmxmode=0666,mode=0620",
+    )
 
 
 def _device(root: str, mount: protocol.Device) -> None:
-    _attach(root, mount["target"], mount["source"], syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC, recursive=False)
+    _attach(
+        root,
+        mount["target"],
+        mount["source"],
+        syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC,
+        recursive=False,
+    )
 
 
 def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
@@ -209,26 +245,58 @@ def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
     if mount["optional"] and not os.path.lexists(mount["source"]):
         return  # it went away meanwhile
     if mount["writable"]:
-        _attach(root, mount["target"], mount["source"], attributes, recursive=False, id_map=owner.id_map)
+        _attach(
+            root, mount["target"], mount["source"], attributes, recursive=False, id_map=owner.id_map
+        )
         return
-    # The caller's own tools are read as the caller reads them, also where a folder of root's is closed to others.
+    # The caller's own tools are read as the caller reads them,
+    # also where a folder of root's is closed to others.
     id_map = owner.id_map if mount["tool"] else 0
-    _attach(root, mount["target"], mount["source"], attributes | syscalls.MOUNT_ATTR_RDONLY, recursive=True, id_map=id_map, must_map=False)
+    _attach(
+        root,
+        mount["target"],
+        mount["source"],
+        attributes | syscalls.MOUNT_ATTR_RDONLY,
+        recursive=True,
+        id_map=id_map,
+        must_map=False,
+    )
 
 
 def _attach(
-    root: str, at: str, source: str, attributes: int, *, recursive: bool, id_map: int = 0, must_map: bool = True, clear: int = 0
+    root: str,
+    at: str,
+    source: str,
+    attributes: int,
+    *,
+    recursive: bool,
+    id_map: int = 0,
+    must_map: bool = True,
+    clear: int = 0,
 ) -> None:
-    """Clone the mount at `source`, restrict the clone while nobody sees it, then put it in place."""
+    """Clone the mount at `source`, restrict the clone while nobody sees it,
+    then put it in place.
+    """
     deep = syscalls.AT_RECURSIVE if recursive else 0
     tree = -1
     try:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | deep)
-        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear)
+        tree = syscalls.open_tree(
+            syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | deep
+        )
+        syscalls.mount_setattr(
+            tree, "", syscalls.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear
+        )
         if id_map:
             try:
-                syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attr_set=syscalls.MOUNT_ATTR_IDMAP, user_namespace=id_map)
-            except OSError:  # a file system without id maps: what is closed to others then stays closed
+                syscalls.mount_setattr(
+                    tree,
+                    "",
+                    syscalls.AT_EMPTY_PATH,
+                    attr_set=syscalls.MOUNT_ATTR_IDMAP,
+                    user_namespace=id_map,
+                )
+            # a file system without id maps: what is closed to others then stays closed
+            except OSError:
                 if must_map:
                     raise
         target = _at(root, at)
@@ -245,7 +313,10 @@ def _attach(
 
 
 def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
-    """The workspace: the project below, earlier layers above it, the newest written. Paths are short and relative, since the options fit a page."""
+    """The workspace: the project below, earlier layers above it, the newest written.
+
+    Paths are short and relative, since the options fit a page.
+    """
     stage = root + "/.stage"
     attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
     names = [f"l{index}" for index in range(len(mount["layers"]))]
@@ -253,15 +324,30 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     sources = dict(zip(names, mount["layers"], strict=True))
     sources |= dict(zip(below, [*mount["kept"], mount["lower"]], strict=True))
     for name, source in sources.items():
-        # layers belong to the environment's user on disk: an idmapped upper could not hold what overlayfs itself makes as root
-        _attach(root, f"/.stage/{name}", source, attributes, recursive=False, id_map=owner.id_map if name in below else 0)
+        # layers belong to the environment's user on disk: an idmapped upper could not hold what
+        # overlayfs itself makes as root
+        _attach(
+            root,
+            f"/.stage/{name}",
+            source,
+            attributes,
+            recursive=False,
+            id_map=owner.id_map if name in below else 0,
+        )
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), *below])
     os.chdir(stage)
     flags = _GUARDED | (0 if mount["exec"] else syscalls.MS_NOEXEC)
-    # volatile: a layer lives no longer than its run, so neither each file that is first changed nor the end waits for the disk
-    syscalls.mount("overlay", target, "overlay", flags, f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile")
+    # volatile: a layer lives no longer than its run, so neither each file that is first changed nor
+    # the end waits for the disk
+    syscalls.mount(
+        "overlay",
+        target,
+        "overlay",
+        flags,
+        f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile",
+    )
     os.chdir("/")
     for name in sources:
         syscalls.umount2(f"{stage}/{name}", syscalls.MNT_DETACH)

@@ -1,6 +1,9 @@
-"""Showing folders inside a container that somebody else made: mounts are built aside and moved into its mount namespace.
+"""Showing folders inside a container that somebody else made:
+mounts are built aside and moved into its mount namespace.
 
-What is moved hangs on no path of the host: it ends with the container, and until it is moved with this process. Needs root, and the target paths to exist.
+What is moved hangs on no path of the host: it ends with the container,
+and until it is moved with this process.
+Needs root, and the target paths to exist.
 """
 
 from __future__ import annotations
@@ -18,10 +21,18 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import MountOp
 
 
-def show(mount_ops: Sequence[MountOp], targets: Sequence[str], root: str, owner: mounts.Owner, container: int) -> None:
-    """Carry out `mount_ops` on a root of our own at the empty folder `root`, then move `targets` of it into the mount namespace of the process `container`.
+def show(
+    mount_ops: Sequence[MountOp],
+    targets: Sequence[str],
+    root: str,
+    owner: mounts.Owner,
+    container: int,
+) -> None:
+    """Carry out `mount_ops` on a root of our own at the empty folder `root`,
+    then move `targets` of it into the mount namespace of the process `container`.
 
-    A target that the container does not have is left out if it is a file. Enters namespaces, so call it in a child.
+    A target that the container does not have is left out if it is a file.
+    Enters namespaces, so call it in a child.
 
     Raises:
         OSError: something could not be put in place; its file name says what.
@@ -36,14 +47,21 @@ def show(mount_ops: Sequence[MountOp], targets: Sequence[str], root: str, owner:
         if not os.path.lexists(target) and not stat.S_ISDIR(os.fstat(tree).st_mode):
             continue
         try:
-            syscalls.move_mount(tree, "", syscalls.AT_FDCWD, target, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+            syscalls.move_mount(
+                tree, "", syscalls.AT_FDCWD, target, syscalls.MOVE_MOUNT_F_EMPTY_PATH
+            )
         except OSError as error:
-            raise OSError(error.errno, f"showing it in the container: {error.strerror}", target) from None
+            raise OSError(
+                error.errno, f"showing it in the container: {error.strerror}", target
+            ) from None
 
 
 def _tree(path: str) -> int:
     return syscalls.open_tree(
         syscalls.AT_FDCWD,
         path,
-        syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE | syscalls.AT_SYMLINK_NOFOLLOW,
+        syscalls.OPEN_TREE_CLONE
+        | syscalls.OPEN_TREE_CLOEXEC
+        | syscalls.AT_RECURSIVE
+        | syscalls.AT_SYMLINK_NOFOLLOW,
     )

@@ -1,4 +1,5 @@
-"""Copy-on-write layers on the host's side: making them, telling what a phase changed, removing them.
+"""Copy-on-write layers on the host's side: making them, telling what a phase changed,
+removing them.
 
 A layer is the upper folder of an overlay. Files in it were written by the code under test and are
 hostile: nothing here follows a link, opens a device or a FIFO, or waits. Only regular files,
@@ -20,7 +21,8 @@ from cleanroom.sandbox.filesystem import links
 from cleanroom.sandbox.filesystem.trees import LIST, Tree, named, open_folder, set_mode, status
 
 OPAQUE = "user.overlay.opaque"
-ENTRIES_MAX = 500_000  # a monorepo's node_modules is a tenth of it; more is an attack or an accident
+# a monorepo's node_modules is a tenth of it; more is an attack or an accident
+ENTRIES_MAX = 500_000
 NEVER = (".git", ".ggen")
 BLOCK_BYTES = 4096
 
@@ -29,7 +31,10 @@ Kind = Literal["file", "directory", "symlink", "deleted", "refused"]
 
 
 class Entry(NamedTuple):
-    """One difference between a layer and the project. `path` is relative; kinds are those of `backends.base.Change`."""
+    """One difference between a layer and the project.
+
+    `path` is relative; kinds are those of `backends.base.Change`.
+    """
 
     path: str
     kind: Kind
@@ -41,7 +46,9 @@ class Entry(NamedTuple):
 
 
 def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None:
-    """Create an empty layer whose root looks like the project's own folder and belongs to `owner` (user, group) where one is given."""
+    """Create an empty layer whose root looks like the project's own folder and belongs to `owner`
+    (user, group) where one is given.
+    """
     (folder / "work").mkdir(parents=True)
     (folder / "upper").mkdir()
     os.chmod(folder / "upper", stat.S_IMODE(like.stat().st_mode) | 0o700)
@@ -50,7 +57,9 @@ def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None
 
 
 def foreign(project: Path, entries_max: int = 5000, most: int = 3) -> list[str]:
-    """Some files of the project that an ordinary user cannot copy up: of another owner or group, which no id map of theirs can name."""
+    """Some files of the project that an ordinary user cannot copy up:
+    of another owner or group, which no id map of theirs can name.
+    """
     found: list[str] = []
     pending, seen = [str(project)], 0
     while pending and seen < entries_max and len(found) < most:
@@ -158,7 +167,9 @@ def _hidden(inside: str, theirs: Tree, kept: set[str]) -> Iterator[_Difference]:
                 yield _Difference(entry, host, host)
 
 
-def difference(path: str, info: os.stat_result, host: os.stat_result | None, at: int) -> Entry | None:
+def difference(
+    path: str, info: os.stat_result, host: os.stat_result | None, at: int
+) -> Entry | None:
     """What something in the folder `at` is to what the project has at its path.
 
     Nothing where both are folders of one mode: what is in them is looked at by itself.
@@ -194,7 +205,12 @@ def _untold(path: str) -> Entry:
 
 
 def _kind(mode: int) -> str:
-    kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a block device"), (stat.S_ISCHR, "a character device"))
+    kinds = (
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISBLK, "a block device"),
+        (stat.S_ISCHR, "a character device"),
+    )
     return next((name for matches, name in kinds if matches(mode)), "not a file, folder or link")
 
 
@@ -243,7 +259,9 @@ def _parts(ours: os.stat_result, theirs: os.stat_result) -> bool:
 
 
 def _name_parted(found: list[Entry], parted: dict[tuple[int, int], int], project: Folder) -> None:
-    """Put a name that stays behind beside each entry that parts from it; `parted` are their numbers by inode."""
+    """Put a name that stays behind beside each entry that parts from it;
+    `parted` are their numbers by inode.
+    """
     if not parted:
         return
     changed = {entry.path for entry in found if entry.kind != "directory"}
@@ -256,7 +274,9 @@ def _name_parted(found: list[Entry], parted: dict[tuple[int, int], int], project
 
 def _is_changed(path: str, changed: set[str]) -> bool:
     """Is it one of these, or below one?"""
-    return any(path == other or path.startswith(f"{other}/") for other in _above(path) if other in changed)
+    return any(
+        path == other or path.startswith(f"{other}/") for other in _above(path) if other in changed
+    )
 
 
 def _above(path: str) -> Iterator[str]:
@@ -267,7 +287,9 @@ def _above(path: str) -> Iterator[str]:
 
 
 def _files(tree: Tree) -> Iterator[tuple[str, os.stat_result]]:
-    """Files of a project with more than one name; of the first ENTRIES_MAX paths, and not of what never comes back."""
+    """Files of a project with more than one name; of the first ENTRIES_MAX paths,
+    and not of what never comes back.
+    """
     pending, seen = [""], 0
     while pending and seen < ENTRIES_MAX:
         inside = pending.pop()
@@ -301,9 +323,13 @@ def remove_tree(folder: Path) -> None:
 
 
 def remove_beneath(around: int, name: str) -> None:
-    """Remove a folder that hostile code may have filled: mode-000 folders, nesting deeper than a path can name. Never follows a link.
+    """Remove a folder that hostile code may have filled: mode-000 folders,
+    nesting deeper than a path can name.
 
-    Each inner folder is first moved to the top, so that no depth needs recursion, a long path or many descriptors.
+    Never follows a link.
+
+    Each inner folder is first moved to the top, so that no depth needs recursion,
+    a long path or many descriptors.
     """
     top = _entered(around, name)
     prefix = f".{os.urandom(8).hex()}-"
@@ -318,7 +344,8 @@ def remove_beneath(around: int, name: str) -> None:
                     if not is_folder:
                         os.unlink(name_inside, dir_fd=inner)
                         continue
-                    os.close(_entered(inner, name_inside))  # one that may not be written cannot be moved
+                    # one that may not be written cannot be moved
+                    os.close(_entered(inner, name_inside))
                     moved += 1
                     os.rename(name_inside, f"{prefix}{moved}", src_dir_fd=inner, dst_dir_fd=top)
                     pending.append(f"{prefix}{moved}")
@@ -332,7 +359,9 @@ def remove_beneath(around: int, name: str) -> None:
 
 
 def _entered(at: int, name: str) -> int:
-    """A descriptor of a folder, which its owner may list and change from now on, whatever its mode was."""
+    """A descriptor of a folder, which its owner may list and change from now on,
+    whatever its mode was.
+    """
     reading = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         folder = os.open(name, reading, dir_fd=at)
@@ -349,13 +378,19 @@ def _entered(at: int, name: str) -> int:
 
 
 def _listed(folder: int) -> list[tuple[str, bool]]:
-    """Names in a folder, and which are folders; what the folder itself says saves a look at each."""
+    """Names in a folder, and which are folders; what the folder itself says saves a look at
+    each.
+    """
     with os.scandir(folder) as items:
         return [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
 
 
 def size_of(folder: Path) -> int:
-    """Bytes that a layer holds on disk. An entry without a block of its own counts as one, or empty files would use up the inodes unseen."""
+    """Bytes that a layer holds on disk.
+
+    An entry without a block of its own counts as one, or empty files would use up the inodes
+    unseen.
+    """
     total = 0
     pending = [str(folder)]
     while pending:

@@ -1,6 +1,8 @@
-"""Who made a held call: its memory, its place, its identity, read through a descriptor of the warden's own /proc.
+"""Who made a held call: its memory, its place, its identity,
+read through a descriptor of the warden's own /proc.
 
-`pid` is a thread's number as the warden sees it. Everything read here was written by the environment: it is bounded and never trusted.
+`pid` is a thread's number as the warden sees it.
+Everything read here was written by the environment: it is bounded and never trusted.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from cleanroom.sandbox.kernel import syscalls
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Process
 
-_ARGUMENTS_MOST = 64  # argv shown in a record: enough to know the command, small beside any log line
+# argv shown in a record: enough to know the command, small beside any log line
+_ARGUMENTS_MOST = 64
 _ARGUMENTS_BYTES = 4096
 PATH_MAX = 4096
 _ERESTARTSYS = 512  # the kernel's own: becomes EINTR or a second call, as the handler was installed
@@ -48,7 +51,8 @@ class Caller:
     def memory(self, address: int, length: int) -> bytes:
         """At most `length` bytes from `address` on.
 
-        The file is opened for each read: one kept open would show the old program's memory after exec.
+        The file is opened for each read: one kept open would show the old program's memory after
+        exec.
         """
         try:
             descriptor = os.open(f"{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
@@ -75,11 +79,14 @@ class Caller:
             os.close(descriptor)
 
     def string(self, address: int) -> str | None:
-        """The path at `address`; None if it does not end within PATH_MAX, as the kernel would refuse it."""
+        """The path at `address`; None if it does not end within PATH_MAX,
+        as the kernel would refuse it.
+        """
         short = syscalls.peek(self.pid, address)
         if short is not None:
             return os.fsdecode(short)
-        found = self.memory(address, PATH_MAX)  # a long path, or memory that may not be looked at in one call
+        # a long path, or memory that may not be looked at in one call
+        found = self.memory(address, PATH_MAX)
         end = found.find(b"\0")
         if end >= 0:
             return os.fsdecode(found[:end])
@@ -100,7 +107,9 @@ class Caller:
         Raises:
             OSError: there is no such link, or it may not be followed.
         """
-        return os.open(f"{self.pid}/{name}", getattr(os, "O_PATH", 0) | os.O_CLOEXEC, dir_fd=self._proc)
+        return os.open(
+            f"{self.pid}/{name}", getattr(os, "O_PATH", 0) | os.O_CLOEXEC, dir_fd=self._proc
+        )
 
     def base(self, directory: int) -> str:
         """The folder that a relative path starts from, by the dirfd argument."""
@@ -114,13 +123,18 @@ class Caller:
         Raises:
             OSError: it may not be opened.
         """
-        return os.open(f"{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        return os.open(
+            f"{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc
+        )
 
     def status(self) -> dict[str, str]:
         """Its /proc status, read once."""
         if self._status is None:
             text = self._text("status")
-            self._status = {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+            self._status = {
+                key: value.strip()
+                for key, _, value in (line.partition(":") for line in text.splitlines())
+            }
         return self._status
 
     @property
@@ -165,7 +179,8 @@ class Caller:
             raise
 
     def copy(self, descriptor: int) -> int:
-        """A copy of any descriptor of its, from its own table: a thread may have left that of its process.
+        """A copy of any descriptor of its, from its own table:
+        a thread may have left that of its process.
 
         Raises:
             OSError: it has none of that number, or it may not be borrowed.
@@ -176,13 +191,19 @@ class Caller:
             copy = syscalls.pidfd_getfd(process, number)
         finally:
             os.close(process)
-        if not exact and self.pid != self.group and self.link(f"fd/{number}") != os.readlink(f"/proc/self/fd/{copy}"):
+        if (
+            not exact
+            and self.pid != self.group
+            and self.link(f"fd/{number}") != os.readlink(f"/proc/self/fd/{copy}")
+        ):
             os.close(copy)
             raise OSError(errno.EPERM, "of a thread with descriptors of its own")
         return copy
 
     def _handle(self) -> tuple[int, bool]:
-        """A descriptor of the thread itself, or before Linux 6.9 of its process; and which of them it is."""
+        """A descriptor of the thread itself, or before Linux 6.9 of its process;
+        and which of them it is.
+        """
         if self.pid != self.group:
             try:
                 return syscalls.pidfd_open(self.pid, syscalls.PIDFD_THREAD), True
@@ -199,9 +220,11 @@ class Caller:
             pass
 
     def interrupted(self) -> int:
-        """The errno with which the kernel would call it away for a signal that waits; 0 while none does.
+        """The errno with which the kernel would call it away for a signal that waits;
+        0 while none does.
 
-        A handler may want the call to be made again, which the kernel knows: it is asked where no other thread can have taken the signal meanwhile.
+        A handler may want the call to be made again, which the kernel knows:
+        it is asked where no other thread can have taken the signal meanwhile.
         """
         self._status = None
         status = self.status()
@@ -227,31 +250,48 @@ class Caller:
 
     def open_files(self) -> tuple[set[int], int]:
         """The numbers of its descriptors, and below which number new ones have to be."""
-        limit = next((line.split()[3] for line in self._text("limits").splitlines() if line.startswith("Max open files")), "0")
-        folder = os.open(f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        limit = next(
+            (
+                line.split()[3]
+                for line in self._text("limits").splitlines()
+                if line.startswith("Max open files")
+            ),
+            "0",
+        )
+        folder = os.open(
+            f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc
+        )
         try:
             return {int(name) for name in os.listdir(folder)}, int(limit)
         finally:
             os.close(folder)
 
     def socket_kind(self, descriptor: int, family: int = 0) -> tuple[int, int]:
-        """Type and protocol of its socket; (0, 0) where it cannot be borrowed, or is not of the `family` that is asked for."""
+        """Type and protocol of its socket; (0, 0) where it cannot be borrowed,
+        or is not of the `family` that is asked for.
+        """
         try:
             with self.borrow(descriptor) as found:
                 if family and found.family != family:
                     return 0, 0
-                return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+                return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(
+                    socket.SOL_SOCKET, socket.SO_PROTOCOL
+                )
         except (OSError, ValueError):
             return 0, 0
 
     def has_socket(self, inode: str) -> bool:
         """Whether one of its descriptors is the socket with this inode."""
         try:
-            folder = os.open(f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+            folder = os.open(
+                f"{self.pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc
+            )
         except OSError:
             return False
         try:
-            return any(self.link(f"fd/{name}") == f"socket:[{inode}]" for name in os.listdir(folder))
+            return any(
+                self.link(f"fd/{name}") == f"socket:[{inode}]" for name in os.listdir(folder)
+            )
         except OSError:
             return False
         finally:
@@ -272,7 +312,9 @@ class Caller:
     def _bytes(self, name: str, most: int) -> bytes:
         """What a file of its /proc folder holds; the kernel gives a page of a table at a time."""
         try:
-            descriptor = os.open(f"{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+            descriptor = os.open(
+                f"{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc
+            )
         except OSError:
             return b""
         try:

@@ -1,6 +1,8 @@
-"""Control groups: limits and counters where this process may write them, both versions, and word of what is missing.
+"""Control groups: limits and counters where this process may write them, both versions,
+and word of what is missing.
 
-A group is made beside the engine's own, so that limits set on the engine from outside still bind. Version 1 has one folder a controller.
+A group is made beside the engine's own, so that limits set on the engine from outside still bind.
+Version 1 has one folder a controller.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 _TEXT_MOST = 1 << 14  # what a counter's file says, many times over
-CLEAR_SECONDS = 1.0  # for the kernel to count an ended environment's processes out: a few ms, also on a busy machine
+# for the kernel to count an ended environment's processes out: a few ms, also on a busy machine
+CLEAR_SECONDS = 1.0
 
 
 class Homes(NamedTuple):
@@ -41,7 +44,10 @@ class Counters(NamedTuple):
 
 
 def homes(root: Path = ROOT, own: str | None = None) -> Homes:
-    """Find the engine's own groups that can have children with limits. Only looks: a trial group would be left by a kill, and takes 20 ms to remove."""
+    """Find the engine's own groups that can have children with limits.
+
+    Only looks: a trial group would be left by a kill, and takes 20 ms to remove.
+    """
     lines = (own if own is not None else Path("/proc/self/cgroup").read_text()).splitlines()
     found: dict[str, Path] = {}
     reason = "no controller is mounted"
@@ -53,7 +59,14 @@ def homes(root: Path = ROOT, own: str | None = None) -> Homes:
                 return Homes(2, dict.fromkeys(CONTROLLERS, candidate), "")
             continue
         for controller in names.split(","):
-            folder = next((f for f in (root / names / path.lstrip("/"), root / controller / path.lstrip("/")) if f.is_dir()), None)
+            folder = next(
+                (
+                    f
+                    for f in (root / names / path.lstrip("/"), root / controller / path.lstrip("/"))
+                    if f.is_dir()
+                ),
+                None,
+            )
             if controller in CONTROLLERS and folder is not None:
                 if os.access(folder, os.W_OK):
                     found[controller] = folder
@@ -71,7 +84,10 @@ def _delegated(folder: Path) -> bool:
 
 
 class Group:
-    """One environment's group. Made by the keeper, removed by the keeper, also after a crash of everything else."""
+    """One environment's group.
+
+    Made by the keeper, removed by the keeper, also after a crash of everything else.
+    """
 
     def __init__(self, version: int, folders: Mapping[str, Path]) -> None:
         """`folders`: controller -> the group's own folder. `version` is that of control groups."""
@@ -94,7 +110,10 @@ class Group:
         return {"version": self.version, "folders": folders}
 
     def beside(self) -> Group:
-        """The small group next to it in which its limits are proven. Not below it: version 2 allows no processes between."""
+        """The small group next to it in which its limits are proven.
+
+        Not below it: version 2 allows no processes between.
+        """
         folders = self.folders.items()
         return Group(
             self.version,
@@ -139,7 +158,9 @@ class Group:
     def join(self) -> None:
         """Put this process, which has one thread, and so all it will start, into the group.
 
-        By itself and, where that can be said, as a thread: moving another process, or a whole one, makes the kernel wait for every processor (8 to 20 ms).
+        By itself and, where that can be said, as a thread:
+        moving another process, or a whole one, makes the kernel wait for every processor (8 to 20
+        ms).
         """
         name = "tasks" if self.version == 1 else "cgroup.procs"
         for path in self.paths:
@@ -151,15 +172,21 @@ class Group:
         if self.version == 2:
             events = _fields(read("memory", "memory.events"))
             return Counters(
-                _number(read("memory", "memory.current")), _number(read("memory", "memory.peak")), events.get("oom_kill", -1),
-                _number(read("pids", "pids.current")), _fields(read("pids", "pids.events")).get("max", -1),
+                _number(read("memory", "memory.current")),
+                _number(read("memory", "memory.peak")),
+                events.get("oom_kill", -1),
+                _number(read("pids", "pids.current")),
+                _fields(read("pids", "pids.events")).get("max", -1),
                 _fields(read("cpu", "cpu.stat")).get("usage_usec", -1_000_000) / 1e6,
-            )  # fmt: skip
+            )
         return Counters(
-            _number(read("memory", "memory.usage_in_bytes")), _number(read("memory", "memory.max_usage_in_bytes")),
-            _fields(read("memory", "memory.oom_control")).get("oom_kill", -1), _number(read("pids", "pids.current")),
-            _fields(read("pids", "pids.events")).get("max", -1), _number(read("cpuacct", "cpuacct.usage")) / 1e9,
-        )  # fmt: skip
+            _number(read("memory", "memory.usage_in_bytes")),
+            _number(read("memory", "memory.max_usage_in_bytes")),
+            _fields(read("memory", "memory.oom_control")).get("oom_kill", -1),
+            _number(read("pids", "pids.current")),
+            _fields(read("pids", "pids.events")).get("max", -1),
+            _number(read("cpuacct", "cpuacct.usage")) / 1e9,
+        )
 
     def _read(self, controller: str, name: str) -> str:
         folder = self.folders.get(controller)
@@ -190,8 +217,12 @@ class Group:
 
 
 def clear(group: Group) -> list[Path]:
-    """Remove the group of an environment that has ended, and return what stays. The kernel may still be counting the last of its processes out."""
-    both = (group, group.beside())  # the second is there only if the warden was killed while it proved the limits
+    """Remove the group of an environment that has ended, and return what stays.
+
+    The kernel may still be counting the last of its processes out.
+    """
+    # the second is there only if the warden was killed while it proved the limits
+    both = (group, group.beside())
     pause, waited = 0.0005, 0.0  # usually it has been counted out at the second look
     while waited < CLEAR_SECONDS:
         left = [path for one in both for path in one.remove()]
@@ -203,7 +234,9 @@ def clear(group: Group) -> list[Path]:
 
 
 def _write(path: str, text: str) -> None:
-    """In one piece and three calls: the files are the kernel's, and an environment's start and end write and read dozens."""
+    """In one piece and three calls: the files are the kernel's,
+    and an environment's start and end write and read dozens.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())

@@ -1,4 +1,6 @@
-"""Id maps for mounts: root's environments see a project's files as their own without being its owner on disk."""
+"""Id maps for mounts: root's environments see a project's files as their own without being its
+owner on disk.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ TOP = 65536  # ids that distributions give out; beyond them files belong to nobo
 
 
 def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
-    """A user namespace, as a descriptor, whose map turns `owner` on disk into `user`; everyone else stays who they are. Needs root.
+    """A user namespace, as a descriptor, whose map turns `owner` on disk into `user`;
+    everyone else stays who they are.
+
+    Needs root.
 
     Raises:
         OSError: user namespaces or maps are refused here.

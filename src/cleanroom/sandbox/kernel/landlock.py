@@ -1,7 +1,10 @@
-"""Landlock: the kernel's own list of what a process tree may read, write and execute, laid over the mounts as a second layer.
+"""Landlock: the kernel's own list of what a process tree may read, write and execute,
+laid over the mounts as a second layer.
 
-`restrict` holds for the calling thread and everything it starts, for good; call it in a single-threaded child before exec.
-Not covered by Landlock, so left to mounts, seccomp and the network namespace: chmod, chown, times, xattr, UDP, unix sockets by path.
+`restrict` holds for the calling thread and everything it starts, for good;
+call it in a single-threaded child before exec.
+Not covered by Landlock, so left to mounts, seccomp and the network namespace:
+chmod, chown, times, xattr, UDP, unix sockets by path.
 """
 
 from __future__ import annotations
@@ -15,12 +18,23 @@ from cleanroom.sandbox.kernel import syscalls
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
-_FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # any other right on a file's rule is EINVAL
+# any other right on a file's rule is EINVAL
+_FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 SCOPES_SINCE = 6  # the ABI that knows them
 _SCOPES = 1 | 2  # abstract unix sockets and signals of processes outside
 
-# Programs take these for granted (git dies without a writable /dev/null, pytest wants terminals of its own).
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/urandom", "/dev/ptmx", "/dev/pts")
+# Programs take these for granted (git dies without a writable /dev/null,
+# pytest wants terminals of its own).
+DEVICES = (
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/tty",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/ptmx",
+    "/dev/pts",
+)
 
 # handled access bits by ABI: REFER came with 2, TRUNCATE with 3, IOCTL_DEV with 5
 _HANDLED = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
@@ -40,16 +54,21 @@ def restrict(
     run_written: bool = True,
     devices: Iterable[str] = DEVICES,
 ) -> None:
-    """Allow reading `readable`, reading and executing `executable`, everything in `writable`, listing folders in `listable`, and nothing else.
+    """Allow reading `readable`, reading and executing `executable`, everything in `writable`,
+    listing folders in `listable`, and nothing else.
 
-    Without `run_written` what lies in `writable` is executed only where it lies in `executable` too.
+    Without `run_written` what lies in `writable` is executed only where it lies in `executable`
+    too.
 
-    Paths that cannot be opened are skipped: a rule for what is not there would allow nothing. Overlays need their rule on the merged mount.
+    Paths that cannot be opened are skipped: a rule for what is not there would allow nothing.
+    Overlays need their rule on the merged mount.
 
     Raises:
         OSError: there is no Landlock here, or it refused.
     """
-    attributes, allowed = rules(readable, writable, executable, listable, run_written=run_written, devices=devices)
+    attributes, allowed = rules(
+        readable, writable, executable, listable, run_written=run_written, devices=devices
+    )
     ruleset = syscalls.landlock_create_ruleset(attributes)
     try:
         for path, access in allowed:
@@ -69,7 +88,9 @@ def rules(
     run_written: bool = True,
     devices: Iterable[str] = DEVICES,
 ) -> tuple[bytes, list[tuple[str, int]]]:
-    """What `restrict` lays, for this kernel: the ruleset's struct, and paths with their rights as folders."""
+    """What `restrict` lays, for this kernel: the ruleset's struct,
+    and paths with their rights as folders.
+    """
     version = abi()
     handled = _HANDLED.get(version, (1 << 16) - 1)
     grants = (
@@ -78,11 +99,17 @@ def rules(
         (executable, _READ_FILE | _READ_DIR | _EXECUTE),
         ((*writable, *devices), handled if run_written else handled & ~_EXECUTE),
     )
-    return _attributes(version, handled), [(path, access & handled) for paths, access in grants for path in paths]
+    return _attributes(version, handled), [
+        (path, access & handled) for paths, access in grants for path in paths
+    ]
 
 
 def _attributes(version: int, handled: int) -> bytes:
-    """The ruleset's struct, as long as this ABI knows it: paths, from 4 on network, from 6 on scopes. Ports are left to the namespace."""
+    """The ruleset's struct, as long as this ABI knows it: paths, from 4 on network,
+    from 6 on scopes.
+
+    Ports are left to the namespace.
+    """
     if version >= SCOPES_SINCE:
         return struct.pack("=QQQ", handled, 0, _SCOPES)
     return struct.pack("=QQ", handled, 0) if version >= 4 else struct.pack("=Q", handled)

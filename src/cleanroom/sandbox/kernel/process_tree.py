@@ -1,7 +1,10 @@
 """Process trees without a pid namespace: who descends from whom, and ending all of them.
 
-A tree's root is a subreaper, so whoever loses its parent becomes the root's child and stays in the tree. What the kernel does with a namespace is done here
-by looking and killing until nothing is left: a process that a signal has reached makes no more children, and one made meanwhile is found by the next look.
+A tree's root is a subreaper, so whoever loses its parent becomes the root's child and stays in the
+tree.
+What the kernel does with a namespace is done here by looking and killing until nothing is left:
+a process that a signal has reached makes no more children,
+and one made meanwhile is found by the next look.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from collections.abc import Collection, Iterable
 
 from cleanroom.sandbox.kernel import syscalls
 
-END_SECONDS = 5.0  # a hundred times what a tree of a thousand took; past it something cannot be killed, and the ledger says so
+# a hundred times what a tree of a thousand took; past it something cannot be killed,
+# and the ledger says so
+END_SECONDS = 5.0
 _IPC_RMID = 0
 _SEGMENTS = "/proc/sysvipc/shm"
 
 
 def parents() -> dict[int, int]:
-    """Process to parent, of all that this process may see; zombies are left out, since they run no more."""
+    """Process to parent, of all that this process may see;
+    zombies are left out, since they run no more.
+    """
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (parent := _parent(name)):
@@ -74,7 +81,8 @@ def tasks_of(user: int) -> int:
 
 
 def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) -> list[int]:
-    """Kill everything below `root`, the caller or an ancestor of it all, until a look finds nothing; returns what resisted.
+    """Kill everything below `root`, the caller or an ancestor of it all,
+    until a look finds nothing; returns what resisted.
 
     Children of the caller among them are waited for, since they would be found again otherwise.
     """
@@ -92,7 +100,9 @@ def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) ->
 
 
 def _kill(pid: int) -> None:
-    """By descriptor, and only what still has a parent: a number that was given to somebody else meanwhile is not in the tree."""
+    """By descriptor, and only what still has a parent: a number that was given to somebody else
+    meanwhile is not in the tree.
+    """
     with contextlib.suppress(OSError):
         held = syscalls.pidfd_open(pid)
         try:
@@ -102,9 +112,11 @@ def _kill(pid: int) -> None:
 
 
 def release_segments(makers: Iterable[int], *, attached: bool) -> None:
-    """Mark the System V shared memory that these processes made as to be removed with its last user; `attached`: only what is in use.
+    """Mark the System V shared memory that these processes made as to be removed with its last
+    user; `attached`: only what is in use.
 
-    PostgreSQL makes a segment to notice a second server on the same data. Without an ipc namespace it would outlive a killed server.
+    PostgreSQL makes a segment to notice a second server on the same data.
+    Without an ipc namespace it would outlive a killed server.
     """
     numbers = set(makers)
     with contextlib.suppress(OSError), open(_SEGMENTS) as file:

@@ -1,7 +1,9 @@
 """Thin wrappers over the Linux calls that the sandbox needs and Python does not have.
 
-Each raises OSError with the errno and the call's name. Nothing here decides anything; standard library only, safe after fork.
-Everything that uses a flag word takes the constants below. Importing this works on every Unix, calling it only on Linux.
+Each raises OSError with the errno and the call's name.
+Nothing here decides anything; standard library only, safe after fork.
+Everything that uses a flag word takes the constants below.
+Importing this works on every Unix, calling it only on Linux.
 """
 
 from __future__ import annotations
@@ -23,7 +25,15 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_NEWTIME = 0x00000080
-CLONE_NEW_ANY = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+CLONE_NEW_ANY = (
+    CLONE_NEWNS
+    | CLONE_NEWCGROUP
+    | CLONE_NEWUTS
+    | CLONE_NEWIPC
+    | CLONE_NEWUSER
+    | CLONE_NEWPID
+    | CLONE_NEWNET
+)
 CLONE_FILES = 0x00000400
 CLONE_THREAD = 0x00010000
 
@@ -78,8 +88,12 @@ _Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
 
 
 def _call(name: str, *arguments: _Argument) -> int:
-    """Make the system call `name`; integers travel as full words, since ctypes would cut them to 32 bits."""
-    words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
+    """Make the system call `name`; integers travel as full words,
+    since ctypes would cut them to 32 bits.
+    """
+    words = [
+        ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments
+    ]
     result = int(libc.syscall(ctypes.c_long(number(name)), *words))
     if result < 0:
         raise failure(name)
@@ -109,13 +123,21 @@ def setns(descriptor: int, flags: int = 0) -> None:
     _call("setns", descriptor, flags)
 
 
-def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
+def mount(
+    source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None
+) -> None:
     """mount(2). The error names the target, since one start makes dozens."""
-    encoded = [os.fsencode(text) if text is not None else None for text in (source, target, kind, data)]
+    encoded = [
+        os.fsencode(text) if text is not None else None for text in (source, target, kind, data)
+    ]
     try:
         _call("mount", encoded[0], encoded[1], encoded[2], flags, encoded[3])
     except OSError as error:
-        raise OSError(error.errno, f"mount {kind or ''} {source or ''}: {os.strerror(error.errno or 0)}", target) from None
+        raise OSError(
+            error.errno,
+            f"mount {kind or ''} {source or ''}: {os.strerror(error.errno or 0)}",
+            target,
+        ) from None
 
 
 def umount2(target: str, flags: int = 0) -> None:
@@ -130,14 +152,32 @@ def open_tree(directory: int, path: str, flags: int) -> int:
     return _call("open_tree", directory, os.fsencode(path), flags)
 
 
-def move_mount(from_directory: int, from_path: str, to_directory: int, to_path: str, flags: int) -> None:
-    _call("move_mount", from_directory, os.fsencode(from_path), to_directory, os.fsencode(to_path), flags)
+def move_mount(
+    from_directory: int, from_path: str, to_directory: int, to_path: str, flags: int
+) -> None:
+    _call(
+        "move_mount",
+        from_directory,
+        os.fsencode(from_path),
+        to_directory,
+        os.fsencode(to_path),
+        flags,
+    )
 
 
 def mount_setattr(
-    directory: int, path: str, flags: int, *, attr_set: int = 0, attr_clear: int = 0, propagation: int = 0, user_namespace: int = 0
+    directory: int,
+    path: str,
+    flags: int,
+    *,
+    attr_set: int = 0,
+    attr_clear: int = 0,
+    propagation: int = 0,
+    user_namespace: int = 0,
 ) -> None:
-    """mount_setattr(2); with MOUNT_ATTR_IDMAP in `attr_set`, `user_namespace` is the descriptor whose map applies."""
+    """mount_setattr(2); with MOUNT_ATTR_IDMAP in `attr_set`,
+    `user_namespace` is the descriptor whose map applies.
+    """
     attributes = struct.pack("=QQQQ", attr_set, attr_clear, propagation, user_namespace)
     _call("mount_setattr", directory, os.fsencode(path), flags, attributes, len(attributes))
 
@@ -182,7 +222,10 @@ def prctl(option: int, *arguments: int) -> int:
 
 
 def set_parent_death_signal(signal_number: int) -> None:
-    """Signal this process when the *thread* that made it ends. A later credential change clears it."""
+    """Signal this process when the *thread* that made it ends.
+
+    A later credential change clears it.
+    """
     prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
@@ -223,9 +266,13 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     low, high = 0xFFFFFFFF, 32
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     words = (
-        effective & low, permitted & low, inheritable & low,
-        effective >> high, permitted >> high, inheritable >> high,
-    )  # fmt: skip
+        effective & low,
+        permitted & low,
+        inheritable & low,
+        effective >> high,
+        permitted >> high,
+        inheritable >> high,
+    )
     _call("capset", header, struct.pack("=6I", *words))
 
 
@@ -270,7 +317,10 @@ def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
 
 
 def pidfd_open(pid: int, flags: int = 0) -> int:
-    """A descriptor for the process, close-on-exec; readable when it has ended. With PIDFD_THREAD for one thread (Linux 6.9; else EINVAL)."""
+    """A descriptor for the process, close-on-exec; readable when it has ended.
+
+    With PIDFD_THREAD for one thread (Linux 6.9; else EINVAL).
+    """
     return _call("pidfd_open", pid, flags)
 
 
@@ -284,13 +334,21 @@ class _Piece(ctypes.Structure):
 
 _PAGE, _PEEK = 4096, 256  # most paths end within these bytes
 _peeked = ctypes.create_string_buffer(_PEEK)
-_here, _there = _Piece(ctypes.addressof(_peeked), _PEEK), _Piece()  # kept: a call is made for each file that a program writes
-_AT_HERE, _AT_THERE = ctypes.c_void_p(ctypes.addressof(_here)), ctypes.c_void_p(ctypes.addressof(_there))
+# kept: a call is made for each file that a program writes
+_here, _there = _Piece(ctypes.addressof(_peeked), _PEEK), _Piece()
+_AT_HERE, _AT_THERE = (
+    ctypes.c_void_p(ctypes.addressof(_here)),
+    ctypes.c_void_p(ctypes.addressof(_there)),
+)
 _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
 
 def peek(pid: int, address: int) -> bytes | None:
-    """The text at `address` of another process's memory, in one call; None where it is long, goes on in the next page, or may not be read. For one thread only."""
+    """The text at `address` of another process's memory, in one call;
+    None where it is long, goes on in the next page, or may not be read.
+
+    For one thread only.
+    """
     _here.length = _there.length = min(_PEEK, _PAGE - address % _PAGE)
     _there.address = address
     read: int = libc.process_vm_readv(pid, _AT_HERE, _ONE, _AT_THERE, _ONE, _NO_FLAGS)
@@ -312,15 +370,26 @@ def connect(descriptor: int, address: bytes) -> None:
     _call("connect", descriptor, address, len(address))
 
 
-def sendmsg(descriptor: int, payload: bytes, flags: int, address: bytes = b"", control: bytes = b"") -> int:
+def sendmsg(
+    descriptor: int, payload: bytes, flags: int, address: bytes = b"", control: bytes = b""
+) -> int:
     """sendmsg(2) with address and ancillary data as the kernel takes them; how many bytes went."""
-    body, beside = ctypes.create_string_buffer(payload, len(payload)), ctypes.create_string_buffer(control, len(control))
+    body, beside = (
+        ctypes.create_string_buffer(payload, len(payload)),
+        ctypes.create_string_buffer(control, len(control)),
+    )
     name = ctypes.create_string_buffer(address, len(address))
     vector = ctypes.create_string_buffer(struct.pack("=QQ", ctypes.addressof(body), len(payload)))
     header = struct.pack(
-        "=QI4xQQQQi4x", ctypes.addressof(name) if address else 0, len(address), ctypes.addressof(vector), 1,
-        ctypes.addressof(beside) if control else 0, len(control), 0,
-    )  # fmt: skip
+        "=QI4xQQQQi4x",
+        ctypes.addressof(name) if address else 0,
+        len(address),
+        ctypes.addressof(vector),
+        1,
+        ctypes.addressof(beside) if control else 0,
+        len(control),
+        0,
+    )
     return _call("sendmsg", descriptor, header, flags)
 
 
@@ -329,7 +398,9 @@ def memfd(name: str, flags: int = MFD_CLOEXEC) -> int:
 
 
 def set_limits(limits: Mapping[int, int]) -> None:
-    """Set soft and hard rlimits; each at most the hard limit we already have, which an ordinary user cannot raise."""
+    """Set soft and hard rlimits; each at most the hard limit we already have,
+    which an ordinary user cannot raise.
+    """
     for kind, wanted in limits.items():
         _soft, hard = resource.getrlimit(kind)
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

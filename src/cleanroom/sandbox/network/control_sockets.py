@@ -11,32 +11,78 @@ from collections.abc import Iterable, Mapping
 
 # A folder's slash stands for all in it. `{run}` is the user's runtime folder, `{home}` the home.
 CONTAINER_ENGINES = (
-    "/run/docker.sock", "/run/podman/", "/run/containerd/", "/run/crio/", "/run/cri-dockerd.sock",
-    "/run/k3s/", "/run/buildkit/", "/var/lib/lxd/unix.socket", "/run/incus/", "/run/libvirt/",
-    "/var/snap/lxd/common/lxd/unix.socket", "/var/lib/incus/unix.socket", "/var/run/docker.sock",
-    "{home}/.docker/run/", "{home}/.docker/desktop/", "{home}/.colima/", "{home}/.rd/",
-)  # fmt: skip
+    "/run/docker.sock",
+    "/run/podman/",
+    "/run/containerd/",
+    "/run/crio/",
+    "/run/cri-dockerd.sock",
+    "/run/k3s/",
+    "/run/buildkit/",
+    "/var/lib/lxd/unix.socket",
+    "/run/incus/",
+    "/run/libvirt/",
+    "/var/snap/lxd/common/lxd/unix.socket",
+    "/var/lib/incus/unix.socket",
+    "/var/run/docker.sock",
+    "{home}/.docker/run/",
+    "{home}/.docker/desktop/",
+    "{home}/.colima/",
+    "{home}/.rd/",
+)
 SERVICE_MANAGERS = (
-    "/run/systemd/private", "/run/systemd/io.systemd.Manager", "/run/systemd/machine/",
-    "/run/dbus/", "/run/snapd.socket", "/run/snapd-snap.socket", "/run/udev/control",
-    "/run/supervisor.sock", "/run/supervisord.sock", "/run/supervisor/",
-)  # fmt: skip
+    "/run/systemd/private",
+    "/run/systemd/io.systemd.Manager",
+    "/run/systemd/machine/",
+    "/run/dbus/",
+    "/run/snapd.socket",
+    "/run/snapd-snap.socket",
+    "/run/udev/control",
+    "/run/supervisor.sock",
+    "/run/supervisord.sock",
+    "/run/supervisor/",
+)
 # Session buses, user managers, sound and display servers, agents, terminals, editors.
 SESSIONS = (
-    "{run}/", "/run/user/", "/run/screen/", "/run/tmux/", "/tmp/.X11-unix/",
-    "{home}/.gnupg/", "{home}/.ssh/", "{home}/.emacs.d/server/", "{home}/.screen/",
-    "{home}/.local/share/containers/", "{home}/.1password/", "{home}/.config/Code/",
-)  # fmt: skip
+    "{run}/",
+    "/run/user/",
+    "/run/screen/",
+    "/run/tmux/",
+    "/tmp/.X11-unix/",
+    "{home}/.gnupg/",
+    "{home}/.ssh/",
+    "{home}/.emacs.d/server/",
+    "{home}/.screen/",
+    "{home}/.local/share/containers/",
+    "{home}/.1password/",
+    "{home}/.config/Code/",
+)
 ALWAYS = (*CONTAINER_ENGINES, *SERVICE_MANAGERS, *SESSIONS)
 
 # Variables of the caller that name such a socket: a path, one after a scheme, or one of several.
 VARIABLES = (
-    "DOCKER_HOST", "CONTAINER_HOST", "PODMAN_HOST", "BUILDKIT_HOST", "CONTAINERD_ADDRESS",
-    "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "SSH_AUTH_SOCK", "TMUX",
-    "VSCODE_IPC_HOOK", "VSCODE_IPC_HOOK_CLI", "VSCODE_GIT_IPC_HANDLE", "EMACS_SOCKET_NAME",
-    "NVIM", "NVIM_LISTEN_ADDRESS", "KITTY_LISTEN_ON", "WEZTERM_UNIX_SOCKET", "ALACRITTY_SOCKET",
-    "I3SOCK", "SWAYSOCK", "WAYLAND_DISPLAY", "PULSE_SERVER",
-)  # fmt: skip
+    "DOCKER_HOST",
+    "CONTAINER_HOST",
+    "PODMAN_HOST",
+    "BUILDKIT_HOST",
+    "CONTAINERD_ADDRESS",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "SSH_AUTH_SOCK",
+    "TMUX",
+    "VSCODE_IPC_HOOK",
+    "VSCODE_IPC_HOOK_CLI",
+    "VSCODE_GIT_IPC_HANDLE",
+    "EMACS_SOCKET_NAME",
+    "NVIM",
+    "NVIM_LISTEN_ADDRESS",
+    "KITTY_LISTEN_ON",
+    "WEZTERM_UNIX_SOCKET",
+    "ALACRITTY_SOCKET",
+    "I3SOCK",
+    "SWAYSOCK",
+    "WAYLAND_DISPLAY",
+    "PULSE_SERVER",
+)
 
 
 def known(run: str, home: str, caller: Mapping[str, str]) -> list[str]:
@@ -56,7 +102,9 @@ def named(caller: Mapping[str, str]) -> list[str]:
 
 def covers(entries: Iterable[str], path: str) -> bool:
     """Whether one of the entries is the path, or a folder around it."""
-    return any(path.startswith(entry) if entry.endswith("/") else path == entry for entry in entries)
+    return any(
+        path.startswith(entry) if entry.endswith("/") else path == entry for entry in entries
+    )
 
 
 def _path(value: str) -> str:

@@ -1,7 +1,10 @@
-"""Names inside an environment: declared ones lead to their service, all others to a sink that remembers what was asked.
+"""Names inside an environment: declared ones lead to their service,
+all others to a sink that remembers what was asked.
 
-The answerer speaks DNS on the environment's own loopback; no question ever leaves. An address from 198.18.0.0/15 stands for each undeclared name, so
-that the connection which usually follows is recorded with its host; a question that nothing follows becomes a record of its own.
+The answerer speaks DNS on the environment's own loopback; no question ever leaves.
+An address from 198.18.0.0/15 stands for each undeclared name,
+so that the connection which usually follows is recorded with its host;
+a question that nothing follows becomes a record of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from cleanroom.sandbox.kernel.caller import Caller, shown
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt, Process
 
-_HOLD_NS = 250_000_000  # between a question and its connection lie milliseconds; a busy machine stretches them
+# between a question and its connection lie milliseconds; a busy machine stretches them
+_HOLD_NS = 250_000_000
 _REMEMBERED_MOST = 4096  # names; more than that get no address, and are counted as dropped
 _ASKERS_MOST = 8  # processes that may wait for an answer at the same time and still be told apart
 _PACKET_MOST = 512
@@ -42,23 +46,35 @@ def raise_link(name: str) -> None:
 
 
 class Names:
-    """What is known of names in one environment; shared by the answerer, which hears questions, and the recorder, which sees connections."""
+    """What is known of names in one environment; shared by the answerer, which hears questions,
+    and the recorder, which sees connections.
+    """
 
     def __init__(
-        self, known: Mapping[str, str], clock: Callable[[], int] = time.time_ns, *, holes: Iterable[tuple[str, str, int]] = ()
+        self,
+        known: Mapping[str, str],
+        clock: Callable[[], int] = time.time_ns,
+        *,
+        holes: Iterable[tuple[str, str, int]] = (),
     ) -> None:
         self._holes: dict[bytes, tuple[str, set[int]]] = {}
-        for host, address, port in holes:  # a declared host stands for an address of its own, on which only its declared ports lead out
+        # a declared host stands for an address of its own, on which only its declared ports lead
+        # out
+        for host, address, port in holes:
             self._holes.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
-        self._known = {"localhost": "127.0.0.1"} | {name.lower().rstrip("."): address for name, address in known.items()}
+        self._known = {"localhost": "127.0.0.1"} | {
+            name.lower().rstrip("."): address for name, address in known.items()
+        }
         self._clock = clock
         self._addresses: dict[str, str] = {}
         self._hosts: dict[str, str] = {}
         self._pending: dict[str, Attempt] = {}
         self._emit: Callable[[Attempt], None] = lambda _: None
-        self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)  # who turned to the answerer, the last one last
+        # who turned to the answerer, the last one last
+        self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)
         self.dropped = 0
-        self._leaving: dict[int, Process] = {}  # port of a socket that a declared host's relay accepted -> who connected it
+        # port of a socket that a declared host's relay accepted -> who connected it
+        self._leaving: dict[int, Process] = {}
 
     def leads_out(self, address: bytes, port: int) -> bool:
         """Is this the address of a declared host, at a declared port?"""
@@ -94,7 +110,9 @@ class Names:
         return self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
 
     def question(self, name: str, process: Process) -> str:
-        """Note a question for an undeclared name; the address that stands for it, empty when too many are remembered."""
+        """Note a question for an undeclared name; the address that stands for it,
+        empty when too many are remembered.
+        """
         address = self._addresses.get(name)
         if address is None:
             if len(self._addresses) >= _REMEMBERED_MOST:
@@ -114,7 +132,9 @@ class Names:
         return address
 
     def followed(self, address: str) -> str:
-        """The name behind an address of ours to which something was sent: its record becomes part of that one."""
+        """The name behind an address of ours to which something was sent:
+        its record becomes part of that one.
+        """
         name = self._hosts.get(address, "")
         self._pending.pop(name, None)
         return name
@@ -146,7 +166,9 @@ def _name_record(name: str, process: Process, now: int) -> Attempt:
         "certainty": "packet",
         "target": {"host": shown(name), "proto": "dns"},
         "process": process or None,
-        "attribution_gap": "" if process else "the asker's socket was gone when the question arrived",
+        "attribution_gap": ""
+        if process
+        else "the asker's socket was gone when the question arrived",
         "syscall": "",
         "errno": "",
         "tags": [],
@@ -157,12 +179,20 @@ def _name_record(name: str, process: Process, now: int) -> Attempt:
 
 
 class Answerer:
-    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking. Names that nothing follows go to `emit`.
+    """Answers what arrives on a UDP and a listening TCP socket, both non-blocking.
+
+    Names that nothing follows go to `emit`.
 
     Without sockets of its own it serves the connections that it is given.
     """
 
-    def __init__(self, udp: socket.socket | None, tcp: socket.socket | None, names: Names, emit: Callable[[Attempt], None]) -> None:
+    def __init__(
+        self,
+        udp: socket.socket | None,
+        tcp: socket.socket | None,
+        names: Names,
+        emit: Callable[[Attempt], None],
+    ) -> None:
         self._udp = udp
         self._tcp = tcp
         self._names = names
@@ -203,7 +233,9 @@ class Answerer:
             self._serve(connection)
 
     def answer(self, packet: bytes, port: int = 0) -> bytes:
-        """The answer to one question, at most 512 bytes; empty for what is too short to have a number."""
+        """The answer to one question, at most 512 bytes; empty for what is too short to have a
+        number.
+        """
         if len(packet) < 2:
             return b""
         if len(packet) < 12 or packet[2] & 0x80:
@@ -217,8 +249,17 @@ class Answerer:
             return packet[:2] + struct.pack(">HHHHH", reply | _FORMAT_ERROR, 0, 0, 0, 0)
         name, kind, end = parsed
         code, address = self._look_up(name, kind, port)
-        data = b"\xc0\x0c" + struct.pack(">HHIH", _A, _INTERNET, 1, 4) + socket.inet_aton(address) if address else b""
-        return packet[:2] + struct.pack(">HHHHH", reply | code, 1, bool(data), 0, 0) + packet[12:end] + data
+        data = (
+            b"\xc0\x0c" + struct.pack(">HHIH", _A, _INTERNET, 1, 4) + socket.inet_aton(address)
+            if address
+            else b""
+        )
+        return (
+            packet[:2]
+            + struct.pack(">HHHHH", reply | code, 1, bool(data), 0, 0)
+            + packet[12:end]
+            + data
+        )
 
     def _look_up(self, name: str, kind: int, port: int) -> tuple[int, str]:
         """Response code and address: only a question for A has one."""
@@ -280,7 +321,9 @@ class Answerer:
 
 
 def parse_question(packet: bytes) -> tuple[str, int, int] | None:
-    """Name in lower case, type, and where the one question of `packet` ends; None if it is malformed."""
+    """Name in lower case, type, and where the one question of `packet` ends;
+    None if it is malformed.
+    """
     labels = []
     at = 12
     while at < len(packet) and packet[at]:

@@ -1,6 +1,10 @@
-"""Where an environment on a network that it shares with the host may go, and where it may be reached. Values and one decision each; no I/O.
+"""Where an environment on a network that it shares with the host may go,
+and where it may be reached.
 
-On a shared network no namespace refuses by itself: what is decided here is carried out by `emulate`, with the very address that was judged.
+Values and one decision each; no I/O.
+
+On a shared network no namespace refuses by itself: what is decided here is carried out by
+`emulate`, with the very address that was judged.
 """
 
 from __future__ import annotations
@@ -12,8 +16,18 @@ from typing import NamedTuple
 
 from cleanroom.sandbox.network import addresses
 
-LOCAL, EGRESS, RECORD, NAMES_RULE = "network.local", "network.egress", "network.record", "network.names"
-PUBLISH, LISTEN, SOCKETS, CONTROLS = "network.publish", "network.listen", "network.sockets", "network.runtimes"
+LOCAL, EGRESS, RECORD, NAMES_RULE = (
+    "network.local",
+    "network.egress",
+    "network.record",
+    "network.names",
+)
+PUBLISH, LISTEN, SOCKETS, CONTROLS = (
+    "network.publish",
+    "network.listen",
+    "network.sockets",
+    "network.runtimes",
+)
 
 _NAME_PORT = 53
 _OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
@@ -34,18 +48,25 @@ class Kind(NamedTuple):
 class Reach(NamedTuple):
     """What one environment may do. Addresses are packed, 4 or 16 bytes."""
 
-    internet: bool = False  # addresses that are neither the host's own nor link-local: done and recorded, else refused
-    doors: Mapping[tuple[bytes, int], str] = {}  # declared services and hosts: (address, port) -> where it leads
+    # addresses that are neither the host's own nor link-local: done and recorded, else refused
+    internet: bool = False
+    # declared services and hosts: (address, port) -> where it leads
+    doors: Mapping[tuple[bytes, int], str] = {}
     hosts: Mapping[bytes, str] = {}  # the address that stands for a declared host -> its name
-    resolvers: frozenset[bytes] = frozenset()  # the host's name servers, which may lie on its loopback
+    # the host's name servers, which may lie on its loopback
+    resolvers: frozenset[bytes] = frozenset()
     listen: bool = True  # on loopback, on any port that nobody needs a privilege for
     ports: frozenset[int] = frozenset()  # declared ones
-    confined: bool = False  # whatever a socket is bound to, it is reached over the loopback device only
+    # whatever a socket is bound to, it is reached over the loopback device only
+    confined: bool = False
     first_port: int = 1024  # below it nobody without privileges may
 
 
 class Decision(NamedTuple):
-    """What to do: refuse with `errno`, or (0) do it. Recorded where there is a rule: as blocked where refused, else as observed."""
+    """What to do: refuse with `errno`, or (0) do it.
+
+    Recorded where there is a rule: as blocked where refused, else as observed.
+    """
 
     errno: int = 0
     rule: str = ""
@@ -53,8 +74,12 @@ class Decision(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, vacant: bool = False) -> Decision:
-    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`: a socket of this environment waits there; `vacant`: nobody's."""
+def outgoing(
+    reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, vacant: bool = False
+) -> Decision:
+    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`:
+    a socket of this environment waits there; `vacant`: nobody's.
+    """
     refused = errno.ECONNREFUSED if kind.stream else errno.ENETUNREACH
     lead = reach.doors.get((address, port), "") if kind.stream else ""
     if lead:
@@ -65,9 +90,14 @@ def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, 
         return Decision()
     question = port == _NAME_PORT
     if question and address in reach.resolvers:
-        return Decision(0, RECORD, tags=("resolver",)) if reach.internet else Decision(refused, NAMES_RULE, tags=("resolver",))
+        return (
+            Decision(0, RECORD, tags=("resolver",))
+            if reach.internet
+            else Decision(refused, NAMES_RULE, tags=("resolver",))
+        )
     if vacant and reach.confined and not question and addresses.kinds(address) <= _OWN_KINDS:
-        return Decision(refused)  # as on a loopback of its own: whoever waits for a server to come asks often
+        # as on a loopback of its own: whoever waits for a server to come asks often
+        return Decision(refused)
     if addresses.local(address):
         return Decision(refused, LOCAL if reach.internet else EGRESS)
     if reach.internet:
@@ -76,14 +106,19 @@ def outgoing(reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, 
 
 
 def bound(reach: Reach, address: bytes, port: int) -> Decision:
-    """Whether a socket may be bound. One without a port may be bound anywhere: it is a client's, until it listens."""
+    """Whether a socket may be bound.
+
+    One without a port may be bound anywhere: it is a client's, until it listens.
+    """
     if 0 < port < reach.first_port:
         return Decision(errno.EACCES)
     return _waits(reach, address, port) if port else Decision()
 
 
 def listened(reach: Reach, address: bytes, port: int) -> Decision:
-    """Whether a bound socket may listen: never where others than this machine's own programs could come."""
+    """Whether a bound socket may listen: never where others than this machine's own programs could
+    come.
+    """
     return _waits(reach, address, port)
 
 
@@ -94,7 +129,11 @@ def _waits(reach: Reach, address: bytes, port: int) -> Decision:
 
 
 def unix(reach: Reach, *, own: bool, control: bool, exists: bool, abstract: bool) -> Decision:
-    """Whether a unix socket may be reached; `own`: it is this environment's, or a declared service's. `control`: programs are started by it."""
+    """Whether a unix socket may be reached; `own`: it is this environment's,
+    or a declared service's.
+
+    `control`: programs are started by it.
+    """
     if own:
         return Decision()
     if abstract:

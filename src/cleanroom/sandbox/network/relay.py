@@ -1,10 +1,14 @@
 """The relay: accepts on a phase's 127.0.0.1:PORT and connects to the service, byte for byte.
 
-It runs as a child of the service's warden, in the service's network and pid namespace and with its user. The listening sockets were opened inside the
-phases' namespaces and handed over, so a phase reaches its declared services and nothing else, as root and as an ordinary user alike. On a network that
-is shared with the host there are no such sockets: connected ones come over a channel instead.
+It runs as a child of the service's warden, in the service's network and pid namespace and with its
+user.
+The listening sockets were opened inside the phases' namespaces and handed over,
+so a phase reaches its declared services and nothing else, as root and as an ordinary user alike.
+On a network that is shared with the host there are no such sockets:
+connected ones come over a channel instead.
 
-What it connects to is the service's and nobody else's, whatever the service puts in its socket's place: see `peers`.
+What it connects to is the service's and nobody else's, whatever the service puts in its socket's
+place: see `peers`.
 """
 
 from __future__ import annotations
@@ -118,7 +122,9 @@ class Relay:
         self._selector = selectors.DefaultSelector()
         self._watched: dict[socket.socket, int] = {}
         self._connections: set[_Connection] = set()
-        self._dialled: queue.SimpleQueue[tuple[socket.socket, socket.socket | None]] = queue.SimpleQueue()
+        self._dialled: queue.SimpleQueue[tuple[socket.socket, socket.socket | None]] = (
+            queue.SimpleQueue()
+        )
         self._wake, self._woken = socket.socketpair()
         self._dialling = 0
 
@@ -192,7 +198,9 @@ class Relay:
                 channel.WARDEN_MESSAGES.send(answers, dialed, [end.fileno()])
 
     def _drop(self, inode: int) -> None:
-        """Close the listening socket of this inode: descriptors of one socket differ from process to process, its inode does not."""
+        """Close the listening socket of this inode: descriptors of one socket differ from process
+        to process, its inode does not.
+        """
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, _Door) and os.fstat(key.fd).st_ino == inode:
                 self._selector.unregister(key.fileobj)
@@ -292,7 +300,8 @@ class Relay:
 
 
 def _come(door: socket.socket) -> socket.socket:
-    """Who came: accepted from a listening socket, or handed over on a channel, connected already (`forward`).
+    """Who came: accepted from a listening socket, or handed over on a channel,
+    connected already (`forward`).
 
     Raises:
         OSError: nobody will come any more.
@@ -366,12 +375,15 @@ class Service:
 
 
 def dial_out(to: str) -> socket.socket:
-    """Connect to "out:HOST:PORT" on the host's network, or to "host:/path", a unix socket of the engine's own.
+    """Connect to "out:HOST:PORT" on the host's network, or to "host:/path",
+    a unix socket of the engine's own.
 
-    Of a host the answer decides and not the name: nothing private, local or special is connected to.
+    Of a host the answer decides and not the name: nothing private,
+    local or special is connected to.
 
     Raises:
-        OSError: it could not be resolved or reached, or its address is one that no declaration opens.
+        OSError: it could not be resolved or reached, or its address is one that no declaration
+            opens.
     """
     if to.startswith("host:"):
         return peers.connect_at(to.removeprefix("host:"), peers.of_our_user)

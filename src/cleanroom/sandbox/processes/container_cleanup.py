@@ -1,6 +1,9 @@
-"""Removing containers without the engine that made them: over a container engine's socket, with the standard library only.
+"""Removing containers without the engine that made them:
+over a container engine's socket, with the standard library only.
 
-The keeper does it when its owner is gone, and `sweep` for runs that died together with their keeper. Both remove what bears our label and nothing else.
+The keeper does it when its owner is gone, and `sweep` for runs that died together with their
+keeper.
+Both remove what bears our label and nothing else.
 """
 
 from __future__ import annotations
@@ -23,9 +26,16 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import TrackContainer
 
 # labels of everything that is made
-RUN, OWNER, BOOT, NAMESPACE = "cleanroom.run_id", "cleanroom.owner", "cleanroom.boot_id", "cleanroom.pid_namespace"
+RUN, OWNER, BOOT, NAMESPACE = (
+    "cleanroom.run_id",
+    "cleanroom.owner",
+    "cleanroom.boot_id",
+    "cleanroom.pid_namespace",
+)
 CALL_SECONDS = 10.0
-UNBORN_SECONDS = 2.0  # how long a container may still appear whose creation was asked for and not answered when the owner died
+# how long a container may still appear whose creation was asked for and not answered when the owner
+# died
+UNBORN_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
 
 
@@ -60,7 +70,9 @@ def call(engine: str, method: str, target: str, body: bytes | None = None) -> tu
     """
     connection = _Connection(engine)
     try:
-        connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
+        connection.request(
+            method, target, body, {"Content-Type": "application/json"} if body else {}
+        )
         answer = connection.getresponse()
         said = answer.read()
     except http.client.HTTPException as error:
@@ -84,7 +96,12 @@ def pid_namespace() -> str:
 
 def owner_labels(run_id: str) -> dict[str, str]:
     """The labels by which others tell whether this process's run is over."""
-    return {RUN: run_id, OWNER: journal.process_name(os.getpid()), BOOT: boot_id(), NAMESPACE: pid_namespace()}
+    return {
+        RUN: run_id,
+        OWNER: journal.process_name(os.getpid()),
+        BOOT: boot_id(),
+        NAMESPACE: pid_namespace(),
+    }
 
 
 def labelled(engine: str, run_id: str = "") -> list[Container]:
@@ -115,12 +132,17 @@ def _containers(rows: Any) -> Iterator[Container]:
 
 
 def remove(engine: str, identity: str, seconds: float = CALL_SECONDS) -> bool:
-    """Remove one by force; True once it is seen to be gone. A removal that is under way is waited for."""
+    """Remove one by force; True once it is seen to be gone.
+
+    A removal that is under way is waited for.
+    """
     deadline = time.monotonic() + seconds
     while True:
         status = 0
         with contextlib.suppress(OSError):
-            status, _ = call(engine, "DELETE", f"/containers/{urllib.parse.quote(identity)}?force=true&v=true")
+            status, _ = call(
+                engine, "DELETE", f"/containers/{urllib.parse.quote(identity)}?force=true&v=true"
+            )
         if status == 404:
             return True
         if time.monotonic() > deadline:
@@ -137,7 +159,9 @@ class Containers:
         self._born: set[str] = set()
 
     def take(self, order: TrackContainer) -> None:
-        """`step` is "asked" before one is created, "made" once the engine has said so, "gone" after it was removed."""
+        """`step` is "asked" before one is created, "made" once the engine has said so,
+        "gone" after it was removed.
+        """
         name = order["name"]
         match order["step"]:
             case "asked":
@@ -148,8 +172,13 @@ class Containers:
                 self._asked.pop(name, None)
 
     def remove(self, tell: Callable[[str, str], None]) -> None:
-        """Remove all that is left, all at once since an engine takes its time for each, and `tell` kind and name of each that is gone."""
-        threads = [threading.Thread(target=self._remove, args=(name, order, tell)) for name, order in self._asked.items()]
+        """Remove all that is left, all at once since an engine takes its time for each,
+        and `tell` kind and name of each that is gone.
+        """
+        threads = [
+            threading.Thread(target=self._remove, args=(name, order, tell))
+            for name, order in self._asked.items()
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -167,7 +196,10 @@ class Containers:
 
 
 def _remove_ours(engine: str, run_id: str, name: str) -> bool:
-    """Remove the run's container of that name; a stranger's of the same name is not touched. True where there is none, or none any more."""
+    """Remove the run's container of that name; a stranger's of the same name is not touched.
+
+    True where there is none, or none any more.
+    """
     try:
         ours = [found.identity for found in labelled(engine, run_id) if found.name == name]
         return all(remove(engine, identity) for identity in ours)

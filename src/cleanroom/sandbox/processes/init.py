@@ -1,7 +1,10 @@
-"""Pid 1 of an environment: builds its view, gives everything up, then starts commands on request and reaps what they leave.
+"""Pid 1 of an environment: builds its view, gives everything up,
+then starts commands on request and reaps what they leave.
 
-Whatever runs in the environment is a child of this process and inherits its Landlock domain, its seccomp filter and its lack of privileges: the
-canaries too, so what they prove holds for every command. Standard library only; forked from the warden, never returns.
+Whatever runs in the environment is a child of this process and inherits its Landlock domain,
+its seccomp filter and its lack of privileges: the canaries too,
+so what they prove holds for every command.
+Standard library only; forked from the warden, never returns.
 """
 
 from __future__ import annotations
@@ -38,8 +41,17 @@ if TYPE_CHECKING:
 READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
 
 
-def main(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int, group: cgroups.Group | None) -> NoReturn:
-    """Become pid 1 of the environment that `spec` describes, in its control group. `orders` leads to the warden."""
+def main(
+    spec: SandboxSpec,
+    orders: socket.socket,
+    handover: socket.socket,
+    id_map: int,
+    group: cgroups.Group | None,
+) -> NoReturn:
+    """Become pid 1 of the environment that `spec` describes, in its control group.
+
+    `orders` leads to the warden.
+    """
     bare = spec["host_namespaces"] is not None
     try:
         syscalls.set_command_line("init")  # the keeper's has folders of the engine in it
@@ -57,13 +69,18 @@ def main(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_m
     try:
         _Init(orders).serve()
         if bare and spec["landlock"] and landlock.abi() >= landlock.SCOPES_SINCE:
-            os.kill(-1, signal.SIGKILL)  # the warden is gone, and this reaches our Landlock domain and nobody else
+            # the warden is gone, and this reaches our Landlock domain and nobody else
+            os.kill(-1, signal.SIGKILL)
     finally:
         os._exit(READY)
 
 
-def _restrict(spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int) -> None:
-    """Build the view and give up every privilege, in the one order that works: mounts, limits, credentials, Landlock, seccomp."""
+def _restrict(
+    spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int
+) -> None:
+    """Build the view and give up every privilege, in the one order that works:
+    mounts, limits, credentials, Landlock, seccomp.
+    """
     _tie(orders)
     _hide_group()
     os.umask(0o022)
@@ -99,7 +116,9 @@ def _restrict(spec: SandboxSpec, orders: socket.socket, handover: socket.socket,
 
 
 def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.socket) -> None:
-    """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there is; orphans come to us and stay in the tree."""
+    """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there
+    is; orphans come to us and stay in the tree.
+    """
     syscalls.set_child_subreaper()
     os.umask(0o022)
     files, given = spec["filesystem"], spec["host_namespaces"]
@@ -109,7 +128,9 @@ def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.so
     give_up(spec["identity"])
     if spec["landlock"]:
         devices = given["devices"]
-        landlock.restrict(files["readable"], files["writable"], files["executable"], devices=devices)
+        landlock.restrict(
+            files["readable"], files["writable"], files["executable"], devices=devices
+        )
     service = spec["role"] != "phase"
     program = filters_hostns.bare_filter(os.uname().machine, service=service, init=os.getpid())
     if spec["notify"]:
@@ -125,7 +146,10 @@ def _hide_group() -> None:
 
 
 def give_up(identity: Identity) -> None:
-    """Every capability, and root's id. What is left in the bounding set of an ordinary user counts for nothing without new privileges."""
+    """Every capability, and root's id.
+
+    What is left in the bounding set of an ordinary user counts for nothing without new privileges.
+    """
     if identity["mode"] == "root":
         syscalls.drop_bounding()
         become(identity["user"], identity["group"])
@@ -141,7 +165,9 @@ def become(user: int, group: int) -> None:
 
 
 def _tie(orders: socket.socket) -> None:
-    """Die with the warden; if it died before this was asked for, its end of the channel is closed already."""
+    """Die with the warden; if it died before this was asked for,
+    its end of the channel is closed already.
+    """
     syscalls.set_parent_death_signal(signal.SIGKILL)
     readable, _, _ = select.select([orders], [], [], 0)
     if readable and orders.recv(1, socket.MSG_PEEK) == b"":
@@ -168,11 +194,17 @@ def _limit(limits: dict[str, int]) -> None:
 
 
 def _become(user: int, group: int) -> None:
-    """From root to the environment's own uid, in a user namespace of its own so that its process limit is private."""
+    """From root to the environment's own uid, in a user namespace of its own so that its process
+    limit is private.
+    """
     become(user, group)
     syscalls.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
     syscalls.unshare(syscalls.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{USER_ID} {user} 1"),
+        ("gid_map", f"{USER_ID} {group} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
@@ -242,7 +274,8 @@ class _Init:
         status = 1
         try:
             _settle()
-            syscalls.set_dumpable(True)  # the warden reads the arguments of its held calls from its memory
+            # the warden reads the arguments of its held calls from its memory
+            syscalls.set_dumpable(True)
             expect = order["expect"]
             results = canaries.run(expect)
             proven = limits.prove_inside(expect["temporary"]) if order["limits"] else []
@@ -286,7 +319,10 @@ def _settle() -> None:
 
 
 def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
-    """In the child: become the command. Like a shell, 127 is not found and 126 is not executable."""
+    """In the child: become the command.
+
+    Like a shell, 127 is not found and 126 is not executable.
+    """
     status = 126
     try:
         _settle()
@@ -299,7 +335,12 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
     except OSError as error:
         status = 127 if error.errno == errno.ENOENT else 126
         with contextlib.suppress(OSError):
-            os.write(2, f"{error.filename or order['argv'][0]}: {error.strerror}\n".encode(errors="replace"))
+            os.write(
+                2,
+                f"{error.filename or order['argv'][0]}: {error.strerror}\n".encode(
+                    errors="replace"
+                ),
+            )
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.write(2, f"{error!r}\n".encode(errors="replace"))
@@ -308,7 +349,9 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
 
 
 def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
-    """exec along PATH, first where there is something: each try is a held call, and a caller's PATH has a dozen folders before the one that has `sh`."""
+    """exec along PATH, first where there is something: each try is a held call,
+    and a caller's PATH has a dozen folders before the one that has `sh`.
+    """
     name = words[0]
     for folder in os.get_exec_path(variables) if "/" not in name else ():
         if os.path.exists(path := os.path.join(folder, name)):
@@ -318,8 +361,11 @@ def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
 
 
 def _offer_to_the_killer() -> None:
-    """Where memory runs out a command dies and not init, with which the whole environment would end."""
-    syscalls.set_dumpable(True)  # else its own /proc folder is not its own; what follows is exec, which does the same
+    """Where memory runs out a command dies and not init, with which the whole environment would
+    end.
+    """
+    # else its own /proc folder is not its own; what follows is exec, which does the same
+    syscalls.set_dumpable(True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
 
@@ -341,4 +387,8 @@ def described(pid: int) -> LivingProcess | None:
         return None
     if stat.rpartition(")")[2].split()[0] in "ZX":
         return None
-    return {"ns_pid": pid, "comm": stat.partition("(")[2].rpartition(")")[0], "argv": [word.decode(errors="replace") for word in words]}
+    return {
+        "ns_pid": pid,
+        "comm": stat.partition("(")[2].rpartition(")")[0],
+        "argv": [word.decode(errors="replace") for word in words],
+    }

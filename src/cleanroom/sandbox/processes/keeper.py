@@ -1,8 +1,12 @@
-"""The keeper: a small process beside the engine that owns the environments of a run, and outlives the engine just long enough to remove them.
+"""The keeper: a small process beside the engine that owns the environments of a run,
+and outlives the engine just long enough to remove them.
 
-It forks a warden for each environment (from a small process, so that a start costs no copy of the engine's memory), makes and removes their control
-groups, and reads one channel from its owner. When the owner is gone without a word, it ends every environment and removes what the owner had said it
-would make. Standard library only: it starts in the time of a bare interpreter.
+It forks a warden for each environment (from a small process,
+so that a start costs no copy of the engine's memory), makes and removes their control groups,
+and reads one channel from its owner.
+When the owner is gone without a word, it ends every environment and removes what the owner had said
+it would make.
+Standard library only: it starts in the time of a bare interpreter.
 """
 
 from __future__ import annotations
@@ -29,26 +33,34 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.processes.container_cleanup import Containers
     from cleanroom.sandbox.protocol import Identity, SandboxSpec
 
-GRACE_SECONDS = 5.0  # for wardens to end after SIGKILL: a hundred times what was measured, to be said and not waited for ever
+# for wardens to end after SIGKILL: a hundred times what was measured,
+# to be said and not waited for ever
+GRACE_SECONDS = 5.0
 
 
 class Keeper:
     def __init__(self, owner: socket.socket) -> None:
         self._owner = owner
-        self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}  # pid -> environment, its group
+        # pid -> environment, its group
+        self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}
         self._folders: dict[
             str, tuple[int, str]
-        ] = {}  # folders to remove should the owner die -> the folder around each, held open, and its name there
+            # folders to remove should the owner die -> the folder around each, held open,
+            # and its name there
+        ] = {}
         self._journal: journal.Journal | None = None  # which names them
-        self._held: list[int] = []  # files that say that the run lives, until the last of it is removed
+        # files that say that the run lives, until the last of it is removed
+        self._held: list[int] = []
         self._probes: dict[int, str] = {}  # pid of who asks the kernel -> its folder
         self._egress: socket.socket | None = None
         self._egress_pid = 0
         self._outward: set[int] = set()  # wardens whose environments have declared hosts
-        self._id_maps: dict[tuple[int, int, int, int], int] = {}  # made once a run, they cost more than the rest of a start
+        # made once a run, they cost more than the rest of a start
+        self._id_maps: dict[tuple[int, int, int, int], int] = {}
         self._containers: Containers | None = None  # of an engine, to remove should the owner die
         self._helpers: set[int] = set()  # our children that are no wardens
-        self._bare = False  # there are environments whose processes come to us when their warden is killed
+        # there are environments whose processes come to us when their warden is killed
+        self._bare = False
         self._bye = False
 
     def serve(self) -> None:
@@ -56,7 +68,8 @@ class Keeper:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        with contextlib.suppress(OSError):  # it is gone already: its orders are waiting all the same
+        # it is gone already: its orders are waiting all the same
+        with contextlib.suppress(OSError):
             channel.KEEPER_MESSAGES.send(self._owner, {"kind": "up"})
         for prepare in (filters.medium_filter, filters.service_filter):
             prepare(os.uname().machine)  # assembled once; the wardens are forks
@@ -130,13 +143,16 @@ class Keeper:
         except Exception as error:
             answer = {"kind": "probe_failed", "error": f"{type(error).__name__}: {error}"}
         finally:
-            # An owner that has ended meanwhile needs no answer. This child must not outlive the call.
+            # An owner that has ended meanwhile needs no answer.
+            # This child must not outlive the call.
             with contextlib.suppress(OSError):
                 channel.KEEPER_MESSAGES.send(self._owner, answer)
             os._exit(0)
 
     def _relay_out(self, order: protocol.Relay, descriptors: list[int]) -> None:
-        """Give listening sockets for declared hosts to the relay that may connect out, started with the first."""
+        """Give listening sockets for declared hosts to the relay that may connect out,
+        started with the first.
+        """
         if self._egress is None:
             self._egress, theirs = channel.pair()
             pid = os.fork()
@@ -152,11 +168,14 @@ class Keeper:
             self._helpers.add(pid)
             theirs.close()
             self._egress_pid = pid
-        with contextlib.suppress(OSError):  # it was killed: its environments are ended when it is reaped
+        # it was killed: its environments are ended when it is reaped
+        with contextlib.suppress(OSError):
             channel.RELAY_ORDERS.send(self._egress, order, descriptors)
 
     def _open(self, spec: SandboxSpec, descriptor: int) -> None:
-        """Fork the warden of one environment; its group is made first, so that nothing of it ever runs outside."""
+        """Fork the warden of one environment; its group is made first,
+        so that nothing of it ever runs outside.
+        """
         control = socket.socket(fileno=descriptor)
         try:
             bare_spec = spec["host_namespaces"] is not None
@@ -185,7 +204,9 @@ class Keeper:
         control.close()
 
     def _end_warden(self, environment: str) -> None:
-        """Kill a warden that does not end by itself, as one that somebody stopped; what it made ends with it."""
+        """Kill a warden that does not end by itself, as one that somebody stopped;
+        what it made ends with it.
+        """
         for pid, (name, _) in self._wardens.items():
             if name == environment:
                 os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
@@ -199,7 +220,9 @@ class Keeper:
         return self._id_maps[ids]
 
     def _take_container(self, order: protocol.TrackContainer) -> None:
-        """Imported with the first container: speaking HTTP costs more than the rest of our start."""
+        """Imported with the first container: speaking HTTP costs more than the rest of our
+        start.
+        """
         if self._containers is None:
             from cleanroom.sandbox.processes.container_cleanup import Containers
 
@@ -207,7 +230,10 @@ class Keeper:
         self._containers.take(order)
 
     def _reap(self) -> None:
-        """Wardens that ended: remove their groups and say so. By then the kernel has ended everything of theirs."""
+        """Wardens that ended: remove their groups and say so.
+
+        By then the kernel has ended everything of theirs.
+        """
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -230,12 +256,16 @@ class Keeper:
                     channel.KEEPER_MESSAGES.send(self._owner, closed)
 
     def _end_orphans(self) -> None:
-        """Without a pid namespace, what a killed warden leaves becomes our child; so does nothing else."""
+        """Without a pid namespace, what a killed warden leaves becomes our child;
+        so does nothing else.
+        """
         if self._bare:
             process_tree.end(os.getpid(), spare={*self._wardens, *self._helpers})
 
     def _end_outward(self) -> None:
-        """The relay out was killed: connections to declared hosts would wait for ever, so those who may make them end."""
+        """The relay out was killed: connections to declared hosts would wait for ever,
+        so those who may make them end.
+        """
         assert self._egress is not None
         self._egress.close()
         self._egress, self._egress_pid = None, 0
@@ -243,7 +273,9 @@ class Keeper:
             os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
 
     def _end(self) -> None:
-        """End what still runs; without a goodbye also remove the owner's folders, and write down that they are gone."""
+        """End what still runs; without a goodbye also remove the owner's folders,
+        and write down that they are gone.
+        """
         for pid in (*self._wardens, *self._probes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -261,8 +293,10 @@ class Keeper:
         if self._containers is not None:
             self._containers.remove(self._gone)
         for folder, (around, name) in self._folders.items():
-            with contextlib.suppress(OSError):  # such as of a folder in another one, which is gone with it
-                if _owner(around, name) == os.geteuid():  # else it was named to us and somebody else made it
+            # such as of a folder in another one, which is gone with it
+            with contextlib.suppress(OSError):
+                # else it was named to us and somebody else made it
+                if _owner(around, name) == os.geteuid():
                     overlay.remove_beneath(around, name)
             if _owner(around, name) is None:
                 self._gone("folder", folder)
@@ -296,7 +330,9 @@ def _kind(spec: SandboxSpec) -> type[warden.Warden]:
 
 
 def _import_no_more() -> None:
-    """From the first environment on, nothing of ours is read from where we lie, which a phase may be able to write."""
+    """From the first environment on, nothing of ours is read from where we lie,
+    which a phase may be able to write.
+    """
     for name, module in sys.modules.items():
         if name.partition(".")[0] == "cleanroom" and hasattr(module, "__path__"):
             module.__path__ = []
@@ -326,4 +362,5 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     Keeper(owner).serve()
-    os._exit(0)  # everything is written, and taking the interpreter apart would keep the owner waiting
+    # everything is written, and taking the interpreter apart would keep the owner waiting
+    os._exit(0)

@@ -1,4 +1,6 @@
-"""Readings of an environment's use of the host: from its control group where there is one, else summed over its processes."""
+"""Readings of an environment's use of the host: from its control group where there is one,
+else summed over its processes.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +13,44 @@ from cleanroom.model.capability import Process, Sample
 from cleanroom.sandbox.filesystem import overlay
 from cleanroom.sandbox.kernel import cgroups
 
-WALK_SECONDS, WALK_SHARE = 1.0, 20.0  # between walks of a layer: a second, and twenty times what the last one took
+# between walks of a layer: a second, and twenty times what the last one took
+WALK_SECONDS, WALK_SHARE = 1.0, 20.0
 
 
 class Sampler:
-    """Reads one environment. Processor time of ended processes is kept, so the total never falls."""
+    """Reads one environment.
+
+    Processor time of ended processes is kept, so the total never falls.
+    """
 
     def __init__(
-        self, init: int, group: cgroups.Group | None, written: Sequence[Path], memory_limit_bytes: int, *, own_network: bool = True
+        self,
+        init: int,
+        group: cgroups.Group | None,
+        written: Sequence[Path],
+        memory_limit_bytes: int,
+        *,
+        own_network: bool = True,
     ) -> None:
-        """`written` are the folders that it fills on disk. Without `own_network` its links are the host's, and what goes over them says nothing of it."""
+        """`written` are the folders that it fills on disk.
+
+        Without `own_network` its links are the host's, and what goes over them says nothing of it.
+        """
         self._own_network = own_network
         self._near_bytes = memory_limit_bytes // 2
         self._init = init
         self._group = group
         self._written = written
         self._ended_seconds = 0.0
-        self._seconds: dict[tuple[int, float], float] = {}  # (pid, start) -> processor seconds when last seen
+        # (pid, start) -> processor seconds when last seen
+        self._seconds: dict[tuple[int, float], float] = {}
         self._disk_bytes = 0
         self._walk_at = 0.0
 
     def take(self, last: bool = False) -> Sample | None:
-        """One reading; None when the environment is gone. Blocks for some ms: call it in a worker thread.
+        """One reading; None when the environment is gone.
+
+        Blocks for some ms: call it in a worker thread.
 
         The last one looks at the layer whenever that was done before: no other sees what a short
         phase wrote.
@@ -48,9 +66,13 @@ class Sampler:
             if counters.pids < 0:
                 return None
             return Sample(
-                cpu_seconds=counters.cpu_seconds, memory_bytes=counters.memory_bytes, disk_bytes=self._disk_bytes,
-                network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=counters.pids, source="cgroup",
-            )  # fmt: skip
+                cpu_seconds=counters.cpu_seconds,
+                memory_bytes=counters.memory_bytes,
+                disk_bytes=self._disk_bytes,
+                network_bytes=_network_bytes(self._init) if self._own_network else 0,
+                processes=counters.pids,
+                source="cgroup",
+            )
         return self._from_processes()
 
     def _from_processes(self) -> Sample | None:
@@ -68,14 +90,22 @@ class Sampler:
                 times = process.cpu_times()
                 now[process.pid, process.create_time()] = times.user + times.system
                 held[process.pid] = _proportional(process.pid) or process.memory_info().rss
-        self._ended_seconds += sum(seconds for key, seconds in self._seconds.items() if key not in now)
+        self._ended_seconds += sum(
+            seconds for key, seconds in self._seconds.items() if key not in now
+        )
         self._seconds = now
         memory = sum(held.values())
         return Sample(
-            cpu_seconds=self._ended_seconds + sum(now.values()), memory_bytes=memory, disk_bytes=self._disk_bytes,
-            network_bytes=_network_bytes(self._init) if self._own_network else 0, processes=len(now), source="processes",
-            largest=_identity(max(held, key=lambda pid: held[pid])) if memory > self._near_bytes else None,
-        )  # fmt: skip
+            cpu_seconds=self._ended_seconds + sum(now.values()),
+            memory_bytes=memory,
+            disk_bytes=self._disk_bytes,
+            network_bytes=_network_bytes(self._init) if self._own_network else 0,
+            processes=len(now),
+            source="processes",
+            largest=_identity(max(held, key=lambda pid: held[pid]))
+            if memory > self._near_bytes
+            else None,
+        )
 
 
 def _identity(pid: int) -> Process | None:
@@ -85,14 +115,23 @@ def _identity(pid: int) -> Process | None:
         process = psutil.Process(pid)
         with process.oneshot():
             return Process(
-                pid=pid, ppid=process.ppid(), exe=process.exe(), comm=process.name(), argv=tuple(process.cmdline()[:64]), cwd=process.cwd()
+                pid=pid,
+                ppid=process.ppid(),
+                exe=process.exe(),
+                comm=process.name(),
+                argv=tuple(process.cmdline()[:64]),
+                cwd=process.cwd(),
             )
     except (psutil.Error, OSError):
         return None
 
 
 def _proportional(pid: int) -> int:
-    """Memory with shared pages counted once over all that share them: the honest number for forked servers. 0 if it cannot be read."""
+    """Memory with shared pages counted once over all that share them:
+    the honest number for forked servers.
+
+    0 if it cannot be read.
+    """
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -103,6 +142,9 @@ def _proportional(pid: int) -> int:
 def _network_bytes(init: int) -> int:
     """What went over the environment's own links, which are its loopback only."""
     with contextlib.suppress(OSError):
-        rows = [line.split(":")[1].split() for line in Path(f"/proc/{init}/net/dev").read_text().splitlines()[2:]]
+        rows = [
+            line.split(":")[1].split()
+            for line in Path(f"/proc/{init}/net/dev").read_text().splitlines()[2:]
+        ]
         return sum(int(row[0]) for row in rows)
     return 0

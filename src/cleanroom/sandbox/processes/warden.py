@@ -1,7 +1,10 @@
-"""The warden of one environment: makes its namespaces, starts its init, answers its held calls, passes orders and news between engine and init.
+"""The warden of one environment: makes its namespaces, starts its init, answers its held calls,
+passes orders and news between engine and init.
 
-One process per environment, forked from the keeper, outside the environment's pid and mount namespaces but inside its network: it opens the listening
-sockets of the declared services there and hands them out, and connects into it on request. If it dies, the kernel ends the environment with it.
+One process per environment, forked from the keeper, outside the environment's pid and mount
+namespaces but inside its network: it opens the listening sockets of the declared services there and
+hands them out, and connects into it on request.
+If it dies, the kernel ends the environment with it.
 """
 
 from __future__ import annotations
@@ -31,13 +34,19 @@ if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
     from cleanroom.sandbox.protocol import Forward, HostNetwork, Identity, SandboxSpec
 
-RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")  # the configured one, and those that programs know of systemd and Docker
+# the configured one, and those that programs know of systemd and Docker
+RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
 _HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
-NAMESPACES = syscalls.CLONE_NEWNET | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+NAMESPACES = (
+    syscalls.CLONE_NEWNET | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+)
 
 
 def main(spec: SandboxSpec, control: socket.socket, id_map: int, kind: type[Warden]) -> NoReturn:
-    """Be the warden of the environment that `spec` describes until it ends. `control` leads to the engine, `id_map` is its descriptor or 0."""
+    """Be the warden of the environment that `spec` describes until it ends.
+
+    `control` leads to the engine, `id_map` is its descriptor or 0.
+    """
     status = 1
     try:
         syscalls.set_process_name(f"warden {spec['id']}")
@@ -59,7 +68,11 @@ class StartFailed(Exception):
 
 
 class Warden:
-    """Makes one environment and serves it. What differs in a container, or without namespaces, is in the methods that `warden_container.py` and `warden_hostns.py` override."""
+    """Makes one environment and serves it.
+
+    What differs in a container, or without namespaces, is in the methods that `warden_container.py`
+    and `warden_hostns.py` override.
+    """
 
     def __init__(self, spec: SandboxSpec, control: socket.socket, id_map: int) -> None:
         self._id_map = id_map
@@ -70,15 +83,18 @@ class Warden:
         self._recorder: Recorder | None = None
         self._answerers: list[dns.Answerer] = []
         self._relay: socket.socket | None = None
-        self._told: socket.socket | None = None  # relays of declared hosts say here what they refused
+        # relays of declared hosts say here what they refused
+        self._told: socket.socket | None = None
         self._ways: dict[str, socket.socket] = {}
         self._folders: dict[str, int] = {}  # of a service's sockets, as it sees them
         self._poll = select.poll()
-        self._handlers: dict[int, Callable[[], bool | None]] = {}  # what to do when a descriptor can be read; False ends the environment
+        # what to do when a descriptor can be read; False ends the environment
+        self._handlers: dict[int, Callable[[], bool | None]] = {}
         self._init = 0
         self._pidfd = -1
         self._orders: socket.socket
-        self._commands: dict[int, protocol.Process] = {}  # order's number -> the command's process, for limits whose counters name none
+        # order's number -> the command's process, for limits whose counters name none
+        self._commands: dict[int, protocol.Process] = {}
         self._proving: list[protocol.Attempt] | None = None  # attempts of canaries while they run
         self._before = self._counters()
         self._group_proof: limit_canaries.Outcome = list  # what to ask for it
@@ -86,12 +102,17 @@ class Warden:
     # --- start
 
     def start(self) -> None:
-        """Make the namespaces, open what leads out, start init and wait until it has given up its privileges."""
+        """Make the namespaces, open what leads out, start init and wait until it has given up its
+        privileges.
+        """
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         host_sockets = os.open(
             "/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC
         )  # stays the host's, also when we have a network of our own
-        forwards, host_network = self._spec["network"]["forwards"], self._spec["network"]["host_network"]
+        forwards, host_network = (
+            self._spec["network"]["forwards"],
+            self._spec["network"]["host_network"],
+        )
         # Before there is a pid namespace in which it could be seen.
         hand = _hand(self._spec["identity"]) if host_network else None
         self._enter()
@@ -99,16 +120,24 @@ class Warden:
         holes = [(door["service"], door["address"], door["port"]) for door in _outward(forwards)]
         known = dns.Names(addresses(forwards), holes=holes)
         if self._spec["notify"] and not host_network:
-            self._answerers = [dns.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS]
+            self._answerers = [
+                dns.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS
+            ]
         listener = self._start_init()
         if listener is not None:
             shared = None
             if hand is not None and host_network is not None:
                 shared = _on_the_hosts_network(host_network, forwards, Doors(self._ways), hand)
             self._recorder = Recorder(
-                listener, self._rules(), self._attempt, names=known, proc_fd=self._proc, own=self._init, host_sockets=host_sockets,
+                listener,
+                self._rules(),
+                self._attempt,
+                names=known,
+                proc_fd=self._proc,
+                own=self._init,
+                host_sockets=host_sockets,
                 shared=shared,
-            )  # fmt: skip
+            )
         self._await_ready()
         self._folders = self._hold_folders()
         if holes:
@@ -156,7 +185,10 @@ class Warden:
         channel.INIT_ORDERS.send(self._orders, order, descriptors)
 
     def _news(self) -> tuple[protocol.InitMessage, list[int]] | None:
-        """What init says; None when it has ended. Where it ended without reading what we said, the kernel tells that first."""
+        """What init says; None when it has ended.
+
+        Where it ended without reading what we said, the kernel tells that first.
+        """
         try:
             return channel.INIT_MESSAGES.receive(self._orders)
         except ConnectionResetError:
@@ -174,7 +206,9 @@ class Warden:
         return opened
 
     def _open_ways(self) -> list[socket.socket]:
-        """On the host's network: a channel for each declared service, over which its relay gets whoever was led to it."""
+        """On the host's network: a channel for each declared service,
+        over which its relay gets whoever was led to it.
+        """
         opened = []
         for door in self._spec["network"]["forwards"]:
             mine, theirs = channel.pair()
@@ -209,7 +243,10 @@ class Warden:
     def _await_ready(self) -> None:
         """Wait for init's word, answering the calls that its own last steps hold."""
         while True:
-            watched = [self._orders.fileno(), *([self._recorder.fileno()] if self._recorder else [])]
+            watched = [
+                self._orders.fileno(),
+                *([self._recorder.fileno()] if self._recorder else []),
+            ]
             readable, _, _ = select.select(watched, [], [])
             if self._recorder is not None and self._recorder.fileno() in readable:
                 self._recorder.ready()
@@ -279,7 +316,8 @@ class Warden:
                 self._proving = []
                 self._group_proof = self._begin_group_proof() if order["limits"] else list
                 if self._recorder is not None:
-                    self._recorder.proving = True  # the kernel has to refuse by itself; the recorder only looks on
+                    # the kernel has to refuse by itself; the recorder only looks on
+                    self._recorder.proving = True
                 self._order(order)
             case "exec":
                 words = order["argv"]
@@ -344,7 +382,9 @@ class Warden:
         return seen, proven
 
     def _begin_group_proof(self) -> limit_canaries.Outcome:
-        """Begin to prove that the group's limits act, beside the canaries; what to ask for the outcome."""
+        """Begin to prove that the group's limits act, beside the canaries;
+        what to ask for the outcome.
+        """
         return limit_canaries.GroupProof(self._group).results if self._group is not None else list
 
     def _from_relay(self) -> None:
@@ -368,7 +408,8 @@ class Warden:
         """Tell the relay, started with the first order."""
         if self._relay is None:
             self._relay = self._start_relay()
-            # Should it be killed, phases' connections would wait for ever: a service without its relay ends, and its next life has a new one.
+            # Should it be killed, phases' connections would wait for ever:
+            # a service without its relay ends, and its next life has a new one.
             self._handlers[self._relay.fileno()] = lambda: False
             self._poll.register(self._relay.fileno(), select.POLLIN)
         with contextlib.suppress(OSError):  # it has ended, which the next look will find
@@ -429,24 +470,53 @@ class Warden:
         return self._group.counters() if self._group is not None else None
 
     def _report_limits(self, command: protocol.Process | None, status: int) -> None:
-        """Limits that acted since the last look, as attempts of the command under which they did."""
+        """Limits that acted since the last look, as attempts of the command under which they
+        did.
+        """
         now, before = self._counters(), self._before
         self._before = now
         if now is not None and before is not None:
             counted = ("cgroup", "counter", "the group's counter")
-            self._report_limit("resource.memory", "memory", now.oom_kills - before.oom_kills, "killed", counted, command)
-            self._report_limit("resource.pids", "processes", now.pids_refused - before.pids_refused, "blocked", counted, command)
+            self._report_limit(
+                "resource.memory",
+                "memory",
+                now.oom_kills - before.oom_kills,
+                "killed",
+                counted,
+                command,
+            )
+            self._report_limit(
+                "resource.pids",
+                "processes",
+                now.pids_refused - before.pids_refused,
+                "blocked",
+                counted,
+                command,
+            )
         self._report_limit(
-            "resource.disk", "file of", int(status == 128 + signal.SIGXFSZ), "killed", ("rlimit", "inferred", "the signal"), command
+            "resource.disk",
+            "file of",
+            int(status == 128 + signal.SIGXFSZ),
+            "killed",
+            ("rlimit", "inferred", "the signal"),
+            command,
         )
 
     def _report_limit(
-        self, rule: str, word: str, count: int, outcome: str, how: tuple[str, str, str], command: protocol.Process | None
+        self,
+        rule: str,
+        word: str,
+        count: int,
+        outcome: str,
+        how: tuple[str, str, str],
+        command: protocol.Process | None,
     ) -> None:
         if count <= 0:
             return
         mechanism, certainty, teller = how
-        gap = f"{teller} names no process" + ("; this is the command under which it happened" if command else "")
+        gap = f"{teller} names no process" + (
+            "; this is the command under which it happened" if command else ""
+        )
         now = time.time_ns()
         self._attempt(
             {
@@ -471,7 +541,11 @@ class Warden:
         """The host's number of a child of init; 0 when it has ended already."""
         with contextlib.suppress(OSError, ValueError):
             for pid in Path(f"/proc/{self._init}/task/{self._init}/children").read_text().split():
-                numbers = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:"))
+                numbers = next(
+                    line
+                    for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+                    if line.startswith("NSpid:")
+                )
                 if int(numbers.split()[-1]) == inside:
                     return int(pid)
         return 0
@@ -482,7 +556,9 @@ class Warden:
             syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._finish_recording()
         with contextlib.suppress(ChildProcessError):
-            while True:  # the relay too: it is in the pid namespace, whose init ends only when all of it has been waited for
+            # the relay too: it is in the pid namespace, whose init ends only when all of it has
+            # been waited for
+            while True:
                 os.wait()
         self._say_ended()
 
@@ -499,7 +575,9 @@ class Warden:
 
 
 def _hand(identity: Identity) -> Hand:
-    return LentHand(identity["user"], identity["group"]) if identity["mode"] == "root" else OwnHand()
+    return (
+        LentHand(identity["user"], identity["group"]) if identity["mode"] == "root" else OwnHand()
+    )
 
 
 def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
@@ -512,11 +590,16 @@ def _outward(forwards: Sequence[Forward]) -> list[Forward]:
     return [forward for forward in forwards if forward["to"].startswith("out:")]
 
 
-def _on_the_hosts_network(told: HostNetwork, forwards: Sequence[Forward], doors_to: Doors, hand: Hand) -> Shared:
+def _on_the_hosts_network(
+    told: HostNetwork, forwards: Sequence[Forward], doors_to: Doors, hand: Hand
+) -> Shared:
     """Where the environment may go there, and with which means."""
     doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in forwards}
     hosts = {socket.inet_aton(door["address"]): door["service"] for door in _outward(forwards)}
-    families = ((socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in told["resolvers"])
+    families = (
+        (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        for address in told["resolvers"]
+    )
     where = Reach(
         internet=True,
         doors=doors,
@@ -528,14 +611,20 @@ def _on_the_hosts_network(told: HostNetwork, forwards: Sequence[Forward], doors_
 
 
 def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
-    """Root makes them in its own user namespace, which leaves the environment's no right over them; others need one to make them at all."""
+    """Root makes them in its own user namespace, which leaves the environment's no right over them;
+    others need one to make them at all.
+    """
     wanted = NAMESPACES if own_network else NAMESPACES & ~syscalls.CLONE_NEWNET
     if as_root:
         syscalls.unshare(wanted)
         return
     user, group = os.geteuid(), os.getegid()
     syscalls.unshare(wanted | syscalls.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{USER_ID} {user} 1"), ("gid_map", f"{USER_ID} {group} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{USER_ID} {user} 1"),
+        ("gid_map", f"{USER_ID} {group} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 

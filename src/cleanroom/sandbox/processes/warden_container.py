@@ -1,7 +1,11 @@
-"""The warden of a container: the same as of any environment, but that an engine makes the namespaces, the group and the view of the image.
+"""The warden of a container: the same as of any environment,
+but that an engine makes the namespaces, the group and the view of the image.
 
-Pid 1 in there is `shim/init.c`. It connects to a socket of ours that the engine shows it, and is told what to give up. Before that the workspace and the
-other folders are moved into its mount namespace, and the ports of declared services are opened in its network namespace, which is empty but for loopback.
+Pid 1 in there is `shim/init.c`.
+It connects to a socket of ours that the engine shows it, and is told what to give up.
+Before that the workspace and the other folders are moved into its mount namespace,
+and the ports of declared services are opened in its network namespace,
+which is empty but for loopback.
 """
 
 from __future__ import annotations
@@ -30,9 +34,12 @@ if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
     from cleanroom.sandbox.protocol import Container, Limits, SandboxSpec
 
-START_SECONDS = 30.0  # for the engine to start a container: 0.2 s usually, several on a busy machine
+# for the engine to start a container: 0.2 s usually, several on a busy machine
+START_SECONDS = 30.0
 END_SECONDS = 5.0
-ADOPTED_SECONDS = 0.001  # between two looks whether pid 1 has taken a child over, which takes as long as the process between needs to end
+# between two looks whether pid 1 has taken a child over,
+# which takes as long as the process between needs to end
+ADOPTED_SECONDS = 0.001
 
 
 class ContainerWarden(Warden):
@@ -60,7 +67,9 @@ class ContainerWarden(Warden):
         names.raise_link("lo")  # which not every engine does where it makes no network
 
     def _start_init(self) -> int | None:
-        """Complete its view, and let it give up the rest; the listener of its filter where calls are held."""
+        """Complete its view, and let it give up the rest; the listener of its filter where calls
+        are held.
+        """
         _show(self._spec, self._init, self._id_map)
         self._shim.send(_restrictions(self._spec))
         if not self._spec["notify"]:
@@ -92,19 +101,24 @@ class ContainerWarden(Warden):
         if pid:
             os.waitpid(pid, 0)
             return pid
-        with contextlib.suppress(OSError):  # without a relay its service is lost, as with one that ends
+        # without a relay its service is lost, as with one that ends
+        with contextlib.suppress(OSError):
             if os.fork() == 0:
                 return self._adopted()
         os._exit(0)
 
     def _adopted(self) -> int:
-        """Zero, once pid 1 is this process's parent: a death signal that is set before would be that of the process between."""
+        """Zero, once pid 1 is this process's parent: a death signal that is set before would be
+        that of the process between.
+        """
         while os.getppid() != 1:
             time.sleep(ADOPTED_SECONDS)
         return 0
 
     def _begin_group_proof(self) -> limits.Outcome:
-        """In a small group of our own and not beside the container's, where nobody would look for what a killed run left."""
+        """In a small group of our own and not beside the container's,
+        where nobody would look for what a killed run left.
+        """
         return limits.GroupProof(self._beside).results if self._beside is not None else list
 
     # --- serving
@@ -159,7 +173,9 @@ class ContainerWarden(Warden):
         self._tell(told)
 
     def _end(self) -> None:
-        """Kill it and wait until the kernel has ended all of it; our relay ends with its channel."""
+        """Kill it and wait until the kernel has ended all of it;
+        our relay ends with its channel.
+        """
         with contextlib.suppress(OSError):
             syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         if self._relay is not None:
@@ -183,7 +199,9 @@ class _Proof:
         self.number = order["n"]
         self._expect = order["expect"]
         asked = [*canaries.asked(self._expect), *([calls.LIMIT] if order["limits"] else [])]
-        self._work = [(which, script) for which in asked for script in calls.scripts(self._expect, which)]
+        self._work = [
+            (which, script) for which in asked for script in calls.scripts(self._expect, which)
+        ]
         self._given: list[list[calls.Told]] = []
         self._asked = asked
 
@@ -202,12 +220,18 @@ class _Proof:
         return canaries.judge(rows, ())
 
     def _result(self, which: canaries.Canary) -> protocol.CanaryRun:
-        given = [(script, told) for (of, script), told in zip(self._work, self._given, strict=True) if of is which]
+        given = [
+            (script, told)
+            for (of, script), told in zip(self._work, self._given, strict=True)
+            if of is which
+        ]
         return calls.judge(which, self._expect, given)
 
 
 def _listen(path: str, user: int) -> socket.socket:
-    """A socket at a path of ours that may be longer than an address holds; the container's user may connect."""
+    """A socket at a path of ours that may be longer than an address holds;
+    the container's user may connect.
+    """
     folder, name = os.path.split(path)
     held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -221,14 +245,21 @@ def _listen(path: str, user: int) -> socket.socket:
 
 
 def _accept(listening: socket.socket, control: socket.socket) -> tuple[wire.ShimSocket, int]:
-    """Pid 1's connection and its number here. It is the first to connect, since nothing else runs yet; nobody can connect after it.
+    """Pid 1's connection and its number here.
 
-    An order or the end of the engine's channel meanwhile ends the wait: only "kill" can come before we are ready.
+    It is the first to connect, since nothing else runs yet; nobody can connect after it.
+
+    An order or the end of the engine's channel meanwhile ends the wait:
+    only "kill" can come before we are ready.
     """
     with listening:
         readable, _, _ = select.select([listening, control], [], [], START_SECONDS)
         if listening not in readable:
-            raise StartFailed("it was ended before it started" if readable else f"the container did not start within {START_SECONDS:g} s")
+            raise StartFailed(
+                "it was ended before it started"
+                if readable
+                else f"the container did not start within {START_SECONDS:g} s"
+            )
         end, _ = listening.accept()
     pid, _, _ = struct.unpack("=iii", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return wire.ShimSocket(end), pid
@@ -241,7 +272,14 @@ def _group_of(pid: int) -> cgroups.Group | None:
     for line in own.splitlines():
         _, names, path = line.split(":", 2)
         for controller in names.split(",") if names else ():
-            folder = next((f for f in (cgroups.ROOT / names / path[1:], cgroups.ROOT / controller / path[1:]) if f.is_dir()), None)
+            folder = next(
+                (
+                    f
+                    for f in (cgroups.ROOT / names / path[1:], cgroups.ROOT / controller / path[1:])
+                    if f.is_dir()
+                ),
+                None,
+            )
             if controller in cgroups.CONTROLLERS and folder is not None and path != "/":
                 found[controller] = folder
         if not names and (cgroups.ROOT / path[1:] / "cgroup.controllers").exists() and path != "/":
@@ -295,7 +333,9 @@ def _restrictions(spec: SandboxSpec) -> bytes:
     if listed:
         readable, executable = [*readable, *executable], files["programs"]
     writable = [*files["writable"], "/proc"]
-    attributes, rules = landlock.rules(readable, writable, executable, listable=["/"], run_written=not listed)
+    attributes, rules = landlock.rules(
+        readable, writable, executable, listable=["/"], run_written=not listed
+    )
     machine = os.uname().machine
     held = filters.high_filter if listed else filters.medium_filter
     choose = held if spec["notify"] else filters.service_filter
@@ -308,14 +348,29 @@ def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[protocol.Ca
     asked = {"memory": limits_asked["memory_bytes"], "pids": limits_asked["pids"]}
     names = {1: ("memory.limit_in_bytes", "pids.max"), 2: ("memory.max", "pids.max")}[group.version]
     rows = []
-    for rule, controller, name in (("resource.memory", "memory", names[0]), ("resource.pids", "pids", names[1])):
+    for rule, controller, name in (
+        ("resource.memory", "memory", names[0]),
+        ("resource.pids", "pids", names[1]),
+    ):
         with contextlib.suppress(OSError, KeyError):
             found = (group.folders[controller] / name).read_text().strip()
             rows.append(
                 canaries.result(
-                    f"the container's own {controller} limit", rule, str(asked[controller]), found, found == str(asked[controller])
+                    f"the container's own {controller} limit",
+                    rule,
+                    str(asked[controller]),
+                    found,
+                    found == str(asked[controller]),
                 )
             )
             continue
-        rows.append(canaries.result(f"the container's own {controller} limit", rule, str(asked[controller]), "cannot be read", False))
+        rows.append(
+            canaries.result(
+                f"the container's own {controller} limit",
+                rule,
+                str(asked[controller]),
+                "cannot be read",
+                False,
+            )
+        )
     return rows

@@ -1,7 +1,10 @@
-"""Environments where no namespace can be made: an ordinary container, or a host that keeps them from ordinary users.
+"""Environments where no namespace can be made: an ordinary container,
+or a host that keeps them from ordinary users.
 
-Files are held by Landlock on the host's own paths, the network by sockets that are made and used on the environment's behalf, the process tree by subreapers:
-the warden, init and the keeper each end what the others leave. The warden takes on the environment's user, since it may read its processes' memory only then.
+Files are held by Landlock on the host's own paths, the network by sockets that are made and used on
+the environment's behalf, the process tree by subreapers:
+the warden, init and the keeper each end what the others leave.
+The warden takes on the environment's user, since it may read its processes' memory only then.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
     from cleanroom.sandbox.selftest import limit_canaries
 
-# Between looks for a server's shared memory: it makes it as it starts, and again should it have to recover. A look reads all of /proc.
+# Between looks for a server's shared memory: it makes it as it starts,
+# and again should it have to recover.
+# A look reads all of /proc.
 _LOOK_SECONDS, _LOOKS_AT_FIRST, _LATER_SECONDS = 0.1, 30, 2.0
 
 
 class BareWarden(warden.Warden):
-    """Its parent's death does not kill it: it sees it, and ends what nothing else would end then."""
+    """Its parent's death does not kill it: it sees it, and ends what nothing else would end
+    then.
+    """
 
     _looks, _next_look = 0, 0.0
 
@@ -80,11 +87,20 @@ class BareWarden(warden.Warden):
         self._say_ready(outside)
 
     def _open_doors(self) -> tuple[list[Door], list[socket.socket]]:
-        """For each declared service a channel on which connections will be handed to its relay: what we keep of it, and what goes out."""
+        """For each declared service a channel on which connections will be handed to its relay:
+        what we keep of it, and what goes out.
+        """
         doors, outside = [], []
         for given in self._spec["network"]["forwards"]:
             mine, theirs = channel.pair()
-            doors.append(Door(given["address"], given["port"], given["service"] if given["to"].startswith("out:") else "", mine))
+            doors.append(
+                Door(
+                    given["address"],
+                    given["port"],
+                    given["service"] if given["to"].startswith("out:") else "",
+                    mine,
+                )
+            )
             outside.append(theirs)
         return doors, outside
 
@@ -124,7 +140,9 @@ class BareWarden(warden.Warden):
         if now >= self._next_look:
             process_tree.release_segments(self._tree(), attached=True)
             self._looks += 1
-            self._next_look = now + (_LOOK_SECONDS if self._looks < _LOOKS_AT_FIRST else _LATER_SECONDS)
+            self._next_look = now + (
+                _LOOK_SECONDS if self._looks < _LOOKS_AT_FIRST else _LATER_SECONDS
+            )
         look = int((self._next_look - now) * 1000) + 1
         return look if waits is None else min(waits, look)
 
@@ -142,7 +160,11 @@ class BareWarden(warden.Warden):
         if order["op"] != "left":
             super()._order(order, descriptors)
             return
-        found = [described for pid in process_tree.descendants(self._init) if (described := init.described(pid)) is not None]
+        found = [
+            described
+            for pid in process_tree.descendants(self._init)
+            if (described := init.described(pid)) is not None
+        ]
         self._send({"kind": "processes", "n": order["n"], "processes": found})
 
     def _end(self) -> None:

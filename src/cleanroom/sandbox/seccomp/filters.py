@@ -1,7 +1,10 @@
-"""The system call filter of an environment: a table per level, assembled to BPF, installed with a listener.
+"""The system call filter of an environment: a table per level, assembled to BPF,
+installed with a listener.
 
-What a filter says is of three kinds: allow; hold, so that the warden's recorder decides and names it (`sandbox/seccomp_notify/recorder.py`); answer ENOSYS, for what
-ordinary runtimes try and do without. The kernel's namespaces, mounts and Landlock enforce whatever a held call that continues could do.
+What a filter says is of three kinds: allow; hold, so that the warden's recorder decides and names
+it (`sandbox/seccomp_notify/recorder.py`); answer ENOSYS,
+for what ordinary runtimes try and do without.
+The kernel's namespaces, mounts and Landlock enforce whatever a held call that continues could do.
 """
 
 from __future__ import annotations
@@ -22,22 +25,94 @@ from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
 
 # Refused and attributed at every level: they reach beyond the environment, or widen what it can do.
 DENIED = (
-    "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd",
-    "mount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr",
-    "mount_setattr", "setns", "bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "request_key",
-    "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff", "acct", "syslog",
-    "open_by_handle_at", "name_to_handle_at", "fanotify_init", "clock_settime", "settimeofday", "adjtimex", "clock_adjtime", "memfd_secret",
-    "sethostname", "setdomainname", "vhangup", "quotactl", "quotactl_fd", "iopl", "ioperm",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "fspick",
+    "move_mount",
+    "open_tree",
+    "open_tree_attr",
+    "mount_setattr",
+    "setns",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "reboot",
+    "swapon",
+    "swapoff",
+    "acct",
+    "syslog",
+    "open_by_handle_at",
+    "name_to_handle_at",
+    "fanotify_init",
+    "clock_settime",
+    "settimeofday",
+    "adjtimex",
+    "clock_adjtime",
+    "memfd_secret",
+    "sethostname",
+    "setdomainname",
+    "vhangup",
+    "quotactl",
+    "quotactl_fd",
+    "iopl",
+    "ioperm",
     "lookup_dcookie",
-)  # fmt: skip
+)
 
-# Changes by path. Those of an open file need no look: whoever opened it for writing was looked at then.
+# Changes by path.
+# Those of an open file need no look: whoever opened it for writing was looked at then.
 CHANGING = (
-    "creat", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat",
-    "mknod", "mknodat", "truncate", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat",
-    "utime", "utimes", "futimesat", "utimensat", "setxattr", "lsetxattr", "removexattr", "lremovexattr",
-    "setxattrat", "removexattrat", "file_setattr",
-)  # fmt: skip
+    "creat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mknod",
+    "mknodat",
+    "truncate",
+    "chmod",
+    "fchmodat",
+    "fchmodat2",
+    "chown",
+    "lchown",
+    "fchownat",
+    "utime",
+    "utimes",
+    "futimesat",
+    "utimensat",
+    "setxattr",
+    "lsetxattr",
+    "removexattr",
+    "lremovexattr",
+    "setxattrat",
+    "removexattrat",
+    "file_setattr",
+)
 
 # They act on whoever's number they are given, by which argument that is. Held where it is pid 1's.
 ON_INIT: dict[str, tuple[int, ...]] = {
@@ -61,13 +136,16 @@ ON_INIT: dict[str, tuple[int, ...]] = {
 OF_USER = {"setpriority": 2, "ioprio_set": 3}  # PRIO_USER, IOPRIO_WHO_USER
 RLIMIT_CORE = 4
 
-# Held from Medium on: what is started, since /dev/shm is mounted without that right. It costs a hundredth of starting a program.
+# Held from Medium on: what is started, since /dev/shm is mounted without that right.
+# It costs a hundredth of starting a program.
 STARTING = ("execve", "execveat")
 
-# Held at High too: what is read, what becomes a program, and where somebody listens. A file in memory that may not be executed is nobody's program.
+# Held at High too: what is read, what becomes a program, and where somebody listens.
+# A file in memory that may not be executed is nobody's program.
 LISTED = ("open", "openat", "memfd_create", "mmap", "bind", "listen")
 
-# Where sockets to the kernel's networking are put: sends on them name no address, so they are told from all others by their number.
+# Where sockets to the kernel's networking are put: sends on them name no address,
+# so they are told from all others by their number.
 FIRST_NETLINK = 960
 WRITING = ("write", "writev")
 
@@ -76,7 +154,8 @@ WAITING = ("bind", "listen")
 
 SENDING = ("connect", "sendmsg", "sendmmsg")
 
-# Their arguments lie in memory where a filter cannot look, and every runtime falls back when they are missing.
+# Their arguments lie in memory where a filter cannot look,
+# and every runtime falls back when they are missing.
 ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "openat2")
 
 LOAD, AND, EQUAL, AT_LEAST, ANY_BIT, JUMP, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
@@ -91,7 +170,10 @@ _STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, _IPPROTO_MPTCP), (0, socket.IPPRO
 
 
 class Assembler:
-    """BPF with named places. Each test is followed by a long jump, so that no distance is too far for the 8 bits a test has."""
+    """BPF with named places.
+
+    Each test is followed by a long jump, so that no distance is too far for the 8 bits a test has.
+    """
 
     def __init__(self) -> None:
         self._code: list[tuple[int, int, int, int, str]] = []
@@ -121,13 +203,18 @@ class Assembler:
         """The instructions as the kernel takes them, 8 bytes each."""
         packed = []
         for index, (code, true, false, value, to) in enumerate(self._code):
-            packed.append(struct.pack("=HBBI", code, true, false, self._places[to] - index - 1 if to else value))
+            packed.append(
+                struct.pack(
+                    "=HBBI", code, true, false, self._places[to] - index - 1 if to else value
+                )
+            )
         return b"".join(packed)
 
 
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscall_numbers.MACHINES`."""
-    return phase_filter(machine, listed=False, starting=True, shared=False)  # in these words, under which the result is remembered
+    # in these words, under which the result is remembered
+    return phase_filter(machine, listed=False, starting=True, shared=False)
 
 
 def high_filter(machine: str) -> bytes:
@@ -136,9 +223,18 @@ def high_filter(machine: str) -> bytes:
 
 
 @functools.cache
-def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, shared: bool = False, keep: bool = False) -> bytes:
-    """The program for phases. `listed`: from level High on; `starting`: from Medium on; `shared`: on the host's network; `keep`: where sockets are made
-    on the caller's behalf.
+def phase_filter(
+    machine: str,
+    *,
+    listed: bool = False,
+    starting: bool = True,
+    shared: bool = False,
+    keep: bool = False,
+) -> bytes:
+    """The program for phases.
+
+    `listed`: from level High on; `starting`: from Medium on; `shared`:
+    on the host's network; `keep`: where sockets are made on the caller's behalf.
     """
     known = numbers(machine)
     asm = Assembler()
@@ -149,9 +245,15 @@ def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, s
     asm.load(NUMBER)
     if machine == "x86_64":
         asm.when(AT_LEAST, X32, "hold")
-    for name in (*(LISTED if listed else ()), *(WAITING if shared and not listed else ()), *(STARTING if starting else ())):
+    for name in (
+        *(LISTED if listed else ()),
+        *(WAITING if shared and not listed else ()),
+        *(STARTING if starting else ()),
+    ):
         if name in known:
-            asm.when(EQUAL, known[name], {"memfd_create": "memfd", "mmap": "mmap"}.get(name, "hold"))
+            asm.when(
+                EQUAL, known[name], {"memfd_create": "memfd", "mmap": "mmap"}.get(name, "hold")
+            )
     deciding = ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare")
     for name in (*deciding, "utimensat", "fchmod"):
         if name in known:
@@ -190,7 +292,10 @@ def phase_filter(machine: str, *, listed: bool = False, starting: bool = True, s
 
 @functools.cache
 def service_filter(machine: str) -> bytes:
-    """The program for services: the same refusals, answered by the kernel itself. Nothing is held, so nothing slows a server down."""
+    """The program for services: the same refusals, answered by the kernel itself.
+
+    Nothing is held, so nothing slows a server down.
+    """
     known = numbers(machine)
     asm = Assembler()
     asm.load(ARCH)
@@ -269,14 +374,19 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
         asm.place(name)
         asm.load(argument(0))
         # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
-        asm.when(ANY_BIT, syscalls.CLONE_NEW_ANY | (syscalls.CLONE_NEWTIME if name == "unshare" else 0), "hold")
+        asm.when(
+            ANY_BIT,
+            syscalls.CLONE_NEW_ANY | (syscalls.CLONE_NEWTIME if name == "unshare" else 0),
+            "hold",
+        )
         asm.go("allow")
     asm.place("bind")  # of netlink sockets it chooses a number, for every question about a name
     asm.load(argument(0))
     asm.when(AT_LEAST, FIRST_NETLINK, "allow")
     asm.go("hold")
     asm.place("sendto")
-    for half in (0, 4):  # an address makes it a datagram to somewhere; without one it is a write to a connected socket
+    # an address makes it a datagram to somewhere; without one it is a write to a connected socket
+    for half in (0, 4):
         asm.load(argument(4) + half)
         asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
     asm.place("netlink")
@@ -300,7 +410,9 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
 
 
 def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
-    """socket(): unix freely, the internet's families as TCP, UDP or, in a network of one's own, MPTCP; netlink is put in its place; nothing else."""
+    """socket(): unix freely, the internet's families as TCP, UDP or, in a network of one's own,
+    MPTCP; netlink is put in its place; nothing else.
+    """
     asm.place("socket")
     if keep:
         asm.go("hold")
@@ -315,7 +427,10 @@ def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
     asm.when(EQUAL, socket.SOCK_STREAM, "stream")
     asm.when(EQUAL, socket.SOCK_DGRAM, "datagram")
     asm.go("hold")
-    for name, protocols in (("stream", _STREAMS[:2] if shared else _STREAMS), ("datagram", _DATAGRAMS)):
+    for name, protocols in (
+        ("stream", _STREAMS[:2] if shared else _STREAMS),
+        ("datagram", _DATAGRAMS),
+    ):
         asm.place(name)
         asm.load(argument(2))
         for protocol in protocols:
@@ -329,7 +444,8 @@ def argument(index: int) -> int:
 
 
 def install(program: bytes, *, listener: bool) -> int | None:
-    """Install `program` for the calling thread and all it starts; the listener's descriptor if asked for one.
+    """Install `program` for the calling thread and all it starts;
+    the listener's descriptor if asked for one.
 
     Raises:
         OSError: EBUSY where a filter with a listener is there already.
@@ -342,17 +458,23 @@ def install(program: bytes, *, listener: bool) -> int | None:
         return None
     wanted = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
-        return syscalls.seccomp(syscalls.SECCOMP_SET_MODE_FILTER, wanted | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, descriptor)
+        return syscalls.seccomp(
+            syscalls.SECCOMP_SET_MODE_FILTER,
+            wanted | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+            descriptor,
+        )
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-    return syscalls.seccomp(syscalls.SECCOMP_SET_MODE_FILTER, wanted, descriptor)  # before Linux 5.19
+    # before Linux 5.19
+    return syscalls.seccomp(syscalls.SECCOMP_SET_MODE_FILTER, wanted, descriptor)
 
 
 def install_and_send(program: bytes, channel: socket.socket) -> None:
     """Install `program` and send its listener over `channel` with the byte b"L".
 
-    The filter holds sendmsg, so a thread does the sending: it starts before, so the filter is not its own, and shares our descriptors.
+    The filter holds sendmsg, so a thread does the sending:
+    it starts before, so the filter is not its own, and shares our descriptors.
     """
     handed: list[int] = []
     failures: list[OSError] = []

@@ -1,7 +1,9 @@
 """The system call filter of environments without namespaces.
 
-What a namespace or a read-only mount would refuse by itself is held, so that it is decided outside and done on the caller's behalf: every open, every
-socket and what is done with it, changes of metadata by descriptor too, and calls that act on another process by its number.
+What a namespace or a read-only mount would refuse by itself is held,
+so that it is decided outside and done on the caller's behalf:
+every open, every socket and what is done with it, changes of metadata by descriptor too,
+and calls that act on another process by its number.
 """
 
 from __future__ import annotations
@@ -13,21 +15,50 @@ import socket
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
 from cleanroom.sandbox.seccomp import filters
-from cleanroom.sandbox.seccomp.filters import ALLOW, AND_ERRNO, ANY_BIT, ARCH, AT_LEAST, EQUAL, HOLD, NUMBER, X32, argument
+from cleanroom.sandbox.seccomp.filters import (
+    ALLOW,
+    AND_ERRNO,
+    ANY_BIT,
+    ARCH,
+    AT_LEAST,
+    EQUAL,
+    HOLD,
+    NUMBER,
+    X32,
+    argument,
+)
 
 BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
 # They act on whoever's number they are given: which argument that is.
 ON_OTHERS = {
-    "prlimit64": 0, "sched_setaffinity": 0, "sched_setscheduler": 0, "sched_setparam": 0, "sched_setattr": 0, "setpriority": 1, "ioprio_set": 1,
-}  # fmt: skip
+    "prlimit64": 0,
+    "sched_setaffinity": 0,
+    "sched_setscheduler": 0,
+    "sched_setparam": 0,
+    "sched_setattr": 0,
+    "setpriority": 1,
+    "ioprio_set": 1,
+}
 # Here init is a process like any other, which a signal ends: held where it is meant.
 SIGNALS = ("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open")
 F_SETOWN, F_SETOWN_EX = 8, 15
 OWNER_COMMANDS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP: who gets a file's signals
 # Memory, queues and semaphores that all processes of a user share and nobody removes.
 SHARED_MEMORY = (
-    "shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl", "mq_open", "mq_unlink",
-)  # fmt: skip
+    "shmget",
+    "shmat",
+    "shmctl",
+    "semget",
+    "semop",
+    "semctl",
+    "semtimedop",
+    "msgget",
+    "msgsnd",
+    "msgrcv",
+    "msgctl",
+    "mq_open",
+    "mq_unlink",
+)
 FILE_FLAGS = (
     0x40086602,
     0x401C5820,
@@ -39,7 +70,8 @@ _AF_NETLINK = 16
 
 @functools.cache
 def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
-    """The program for `machine`, one of `syscall_numbers.MACHINES`, below the process with number `init`.
+    """The program for `machine`, one of `syscall_numbers.MACHINES`,
+    below the process with number `init`.
 
     A `service` may have shared memory of its own.
     """
@@ -53,16 +85,37 @@ def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
     if machine == "x86_64":
         asm.when(AT_LEAST, X32, "hold")
     by_arguments = (
-        "socket", "socketpair", "sendto", "clone", "unshare", "ioctl", "fcntl", "kill", "setrlimit",
-        *ON_OTHERS, *SIGNALS,
-    )  # fmt: skip
+        "socket",
+        "socketpair",
+        "sendto",
+        "clone",
+        "unshare",
+        "ioctl",
+        "fcntl",
+        "kill",
+        "setrlimit",
+        *ON_OTHERS,
+        *SIGNALS,
+    )
     for name in by_arguments:
         asm.when(EQUAL, known[name], name)
     held = (
-        *filters.SENDING, "bind", "listen", "open", "openat", "kcmp", "pidfd_send_signal",
-        *filters.CHANGING, *filters.DENIED, *BY_DESCRIPTOR,
-    )  # fmt: skip
-    for names, to in ((held, "hold"), (filters.ABSENT, "absent"), (() if service else SHARED_MEMORY, "absent")):
+        *filters.SENDING,
+        "bind",
+        "listen",
+        "open",
+        "openat",
+        "kcmp",
+        "pidfd_send_signal",
+        *filters.CHANGING,
+        *filters.DENIED,
+        *BY_DESCRIPTOR,
+    )
+    for names, to in (
+        (held, "hold"),
+        (filters.ABSENT, "absent"),
+        (() if service else SHARED_MEMORY, "absent"),
+    ):
         for name in names:
             if name in known:
                 asm.when(EQUAL, known[name], to)

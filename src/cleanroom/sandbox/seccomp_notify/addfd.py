@@ -1,4 +1,6 @@
-"""Giving a descriptor to a held caller: what it asked for was opened or made on its behalf, and its call returns the number it has there."""
+"""Giving a descriptor to a held caller: what it asked for was opened or made on its behalf,
+and its call returns the number it has there.
+"""
 
 from __future__ import annotations
 

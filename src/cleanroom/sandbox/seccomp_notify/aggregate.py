@@ -1,4 +1,6 @@
-"""Many attempts, few records: what is the same is counted, what is too much is dropped and said so."""
+"""Many attempts, few records: what is the same is counted,
+what is too much is dropped and said so.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,13 @@ class _Rest(NamedTuple):
 
 
 class Fold:
-    """Emits the first attempt of a kind at once and repeats in intervals; `count` of each record is what came since the one before."""
+    """Emits the first attempt of a kind at once and repeats in intervals;
+    `count` of each record is what came since the one before.
+    """
 
-    def __init__(self, emit: Callable[[Attempt], None], clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, emit: Callable[[Attempt], None], clock: Callable[[], int] = time.time_ns
+    ) -> None:
         self._emit = emit
         self._clock = clock
         self._records: dict[object, Attempt] = {}
@@ -35,7 +41,10 @@ class Fold:
         return "lossy" if self.dropped else "exact"
 
     def add(self, key: object, build: Callable[[], Attempt], rule: str = "") -> None:
-        """Count one attempt; `build` makes the record and is called for a new key only. Past the limit all of one `rule` are one record without names."""
+        """Count one attempt; `build` makes the record and is called for a new key only.
+
+        Past the limit all of one `rule` are one record without names.
+        """
         now = self._clock()
         record = self._records.get(key)
         if record is None:
@@ -77,7 +86,9 @@ class Fold:
 def _untold(attempt: Attempt) -> Attempt:
     """The record of all that is counted only."""
     most = f"more than {_DISTINCT_MOST} different attempts"
-    gap = f"the first {_DISTINCT_MOST} different attempts are told one by one, these are only counted"
+    gap = (
+        f"the first {_DISTINCT_MOST} different attempts are told one by one, these are only counted"
+    )
     return {
         **attempt,
         "target": {"limit": most},

@@ -1,8 +1,11 @@
-"""Network calls carried out on the caller's behalf, where an environment shares the host's network and no namespace refuses for us.
+"""Network calls carried out on the caller's behalf, where an environment shares the host's network
+and no namespace refuses for us.
 
-A held connect, bind, listen or send is judged by the address that it named when it was looked at, and is then *done* with that very address on a copy
-of the caller's socket. None is ever let go on after a look, so what another thread writes meanwhile does not matter. Nothing here waits: what would
-wait for the caller is tried again when its socket is ready, and other held calls are answered meanwhile.
+A held connect, bind, listen or send is judged by the address that it named when it was looked at,
+and is then *done* with that very address on a copy of the caller's socket.
+None is ever let go on after a look, so what another thread writes meanwhile does not matter.
+Nothing here waits: what would wait for the caller is tried again when its socket is ready,
+and other held calls are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -38,8 +41,11 @@ _DONT_WAIT, _NO_SIGNAL, _FAST_OPEN, _ZERO_COPY = 0x40, 0x4000, 0x20000000, 0x400
 _NAME_PORT = 53
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
-_LOOK_SECONDS = 0.05  # between looks whether who waits was killed or has a signal: a person's Ctrl-C, not a program's loop
-_ASKED_SECONDS, _ASKED_MOST = 1.0, 1024  # between a question and what follows it; processes that are remembered
+# between looks whether who waits was killed or has a signal:
+# a person's Ctrl-C, not a program's loop
+_LOOK_SECONDS = 0.05
+# between a question and what follows it; processes that are remembered
+_ASKED_SECONDS, _ASKED_MOST = 1.0, 1024
 _MESSAGES_MOST = 1024  # UIO_MAXIOV
 _PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite", 262: "mptcp"}
 
@@ -47,7 +53,9 @@ Lead = Callable[[socket.socket, str], None]
 
 
 class _Call(NamedTuple):
-    """One held call, a copy of the socket that it is about, and copies of the descriptors that go with its message."""
+    """One held call, a copy of the socket that it is about,
+    and copies of the descriptors that go with its message.
+    """
 
     identifier: int
     caller: Caller
@@ -70,7 +78,11 @@ class _Wait(NamedTuple):
 
 
 class Behalf:
-    """Judges and does. `answer` takes a call's number, its value and its errno, later than `judge`; `still_held` says whether its caller lives."""
+    """Judges and does.
+
+    `answer` takes a call's number, its value and its errno, later than `judge`;
+    `still_held` says whether its caller lives.
+    """
 
     def __init__(
         self,
@@ -86,24 +98,38 @@ class Behalf:
         lead: Lead,
         controls: tuple[str, ...] = (),
     ) -> None:
-        """`lead` connects a socket to what a declared door leads to; `controls` are sockets that start programs outside, as `control_sockets` has them."""
+        """`lead` connects a socket to what a declared door leads to;
+        `controls` are sockets that start programs outside, as `control_sockets` has them.
+        """
         self._where, self._files, self._names = where, files, names
         self._sockets, self._own, self._hand, self._lead = sockets, own, hand, lead
         self._answer, self._still_held, self._controls = answer, still_held, controls
         self._waiting: dict[int, _Wait] = {}  # by the copy's descriptor
-        self._asked: dict[int, tuple[str, float]] = {}  # process -> the name that it asked for last, and when
+        # process -> the name that it asked for last, and when
+        self._asked: dict[int, tuple[str, float]] = {}
         self._ready = select.epoll()
         self._next_look = 0.0
 
     # --- one call
 
-    def judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """What to answer and to record. None lets the kernel go on: a unix socket is bound by path, which the kernel holds."""
+    def judge(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
+        """What to answer and to record.
+
+        None lets the kernel go on: a unix socket is bound by path, which the kernel holds.
+        """
         try:
             call = _Call(identifier, caller, self._sockets.of(caller, arguments[0]), [])
         except OSError as error:
-            if error.errno == errno.EPERM and name in ("sendmsg", "sendmmsg") and not _addressed(caller, name, arguments):
-                return None  # nobody has a copy of it: it was accepted, one of a pair, or is connected; see `docs/limits.md`
+            if (
+                error.errno == errno.EPERM
+                and name in ("sendmsg", "sendmmsg")
+                and not _addressed(caller, name, arguments)
+            ):
+                # nobody has a copy of it: it was accepted, one of a pair, or is connected;
+                # see `docs/limits.md`
+                return None
             return Refusal(error.errno or errno.EBADF)
         answer: Refusal | None = None
         try:
@@ -158,14 +184,26 @@ class Behalf:
             return goal.said
         return self._do(call, lambda: self._open(call, goal), goal.said, late=errno.EINPROGRESS)
 
-    def _send(self, call: _Call, message: Message, flags: int, finish: Callable[[int], int] = int) -> Refusal:
-        """A stream's address counts only where its first bytes open it: it is connected first then, as the kernel does for a server that it does not know."""
+    def _send(
+        self, call: _Call, message: Message, flags: int, finish: Callable[[int], int] = int
+    ) -> Refusal:
+        """A stream's address counts only where its first bytes open it:
+        it is connected first then, as the kernel does for a server that it does not know.
+        """
         stream = call.end.type == socket.SOCK_STREAM
         if message.cut and not stream:
             return Refusal(errno.EMSGSIZE)
         opening = stream and bool(flags & _FAST_OPEN) and bool(message.address)
-        goal = self._goal(call, message.address, message.payload) if message.address and (opening or not stream) else _Goal()
-        if not message.address and call.end.type == socket.SOCK_DGRAM and call.end.family in _INTERNET:
+        goal = (
+            self._goal(call, message.address, message.payload)
+            if message.address and (opening or not stream)
+            else _Goal()
+        )
+        if (
+            not message.address
+            and call.end.type == socket.SOCK_DGRAM
+            and call.end.family in _INTERNET
+        ):
             goal = _Goal(self._question(call, message.payload))
         if call.end.family == socket.AF_NETLINK:
             goal = goal._replace(said=network.netlink_change(message.payload) or goal.said)
@@ -175,9 +213,15 @@ class Behalf:
         for number in numbers:
             call.rights.append(call.caller.copy(number))
         deed = Deed(
-            "send", b"" if opening else goal.address, -1 if opening else goal.root, "" if opening else goal.path, message.payload,
-            flags & ~(_FAST_OPEN | _ZERO_COPY | _DONT_WAIT), control, tuple(call.rights),
-        )  # fmt: skip
+            "send",
+            b"" if opening else goal.address,
+            -1 if opening else goal.root,
+            "" if opening else goal.path,
+            message.payload,
+            flags & ~(_FAST_OPEN | _ZERO_COPY | _DONT_WAIT),
+            control,
+            tuple(call.rights),
+        )
         opened = not opening
 
         def act() -> int:
@@ -190,7 +234,11 @@ class Behalf:
         return self._do(call, act, goal.said, late=errno.EAGAIN, wait=not flags & _DONT_WAIT)
 
     def _send_many(self, call: _Call, arguments: tuple[int, ...]) -> Refusal:
-        """Message after message, as the kernel does: one that fails ends it, and is told only if none went before it. Only the first may wait."""
+        """Message after message, as the kernel does: one that fails ends it,
+        and is told only if none went before it.
+
+        Only the first may wait.
+        """
         said = Refusal(0)
         for number in range(min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST)):
             at = arguments[1] + number * (sendmsg.HEADER_BYTES + 8)
@@ -200,7 +248,12 @@ class Behalf:
                 return 1
 
             try:
-                answer = self._send(call, sendmsg.message(call.caller, at), arguments[3] | (_DONT_WAIT if number else 0), finish)
+                answer = self._send(
+                    call,
+                    sendmsg.message(call.caller, at),
+                    arguments[3] | (_DONT_WAIT if number else 0),
+                    finish,
+                )
             except OSError as error:
                 answer = Refusal(error.errno or errno.EINVAL)
             if answer.later:
@@ -230,31 +283,45 @@ class Behalf:
     # --- what is meant
 
     def _goal(self, call: _Call, raw: bytes, payload: bytes | None) -> _Goal:
-        """Where an address leads, and what is said of it. Nothing is sent on connecting: an unspecified address then ends a connection."""
+        """Where an address leads, and what is said of it.
+
+        Nothing is sent on connecting: an unspecified address then ends a connection.
+        """
         family = int.from_bytes(raw[:2], "little") if len(raw) >= 2 else -1
         if call.end.family == socket.AF_UNIX and family == socket.AF_UNIX:
             return self._unix(call, raw)
         named = _internet(raw)
-        if call.end.family not in _INTERNET or named is None or (family == socket.AF_UNSPEC and payload is None):
-            return _Goal(address=raw)  # netlink, the end of a connection, or what the kernel refuses as malformed
+        if (
+            call.end.family not in _INTERNET
+            or named is None
+            or (family == socket.AF_UNSPEC and payload is None)
+        ):
+            # netlink, the end of a connection, or what the kernel refuses as malformed
+            return _Goal(address=raw)
         kind, (address, port) = kind_of(call.end), named
         local = addresses.local(address)
         own = local and self._own.waits(kind, address, port)
         vacant = local and not own and self._own.vacant(kind, address, port)
         decision = host_network.outgoing(self._where, kind, address, port, own=own, vacant=vacant)
-        return _Goal(self._said(decision, call, address, port, payload or b""), raw, lead=decision.lead)
+        return _Goal(
+            self._said(decision, call, address, port, payload or b""), raw, lead=decision.lead
+        )
 
     def _unix(self, call: _Call, raw: bytes) -> _Goal:
         if len(raw) == 2:
             return _Goal(address=raw)
         if raw[2] == 0:
             said, path, root = "@" + raw[3:].decode("utf-8", "backslashreplace"), "", -1
-            decision = host_network.unix(self._where, own=self._own.named(raw[3:]), control=False, exists=True, abstract=True)
+            decision = host_network.unix(
+                self._where, own=self._own.named(raw[3:]), control=False, exists=True, abstract=True
+            )
         else:
             said = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
             own, path, exists = self._files.may_reach(call.caller, said)
             root = self._files.root(call.caller)
-            decision = host_network.unix(self._where, own=own, control=self._is_control(path), exists=exists, abstract=False)
+            decision = host_network.unix(
+                self._where, own=own, control=self._is_control(path), exists=exists, abstract=False
+            )
         if not decision.rule:
             return _Goal(Refusal(decision.errno), raw, root, path)
         tags = network.habits(said, path)
@@ -267,21 +334,37 @@ class Behalf:
         place = self._files.identity(path)
         return any(place) and any(_identity(known) == place for known in self._controls)
 
-    def _said(self, decision: host_network.Decision, call: _Call, address: bytes, port: int, payload: bytes = b"") -> Refusal:
+    def _said(
+        self,
+        decision: host_network.Decision,
+        call: _Call,
+        address: bytes,
+        port: int,
+        payload: bytes = b"",
+    ) -> Refusal:
         if not decision.rule:
             return Refusal(decision.errno)
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
         kind = kind_of(call.end)
-        target: Target = {"ip": ip, "proto": _PROTOCOLS.get(kind.protocol, "tcp" if kind.stream else "udp")}
+        target: Target = {
+            "ip": ip,
+            "proto": _PROTOCOLS.get(kind.protocol, "tcp" if kind.stream else "udp"),
+        }
         if port:
             target["port"] = port
-        host = self._names.followed(ip) or self._where.hosts.get(address, "") or self._asked_for(call.caller.group, port, payload)
+        host = (
+            self._names.followed(ip)
+            or self._where.hosts.get(address, "")
+            or self._asked_for(call.caller.group, port, payload)
+        )
         if host:
             target["host"] = shown(host)
         return _refusal(decision, target)
 
     def _question(self, call: _Call, payload: bytes) -> Refusal:
-        """What a datagram on a connected socket asks of a name server; nothing is said of any other."""
+        """What a datagram on a connected socket asks of a name server;
+        nothing is said of any other.
+        """
         try:
             ip, port = call.end.getpeername()[:2]
         except OSError:
@@ -289,10 +372,14 @@ class Behalf:
         if port != _NAME_PORT or not self._where.internet:
             return Refusal(0)
         decision = host_network.Decision(0, host_network.RECORD, tags=("resolver",))
-        return self._said(decision, call, socket.inet_pton(call.end.family, ip.partition("%")[0]), port, payload)
+        return self._said(
+            decision, call, socket.inet_pton(call.end.family, ip.partition("%")[0]), port, payload
+        )
 
     def _asked_for(self, who: int, port: int, payload: bytes) -> str:
-        """The name in a question; for anything else the one that the same process asked for just before, which is what it goes to as a rule."""
+        """The name in a question; for anything else the one that the same process asked for just
+        before, which is what it goes to as a rule.
+        """
         if port == _NAME_PORT:
             parsed = parse_question(payload) if payload else None
             if parsed is None:
@@ -306,7 +393,9 @@ class Behalf:
 
     # --- waiting for the caller
 
-    def _do(self, call: _Call, act: Callable[[], int], said: Refusal, *, late: int, wait: bool = True) -> Refusal:
+    def _do(
+        self, call: _Call, act: Callable[[], int], said: Refusal, *, late: int, wait: bool = True
+    ) -> Refusal:
         """Try; where the caller would wait, it does, and is answered later."""
         try:
             return said._replace(value=act())
@@ -314,7 +403,9 @@ class Behalf:
             if error.errno not in _UNDER_WAY or not wait or not waits(call.end):
                 return said._replace(errno=error.errno or errno.EIO)
         seconds = _time_limit(call.end)
-        self._waiting[call.end.fileno()] = _Wait(call, act, time.monotonic() + seconds if seconds else math.inf, late)
+        self._waiting[call.end.fileno()] = _Wait(
+            call, act, time.monotonic() + seconds if seconds else math.inf, late
+        )
         self._ready.register(call.end.fileno(), select.EPOLLOUT)
         return said._replace(later=True)
 
@@ -351,7 +442,8 @@ class Behalf:
                 self._finish(wait, 0, wait.late)
             elif interruption := wait.call.caller.interrupted():
                 self._finish(wait, 0, interruption)
-            elif wait.call.end.family == socket.AF_UNIX:  # whose other side says nothing when it has room again
+            # whose other side says nothing when it has room again
+            elif wait.call.end.family == socket.AF_UNIX:
                 self._again(wait)
 
     def _finish(self, wait: _Wait, value: int, code: int) -> None:
@@ -380,23 +472,36 @@ class _Goal(NamedTuple):
 
 
 def _internet(raw: bytes) -> tuple[bytes, int] | None:
-    """Address and port of an internet socket's address; an unspecified family names an IPv4 one. None for what is malformed."""
+    """Address and port of an internet socket's address; an unspecified family names an IPv4 one.
+
+    None for what is malformed.
+    """
     family = int.from_bytes(raw[:2], "little") if len(raw) >= 8 else -1
     if family == socket.AF_INET6 and len(raw) >= 24:
         return raw[20:24] if raw[8:20] == _MAPPED else raw[8:24], int.from_bytes(raw[2:4], "big")
-    return (raw[4:8], int.from_bytes(raw[2:4], "big")) if family in (socket.AF_INET, socket.AF_UNSPEC) else None
+    return (
+        (raw[4:8], int.from_bytes(raw[2:4], "big"))
+        if family in (socket.AF_INET, socket.AF_UNSPEC)
+        else None
+    )
 
 
 def _addressed(caller: Caller, name: str, arguments: tuple[int, ...]) -> bool:
     """Whether any of the messages names an address."""
     count = 1 if name == "sendmsg" else min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST)
     step = sendmsg.HEADER_BYTES + (0 if name == "sendmsg" else 8)
-    return any(sendmsg.message(caller, arguments[1] + number * step).address for number in range(count))
+    return any(
+        sendmsg.message(caller, arguments[1] + number * step).address for number in range(count)
+    )
 
 
-def _refusal(decision: host_network.Decision, target: Target, tags: tuple[str, ...] = ()) -> Refusal:
+def _refusal(
+    decision: host_network.Decision, target: Target, tags: tuple[str, ...] = ()
+) -> Refusal:
     outcome = "blocked" if decision.errno else "observed"
-    return Refusal(decision.errno, decision.rule, target, (*decision.tags, *tags), alone=True, outcome=outcome)
+    return Refusal(
+        decision.errno, decision.rule, target, (*decision.tags, *tags), alone=True, outcome=outcome
+    )
 
 
 def _time_limit(end: socket.socket) -> float:

@@ -1,7 +1,11 @@
-"""The first look at a held call: whether it plainly stays inside, which nearly all do, said in as few steps as possible.
+"""The first look at a held call: whether it plainly stays inside, which nearly all do,
+said in as few steps as possible.
 
-A path that is written below a writable folder, without ".." and without a link on its way, leads where it says. Whatever is not as plain as that is left to
-the full judgement, which knows every case; this one never refuses. Paths stay bytes, as the kernel has them.
+A path that is written below a writable folder, without ".." and without a link on its way,
+leads where it says.
+Whatever is not as plain as that is left to the full judgement, which knows every case;
+this one never refuses.
+Paths stay bytes, as the kernel has them.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ _HERE = -1  # in place of a folder's index: the working directory
 
 
 class Quick:
-    """Looks by the rules of one environment. `proc` is a descriptor of /proc as the recorder sees it."""
+    """Looks by the rules of one environment.
+
+    `proc` is a descriptor of /proc as the recorder sees it.
+    """
 
     def __init__(self, rules: Rules, proc: int, paths: Paths) -> None:
         self._proc, self._paths = proc, paths
@@ -31,7 +38,9 @@ class Quick:
         self._places = _places()
 
     def stays_inside(self, pid: int, number: int, arguments: Sequence[int]) -> bool:
-        """Whether system call `number` of thread `pid` plainly changes nothing but what may be written; False says nothing."""
+        """Whether system call `number` of thread `pid` plainly changes nothing but what may be
+        written; False says nothing.
+        """
         known = self._places.get(number)
         if known is None:
             return False
@@ -46,16 +55,25 @@ class Quick:
                 base = self._base(pid, arguments[folder] & 0xFFFFFFFF if folder >= 0 else AT_FDCWD)
                 path = b"%b/%b" % (base, path)
             place = path + b"/"
-            if not place.startswith(self._open_folders) or place.startswith(self._closed) or b"/../" in place:
+            if (
+                not place.startswith(self._open_folders)
+                or place.startswith(self._closed)
+                or b"/../" in place
+            ):
                 return False
             if not self._paths.plain(path):
                 return False
         return True
 
     def _base(self, pid: int, folder: int) -> bytes:
-        """The folder that a relative path starts from; what is no folder lies below nothing that may be written."""
+        """The folder that a relative path starts from; what is no folder lies below nothing that
+        may be written.
+        """
         try:
-            base = os.readlink(b"%d/cwd" % pid if folder == AT_FDCWD else b"%d/fd/%d" % (pid, folder), dir_fd=self._proc)
+            base = os.readlink(
+                b"%d/cwd" % pid if folder == AT_FDCWD else b"%d/fd/%d" % (pid, folder),
+                dir_fd=self._proc,
+            )
         except OSError:
             return b""
         return b"" if base.endswith(b" (deleted)") else base

@@ -1,4 +1,6 @@
-"""Judging held calls that change files, from level High on those that read them too: by the path that they really lead to."""
+"""Judging held calls that change files, from level High on those that read them too:
+by the path that they really lead to.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class _Place(NamedTuple):
 
     directory: int | None  # index of the dirfd; None is the working directory
     path: int
-    # "new" fails anyway where something exists, "old" where nothing does: the kernel says so itself, and nobody tried to change a thing
+    # "new" fails anyway where something exists, "old" where nothing does:
+    # the kernel says so itself, and nobody tried to change a thing
     needs: str = "any"
     # to the name itself: "makes" it for what is no folder, "removes" or "renames" it
     does: str = ""
@@ -83,7 +86,9 @@ NAMES = frozenset(_CALLS) | frozenset(_OPENS)
 
 
 def changed_places() -> dict[str, tuple[_Place, ...]]:
-    """Where the calls that change something by path name it, but for those whose other arguments decide too."""
+    """Where the calls that change something by path name it,
+    but for those whose other arguments decide too.
+    """
     apart = ("mknod", "mknodat", *_NAMED_AT)
     return {name: call.places for name, call in _CALLS.items() if name not in apart} | {
         name: (place,) for name, (place, _) in _OPENS.items()
@@ -98,11 +103,16 @@ class Files:
         self._paths = paths
 
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """None lets the kernel go on: the call stays inside, or fails in the kernel without anyone having tried to change what is outside."""
+        """None lets the kernel go on: the call stays inside,
+        or fails in the kernel without anyone having tried to change what is outside.
+        """
         if name in _OPENS:
             return self._open(caller, name, arguments)
         call = _CALLS[name]
-        if name in ("mknod", "mknodat") and stat.S_IFMT(arguments[call.places[0].path + 1]) in (stat.S_IFCHR, stat.S_IFBLK):
+        if name in ("mknod", "mknodat") and stat.S_IFMT(arguments[call.places[0].path + 1]) in (
+            stat.S_IFCHR,
+            stat.S_IFBLK,
+        ):
             return Refusal(errno.EPERM, "process.syscalls", {"syscall": f"{name} of a device"})
         if name in _NAMED_AT and caller.string(arguments[_NAMED_AT[name]]) == _CAPABILITY:
             said = self.absolute(caller, -100, arguments[0])
@@ -110,7 +120,14 @@ class Files:
         flags = arguments[call.flags] if call.flags is not None else 0
         follow = call.follow and not flags & _AT_SYMLINK_NOFOLLOW
         for place in call.places:
-            refusal = self._place(caller, call.rule, place, arguments, follow=follow, empty_is_descriptor=bool(flags & _AT_EMPTY_PATH))
+            refusal = self._place(
+                caller,
+                call.rule,
+                place,
+                arguments,
+                follow=follow,
+                empty_is_descriptor=bool(flags & _AT_EMPTY_PATH),
+            )
             if refusal is not None:
                 return refusal
         return None
@@ -130,7 +147,9 @@ class Files:
         return self._outside(caller, _WRITE, found, "new")
 
     def may_reach(self, caller: Caller, sun_path: str) -> tuple[bool, str, bool]:
-        """Whether a unix socket at this path may be reached, where that really is, and whether it is there at all."""
+        """Whether a unix socket at this path may be reached, where that really is,
+        and whether it is there at all.
+        """
         absolute = sun_path if sun_path.startswith("/") else f"{caller.base(-100)}/{sun_path}"
         found = self._paths.canonical(caller, absolute, follow=True, allowed=self._rules.sockets)
         return self._rules.may_reach(found), found, self._paths.exists(found)
@@ -149,26 +168,46 @@ class Files:
         if flags & _O_PATH:
             return None  # a handle without any right
         if not flags & _WRITING:
-            return self._read(caller, arguments[place.directory] if place.directory is not None else -100, arguments[place.path], flags)
+            return self._read(
+                caller,
+                arguments[place.directory] if place.directory is not None else -100,
+                arguments[place.path],
+                flags,
+            )
         exclusive = flags & os.O_CREAT and flags & os.O_EXCL
-        needs = "new" if exclusive else "any" if flags & os.O_CREAT else "old"
+        needs = "any" if flags & os.O_CREAT else "old"
+        if exclusive:
+            needs = "new"
         follow = not exclusive and not flags & os.O_NOFOLLOW
         does = "makes" if flags & os.O_CREAT else ""
         meant = _Place(place.directory, place.path, needs, does)
         return self._place(caller, _WRITE, meant, arguments, follow=follow)
 
     def _read(self, caller: Caller, directory: int, address: int, flags: int) -> Refusal | None:
-        """Held from level High on. The view is the list: what it lacks and the host has was not meant to be read; what neither has is nothing."""
+        """Held from level High on.
+
+        The view is the list: what it lacks and the host has was not meant to be read;
+        what neither has is nothing.
+        """
         path = self._absolute(caller, directory, address, empty_is_descriptor=False)
         if not path or self._paths.reaches(caller, path):
             return None
-        found = self._paths.canonical(caller, path, follow=not flags & os.O_NOFOLLOW, allowed=self._rules.own)
-        if not found or f"{found}/".startswith(self._rules.own) or self._paths.exists(found) or not self._paths.on_host(found):
+        found = self._paths.canonical(
+            caller, path, follow=not flags & os.O_NOFOLLOW, allowed=self._rules.own
+        )
+        if (
+            not found
+            or f"{found}/".startswith(self._rules.own)
+            or self._paths.exists(found)
+            or not self._paths.on_host(found)
+        ):
             return None
         return Refusal(errno.ENOENT, _READ, {"path": shown(found)})
 
     def absolute(self, caller: Caller, directory: int, address: int) -> str:
-        """The path at `address` from the root on, as it is said; empty where the kernel refuses it by itself."""
+        """The path at `address` from the root on, as it is said;
+        empty where the kernel refuses it by itself.
+        """
         return self._absolute(caller, directory, address, empty_is_descriptor=False)
 
     def resolved(self, caller: Caller, directory: int, address: int, *, follow: bool) -> str:
@@ -184,8 +223,12 @@ class Files:
             raise OSError(errno.ENOENT, "no such file")
         return found
 
-    def _absolute(self, caller: Caller, directory: int, address: int, *, empty_is_descriptor: bool) -> str:
-        """The path at `address` from the root on; empty where the kernel says ENAMETOOLONG, ENOENT, EBADF or ENOTDIR by itself."""
+    def _absolute(
+        self, caller: Caller, directory: int, address: int, *, empty_is_descriptor: bool
+    ) -> str:
+        """The path at `address` from the root on; empty where the kernel says ENAMETOOLONG,
+        ENOENT, EBADF or ENOTDIR by itself.
+        """
         path = caller.string(address) if address else ""
         if path is None or (not path and address and not empty_is_descriptor):
             return ""
@@ -197,10 +240,19 @@ class Files:
         return f"{base}/{path}" if path else base
 
     def _place(
-        self, caller: Caller, rule: str, place: _Place, arguments: tuple[int, ...], *, follow: bool, empty_is_descriptor: bool = False
+        self,
+        caller: Caller,
+        rule: str,
+        place: _Place,
+        arguments: tuple[int, ...],
+        *,
+        follow: bool,
+        empty_is_descriptor: bool = False,
     ) -> Refusal | None:
         directory = arguments[place.directory] if place.directory is not None else -100
-        path = self._absolute(caller, directory, arguments[place.path], empty_is_descriptor=empty_is_descriptor)
+        path = self._absolute(
+            caller, directory, arguments[place.path], empty_is_descriptor=empty_is_descriptor
+        )
         if not path:
             return None
         found = self._paths.canonical(caller, path, follow=follow, allowed=self._rules.writable)
@@ -240,6 +292,13 @@ class Files:
             return Refusal(error, rule, {"path": shown(path)})
         if (
             "__pycache__" in parts
-        ):  # one record for a folder: an interpreter tries a file for each module, under names that never come again
+            # one record for a folder: an interpreter tries a file for each module,
+            # under names that never come again
+        ):
             path = "/".join(parts[: parts.index("__pycache__") + 1])
-        return Refusal(error, rule, {"path": shown(path)}, ("pycache",) if path.endswith(("/__pycache__", ".pyc")) else ())
+        return Refusal(
+            error,
+            rule,
+            {"path": shown(path)},
+            ("pycache",) if path.endswith(("/__pycache__", ".pyc")) else (),
+        )

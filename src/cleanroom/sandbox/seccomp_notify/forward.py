@@ -1,7 +1,10 @@
-"""Doors on a shared network: who connects to a declared service's 127.0.0.1:PORT is led to its relay, and nobody else can come.
+"""Doors on a shared network: who connects to a declared service's 127.0.0.1:PORT is led to its
+relay, and nobody else can come.
 
-No port of the host stands for the service. For each connection a listening socket exists for as long as the connection takes, on a port that the
-kernel chooses; only the caller's own socket is let in, by its address, and its other end is handed to the relay.
+No port of the host stands for the service.
+For each connection a listening socket exists for as long as the connection takes,
+on a port that the kernel chooses; only the caller's own socket is let in, by its address,
+and its other end is handed to the relay.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ _STRANGERS_MOST = 16
 
 
 class Doors:
-    """`ways`: where a door leads -> our end of the channel over which its relay gets connected sockets."""
+    """`ways`: where a door leads -> our end of the channel over which its relay gets connected
+    sockets.
+    """
 
     def __init__(self, ways: Mapping[str, socket.socket]) -> None:
         self._ways = ways
@@ -51,7 +56,8 @@ def joined(end: socket.socket) -> socket.socket:
 
 
 def connect(end: socket.socket, address: bytes) -> None:
-    """Connect a socket to one of this machine's own, which answers at once, whether the caller would wait or not.
+    """Connect a socket to one of this machine's own, which answers at once,
+    whether the caller would wait or not.
 
     Raises:
         OSError: as connect(2) says.
@@ -70,7 +76,11 @@ def _address(end: socket.socket, port: int) -> bytes:
     """The loopback's, as this kind of socket takes it."""
     head = struct.pack("=H", end.family) + struct.pack(">H", port)
     four = socket.inet_aton("127.0.0.1")
-    return head + four + bytes(8) if end.family == socket.AF_INET else head + bytes(14) + b"\xff\xff" + four + bytes(4)
+    return (
+        head + four + bytes(8)
+        if end.family == socket.AF_INET
+        else head + bytes(14) + b"\xff\xff" + four + bytes(4)
+    )
 
 
 def _accepted(listening: socket.socket, end: socket.socket) -> socket.socket:

@@ -1,6 +1,8 @@
-"""Judging held calls that make a process reachable, from level High on: where a socket is bound, and whether it listens.
+"""Judging held calls that make a process reachable, from level High on:
+where a socket is bound, and whether it listens.
 
-`listen` is never let go on: it is done on the caller's behalf, on the very socket that was looked at, so that nobody can exchange it meanwhile.
+`listen` is never let go on: it is done on the caller's behalf,
+on the very socket that was looked at, so that nobody can exchange it meanwhile.
 """
 
 from __future__ import annotations
@@ -33,11 +35,14 @@ class Listening:
         self._rules = rules
 
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """None lets the kernel go on: for sockets that are not of the internet, whose paths and names others hold."""
+        """None lets the kernel go on: for sockets that are not of the internet,
+        whose paths and names others hold.
+        """
         try:
             found = caller.borrow(arguments[0])
         except OSError as error:
-            if error.errno == errno.EPERM:  # it may not be looked at, so nothing may be done with it
+            # it may not be looked at, so nothing may be done with it
+            if error.errno == errno.EPERM:
                 return Refusal(errno.EACCES, _RULE, {"syscall": name})
             return Refusal(error.errno or errno.EBADF)
         with found:
@@ -72,7 +77,10 @@ class Listening:
     def _refused(self, port: int, address: str, found: socket.socket) -> Refusal:
         if 0 < port < _PRIVILEGED:
             return Refusal(errno.EACCES)  # nobody without privileges may, in any environment
-        target: Target = {"ip": address, "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp"}
+        target: Target = {
+            "ip": address,
+            "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp",
+        }
         if port:
             target["port"] = port
         return Refusal(errno.EACCES, _RULE, target)

@@ -1,6 +1,8 @@
-"""Changing modes, owners, times and attributes on the caller's behalf, where no read-only mount refuses: Landlock does not cover them.
+"""Changing modes, owners, times and attributes on the caller's behalf,
+where no read-only mount refuses: Landlock does not cover them.
 
-The file is opened without any right first and looked at then; what is done is done to that very file, so that nobody can put another one in its place.
+The file is opened without any right first and looked at then;
+what is done is done to that very file, so that nobody can put another one in its place.
 """
 
 from __future__ import annotations
@@ -24,16 +26,31 @@ _HERE = -100
 _CAPABILITY = b"security.capability"  # a program's own privileges
 _NAME_MOST, _VALUE_MOST = 256, 65536  # XATTR_NAME_MAX and XATTR_SIZE_MAX
 
-# name: index of the folder's descriptor (None: the working directory), index of the path (None: the descriptor itself), index of the flags; follows links
+# name: index of the folder's descriptor (None: the working directory), index of the path (None:
+# the descriptor itself), index of the flags; follows links
 _PLACES: dict[str, tuple[int | None, int | None, int | None, bool]] = {
-    "chmod": (None, 0, None, True), "fchmodat": (0, 1, None, True), "fchmodat2": (0, 1, 3, True), "fchmod": (0, None, None, True),
-    "chown": (None, 0, None, True), "lchown": (None, 0, None, False), "fchownat": (0, 1, 4, True), "fchown": (0, None, None, True),
-    "utime": (None, 0, None, True), "utimes": (None, 0, None, True), "futimesat": (0, 1, None, True), "utimensat": (0, 1, 3, True),
-    "setxattr": (None, 0, None, True), "lsetxattr": (None, 0, None, False), "fsetxattr": (0, None, None, True),
-    "removexattr": (None, 0, None, True), "lremovexattr": (None, 0, None, False), "fremovexattr": (0, None, None, True),
-}  # fmt: skip
+    "chmod": (None, 0, None, True),
+    "fchmodat": (0, 1, None, True),
+    "fchmodat2": (0, 1, 3, True),
+    "fchmod": (0, None, None, True),
+    "chown": (None, 0, None, True),
+    "lchown": (None, 0, None, False),
+    "fchownat": (0, 1, 4, True),
+    "fchown": (0, None, None, True),
+    "utime": (None, 0, None, True),
+    "utimes": (None, 0, None, True),
+    "futimesat": (0, 1, None, True),
+    "utimensat": (0, 1, 3, True),
+    "setxattr": (None, 0, None, True),
+    "lsetxattr": (None, 0, None, False),
+    "fsetxattr": (0, None, None, True),
+    "removexattr": (None, 0, None, True),
+    "lremovexattr": (None, 0, None, False),
+    "fremovexattr": (0, None, None, True),
+}
 NAMES = frozenset(_PLACES)
-UNKNOWN = ("setxattrat", "removexattrat", "file_setattr")  # newer ones that every C library does without
+# newer ones that every C library does without
+UNKNOWN = ("setxattrat", "removexattrat", "file_setattr")
 
 
 class Metadata:
@@ -53,8 +70,14 @@ class Metadata:
             return Refusal(error.errno or errno.ENOENT)
         try:
             found = os.readlink(f"/proc/self/fd/{handle}").removesuffix(" (deleted)")
-            if found.startswith("/") and not found.startswith("/memfd:") and not self._rules.may_write(found):
-                return Refusal(errno.EPERM, _RULE, {"path": shown(found)}, _habits(found), alone=True)
+            if (
+                found.startswith("/")
+                and not found.startswith("/memfd:")
+                and not self._rules.may_write(found)
+            ):
+                return Refusal(
+                    errno.EPERM, _RULE, {"path": shown(found)}, _habits(found), alone=True
+                )
             if name.endswith("setxattr") and _attribute(caller, arguments[1]) == _CAPABILITY:
                 return Refusal(errno.EPERM, _RULE, {"path": shown(found)}, alone=True)
             _ACTS[name](handle, caller, arguments)
@@ -71,22 +94,32 @@ class Metadata:
             raise OSError(errno.ENAMETOOLONG, "too long")
         base = caller.base(folder) if not path.startswith("/") else ""
         if not path:
-            return caller.handle("cwd" if folder & 0xFFFFFFFF == AT_FDCWD else f"fd/{folder & 0xFFFFFFFF}")
+            return caller.handle(
+                "cwd" if folder & 0xFFFFFFFF == AT_FDCWD else f"fd/{folder & 0xFFFFFFFF}"
+            )
         whole = _for(caller, path if not base else f"{base}/{path}")
         return os.open(whole, _O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
 
 
 def _for(caller: Caller, path: str) -> str:
-    """The path without what would lead to our own process instead of the caller's. A link that does lands on a file that is judged like any other."""
+    """The path without what would lead to our own process instead of the caller's.
+
+    A link that does lands on a file that is judged like any other.
+    """
     own = f"/proc/{caller.group}"
-    for said, meant in (("/proc/self/", f"{own}/"), ("/proc/thread-self/", f"{own}/task/{caller.pid}/"), ("/dev/fd/", f"{own}/fd/")):
+    for said, meant in (
+        ("/proc/self/", f"{own}/"),
+        ("/proc/thread-self/", f"{own}/task/{caller.pid}/"),
+        ("/dev/fd/", f"{own}/fd/"),
+    ):
         if path.startswith(said):
             return meant + path[len(said) :]
     return path
 
 
 def _habits(path: str) -> tuple[str, ...]:
-    return ("probe",) if path.startswith("/dev/") else ()  # a terminal or a null device that is made one's own, as on every machine
+    # a terminal or a null device that is made one's own, as on every machine
+    return ("probe",) if path.startswith("/dev/") else ()
 
 
 def _place(handle: int) -> str:
@@ -109,14 +142,22 @@ def _owner(index: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
 
 
 def _times(index: int, form: str, scale: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
-    """`form`: how two times lie in memory; `scale`: nanoseconds of the second number of each, 0 where there is none."""
+    """`form`: how two times lie in memory; `scale`: nanoseconds of the second number of each,
+    0 where there is none.
+    """
 
     def act(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
         told = b""
         if arguments[index]:
             words = struct.unpack(form, caller.memory(arguments[index], struct.calcsize(form)))
             pairs = words if scale else (words[0], 0, words[1], 0)
-            told = struct.pack("=4q", pairs[0], pairs[1] * scale if scale else 0, pairs[2], pairs[3] * scale if scale else 0)
+            told = struct.pack(
+                "=4q",
+                pairs[0],
+                pairs[1] * scale if scale else 0,
+                pairs[2],
+                pairs[3] * scale if scale else 0,
+            )
         _checked("utimensat", handle, b"", told or None, _EMPTY)
 
     return act
@@ -147,9 +188,22 @@ def _checked(name: str, *arguments: int | bytes | None) -> None:
 
 
 _ACTS: dict[str, Callable[[int, Caller, tuple[int, ...]], None]] = {
-    "chmod": _mode(1), "fchmod": _mode(1), "fchmodat": _mode(2), "fchmodat2": _mode(2),
-    "chown": _owner(1), "lchown": _owner(1), "fchown": _owner(1), "fchownat": _owner(2),
-    "utime": _times(1, "=2q", 0), "utimes": _times(1, "=4q", 1000), "futimesat": _times(2, "=4q", 1000), "utimensat": _times(2, "=4q", 1),
-    "setxattr": _set_attribute, "lsetxattr": _set_attribute, "fsetxattr": _set_attribute,
-    "removexattr": _remove_attribute, "lremovexattr": _remove_attribute, "fremovexattr": _remove_attribute,
-}  # fmt: skip
+    "chmod": _mode(1),
+    "fchmod": _mode(1),
+    "fchmodat": _mode(2),
+    "fchmodat2": _mode(2),
+    "chown": _owner(1),
+    "lchown": _owner(1),
+    "fchown": _owner(1),
+    "fchownat": _owner(2),
+    "utime": _times(1, "=2q", 0),
+    "utimes": _times(1, "=4q", 1000),
+    "futimesat": _times(2, "=4q", 1000),
+    "utimensat": _times(2, "=4q", 1),
+    "setxattr": _set_attribute,
+    "lsetxattr": _set_attribute,
+    "fsetxattr": _set_attribute,
+    "removexattr": _remove_attribute,
+    "lremovexattr": _remove_attribute,
+    "fremovexattr": _remove_attribute,
+}

@@ -17,7 +17,9 @@ from cleanroom.sandbox.seccomp_notify.rules import Refusal
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
 
-NAMES = frozenset(("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev"))
+NAMES = frozenset(
+    ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev")
+)
 
 _AF_UNSPEC, _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 0, 1, 2, 10, 16
 _FAMILY_NAMES = {
@@ -30,20 +32,42 @@ _FAMILY_NAMES = {
     38: "AF_ALG",
     40: "AF_VSOCK",
 }
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
+_PROTOCOLS = {
+    1: "icmp",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    58: "icmpv6",
+    132: "sctp",
+    136: "udplite",
+    262: "mptcp",
+}
 _ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
 _MESSAGES_MOST = 1024  # UIO_MAXIOV: what one sendmmsg can carry
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _MSG_FASTOPEN = 0x20000000
 _MPTCP = 262
 _ECHO = (1, 58)  # ICMP and ICMPv6
-_USUAL = frozenset(((socket.SOCK_STREAM, 0), (socket.SOCK_STREAM, 6), (socket.SOCK_DGRAM, 0), (socket.SOCK_DGRAM, 17)))
+_USUAL = frozenset(
+    (
+        (socket.SOCK_STREAM, 0),
+        (socket.SOCK_STREAM, 6),
+        (socket.SOCK_DGRAM, 0),
+        (socket.SOCK_DGRAM, 17),
+    )
+)
 _NAME_PORT = 53
 _NETLINK_ROUTE = 0
 _PAYLOAD_MOST = 4096
 
-# Sockets that resolvers and loggers try on every host and do without: nobody meant to reach anything.
-_RESOLVERS = ("/run/nscd/socket", "/var/run/nscd/socket", "/run/avahi-daemon/socket", "/run/systemd/resolve/io.systemd.Resolve")
+# Sockets that resolvers and loggers try on every host and do without:
+# nobody meant to reach anything.
+_RESOLVERS = (
+    "/run/nscd/socket",
+    "/var/run/nscd/socket",
+    "/run/avahi-daemon/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+)
 _LOGGERS = ("/dev/log", "/run/systemd/journal/socket", "/run/systemd/journal/dev-log")
 
 
@@ -56,17 +80,27 @@ class _Message(NamedTuple):
 
 
 class Network:
-    """Judges by the addresses an environment may reach: its own loopback, and unix sockets in its own folders."""
+    """Judges by the addresses an environment may reach: its own loopback,
+    and unix sockets in its own folders.
+    """
 
-    def __init__(self, names: Names, files: Files, host_sockets: int = -1, *, shared: bool = False) -> None:
-        """`shared`: the network is the host's. `host_sockets` is the host's /proc/net/unix, opened before the environment had a network of its own."""
+    def __init__(
+        self, names: Names, files: Files, host_sockets: int = -1, *, shared: bool = False
+    ) -> None:
+        """`shared`: the network is the host's.
+
+        `host_sockets` is the host's /proc/net/unix, opened before the environment had a network of
+        its own.
+        """
         self._names = names
         self._files = files
         self._host_sockets = host_sockets
         self._shared = shared
 
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """None lets the kernel go on; the empty network namespace holds whatever it is told then."""
+        """None lets the kernel go on; the empty network namespace holds whatever it is told
+        then.
+        """
         if name in ("socket", "socketpair"):
             return family(arguments, shared=self._shared)
         for message in _messages(caller, name, arguments):
@@ -79,7 +113,9 @@ class Network:
         """None for what is no file: ports and abstract names are the environment's own."""
         return self._files.bound(caller, _address(caller, arguments[1], arguments[2]))
 
-    def _message(self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message) -> Refusal | None:
+    def _message(
+        self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message
+    ) -> Refusal | None:
         raw = message.address
         if not raw and message.length:
             return _netlink(caller, arguments[0], message)
@@ -92,7 +128,8 @@ class Network:
             return _netlink(caller, arguments[0], message)
         if family == _AF_INET6 and len(raw) >= 24:
             address = raw[8:24]
-        # an unspecified family ends a connection, but names an IPv4 address where a datagram has one
+        # an unspecified family ends a connection, but names an IPv4 address where a datagram has
+        # one
         elif len(raw) >= 8 and (family == _AF_INET or (family == _AF_UNSPEC and name != "connect")):
             address = raw[4:8]
         else:
@@ -108,7 +145,11 @@ class Network:
         return self._outside(caller, name, arguments, address, port, message)
 
     def _to_relay(self, caller: Caller, descriptor: int, raw: bytes) -> Refusal | None:
-        """Connect it on the caller's behalf, so that a relay that may not go on can be told apart by its port. Without a copy the kernel connects it."""
+        """Connect it on the caller's behalf, so that a relay that may not go on can be told apart
+        by its port.
+
+        Without a copy the kernel connects it.
+        """
         try:
             end = caller.borrow(descriptor)
         except OSError:
@@ -122,7 +163,15 @@ class Network:
                 self._names.left(end.getsockname()[1], caller.identity())
         return Refusal(0)
 
-    def _outside(self, caller: Caller, name: str, arguments: tuple[int, ...], address: bytes, port: int, message: _Message) -> Refusal:
+    def _outside(
+        self,
+        caller: Caller,
+        name: str,
+        arguments: tuple[int, ...],
+        address: bytes,
+        port: int,
+        message: _Message,
+    ) -> Refusal:
         kind, protocol = caller.socket_kind(arguments[0])
         fast_open = bool(name == "sendto" and arguments[3] & _MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
@@ -130,9 +179,15 @@ class Network:
         host = self._names.followed(ip) or self._names.behind(address)
         question = port == _NAME_PORT
         if question and not host and message.length:
-            parsed = parse_question(caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)))
+            parsed = parse_question(
+                caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
+            )
             host = parsed[0] if parsed else ""
-        target: Target = {"ip": ip, "port": port, "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp")}
+        target: Target = {
+            "ip": ip,
+            "port": port,
+            "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp"),
+        }
         if host:
             target["host"] = shown(host)
         # a question to a foreign resolver is what a question to ours is: it reaches no one
@@ -148,14 +203,29 @@ class Network:
         allowed, found, exists = self._files.may_reach(caller, said)
         if allowed:
             return None
-        return Refusal(errno.EACCES if exists else errno.ENOENT, "network.sockets", {"sun_path": shown(said)}, habits(said, found))
+        return Refusal(
+            errno.EACCES if exists else errno.ENOENT,
+            "network.sockets",
+            {"sun_path": shown(said)},
+            habits(said, found),
+        )
 
     def _abstract(self, caller: Caller, name: bytes) -> Refusal | None:
-        """Abstract names end at the network namespace; what is an attempt is to name one that the host has and the environment has not."""
+        """Abstract names end at the network namespace; what is an attempt is to name one that the
+        host has and the environment has not.
+        """
         shown_name = b"@" + name.replace(b"\0", b"@")
-        if self._host_sockets < 0 or _has(caller.unix_sockets(), shown_name) or not _has(_read_all(self._host_sockets), shown_name):
+        if (
+            self._host_sockets < 0
+            or _has(caller.unix_sockets(), shown_name)
+            or not _has(_read_all(self._host_sockets), shown_name)
+        ):
             return None
-        return Refusal(errno.ECONNREFUSED, "network.sockets", {"sun_path": shown(shown_name.decode("utf-8", "surrogateescape"))})
+        return Refusal(
+            errno.ECONNREFUSED,
+            "network.sockets",
+            {"sun_path": shown(shown_name.decode("utf-8", "surrogateescape"))},
+        )
 
 
 def _has(table: bytes, name: bytes) -> bool:
@@ -173,12 +243,20 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def habits(said: str, found: str) -> tuple[str, ...]:
-    """The tag of a unix socket that resolvers or loggers try by habit, by its path as it was said and as it was found."""
-    return ("resolver",) if said in _RESOLVERS or found in _RESOLVERS else ("probe",) if said in _LOGGERS or found in _LOGGERS else ()
+    """The tag of a unix socket that resolvers or loggers try by habit,
+    by its path as it was said and as it was found.
+    """
+    if said in _RESOLVERS or found in _RESOLVERS:
+        return ("resolver",)
+    if said in _LOGGERS or found in _LOGGERS:
+        return ("probe",)
+    return ()
 
 
 def _is_own(address: bytes) -> bool:
-    """Whether an address is the environment's own loopback, or the unspecified one that means it."""
+    """Whether an address is the environment's own loopback,
+    or the unspecified one that means it.
+    """
     if len(address) == 16 and address[:12] == _MAPPED:
         address = address[12:]
     if len(address) == 4:
@@ -187,8 +265,14 @@ def _is_own(address: bytes) -> bool:
 
 
 def usual(arguments: tuple[int, ...]) -> bool:
-    """Whether a socket is of a kind that every environment may have on a network that it shares; the filter says the same."""
-    family, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
+    """Whether a socket is of a kind that every environment may have on a network that it shares;
+    the filter says the same.
+    """
+    family, kind, protocol = (
+        arguments[0] & 0xFFFFFFFF,
+        arguments[1] & 0xF,
+        arguments[2] & 0xFFFFFFFF,
+    )
     if family not in (_AF_INET, _AF_INET6):
         return family in (_AF_UNIX, _AF_NETLINK)
     return (kind, protocol) in _USUAL
@@ -196,21 +280,43 @@ def usual(arguments: tuple[int, ...]) -> bool:
 
 def family(arguments: tuple[int, ...], *, shared: bool = False) -> Refusal:
     """The refusal of a socket of an unusual kind; `shared`: on the host's network."""
-    wanted, kind, protocol = arguments[0] & 0xFFFFFFFF, arguments[1] & 0xF, arguments[2] & 0xFFFFFFFF
-    if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:  # on a shared network alone; runtimes try it and do without
-        return Refusal(errno.EPROTONOSUPPORT, "network.families", {"proto": "mptcp", "syscall": "mptcp"}, ("probe",))
+    wanted, kind, protocol = (
+        arguments[0] & 0xFFFFFFFF,
+        arguments[1] & 0xF,
+        arguments[2] & 0xFFFFFFFF,
+    )
+    # on a shared network alone; runtimes try it and do without
+    if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:
+        return Refusal(
+            errno.EPROTONOSUPPORT,
+            "network.families",
+            {"proto": "mptcp", "syscall": "mptcp"},
+            ("probe",),
+        )
     if wanted == _AF_UNSPEC:
         return Refusal(errno.EAFNOSUPPORT)  # names no kind of network at all
     if wanted in (_AF_INET, _AF_INET6):
-        said = f"raw socket, protocol {protocol}" if kind == socket.SOCK_RAW else _PROTOCOLS.get(protocol, f"protocol {protocol}")
+        said = (
+            f"raw socket, protocol {protocol}"
+            if kind == socket.SOCK_RAW
+            else _PROTOCOLS.get(protocol, f"protocol {protocol}")
+        )
     else:
         said = _FAMILY_NAMES.get(wanted, f"address family {wanted}")
-    echo = shared and protocol in _ECHO  # where hosts may be reached, asking whether one is there is no attempt
-    return Refusal(errno.EAFNOSUPPORT, "network.families", {"proto": said, "syscall": said}, ("probe",) if echo else ())
+    # where hosts may be reached, asking whether one is there is no attempt
+    echo = shared and protocol in _ECHO
+    return Refusal(
+        errno.EAFNOSUPPORT,
+        "network.families",
+        {"proto": said, "syscall": said},
+        ("probe",) if echo else (),
+    )
 
 
 def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Message]:
-    """What a call sends and where; nothing for those that name no address, since they are writes to what is connected."""
+    """What a call sends and where; nothing for those that name no address,
+    since they are writes to what is connected.
+    """
     if name == "connect":
         return [_Message(_address(caller, arguments[1], arguments[2]), 0, 0)]
     if name == "sendto":
@@ -218,14 +324,22 @@ def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Me
     if name == "write":
         return [_Message(b"", arguments[1], arguments[2])]
     if name == "writev":
-        base, first = struct.unpack("=QQ", caller.memory(arguments[1], 16)) if arguments[2] else (0, 0)
+        base, first = (
+            struct.unpack("=QQ", caller.memory(arguments[1], 16)) if arguments[2] else (0, 0)
+        )
         return [_Message(b"", base, first)]
-    size, count = (56, 1) if name == "sendmsg" else (64, min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST))
+    size, count = (
+        (56, 1) if name == "sendmsg" else (64, min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST))
+    )
     headers = caller.memory(arguments[1], size * count)
     found = []
     for at in range(0, len(headers) - size + 1, size):
         address, length, vector, pieces = struct.unpack_from("=QI4xQQ", headers, at)
-        base, first = struct.unpack("=QQ", caller.memory(vector, 16)) if pieces and (address or at == 0) else (0, 0)
+        base, first = (
+            struct.unpack("=QQ", caller.memory(vector, 16))
+            if pieces and (address or at == 0)
+            else (0, 0)
+        )
         found.append(_Message(_address(caller, address, length), base, first))
     return found
 
@@ -236,7 +350,11 @@ def _address(caller: Caller, address: int, length: int) -> bytes:
 
 def _netlink(caller: Caller, descriptor: int, message: _Message) -> Refusal | None:
     """What is sent to a netlink socket; nothing for any other one."""
-    payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST)) if message.length else b""
+    payload = (
+        caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
+        if message.length
+        else b""
+    )
     refusal = netlink_change(payload)
     if refusal is None or not caller.link(f"fd/{descriptor & 0xFFFFFFFF}").startswith("socket:"):
         return None
@@ -250,6 +368,10 @@ def netlink_change(payload: bytes) -> Refusal | None:
     while at + 6 <= len(payload):
         length, kind = struct.unpack_from("=IH", payload, at)
         if 16 <= kind < 128 and kind & 3 != 2:
-            return Refusal(errno.EPERM, "network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
+            return Refusal(
+                errno.EPERM,
+                "network.egress",
+                {"proto": "netlink", "syscall": f"netlink message {kind}"},
+            )
         at += max(16, (length + 3) & ~3)
     return None

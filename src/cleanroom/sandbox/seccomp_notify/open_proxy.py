@@ -1,7 +1,9 @@
-"""Reading on the caller's behalf, where an environment has no mounts of its own: the files of /etc that are made for it, and /proc without strangers.
+"""Reading on the caller's behalf, where an environment has no mounts of its own:
+the files of /etc that are made for it, and /proc without strangers.
 
-Landlock lets nothing of /proc be opened, so whatever is read there is opened here, by the path that was looked at, and the descriptor is given to the
-caller. What is not answered here goes on to the kernel, which refuses by itself what is not listed.
+Landlock lets nothing of /proc be opened, so whatever is read there is opened here,
+by the path that was looked at, and the descriptor is given to the caller.
+What is not answered here goes on to the kernel, which refuses by itself what is not listed.
 """
 
 from __future__ import annotations
@@ -24,15 +26,32 @@ _KEPT_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY
 _PLACES = {"/etc/mtab": "/proc/self/mounts"}
 _OWN_LINKS = {"self": (), "mounts": ("mounts",), "net": ("net",)}
 _OUTSIDE = frozenset(
-    ("net", "mem", "kcore", "kmsg", "keys", "key-users", "sysvipc", "timer_list", "sched_debug", "kallsyms")
+    (
+        "net",
+        "mem",
+        "kcore",
+        "kmsg",
+        "keys",
+        "key-users",
+        "sysvipc",
+        "timer_list",
+        "sched_debug",
+        "kallsyms",
+    )
 )  # tell of others, or hand out memory
-_MAGIC = frozenset(("root", "cwd", "exe", "map_files", "ns"))  # lead to a file itself, which the kernel judges where it lies
-_SWITCHES = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))  # a process's own, that may be written
+# lead to a file itself, which the kernel judges where it lies
+_MAGIC = frozenset(("root", "cwd", "exe", "map_files", "ns"))
+# a process's own, that may be written
+_SWITCHES = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
 _HOW = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
 class Views:
-    """Answers opens. `texts`: path of the environment -> file on the host that stands for it; `belongs` tells the environment's processes."""
+    """Answers opens.
+
+    `texts`: path of the environment -> file on the host that stands for it;
+    `belongs` tells the environment's processes.
+    """
 
     def __init__(
         self,
@@ -45,7 +64,9 @@ class Views:
         self._files, self._listener, self._texts = files, listener, texts
         self._belongs, self._proc = belongs, proc
 
-    def judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
         """None: not ours to answer."""
         directory, address, flags = (AT_FDCWD, *arguments[:2]) if name == "open" else arguments[:3]
         if flags & _O_PATH:
@@ -61,7 +82,9 @@ class Views:
             return None
         return self._process(identifier, caller, path.split("/")[2:], flags)
 
-    def _process(self, identifier: int, caller: Caller, parts: list[str], flags: int) -> Refusal | None:
+    def _process(
+        self, identifier: int, caller: Caller, parts: list[str], flags: int
+    ) -> Refusal | None:
         """Something of /proc: the machine's facts, and the environment's own processes."""
         parts = [part for part in parts if part]
         if parts and parts[0] in _OWN_LINKS:
@@ -73,7 +96,9 @@ class Views:
             return Refusal(errno.ENOENT)
         if flags & _WRITING and not (own and parts[-1] in _SWITCHES):
             return None
-        inner = parts[3:] if own and parts[1:2] == ["task"] else parts[1:] if own else parts
+        inner = parts[1:] if own else parts
+        if own and inner[:1] == ["task"]:
+            inner = parts[3:]
         if inner and inner[0] in _OUTSIDE:
             return Refusal(errno.EACCES)
         if inner and (inner[0] in _MAGIC or (inner[0] == "fd" and len(inner) > 1)):
@@ -83,7 +108,11 @@ class Views:
     def _open(self, identifier: int, directory: int, path: str, flags: int) -> Refusal | None:
         try:
             how = flags & (_KEPT_FLAGS | os.O_ACCMODE)
-            opened = os.open(path, how | os.O_CLOEXEC) if directory < 0 else syscalls.openat2(directory, path, how, _HOW)
+            opened = (
+                os.open(path, how | os.O_CLOEXEC)
+                if directory < 0
+                else syscalls.openat2(directory, path, how, _HOW)
+            )
         except OSError as error:
             return None if error.errno == errno.ELOOP else Refusal(error.errno or errno.EACCES)
         try:

@@ -1,7 +1,8 @@
 """Where a path of the environment really leads, decided outside it.
 
-Paths are resolved for the caller: its root, its working directory, its /proc/self. What comes out is free of links and of "..", so that a
-link of the workspace that leads outside is seen for what it is.
+Paths are resolved for the caller: its root, its working directory, its /proc/self.
+What comes out is free of links and of "..", so that a link of the workspace that leads outside is
+seen for what it is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.
 
 
 class Paths:
-    """Resolves paths inside one environment. All its processes share one root, since chroot, pivot_root and setns are refused there."""
+    """Resolves paths inside one environment.
+
+    All its processes share one root, since chroot, pivot_root and setns are refused there.
+    """
 
     def __init__(self) -> None:
         self._root = -1
@@ -33,22 +37,34 @@ class Paths:
             os.close(self._root)
             self._root = -1
 
-    def canonical(self, caller: Caller, path: str, *, follow: bool, allowed: tuple[str, ...]) -> str:
-        """Where the absolute `path` leads; empty for what is no file at all, such as a pipe behind /proc/self/fd.
+    def canonical(
+        self, caller: Caller, path: str, *, follow: bool, allowed: tuple[str, ...]
+    ) -> str:
+        """Where the absolute `path` leads; empty for what is no file at all,
+        such as a pipe behind /proc/self/fd.
 
-        The common case costs one call: a path that is written below an `allowed` prefix and has no link in it is what it says.
+        The common case costs one call: a path that is written below an `allowed` prefix and has no
+        link in it is what it says.
         """
         self._enter(caller)
-        if path.startswith(allowed) and "/.." not in path and not self._has_links(os.fsencode(path)):
+        if (
+            path.startswith(allowed)
+            and "/.." not in path
+            and not self._has_links(os.fsencode(path))
+        ):
             return path
         return self._walked(caller, path, follow=follow)
 
     def plain(self, path: bytes) -> bool:
-        """Whether no link is on the way of the absolute `path`, as far as that exists; False as long as nobody's path was resolved here."""
+        """Whether no link is on the way of the absolute `path`, as far as that exists;
+        False as long as nobody's path was resolved here.
+        """
         return self._root >= 0 and not self._has_links(path)
 
     def reaches(self, caller: Caller, path: str) -> bool:
-        """Whether the absolute `path` leads to anything, in one call; links of /proc into processes have to be walked, so not through those."""
+        """Whether the absolute `path` leads to anything, in one call;
+        links of /proc into processes have to be walked, so not through those.
+        """
         self._enter(caller)
         return self._opened(os.fsencode(path), _REACHES)
 
@@ -82,10 +98,17 @@ class Paths:
         Raises:
             OSError: it may not be read, or has become a link meanwhile.
         """
-        return syscalls.openat2(self._root, path, os.O_RDONLY | os.O_NONBLOCK, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS)
+        return syscalls.openat2(
+            self._root,
+            path,
+            os.O_RDONLY | os.O_NONBLOCK,
+            syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS,
+        )
 
     def on_host(self, path: str) -> bool:
-        """Whether the host has something at a path of the environment; what this user may not look at counts as there."""
+        """Whether the host has something at a path of the environment;
+        what this user may not look at counts as there.
+        """
         try:
             os.lstat(path)
         except OSError as error:
@@ -112,7 +135,10 @@ class Paths:
         return descriptor >= 0
 
     def _walked(self, caller: Caller, path: str, *, follow: bool) -> str:
-        """Resolve step by step. A missing part is kept as it is written: nothing below it can be a link."""
+        """Resolve step by step.
+
+        A missing part is kept as it is written: nothing below it can be a link.
+        """
         done = ""
         todo = path.split("/")[::-1]
         links = 0
@@ -134,7 +160,8 @@ class Paths:
             if links > _LINKS_MOST:
                 return path
             if not target.startswith("/") and done.startswith("/proc/") and part.isdigit():
-                return ""  # pipe:[1], socket:[2], anon_inode:...: there is no path behind the descriptor
+                # pipe:[1], socket:[2], anon_inode:...: there is no path behind the descriptor
+                return ""
             if target.startswith("/memfd:"):
                 return ""
             if target.startswith("/"):

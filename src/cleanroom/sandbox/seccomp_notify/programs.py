@@ -1,7 +1,10 @@
-"""Judging held calls that start programs: by the file that really is started, and by what that file starts in turn.
+"""Judging held calls that start programs: by the file that really is started,
+and by what that file starts in turn.
 
-Landlock and mounts without exec hold the list (from High on) and the folders where nothing is started (from Medium on); here an attempt is seen. A script
-counts as its interpreter, the dynamic loader called by name as the program that it is to load, and at High a library as what it is mapped from.
+Landlock and mounts without exec hold the list (from High on) and the folders where nothing is
+started (from Medium on); here an attempt is seen.
+A script counts as its interpreter, the dynamic loader called by name as the program that it is to
+load, and at High a library as what it is mapped from.
 
 Where a workspace has build folders, only the judgement here tells them from the rest of it: who
 raced it would start what he could have put into such a folder.
@@ -25,7 +28,15 @@ _RULE = "process.exec"
 _AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
 _LOADER = re.compile(r"/ld(-linux[-.\w]*|-musl-[-.\w]*|-\d[.\d]*)?\.so(\.\d+)?$|/ld-\d[.\d]*\.so$")
 _LOADER_TAKES = frozenset(  # options of ld.so whose value is the next word
-    ("--library-path", "--inhibit-rpath", "--audit", "--preload", "--argv0", "--glibc-hwcaps-prepend", "--glibc-hwcaps-mask")
+    (
+        "--library-path",
+        "--inhibit-rpath",
+        "--audit",
+        "--preload",
+        "--argv0",
+        "--glibc-hwcaps-prepend",
+        "--glibc-hwcaps-mask",
+    )
 )
 _HEAD = 256  # what the kernel reads of a script's first line
 _SCRIPTS_MOST = 5  # an interpreter that is a script, and so on: the kernel's own limit
@@ -43,11 +54,15 @@ class Programs:
         """None lets the kernel go on, which has the same list."""
         if (
             name == "memfd_create"
-        ):  # only without the flag that takes the right to be executed away; no mount or Landlock rule covers such a file
+            # only without the flag that takes the right to be executed away;
+            # no mount or Landlock rule covers such a file
+        ):
             return Refusal(errno.ENOSYS, _RULE, {"syscall": name}, alone=True)
         if name == "mmap":
             return self._mapped(caller, arguments[4])
-        directory, at, words, flags = (-100, 0, 1, 0) if name == "execve" else (arguments[0], 1, 2, arguments[4])
+        directory, at, words, flags = (
+            (-100, 0, 1, 0) if name == "execve" else (arguments[0], 1, 2, arguments[4])
+        )
         said = caller.string(arguments[at]) if arguments[at] else ""
         if said is None:
             return None  # ENAMETOOLONG
@@ -58,16 +73,24 @@ class Programs:
             if not self._rules.programs:
                 return self._file(said)
             if not said.startswith("/") or said.startswith("/memfd:"):
-                return Refusal(errno.EACCES, _RULE, {"path": shown(said) or "a descriptor without a path"})
+                return Refusal(
+                    errno.EACCES, _RULE, {"path": shown(said) or "a descriptor without a path"}
+                )
         elif not said.startswith("/"):
             said = f"{caller.base(directory)}/{said}"
-        found = self._paths.canonical(caller, said, follow=not flags & _AT_SYMLINK_NOFOLLOW, allowed=self._rules.programs)
+        found = self._paths.canonical(
+            caller, said, follow=not flags & _AT_SYMLINK_NOFOLLOW, allowed=self._rules.programs
+        )
         return self._started(caller, found, arguments[words])
 
     def _mapped(self, caller: Caller, descriptor: int) -> Refusal | None:
         """A file that becomes part of a running program: a library, as a rule."""
         path = caller.link(f"fd/{descriptor & 0xFFFFFFFF}").removesuffix(" (deleted)")
-        if not path.startswith("/") or path.startswith(("/memfd:", "/dev/")) or self._rules.may_start(path):
+        if (
+            not path.startswith("/")
+            or path.startswith(("/memfd:", "/dev/"))
+            or self._rules.may_start(path)
+        ):
             return None
         return self._refused(errno.EPERM, path)
 
@@ -85,12 +108,16 @@ class Programs:
             interpreter = self._interpreter(path)
             if not interpreter.startswith("/"):
                 break
-            path = self._paths.canonical(caller, interpreter, follow=True, allowed=self._rules.programs)
+            path = self._paths.canonical(
+                caller, interpreter, follow=True, allowed=self._rules.programs
+            )
         if _LOADER.search(path):
             loaded = _loaded(caller, words)
             if loaded and "/" in loaded:
                 loaded = loaded if loaded.startswith("/") else f"{caller.base(-100)}/{loaded}"
-                return self._file(self._paths.canonical(caller, loaded, follow=True, allowed=self._rules.programs))
+                return self._file(
+                    self._paths.canonical(caller, loaded, follow=True, allowed=self._rules.programs)
+                )
         return None
 
     def _file(self, path: str) -> Refusal | None:

@@ -1,8 +1,12 @@
-"""The recorder: answers the calls that an environment's filter holds, and names every attempt among them.
+"""The recorder: answers the calls that an environment's filter holds,
+and names every attempt among them.
 
-The kernel enforces (empty network, read-only mounts, Landlock); a held call is where an attempt is *seen*, with process and target. What is allowed goes
-on, what is not is answered with the errno that a machine without the thing would give. It never decides safety by letting a call go on: another
-thread of the caller could change the arguments meanwhile, and would meet the kernel.
+The kernel enforces (empty network, read-only mounts, Landlock);
+a held call is where an attempt is *seen*, with process and target.
+What is allowed goes on, what is not is answered with the errno that a machine without the thing
+would give.
+It never decides safety by letting a call go on: another thread of the caller could change the
+arguments meanwhile, and would meet the kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +25,15 @@ from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
 from cleanroom.sandbox.network.dns import Names
 from cleanroom.sandbox.network.host_network import Reach
 from cleanroom.sandbox.seccomp.filters import FIRST_NETLINK
-from cleanroom.sandbox.seccomp_notify import emulate, files, listen, modes, network, processes, programs
+from cleanroom.sandbox.seccomp_notify import (
+    emulate,
+    files,
+    listen,
+    modes,
+    network,
+    processes,
+    programs,
+)
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 from cleanroom.sandbox.seccomp_notify.aggregate import Fold
 from cleanroom.sandbox.seccomp_notify.fast_path import Quick
@@ -36,7 +48,8 @@ if TYPE_CHECKING:
 _RECEIVE, _SEND, _VALID, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40082104
 _SYNC_WAKE_UP = 1  # run the caller on our processor at once: 24 us a call instead of 91 (Linux 6.6)
 _CONTINUE = 1
-_NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, number, architecture, instruction pointer, arguments
+# id, pid, flags, number, architecture, instruction pointer, arguments
+_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
 _NOTHING = (None, None, None)
 _EMPTY = bytes(_NOTIFICATION.size)
@@ -46,9 +59,11 @@ __all__ = ["Recorder", "Rules", "Shared", "wake_in_step"]
 
 
 class Shared(NamedTuple):
-    """Where an environment may go on a network that it shares with the host, and with which means its calls are carried out.
+    """Where an environment may go on a network that it shares with the host,
+    and with which means its calls are carried out.
 
-    `lead` connects a socket to what a declared door leads to. `keep` where copies of sockets cannot be borrowed: they are made on the caller's behalf.
+    `lead` connects a socket to what a declared door leads to.
+    `keep` where copies of sockets cannot be borrowed: they are made on the caller's behalf.
     """
 
     where: Reach
@@ -59,7 +74,9 @@ class Shared(NamedTuple):
 
 
 def wake_in_step(listener: int) -> bool:
-    """Ask for direct hand-over between caller and recorder; False where the kernel does not know it."""
+    """Ask for direct hand-over between caller and recorder;
+    False where the kernel does not know it.
+    """
     try:
         fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
     except OSError:
@@ -68,7 +85,10 @@ def wake_in_step(listener: int) -> bool:
 
 
 class Recorder:
-    """Serves one listener. `emit` gets dicts in the shape of capability.Attempt, without the environment's name."""
+    """Serves one listener.
+
+    `emit` gets dicts in the shape of capability.Attempt, without the environment's name.
+    """
 
     def __init__(
         self,
@@ -82,9 +102,11 @@ class Recorder:
         host_sockets: int = -1,
         shared: Shared | None = None,
     ) -> None:
-        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary user's recorder, and the kernel holds it too.
+        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary
+        user's recorder, and the kernel holds it too.
 
-        `host_sockets` is the host's /proc/net/unix; `shared` says where the environment may go on a network that it shares with the host; without it, its network is its own and empty.
+        `host_sockets` is the host's /proc/net/unix; `shared` says where the environment may go on a
+        network that it shares with the host; without it, its network is its own and empty.
         """
         self._own = own
         self._listener = listener
@@ -107,15 +129,26 @@ class Recorder:
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         self.in_step = wake_in_step(listener)
-        self.proving = False  # set while canaries run: what the kernel has to refuse by itself goes on to it, recorded and tagged
+        # set while canaries run: what the kernel has to refuse by itself goes on to it,
+        # recorded and tagged
+        self.proving = False
 
     def _on_behalf(self, shared: Shared) -> emulate.Behalf:
         self._sockets = Kept(self._proc) if shared.keep else None
         return emulate.Behalf(
-            shared.where, self._files, self._names, self._sockets or Borrowed(), Own(self._proc), shared.hand,
-            answer=lambda identifier, value, code: self._send(_RESPONSE.pack(identifier, value, -code, 0)),
-            still_held=self._still_held, lead=shared.lead, controls=shared.controls,
-        )  # fmt: skip
+            shared.where,
+            self._files,
+            self._names,
+            self._sockets or Borrowed(),
+            Own(self._proc),
+            shared.hand,
+            answer=lambda identifier, value, code: self._send(
+                _RESPONSE.pack(identifier, value, -code, 0)
+            ),
+            still_held=self._still_held,
+            lead=shared.lead,
+            controls=shared.controls,
+        )
 
     def fileno(self) -> int:
         return self._listener
@@ -148,7 +181,11 @@ class Recorder:
 
     def patience(self) -> int | None:
         """Milliseconds until `tick` has something to say; None while nothing waits."""
-        waits = self._fold.wait_seconds(), self._names.wait_seconds(), self._behalf.wait_seconds() if self._behalf is not None else None
+        waits = (
+            self._fold.wait_seconds(),
+            self._names.wait_seconds(),
+            self._behalf.wait_seconds() if self._behalf is not None else None,
+        )
         if waits == _NOTHING:
             return None
         return int(min(seconds for seconds in waits if seconds is not None) * 1000) + 1
@@ -166,12 +203,22 @@ class Recorder:
         self._names.flush()
 
     def refused_outside(self, host: str, port: int, ip: str, source: int) -> None:
-        """Record what the relay of a declared host refused: `ip`, to which its name led, is none that a declaration opens. `source` is the caller's port."""
+        """Record what the relay of a declared host refused:
+        `ip`, to which its name led, is none that a declaration opens.
+
+        `source` is the caller's port.
+        """
         process = self._names.who_left(source)
-        refusal = Refusal(errno.ECONNRESET, "network.egress", {"host": host, "port": port, "ip": ip, "proto": "tcp"})
+        refusal = Refusal(
+            errno.ECONNRESET,
+            "network.egress",
+            {"host": host, "port": port, "ip": ip, "proto": "tcp"},
+        )
         gap = "" if process else "the relay knows its port only"
         self._fold.add(
-            (host, port, ip, str(process.get("pid"))), lambda: _relayed(_attempt(process, "connect", refusal, (), gap)), refusal.rule
+            (host, port, ip, str(process.get("pid"))),
+            lambda: _relayed(_attempt(process, "connect", refusal, (), gap)),
+            refusal.rule,
         )
 
     def close(self) -> None:
@@ -190,7 +237,9 @@ class Recorder:
             return  # the caller died before we came to it
         identifier, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
         ours = architecture == self._native and 0 <= number < 0x40000000
-        if pid == self._own or (ours and self._quick is not None and self._quick.stays_inside(pid, number, arguments)):
+        if pid == self._own or (
+            ours and self._quick is not None and self._quick.stays_inside(pid, number, arguments)
+        ):
             self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
             return
         caller = Caller(pid, self._proc)
@@ -200,7 +249,8 @@ class Recorder:
             refusal = self._judge(identifier, caller, name, tuple(arguments))
         except BadAddress:
             refusal = Refusal(errno.EFAULT)
-        except Exception as error:  # nothing that a caller prepares may end the loop; it is refused and said
+        # nothing that a caller prepares may end the loop; it is refused and said
+        except Exception as error:
             gap = f"{type(error).__name__}: {error}"
             refusal = Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
         if refusal is None:
@@ -211,9 +261,18 @@ class Recorder:
         if refusal.later:
             return
         to_kernel = self.proving and refusal.to_kernel
-        self._send(_RESPONSE.pack(identifier, refusal.value, 0 if to_kernel else -refusal.errno, _CONTINUE if to_kernel else 0))
+        self._send(
+            _RESPONSE.pack(
+                identifier,
+                refusal.value,
+                0 if to_kernel else -refusal.errno,
+                _CONTINUE if to_kernel else 0,
+            )
+        )
 
-    def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _judge(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
         if modes.carries_bits(name, arguments):
             return self._modes.judge(caller, name, arguments)
         if self._behalf is not None and name in emulate.NAMES:
@@ -245,16 +304,30 @@ class Recorder:
             return self._listening.judge(caller, "bind", arguments)
         return refusal
 
-    def _netlink(self, identifier: int, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
-        """Put it among the high numbers, by which the filter holds what is sent on it without an address. Without room there it is made as any other."""
+    def _netlink(
+        self, identifier: int, caller: Caller, arguments: tuple[int, ...]
+    ) -> Refusal | None:
+        """Put it among the high numbers, by which the filter holds what is sent on it without an
+        address.
+
+        Without room there it is made as any other.
+        """
         taken, limit = caller.open_files()
-        place = next((number for number in range(limit - 1, FIRST_NETLINK - 1, -1) if number not in taken), 0)
+        place = next(
+            (number for number in range(limit - 1, FIRST_NETLINK - 1, -1) if number not in taken), 0
+        )
         return self._put_socket(identifier, arguments, new_socket, place) if place else None
 
     def _put_socket(
-        self, identifier: int, arguments: tuple[int, ...], make: Callable[[int, int, int], socket.socket], place: int = 0
+        self,
+        identifier: int,
+        arguments: tuple[int, ...],
+        make: Callable[[int, int, int], socket.socket],
+        place: int = 0,
     ) -> Refusal:
-        """Make it on the caller's behalf and put it into the caller's descriptors, at `place` if that is not 0; its number is the answer."""
+        """Make it on the caller's behalf and put it into the caller's descriptors,
+        at `place` if that is not 0; its number is the answer.
+        """
         family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
         try:
             made = make(family, kind, protocol)
@@ -265,7 +338,9 @@ class Recorder:
             return inject_fd(self._listener, identifier, ours, close_on_exec=closing, place=place)
 
     def _still_held(self, identifier: int) -> bool:
-        """Whether what was read belonged to this caller: a number could have been given to another process meanwhile."""
+        """Whether what was read belonged to this caller: a number could have been given to another
+        process meanwhile.
+        """
         try:
             fcntl.ioctl(self._listener, _VALID, identifier.to_bytes(8, "little"))
         except OSError:
@@ -280,7 +355,8 @@ class Recorder:
 
     def _record(self, caller: Caller, name: str, refusal: Refusal, gap: str) -> None:
         tags = (*refusal.tags, "canary") if self.proving else refusal.tags
-        who = 0 if refusal.tags else caller.group  # what every program tries is one record for all that run it
+        # what every program tries is one record for all that run it
+        who = 0 if refusal.tags else caller.group
         key = (refusal.rule, who, caller.link("exe"), tuple(refusal.target.items()), tags)
         self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap), refusal.rule)
 
@@ -290,13 +366,17 @@ def _relayed(attempt: Attempt) -> Attempt:
     return {**attempt, "mechanism": "relay", "certainty": "packet"}
 
 
-def _record(caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Attempt:
+def _record(
+    caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str
+) -> Attempt:
     process = caller.identity()
     unread = "" if process else "the caller's /proc folder could not be read"
     return _attempt(process, name, refusal, tags, gap or unread)
 
 
-def _attempt(process: Process, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str) -> Attempt:
+def _attempt(
+    process: Process, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str
+) -> Attempt:
     target: Target = {**refusal.target}
     return {
         "dimension": refusal.rule.partition(".")[0],

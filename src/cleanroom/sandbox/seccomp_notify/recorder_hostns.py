@@ -1,7 +1,10 @@
-"""The recorder of environments without namespaces: it decides and acts, since nothing but Landlock refuses by itself.
+"""The recorder of environments without namespaces: it decides and acts,
+since nothing but Landlock refuses by itself.
 
-Sockets are made here and bound to the loopback device, which the kernel holds for good; what is done with them is done here, on copies. Metadata is
-changed here. Only what Landlock or a check of registers alone decides goes on to the kernel.
+Sockets are made here and bound to the loopback device, which the kernel holds for good;
+what is done with them is done here, on copies.
+Metadata is changed here.
+Only what Landlock or a check of registers alone decides goes on to the kernel.
 """
 
 from __future__ import annotations
@@ -18,7 +21,15 @@ from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.dns import Answerer, Names
 from cleanroom.sandbox.network.host_network import Reach
 from cleanroom.sandbox.seccomp.filters_hostns import F_SETOWN, ON_OTHERS
-from cleanroom.sandbox.seccomp_notify import emulate, metadata, modes, network, open_proxy, processes, recorder
+from cleanroom.sandbox.seccomp_notify import (
+    emulate,
+    metadata,
+    modes,
+    network,
+    open_proxy,
+    processes,
+    recorder,
+)
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 from cleanroom.sandbox.seccomp_notify.forward import Doors, joined
 from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
@@ -37,7 +48,9 @@ _NAME_PORT, _MPTCP, _AF_NETLINK = 53, 262, 16
 
 
 class Door(NamedTuple):
-    """A declared service, or with a `host` a declared host, and our end of the channel to its relay."""
+    """A declared service, or with a `host` a declared host,
+    and our end of the channel to its relay.
+    """
 
     address: str
     port: int
@@ -62,13 +75,17 @@ class BareRecorder(recorder.Recorder):
         self._answerer = answerer
         self._ways = Doors({_key(door): door.way for door in doors})
         shared = recorder.Shared(_reach(doors), self._lead, keep=True)
-        super().__init__(listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared)
+        super().__init__(
+            listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared
+        )
         self._quick = None  # what goes on to the kernel is said by more than a path
         self._processes = processes.Processes(own, own)
         self._views = open_proxy.Views(self._files, listener, texts, self._belongs, proc_fd)
         self._metadata = metadata.Metadata(rules, self._files)
 
-    def _judge(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _judge(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
         if modes.carries_bits(name, arguments):
             return self._modes.judge(caller, name, arguments)
         if name in open_proxy.NAMES:
@@ -99,8 +116,12 @@ class BareRecorder(recorder.Recorder):
 
     # --- files
 
-    def _open(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """What is read is answered here or left to Landlock; what is written is looked at as everywhere."""
+    def _open(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
+        """What is read is answered here or left to Landlock;
+        what is written is looked at as everywhere.
+        """
         answer = self._views.judge(identifier, caller, name, arguments)
         if answer is not None:
             return answer
@@ -110,11 +131,17 @@ class BareRecorder(recorder.Recorder):
     # --- processes
 
     def _on_other(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """A thread may change itself and its siblings; their numbers cannot be given to anybody else while it waits here."""
+        """A thread may change itself and its siblings; their numbers cannot be given to anybody
+        else while it waits here.
+        """
         number = arguments[ON_OTHERS[name]] & 0xFFFFFFFF
-        if number in (caller.pid, caller.group) or os.path.exists(f"/proc/{caller.group}/task/{number}"):
+        if number in (caller.pid, caller.group) or os.path.exists(
+            f"/proc/{caller.group}/task/{number}"
+        ):
             return None
-        return Refusal(errno.EPERM, "process.visibility", {"signal_pid": number, "syscall": name}, alone=True)
+        return Refusal(
+            errno.EPERM, "process.visibility", {"signal_pid": number, "syscall": name}, alone=True
+        )
 
     def _belongs(self, number: int) -> bool:
         """Whether a process is the environment's, other than init, which is ours."""
@@ -152,9 +179,11 @@ class BareRecorder(recorder.Recorder):
         """Made here, and given to the caller."""
         family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
         if protocol == _MPTCP:
-            return Refusal(errno.EPROTONOSUPPORT)  # servers of some languages ask for it first and do without
+            # servers of some languages ask for it first and do without
+            return Refusal(errno.EPROTONOSUPPORT)
         if family == _AF_NETLINK or (family != socket.AF_UNIX and not network.usual(arguments)):
-            return network.family(arguments)  # a link to the kernel that is held here tells of other things than links
+            # a link to the kernel that is held here tells of other things than links
+            return network.family(arguments)
         assert self._sockets is not None
         try:
             made = self._sockets.make(family, kind, protocol)
@@ -170,7 +199,9 @@ class BareRecorder(recorder.Recorder):
             closing = bool(kind & socket.SOCK_CLOEXEC)
             return inject_fd(self._listener, identifier, made.fileno(), close_on_exec=closing)
 
-    def _network_call(self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _network_call(
+        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
         assert self._sockets is not None
         assert self._behalf is not None
         if not self._sockets.knows(caller, arguments[0]):
@@ -179,14 +210,21 @@ class BareRecorder(recorder.Recorder):
             self._names.asked_by(caller)
         answer = self._behalf.judge(identifier, caller, name, arguments)
         if name == "bind" and answer is not None and answer.errno == errno.EADDRINUSE:
-            self._sockets.sweep()  # it may be a copy of ours that kept the port, of a socket that was closed
+            # it may be a copy of ours that kept the port, of a socket that was closed
+            self._sockets.sweep()
             answer = self._behalf.judge(identifier, caller, name, arguments)
         return answer
 
-    def _settled_call(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
-        """A socket of which there is no copy: connected, accepted, one of a pair or a link to the kernel. Its address counts no more.
+    def _settled_call(
+        self, caller: Caller, name: str, arguments: tuple[int, ...]
+    ) -> Refusal | None:
+        """A socket of which there is no copy: connected, accepted,
+        one of a pair or a link to the kernel.
 
-        It may go on only where no datagram socket, whose address would count, can have been put in its place meanwhile.
+        Its address counts no more.
+
+        It may go on only where no datagram socket, whose address would count,
+        can have been put in its place meanwhile.
         """
         assert self._sockets is not None
         if name == "listen":

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Rules:
-    """What one environment may write, reach, start and listen on. Paths are those of its own view, canonical, without a slash at the end."""
+    """What one environment may write, reach, start and listen on.
+
+    Paths are those of its own view, canonical, without a slash at the end.
+    """
 
     def __init__(
         self,
@@ -30,9 +33,12 @@ class Rules:
         project: str = "",
     ) -> None:
         self.writable = tuple(path.rstrip("/") + "/" for path in (*writable, *devices))
-        self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)  # mounted tools, whose byte code cannot be cached
-        self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)  # where unix sockets may be reached
-        self.programs = tuple(path.rstrip("/") + "/" for path in programs)  # where what is started lies, from High on
+        # mounted tools, whose byte code cannot be cached
+        self.read_only = tuple(path.rstrip("/") + "/" for path in read_only)
+        # where unix sockets may be reached
+        self.sockets = self.writable + tuple(path.rstrip("/") + "/" for path in services)
+        # where what is started lies, from High on
+        self.programs = tuple(path.rstrip("/") + "/" for path in programs)
         # where the kernel lets programs be started
         self.startable = tuple(path.rstrip("/") + "/" for path in startable)
         self.not_started = tuple(
@@ -41,12 +47,16 @@ class Rules:
         # folders of the host's own that are written
         self.lasting = tuple(path.rstrip("/") + "/" for path in lasting)
         self.project = project.rstrip("/")  # the folder of the workspace; empty where there is none
-        self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")  # what is not there inside is nowhere
+        # what is not there inside is nowhere
+        self.own = (*self.writable, *self.read_only, *self.programs, "/proc/", "/sys/")
         self.ports = frozenset(ports)
-        self.closed = tuple(path for path in self.read_only if path.startswith(self.sockets))  # tools shown below a folder of one's own
+        # tools shown below a folder of one's own
+        self.closed = tuple(path for path in self.read_only if path.startswith(self.sockets))
 
     def may_write(self, path: str) -> bool:
-        """Whether the canonical `path` lies in a folder that may be written, and not in a tool's below it."""
+        """Whether the canonical `path` lies in a folder that may be written,
+        and not in a tool's below it.
+        """
         return self._inside(path, self.writable)
 
     def may_reach(self, path: str) -> bool:
@@ -54,8 +64,14 @@ class Rules:
         return self._inside(path, self.sockets)
 
     def may_start(self, path: str) -> bool:
-        """Whether the program at the canonical `path` is on the list, or where there is none, not where nothing may be started."""
-        return f"{path}/".startswith(self.programs) if self.programs else not path.startswith(self.not_started)
+        """Whether the program at the canonical `path` is on the list, or where there is none,
+        not where nothing may be started.
+        """
+        return (
+            f"{path}/".startswith(self.programs)
+            if self.programs
+            else not path.startswith(self.not_started)
+        )
 
     def lasts(self, path: str) -> bool:
         """Whether what is at the canonical `path` is a file of the host's own, which stays."""
@@ -78,7 +94,8 @@ class Rules:
         place = f"{path}/"
         if not place.startswith(self.closed):
             return place.startswith(open_folders)
-        return _nearest(place, open_folders) > _nearest(place, self.closed)  # what was mounted on the other counts
+        # what was mounted on the other counts
+        return _nearest(place, open_folders) > _nearest(place, self.closed)
 
 
 def _nearest(place: str, folders: tuple[str, ...]) -> int:
@@ -86,14 +103,25 @@ def _nearest(place: str, folders: tuple[str, ...]) -> int:
     return max((len(folder) for folder in folders if place.startswith(folder)), default=0)
 
 
-# Their refusals only attribute: the empty network, the mounts and Landlock say no as well, which canaries have to prove.
+# Their refusals only attribute: the empty network, the mounts and Landlock say no as well,
+# which canaries have to prove.
 KERNEL_HELD = frozenset(
-    ("network.egress", "network.names", "network.sockets", "filesystem.write", "filesystem.metadata", "filesystem.reads", "process.exec")
+    (
+        "network.egress",
+        "network.names",
+        "network.sockets",
+        "filesystem.write",
+        "filesystem.metadata",
+        "filesystem.reads",
+        "process.exec",
+    )
 )
 
 
 class Refusal(NamedTuple):
-    """An answer other than "go on": the errno for the caller (0: it was done on the caller's behalf) and, unless `rule` is empty, what is recorded."""
+    """An answer other than "go on": the errno for the caller (0:
+    it was done on the caller's behalf) and, unless `rule` is empty, what is recorded.
+    """
 
     errno: int
     rule: str = ""

@@ -1,4 +1,6 @@
-"""What a held call sends: addresses, payload and ancillary data, copied from the caller once and within bounds."""
+"""What a held call sends: addresses, payload and ancillary data,
+copied from the caller once and within bounds.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,29 @@ from typing import NamedTuple
 from cleanroom.sandbox.kernel.caller import Caller
 
 ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
-PAYLOAD_MOST = 256 << 10  # more than any datagram; of a stream so much is sent, and the caller is told
+# more than any datagram; of a stream so much is sent, and the caller is told
+PAYLOAD_MOST = 256 << 10
 _PIECES_MOST = 1024  # UIO_MAXIOV
 _CONTROL_MOST = 4096  # 253 descriptors, which is the kernel's bound, take a quarter of it
-_HEADER = struct.Struct("=QI4xQQQQi4x")  # struct msghdr: name and its length, vector and its pieces, control and its length, flags
+# struct msghdr: name and its length, vector and its pieces, control and its length, flags
+_HEADER = struct.Struct("=QI4xQQQQi4x")
 _PIECE = struct.Struct("=QQ")
 _CONTROL = struct.Struct("=Qii")  # struct cmsghdr: length, level, type
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
 HEADER_BYTES = _HEADER.size
 
-# Ancillary data that goes on as it is: source address and interface, time to live, type of service, the segments of one large datagram.
+# Ancillary data that goes on as it is: source address and interface, time to live,
+# type of service, the segments of one large datagram.
 _PLAIN = {
-    (socket.IPPROTO_IP, 8), (socket.IPPROTO_IP, 2), (socket.IPPROTO_IP, 1), (socket.IPPROTO_UDP, 103),
-    (socket.IPPROTO_IPV6, 50), (socket.IPPROTO_IPV6, 52), (socket.IPPROTO_IPV6, 67),
-}  # fmt: skip
+    (socket.IPPROTO_IP, 8),
+    (socket.IPPROTO_IP, 2),
+    (socket.IPPROTO_IP, 1),
+    (socket.IPPROTO_UDP, 103),
+    (socket.IPPROTO_IPV6, 50),
+    (socket.IPPROTO_IPV6, 52),
+    (socket.IPPROTO_IPV6, 67),
+}
 
 
 class Message(NamedTuple):
@@ -45,22 +55,31 @@ def address(caller: Caller, at: int, length: int) -> bytes:
 def plain(caller: Caller, arguments: tuple[int, ...]) -> Message:
     """What sendto sends."""
     length = min(arguments[2], PAYLOAD_MOST)
-    return Message(address(caller, arguments[4], arguments[5]), _whole(caller, arguments[1], length), cut=length < arguments[2])
+    return Message(
+        address(caller, arguments[4], arguments[5]),
+        _whole(caller, arguments[1], length),
+        cut=length < arguments[2],
+    )
 
 
 def message(caller: Caller, at: int) -> Message:
     """What the message header at `at` describes.
 
     Raises:
-        OSError: EMSGSIZE, it has more pieces than there may be; EINVAL, its ancillary data is malformed or too long.
+        OSError: EMSGSIZE, it has more pieces than there may be;
+            EINVAL, its ancillary data is malformed or too long.
     """
-    name, name_length, vector, pieces, control, control_length, _ = _HEADER.unpack(_whole(caller, at, _HEADER.size))
+    name, name_length, vector, pieces, control, control_length, _ = _HEADER.unpack(
+        _whole(caller, at, _HEADER.size)
+    )
     if pieces > _PIECES_MOST:
         raise OSError(errno.EMSGSIZE, "too many pieces")
     if control and control_length > _CONTROL_MOST:
         raise OSError(errno.ENOBUFS, "too much beside it")
     payload, cut = bytearray(), False
-    for start, length in _PIECE.iter_unpack(_whole(caller, vector, pieces * _PIECE.size) if pieces else b""):
+    for start, length in _PIECE.iter_unpack(
+        _whole(caller, vector, pieces * _PIECE.size) if pieces else b""
+    ):
         room = PAYLOAD_MOST - len(payload)
         cut = cut or length > room
         payload += _whole(caller, start, min(length, room))
@@ -72,7 +91,8 @@ def beside(control: bytes) -> tuple[bytes, list[int]]:
     """Ancillary data as it may go on, and the caller's descriptors that are to go with it.
 
     Raises:
-        OSError: EINVAL, malformed; EPERM, it says who sends, or something that is not known to be harmless.
+        OSError: EINVAL, malformed; EPERM, it says who sends,
+            or something that is not known to be harmless.
     """
     numbers: list[int] = []
     plain, at = b"", 0

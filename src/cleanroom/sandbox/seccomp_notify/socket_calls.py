@@ -1,7 +1,9 @@
-"""The hand that does what a held call asked for: on a copy of the caller's socket, without waiting, and with no more rights than the caller has.
+"""The hand that does what a held call asked for: on a copy of the caller's socket,
+without waiting, and with no more rights than the caller has.
 
-Where the warden is root and its environment is not, a process with the environment's own user does it: a unix socket's peer and its file modes, and
-the ports that need a privilege, are then judged by the kernel as they would be for the caller.
+Where the warden is root and its environment is not, a process with the environment's own user does
+it: a unix socket's peer and its file modes, and the ports that need a privilege,
+are then judged by the kernel as they would be for the caller.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ _O_PATH = getattr(os, "O_PATH", 0)
 
 
 class Deed(NamedTuple):
-    """What to do. `path` from `root` on (a descriptor): the unix socket that is meant, instead of an address. `rights`: descriptors that go with a message."""
+    """What to do.
+
+    `path` from `root` on (a descriptor): the unix socket that is meant, instead of an address.
+    `rights`: descriptors that go with a message.
+    """
 
     name: Literal["connect", "bind", "listen", "send"]
     address: bytes = b""
@@ -65,14 +71,19 @@ class OwnHand:
                     end.listen(deed.backlog)
                 case "send":
                     flags = deed.flags | _MSG_NOSIGNAL | _MSG_DONTWAIT
-                    return syscalls.sendmsg(end.fileno(), deed.payload, flags, address, _with_rights(deed))
+                    return syscalls.sendmsg(
+                        end.fileno(), deed.payload, flags, address, _with_rights(deed)
+                    )
         return 0
 
     def close(self) -> None: ...
 
 
 class LentHand:
-    """A process of the environment's user. Made before the environment's pid namespace, so that nobody inside sees it."""
+    """A process of the environment's user.
+
+    Made before the environment's pid namespace, so that nobody inside sees it.
+    """
 
     def __init__(self, user: int, group: int) -> None:
         self._own = OwnHand()
@@ -159,16 +170,27 @@ def _with_rights(deed: Deed) -> bytes:
     if not deed.rights:
         return deed.control
     body = struct.pack(f"={len(deed.rights)}i", *deed.rights)
-    return deed.control + struct.pack("=Qii", 16 + len(body), socket.SOL_SOCKET, socket.SCM_RIGHTS) + body + bytes(-len(body) % 8)
+    return (
+        deed.control
+        + struct.pack("=Qii", 16 + len(body), socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        + body
+        + bytes(-len(body) % 8)
+    )
 
 
 @contextlib.contextmanager
 def _address(deed: Deed) -> Iterator[bytes]:
-    """The address as the kernel takes it. A path is opened first and then gone through, so that what is reached is what was opened, without links."""
+    """The address as the kernel takes it.
+
+    A path is opened first and then gone through, so that what is reached is what was opened,
+    without links.
+    """
     if not deed.path:
         yield deed.address
         return
-    handle = syscalls.openat2(deed.root, deed.path, _O_PATH, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS)
+    handle = syscalls.openat2(
+        deed.root, deed.path, _O_PATH, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+    )
     try:
         yield struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{handle}".encode() + b"\0"
     finally:
@@ -177,7 +199,11 @@ def _address(deed: Deed) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _not_waiting(end: socket.socket) -> Iterator[None]:
-    """For one call. The flag is the caller's too, so it is put back at once; on a socket that is not connected there is nothing else to wait for."""
+    """For one call.
+
+    The flag is the caller's too, so it is put back at once;
+    on a socket that is not connected there is nothing else to wait for.
+    """
     flags = fcntl.fcntl(end.fileno(), fcntl.F_GETFL)
     if flags & os.O_NONBLOCK:
         yield

@@ -1,6 +1,8 @@
-"""The sockets of an environment on a shared network: copies of them, on which calls are carried out, and which of those that wait are its own.
+"""The sockets of an environment on a shared network: copies of them,
+on which calls are carried out, and which of those that wait are its own.
 
-A copy is borrowed (pidfd_getfd) or, where that is refused, as in an ordinary container, kept from when the socket was made on the caller's behalf.
+A copy is borrowed (pidfd_getfd) or, where that is refused, as in an ordinary container,
+kept from when the socket was made on the caller's behalf.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class Sockets(Protocol):
         """
 
     def settled(self, end: socket.socket) -> None:
-        """Nothing more will be done to this socket on anyone's behalf: it is connected, or listens."""
+        """Nothing more will be done to this socket on anyone's behalf:
+        it is connected, or listens.
+        """
 
 
 class Borrowed:
@@ -44,7 +48,10 @@ class Borrowed:
 
 
 class Kept:
-    """Copies from when the socket was made. One of a connected stream is not kept: its end would not be seen by the other side."""
+    """Copies from when the socket was made.
+
+    One of a connected stream is not kept: its end would not be seen by the other side.
+    """
 
     def __init__(self, proc: int) -> None:
         self._proc = proc
@@ -158,7 +165,10 @@ def _links(proc: int, pid: str) -> list[str]:
 
 
 class Own:
-    """Which sockets are this environment's: those on which something was done for it. Who waits at an address is read from the kernel's tables."""
+    """Which sockets are this environment's: those on which something was done for it.
+
+    Who waits at an address is read from the kernel's tables.
+    """
 
     def __init__(self, proc: int) -> None:
         self._proc = proc
@@ -171,8 +181,14 @@ class Own:
         self._inodes[inode(end)] = None
 
     def waits(self, kind: Kind, address: bytes, port: int) -> bool:
-        """Whether what waits at this address of the host's is the environment's, and nobody else's does."""
-        found = [number in self._inodes for number in self._waiting(kind, address, port)] if self._inodes else []
+        """Whether what waits at this address of the host's is the environment's,
+        and nobody else's does.
+        """
+        found = (
+            [number in self._inodes for number in self._waiting(kind, address, port)]
+            if self._inodes
+            else []
+        )
         return bool(found) and all(found)
 
     def vacant(self, kind: Kind, address: bytes, port: int) -> bool:
@@ -196,11 +212,15 @@ def inode(end: socket.socket) -> int:
 
 def kind_of(end: socket.socket) -> Kind:
     """What a socket is."""
-    return Kind(end.family, end.type & _TYPE_MASK, end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL))
+    return Kind(
+        end.family, end.type & _TYPE_MASK, end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+    )
 
 
 def _plain(address: bytes) -> bytes:
-    """An IPv4 address without IPv6's clothes; the unspecified one as the loopback, which it means."""
+    """An IPv4 address without IPv6's clothes; the unspecified one as the loopback,
+    which it means.
+    """
     if len(address) == 16 and address[:12] == bytes(10) + b"\xff\xff":
         address = address[12:]
     if not any(address):

@@ -1,8 +1,11 @@
 """Canaries: what the policy forbids, tried inside an environment before anything else runs in it.
 
-`run` is called in a forked child of init, under the very same Landlock and filter, without exec and without reading a module from disk. A canary passes
-when it was refused *and*, where detection is claimed, recorded: `judge` compares with what the recorder saw. Controls that must work come last, so that
-a sandbox that refuses everything does not look like a good one.
+`run` is called in a forked child of init, under the very same Landlock and filter,
+without exec and without reading a module from disk.
+A canary passes when it was refused *and*, where detection is claimed, recorded:
+`judge` compares with what the recorder saw.
+Controls that must work come last, so that a sandbox that refuses everything does not look like a
+good one.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
     )
 
 _CONNECT_SECONDS = 0.1
-_ANSWER_SECONDS = 2.0  # the answerer shares its process with the recorder; a busy machine is no violation
+# the answerer shares its process with the recorder; a busy machine is no violation
+_ANSWER_SECONDS = 2.0
 _AF_PACKET, _AF_VSOCK, _MPTCP, _MSG_FASTOPEN = 17, 40, 262, 0x20000000
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
 _SUN_PATH_MOST = 107
@@ -40,9 +44,12 @@ _READ_ONLY = ("EROFS", "EACCES", "EPERM")
 
 
 class Canary(NamedTuple):
-    """One attempt. `attempt` returns the target under which a record must appear, or raises the refusal.
+    """One attempt.
 
-    `target` says the same beforehand; empty where nothing records it: reads, signals and abstract sockets fail without being held.
+    `attempt` returns the target under which a record must appear, or raises the refusal.
+
+    `target` says the same beforehand; empty where nothing records it:
+    reads, signals and abstract sockets fail without being held.
     """
 
     name: str
@@ -53,7 +60,9 @@ class Canary(NamedTuple):
 
 
 class Unavailable(Exception):
-    """The means of the attempt does not exist here, which is a refusal too, and none that is recorded."""
+    """The means of the attempt does not exist here, which is a refusal too,
+    and none that is recorded.
+    """
 
 
 def run(expect: Expectations) -> list[CanaryRun]:
@@ -177,7 +186,9 @@ def _family(family: int) -> None:
 
 
 def _unix_path(path: str) -> None:
-    """A path that is longer than an address can hold is tried from its folder, as a program would."""
+    """A path that is longer than an address can hold is tried from its folder,
+    as a program would.
+    """
     if not _too_long(path):
         return _unix(path)
     folder, name = os.path.split(path)
@@ -203,10 +214,15 @@ def _unix(address: str) -> None:
 
 def _name(expect: Expectations) -> None:
     """Only the sink's own address may come back."""
-    question = b"".join(bytes((len(label),)) + label.encode() for label in expect["name"].split(".")) + b"\0\0\1\0\1"
+    question = (
+        b"".join(bytes((len(label),)) + label.encode() for label in expect["name"].split("."))
+        + b"\0\0\1\0\1"
+    )
     packet = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question
     stream = expect["bare"]  # where names are asked over TCP
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as probe:
+    with socket.socket(
+        socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
+    ) as probe:
         probe.connect(("127.0.0.1", 53))
         probe.send(len(packet).to_bytes(2, "big") + packet if stream else packet)
         if not select.select([probe], [], [], _ANSWER_SECONDS)[0]:
@@ -296,7 +312,9 @@ def _see_engine(expect: Expectations) -> None:
 
 def _signal_engine(expect: Expectations) -> None:
     os.kill(expect["pid"], 0)
-    if not expect["bare"]:  # there the number is the engine's, and that it cannot be looked at must not hide that it can be signalled
+    # there the number is the engine's, and that it cannot be looked at must not hide that it can be
+    # signalled
+    if not expect["bare"]:
         _see_engine(expect)
 
 
@@ -316,8 +334,13 @@ def _listen_unbound(_: Expectations) -> None:
 
 
 def _listen_freely(_: Expectations) -> None:
-    """A unix socket without a name, and a datagram socket on a port that the kernel chooses, which clients do."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    """A unix socket without a name, and a datagram socket on a port that the kernel chooses,
+    which clients do.
+    """
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
         local.bind("")
         local.listen()
         client.bind(("127.0.0.1", 0))
@@ -371,32 +394,114 @@ def _ip_target(ip: str, port: int) -> Callable[[Expectations], Target]:
 
 
 CANARIES: tuple[Canary, ...] = (
-    Canary("tcp", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("192.0.2.1", 9)), _ip_target("192.0.2.1", 9)),
-    Canary("tcp over IPv6", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET6, ("2001:db8::1", 9)), _ip_target("2001:db8::1", 9)),
-    Canary("metadata service", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)), _ip_target("169.254.169.254", 80)),
-    Canary("udp", "network.egress", _REFUSED, lambda _: _datagram(("192.0.2.9", 123)), _ip_target("192.0.2.9", 123)),
-    Canary("tcp fast open", "network.egress", _REFUSED, lambda _: _fast_open(("192.0.2.2", 9), by_message=False), _ip_target("192.0.2.2", 9)),
-    Canary("tcp fast open by sendmsg", "network.egress", _REFUSED, lambda _: _fast_open(("192.0.2.3", 9), by_message=True), _ip_target("192.0.2.3", 9)),
-    Canary("mptcp", "network.egress", _REFUSED, lambda _: _connected(socket.AF_INET, ("192.0.2.4", 9), _MPTCP), _ip_target("192.0.2.4", 9)),
-    Canary("packet socket", "network.families", ("EAFNOSUPPORT", "EPERM"), lambda _: _family(_AF_PACKET), lambda _: {"proto": "AF_PACKET"}),
-    Canary("vsock", "network.families", ("EAFNOSUPPORT",), lambda _: _family(_AF_VSOCK), lambda _: {"proto": "AF_VSOCK"}),
     Canary(
-        "unix socket outside", "network.sockets", ("ENOENT", "EACCES", "ECONNREFUSED", "EPERM"),
+        "tcp",
+        "network.egress",
+        _REFUSED,
+        lambda _: _connected(socket.AF_INET, ("192.0.2.1", 9)),
+        _ip_target("192.0.2.1", 9),
+    ),
+    Canary(
+        "tcp over IPv6",
+        "network.egress",
+        _REFUSED,
+        lambda _: _connected(socket.AF_INET6, ("2001:db8::1", 9)),
+        _ip_target("2001:db8::1", 9),
+    ),
+    Canary(
+        "metadata service",
+        "network.egress",
+        _REFUSED,
+        lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)),
+        _ip_target("169.254.169.254", 80),
+    ),
+    Canary(
+        "udp",
+        "network.egress",
+        _REFUSED,
+        lambda _: _datagram(("192.0.2.9", 123)),
+        _ip_target("192.0.2.9", 123),
+    ),
+    Canary(
+        "tcp fast open",
+        "network.egress",
+        _REFUSED,
+        lambda _: _fast_open(("192.0.2.2", 9), by_message=False),
+        _ip_target("192.0.2.2", 9),
+    ),
+    Canary(
+        "tcp fast open by sendmsg",
+        "network.egress",
+        _REFUSED,
+        lambda _: _fast_open(("192.0.2.3", 9), by_message=True),
+        _ip_target("192.0.2.3", 9),
+    ),
+    Canary(
+        "mptcp",
+        "network.egress",
+        _REFUSED,
+        lambda _: _connected(socket.AF_INET, ("192.0.2.4", 9), _MPTCP),
+        _ip_target("192.0.2.4", 9),
+    ),
+    Canary(
+        "packet socket",
+        "network.families",
+        ("EAFNOSUPPORT", "EPERM"),
+        lambda _: _family(_AF_PACKET),
+        lambda _: {"proto": "AF_PACKET"},
+    ),
+    Canary(
+        "vsock",
+        "network.families",
+        ("EAFNOSUPPORT",),
+        lambda _: _family(_AF_VSOCK),
+        lambda _: {"proto": "AF_VSOCK"},
+    ),
+    Canary(
+        "unix socket outside",
+        "network.sockets",
+        ("ENOENT", "EACCES", "ECONNREFUSED", "EPERM"),
         lambda expect: _unix_path(expect["unix"]),
-        lambda expect: {} if expect["unix_private"] or _too_long(expect["unix"]) else {"sun_path": expect["unix"]},
+        lambda expect: (
+            {}
+            if expect["unix_private"] or _too_long(expect["unix"])
+            else {"sun_path": expect["unix"]}
+        ),
     ),
-    Canary("abstract socket outside", "network.sockets", ("ECONNREFUSED", "EPERM"), lambda expect: _unix(f"\0{expect['abstract']}")),
     Canary(
-        "write outside", "filesystem.write", _READ_ONLY,
-        lambda expect: _each(expect, _write_outside), lambda expect: {"path": f"{expect['outside'][-1]}/cleanroom-canary"},
+        "abstract socket outside",
+        "network.sockets",
+        ("ECONNREFUSED", "EPERM"),
+        lambda expect: _unix(f"\0{expect['abstract']}"),
     ),
     Canary(
-        "chmod outside", "filesystem.metadata", _READ_ONLY,
-        lambda expect: _each(expect, _chmod_outside), lambda expect: {"path": expect["outside"][-1]},
+        "write outside",
+        "filesystem.write",
+        _READ_ONLY,
+        lambda expect: _each(expect, _write_outside),
+        lambda expect: {"path": f"{expect['outside'][-1]}/cleanroom-canary"},
     ),
-    Canary("secret of the home folder", "filesystem.secrets", ("ENOENT", "EACCES"), lambda expect: _read(expect["secret"])),
+    Canary(
+        "chmod outside",
+        "filesystem.metadata",
+        _READ_ONLY,
+        lambda expect: _each(expect, _chmod_outside),
+        lambda expect: {"path": expect["outside"][-1]},
+    ),
+    Canary(
+        "secret of the home folder",
+        "filesystem.secrets",
+        ("ENOENT", "EACCES"),
+        lambda expect: _read(expect["secret"]),
+    ),
     Canary("mount", "process.syscalls", _NO_CALL, _mount, _syscall_target("mount")),
-    Canary("new namespace", "process.syscalls", _NO_CALL, lambda _: syscalls.unshare(syscalls.CLONE_NEWUSER), _syscall_target("unshare")),
+    Canary(
+        "new namespace",
+        "process.syscalls",
+        _NO_CALL,
+        lambda _: syscalls.unshare(syscalls.CLONE_NEWUSER),
+        _syscall_target("unshare"),
+    ),
     Canary("become root", "process.privileges", ("EPERM", "EINVAL"), _become_root),
     Canary("capabilities", "process.privileges", ("EPERM",), _capabilities),
     Canary("see the engine", "process.visibility", ("ENOENT", "ESRCH", "EACCES"), _see_engine),
@@ -404,61 +509,159 @@ CANARIES: tuple[Canary, ...] = (
     Canary("undeclared name", "network.names", (), _name, lambda expect: {"host": expect["name"]}),
     Canary("control: /dev/null is written", "filesystem.write", (), _write_null),
     Canary("control: /tmp is written", "filesystem.write", (), _write_private),
-    Canary("control: /dev/urandom is read", "filesystem.write", (), lambda _: _read("/dev/urandom")),
-)  # fmt: skip
+    Canary(
+        "control: /dev/urandom is read", "filesystem.write", (), lambda _: _read("/dev/urandom")
+    ),
+)
 
 # From level High on, in addition.
 LISTED: tuple[Canary, ...] = (
     Canary(
-        "read what is not listed", "filesystem.reads", ("ENOENT", "EACCES"),
-        lambda expect: _read(allowlist(expect)["unread"]), lambda expect: {"path": allowlist(expect)["unread"]},
+        "read what is not listed",
+        "filesystem.reads",
+        ("ENOENT", "EACCES"),
+        lambda expect: _read(allowlist(expect)["unread"]),
+        lambda expect: {"path": allowlist(expect)["unread"]},
     ),
-    Canary("start what was written", "process.exec", ("EACCES",), _start_own, lambda expect: {"path": _own_program(expect)}),
-    Canary("file in memory that may be started", "process.exec", ("ENOSYS",), _file_in_memory, _syscall_target("memfd_create")),
-    Canary("listen on a port", "network.listen", ("EACCES",), _listen, lambda expect: {"port": allowlist(expect)["port"]}),
-    Canary("listen without a port", "network.listen", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
-    Canary("control: a listed program is started", "process.exec", (), lambda expect: _start(allowlist(expect)["program"])),
+    Canary(
+        "start what was written",
+        "process.exec",
+        ("EACCES",),
+        _start_own,
+        lambda expect: {"path": _own_program(expect)},
+    ),
+    Canary(
+        "file in memory that may be started",
+        "process.exec",
+        ("ENOSYS",),
+        _file_in_memory,
+        _syscall_target("memfd_create"),
+    ),
+    Canary(
+        "listen on a port",
+        "network.listen",
+        ("EACCES",),
+        _listen,
+        lambda expect: {"port": allowlist(expect)["port"]},
+    ),
+    Canary(
+        "listen without a port",
+        "network.listen",
+        ("EACCES",),
+        _listen_unbound,
+        lambda _: {"ip": "0.0.0.0"},  # noqa: S104
+    ),
+    Canary(
+        "control: a listed program is started",
+        "process.exec",
+        (),
+        lambda expect: _start(allowlist(expect)["program"]),
+    ),
     Canary("control: a unix socket listens", "network.listen", (), _listen_freely),
-)  # fmt: skip
+)
 
-# Without namespaces, in addition: what no read-only mount, no network and no numbers of processes of its own refuses there.
+# Without namespaces, in addition: what no read-only mount,
+# no network and no numbers of processes of its own refuses there.
 BARE: tuple[Canary, ...] = (
     Canary(
-        "port of the host's loopback", "network.egress", _REFUSED,
-        lambda expect: _connected(socket.AF_INET, ("127.0.0.1", expect["port"])), lambda expect: {"ip": "127.0.0.1", "port": expect["port"]},
+        "port of the host's loopback",
+        "network.egress",
+        _REFUSED,
+        lambda expect: _connected(socket.AF_INET, ("127.0.0.1", expect["port"])),
+        lambda expect: {"ip": "127.0.0.1", "port": expect["port"]},
     ),
     Canary(
-        "mode of an open file outside", "filesystem.metadata", _READ_ONLY,
-        lambda _: _change_open(_SHELL), lambda _: {"path": os.path.realpath(_SHELL)},
+        "mode of an open file outside",
+        "filesystem.metadata",
+        _READ_ONLY,
+        lambda _: _change_open(_SHELL),
+        lambda _: {"path": os.path.realpath(_SHELL)},
     ),
-    Canary("limits of the engine", "process.visibility", ("EPERM", "ESRCH"), _limit_engine, lambda expect: {"signal_pid": expect["pid"]}),
+    Canary(
+        "limits of the engine",
+        "process.visibility",
+        ("EPERM", "ESRCH"),
+        _limit_engine,
+        lambda expect: {"signal_pid": expect["pid"]},
+    ),
     Canary("control: an own port is reached", "network.egress", (), lambda _: _reach_own()),
-)  # fmt: skip
+)
 
 # What Low allows has no canary there.
-ALLOWED = frozenset((
-    "tcp", "tcp over IPv6", "metadata service", "udp", "tcp fast open", "tcp fast open by sendmsg", "mptcp", "unix socket outside", "abstract socket outside",
-    "secret of the home folder", "undeclared name",
-))  # fmt: skip
+ALLOWED = frozenset(
+    (
+        "tcp",
+        "tcp over IPv6",
+        "metadata service",
+        "udp",
+        "tcp fast open",
+        "tcp fast open by sendmsg",
+        "mptcp",
+        "unix socket outside",
+        "abstract socket outside",
+        "secret of the home folder",
+        "undeclared name",
+    )
+)
 
 # At Low, where the network is shared with the host.
 SHARED: tuple[Canary, ...] = (
-    Canary("metadata service", "network.local", _REFUSED, lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)), _ip_target("169.254.169.254", 80)),
-    Canary("link-local address", "network.local", _REFUSED, lambda _: _datagram(("169.254.1.1", 9)), _ip_target("169.254.1.1", 9)),
     Canary(
-        "the host's loopback", "network.local", _REFUSED, lambda expect: _connected(socket.AF_INET, ("127.0.0.1", host_network(expect)["port"])),
+        "metadata service",
+        "network.local",
+        _REFUSED,
+        lambda _: _connected(socket.AF_INET, ("169.254.169.254", 80)),
+        _ip_target("169.254.169.254", 80),
+    ),
+    Canary(
+        "link-local address",
+        "network.local",
+        _REFUSED,
+        lambda _: _datagram(("169.254.1.1", 9)),
+        _ip_target("169.254.1.1", 9),
+    ),
+    Canary(
+        "the host's loopback",
+        "network.local",
+        _REFUSED,
+        lambda expect: _connected(socket.AF_INET, ("127.0.0.1", host_network(expect)["port"])),
         lambda expect: {"ip": "127.0.0.1", "port": host_network(expect)["port"]},
     ),
-    Canary("the host's loopback by fast open", "network.local", _REFUSED, lambda expect: _fast_open(("127.0.0.1", host_network(expect)["port"]), by_message=True)),
     Canary(
-        "abstract socket outside", "network.local", ("ECONNREFUSED", "EPERM"),
-        lambda expect: _unix(f"\0{expect['abstract']}"), lambda expect: {"sun_path": f"@{expect['abstract']}"},
+        "the host's loopback by fast open",
+        "network.local",
+        _REFUSED,
+        lambda expect: _fast_open(("127.0.0.1", host_network(expect)["port"]), by_message=True),
     ),
     Canary(
-        "container runtime's socket", "network.runtimes", ("ENOENT", "EACCES"),
-        lambda expect: _unix(host_network(expect)["runtime"]), lambda expect: {"sun_path": host_network(expect)["runtime"]},
+        "abstract socket outside",
+        "network.local",
+        ("ECONNREFUSED", "EPERM"),
+        lambda expect: _unix(f"\0{expect['abstract']}"),
+        lambda expect: {"sun_path": f"@{expect['abstract']}"},
     ),
-    Canary("listen for other machines", "network.publish", ("EACCES",), _listen_for_others, lambda expect: {"port": host_network(expect)["port"]}),
-    Canary("listen without a port", "network.publish", ("EACCES",), _listen_unbound, lambda _: {"ip": "0.0.0.0"}),  # noqa: S104
-    Canary("control: a server of one's own is reached", "network.local", (), lambda _: _reach_own()),
-)  # fmt: skip
+    Canary(
+        "container runtime's socket",
+        "network.runtimes",
+        ("ENOENT", "EACCES"),
+        lambda expect: _unix(host_network(expect)["runtime"]),
+        lambda expect: {"sun_path": host_network(expect)["runtime"]},
+    ),
+    Canary(
+        "listen for other machines",
+        "network.publish",
+        ("EACCES",),
+        _listen_for_others,
+        lambda expect: {"port": host_network(expect)["port"]},
+    ),
+    Canary(
+        "listen without a port",
+        "network.publish",
+        ("EACCES",),
+        _listen_unbound,
+        lambda _: {"ip": "0.0.0.0"},  # noqa: S104
+    ),
+    Canary(
+        "control: a server of one's own is reached", "network.local", (), lambda _: _reach_own()
+    ),
+)

@@ -1,7 +1,10 @@
-"""Canaries of the limits: each mechanism is proven at a small scale, since "limit plus a tenth" of gigabytes does not fit the start of a run.
+"""Canaries of the limits: each mechanism is proven at a small scale,
+since "limit plus a tenth" of gigabytes does not fit the start of a run.
 
-`prove_inside` runs in a canary's process inside the environment and tightens only its own limits. `GroupProof` uses a small group beside the environment's
-own, made and removed here, in a process of its own beside the canaries; where it is killed meanwhile, the keeper removes the group.
+`prove_inside` runs in a canary's process inside the environment and tightens only its own limits.
+`GroupProof` uses a small group beside the environment's own, made and removed here,
+in a process of its own beside the canaries; where it is killed meanwhile,
+the keeper removes the group.
 """
 
 from __future__ import annotations
@@ -23,26 +26,52 @@ if TYPE_CHECKING:
 
     Outcome = Callable[[], list[CanaryResult]]
 
-SMALL_MEMORY = 1024 * mmap.PAGESIZE  # four times a forked child's own pages; each page more is one to fill and to give back
+# four times a forked child's own pages; each page more is one to fill and to give back
+SMALL_MEMORY = 1024 * mmap.PAGESIZE
 _POPULATE = 0x8000  # MAP_POPULATE: the kernel fills the pages in one call
 
 
 def prove_inside(temporary: str) -> list[CanaryResult]:
-    """A process, a file and a reservation beyond a limit are refused. Lowers this process's limits for good. `temporary`: where a file may be made."""
+    """A process, a file and a reservation beyond a limit are refused.
+
+    Lowers this process's limits for good.
+    `temporary`: where a file may be made.
+    """
     return [
-        _refused("one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork),
-        _refused("one byte too many in a file", "resource.disk", errno.EFBIG, resource.RLIMIT_FSIZE, 4096, lambda: _write_file(temporary)),
-        _refused("one reservation too many", "resource.memory", errno.ENOMEM, resource.RLIMIT_DATA, 64 << 20, _reserve),
+        _refused(
+            "one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork
+        ),
+        _refused(
+            "one byte too many in a file",
+            "resource.disk",
+            errno.EFBIG,
+            resource.RLIMIT_FSIZE,
+            4096,
+            lambda: _write_file(temporary),
+        ),
+        _refused(
+            "one reservation too many",
+            "resource.memory",
+            errno.ENOMEM,
+            resource.RLIMIT_DATA,
+            64 << 20,
+            _reserve,
+        ),
     ]
 
 
-def _refused(name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]) -> CanaryResult:
+def _refused(
+    name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]
+) -> CanaryResult:
     try:
         resource.setrlimit(limit, (value, value))
         attempt()
         found, passed = "it worked", False
     except OSError as error:
-        found, passed = errno.errorcode.get(error.errno or 0, str(error.errno)), error.errno == expected
+        found, passed = (
+            errno.errorcode.get(error.errno or 0, str(error.errno)),
+            error.errno == expected,
+        )
     return result(name, rule, errno.errorcode[expected], found, passed)
 
 
@@ -89,18 +118,24 @@ class GroupProof:
             said = file.read()
         os.waitpid(self._pid, 0)
         found: list[CanaryResult] = (
-            json.loads(said) if said else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
+            json.loads(said)
+            if said
+            else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
         )
         return found
 
 
 def prove_group(group: cgroups.Group) -> list[CanaryResult]:
-    """In a small group: a process past the number is refused, memory past the limit ends its process, and both are counted."""
+    """In a small group: a process past the number is refused,
+    memory past the limit ends its process, and both are counted.
+    """
     small = group.beside()
     try:
         small.make(memory_bytes=SMALL_MEMORY, pids=1, cpus=0)
     except OSError as error:
-        return [result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)]
+        return [
+            result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)
+        ]
     try:
         refused = _in_group(small, _fork_status)
         killed = _in_group(small, _touch_memory)
@@ -108,9 +143,21 @@ def prove_group(group: cgroups.Group) -> list[CanaryResult]:
     finally:
         small.remove()
     return [
-        result("a process past the group's number", "resource.pids", "EAGAIN, counted", _said(refused, counted.pids_refused), refused == errno.EAGAIN and counted.pids_refused > 0),
-        result("memory past the group's limit", "resource.memory", "killed, counted", _said(killed, counted.oom_kills), killed == -signal.SIGKILL and counted.oom_kills > 0),
-    ]  # fmt: skip
+        result(
+            "a process past the group's number",
+            "resource.pids",
+            "EAGAIN, counted",
+            _said(refused, counted.pids_refused),
+            refused == errno.EAGAIN and counted.pids_refused > 0,
+        ),
+        result(
+            "memory past the group's limit",
+            "resource.memory",
+            "killed, counted",
+            _said(killed, counted.oom_kills),
+            killed == -signal.SIGKILL and counted.oom_kills > 0,
+        ),
+    ]
 
 
 def _said(status: int, counted: int) -> str:
@@ -142,6 +189,7 @@ def _fork_status() -> int:
 
 def _touch_memory() -> int:
     area = mmap.mmap(-1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _POPULATE)
-    for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):  # where the kernel did not care to fill them
+    # where the kernel did not care to fill them
+    for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):
         area[at] = 1
     return 0

@@ -1,6 +1,8 @@
-"""What this machine's kernel can hold: each primitive is tried in a throw-away child, never assumed from a version.
+"""What this machine's kernel can hold: each primitive is tried in a throw-away child,
+never assumed from a version.
 
-`report` is all together; `probe` the facts with the kernel's own words; `tier` and `dimensions` are pure functions of them.
+`report` is all together; `probe` the facts with the kernel's own words;
+`tier` and `dimensions` are pure functions of them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 _ANYBODY = 65534  # the uid that root's probe takes on, as an environment of root's does
 _APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
-_ALLOW_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)  # a filter that refuses nothing, to see whether one may be installed
+# a filter that refuses nothing, to see whether one may be installed
+_ALLOW_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
 
 
 class Primitive(NamedTuple):
@@ -53,7 +56,8 @@ _HOLDS = {
     "overlay": ("filesystem.workspace",),
     "mount_setattr": ("filesystem.write", "filesystem.metadata"),
     "pidfd": ("process.tree",),
-    "openat2": ("filesystem.write",),  # without it nobody could say where a path that was written leads
+    # without it nobody could say where a path that was written leads
+    "openat2": ("filesystem.write",),
     "landlock": ("filesystem.write", "process.exec"),
     "seccomp_notify": (
         "network.local",
@@ -70,12 +74,26 @@ _HOLDS = {
 }
 
 _HINTS = {
-    "user_namespace": "allow user namespaces to ordinary users (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0), or run as root",
-    "mount_namespace": "allow mount namespaces; inside a container run it with the right to make namespaces",
-    "network_namespace": "allow network namespaces; inside a container run it with the right to make namespaces",
-    "pid_namespace": "allow pid namespaces; inside a container run it with the right to make namespaces",
-    "overlay": "use Linux 5.11 or later, and a cache folder on ext4, xfs, btrfs or tmpfs rather than on an overlay itself",
-    "idmapped_mounts": "use Linux 5.19 or later and a file system that knows id maps, or run as an ordinary user",
+    "user_namespace": (
+        "allow user namespaces to ordinary users (sysctl kernel.unprivileged_userns_clone=1, "
+        "user.max_user_namespaces > 0), or run as root"
+    ),
+    "mount_namespace": (
+        "allow mount namespaces; inside a container run it with the right to make namespaces"
+    ),
+    "network_namespace": (
+        "allow network namespaces; inside a container run it with the right to make namespaces"
+    ),
+    "pid_namespace": (
+        "allow pid namespaces; inside a container run it with the right to make namespaces"
+    ),
+    "overlay": (
+        "use Linux 5.11 or later, and a cache folder on ext4, xfs, btrfs or tmpfs rather than on "
+        "an overlay itself"
+    ),
+    "idmapped_mounts": (
+        "use Linux 5.19 or later and a file system that knows id maps, or run as an ordinary user"
+    ),
     "mount_setattr": "use Linux 5.12 or later",
     "pidfd": "use Linux 5.3 or later",
     "openat2": "use Linux 5.6 or later; inside a container allow the openat2 call",
@@ -83,22 +101,44 @@ _HINTS = {
     "seccomp_notify": "use Linux 5.5 or later; inside a container allow the seccomp call",
 }
 _APPARMOR_HINT = (
-    "sysctl kernel.apparmor_restrict_unprivileged_userns=0, an AppArmor profile with `userns,` for the interpreter, or run as root"
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0, an AppArmor profile with `userns,` "
+    "for the interpreter, or run as root"
 )
 
-_LISTED = ("filesystem.reads", "network.listen", "process.exec")  # of High alone, so that they say nothing of the dimension at Medium
+# of High alone, so that they say nothing of the dimension at Medium
+_LISTED = ("filesystem.reads", "network.listen", "process.exec")
 
 _DIMENSIONS = (
-    ("network", "empty network namespace, held calls, name answerer, relays", ("network_namespace", "seccomp_notify")),
-    ("filesystem", "mount namespace, overlay, Landlock, held calls", ("mount_namespace", "overlay", "landlock", "seccomp_notify")),
-    ("process", "pid and user namespace, no capabilities, seccomp", ("pid_namespace", "user_namespace", "seccomp_notify")),
+    (
+        "network",
+        "empty network namespace, held calls, name answerer, relays",
+        ("network_namespace", "seccomp_notify"),
+    ),
+    (
+        "filesystem",
+        "mount namespace, overlay, Landlock, held calls",
+        ("mount_namespace", "overlay", "landlock", "seccomp_notify"),
+    ),
+    (
+        "process",
+        "pid and user namespace, no capabilities, seccomp",
+        ("pid_namespace", "user_namespace", "seccomp_notify"),
+    ),
 )
 
 # Not there yet on any machine.
 _LEVELS_LATER: dict[str, list[MissingRule]] = {
     "Locked": [
-        {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use High"},
-        {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use High"},
+        {
+            "rule": "filesystem.pinned",
+            "why": "a root pinned by digest is not there yet",
+            "hint": "use High",
+        },
+        {
+            "rule": "process.calls",
+            "why": "a list of allowed system calls is not there yet",
+            "hint": "use High",
+        },
     ],
 }
 
@@ -109,7 +149,8 @@ _MECHANISMS = {
     "filesystem.workspace": "overlay",
     "filesystem.reads": "a root of its own in a mount namespace; held calls attribute",
     **dict.fromkeys(
-        ("network.local", "network.publish", "network.runtimes"), "held calls, done on the caller's behalf; an empty network from Medium on"
+        ("network.local", "network.publish", "network.runtimes"),
+        "held calls, done on the caller's behalf; an empty network from Medium on",
     ),
     "network.record": "held calls",
     "network.egress": "empty network namespace; held calls attribute; relays to what is declared",
@@ -126,7 +167,9 @@ _MECHANISMS = {
 
 
 class Tier(NamedTuple):
-    """What can be had here: by which means, and the rules that cannot be held with the reason and what would help."""
+    """What can be had here: by which means, and the rules that cannot be held with the reason and
+    what would help.
+    """
 
     name: str
     mode: Mode
@@ -134,14 +177,20 @@ class Tier(NamedTuple):
 
 
 def report(folder: str) -> ProbeReport:
-    """Tier, dimensions, missing rules, levels and mechanisms in the shape of capability.CapabilityReport; `folder` is one that is not there, beside where layers will lie.
+    """Tier, dimensions, missing rules, levels and mechanisms in the shape of
+    capability.CapabilityReport; `folder` is one that is not there, beside where layers will lie.
 
-    The row of resources says what holds without cgroups; whoever can make groups replaces it. `mode` and `landlock` are for the backend.
+    The row of resources says what holds without cgroups; whoever can make groups replaces it.
+    `mode` and `landlock` are for the backend.
     """
     found = probe(folder)
     name, mode, missing = tier(found, os.geteuid() == 0)
     lacking = {row["rule"] for row in missing}
-    mechanisms, levels = (probe_hostns.MECHANISMS, probe_hostns.LEVELS) if mode == "bare" else (_MECHANISMS, _LEVELS_LATER)
+    mechanisms, levels = (
+        (probe_hostns.MECHANISMS, probe_hostns.LEVELS)
+        if mode == "bare"
+        else (_MECHANISMS, _LEVELS_LATER)
+    )
     return {
         "tier": name,
         "mode": mode,
@@ -150,18 +199,25 @@ def report(folder: str) -> ProbeReport:
         "dimensions": dimensions(found, lacking, mode),
         "missing": missing,
         "levels": levels,
-        "mechanisms": {rule: mechanism for rule, mechanism in mechanisms.items() if rule not in lacking},
+        "mechanisms": {
+            rule: mechanism for rule, mechanism in mechanisms.items() if rule not in lacking
+        },
         "notes": [f"{key}: {value.detail}" for key, value in found.items() if not value.works],
     }
 
 
 def tier(primitives: Mapping[str, Primitive], is_root: bool) -> Tier:
-    """The tier of `docs/isolation.md`. Where namespaces do not hold Medium, Landlock and held calls alone may."""
+    """The tier of `docs/isolation.md`.
+
+    Where namespaces do not hold Medium, Landlock and held calls alone may.
+    """
     needs = dict(_HOLDS)
     if is_root:  # a root-owned project is made the environment's own by an id map
         needs["idmapped_mounts"] = ("filesystem.workspace",)
     else:  # everything else is made inside it
-        needs["user_namespace"] = tuple(dict.fromkeys(rule for rules in _HOLDS.values() for rule in rules))
+        needs["user_namespace"] = tuple(
+            dict.fromkeys(rule for rules in _HOLDS.values() for rule in rules)
+        )
     full = _missing(primitives, needs)
     if not _weight(full)[0]:
         return Tier("E2" if not full else "E3", "namespaces", full)
@@ -177,7 +233,9 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> Tier:
     return Tier("E3", mode, missing)
 
 
-def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str, ...]]) -> list[MissingRule]:
+def _missing(
+    primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str, ...]]
+) -> list[MissingRule]:
     """Every rule that something needed for it keeps from being held."""
     missing: dict[str, MissingRule] = {}
     for primitive, rules in needs.items():
@@ -185,7 +243,12 @@ def _missing(primitives: Mapping[str, Primitive], needs: Mapping[str, tuple[str,
             continue
         for rule in rules:
             missing.setdefault(
-                rule, {"rule": rule, "why": f"{_words(primitive)}: {primitives[primitive].detail}", "hint": _hint(primitive, primitives)}
+                rule,
+                {
+                    "rule": rule,
+                    "why": f"{_words(primitive)}: {primitives[primitive].detail}",
+                    "hint": _hint(primitive, primitives),
+                },
             )
     return sorted(missing.values(), key=lambda row: row["rule"])
 
@@ -196,33 +259,57 @@ def _weight(missing: Sequence[MissingRule]) -> tuple[int, int]:
     return len(missing) - listed, listed
 
 
-def dimensions(primitives: Mapping[str, Primitive], lacking: set[str], mode: Mode = "namespaces") -> list[Dimension]:
+def dimensions(
+    primitives: Mapping[str, Primitive], lacking: set[str], mode: Mode = "namespaces"
+) -> list[Dimension]:
     """One row per dimension in the shape of capability.DimensionReport."""
     works = {
         dimension: not any(rule.startswith(f"{dimension}.") for rule in lacking - set(_LISTED))
         for dimension in ("network", "filesystem", "process")
     }
     sees = primitives["seccomp_notify"].works
+    # Where there is a filter around ours, it answers some calls before ours is asked.
+    first = mode != "bare" or primitives["first_filter"].works
     rows: list[Dimension] = []
-    for dimension, mechanism, evidence in probe_hostns.DIMENSIONS if mode == "bare" else _DIMENSIONS:
-        seen = (
-            "no" if not sees else "partial" if mode == "bare" and dimension == "process" and not primitives["first_filter"].works else "yes"
+    for dimension, mechanism, evidence in (
+        probe_hostns.DIMENSIONS if mode == "bare" else _DIMENSIONS
+    ):
+        seen = "yes" if sees else "no"
+        if sees and dimension == "process" and not first:
+            seen = "partial"
+        rows.append(
+            {
+                "dimension": dimension,
+                "enforced": "yes" if works[dimension] else "no",
+                "detected": seen,
+                "attributed": seen,
+                "mechanism": mechanism,
+                "completeness": "exact" if sees else "unknown",
+                "evidence": "; ".join(
+                    f"{_words(name)}: {primitives[name].detail}" for name in evidence
+                ),
+            }
         )
-        rows.append({
-            "dimension": dimension, "enforced": "yes" if works[dimension] else "no", "detected": seen, "attributed": seen, "mechanism": mechanism, "completeness": "exact" if sees else "unknown",
-            "evidence": "; ".join(f"{_words(name)}: {primitives[name].detail}" for name in evidence),
-        })  # fmt: skip
-    rows.append({
-        "dimension": "resource", "enforced": "partial", "detected": "partial", "attributed": "partial", "mechanism": "rlimits, samples",
-        "evidence": f"kernel {primitives['kernel'].detail}", "completeness": "lossy",
-    })  # fmt: skip
+    rows.append(
+        {
+            "dimension": "resource",
+            "enforced": "partial",
+            "detected": "partial",
+            "attributed": "partial",
+            "mechanism": "rlimits, samples",
+            "evidence": f"kernel {primitives['kernel'].detail}",
+            "completeness": "lossy",
+        }
+    )
     return rows
 
 
 def probe(folder: str) -> Primitives:
     """Try everything; the children leave nothing behind. `folder` is made for it and removed."""
     found: Primitives = {
-        "kernel": Primitive(machine() in MACHINES, "{}.{}".format(*syscalls.kernel_version()) + f" on {machine()}"),
+        "kernel": Primitive(
+            machine() in MACHINES, "{}.{}".format(*syscalls.kernel_version()) + f" on {machine()}"
+        ),
         "landlock": _landlock(),
         "tun": _openable("/dev/net/tun"),
         "pidfd": _pidfd(),
@@ -264,7 +351,9 @@ def _hint(primitive: str, primitives: Mapping[str, Primitive]) -> str:
 
 def _landlock() -> Primitive:
     version = syscalls.landlock_abi()
-    return Primitive(version > 0, f"ABI {version}" if version else "not in this kernel, or switched off")
+    return Primitive(
+        version > 0, f"ABI {version}" if version else "not in this kernel, or switched off"
+    )
 
 
 def _pidfd() -> Primitive:
@@ -296,7 +385,10 @@ def _openable(path: str) -> Primitive:
 
 
 def _in_child(steps: Callable[[], list[tuple[str, Callable[[], str | None]]]]) -> Primitives:
-    """Carry out `steps` in a child that ends with them. The first that fails ends them: later ones stand on it."""
+    """Carry out `steps` in a child that ends with them.
+
+    The first that fails ends them: later ones stand on it.
+    """
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -306,7 +398,13 @@ def _in_child(steps: Callable[[], list[tuple[str, Callable[[], str | None]]]]) -
                 try:
                     found[name] = (True, step() or "ok")
                 except OSError as error:
-                    found[name] = (False, f"{os.strerror(error.errno or 0)} ({error.args[-1] if len(error.args) > 1 else error})")
+                    found[name] = (
+                        False,
+                        (
+                            f"{os.strerror(error.errno or 0)} "
+                            f"({error.args[-1] if len(error.args) > 1 else error})"
+                        ),
+                    )
                     break
         finally:
             os.write(write_end, json.dumps(found).encode())
@@ -315,7 +413,10 @@ def _in_child(steps: Callable[[], list[tuple[str, Callable[[], str | None]]]]) -
     with os.fdopen(read_end, "rb") as file:
         text = file.read()
     os.waitpid(pid, 0)
-    return {name: Primitive(works, _explained(name, detail)) for name, (works, detail) in json.loads(text or b"{}").items()}
+    return {
+        name: Primitive(works, _explained(name, detail))
+        for name, (works, detail) in json.loads(text or b"{}").items()
+    }
 
 
 def _explained(name: str, detail: str) -> str:
@@ -331,7 +432,11 @@ def _explained(name: str, detail: str) -> str:
 
 
 def _map_self(inside: int, user: int, group: int) -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{inside} {user} 1"), ("gid_map", f"{inside} {group} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inside} {user} 1"),
+        ("gid_map", f"{inside} {group} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
 
@@ -363,7 +468,10 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
     def overlay() -> None:
         for name in ("lower", "upper", "work", "merged"):
             os.mkdir(f"{folder}/{name}")
-        options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work,volatile" + (",userxattr" if user else "")
+        options = (
+            f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work,volatile"
+            + (",userxattr" if user else "")
+        )
         syscalls.mount("overlay", f"{folder}/merged", "overlay", syscalls.MS_NODEV, options)
         with open(f"{folder}/merged/file", "w"):
             pass
@@ -371,21 +479,38 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
             raise OSError(5, "what was written did not reach the upper layer")
 
     def read_only() -> None:
-        tree = syscalls.open_tree(syscalls.AT_FDCWD, folder, syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE)
-        syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE, attr_set=syscalls.MOUNT_ATTR_RDONLY)
+        tree = syscalls.open_tree(
+            syscalls.AT_FDCWD,
+            folder,
+            syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE,
+        )
+        syscalls.mount_setattr(
+            tree,
+            "",
+            syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE,
+            attr_set=syscalls.MOUNT_ATTR_RDONLY,
+        )
         syscalls.move_mount(tree, "", syscalls.AT_FDCWD, folder, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
         if os.access(folder, os.W_OK):
             raise OSError(30, "a read-only mount can be written")
 
-    mine: list[tuple[str, Callable[[], str | None]]] = [("user_namespace", own_user)] if user else []
+    mine: list[tuple[str, Callable[[], str | None]]] = (
+        [("user_namespace", own_user)] if user else []
+    )
     return [
-        *mine, ("mount_namespace", mounts), ("network_namespace", network), ("pid_namespace", processes), ("overlay", overlay),
+        *mine,
+        ("mount_namespace", mounts),
+        ("network_namespace", network),
+        ("pid_namespace", processes),
+        ("overlay", overlay),
         ("mount_setattr", read_only),
-    ]  # fmt: skip
+    ]
 
 
 def _user_namespace_of_root() -> list[tuple[str, Callable[[], str | None]]]:
-    """Root's environments give up their uid first and then make one, for a process limit of their own."""
+    """Root's environments give up their uid first and then make one,
+    for a process limit of their own.
+    """
 
     def step() -> None:
         os.setgroups([])
@@ -399,7 +524,9 @@ def _user_namespace_of_root() -> list[tuple[str, Callable[[], str | None]]]:
 
 
 def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
-    """Mounts whose files appear to belong to another user; without them a root-owned project is copied."""
+    """Mounts whose files appear to belong to another user;
+    without them a root-owned project is copied.
+    """
 
     def step() -> None:
         parent_end, child_end = os.pipe()
@@ -421,9 +548,17 @@ def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
                 with open(f"/proc/{pid}/{name}", "w") as file:
                     file.write("0 1000 1\n")
             syscalls.unshare(syscalls.CLONE_NEWNS)
-            tree = syscalls.open_tree(syscalls.AT_FDCWD, "/usr", syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC)
+            tree = syscalls.open_tree(
+                syscalls.AT_FDCWD, "/usr", syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+            )
             users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-            syscalls.mount_setattr(tree, "", syscalls.AT_EMPTY_PATH, attr_set=syscalls.MOUNT_ATTR_IDMAP, user_namespace=users)
+            syscalls.mount_setattr(
+                tree,
+                "",
+                syscalls.AT_EMPTY_PATH,
+                attr_set=syscalls.MOUNT_ATTR_IDMAP,
+                user_namespace=users,
+            )
         finally:
             os.close(done_end)
             os.waitpid(pid, 0)

@@ -1,4 +1,6 @@
-"""What environments without namespaces stand on: the primitives, which rules each holds, and how each is tried."""
+"""What environments without namespaces stand on: the primitives, which rules each holds,
+and how each is tried.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 
 Step = tuple[str, Callable[[], str | None]]
 
-_ON_BEHALF = ("filesystem.metadata", "network.egress", "network.names", "network.sockets", "process.visibility")
+_ON_BEHALF = (
+    "filesystem.metadata",
+    "network.egress",
+    "network.names",
+    "network.sockets",
+    "process.visibility",
+)
 _RECEIVE = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV
 _ASKED_SECONDS = 1.0  # for a child to make its call
 TRUNCATE_SINCE = 3  # the ABI of Landlock that refuses to cut a file by its name
@@ -41,16 +49,25 @@ HINTS = {
     "caller_memory": "set kernel.yama.ptrace_scope to 0 or 1",
     "given_descriptors": "use Linux 5.9 or later",
     "loopback_device": "use Linux 5.7 or later, with its loopback device up",
-    "own_user": "run as an ordinary user, or with the right to become one (CAP_SETUID, CAP_SETGID, CAP_CHOWN)",
+    "own_user": (
+        "run as an ordinary user, or with the right to become one (CAP_SETUID, CAP_SETGID, "
+        "CAP_CHOWN)"
+    ),
 }
 MECHANISMS = {
-    **dict.fromkeys(("network.local", "network.publish", "network.runtimes"), "held calls, done on the caller's behalf"),
+    **dict.fromkeys(
+        ("network.local", "network.publish", "network.runtimes"),
+        "held calls, done on the caller's behalf",
+    ),
     "network.record": "held calls",
     "filesystem.write": "Landlock; held calls attribute",
     "filesystem.metadata": "held calls, done on the caller's behalf",
     "filesystem.secrets": "Landlock: what is not listed cannot be opened",
     "filesystem.workspace": "a copy, compared before and after",
-    "network.egress": "sockets made on the caller's behalf on the loopback device; held calls, done on its behalf; relays to what is declared",
+    "network.egress": (
+        "sockets made on the caller's behalf on the loopback device; held calls, done on its "
+        "behalf; relays to what is declared"
+    ),
     "network.names": "name answerer behind held calls",
     "network.families": "seccomp",
     "network.sockets": "held calls, done on the caller's behalf; Landlock scope",
@@ -65,15 +82,37 @@ DIMENSIONS = (
         "sockets made and used on the caller's behalf, name answerer, relays",
         ("seccomp_notify", "given_descriptors", "loopback_device"),
     ),
-    ("filesystem", "Landlock, a copy of the workspace, held calls", ("landlock", "seccomp_notify", "caller_memory")),
-    ("process", "subreapers, Landlock scope, no capabilities, seccomp", ("landlock_scopes", "pidfd", "seccomp_notify")),
+    (
+        "filesystem",
+        "Landlock, a copy of the workspace, held calls",
+        ("landlock", "seccomp_notify", "caller_memory"),
+    ),
+    (
+        "process",
+        "subreapers, Landlock scope, no capabilities, seccomp",
+        ("landlock_scopes", "pidfd", "seccomp_notify"),
+    ),
 )
 _NEEDS_NAMESPACES = "it is held with namespaces only, which cannot be made here"
 LEVELS: dict[str, list[MissingRule]] = {
-    "Low": [{"rule": "network.record", "why": _NEEDS_NAMESPACES, "hint": "use Medium, with `egress` for declared hosts"}],
+    "Low": [
+        {
+            "rule": "network.record",
+            "why": _NEEDS_NAMESPACES,
+            "hint": "use Medium, with `egress` for declared hosts",
+        }
+    ],
     "Locked": [
-        {"rule": "filesystem.pinned", "why": "a root pinned by digest is not there yet", "hint": "use Medium"},
-        {"rule": "process.calls", "why": "a list of allowed system calls is not there yet", "hint": "use Medium"},
+        {
+            "rule": "filesystem.pinned",
+            "why": "a root pinned by digest is not there yet",
+            "hint": "use Medium",
+        },
+        {
+            "rule": "process.calls",
+            "why": "a list of allowed system calls is not there yet",
+            "hint": "use Medium",
+        },
     ],
 }
 
@@ -96,9 +135,12 @@ def steps(anybody: int) -> list[Callable[[], list[Step]]]:
         return [*become, ("caller_memory", _memory), ("given_descriptors", _gift)]
 
     return [
-        lambda: [("first_filter", _first)], lambda: [("landlock_truncate", lambda: _abi(TRUNCATE_SINCE))], lambda: [("landlock_scopes", lambda: _abi(SCOPES_SINCE))],
-        lambda: [("loopback_device", _loopback)], user_first,
-    ]  # fmt: skip
+        lambda: [("first_filter", _first)],
+        lambda: [("landlock_truncate", lambda: _abi(TRUNCATE_SINCE))],
+        lambda: [("landlock_scopes", lambda: _abi(SCOPES_SINCE))],
+        lambda: [("loopback_device", _loopback)],
+        user_first,
+    ]
 
 
 def _abi(wanted: int) -> str:
@@ -147,14 +189,17 @@ def _gift() -> None:
 
 
 def _first() -> None:
-    """No other filter refuses before ours is asked: a container's does, for calls that it does not allow."""
+    """No other filter refuses before ours is asked: a container's does,
+    for calls that it does not allow.
+    """
     for name, act in (
         ("mount", lambda: syscalls.mount("none", "/", "none")),
         ("unshare", lambda: syscalls.unshare(syscalls.CLONE_NEWUSER)),
     ):
         pid, listener = _held_child(name, act)
         try:
-            # readable too when the child has ended, which it has if its call was answered without us
+            # readable too when the child has ended, which it has if its call was answered without
+            # us
             if not select.select([listener], [], [], _ASKED_SECONDS)[0]:
                 raise OSError(1, f"{name} is answered by another filter first")
             fcntl.ioctl(listener, _RECEIVE, bytearray(80))

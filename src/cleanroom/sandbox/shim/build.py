@@ -1,6 +1,9 @@
-"""Building pid 1 of containers from `init.c` with the C compiler that is there, once per source and machine.
+"""Building pid 1 of containers from `init.c` with the C compiler that is there,
+once per source and machine.
 
-The result is static, so that it starts in any image, and lies in the user's cache under the digest of its source. `make shim` does it by hand.
+The result is static, so that it starts in any image, and lies in the user's cache under the digest
+of its source.
+`make shim` does it by hand.
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ class NotBuilt(Exception):
 
 def program_in(folder: Path) -> Path:
     """Where `build` puts it: another place for each source and machine."""
-    return folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    return (
+        folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
+    )
 
 
 def build(folder: Path) -> Path:
-    """The program in `folder`, made if it is not there yet. Blocks for about 0.2 s when it has to be made.
+    """The program in `folder`, made if it is not there yet.
+
+    Blocks for about 0.2 s when it has to be made.
 
     Raises:
         NotBuilt: there is no compiler, or it does not make a static program.

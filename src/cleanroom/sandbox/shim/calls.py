@@ -1,6 +1,9 @@
-"""The canaries as system calls, for environments in which no Python of ours runs: data that pid 1 carries out in a child.
+"""The canaries as system calls, for environments in which no Python of ours runs:
+data that pid 1 carries out in a child.
 
-For each canary of `canaries.CANARIES` and `canaries.LISTED` the same attempt, in the words of the kernel. Rules, expected refusals and records are theirs.
+For each canary of `canaries.CANARIES` and `canaries.LISTED` the same attempt,
+in the words of the kernel.
+Rules, expected refusals and records are theirs.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from cleanroom.sandbox.selftest.canaries import Canary, Unavailable, allowlist
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import CanaryRun, Expectations
 
-_START = 0xFFFFFFFF  # no system call: start the program that the first argument names and give its refusal
+# no system call: start the program that the first argument names and give its refusal
+_START = 0xFFFFFFFF
 _CWD = -100
 _NEW = os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _RLIMIT_FSIZE, _SIG_BLOCK, _SIGXFSZ = 1, 0, 25
@@ -28,7 +32,9 @@ _TYPE = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Word(NamedTuple):
-    """An argument that is only known inside: "r", the result of the step `value`, or "o", room for so many bytes that are told back."""
+    """An argument that is only known inside: "r", the result of the step `value`, or "o",
+    room for so many bytes that are told back.
+    """
 
     letter: str
     value: int
@@ -59,7 +65,9 @@ class Told(NamedTuple):
 
 
 class Script(NamedTuple):
-    """Steps of which the last, or the first that fails, tells; `check` looks at what was read and raises the refusal that it means."""
+    """Steps of which the last, or the first that fails, tells;
+    `check` looks at what was read and raises the refusal that it means.
+    """
 
     steps: tuple[Step, ...]
     check: Callable[[Sequence[Told]], None] = lambda _: None
@@ -70,7 +78,9 @@ def scripts(expect: Expectations, which: Canary) -> tuple[Script, ...]:
     return _SCRIPTS[which.name](expect)
 
 
-def judge(which: Canary, expect: Expectations, given: Sequence[tuple[Script, Sequence[Told]]]) -> CanaryRun:
+def judge(
+    which: Canary, expect: Expectations, given: Sequence[tuple[Script, Sequence[Told]]]
+) -> CanaryRun:
     """The result of a canary whose scripts were carried out."""
 
     def replay() -> None:
@@ -120,8 +130,18 @@ def _path(path: str) -> bytes:
 
 def _internet(ip: str, port: int) -> bytes:
     if ":" in ip:
-        return struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, 0) + socket.inet_pton(socket.AF_INET6, ip) + bytes(4)
-    return struct.pack("=H", socket.AF_INET) + struct.pack(">H", port) + socket.inet_aton(ip) + bytes(8)
+        return (
+            struct.pack("=H", socket.AF_INET6)
+            + struct.pack(">HI", port, 0)
+            + socket.inet_pton(socket.AF_INET6, ip)
+            + bytes(4)
+        )
+    return (
+        struct.pack("=H", socket.AF_INET)
+        + struct.pack(">H", port)
+        + socket.inet_aton(ip)
+        + bytes(8)
+    )
 
 
 def _local(name: bytes) -> bytes:
@@ -132,23 +152,40 @@ def _open(path: str, flags: int, mode: int = 0) -> Step:
     return _do("openat", _CWD, _path(path), flags | os.O_CLOEXEC, mode)
 
 
-def _one(*steps: Step, check: Callable[[Sequence[Told]], None] = lambda _: None) -> tuple[Script, ...]:
+def _one(
+    *steps: Step, check: Callable[[Sequence[Told]], None] = lambda _: None
+) -> tuple[Script, ...]:
     return (Script(steps, check),)
 
 
 def _connect(address: bytes, protocol: int = 0) -> tuple[Script, ...]:
-    """Not blocking: an empty network refuses at once, and EINPROGRESS means that something went out."""
+    """Not blocking: an empty network refuses at once, and EINPROGRESS means that something went
+    out.
+    """
     family = struct.unpack_from("=H", address)[0]
-    return _one(_do("socket", family, _TYPE, protocol), _do("connect", _result(0), address, len(address)))
+    return _one(
+        _do("socket", family, _TYPE, protocol), _do("connect", _result(0), address, len(address))
+    )
 
 
 def _send(address: bytes, kind: int, flags: int) -> tuple[Script, ...]:
-    return _one(_do("socket", socket.AF_INET, kind, 0), _do("sendto", _result(0), b"canary", 6, flags, address, len(address)))
+    return _one(
+        _do("socket", socket.AF_INET, kind, 0),
+        _do("sendto", _result(0), b"canary", 6, flags, address, len(address)),
+    )
 
 
 def _unix(path: bytes) -> tuple[Script, ...]:
     if len(path) > 108:
-        return _one(_do("openat", _CWD, os.path.dirname(path) + b"\0", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, 0))
+        return _one(
+            _do(
+                "openat",
+                _CWD,
+                os.path.dirname(path) + b"\0",
+                os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+                0,
+            )
+        )
     return _connect(_local(path))
 
 
@@ -157,7 +194,11 @@ def _socket(family: int, kind: int) -> tuple[Script, ...]:
 
 
 def _write(path: str, data: bytes) -> tuple[Script, ...]:
-    return _one(_open(path, os.O_RDWR | _NEW, 0o600), _do("write", _result(0), data, len(data)), _do("unlinkat", _CWD, _path(path), 0))
+    return _one(
+        _open(path, os.O_RDWR | _NEW, 0o600),
+        _do("write", _result(0), data, len(data)),
+        _do("unlinkat", _CWD, _path(path), 0),
+    )
 
 
 def _each(expect: Expectations, make: Callable[[str], Step]) -> tuple[Script, ...]:
@@ -170,7 +211,12 @@ def _engine(expect: Expectations, *before: Step) -> tuple[Script, ...]:
             raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
 
     opened = len(before)
-    return _one(*before, _open(f"/proc/{expect['pid']}/stat", os.O_RDONLY), _do("read", _result(opened), _room(512), 511), check=look)
+    return _one(
+        *before,
+        _open(f"/proc/{expect['pid']}/stat", os.O_RDONLY),
+        _do("read", _result(opened), _room(512), 511),
+        check=look,
+    )
 
 
 def _capabilities(told: Sequence[Told]) -> None:
@@ -180,7 +226,9 @@ def _capabilities(told: Sequence[Told]) -> None:
 
 def _name(expect: Expectations) -> tuple[Script, ...]:
     """Only the sink's own address may come back."""
-    question = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + b"".join(bytes((len(part),)) + part.encode() for part in expect["name"].split("."))
+    question = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + b"".join(
+        bytes((len(part),)) + part.encode() for part in expect["name"].split(".")
+    )
     question += b"\0\0\1\0\1"
     answerer = _internet("127.0.0.1", 53)
 
@@ -191,10 +239,19 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
 
     return _one(
         _do("socket", socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0),
-        _do("setsockopt", _result(0), socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("=qq", 2, 0), 16),
-        _do("connect", _result(0), answerer, len(answerer)), _do("write", _result(0), question, len(question)),
-        _do("read", _result(0), _room(512), 512), check=look,
-    )  # fmt: skip
+        _do(
+            "setsockopt",
+            _result(0),
+            socket.SOL_SOCKET,
+            socket.SO_RCVTIMEO,
+            struct.pack("=qq", 2, 0),
+            16,
+        ),
+        _do("connect", _result(0), answerer, len(answerer)),
+        _do("write", _result(0), question, len(question)),
+        _do("read", _result(0), _room(512), 512),
+        check=look,
+    )
 
 
 def _own_program(expect: Expectations) -> tuple[Script, ...]:
@@ -210,9 +267,12 @@ def _own_program(expect: Expectations) -> tuple[Script, ...]:
 def _listen_freely() -> tuple[Script, ...]:
     anywhere = _internet("127.0.0.1", 0)
     return _one(
-        _do("socket", socket.AF_UNIX, _TYPE, 0), _do("bind", _result(0), _local(b""), 2), _do("listen", _result(0), 1),
-        _do("socket", socket.AF_INET, socket.SOCK_DGRAM, 0), _do("bind", _result(3), anywhere, len(anywhere)),
-    )  # fmt: skip
+        _do("socket", socket.AF_UNIX, _TYPE, 0),
+        _do("bind", _result(0), _local(b""), 2),
+        _do("listen", _result(0), 1),
+        _do("socket", socket.AF_INET, socket.SOCK_DGRAM, 0),
+        _do("bind", _result(3), anywhere, len(anywhere)),
+    )
 
 
 def _file_too_large() -> tuple[Script, ...]:
@@ -220,9 +280,11 @@ def _file_too_large() -> tuple[Script, ...]:
     path = f"/tmp/.limit-{os.urandom(4).hex()}"
     return _one(
         _do("prlimit64", 0, _RLIMIT_FSIZE, struct.pack("=QQ", 4096, 4096), 0),
-        _do("rt_sigprocmask", _SIG_BLOCK, struct.pack("=Q", 1 << (_SIGXFSZ - 1)), 0, 8), _open(path, os.O_WRONLY | _NEW, 0o600),
-        _do("write", _result(2), bytes(4096), 4096), _do("write", _result(2), b"x", 1),
-    )  # fmt: skip
+        _do("rt_sigprocmask", _SIG_BLOCK, struct.pack("=Q", 1 << (_SIGXFSZ - 1)), 0, 8),
+        _open(path, os.O_WRONLY | _NEW, 0o600),
+        _do("write", _result(2), bytes(4096), 4096),
+        _do("write", _result(2), b"x", 1),
+    )
 
 
 _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
@@ -232,34 +294,59 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "udp": lambda _: _send(_internet("192.0.2.9", 123), socket.SOCK_DGRAM, 0),
     "tcp fast open": lambda _: _send(_internet("192.0.2.2", 9), _TYPE, socket.MSG_FASTOPEN),
     "tcp fast open by sendmsg": lambda _: _one(
-        _do("socket", socket.AF_INET, _TYPE, 0), _do("sendmsg", _result(0), Datagram(_internet("192.0.2.3", 9), b"canary"), socket.MSG_FASTOPEN)
+        _do("socket", socket.AF_INET, _TYPE, 0),
+        _do(
+            "sendmsg",
+            _result(0),
+            Datagram(_internet("192.0.2.3", 9), b"canary"),
+            socket.MSG_FASTOPEN,
+        ),
     ),
     "mptcp": lambda _: _connect(_internet("192.0.2.4", 9), 262),
     "packet socket": lambda _: _socket(socket.AF_PACKET, socket.SOCK_RAW),
     "vsock": lambda _: _socket(40, socket.SOCK_STREAM),
     "unix socket outside": lambda expect: _unix(_path(expect["unix"])),
     "abstract socket outside": lambda expect: _connect(_local(b"\0" + expect["abstract"].encode())),
-    "write outside": lambda expect: _each(expect, lambda folder: _open(f"{folder}/cleanroom-canary", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)),
-    "chmod outside": lambda expect: _each(expect, lambda folder: _do("fchmodat", _CWD, _path(folder), 0o755)),
+    "write outside": lambda expect: _each(
+        expect,
+        lambda folder: _open(
+            f"{folder}/cleanroom-canary", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
+        ),
+    ),
+    "chmod outside": lambda expect: _each(
+        expect, lambda folder: _do("fchmodat", _CWD, _path(folder), 0o755)
+    ),
     "secret of the home folder": lambda expect: _one(_open(expect["secret"], os.O_RDONLY)),
     "mount": lambda _: _one(_do("mount", b"none\0", b"/tmp\0", b"tmpfs\0", 0, b"size=4k\0")),
     "new namespace": lambda _: _one(_do("unshare", syscalls.CLONE_NEWUSER)),
     "become root": lambda _: _one(_do("setresuid", 0, 0, 0)),
-    "capabilities": lambda _: _one(_do("capget", struct.pack("=Ii", 0x20080522, 0), _room(24)), check=_capabilities),
+    "capabilities": lambda _: _one(
+        _do("capget", struct.pack("=Ii", 0x20080522, 0), _room(24)), check=_capabilities
+    ),
     "see the engine": lambda expect: _engine(expect),
     "signal the engine": lambda expect: _engine(expect, _do("kill", expect["pid"], 0)),
     "undeclared name": _name,
-    "control: /dev/null is written": lambda _: _one(_open("/dev/null", os.O_WRONLY), _do("write", _result(0), b"x", 1)),
+    "control: /dev/null is written": lambda _: _one(
+        _open("/dev/null", os.O_WRONLY), _do("write", _result(0), b"x", 1)
+    ),
     "control: /tmp is written": lambda _: _write("/tmp/cleanroom-canary", b"x"),
     "control: /dev/urandom is read": lambda _: _one(_open("/dev/urandom", os.O_RDONLY)),
     "read what is not listed": lambda expect: _one(_open(allowlist(expect)["unread"], os.O_RDONLY)),
     "start what was written": _own_program,
-    "file in memory that may be started": lambda _: _one(_do("memfd_create", b"canary\0", syscalls.MFD_CLOEXEC)),
-    "listen on a port": lambda expect: _one(
-        _do("socket", socket.AF_INET, _TYPE, 0), _do("bind", _result(0), _internet("127.0.0.1", allowlist(expect)["port"]), 16), _do("listen", _result(0), 1)
+    "file in memory that may be started": lambda _: _one(
+        _do("memfd_create", b"canary\0", syscalls.MFD_CLOEXEC)
     ),
-    "listen without a port": lambda _: _one(_do("socket", socket.AF_INET, _TYPE, 0), _do("listen", _result(0), 1)),
-    "control: a listed program is started": lambda expect: _one(Step(_START, (_path(allowlist(expect)["program"]),))),
+    "listen on a port": lambda expect: _one(
+        _do("socket", socket.AF_INET, _TYPE, 0),
+        _do("bind", _result(0), _internet("127.0.0.1", allowlist(expect)["port"]), 16),
+        _do("listen", _result(0), 1),
+    ),
+    "listen without a port": lambda _: _one(
+        _do("socket", socket.AF_INET, _TYPE, 0), _do("listen", _result(0), 1)
+    ),
+    "control: a listed program is started": lambda expect: _one(
+        Step(_START, (_path(allowlist(expect)["program"]),))
+    ),
     "control: a unix socket listens": lambda _: _listen_freely(),
     LIMIT.name: lambda _: _file_too_large(),
-}  # fmt: skip
+}

@@ -1,6 +1,8 @@
-"""The messages between a container's warden and its pid 1, and that socket dressed as the channel that wardens know.
+"""The messages between a container's warden and its pid 1,
+and that socket dressed as the channel that wardens know.
 
-A message is one datagram: a letter, then fields of a u32 length and bytes. Strings end with a zero byte, so that C can use them where they are.
+A message is one datagram: a letter, then fields of a u32 length and bytes.
+Strings end with a zero byte, so that C can use them where they are.
 """
 
 from __future__ import annotations
@@ -53,17 +55,36 @@ def _text(value: str) -> bytes:
     return _field(os.fsencode(value) + b"\0")
 
 
-def restrict(attributes: bytes, rules: Sequence[tuple[str, int]], program: bytes, *, hold: bool) -> bytes:
-    """Lay these Landlock rules (path, access) and install the filter; with `hold` its listener comes back."""
+def restrict(
+    attributes: bytes, rules: Sequence[tuple[str, int]], program: bytes, *, hold: bool
+) -> bytes:
+    """Lay these Landlock rules (path, access) and install the filter;
+    with `hold` its listener comes back.
+    """
     paths = b"".join(_number(access) + _text(path) for path, access in rules)
-    return b"R" + _field(attributes) + _number(len(rules)) + paths + _field(program) + _number(int(hold))
+    return (
+        b"R"
+        + _field(attributes)
+        + _number(len(rules))
+        + paths
+        + _field(program)
+        + _number(int(hold))
+    )
 
 
 def execute(order: protocol.Execute) -> bytes:
     """Start a command."""
     words = b"".join(_text(word) for word in order["argv"])
     variables = b"".join(_text(f"{name}={value}") for name, value in order["env"].items())
-    return b"X" + _number(order["n"]) + _text(order["cwd"]) + _number(len(order["argv"])) + words + _number(len(order["env"])) + variables
+    return (
+        b"X"
+        + _number(order["n"])
+        + _text(order["cwd"])
+        + _number(len(order["argv"]))
+        + words
+        + _number(len(order["env"]))
+        + variables
+    )
 
 
 def attempt(number: int, steps: Sequence[Step]) -> bytes:
@@ -102,7 +123,13 @@ def left(payload: bytes) -> list[protocol.LivingProcess]:
     found: list[protocol.LivingProcess] = []
     for pid, stat, words in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
         if stat.rpartition(")")[2].split()[:1] not in ([state] for state in _STATES_ENDED):
-            found.append({"ns_pid": int(pid), "comm": stat.partition("(")[2].rpartition(")")[0], "argv": words.split(" ")})
+            found.append(
+                {
+                    "ns_pid": int(pid),
+                    "comm": stat.partition("(")[2].rpartition(")")[0],
+                    "argv": words.split(" "),
+                }
+            )
     return found
 
 
@@ -120,7 +147,11 @@ class ShimSocket:
         self.end.close()
 
     def send(self, body: bytes, descriptors: Sequence[int] = ()) -> None:
-        beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        beside = (
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            if descriptors
+            else []
+        )
         self.end.sendmsg([body], beside, socket.MSG_NOSIGNAL)
 
     def order(self, order: ShimOrder, descriptors: Sequence[int] = ()) -> None:
@@ -136,7 +167,9 @@ class ShimSocket:
                 assert_never(order)
 
     def receive(self) -> tuple[ShimMessage, list[int]] | None:
-        """The next message as init's channel would give it, with descriptors; None when the container has ended."""
+        """The next message as init's channel would give it, with descriptors;
+        None when the container has ended.
+        """
         try:
             body, descriptors, _, _ = socket.recv_fds(self.end, MESSAGE_MAX, DESCRIPTORS_MAX)
         except ConnectionResetError:
