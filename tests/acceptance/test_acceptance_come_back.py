@@ -178,20 +178,27 @@ def test_a_name_that_parts_from_its_file_is_said(project: Project):
     assert (project.root / "second").read_text() == "1\n"
 
 
-@pytest.mark.parametrize(("status", "settings"), [(1, {}), (0, {"outputs": '["other"]'})])
-def test_a_parted_name_that_did_not_come_back_is_not_said(
+@pytest.mark.parametrize(
+    ("status", "settings", "told"),
+    [(1, {}, "in this run: first (of second)"), (0, {"outputs": '["other"]'}, "")],
+)
+def test_a_parted_name_that_did_not_come_back_is_said_where_it_may_be_why(
     project: Project,
     status: int,
     settings: dict[str, str],
+    told: str,
 ):
-    """Of a failed phase, and of one with other outputs: the host's names are still one file."""
+    """Of a failed phase as what its commands saw, of one with other outputs not at all.
+
+    The host's names are still one file.
+    """
     (project.root / "first").write_text("1\n")
     os.link(project.root / "first", project.root / "second")
     project.write({"test": f"echo 2 >> first; exit {status}"}, **settings)
 
     said = run(project, "", "run", "test")
 
-    assert "CR-WORKSPACE-007" not in said.err
+    assert ("CR-WORKSPACE-007" in said.err, told in said.err) == (bool(told), True)
     assert os.path.samefile(project.root / "first", project.root / "second")
 
 

@@ -110,6 +110,10 @@ class WriteBack:
             self._note(end, text, "CR-WORKSPACE-006")
         if not end.passed:
             self._tell_stayed(end, stayed_away(changes, choice))
+            # It may be why: the commands saw two files where the project has one.
+            parted = _parted(changes)
+            inside = sorted(parted.keys() - set(choice.paths))
+            self._tell_parted(end, {path: parted[path] for path in inside}, "in this run")
         back = BroughtBack(files=0, bytes=0)
         if choice.paths:
             conflicts = self._conflicts(end.planned)
@@ -184,9 +188,9 @@ class WriteBack:
             self._note(end, text, "CR-WORKSPACE-002")
         if back.conflicts:
             self._tell_conflicts(end, back)
-        parted = {change.path: change.parted_from for change in changes if change.parted_from}
+        parted = _parted(changes)
         came = untouched(parted.keys() & set(choice.paths), stayed)
-        self._tell_parted(end, {path: parted[path] for path in sorted(came)})
+        self._tell_parted(end, {path: parted[path] for path in sorted(came)}, "now")
         opened = sorted(untouched(choice.opened, stayed))
         if opened:
             text = f"{end} brought back what can now be written by others: {_some(opened)}"
@@ -223,13 +227,13 @@ class WriteBack:
             text += "; what `outputs` names comes back all the same"
         self._note(end, text, level="info")
 
-    def _tell_parted(self, end: PhaseEnd, came: Mapping[str, str]) -> None:
+    def _tell_parted(self, end: PhaseEnd, parted: Mapping[str, str], where: str) -> None:
         """A file with several names is copied up by the one that is written to."""
-        if not came:
+        if not parted:
             return
-        named = _some([f"{path} (of {other})" for path, other in came.items()])
+        named = _some([f"{path} (of {other})" for path, other in parted.items()])
         several = "wrote to one name of several (a hard link)"
-        text = f"{end} {several}, which is a file of its own now: {named}"
+        text = f"{end} {several}, which is a file of its own {where}: {named}"
         self._note(end, text, "CR-WORKSPACE-007")
 
     def _tell_autorun(self, end: PhaseEnd, came: Sequence[tuple[str, str]]) -> None:
@@ -258,6 +262,11 @@ class WriteBack:
     ) -> None:
         note = Note(subject=end.subject, level=level, text=text, code=code)
         self._context.bus.publish(note, end.span.context)
+
+
+def _parted(changes: Sequence[Change]) -> dict[str, str]:
+    """Paths that were other names of a file of the project, each with one of these."""
+    return {change.path: change.parted_from for change in changes if change.parted_from}
 
 
 def _some(names: Sequence[str]) -> str:
