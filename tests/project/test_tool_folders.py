@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,17 @@ def test_tools_of_a_phase_exist_and_are_not_private(tmp_path: Path):
     )
     with pytest.raises(ProjectError):
         planned(tmp_path, text.replace('"kit"', '"~/.ssh"'), "test", caller=caller)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look into any folder")
+def test_a_folder_that_the_caller_may_not_enter_shows_nothing(tmp_path: Path):
+    """Such as that of an interpreter in somebody else's home, which a virtual environment names."""
+    program(tmp_path / "theirs/bin/python3")
+    environment = tmp_path / "project/.venv"
+    program(environment / "bin/python")
+    (environment / "pyvenv.cfg").write_text(f"home = {tmp_path}/theirs/bin\n")
+    (tmp_path / "theirs").chmod(0)
+    try:
+        assert tools(tmp_path, environment / "bin") == []
+    finally:
+        (tmp_path / "theirs").chmod(0o700)

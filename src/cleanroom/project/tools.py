@@ -1,4 +1,4 @@
-# ruff: noqa: PTH110, PTH112, PTH113, PTH115, PTH117, PTH119
+# ruff: noqa: PTH110, PTH112, PTH113, PTH115, PTH117, PTH119, PTH207
 # Paths are compared as the strings under which they will be mounted.
 """Which folders hold the programs that the caller can call, so that a phase can call them too.
 
@@ -15,6 +15,7 @@ so a link or a `pyvenv.cfg` there shows an interpreter's installation and nothin
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -282,7 +283,7 @@ class _Search:
             yield from (
                 os.path.join(local, name) for name in ("share/uv", "share/pipx/venvs", "pipx/venvs")
             )
-            yield from (str(path) for path in sorted(Path(local, "lib").glob("python3*")))
+            yield from _globbed(os.path.join(local, "lib"), "python3*")
 
 
 def virtual_environments(root: Path) -> list[Path]:
@@ -306,13 +307,18 @@ def editable_installs(root: Path) -> tuple[str, ...]:
 
 def _holds_python(folder: str) -> bool:
     return any(
-        path.name.startswith(("python", "pypy")) and os.access(path, os.X_OK)
-        for path in Path(folder).glob("py*")
+        os.path.basename(path).startswith(("python", "pypy")) and os.access(path, os.X_OK)
+        for path in _globbed(folder, "py*")
     )
 
 
 def _has_library(folder: str) -> bool:
-    return any(next(Path(folder).glob(sign), None) for sign in ("lib/py*3*/os.py", "conda-meta"))
+    return any(_globbed(folder, sign) for sign in ("lib/py*3*/os.py", "conda-meta"))
+
+
+def _globbed(folder: str, pattern: str) -> list[str]:
+    """The paths in a folder that match, in order; none where the caller may not look."""
+    return sorted(os.path.join(folder, found) for found in glob.glob(pattern, root_dir=folder))
 
 
 def _base_of(environment: str) -> Iterator[str]:
@@ -337,9 +343,10 @@ def _editable(environment: str) -> Iterator[str]:
     """The folders of packages that a virtual environment uses from where they are written."""
     if not os.path.isfile(os.path.join(environment, "pyvenv.cfg")):
         return
-    for file in sorted(Path(environment).glob("lib/python3*/site-packages/*.pth")):
+    for file in _globbed(environment, "lib/python3*/site-packages/*.pth"):
         try:
-            lines = file.read_text(encoding="utf-8", errors="replace")[:65536].splitlines()
+            with open(file, encoding="utf-8", errors="replace") as stream:
+                lines = stream.read(65536).splitlines()
         except OSError:
             continue
         yield from (line.strip() for line in lines if os.path.isabs(line.strip()))
