@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -69,3 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reason = f"needs namespaces, and this machine holds tier {found['tier']} without them"
         for item in needing:
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """A folder of our own that nobody else may write, on the whole way to it."""
+    home = Path.home().resolve()
+    if any(folder.stat().st_mode & stat.S_IWOTH for folder in (home, *home.parents)):
+        pytest.skip("the home lies below a folder that all may write")
+    with tempfile.TemporaryDirectory(dir=home) as folder:
+        yield Path(folder)

@@ -6,7 +6,6 @@ import ast
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,13 +115,6 @@ def test_programs_are_looked_for_in_known_places_alone():
     looking = {path for path, tree in sources() if any(map(looks, ast.walk(tree)))}
     assert looking == set(MAY_LOOK)
     assert not looking & set(MAY_START)
-
-
-@pytest.fixture
-def own_folder() -> Iterator[Path]:
-    """A folder of our own that nobody else may write, on the whole way to it."""
-    with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
-        yield Path(folder).resolve()
 
 
 def program(path: Path) -> Path:

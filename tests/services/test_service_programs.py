@@ -7,8 +7,6 @@ import os
 import stat
 import struct
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -143,13 +141,6 @@ def test_folders_inside_others_and_the_systems_are_left_out(tmp_path: Path):
     assert outside_system([inner, tmp_path / "a", Path("/usr/lib"), tmp_path / "missing"]) == (
         os.fspath(tmp_path / "a"),
     )
-
-
-@pytest.fixture
-def own_folder() -> Iterator[Path]:
-    """A folder of our own that nobody else may write, on the whole way to it."""
-    with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
-        yield Path(folder)
 
 
 def starting(folder: Path, name: str, says: str) -> tuple[Path, Path]:
