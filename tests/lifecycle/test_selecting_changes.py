@@ -479,3 +479,14 @@ def test_a_link_that_tools_know_is_followed_before_many_that_lead_through_many(t
     known = Change(path="z/.vscode", kind="symlink", target="../cfg")
     seen = look(str(tmp_path), [*many, known], files=(), named=())
     assert seen.linked.started_by("cfg/tasks.json").startswith("Visual Studio Code")
+
+
+def test_links_of_an_earlier_run_hide_none_that_tools_know(tmp_path: Path):
+    """They lie in the project by then, as the host's own do."""
+    for number in range(300):
+        (tmp_path / f"a{number}").symlink_to("/".join(["b", ".."] * 500) + "/x")
+    (tmp_path / ".vscode").symlink_to("cfg")
+    (tmp_path / "cfg").mkdir()
+    changed = Change(path="cfg/tasks.json", kind="file")
+    seen = look(str(tmp_path), [changed], files=(), named=())
+    assert seen.linked.started_by("cfg/tasks.json").startswith("Visual Studio Code")

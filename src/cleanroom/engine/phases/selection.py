@@ -382,9 +382,10 @@ def with_links(root: str, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _ends(root: str, changes: Sequence[Change], project: int, kinds: _Kinds) -> dict[str, str]:
-    """Where links lead: the host's in the folders above what is changed, and the changed ones.
+    """Where links lead: the changed ones, and the host's in the folders above what is changed.
 
-    Those come first that a phase could hide behind the others.
+    Those that tools know by name come first: a phase, or one of an earlier run, could hide them
+    behind others.
     """
     tops = (os.path.normpath(root), os.path.realpath(root))
     planned = {change.path: change for change in changes}
@@ -393,8 +394,8 @@ def _ends(root: str, changes: Sequence[Change], project: int, kinds: _Kinds) -> 
         is_there = not folder or stat.S_ISDIR(kinds.of(folder))
         if is_there and not is_packaged(f"{folder}/"):
             links += [path for path in _links_in(project, folder) if path not in planned]
-    made = [change.path for change in changes if change.kind == "symlink"]
-    links += sorted(made, key=lambda path: not _is_known(path))
+    links += [change.path for change in changes if change.kind == "symlink"]
+    links.sort(key=lambda path: not _is_known(path))
     known: dict[str, str | None] = {}
 
     def link_at(path: str) -> str | None:
