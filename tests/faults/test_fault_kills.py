@@ -29,25 +29,45 @@ MOMENTS = random.Random(5).choices(
 )  # milliseconds: start, proof, phases, unwinding
 VICTIMS = ("cleanroom-keep", "warden phase", "warden service", "relay", "server.py")
 
+# Answers with its moment of birth, by which a client knows a new life of it.
 SERVER = """
-import socket
+import socket, time
+born = b"%020d" % time.time_ns()
 listening = socket.create_server(("127.0.0.1", 9100))
 while True:
     connection, _ = listening.accept()
-    connection.sendall(b"hi")
+    connection.sendall(born)
     connection.close()
 """
 # Forgives whatever happens to the service for a while, and then needs an answer.
 CLIENT = """
 import socket, sys, time
 enough = time.monotonic() + float(sys.argv[1])
-while time.monotonic() < enough + 5:
+while time.monotonic() < enough + 30:
     try:
         with socket.create_connection(("echo", 9100), 1) as end:
-            if end.recv(2) == b"hi" and time.monotonic() > enough:
+            if end.recv(20) and time.monotonic() > enough:
                 raise SystemExit(0)
     except OSError:
         pass
+    time.sleep(0.01)
+raise SystemExit(9)
+"""
+# The same, until another life of the service answers. Once the first has, its command line
+# says so: whoever kills something waits for that.
+OUTLAST = """
+import os, socket, sys, time
+end_at = time.monotonic() + 60
+while time.monotonic() < end_at:
+    try:
+        with socket.create_connection(("echo", 9100), 1) as end:
+            answer = end.recv(20).decode()
+    except OSError:
+        answer = ""
+    if answer and len(sys.argv) == 1:
+        os.execv(sys.executable, [sys.executable, "outlast.py", "answered", answer])
+    if answer and answer != sys.argv[2]:
+        raise SystemExit(0)
     time.sleep(0.01)
 raise SystemExit(9)
 """
@@ -55,14 +75,21 @@ raise SystemExit(9)
 
 @pytest.fixture
 def served(project: Project) -> Project:
-    """A project whose phase uses a service."""
-    project.write({"test": "/usr/bin/python3 client.py 0.6"}, containers='["echo"]')
+    """A project whose phases use a service: for a moment, and until it has been restarted."""
+    project.write(
+        {
+            "test": "/usr/bin/python3 client.py 0.6",
+            "outlast": "/usr/bin/python3 outlast.py",
+        },
+        containers='["echo"]',
+    )
     project.add(
         '[cleanroom.services.echo]\ncommand = ["/usr/bin/python3", '
         f'"{project.root}/server.py"]\nready = {{ tcp = 9100 }}\n'
     )
     (project.root / "server.py").write_text(SERVER)
     (project.root / "client.py").write_text(CLIENT)
+    (project.root / "outlast.py").write_text(OUTLAST)
     return project
 
 
@@ -95,14 +122,14 @@ def running_victims(engine: int, wanted: str) -> list[int]:
 
 
 def told(project: Project, run: subprocess.Popen[bytes]) -> tuple[int, str]:
-    out, _ = run.communicate(timeout=30)
+    out, _ = run.communicate(timeout=60)
     return run.returncode, out.decode()
 
 
 @pytest.mark.parametrize(
     ("wanted", "code", "says"),
     [
-        ("warden phase", 5, "environment phase-1-test ended"),
+        ("warden phase", 5, "environment phase-1-outlast ended"),
         ("cleanroom-keep", 5, "ended"),
         ("warden service", 0, "restarted: service echo"),
         ("relay", 0, "restarted: service echo"),
@@ -116,10 +143,14 @@ def test_an_inner_process_that_is_killed_while_a_phase_runs_is_told(
     what holds a service is started again, and the phase may pass.
     """
     run = served.started(
-        "run", "test", "--backend", "embedded", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        "run",
+        "outlast",
+        "--backend",
+        "embedded",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
-    served.wait_running(run, "client.py")
-    time.sleep(0.1)  # into its first connections
+    served.wait_running(run, "outlast.py answered")
     os.kill(running_victims(run.pid, wanted)[0], signal.SIGKILL)
     status, text = told(served, run)
 
