@@ -1,7 +1,7 @@
 """Carries out every attack in two environments and writes down what came of each:
 `python attack_collect.py FOLDER`, as whoever calls it.
 
-Plants are all on this machine: listeners on loopback, on one of the host's own addresses,
+Decoys are all on this machine: listeners on loopback, on one of the host's own addresses,
 on unix paths; files that must stay as they are.
 """
 
@@ -28,7 +28,7 @@ import msgspec
 from attack_limits import FILE, MEMORY, OPEN_FILES, PIDS, TMPFS
 from attack_suite import Attack, load
 
-from cleanroom.backends.base import EnvironmentSpec, Hole, Mount, WorkspaceSpec
+from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.core.files import hold
 from cleanroom.model.capability import Attempt
@@ -343,8 +343,8 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                 },
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
                 holes=(
-                    Hole(host="declared.test", port=443),
-                    Hole(host="localhost", port=planted.port),
+                    EgressRule(host="declared.test", port=443),
+                    EgressRule(host="localhost", port=planted.port),
                 )
                 if policy.allows_egress
                 else (),

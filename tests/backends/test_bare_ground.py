@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.base import Mount
-from cleanroom.backends.embedded.spec_hostns import Ground, _texts, make_ground
+from cleanroom.backends.embedded.spec_hostns import RunArea, _texts, make_ground
 from held_folders import held
 
 
 @pytest.fixture
-def ground(tmp_path: Path) -> Ground:
+def ground(tmp_path: Path) -> RunArea:
     around = held(tmp_path)
-    return Ground(
+    return RunArea(
         make_ground(around, "large", os.geteuid()),
         make_ground(around, "short", os.geteuid()),
         os.geteuid(),
@@ -31,7 +31,7 @@ def shown(folder: Path, name: str) -> Mount:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's environments have copies")
-def test_what_is_given_back_takes_no_other_folder_along(ground: Ground, tmp_path: Path):
+def test_what_is_given_back_takes_no_other_folder_along(ground: RunArea, tmp_path: Path):
     """In whatever order services come and go: a copy that is used is never another one's."""
     (tmp_path / "template").mkdir()
     template = Mount(source=str(tmp_path / "template"), target="/data", writable=True)
@@ -53,7 +53,7 @@ def test_a_ground_is_closed_to_all_but_its_run(tmp_path: Path):
     assert (mode, found.st_uid, found.st_gid) == (
         (0o710, 0, user) if os.geteuid() == 0 else (0o700, user, os.getegid())
     )
-    own = Ground(made, made, user).own("roots", "phase")
+    own = RunArea(made, made, user).own("roots", "phase")
     assert (stat.S_IMODE(own.stat().st_mode), own.stat().st_uid) == (0o700, user)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount, WorkspaceSpec
+from cleanroom.backends.base import EnvironmentSpec, Mount, PortForward, WorkspaceSpec
 from cleanroom.backends.containers import create_request
 from cleanroom.backends.containers.create_request import Image
 from cleanroom.model.policy import LIMITS, Level, default_policy
@@ -154,7 +154,7 @@ def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: 
 
 def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path: Path):
     """The folder of its sockets, and a door on 127.0.0.1 that bears its name."""
-    door = Doorway(
+    door = PortForward(
         service="postgres",
         port=5432,
         environment="service-1",

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
-from cleanroom.backends.base import Doorway, EnvironmentSpec, Mount
+from cleanroom.backends.base import EnvironmentSpec, Mount, PortForward
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
 
@@ -74,7 +74,7 @@ async def serving(
 
 async def test_a_phase_reaches_a_declared_service_by_name_and_port(entered: Entered, phase: Phase):
     """Its name leads to 127.0.0.1, and the declared port to the server, by TCP."""
-    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
@@ -94,7 +94,7 @@ async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(
         spec = service(
             "echo", Mount(source=str(backend.scratch / "data"), target="/run/data", writable=True)
         )
-        door = Doorway(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
+        door = PortForward(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
         async with (
             serving(backend, spec, "unix", "/run/data/s"),
             backend.environment(phase(**BARE, doorways=(door,))) as environment,
@@ -105,7 +105,7 @@ async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(
 
 async def test_an_undeclared_port_of_a_service_is_closed(entered: Entered, phase: Phase):
     """The server's own port, and every other one, does not exist for the phase."""
-    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
@@ -123,7 +123,7 @@ async def test_two_runs_on_one_port_do_not_meet(entered: Entered, phase: Phase):
         serving(backend, service("two"), "tcp", "5555", "2:"),
     ):
         for name, answer in (("one", "1:hello\n"), ("two", "2:hello\n")):
-            door = Doorway(service="echo", port=7000, environment=name, to="tcp:5555")
+            door = PortForward(service="echo", port=7000, environment=name, to="tcp:5555")
             async with backend.environment(
                 phase(f"of-{name}", **BARE, doorways=(door,))
             ) as environment:
@@ -146,7 +146,7 @@ threads = [threading.Thread(target=ask, args=(n,)) for n in range(20)]
 [t.start() for t in threads]; [t.join() for t in threads]
 print(wrong)
 END"""
-    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
@@ -157,7 +157,7 @@ END"""
 
 async def test_a_service_that_is_gone_is_a_reset_and_not_a_silence(entered: Entered, phase: Phase):
     """Once the server has ended the client learns at once."""
-    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         backend.environment(service("echo")),
@@ -168,7 +168,7 @@ async def test_a_service_that_is_gone_is_a_reset_and_not_a_silence(entered: Ente
 
 async def test_a_doorway_leads_to_each_life_of_its_service(entered: Entered, phase: Phase):
     """Opened before the service is there, the same door leads to its first life and to the next."""
-    door = Doorway(service="echo", port=7000, environment="echo", to="tcp:5555")
+    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         backend.environment(phase(**BARE, doorways=(door,))) as environment,

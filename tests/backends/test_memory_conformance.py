@@ -21,9 +21,9 @@ async def test_memory_backend_passes(check: Check):
 
 async def test_a_backend_that_leaves_something_fails_the_suite():
     """The suite's ledger check is not vacuous."""
-    from cleanroom.backends.base import Left
+    from cleanroom.backends.base import Leftover
 
-    script = Script(programs=CHECK_SCRIPT.programs, left=(Left(kind="cgroup", name="stale"),))
+    script = Script(programs=CHECK_SCRIPT.programs, left=(Leftover(kind="cgroup", name="stale"),))
     with pytest.raises(AssertionError, match="left behind"):
         await check_backend(lambda scratch: MemoryBackend(script), CHECKS[:1])
 

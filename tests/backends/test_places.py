@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cleanroom.backends.embedded.path_map import Places
+from cleanroom.backends.embedded.path_map import PathMap
 
-PLACES = Places(
+PLACES = PathMap(
     [
         ("/tmp", "/var/tmp/run/tmp"),
         ("/var/tmp/run", "/var/tmp/run"),
@@ -43,4 +43,4 @@ def test_leading_again_changes_nothing():
 
 
 def test_no_pairs_change_nothing():
-    assert Places().values({"A": "/tmp"}) == {"A": "/tmp"}
+    assert PathMap().values({"A": "/tmp"}) == {"A": "/tmp"}

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
-from cleanroom.backends.base import Doorway, Environment, EnvironmentSpec, Mount
+from cleanroom.backends.base import Environment, EnvironmentSpec, Mount, PortForward
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
 from container_bench import ENGINES, IMAGE, require
@@ -145,7 +145,7 @@ async def serving(
 
 async def asked(backend: EmbeddedBackend, phase: Phase, to: str) -> str:
     """What a phase finds behind the door of the service."""
-    door = Doorway(service="service", port=7000, environment="service", to=to)
+    door = PortForward(service="service", port=7000, environment="service", to=to)
     async with backend.environment(phase(**BARE, doorways=(door,), image=IMAGE)) as environment:
         _, said = await run(environment, f"python3 -c '{ASK}'")
     return said.strip()

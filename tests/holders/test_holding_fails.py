@@ -16,7 +16,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked
 from cleanroom.engine.shared_services import discovery, pool
 from cleanroom.engine.shared_services.client import joined
-from cleanroom.engine.shared_services.discovery import LOCK, OWNER, Charge, meet
+from cleanroom.engine.shared_services.discovery import LOCK, OWNER, ServerConfig, meet
 from cleanroom.engine.shared_services.pool import pool_key, pool_status, stop_pool
 from cleanroom.model.errors import ServiceFailed
 from cleanroom.model.policy import Level, default_policy
@@ -27,10 +27,10 @@ pytestmark = [pytest.mark.sandbox, NEEDS]
 
 
 @pytest.fixture
-def charge(tmp_path: Path) -> Charge:
+def charge(tmp_path: Path) -> ServerConfig:
     root = tmp_path / "project"
     root.mkdir()
-    return Charge(
+    return ServerConfig(
         kind="pool",
         key=pool_key(str(root), "embedded"),
         project="x",
@@ -45,7 +45,7 @@ def charge(tmp_path: Path) -> Charge:
 class Pool:
     """A pool that runs and holds nothing yet."""
 
-    def __init__(self, charge: Charge) -> None:
+    def __init__(self, charge: ServerConfig) -> None:
         met = meet(charge)
         assert met is not None
         self._asked = charge.runs, charge.root, "embedded"
@@ -68,14 +68,14 @@ class Pool:
 
 
 @pytest.fixture
-def held(charge: Charge) -> Iterator[Pool]:
+def held(charge: ServerConfig) -> Iterator[Pool]:
     made = Pool(charge)
     yield made
     made.stop()
     made.wait_gone()
 
 
-def test_a_lock_that_nobody_leaves_is_named(charge: Charge, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_that_nobody_leaves_is_named(charge: ServerConfig, monkeypatch: pytest.MonkeyPatch):
     """An engine that hangs while it starts a holder keeps others waiting for a while,
     then they say so.
     """
@@ -90,7 +90,7 @@ def test_a_lock_that_nobody_leaves_is_named(charge: Charge, monkeypatch: pytest.
     assert failed.value.code == "CR-SESSION-001"
 
 
-def test_a_lock_that_cannot_be_opened_is_named(charge: Charge):
+def test_a_lock_that_cannot_be_opened_is_named(charge: ServerConfig):
     """The system's reason is said, where a folder lies in the lock's place."""
     (charge.cache / LOCK).mkdir(parents=True)
     charge.cache.chmod(0o700)
@@ -99,7 +99,7 @@ def test_a_lock_that_cannot_be_opened_is_named(charge: Charge):
     assert failed.value.code == "CR-SESSION-001"
 
 
-async def test_a_holder_that_ends_before_it_answers_is_said(charge: Charge):
+async def test_a_holder_that_ends_before_it_answers_is_said(charge: ServerConfig):
     """A file where it would keep its record ends every holder that is started."""
     sessions = Path(charge.root, ".ggen/cleanroom/sessions")
     sessions.parent.mkdir(parents=True)
@@ -110,7 +110,7 @@ async def test_a_holder_that_ends_before_it_answers_is_said(charge: Charge):
     assert failed.value.code == "CR-SESSION-002"
 
 
-async def test_services_end_with_their_holder(charge: Charge):
+async def test_services_end_with_their_holder(charge: ServerConfig):
     """Whoever waits for one to be ready learns that the process that holds it has ended."""
     probe = Probe(kind="exec", argv=("false",))
     recipe = Recipe(
@@ -145,7 +145,9 @@ def test_a_pool_that_does_not_answer_is_said(held: Pool, monkeypatch: pytest.Mon
     assert failed.value.code == "CR-SESSION-003"
 
 
-def test_a_pool_that_does_not_end_in_time_is_said(charge: Charge, monkeypatch: pytest.MonkeyPatch):
+def test_a_pool_that_does_not_end_in_time_is_said(
+    charge: ServerConfig, monkeypatch: pytest.MonkeyPatch
+):
     """The process is named, to be killed by hand."""
     held = Pool(charge)
     monkeypatch.setattr(pool, "END_SECONDS", 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cleanroom.backends.base import Left
+from cleanroom.backends.base import Leftover
 from cleanroom.backends.memory import broken
 from cleanroom.model.capability import Canary, Missing, Sample
 from cleanroom.model.policy import GIB, Level, default_policy
@@ -100,7 +100,7 @@ RUNS = {
     "CR-SLO-001": (plan(phase("test", "a"), slo_seconds=1), of_program(succeed(seconds=3))),
     "CR-ENGINE-003": (
         plan(phase("test", "a")),
-        script(left=(Left(kind="cgroup", name="left-behind"),)),
+        script(left=(Leftover(kind="cgroup", name="left-behind"),)),
     ),
 }
 

@@ -335,9 +335,9 @@ async def test_a_rule_let_go_twice_marks_the_run_degraded():
 
 async def test_what_is_left_over_fails_the_run():
     """A leak is the engine's error: exit 5, named in ledger and error."""
-    from cleanroom.backends.base import Left
+    from cleanroom.backends.base import Leftover
 
-    used = MemoryBackend(Script(left=(Left(kind="cgroup", name="x"),), otherwise=succeed()))
+    used = MemoryBackend(Script(left=(Leftover(kind="cgroup", name="x"),), otherwise=succeed()))
     outcome = await run_plan(plan(phase("test", "a")), used)
     assert outcome.result.exit_code == 5
     assert outcome.result.ledger.left == ("cgroup x",)

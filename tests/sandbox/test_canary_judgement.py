@@ -21,7 +21,7 @@ pytestmark = pytest.mark.sandbox
 
 @pytest.fixture
 def expectations(tmp_path: Path) -> Iterator[Expectations]:
-    """Plants in a folder that the cage hides."""
+    """Decoys in a folder that the cage hides."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "secret").write_text("x")

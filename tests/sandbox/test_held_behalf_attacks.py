@@ -25,9 +25,9 @@ from cage import USER, Caught, attack, code
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.network import dns, host_network
-from cleanroom.sandbox.seccomp_notify.forward import Doors
+from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Shared
-from cleanroom.sandbox.seccomp_notify.socket_calls import LentHand, OwnHand
+from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, UnprivilegedExecutor
 
 pytestmark = pytest.mark.sandbox
 
@@ -124,9 +124,9 @@ def silent(port: int) -> list[socket.socket]:
 
 
 def low(**more: Any) -> Shared:
-    where = host_network.Reach(internet=True, **more.pop("where", {}))
-    hand = LentHand(USER, USER) if os.geteuid() == 0 else OwnHand()
-    return Shared(where, more.pop("lead", Doors({}).lead), hand, **more)
+    where = host_network.HostNetworkPolicy(internet=True, **more.pop("where", {}))
+    hand = UnprivilegedExecutor(USER, USER) if os.geteuid() == 0 else DirectExecutor()
+    return Shared(where, more.pop("lead", Forwards({}).lead), hand, **more)
 
 
 def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
@@ -490,7 +490,7 @@ def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(
         threading.Thread(target=relay, daemon=True).start()
         where = {"doors": {(socket.inet_aton("127.0.0.1"), 5432): "db"}}
         caught = attack(
-            inside, workspace, shared=low(where=where, lead=Doors({"db": mine}).lead, **means)
+            inside, workspace, shared=low(where=where, lead=Forwards({"db": mine}).lead, **means)
         )
         return caught.result, seen(caught), said_to("127.0.0.1", 5432)
 
@@ -595,7 +595,9 @@ def test_where_nothing_outside_may_be_reached_it_is_refused(workspace: str, mean
             planted.bind("\0planted")
             planted.listen()
             caught = attack(
-                inside, workspace, shared=low()._replace(where=host_network.Reach(), **means)
+                inside,
+                workspace,
+                shared=low()._replace(where=host_network.HostNetworkPolicy(), **means),
             )
         return (
             caught.result,

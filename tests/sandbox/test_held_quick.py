@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
-from cleanroom.sandbox.seccomp_notify.fast_path import Quick
+from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.paths import Paths
 from cleanroom.sandbox.seccomp_notify.rules import Rules
@@ -36,7 +36,7 @@ class Looks:
         rules = Rules(writable=[str(folder / "open")], read_only=[str(folder / "open" / "closed")])
         self.paths = Paths()
         self.caller = Caller(os.getpid(), self.proc)
-        self.quick, self.files = Quick(rules, self.proc, self.paths), Files(rules, self.paths)
+        self.quick, self.files = FastPath(rules, self.proc, self.paths), Files(rules, self.paths)
         self.paths.root(self.caller)
 
     def both(self, name: str, *arguments: int | str, folder: int = AT_FDCWD) -> tuple[bool, bool]:

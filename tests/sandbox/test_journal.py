@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.sandbox.journal import Journal, Thing, alive, process_name, read
+from cleanroom.sandbox.journal import Journal, Resource, alive, process_name, read
 from held_folders import held
 
 
@@ -60,9 +60,9 @@ def test_left_is_made_without_gone(tmp_path_factory, steps):
     """For any sequence, what is left is what was made after it was last seen gone."""
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     journal = Journal.at(held(path.parent), path.name)
-    expected: dict[Thing, None] = {}
+    expected: dict[Resource, None] = {}
     for make, number in steps:
-        thing = Thing("folder", str(number))
+        thing = Resource("folder", str(number))
         if make:
             journal.make(*thing)
             expected[thing] = None

@@ -17,9 +17,13 @@ STREAM, DATAGRAM = (
     host_network.Kind(socket.AF_INET, socket.SOCK_DGRAM, 17),
 )
 RESOLVER = socket.inet_aton("127.0.0.53")
-LOW = host_network.Reach(internet=True, resolvers=frozenset((RESOLVER,)))
+LOW = host_network.HostNetworkPolicy(internet=True, resolvers=frozenset((RESOLVER,)))
 # Low, Medium, High
-LEVELS = (LOW, host_network.Reach(), host_network.Reach(listen=False, ports=frozenset((8080,))))
+LEVELS = (
+    LOW,
+    host_network.HostNetworkPolicy(),
+    host_network.HostNetworkPolicy(listen=False, ports=frozenset((8080,))),
+)
 addresses = st.one_of(
     st.ip_addresses(),
     st.sampled_from(
@@ -123,7 +127,7 @@ def test_only_the_question_of_a_host_s_resolver_may_pass():
 
 
 @pytest.mark.parametrize("where", LEVELS)
-def test_a_declared_door_leads_at_every_level(where: host_network.Reach):
+def test_a_declared_door_leads_at_every_level(where: host_network.HostNetworkPolicy):
     """By address and port, for streams."""
     doors = where._replace(doors={(socket.inet_aton("127.0.0.1"), 5432): "db"})
     assert host_network.outgoing(

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layer_bench import open_up, snapshot
 
-from cleanroom.backends.base import BroughtBack, WorkspaceSpec
+from cleanroom.backends.base import WorkspaceSpec, WrittenBack
 from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
 from cleanroom.backends.embedded.workspace import EmbeddedWorkspace, HostWorkspace
 from cleanroom.core.beneath import Folder
@@ -165,10 +165,10 @@ class LayeredRun:
         mount = f'mount -t overlay overlay -o "lowerdir={lower},{upper}" {place} && exec "$@"'
         own_space(mount, *act(place, what, name, "layers"))
 
-    def bring_back(self) -> BroughtBack:
+    def bring_back(self) -> WrittenBack:
         """All that the last phase changed."""
 
-        async def bring() -> BroughtBack:
+        async def bring() -> WrittenBack:
             await self.workspace.changes()
             with Folder.at(self.base) as run:
                 return await self.workspace.bring_back(None, run)

@@ -44,11 +44,11 @@ BEFORE = {
     ),
     "metadata not looked at": (
         "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = "
-        "lambda self, caller, name, arguments: m.Refusal(0); "
+        "lambda self, caller, name, arguments: m.Response(0); "
     ),
     "others not looked at": (
         "from cleanroom.sandbox.seccomp_notify import recorder_hostns as b; "
-        "b.BareRecorder._on_other = lambda self, caller, name, arguments: None; "
+        "b.HostnsRecorder._on_other = lambda self, caller, name, arguments: None; "
     ),
     "nothing recorded": (
         "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, "

@@ -43,7 +43,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     names_paths: bool = False  # it holds a few text files that name paths of the environment
 
 
-class Doorway(msgspec.Struct, frozen=True, kw_only=True):
+class PortForward(msgspec.Struct, frozen=True, kw_only=True):
     """A way to a service: 127.0.0.1:`port` inside leads to `to` inside the environment called
     `environment`.
 
@@ -58,7 +58,7 @@ class Doorway(msgspec.Struct, frozen=True, kw_only=True):
     to: str
 
 
-class Hole(msgspec.Struct, frozen=True, kw_only=True):
+class EgressRule(msgspec.Struct, frozen=True, kw_only=True):
     """Declared egress: the relay connects to host:port outside,
     refusing every answer that is no host of the internet.
     """
@@ -88,8 +88,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     working_directory: str = "/"
     workspace: WorkspaceSpec | None = None
     mounts: tuple[Mount, ...] = ()
-    doorways: tuple[Doorway, ...] = ()
-    holes: tuple[Hole, ...] = ()
+    doorways: tuple[PortForward, ...] = ()
+    holes: tuple[EgressRule, ...] = ()
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
@@ -146,7 +146,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     parted_from: str = ""
 
 
-class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
+class WrittenBack(msgspec.Struct, frozen=True, kw_only=True):
     """What was written to the host's project."""
 
     files: int
@@ -159,7 +159,7 @@ class BroughtBack(msgspec.Struct, frozen=True, kw_only=True):
     failed: tuple[Change, ...] = ()  # could not be written: the disk is full or broken
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
     """Something a backend made and that still exists, or a process that outlived its command."""
 
     kind: str  # process, cgroup, folder, mount, container, network, volume
@@ -190,7 +190,7 @@ class Workspace(Protocol):
 
     async def bring_back(
         self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
-    ) -> BroughtBack:
+    ) -> WrittenBack:
         """Write these changes of the last layer to the project;
         None is all but `.git` and `.ggen`, at any depth.
 
@@ -268,7 +268,7 @@ class Environment(Protocol):
         The last one leaves nothing out that is looked at less often.
         """
 
-    async def left_over(self) -> tuple[Left, ...]:
+    async def left_over(self) -> tuple[Leftover, ...]:
         """Processes that are still there although no command runs; called before leaving."""
 
     async def kill(self) -> None:
@@ -336,7 +336,7 @@ class Backend(Protocol):
             EnvironmentFailed: it could not be made.
         """
 
-    async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
+    async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         """Things created, things removed, and what is left of them, by looking.
 
         Asked after the backend has been left.

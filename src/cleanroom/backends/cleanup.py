@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.backends.base import Left
+from cleanroom.backends.base import Leftover
 from cleanroom.backends.run_folders import GROUPS, OWNER, PREFIX, grounds
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox import journal
@@ -39,11 +39,11 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     and the runs that are alive and were left alone.
     """
 
-    removed: tuple[Left, ...] = ()
-    left: tuple[Left, ...] = ()
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
     living: frozenset[str] = frozenset()
     # nobody can tell yet, or from here; `detail` says why and until when
-    waiting: tuple[Left, ...] = ()
+    waiting: tuple[Leftover, ...] = ()
 
 
 def together(one: SweepReport, other: SweepReport) -> SweepReport:
@@ -66,7 +66,7 @@ def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
         if _of(group, found.living) or _populated(group):
             continue
         if wait := _age_of(group):
-            waiting.append(Left(kind="cgroup", name=str(group), detail=wait))
+            waiting.append(Leftover(kind="cgroup", name=str(group), detail=wait))
         else:
             _remove(group, "cgroup", removed, left)
     for folder in journals:
@@ -78,9 +78,9 @@ def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
 
 def sweep_runs(cache: Path) -> SweepReport:
     """The runs alone, which takes no time where all are alive."""
-    removed: list[Left] = []
-    left: list[Left] = []
-    waiting: list[Left] = []
+    removed: list[Leftover] = []
+    left: list[Leftover] = []
+    waiting: list[Leftover] = []
     living: set[str] = set()
     for runs, folder in _runs(cache):
         name = folder.path.name
@@ -91,7 +91,7 @@ def sweep_runs(cache: Path) -> SweepReport:
                 living.add(name)
                 continue
             if alive is None and (wait := _too_young(os.fstat(folder.descriptor))):
-                waiting.append(Left(kind="folder", name=str(folder.path), detail=wait))
+                waiting.append(Leftover(kind="folder", name=str(folder.path), detail=wait))
                 continue
             for group in _groups(_named_groups(folder)):
                 if _of(group, {name}) and not _populated(group):
@@ -204,16 +204,18 @@ def _populated(group: Path) -> bool:
         return True
 
 
-def _remove(path: Path, kind: str, removed: list[Left], left: list[Left]) -> None:
-    _try(path.rmdir, Left(kind=kind, name=str(path)), removed, left)
+def _remove(path: Path, kind: str, removed: list[Leftover], left: list[Leftover]) -> None:
+    _try(path.rmdir, Leftover(kind=kind, name=str(path)), removed, left)
 
 
-def _remove_folder(around: Folder, name: str, removed: list[Left], left: list[Left]) -> None:
-    thing = Left(kind="folder", name=str(around.path / name))
+def _remove_folder(
+    around: Folder, name: str, removed: list[Leftover], left: list[Leftover]
+) -> None:
+    thing = Leftover(kind="folder", name=str(around.path / name))
     _try(partial(overlay.remove_beneath, around.descriptor, name), thing, removed, left)
 
 
-def _remove_ground(ground: Path, removed: list[Left], left: list[Left]) -> None:
+def _remove_ground(ground: Path, removed: list[Leftover], left: list[Leftover]) -> None:
     """One that this user made: in a sticky folder nobody else can put another in its place."""
     with contextlib.suppress(OSError), Folder.at(ground.parent) as around:
         found = os.stat(ground.name, dir_fd=around.descriptor, follow_symlinks=False)
@@ -221,7 +223,9 @@ def _remove_ground(ground: Path, removed: list[Left], left: list[Left]) -> None:
             _remove_folder(around, ground.name, removed, left)
 
 
-def _try(act: Callable[[], None], thing: Left, removed: list[Left], left: list[Left]) -> None:
+def _try(
+    act: Callable[[], None], thing: Leftover, removed: list[Leftover], left: list[Leftover]
+) -> None:
     try:
         act()
         removed.append(thing)

@@ -24,14 +24,14 @@ from anyio.abc import ByteStream
 
 from cleanroom.backends.base import (
     CONFLICTS,
-    BroughtBack,
     Change,
     EnvironmentSpec,
     ExecResult,
-    Left,
+    Leftover,
     OnOutput,
     Stream,
     WorkspaceSpec,
+    WrittenBack,
 )
 from cleanroom.core.beneath import Folder
 from cleanroom.model.capability import (
@@ -88,7 +88,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     levels: Mapping[str, tuple[Missing, ...]] = {}
     faults: tuple[Fault, ...] = ()
     delays: Mapping[str, float] = {}  # operation -> seconds
-    left: tuple[Left, ...] = ()  # what the ledger claims to be left at the end
+    left: tuple[Leftover, ...] = ()  # what the ledger claims to be left at the end
 
 
 class Inside:
@@ -116,7 +116,7 @@ class Inside:
 
     def leave(self, name: str) -> None:
         """Leave a process running."""
-        self.environment._leftovers.append(Left(kind="process", name=name))
+        self.environment._leftovers.append(Leftover(kind="process", name=name))
 
     def read_file(self, path: str) -> bytes | None:
         return self._layers().read(path)
@@ -198,7 +198,7 @@ class MemoryWorkspace:
 
     async def bring_back(
         self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
-    ) -> BroughtBack:
+    ) -> WrittenBack:
         await self._backend._call("bring_back")
         chosen = [
             p
@@ -224,7 +224,7 @@ class MemoryWorkspace:
                 files, size = files + 1, size + len(data)
                 self._ours[path] = _changed_ns(Path(self.root, path))
         unremoved = tuple(path for path in conflicting if self.upper[path] is None)
-        return BroughtBack(
+        return WrittenBack(
             files=files,
             bytes=size,
             deleted=deleted,
@@ -274,7 +274,7 @@ class MemoryEnvironment:
         self.workspace = workspace
         self.private: dict[str, bytes] = {}  # files outside the workspace
         self._attempts: deque[Attempt] = deque()
-        self._leftovers: list[Left] = []
+        self._leftovers: list[Leftover] = []
         self._news = anyio.Event()
         self._running: set[anyio.CancelScope] = set()
         self._ended = False
@@ -340,7 +340,7 @@ class MemoryEnvironment:
         await self._backend._call("sample")
         return self._backend._next_sample()
 
-    async def left_over(self) -> tuple[Left, ...]:
+    async def left_over(self) -> tuple[Leftover, ...]:
         await self._backend._call("left_over")
         return tuple(self._leftovers)
 
@@ -372,7 +372,7 @@ class MemoryBackend:
         self.executed: list[tuple[str, tuple[str, ...]]] = []
         self._on_call = on_call
         self._workspaces: dict[str, MemoryWorkspace] = {}
-        self._alive: list[Left] = []
+        self._alive: list[Leftover] = []
         self._created = self._removed = self._sampled = 0
 
     async def __aenter__(self) -> MemoryBackend:
@@ -410,12 +410,12 @@ class MemoryBackend:
             levels=dict(script.levels) if script else {},
         )
 
-    async def folder(self, path: Path) -> Left:
+    async def folder(self, path: Path) -> Leftover:
         await self._call("folder")
         path.mkdir(parents=True, exist_ok=True)
         return self._make("folder", str(path))
 
-    async def drop_folder(self, thing: Left) -> None:
+    async def drop_folder(self, thing: Leftover) -> None:
         await self._call("drop_folder")
         shutil.rmtree(thing.name, ignore_errors=True)
         with suppress(OSError):
@@ -451,7 +451,7 @@ class MemoryBackend:
             with anyio.CancelScope(shield=True):
                 await self._call("leave")
 
-    async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
+    async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         await self._call("ledger")
         return (
             self._created,
@@ -459,13 +459,13 @@ class MemoryBackend:
             (*self._alive, *(self.script.left if self.script else ())),
         )
 
-    def _make(self, kind: str, name: str) -> Left:
-        thing = Left(kind=kind, name=name)
+    def _make(self, kind: str, name: str) -> Leftover:
+        thing = Leftover(kind=kind, name=name)
         self._created += 1
         self._alive.append(thing)
         return thing
 
-    def _remove(self, thing: Left) -> None:
+    def _remove(self, thing: Leftover) -> None:
         self._alive.remove(thing)
         self._removed += 1
 

@@ -69,7 +69,7 @@ from cleanroom.engine.records import (
 from cleanroom.engine.run import Place, Run
 from cleanroom.engine.shared_services.ancestry import starters, wait_gone, way_to_ggen
 from cleanroom.engine.shared_services.client import joined
-from cleanroom.engine.shared_services.discovery import POOLED, Charge, Kind, key_of
+from cleanroom.engine.shared_services.discovery import POOLED, Kind, ServerConfig, key_of
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.deliver import Delivered
@@ -443,7 +443,7 @@ class Engine:
             session=bool(way_to_ggen()) and self._charge(plan) is not None,
         )
 
-    def _charge(self, plan: Plan) -> Charge | None:
+    def _charge(self, plan: Plan) -> ServerConfig | None:
         """Who is to hold the services: the session of the ggen that started this engine,
         until it ends; else the project's pool.
         """
@@ -457,14 +457,14 @@ class Engine:
 
     def _holder(
         self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0
-    ) -> Charge:
+    ) -> ServerConfig:
         backend = _held_on(plan.backend)
         where = (
             {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller}
             if backend in registry.CONTAINERS
             else {}
         )
-        return Charge(
+        return ServerConfig(
             backend=backend,
             caller=where,
             kind=kind,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from cleanroom.backends.base import Left
+from cleanroom.backends.base import Leftover
 from cleanroom.core.arguments import PATH, check, optional
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.files import hold, misplaced, open_to_read
@@ -52,10 +52,10 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     runs: tuple[str, ...] = ()
-    removed: tuple[Left, ...] = ()
-    left: tuple[Left, ...] = ()
+    removed: tuple[Leftover, ...] = ()
+    left: tuple[Leftover, ...] = ()
     living: int = 0  # runs that are under way and were left alone
-    waiting: tuple[Left, ...] = ()  # nobody can tell yet, or from here, whether their run lives
+    waiting: tuple[Leftover, ...] = ()  # nobody can tell yet, or from here, whether their run lives
 
 
 def verify_audit(project: str | Path) -> Verification:

@@ -20,7 +20,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from cleanroom.backends import registry
-from cleanroom.backends.base import Backend, LeadsElsewhere, Left
+from cleanroom.backends.base import Backend, LeadsElsewhere, Leftover
 from cleanroom.core.bus import Bus, Span, Subscription
 from cleanroom.core.files import LogFiles, is_there, relative, write_atomic
 from cleanroom.core.redaction import Redactor
@@ -30,7 +30,7 @@ from cleanroom.engine.phase_cache.store import PhaseCache
 from cleanroom.engine.phases.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, Cause, decisive, phase_causes, verifies
 from cleanroom.engine.shared_services.client import Holder, joined
-from cleanroom.engine.shared_services.discovery import POOLED, Charge
+from cleanroom.engine.shared_services.discovery import POOLED, ServerConfig
 from cleanroom.engine.supervision.environments import RunContext
 from cleanroom.engine.supervision.output import LogSink
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
@@ -80,7 +80,7 @@ class _Account:
         self.outcomes: list[PhaseOutcome] = []
         self.error: CleanroomError | None = None
         self.service_violations = 0
-        self.left: tuple[Left, ...] = ()
+        self.left: tuple[Leftover, ...] = ()
         self.degraded: tuple[str, ...] = ()
         self.backend: Backend | None = None
         self.held: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Run:
         sweep: Callable[[], SweepReport] | None = None,
         skipping: PhaseCache | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
-        charge: Charge | None = None,
+        charge: ServerConfig | None = None,
         before_phases: Callable[[], None] | None = None,
     ) -> None:
         """`charge` names the holder that the run's services are to be held by,
@@ -578,7 +578,7 @@ class Run:
         return msgspec.structs.replace(result, outcome="error", exit_code=int(code), **said)
 
 
-def _left_behind(left: Sequence[Left]) -> CleanroomError:
+def _left_behind(left: Sequence[Leftover]) -> CleanroomError:
     first = f"{left[0].kind} {left[0].name}{': ' if left[0].detail else ''}{left[0].detail}"
     return EnvironmentFailed(
         "CR-ENGINE-003",

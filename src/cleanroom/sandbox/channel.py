@@ -162,5 +162,7 @@ INIT_MESSAGES: Direction[protocol.InitMessage] = Direction(
 RELAY_ORDERS: Direction[protocol.RelayOrder] = Direction("op", "relay", "drop", "dial")
 RELAY_MESSAGES: Direction[protocol.RelayRefused] = Direction("kind", "refused")
 FORWARDED: Direction[protocol.Forwarded] = Direction("kind", "forwarded")
-SOCKET_CALLS: Direction[protocol.SocketCall] = Direction("op", "connect", "bind", "listen", "send")
-SOCKET_RESULTS: Direction[protocol.SocketCallDone] = Direction("kind", "done")
+SOCKET_CALLS: Direction[protocol.SocketCallOrder] = Direction(
+    "op", "connect", "bind", "listen", "send"
+)
+SOCKET_RESULTS: Direction[protocol.SocketCallResult] = Direction("kind", "done")

@@ -24,7 +24,7 @@ NAME = "journal.jsonl"
 BYTES_MAX = 64 << 20  # a run of thousands of phases writes a thousandth of it
 
 
-class Thing(NamedTuple):
+class Resource(NamedTuple):
     """Something that was made: a folder, a cgroup, a process (named PID:START)."""
 
     kind: str
@@ -115,12 +115,12 @@ class Journal:
         hold(self.descriptor)
         self._write(op="open", run_id=run_id, owner=process_name(os.getpid()))
 
-    def make(self, kind: str, name: str) -> Thing:
+    def make(self, kind: str, name: str) -> Resource:
         """Say that a thing will be made. Call it before making it."""
         self._write(op="make", kind=kind, name=name)
-        return Thing(kind, name)
+        return Resource(kind, name)
 
-    def gone(self, thing: Thing) -> None:
+    def gone(self, thing: Resource) -> None:
         """Say that a thing was seen to be gone."""
         self._write(op="gone", kind=thing.kind, name=thing.name)
 
@@ -140,7 +140,7 @@ class Record(NamedTuple):
     owner: str
     closed: bool
     made: int
-    left: tuple[Thing, ...]  # newest first: the order in which they are removed
+    left: tuple[Resource, ...]  # newest first: the order in which they are removed
     held: bool  # by a process that is somewhere on this machine
 
     @property
@@ -155,16 +155,16 @@ def read(folder: Folder, name: str = NAME) -> Record:
     """
     run_id = owner = ""
     closed, made = False, 0
-    left: dict[Thing, None] = {}
+    left: dict[Resource, None] = {}
     for record in _lines(folder, name):
         match record.get("op"):
             case "open":
                 run_id, owner = str(record.get("run_id", "")), str(record.get("owner", ""))
             case "make":
                 made += 1
-                left[Thing(str(record["kind"]), str(record["name"]))] = None
+                left[Resource(str(record["kind"]), str(record["name"]))] = None
             case "gone":
-                left.pop(Thing(str(record["kind"]), str(record["name"])), None)
+                left.pop(Resource(str(record["kind"]), str(record["name"])), None)
             case "close":
                 closed = True
     return Record(run_id, owner, closed, made, tuple(reversed(left)), held(folder, name))

@@ -826,7 +826,7 @@ class Forwarded(TypedDict):
     kind: Literal["forwarded"]
 
 
-class SocketCall(TypedDict):
+class SocketCallOrder(TypedDict):
     """Carry out a call of the environment's on its socket.
 
     Brings the socket, the descriptors that go with a message, and the root that `path` starts at.
@@ -845,7 +845,7 @@ class SocketCall(TypedDict):
     path: str
 
 
-class SocketCallDone(TypedDict):
+class SocketCallResult(TypedDict):
     """How it ended."""
 
     kind: Literal["done"]

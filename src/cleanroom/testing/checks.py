@@ -18,10 +18,10 @@ import msgspec
 
 from cleanroom.backends.base import (
     Backend,
-    Doorway,
     Environment,
     EnvironmentSpec,
     ExecResult,
+    PortForward,
     Stream,
     Workspace,
     WorkspaceSpec,
@@ -364,7 +364,7 @@ async def leads_to_declared_services(bench: Bench) -> None:
         service = await stack.enter_async_context(
             bench.backend.environment(bench.spec(role="service", **BARE))
         )
-        door = Doorway(service="echo", port=7000, environment=service.id, to="tcp:5555")
+        door = PortForward(service="echo", port=7000, environment=service.id, to="tcp:5555")
         listening, tasks = anyio.Event(), await stack.enter_async_context(anyio.create_task_group())
 
         async def serve() -> None:

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from cleanroom.backends.base import EnvironmentSpec, Left
+from cleanroom.backends.base import EnvironmentSpec, Leftover
 from cleanroom.backends.containers import create_request
 from cleanroom.backends.containers.cleanup import sweep_engine
 from cleanroom.backends.containers.client import Engine, EngineName, Refused, connect
@@ -34,7 +34,7 @@ from cleanroom.core.files import write_atomic
 from cleanroom.model.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.model.errors import BackendUnavailable, PolicyRefused, ProjectError
 from cleanroom.model.policy import Level
-from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.journal import Resource
 from cleanroom.sandbox.processes import container_cleanup
 from cleanroom.sandbox.shim.build import NotBuilt, build
 
@@ -48,7 +48,7 @@ class ContainerEnvironment(EmbeddedEnvironment):
     def __init__(self, backend: ContainerBackend, spec: EnvironmentSpec) -> None:
         super().__init__(backend, spec)
         self._containers = backend
-        self._container: Thing | None = None
+        self._container: Resource | None = None
 
     async def _begin(self, spec: SandboxSpec) -> None:
         """Let the engine create and start it. Its warden waits for it."""
@@ -193,14 +193,14 @@ class ContainerBackend(EmbeddedBackend):
 
     # --- containers
 
-    def announce(self, spec: EnvironmentSpec) -> Thing:
+    def announce(self, spec: EnvironmentSpec) -> Resource:
         """Write down, and tell the keeper, that a container will be made."""
         self._number += 1
         thing = self.record("container", f"cleanroom-{self._run_id}-{spec.id}-{self._number}")
         self._tell(thing, "asked")
         return thing
 
-    def _tell(self, thing: Thing, step: Literal["asked", "made", "gone"]) -> None:
+    def _tell(self, thing: Resource, step: Literal["asked", "made", "gone"]) -> None:
         order: TrackContainer = {
             "op": "container",
             "step": step,
@@ -230,7 +230,7 @@ class ContainerBackend(EmbeddedBackend):
         # an answer that nobody waits for could leave a container that comes after it was looked for
         with anyio.CancelScope(shield=True):
             await self.engine.create(name, parameters)
-        self._tell(Thing("container", name), "made")
+        self._tell(Resource("container", name), "made")
 
     def _profile(self) -> str:
         """As the engine takes it: Docker the text, Podman a file of this machine."""
@@ -253,7 +253,7 @@ class ContainerBackend(EmbeddedBackend):
             )
         return await self.engine.image(spec.image)
 
-    def discard(self, thing: Thing) -> None:
+    def discard(self, thing: Resource) -> None:
         """Have it removed; `settled` waits for that."""
         self._removals.add(asyncio.create_task(self.removed(thing)))
 
@@ -266,16 +266,16 @@ class ContainerBackend(EmbeddedBackend):
             for removal in done:
                 removal.result()
 
-    async def removed(self, thing: Thing) -> None:
+    async def removed(self, thing: Resource) -> None:
         """Have the engine remove it, and account for it."""
         if not await self.engine.remove(thing.name):
             self._left.append(
-                Left(kind="container", name=thing.name, detail=f"{self.name} did not remove it")
+                Leftover(kind="container", name=thing.name, detail=f"{self.name} did not remove it")
             )
             return
         self.forget(thing)
 
-    def forget(self, thing: Thing) -> None:
+    def forget(self, thing: Resource) -> None:
         """It is gone, or was never made."""
         self._tell(thing, "gone")
         self.gone(thing)

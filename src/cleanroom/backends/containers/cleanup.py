@@ -15,7 +15,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from cleanroom.backends.base import Left
+from cleanroom.backends.base import Leftover
 from cleanroom.backends.cleanup import SweepReport, together
 from cleanroom.backends.containers.client import SOCKETS, find_socket
 from cleanroom.model.errors import BackendUnavailable
@@ -50,7 +50,7 @@ def sweep_engine(socket: str) -> SweepReport:
     boot_id, namespace = container_cleanup.boot_id(), container_cleanup.pid_namespace()
     report = SweepReport()
     for found in container_cleanup.labelled(socket):
-        thing = Left(kind="container", name=found.name)
+        thing = Leftover(kind="container", name=found.name)
         match judge(found, boot_id=boot_id, namespace=namespace):
             case "living":
                 report = together(report, SweepReport(living=frozenset({found.run_id})))

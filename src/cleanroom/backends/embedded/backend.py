@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from cleanroom.backends.base import EnvironmentSpec, Left, WorkspaceSpec
+from cleanroom.backends.base import EnvironmentSpec, Leftover, WorkspaceSpec
 from cleanroom.backends.embedded import spec_hostns
 from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
 from cleanroom.backends.embedded.environment import EmbeddedEnvironment
@@ -35,7 +35,7 @@ from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
 from cleanroom.sandbox.filesystem import mount_plan
 from cleanroom.sandbox.filesystem import overlay as layers
-from cleanroom.sandbox.journal import Journal, Thing
+from cleanroom.sandbox.journal import Journal, Resource
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.network import relay
 
@@ -84,13 +84,13 @@ class EmbeddedBackend:
         # environment of another process -> what takes its doors
         self._elsewhere: dict[str, Callable[[str, int], None]] = {}
         self._probed: asyncio.Future[ProbeReport] | None = None
-        self._left: list[Left] = []
+        self._left: list[Leftover] = []
         self._groups: dict[str, cgroups.Group] = {}  # of environments, by identity
         self._keeper_ended = False
         self._hold = -1  # the file that says that this run lives
         self._limits_proven = False
         self._claiming = anyio.Lock()
-        self._scratch_thing: Thing | None = None
+        self._scratch_thing: Resource | None = None
         self._created = 0
         self._removed = 0
         self._homes: cgroups.Homes | None = None
@@ -98,9 +98,9 @@ class EmbeddedBackend:
         self._bare = False  # the probe found no way to make namespaces
         self._landlock = True
         self.outer_filter = False  # a container's own filter refuses calls before ours is asked
-        self._ground: spec_hostns.Ground | None = None
+        self._ground: spec_hostns.RunArea | None = None
         self._making_ground = anyio.Lock()
-        self._ground_things: list[Thing] = []
+        self._ground_things: list[Resource] = []
         self._copies = 0
 
     # --- life
@@ -167,7 +167,7 @@ class EmbeddedBackend:
                     why = f"this machine could not be probed: {message['error']}"
                     self._probed.set_exception(EnvironmentFailed("CR-SANDBOX-007", why))
             case "closed":
-                self._left += [Left(kind="cgroup", name=path) for path in message["left"]]
+                self._left += [Leftover(kind="cgroup", name=path) for path in message["left"]]
                 if message["environment"] in self._closed:
                     self._closed[message["environment"]].set()
             case _:
@@ -211,7 +211,7 @@ class EmbeddedBackend:
 
     # --- things that are made
 
-    def record(self, kind: str, name: str) -> Thing:
+    def record(self, kind: str, name: str) -> Resource:
         """Write down that something will be made, before it is."""
         if self._journal is None:
             self._journal = self._open_journal()
@@ -220,22 +220,22 @@ class EmbeddedBackend:
         self._created += 1
         return self._journal.make(kind, name)
 
-    def gone(self, thing: Thing) -> None:
+    def gone(self, thing: Resource) -> None:
         """Write down that it was seen to be gone."""
         assert self._journal is not None
         self._removed += 1
         self._journal.gone(thing)
 
-    async def folder(self, path: Path) -> Thing:
+    async def folder(self, path: Path) -> Resource:
         """Make a folder that the keeper removes should the engine die."""
-        thing: Thing | None = None
+        thing: Resource | None = None
         # a moment; half-way nobody would know that it has to be dropped
         with _usable(path), anyio.CancelScope(shield=True):
             thing = await self._make_folder(path)
         assert thing is not None
         return thing
 
-    async def _make_folder(self, path: Path) -> Thing:
+    async def _make_folder(self, path: Path) -> Resource:
         async with self._claiming:
             if not self._tops:
                 await self._claim()
@@ -265,14 +265,14 @@ class EmbeddedBackend:
         assert top is not None, f"{path} is not below the run's own folder"
         return top.folder(path.relative_to(top.path).as_posix(), make=True, mode=0o711)
 
-    async def ground(self) -> spec_hostns.Ground:
+    async def ground(self) -> spec_hostns.RunArea:
         """Where environments without namespaces have what is theirs."""
         async with self._making_ground:
             if self._ground is None:
                 self._ground = await self._make_ground()
         return self._ground
 
-    async def _make_ground(self) -> spec_hostns.Ground:
+    async def _make_ground(self) -> spec_hostns.RunArea:
         """Its folders are named to the keeper before they exist."""
         user = environment_user(self._run_id)
         folder, short = spec_hostns.places_for(self._run_id, self.scratch)
@@ -290,13 +290,13 @@ class EmbeddedBackend:
                 raise
             self._ground_things.append(thing)
         held = {top.path: top for top in self._tops}
-        return spec_hostns.Ground(held[folder], held[short], user)
+        return spec_hostns.RunArea(held[folder], held[short], user)
 
     async def root_of(self, identity: str) -> Path:
         """The folder of one environment."""
         return ((await self.ground()).folder if self._bare else self.scratch) / "roots" / identity
 
-    def _own(self, around: Folder, name: str) -> Thing:
+    def _own(self, around: Folder, name: str) -> Resource:
         """Journal a folder and name it to the keeper, before it exists.
 
         `around` is held until it is dropped.
@@ -307,14 +307,14 @@ class EmbeddedBackend:
         self._order({"op": "own", "folder": path, "name": name}, [around.descriptor])
         return thing
 
-    async def drop_folder(self, thing: Thing) -> None:
+    async def drop_folder(self, thing: Resource) -> None:
         """Remove such a folder; not one that an environment still uses, which is left and said."""
         path = Path(thing.name)
         # said once, of the last try
         self._left = [left for left in self._left if left.name != thing.name]
         if user := next((e.id for e in self._environments.values() if e.uses(path)), ""):
             self._left.append(
-                Left(
+                Leftover(
                     kind="folder",
                     name=thing.name,
                     detail=f"environment {user} uses it: it has to end first",
@@ -323,11 +323,11 @@ class EmbeddedBackend:
             return
         around = self._owned[thing.name]
         if not await anyio.to_thread.run_sync(_removed, around, path.name):
-            self._left.append(Left(kind="folder", name=thing.name))
+            self._left.append(Leftover(kind="folder", name=thing.name))
             return
         self._disown(thing)
 
-    def _disown(self, thing: Thing) -> None:
+    def _disown(self, thing: Resource) -> None:
         self._owned.pop(thing.name).close()
         with contextlib.suppress(EnvironmentFailed):
             self._order({"op": "disown", "folder": thing.name})
@@ -343,7 +343,7 @@ class EmbeddedBackend:
     async def settled(self) -> None:
         """Wait for what is still being removed. Here nothing is: leaving waits for the kernel."""
 
-    async def ledger(self) -> tuple[int, int, tuple[Left, ...]]:
+    async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         """What was created, what was removed, and what is left."""
         await self.settled()
         return self._created, self._removed, tuple(self._left)
@@ -420,7 +420,7 @@ class EmbeddedBackend:
                 self._order({"op": "end", "environment": identity})
             if not await self._closed_within(identity, LEAVE_SECONDS):
                 self._left.append(
-                    Left(
+                    Leftover(
                         kind="process",
                         name=f"environment {identity}",
                         detail="its warden did not end",
@@ -432,7 +432,7 @@ class EmbeddedBackend:
         # its wardens died with it; what it would have removed is ours to remove
         if self._keeper_ended and group is not None:
             self._left += [
-                Left(kind="cgroup", name=str(path))
+                Leftover(kind="cgroup", name=str(path))
                 for path in await anyio.to_thread.run_sync(cgroups.clear, group)
             ]
         return by_itself

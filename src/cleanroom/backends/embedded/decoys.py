@@ -32,7 +32,7 @@ FIRST_PORT = 47_800  # where a port is looked for that the phase did not declare
 OUTSIDE = ("/usr", "/etc")  # folders that every environment sees and none may write
 
 
-class Plants:
+class Decoys:
     """Listening unix sockets (one with a path, one abstract) and a secret file,
     for as long as canaries run.
     """
@@ -45,7 +45,7 @@ class Plants:
         self._listening: list[socket.socket] = []
         self._port = 0  # of the host's loopback
 
-    def __enter__(self) -> Plants:
+    def __enter__(self) -> Decoys:
         secret = self._folder.open(self._secret.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(secret, "w") as file:
             file.write(secrets.token_hex(16))

@@ -20,16 +20,16 @@ import anyio.abc
 import anyio.to_thread
 import msgspec
 
-from cleanroom.backends.base import EnvironmentSpec, ExecResult, Left, OnOutput
-from cleanroom.backends.embedded.decoys import Plants
-from cleanroom.backends.embedded.path_map import Places
+from cleanroom.backends.base import EnvironmentSpec, ExecResult, Leftover, OnOutput
+from cleanroom.backends.embedded.decoys import Decoys
+from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.backends.embedded.pipes import Pipe
 from cleanroom.backends.embedded.spec import Described, environment_user
 from cleanroom.model.capability import Attempt, Canary, Sample
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
-from cleanroom.sandbox.journal import Thing
+from cleanroom.sandbox.journal import Resource
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.processes.samples import Sampler
 
@@ -61,15 +61,15 @@ class Host(Protocol):
 
     outer_filter: bool
 
-    def record(self, kind: str, name: str) -> Thing: ...
+    def record(self, kind: str, name: str) -> Resource: ...
 
-    def gone(self, thing: Thing) -> None: ...
+    def gone(self, thing: Resource) -> None: ...
 
-    async def folder(self, path: Path) -> Thing: ...
+    async def folder(self, path: Path) -> Resource: ...
 
     async def root_of(self, identity: str) -> Path: ...
 
-    async def drop_folder(self, thing: Thing) -> None: ...
+    async def drop_folder(self, thing: Resource) -> None: ...
 
     def first_proof(self) -> bool: ...
 
@@ -116,11 +116,11 @@ class EmbeddedEnvironment:
         self._given_up = False
         self._tell, self._attempts = anyio.create_memory_object_stream[Attempt](math.inf)
         self._sampler: Sampler | None = None
-        self._things: list[Thing] = []
-        self._environment_thing: Thing | None = None
+        self._things: list[Resource] = []
+        self._environment_thing: Resource | None = None
         self._opened = False
         self._lost = asyncio.Event()
-        self._places = Places()
+        self._places = PathMap()
         self._temporary = ""
 
     # --- life
@@ -305,7 +305,7 @@ class EmbeddedEnvironment:
 
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside."""
-        with Plants(self._backend.plants) as planted:
+        with Decoys(self._backend.plants) as planted:
             order: Prove = {
                 "op": "prove",
                 "n": self._next_number(),
@@ -442,14 +442,14 @@ class EmbeddedEnvironment:
             return None
         return await anyio.to_thread.run_sync(self._sampler.take, last)
 
-    async def left_over(self) -> tuple[Left, ...]:
+    async def left_over(self) -> tuple[Leftover, ...]:
         """What outlived its command."""
         try:
             with anyio.move_on_after(2):
                 answer, _ = await self._answer({"op": "left", "n": self._next_number()})
                 assert answer["kind"] == "processes", answer["kind"]
                 return tuple(
-                    Left(
+                    Leftover(
                         kind="process",
                         name=p["comm"],
                         detail=f"pid {p['ns_pid']} inside: {' '.join(p['argv'])[:200]}",

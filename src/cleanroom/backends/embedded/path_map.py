@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 _BEFORE, _AFTER = r"(?<![\w./-])", r"(?![\w.-])"  # a path and not a part of another one
 
 
-class Places:
+class PathMap:
     """A set of pairs, path inside and path outside.
 
     Where one lies in another the inner one counts; paths paired with themselves stay.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
-from cleanroom.backends.embedded.path_map import Places
+from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.model.policy import GIB, MIB
 from cleanroom.sandbox.filesystem import mount_plan, mount_plan_low
 from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
@@ -54,7 +54,7 @@ class Described(NamedTuple):
     # folders of the host that the environment fills
     written: tuple[Path, ...] = ()
     # where paths inside really lie; without mounts only
-    places: Places = Places()
+    places: PathMap = PathMap()
     # its folder for temporary files; without mounts only
     temporary: str = ""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
 from cleanroom.backends.embedded import spec as description
-from cleanroom.backends.embedded.path_map import Places
+from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.backends.embedded.spec import Described
 from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder, is_misplaced
@@ -61,7 +61,7 @@ def make_ground(around: Folder, name: str, user: int) -> Folder:
     return folder
 
 
-class Ground:
+class RunArea:
     """What one run's environments have on the host."""
 
     def __init__(self, top: Folder, short: Folder, user: int) -> None:
@@ -133,7 +133,7 @@ class Ground:
 class Given(NamedTuple):
     """What an environment without mounts gets on the host."""
 
-    ground: Ground
+    ground: RunArea
     # its own folder
     root: Path
     # the workspace's copy, and its home's .cache; empty where there is none
@@ -207,7 +207,7 @@ def describe(
 
 def _places(
     spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, real: Mapping[str, Path]
-) -> Places:
+) -> PathMap:
     """Where paths inside lie; `real` is where each mount's target does."""
     ground, workspace = given.ground, spec.workspace.root if spec.workspace else ""
     tools = description.tools_of(spec)
@@ -218,7 +218,7 @@ def _places(
     pairs += [(HOME, str(home)), (TEMPORARY, str(temporary))]
     pairs += [(target, ground.named(place)) for target, place in real.items()]
     pairs += [(workspace, given.copy)] if workspace else []
-    return Places(pairs)
+    return PathMap(pairs)
 
 
 def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str) -> dict[str, str]:
@@ -250,7 +250,7 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
     return found
 
 
-def _lead(folder: Folder, places: Places) -> None:
+def _lead(folder: Folder, places: PathMap) -> None:
     """Lead the paths that a service's own files name to where they are."""
     for name in folder.names():
         try:

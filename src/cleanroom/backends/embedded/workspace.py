@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from cleanroom.backends.base import CONFLICTS, BroughtBack, Change, WorkspaceSpec
+from cleanroom.backends.base import CONFLICTS, Change, WorkspaceSpec, WrittenBack
 from cleanroom.backends.embedded.home_cache import HomeCache
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
@@ -77,7 +77,7 @@ class HostWorkspace(ABC):
         paths: Sequence[str] | None,
         run: Folder,
         conflicts: str = CONFLICTS,
-    ) -> BroughtBack:
+    ) -> WrittenBack:
         """Write the chosen changes to the project."""
         chosen = None if paths is None else frozenset(paths)
         return await anyio.to_thread.run_sync(self._bring_back, chosen, run, conflicts)
@@ -87,10 +87,10 @@ class HostWorkspace(ABC):
         chosen: frozenset[str] | None,
         run: Folder,
         conflicts: str,
-    ) -> BroughtBack:
+    ) -> WrittenBack:
         place = self._written()
         if place is None:
-            return BroughtBack(files=0, bytes=0)
+            return WrittenBack(files=0, bytes=0)
         selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
         with Folder.at(place) as written:
             done = self._returner.bring(written, selected, run, self._visible, conflicts)
@@ -121,9 +121,9 @@ class HostWorkspace(ABC):
             ) from error
 
 
-def brought_back(done: write_back.Outcome) -> BroughtBack:
+def brought_back(done: write_back.Outcome) -> WrittenBack:
     """What a backend says of what was written to the project."""
-    return BroughtBack(
+    return WrittenBack(
         files=done.files,
         bytes=done.bytes,
         deleted=done.deleted,

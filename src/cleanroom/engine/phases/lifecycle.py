@@ -22,9 +22,9 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.backends.base import (
+    EgressRule,
     EnvironmentSpec,
     ExecResult,
-    Hole,
     Mount,
     OnOutput,
     Workspace,
@@ -38,7 +38,7 @@ from cleanroom.engine.phases.offline import switches
 from cleanroom.engine.phases.skipping import RUNS, Decision, Remembered, Skipping
 from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
 from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, Returned, WriteBack
-from cleanroom.engine.supervision.environments import RunContext, Watched
+from cleanroom.engine.supervision.environments import ObservedEnvironment, RunContext
 from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model import events
 from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
@@ -278,7 +278,7 @@ class Lifecycle:
         """
         await self._supervisor.wait_opened(phase.services)
         spec = self._environment_spec(phase, planned, span)
-        watched: Watched | None = None
+        watched: ObservedEnvironment | None = None
         results: list[ExecResult] = []
         try:
             async with (
@@ -342,7 +342,7 @@ class Lifecycle:
                 spec, doorways=(*spec.doorways, receiver.doorway), variables=variables
             )
 
-    async def _prove(self, watched: Watched) -> None:
+    async def _prove(self, watched: ObservedEnvironment) -> None:
         canaries = await watched.environment.prove()
         for canary in canaries:
             self._bus.publish(
@@ -402,7 +402,12 @@ class Lifecycle:
             pump.end()
 
     async def _explain_hidden(
-        self, phase: PhaseRun, spec: EnvironmentSpec, watched: Watched, verdict: Verdict, span: Span
+        self,
+        phase: PhaseRun,
+        spec: EnvironmentSpec,
+        watched: ObservedEnvironment,
+        verdict: Verdict,
+        span: Span,
     ) -> Verdict:
         """Where a command failed since its level hides a program,
         say which one and what shows it.
@@ -428,7 +433,9 @@ class Lifecycle:
         span.attributes["hint"] = hint
         return verdict._replace(reason=f"{said}; {hint}", code="CR-PHASE-009")
 
-    async def _tell_left_over(self, phase: PhaseRun, watched: Watched, span: Span) -> None:
+    async def _tell_left_over(
+        self, phase: PhaseRun, watched: ObservedEnvironment, span: Span
+    ) -> None:
         left = await watched.environment.left_over()
         if left:
             names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED])
@@ -671,6 +678,6 @@ def _shown(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
-def _hole(entry: str) -> Hole:
+def _hole(entry: str) -> EgressRule:
     host, _, port = entry.rpartition(":")
-    return Hole(host=host.strip("[]"), port=int(port))
+    return EgressRule(host=host.strip("[]"), port=int(port))

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from cleanroom.backends.base import Doorway
+from cleanroom.backends.base import PortForward
 from cleanroom.core.bus import Bus, SpanContext
 from cleanroom.evidence.tracing.otlp_json import to_otlp
 from cleanroom.evidence.tracing.received import NotTaken, adopted, decode, require_protobuf
@@ -86,7 +86,7 @@ class Receiver:
         self._bus = bus
         self._subject = subject
         self._at = at
-        self.doorway = Doorway(service="otlp", port=PORT, environment="", to=f"host:{path}")
+        self.doorway = PortForward(service="otlp", port=PORT, environment="", to=f"host:{path}")
         self._quota = Quota(anyio.current_time())
         self._refused: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import anyio.to_thread
 
-from cleanroom.backends.base import BroughtBack, Change, EnvironmentSpec, Workspace
+from cleanroom.backends.base import Change, EnvironmentSpec, Workspace, WrittenBack
 from cleanroom.core.bus import Span
 from cleanroom.engine.phases.ignore_files import HostIgnores
 from cleanroom.engine.phases.selection import (
@@ -114,7 +114,7 @@ class WriteBack:
             parted = _parted(changes)
             inside = sorted(parted.keys() - set(choice.paths))
             self._tell_parted(end, {path: parted[path] for path in inside}, "in this run")
-        back = BroughtBack(files=0, bytes=0)
+        back = WrittenBack(files=0, bytes=0)
         if choice.paths:
             conflicts = self._conflicts(end.planned)
             back = await workspace.bring_back(choice.paths, self._context.folder, conflicts)
@@ -167,7 +167,7 @@ class WriteBack:
         end: PhaseEnd,
         changes: Sequence[Change],
         choice: Selection,
-        back: BroughtBack,
+        back: WrittenBack,
     ) -> None:
         """What came, what stayed, and why."""
         stayed = {*back.conflicts, *(change.path for change in (*back.refused, *back.failed))}
@@ -198,7 +198,7 @@ class WriteBack:
         came = untouched([path for path, _ in choice.autorun], stayed)
         self._tell_autorun(end, [found for found in choice.autorun if found[0] in came])
 
-    def _tell_conflicts(self, end: PhaseEnd, back: BroughtBack) -> None:
+    def _tell_conflicts(self, end: PhaseEnd, back: WrittenBack) -> None:
         unkept = set(back.unkept)
         kept = [path for path in back.conflicts if path not in unkept]
         if kept:

@@ -22,7 +22,7 @@ import anyio.to_thread
 import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from cleanroom.engine.shared_services.discovery import Charge, meet
+from cleanroom.engine.shared_services.discovery import ServerConfig, meet
 from cleanroom.engine.supervision.service import State
 from cleanroom.model import errors
 from cleanroom.model.errors import CleanroomError, ServiceFailed
@@ -249,7 +249,7 @@ class Holder:
 
 @asynccontextmanager
 async def joined(
-    charge: Charge,
+    charge: ServerConfig,
     run_id: str,
     recipes: Sequence[Recipe],
     *,

@@ -45,7 +45,7 @@ BACKLOG = 128  # runs that come while the holder starts
 CHARGE, SOCKET, OWNER, LOCK = "holder.json", "socket", "owner", "holders.lock"
 
 
-class Charge(msgspec.Struct, frozen=True, kw_only=True):
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder is there for."""
 
     kind: Kind
@@ -80,7 +80,7 @@ def key_of(*parts: str) -> str:
     ).hexdigest()[:12]
 
 
-def meet(charge: Charge, *, start: bool = True) -> tuple[str, socket.socket] | None:
+def meet(charge: ServerConfig, *, start: bool = True) -> tuple[str, socket.socket] | None:
     """The holder of this charge: its id, and a connection to it.
 
     If there is none that lives it is started, or None where that was not asked for.
@@ -137,7 +137,7 @@ def _connect(runs: Folder, name: str) -> socket.socket | None:
     return channel.widened(end)
 
 
-def _start(charge: Charge) -> tuple[str, socket.socket]:
+def _start(charge: ServerConfig) -> tuple[str, socket.socket]:
     name = f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}"
     with (
         Folder.at(charge.cache) as cache,

@@ -32,7 +32,7 @@ from cleanroom.engine.sealed import seal
 from cleanroom.engine.shared_services.ancestry import wait_gone
 from cleanroom.engine.shared_services.client import Answer, Failure, Given, Wanted, attached
 from cleanroom.engine.shared_services.databases import Databases
-from cleanroom.engine.shared_services.discovery import CHARGE, Charge
+from cleanroom.engine.shared_services.discovery import CHARGE, ServerConfig
 from cleanroom.engine.shared_services.pool import PooledService, PoolStatus
 from cleanroom.engine.supervision.environments import RunContext
 from cleanroom.engine.supervision.service import Service
@@ -83,7 +83,7 @@ def main(folder: str) -> None:
     listening = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    charge = msgspec.json.decode(Path(folder, CHARGE).read_bytes(), type=Charge)
+    charge = msgspec.json.decode(Path(folder, CHARGE).read_bytes(), type=ServerConfig)
     anyio.run(_Process(charge, Path(folder), listening).hold)
 
 
@@ -107,7 +107,7 @@ class _Client:
 
 
 class _Process:
-    def __init__(self, charge: Charge, folder: Path, listening: socket.socket) -> None:
+    def __init__(self, charge: ServerConfig, folder: Path, listening: socket.socket) -> None:
         self._charge = charge
         self._folder = folder
         self._listening = listening
@@ -457,7 +457,7 @@ class _Process:
         return by_environment.get(subject.removeprefix("prepare-"), subject)
 
 
-def _plan(charge: Charge) -> Plan:
+def _plan(charge: ServerConfig) -> Plan:
     """What a run's services would see of its plan."""
     return Plan(
         project=charge.project,

@@ -74,7 +74,7 @@ class RunContext(NamedTuple):
         return OutputPump(self.bus, self.logs, self.redactor, subject=subject, log=log, at=at)
 
 
-class Watched:
+class ObservedEnvironment:
     """An open environment and what was seen of it."""
 
     def __init__(self, environment: Environment, spec: EnvironmentSpec, of: str) -> None:
@@ -96,7 +96,7 @@ class Watched:
         self.folded: dict[tuple[str, str, str], tuple[Attempt, Severity, str, int]] = {}
 
 
-class Watch:
+class EnvironmentObserver:
     """Opens environments and observes them with tasks of the supervisor's group,
     whose failure ends the run.
     """
@@ -105,24 +105,26 @@ class Watch:
         self._context = context
         self._bus = context.bus
         self._tasks = tasks
-        self._open: dict[str, Watched] = {}
+        self._open: dict[str, ObservedEnvironment] = {}
         # Counted from the events that every report is folded from, whoever found them: no verdict
         # knows another number.
         self._found = self._bus.subscribe("count", (Violation,), limit=FOUND_MAX)
         self._beside_phases = 0
 
     @asynccontextmanager
-    async def environment(self, spec: EnvironmentSpec, *, of: str) -> AsyncIterator[Watched]:
+    async def environment(
+        self, spec: EnvironmentSpec, *, of: str
+    ) -> AsyncIterator[ObservedEnvironment]:
         """As the backend's, observed.
 
         When it has been left, everything it tried has been judged and published.
         """
         with self._bus.span(Subject("environment", spec.id), _attributes(spec, of)):
-            watched: Watched | None = None
+            watched: ObservedEnvironment | None = None
             first: CleanroomError | None = None
             try:
                 async with self._context.backend.environment(spec) as environment:
-                    watched = self._open[spec.id] = Watched(environment, spec, of)
+                    watched = self._open[spec.id] = ObservedEnvironment(environment, spec, of)
                     self._tasks.start_soon(self._hear, watched)
                     self._tasks.start_soon(self._sample, watched)
                     try:
@@ -175,7 +177,7 @@ class Watch:
                 with suppress(EnvironmentFailed):
                     await watched.environment.kill()
 
-    async def _close(self, watched: Watched) -> None:
+    async def _close(self, watched: ObservedEnvironment) -> None:
         """Everything it tried has been judged and counted when this returns."""
         with anyio.move_on_after(HEAR_SECONDS, shield=True):
             await watched.heard.wait()
@@ -199,7 +201,7 @@ class Watch:
             else:  # of a service that another process holds
                 self._beside_phases += event.count
 
-    async def _hear(self, watched: Watched) -> None:
+    async def _hear(self, watched: ObservedEnvironment) -> None:
         try:
             with watched.hearing:
                 async for attempt in watched.environment.attempts():
@@ -209,7 +211,7 @@ class Watch:
         finally:
             watched.heard.set()
 
-    def _judge(self, watched: Watched, attempt: Attempt) -> None:
+    def _judge(self, watched: ObservedEnvironment, attempt: Attempt) -> None:
         judged = judge(watched.spec.policy, attempt)
         if judged is None:
             return
@@ -228,7 +230,7 @@ class Watch:
             self._bus.publish(events.violation(watched.subject, attempt, severity, reason))
         watched.folded[key] = (attempt, severity, reason, untold)
 
-    def _tell_rest(self, watched: Watched) -> None:
+    def _tell_rest(self, watched: ObservedEnvironment) -> None:
         """Repetitions of what was published when it first happened."""
         for attempt, severity, reason, untold in watched.folded.values():
             if untold:
@@ -236,7 +238,7 @@ class Watch:
                 self._bus.publish(events.violation(watched.subject, again, severity, reason))
         watched.folded.clear()
 
-    async def _sample(self, watched: Watched) -> None:
+    async def _sample(self, watched: ObservedEnvironment) -> None:
         """One reading after the other, and a last one of what its commands left."""
         limit = watched.spec.policy.limits.memory_bytes
         try:
@@ -250,7 +252,9 @@ class Watch:
         finally:
             watched.sampled.set()
 
-    async def _take_sample(self, watched: Watched, *, last: bool = False) -> Sample | None:
+    async def _take_sample(
+        self, watched: ObservedEnvironment, *, last: bool = False
+    ) -> Sample | None:
         """None, and no further one, where it cannot be taken."""
         try:
             sample = await watched.environment.sample(last=last)
@@ -279,6 +283,6 @@ def _attributes(spec: EnvironmentSpec, of: str) -> dict[str, str | int | float |
     }
 
 
-def _metric(watched: Watched, sample: Sample) -> Metric:
+def _metric(watched: ObservedEnvironment, sample: Sample) -> Metric:
     fields = {name: getattr(sample, name) for name in sample.__struct_fields__}
     return Metric(subject=watched.subject, environment=watched.spec.id, **fields)

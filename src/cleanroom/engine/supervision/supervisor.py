@@ -25,15 +25,19 @@ from anyio.abc import TaskGroup
 
 from cleanroom.backends.base import (
     Dismissing,
-    Doorway,
     Environment,
     EnvironmentSpec,
     LeadsElsewhere,
     Mount,
+    PortForward,
     Stream,
 )
 from cleanroom.core.bus import Span
-from cleanroom.engine.supervision.environments import RunContext, Watch, Watched
+from cleanroom.engine.supervision.environments import (
+    EnvironmentObserver,
+    ObservedEnvironment,
+    RunContext,
+)
 from cleanroom.engine.supervision.output import OutputPump
 from cleanroom.engine.supervision.service import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.engine.supervision.service_data import in_thread, write_folders
@@ -73,7 +77,7 @@ class Supervisor:
         self._bus = context.bus
         self._cache = cache
         self._tasks = tasks
-        self.watch = Watch(context, tasks)
+        self.watch = EnvironmentObserver(context, tasks)
         self._holding = holding
         self._services: dict[str, Service] = {}
         self._numbers = itertools.count(1)
@@ -86,7 +90,7 @@ class Supervisor:
 
     def environment(
         self, spec: EnvironmentSpec, *, of: str
-    ) -> AbstractAsyncContextManager[Watched]:
+    ) -> AbstractAsyncContextManager[ObservedEnvironment]:
         """An observed environment."""
         return self.watch.environment(spec, of=of)
 
@@ -115,13 +119,13 @@ class Supervisor:
 
     def access(
         self, names: Sequence[str]
-    ) -> tuple[tuple[Doorway, ...], tuple[Mount, ...], dict[str, str]]:
+    ) -> tuple[tuple[PortForward, ...], tuple[Mount, ...], dict[str, str]]:
         """How a phase that names these services reaches them:
         doorways, socket folders and variables.
         """
         chosen = [self._services[name] for name in names]
         doorways = tuple(
-            Doorway(
+            PortForward(
                 service=s.recipe.name,
                 port=s.recipe.port,
                 environment=s.environment_id,
@@ -395,7 +399,12 @@ class Supervisor:
             main.ended.set()
 
     async def _serve(
-        self, service: Service, watched: Watched, main: Main, readiness: Span, starting: ExitStack
+        self,
+        service: Service,
+        watched: ObservedEnvironment,
+        main: Main,
+        readiness: Span,
+        starting: ExitStack,
     ) -> None:
         """Get it ready, say so, and watch its health until it ends."""
         recipe = service.recipe
@@ -460,7 +469,7 @@ class Supervisor:
             )
         return True
 
-    def _died(self, service: Service, watched: Watched, main: Main) -> ServiceFailed:
+    def _died(self, service: Service, watched: ObservedEnvironment, main: Main) -> ServiceFailed:
         if watched.ended_for:
             return ServiceFailed(
                 "CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}"

@@ -45,7 +45,7 @@ class Kind(NamedTuple):
         return self.type == socket.SOCK_STREAM
 
 
-class Reach(NamedTuple):
+class HostNetworkPolicy(NamedTuple):
     """What one environment may do. Addresses are packed, 4 or 16 bytes."""
 
     # addresses that are neither the host's own nor link-local: done and recorded, else refused
@@ -75,7 +75,13 @@ class Decision(NamedTuple):
 
 
 def outgoing(
-    reach: Reach, kind: Kind, address: bytes, port: int, *, own: bool, vacant: bool = False
+    reach: HostNetworkPolicy,
+    kind: Kind,
+    address: bytes,
+    port: int,
+    *,
+    own: bool,
+    vacant: bool = False,
 ) -> Decision:
     """Whether a stream may be connected, or a datagram sent, to an internet address; `own`:
     a socket of this environment waits there; `vacant`: nobody's.
@@ -105,7 +111,7 @@ def outgoing(
     return Decision(refused, *((NAMES_RULE, "", ("resolver",)) if question else (EGRESS,)))
 
 
-def bound(reach: Reach, address: bytes, port: int) -> Decision:
+def bound(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     """Whether a socket may be bound.
 
     One without a port may be bound anywhere: it is a client's, until it listens.
@@ -115,20 +121,22 @@ def bound(reach: Reach, address: bytes, port: int) -> Decision:
     return _waits(reach, address, port) if port else Decision()
 
 
-def listened(reach: Reach, address: bytes, port: int) -> Decision:
+def listened(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     """Whether a bound socket may listen: never where others than this machine's own programs could
     come.
     """
     return _waits(reach, address, port)
 
 
-def _waits(reach: Reach, address: bytes, port: int) -> Decision:
+def _waits(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     if not reach.confined and (not port or not addresses.loopback(address)):
         return Decision(errno.EACCES, PUBLISH)
     return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
 
 
-def unix(reach: Reach, *, own: bool, control: bool, exists: bool, abstract: bool) -> Decision:
+def unix(
+    reach: HostNetworkPolicy, *, own: bool, control: bool, exists: bool, abstract: bool
+) -> Decision:
     """Whether a unix socket may be reached; `own`: it is this environment's,
     or a declared service's.
 

@@ -304,7 +304,7 @@ class Keeper:
     def _gone(self, kind: str, name: str) -> None:
         if self._journal is not None:
             with contextlib.suppress(OSError):
-                self._journal.gone(journal.Thing(kind, name))
+                self._journal.gone(journal.Resource(kind, name))
 
 
 def _make_group(spec: SandboxSpec) -> cgroups.Group | None:
@@ -320,7 +320,7 @@ def _make_group(spec: SandboxSpec) -> cgroups.Group | None:
 
 def _kind(spec: SandboxSpec) -> type[warden.Warden]:
     if spec["host_namespaces"] is not None:
-        return warden_hostns.BareWarden
+        return warden_hostns.HostnsWarden
     if spec["container"] is None:
         return warden.Warden
     from cleanroom.sandbox.processes import container_cleanup  # noqa: F401 -- for the order that follows

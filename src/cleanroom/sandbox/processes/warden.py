@@ -23,11 +23,15 @@ from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.mount_plan import NOT_STARTED, USER_ID
 from cleanroom.sandbox.kernel import cgroups, syscalls
 from cleanroom.sandbox.network import dns, relay
-from cleanroom.sandbox.network.host_network import Reach
+from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.processes import init
-from cleanroom.sandbox.seccomp_notify.forward import Doors
+from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
-from cleanroom.sandbox.seccomp_notify.socket_calls import Hand, LentHand, OwnHand
+from cleanroom.sandbox.seccomp_notify.socket_calls import (
+    DirectExecutor,
+    SocketExecutor,
+    UnprivilegedExecutor,
+)
 from cleanroom.sandbox.selftest import canaries, limit_canaries
 
 if TYPE_CHECKING:
@@ -127,7 +131,7 @@ class Warden:
         if listener is not None:
             shared = None
             if hand is not None and host_network is not None:
-                shared = _on_the_hosts_network(host_network, forwards, Doors(self._ways), hand)
+                shared = _on_the_hosts_network(host_network, forwards, Forwards(self._ways), hand)
             self._recorder = Recorder(
                 listener,
                 self._rules(),
@@ -574,9 +578,11 @@ class Warden:
             self._send({"kind": "ended"})
 
 
-def _hand(identity: Identity) -> Hand:
+def _hand(identity: Identity) -> SocketExecutor:
     return (
-        LentHand(identity["user"], identity["group"]) if identity["mode"] == "root" else OwnHand()
+        UnprivilegedExecutor(identity["user"], identity["group"])
+        if identity["mode"] == "root"
+        else DirectExecutor()
     )
 
 
@@ -591,7 +597,7 @@ def _outward(forwards: Sequence[Forward]) -> list[Forward]:
 
 
 def _on_the_hosts_network(
-    told: HostNetwork, forwards: Sequence[Forward], doors_to: Doors, hand: Hand
+    told: HostNetwork, forwards: Sequence[Forward], doors_to: Forwards, hand: SocketExecutor
 ) -> Shared:
     """Where the environment may go there, and with which means."""
     doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in forwards}
@@ -600,7 +606,7 @@ def _on_the_hosts_network(
         (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
         for address in told["resolvers"]
     )
-    where = Reach(
+    where = HostNetworkPolicy(
         internet=True,
         doors=doors,
         hosts=hosts,

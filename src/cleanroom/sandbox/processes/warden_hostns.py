@@ -22,7 +22,7 @@ from cleanroom.sandbox.kernel import process_tree, syscalls
 from cleanroom.sandbox.network import dns, peers, relay
 from cleanroom.sandbox.processes import init, warden
 from cleanroom.sandbox.seccomp_notify import sockets
-from cleanroom.sandbox.seccomp_notify.recorder_hostns import BareRecorder, Door
+from cleanroom.sandbox.seccomp_notify.recorder_hostns import Door, HostnsRecorder
 from cleanroom.sandbox.seccomp_notify.rules import Rules
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS, _LOOKS_AT_FIRST, _LATER_SECONDS = 0.1, 30, 2.0
 
 
-class BareWarden(warden.Warden):
+class HostnsWarden(warden.Warden):
     """Its parent's death does not kill it: it sees it, and ends what nothing else would end
     then.
     """
@@ -72,7 +72,7 @@ class BareWarden(warden.Warden):
                 lasting=files["lasting"],
                 project=files["project"],
             )
-            self._recorder = BareRecorder(
+            self._recorder = HostnsRecorder(
                 listener,
                 rules,
                 emit,

@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 
-from cleanroom.sandbox.seccomp_notify.rules import Refusal
+from cleanroom.sandbox.seccomp_notify.rules import Response
 
 _ADD = 0x40182103  # SECCOMP_IOCTL_NOTIF_ADDFD
 _SET_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
@@ -24,7 +24,7 @@ def inject_fd(
     *,
     close_on_exec: bool,
     place: int = 0,
-) -> Refusal:
+) -> Response:
     """Put a copy of our `descriptor` into the table of the caller of call `identifier`; ours stays.
 
     It gets the number `place` there, or the lowest free one where that is 0. The refusal returned
@@ -35,14 +35,14 @@ def inject_fd(
     try:
         # both in one step, so that a signal cannot come between
         _add(listener, identifier, flags | _AND_ANSWER, *form)
-        return Refusal(0, later=True)
+        return Response(0, later=True)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            return Refusal(error.errno or errno.EMFILE)
+            return Response(error.errno or errno.EMFILE)
     try:
-        return Refusal(0, value=_add(listener, identifier, flags, *form))
+        return Response(0, value=_add(listener, identifier, flags, *form))
     except OSError as error:
-        return Refusal(error.errno or errno.EMFILE)
+        return Response(error.errno or errno.EMFILE)
 
 
 def _add(listener: int, identifier: int, flags: int, *rest: int) -> int:

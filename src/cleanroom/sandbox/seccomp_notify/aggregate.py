@@ -21,7 +21,7 @@ class _Rest(NamedTuple):
     rule: str
 
 
-class Fold:
+class Aggregate:
     """Emits the first attempt of a kind at once and repeats in intervals;
     `count` of each record is what came since the one before.
     """

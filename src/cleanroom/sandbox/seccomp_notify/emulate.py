@@ -26,10 +26,10 @@ from cleanroom.sandbox.network import addresses, control_sockets, host_network
 from cleanroom.sandbox.network.dns import Names, parse_question
 from cleanroom.sandbox.seccomp_notify import network, sendmsg
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Refusal
+from cleanroom.sandbox.seccomp_notify.rules import Response
 from cleanroom.sandbox.seccomp_notify.sendmsg import Message
-from cleanroom.sandbox.seccomp_notify.socket_calls import Deed, Hand, waits
-from cleanroom.sandbox.seccomp_notify.sockets import Own, Sockets, kind_of
+from cleanroom.sandbox.seccomp_notify.socket_calls import SocketCall, SocketExecutor, waits
+from cleanroom.sandbox.seccomp_notify.sockets import OwnedSockets, Sockets, kind_of
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -77,7 +77,7 @@ class _Wait(NamedTuple):
     late: int  # the errno then
 
 
-class Behalf:
+class NetworkEmulator:
     """Judges and does.
 
     `answer` takes a call's number, its value and its errno, later than `judge`;
@@ -86,12 +86,12 @@ class Behalf:
 
     def __init__(
         self,
-        where: host_network.Reach,
+        where: host_network.HostNetworkPolicy,
         files: Files,
         names: Names,
         sockets: Sockets,
-        own: Own,
-        hand: Hand,
+        own: OwnedSockets,
+        hand: SocketExecutor,
         *,
         answer: Callable[[int, int, int], None],
         still_held: Callable[[int], bool],
@@ -114,7 +114,7 @@ class Behalf:
 
     def judge(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         """What to answer and to record.
 
         None lets the kernel go on: a unix socket is bound by path, which the kernel holds.
@@ -130,19 +130,19 @@ class Behalf:
                 # nobody has a copy of it: it was accepted, one of a pair, or is connected;
                 # see `docs/limits.md`
                 return None
-            return Refusal(error.errno or errno.EBADF)
-        answer: Refusal | None = None
+            return Response(error.errno or errno.EBADF)
+        answer: Response | None = None
         try:
             self._own.note(call.end)
             answer = self._judged(call, name, arguments)
         except OSError as error:
-            answer = Refusal(error.errno or errno.EINVAL)
+            answer = Response(error.errno or errno.EINVAL)
         finally:
             if answer is None or not answer.later:
                 call.close()
         return answer
 
-    def _judged(self, call: _Call, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _judged(self, call: _Call, name: str, arguments: tuple[int, ...]) -> Response | None:
         match name:
             case "bind":
                 return self._bind(call, sendmsg.address(call.caller, arguments[1], arguments[2]))
@@ -156,7 +156,7 @@ class Behalf:
                 return self._send(call, sendmsg.message(call.caller, arguments[1]), arguments[2])
         return self._send_many(call, arguments)
 
-    def _bind(self, call: _Call, raw: bytes) -> Refusal | None:
+    def _bind(self, call: _Call, raw: bytes) -> Response | None:
         if call.end.family == socket.AF_UNIX:
             return self._files.bound(call.caller, raw)
         named = _internet(raw)
@@ -164,21 +164,21 @@ class Behalf:
             decision = host_network.bound(self._where, *named)
             if decision.errno:
                 return self._said(decision, call, *named)
-        self._hand.do(call.end, Deed("bind", raw))
-        return Refusal(0)
+        self._hand.do(call.end, SocketCall("bind", raw))
+        return Response(0)
 
-    def _listen(self, call: _Call, backlog: int) -> Refusal:
+    def _listen(self, call: _Call, backlog: int) -> Response:
         if call.end.family in _INTERNET:
             ip, port = call.end.getsockname()[:2]
             address = socket.inet_pton(call.end.family, ip.partition("%")[0])
             decision = host_network.listened(self._where, address, port)
             if decision.errno:
                 return self._said(decision, call, address, port)
-        self._hand.do(call.end, Deed("listen", backlog=backlog))
+        self._hand.do(call.end, SocketCall("listen", backlog=backlog))
         self._sockets.settled(call.end)
-        return Refusal(0)
+        return Response(0)
 
-    def _connect(self, call: _Call, raw: bytes) -> Refusal:
+    def _connect(self, call: _Call, raw: bytes) -> Response:
         goal = self._goal(call, raw, None)
         if goal.said.errno:
             return goal.said
@@ -186,13 +186,13 @@ class Behalf:
 
     def _send(
         self, call: _Call, message: Message, flags: int, finish: Callable[[int], int] = int
-    ) -> Refusal:
+    ) -> Response:
         """A stream's address counts only where its first bytes open it:
         it is connected first then, as the kernel does for a server that it does not know.
         """
         stream = call.end.type == socket.SOCK_STREAM
         if message.cut and not stream:
-            return Refusal(errno.EMSGSIZE)
+            return Response(errno.EMSGSIZE)
         opening = stream and bool(flags & _FAST_OPEN) and bool(message.address)
         goal = (
             self._goal(call, message.address, message.payload)
@@ -212,7 +212,7 @@ class Behalf:
         control, numbers = sendmsg.beside(message.control)
         for number in numbers:
             call.rights.append(call.caller.copy(number))
-        deed = Deed(
+        deed = SocketCall(
             "send",
             b"" if opening else goal.address,
             -1 if opening else goal.root,
@@ -233,13 +233,13 @@ class Behalf:
 
         return self._do(call, act, goal.said, late=errno.EAGAIN, wait=not flags & _DONT_WAIT)
 
-    def _send_many(self, call: _Call, arguments: tuple[int, ...]) -> Refusal:
+    def _send_many(self, call: _Call, arguments: tuple[int, ...]) -> Response:
         """Message after message, as the kernel does: one that fails ends it,
         and is told only if none went before it.
 
         Only the first may wait.
         """
-        said = Refusal(0)
+        said = Response(0)
         for number in range(min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST)):
             at = arguments[1] + number * (sendmsg.HEADER_BYTES + 8)
 
@@ -255,7 +255,7 @@ class Behalf:
                     finish,
                 )
             except OSError as error:
-                answer = Refusal(error.errno or errno.EINVAL)
+                answer = Response(error.errno or errno.EINVAL)
             if answer.later:
                 return answer
             if answer.errno:
@@ -267,12 +267,12 @@ class Behalf:
         if goal.lead:
             self._lead(call.end, goal.lead)
         else:
-            self._hand.do(call.end, Deed("connect", goal.address, goal.root, goal.path))
+            self._hand.do(call.end, SocketCall("connect", goal.address, goal.root, goal.path))
         if call.end.type == socket.SOCK_STREAM:
             self._sockets.settled(call.end)
         return 0
 
-    def _sent(self, call: _Call, deed: Deed, flags: int) -> int:
+    def _sent(self, call: _Call, deed: SocketCall, flags: int) -> int:
         try:
             return self._hand.do(call.end, deed)
         except BrokenPipeError:
@@ -323,7 +323,7 @@ class Behalf:
                 self._where, own=own, control=self._is_control(path), exists=exists, abstract=False
             )
         if not decision.rule:
-            return _Goal(Refusal(decision.errno), raw, root, path)
+            return _Goal(Response(decision.errno), raw, root, path)
         tags = network.habits(said, path)
         return _Goal(_refusal(decision, {"sun_path": shown(said)}, tags), raw, root, path)
 
@@ -341,9 +341,9 @@ class Behalf:
         address: bytes,
         port: int,
         payload: bytes = b"",
-    ) -> Refusal:
+    ) -> Response:
         if not decision.rule:
-            return Refusal(decision.errno)
+            return Response(decision.errno)
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
         kind = kind_of(call.end)
         target: Target = {
@@ -361,16 +361,16 @@ class Behalf:
             target["host"] = shown(host)
         return _refusal(decision, target)
 
-    def _question(self, call: _Call, payload: bytes) -> Refusal:
+    def _question(self, call: _Call, payload: bytes) -> Response:
         """What a datagram on a connected socket asks of a name server;
         nothing is said of any other.
         """
         try:
             ip, port = call.end.getpeername()[:2]
         except OSError:
-            return Refusal(0)
+            return Response(0)
         if port != _NAME_PORT or not self._where.internet:
-            return Refusal(0)
+            return Response(0)
         decision = host_network.Decision(0, host_network.RECORD, tags=("resolver",))
         return self._said(
             decision, call, socket.inet_pton(call.end.family, ip.partition("%")[0]), port, payload
@@ -394,8 +394,8 @@ class Behalf:
     # --- waiting for the caller
 
     def _do(
-        self, call: _Call, act: Callable[[], int], said: Refusal, *, late: int, wait: bool = True
-    ) -> Refusal:
+        self, call: _Call, act: Callable[[], int], said: Response, *, late: int, wait: bool = True
+    ) -> Response:
         """Try; where the caller would wait, it does, and is answered later."""
         try:
             return said._replace(value=act())
@@ -464,7 +464,7 @@ class Behalf:
 class _Goal(NamedTuple):
     """Where a call leads, in the words of the kernel, and what is answered and recorded of it."""
 
-    said: Refusal = Refusal(0)
+    said: Response = Response(0)
     address: bytes = b""
     root: int = -1
     path: str = ""
@@ -497,9 +497,9 @@ def _addressed(caller: Caller, name: str, arguments: tuple[int, ...]) -> bool:
 
 def _refusal(
     decision: host_network.Decision, target: Target, tags: tuple[str, ...] = ()
-) -> Refusal:
+) -> Response:
     outcome = "blocked" if decision.errno else "observed"
-    return Refusal(
+    return Response(
         decision.errno, decision.rule, target, (*decision.tags, *tags), alone=True, outcome=outcome
     )
 

@@ -25,7 +25,7 @@ _FIXED = b".ggen"  # names that stay, which the full judgement knows
 _HERE = -1  # in place of a folder's index: the working directory
 
 
-class Quick:
+class FastPath:
     """Looks by the rules of one environment.
 
     `proc` is a descriptor of /proc as the recorder sees it.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -102,7 +102,7 @@ class Files:
         self._rules = rules
         self._paths = paths
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """None lets the kernel go on: the call stays inside,
         or fails in the kernel without anyone having tried to change what is outside.
         """
@@ -113,10 +113,10 @@ class Files:
             stat.S_IFCHR,
             stat.S_IFBLK,
         ):
-            return Refusal(errno.EPERM, "process.syscalls", {"syscall": f"{name} of a device"})
+            return Response(errno.EPERM, "process.syscalls", {"syscall": f"{name} of a device"})
         if name in _NAMED_AT and caller.string(arguments[_NAMED_AT[name]]) == _CAPABILITY:
             said = self.absolute(caller, -100, arguments[0])
-            return Refusal(errno.EPERM, _METADATA, {"path": shown(said)})
+            return Response(errno.EPERM, _METADATA, {"path": shown(said)})
         flags = arguments[call.flags] if call.flags is not None else 0
         follow = call.follow and not flags & _AT_SYMLINK_NOFOLLOW
         for place in call.places:
@@ -132,7 +132,7 @@ class Files:
                 return refusal
         return None
 
-    def bound(self, caller: Caller, raw: bytes) -> Refusal | None:
+    def bound(self, caller: Caller, raw: bytes) -> Response | None:
         """A socket is bound to the address `raw`: a unix one with a path is a new file."""
         if int.from_bytes(raw[:2], "little") != socket.AF_UNIX or not raw[2:3].strip(b"\0"):
             return None
@@ -162,7 +162,7 @@ class Files:
         """Device and number of what is at a canonical path; zeros where nothing is."""
         return self._paths.identity(path)
 
-    def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         place, flags_at = _OPENS[name]
         flags = arguments[flags_at]
         if flags & _O_PATH:
@@ -183,7 +183,7 @@ class Files:
         meant = _Place(place.directory, place.path, needs, does)
         return self._place(caller, _WRITE, meant, arguments, follow=follow)
 
-    def _read(self, caller: Caller, directory: int, address: int, flags: int) -> Refusal | None:
+    def _read(self, caller: Caller, directory: int, address: int, flags: int) -> Response | None:
         """Held from level High on.
 
         The view is the list: what it lacks and the host has was not meant to be read;
@@ -202,7 +202,7 @@ class Files:
             or not self._paths.on_host(found)
         ):
             return None
-        return Refusal(errno.ENOENT, _READ, {"path": shown(found)})
+        return Response(errno.ENOENT, _READ, {"path": shown(found)})
 
     def absolute(self, caller: Caller, directory: int, address: int) -> str:
         """The path at `address` from the root on, as it is said;
@@ -248,7 +248,7 @@ class Files:
         *,
         follow: bool,
         empty_is_descriptor: bool = False,
-    ) -> Refusal | None:
+    ) -> Response | None:
         directory = arguments[place.directory] if place.directory is not None else -100
         path = self._absolute(
             caller, directory, arguments[place.path], empty_is_descriptor=empty_is_descriptor
@@ -262,7 +262,7 @@ class Files:
             return self._fixed(found, place)
         return self._outside(caller, rule, found, place.needs)
 
-    def _fixed(self, path: str, place: _Place) -> Refusal | None:
+    def _fixed(self, path: str, place: _Place) -> Response | None:
         """What a mount point would say; the one at the top is one where there are mounts."""
         path = os.path.normpath(path)
         if not place.does or not self._rules.is_fixed(path):
@@ -274,29 +274,29 @@ class Files:
             return None  # it is a folder already, which no file replaces
         if place.does == "removes" and self._rules.may_remove(path):
             return None
-        return Refusal(errno.EBUSY, _WRITE, {"path": shown(path)}, alone=True)
+        return Response(errno.EBUSY, _WRITE, {"path": shown(path)}, alone=True)
 
-    def _outside(self, caller: Caller, rule: str, path: str, needs: str) -> Refusal | None:
+    def _outside(self, caller: Caller, rule: str, path: str, needs: str) -> Response | None:
         """What a read-only file system would say, and whether anybody tried to change it."""
         parts = path.split("/")
         if parts[1] == "proc" and len(parts) > 3 and parts[2].isdigit():
             others = parts[2] != caller.inner_numbers()[0]
             if others and (parts[2] == "1" or parts[-1] == "mem"):
-                return Refusal(errno.EACCES, "process.visibility", {"path": shown(path)})
+                return Response(errno.EACCES, "process.visibility", {"path": shown(path)})
             return None  # a process's own switches, such as oom_score_adj; file modes decide
         exists = self._paths.exists(path)
         if (exists and needs == "new") or (not exists and needs == "old"):
             return None
         error = errno.EROFS if exists or self._paths.parent_exists(path) else errno.ENOENT
         if not path.startswith(self._rules.read_only):
-            return Refusal(error, rule, {"path": shown(path)})
+            return Response(error, rule, {"path": shown(path)})
         if (
             "__pycache__" in parts
             # one record for a folder: an interpreter tries a file for each module,
             # under names that never come again
         ):
             path = "/".join(parts[: parts.index("__pycache__") + 1])
-        return Refusal(
+        return Response(
             error,
             rule,
             {"path": shown(path)},

@@ -16,13 +16,13 @@ import struct
 from collections.abc import Mapping
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.seccomp_notify.socket_calls import Deed, OwnHand
+from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, SocketCall
 
 _CONNECT_MS = 1000  # to a socket of one's own on loopback, which takes 0.1
 _STRANGERS_MOST = 16
 
 
-class Doors:
+class Forwards:
     """`ways`: where a door leads -> our end of the channel over which its relay gets connected
     sockets.
     """
@@ -62,7 +62,7 @@ def connect(end: socket.socket, address: bytes) -> None:
     Raises:
         OSError: as connect(2) says.
     """
-    hand, deed = OwnHand(), Deed("connect", address)
+    hand, deed = DirectExecutor(), SocketCall("connect", address)
     try:
         hand.do(end, deed)
     except BlockingIOError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.caller import Caller
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -34,7 +34,7 @@ class Listening:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """None lets the kernel go on: for sockets that are not of the internet,
         whose paths and names others hold.
         """
@@ -43,8 +43,8 @@ class Listening:
         except OSError as error:
             # it may not be looked at, so nothing may be done with it
             if error.errno == errno.EPERM:
-                return Refusal(errno.EACCES, _RULE, {"syscall": name})
-            return Refusal(error.errno or errno.EBADF)
+                return Response(errno.EACCES, _RULE, {"syscall": name})
+            return Response(error.errno or errno.EBADF)
         with found:
             if name == "listen":
                 return self._listen(found, arguments[1])
@@ -53,17 +53,17 @@ class Listening:
             raw = caller.memory(arguments[1], min(arguments[2] & 0xFFFFFFFF, _ADDRESS_MOST))
             return self._bind(found, raw)
 
-    def _bind(self, found: socket.socket, raw: bytes) -> Refusal:
+    def _bind(self, found: socket.socket, raw: bytes) -> Response:
         port = int.from_bytes(raw[2:4], "big") if len(raw) >= 4 else 0
         if port and port not in self._rules.ports:
             return self._refused(port, _address(found.family, raw), found)
         try:
             syscalls.bind(found.fileno(), raw)
         except OSError as error:
-            return Refusal(error.errno or errno.EINVAL)
-        return Refusal(0)
+            return Response(error.errno or errno.EINVAL)
+        return Response(0)
 
-    def _listen(self, found: socket.socket, backlog: int) -> Refusal:
+    def _listen(self, found: socket.socket, backlog: int) -> Response:
         if found.family in _INTERNET:
             address, port = found.getsockname()[:2]
             if port not in self._rules.ports:
@@ -71,19 +71,19 @@ class Listening:
         try:
             found.listen(min(backlog & 0xFFFFFFFF, _BACKLOG_MOST))
         except OSError as error:
-            return Refusal(error.errno or errno.EINVAL)
-        return Refusal(0)
+            return Response(error.errno or errno.EINVAL)
+        return Response(0)
 
-    def _refused(self, port: int, address: str, found: socket.socket) -> Refusal:
+    def _refused(self, port: int, address: str, found: socket.socket) -> Response:
         if 0 < port < _PRIVILEGED:
-            return Refusal(errno.EACCES)  # nobody without privileges may, in any environment
+            return Response(errno.EACCES)  # nobody without privileges may, in any environment
         target: Target = {
             "ip": address,
             "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp",
         }
         if port:
             target["port"] = port
-        return Refusal(errno.EACCES, _RULE, target)
+        return Response(errno.EACCES, _RULE, target)
 
 
 def _address(family: int, raw: bytes) -> str:

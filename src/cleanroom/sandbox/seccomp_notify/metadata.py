@@ -17,7 +17,7 @@ from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller, shown
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 _RULE = "filesystem.metadata"
 _NOFOLLOW, _EMPTY = 0x100, 0x1000
@@ -59,7 +59,7 @@ class Metadata:
     def __init__(self, rules: Rules, files: Files) -> None:
         self._rules, self._files = rules, files
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
         directory, path, flags_at, follow = _PLACES[name]
         flags = arguments[flags_at] if flags_at is not None else 0
         folder = arguments[directory] if directory is not None else _HERE
@@ -67,7 +67,7 @@ class Metadata:
         try:
             handle = self._handle(caller, folder, address, follow=follow and not flags & _NOFOLLOW)
         except OSError as error:
-            return Refusal(error.errno or errno.ENOENT)
+            return Response(error.errno or errno.ENOENT)
         try:
             found = os.readlink(f"/proc/self/fd/{handle}").removesuffix(" (deleted)")
             if (
@@ -75,17 +75,17 @@ class Metadata:
                 and not found.startswith("/memfd:")
                 and not self._rules.may_write(found)
             ):
-                return Refusal(
+                return Response(
                     errno.EPERM, _RULE, {"path": shown(found)}, _habits(found), alone=True
                 )
             if name.endswith("setxattr") and _attribute(caller, arguments[1]) == _CAPABILITY:
-                return Refusal(errno.EPERM, _RULE, {"path": shown(found)}, alone=True)
+                return Response(errno.EPERM, _RULE, {"path": shown(found)}, alone=True)
             _ACTS[name](handle, caller, arguments)
         except OSError as error:
-            return Refusal(error.errno or errno.EPERM)
+            return Response(error.errno or errno.EPERM)
         finally:
             os.close(handle)
-        return Refusal(0)
+        return Response(0)
 
     def _handle(self, caller: Caller, folder: int, address: int, *, follow: bool) -> int:
         """The file that is meant, opened without a right to it."""

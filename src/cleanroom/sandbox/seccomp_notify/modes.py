@@ -15,7 +15,7 @@ import stat
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller, shown
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 BITS = stat.S_ISUID | stat.S_ISGID
 
@@ -45,7 +45,7 @@ class Modes:
     def __init__(self, rules: Rules, files: Files) -> None:
         self._rules, self._files = rules, files
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
         """Never lets the kernel go on: another file could be there by then."""
         refusal = self._files.judge(caller, name, arguments) if name != "fchmod" else None
         if refusal is not None:
@@ -55,15 +55,15 @@ class Modes:
         try:
             handle = self._handle(caller, name, arguments)
         except OSError as error:
-            return Refusal(error.errno or errno.ENOENT)
+            return Response(error.errno or errno.ENOENT)
         try:
             return self._change(caller, handle, arguments[CHANGED_AT[name]] & _ALL)
         except OSError as error:
-            return Refusal(error.errno or errno.EPERM)
+            return Response(error.errno or errno.EPERM)
         finally:
             os.close(handle)
 
-    def _made(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal:
+    def _made(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
         directory, at = (arguments[0], 1) if name.endswith("at") and name != "creat" else (-100, 0)
         path = self._files.absolute(caller, directory, arguments[at])
         return _refused(path)
@@ -79,25 +79,25 @@ class Modes:
         flags = _O_PATH | (0 if follow else os.O_NOFOLLOW)
         return syscalls.openat2(self._files.root(caller), path, flags, how)
 
-    def _change(self, caller: Caller, handle: int, mode: int) -> Refusal:
+    def _change(self, caller: Caller, handle: int, mode: int) -> Response:
         place, found = f"/proc/self/fd/{handle}", os.fstat(handle)
         path = os.readlink(place).removesuffix(" (deleted)")
         if not path.startswith("/") or path.startswith("/memfd:"):
-            return Refusal(errno.EPERM)
+            return Response(errno.EPERM)
         if not self._rules.may_write(path):
-            return Refusal(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)
+            return Response(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)
         # a folder's set-group-id bit gives what is made in it the folder's group, and no rights
         harmless = stat.S_ISDIR(found.st_mode) and not mode & stat.S_ISUID
         if self._rules.lasts(path) and not harmless:
             return _refused(path)
         user, groups = caller.identities()
         if found.st_uid != user:
-            return Refusal(errno.EPERM)
+            return Response(errno.EPERM)
         if found.st_gid not in groups:
             mode &= ~stat.S_ISGID
         os.chmod(place, mode)
-        return Refusal(0)
+        return Response(0)
 
 
-def _refused(path: str) -> Refusal:
-    return Refusal(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)
+def _refused(path: str) -> Response:
+    return Response(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)

@@ -12,7 +12,7 @@ from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.network.dns import Names, parse_question
 from cleanroom.sandbox.seccomp_notify import forward
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Refusal
+from cleanroom.sandbox.seccomp_notify.rules import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -97,7 +97,7 @@ class Network:
         self._host_sockets = host_sockets
         self._shared = shared
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """None lets the kernel go on; the empty network namespace holds whatever it is told
         then.
         """
@@ -109,13 +109,13 @@ class Network:
                 return refusal
         return None
 
-    def bound(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+    def bound(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         """None for what is no file: ports and abstract names are the environment's own."""
         return self._files.bound(caller, _address(caller, arguments[1], arguments[2]))
 
     def _message(
         self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message
-    ) -> Refusal | None:
+    ) -> Response | None:
         raw = message.address
         if not raw and message.length:
             return _netlink(caller, arguments[0], message)
@@ -144,7 +144,7 @@ class Network:
                 return None
         return self._outside(caller, name, arguments, address, port, message)
 
-    def _to_relay(self, caller: Caller, descriptor: int, raw: bytes) -> Refusal | None:
+    def _to_relay(self, caller: Caller, descriptor: int, raw: bytes) -> Response | None:
         """Connect it on the caller's behalf, so that a relay that may not go on can be told apart
         by its port.
 
@@ -158,10 +158,10 @@ class Network:
             try:
                 forward.connect(end, raw)
             except OSError as error:
-                return Refusal(error.errno or errno.EIO)
+                return Response(error.errno or errno.EIO)
             if end.type == socket.SOCK_STREAM:
                 self._names.left(end.getsockname()[1], caller.identity())
-        return Refusal(0)
+        return Response(0)
 
     def _outside(
         self,
@@ -171,7 +171,7 @@ class Network:
         address: bytes,
         port: int,
         message: _Message,
-    ) -> Refusal:
+    ) -> Response:
         kind, protocol = caller.socket_kind(arguments[0])
         fast_open = bool(name == "sendto" and arguments[3] & _MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
@@ -192,9 +192,9 @@ class Network:
             target["host"] = shown(host)
         # a question to a foreign resolver is what a question to ours is: it reaches no one
         rule, tags = ("network.names", ("resolver",)) if question else ("network.egress", ())
-        return Refusal(errno.ECONNREFUSED if stream else errno.ENETUNREACH, rule, target, tags)
+        return Response(errno.ECONNREFUSED if stream else errno.ENETUNREACH, rule, target, tags)
 
-    def _unix(self, caller: Caller, raw: bytes) -> Refusal | None:
+    def _unix(self, caller: Caller, raw: bytes) -> Response | None:
         if len(raw) == 2:
             return None
         if raw[2] == 0:
@@ -203,14 +203,14 @@ class Network:
         allowed, found, exists = self._files.may_reach(caller, said)
         if allowed:
             return None
-        return Refusal(
+        return Response(
             errno.EACCES if exists else errno.ENOENT,
             "network.sockets",
             {"sun_path": shown(said)},
             habits(said, found),
         )
 
-    def _abstract(self, caller: Caller, name: bytes) -> Refusal | None:
+    def _abstract(self, caller: Caller, name: bytes) -> Response | None:
         """Abstract names end at the network namespace; what is an attempt is to name one that the
         host has and the environment has not.
         """
@@ -221,7 +221,7 @@ class Network:
             or not _has(_read_all(self._host_sockets), shown_name)
         ):
             return None
-        return Refusal(
+        return Response(
             errno.ECONNREFUSED,
             "network.sockets",
             {"sun_path": shown(shown_name.decode("utf-8", "surrogateescape"))},
@@ -278,7 +278,7 @@ def usual(arguments: tuple[int, ...]) -> bool:
     return (kind, protocol) in _USUAL
 
 
-def family(arguments: tuple[int, ...], *, shared: bool = False) -> Refusal:
+def family(arguments: tuple[int, ...], *, shared: bool = False) -> Response:
     """The refusal of a socket of an unusual kind; `shared`: on the host's network."""
     wanted, kind, protocol = (
         arguments[0] & 0xFFFFFFFF,
@@ -287,14 +287,14 @@ def family(arguments: tuple[int, ...], *, shared: bool = False) -> Refusal:
     )
     # on a shared network alone; runtimes try it and do without
     if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:
-        return Refusal(
+        return Response(
             errno.EPROTONOSUPPORT,
             "network.families",
             {"proto": "mptcp", "syscall": "mptcp"},
             ("probe",),
         )
     if wanted == _AF_UNSPEC:
-        return Refusal(errno.EAFNOSUPPORT)  # names no kind of network at all
+        return Response(errno.EAFNOSUPPORT)  # names no kind of network at all
     if wanted in (_AF_INET, _AF_INET6):
         said = (
             f"raw socket, protocol {protocol}"
@@ -305,7 +305,7 @@ def family(arguments: tuple[int, ...], *, shared: bool = False) -> Refusal:
         said = _FAMILY_NAMES.get(wanted, f"address family {wanted}")
     # where hosts may be reached, asking whether one is there is no attempt
     echo = shared and protocol in _ECHO
-    return Refusal(
+    return Response(
         errno.EAFNOSUPPORT,
         "network.families",
         {"proto": said, "syscall": said},
@@ -348,7 +348,7 @@ def _address(caller: Caller, address: int, length: int) -> bytes:
     return caller.memory(address, min(length & 0xFFFFFFFF, _ADDRESS_MOST)) if address else b""
 
 
-def _netlink(caller: Caller, descriptor: int, message: _Message) -> Refusal | None:
+def _netlink(caller: Caller, descriptor: int, message: _Message) -> Response | None:
     """What is sent to a netlink socket; nothing for any other one."""
     payload = (
         caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
@@ -362,13 +362,13 @@ def _netlink(caller: Caller, descriptor: int, message: _Message) -> Refusal | No
     return refusal if kind and protocol == _NETLINK_ROUTE else None
 
 
-def netlink_change(payload: bytes) -> Refusal | None:
+def netlink_change(payload: bytes) -> Response | None:
     """Asking the kernel about routes and links is free, changing them is not."""
     at = 0
     while at + 6 <= len(payload):
         length, kind = struct.unpack_from("=IH", payload, at)
         if 16 <= kind < 128 and kind & 3 != 2:
-            return Refusal(
+            return Response(
                 errno.EPERM,
                 "network.egress",
                 {"proto": "netlink", "syscall": f"netlink message {kind}"},

@@ -16,7 +16,7 @@ from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Refusal
+from cleanroom.sandbox.seccomp_notify.rules import Response
 
 NAMES = frozenset(("open", "openat"))
 
@@ -46,7 +46,7 @@ _SWITCHES = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_n
 _HOW = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
 
 
-class Views:
+class OpenProxy:
     """Answers opens.
 
     `texts`: path of the environment -> file on the host that stands for it;
@@ -66,7 +66,7 @@ class Views:
 
     def judge(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         """None: not ours to answer."""
         directory, address, flags = (AT_FDCWD, *arguments[:2]) if name == "open" else arguments[:3]
         if flags & _O_PATH:
@@ -84,7 +84,7 @@ class Views:
 
     def _process(
         self, identifier: int, caller: Caller, parts: list[str], flags: int
-    ) -> Refusal | None:
+    ) -> Response | None:
         """Something of /proc: the machine's facts, and the environment's own processes."""
         parts = [part for part in parts if part]
         if parts and parts[0] in _OWN_LINKS:
@@ -93,19 +93,19 @@ class Views:
             parts = [str(caller.group), "task", str(caller.pid), *parts[1:]]
         own = bool(parts) and parts[0].isdigit()
         if own and not self._belongs(int(parts[0])):
-            return Refusal(errno.ENOENT)
+            return Response(errno.ENOENT)
         if flags & _WRITING and not (own and parts[-1] in _SWITCHES):
             return None
         inner = parts[1:] if own else parts
         if own and inner[:1] == ["task"]:
             inner = parts[3:]
         if inner and inner[0] in _OUTSIDE:
-            return Refusal(errno.EACCES)
+            return Response(errno.EACCES)
         if inner and (inner[0] in _MAGIC or (inner[0] == "fd" and len(inner) > 1)):
             return None
         return self._open(identifier, self._proc, "/".join(parts) or ".", flags)
 
-    def _open(self, identifier: int, directory: int, path: str, flags: int) -> Refusal | None:
+    def _open(self, identifier: int, directory: int, path: str, flags: int) -> Response | None:
         try:
             how = flags & (_KEPT_FLAGS | os.O_ACCMODE)
             opened = (
@@ -114,7 +114,7 @@ class Views:
                 else syscalls.openat2(directory, path, how, _HOW)
             )
         except OSError as error:
-            return None if error.errno == errno.ELOOP else Refusal(error.errno or errno.EACCES)
+            return None if error.errno == errno.ELOOP else Response(error.errno or errno.EACCES)
         try:
             closing = bool(flags & os.O_CLOEXEC)
             return inject_fd(self._listener, identifier, opened, close_on_exec=closing)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 from cleanroom.sandbox.seccomp.filters import ON_INIT, RLIMIT_CORE
-from cleanroom.sandbox.seccomp_notify.rules import Refusal
+from cleanroom.sandbox.seccomp_notify.rules import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -39,7 +39,7 @@ class Processes:
         """`init` is the number of its first process as it sees it, `own` as the warden does."""
         self._init, self._own = init, own
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """None lets the kernel go on, which judges the rest as on any machine."""
         if name == "setrlimit":
             return _core_limit(caller, arguments[1], 0)
@@ -51,12 +51,12 @@ class Processes:
             return None
         return self.refused(name)
 
-    def refused(self, name: str) -> Refusal:
+    def refused(self, name: str) -> Response:
         """What is said of an attempt on the environment's first process."""
         target: Target = {"signal_pid": self._init, "syscall": f"{name} of init"}
-        return Refusal(errno.EPERM, _RULE, target, alone=True)
+        return Response(errno.EPERM, _RULE, target, alone=True)
 
-    def _limit(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+    def _limit(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         number, resource, new, old = arguments[:4]
         if not new:
             return None
@@ -73,16 +73,16 @@ class Processes:
         return caller.process_behind(descriptor) == self._own
 
 
-def _core_limit(caller: Caller, new: int, old: int) -> Refusal:
+def _core_limit(caller: Caller, new: int, old: int) -> Response:
     """Say that it was done: whoever asks for less wants no core file, and there is none."""
     told = caller.memory(new, _RLIMIT.size)
     if len(told) < _RLIMIT.size:
         raise BadAddress(hex(new + len(told)))
     soft, hard = _RLIMIT.unpack(told)
     if soft > hard:
-        return Refusal(errno.EINVAL)
+        return Response(errno.EINVAL)
     if hard > CORE_BYTES:
-        return Refusal(errno.EPERM)
+        return Response(errno.EPERM)
     if old:
         caller.write(old, _RLIMIT.pack(CORE_BYTES, CORE_BYTES))
-    return Refusal(0)
+    return Response(0)

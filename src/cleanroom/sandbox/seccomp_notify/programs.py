@@ -20,7 +20,7 @@ import struct
 
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 NAMES = frozenset(("execve", "execveat", "memfd_create", "mmap"))
 
@@ -50,14 +50,14 @@ class Programs:
         self._rules = rules
         self._paths = paths
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """None lets the kernel go on, which has the same list."""
         if (
             name == "memfd_create"
             # only without the flag that takes the right to be executed away;
             # no mount or Landlock rule covers such a file
         ):
-            return Refusal(errno.ENOSYS, _RULE, {"syscall": name}, alone=True)
+            return Response(errno.ENOSYS, _RULE, {"syscall": name}, alone=True)
         if name == "mmap":
             return self._mapped(caller, arguments[4])
         directory, at, words, flags = (
@@ -73,7 +73,7 @@ class Programs:
             if not self._rules.programs:
                 return self._file(said)
             if not said.startswith("/") or said.startswith("/memfd:"):
-                return Refusal(
+                return Response(
                     errno.EACCES, _RULE, {"path": shown(said) or "a descriptor without a path"}
                 )
         elif not said.startswith("/"):
@@ -83,7 +83,7 @@ class Programs:
         )
         return self._started(caller, found, arguments[words])
 
-    def _mapped(self, caller: Caller, descriptor: int) -> Refusal | None:
+    def _mapped(self, caller: Caller, descriptor: int) -> Response | None:
         """A file that becomes part of a running program: a library, as a rule."""
         path = caller.link(f"fd/{descriptor & 0xFFFFFFFF}").removesuffix(" (deleted)")
         if (
@@ -94,12 +94,12 @@ class Programs:
             return None
         return self._refused(errno.EPERM, path)
 
-    def _refused(self, code: int, path: str) -> Refusal:
+    def _refused(self, code: int, path: str) -> Response:
         # where the kernel would let it be started, nothing but this stops it
         alone = f"{path}/".startswith(self._rules.startable)
-        return Refusal(code, _RULE, {"path": shown(path)}, alone=alone)
+        return Response(code, _RULE, {"path": shown(path)}, alone=alone)
 
-    def _started(self, caller: Caller, path: str, words: int) -> Refusal | None:
+    def _started(self, caller: Caller, path: str, words: int) -> Response | None:
         """The file, then whatever it needs to be started by."""
         for _ in range(_SCRIPTS_MOST):
             refusal = self._file(path)
@@ -120,15 +120,15 @@ class Programs:
                 )
         return None
 
-    def _file(self, path: str) -> Refusal | None:
+    def _file(self, path: str) -> Response | None:
         if not self._rules.programs and not path.startswith(self._rules.not_started):
             return None
         if not path or path.startswith("/memfd:"):
-            return Refusal(errno.EACCES, _RULE, {"path": "a descriptor without a path"})
+            return Response(errno.EACCES, _RULE, {"path": "a descriptor without a path"})
         kind = self._paths.kind(path)
         if kind == 0:
             hidden = not path.startswith(self._rules.own) and self._paths.on_host(path)
-            return Refusal(errno.ENOENT, _RULE, {"path": shown(path)}) if hidden else None
+            return Response(errno.ENOENT, _RULE, {"path": shown(path)}) if hidden else None
         if self._rules.may_start(path) or not stat.S_ISREG(kind):
             return None
         return self._refused(errno.EACCES, path)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
 from cleanroom.sandbox.network.dns import Names
-from cleanroom.sandbox.network.host_network import Reach
+from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp.filters import FIRST_NETLINK
 from cleanroom.sandbox.seccomp_notify import (
     emulate,
@@ -35,12 +35,17 @@ from cleanroom.sandbox.seccomp_notify import (
     programs,
 )
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
-from cleanroom.sandbox.seccomp_notify.aggregate import Fold
-from cleanroom.sandbox.seccomp_notify.fast_path import Quick
+from cleanroom.sandbox.seccomp_notify.aggregate import Aggregate
+from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
-from cleanroom.sandbox.seccomp_notify.socket_calls import Hand, OwnHand
-from cleanroom.sandbox.seccomp_notify.sockets import Borrowed, Kept, Own, new_socket
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
+from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, SocketExecutor
+from cleanroom.sandbox.seccomp_notify.sockets import (
+    DuplicatedSockets,
+    OwnedSockets,
+    TrackedSockets,
+    new_socket,
+)
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt, Process, Target
@@ -66,9 +71,9 @@ class Shared(NamedTuple):
     `keep` where copies of sockets cannot be borrowed: they are made on the caller's behalf.
     """
 
-    where: Reach
+    where: HostNetworkPolicy
     lead: emulate.Lead
-    hand: Hand = OwnHand()
+    hand: SocketExecutor = DirectExecutor()
     controls: tuple[str, ...] = ()
     keep: bool = False
 
@@ -115,15 +120,15 @@ class Recorder:
         self._paths = Paths()
         self._files = files.Files(rules, self._paths)
         self._modes = modes.Modes(rules, self._files)
-        self._quick: Quick | None = Quick(rules, proc_fd, self._paths)
+        self._quick: FastPath | None = FastPath(rules, proc_fd, self._paths)
         self._network = network.Network(names, self._files, host_sockets, shared=shared is not None)
         self._programs = programs.Programs(rules, self._paths)
         self._listed = bool(rules.programs)
         self._listening = listen.Listening(rules)
         self._processes = processes.Processes(1, own)
-        self._sockets: Kept | None = None
+        self._sockets: TrackedSockets | None = None
         self._behalf = self._on_behalf(shared) if shared is not None else None
-        self._fold = Fold(emit)
+        self._fold = Aggregate(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
         self._buffer = bytearray(_NOTIFICATION.size)
         self._poll = select.poll()
@@ -133,14 +138,14 @@ class Recorder:
         # recorded and tagged
         self.proving = False
 
-    def _on_behalf(self, shared: Shared) -> emulate.Behalf:
-        self._sockets = Kept(self._proc) if shared.keep else None
-        return emulate.Behalf(
+    def _on_behalf(self, shared: Shared) -> emulate.NetworkEmulator:
+        self._sockets = TrackedSockets(self._proc) if shared.keep else None
+        return emulate.NetworkEmulator(
             shared.where,
             self._files,
             self._names,
-            self._sockets or Borrowed(),
-            Own(self._proc),
+            self._sockets or DuplicatedSockets(),
+            OwnedSockets(self._proc),
             shared.hand,
             answer=lambda identifier, value, code: self._send(
                 _RESPONSE.pack(identifier, value, -code, 0)
@@ -209,7 +214,7 @@ class Recorder:
         `source` is the caller's port.
         """
         process = self._names.who_left(source)
-        refusal = Refusal(
+        refusal = Response(
             errno.ECONNRESET,
             "network.egress",
             {"host": host, "port": port, "ip": ip, "proto": "tcp"},
@@ -248,11 +253,11 @@ class Recorder:
         try:
             refusal = self._judge(identifier, caller, name, tuple(arguments))
         except BadAddress:
-            refusal = Refusal(errno.EFAULT)
+            refusal = Response(errno.EFAULT)
         # nothing that a caller prepares may end the loop; it is refused and said
         except Exception as error:
             gap = f"{type(error).__name__}: {error}"
-            refusal = Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
+            refusal = Response(errno.EPERM, "process.syscalls", {"syscall": name})
         if refusal is None:
             self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
             return
@@ -272,7 +277,7 @@ class Recorder:
 
     def _judge(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         if modes.carries_bits(name, arguments):
             return self._modes.judge(caller, name, arguments)
         if self._behalf is not None and name in emulate.NAMES:
@@ -294,10 +299,10 @@ class Recorder:
         if name in listen.NAMES:
             return self._listening.judge(caller, name, arguments)
         if name == "foreign ABI":
-            return Refusal(errno.ENOSYS, "process.syscalls", {"syscall": name})
-        return Refusal(errno.EPERM, "process.syscalls", {"syscall": name})
+            return Response(errno.ENOSYS, "process.syscalls", {"syscall": name})
+        return Response(errno.EPERM, "process.syscalls", {"syscall": name})
 
-    def _bind(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+    def _bind(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         """A unix socket by its path, as any other file; from level High on others by their port."""
         refusal = self._network.bound(caller, arguments)
         if refusal is None and self._listed:
@@ -306,7 +311,7 @@ class Recorder:
 
     def _netlink(
         self, identifier: int, caller: Caller, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         """Put it among the high numbers, by which the filter holds what is sent on it without an
         address.
 
@@ -324,7 +329,7 @@ class Recorder:
         arguments: tuple[int, ...],
         make: Callable[[int, int, int], socket.socket],
         place: int = 0,
-    ) -> Refusal:
+    ) -> Response:
         """Make it on the caller's behalf and put it into the caller's descriptors,
         at `place` if that is not 0; its number is the answer.
         """
@@ -332,7 +337,7 @@ class Recorder:
         try:
             made = make(family, kind, protocol)
         except OSError as error:
-            return Refusal(error.errno or errno.EINVAL)
+            return Response(error.errno or errno.EINVAL)
         with made:
             closing, ours = bool(kind & socket.SOCK_CLOEXEC), made.fileno()
             return inject_fd(self._listener, identifier, ours, close_on_exec=closing, place=place)
@@ -353,7 +358,7 @@ class Recorder:
         except OSError:
             pass  # the caller was killed while it waited
 
-    def _record(self, caller: Caller, name: str, refusal: Refusal, gap: str) -> None:
+    def _record(self, caller: Caller, name: str, refusal: Response, gap: str) -> None:
         tags = (*refusal.tags, "canary") if self.proving else refusal.tags
         # what every program tries is one record for all that run it
         who = 0 if refusal.tags else caller.group
@@ -367,7 +372,7 @@ def _relayed(attempt: Attempt) -> Attempt:
 
 
 def _record(
-    caller: Caller, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str
+    caller: Caller, name: str, refusal: Response, tags: tuple[str, ...], gap: str
 ) -> Attempt:
     process = caller.identity()
     unread = "" if process else "the caller's /proc folder could not be read"
@@ -375,7 +380,7 @@ def _record(
 
 
 def _attempt(
-    process: Process, name: str, refusal: Refusal, tags: tuple[str, ...], gap: str
+    process: Process, name: str, refusal: Response, tags: tuple[str, ...], gap: str
 ) -> Attempt:
     target: Target = {**refusal.target}
     return {

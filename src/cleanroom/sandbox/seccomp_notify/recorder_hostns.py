@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.kernel import process_tree, syscalls
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.dns import Answerer, Names
-from cleanroom.sandbox.network.host_network import Reach
+from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp.filters_hostns import F_SETOWN, ON_OTHERS
 from cleanroom.sandbox.seccomp_notify import (
     emulate,
@@ -31,8 +31,8 @@ from cleanroom.sandbox.seccomp_notify import (
     recorder,
 )
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
-from cleanroom.sandbox.seccomp_notify.forward import Doors, joined
-from cleanroom.sandbox.seccomp_notify.rules import Refusal, Rules
+from cleanroom.sandbox.seccomp_notify.forward import Forwards, joined
+from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt
@@ -58,7 +58,7 @@ class Door(NamedTuple):
     way: socket.socket
 
 
-class BareRecorder(recorder.Recorder):
+class HostnsRecorder(recorder.Recorder):
     def __init__(
         self,
         listener: int,
@@ -73,19 +73,19 @@ class BareRecorder(recorder.Recorder):
         answerer: Answerer,
     ) -> None:
         self._answerer = answerer
-        self._ways = Doors({_key(door): door.way for door in doors})
+        self._ways = Forwards({_key(door): door.way for door in doors})
         shared = recorder.Shared(_reach(doors), self._lead, keep=True)
         super().__init__(
             listener, rules, emit, names=names, proc_fd=proc_fd, own=own, shared=shared
         )
         self._quick = None  # what goes on to the kernel is said by more than a path
         self._processes = processes.Processes(own, own)
-        self._views = open_proxy.Views(self._files, listener, texts, self._belongs, proc_fd)
+        self._views = open_proxy.OpenProxy(self._files, listener, texts, self._belongs, proc_fd)
         self._metadata = metadata.Metadata(rules, self._files)
 
     def _judge(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         if modes.carries_bits(name, arguments):
             return self._modes.judge(caller, name, arguments)
         if name in open_proxy.NAMES:
@@ -93,13 +93,13 @@ class BareRecorder(recorder.Recorder):
         if name in metadata.NAMES:
             return self._metadata.judge(caller, name, arguments)
         if name in metadata.UNKNOWN:
-            return Refusal(errno.ENOSYS)
+            return Response(errno.ENOSYS)
         if name in emulate.NAMES:
             return self._network_call(identifier, caller, name, arguments)
         if name == "socket":
             return self._socket(identifier, arguments)
         if name == "socketpair" and arguments[0] & 0xFFFFFFFF == socket.AF_UNIX:
-            return Refusal(errno.EOPNOTSUPP)
+            return Response(errno.EOPNOTSUPP)
         if name in ON_OTHERS and (others := self._on_other(caller, name, arguments)) is not None:
             return others
         if name == "kcmp":
@@ -109,16 +109,16 @@ class BareRecorder(recorder.Recorder):
         if name == "kill" and _signed(arguments[0]) < 0:
             return self._kill_many(caller, arguments)
         if name == "ioctl":
-            return Refusal(errno.ENOTTY)  # what a file system says that has no such flags
+            return Response(errno.ENOTTY)  # what a file system says that has no such flags
         if name == "clone" and not arguments[0] & syscalls.CLONE_NEW_ANY:
-            return Refusal(errno.EINVAL)
+            return Response(errno.EINVAL)
         return super()._judge(identifier, caller, name, arguments)
 
     # --- files
 
     def _open(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         """What is read is answered here or left to Landlock;
         what is written is looked at as everywhere.
         """
@@ -130,7 +130,7 @@ class BareRecorder(recorder.Recorder):
 
     # --- processes
 
-    def _on_other(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Refusal | None:
+    def _on_other(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         """A thread may change itself and its siblings; their numbers cannot be given to anybody
         else while it waits here.
         """
@@ -139,7 +139,7 @@ class BareRecorder(recorder.Recorder):
             f"/proc/{caller.group}/task/{number}"
         ):
             return None
-        return Refusal(
+        return Response(
             errno.EPERM, "process.visibility", {"signal_pid": number, "syscall": name}, alone=True
         )
 
@@ -147,20 +147,20 @@ class BareRecorder(recorder.Recorder):
         """Whether a process is the environment's, other than init, which is ours."""
         return number != self._own and process_tree.within(number, self._own)
 
-    def _compared(self, arguments: tuple[int, ...]) -> Refusal | None:
+    def _compared(self, arguments: tuple[int, ...]) -> Response | None:
         both = [number & 0xFFFFFFFF for number in arguments[:2]]
         return None if all(map(self._belongs, both)) else self._processes.refused("kcmp")
 
-    def _owner(self, arguments: tuple[int, ...]) -> Refusal | None:
+    def _owner(self, arguments: tuple[int, ...]) -> Response | None:
         """Who gets a file's signals: nobody by what lies in memory, and no group."""
         if arguments[1] & 0xFFFFFFFF != F_SETOWN:
-            return Refusal(errno.EINVAL)
+            return Response(errno.EINVAL)
         number = _signed(arguments[2])
         if number == self._own or number < 0:
             return self._processes.refused("fcntl")
         return None
 
-    def _kill_many(self, caller: Caller, arguments: tuple[int, ...]) -> Refusal | None:
+    def _kill_many(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         """A group but init's; all that there is, but for init and the caller."""
         number, signal = _signed(arguments[0]), arguments[1] & 0xFFFFFFFF
         if number == -os.getpgid(self._own):
@@ -171,16 +171,16 @@ class BareRecorder(recorder.Recorder):
             if pid != caller.group:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal)
-        return Refusal(0)
+        return Response(0)
 
     # --- network
 
-    def _socket(self, identifier: int, arguments: tuple[int, ...]) -> Refusal:
+    def _socket(self, identifier: int, arguments: tuple[int, ...]) -> Response:
         """Made here, and given to the caller."""
         family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
         if protocol == _MPTCP:
             # servers of some languages ask for it first and do without
-            return Refusal(errno.EPROTONOSUPPORT)
+            return Response(errno.EPROTONOSUPPORT)
         if family == _AF_NETLINK or (family != socket.AF_UNIX and not network.usual(arguments)):
             # a link to the kernel that is held here tells of other things than links
             return network.family(arguments)
@@ -188,20 +188,20 @@ class BareRecorder(recorder.Recorder):
         try:
             made = self._sockets.make(family, kind, protocol)
         except OSError as error:
-            return Refusal(error.errno or errno.EINVAL)
+            return Response(error.errno or errno.EINVAL)
         with made:
             if family != socket.AF_UNIX:
                 try:
                     made.setsockopt(socket.SOL_SOCKET, _BIND_TO_DEVICE, _LOOPBACK)
                 except OSError:
                     self._sockets.settled(made)
-                    return Refusal(errno.EPROTONOSUPPORT)
+                    return Response(errno.EPROTONOSUPPORT)
             closing = bool(kind & socket.SOCK_CLOEXEC)
             return inject_fd(self._listener, identifier, made.fileno(), close_on_exec=closing)
 
     def _network_call(
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         assert self._sockets is not None
         assert self._behalf is not None
         if not self._sockets.knows(caller, arguments[0]):
@@ -217,7 +217,7 @@ class BareRecorder(recorder.Recorder):
 
     def _settled_call(
         self, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Refusal | None:
+    ) -> Response | None:
         """A socket of which there is no copy: connected, accepted,
         one of a pair or a link to the kernel.
 
@@ -230,13 +230,13 @@ class BareRecorder(recorder.Recorder):
         if name == "listen":
             return None  # on the loopback device, as every socket here
         if name in ("connect", "bind"):
-            return Refusal(errno.EISCONN if name == "connect" else errno.EINVAL)
+            return Response(errno.EISCONN if name == "connect" else errno.EINVAL)
         flags = arguments[2] if name == "sendmsg" else arguments[3]
         if flags & _FAST_OPEN:
-            return Refusal(errno.EOPNOTSUPP)
+            return Response(errno.EOPNOTSUPP)
         if caller.status().get("Threads") == "1" or not self._sockets.datagrams():
             return None
-        return Refusal(errno.EPERM, "network.egress", {"syscall": name}, alone=True)
+        return Response(errno.EPERM, "network.egress", {"syscall": name}, alone=True)
 
     def _lead(self, end: socket.socket, to: str) -> None:
         """Connect to what stands behind a door: a relay's, or our own answerer's."""
@@ -256,9 +256,9 @@ def _key(door: Door) -> str:
     return f"{door.address}:{door.port}"
 
 
-def _reach(doors: Sequence[Door]) -> Reach:
+def _reach(doors: Sequence[Door]) -> HostNetworkPolicy:
     ways = {(socket.inet_aton(door.address), door.port): _key(door) for door in doors}
     ways |= {(socket.inet_aton(address), _NAME_PORT): _NAMES_DOOR for address in _RESOLVERS}
     ways |= {(_MAPPED + address, port): to for (address, port), to in ways.items()}
     hosts = {socket.inet_aton(door.address): door.host for door in doors if door.host}
-    return Reach(doors=ways, hosts=hosts, confined=True)
+    return HostNetworkPolicy(doors=ways, hosts=hosts, confined=True)

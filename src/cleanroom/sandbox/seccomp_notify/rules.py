@@ -118,7 +118,7 @@ KERNEL_HELD = frozenset(
 )
 
 
-class Refusal(NamedTuple):
+class Response(NamedTuple):
     """An answer other than "go on": the errno for the caller (0:
     it was done on the caller's behalf) and, unless `rule` is empty, what is recorded.
     """

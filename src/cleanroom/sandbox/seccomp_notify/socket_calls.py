@@ -21,13 +21,13 @@ from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import syscalls
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import SocketCall, SocketCallDone
+    from cleanroom.sandbox.protocol import SocketCallOrder, SocketCallResult
 
 _MSG_NOSIGNAL, _MSG_DONTWAIT = 0x4000, 0x40
 _O_PATH = getattr(os, "O_PATH", 0)
 
 
-class Deed(NamedTuple):
+class SocketCall(NamedTuple):
     """What to do.
 
     `path` from `root` on (a descriptor): the unix socket that is meant, instead of an address.
@@ -45,8 +45,8 @@ class Deed(NamedTuple):
     backlog: int = 0
 
 
-class Hand(Protocol):
-    def do(self, end: socket.socket, deed: Deed) -> int:
+class SocketExecutor(Protocol):
+    def do(self, end: socket.socket, deed: SocketCall) -> int:
         """Do it without waiting; how many bytes went, else 0.
 
         Raises:
@@ -56,10 +56,10 @@ class Hand(Protocol):
     def close(self) -> None: ...
 
 
-class OwnHand:
+class DirectExecutor:
     """This process's own."""
 
-    def do(self, end: socket.socket, deed: Deed) -> int:
+    def do(self, end: socket.socket, deed: SocketCall) -> int:
         with _address(deed) as address:
             match deed.name:
                 case "connect":
@@ -79,24 +79,24 @@ class OwnHand:
     def close(self) -> None: ...
 
 
-class LentHand:
+class UnprivilegedExecutor:
     """A process of the environment's user.
 
     Made before the environment's pid namespace, so that nobody inside sees it.
     """
 
     def __init__(self, user: int, group: int) -> None:
-        self._own = OwnHand()
+        self._own = DirectExecutor()
         self._channel, theirs = channel.pair()
         if os.fork() == 0:
             self._channel.close()
             _lend(theirs, user, group)
         theirs.close()
 
-    def do(self, end: socket.socket, deed: Deed) -> int:
+    def do(self, end: socket.socket, deed: SocketCall) -> int:
         if end.family != socket.AF_UNIX and deed.name != "bind":
             return self._own.do(end, deed)  # the kernel asks the socket and not who acts
-        call: SocketCall = {
+        call: SocketCallOrder = {
             "op": deed.name,
             "address": deed.address.hex(),
             "payload": deed.payload.hex(),
@@ -134,17 +134,17 @@ def _lend(orders: socket.socket, user: int, group: int) -> NoReturn:
         syscalls.capset(0, 0, 0)
         syscalls.set_no_new_privileges()
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        hand = OwnHand()
+        hand = DirectExecutor()
         while (arrived := channel.SOCKET_CALLS.receive(mine)) is not None:
             channel.SOCKET_RESULTS.send(mine, _lent(hand, *arrived))
     finally:
         os._exit(0)
 
 
-def _lent(hand: OwnHand, call: SocketCall, descriptors: list[int]) -> SocketCallDone:
+def _lent(hand: DirectExecutor, call: SocketCallOrder, descriptors: list[int]) -> SocketCallResult:
     rights = tuple(descriptors[1 : 1 + call["rights"]])
     rest = descriptors[1 + call["rights"] :]
-    deed = Deed(
+    deed = SocketCall(
         call["op"],
         bytes.fromhex(call["address"]),
         rest[0] if rest else -1,
@@ -165,7 +165,7 @@ def _lent(hand: OwnHand, call: SocketCall, descriptors: list[int]) -> SocketCall
             os.close(descriptor)
 
 
-def _with_rights(deed: Deed) -> bytes:
+def _with_rights(deed: SocketCall) -> bytes:
     """The ancillary data, with the descriptors in a message of their own."""
     if not deed.rights:
         return deed.control
@@ -179,7 +179,7 @@ def _with_rights(deed: Deed) -> bytes:
 
 
 @contextlib.contextmanager
-def _address(deed: Deed) -> Iterator[bytes]:
+def _address(deed: SocketCall) -> Iterator[bytes]:
     """The address as the kernel takes it.
 
     A path is opened first and then gone through, so that what is reached is what was opened,

@@ -38,7 +38,7 @@ class Sockets(Protocol):
         """
 
 
-class Borrowed:
+class DuplicatedSockets:
     """Copies by pidfd_getfd."""
 
     def of(self, caller: Caller, descriptor: int) -> socket.socket:
@@ -47,7 +47,7 @@ class Borrowed:
     def settled(self, end: socket.socket) -> None: ...
 
 
-class Kept:
+class TrackedSockets:
     """Copies from when the socket was made.
 
     One of a connected stream is not kept: its end would not be seen by the other side.
@@ -164,7 +164,7 @@ def _links(proc: int, pid: str) -> list[str]:
         os.close(folder)
 
 
-class Own:
+class OwnedSockets:
     """Which sockets are this environment's: those on which something was done for it.
 
     Who waits at an address is read from the kernel's tables.
