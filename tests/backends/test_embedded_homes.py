@@ -62,7 +62,7 @@ class Homes:
             async with backend.environment(spec) as environment:
                 result, said = await run(environment, text)
                 assert result.exit_code == 0, said
-            await shared.settle_home(keep)
+            await shared.finish_home(keep)
         return said
 
 
@@ -144,7 +144,7 @@ async def test_of_two_phases_at_once_the_first_is_kept(
         for _, environment in opened:
             await environment.leave()
         for shared, _ in opened:
-            await shared.settle_home(True)
+            await shared.finish_home(True)
     assert await homes("ls ~/.cache", keep=False) == "0\n"
 
 

@@ -41,7 +41,7 @@ async def told(entered: Entered, spec: EnvironmentSpec, command: str) -> tuple[s
             _, said = await run(environment, command)
             await environment.kill()
             attempts = [attempt async for attempt in environment.attempts()]
-        await workspace.settle_home(True)
+        await workspace.finish_home(True)
     return said, [f"{a.rule} {a.target.path}" for a in attempts if not a.tags]
 
 

@@ -82,7 +82,7 @@ async def test_bringing_back_equals_a_plain_run(
         async with backend.environment(phase(workspace=shared)) as environment:
             await run(environment, REWRITE)
         await workspace.changes()
-        back = await workspace.bring_back(None, run_folder)
+        back = await workspace.write_back(None, run_folder)
     assert back.conflicts == ()
     assert {path: row[1] for path, row in tree(project).items()} == {
         "f1": b"new\n",
@@ -123,7 +123,7 @@ async def test_only_named_paths_come_back(
         async with backend.environment(phase("one", workspace=shared)) as environment:
             await run(environment, "echo a > wanted; echo b > other")
         await workspace.changes()
-        await workspace.bring_back(["wanted"], run_folder)
+        await workspace.write_back(["wanted"], run_folder)
         assert ((project / "wanted").exists(), (project / "other").exists()) == (True, False)
         async with backend.environment(phase("two", workspace=shared)) as environment:
             await run(
@@ -134,7 +134,7 @@ async def test_only_named_paths_come_back(
                 ),
             )
         await workspace.changes()
-        await workspace.bring_back(None, run_folder)
+        await workspace.write_back(None, run_folder)
     assert (project / "ours").exists()
     assert not (project / ".git").exists()
     assert not (project / ".ggen").exists()
@@ -154,7 +154,7 @@ async def test_what_changed_on_the_host_meanwhile_is_not_overwritten(
             await run(environment, "echo ours > file")
         (project / "file").write_text("the user's\n")
         await workspace.changes()
-        back = await workspace.bring_back(None, run_folder)
+        back = await workspace.write_back(None, run_folder)
     assert back.conflicts == ("file",)
     assert (project / "file").read_text() == "the user's\n"
     assert (tmp_path / "conflicts/file").read_text() == "ours\n"
@@ -179,7 +179,7 @@ async def test_hostile_outputs_are_refused_and_named(
         async with backend.environment(phase(workspace=shared)) as environment:
             assert (await run(environment, hostile))[0].exit_code == 0
         changes = {change.path: change.kind for change in await workspace.changes()}
-        await workspace.bring_back(None, run_folder)
+        await workspace.write_back(None, run_folder)
     assert changes == {
         "leads-out": "refused",
         "dots": "refused",
@@ -297,7 +297,7 @@ async def test_a_second_name_outside_is_a_copy_inside(
         async with backend.environment(phase(workspace=shared)) as environment:
             assert (await run(environment, action[where]()))[0].exit_code == 0
         await workspace.changes()
-        await workspace.bring_back(None, run_folder)
+        await workspace.write_back(None, run_folder)
     assert (tmp_path / "second-name").read_text() == "as it was\n"
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import overlay, write_back
+from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem.write_back import Outcome, ProjectWriter
 
 LONG_AGO = 0
 LATER = 2**62  # later than any change on the host, so that nothing conflicts
@@ -21,14 +22,14 @@ class Bench:
         self.base, self.project = base, base / "project"
         self.project.mkdir(exist_ok=True)
         self.held = Folder.at(self.project)
-        self.returner = write_back.Returner(self.held, began_ns)
+        self.writer = ProjectWriter(self.held, began_ns)
         self._layers = 0
 
     def begin(self) -> None:
         """A run begins now: after all that is in the project, and before all that comes."""
         there = [self.project, *self.project.rglob("*")]
         began_ns = max(path.lstat().st_ctime_ns for path in there)
-        self.returner = write_back.Returner(self.held, began_ns)
+        self.writer = ProjectWriter(self.held, began_ns)
         probe = self.base / "probe"
         probe.touch()
         # The kernel's clock for changes goes in ticks.
@@ -45,11 +46,11 @@ class Bench:
         with Folder.at(upper) as layer:
             return overlay.changes(layer, self.held, tuple(visible))
 
-    def bring(self, upper: Path, only: Collection[str] | None = None) -> write_back.Outcome:
+    def write_back(self, upper: Path, only: Collection[str] | None = None) -> Outcome:
         """All changes of a layer, or those of some paths."""
         found = [e for e in self.changes(upper) if only is None or e.path in only]
         with Folder.at(upper) as layer, Folder.at(self.base) as run:
-            return self.returner.bring(layer, found, run)
+            return self.writer.apply(layer, found, run)
 
 
 def snapshot(root: Path) -> dict[str, tuple[object, ...]]:

@@ -54,7 +54,7 @@ def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(
     (tmp_path / "file").write_text("x")
     changed_ns = os.stat(tmp_path / "file").st_ctime_ns
     before, during = HostState(0), HostState(0)
-    before.own(changed_ns + SECOND, changed_ns + 2 * SECOND)
-    during.own(changed_ns, changed_ns + SECOND)
+    before.add_own_interval(changed_ns + SECOND, changed_ns + 2 * SECOND)
+    during.add_own_interval(changed_ns, changed_ns + SECOND)
     assert not before.is_known(os.stat(tmp_path / "file"))
     assert during.is_known(os.stat(tmp_path / "file"))

@@ -56,7 +56,7 @@ def test_a_changed_and_a_new_file_come_back(upper, project, bench):
     (upper / "fresh/deep").mkdir(parents=True)
     (upper / "fresh/deep/file").write_text("x")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (project / "kept/old").read_text() == "new\n"
     assert (project / "fresh/deep/file").read_text() == "x"
@@ -68,7 +68,7 @@ def test_a_whiteout_deletes_on_the_host(upper, project, bench):
     (upper / "kept").mkdir()
     whiteout(upper / "kept/old")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert not (project / "kept/old").exists()
     assert done.deleted == 1
@@ -80,7 +80,7 @@ def test_an_opaque_folder_deletes_what_it_does_not_hold(upper, project, bench):
     os.setxattr(upper / "kept", overlay.OPAQUE, b"y")
     (upper / "kept/other").write_text("o")
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert sorted(os.listdir(project / "kept")) == ["other"]
 
@@ -92,7 +92,7 @@ def test_each_file_that_goes_with_a_folder_counts_as_deleted(upper, project, ben
         (project / "kept/in" / name).write_text("")
     whiteout(upper / "kept")
 
-    assert bench.bring(upper).deleted == 4
+    assert bench.write_back(upper).deleted == 4
 
 
 def test_each_folder_that_goes_and_held_no_file_counts_as_deleted(upper, project, bench):
@@ -102,7 +102,7 @@ def test_each_folder_that_goes_and_held_no_file_counts_as_deleted(upper, project
     whiteout(upper / "empty")
     whiteout(upper / "kept")
 
-    assert bench.bring(upper).deleted == 5
+    assert bench.write_back(upper).deleted == 5
 
 
 def test_what_a_folder_replaced_counts_whatever_cannot_come_into_it(upper, project, bench):
@@ -111,7 +111,7 @@ def test_what_a_folder_replaced_counts_whatever_cannot_come_into_it(upper, proje
     (upper / "file").mkdir()
     os.mkfifo(upper / "file/fifo")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.deleted, [entry.path for entry in done.refused]) == (1, ["file/fifo"])
 
@@ -123,7 +123,7 @@ def test_set_user_id_bits_do_not_come_out(upper, project, bench):
     (upper / "folder").mkdir()
     os.chmod(upper / "folder", 0o3755)
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert mode(project / "tool") == 0o755
     assert mode(project / "folder") == 0o755
@@ -134,7 +134,7 @@ def test_a_sparse_giant_stays_sparse(upper, project, bench):
     with open(upper / "giant", "wb") as file:
         file.truncate(1 << 40)
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     copied = (project / "giant").stat()
     assert copied.st_size == 1 << 40
@@ -148,7 +148,7 @@ def test_a_file_that_replaces_a_folder_and_the_reverse(upper, project, bench):
     (upper / "file").mkdir()
     (upper / "file/inside").write_text("x")
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert (project / "kept").read_text() == "now a file"
     assert (project / "file/inside").read_text() == "x"
@@ -161,7 +161,7 @@ def test_the_mode_of_a_folder_comes_back(upper, project, bench):
     (upper / "empty").mkdir()
     (upper / "empty").chmod(0o777)
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (mode(project / "kept"), mode(project / "empty")) == (0o700, 0o777)
     assert (done.conflicts, done.refused) == ((), ())
@@ -175,7 +175,7 @@ def test_a_folder_that_nobody_may_write_comes_back_with_all_that_is_in_it(upper,
     (upper / "mod/x").chmod(0o555)
     (upper / "mod").chmod(0o555)
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.refused, (project / "mod/x/f").read_text()) == ((), "1")
     assert [mode(project / path) for path in ("mod", "mod/x", "mod/x/f")] == [0o555, 0o555, 0o444]
@@ -190,7 +190,7 @@ def test_what_is_in_a_folder_that_nobody_may_write_changes(upper, project, bench
     whiteout(upper / "kept/more")
     (upper / "kept").chmod(0o555)
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.refused, os.listdir(project / "kept")) == ((), ["old"])
     assert ((project / "kept/old").read_text(), mode(project / "kept")) == ("new", 0o555)
@@ -204,7 +204,7 @@ def test_a_tree_that_nobody_may_write_is_deleted(upper, project, bench):
     (project / "kept").chmod(0o555)
     whiteout(upper / "kept")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.refused, os.listdir(project)) == ((), [])
 
@@ -216,7 +216,7 @@ def test_names_of_one_file_come_back_as_names_of_one_file(upper, project, bench)
     os.link(upper / "one", upper / "kept/old")
     os.link(upper / "one", upper / "kept/two")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert snapshot(project)["one"][-1] == ["kept/old", "kept/two", "one"]
     assert (done.files, done.bytes) == (3, 1)
@@ -230,7 +230,7 @@ def test_a_new_name_of_a_file_that_the_project_has_is_one_of_that_file(upper, pr
     os.utime(upper / "other", ns=(info.st_atime_ns, info.st_mtime_ns))
     os.link(upper / "other", upper / "third")
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert snapshot(project)["third"][-1] == ["kept/old", "other", "third"]
 
@@ -240,7 +240,7 @@ def test_only_what_was_chosen_is_linked(upper, project, bench):
     (upper / "one").write_text("x")
     os.link(upper / "one", upper / "two")
 
-    bench.bring(upper, only=["two"])
+    bench.write_back(upper, only=["two"])
 
     assert snapshot(project)["two"][-1] == ["two"]
 
@@ -250,7 +250,7 @@ def test_a_long_name_in_another_script_comes_back(upper, project, bench):
     name = "名" * 85
     (upper / name).write_text("x")
 
-    assert bench.bring(upper).refused == ()
+    assert bench.write_back(upper).refused == ()
     assert (project / name).read_text() == "x"
 
 
@@ -259,7 +259,7 @@ def test_a_file_that_nobody_may_read_comes_back(upper, project, bench):
     (upper / "closed").write_text("x")
     (upper / "closed").chmod(0)
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.refused, mode(project / "closed"), mode(upper / "closed")) == ((), 0, 0)
     (project / "closed").chmod(0o600)
@@ -283,7 +283,7 @@ def test_whatever_the_names_and_bytes_files_arrive_as_they_are(tmp_path_factory,
             continue
         made[name] = data
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert {path.name: path.read_bytes() for path in bench.project.iterdir()} == made
 
@@ -298,7 +298,7 @@ def test_what_changed_on_the_host_meanwhile_is_not_overwritten(upper, project, b
     (upper / "kept").mkdir()
     (upper / "kept/old").write_text("ours")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert done.conflicts == ("kept/old",)
     assert (project / "kept/old").read_text() == "theirs"
@@ -327,7 +327,7 @@ def test_each_kind_of_change_by_somebody_else_counts(upper, project, bench, chan
         (project / "kept/old/file").write_text("theirs")
         before = snapshot(project)
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert done.conflicts in (("kept/old",), ("kept/old/file",))
     assert snapshot(project) == before
@@ -345,7 +345,7 @@ def test_what_somebody_else_made_of_a_folder_stops_all_that_would_be_below(
     (upper / "kept/a").write_text("ours a")
     (upper / "kept/b").write_text("ours b")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.conflicts, (project / "kept").read_text()) == (("kept",), "theirs")
     assert (tmp_path / "conflicts/kept/a").read_text() == "ours a"
@@ -360,7 +360,7 @@ def test_the_same_bytes_are_no_conflict(upper, project, bench):
         (place / "out/file").write_text("made")
         (place / "out/link").symlink_to("file")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.conflicts, done.files, done.bytes) == ((), 0, 0)
 
@@ -372,7 +372,7 @@ def test_the_same_bytes_with_another_mode_are_one(upper, project, bench):
         (place / "file").write_text("made")
         (place / "file").chmod(bits)
 
-    assert bench.bring(upper).conflicts == ("file",)
+    assert bench.write_back(upper).conflicts == ("file",)
     assert mode(project / "file") == 0o600
 
 
@@ -385,18 +385,18 @@ def test_our_own_last_write_is_no_conflict(project, bench):
     os.link(first / "a", first / "e")
     (first / "dir/in").mkdir(parents=True)
     (first / "dir/in/f").write_text("")
-    bench.bring(first)
+    bench.write_back(first)
     (second / "a").write_text("two")
     (second / "b").mkdir()
     (second / "c").symlink_to("b")
     os.link(second / "a", second / "d")
     (second / "e").write_text("two more")
     (second / "dir").mkdir(0o700)
-    bench.bring(second)
+    bench.write_back(second)
     for name in ("a", "b", "c", "d", "dir", "e"):
         whiteout(third / name)
 
-    done = bench.bring(third)
+    done = bench.write_back(third)
 
     assert (done.conflicts, done.refused) == ((), ())
     assert sorted(os.listdir(project)) == ["kept"]
@@ -419,7 +419,7 @@ def test_a_folder_with_something_of_somebody_else_s_is_not_deleted(upper, projec
     before = snapshot(project)
     whiteout(upper / "kept")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     named = {"added": "kept/deep/new", "changed": "kept/deep/file", "moved in": "kept/deep"}
     assert (done.conflicts, done.deleted) == ((named[what],), 0)
@@ -437,7 +437,7 @@ def test_each_file_that_holds_a_removal_back_is_named(upper, project, bench, tmp
     whiteout(upper / "kept")
     whiteout(upper / "file")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert sorted(done.conflicts) == ["file", "kept/a", "kept/c"]
     assert done.unkept == done.conflicts
@@ -451,7 +451,7 @@ def test_what_was_to_take_a_folder_s_place_is_kept(upper, project, bench, tmp_pa
     (project / "kept/old").write_text("theirs")
     (upper / "kept").write_text("ours")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.conflicts, done.unkept, done.unremoved) == (("kept/old",), (), ())
     assert (tmp_path / "conflicts/kept").read_text() == "ours"
@@ -464,7 +464,7 @@ def test_a_folder_in_which_somebody_else_only_removed_something_is_deleted(upper
     (project / "kept/more").unlink()
     whiteout(upper / "kept")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert (done.conflicts, os.listdir(project)) == ((), [])
 
@@ -479,7 +479,7 @@ def test_a_file_in_a_folder_that_somebody_moved_there_is_theirs(upper, project, 
     (upper / "kept").mkdir()
     (upper / "kept/old").write_text("ours")
 
-    assert bench.bring(upper).conflicts == ("kept/old",)
+    assert bench.write_back(upper).conflicts == ("kept/old",)
     assert (project / "kept/old").read_text() == "theirs"
 
 
@@ -489,7 +489,7 @@ def test_a_mode_that_somebody_gave_a_folder_stays(upper, project, bench):
     (project / "kept").chmod(0o750)
     (upper / "kept").mkdir(0o700)
 
-    assert bench.bring(upper).conflicts == ("kept",)
+    assert bench.write_back(upper).conflicts == ("kept",)
     assert mode(project / "kept") == 0o750
     assert mode(bench.base / "conflicts/kept") == 0o700
 
@@ -500,7 +500,7 @@ def test_a_link_that_conflicts_is_set_aside_as_a_text(upper, project, bench, tmp
     (project / "link").write_text("theirs")
     (upper / "link").symlink_to("kept/old")
 
-    assert bench.bring(upper).conflicts == ("link",)
+    assert bench.write_back(upper).conflicts == ("link",)
     assert (tmp_path / "conflicts/link").read_text() == "a link to kept/old\n"
 
 
@@ -511,7 +511,7 @@ def test_a_name_that_somebody_gave_a_file_is_no_change_of_its_content(upper, pro
     (upper / "kept").mkdir()
     (upper / "kept/old").write_text("old\n")
 
-    assert bench.bring(upper).conflicts == ()
+    assert bench.write_back(upper).conflicts == ()
 
 
 # --- whoever swaps what is on the way
@@ -525,7 +525,7 @@ def test_a_link_of_the_project_is_never_followed(upper, project, bench, tmp_path
     (upper / "cache").mkdir()
     (upper / "cache/file").write_text("x")
 
-    done = bench.bring(upper, only=["cache/file"])
+    done = bench.write_back(upper, only=["cache/file"])
 
     assert os.listdir(target) == []
     assert [entry.path for entry in done.refused] == ["cache/file"]
@@ -538,7 +538,7 @@ def test_a_project_that_is_moved_away_gets_its_changes_where_it_is(upper, projec
     project.rename(tmp_path / "moved")
     project.symlink_to("precious")
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     assert os.listdir(tmp_path / "precious") == []
     assert (tmp_path / "moved/file").exists()
@@ -558,7 +558,7 @@ def test_a_link_in_the_run_s_folder_is_never_followed(upper, project, bench, tmp
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).symlink_to(precious / "old" if place.endswith("old") else precious)
 
-    bench.bring(upper)
+    bench.write_back(upper)
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
         kept.keep(layer, bench.changes(upper), run, "conflicts")
 
@@ -576,7 +576,7 @@ def test_a_link_in_the_layer_is_never_read_through(upper, project, bench, tmp_pa
     (upper / "folder").symlink_to(tmp_path / "secret")
 
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
-        done = bench.returner.bring(layer, found, run)
+        done = bench.writer.apply(layer, found, run)
         kept.keep(layer, found, run, "diff")
 
     assert [entry.path for entry in done.refused] == ["folder", "folder/file"]
@@ -594,7 +594,7 @@ def test_a_device_or_fifo_that_takes_a_file_s_place_holds_nobody_up(
     os.mkfifo(upper / "file")
 
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
-        done = bench.returner.bring(layer, found, run)
+        done = bench.writer.apply(layer, found, run)
 
     assert [entry.path for entry in done.refused] == ["file"]
 
@@ -607,7 +607,7 @@ def test_a_link_that_leads_out_through_another_of_its_layer_is_refused(upper, pr
     (upper / "out").symlink_to("deep/er/out")
     (upper / "deep/er/out").symlink_to("../../../x")
 
-    done = bench.bring(upper)
+    done = bench.write_back(upper)
 
     assert sorted(entry.path for entry in done.refused) == ["deep/er/out", "deep/up", "out"]
 
@@ -619,7 +619,7 @@ def test_a_link_is_judged_by_what_comes_back_with_it(project, bench):
     (upper / "data").mkdir()
     (upper / "link").symlink_to("data/passwd")
 
-    done = bench.bring(upper, only=["link"])
+    done = bench.write_back(upper, only=["link"])
 
     assert [entry.path for entry in done.refused] == ["link"]
     assert not (project / "link").is_symlink()
@@ -633,7 +633,7 @@ def test_links_to_folders_that_a_phase_was_shown_come_back(upper, project, bench
     found = bench.changes(upper, visible)
 
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
-        done = bench.returner.bring(layer, found, run, visible)
+        done = bench.writer.apply(layer, found, run, visible)
 
     assert (done.refused, os.readlink(project / "bin/python")[:14]) == ((), "/home/u/.pyenv")
 
@@ -661,7 +661,7 @@ def test_root_gives_a_project_s_owner_what_it_made_and_nothing_else(upper, proje
     (upper / "folder/file").write_text("x")
     (upper / "link").symlink_to("folder")
 
-    bench.bring(upper)
+    bench.write_back(upper)
 
     owners = {path.name: path.lstat().st_uid for path in project.rglob("*")}
     assert owners == {"kept": 0, "old": 0, "folder": 1, "file": 1, "link": 1}
@@ -676,5 +676,5 @@ def test_nothing_is_left_beside_what_came_back(upper, project, bench):
     (upper / "kept").mkdir()
     (upper / "kept/old").write_text("a file over a folder that is theirs")
 
-    assert bench.bring(upper).conflicts == ("kept/old/theirs",)
+    assert bench.write_back(upper).conflicts == ("kept/old/theirs",)
     assert snapshot(project).keys() == {"kept", "kept/old", "kept/old/theirs"}

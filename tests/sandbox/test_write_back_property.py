@@ -165,13 +165,13 @@ class LayeredRun:
         mount = f'mount -t overlay overlay -o "lowerdir={lower},{upper}" {place} && exec "$@"'
         own_space(mount, *act(place, what, name, "layers"))
 
-    def bring_back(self) -> WrittenBack:
+    def write_back(self) -> WrittenBack:
         """All that the last phase changed."""
 
         async def bring() -> WrittenBack:
             await self.workspace.changes()
             with Folder.at(self.base) as run:
-                return await self.workspace.bring_back(None, run)
+                return await self.workspace.write_back(None, run)
 
         return anyio.run(bring)
 
@@ -232,7 +232,7 @@ def test_layers_brought_back_are_a_plain_run(
         for number, what in enumerate(run_phases):
             own_space('exec "$@"', *act(plain, what, f"{number}", "plain"))
             run.phase(what, f"{number}")
-            back = run.bring_back()
+            back = run.write_back()
             assert (back.conflicts, back.failed) == ((), ())
             assert snapshot(project) == snapshot(plain)
     open_up(base)
@@ -315,6 +315,6 @@ def test_nothing_of_somebody_else_s_is_lost(
             run.phase(what, f"{number}")
             edit()
             before = theirs(project)
-            run.bring_back()
+            run.write_back()
             assert before <= theirs(project)
     open_up(base)

@@ -52,7 +52,7 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
             ("old", "deleted"),
         }
         with Folder.at(tmp_path) as run:
-            back = await place.workspace.bring_back(None, run)
+            back = await place.workspace.write_back(None, run)
     assert (back.files, back.deleted) == (2, 1)
     assert (project / "file").read_text() == "as it was\nmore\n"
     assert not (project / "old").exists()

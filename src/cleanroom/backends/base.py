@@ -188,32 +188,36 @@ class Workspace(Protocol):
         `tools` are folders outside that it was shown at their own paths: links may lead there.
         """
 
-    async def bring_back(
+    async def write_back(
         self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
     ) -> WrittenBack:
-        """Write these changes of the last layer to the project;
-        None is all but `.git` and `.ggen`, at any depth.
+        """Write the changes at `paths` to the project.
 
-        What conflicts is put into the folder `conflicts` of `run`, the run's own folder.
-        Never follows a link, never blocks.
+        None means all changes but those in `.git` and `.ggen`, at any depth.
+        The phase's version of a conflicting path goes to the folder `conflicts` of `run`,
+        the run's own folder.
+        Never follows a link, never blocks the event loop.
         """
 
-    def own(self, began_ns: int, ended_ns: int) -> None:
-        """What changed in the project between these moments (wall clock) was the run itself,
-        past the workspace.
+    def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
+        """Count changes of the project between these moments (wall clock) as the run's own.
+
+        Commands on the host write to the project past the workspace.
         """
 
-    async def keep(self, run: Folder, inside: str) -> None:
-        """Copy files of the last layer that was not brought back whole to the folder `inside` of
-        `run`, for a person to read.
+    async def save_changes(self, run: Folder, inside: str) -> None:
+        """Copy the last changes to the folder `inside` of `run`, for a person to read.
+
+        Copies nothing if the project has all of them.
 
         Raises:
             ArtifactError: the disk does not take them.
         """
 
-    async def settle_home(self, keep: bool) -> None:
-        """Keep for later phases what the environment that was left last wrote in its home's
-        `.cache`, or throw it away.
+    async def finish_home(self, keep: bool) -> None:
+        """Keep or discard what the environment that was left last wrote to its home's `.cache`.
+
+        Later phases of this level see what was kept.
         """
 
 

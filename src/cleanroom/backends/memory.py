@@ -184,7 +184,7 @@ class MemoryWorkspace:
         self._lower |= self.upper
         self.upper = {}
 
-    async def settle_home(self, keep: bool) -> None:
+    async def finish_home(self, keep: bool) -> None:
         """Its homes keep nothing."""
 
     async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
@@ -196,10 +196,10 @@ class MemoryWorkspace:
             for path, data in sorted(self.upper.items())
         )
 
-    async def bring_back(
+    async def write_back(
         self, paths: Sequence[str] | None, run: Folder, conflicts: str = CONFLICTS
     ) -> WrittenBack:
-        await self._backend._call("bring_back")
+        await self._backend._call("write_back")
         chosen = [
             p
             for p in sorted(self.upper)
@@ -233,11 +233,11 @@ class MemoryWorkspace:
             unremoved=unremoved,
         )
 
-    def own(self, began_ns: int, ended_ns: int) -> None:
+    def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
         self._began_ns = ended_ns
 
-    async def keep(self, run: Folder, inside: str) -> None:
-        await self._backend._call("keep")
+    async def save_changes(self, run: Folder, inside: str) -> None:
+        await self._backend._call("save_changes")
         for path, data in self.upper.items():
             if data is not None:
                 _write(run.path / inside / path, data)

@@ -215,7 +215,7 @@ async def hands_files_on_and_back(bench: Bench) -> None:
             await bench.run(third, WRITE)
         await workspace.changes()
         with Folder.at(bench.root.parent) as run:
-            back = await workspace.bring_back(None, run)
+            back = await workspace.write_back(None, run)
         assert back.files == 1
         assert not back.conflicts
         assert (bench.root / "made.txt").read_bytes() == b"kept\n"
@@ -235,7 +235,7 @@ async def brings_deletions_back(bench: Bench) -> None:
         ]
         assert (bench.root / "old.txt").exists()
         with Folder.at(bench.root.parent) as run:
-            back = await workspace.bring_back(None, run)
+            back = await workspace.write_back(None, run)
         assert back.deleted == 1
         assert not (bench.root / "old.txt").exists()
 

@@ -372,7 +372,7 @@ class EmbeddedBackend:
             workspace = self._workspaces.pop(spec.root, None)
             with anyio.CancelScope(shield=True):
                 if workspace is not None:
-                    await workspace.settle_home(False)
+                    await workspace.finish_home(False)
                     workspace.close()
                 await self.drop_folder(thing)
 

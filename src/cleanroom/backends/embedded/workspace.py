@@ -16,7 +16,8 @@ from cleanroom.backends.base import CONFLICTS, Change, WorkspaceSpec, WrittenBac
 from cleanroom.backends.embedded.home_cache import HomeCache
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
-from cleanroom.sandbox.filesystem import kept, merge_layers, mount_plan, overlay, write_back
+from cleanroom.sandbox.filesystem import kept, merge_layers, mount_plan, overlay
+from cleanroom.sandbox.filesystem.write_back import Outcome, ProjectWriter
 
 
 class HostWorkspace(ABC):
@@ -30,12 +31,12 @@ class HostWorkspace(ABC):
         self.root = spec.root
         self.masked = spec.masked
         self._project = Folder.at(Path(spec.root))
-        self._returner = write_back.Returner(self._project, time.time_ns())
+        self._writer = ProjectWriter(self._project, time.time_ns())
         self._changes: list[overlay.Entry] = []
         self._visible: tuple[str, ...] = mount_plan.TRUSTED_LINKS
         self.home = HomeCache(Path(spec.scratch), Path(spec.root))
 
-    async def settle_home(self, keep: bool) -> None:
+    async def finish_home(self, keep: bool) -> None:
         """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
         await anyio.to_thread.run_sync(self.home.settle, keep)
 
@@ -43,9 +44,9 @@ class HostWorkspace(ABC):
         """Let go of the project's folder."""
         self._project.close()
 
-    def own(self, began_ns: int, ended_ns: int) -> None:
+    def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
         """What changed in the project between these moments was the run itself."""
-        self._returner.host.own(began_ns, ended_ns)
+        self._writer.host.add_own_interval(began_ns, ended_ns)
 
     @abstractmethod
     def _written(self) -> Path | None:
@@ -72,7 +73,7 @@ class HostWorkspace(ABC):
         with Folder.at(place) as written:
             return self._find_changes(written)
 
-    async def bring_back(
+    async def write_back(
         self,
         paths: Sequence[str] | None,
         run: Folder,
@@ -80,9 +81,9 @@ class HostWorkspace(ABC):
     ) -> WrittenBack:
         """Write the chosen changes to the project."""
         chosen = None if paths is None else frozenset(paths)
-        return await anyio.to_thread.run_sync(self._bring_back, chosen, run, conflicts)
+        return await anyio.to_thread.run_sync(self._write_back, chosen, run, conflicts)
 
-    def _bring_back(
+    def _write_back(
         self,
         chosen: frozenset[str] | None,
         run: Folder,
@@ -93,17 +94,17 @@ class HostWorkspace(ABC):
             return WrittenBack(files=0, bytes=0)
         selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
         with Folder.at(place) as written:
-            done = self._returner.bring(written, selected, run, self._visible, conflicts)
+            done = self._writer.apply(written, selected, run, self._visible, conflicts)
         whole = not (done.conflicts or done.refused or done.failed)
         if whole and len(selected) == len(self._changes):
             self._settle()
-        return brought_back(done)
+        return written_back(done)
 
-    async def keep(self, run: Folder, inside: str) -> None:
+    async def save_changes(self, run: Folder, inside: str) -> None:
         """Copy the last changes for a person to read."""
-        await anyio.to_thread.run_sync(self._keep, run, inside)
+        await anyio.to_thread.run_sync(self._save_changes, run, inside)
 
-    def _keep(self, run: Folder, inside: str) -> None:
+    def _save_changes(self, run: Folder, inside: str) -> None:
         place = self._written()
         if place is None:
             return
@@ -121,7 +122,7 @@ class HostWorkspace(ABC):
             ) from error
 
 
-def brought_back(done: write_back.Outcome) -> WrittenBack:
+def written_back(done: Outcome) -> WrittenBack:
     """What a backend says of what was written to the project."""
     return WrittenBack(
         files=done.files,
@@ -177,7 +178,7 @@ class EmbeddedWorkspace(HostWorkspace):
         # what was written there meanwhile was ours, and lies below what comes now
         if self._in_place:
             self._in_place = False
-            self._returner = write_back.Returner(self._project, time.time_ns())
+            self._writer = ProjectWriter(self._project, time.time_ns())
         self._number += 1
         layer = self._scratch / f"layer-{self._number}"
         await anyio.to_thread.run_sync(overlay.make, layer, Path(self.root), self._user)
@@ -186,7 +187,7 @@ class EmbeddedWorkspace(HostWorkspace):
 
     def used_in_place(self) -> None:
         """The next environment writes to the project itself:
-        there will be nothing to bring back.
+        there will be nothing to write back.
         """
         self._in_place = True
 

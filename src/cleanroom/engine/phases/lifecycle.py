@@ -37,7 +37,7 @@ from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.offline import switches
 from cleanroom.engine.phases.skipping import RUNS, Decision, Remembered, Skipping
 from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
-from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, Returned, WriteBack
+from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, WriteBack, WriteBackResult
 from cleanroom.engine.supervision.environments import ObservedEnvironment, RunContext
 from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model import events
@@ -235,7 +235,7 @@ class Lifecycle:
                     host_began_ns = time.time_ns()
                     verdict = await self._on_host(phase, planned, span)
                     if workspace is not None:
-                        workspace.own(host_began_ns, time.time_ns())
+                        workspace.add_own_interval(host_began_ns, time.time_ns())
             except CleanroomError as trouble:
                 error = trouble
                 result = ERROR_RESULTS.get(trouble.exit, "error")
@@ -307,9 +307,9 @@ class Lifecycle:
         if verdict.code == "CR-PHASE-001" and phase.dependencies:
             verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
-        await workspace.settle_home(passed and not broke_rule)
+        await workspace.finish_home(passed and not broke_rule)
         end = PhaseEnd(phase, planned, spec, passed, broke_rule, span)
-        back = await self._write_back.bring_back(end, workspace)
+        back = await self._write_back.write_back(end, workspace)
         if remember and passed:
             unfit = _unfit(broke_rule, back)
             remembered = Remembered(why_not=unfit) if unfit else await remember(back.paths)
@@ -618,7 +618,7 @@ def _result_of(command: ExecResult) -> Result:
     return "failed" if command.exit_code else "passed"
 
 
-def _unfit(broke_rule: bool, back: Returned) -> str:
+def _unfit(broke_rule: bool, back: WriteBackResult) -> str:
     """Why the result of a phase that passed is not to be remembered; empty where it may be."""
     if broke_rule:
         return "it tried what its policy forbids"

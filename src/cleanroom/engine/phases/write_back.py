@@ -67,7 +67,7 @@ class PhaseEnd(NamedTuple):
         return f"phase {self.planned.name}/{name}" if self.planned.name else f"phase {name}"
 
 
-class Returned(NamedTuple):
+class WriteBackResult(NamedTuple):
     """What became of a phase's changes."""
 
     paths: tuple[str, ...] = ()  # chosen to come back
@@ -93,7 +93,7 @@ class WriteBack:
         """What phases changed there and did not bring back."""
         return tuple(sorted(self._unsettled.get(planned.path, ())))
 
-    async def bring_back(self, end: PhaseEnd, workspace: Workspace) -> Returned:
+    async def write_back(self, end: PhaseEnd, workspace: Workspace) -> WriteBackResult:
         """Write the chosen changes to the project.
 
         Raises:
@@ -101,7 +101,7 @@ class WriteBack:
         """
         changes = await workspace.changes(end.tools)
         if not changes:
-            return Returned()
+            return WriteBackResult()
         host = await self._looked(end, changes)
         choice = selected(changes, passed=end.passed, outputs=end.phase.outputs, host=host)
         if choice.withheld:
@@ -117,7 +117,7 @@ class WriteBack:
         back = WrittenBack(files=0, bytes=0)
         if choice.paths:
             conflicts = self._conflicts(end.planned)
-            back = await workspace.bring_back(choice.paths, self._context.folder, conflicts)
+            back = await workspace.write_back(choice.paths, self._context.folder, conflicts)
             self._tell(end, changes, choice, back)
         unsettled = self._unsettled.setdefault(workspace.root, set())
         unsettled |= {change.path for change in changes if change.kind != "directory"}
@@ -126,7 +126,7 @@ class WriteBack:
         if back.failed:
             raise _unwritten(_reasons(back.failed), "make room, and run again")
         stayed = len(back.refused) + len(choice.withheld)
-        return Returned(choice.paths, len(back.conflicts), stayed)
+        return WriteBackResult(choice.paths, len(back.conflicts), stayed)
 
     async def _looked(self, end: PhaseEnd, changes: Sequence[Change]) -> Host:
         """A few files are looked at sooner than a thread begins; a folder may be large."""
@@ -152,7 +152,7 @@ class WriteBack:
     async def _keep(self, end: PhaseEnd, workspace: Workspace) -> None:
         keep = self._context.keep
         if keep == "always" or (keep == "on-failure" and not end.passed):
-            await workspace.keep(self._context.folder, f"diff/{end.environment.id}")
+            await workspace.save_changes(self._context.folder, f"diff/{end.environment.id}")
 
     def _conflicts(self, planned: PlannedWorkspace) -> str:
         """Where they go in the run's folder: as the workspaces lie in the project,

@@ -32,7 +32,7 @@ class HostState:
         gone = wall_ns - self._clocks_ns[0], steady_ns - self._clocks_ns[1]
         self._since_ns = min(self._since_ns, beginning(self._began_ns, *gone))
 
-    def own(self, began_ns: int, ended_ns: int) -> None:
+    def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
         """What changed between these moments of the wall clock was the run itself."""
         self._own_ns.append((began_ns - _TICK_NS, ended_ns))
 

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     failed: tuple[Entry, ...]  # the system did not let them be written
 
 
-class Returner:
+class ProjectWriter:
     """Brings layers' changes back to one project during one run."""
 
     def __init__(self, project: Folder, began_ns: int) -> None:
@@ -56,7 +56,7 @@ class Returner:
         # Whose the project's new files become.
         self.owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None
 
-    def bring(
+    def apply(
         self,
         upper: Folder,
         found: Iterable[Entry],
@@ -110,13 +110,13 @@ class _Bringing:
         ours: Tree,
         theirs: ProjectTree,
         kept: Kept,
-        returner: Returner,
+        writer: ProjectWriter,
         conflicts: str,
     ) -> None:
         self._ours, self._theirs, self._kept = ours, theirs, kept
         self._kept_in = conflicts
-        self._host, self._owner = returner.host, returner.owner
-        self._project = returner.project
+        self._host, self._owner = writer.host, writer.owner
+        self._project = writer.project
         self._passing = f".cleanroom-{os.urandom(6).hex()}"  # a new file's name until it is whole
         self._names: dict[tuple[int, int], str] = {}  # inode in the layer -> path in the project
         self._files = self._bytes = self._deleted = 0
