@@ -32,7 +32,7 @@ from cleanroom.core.files import LogFiles, hold
 from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor
-from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.model.capability import unmet
 from cleanroom.model.errors import PolicyRefused, ServiceFailed, UsageError

@@ -31,7 +31,7 @@ from cleanroom.engine.phases.lifecycle import Lifecycle, PhaseOutcome
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, Cause, decisive, phase_causes, verifies
 from cleanroom.engine.shared_services.client import Holder, joined
 from cleanroom.engine.shared_services.discovery import POOLED, ServerConfig
-from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.output import LogSink
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.evidence.reports.result import RunResult

@@ -37,8 +37,14 @@ from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.offline import switches
 from cleanroom.engine.phases.skipping import RUNS, Decision, Remembered, Skipping
 from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
-from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, WriteBack, WriteBackResult
-from cleanroom.engine.supervision.environments import ObservedEnvironment, RunContext
+from cleanroom.engine.phases.write_back import (
+    NoteLevel,
+    PhaseEnd,
+    WriteBack,
+    WriteBackResult,
+)
+from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.environments import ObservedEnvironment
 from cleanroom.engine.supervision.supervisor import Supervisor
 from cleanroom.model import events
 from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused

@@ -23,7 +23,7 @@ from cleanroom.engine.phases.selection import (
     untouched,
     with_links,
 )
-from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.model.errors import ArtifactError
 from cleanroom.model.events import Artifact, Note, Subject
 from cleanroom.model.plan import PhaseRun

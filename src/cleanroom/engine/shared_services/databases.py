@@ -11,7 +11,7 @@ from contextlib import suppress
 import anyio
 
 from cleanroom.core.beneath import Folder
-from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import Service
 from cleanroom.engine.supervision.service_data import drop_private, write_private
 from cleanroom.engine.supervision.supervisor import Supervisor

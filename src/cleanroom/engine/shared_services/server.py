@@ -34,7 +34,7 @@ from cleanroom.engine.shared_services.client import Answer, Failure, Given, Want
 from cleanroom.engine.shared_services.databases import Databases
 from cleanroom.engine.shared_services.discovery import CHARGE, ServerConfig
 from cleanroom.engine.shared_services.pool import PooledService, PoolStatus
-from cleanroom.engine.supervision.environments import RunContext
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import Service
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
 from cleanroom.model.errors import CleanroomError

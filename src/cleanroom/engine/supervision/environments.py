@@ -4,27 +4,22 @@ its samples metrics, and it can be ended by a command.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from cleanroom.backends.base import Backend, Environment, EnvironmentSpec
-from cleanroom.core.beneath import Folder
-from cleanroom.core.bus import Bus, SpanContext
-from cleanroom.core.files import relative
+from cleanroom.backends.base import Environment, EnvironmentSpec
+from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.judgement import Severity, fold_key, judge
-from cleanroom.engine.supervision.output import LogSink, OutputPump, Redacting
 from cleanroom.model import events
 from cleanroom.model.capability import Attempt, Sample
 from cleanroom.model.commands import KillEnvironment
 from cleanroom.model.errors import CleanroomError, EnvironmentFailed
 from cleanroom.model.events import Metric, Note, Recovery, Subject, Violation
-from cleanroom.model.plan import Plan
 
 SAMPLE_SECONDS = 0.1
 # once memory is near its limit: a process can take hundreds of MiB in a tenth of a second
@@ -40,38 +35,6 @@ HEAR_SECONDS = 2.0
 JUDGE = "monitor"  # the subscriber that judges samples
 # Violations between two counts: an environment tells of a thousand different ones at most.
 FOUND_MAX = 50_000
-
-
-class RunContext(NamedTuple):
-    """What everything in one run shares."""
-
-    run_id: str
-    plan: Plan
-    bus: Bus
-    backend: Backend
-    logs: LogSink
-    redactor: Redacting
-    caller: Mapping[str, str]
-    scratch: Path  # for data that goes with the run; outside the project
-    folder: Folder  # .ggen/cleanroom/runs/<run_id>
-    # host folder of what private homes keep in .cache, by level; "": a fresh one for each phase
-    home: str = ""
-    keep: Literal["never", "on-failure", "always"] = "never"
-    # rules that are not held here and that file and command line both let go
-    degraded: tuple[str, ...] = ()
-
-    def log_path(self, name: str) -> str:
-        """Where the log called `name` is, as a person would look for it:
-        relative to the project.
-        """
-        return self.shown(self.logs.path(name))
-
-    def shown(self, path: Path) -> str:
-        """`path` relative to the project where it lies inside."""
-        return relative(path, Path(self.plan.root))
-
-    def pump(self, subject: Subject, log: str, at: SpanContext) -> OutputPump:
-        return OutputPump(self.bus, self.logs, self.redactor, subject=subject, log=log, at=at)
 
 
 class ObservedEnvironment:

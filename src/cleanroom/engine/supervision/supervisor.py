@@ -33,11 +33,8 @@ from cleanroom.backends.base import (
     Stream,
 )
 from cleanroom.core.bus import Span
-from cleanroom.engine.supervision.environments import (
-    EnvironmentObserver,
-    ObservedEnvironment,
-    RunContext,
-)
+from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.environments import EnvironmentObserver, ObservedEnvironment
 from cleanroom.engine.supervision.output import OutputPump
 from cleanroom.engine.supervision.service import QUOTED_LINES, Held, Holding, Main, Service
 from cleanroom.engine.supervision.service_data import in_thread, write_folders
