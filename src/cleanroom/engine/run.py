@@ -461,7 +461,7 @@ class Run:
     async def _settle_account(self) -> None:
         """The leak ledger: by looking, after everything was left."""
         if self._supervisor is not None:
-            self._account.service_violations = self._supervisor.watch.violations_beside_phases
+            self._account.service_violations = self._supervisor.observer.violations_beside_phases
         if self._account.backend is None:
             return
         try:

@@ -284,24 +284,24 @@ class Lifecycle:
         """
         await self._supervisor.wait_opened(phase.services)
         spec = self._environment_spec(phase, planned, span)
-        watched: ObservedEnvironment | None = None
+        observed: ObservedEnvironment | None = None
         results: list[ExecResult] = []
         try:
             async with (
                 self._telemetry(phase, planned, spec, span) as spec,
-                self._supervisor.environment(spec, of=phase.name) as watched,
+                self._supervisor.environment(spec, of=phase.name) as observed,
             ):
-                await self._prove(watched)
+                await self._prove(observed)
                 # the environment was made and proven meanwhile
                 await self._supervisor.wait_ready(phase.services)
-                await self._commands(phase, planned, watched.environment, span, results)
-                await self._tell_left_over(phase, watched, span)
+                await self._commands(phase, planned, observed.environment, span, results)
+                await self._tell_left_over(phase, observed, span)
         except EnvironmentFailed:
-            if watched is not None and watched.failure is not None:
-                raise watched.failure from None
-            if watched is None or not watched.ended_for:
+            if observed is not None and observed.failure is not None:
+                raise observed.failure from None
+            if observed is None or not observed.ended_for:
                 raise  # it was not ours: the environment broke
-        violations, ended_for = watched.violations, watched.ended_for
+        violations, ended_for = observed.violations, observed.ended_for
         verdict = phase_verdict(
             results,
             violations=violations,
@@ -309,7 +309,7 @@ class Lifecycle:
             ended_for=ended_for,
             timeout_seconds=phase.timeout_seconds,
         )
-        verdict = await self._explain_hidden(phase, spec, watched, verdict, span)
+        verdict = await self._explain_hidden(phase, spec, observed, verdict, span)
         if verdict.code == "CR-PHASE-001" and phase.dependencies:
             verdict = verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         passed, broke_rule = verdict.result == "passed", bool(violations or ended_for)
@@ -348,11 +348,11 @@ class Lifecycle:
                 spec, doorways=(*spec.doorways, receiver.doorway), variables=variables
             )
 
-    async def _prove(self, watched: ObservedEnvironment) -> None:
-        canaries = await watched.environment.prove()
+    async def _prove(self, observed: ObservedEnvironment) -> None:
+        canaries = await observed.environment.prove()
         for canary in canaries:
             self._bus.publish(
-                events.assertion(Subject("canary", canary.name), canary, watched.spec.id)
+                events.assertion(Subject("canary", canary.name), canary, observed.spec.id)
             )
         if broken := broken_canaries(canaries, self._context.degraded):
             raise PolicyRefused(
@@ -411,7 +411,7 @@ class Lifecycle:
         self,
         phase: PhaseRun,
         spec: EnvironmentSpec,
-        watched: ObservedEnvironment,
+        observed: ObservedEnvironment,
         verdict: Verdict,
         span: Span,
     ) -> Verdict:
@@ -423,7 +423,7 @@ class Lifecycle:
             or not phase.policy.allowlist
         ):
             return verdict
-        programs = tuple(dict.fromkeys(watched.hidden))
+        programs = tuple(dict.fromkeys(observed.hidden))
         if not programs and verdict.exit_code == hidden_programs.NOT_FOUND:
             text, caller, inside = (
                 "\n".join(phase.commands),
@@ -440,9 +440,9 @@ class Lifecycle:
         return verdict._replace(reason=f"{said}; {hint}", code="CR-PHASE-009")
 
     async def _tell_left_over(
-        self, phase: PhaseRun, watched: ObservedEnvironment, span: Span
+        self, phase: PhaseRun, observed: ObservedEnvironment, span: Span
     ) -> None:
-        left = await watched.environment.left_over()
+        left = await observed.environment.left_over()
         if left:
             names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED])
             more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""

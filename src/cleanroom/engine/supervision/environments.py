@@ -1,12 +1,14 @@
-"""Environments under observation: each is a span; its attempts become violations,
-its samples metrics, and it can be ended by a command.
+"""Observation of environments.
+
+Each environment is a span.
+Its attempts become violations, its samples become metrics, and a command can end it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import anyio
 import msgspec
@@ -14,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from cleanroom.backends.base import Environment, EnvironmentSpec
 from cleanroom.engine.supervision.context import RunContext
-from cleanroom.engine.supervision.judgement import Severity, fold_key, judge
+from cleanroom.engine.supervision.judgement import Severity, attempt_key, judge
 from cleanroom.model import events
 from cleanroom.model.capability import Attempt, Sample
 from cleanroom.model.commands import KillEnvironment
@@ -28,17 +30,25 @@ NEAR_LIMIT = 0.75
 EXEC_RULE = "process.exec"
 HIDDEN_MOST = 5  # named in the phase's reason; all are in the report
 # For the last attempts of an environment that has ended, and the judgement of its last sample:
-# they are
-# in memory already.
-HEAR_SECONDS = 2.0
+# both are in memory already.
+ATTEMPTS_SECONDS = 2.0
 
 JUDGE = "monitor"  # the subscriber that judges samples
-# Violations between two counts: an environment tells of a thousand different ones at most.
-FOUND_MAX = 50_000
+# Violations between two counts: an environment reports a thousand different ones at most.
+VIOLATIONS_MAX = 50_000
+
+
+class ReportedAttempt(NamedTuple):
+    """An attempt that was published when it first happened, and what followed it."""
+
+    last: Attempt
+    severity: Severity
+    reason: str
+    repetitions: int  # since it was published
 
 
 class ObservedEnvironment:
-    """An open environment and what was seen of it."""
+    """An open environment, and the observations of it."""
 
     def __init__(self, environment: Environment, spec: EnvironmentSpec, of: str) -> None:
         self.environment = environment
@@ -47,21 +57,22 @@ class ObservedEnvironment:
         self.subject = Subject("environment", spec.id)
         self.violations = 0
         self.ended_for = ""  # the cause, when a command ended it
-        self.failure: CleanroomError | None = None  # why it was ended, when what it needs failed
-        # programs that were to be started, are on the host and not shown
+        # why it was ended, when a service that it needs failed
+        self.failure: CleanroomError | None = None
+        # programs that a command tried to start, and that exist on the host but not inside
         self.hidden: list[str] = []
-        self.hearing = anyio.CancelScope()
+        self.reading = anyio.CancelScope()  # of its attempts
         self.sampling = anyio.CancelScope()
         self.leaving = anyio.Event()  # the last sample is due
         self.sampled = anyio.Event()
-        self.heard = anyio.Event()
-        # the last, its judgement, how many are untold
-        self.folded: dict[tuple[str, str, str], tuple[Attempt, Severity, str, int]] = {}
+        self.attempts_read = anyio.Event()
+        self.reported: dict[tuple[str, str, str], ReportedAttempt] = {}
 
 
 class EnvironmentObserver:
-    """Opens environments and observes them with tasks of the supervisor's group,
-    whose failure ends the run.
+    """Opens environments and observes them with tasks of the supervisor's group.
+
+    A failure of such a task ends the run.
     """
 
     def __init__(self, context: RunContext, tasks: TaskGroup) -> None:
@@ -69,167 +80,176 @@ class EnvironmentObserver:
         self._bus = context.bus
         self._tasks = tasks
         self._open: dict[str, ObservedEnvironment] = {}
-        # Counted from the events that every report is folded from, whoever found them: no verdict
-        # knows another number.
-        self._found = self._bus.subscribe("count", (Violation,), limit=FOUND_MAX)
+        # Violations are counted from the events that every report is built from, whoever published
+        # them: so a verdict and a report cannot differ.
+        self._violations = self._bus.subscribe("count", (Violation,), limit=VIOLATIONS_MAX)
         self._beside_phases = 0
 
     @asynccontextmanager
     async def environment(
         self, spec: EnvironmentSpec, *, of: str
     ) -> AsyncIterator[ObservedEnvironment]:
-        """As the backend's, observed.
+        """Open an environment of the backend and observe it.
 
-        When it has been left, everything it tried has been judged and published.
+        After it was left, all its attempts have been judged and published.
+
+        Raises:
+            CleanroomError: the backend cannot make the environment, or it broke;
+                an error of the body passes unchanged.
         """
         with self._bus.span(Subject("environment", spec.id), _attributes(spec, of)):
-            watched: ObservedEnvironment | None = None
+            observed: ObservedEnvironment | None = None
             first: CleanroomError | None = None
             try:
                 async with self._context.backend.environment(spec) as environment:
-                    watched = self._open[spec.id] = ObservedEnvironment(environment, spec, of)
-                    self._tasks.start_soon(self._hear, watched)
-                    self._tasks.start_soon(self._sample, watched)
+                    observed = self._open[spec.id] = ObservedEnvironment(environment, spec, of)
+                    self._tasks.start_soon(self._read_attempts, observed)
+                    self._tasks.start_soon(self._read_samples, observed)
                     try:
-                        yield watched
-                        watched.leaving.set()
-                        await watched.sampled.wait()
+                        yield observed
+                        observed.leaving.set()
+                        await observed.sampled.wait()
                     except CleanroomError as error:
                         first = error
                         raise
                     finally:
-                        watched.sampling.cancel()
+                        observed.sampling.cancel()
             except EnvironmentFailed as error:
-                # What went wrong in it is said, and not what came of it when it was left.
+                # The error inside is the cause; the one on leaving is its consequence.
                 raise (first or error) from error.__cause__
             finally:
-                if watched is not None:
-                    await self._close(watched)
+                if observed is not None:
+                    await self._close(observed)
 
     @property
     def violations_beside_phases(self) -> int:
-        """How many there were of services, whoever holds them."""
+        """The number of violations by services, those of another process included."""
         self._count()
         return self._beside_phases
 
     async def kill(self, command: KillEnvironment) -> None:
-        """Carry the command out, unless the environment or all its commands have ended meanwhile.
+        """Execute the command, unless the environment or all its commands have ended meanwhile.
 
-        What it did wrong counts all the same.
+        The environment's violations count all the same.
         """
-        watched = self._open.get(command.environment)
-        if watched is None or watched.ended_for or watched.leaving.is_set():
+        observed = self._open.get(command.environment)
+        if observed is None or observed.ended_for or observed.leaving.is_set():
             return
-        watched.ended_for = command.cause
+        observed.ended_for = command.cause
         action: Literal["killed", "ended"] = (
             "killed" if command.rule.startswith("resource.") else "ended"
         )
-        self._bus.publish(Recovery(subject=watched.subject, action=action, cause=command.cause))
+        self._bus.publish(Recovery(subject=observed.subject, action=action, cause=command.cause))
         try:
-            await watched.environment.kill()
+            await observed.environment.kill()
         except EnvironmentFailed:
-            pass  # it has ended by itself: what was asked for is so
+            pass  # it has ended by itself, as the command demands
 
     async def end_users(self, identity: str, failure: CleanroomError) -> None:
-        """End the environments whose doorways lead to the environment `identity`,
-        which will not come back: they would wait for ever.
-        """
-        for watched in list(self._open.values()):
-            if any(doorway.environment == identity for doorway in watched.spec.doorways):
-                watched.failure = failure
-                with suppress(EnvironmentFailed):
-                    await watched.environment.kill()
+        """End the environments with a port forward to the environment `identity`.
 
-    async def _close(self, watched: ObservedEnvironment) -> None:
-        """Everything it tried has been judged and counted when this returns."""
-        with anyio.move_on_after(HEAR_SECONDS, shield=True):
-            await watched.heard.wait()
+        It will not come back, so their connections to it would wait for ever.
+        """
+        for observed in list(self._open.values()):
+            if any(doorway.environment == identity for doorway in observed.spec.doorways):
+                observed.failure = failure
+                with suppress(EnvironmentFailed):
+                    await observed.environment.kill()
+
+    async def _close(self, observed: ObservedEnvironment) -> None:
+        """Wait until all attempts have been judged and counted, and forget the environment."""
+        with anyio.move_on_after(ATTEMPTS_SECONDS, shield=True):
+            await observed.attempts_read.wait()
             await self._bus.wait_dealt(JUDGE)
-        watched.hearing.cancel()
-        self._tell_rest(watched)
+        observed.reading.cancel()
+        self._report_repetitions(observed)
         self._count()
-        self._open.pop(watched.spec.id, None)
-        if watched.spec.role != "phase":
-            self._beside_phases += watched.violations
+        self._open.pop(observed.spec.id, None)
+        if observed.spec.role != "phase":
+            self._beside_phases += observed.violations
 
     def _count(self) -> None:
-        """Add what was found since the last time to its environment's number."""
-        for envelope in self._found.take():
+        """Add the violations since the last count to the numbers of their environments."""
+        for envelope in self._violations.take():
             event = envelope.event
             if not isinstance(event, Violation) or event.severity != "violation":
                 continue
-            watched = self._open.get(event.environment)
-            if watched is not None:
-                watched.violations += event.count
-            else:  # of a service that another process holds
+            observed = self._open.get(event.environment)
+            if observed is not None:
+                observed.violations += event.count
+            else:  # of a service that another process runs
                 self._beside_phases += event.count
 
-    async def _hear(self, watched: ObservedEnvironment) -> None:
+    async def _read_attempts(self, observed: ObservedEnvironment) -> None:
         try:
-            with watched.hearing:
-                async for attempt in watched.environment.attempts():
-                    self._judge(watched, attempt)
+            with observed.reading:
+                async for attempt in observed.environment.attempts():
+                    self._judge_attempt(observed, attempt)
                     self._count()
                     await self._bus.wait_room()
         finally:
-            watched.heard.set()
+            observed.attempts_read.set()
 
-    def _judge(self, watched: ObservedEnvironment, attempt: Attempt) -> None:
-        judged = judge(watched.spec.policy, attempt)
+    def _judge_attempt(self, observed: ObservedEnvironment, attempt: Attempt) -> None:
+        judged = judge(observed.spec.policy, attempt)
         if judged is None:
             return
         severity, reason = judged
         if (
             attempt.rule == EXEC_RULE
             and attempt.errno == "ENOENT"
-            and len(watched.hidden) < HIDDEN_MOST
+            and len(observed.hidden) < HIDDEN_MOST
         ):
-            watched.hidden.append(attempt.target.path)
-        key = fold_key(attempt)
-        if key in watched.folded:
-            untold = watched.folded[key][3] + attempt.count
+            observed.hidden.append(attempt.target.path)
+        key = attempt_key(attempt)
+        earlier = observed.reported.get(key)
+        if earlier is None:
+            repetitions = 0
+            self._bus.publish(events.violation(observed.subject, attempt, severity, reason))
         else:
-            untold = 0
-            self._bus.publish(events.violation(watched.subject, attempt, severity, reason))
-        watched.folded[key] = (attempt, severity, reason, untold)
+            repetitions = earlier.repetitions + attempt.count
+        observed.reported[key] = ReportedAttempt(attempt, severity, reason, repetitions)
 
-    def _tell_rest(self, watched: ObservedEnvironment) -> None:
-        """Repetitions of what was published when it first happened."""
-        for attempt, severity, reason, untold in watched.folded.values():
-            if untold:
-                again = msgspec.structs.replace(attempt, count=untold)
-                self._bus.publish(events.violation(watched.subject, again, severity, reason))
-        watched.folded.clear()
+    def _report_repetitions(self, observed: ObservedEnvironment) -> None:
+        """Publish how often each attempt was repeated after it was published."""
+        for attempt, severity, reason, repetitions in observed.reported.values():
+            if repetitions:
+                repeated = msgspec.structs.replace(attempt, count=repetitions)
+                self._bus.publish(events.violation(observed.subject, repeated, severity, reason))
+        observed.reported.clear()
 
-    async def _sample(self, watched: ObservedEnvironment) -> None:
-        """One reading after the other, and a last one of what its commands left."""
-        limit = watched.spec.policy.limits.memory_bytes
+    async def _read_samples(self, observed: ObservedEnvironment) -> None:
+        """Take samples until the environment is left, and a last one after its commands ended."""
+        limit = observed.spec.policy.limits.memory_bytes
         try:
-            with watched.sampling:
-                while not watched.leaving.is_set():
-                    sample = await self._take_sample(watched)
+            with observed.sampling:
+                while not observed.leaving.is_set():
+                    sample = await self._take_sample(observed)
                     near = sample is not None and sample.memory_bytes > limit * NEAR_LIMIT
                     with anyio.move_on_after(NEAR_LIMIT_SECONDS if near else SAMPLE_SECONDS):
-                        await watched.leaving.wait()
-                await self._take_sample(watched, last=True)
+                        await observed.leaving.wait()
+                await self._take_sample(observed, last=True)
         finally:
-            watched.sampled.set()
+            observed.sampled.set()
 
     async def _take_sample(
-        self, watched: ObservedEnvironment, *, last: bool = False
+        self, observed: ObservedEnvironment, *, last: bool = False
     ) -> Sample | None:
-        """None, and no further one, where it cannot be taken."""
+        """Take one sample and publish it.
+
+        Where none can be taken, return None and take no further ones.
+        """
         try:
-            sample = await watched.environment.sample(last=last)
+            sample = await observed.environment.sample(last=last)
         except CleanroomError as error:
             text = f"no more samples: {error}"
             self._bus.publish(
-                Note(subject=watched.subject, level="warning", text=text, code=error.code)
+                Note(subject=observed.subject, level="warning", text=text, code=error.code)
             )
-            watched.sampling.cancel()
+            observed.sampling.cancel()
             return None
         if sample is not None:
-            self._bus.publish(_metric(watched, sample))
+            self._bus.publish(_metric(observed, sample))
             await self._bus.wait_room()
         return sample
 
@@ -246,6 +266,6 @@ def _attributes(spec: EnvironmentSpec, of: str) -> dict[str, str | int | float |
     }
 
 
-def _metric(watched: ObservedEnvironment, sample: Sample) -> Metric:
+def _metric(observed: ObservedEnvironment, sample: Sample) -> Metric:
     fields = {name: getattr(sample, name) for name in sample.__struct_fields__}
-    return Metric(subject=watched.subject, environment=watched.spec.id, **fields)
+    return Metric(subject=observed.subject, environment=observed.spec.id, **fields)

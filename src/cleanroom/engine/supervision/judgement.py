@@ -79,7 +79,7 @@ def _target_names(attempt: Attempt) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def fold_key(attempt: Attempt) -> tuple[str, str, str]:
+def attempt_key(attempt: Attempt) -> tuple[str, str, str]:
     """Attempts with the same key are one fact with a count."""
     process = attempt.process
     return attempt.rule, (process.exe or str(process.pid)) if process else "", str(attempt.target)

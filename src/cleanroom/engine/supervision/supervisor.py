@@ -74,7 +74,7 @@ class Supervisor:
         self._bus = context.bus
         self._cache = cache
         self._tasks = tasks
-        self.watch = EnvironmentObserver(context, tasks)
+        self.observer = EnvironmentObserver(context, tasks)
         self._holding = holding
         self._services: dict[str, Service] = {}
         self._numbers = itertools.count(1)
@@ -88,8 +88,8 @@ class Supervisor:
     def environment(
         self, spec: EnvironmentSpec, *, of: str
     ) -> AbstractAsyncContextManager[ObservedEnvironment]:
-        """An observed environment."""
-        return self.watch.environment(spec, of=of)
+        """Open an environment and observe it."""
+        return self.observer.environment(spec, of=of)
 
     async def wait_opened(self, names: Sequence[str]) -> None:
         """Wait until these services' environments are there, so that doorways can lead to them.
@@ -252,7 +252,7 @@ class Supervisor:
                     case GiveUp():
                         self._give_up(self._services[command.service], command.cause)
                     case KillEnvironment():
-                        self._tasks.start_soon(self.watch.kill, command)
+                        self._tasks.start_soon(self.observer.kill, command)
 
     async def _restart(self, service: Service, command: Restart) -> None:
         if service.failure is not None or service.living:
@@ -283,7 +283,7 @@ class Supervisor:
         if service.trouble is not None:
             failure.__cause__ = service.trouble
         service.change(failure=failure)
-        self._tasks.start_soon(self.watch.end_users, service.environment_id, failure)
+        self._tasks.start_soon(self.observer.end_users, service.environment_id, failure)
 
     # --- lives
 
@@ -356,20 +356,20 @@ class Supervisor:
         main = Main()
         try:
             await self._make_data(service, pump)
-            async with self.watch.environment(
+            async with self.observer.environment(
                 self._spec(service, "service"), of=service.recipe.name
-            ) as watched:
+            ) as observed:
                 service.change(opened=True)
-                self._tasks.start_soon(self._run_main, service, watched.environment, main, pump)
+                self._tasks.start_soon(self._run_main, service, observed.environment, main, pump)
                 main.started = True
                 try:
-                    await self._serve(service, watched, main, readiness, starting)
+                    await self._serve(service, observed, main, readiness, starting)
                 except EnvironmentFailed:
-                    if not watched.ended_for:
+                    if not observed.ended_for:
                         raise
                     raise ServiceFailed(
                         "CR-SERVICE-022",
-                        f"service {service.recipe.name!r} was ended: {watched.ended_for}",
+                        f"service {service.recipe.name!r} was ended: {observed.ended_for}",
                     ) from None
             if main.result is not None and not main.result.ran:
                 span.result, span.reason = "unverified", "the backend runs nothing"
@@ -398,7 +398,7 @@ class Supervisor:
     async def _serve(
         self,
         service: Service,
-        watched: ObservedEnvironment,
+        observed: ObservedEnvironment,
         main: Main,
         readiness: Span,
         starting: ExitStack,
@@ -406,24 +406,24 @@ class Supervisor:
         """Get it ready, say so, and watch its health until it ends."""
         recipe = service.recipe
         with starting:
-            if not await self._become_ready(service, watched.environment, main):
+            if not await self._become_ready(service, observed.environment, main):
                 readiness.result = "unverified"
                 service.idle = True
                 service.change()
                 return
-        service.environment = watched.environment
+        service.environment = observed.environment
         for listening in service.listening:
-            watched.environment.admit(listening, recipe.to)
+            observed.environment.admit(listening, recipe.to)
         service.change(ready=True)
         unanswered = 0
         while unanswered < UNANSWERED_MAX:
             with anyio.move_on_after(recipe.health_seconds or None):
                 await main.ended.wait()
             if main.ended.is_set():
-                raise self._died(service, watched, main)
+                raise self._died(service, observed, main)
             unanswered = (
                 0
-                if await ask(recipe.probe, watched.environment, bytes(service.output))
+                if await ask(recipe.probe, observed.environment, bytes(service.output))
                 else unanswered + 1
             )
         raise ServiceFailed(
@@ -466,10 +466,10 @@ class Supervisor:
             )
         return True
 
-    def _died(self, service: Service, watched: ObservedEnvironment, main: Main) -> ServiceFailed:
-        if watched.ended_for:
+    def _died(self, service: Service, observed: ObservedEnvironment, main: Main) -> ServiceFailed:
+        if observed.ended_for:
             return ServiceFailed(
-                "CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {watched.ended_for}"
+                "CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {observed.ended_for}"
             )
         return ServiceFailed(
             "CR-SERVICE-025",
@@ -533,11 +533,11 @@ class Supervisor:
             with self._bus.span(Subject("prepare", recipe.name)):
                 async with in_thread(building) as place:
                     if place is not None:
-                        async with self.watch.environment(
+                        async with self.observer.environment(
                             self._spec(service, "prepare", place), of=recipe.name
-                        ) as watched:
+                        ) as observed:
                             for argv in recipe.prepare:
-                                await self._must_succeed(service, watched.environment, argv, pump)
+                                await self._must_succeed(service, observed.environment, argv, pump)
         except _NothingRuns:
             return False
         return True
