@@ -25,12 +25,12 @@ _LINES_AT_ONCE = 1000  # one write for a screenful, and a reader that goes away 
 class OutputLost(CleanroomError):
     """Standard output did not take what had to be said.
 
-    `quiet` where the reader simply went away.
+    `reported` where the reader went away: no stream is left to show the error on.
     """
 
     exit = Exit.ENGINE
 
-    def __init__(self, message: str, *, quiet: bool = False) -> None:
+    def __init__(self, message: str, *, reported: bool = False) -> None:
         super().__init__(
             "CR-CLI-002",
             message,
@@ -39,7 +39,7 @@ class OutputLost(CleanroomError):
                 "is read"
             ),
         )
-        self.quiet = quiet
+        self.reported = reported
 
 
 class Output:
@@ -70,7 +70,7 @@ class Output:
             sys.stdout.buffer.flush()
         except (OSError, ValueError) as error:
             self.lost = OutputLost(
-                f"standard output: {error}", quiet=isinstance(error, BrokenPipeError)
+                f"standard output: {error}", reported=isinstance(error, BrokenPipeError)
             )
 
     def json(self, *values: object) -> None:

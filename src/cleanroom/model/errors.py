@@ -47,7 +47,8 @@ class CleanroomError(Exception):
     """
 
     exit = Exit.ENGINE
-    quiet = False  # it was said already, or there is nobody left to hear it
+    # already shown to the user, or no stream is left to show it on
+    reported = False
 
     def __init__(self, code: str, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)

@@ -84,7 +84,7 @@ def _carry_out(
         except Exception as error:
             if isinstance(cause := root_cause(error), CleanroomError):
                 view.refuse(cause)
-                cause.quiet = form == "github"
+                cause.reported = form == "github"
             raise
         finally:
             view.close()

@@ -42,7 +42,7 @@ def explain(error: BaseException) -> Shown:
     cause = root_cause(error)
     if isinstance(cause, CleanroomError):
         return Shown(
-            "" if cause.quiet else coded(cause.code, str(cause), cause.hint), int(cause.exit)
+            "" if cause.reported else coded(cause.code, str(cause), cause.hint), int(cause.exit)
         )
     if isinstance(cause, click.exceptions.NoArgsIsHelpError):
         return Shown(cause.format_message() + "\n", Exit.USAGE)
