@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from cleanroom.core.bus import Bus, SpanContext, Subscription
+from cleanroom.core.text import format_size
 from cleanroom.model.capability import Attempt, Target
 from cleanroom.model.events import (
     Envelope,
@@ -31,8 +32,6 @@ WORSE = 1.25  # a rule speaks again when its reading is a quarter above the last
 # Much processor time harms nobody, and bytes on a link that is there were allowed by whoever put it
 # there: told, never a reason to kill.
 NOTICES = ("resource.cpu", "resource.network")
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,11 +160,13 @@ def _readings(
         ("resource.network", "network", metric.network_bytes, limits.network_bytes),
     ):
         if limit is not None:
-            found.append(_Reading(rule, used, limit, f"{word} {size(used)} of {size(limit)}"))
+            found.append(
+                _Reading(rule, used, limit, f"{word} {format_size(used)} of {format_size(limit)}")
+            )
     if limits.disk_bytes is not None:
         # A file that would grow past the limit stops there, and whoever started its writer may not
         # have looked: reached is too much.
-        text = f"disk {size(metric.disk_bytes)} of {size(limits.disk_bytes)}"
+        text = f"disk {format_size(metric.disk_bytes)} of {format_size(limits.disk_bytes)}"
         found.append(_Reading("resource.disk", metric.disk_bytes + 1, limits.disk_bytes, text))
     if limits.pids is not None:
         # Without a group the kernel refuses the next one silently:
@@ -211,11 +212,3 @@ def _violation(limits: Limits, metric: Metric, reading: _Reading, at_unix_ns: in
     return violation(
         limits.subject, attempt, "notice" if reading.rule in NOTICES else "violation", reading.text
     )
-
-
-def size(count: float) -> str:
-    """Bytes for people: 2.0 GiB."""
-    power = 0
-    while count >= 1024 and power < len(_UNITS) - 1:
-        count, power = count / 1024, power + 1
-    return f"{count:.1f} {_UNITS[power]}" if power else f"{count:.0f} B"

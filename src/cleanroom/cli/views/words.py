@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.views.text import safe
+from cleanroom.core.text import format_size
 from cleanroom.evidence.reports.result import ViolationResult
-from cleanroom.evidence.reports.text import describe_violation, place_of, plural, seconds, size
+from cleanroom.evidence.reports.text import describe_violation, place_of, plural, seconds
 from cleanroom.model.events import Artifact, Attached, Recovery
 
 NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
@@ -87,11 +88,11 @@ def attached(event: Attached) -> str:
 def brought_back(files: int, bytes_: int, deleted: int) -> str:
     """How many files were written to the project, how large, and how many it has no more."""
     gone = f"; deleted {deleted}" if deleted else ""
-    return f"brought back {plural(files, 'file')}, {size(bytes_)}{gone}"
+    return f"brought back {plural(files, 'file')}, {format_size(bytes_)}{gone}"
 
 
 def artifact(event: Artifact) -> str:
     if event.role == "changes":
         note = f": {event.note}" if event.note else ""
         return safe(brought_back(event.files, event.bytes, event.deleted) + note)
-    return safe(f"wrote {event.path} ({event.role}, {size(event.bytes)})")
+    return safe(f"wrote {event.path} ({event.role}, {format_size(event.bytes)})")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from cleanroom.core.text import format_size
 from cleanroom.evidence.reports.markup import Markup, element, join
 from cleanroom.evidence.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.evidence.reports.style import STYLE
@@ -24,7 +25,6 @@ from cleanroom.evidence.reports.text import (
     place_of,
     plural,
     seconds,
-    size,
     summary_line,
 )
 from cleanroom.evidence.reports.timeline import narrow_timeline, sparkline, timeline
@@ -356,7 +356,7 @@ def _resources(result: RunResult) -> Markup:
             resource.environment,
             resource.subject,
             seconds(resource.cpu_seconds),
-            size(resource.peak_memory_bytes),
+            format_size(resource.peak_memory_bytes),
             _Cell(sparkline(resource, end)) if resource.samples else "",
         )
         for resource in result.resources
@@ -378,7 +378,7 @@ def _ledger(result: RunResult) -> Markup:
     )
     files, written, deleted = (back.get(name, 0) for name in ("files", "bytes", "deleted"))
     gone = f"; deleted {deleted}" if deleted else ""
-    text = f"Brought back {plural(files, 'file')}, {size(written)}{gone}{conflicts}."
+    text = f"Brought back {plural(files, 'file')}, {format_size(written)}{gone}{conflicts}."
     return join(
         (
             element(

@@ -1,4 +1,4 @@
-"""How values read in a report: durations, sizes, sentences about violations,
+"""How values read in a report: durations, sentences about violations,
 and text that cannot do harm.
 
 Pure.
@@ -44,16 +44,6 @@ def as_written(value: float) -> float:
     if value < _MILLISECONDS_BELOW:
         return round(value, 3)
     return round(value, 2) if value < _MINUTES_FROM else float(round(value))
-
-
-def size(value: int) -> str:
-    """A number of bytes for people: 512 B, 1.5 MiB."""
-    amount = float(value)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"
 
 
 def plural(count: int, noun: str) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from math import ceil, floor, log10
 from typing import NamedTuple
 
+from cleanroom.core.text import format_size
 from cleanroom.evidence.reports.markup import Markup, element, join
 from cleanroom.evidence.reports.result import PhaseResult, ResourceResult, RunResult, ServiceResult
-from cleanroom.evidence.reports.text import phase_name, plural, seconds, size
+from cleanroom.evidence.reports.text import phase_name, plural, seconds
 
 WIDTH = 960.0
 ROWS_MAX = 100  # a picture of more is no picture; the tables have all
@@ -344,7 +345,7 @@ def sparkline(resource: ResourceResult, end: float) -> Markup:
     """Memory (area) and CPU (line) of one environment over the run, each to its own peak."""
     width, height = 240.0, 40.0
     cores = max([used for _, used, _ in resource.samples], default=0.0)
-    words = f"memory up to {size(resource.peak_memory_bytes)}, CPU up to {cores:.1f} cores"
+    words = f"memory up to {format_size(resource.peak_memory_bytes)}, CPU up to {cores:.1f} cores"
 
     def points(values: list[tuple[float, float]], peak: float) -> str:
         def point(at: float, value: float) -> str:
