@@ -114,17 +114,21 @@ def test_cli_usage_errors_are_coded(arguments: list[str], said: str) -> None:
 )
 @pytest.mark.parametrize("sink", [">/dev/full", ">&-"])
 def test_cli_lost_output_is_never_a_success(arguments: list[str], sink: str) -> None:
-    """Where standard output is full or closed the exit status is 5, without a traceback."""
+    """Where standard output is full or closed the exit status is 5,
+    and standard error says why, without a traceback.
+    """
     done = call(*arguments, shell=sink)
     assert done.returncode == 5
+    assert done.stderr.startswith("error[CR-CLI-002]: standard output")
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
 
 
 def test_cli_a_reader_that_goes_away_is_silent() -> None:
-    """`| head -n 1` leaves no noise on standard error."""
-    done = call("events", "schema", shell="| head -n 1")
-    assert done.stderr == ""
+    """`| head -n 1` and `| true` leave no noise on standard error."""
+    for arguments in (["events", "schema"], ["--help"], ["--version"]):
+        for reader in ("| head -n 1", "| true"):
+            assert call(*arguments, shell=reader).stderr == ""
 
 
 def test_cli_without_standard_error_still_ends_with_its_status() -> None:

@@ -128,7 +128,7 @@ def _version(ctx: click.Context, asked: bool) -> None:
 
 
 def execute(arguments: Sequence[str], *, stdout_open: bool = True) -> int:
-    """Run the command line; say on standard error what went wrong; return the exit status."""
+    """Run the command line, write an error to standard error, return the exit status."""
     try:
         if not stdout_open:
             from cleanroom.cli.output import OutputLost
@@ -141,10 +141,30 @@ def execute(arguments: Sequence[str], *, stdout_open: bool = True) -> int:
     except BaseException as error:
         if isinstance(error, SystemExit):
             raise
-        return _report(error, debug="--debug" in arguments)
+        return report(_lost_output(error) or error, debug="--debug" in arguments)
 
 
-def _report(error: BaseException, *, debug: bool) -> int:
+def _lost_output(error: BaseException) -> BaseException | None:
+    """The error of standard output, where `error` is one.
+
+    Help and completions are written by `click.echo`, and nothing else is.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    by_click = trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
+    if not (by_click and isinstance(error, OSError)):
+        return None
+    from cleanroom.cli.output import OutputLost
+
+    return OutputLost.because(error)
+
+
+def report(error: BaseException, *, debug: bool = False) -> int:
+    """Write `error` to standard error, and return the exit status that it stands for.
+
+    `debug`: its traceback too, unless it is the command line's.
+    """
     from cleanroom.cli.views import failure
 
     if debug and not isinstance(error, click.ClickException):
@@ -152,12 +172,12 @@ def _report(error: BaseException, *, debug: bool) -> int:
 
         traceback.print_exception(error)
     shown = failure.explain(error)
-    _complain(shown.text)
+    _write_to_stderr(shown.text)
     return shown.status
 
 
-def _complain(text: str) -> None:
-    """Write to standard error; where that is gone too, the exit status has to do."""
+def _write_to_stderr(text: str) -> None:
+    """Write to standard error; where that is gone too, the exit status alone has to tell."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()

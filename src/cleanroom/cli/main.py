@@ -52,13 +52,23 @@ def _hold_standard_streams() -> bool:
 
 
 def _end(status: int, text: str = "") -> int:
-    """`status`, or 5 where standard output would not take the last of what was said."""
+    """Write `text` and whatever standard output has buffered.
+
+    Returns `status`, or 5 where that fails.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
         # The interpreter flushes once more when it ends, and would complain about it:
         # give it somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return status or 5
+        return status or _report_lost_output(error)
     return status
+
+
+def _report_lost_output(error: OSError | ValueError) -> int:
+    from cleanroom.cli.app import report
+    from cleanroom.cli.output import OutputLost
+
+    return report(OutputLost.because(error))

@@ -41,6 +41,11 @@ class OutputLost(CleanroomError):
         )
         self.reported = reported
 
+    @classmethod
+    def because(cls, error: OSError | ValueError) -> OutputLost:
+        """The error for a failed write; ValueError is that of a closed stream."""
+        return cls(f"standard output: {error}", reported=isinstance(error, BrokenPipeError))
+
 
 class Output:
     """The two streams of one command.
@@ -69,9 +74,7 @@ class Output:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         except (OSError, ValueError) as error:
-            self.lost = OutputLost(
-                f"standard output: {error}", reported=isinstance(error, BrokenPipeError)
-            )
+            self.lost = OutputLost.because(error)
 
     def json(self, *values: object) -> None:
         """JSON values, each on one line."""
