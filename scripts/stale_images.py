@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cleanroom.backends.containers.client import EngineName, described_image, find_socket
+from cleanroom.backends.containers.client import EngineName, find_socket, inspect_image
 from cleanroom.backends.containers.images import PLANS, RECIPE_LABEL, ImagePlan, recipe
 from cleanroom.model.errors import ProjectError
 
@@ -24,7 +24,7 @@ def stale(engine: EngineName) -> list[str]:
 
 def _current(engine: EngineName, socket: str, plan: ImagePlan) -> bool:
     try:
-        described = described_image(engine, socket, plan.name)
+        described = inspect_image(engine, socket, plan.name)
     except ProjectError:
         return False
     return ((described["Config"].get("Labels") or {}).get(RECIPE_LABEL)) == recipe(plan)

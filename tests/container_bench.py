@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.base import Backend
-from cleanroom.backends.containers.client import EngineName, described_image, find_socket
+from cleanroom.backends.containers.client import EngineName, find_socket, inspect_image
 from cleanroom.backends.registry import make
 from cleanroom.model.errors import CleanroomError
 from cleanroom.sandbox.processes import container_cleanup
@@ -40,7 +40,7 @@ def lacking(name: EngineName, *images: str) -> str:
         socket = find_socket(name, os.environ)
         container_cleanup.call(socket, "GET", "/_ping")
         for image in images or (IMAGE,):
-            described_image(name, socket, image)
+            inspect_image(name, socket, image)
     except (CleanroomError, OSError) as error:
         return f"{error}; {getattr(error, 'hint', '')}"
     return ""

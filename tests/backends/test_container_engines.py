@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.containers import client
-from cleanroom.backends.containers.client import connect, find_socket, spoken
+from cleanroom.backends.containers.client import connect, find_socket, negotiated_version
 from cleanroom.model.errors import BackendUnavailable
 
 
@@ -37,7 +37,7 @@ def listening(tmp_path: Path) -> Iterator[str]:
 )
 def test_the_newest_version_that_both_know_is_spoken(newest: str, oldest: str, chosen: str):
     """It is negotiated and never pinned; no common one is said by an empty word."""
-    assert spoken(newest, oldest) == chosen
+    assert negotiated_version(newest, oldest) == chosen
 
 
 @asynccontextmanager

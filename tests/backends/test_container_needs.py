@@ -13,7 +13,13 @@ import msgspec
 import pytest
 
 from cleanroom.backends.containers.client import EngineName
-from cleanroom.backends.containers.requirements import Interpreter, Machine, look, missing, refusal
+from cleanroom.backends.containers.requirements import (
+    Interpreter,
+    Machine,
+    inspect_machine,
+    missing_parts,
+    refusal,
+)
 from cleanroom.model.errors import BackendUnavailable, PolicyRefused, ProjectError
 
 OURS = Interpreter(program="/opt/a venv/bin/python")
@@ -41,7 +47,7 @@ def hint(machine: Machine) -> list[str]:
 
 def test_where_all_is_there_nothing_is_refused():
     """Nor is anything named."""
-    assert missing(WHOLE) == ()
+    assert missing_parts(WHOLE) == ()
     assert refusal(WHOLE) is None
 
 
@@ -144,7 +150,9 @@ def test_the_lines_are_shell(engine: EngineName, systemd: bool):
 
 def test_a_look_at_a_machine_without_the_engine(tmp_path: Path):
     """What cannot be asked for is missing; what is there is not named."""
-    found = look("docker", ["cleanroom/base"], {"DOCKER_HOST": f"unix://{tmp_path}/nothing"})
+    found = inspect_machine(
+        "docker", ["cleanroom/base"], {"DOCKER_HOST": f"unix://{tmp_path}/nothing"}
+    )
     assert (found.socket, found.images) == ("", ("cleanroom/base",))
     assert (found.library, found.interpreter.program, found.interpreter.closed) == (
         True,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.cleanup import MINIMUM_AGE_SECONDS, SweepReport, leftovers, sweep
+from cleanroom.backends.cleanup import MINIMUM_AGE_SECONDS, SweepFindings, dead_run_folders, sweep
 from cleanroom.backends.run_folders import OWNER, claim
 from cleanroom.sandbox import journal
 from held_folders import held
@@ -51,7 +51,7 @@ def dead_name() -> str:
 def test_a_dead_run_s_folder_is_removed(tmp_path: Path):
     """Also where its folders cannot be entered."""
     folder = made(tmp_path, "dead", dead_name())
-    assert leftovers(tmp_path) == [folder]
+    assert dead_run_folders(tmp_path) == [folder]
     assert [thing.name for thing in sweep(tmp_path, []).removed if thing.kind == "folder"] == [
         str(folder)
     ]
@@ -74,8 +74,8 @@ def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path:
     with open(folder / OWNER) as file:
         journal.hold(file.fileno())
         assert sweep(tmp_path, []).living == {"elsewhere"}
-        assert leftovers(tmp_path) == []
-    assert leftovers(tmp_path) == [folder]
+        assert dead_run_folders(tmp_path) == []
+    assert dead_run_folders(tmp_path) == [folder]
 
 
 def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
     folder = made(tmp_path, "dead", dead_name())
     with journal.seized(held(folder), OWNER) as free:
         assert free
-        assert sweep(tmp_path, []) == SweepReport(living=frozenset({"dead"}))
+        assert sweep(tmp_path, []) == SweepFindings(living=frozenset({"dead"}))
     assert folder.exists()
 
 

@@ -11,7 +11,7 @@ import pytest
 import cleanroom
 from cleanroom.backends import registry
 from cleanroom.backends.embedded.backend import EmbeddedBackend
-from cleanroom.backends.embedded.keeper_process import BACKENDS, KeeperProcess, ahead
+from cleanroom.backends.embedded.keeper_process import BACKENDS, KeeperProcess, start_early
 from cleanroom.engine import prestart as before
 from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
@@ -33,7 +33,7 @@ def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path)
     """Abandoning leaves no process, also while it is still starting;
     doing it twice does no harm.
     """
-    keeper = ahead("auto", tmp_path)
+    keeper = start_early("auto", tmp_path)
     assert keeper is not None
     keeper.abandon()
     keeper.abandon()
@@ -43,12 +43,12 @@ def test_a_keeper_that_nobody_took_is_gone_when_it_was_abandoned(tmp_path: Path)
 @pytest.mark.parametrize("name", ["memory", "kubernetes"])
 def test_no_keeper_is_started_for_another_backend(name: str, tmp_path: Path):
     """Where the caller names a backend that has none, nothing is started."""
-    assert ahead(name, tmp_path) is None
+    assert start_early(name, tmp_path) is None
 
 
 async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
     """A keeper started ahead answers the probe like one that was not, and ends with its backend."""
-    keeper = ahead(None, tmp_path)
+    keeper = start_early(None, tmp_path)
     assert keeper is not None
     async with EmbeddedBackend(
         "ahead", tmp_path / "runs" / "ahead", journal_at(tmp_path / "journal.jsonl"), keeper
@@ -64,9 +64,9 @@ async def test_a_backend_takes_the_keeper_and_its_probe(tmp_path: Path):
 
 async def test_a_keeper_that_does_not_end_is_killed(tmp_path: Path):
     """Waiting is bounded: past its time the process is gone all the same."""
-    keeper = ahead(None, tmp_path)
+    keeper = start_early(None, tmp_path)
     assert keeper is not None
-    end = keeper.taken()
+    end = keeper.detach_channel()
     with anyio.fail_after(10):
         await keeper.wait(0.05)
     end.close()
@@ -98,7 +98,7 @@ def left_alone(keeper: KeeperProcess, orders: list[tuple[dict[str, object], list
     """Give a keeper orders, then end without a word as a killed engine does,
     and wait for its end.
     """
-    with keeper.taken() as end:
+    with keeper.detach_channel() as end:
         for order, descriptors in orders:
             channel.send(end, order, descriptors)
     keeper._process.wait()

@@ -33,14 +33,14 @@ PLACES = PathMap(
 )
 def test_a_path_is_led_and_a_part_of_another_is_not(said: str, led: str):
     """The innermost pair counts, and a path paired with itself stays."""
-    assert PLACES.text(said) == led
+    assert PLACES.translate(said) == led
 
 
 def test_leading_again_changes_nothing():
     """A service's files are led at each of its starts."""
-    once = PLACES.text("directory = '/tmp/x'")
-    assert PLACES.text(once) == once
+    once = PLACES.translate("directory = '/tmp/x'")
+    assert PLACES.translate(once) == once
 
 
 def test_no_pairs_change_nothing():
-    assert PathMap().values({"A": "/tmp"}) == {"A": "/tmp"}
+    assert PathMap().translate_values({"A": "/tmp"}) == {"A": "/tmp"}

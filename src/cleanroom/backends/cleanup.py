@@ -34,7 +34,7 @@ _GROUPS_BYTES = 64 << 10  # one path a line
 _OWNER_BYTES = 64  # PID:START
 
 
-class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
+class SweepFindings(msgspec.Struct, frozen=True, kw_only=True):
     """What was removed, what could not be, what is left for now and why,
     and the runs that are alive and were left alone.
     """
@@ -46,9 +46,9 @@ class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[Leftover, ...] = ()
 
 
-def together(one: SweepReport, other: SweepReport) -> SweepReport:
+def merged(one: SweepFindings, other: SweepFindings) -> SweepFindings:
     """Both as one."""
-    return SweepReport(
+    return SweepFindings(
         removed=one.removed + other.removed,
         left=one.left + other.left,
         living=one.living | other.living,
@@ -56,7 +56,7 @@ def together(one: SweepReport, other: SweepReport) -> SweepReport:
     )
 
 
-def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
+def sweep(cache: Path, journals: Iterable[Folder]) -> SweepFindings:
     """Remove what dead runs left: their folders under `cache`/runs, their groups;
     then close the journals that name them in these folders of a project.
     """
@@ -71,12 +71,12 @@ def sweep(cache: Path, journals: Iterable[Folder]) -> SweepReport:
             _remove(group, "cgroup", removed, left)
     for folder in journals:
         _settle(folder)
-    return SweepReport(
+    return SweepFindings(
         removed=tuple(removed), left=tuple(left), living=found.living, waiting=tuple(waiting)
     )
 
 
-def sweep_runs(cache: Path) -> SweepReport:
+def sweep_runs(cache: Path) -> SweepFindings:
     """The runs alone, which takes no time where all are alive."""
     removed: list[Leftover] = []
     left: list[Leftover] = []
@@ -99,12 +99,12 @@ def sweep_runs(cache: Path) -> SweepReport:
             for ground in grounds(name):
                 _remove_ground(ground, removed, left)
             _remove_folder(runs, name, removed, left)
-    return SweepReport(
+    return SweepFindings(
         removed=tuple(removed), left=tuple(left), living=frozenset(living), waiting=tuple(waiting)
     )
 
 
-def leftovers(cache: Path) -> list[Path]:
+def dead_run_folders(cache: Path) -> list[Path]:
     """Folders of dead runs, for `doctor`."""
     return [
         folder.path

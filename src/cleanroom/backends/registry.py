@@ -107,9 +107,9 @@ def require_parts(
         PolicyRefused: all that is missing is root's rights.
         ProjectError: all that is missing is an image.
     """
-    from cleanroom.backends.containers.requirements import look, refusal
+    from cleanroom.backends.containers.requirements import inspect_machine, refusal
 
-    if refused := refusal(look(name, images, caller, shim=cache / "shim")):  # type: ignore[arg-type]
+    if refused := refusal(inspect_machine(name, images, caller, shim=cache / "shim")):  # type: ignore[arg-type]
         raise refused
 
 
@@ -121,6 +121,6 @@ def image_reader(name: str, caller: Mapping[str, str]) -> Callable[[str], dict[s
         BackendUnavailable: the engine is not there.
         ProjectError: (by the reader) the image is not.
     """
-    from cleanroom.backends.containers.client import described_image, find_socket
+    from cleanroom.backends.containers.client import find_socket, inspect_image
 
-    return partial(described_image, name, find_socket(name, caller))  # type: ignore[arg-type]
+    return partial(inspect_image, name, find_socket(name, caller))  # type: ignore[arg-type]

@@ -314,10 +314,10 @@ def _container_checks(caller: Mapping[str, str], cache: Path) -> Iterable[Check]
     Who has none of them wants none.
     """
     from cleanroom.backends import registry
-    from cleanroom.backends.containers.requirements import look
+    from cleanroom.backends.containers.requirements import inspect_machine
 
     for name in registry.CONTAINERS:
-        machine = look(name, (), caller, shim=cache / "shim")  # type: ignore[arg-type]
+        machine = inspect_machine(name, (), caller, shim=cache / "shim")  # type: ignore[arg-type]
         if machine.program or machine.socket:
             yield container_check(machine)
 

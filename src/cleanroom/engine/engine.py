@@ -82,7 +82,7 @@ from cleanroom.sandbox.journal import Journal
 from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, image_of, resolve
 
 if TYPE_CHECKING:
-    from cleanroom.backends.cleanup import SweepReport as MachineSweep
+    from cleanroom.backends.cleanup import SweepFindings
 
 __all__ = [
     "Engine",
@@ -721,7 +721,7 @@ def _held_on(backend: str) -> str:
     return backend if backend in registry.CONTAINERS else "embedded"
 
 
-def _sweep_runs(cache: Path) -> MachineSweep:
+def _sweep_runs(cache: Path) -> SweepFindings:
     from cleanroom.backends.cleanup import sweep_runs
 
     return sweep_runs(cache)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cleanroom.backends.embedded.keeper_process import KeeperProcess, ahead
+from cleanroom.backends.embedded.keeper_process import KeeperProcess, start_early
 from cleanroom.core.locations import cache_folder
 
 __all__ = ["KeeperProcess", "keeper"]
@@ -22,4 +22,4 @@ def keeper(backend: str | None, caller: Mapping[str, str]) -> KeeperProcess | No
 
     Whoever gets it lets an engine adopt it, or abandons it.
     """
-    return None if caller.get("CLEANROOM_RUN_ID") else ahead(backend, cache_folder(caller))
+    return None if caller.get("CLEANROOM_RUN_ID") else start_early(backend, cache_folder(caller))

@@ -339,8 +339,8 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
         ProjectError: a link stands in the place of a folder of ours,
             which could lead to another's journals.
     """
+    from cleanroom.backends.cleanup import merged
     from cleanroom.backends.cleanup import sweep as sweep_machine
-    from cleanroom.backends.cleanup import together
     from cleanroom.backends.containers.cleanup import sweep_engines
     from cleanroom.core.locations import cache_folder
 
@@ -353,7 +353,7 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
         contained = sweep_engines(os.environ if caller is None else caller)
         swept = sweep_machine(cache, _recorded(root))
     runs = tuple(Path(thing.name).name for thing in swept.removed if thing.kind == "folder")
-    done = together(contained, swept)
+    done = merged(contained, swept)
     return SweepReport(
         runs=runs,
         removed=done.removed,
@@ -385,14 +385,14 @@ async def build_images(
 
     from cleanroom.backends.containers import images
     from cleanroom.backends.containers.client import connect
-    from cleanroom.backends.containers.requirements import look, refusal
+    from cleanroom.backends.containers.requirements import inspect_machine, refusal
     from cleanroom.core.locations import cache_folder
 
     folder = cache_folder(caller) / "images"
     built = []
     plans = images.chosen(names)
-    looked = partial(look, backend, (), caller, builds=True)  # type: ignore[arg-type]
-    if refused := refusal(await anyio.to_thread.run_sync(looked)):
+    inspect = partial(inspect_machine, backend, (), caller, builds=True)  # type: ignore[arg-type]
+    if refused := refusal(await anyio.to_thread.run_sync(inspect)):
         raise refused
     async with connect(backend, caller) as engine:  # type: ignore[arg-type]
         for plan in plans:

@@ -51,7 +51,7 @@ from cleanroom.model.policy import Level, lowest_first
 from cleanroom.services import Recipe, TemplateCache
 
 if TYPE_CHECKING:
-    from cleanroom.backends.cleanup import SweepReport
+    from cleanroom.backends.cleanup import SweepFindings
     from cleanroom.evidence.audit.log import AuditLog, Genesis
     from cleanroom.evidence.tracing.deliver import Delivered
     from cleanroom.subscribers.tracer import Tracer
@@ -100,7 +100,7 @@ class Run:
         make: MakeBackend,
         recipes: Callable[[], tuple[Recipe, ...]],
         record: Callable[[Sequence[PhaseOutcome]], None] | None = None,
-        sweep: Callable[[], SweepReport] | None = None,
+        sweep: Callable[[], SweepFindings] | None = None,
         skipping: PhaseCache | None = None,
         keep: Literal["never", "on-failure", "always"] = "never",
         charge: ServerConfig | None = None,

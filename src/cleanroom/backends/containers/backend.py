@@ -23,7 +23,7 @@ import msgspec
 from cleanroom.backends.base import EnvironmentSpec, Leftover
 from cleanroom.backends.containers import create_request
 from cleanroom.backends.containers.cleanup import sweep_engine
-from cleanroom.backends.containers.client import Engine, EngineName, Refused, connect
+from cleanroom.backends.containers.client import ContainerClient, EngineName, Refused, connect
 from cleanroom.backends.containers.create_request import Image
 from cleanroom.backends.embedded.backend import EmbeddedBackend, OpenJournal, written
 from cleanroom.backends.embedded.environment import EmbeddedEnvironment
@@ -99,7 +99,7 @@ class ContainerBackend(EmbeddedBackend):
         self._cache = cache
         self._caller = caller
         self._stack = contextlib.AsyncExitStack()
-        self._connected: Engine | None = None
+        self._connected: ContainerClient | None = None
         self._program: Path | None = None
         self._number = 0
         self._removals: set[asyncio.Task[None]] = set()
@@ -144,7 +144,7 @@ class ContainerBackend(EmbeddedBackend):
                 await self._stack.aclose()
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> ContainerClient:
         assert self._connected is not None, "the backend was not entered"
         return self._connected
 

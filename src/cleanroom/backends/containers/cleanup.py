@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from cleanroom.backends.base import Leftover
-from cleanroom.backends.cleanup import SweepReport, together
+from cleanroom.backends.cleanup import SweepFindings, merged
 from cleanroom.backends.containers.client import SOCKETS, find_socket
 from cleanroom.model.errors import BackendUnavailable
 from cleanroom.sandbox import journal
@@ -41,33 +41,33 @@ def judge(found: Container, *, boot_id: str, namespace: str) -> Literal["dead", 
         return NOBODYS
 
 
-def sweep_engine(socket: str) -> SweepReport:
+def sweep_engine(socket: str) -> SweepFindings:
     """Remove what dead runs left in the engine at `socket`. Blocks.
 
     Raises:
         OSError: it does not answer.
     """
     boot_id, namespace = container_cleanup.boot_id(), container_cleanup.pid_namespace()
-    report = SweepReport()
+    report = SweepFindings()
     for found in container_cleanup.labelled(socket):
         thing = Leftover(kind="container", name=found.name)
         match judge(found, boot_id=boot_id, namespace=namespace):
             case "living":
-                report = together(report, SweepReport(living=frozenset({found.run_id})))
+                report = merged(report, SweepFindings(living=frozenset({found.run_id})))
             case "dead" if container_cleanup.remove(socket, found.identity):
-                report = together(report, SweepReport(removed=(thing,)))
+                report = merged(report, SweepFindings(removed=(thing,)))
             case "dead":
                 refused = replace(thing, detail=f"{socket} did not remove it")
-                report = together(report, SweepReport(left=(refused,)))
+                report = merged(report, SweepFindings(left=(refused,)))
             case why:
-                report = together(report, SweepReport(waiting=(replace(thing, detail=why),)))
+                report = merged(report, SweepFindings(waiting=(replace(thing, detail=why),)))
     return report
 
 
-def sweep_engines(caller: Mapping[str, str]) -> SweepReport:
+def sweep_engines(caller: Mapping[str, str]) -> SweepFindings:
     """The same for every engine that is there, as root; nobody else can have made any."""
-    report = SweepReport()
+    report = SweepFindings()
     for name in SOCKETS if os.geteuid() == 0 else ():
         with contextlib.suppress(BackendUnavailable, OSError):
-            report = together(report, sweep_engine(find_socket(name, caller)))
+            report = merged(report, sweep_engine(find_socket(name, caller)))
     return report

@@ -59,7 +59,7 @@ START_HINTS: dict[EngineName, str] = {
 }
 
 
-class Greeting(NamedTuple):
+class EngineVersions(NamedTuple):
     """An engine's own version, and the API versions that it speaks;
     `oldest` is empty where ours are old enough not to ask.
     """
@@ -112,7 +112,7 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-def spoken(newest: str, oldest: str) -> str:
+def negotiated_version(newest: str, oldest: str) -> str:
     """The version to speak with an engine that knows `oldest` to `newest`, such as "v1.41";
     empty where there is none.
     """
@@ -126,7 +126,7 @@ def _version(text: str) -> tuple[int, int]:
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
 
 
-def described_image(engine: EngineName, socket: str, name: str) -> dict[str, Any]:
+def inspect_image(engine: EngineName, socket: str, name: str) -> dict[str, Any]:
     """What the engine says of an image, without a client or a loop. Blocks for some ms.
 
     Raises:
@@ -146,7 +146,7 @@ def described_image(engine: EngineName, socket: str, name: str) -> dict[str, Any
     return dict(found)
 
 
-class Engine:
+class ContainerClient:
     """One engine, connected. Made by `connect`."""
 
     def __init__(
@@ -166,7 +166,7 @@ class Engine:
             ProjectError: it is not there.
         """
         if name not in self._images:
-            async with self._asking(
+            async with self._translated_errors(
                 f"looking for image {name}", missing=_missing_image(name, self.name)
             ):
                 found = await self._client.images.inspect(name)
@@ -197,12 +197,12 @@ class Engine:
             f"image {named!r} was removed from {self.name} during the run",
             hint=missing.hint,
         )
-        async with self._asking(f"creating container {name}", missing=vanished):
+        async with self._translated_errors(f"creating container {name}", missing=vanished):
             await self._client.containers.create(dict(parameters), name=name)
 
     async def start(self, name: str) -> None:
         """Start it."""
-        async with self._asking(f"starting container {name}"):
+        async with self._translated_errors(f"starting container {name}"):
             await self._client.containers.container(name).start()
 
     async def remove(self, name: str) -> bool:
@@ -230,13 +230,13 @@ class Engine:
 
     async def load(self, archive: Path) -> str:
         """Load the images of a `docker save` archive; the digest of the last one."""
-        async with self._asking(f"loading {archive.name}"):
+        async with self._translated_errors(f"loading {archive.name}"):
             with archive.open("rb") as file:
                 told = await self._client.images.import_image(file)
         return str(told[-1]) if told else ""
 
     @contextlib.asynccontextmanager
-    async def _asking(
+    async def _translated_errors(
         self, what: str, missing: CleanroomError | None = None
     ) -> AsyncIterator[None]:
         """Client errors become ours in this one place, with the cause kept."""
@@ -271,7 +271,7 @@ class Engine:
 
 
 @contextlib.asynccontextmanager
-async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[Engine]:
+async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[ContainerClient]:
     """Find the engine and agree on a version.
 
     Raises:
@@ -291,14 +291,14 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
     ) as client:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                said = await _greeting(client)
+                said = await _query_versions(client)
         except (aiodocker.DockerError, OSError, TimeoutError) as error:
             raise BackendUnavailable(
                 "CR-CONTAINER-001",
                 f"{name} does not answer at {path}: {error}",
                 hint=START_HINTS[name],
             ) from error
-        api = spoken(said.newest, said.oldest)
+        api = negotiated_version(said.newest, said.oldest)
         if not api:
             raise BackendUnavailable(
                 "CR-CONTAINER-001",
@@ -309,10 +309,10 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
                 hint="update it",
             )
         client.api_version = api
-        yield Engine(name, path, client, said.version)
+        yield ContainerClient(name, path, client, said.version)
 
 
-async def _greeting(client: aiodocker.Docker) -> Greeting:
+async def _query_versions(client: aiodocker.Docker) -> EngineVersions:
     """What an engine says of itself.
 
     All of it is asked for only where it knows versions that we do not:
@@ -321,9 +321,9 @@ async def _greeting(client: aiodocker.Docker) -> Greeting:
     async with client._query("_ping", versioned_api=False) as answer:
         newest, server = answer.headers.get("Api-Version", ""), answer.headers.get("Server", "")
     if newest and _version(newest) <= NEWEST:
-        return Greeting(server.partition("/")[2].partition(" ")[0], newest)
+        return EngineVersions(server.partition("/")[2].partition(" ")[0], newest)
     described = await client._query_json("version", versioned_api=False)
-    return Greeting(
+    return EngineVersions(
         str(described.get("Version", "")),
         described.get("ApiVersion", ""),
         described.get("MinAPIVersion", ""),

@@ -1,8 +1,7 @@
-"""The parts that a container backend needs on a machine, looked at together,
-so that all that are missing are named at once.
+"""What a container backend needs on a machine; all missing parts are named in one error.
 
-`look` asks the machine, `missing` and `refusal` decide, and nothing is installed or started:
-the lines to paste work on Debian as it is.
+`inspect_machine` reads the machine's state, `missing_parts` and `refusal` decide.
+Nothing is installed or started: the commands in the hint are for the user to run, on Debian.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from cleanroom.backends.containers.client import VARIABLES, EngineName, described_image, find_socket
+from cleanroom.backends.containers.client import VARIABLES, EngineName, find_socket, inspect_image
 from cleanroom.backends.containers.images import PLANS
 from cleanroom.core import host_programs
 from cleanroom.model.errors import BackendUnavailable, CleanroomError, PolicyRefused, ProjectError
@@ -64,8 +63,8 @@ PODMAN_SETTINGS = (
 )
 
 
-class Part(NamedTuple):
-    """One that is missing, and what brings it."""
+class MissingPart(NamedTuple):
+    """A missing part, and how to install it."""
 
     error: type[CleanroomError]
     code: str
@@ -84,7 +83,7 @@ class Interpreter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine has of the parts. Made by `look`."""
+    """Which parts a machine has. Made by `inspect_machine`."""
 
     engine: EngineName
     interpreter: Interpreter
@@ -102,7 +101,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     unified: bool = True  # control groups are of version 2 alone
 
 
-def look(
+def inspect_machine(
     engine: EngineName,
     images: Iterable[str],
     caller: Mapping[str, str],
@@ -110,20 +109,21 @@ def look(
     shim: Path | None = None,
     builds: bool = False,
 ) -> Machine:
-    """What this machine has for `engine`, with `images` wanted in it.
+    """Which parts this machine has for `engine`, and which of `images` are in it.
 
     Blocks for some ms.
 
-    `shim` is where pid 1 of containers lies if it was built, for what starts some.
-    `builds`: images are to be built, and nothing started.
+    `shim` is the folder of the built pid 1, for callers that start containers.
+    `builds`: the caller builds images and starts no container.
     """
     socket, elsewhere = _socket(engine, caller)
     wanted, answer = list(dict.fromkeys(images)), ""
     try:
-        wanted = [name for name in wanted if not _there(engine, socket, name)] if socket else wanted
+        if socket:
+            wanted = [name for name in wanted if not _has_image(engine, socket, name)]
     except CleanroomError as error:
         answer = error.message
-    ours = any(map(_is_ours, wanted))
+    own = any(map(_is_ours, wanted))
     return Machine(
         engine=engine,
         interpreter=_interpreter(),
@@ -136,36 +136,39 @@ def look(
         compiler=shim is None
         or program_in(shim).exists()
         or any(map(host_programs.find, COMPILERS)),
-        builder=not (builds or ours) or host_programs.find("mmdebstrap") is not None,
+        builder=not (builds or own) or host_programs.find("mmdebstrap") is not None,
         images=tuple(wanted),
         systemd=Path("/run/systemd/system").is_dir(),
         unified=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
     )
 
 
-def missing(machine: Machine) -> tuple[Part, ...]:
-    """The parts that are not there, in an order in which they can be brought."""
+def missing_parts(machine: Machine) -> tuple[MissingPart, ...]:
+    """The missing parts, in an order in which they can be installed."""
     found = _engine(machine)
     if not machine.library:
         found.append(_library(machine.interpreter))
     if not machine.compiler:
         message = "pid 1 of containers is built once from C, and there is no compiler"
-        found.append(Part(BackendUnavailable, "CR-CONTAINER-008", message, ("gcc", "libc6-dev")))
+        found.append(
+            MissingPart(BackendUnavailable, "CR-CONTAINER-008", message, ("gcc", "libc6-dev"))
+        )
     if not machine.builder:
         message = "mmdebstrap, which makes images from Debian's packages, is not installed"
-        found.append(Part(BackendUnavailable, "CR-CONTAINER-011", message, ("mmdebstrap",)))
+        found.append(MissingPart(BackendUnavailable, "CR-CONTAINER-011", message, ("mmdebstrap",)))
     found += _images(machine)
     return (*found, *(() if machine.root else (_root(machine.engine),)))
 
 
 def refusal(machine: Machine) -> CleanroomError | None:
-    """One error for all that is missing: the part's own if it is one, else one that names all,
-    with the lines that bring them.
+    """One error for all missing parts, with the commands that install them, or None.
+
+    A single missing part has its own error code.
     """
-    parts = missing(machine)
+    parts = missing_parts(machine)
     if not parts:
         return None
-    hint = "\n".join(lines(parts))
+    hint = "\n".join(install_commands(parts))
     if len(parts) == 1:
         return parts[0].error(parts[0].code, parts[0].message, hint=hint)
     named = "; ".join(part.message for part in parts)
@@ -176,8 +179,8 @@ def refusal(machine: Machine) -> CleanroomError | None:
     )
 
 
-def lines(parts: Sequence[Part]) -> tuple[str, ...]:
-    """What to paste into a shell, to have all of these parts."""
+def install_commands(parts: Sequence[MissingPart]) -> tuple[str, ...]:
+    """Shell commands that install all of these parts."""
     packages = dict.fromkeys(package for part in parts for package in part.packages)
     installing = (
         [f"apt-get update && apt-get install --yes {' '.join(packages)}"] if packages else []
@@ -185,21 +188,21 @@ def lines(parts: Sequence[Part]) -> tuple[str, ...]:
     return ("on Debian, as root:", *installing, *(step for part in parts for step in part.steps))
 
 
-def _root(engine: EngineName) -> Part:
+def _root(engine: EngineName) -> MissingPart:
     message = (
         f"backend {engine!r} runs as root only: nobody else can see what is tried in a container"
     )
     other = (
         '# then run cleanroom-engine as root too; or take backend = "embedded", which needs no root'
     )
-    return Part(PolicyRefused, "CR-CONTAINER-007", message, steps=(other,))
+    return MissingPart(PolicyRefused, "CR-CONTAINER-007", message, steps=(other,))
 
 
-def _engine(machine: Machine) -> list[Part]:
+def _engine(machine: Machine) -> list[MissingPart]:
     name = machine.engine
     if machine.elsewhere is not None:
         return [
-            Part(
+            MissingPart(
                 type(machine.elsewhere),
                 machine.elsewhere.code,
                 machine.elsewhere.message,
@@ -212,7 +215,7 @@ def _engine(machine: Machine) -> list[Part]:
     settings = PODMAN_SETTINGS if name == "podman" and not machine.unified else ()
     if not machine.program:
         return [
-            Part(
+            MissingPart(
                 BackendUnavailable,
                 "CR-CONTAINER-001",
                 f"{name} is not installed",
@@ -221,10 +224,12 @@ def _engine(machine: Machine) -> list[Part]:
             )
         ]
     message = machine.answer or f"{name} is installed, and was not found running"
-    return [Part(BackendUnavailable, "CR-CONTAINER-001", message, steps=(*settings, *starting))]
+    return [
+        MissingPart(BackendUnavailable, "CR-CONTAINER-001", message, steps=(*settings, *starting))
+    ]
 
 
-def _library(interpreter: Interpreter) -> Part:
+def _library(interpreter: Interpreter) -> MissingPart:
     message = f"the Python package aiodocker is not there for {interpreter.program}"
     packages: tuple[str, ...] = ()
     steps: tuple[str, ...]
@@ -241,20 +246,25 @@ def _library(interpreter: Interpreter) -> Part:
         steps = (f"{shlex.quote(interpreter.program)} -m pip install {LIBRARY}",)
     else:
         steps = (f"uv pip install --python {shlex.quote(interpreter.program)} {LIBRARY}",)
-    return Part(BackendUnavailable, "CR-CONTAINER-003", message, packages, steps)
+    return MissingPart(BackendUnavailable, "CR-CONTAINER-003", message, packages, steps)
 
 
-def _images(machine: Machine) -> list[Part]:
-    """Ours in one, since one command makes them; each other one by itself."""
+def _images(machine: Machine) -> list[MissingPart]:
+    """Missing images: one part for all of ours, which one command builds; one for each other."""
     name = machine.engine
-    ours = [image for image in machine.images if _is_ours(image)]
+    own = [image for image in machine.images if _is_ours(image)]
     found = []
-    if ours:
-        bare = set(map(_bare, ours))
-        made = [short for short, plan in PLANS.items() if plan.name in bare]
+    if own:
+        short_names = set(map(_short_name, own))
+        made = [short for short, plan in PLANS.items() if plan.name in short_names]
         build = " ".join(("cleanroom-engine image build", *made, f"--backend {name}"))
         found.append(
-            Part(ProjectError, "CR-CONTAINER-006", f"{_named(ours)} not in {name}", steps=(build,))
+            MissingPart(
+                ProjectError,
+                "CR-CONTAINER-006",
+                f"{_image_list(own)} not in {name}",
+                steps=(build,),
+            )
         )
     for image in machine.images:
         if not _is_ours(image):
@@ -263,17 +273,17 @@ def _images(machine: Machine) -> list[Part]:
                 "during a run"
             )
             found.append(
-                Part(
+                MissingPart(
                     ProjectError,
                     "CR-CONTAINER-006",
-                    f"{_named([image])} not in {name}",
+                    f"{_image_list([image])} not in {name}",
                     steps=(pull,),
                 )
             )
     return found
 
 
-def _named(images: Collection[str]) -> str:
+def _image_list(images: Collection[str]) -> str:
     listed = ", ".join(map(repr, images))
     return f"image {listed} is" if len(images) == 1 else f"images {listed} are"
 
@@ -285,14 +295,14 @@ def _socket(engine: EngineName, caller: Mapping[str, str]) -> tuple[str, Cleanro
         return "", error if error.code == "CR-CONTAINER-002" else None
 
 
-def _there(engine: EngineName, socket: str, image: str) -> bool:
-    """Whether the engine has it.
+def _has_image(engine: EngineName, socket: str, image: str) -> bool:
+    """Whether the engine has this image.
 
     Raises:
         BackendUnavailable: the engine does not answer.
     """
     try:
-        described_image(engine, socket, image)
+        inspect_image(engine, socket, image)
     except ProjectError:
         return False
     return True
@@ -309,9 +319,9 @@ def _interpreter() -> Interpreter:
 
 
 def _is_ours(image: str) -> bool:
-    """Whether `image build` makes it, by its name."""
-    return _bare(image).startswith("cleanroom/")
+    """Whether `image build` builds an image of this name."""
+    return _short_name(image).startswith("cleanroom/")
 
 
-def _bare(image: str) -> str:
+def _short_name(image: str) -> str:
     return image.removeprefix("docker.io/").removeprefix("localhost/").removesuffix(":latest")

@@ -110,7 +110,7 @@ class EmbeddedBackend:
         if self._process.probing:
             self._probed = asyncio.get_running_loop().create_future()
         self._keeper = Link(
-            self._process.taken(),
+            self._process.detach_channel(),
             channel.KEEPER_MESSAGES.receive,
             self._from_keeper,
             self._keeper_lost,

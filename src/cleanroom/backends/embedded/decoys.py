@@ -1,6 +1,4 @@
-"""What is planted on the host for the canaries: things an environment must not be able to find,
-reach or signal.
-"""
+"""Decoys on the host: what the canaries must not be able to find, reach or signal."""
 
 from __future__ import annotations
 
@@ -24,17 +22,19 @@ if TYPE_CHECKING:
         HostNetworkExpectations,
     )
 
-# a cache folder there is hidden behind the environment's own folder of that name
+# An environment has its own folder at each of these: a cache below one is hidden.
 PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")
 # files that no environment is shown; one of them is on every machine
 UNREAD = ("/etc/shadow", "/etc/fstab", "/etc/hosts.allow")
-FIRST_PORT = 47_800  # where a port is looked for that the phase did not declare
+# The search for a port that the phase did not declare begins here.
+FIRST_PORT = 47_800
 OUTSIDE = ("/usr", "/etc")  # folders that every environment sees and none may write
 
 
 class Decoys:
-    """Listening unix sockets (one with a path, one abstract) and a secret file,
-    for as long as canaries run.
+    """Listening sockets and a secret file on the host, for as long as canaries run.
+
+    One unix socket has a path, one is abstract, and one TCP port is on the host's loopback.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,14 +49,13 @@ class Decoys:
         secret = self._folder.open(self._secret.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(secret, "w") as file:
             file.write(secrets.token_hex(16))
-            os.fchmod(secret, 0o644)  # no file mode is to keep an environment from it
+            # the sandbox has to refuse it, not the file's mode
+            os.fchmod(secret, 0o644)
         self._listen(f"\0cleanroom-canary-{self._name}")
         # the path may be longer than an address can hold
         self._listen(f"/proc/self/fd/{self._folder.descriptor}/{self._path.name}")
         os.chmod(self._path.name, 0o777, dir_fd=self._folder.descriptor)  # noqa: S103 -- nor from this
-        port = socket.create_server(("127.0.0.1", 0))
-        self._listening.append(port)
-        self._port = port.getsockname()[1]
+        self._port = self._listen_on_loopback()
         return self
 
     def _listen(self, address: str) -> None:
@@ -81,10 +80,10 @@ class Decoys:
     def expectations(
         self, spec: EnvironmentSpec, temporary: str = "", *, outer_filter: bool = False
     ) -> Expectations:
-        """What the canaries are told: where the plants are, and who the engine is.
+        """The canaries' part of the `prove` order: where the decoys are, and the engine's pid.
 
-        `temporary`: the folder for such files, of an environment without mounts.
-        `outer_filter`: a filter around us refuses calls before ours is asked.
+        `temporary` is the folder for temporary files of an environment without mounts.
+        `outer_filter`: a seccomp filter around the engine refuses calls before ours sees them.
         """
         shared, listed = spec.host_network, spec.allowlist
         return {
@@ -105,11 +104,11 @@ class Decoys:
         }
 
     def _host_network(self) -> HostNetworkExpectations:
-        """What the canaries of level Low are told."""
+        """What the canaries on the host's network expect."""
         return {"port": self._listen_on_loopback(), "runtime": CONTAINER_ENGINES[0]}
 
     def _allowlist(self, spec: EnvironmentSpec) -> AllowlistExpectations:
-        """What the canaries of level High are told."""
+        """What the canaries of an allowlist expect."""
         used = {*spec.policy.listen, *(door.port for door in spec.doorways)}
         unread = str(self._secret)
         if unread.startswith(PRIVATE):

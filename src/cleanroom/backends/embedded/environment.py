@@ -23,7 +23,7 @@ import msgspec
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Leftover, OnOutput
 from cleanroom.backends.embedded.decoys import Decoys
 from cleanroom.backends.embedded.path_map import PathMap
-from cleanroom.backends.embedded.pipes import Pipe
+from cleanroom.backends.embedded.pipes import OutputPipe
 from cleanroom.backends.embedded.spec import Described, environment_user
 from cleanroom.model.capability import Attempt, Canary, Sample
 from cleanroom.model.errors import EnvironmentFailed
@@ -305,11 +305,11 @@ class EmbeddedEnvironment:
 
     async def prove(self) -> tuple[Canary, ...]:
         """Try what the policy forbids, inside."""
-        with Decoys(self._backend.plants) as planted:
+        with Decoys(self._backend.plants) as decoys:
             order: Prove = {
                 "op": "prove",
                 "n": self._next_number(),
-                "expect": planted.expectations(
+                "expect": decoys.expectations(
                     self._spec, self._temporary, outer_filter=self._backend.outer_filter
                 ),
                 "limits": self._backend.first_proof(),
@@ -333,8 +333,8 @@ class EmbeddedEnvironment:
         number = self._next_number()
         exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._exits[number] = exited
-        out = Pipe(lambda piece: on_output("stdout", piece))
-        err = Pipe(lambda piece: on_output("stderr", piece))
+        out = OutputPipe(lambda piece: on_output("stdout", piece))
+        err = OutputPipe(lambda piece: on_output("stderr", piece))
         timed_out = False
         try:
             self._send_command(number, argv, out, err)
@@ -363,20 +363,22 @@ class EmbeddedEnvironment:
             killed_for=self._killed_for,
         )
 
-    def _send_command(self, number: int, argv: Sequence[str], out: Pipe, err: Pipe) -> None:
+    def _send_command(
+        self, number: int, argv: Sequence[str], out: OutputPipe, err: OutputPipe
+    ) -> None:
         """The order to start it, with its three streams."""
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         # else opening /dev/stdout inside would be refused by the pipe's own mode
         if os.geteuid() == 0:
             user = environment_user(self._spec.run_id)
-            os.fchown(out.far, user, user)
-            os.fchown(err.far, user, user)
+            os.fchown(out.write_end, user, user)
+            os.fchown(err.write_end, user, user)
         try:
             # what a person wrote is run as it is written
-            words = list(argv) if self._spec.role == "phase" else self._places.texts(argv)
+            words = list(argv) if self._spec.role == "phase" else self._places.translate_all(argv)
             variables, folder = (
-                self._places.values(self._spec.variables),
-                self._places.text(self._spec.working_directory),
+                self._places.translate_values(self._spec.variables),
+                self._places.translate(self._spec.working_directory),
             )
             order: Execute = {
                 "op": "exec",
@@ -385,11 +387,11 @@ class EmbeddedEnvironment:
                 "env": variables,
                 "cwd": folder,
             }
-            self.order(order, [nothing, out.far, err.far])
+            self.order(order, [nothing, out.write_end, err.write_end])
         finally:
             os.close(nothing)
-            out.handed_over()
-            err.handed_over()
+            out.close_write_end()
+            err.close_write_end()
 
     async def _stop(self, number: int, exited: asyncio.Future[int]) -> int:
         """SIGTERM, the policy's grace, then SIGKILL.

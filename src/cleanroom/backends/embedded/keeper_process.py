@@ -1,9 +1,9 @@
-"""The keeper's process as its owner sees it: started, ordered, waited for.
+"""The keeper as a child process: start it, take its channel, wait for its end.
 
-Importing this costs nothing that a run does not need anyway.
+This module imports only what every run imports anyway.
 
-It may be started before it is known whether a run needs it:
-it makes nothing by itself, and ends when its owner's end of the channel closes.
+A keeper may be started before the project says whether the run needs one:
+it creates nothing by itself, and ends when its owner closes the channel.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from cleanroom.core import host_programs
 from cleanroom.sandbox import channel
 
 PACKAGES = str(Path(__file__).resolve().parents[3])
-# Without site: standard library only.
-# Our own folder is on the import path for as long as it takes to find ourselves,
-# and after the library.
+# The keeper runs without `site`, so with the standard library only.
+# Our folder is on sys.path, behind the library, until the keeper's module is imported.
 PROGRAM = (
     f"import sys; sys.path.append({PACKAGES!r}); from cleanroom.sandbox.processes.keeper import "
     "main; sys.path.pop(); main()"
 )
-LOOK_SECONDS = 0.01
-BACKENDS = ("auto", "embedded", "docker", "podman")  # whose environments have a keeper
+POLL_SECONDS = 0.01
+# backends whose environments have a keeper
+BACKENDS = ("auto", "embedded", "docker", "podman")
 
 
 class KeeperProcess:
-    """A keeper that is starting. Whoever owns it calls `wait` or `abandon` in the end."""
+    """A keeper that is starting. Its owner has to call `wait` or `abandon`."""
 
     def __init__(self, probe: str = "") -> None:
         """Start it.
 
-        `probe` is an existing folder where layers will lie:
-        the first order is then to look what this machine holds there.
+        With `probe`, an existing folder on the file system of the layers,
+        the first order is to probe what this machine can hold there.
         """
         mine, theirs = channel.pair()
         try:
@@ -54,14 +54,14 @@ class KeeperProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def taken(self) -> socket.socket:
-        """The owner's end of the channel, to be closed by whoever takes it."""
+    def detach_channel(self) -> socket.socket:
+        """The owner's end of the channel, which the caller has to close. Once only."""
         assert self._end is not None, "a keeper has one owner"
         end, self._end = self._end, None
         return end
 
     async def wait(self, seconds: float) -> None:
-        """Wait for its end; past this time it is killed."""
+        """Wait for its end; kill it after `seconds`."""
         import anyio
 
         try:
@@ -77,10 +77,10 @@ class KeeperProcess:
 
         try:
             descriptor = os.pidfd_open(self.pid)
-        # before Linux 5.3, where the run is refused and this is all that is left to do
+        # Before Linux 5.3 there is no pidfd_open(2): the run is refused, the keeper still ends.
         except OSError:
-            while self._process.poll() is None:  # noqa: ASYNC110 -- nothing tells
-                await anyio.sleep(LOOK_SECONDS)
+            while self._process.poll() is None:  # noqa: ASYNC110 -- no descriptor to wait on
+                await anyio.sleep(POLL_SECONDS)
             return
         try:
             await anyio.wait_readable(descriptor)
@@ -88,16 +88,18 @@ class KeeperProcess:
             os.close(descriptor)
 
     def abandon(self) -> None:
-        """End one that nobody took: it was given nothing to keep."""
+        """End a keeper whose channel nobody took."""
         if self._end is not None:
             self._end.close()
-            self._process.wait()  # it may have begun to look, and removes what it made for that
+            # a probe that has begun removes its own files first
+            self._process.wait()
 
 
-def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
-    """Start what most runs need before it is asked for.
+def start_early(name: str | None, cache: Path) -> KeeperProcess | None:
+    """Start a keeper before the engine asks for one.
 
-    None where the backend `name` rules it out; whoever gets it hands it on or abandons it.
+    None if the backend `name` has no keeper; None as name: the project decides later.
+    The caller hands the keeper on or abandons it.
     """
     if name not in (None, *BACKENDS) or not sys.platform.startswith("linux"):
         return None
@@ -105,5 +107,5 @@ def ahead(name: str | None, cache: Path) -> KeeperProcess | None:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The existing folder in which `path` is or will be, on the same file system."""
+    """The nearest existing folder at or above `path`."""
     return next(folder for folder in (path, *path.parents) if folder.is_dir())

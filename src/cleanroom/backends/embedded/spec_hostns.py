@@ -260,7 +260,7 @@ def _lead(folder: Folder, places: PathMap) -> None:
             if is_misplaced(error):
                 continue  # no file
             raise
-        if (led := places.text(text)) != text:
+        if (led := places.translate(text)) != text:
             with os.fdopen(folder.open_own(name, os.O_WRONLY), "wb") as file:
                 os.ftruncate(file.fileno(), 0)
                 file.write(os.fsencode(led))
