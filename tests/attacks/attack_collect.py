@@ -34,7 +34,7 @@ from cleanroom.core.files import hold
 from cleanroom.model.capability import Attempt
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, default_policy
-from cleanroom.sandbox.filesystem.mount_plan import HOME
+from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.journal import Journal
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS

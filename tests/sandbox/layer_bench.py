@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import changes, layers
 from cleanroom.sandbox.filesystem.write_back import Outcome, ProjectWriter
 
 LONG_AGO = 0
@@ -39,12 +39,12 @@ class Bench:
     def layer(self) -> Path:
         """The upper folder of a new one."""
         self._layers += 1
-        overlay.make(self.base / f"layer-{self._layers}", self.project)
+        layers.make(self.base / f"layer-{self._layers}", self.project)
         return self.base / f"layer-{self._layers}/upper"
 
-    def changes(self, upper: Path, visible: Collection[str] = ()) -> list[overlay.Entry]:
+    def changes(self, upper: Path, visible: Collection[str] = ()) -> list[changes.Entry]:
         with Folder.at(upper) as layer:
-            return overlay.changes(layer, self.held, tuple(visible))
+            return changes.find_changes(layer, self.held, tuple(visible))
 
     def write_back(self, upper: Path, only: Collection[str] | None = None) -> Outcome:
         """All changes of a layer, or those of some paths."""

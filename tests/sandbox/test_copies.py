@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import copied_tree, overlay
+from cleanroom.sandbox.filesystem import copied_tree
+from cleanroom.sandbox.filesystem.changes import Entry
 from cleanroom.sandbox.filesystem.trees import Tree
 
 
@@ -39,7 +40,7 @@ def look(place: Path) -> copied_tree.Marks:
         return copied_tree.look(held, ("hidden",))
 
 
-def changes(place: Path, project: Path, before: copied_tree.Marks) -> list[overlay.Entry]:
+def changes(place: Path, project: Path, before: copied_tree.Marks) -> list[Entry]:
     with Folder.at(place) as held, Folder.at(project) as root:
         return copied_tree.changes(held, root, before, look(place), ())
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import changes as layer_changes
+from cleanroom.sandbox.filesystem import layers, tree_removal
 
 
 def whiteout(path: Path | bytes) -> None:
@@ -30,13 +31,15 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def upper(tmp_path: Path, project: Path) -> Path:
-    overlay.make(tmp_path / "layer", project)
+    layers.make(tmp_path / "layer", project)
     return tmp_path / "layer/upper"
 
 
 def kinds(upper: Path, project: Path, visible: tuple[str, ...] = ()) -> dict[str, str]:
     with Folder.at(upper) as layer, Folder.at(project) as root:
-        return {entry.path: entry.kind for entry in overlay.changes(layer, root, visible)}
+        return {
+            entry.path: entry.kind for entry in layer_changes.find_changes(layer, root, visible)
+        }
 
 
 def test_a_folder_that_was_only_copied_up_is_no_change(upper, project):
@@ -75,7 +78,7 @@ def test_hostile_modes_do_not_stop_removal(tmp_path):
     os.chmod(deep, 0)
     os.chmod(deep.parent, 0)
 
-    overlay.remove_tree(tmp_path / "layer")
+    tree_removal.remove_tree(tmp_path / "layer")
 
     assert not (tmp_path / "layer").exists()
 
@@ -93,7 +96,7 @@ def test_nesting_deeper_than_a_path_can_name_is_removed(tmp_path):
         inner = deeper
     os.close(inner)
 
-    overlay.remove_tree(tmp_path / "layer")
+    tree_removal.remove_tree(tmp_path / "layer")
 
     assert not (tmp_path / "layer").exists()
 
@@ -105,7 +108,7 @@ def test_what_an_opaque_folder_hides_is_deleted_at_every_depth(upper, project):
     (project / "kept/in").mkdir()
     (project / "kept/in/older").write_text("")
     (upper / "kept/in").mkdir(parents=True)
-    os.setxattr(upper / "kept", overlay.OPAQUE, b"y")
+    os.setxattr(upper / "kept", layers.OPAQUE, b"y")
 
     assert kinds(upper, project) == {"kept/old": "deleted", "kept/in/older": "deleted"}
 
@@ -132,7 +135,7 @@ def test_what_its_owner_may_not_enter_is_read_and_stays_closed(upper, project):
     for name, mode in (("none", 0), ("unlisted", 0o300)):
         (upper / name).mkdir()
         (upper / name / "file").write_text("")
-        os.setxattr(upper / name, overlay.OPAQUE, b"y")
+        os.setxattr(upper / name, layers.OPAQUE, b"y")
         (upper / name).chmod(mode)
 
     found = kinds(upper, project)
@@ -178,9 +181,9 @@ def test_nesting_deeper_than_any_build_is_refused_and_named(upper, project):
     os.close(at)
 
     with Folder.at(upper) as layer, Folder.at(project) as root:
-        found = overlay.changes(layer, root)
+        found = layer_changes.find_changes(layer, root)
 
-    overlay.remove_tree(upper)
+    tree_removal.remove_tree(upper)
     assert [entry.reason for entry in found if entry.kind == "refused"] == [
         "nested deeper than 200 folders"
     ]
@@ -194,9 +197,9 @@ def test_a_name_that_parts_from_the_others_of_its_file_is_told_with_one(upper, p
     (upper / "other").write_text("more than before")
 
     with Folder.at(upper) as layer, Folder.at(project) as root:
-        (entry,) = overlay.changes(layer, root)
+        (entry,) = layer_changes.find_changes(layer, root)
 
-    assert (entry.path, entry.parted_from) == ("other", "kept/old")
+    assert (entry.path, entry.former_link) == ("other", "kept/old")
 
 
 def test_names_that_change_together_do_not_part(upper, project):
@@ -207,4 +210,4 @@ def test_names_that_change_together_do_not_part(upper, project):
     whiteout(upper / "kept/old")
 
     with Folder.at(upper) as layer, Folder.at(project) as root:
-        assert [entry.parted_from for entry in overlay.changes(layer, root)] == ["", ""]
+        assert [entry.former_link for entry in layer_changes.find_changes(layer, root)] == ["", ""]

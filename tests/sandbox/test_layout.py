@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cleanroom.sandbox.filesystem import mount_plan
+from cleanroom.sandbox.filesystem.constants import HOME, USER_ID
 
 HOST = mount_plan.Host(
     links={"bin": "usr/bin"},
@@ -53,7 +54,7 @@ def test_every_host_folder_is_read_only_unless_it_is_named_writable():
     assert [
         step["target"] for step in seen.mounts if step["kind"] == "bind" and step["writable"]
     ] == ["/var/cleanroom/data"]
-    home = next(step for step in seen.mounts if step["target"] == f"{mount_plan.HOME}/.cache")
+    home = next(step for step in seen.mounts if step["target"] == f"{HOME}/.cache")
     assert (home["layers"], home["kept"], home["lower"]) == (
         ["/cache/run/home-1"],
         ["/cache/kept/1"],
@@ -94,7 +95,7 @@ def test_the_synthetic_files_name_the_user_and_the_services():
         for name, text in step["texts"].items()
     }
 
-    assert f":{mount_plan.USER_ID}:" in texts["/etc/passwd"]
+    assert f":{USER_ID}:" in texts["/etc/passwd"]
     assert "127.0.0.1 postgres" in texts["/etc/hosts"]
     assert mount_plan.host_name("r") in texts["/etc/hosts"]
 
@@ -135,7 +136,7 @@ def test_from_high_on_nothing_that_was_written_is_started_but_in_build_folders()
         assert target not in seen.executable
         whole = ("overlay", "tmpfs")
         places = {step["target"]: step["exec"] for step in seen.mounts if step["kind"] in whole}
-        allowed = [places[at] for at in (mount_plan.HOME, "/tmp", "/home/me/shop")]
+        allowed = [places[at] for at in (HOME, "/tmp", "/home/me/shop")]
         return allowed, set(seen.programs), set(seen.startable)
 
     assert started() == ([False, False, False], {"/usr", tool}, {"/usr", tool})

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox.filesystem import merge_layers, overlay
+from cleanroom.sandbox.filesystem import layers, merge_layers
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -71,7 +71,7 @@ def inside(project: Path, stack: list[Path], program: str, *words: str) -> str:
 
 
 def layer(folder: Path, project: Path) -> Path:
-    overlay.make(folder, project)
+    layers.make(folder, project)
     return folder
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from layer_bench import Bench, open_up, snapshot
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import kept, overlay
+from cleanroom.sandbox.filesystem import layers, saved_changes
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_whiteout_deletes_on_the_host(upper, project, bench):
 def test_an_opaque_folder_deletes_what_it_does_not_hold(upper, project, bench):
     """A folder that was deleted and made again hides everything below it."""
     (upper / "kept").mkdir()
-    os.setxattr(upper / "kept", overlay.OPAQUE, b"y")
+    os.setxattr(upper / "kept", layers.OPAQUE, b"y")
     (upper / "kept/other").write_text("o")
 
     bench.write_back(upper)
@@ -560,7 +560,7 @@ def test_a_link_in_the_run_s_folder_is_never_followed(upper, project, bench, tmp
 
     bench.write_back(upper)
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
-        kept.keep(layer, bench.changes(upper), run, "conflicts")
+        saved_changes.save(layer, bench.changes(upper), run, "conflicts")
 
     assert (precious / "old").read_text() == (precious / "kept/old").read_text() == "precious"
 
@@ -577,7 +577,7 @@ def test_a_link_in_the_layer_is_never_read_through(upper, project, bench, tmp_pa
 
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
         done = bench.writer.apply(layer, found, run)
-        kept.keep(layer, found, run, "diff")
+        saved_changes.save(layer, found, run, "diff")
 
     assert [entry.path for entry in done.refused] == ["folder", "folder/file"]
     assert not (project / "folder/file").exists()
@@ -646,7 +646,7 @@ def test_what_is_kept_has_no_mode_that_harms(upper, bench, tmp_path):
     (upper / "closed").chmod(0)
 
     with Folder.at(upper) as layer, Folder.at(tmp_path) as run:
-        kept.keep(layer, bench.changes(upper), run, "diff/phase")
+        saved_changes.save(layer, bench.changes(upper), run, "diff/phase")
 
     assert mode(tmp_path / "diff/phase/tool") == 0o755
     assert (tmp_path / "diff/phase/closed").read_text() == "x"

@@ -143,7 +143,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""  # of a symlink
     mode: int = 0  # of a file or directory: its permission bits
     # Another name (a hard link) of the project's file, which the changed one no longer is.
-    parted_from: str = ""
+    former_link: str = ""
 
 
 class WrittenBack(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from cleanroom.backends.base import Leftover
 from cleanroom.backends.run_folders import GROUPS, OWNER, PREFIX, grounds
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox import journal
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import cgroups
 
 # a folder without an owner yet may belong to a run that is just beginning
@@ -212,7 +212,7 @@ def _remove_folder(
     around: Folder, name: str, removed: list[Leftover], left: list[Leftover]
 ) -> None:
     thing = Leftover(kind="folder", name=str(around.path / name))
-    _try(partial(overlay.remove_beneath, around.descriptor, name), thing, removed, left)
+    _try(partial(tree_removal.remove_beneath, around.descriptor, name), thing, removed, left)
 
 
 def _remove_ground(ground: Path, removed: list[Leftover], left: list[Leftover]) -> None:

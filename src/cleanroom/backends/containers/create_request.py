@@ -19,7 +19,7 @@ from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.backends.embedded import spec as description
 from cleanroom.backends.embedded.spec import environment_user
 from cleanroom.sandbox.filesystem import mount_plan
-from cleanroom.sandbox.filesystem.mount_plan import HOME, USER
+from cleanroom.sandbox.filesystem.constants import HOME, USER
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 

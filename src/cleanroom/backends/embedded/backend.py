@@ -33,8 +33,7 @@ from cleanroom.model.errors import ArtifactError, EnvironmentFailed, PolicyRefus
 from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
-from cleanroom.sandbox.filesystem import mount_plan
-from cleanroom.sandbox.filesystem import overlay as layers
+from cleanroom.sandbox.filesystem import layers, mount_plan, tree_removal
 from cleanroom.sandbox.journal import Journal, Resource
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.network import relay
@@ -558,7 +557,7 @@ def _parent(scratch: Path) -> Folder:
 def _removed(around: Folder, name: str) -> bool:
     """Remove a folder, and say whether it is gone."""
     with contextlib.suppress(FileNotFoundError):
-        layers.remove_beneath(around.descriptor, name)
+        tree_removal.remove_beneath(around.descriptor, name)
     try:
         os.stat(name, dir_fd=around.descriptor, follow_symlinks=False)
     except FileNotFoundError:

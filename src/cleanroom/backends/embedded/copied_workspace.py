@@ -10,7 +10,8 @@ from pathlib import Path
 from cleanroom.backends.base import WorkspaceSpec
 from cleanroom.backends.embedded.workspace import HostWorkspace
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import copied_tree, overlay
+from cleanroom.sandbox.filesystem import copied_tree
+from cleanroom.sandbox.filesystem.changes import Entry
 
 
 class CopiedWorkspace(HostWorkspace):
@@ -33,7 +34,7 @@ class CopiedWorkspace(HostWorkspace):
     def _written(self) -> Path:
         return self.place
 
-    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
+    def _find_changes(self, written: Folder) -> list[Entry]:
         after = copied_tree.look(written, self.masked)
         before, self._before = self._before, after
         return copied_tree.changes(written, self._project, before, after, self._visible)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox import journal
-from cleanroom.sandbox.filesystem.mount_plan import HOME
+from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.network.control_sockets import CONTAINER_ENGINES
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked
-from cleanroom.sandbox.filesystem import merge_layers, overlay
+from cleanroom.sandbox.filesystem import layers, merge_layers, tree_removal
 from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
 
 LOCK, USED, LOWEST, WHOLE = "lock", "used", "0", "whole"
@@ -63,7 +63,7 @@ class HomeCache:
             known = _numbers(level)
         self._newest = known[-1]
         self._layer = self._scratch / f"home-{next(self._numbers)}"
-        overlay.make(self._layer, level.path / LOWEST, user)
+        layers.make(self._layer, level.path / LOWEST, user)
         return HomeLayers(
             self._layer, tuple(level.path / str(number) for number in reversed(known))
         )
@@ -167,11 +167,11 @@ def _fold(level: Folder, numbers: list[int]) -> None:
             for layer in reversed(older):
                 with level.folder(layer) as below:
                     merge_layers.lay_under(below, above)
-                overlay.remove_beneath(level.descriptor, layer)
+                tree_removal.remove_beneath(level.descriptor, layer)
     except BlockingIOError:
         return
     except OSError:
         for number in numbers:
-            overlay.remove_beneath(level.descriptor, str(number))
+            tree_removal.remove_beneath(level.descriptor, str(number))
     finally:
         os.close(used)

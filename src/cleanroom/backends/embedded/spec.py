@@ -16,6 +16,7 @@ from cleanroom.backends.base import EnvironmentSpec, Mount
 from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.model.policy import GIB, MIB
 from cleanroom.sandbox.filesystem import mount_plan, mount_plan_low
+from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
@@ -228,7 +229,7 @@ def filesystem_of(
 
 def _lasting(spec: EnvironmentSpec, in_place: bool) -> list[str]:
     """The folders that are written and are the host's own: what is made there stays."""
-    home = _callers_home(spec) if in_place else mount_plan.HOME
+    home = _callers_home(spec) if in_place else HOME
     found = [mount.target for mount in spec.mounts if mount.writable and not mount.above]
     found += [f"{home}/.cache"] if spec.home and home else []
     return [*found, spec.workspace.root] if spec.workspace and spec.in_place else found

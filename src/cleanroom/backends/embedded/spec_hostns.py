@@ -21,13 +21,14 @@ from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.backends.embedded.spec import Described
 from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder, is_misplaced
-from cleanroom.sandbox.filesystem import copied_tree, mount_plan, overlay
+from cleanroom.sandbox.filesystem import copied_tree, mount_plan, tree_removal
+from cleanroom.sandbox.filesystem.constants import HOME, USER
 from cleanroom.sandbox.kernel import cgroups, process_tree
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Identity, MountOp
 
-TEMPORARY, HOME = "/tmp", mount_plan.HOME
+TEMPORARY = "/tmp"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 # Of the machine, for runtimes that ask how large it is.
 FACTS = (
@@ -117,7 +118,7 @@ class RunArea:
             return
         copied_tree.copy(place, source, owner=(os.geteuid(), os.getegid()))
         del self._moved[mount.source]
-        overlay.remove_tree(place)
+        tree_removal.remove_tree(place)
 
     def named(self, place: Path) -> str:
         """A name for a folder that is short enough for sockets in it."""
@@ -234,10 +235,10 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
     }
     made["/etc/passwd"] = (
         "root:x:0:0:root:/root:/bin/sh\n"
-        f"{mount_plan.USER}:x:{user}:{group}:{mount_plan.USER}:{home}:/bin/sh\n"
+        f"{USER}:x:{user}:{group}:{USER}:{home}:/bin/sh\n"
         "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
     )
-    made["/etc/group"] = f"root:x:0:\n{mount_plan.USER}:x:{group}:\nnogroup:x:65534:\n"
+    made["/etc/group"] = f"root:x:0:\n{USER}:x:{group}:\nnogroup:x:65534:\n"
     # over a stream the answer's address is not asked for
     made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
     found = {}

@@ -16,7 +16,15 @@ from cleanroom.backends.base import CONFLICTS, Change, WorkspaceSpec, WrittenBac
 from cleanroom.backends.embedded.home_cache import HomeCache
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
-from cleanroom.sandbox.filesystem import kept, merge_layers, mount_plan, overlay
+from cleanroom.sandbox.filesystem import changes as layer_changes
+from cleanroom.sandbox.filesystem import (
+    layers,
+    merge_layers,
+    mount_plan,
+    saved_changes,
+    tree_removal,
+)
+from cleanroom.sandbox.filesystem.changes import Entry
 from cleanroom.sandbox.filesystem.write_back import Outcome, ProjectWriter
 
 
@@ -32,7 +40,7 @@ class HostWorkspace(ABC):
         self.masked = spec.masked
         self._project = Folder.at(Path(spec.root))
         self._writer = ProjectWriter(self._project, time.time_ns())
-        self._changes: list[overlay.Entry] = []
+        self._changes: list[Entry] = []
         self._visible: tuple[str, ...] = mount_plan.TRUSTED_LINKS
         self.home = HomeCache(Path(spec.scratch), Path(spec.root))
 
@@ -53,7 +61,7 @@ class HostWorkspace(ABC):
         """The folder that the environment wrote which was left last, if there is one."""
 
     @abstractmethod
-    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
+    def _find_changes(self, written: Folder) -> list[Entry]:
         """What differs in it."""
 
     def _settle(self) -> None:
@@ -66,7 +74,7 @@ class HostWorkspace(ABC):
         self._changes = await anyio.to_thread.run_sync(self._found)
         return tuple(map(_change, self._changes))
 
-    def _found(self) -> list[overlay.Entry]:
+    def _found(self) -> list[Entry]:
         place = self._written()
         if place is None:
             return []
@@ -110,7 +118,7 @@ class HostWorkspace(ABC):
             return
         try:
             with Folder.at(place) as written:
-                kept.keep(written, self._changes, run, inside)
+                saved_changes.save(written, self._changes, run, inside)
         except OSError as error:
             raise ArtifactError(
                 "CR-WORKSPACE-004",
@@ -136,11 +144,11 @@ def written_back(done: Outcome) -> WrittenBack:
     )
 
 
-def _changes(entries: Iterable[overlay.Entry]) -> tuple[Change, ...]:
+def _changes(entries: Iterable[Entry]) -> tuple[Change, ...]:
     return tuple(map(_change, entries))
 
 
-def _change(entry: overlay.Entry) -> Change:
+def _change(entry: Entry) -> Change:
     return Change(
         path=entry.path,
         kind=entry.kind,
@@ -148,13 +156,13 @@ def _change(entry: overlay.Entry) -> Change:
         reason=entry.reason,
         target=entry.target,
         mode=entry.mode,
-        parted_from=entry.parted_from,
+        former_link=entry.former_link,
     )
 
 
-def _is_chosen(entry: overlay.Entry, chosen: frozenset[str] | None) -> bool:
+def _is_chosen(entry: Entry, chosen: frozenset[str] | None) -> bool:
     if chosen is None:
-        return not any(name in overlay.NEVER for name in entry.path.split("/"))
+        return not any(name in layers.NEVER_WRITTEN_BACK for name in entry.path.split("/"))
     return entry.path in chosen
 
 
@@ -164,7 +172,7 @@ class EmbeddedWorkspace(HostWorkspace):
     def __init__(self, spec: WorkspaceSpec, user: int) -> None:
         super().__init__(spec)
         self._user = (user, user) if os.geteuid() == 0 else None
-        self.unchangeable = tuple(overlay.foreign(Path(spec.root))) if os.geteuid() else ()
+        self.unchangeable = tuple(layers.foreign_files(Path(spec.root))) if os.geteuid() else ()
         self._scratch = Path(spec.scratch)
         # Oldest first; one whose changes are all in the project is taken out.
         self._layers: list[Path] = []
@@ -181,7 +189,7 @@ class EmbeddedWorkspace(HostWorkspace):
             self._writer = ProjectWriter(self._project, time.time_ns())
         self._number += 1
         layer = self._scratch / f"layer-{self._number}"
-        await anyio.to_thread.run_sync(overlay.make, layer, Path(self.root), self._user)
+        await anyio.to_thread.run_sync(layers.make, layer, Path(self.root), self._user)
         self._layers.append(layer)
         return list(reversed(self._layers))
 
@@ -194,11 +202,11 @@ class EmbeddedWorkspace(HostWorkspace):
     def _written(self) -> Path | None:
         return self._layers[-1] / "upper" if self._layers and not self._in_place else None
 
-    def _find_changes(self, written: Folder) -> list[overlay.Entry]:
-        return overlay.changes(written, self._project, self._visible)
+    def _find_changes(self, written: Folder) -> list[Entry]:
+        return layer_changes.find_changes(written, self._project, self._visible)
 
     def _settle(self) -> None:
         super()._settle()
         # Without it the project shows the same, unless an older layer lies in between.
         if len(self._layers) == 1:
-            overlay.remove_tree(self._layers.pop())
+            tree_removal.remove_tree(self._layers.pop())

@@ -266,7 +266,7 @@ class WriteBack:
 
 def _parted(changes: Sequence[Change]) -> dict[str, str]:
     """Paths that were other names of a file of the project, each with one of these."""
-    return {change.path: change.parted_from for change in changes if change.parted_from}
+    return {change.path: change.former_link for change in changes if change.former_link}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -16,10 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import changes as layer_changes
+from cleanroom.sandbox.filesystem.changes import Entry, permissions
 from cleanroom.sandbox.filesystem.file_copy import copy_content
-from cleanroom.sandbox.filesystem.overlay import Entry, rights
-from cleanroom.sandbox.filesystem.trees import ALL, LIST, Tree, named, open_file, set_mode, status
+from cleanroom.sandbox.filesystem.trees import (
+    ALL,
+    LIST,
+    Tree,
+    lstat_at,
+    open_file,
+    proc_path,
+    set_mode,
+)
 
 _CLONE = 0x40049409  # FICLONE: the copy shares its blocks with the original until one is written
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -127,7 +135,7 @@ class _Copying:
                 copy_content(reading, sink, info)
             if self._owner is not None:
                 os.fchown(sink, *self._owner)
-            os.fchmod(sink, rights(info))
+            os.fchmod(sink, permissions(info))
             os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
         finally:
             os.close(sink)
@@ -136,9 +144,9 @@ class _Copying:
         """Mode and times as they were; its owner can always enter and write such a folder."""
         folder = self._targets.enter(path)
         if self._owner is not None:
-            os.chown(named(folder), *self._owner)
-        set_mode(folder, rights(info) | ALL)
-        os.utime(named(folder), ns=(info.st_atime_ns, info.st_mtime_ns))
+            os.chown(proc_path(folder), *self._owner)
+        set_mode(folder, permissions(info) | ALL)
+        os.utime(proc_path(folder), ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
 def _cloned(reading: int, sink: int) -> bool:
@@ -151,7 +159,7 @@ def _cloned(reading: int, sink: int) -> bool:
 
 
 def look(folder: Folder, masked: Collection[str] = ()) -> Marks:
-    """What is there now, parents before children; at most `overlay.ENTRIES_MAX` paths."""
+    """What is there now, parents before children; at most `layer_changes.ENTRIES_MAX` paths."""
     with Tree(folder.descriptor, LIST) as tree:
         return dict(_marks(tree, masked))
 
@@ -167,7 +175,7 @@ def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
                     continue
                 yield path, Mark(info.st_ino, info.st_mode, info.st_size, info.st_ctime_ns)
                 seen += 1
-                if seen > overlay.ENTRIES_MAX:
+                if seen > layer_changes.ENTRIES_MAX:
                     return
                 if stat.S_ISDIR(info.st_mode):
                     pending.append(path)
@@ -180,7 +188,7 @@ def changes(
     after: Marks,
     visible: Sequence[str],
 ) -> list[Entry]:
-    """What differs between two looks, in the words and the order of `overlay.changes`."""
+    """What differs between two looks, in the words and the order of `changes.find_changes`."""
     found: list[Entry] = []
     gone = {path for path in before if path not in after}
     gone |= {path for path in before.keys() & after if _kind(before[path]) != _kind(after[path])}
@@ -191,10 +199,10 @@ def changes(
             if path not in after and os.path.dirname(path) in gone:
                 continue  # it went with the folder that it lay in
             found += _entry(path, path in after, ours, theirs)
-            if len(found) >= overlay.ENTRIES_MAX:
-                found.append(overlay.too_many())
+            if len(found) >= layer_changes.ENTRIES_MAX:
+                found.append(layer_changes.too_many_changes())
                 break
-    return overlay.judged_links(found, project, visible)
+    return layer_changes.refuse_outward_links(found, project, visible)
 
 
 def _is_unchanged(before: Mark | None, after: Mark) -> bool:
@@ -206,13 +214,13 @@ def _is_unchanged(before: Mark | None, after: Mark) -> bool:
 
 def _entry(path: str, is_there: bool, ours: Tree, theirs: Tree) -> list[Entry]:
     inside, _, name = path.rpartition("/")
-    host = overlay.host_status(path, theirs)
+    host = layer_changes.project_status(path, theirs)
     if not is_there:
-        entry = overlay.deletion(path, host)
+        entry = layer_changes.deletion(path, host)
     else:
         at = ours.enter(inside)
-        info = status(name, at)
-        entry = None if info is None else overlay.difference(path, info, host, at)
+        info = lstat_at(name, at)
+        entry = None if info is None else layer_changes.compare(path, info, host, at)
     return [] if entry is None else [entry]
 
 

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanroom.core.beneath import Folder
-from cleanroom.sandbox.filesystem.overlay import OPAQUE, is_opaque, remove_tree
+from cleanroom.sandbox.filesystem.layers import OPAQUE, is_opaque
+from cleanroom.sandbox.filesystem.tree_removal import remove_tree
 from cleanroom.sandbox.filesystem.trees import (
     ALL,
     Tree,
     entries,
-    named,
+    lstat_at,
     open_folder,
+    proc_path,
     set_mode,
-    status,
 )
 
 # the kernel mounts 500 at most, and their names have to fit a page;
@@ -60,7 +61,7 @@ def lay_under(below: Folder, above: Folder) -> None:
                     pending.append(path)
                     hidden = is_opaque(lowers.enter(path))
                 if hidden:  # nothing further below shows through what was hidden already
-                    os.setxattr(named(folder), OPAQUE, b"y")
+                    os.setxattr(proc_path(folder), OPAQUE, b"y")
 
 
 def _moved(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_result]]:
@@ -69,12 +70,12 @@ def _moved(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_r
     before = os.fstat(upper)
     met = []
     for name, source in entries(lower):
-        target = status(name, upper)
+        target = lstat_at(name, upper)
         if target is None:
             _move(name, source, lower, upper)
         elif stat.S_ISDIR(target.st_mode):
             met.append((f"{inside}/{name}" if inside else name, source))
-    os.utime(named(upper), ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(proc_path(upper), ns=(before.st_atime_ns, before.st_mtime_ns))
     return met
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.filesystem.constants import HOME, USER, USER_ID
+
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import (
         Bind,
@@ -27,13 +29,9 @@ if TYPE_CHECKING:
         Tmpfs,
     )
 
-USER, USER_ID = "cleanroom", 1000
-HOME = f"/home/{USER}"
-
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
 # what is there is neither the system's nor declared: not shown from level High on
 UNLISTED = ("opt", "srv")
-NOT_STARTED = ("/dev/shm",)  # mounted without the right to start programs from Medium on
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 # Of /etc only what programs need to start and to name things;

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.filesystem.constants import USER, USER_ID
 from cleanroom.sandbox.filesystem.mount_plan import (
-    USER,
-    USER_ID,
     HomeLayers,
     Host,
     View,

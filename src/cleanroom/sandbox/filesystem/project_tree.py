@@ -7,7 +7,7 @@ import os
 import stat
 
 from cleanroom.sandbox.filesystem.host_state import HostState
-from cleanroom.sandbox.filesystem.trees import CHANGE, Tree, entries, named, open_folder
+from cleanroom.sandbox.filesystem.trees import CHANGE, Tree, entries, open_folder, proc_path
 
 Owner = tuple[int, int] | None
 
@@ -68,4 +68,4 @@ def give(held: int, owner: tuple[int, int]) -> None:
     is_empty = not stat.S_ISDIR(info.st_mode) or not entries(held)
     if info.st_uid != os.geteuid() or stat.S_ISREG(info.st_mode) or not is_empty:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    os.chown(named(held), *owner)
+    os.chown(proc_path(held), *owner)

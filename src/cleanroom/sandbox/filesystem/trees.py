@@ -23,7 +23,7 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-def status(name: str, at: int) -> os.stat_result | None:
+def lstat_at(name: str, at: int) -> os.stat_result | None:
     """What is there, a link being itself; None where nothing is.
 
     Raises:
@@ -44,10 +44,10 @@ def open_folder(name: str, at: int) -> int:
     return os.open(name, _FOLDER, dir_fd=at)
 
 
-def open_file(name: str, at: int, *, insist: bool = False) -> tuple[int, os.stat_result]:
+def open_file(name: str, at: int, *, force: bool = False) -> tuple[int, os.stat_result]:
     """Open a regular file for reading.
 
-    `insist`: also one of this user's own that nobody may read.
+    `force`: also one of this user's own that nobody may read.
 
     Raises:
         OSError: EINVAL where it is something else, and whatever open(2) says.
@@ -55,7 +55,7 @@ def open_file(name: str, at: int, *, insist: bool = False) -> tuple[int, os.stat
     try:
         descriptor = os.open(name, _FILE, dir_fd=at)
     except PermissionError:
-        if not insist:
+        if not force:
             raise
         descriptor = _open_closed(name, at)
     info = os.fstat(descriptor)
@@ -73,14 +73,14 @@ def _open_closed(name: str, at: int) -> int:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
         set_mode(held, mode | stat.S_IRUSR)
         try:
-            return os.open(named(held), _FILE & ~os.O_NOFOLLOW)
+            return os.open(proc_path(held), _FILE & ~os.O_NOFOLLOW)
         finally:
             set_mode(held, mode)
     finally:
         os.close(held)
 
 
-def named(descriptor: int) -> str:
+def proc_path(descriptor: int) -> str:
     """A name for what a descriptor holds, for calls that take none of O_PATH."""
     return f"/proc/self/fd/{descriptor}"
 
@@ -91,7 +91,7 @@ def set_mode(descriptor: int, mode: int) -> None:
     Raises:
         OSError: it is another's.
     """
-    os.chmod(named(descriptor), stat.S_IMODE(mode))
+    os.chmod(proc_path(descriptor), stat.S_IMODE(mode))
 
 
 def entries(folder: int) -> list[tuple[str, os.stat_result]]:

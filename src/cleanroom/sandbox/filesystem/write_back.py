@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem.changes import Entry, permissions, refuse_outward_links
 from cleanroom.sandbox.filesystem.file_copy import copy_content, same_content
 from cleanroom.sandbox.filesystem.host_state import HostState
-from cleanroom.sandbox.filesystem.kept import DISK_ERRORS, Kept
-from cleanroom.sandbox.filesystem.overlay import Entry, judged_links, rights
 from cleanroom.sandbox.filesystem.project_tree import ProjectTree, give
-from cleanroom.sandbox.filesystem.trees import Tree, named, open_file, status
+from cleanroom.sandbox.filesystem.saved_changes import DISK_ERRORS, SavedChanges
+from cleanroom.sandbox.filesystem.trees import Tree, lstat_at, open_file, proc_path
 
 CONFLICTS = "conflicts"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,19 +64,19 @@ class ProjectWriter:
         visible: Sequence[str] = (),
         conflicts: str = CONFLICTS,
     ) -> Outcome:
-        """Apply entries, as `overlay.changes` gave them, to the project.
+        """Apply entries, as `changes.find_changes` gave them, to the project.
 
         What conflicts is put into the folder `conflicts` of `run` instead. A link that would lead
-        out once just these entries were there is refused; `visible` as for `overlay.changes`.
+        out once just these entries were there is refused; `visible` as for `changes.find_changes`.
         """
         self.host.look_at_clock()
         with (
             Tree(upper.descriptor) as ours,
             ProjectTree(self.project.descriptor, self.host, self.owner) as theirs,
-            Kept(run.descriptor) as kept,
+            SavedChanges(run.descriptor) as saved,
         ):
-            bringing = _Bringing(ours, theirs, kept, self, conflicts)
-            for entry in judged_links(found, self.project, visible):
+            bringing = _Bringing(ours, theirs, saved, self, conflicts)
+            for entry in refuse_outward_links(found, self.project, visible):
                 bringing.carry(entry)
             return bringing.outcome()
 
@@ -109,12 +109,12 @@ class _Bringing:
         self,
         ours: Tree,
         theirs: ProjectTree,
-        kept: Kept,
+        saved: SavedChanges,
         writer: ProjectWriter,
         conflicts: str,
     ) -> None:
-        self._ours, self._theirs, self._kept = ours, theirs, kept
-        self._kept_in = conflicts
+        self._ours, self._theirs, self._saved = ours, theirs, saved
+        self._conflicts_folder = conflicts
         self._host, self._owner = writer.host, writer.owner
         self._project = writer.project
         self._passing = f".cleanroom-{os.urandom(6).hex()}"  # a new file's name until it is whole
@@ -158,7 +158,7 @@ class _Bringing:
         for path in changed:
             self._conflicts[path] = is_kept or self._conflicts.get(path, False)
         if is_kept:
-            self._kept.put(f"{self._kept_in}/{entry.path}", entry, self._ours)
+            self._saved.save(f"{self._conflicts_folder}/{entry.path}", entry, self._ours)
         else:
             self._unremoved.append(entry.path)
 
@@ -174,7 +174,7 @@ class _Bringing:
         except (NotADirectoryError, FileExistsError) as error:
             self._blame(inside)
             raise error
-        spot = _Spot(entry.path, name, at, status(name, at))
+        spot = _Spot(entry.path, name, at, lstat_at(name, at))
         if entry.kind == "deleted":
             self._clear(spot)
         elif entry.kind == "directory":
@@ -195,7 +195,7 @@ class _Bringing:
                 return
         else:
             at = self._theirs.enter("")
-        was = status(name, at)
+        was = lstat_at(name, at)
         if was is not None and not self._is_known(was):
             raise _Changed(inside)
 
@@ -216,7 +216,7 @@ class _Bringing:
         ours = os.stat(name, dir_fd=self._ours.enter(inside), follow_symlinks=False)
         if not stat.S_ISDIR(ours.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        wanted = rights(ours)
+        wanted = permissions(ours)
         if spot.was is not None and spot.is_folder:
             mode = stat.S_IMODE(spot.was.st_mode)
             if mode & 0o777 == wanted:
@@ -308,7 +308,7 @@ class _Bringing:
 
     def _file(self, spot: _Spot) -> None:
         inside, _, name = spot.path.rpartition("/")
-        reading, info = open_file(name, self._ours.enter(inside), insist=True)
+        reading, info = open_file(name, self._ours.enter(inside), force=True)
         first = self._names.get((info.st_dev, info.st_ino))
         try:
             was = spot.was
@@ -338,7 +338,7 @@ class _Bringing:
         """
         if not stat.S_ISREG(was.st_mode) or was.st_size != info.st_size:
             return False
-        if stat.S_IMODE(was.st_mode) != rights(info):
+        if stat.S_IMODE(was.st_mode) != permissions(info):
             return False
         if self._is_known(was) and was.st_mtime_ns != info.st_mtime_ns:
             return False
@@ -368,7 +368,7 @@ class _Bringing:
             if not self._host.is_ours(info):
                 return False
             if spot.was is None or not os.path.samestat(info, spot.was):
-                os.link(named(held), self._passing, dst_dir_fd=spot.at, follow_symlinks=True)
+                os.link(proc_path(held), self._passing, dst_dir_fd=spot.at, follow_symlinks=True)
                 self._name(spot)
             self._host.leave(os.fstat(held))
         except BaseException as error:
@@ -387,7 +387,7 @@ class _Bringing:
             size = copy_content(reading, sink, info)
             if self._owner is not None:
                 os.fchown(sink, *self._owner)
-            os.fchmod(sink, rights(info))
+            os.fchmod(sink, permissions(info))
             os.utime(sink, ns=(info.st_atime_ns, info.st_mtime_ns))
             self._name(spot)
             self._is_there(spot.path, info, os.fstat(sink))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import mounts
-from cleanroom.sandbox.filesystem.mount_plan import USER_ID
+from cleanroom.sandbox.filesystem.constants import USER_ID
 from cleanroom.sandbox.kernel import cgroups, landlock, syscalls
 from cleanroom.sandbox.seccomp import filters, filters_hostns
 from cleanroom.sandbox.selftest import canaries

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from cleanroom.sandbox import channel, journal
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import cgroups, idmap, process_tree, syscalls
 from cleanroom.sandbox.network import relay
 from cleanroom.sandbox.processes import warden, warden_hostns
@@ -297,7 +297,7 @@ class Keeper:
             with contextlib.suppress(OSError):
                 # else it was named to us and somebody else made it
                 if _owner(around, name) == os.geteuid():
-                    overlay.remove_beneath(around, name)
+                    tree_removal.remove_beneath(around, name)
             if _owner(around, name) is None:
                 self._gone("folder", folder)
 
@@ -348,7 +348,7 @@ def _owner(around: int, name: str) -> int | None:
 
 def _remove_folder(folder: str) -> None:
     with contextlib.suppress(OSError):
-        overlay.remove_tree(Path(folder))
+        tree_removal.remove_tree(Path(folder))
 
 
 def main() -> None:

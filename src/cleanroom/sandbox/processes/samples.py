@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanroom.model.capability import Process, Sample
-from cleanroom.sandbox.filesystem import overlay
+from cleanroom.sandbox.filesystem import layers
 from cleanroom.sandbox.kernel import cgroups
 
 # between walks of a layer: a second, and twenty times what the last one took
@@ -58,7 +58,7 @@ class Sampler:
         # walking a layer costs more than the rest together
         if self._written and (last or time.monotonic() >= self._walk_at):
             began = time.monotonic()
-            self._disk_bytes = sum(overlay.size_of(folder) for folder in self._written)
+            self._disk_bytes = sum(layers.size_of(folder) for folder in self._written)
             ended = time.monotonic()
             self._walk_at = ended + max(WALK_SECONDS, WALK_SHARE * (ended - began))
         if self._group is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.filesystem.mount_plan import NOT_STARTED, USER_ID
+from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
 from cleanroom.sandbox.kernel import cgroups, syscalls
 from cleanroom.sandbox.network import dns, relay
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
@@ -171,7 +171,9 @@ class Warden:
             programs=files["programs"] if files["allowlist"] else (),
             startable=files["startable"] if files["allowlist"] else (),
             ports=self._spec["network"]["ports"],
-            not_started=() if self._spec["network"]["host_network"] is not None else NOT_STARTED,
+            not_started=()
+            if self._spec["network"]["host_network"] is not None
+            else NO_EXEC_FOLDERS,
             lasting=files["lasting"],
             project=files["project"],
         )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.filesystem import overlay as layers
+from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import MACHINES, machine
 from cleanroom.sandbox.network import dns
@@ -319,7 +319,7 @@ def probe(folder: str) -> Primitives:
     try:
         found |= _in_child(lambda: _namespaces(folder))
     finally:
-        layers.remove_tree(Path(folder))  # the overlay's work folder has no rights
+        tree_removal.remove_tree(Path(folder))  # the overlay's work folder has no rights
     if os.geteuid() == 0:
         found |= _in_child(_user_namespace_of_root)
         found |= _in_child(_id_mapped)

@@ -1,4 +1,4 @@
-"""What a phase made and the project does not get, kept in the run's folder for a person to read."""
+"""Changes that the project does not get, saved in the run's folder for a person to read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable, Iterator
 
 from cleanroom.core.beneath import Folder
+from cleanroom.sandbox.filesystem.changes import Entry
 from cleanroom.sandbox.filesystem.file_copy import copy_content
-from cleanroom.sandbox.filesystem.overlay import Entry
 from cleanroom.sandbox.filesystem.trees import Tree, open_file, open_folder, set_mode
 
-# Not the path's own fault.
+# The disk or the process is at fault, not the path.
 DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -25,38 +25,40 @@ DISK_ERRORS = (
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def keep(upper: Folder, found: Iterable[Entry], run: Folder, inside: str) -> None:
-    """Copy the files among `found` to the folder `inside` of `run`, for a person to read.
+def save(upper: Folder, entries: Iterable[Entry], run: Folder, inside: str) -> None:
+    """Copy files, folders and links of a layer to the folder `inside` of `run`.
+
+    A file that cannot be read is left out.
 
     Raises:
-        OSError: the disk does not take them. What cannot be read is left out.
+        OSError: the disk does not take the copies.
     """
-    with Tree(upper.descriptor) as ours, Kept(run.descriptor) as kept:
-        for entry in found:
+    with Tree(upper.descriptor) as ours, SavedChanges(run.descriptor) as saved:
+        for entry in entries:
             try:
-                kept.put(f"{inside}/{entry.path}", entry, ours)
+                saved.save(f"{inside}/{entry.path}", entry, ours)
             except OSError as error:
                 if error.errno in DISK_ERRORS:
                     raise
 
 
-class Kept(Tree):
-    """Folders of the run's own, for what a person is to read. Missing ones are made."""
+class SavedChanges(Tree):
+    """Folders of the run's own folder; missing ones are made."""
 
-    def put(self, path: str, entry: Entry, ours: Tree) -> None:
-        """A copy of what `entry` is in the layer: nobody but its owner can write it.
+    def save(self, path: str, entry: Entry, ours: Tree) -> None:
+        """Copy what the layer `ours` has for `entry` to `path`, writable by its owner only.
 
-        A link is put down as a text. A deletion has nothing that could be kept.
+        A link becomes a file with a text; of a deletion nothing is saved.
 
         Raises:
-            OSError: it cannot be read or written.
+            OSError: the layer cannot be read, or the copy cannot be written.
         """
         inside, _, name = path.rpartition("/")
         folder, _, source = entry.path.rpartition("/")
         if entry.kind == "file":
-            reading, info = open_file(source, ours.enter(folder), insist=True)
+            reading, info = open_file(source, ours.enter(folder), force=True)
             try:
-                with self._written(inside, name, info.st_mode & 0o755 | 0o600) as sink:
+                with self._new_file(inside, name, info.st_mode & 0o755 | 0o600) as sink:
                     copy_content(reading, sink, info)
             finally:
                 os.close(reading)
@@ -64,11 +66,12 @@ class Kept(Tree):
             mode = os.fstat(ours.enter(entry.path)).st_mode
             set_mode(self.enter(path), mode & 0o755 | 0o700)
         elif entry.kind == "symlink":
-            with self._written(inside, name, 0o644) as sink:
+            with self._new_file(inside, name, 0o644) as sink:
                 os.write(sink, f"a link to {entry.target}\n".encode(errors="surrogateescape"))
 
     @contextlib.contextmanager
-    def _written(self, inside: str, name: str, mode: int) -> Iterator[int]:
+    def _new_file(self, inside: str, name: str, mode: int) -> Iterator[int]:
+        """A new file in place of an older one; `mode` is set when it is complete."""
         at = self.enter(inside)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=at)
