@@ -34,7 +34,7 @@ from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
-from cleanroom.model.capability import unmet
+from cleanroom.model.capability import CapabilityReport, unmet
 from cleanroom.model.errors import PolicyRefused, ServiceFailed, UsageError
 from cleanroom.model.plan import Plan, ServiceKind, ServiceSpec
 from cleanroom.model.policy import Level, default_policy
@@ -328,24 +328,22 @@ async def _choose(
     Raises:
         PolicyRefused: none does.
     """
-    refusal: PolicyRefused | None = None
-    for name in registry.candidates(plan.backend):
-        backend = await stack.enter_async_context(
-            registry.make(name, run_id=run_id, scratch=scratch, journal=journal)
-        )
-        lacking = unmet(await backend.probe(LEVEL), LEVEL)
-        if not lacking:
-            return backend
-        refusal = PolicyRefused(
-            "CR-POLICY-004",
-            (
-                f"a server needs {lacking[0].rule}, which backend {name} cannot hold here: "
-                f"{lacking[0].why}"
-            ),
-            hint=lacking[0].hint or "`cleanroom-engine doctor` tells what this machine holds",
-        )
-    assert refusal is not None, "there is a candidate"
-    raise refusal
+    make = partial(registry.make, run_id=run_id, scratch=scratch, journal=journal)
+    names = registry.candidates(plan.backend)
+    backend, _ = await registry.enter_first(stack, names, make, LEVEL, _refusal)
+    return backend
+
+
+def _refusal(report: CapabilityReport) -> PolicyRefused | None:
+    lacking = unmet(report, LEVEL)
+    if not lacking:
+        return None
+    first, name = lacking[0], report.backend
+    return PolicyRefused(
+        "CR-POLICY-004",
+        f"a server needs {first.rule}, which backend {name} cannot hold here: {first.why}",
+        hint=first.hint or "`cleanroom-engine doctor` tells what this machine holds",
+    )
 
 
 @asynccontextmanager

@@ -266,6 +266,9 @@ class Environment(Protocol):
             EnvironmentFailed: it has ended.
         """
 
+    def dismiss(self, listening: socket.socket) -> None:
+        """Close an admitted socket: a service may outlive the client that the socket was for."""
+
     async def sample(self, *, last: bool = False) -> Sample | None:
         """Its use of the host now; None when it cannot be read.
 
@@ -280,26 +283,6 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class Dismissing(Protocol):
-    """An environment that can stop leading what it `admit`ted,
-    so that a client's sockets do not live as long as a service that outlives the client.
-    """
-
-    def dismiss(self, listening: socket.socket) -> None:
-        """Lead nobody through this socket any more."""
-
-
-@runtime_checkable
-class LeadsElsewhere(Protocol):
-    """A backend whose doorways may lead to an environment that another process made."""
-
-    def lead(self, environment: str, admit: Callable[[str, int], None]) -> None:
-        """Give `admit` the listening socket of each doorway to `environment`:
-        where it leads to inside, and the descriptor, which stays the backend's.
-        """
-
-
-@runtime_checkable
 class Backend(Protocol):
     """Makes environments on one kind of machinery.
 
@@ -311,6 +294,8 @@ class Backend(Protocol):
     # its environments have the host's system and the caller's programs;
     # else those of an image, whose PATH is used
     shows_host: bool
+    # its port forwards may lead to an environment that another process made
+    forwards_elsewhere: bool
 
     async def __aenter__(self) -> Backend: ...
 
@@ -338,6 +323,13 @@ class Backend(Protocol):
         Raises:
             PolicyRefused: something the policy requires could not be put in place.
             EnvironmentFailed: it could not be made.
+        """
+
+    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
+        """Pass the listening socket of each port forward to `environment`, which another process
+        made, to `admit`: the address inside, and the descriptor, which stays the backend's.
+
+        Only called where `forwards_elsewhere` is true.
         """
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:

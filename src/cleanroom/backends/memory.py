@@ -336,6 +336,9 @@ class MemoryEnvironment:
     def admit(self, listening: socket.socket, to: str) -> None:
         """Nobody is led anywhere: what is scripted is reached through `dial`."""
 
+    def dismiss(self, listening: socket.socket) -> None:
+        """Nothing: no socket was taken."""
+
     async def sample(self, *, last: bool = False) -> Sample | None:
         await self._backend._call("sample")
         return self._backend._next_sample()
@@ -361,6 +364,7 @@ class MemoryBackend:
 
     name = "memory"
     shows_host = True
+    forwards_elsewhere = False
 
     def __init__(
         self,
@@ -450,6 +454,9 @@ class MemoryBackend:
             self._remove(thing)
             with anyio.CancelScope(shield=True):
                 await self._call("leave")
+
+    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
+        """Nothing: this backend forwards no ports."""
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         await self._call("ledger")

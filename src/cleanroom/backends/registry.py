@@ -9,12 +9,15 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cleanroom.backends.base import Backend
+from cleanroom.model.capability import CapabilityReport
 from cleanroom.model.errors import PolicyRefused, UsageError
+from cleanroom.model.policy import Level
 
 if TYPE_CHECKING:
     from cleanroom.backends.embedded.keeper_process import KeeperProcess
@@ -92,6 +95,33 @@ def make(
         run_id=run_id, scratch=scratch, journal=journal, **further
     )
     return backend
+
+
+async def enter_first(
+    stack: AsyncExitStack,
+    names: Iterable[str],
+    make_backend: Callable[[str], Backend],
+    level: Level,
+    refusal: Callable[[CapabilityReport], PolicyRefused | None],
+) -> tuple[Backend, CapabilityReport]:
+    """Enter the first of these backends that holds what is required, and return its probe's report.
+
+    `make_backend` makes each backend by its name, `level` is what it is probed for.
+    `refusal` judges the report: None accepts the backend.
+    `stack` leaves every backend that was entered, also those that were refused.
+
+    Raises:
+        PolicyRefused: the last one's refusal: none holds it.
+    """
+    refused: PolicyRefused | None = None
+    for name in names:
+        backend = await stack.enter_async_context(make_backend(name))
+        report = await backend.probe(level)
+        refused = refusal(report)
+        if refused is None:
+            return backend, report
+    assert refused is not None, "there is a candidate"
+    raise refused
 
 
 def require_parts(

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -109,21 +110,22 @@ async def _probe() -> tuple[CapabilityReport | None, Check]:
     from cleanroom.backends import registry
 
     try:
-        registry.candidates("embedded")
+        names = registry.candidates("embedded")
         with (
             tempfile.TemporaryDirectory(prefix="cleanroom-doctor-") as scratch,
             Folder.at(Path(scratch)) as folder,
         ):
-            made = registry.make(
-                "embedded",
+            make = partial(
+                registry.make,
                 run_id="doctor",
                 scratch=folder.path / "scratch",
                 journal=partial(Journal.at, folder),
             )
-            async with made as backend:
-                return await backend.probe(NEEDED), Check(
-                    name="backend", status="ok", detail=backend.name
+            async with AsyncExitStack() as stack:
+                backend, report = await registry.enter_first(
+                    stack, names, make, NEEDED, lambda _: None
                 )
+                return report, Check(name="backend", status="ok", detail=backend.name)
     except CleanroomError as error:
         return None, Check(
             name="backend", status="fail", detail=str(error), code=error.code, hint=error.hint

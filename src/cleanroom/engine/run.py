@@ -20,7 +20,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from cleanroom.backends import registry
-from cleanroom.backends.base import Backend, LeadsElsewhere, Leftover
+from cleanroom.backends.base import Backend, Leftover
 from cleanroom.core.bus import Bus, Span, Subscription
 from cleanroom.core.files import LogFiles, is_there, relative, write_atomic
 from cleanroom.core.redaction import Redactor
@@ -359,7 +359,7 @@ class Run:
         """The session or pool that has this run's services;
         those of another configuration are the run's own, which is said.
         """
-        if self._charge is None or not recipes or not isinstance(backend, LeadsElsewhere):
+        if self._charge is None or not recipes or not backend.forwards_elsewhere:
             return None
         pooled = self._charge.leases
         chosen = [recipe for recipe in recipes if recipe.kind in POOLED] if pooled else recipes
@@ -392,34 +392,32 @@ class Run:
         """
         hermetic = (phase.policy.level for phase in self._plan.phases if phase.hermetic)
         levels = lowest_first((self._plan.policy.level, *hermetic))
-        refusal: PolicyRefused | None = None
-        for name in registry.candidates(self._plan.backend):
-            backend = self._make(name)
-            self._account.backend = backend
-            entered = await stack.enter_async_context(backend)
-            report = await backend.probe(levels[-1])
+
+        def make_backend(name: str) -> Backend:
+            self._account.backend = self._make(name)
+            return self._account.backend
+
+        def refusal(report: CapabilityReport) -> PolicyRefused | None:
             self._bus.publish(Capability(subject=Subject("run", self._plan.project), report=report))
             span.attributes["backend"], span.attributes["tier"] = report.backend, report.tier
-            lacking = {
-                missing.rule: (level, missing)
-                for level in reversed(levels)
-                for missing in unmet(report, level)
-            }
-            refusal = self._refusal(report, lacking)
-            if refusal is None:
-                self._degrade(lacking, span)
-                if self._plan.backend == "auto":
-                    without = f", but for {', '.join(lacking)}" if lacking else ""
-                    self._note(
-                        "info",
-                        (
-                            f"backend {name}: tier {report.tier} holds what {levels[-1].value} "
-                            f"requires{without}"
-                        ),
-                    )
-                return entered
-        assert refusal is not None, "there is a candidate"
-        raise refusal
+            return self._refusal(report, _lacking(report, levels))
+
+        names = registry.candidates(self._plan.backend)
+        backend, report = await registry.enter_first(
+            stack, names, make_backend, levels[-1], refusal
+        )
+        lacking = _lacking(report, levels)
+        self._degrade(lacking, span)
+        if self._plan.backend == "auto":
+            without = f", but for {', '.join(lacking)}" if lacking else ""
+            self._note(
+                "info",
+                (
+                    f"backend {report.backend}: tier {report.tier} holds what {levels[-1].value} "
+                    f"requires{without}"
+                ),
+            )
+        return backend
 
     def _refusal(
         self, report: CapabilityReport, lacking: Mapping[str, tuple[Level, Missing]]
@@ -601,6 +599,15 @@ async def settle(
         await anyio.lowlevel.checkpoint()
         while any(inbox.waiting for inbox in inboxes) and not broken():  # noqa: ASYNC110 -- a subscription does not tell that it is empty
             await anyio.sleep(0.001)
+
+
+def _lacking(report: CapabilityReport, levels: Sequence[Level]) -> dict[str, tuple[Level, Missing]]:
+    """Each rule that a backend cannot hold, with the lowest of the levels that requires it."""
+    return {
+        missing.rule: (level, missing)
+        for level in reversed(levels)
+        for missing in unmet(report, level)
+    }
 
 
 async def _shielded(work: Callable[[], Awaitable[None]]) -> None:

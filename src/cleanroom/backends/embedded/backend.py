@@ -60,6 +60,7 @@ class EmbeddedBackend:
 
     name = "embedded"
     shows_host = True
+    forwards_elsewhere = True
     make_environment = EmbeddedEnvironment
 
     def __init__(
@@ -458,7 +459,7 @@ class EmbeddedBackend:
             with contextlib.suppress(EnvironmentFailed):
                 behind.order({"op": "relay", "to": door["to"]}, [descriptor])
 
-    def lead(self, environment: str, admit: Callable[[str, int], None]) -> None:
+    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
         """Give the doors to this environment of another process to `admit`."""
         self._elsewhere[environment] = admit
 

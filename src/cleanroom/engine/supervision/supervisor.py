@@ -24,10 +24,8 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from cleanroom.backends.base import (
-    Dismissing,
     Environment,
     EnvironmentSpec,
-    LeadsElsewhere,
     Mount,
     PortForward,
     Stream,
@@ -154,7 +152,7 @@ class Supervisor:
         """Lead nobody through this socket any more."""
         service = self._services[name]
         service.listening.remove(listening)
-        if isinstance(service.environment, Dismissing):
+        if service.environment is not None:
             service.environment.dismiss(listening)
 
     # --- what others hold, and what is held for others
@@ -189,11 +187,11 @@ class Supervisor:
             held.recipe if held else recipe, next(self._numbers)
         )
         if held is not None:
-            assert isinstance(self._context.backend, LeadsElsewhere), (
+            assert self._context.backend.forwards_elsewhere, (
                 "a run joins others only on such a backend"
             )
             service.held, service.environment_id = held, held.environment
-            self._context.backend.lead(held.environment, held.admit)
+            self._context.backend.forward_elsewhere(held.environment, held.admit)
         return service
 
     async def _follow(self, service: Service, held: Held) -> None:
