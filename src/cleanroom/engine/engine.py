@@ -204,14 +204,14 @@ class Engine:
             CleanroomError: there is no run, because the plan does not stand.
                 Everything later is in the result.
         """
-        return await self._carry_out(phases, single=False)
+        return await self._run_phases(phases, single=False)
 
     async def run(self, phase: str) -> RunResult:
         """Run one phase with its hooks and prerequisites, ignoring workspaces.
 
         Raises as `pipeline` does.
         """
-        return await self._carry_out((phase,), single=True)
+        return await self._run_phases((phase,), single=True)
 
     def events(self) -> AsyncIterator[Envelope]:
         """All events of the next run, ending with it. Call it before the run."""
@@ -259,7 +259,7 @@ class Engine:
         """
         self._alone = True
 
-    async def _carry_out(self, phases: Sequence[str], *, single: bool) -> RunResult:
+    async def _run_phases(self, phases: Sequence[str], *, single: bool) -> RunResult:
         self._refuse_second()
         self._refuse_recursion()
         check("the engine: phases", phases, _PHASES)
@@ -275,14 +275,14 @@ class Engine:
                 self._keeper = await anyio.to_thread.run_sync(
                     keeper, self._options.backend, self._caller
                 )
-            return await self._conduct(phases, single=single)
+            return await self._plan_and_run(phases, single=single)
         finally:
             self._busy = False
             if self._keeper is not None:
                 self._keeper.abandon()
                 self._keeper = None
 
-    async def _conduct(self, phases: Sequence[str], *, single: bool) -> RunResult:
+    async def _plan_and_run(self, phases: Sequence[str], *, single: bool) -> RunResult:
         plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
         with ExitStack() as stack:
             projects = {
@@ -300,9 +300,9 @@ class Engine:
                     projects[plan.root], self._bus.run_id, Path(reports) if reports else None
                 )
             )
-            return await self._conduct_in(plan, projects, own, recipes)
+            return await self._start_run(plan, projects, own, recipes)
 
-    async def _conduct_in(
+    async def _start_run(
         self,
         plan: Plan,
         projects: Mapping[str, Folder],
@@ -333,7 +333,7 @@ class Engine:
             async with anyio.create_task_group() as tasks:
                 for starter in starters():
                     tasks.start_soon(self._watch, starter)
-                result = await run.conduct()
+                result = await run.run_and_report()
                 self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
         finally:

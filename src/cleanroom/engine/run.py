@@ -147,7 +147,7 @@ class Run:
             self._signal, self._why = code, why
         self._scope.cancel()
 
-    async def conduct(self) -> RunResult:
+    async def run_and_report(self) -> RunResult:
         """Run to the end, whatever that is."""
         from cleanroom.subscribers.reporter import Reporter
 
@@ -161,7 +161,7 @@ class Run:
             async with anyio.create_task_group() as tasks:
                 settled = await self._start_subscribers(tasks, reporter, plan_json)
                 try:
-                    await self.as_span(logs)
+                    await self.run_in_span(logs)
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self._drain(settled)
@@ -264,7 +264,7 @@ class Run:
 
     # --- the run
 
-    async def as_span(self, logs: LogSink) -> None:
+    async def run_in_span(self, logs: LogSink) -> None:
         """The run itself, between its first and its last event. Subscribers are the caller's."""
         plan = self._plan
         attributes: dict[str, str | int | float | bool] = {
@@ -283,7 +283,7 @@ class Run:
             try:
                 with self._scope:
                     try:
-                        await self._carry_out(logs, span)
+                        await self._start_backend_and_run(logs, span)
                     except Exception as error:
                         self._account.error = first_cause(error)
             # the caller's own cancellation passes, with the account made all the same
@@ -296,7 +296,7 @@ class Run:
                     await self._record_outcomes()
                 self._conclude(span, anyio.current_time() - began)
 
-    async def _carry_out(self, logs: LogSink, span: Span) -> None:
+    async def _start_backend_and_run(self, logs: LogSink, span: Span) -> None:
         """Backend, probe, refusal, services, phases. Leaving this unwinds everything in reverse."""
         await self._sweep_up()
         async with AsyncExitStack() as stack:

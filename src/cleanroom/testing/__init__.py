@@ -163,7 +163,7 @@ async def run_plan(
             tasks.start_soon(_to_its_end, partial(monitor.run, seen[0], bus))
             tasks.start_soon(_to_its_end, partial(recovery.run, seen[1], run.send, seed=plan.seed))
             try:
-                await run.as_span(_NoLogs(there))
+                await run.run_in_span(_NoLogs(there))
             finally:
                 with anyio.CancelScope(shield=True):
                     await settle(seen)

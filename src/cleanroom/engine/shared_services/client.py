@@ -23,7 +23,7 @@ import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from cleanroom.engine.shared_services.discovery import ServerConfig, meet
-from cleanroom.engine.supervision.service import State
+from cleanroom.engine.supervision.service import ServiceState
 from cleanroom.model import errors
 from cleanroom.model.errors import CleanroomError, ServiceFailed
 from cleanroom.model.events import AnyEvent, Attached, Event, Subject
@@ -97,7 +97,7 @@ def configuration(recipe: Recipe, policy: Policy, seed: int) -> str:
 
 
 class JoinedService:
-    """One service that the holder has. See `service.Held`."""
+    """One service that the holder has. See `service.SharedService`."""
 
     def __init__(self, name: str, recipe: Recipe, given: Given, holder: Holder) -> None:
         self.recipe = msgspec.structs.replace(
@@ -109,21 +109,21 @@ class JoinedService:
         self.things = given.things
         self._name = name
         self._holder = holder
-        self._state = State()
+        self._state = ServiceState()
         self._changed = anyio.Event()
 
     def admit(self, to: str, listening: int) -> None:
         self._holder.send({"op": "door", "service": self._name}, [listening])
 
-    async def states(self) -> AsyncIterator[State]:
-        told: State | None = None
+    async def states(self) -> AsyncIterator[ServiceState]:
+        told: ServiceState | None = None
         while told is None or told.failure is None:
             if self._state is told:
                 await self._changed.wait()
             told = self._state
             yield told
 
-    def become(self, state: State) -> None:
+    def become(self, state: ServiceState) -> None:
         """Take note of a change; of several at once only the last is told."""
         if self._state.failure is None:
             self._state = state
@@ -132,7 +132,7 @@ class JoinedService:
 
 
 class Holder:
-    """A connection to a holder. See `service.Holding`."""
+    """A connection to a holder. See `service.SharedServices`."""
 
     def __init__(self, identity: str) -> None:
         self.id = identity
@@ -201,7 +201,9 @@ class Holder:
             self._left.set()
         elif "state" in message and message["state"] in self.services:
             failure = msgspec.convert(message["failure"], Failure | None)
-            state = State(message["opened"], message["ready"], failure.error() if failure else None)
+            state = ServiceState(
+                message["opened"], message["ready"], failure.error() if failure else None
+            )
             self.services[message["state"]].become(state)
         elif "event" in message:
             self._tell.send_nowait(msgspec.convert(message["event"], AnyEvent))
@@ -226,7 +228,7 @@ class Holder:
             hint="run it again: a new one is started",
         )
         for service in self.services.values():
-            service.become(State(failure=failure))
+            service.become(ServiceState(failure=failure))
         self._tell.close()
 
     async def leave(self) -> None:

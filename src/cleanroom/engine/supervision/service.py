@@ -23,7 +23,7 @@ from cleanroom.services import Recipe
 QUOTED_LINES = 12
 
 
-class State(NamedTuple):
+class ServiceState(NamedTuple):
     """What changes in a service's life."""
 
     opened: bool = False  # its environment is there
@@ -31,7 +31,7 @@ class State(NamedTuple):
     failure: CleanroomError | None = None  # why it will not come back
 
 
-class Held(Protocol):
+class SharedService(Protocol):
     """A service that a session or a pool holds: another process starts, watches and restarts it."""
 
     recipe: Recipe  # with the credentials that this run has there
@@ -44,7 +44,7 @@ class Held(Protocol):
         in every life, until this run ends.
         """
 
-    def states(self) -> AsyncIterator[State]:
+    def states(self) -> AsyncIterator[ServiceState]:
         """Its state now and after every change.
 
         Ends with a failure where its holder ends.
@@ -52,11 +52,11 @@ class Held(Protocol):
         """
 
 
-class Holding(Protocol):
+class SharedServices(Protocol):
     """All that one holder has for this run."""
 
     @property
-    def services(self) -> Mapping[str, Held]:
+    def services(self) -> Mapping[str, SharedService]:
         """By the service's name."""
 
     def events(self) -> AsyncIterator[Event]:
@@ -78,19 +78,19 @@ class Service:
         self.ready = False
         self.idle = False  # the backend runs nothing, so nothing can be waited for
         self.failure: CleanroomError | None = None  # why it will not come back
-        self.trouble: CleanroomError | None = None  # why its last life ended
+        self.last_error: CleanroomError | None = None  # why its last life ended
         self.output = bytearray()
         self.has_data = False
         self.template = ""  # the cached folder that its data begins with
         self.environment: Environment | None = None  # of its last life that became ready
         self.listening: list[socket.socket] = []  # on the host
-        self.life = anyio.CancelScope()
-        self.living = False
+        self.scope = anyio.CancelScope()
+        self.running = False
         self.ended = anyio.Event()
         self.begun = anyio.Event()  # its first life has a span
         self.span: SpanContext | None = None  # of its last life
         self.begun_unix_ns = 0  # its last life
-        self.held: Held | None = None  # where another process has its lives
+        self.shared: SharedService | None = None  # where another process runs it
 
     def begin(self, span: SpanContext, at_unix_ns: int) -> None:
         """A life begins."""

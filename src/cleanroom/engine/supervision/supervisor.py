@@ -34,7 +34,13 @@ from cleanroom.core.bus import Span
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.environments import EnvironmentObserver, ObservedEnvironment
 from cleanroom.engine.supervision.output import OutputPump
-from cleanroom.engine.supervision.service import QUOTED_LINES, Held, Holding, Main, Service
+from cleanroom.engine.supervision.service import (
+    QUOTED_LINES,
+    Main,
+    Service,
+    SharedService,
+    SharedServices,
+)
 from cleanroom.engine.supervision.service_data import in_thread, write_folders
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.model.errors import (
@@ -66,18 +72,20 @@ class Supervisor:
         recipes: Sequence[Recipe],
         cache: TemplateCache,
         tasks: TaskGroup,
-        holding: Holding | None = None,
+        shared_services: SharedServices | None = None,
     ) -> None:
         self._context = context
         self._bus = context.bus
         self._cache = cache
         self._tasks = tasks
         self.observer = EnvironmentObserver(context, tasks)
-        self._holding = holding
+        self._shared_services = shared_services
         self._services: dict[str, Service] = {}
         self._numbers = itertools.count(1)
         for recipe in recipes:
-            self._take(recipe, holding.services.get(recipe.name) if holding else None)
+            self._register(
+                recipe, shared_services.services.get(recipe.name) if shared_services else None
+            )
         self._commands: list[Command] = []
         self._sent = anyio.Event()
 
@@ -159,8 +167,8 @@ class Supervisor:
 
     def add(self, recipe: Recipe) -> Service:
         """Start one more service."""
-        service = self._take(recipe, None)
-        self._tasks.start_soon(self._live, service)
+        service = self._register(recipe, None)
+        self._tasks.start_soon(self._run_once, service)
         return service
 
     def renew(self, recipe: Recipe) -> Service:
@@ -169,40 +177,40 @@ class Supervisor:
         The old one ends meanwhile, for good and with what it held.
         """
         old = self._services[recipe.name]
-        service = self._take(recipe, None)  # from now on commands concern this one
-        self._tasks.start_soon(self._live, service)
+        service = self._register(recipe, None)  # from now on commands concern this one
+        self._tasks.start_soon(self._run_once, service)
         self._tasks.start_soon(self._retire, old)
         return service
 
     async def _retire(self, service: Service) -> None:
-        if service.living:
-            service.life.cancel()
+        if service.running:
+            service.scope.cancel()
             await service.ended.wait()
         await anyio.to_thread.run_sync(
             partial(shutil.rmtree, self._folder(service), ignore_errors=True)
         )
 
-    def _take(self, recipe: Recipe, held: Held | None) -> Service:
+    def _register(self, recipe: Recipe, shared: SharedService | None) -> Service:
         service = self._services[recipe.name] = Service(
-            held.recipe if held else recipe, next(self._numbers)
+            shared.recipe if shared else recipe, next(self._numbers)
         )
-        if held is not None:
+        if shared is not None:
             assert self._context.backend.forwards_elsewhere, (
                 "a run joins others only on such a backend"
             )
-            service.held, service.environment_id = held, held.environment
-            self._context.backend.forward_elsewhere(held.environment, held.admit)
+            service.shared, service.environment_id = shared, shared.environment
+            self._context.backend.forward_elsewhere(shared.environment, shared.admit)
         return service
 
-    async def _follow(self, service: Service, held: Held) -> None:
+    async def _mirror_state(self, service: Service, shared: SharedService) -> None:
         """Know of a held service what its holder says.
 
         It was not started here, so it has no span here: only waiting for it has.
         """
-        self._bus.publish(held.attached)
-        states = held.states()
+        self._bus.publish(shared.attached)
+        states = shared.states()
         with self._bus.span(
-            Subject("readiness", service.recipe.name), {LINK: held.attached.traceparent}
+            Subject("readiness", service.recipe.name), {LINK: shared.attached.traceparent}
         ) as readiness:
             async for state in states:
                 service.change(opened=state.opened, ready=state.ready, failure=state.failure)
@@ -217,9 +225,9 @@ class Supervisor:
         async for state in states:
             service.change(opened=state.opened, ready=state.ready, failure=state.failure)
 
-    async def _repeat(self, holding: Holding) -> None:
+    async def _forward_events(self, shared_services: SharedServices) -> None:
         """Tell here what a holder says of its services: it concerns this run too."""
-        async for event in holding.events():
+        async for event in shared_services.events():
             self._bus.publish(event)
 
     async def ready_environment(self, name: str) -> Environment:
@@ -236,7 +244,7 @@ class Supervisor:
         self._commands.append(command)
         self._sent.set()
 
-    async def carry_out_commands(self) -> None:
+    async def execute_commands(self) -> None:
         """The one reader of the commands."""
         while True:
             await self._sent.wait()
@@ -253,7 +261,7 @@ class Supervisor:
                         self._tasks.start_soon(self.observer.kill, command)
 
     async def _restart(self, service: Service, command: Restart) -> None:
-        if service.failure is not None or service.living:
+        if service.failure is not None or service.running:
             return
         await anyio.sleep(command.delay_seconds)
         if self._services[command.service] is not service:
@@ -267,7 +275,7 @@ class Supervisor:
                 delay_seconds=command.delay_seconds,
             )
         )
-        await self._live(service)
+        await self._run_once(service)
 
     def _give_up(self, service: Service, cause: str) -> None:
         if service.failure is not None:
@@ -278,8 +286,8 @@ class Supervisor:
             f"service {service.recipe.name!r} was given up: {cause}",
             hint=self._see_log(service),
         )
-        if service.trouble is not None:
-            failure.__cause__ = service.trouble
+        if service.last_error is not None:
+            failure.__cause__ = service.last_error
         service.change(failure=failure)
         self._tasks.start_soon(self.observer.end_users, service.environment_id, failure)
 
@@ -288,24 +296,24 @@ class Supervisor:
     def start(self) -> None:
         """Start every service at once, or follow what its holder says of it."""
         for service in self._services.values():
-            if service.held is None:
-                self._tasks.start_soon(self._live, service)
+            if service.shared is None:
+                self._tasks.start_soon(self._run_once, service)
             else:
-                self._tasks.start_soon(self._follow, service, service.held)
-        if self._holding is not None:
-            self._tasks.start_soon(self._repeat, self._holding)
+                self._tasks.start_soon(self._mirror_state, service, service.shared)
+        if self._shared_services is not None:
+            self._tasks.start_soon(self._forward_events, self._shared_services)
 
     async def stop(self) -> None:
         """Stop all, last started first, whatever is cancelled meanwhile."""
         for service in reversed(self._services.values()):
-            if service.living:
+            if service.running:
                 with anyio.move_on_after(STOP_SECONDS, shield=True):
-                    service.life.cancel()
+                    service.scope.cancel()
                     await service.ended.wait()
 
-    async def _live(self, service: Service) -> None:
+    async def _run_once(self, service: Service) -> None:
         """One life as one span. How it ended is in the span; recovery reads it there."""
-        service.life, service.ended, service.living = anyio.CancelScope(), anyio.Event(), True
+        service.scope, service.ended, service.running = anyio.CancelScope(), anyio.Event(), True
         recipe = service.recipe
         attributes: dict[str, str | int | float | bool] = {
             "version": recipe.version,
@@ -317,33 +325,33 @@ class Supervisor:
             "server_sha256": recipe.server_sha256,
         }
         try:
-            with service.life, self._bus.span(service.subject, attributes) as span:
+            with service.scope, self._bus.span(service.subject, attributes) as span:
                 service.begin(span.context, self._bus.clock.wall_ns())
                 try:
                     with ExitStack() as starting:
                         readiness = starting.enter_context(
                             self._bus.aside(Subject("readiness", recipe.name))
                         )
-                        await self._life(service, span, readiness, starting)
+                        await self._run_in_environment(service, span, readiness, starting)
                 except CleanroomError as error:
-                    self._note_trouble(service, span, error)
+                    self._record_failure(service, span, error)
                     await self._renew_data(service)
                 except anyio.get_cancelled_exc_class():
                     # being stopped is how a service's life is meant to end
                     span.result, span.reason = "passed", ""
                     raise
         finally:
-            service.living = False
+            service.running = False
             service.change(opened=False)
             service.ended.set()
 
-    def _note_trouble(self, service: Service, span: Span, error: CleanroomError) -> None:
-        service.trouble = error
+    def _record_failure(self, service: Service, span: Span, error: CleanroomError) -> None:
+        service.last_error = error
         span.result, span.reason, span.code = "failed", str(error), error.code
         if isinstance(error, PolicyRefused | ProjectError):
             service.change(failure=error)  # another try would end the same way
 
-    async def _life(
+    async def _run_in_environment(
         self, service: Service, span: Span, readiness: Span, starting: ExitStack
     ) -> None:
         """Make the environment, run the main command in it, and stay until one of them ends.
@@ -361,7 +369,7 @@ class Supervisor:
                 self._tasks.start_soon(self._run_main, service, observed.environment, main, pump)
                 main.started = True
                 try:
-                    await self._serve(service, observed, main, readiness, starting)
+                    await self._monitor_health(service, observed, main, readiness, starting)
                 except EnvironmentFailed:
                     if not observed.ended_for:
                         raise
@@ -393,7 +401,7 @@ class Supervisor:
         finally:
             main.ended.set()
 
-    async def _serve(
+    async def _monitor_health(
         self,
         service: Service,
         observed: ObservedEnvironment,
@@ -418,7 +426,7 @@ class Supervisor:
             with anyio.move_on_after(recipe.health_seconds or None):
                 await main.ended.wait()
             if main.ended.is_set():
-                raise self._died(service, observed, main)
+                raise self._end_error(service, observed, main)
             unanswered = (
                 0
                 if await ask(recipe.probe, observed.environment, bytes(service.output))
@@ -464,7 +472,9 @@ class Supervisor:
             )
         return True
 
-    def _died(self, service: Service, observed: ObservedEnvironment, main: Main) -> ServiceFailed:
+    def _end_error(
+        self, service: Service, observed: ObservedEnvironment, main: Main
+    ) -> ServiceFailed:
         if observed.ended_for:
             return ServiceFailed(
                 "CR-SERVICE-022", f"service {service.recipe.name!r} was ended: {observed.ended_for}"
@@ -535,12 +545,14 @@ class Supervisor:
                             self._spec(service, "prepare", place), of=recipe.name
                         ) as observed:
                             for argv in recipe.prepare:
-                                await self._must_succeed(service, observed.environment, argv, pump)
+                                await self._run_prepare_step(
+                                    service, observed.environment, argv, pump
+                                )
         except _NothingRuns:
             return False
         return True
 
-    async def _must_succeed(
+    async def _run_prepare_step(
         self, service: Service, environment: Environment, argv: Sequence[str], pump: OutputPump
     ) -> None:
         heard = bytearray()
@@ -598,8 +610,8 @@ class Supervisor:
 
     def _folder(self, service: Service) -> Path:
         return (
-            service.held.folder
-            if service.held
+            service.shared.folder
+            if service.shared
             else self._context.scratch / "services" / service.environment_id
         )
 
@@ -619,16 +631,16 @@ async def supervise(
     context: RunContext,
     recipes: Sequence[Recipe],
     cache: TemplateCache,
-    holding: Holding | None = None,
+    shared_services: SharedServices | None = None,
 ) -> AsyncIterator[Supervisor]:
-    """Start all services but those that `holding` has; leaving stops them in reverse order,
+    """Start all services but those that `shared_services` has; leaving stops them in reverse order,
     also when cancelled.
 
     A failure of any watching task ends the body.
     """
     async with anyio.create_task_group() as tasks:
-        supervisor = Supervisor(context, recipes, cache, tasks, holding)
-        tasks.start_soon(supervisor.carry_out_commands)
+        supervisor = Supervisor(context, recipes, cache, tasks, shared_services)
+        tasks.start_soon(supervisor.execute_commands)
         supervisor.start()
         try:
             yield supervisor
