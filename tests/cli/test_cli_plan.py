@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from cleanroom.cli.commands.config import settings
-from cleanroom.cli.commands.plan import as_object, described
+from cleanroom.cli.views.plan import plan_lines, plan_object
 from cleanroom.model.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import Level, default_policy
 
@@ -57,7 +57,7 @@ def test_cli_plan_object_has_phases_flat_in_run_order() -> None:
     """As data, phases of all workspaces stand in one list in run order,
     each with its workspace and where it runs.
     """
-    data = msgspec.json.decode(msgspec.json.encode(as_object(planned())))
+    data = msgspec.json.decode(msgspec.json.encode(plan_object(planned())))
     assert [(row["name"], row["workspace"], row["kind"]) for row in data["phases"]] == [
         ("init", "", "hermetic"),
         ("test", "", "host"),
@@ -75,14 +75,14 @@ def test_cli_plan_for_people_is_the_golden_one() -> None:
     says.
     """
     golden = Path(__file__).parent.parent / "golden" / "cli-plan.txt"
-    assert "\n".join(described(planned())) + "\n" == golden.read_text()
+    assert "\n".join(plan_lines(planned())) + "\n" == golden.read_text()
 
 
 def test_cli_plan_hostile_names_stay_on_their_line() -> None:
     """A phase name or command with control characters cannot add a line to the plan."""
     plain, hostile = phase("test"), phase("te\nst\x1b[2J", commands=("echo a\nphase x passed",))
     shapes = [
-        described(
+        plan_lines(
             msgspec.structs.replace(
                 planned(), workspaces=(Workspace(name="", path="/", phases=(one,)),)
             )

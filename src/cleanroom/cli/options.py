@@ -6,9 +6,57 @@ Imports click only: `--help` of every command passes through here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    # Only type checkers make these classes: making them would cost `--help` time.
+    from typing import Literal, TypedDict
+
+    from cleanroom.model.plan import BackendName
+
+    Keep = Literal["never", "on-failure", "always"]
+
+    class PlanOptions(TypedDict):
+        """The values of `plan_options`; None and (): not given."""
+
+        backend: BackendName | None
+        policy: str | None  # the name of a level
+        env: str | None
+        seed: int | None
+        allow_degraded: tuple[str, ...]  # rules
+        slo: float | None  # seconds
+        strict_slo: bool | None
+
+    class RunOptions(PlanOptions):
+        """The values of `run_options`."""
+
+        form: str
+        report_dir: str | None
+        keep: Keep | None
+        fresh: bool
+        no_cache: bool
+        quiet: int
+        verbose: int
+        colour: str
+        root: str
+
+    class EngineOptions(TypedDict, total=False):
+        """Fields of `engine.Options`, by their names there."""
+
+        backend: BackendName | None
+        policy: str | None
+        env: str | None
+        seed: int | None
+        allow_degraded: tuple[str, ...]
+        slo_seconds: float | None
+        strict_slo: bool | None
+        keep: Keep
+        report_directory: str | None
+        fresh: bool
+        no_cache: bool
+
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 
@@ -181,12 +229,11 @@ run_options = chain(
 )
 
 
-def engine_options(options: dict[str, Any]) -> dict[str, Any]:
-    """What was said of `plan_options`, by the names that the engine has for them."""
-    level = options["policy"]
+def engine_options(options: PlanOptions) -> EngineOptions:
+    """The values of `plan_options`, by the names that the engine has for them."""
     return {
         "backend": options["backend"],
-        "policy": level,
+        "policy": options["policy"],
         "env": options["env"],
         "seed": options["seed"],
         "allow_degraded": options["allow_degraded"],

@@ -1,24 +1,38 @@
-"""One run as the command conducts it: the engine, its events shown as they come,
-and signals that unwind it.
+"""One run of the command: the engine's run, shown while it goes on, its end and its exit status.
+
+Imported after the keeper was started: everything that a run needs is imported here.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.cli.views.failure import Stopped
-from cleanroom.cli.views.view import View
-from cleanroom.engine import Engine
+import anyio
+
+from cleanroom import engine
+from cleanroom.cli.options import engine_options
+from cleanroom.cli.output import Output
+from cleanroom.cli.views import delivery
+from cleanroom.cli.views.failure import Stopped, coded, explain, root_cause
+from cleanroom.cli.views.summary import last_line
+from cleanroom.cli.views.view import View, can_live, choose
+from cleanroom.engine import Engine, started_by_ggen
 from cleanroom.engine.prestart import KeeperProcess
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.deliver import Delivered
-from cleanroom.model.errors import Exit
+from cleanroom.model.errors import CleanroomError, Exit, combined
 from cleanroom.model.events import Envelope
+
+if TYPE_CHECKING:
+    from cleanroom.cli.options import EngineOptions, RunOptions
 
 # A terminal that closes ends a run as a termination does; under nohup the signal stays ignored.
 _STATUS = {
@@ -28,87 +42,108 @@ _STATUS = {
 }
 
 
-class Conducted(NamedTuple):
-    """How a run ended, and what became of what a collector was sent (None: none is named)."""
+class Request(NamedTuple):
+    """The phases to run, in which project, and with which options of the engine."""
+
+    root: str
+    phases: tuple[str, ...]
+    single: bool  # `run PHASE`: workspaces are ignored
+    options: EngineOptions
+
+
+class FinishedRun(NamedTuple):
+    """A run's result, and what a collector was sent of it (None: no collector is named)."""
 
     result: RunResult
     delivered: Delivered | None
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, as Python does for SIGINT,
-    for the time in which no engine listens to them.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(_STATUS[signal.Signals(number)])
-
-    for number in _watched():
-        if number is not signal.SIGINT:
-            signal.signal(number, stop)
-    yield
-
-
-def _watched() -> list[signal.Signals]:
-    return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def conduct(
-    root: str,
+def run_and_show(
     phases: tuple[str, ...],
+    options: RunOptions,
     *,
     single: bool,
-    view: View,
-    keeper: KeeperProcess | None = None,
-    options: dict[str, Any],
-) -> Conducted:
-    """Run the phases to their end, whatever that is. `keeper` was started for this run.
+    keeper: KeeperProcess | None,
+) -> int:
+    """Run the phases, show the run as `options` ask, and return the exit status.
+
+    `keeper` was started for this run.
 
     Raises:
         CleanroomError: nothing could be run at all.
         Stopped: a signal came before the engine had opened.
     """
-    import anyio
+    request = Request(options["root"], phases, single, _run_options(options))
+    with stop_signals_raise():
+        below_ggen = started_by_ggen()  # asked first: ggen may have ended when the run has
+        output = Output(options["colour"])
+        finished = _run_in_view(request, options, output, keeper)
+    # GitHub's view has shown errors and delivery, and the runner would read standard error too.
+    if options["form"] != "github":
+        _print_error(finished.result, output)
+        _print_delivery(finished, options, output)
+    if options["form"] == "human" and below_ggen and finished.result.exit_code:
+        # ggen's own exit status is 1 whatever ours is, so that the last line has to tell it.
+        output.out(f"{last_line(finished.result)}\n")
+    return _exit_status(finished.result, output)
 
+
+def _run_in_view(
+    request: Request, options: RunOptions, output: Output, keeper: KeeperProcess | None
+) -> FinishedRun:
+    form = options["form"]
+    view = choose(
+        form,
+        output,
+        quiet=options["quiet"],
+        verbose=options["verbose"],
+        live=can_live(sys.stderr.isatty(), os.environ),
+        root=options["root"],
+    )
     try:
-        return anyio.run(_conduct, root, phases, single, view, keeper, options)
+        finished = _run_to_end(request, view, keeper)
+        view.finish(finished.result, _rerun_options(options))
+        return finished
+    except Exception as error:
+        if isinstance(cause := root_cause(error), CleanroomError):
+            view.refuse(cause)
+            cause.reported = form == "github"
+        raise
+    finally:
+        view.close()
+
+
+def _run_to_end(request: Request, view: View, keeper: KeeperProcess | None) -> FinishedRun:
+    try:
+        return anyio.run(_run_in_engine, request, view, keeper)
     finally:
         if keeper is not None:
-            keeper.abandon()  # unless the engine took it
+            keeper.abandon()  # unless the engine adopted it
 
 
-async def _conduct(
-    root: str,
-    phases: tuple[str, ...],
-    single: bool,
-    view: View,
-    keeper: KeeperProcess | None,
-    options: dict[str, Any],
-) -> Conducted:
-    import anyio
-
-    from cleanroom import engine
-
+async def _run_in_engine(request: Request, view: View, keeper: KeeperProcess | None) -> FinishedRun:
     signals = _Signals()
-    result: RunResult | None = None
-    delivered: Delivered | None = None
+    finished: FinishedRun | None = None
     async with anyio.create_task_group() as helpers:
         signals.scope = helpers.cancel_scope
         helpers.start_soon(signals.watch)
         helpers.start_soon(_tick, view)
-        async with engine.open(root, caller=os.environ, **options) as opened:
+        async with engine.open(request.root, caller=os.environ, **request.options) as opened:
             signals.engine = opened
             opened.adopt(keeper)
             opened.alone()
             async with anyio.create_task_group() as showing:
-                showing.start_soon(_follow, opened.events(), view)
-                result = await (opened.run(phases[0]) if single else opened.pipeline(*phases))
-                delivered = opened.delivered
+                showing.start_soon(_show_events, opened.events(), view)
+                result = await (
+                    opened.run(request.phases[0])
+                    if request.single
+                    else opened.pipeline(*request.phases)
+                )
+                finished = FinishedRun(result, opened.delivered)
         helpers.cancel_scope.cancel()
-    if result is None:
+    if finished is None:
         raise Stopped(signals.status)
-    return Conducted(result, delivered)
+    return finished
 
 
 class _Signals:
@@ -119,31 +154,107 @@ class _Signals:
 
     def __init__(self) -> None:
         self.engine: Engine | None = None
-        self.scope: Any = None
+        self.scope: anyio.CancelScope | None = None
         self.status = Exit.INTERRUPTED
 
     async def watch(self) -> None:
-        import anyio
-
-        with anyio.open_signal_receiver(*_watched()) as received:
+        with anyio.open_signal_receiver(*_handled_signals()) as received:
             async for number in received:
                 self.status = _STATUS[number]
-                if self.engine is None:
-                    self.scope.cancel()
-                else:
+                if self.engine is not None:
                     self.engine.interrupt(self.status)
+                elif self.scope is not None:
+                    self.scope.cancel()
 
 
-async def _follow(events: AsyncIterator[Envelope], view: View) -> None:
+@contextmanager
+def stop_signals_raise() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, as Python does for SIGINT,
+    for the time in which no engine handles them.
+
+    Raises:
+        Stopped: one of them came.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(_STATUS[signal.Signals(number)])
+
+    for number in _handled_signals():
+        if number is not signal.SIGINT:
+            signal.signal(number, stop)
+    yield
+
+
+def _handled_signals() -> list[signal.Signals]:
+    return [number for number in _STATUS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+async def _show_events(events: AsyncIterator[Envelope], view: View) -> None:
     async for envelope in events:
         view.show(envelope)
 
 
 async def _tick(view: View) -> None:
-    import time
-
-    import anyio
-
     while True:
         view.tick(time.monotonic_ns())
         await anyio.sleep(view.interval_seconds)
+
+
+def _run_options(options: RunOptions) -> EngineOptions:
+    """The command line as the engine's options."""
+    interactive = sys.stderr.isatty() and not os.environ.get("CI")
+    folder = options["report_dir"]
+    return {
+        **engine_options(options),
+        "keep": options["keep"] or ("on-failure" if interactive else "never"),
+        "report_directory": os.path.abspath(folder) if folder else None,  # noqa: PTH100
+        "fresh": options["fresh"],
+        "no_cache": options["no_cache"],
+    }
+
+
+def _rerun_options(options: RunOptions) -> str:
+    """The options that change what runs, for the line that runs it again."""
+    root = options["root"]
+    given = [
+        ("--root", root if root != "." else None),
+        ("--backend", options["backend"]),
+        ("--policy", options["policy"]),
+        ("--env", options["env"]),
+        ("--seed", options["seed"]),
+        *(("--allow-degraded", rule) for rule in options["allow_degraded"]),
+    ]
+    words = [word for name, value in given if value is not None for word in (name, str(value))]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def _print_error(result: RunResult, output: Output) -> None:
+    """Write the error that ended the run to standard error, in the form of all errors."""
+    if result.error:
+        output.err(
+            coded(
+                result.error.get("code", "CR-ENGINE-000"),
+                result.error.get("message", ""),
+                result.error.get("hint", ""),
+            )
+        )
+
+
+def _print_delivery(finished: FinishedRun, options: RunOptions, output: Output) -> None:
+    """Write to standard error what a collector was sent. It never changes the run's result."""
+    result, delivered = finished
+    if delivered is None:
+        return
+    if not delivered.complete:
+        output.err(delivery.undelivered(delivered, result.run_id, "", options["root"]))
+    elif not options["quiet"]:
+        output.err(f"trace {result.trace_id}: sent {delivery.delivered_counts(delivered)}\n")
+
+
+def _exit_status(result: RunResult, output: Output) -> int:
+    """The run's own exit status, or 5 before it where the result was lost."""
+    codes = [Exit(result.exit_code)]
+    if output.lost is not None:
+        output.err(explain(output.lost).text)
+        codes.append(Exit.ENGINE)
+    return int(combined(codes))

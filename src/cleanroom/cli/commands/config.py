@@ -11,6 +11,9 @@ import click
 from cleanroom.cli.options import general_options, output_option, plan_options
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
+    from cleanroom.cli.options import PlanOptions
     from cleanroom.model.plan import Plan
     from cleanroom.project.source import Node
 
@@ -35,7 +38,9 @@ def config() -> None:
 @plan_options
 @output_option("human", "json")
 @general_options
-def show(positions: bool, form: str, colour: str, root: str, **options: Any) -> None:
+def show(
+    positions: bool, form: str, colour: str, root: str, **options: Unpack[PlanOptions]
+) -> None:
     """Show the project's settings and limits, each with its origin:
     command line, environment, file or default.
 

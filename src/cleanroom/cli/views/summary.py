@@ -49,6 +49,18 @@ def headline(result: RunResult) -> str:
     return f"{name}: {result.outcome.upper()} (exit {result.exit_code}) · run {safe(result.run_id)}"
 
 
+def last_line(result: RunResult) -> str:
+    """The exit status and its cause, for callers that see the last line only."""
+    phase = failing(result)
+    if phase is not None:
+        cause = words.phase_end(
+            phase_name(phase), phase.result, phase.exit_code, phase.duration_seconds, phase.reason
+        )
+    else:
+        cause = safe(result.error.get("message", result.outcome))
+    return f"exit {result.exit_code}: {cause}"
+
+
 def facts(result: RunResult) -> list[str]:
     """Times, proofs, violations, what came back, the account, where the evidence is."""
     lines = [safe(summary_line(result)), _proofs(result)]
