@@ -264,8 +264,8 @@ def test_names_in_a_trace_cannot_forge_lines():
     ]
 
     assert "\x1b" not in "".join(waterfall(trees(hostile), Output("never"), 80))
-    assert "\x1b" not in "".join(steps(critical_path(trees(hostile)[0]), Output("never")))
-    assert "\n" not in "".join(differences(compare(hostile, [spans(shop())]), Output("never")))
+    assert "\x1b" not in "".join(steps(critical_path(trees(hostile)[0])))
+    assert "\n" not in "".join(differences(compare(hostile, [spans(shop())])))
 
 
 def test_runs_of_another_kind_are_left_out_and_said(project: Path):
@@ -314,6 +314,6 @@ def test_durations_read_well(seconds: float, text: str) -> None:
 
 def test_steps_say_what_could_be_gained():
     """Longest first, with its share."""
-    lines = steps(critical_path(trees(spans(shop()))[0]), Output("never"))
+    lines = steps(critical_path(trees(spans(shop()))[0]))
 
     assert lines[1].split()[:3] == ["2.15", "s", "65.2%"]

@@ -5,9 +5,9 @@ opened in a viewer, or sent to a collector later.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -17,8 +17,21 @@ _PAGE_BYTES = 64 << 10  # Jaeger's has 4 KiB
 _LOOKED_BACK = 200  # runs that are read to find some that are like one
 
 if TYPE_CHECKING:
+    from typing import TypedDict, Unpack
+
     from cleanroom.evidence.tracing import SpanData
-    from cleanroom.evidence.tracing.deliver import Delivered
+    from cleanroom.evidence.tracing.reading import Node
+
+    class TraceOptions(TypedDict):
+        """What the command line gives beside the run."""
+
+        critical_path: bool
+        baseline: tuple[str, ...]  # names of runs, or how many runs before
+        open_page: bool
+        push: str | None  # an endpoint; "": the environment's; None: not asked for
+        form: str
+        colour: str
+        root: str
 
 
 @click.command()
@@ -53,16 +66,7 @@ if TYPE_CHECKING:
 )
 @output_option("human", "json")
 @general_options
-def trace(
-    run_id: str | None,
-    critical_path: bool,
-    baseline: tuple[str, ...],
-    open_page: bool,
-    push: str | None,
-    form: str,
-    colour: str,
-    root: str,
-) -> None:
+def trace(run_id: str | None, **options: Unpack[TraceOptions]) -> None:
     """Show where the time of a run went; without RUN the newest.
 
     \b
@@ -71,45 +75,41 @@ def trace(
     cleanroom-engine trace --compare 5
     cleanroom-engine trace --push http://127.0.0.1:4318
     """
-    if sum((critical_path, bool(baseline), open_page, push is not None)) > 1:
+    pushes = options["push"] is not None
+    asked = (options["critical_path"], bool(options["baseline"]), options["open_page"], pushes)
+    if sum(asked) > 1:
         raise click.UsageError("--critical-path, --compare, --open and --push exclude each other")
-    if push is not None:
-        _push(root, run_id, push, form, colour)
-    elif open_page:
-        _open(root, run_id, colour)
+    if options["push"] is not None:
+        _push(run_id, options["push"], options)
+    elif options["open_page"]:
+        _open(run_id, options)
     else:
-        _show(root, run_id, critical_path, baseline, form, colour)
+        _show(run_id, options)
 
 
-def _show(
-    root: str,
-    run_id: str | None,
-    critical_path: bool,
-    baseline: tuple[str, ...],
-    form: str,
-    colour: str,
-) -> None:
+def _show(run_id: str | None, options: TraceOptions) -> None:
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
-    from cleanroom.cli.views.waterfall import columns, differences, steps, waterfall
+    from cleanroom.cli.views import waterfall
     from cleanroom.evidence.tracing import reading
 
-    run, spans = engine.read_trace(root, run_id)
-    output = Output(colour)
+    run, spans = engine.read_trace(options["root"], run_id)
+    output = Output(options["colour"])
     nodes = reading.trees(spans)
-    found: Any
+    found: object
     notes: list[str] = []
-    if baseline:
-        others, notes = _others(root, run, spans, baseline)
-        found = reading.compare(spans, others)
-        lines = differences(found, output)
-    elif critical_path:
-        found = reading.critical_path(_main(nodes)) if nodes else []
-        lines = steps(found, output)
+    if options["baseline"]:
+        baseline = _baseline(options["root"], run, spans, options["baseline"])
+        notes = baseline.notes
+        differences = reading.compare(spans, baseline.runs)
+        found, lines = differences, waterfall.differences(differences)
+    elif options["critical_path"]:
+        steps = reading.critical_path(_longest(nodes)) if nodes else []
+        found, lines = steps, waterfall.steps(steps)
     else:
         found = spans
-        lines = waterfall(nodes, output, columns(output))
-    if form == "json":
+        lines = waterfall.waterfall(nodes, output, waterfall.columns(output))
+    if options["form"] == "json":
         say_object(output, found)
         output.err("".join(f"{note}\n" for note in notes))
     else:
@@ -123,27 +123,33 @@ def headline(run: str, spans: list[SpanData]) -> str:
     return f"run {run} · trace {spans[0].trace_id if spans else '-'} · {plural(len(spans), 'span')}"
 
 
-def _main(nodes: list[Any]) -> Any:
+def _longest(nodes: Sequence[Node]) -> Node:
     """The run's own tree; code under test may have left roots of its own."""
     return max(nodes, key=lambda node: node.span.duration_ns)
 
 
-def _others(
-    root: str, run: str, spans: list[SpanData], baseline: tuple[str, ...]
-) -> tuple[list[list[SpanData]], list[str]]:
-    """The runs to compare with, and what has to be known of them.
+class _Baseline(NamedTuple):
+    """The spans of each run to compare with, and notes on runs of another kind."""
 
-    A plain number is so many runs before this one that are like it;
-    a run that is named is taken as it is.
+    runs: list[list[SpanData]]
+    notes: list[str]
+
+
+def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]) -> _Baseline:
+    """The runs that `asked` names, of whatever kind, and so many runs before `run` of its kind
+    as its largest plain number says.
+
+    Raises:
+        click.UsageError: there is no such run.
     """
     from cleanroom import engine
     from cleanroom.evidence.tracing.reading import unlike
 
     runs = engine.list_runs(root)
-    counts = [int(text) for text in baseline if text.isdecimal() and text not in runs]
+    wanted = max((int(text) for text in asked if text.isdecimal() and text not in runs), default=0)
     found = {
         name: engine.read_trace(root, name)[1]
-        for name in baseline
+        for name in asked
         if name in runs or not name.isdecimal()
     }
     notes = [
@@ -151,26 +157,24 @@ def _others(
         for name, other in found.items()
         if (differing := unlike(spans, other))
     ]
-    left_out: list[str] = []
+    left_out: list[list[SpanData]] = []
     before = [name for name in reversed(runs[: runs.index(run)]) if name not in found]
-    for name in before[:_LOOKED_BACK] if max(counts, default=0) else ():
+    for name in before[:_LOOKED_BACK] if wanted else ():
         other = engine.read_trace(root, name)[1]
         if unlike(spans, other):
-            left_out.append(name)
+            left_out.append(other)
         else:
             found[name] = other
-        if len(found) >= max(counts):
+        if len(found) >= wanted:
             break
     if left_out:
-        notes.append(
-            _left_out(len(left_out), unlike(spans, engine.read_trace(root, left_out[0])[1]))
-        )
+        notes.append(_left_out(len(left_out), unlike(spans, left_out[0])))
     if not found:
         why = f"; {notes[0]}" if notes else ""
         raise click.UsageError(
-            f"--compare {' '.join(baseline)}: there is no run before {run} to compare with{why}"
+            f"--compare {' '.join(asked)}: there is no run before {run} to compare with{why}"
         )
-    return list(found.values()), notes
+    return _Baseline(list(found.values()), notes)
 
 
 def _unlike(name: str, differing: list[str]) -> str:
@@ -191,51 +195,26 @@ def _left_out(count: int, differing: list[str]) -> str:
     )
 
 
-def _push(root: str, run_id: str | None, endpoint: str, form: str, colour: str) -> None:
+def _push(run_id: str | None, endpoint: str, options: TraceOptions) -> None:
     from cleanroom import engine
     from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.views.delivery import delivered_counts, undelivered
 
+    root = options["root"]
     run, delivered, already = engine.push_trace(root, run_id, endpoint, caller=os.environ)
-    output = Output(colour)
-    if form == "json":
+    output = Output(options["colour"])
+    if options["form"] == "json":
         say_object(output, {"run_id": run, "already": already, "delivered": delivered})
     elif delivered.complete:
-        say(output, [f"run {run} {'was sent before' if already else 'sent'}: {told(delivered)}"])
+        sent = "was sent before" if already else "sent"
+        say(output, [f"run {run} {sent}: {delivered_counts(delivered)}"])
     else:
-        output.err(lost(delivered, run, f" {endpoint}" if endpoint else "", root))
+        output.err(undelivered(delivered, run, f" {endpoint}" if endpoint else "", root))
     click.get_current_context().exit(0 if delivered.complete else 5)
 
 
-def told(delivered: Delivered) -> str:
-    """What a collector took."""
-    unwanted = f" (it takes no {' and no '.join(delivered.unwanted)})" if delivered.unwanted else ""
-    return f"{_counted(delivered.counts) or 'nothing'} to {delivered.endpoint}{unwanted}"
-
-
-def lost(delivered: Delivered, run: str, endpoint: str, root: str) -> str:
-    """What was not delivered, why, and the line that sends it later: one line, as errors read."""
-    import shlex
-
-    from cleanroom.cli.views.failure import coded
-    from cleanroom.cli.views.text import safe
-
-    where = f" --root {shlex.quote(root)}" if root != "." else ""
-    hint = f"{delivered.hint}; then: " if delivered.hint else ""
-    what = f"{_counted(delivered.lost)} not delivered to {delivered.endpoint}: {delivered.why}"
-    return coded(
-        "CR-TRACE-004", safe(what), f"{hint}cleanroom-engine trace {run}{where} --push{endpoint}"
-    )
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    from cleanroom.evidence.reports.text import plural
-
-    words = {"traces": "span", "metrics": "point", "logs": "log record"}
-    return ", ".join(plural(count, words[signal]) for signal, count in counts.items())
-
-
-def _open(root: str, run_id: str | None, colour: str) -> None:
-    """Jaeger's page of the trace where a Jaeger was given it and answers,
+def _open(run_id: str | None, options: TraceOptions) -> None:
+    """Open Jaeger's page of the trace where a Jaeger was sent it and answers,
     else the run's own page.
     """
     from cleanroom import engine
@@ -243,21 +222,22 @@ def _open(root: str, run_id: str | None, colour: str) -> None:
     from cleanroom.cli.output import Output, say
     from cleanroom.cli.views.text import safe
 
+    root = options["root"]
     run, spans = engine.read_trace(root, run_id)
-    page = viewer(engine.delivered_to(root, run), spans, os.environ.get("CLEANROOM_TRACE_URL", ""))
-    address = (
-        page
-        or Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html").resolve().as_uri()
-    )
-    output = Output(colour)
+    template = os.environ.get("CLEANROOM_TRACE_URL", "")
+    address = viewer(engine.delivered_to(root, run), spans, template)
+    if not address:
+        page = Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html")
+        address = page.resolve().as_uri()
+    output = Output(options["colour"])
     say(output, [safe(address)])
     if not show_page(address):
         output.err("no browser could be started here\n")
 
 
 def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
-    """Where the trace is looked at: `template` with {trace_id} in it,
-    else Jaeger's port on the host that it was sent to; "" where it has no page.
+    """The address of the trace's page: `template` with {trace_id} filled in,
+    else Jaeger's on the host of `endpoint`; "" where neither gives one.
     """
     from urllib.parse import urlsplit
 
@@ -270,9 +250,9 @@ def viewer(endpoint: str, spans: list[SpanData], template: str) -> str:
 
 
 def has_page(host: str, port: int) -> bool:
-    """Whether Jaeger's page is there.
+    """Whether Jaeger's page is served there.
 
-    One that was built from its Go module answers with a placeholder.
+    A Jaeger that was built from its Go module answers with a placeholder.
     """
     import http.client
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 NAME_SHARE = 0.42  # of the line, for names; bars get the rest
 SHOWN_MAX = 400  # rows; a trace of thousands of spans is for a viewer
 STEPS_MAX = 15
-SAME = ("same",)
+UNCHANGED = "same"
 
 
 def columns(output: Output) -> int:
-    """How wide a line may be: the terminal's, or what reads well in a file."""
+    """The columns of a line: the terminal's, or 100 in a file."""
     import shutil
     import sys
 
@@ -36,7 +36,7 @@ def waterfall(nodes: Sequence[Node], output: Output, width: int) -> list[str]:
     rows = list(walk(nodes))
     if not rows:
         return ["no spans are recorded"]
-    # their time is the scale: code under test may have another clock, or none
+    # The roots' time is the scale: code under test may have another clock, or none.
     roots = [node.span for node in nodes]
     begin, end = min(span.start_ns for span in roots), max(span.end_ns for span in roots)
     name_width = max(
@@ -75,8 +75,8 @@ def _row(row: Node, begin: int, whole: int, name_width: int, bar_width: int, out
 
 
 def _attempts(event: SpanEvent) -> int:
-    """How many attempts against the policy an event of a span stands for;
-    none that was tolerated or is only noticed.
+    """How many violations of the policy a span's event stands for: 0 for other events,
+    and for attempts that are tolerated or only noticed.
     """
     attributes = event.attributes
     if event.name != "violation" or attributes.get("cleanroom.violation.severity") != "violation":
@@ -85,7 +85,7 @@ def _attempts(event: SpanEvent) -> int:
     return count if isinstance(count, int) else 1
 
 
-def steps(found: Sequence[Step], output: Output) -> list[str]:
+def steps(found: Sequence[Step]) -> list[str]:
     """The critical path, longest step first."""
     rows = [
         (f"{duration(step.seconds):>9}", f"{step.share:6.1%}", safe(step.path))
@@ -100,11 +100,12 @@ def steps(found: Sequence[Step], output: Output) -> list[str]:
     ]
 
 
-def differences(found: Sequence[Difference], output: Output) -> list[str]:
-    """What changed against earlier runs, the largest change first;
-    what stayed within their spread is only counted.
+def differences(found: Sequence[Difference]) -> list[str]:
+    """Spans that changed against earlier runs, the largest change first.
+
+    Those that stayed within the earlier runs' spread are only counted.
     """
-    told = [row for row in found if row.verdict not in SAME]
+    changed = [row for row in found if row.verdict != UNCHANGED]
     rows = [("now", "median", "spread", "runs", "", "span")]
     rows += [
         (
@@ -115,13 +116,13 @@ def differences(found: Sequence[Difference], output: Output) -> list[str]:
             row.verdict,
             safe(row.path),
         )
-        for row in told[:STEPS_MAX]
+        for row in changed[:STEPS_MAX]
     ]
-    same = len(found) - len(told)
+    same = len(found) - len(changed)
     return [
-        *(table(rows) if told else []),
+        *(table(rows) if changed else []),
         f"{same} spans as before"
-        if told
+        if changed
         else f"nothing changed: {same} spans within the spread of the runs before",
     ]
 
