@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-from cleanroom.cli.codes import (
-    audit,
-    backend,
-    bus,
-    cache,
-    cli,
-    container,
-    doctor,
-    engine,
-    env,
-    file,
-    fs,
-    history,
-    host,
-    init,
-    net,
-    phase,
-    policy,
-    proc,
-    project,
-    res,
-    sandbox,
-    service,
-    session,
-    slo,
-    state,
-    trace,
-    usage,
-    workspace,
-)
+from importlib import import_module
+from types import ModuleType
+
 from cleanroom.cli.codes.record import Code
 
-AREAS = (
-    audit,
-    backend,
-    bus,
-    cache,
-    cli,
-    container,
-    doctor,
-    engine,
-    env,
-    file,
-    fs,
-    history,
-    host,
-    init,
-    net,
-    phase,
-    policy,
-    proc,
-    project,
-    res,
-    sandbox,
-    service,
-    session,
-    slo,
-    state,
-    trace,
-    usage,
-    workspace,
+# Modules of this package, one for each area; `CODES` of each holds its records.
+_AREA_NAMES = (
+    "audit",
+    "backend",
+    "bus",
+    "cache",
+    "cli",
+    "container",
+    "doctor",
+    "engine",
+    "env",
+    "file",
+    "fs",
+    "history",
+    "host",
+    "init",
+    "net",
+    "phase",
+    "policy",
+    "proc",
+    "project",
+    "res",
+    "sandbox",
+    "service",
+    "session",
+    "slo",
+    "state",
+    "trace",
+    "usage",
+    "workspace",
+)
+AREAS: tuple[ModuleType, ...] = tuple(
+    import_module(f"{__package__}.{name}") for name in _AREA_NAMES
 )
 
 CODES: dict[str, Code] = {record.code: record for area in AREAS for record in area.CODES}
