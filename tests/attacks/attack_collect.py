@@ -36,7 +36,7 @@ from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.journal import Journal
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.network import dns
 
@@ -229,7 +229,7 @@ def host_of_its_own() -> None:
     and its name servers answer: what Low lets out goes nowhere else.
     """
     user, group = os.geteuid(), os.getegid()
-    syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
+    syscalls.unshare(constants.CLONE_NEWNET | (constants.CLONE_NEWUSER if user else 0))
     if user:
         for name, text in (
             ("setgroups", "deny"),

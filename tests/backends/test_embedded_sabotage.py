@@ -115,7 +115,7 @@ KEEPER = {
         "lambda: None; "
     ),
     "no process namespace": (
-        "from cleanroom.sandbox.kernel import syscalls as kernel; from "
+        "from cleanroom.sandbox.kernel import constants as kernel; from "
         "cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; "
     ),
     "nothing recorded": (
@@ -201,9 +201,9 @@ NO_NETWORK_NAMESPACE = """
 import asyncio, json, os, socket, subprocess, sys
 from functools import partial
 from pathlib import Path
-from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.network import dns as names
+from cleanroom.sandbox.kernel import constants, syscalls as kernel; from cleanroom.sandbox.network import dns as names
 
-kernel.unshare(kernel.CLONE_NEWNET | (kernel.CLONE_NEWUSER if os.geteuid() else 0))
+kernel.unshare(constants.CLONE_NEWNET | (constants.CLONE_NEWUSER if os.geteuid() else 0))
 names.raise_link("lo")
 subprocess.run(["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"], check=True)
 listening = socket.create_server(("0.0.0.0", 9))
@@ -215,7 +215,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.journal import Journal
 
-before = "from cleanroom.sandbox.kernel import syscalls as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
+before = "from cleanroom.sandbox.kernel import constants as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
 keeper.PROGRAM = keeper.PROGRAM.replace("main()", before + "main()")
 
 async def main(folder):

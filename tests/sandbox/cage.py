@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleanroom.sandbox.kernel import landlock, syscalls
+from cleanroom.sandbox.kernel import constants, landlock, syscalls
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
@@ -134,12 +134,14 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     known, read_only, services, hidden, proving, programs, ports, shared = given
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY)
-    flags = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | (0 if shared else syscalls.CLONE_NEWNET)
+    flags = (
+        constants.CLONE_NEWPID | constants.CLONE_NEWIPC | (0 if shared else constants.CLONE_NEWNET)
+    )
     user, group = os.geteuid(), os.getegid()
     # while the port is ours: a shared network belongs to whoever is outside
     resolver = _resolver() if shared else None
     if user:
-        syscalls.unshare(flags | syscalls.CLONE_NEWUSER)
+        syscalls.unshare(flags | constants.CLONE_NEWUSER)
         for name, text in (
             ("setgroups", "deny"),
             ("uid_map", f"{USER} {user} 1"),
@@ -214,23 +216,25 @@ def _serve(recorder: Recorder, answerer: dns.Answerer, inside: int) -> None:
 
 
 def _inside(action, workspace, hidden, programs, results, channel, as_root, shared) -> None:
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID)
+    syscalls.unshare(constants.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
+    syscalls.mount("proc", "/proc", "proc", constants.MS_NOSUID)
     for path in (workspace, "/tmp"):
-        syscalls.mount(path, path, None, syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount(path, path, None, constants.MS_BIND | constants.MS_REC)
     if programs:
         for path in (workspace, "/tmp"):
-            syscalls.mount_setattr(syscalls.AT_FDCWD, path, 0, attr_set=syscalls.MOUNT_ATTR_NOEXEC)
-        for path in programs[len(SYSTEM) :]:
-            syscalls.mount(path, path, None, syscalls.MS_BIND)
             syscalls.mount_setattr(
-                syscalls.AT_FDCWD, path, 0, attr_clear=syscalls.MOUNT_ATTR_NOEXEC
+                constants.AT_FDCWD, path, 0, attr_set=constants.MOUNT_ATTR_NOEXEC
+            )
+        for path in programs[len(SYSTEM) :]:
+            syscalls.mount(path, path, None, constants.MS_BIND)
+            syscalls.mount_setattr(
+                constants.AT_FDCWD, path, 0, attr_clear=constants.MOUNT_ATTR_NOEXEC
             )
     resolver = f"{workspace}/.resolv.conf"
     with open(resolver, "w") as file:
         file.write("nameserver 127.0.0.1\noptions timeout:2 attempts:1\n")
-    syscalls.mount(resolver, "/etc/resolv.conf", None, syscalls.MS_BIND)
+    syscalls.mount(resolver, "/etc/resolv.conf", None, constants.MS_BIND)
     for path in hidden:
         syscalls.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     if as_root:

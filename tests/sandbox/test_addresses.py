@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.network import addresses, dns, relay, routes
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "2a00:1450:4001::8a")
@@ -99,8 +99,8 @@ def test_what_the_kernel_does_not_send_out_is_not_elsewhere(text: str):
 
 def public_here(address: str) -> int:
     """In a network namespace of its own: is a public address that is ours connected to? 1: yes."""
-    user = 0 if os.geteuid() == 0 else syscalls.CLONE_NEWUSER
-    syscalls.unshare(syscalls.CLONE_NEWNET | user)
+    user = 0 if os.geteuid() == 0 else constants.CLONE_NEWUSER
+    syscalls.unshare(constants.CLONE_NEWNET | user)
     dns.raise_link("lo")
     body = struct.pack("=BBBBI", 2, 32, 0, 0, 1) + struct.pack("=HH4s", 8, 2, packed(address))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:

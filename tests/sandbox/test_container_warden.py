@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.processes.warden_container import ContainerWarden
 
 as_root = sys.platform == "linux" and os.geteuid() == 0
@@ -29,7 +29,7 @@ def test_a_relay_of_a_container_is_in_its_pid_namespace_and_no_other_child_is():
     if pid == 0:  # a child that makes a pid namespace, and its first process
         try:
             os.close(gone)
-            syscalls.unshare(syscalls.CLONE_NEWPID)
+            syscalls.unshare(constants.CLONE_NEWPID)
             first = os.fork()
             if first == 0:
                 os.read(alive, 1)

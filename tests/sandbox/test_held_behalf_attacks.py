@@ -23,7 +23,7 @@ import pytest
 from cage import USER, Caught, attack, code
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.network import dns, host_network
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Shared
@@ -45,7 +45,7 @@ def on_a_host(body: Callable[[], Any]) -> Any:
         answer: Any = {"trouble": "died"}
         try:
             user, group = os.geteuid(), os.getegid()
-            syscalls.unshare(syscalls.CLONE_NEWNET | (syscalls.CLONE_NEWUSER if user else 0))
+            syscalls.unshare(constants.CLONE_NEWNET | (constants.CLONE_NEWUSER if user else 0))
             if user:
                 for name, text in (
                     ("setgroups", "deny"),

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from cage import attack, code, written
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call
-CWD = syscalls.AT_FDCWD
+CWD = constants.AT_FDCWD
 
 
 def paths(caught) -> list[tuple[str, str, str]]:

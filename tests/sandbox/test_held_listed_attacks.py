@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 from cage import attack, code
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call
-CWD = syscalls.AT_FDCWD
+CWD = constants.AT_FDCWD
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 
 
@@ -225,8 +225,8 @@ def test_files_in_memory_and_descriptors_are_no_way_round(workspace: str):
         none = struct.pack("=Q", 0)
         return [
             code(lambda: syscalls.memfd("x")),
-            code(lambda: syscalls.memfd("x", syscalls.MFD_CLOEXEC | syscalls.MFD_NOEXEC_SEAL)),
-            code(lambda: raw("execveat", held, b"", none, none, syscalls.AT_EMPTY_PATH)),
+            code(lambda: syscalls.memfd("x", constants.MFD_CLOEXEC | constants.MFD_NOEXEC_SEAL)),
+            code(lambda: raw("execveat", held, b"", none, none, constants.AT_EMPTY_PATH)),
             started("x", at=f"/proc/self/fd/{held}"),
         ]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cage import attack, code, written
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller, Unreadable
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.seccomp import filters
@@ -36,7 +36,12 @@ def test_every_denied_call_is_refused_and_named(workspace: str):
 
 @pytest.mark.parametrize(
     "flag",
-    [syscalls.CLONE_NEWUSER, syscalls.CLONE_NEWNET, syscalls.CLONE_NEWNS, syscalls.CLONE_NEWPID],
+    [
+        constants.CLONE_NEWUSER,
+        constants.CLONE_NEWNET,
+        constants.CLONE_NEWNS,
+        constants.CLONE_NEWPID,
+    ],
 )
 def test_no_namespace_is_made(workspace: str, flag: int):
     """PROC-12: unshare and clone with a namespace flag fail; without one unshare works."""
@@ -45,7 +50,7 @@ def test_no_namespace_is_made(workspace: str, flag: int):
         return [
             code(lambda: syscalls.unshare(flag)),
             code(lambda: raw("clone", flag | 17, 0, 0, 0, 0)),
-            code(lambda: syscalls.unshare(syscalls.CLONE_FILES)),
+            code(lambda: syscalls.unshare(constants.CLONE_FILES)),
         ]
 
     caught = attack(act, workspace)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.kernel import syscalls
-from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller
+from cleanroom.sandbox.kernel.caller import Caller
+from cleanroom.sandbox.kernel.constants import AT_FDCWD_U32
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.files import Files
@@ -39,7 +40,9 @@ class Looks:
         self.quick, self.files = FastPath(rules, self.proc, self.paths), Files(rules, self.paths)
         self.paths.root(self.caller)
 
-    def both(self, name: str, *arguments: int | str, folder: int = AT_FDCWD) -> tuple[bool, bool]:
+    def both(
+        self, name: str, *arguments: int | str, folder: int = AT_FDCWD_U32
+    ) -> tuple[bool, bool]:
         """Whether the first look says inside, and whether the full judgement lets it go on.
 
         Texts become addresses of themselves.
@@ -73,7 +76,7 @@ def looks(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["new", "deep/new", "./deep/new", "deep", "missing/new", "..name"])
 def test_what_ordinary_programs_write_is_inside_at_the_first_look(looks, path):
     """A plain relative path below a writable folder needs no more than the first look."""
-    assert looks.both("openat", AT_FDCWD, path, OPEN) == (True, True)
+    assert looks.both("openat", AT_FDCWD_U32, path, OPEN) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_whatever_is_not_plain_is_left_to_the_full_judgement(looks, path):
     """Links, "..", a tool's folder below one's own, and what lies elsewhere are never said to be
     inside, not even where they are.
     """
-    assert not looks.both("openat", AT_FDCWD, path, OPEN)[0]
+    assert not looks.both("openat", AT_FDCWD_U32, path, OPEN)[0]
 
 
 def test_both_names_of_a_renaming_have_to_be_inside(looks, tmp_path):
@@ -117,7 +120,7 @@ def test_a_path_is_taken_from_the_folder_that_its_descriptor_is(looks, tmp_path)
 
 def test_devices_and_calls_of_other_kinds_are_not_its_own(looks):
     """What more than a path decides is left alone."""
-    assert not looks.both("mknodat", AT_FDCWD, "new", 0o20644, 0)[0]
+    assert not looks.both("mknodat", AT_FDCWD_U32, "new", 0o20644, 0)[0]
     assert not looks.quick.stays_inside(os.getpid(), NUMBERS["connect"], (3, 0, 0, 0, 0, 0))
 
 

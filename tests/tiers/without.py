@@ -12,7 +12,7 @@ import errno
 import os
 import sys
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp import filters
 
@@ -48,7 +48,7 @@ def program(names: list[str]) -> bytes:
     for name in ("unshare", "clone"):
         asm.place(name)
         asm.load(filters.argument(0))
-        asm.when(filters.ANY_BIT, syscalls.CLONE_NEW_ANY, "refused")
+        asm.when(filters.ANY_BIT, constants.CLONE_NEW_ANY, "refused")
         asm.answer(filters.ALLOW)
     asm.place("refused")
     asm.answer(filters.AND_ERRNO | errno.EPERM)

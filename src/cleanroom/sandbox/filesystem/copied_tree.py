@@ -28,8 +28,8 @@ from cleanroom.sandbox.filesystem.trees import (
     proc_path,
     set_mode,
 )
+from cleanroom.sandbox.kernel import constants
 
-_CLONE = 0x40049409  # FICLONE: the copy shares its blocks with the original until one is written
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Owner = tuple[int, int] | None
@@ -152,7 +152,7 @@ class _Copying:
 def _cloned(reading: int, sink: int) -> bool:
     """Let the copy share its blocks, where the file system can."""
     try:
-        fcntl.ioctl(sink, _CLONE, reading)
+        fcntl.ioctl(sink, constants.FICLONE, reading)
     except OSError:
         return False
     return True

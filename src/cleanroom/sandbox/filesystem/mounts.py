@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 20
-_GUARDED = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_GUARDED = constants.MS_NOSUID | constants.MS_NODEV
 
 
 class Owner(NamedTuple):
@@ -41,10 +41,10 @@ def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
         OSError: something could not be put in place; its file name says what.
     """
     stage(mount_ops, root, owner)
-    syscalls.mount_setattr(syscalls.AT_FDCWD, root, 0, attr_set=syscalls.MOUNT_ATTR_RDONLY)
+    syscalls.mount_setattr(constants.AT_FDCWD, root, 0, attr_set=constants.MOUNT_ATTR_RDONLY)
     os.chdir(root)
     syscalls.pivot_root(".", ".")
-    syscalls.umount2(".", syscalls.MNT_DETACH)
+    syscalls.umount2(".", constants.MNT_DETACH)
     os.chdir("/")
 
 
@@ -53,8 +53,8 @@ def stage(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
 
     Raises as `build` does.
     """
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.unshare(constants.CLONE_NEWNS)
+    syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
     syscalls.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
     for mount in mount_ops:
         _perform(root, mount, owner)
@@ -65,7 +65,7 @@ def _perform(root: str, mount: protocol.MountOp, owner: Owner) -> None:
         case "unbindable":
             # Keep the root out of clones of the host's folder in which it is built, which would
             # show it a second time.
-            syscalls.mount(None, root, None, syscalls.MS_UNBINDABLE)
+            syscalls.mount(None, root, None, constants.MS_UNBINDABLE)
         case "folder":
             os.makedirs(_at(root, mount["target"]), mode=0o755, exist_ok=True)
         case "link":
@@ -114,12 +114,17 @@ def _exec_folder(root: str, mount: protocol.ExecFolder) -> None:
     if not _inside(target, _at(root, mount["workspace"])):
         return  # no folder, or a link that leads elsewhere: nothing in it may be started
     attributes = (
-        syscalls.MOUNT_ATTR_NOSUID
-        | syscalls.MOUNT_ATTR_NODEV
-        | (0 if mount["writable"] else syscalls.MOUNT_ATTR_RDONLY)
+        constants.MOUNT_ATTR_NOSUID
+        | constants.MOUNT_ATTR_NODEV
+        | (0 if mount["writable"] else constants.MOUNT_ATTR_RDONLY)
     )
     _attach(
-        root, mount["target"], target, attributes, recursive=False, clear=syscalls.MOUNT_ATTR_NOEXEC
+        root,
+        mount["target"],
+        target,
+        attributes,
+        recursive=False,
+        clear=constants.MOUNT_ATTR_NOEXEC,
     )
 
 
@@ -127,7 +132,7 @@ def _pin(root: str, mount: protocol.PinFolder) -> None:
     """A folder once more at its own place: a mount point is not renamed, removed or exchanged."""
     target = _at(root, mount["target"])
     if os.path.isdir(target) and not os.path.islink(target):
-        attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+        attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
         _attach(root, mount["target"], target, attributes, recursive=False)
 
 
@@ -191,7 +196,7 @@ def _replace(root: str, mount: protocol.ReplaceFile) -> None:
     _write(root + held, mount["text"].encode("utf-8", "surrogateescape"))
     if os.path.lexists(_at(root, mount["target"])):
         attributes = (
-            syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV | syscalls.MOUNT_ATTR_RDONLY
+            constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV | constants.MOUNT_ATTR_RDONLY
         )
         _attach(root, mount["target"], root + held, attributes, recursive=False)
 
@@ -206,8 +211,8 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
         options += [f"uid={owner.user}", f"gid={owner.group}"]
     flags = (
         _GUARDED
-        | (0 if mount["exec"] else syscalls.MS_NOEXEC)
-        | (syscalls.MS_RDONLY if mount["read_only"] else 0)
+        | (0 if mount["exec"] else constants.MS_NOEXEC)
+        | (constants.MS_RDONLY if mount["read_only"] else 0)
     )
     syscalls.mount("tmpfs", target, "tmpfs", flags, ",".join(options))
 
@@ -215,7 +220,7 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
 def _proc(root: str, mount: protocol.Proc) -> None:
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
-    syscalls.mount("proc", target, "proc", _GUARDED | syscalls.MS_NOEXEC, mount["options"] or None)
+    syscalls.mount("proc", target, "proc", _GUARDED | constants.MS_NOEXEC, mount["options"] or None)
 
 
 def _devpts(root: str, mount: protocol.Devpts) -> None:
@@ -225,7 +230,7 @@ def _devpts(root: str, mount: protocol.Devpts) -> None:
         "devpts",
         target,
         "devpts",
-        syscalls.MS_NOSUID | syscalls.MS_NOEXEC,
+        constants.MS_NOSUID | constants.MS_NOEXEC,
         "newinstance,ptmxmode=0666,mode=0620",
     )
 
@@ -235,13 +240,13 @@ def _device(root: str, mount: protocol.Device) -> None:
         root,
         mount["target"],
         mount["source"],
-        syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC,
+        constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NOEXEC,
         recursive=False,
     )
 
 
 def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
-    attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
     if mount["optional"] and not os.path.lexists(mount["source"]):
         return  # it went away meanwhile
     if mount["writable"]:
@@ -256,7 +261,7 @@ def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
         root,
         mount["target"],
         mount["source"],
-        attributes | syscalls.MOUNT_ATTR_RDONLY,
+        attributes | constants.MOUNT_ATTR_RDONLY,
         recursive=True,
         id_map=id_map,
         must_map=False,
@@ -277,22 +282,24 @@ def _attach(
     """Clone the mount at `source`, restrict the clone while nobody sees it,
     then put it in place.
     """
-    deep = syscalls.AT_RECURSIVE if recursive else 0
+    deep = constants.AT_RECURSIVE if recursive else 0
     tree = -1
     try:
         tree = syscalls.open_tree(
-            syscalls.AT_FDCWD, source, syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | deep
+            constants.AT_FDCWD,
+            source,
+            constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | deep,
         )
         syscalls.mount_setattr(
-            tree, "", syscalls.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear
+            tree, "", constants.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear
         )
         if id_map:
             try:
                 syscalls.mount_setattr(
                     tree,
                     "",
-                    syscalls.AT_EMPTY_PATH,
-                    attr_set=syscalls.MOUNT_ATTR_IDMAP,
+                    constants.AT_EMPTY_PATH,
+                    attr_set=constants.MOUNT_ATTR_IDMAP,
                     user_namespace=id_map,
                 )
             # a file system without id maps: what is closed to others then stays closed
@@ -304,7 +311,7 @@ def _attach(
             os.makedirs(target, exist_ok=True)
         elif not os.path.lexists(target):
             _write(target, b"")
-        syscalls.move_mount(tree, "", syscalls.AT_FDCWD, target, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+        syscalls.move_mount(tree, "", constants.AT_FDCWD, target, constants.MOVE_MOUNT_F_EMPTY_PATH)
     except OSError as error:
         raise OSError(error.errno, f"showing {source}: {error.strerror}", at) from None
     finally:
@@ -318,7 +325,7 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     Paths are short and relative, since the options fit a page.
     """
     stage = root + "/.stage"
-    attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+    attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
     names = [f"l{index}" for index in range(len(mount["layers"]))]
     below = [f"k{index}" for index in range(len(mount["kept"]))] + ["p"]
     sources = dict(zip(names, mount["layers"], strict=True))
@@ -338,7 +345,7 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     os.makedirs(target, exist_ok=True)
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), *below])
     os.chdir(stage)
-    flags = _GUARDED | (0 if mount["exec"] else syscalls.MS_NOEXEC)
+    flags = _GUARDED | (0 if mount["exec"] else constants.MS_NOEXEC)
     # volatile: a layer lives no longer than its run, so neither each file that is first changed nor
     # the end waits for the disk
     syscalls.mount(
@@ -350,6 +357,6 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     )
     os.chdir("/")
     for name in sources:
-        syscalls.umount2(f"{stage}/{name}", syscalls.MNT_DETACH)
+        syscalls.umount2(f"{stage}/{name}", constants.MNT_DETACH)
         os.rmdir(f"{stage}/{name}")
     os.rmdir(stage)

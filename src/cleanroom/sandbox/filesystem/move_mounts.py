@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.filesystem import mounts
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import MountOp
@@ -40,7 +40,7 @@ def show(
     theirs = os.open(f"/proc/{container}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     mounts.stage(mount_ops, root, owner)
     trees = [(target, _tree(root + target)) for target in targets]
-    syscalls.setns(theirs, syscalls.CLONE_NEWNS)
+    syscalls.setns(theirs, constants.CLONE_NEWNS)
     for target, tree in trees:
         if os.path.islink(target):
             raise OSError(errno.ELOOP, "it is a link in the image", target)
@@ -48,7 +48,7 @@ def show(
             continue
         try:
             syscalls.move_mount(
-                tree, "", syscalls.AT_FDCWD, target, syscalls.MOVE_MOUNT_F_EMPTY_PATH
+                tree, "", constants.AT_FDCWD, target, constants.MOVE_MOUNT_F_EMPTY_PATH
             )
         except OSError as error:
             raise OSError(
@@ -58,10 +58,10 @@ def show(
 
 def _tree(path: str) -> int:
     return syscalls.open_tree(
-        syscalls.AT_FDCWD,
+        constants.AT_FDCWD,
         path,
-        syscalls.OPEN_TREE_CLONE
-        | syscalls.OPEN_TREE_CLOEXEC
-        | syscalls.AT_RECURSIVE
-        | syscalls.AT_SYMLINK_NOFOLLOW,
+        constants.OPEN_TREE_CLONE
+        | constants.OPEN_TREE_CLOEXEC
+        | constants.AT_RECURSIVE
+        | constants.AT_SYMLINK_NOFOLLOW,
     )

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Process
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 # argv shown in a record: enough to know the command, small beside any log line
 _ARGUMENTS_MOST = 64
 _ARGUMENTS_BYTES = 4096
-PATH_MAX = 4096
-_ERESTARTSYS = 512  # the kernel's own: becomes EINTR or a second call, as the handler was installed
-AT_FDCWD = 0xFFFFFF9C  # as the low word of an argument holds it
 
 
 class Unreadable(Exception):
@@ -86,11 +83,11 @@ class Caller:
         if short is not None:
             return os.fsdecode(short)
         # a long path, or memory that may not be looked at in one call
-        found = self.memory(address, PATH_MAX)
+        found = self.memory(address, constants.PATH_MAX)
         end = found.find(b"\0")
         if end >= 0:
             return os.fsdecode(found[:end])
-        if len(found) < PATH_MAX:
+        if len(found) < constants.PATH_MAX:
             raise BadAddress(hex(address + len(found)))
         return None
 
@@ -107,14 +104,12 @@ class Caller:
         Raises:
             OSError: there is no such link, or it may not be followed.
         """
-        return os.open(
-            f"{self.pid}/{name}", getattr(os, "O_PATH", 0) | os.O_CLOEXEC, dir_fd=self._proc
-        )
+        return os.open(f"{self.pid}/{name}", constants.O_PATH | os.O_CLOEXEC, dir_fd=self._proc)
 
     def base(self, directory: int) -> str:
         """The folder that a relative path starts from, by the dirfd argument."""
-        low = directory & 0xFFFFFFFF
-        found = self.link("cwd" if low == AT_FDCWD else f"fd/{low}")
+        low = directory & constants.UINT_MAX
+        found = self.link("cwd" if low == constants.AT_FDCWD_U32 else f"fd/{low}")
         return found.removesuffix(" (deleted)")
 
     def root(self) -> int:
@@ -185,7 +180,7 @@ class Caller:
         Raises:
             OSError: it has none of that number, or it may not be borrowed.
         """
-        number = descriptor & 0xFFFFFFFF
+        number = descriptor & constants.UINT_MAX
         process, exact = self._handle()
         try:
             copy = syscalls.pidfd_getfd(process, number)
@@ -206,7 +201,7 @@ class Caller:
         """
         if self.pid != self.group:
             try:
-                return syscalls.pidfd_open(self.pid, syscalls.PIDFD_THREAD), True
+                return syscalls.pidfd_open(self.pid, constants.PIDFD_THREAD), True
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
@@ -231,7 +226,7 @@ class Caller:
         waiting = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
         if not waiting & ~int(status.get("SigBlk", "0"), 16):
             return 0
-        return _ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
+        return constants.ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
 
     def identities(self) -> tuple[int, tuple[int, ...]]:
         """The user and the groups by which the kernel judges what it does to files."""

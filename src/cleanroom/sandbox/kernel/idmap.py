@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 TOP = 65536  # ids that distributions give out; beyond them files belong to nobody inside
 
@@ -28,7 +28,7 @@ def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
         try:
             syscalls.set_parent_death_signal(signal.SIGKILL)
             os.close(done_write)
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            syscalls.unshare(constants.CLONE_NEWUSER)
             os.write(ready_write, b"r")
             os.read(done_read, 1)
         finally:

@@ -15,13 +15,28 @@ import struct
 from collections.abc import Iterable
 
 from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.constants import (
+    LANDLOCK_ACCESS_FS_EXECUTE,
+    LANDLOCK_ACCESS_FS_IOCTL_DEV,
+    LANDLOCK_ACCESS_FS_READ_DIR,
+    LANDLOCK_ACCESS_FS_READ_FILE,
+    LANDLOCK_ACCESS_FS_TRUNCATE,
+    LANDLOCK_ACCESS_FS_WRITE_FILE,
+    LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
+    LANDLOCK_SCOPE_SIGNAL,
+)
 
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 # any other right on a file's rule is EINVAL
-_FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_FILE_RIGHTS = (
+    LANDLOCK_ACCESS_FS_EXECUTE
+    | LANDLOCK_ACCESS_FS_WRITE_FILE
+    | LANDLOCK_ACCESS_FS_READ_FILE
+    | LANDLOCK_ACCESS_FS_TRUNCATE
+    | LANDLOCK_ACCESS_FS_IOCTL_DEV
+)
 SCOPES_SINCE = 6  # the ABI that knows them
-_SCOPES = 1 | 2  # abstract unix sockets and signals of processes outside
+# abstract unix sockets and signals of processes outside
+_SCOPES = LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | LANDLOCK_SCOPE_SIGNAL
 
 # Programs take these for granted (git dies without a writable /dev/null,
 # pytest wants terminals of its own).
@@ -94,10 +109,16 @@ def rules(
     version = abi()
     handled = _HANDLED.get(version, (1 << 16) - 1)
     grants = (
-        (listable, _READ_DIR),
-        (readable, _READ_FILE | _READ_DIR),
-        (executable, _READ_FILE | _READ_DIR | _EXECUTE),
-        ((*writable, *devices), handled if run_written else handled & ~_EXECUTE),
+        (listable, LANDLOCK_ACCESS_FS_READ_DIR),
+        (readable, LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR),
+        (
+            executable,
+            LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE,
+        ),
+        (
+            (*writable, *devices),
+            handled if run_written else handled & ~LANDLOCK_ACCESS_FS_EXECUTE,
+        ),
     )
     return _attributes(version, handled), [
         (path, access & handled) for paths, access in grants for path in paths

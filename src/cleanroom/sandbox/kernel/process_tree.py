@@ -16,12 +16,11 @@ import signal
 import time
 from collections.abc import Collection, Iterable
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 # a hundred times what a tree of a thousand took; past it something cannot be killed,
 # and the ledger says so
 END_SECONDS = 5.0
-_IPC_RMID = 0
 _SEGMENTS = "/proc/sysvipc/shm"
 
 
@@ -123,4 +122,4 @@ def release_segments(makers: Iterable[int], *, attached: bool) -> None:
         for row in file.readlines()[1:]:
             fields = row.split()
             if int(fields[4]) in numbers and (int(fields[6]) or not attached):
-                syscalls.libc.shmctl(int(fields[1]), _IPC_RMID, ctypes.c_void_p())
+                syscalls.libc.shmctl(int(fields[1]), constants.IPC_RMID, ctypes.c_void_p())

@@ -2,7 +2,7 @@
 
 Each raises OSError with the errno and the call's name.
 Nothing here decides anything; standard library only, safe after fork.
-Everything that uses a flag word takes the constants below.
+Flag words are made of `constants`.
 Importing this works on every Unix, calling it only on Linux.
 """
 
@@ -15,71 +15,8 @@ import resource
 import struct
 from collections.abc import Mapping
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import number
-
-CLONE_NEWNS = 0x00020000
-CLONE_NEWCGROUP = 0x02000000
-CLONE_NEWUTS = 0x04000000
-CLONE_NEWIPC = 0x08000000
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWPID = 0x20000000
-CLONE_NEWNET = 0x40000000
-CLONE_NEWTIME = 0x00000080
-CLONE_NEW_ANY = (
-    CLONE_NEWNS
-    | CLONE_NEWCGROUP
-    | CLONE_NEWUTS
-    | CLONE_NEWIPC
-    | CLONE_NEWUSER
-    | CLONE_NEWPID
-    | CLONE_NEWNET
-)
-CLONE_FILES = 0x00000400
-CLONE_THREAD = 0x00010000
-
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC = 32, 4096, 8192, 16384
-MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
-MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
-
-AT_FDCWD = -100
-AT_SYMLINK_NOFOLLOW = 0x100
-AT_EMPTY_PATH = 0x1000
-AT_RECURSIVE = 0x8000
-OPEN_TREE_CLONE = 1
-OPEN_TREE_CLOEXEC = os.O_CLOEXEC
-MOVE_MOUNT_F_EMPTY_PATH = 0x04
-MOVE_MOUNT_T_EMPTY_PATH = 0x40
-MOUNT_ATTR_RDONLY = 0x01
-MOUNT_ATTR_NOSUID = 0x02
-MOUNT_ATTR_NODEV = 0x04
-MOUNT_ATTR_NOEXEC = 0x08
-MOUNT_ATTR_IDMAP = 0x00100000
-MOUNT_ATTR_NOSYMFOLLOW = 0x00200000
-
-RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 1, 2, 4
-RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_CACHED = 8, 16, 32
-
-CLOSE_RANGE_UNSHARE, CLOSE_RANGE_CLOEXEC = 2, 4
-PIDFD_THREAD = os.O_EXCL
-MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL = 1, 2, 8
-
-SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_GET_ACTION_AVAIL = 2
-SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
-SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_NAME = 15
-_PR_CAPBSET_READ = 23
-_PR_CAPBSET_DROP = 24
-_PR_SET_CHILD_SUBREAPER = 36
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_CAPABILITY_VERSION_3 = 0x20080522
-_CAPABILITIES_MOST = 64  # what two 32-bit words can hold
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -183,24 +120,24 @@ def mount_setattr(
 
 
 def fsopen(kind: str) -> int:
-    return _call("fsopen", kind.encode(), 1)  # FSOPEN_CLOEXEC
+    return _call("fsopen", kind.encode(), constants.FSOPEN_CLOEXEC)
 
 
 def fsconfig_string(context: int, key: str, value: str) -> None:
-    _call("fsconfig", context, 1, key.encode(), os.fsencode(value), 0)
+    _call("fsconfig", context, constants.FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
 
 
 def fsconfig_flag(context: int, key: str) -> None:
-    _call("fsconfig", context, 0, key.encode(), None, 0)
+    _call("fsconfig", context, constants.FSCONFIG_SET_FLAG, key.encode(), None, 0)
 
 
 def fsconfig_create(context: int) -> None:
-    _call("fsconfig", context, 6, None, None, 0)
+    _call("fsconfig", context, constants.FSCONFIG_CMD_CREATE, None, None, 0)
 
 
 def fsmount(context: int, attributes: int = 0) -> int:
     """The mount made of `context` as a descriptor for `move_mount`."""
-    return _call("fsmount", context, 1, attributes)
+    return _call("fsmount", context, constants.FSMOUNT_CLOEXEC, attributes)
 
 
 def openat2(directory: int, path: str | bytes, flags: int, resolve: int = 0, mode: int = 0) -> int:
@@ -226,24 +163,24 @@ def set_parent_death_signal(signal_number: int) -> None:
 
     A later credential change clears it.
     """
-    prctl(_PR_SET_PDEATHSIG, signal_number)
+    prctl(constants.PR_SET_PDEATHSIG, signal_number)
 
 
 def set_no_new_privileges() -> None:
-    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_dumpable(dumpable: bool) -> None:
-    prctl(_PR_SET_DUMPABLE, int(dumpable))
+    prctl(constants.PR_SET_DUMPABLE, int(dumpable))
 
 
 def set_child_subreaper() -> None:
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(constants.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def set_process_name(name: str) -> None:
     """The name that ps shows as comm; cut at 15 bytes by the kernel."""
-    _call("prctl", _PR_SET_NAME, name.encode() + b"\0", 0, 0, 0)
+    _call("prctl", constants.PR_SET_NAME, name.encode() + b"\0", 0, 0, 0)
 
 
 def set_command_line(text: str) -> None:
@@ -264,7 +201,7 @@ def set_command_line(text: str) -> None:
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability words."""
     low, high = 0xFFFFFFFF, 32
-    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    header = struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0)
     words = (
         effective & low,
         permitted & low,
@@ -279,7 +216,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 def capget() -> tuple[int, int, int]:
     """This thread's effective, permitted and inheritable words."""
     data = ctypes.create_string_buffer(24)
-    _call("capget", struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data)
+    _call("capget", struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0), data)
     words = struct.unpack("=6I", data.raw)
     return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
 
@@ -290,18 +227,18 @@ def drop_bounding() -> None:
     Raises:
         OSError: a capability is still in the set and may not be dropped.
     """
-    for capability in range(_CAPABILITIES_MOST):
+    for capability in range(constants.CAPABILITIES_MAX):
         try:
-            held = prctl(_PR_CAPBSET_READ, capability)
+            held = prctl(constants.PR_CAPBSET_READ, capability)
         except OSError:
             return  # past the last one the kernel knows
         if held:
-            prctl(_PR_CAPBSET_DROP, capability)
+            prctl(constants.PR_CAPBSET_DROP, capability)
 
 
 def drop_all_capabilities() -> None:
     """Empty the ambient, bounding, inheritable, permitted and effective sets."""
-    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_CLEAR_ALL)
     drop_bounding()
     capset(0, 0, 0)
 
@@ -393,7 +330,7 @@ def sendmsg(
     return _call("sendmsg", descriptor, header, flags)
 
 
-def memfd(name: str, flags: int = MFD_CLOEXEC) -> int:
+def memfd(name: str, flags: int = constants.MFD_CLOEXEC) -> int:
     return _call("memfd_create", name.encode(), flags)
 
 
@@ -417,7 +354,7 @@ def seccomp(operation: int, flags: int, argument: bytes | None) -> int:
 def landlock_abi() -> int:
     """The Landlock ABI version; 0 where there is none."""
     try:
-        return _call("landlock_create_ruleset", None, 0, 1)
+        return _call("landlock_create_ruleset", None, 0, constants.LANDLOCK_CREATE_RULESET_VERSION)
     except OSError:
         return 0
 
@@ -427,7 +364,8 @@ def landlock_create_ruleset(attributes: bytes) -> int:
 
 
 def landlock_add_path(ruleset: int, descriptor: int, access: int) -> None:
-    _call("landlock_add_rule", ruleset, 1, struct.pack("=Qi", access, descriptor), 0)
+    rule = struct.pack("=Qi", access, descriptor)
+    _call("landlock_add_rule", ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, rule, 0)
 
 
 def landlock_restrict_self(ruleset: int, flags: int = 0) -> None:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 
 if TYPE_CHECKING:
@@ -34,15 +35,17 @@ _TCP_MOST = 64  # connections to the answerer that may be open; the oldest gives
 _A, _AAAA, _ANY, _INTERNET = 1, 28, 255, 1
 _NO_ERROR, _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 1, 3, 4
 
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
-
 
 def raise_link(name: str) -> None:
     """Bring a network interface of this namespace up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sh22x", name.encode(), 0)
-        flags = struct.unpack_from("16sh", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh22x", name.encode(), flags | _IFF_UP))
+        flags = struct.unpack_from("16sh", fcntl.ioctl(control, constants.SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(
+            control,
+            constants.SIOCSIFFLAGS,
+            struct.pack("16sh22x", name.encode(), flags | constants.IFF_UP),
+        )
 
 
 class Names:

@@ -14,6 +14,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.network import addresses
 
 LOCAL, EGRESS, RECORD, NAMES_RULE = (
@@ -29,7 +30,6 @@ PUBLISH, LISTEN, SOCKETS, CONTROLS = (
     "network.runtimes",
 )
 
-_NAME_PORT = 53
 _OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
 
 
@@ -94,7 +94,7 @@ def outgoing(
         return Decision(refused, EGRESS)
     if own:
         return Decision()
-    question = port == _NAME_PORT
+    question = port == constants.NAMESERVER_PORT
     if question and address in reach.resolvers:
         return (
             Decision(0, RECORD, tags=("resolver",))

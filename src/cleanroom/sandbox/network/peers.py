@@ -19,10 +19,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cleanroom.core.beneath import open_beneath
+from cleanroom.sandbox.kernel import constants
 
 CONNECT_SECONDS = 5.0  # a server whose queue stays full for so long is not there
-_O_PATH = getattr(os, "O_PATH", 0)
-_SO_PEERPIDFD = 77  # since Linux 6.5
 
 
 class Peer(NamedTuple):
@@ -48,7 +47,7 @@ def connect(
         OSError: ECONNREFUSED where it is no socket, or its listener does not belong; ELOOP, ENOTDIR
             or EXDEV where the path has a link in it or leads out; what open(2) and connect(2) say.
     """
-    handle = open_beneath(folder, path, _O_PATH)
+    handle = open_beneath(folder, path, constants.O_PATH)
     try:
         if not stat.S_ISSOCK(os.fstat(handle).st_mode):
             raise OSError(errno.ECONNREFUSED, "no socket", path)
@@ -64,7 +63,7 @@ def connect_at(path: str, belongs: Belongs, kind: int = socket.SOCK_STREAM) -> s
         OSError: as `connect`.
     """
     folder, name = os.path.split(path)
-    held = os.open(folder, _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = os.open(folder, constants.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return connect(held, name, belongs, kind)
     finally:
@@ -118,6 +117,6 @@ def living(end: socket.socket, peer: Peer, is_ours: Callable[[int], bool]) -> bo
 
 def _peer_pidfd(end: socket.socket, peer: Peer) -> int:
     with contextlib.suppress(OSError):
-        packed = end.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
+        packed = end.getsockopt(socket.SOL_SOCKET, constants.SO_PEERPIDFD, 4)
         return int.from_bytes(packed, "little", signed=True)
     return os.pidfd_open(peer.pid)

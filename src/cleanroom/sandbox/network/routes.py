@@ -11,8 +11,8 @@ import os
 import socket
 import struct
 
-_NETLINK_ROUTE, _GET_ROUTE, _NEW_ROUTE, _ERROR, _REQUEST = 0, 26, 24, 2, 1
-_DESTINATION, _UNICAST = 1, 1  # RTA_DST, RTN_UNICAST
+from cleanroom.sandbox.kernel import constants
+
 _HEADER, _ROUTE, _ATTRIBUTE = "=IHHII", "=BBBBBBBBI", "=HH"
 _ANSWER_SECONDS = 5.0  # the kernel answers at once
 # There is no way, or one that refuses: connecting says so itself.
@@ -29,7 +29,7 @@ def leads_out(address: bytes) -> bool:
         kind = _route_kind(address)
     except OSError as error:
         return error.errno in _NO_WAY
-    return kind == _UNICAST
+    return kind == constants.RTN_UNICAST
 
 
 def _route_kind(address: bytes) -> int:
@@ -40,19 +40,23 @@ def _route_kind(address: bytes) -> int:
     """
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     route = struct.pack(_ROUTE, family, len(address) * 8, 0, 0, 0, 0, 0, 0, 0)
-    attribute = struct.pack(_ATTRIBUTE, 4 + len(address), _DESTINATION) + address
+    attribute = struct.pack(_ATTRIBUTE, 4 + len(address), constants.RTA_DST) + address
     length = struct.calcsize(_HEADER) + len(route) + len(attribute)
-    request = struct.pack(_HEADER, length, _GET_ROUTE, _REQUEST, 1, 0) + route + attribute
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as link:
+    request = (
+        struct.pack(_HEADER, length, constants.RTM_GETROUTE, constants.NLM_F_REQUEST, 1, 0)
+        + route
+        + attribute
+    )
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, constants.NETLINK_ROUTE) as link:
         link.settimeout(_ANSWER_SECONDS)
         link.sendto(request, (0, 0))
         answer = link.recv(4096)
     _, kind, *_ = struct.unpack_from(_HEADER, answer)
     body = struct.calcsize(_HEADER)
-    if kind == _ERROR:
+    if kind == constants.NLMSG_ERROR:
         code = -struct.unpack_from("=i", answer, body)[0]
         raise OSError(code, os.strerror(code))
-    if kind != _NEW_ROUTE:
+    if kind != constants.RTM_NEWROUTE:
         raise OSError(errno.EPROTO, "no route in the answer")
     found: int = struct.unpack_from(_ROUTE, answer, body)[7]
     return found

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import mounts
 from cleanroom.sandbox.filesystem.constants import USER_ID
-from cleanroom.sandbox.kernel import cgroups, landlock, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, landlock, syscalls
 from cleanroom.sandbox.seccomp import filters, filters_hostns
 from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.selftest import limit_canaries as limits
@@ -142,7 +142,7 @@ def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.so
 def _hide_group() -> None:
     """Make our control group the root of what is shown inside: its path tells nothing."""
     with contextlib.suppress(OSError):  # a kernel without such namespaces shows the path
-        syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+        syscalls.unshare(constants.CLONE_NEWCGROUP)
 
 
 def give_up(identity: Identity) -> None:
@@ -199,7 +199,7 @@ def _become(user: int, group: int) -> None:
     """
     become(user, group)
     syscalls.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
-    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    syscalls.unshare(constants.CLONE_NEWUSER)
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{USER_ID} {user} 1"),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
-from cleanroom.sandbox.kernel import cgroups, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, syscalls
 from cleanroom.sandbox.network import dns, relay
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.processes import init
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
 _HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 NAMESPACES = (
-    syscalls.CLONE_NEWNET | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    constants.CLONE_NEWNET
+    | constants.CLONE_NEWPID
+    | constants.CLONE_NEWIPC
+    | constants.CLONE_NEWUTS
 )
 
 
@@ -459,7 +462,7 @@ class Warden:
             return self._opened_outside()
         root = os.open(f"/proc/{self._init}/root", _HELD)
         try:
-            resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+            resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
             targets = self._spec["filesystem"]["socket_folders"]
             return {target: syscalls.openat2(root, target, _HELD, resolve) for target in targets}
         finally:
@@ -622,12 +625,12 @@ def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
     """Root makes them in its own user namespace, which leaves the environment's no right over them;
     others need one to make them at all.
     """
-    wanted = NAMESPACES if own_network else NAMESPACES & ~syscalls.CLONE_NEWNET
+    wanted = NAMESPACES if own_network else NAMESPACES & ~constants.CLONE_NEWNET
     if as_root:
         syscalls.unshare(wanted)
         return
     user, group = os.geteuid(), os.getegid()
-    syscalls.unshare(wanted | syscalls.CLONE_NEWUSER)
+    syscalls.unshare(wanted | constants.CLONE_NEWUSER)
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{USER_ID} {user} 1"),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.filesystem import mounts, move_mounts
-from cleanroom.sandbox.kernel import cgroups, landlock, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, landlock, syscalls
 from cleanroom.sandbox.network import dns as names
 from cleanroom.sandbox.processes.warden import StartFailed, Warden
 from cleanroom.sandbox.seccomp import filters
@@ -62,7 +62,7 @@ class ContainerWarden(Warden):
         self._group = _group_of(self._init)
         self._before = self._counters()
         with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
-            syscalls.setns(theirs.fileno(), syscalls.CLONE_NEWNET)
+            syscalls.setns(theirs.fileno(), constants.CLONE_NEWNET)
         self._numbers = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         names.raise_link("lo")  # which not every engine does where it makes no network
 
@@ -91,13 +91,13 @@ class ContainerWarden(Warden):
         it was where this warden was killed and whoever got its children reaps none.
         """
         with open("/proc/self/ns/pid", "rb") as ours:
-            syscalls.setns(self._numbers, syscalls.CLONE_NEWPID)
+            syscalls.setns(self._numbers, constants.CLONE_NEWPID)
             pid = -1
             try:
                 pid = os.fork()
             finally:
                 if pid:  # the child cannot leave it, and need not
-                    syscalls.setns(ours.fileno(), syscalls.CLONE_NEWPID)
+                    syscalls.setns(ours.fileno(), constants.CLONE_NEWPID)
         if pid:
             os.waitpid(pid, 0)
             return pid

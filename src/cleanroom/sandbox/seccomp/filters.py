@@ -20,7 +20,7 @@ import struct
 import threading
 from collections.abc import Mapping
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
 
 # Refused and attributed at every level: they reach beyond the environment, or widen what it can do.
@@ -134,7 +134,6 @@ ON_INIT: dict[str, tuple[int, ...]] = {
 }
 # The first argument of these says of whom the second is the number; this one means a whole user.
 OF_USER = {"setpriority": 2, "ioprio_set": 3}  # PRIO_USER, IOPRIO_WHO_USER
-RLIMIT_CORE = 4
 
 # Held from Medium on: what is started, since /dev/shm is mounted without that right.
 # It costs a hundredth of starting a program.
@@ -163,10 +162,8 @@ ALLOW, HOLD, AND_ERRNO, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 X32 = 0x40000000
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_IPPROTO_MPTCP = 262
 _FAMILIES = (socket.AF_INET, getattr(socket, "AF_INET6", 10))
-_STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, _IPPROTO_MPTCP), (0, socket.IPPROTO_UDP)
+_STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, constants.IPPROTO_MPTCP), (0, socket.IPPROTO_UDP)
 
 
 class Assembler:
@@ -280,7 +277,7 @@ def phase_filter(
     asm.go("hold")
     asm.place("memfd")
     asm.load(argument(1))
-    asm.when(ANY_BIT, syscalls.MFD_NOEXEC_SEAL, "allow")
+    asm.when(ANY_BIT, constants.MFD_NOEXEC_SEAL, "allow")
     asm.place("hold")
     asm.answer(HOLD)
     asm.place("allow")
@@ -350,7 +347,7 @@ def on_limits(asm: Assembler, number: int, *, init: str, core: str) -> None:
     asm.load(argument(0))
     asm.when(EQUAL, number, init)
     asm.load(argument(1))
-    asm.when(EQUAL, RLIMIT_CORE, "prlimit64 of core")
+    asm.when(EQUAL, constants.RLIMIT_CORE, "prlimit64 of core")
     asm.go("allow")
     asm.place("prlimit64 of core")
     for half in (0, 4):
@@ -359,7 +356,7 @@ def on_limits(asm: Assembler, number: int, *, init: str, core: str) -> None:
     asm.go("allow")
     asm.place("setrlimit")
     asm.load(argument(0))
-    asm.when(EQUAL, RLIMIT_CORE, core)
+    asm.when(EQUAL, constants.RLIMIT_CORE, core)
     asm.go("allow")
 
 
@@ -368,7 +365,7 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
     for name, index in (("open", 1), ("openat", 2)):
         asm.place(name)
         asm.load(argument(index))
-        asm.when(ANY_BIT, _WRITING, "hold")
+        asm.when(ANY_BIT, constants.O_WRITING, "hold")
         asm.go("allow")
     for name in ("clone", "unshare"):
         asm.place(name)
@@ -376,7 +373,7 @@ def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
         # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
         asm.when(
             ANY_BIT,
-            syscalls.CLONE_NEW_ANY | (syscalls.CLONE_NEWTIME if name == "unshare" else 0),
+            constants.CLONE_NEW_ANY | (constants.CLONE_NEWTIME if name == "unshare" else 0),
             "hold",
         )
         asm.go("allow")
@@ -454,20 +451,20 @@ def install(program: bytes, *, listener: bool) -> int | None:
     code = ctypes.create_string_buffer(program, len(program))
     descriptor = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
     if not listener:
-        syscalls.seccomp(syscalls.SECCOMP_SET_MODE_FILTER, 0, descriptor)
+        syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, 0, descriptor)
         return None
-    wanted = syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    wanted = constants.SECCOMP_FILTER_FLAG_NEW_LISTENER
     try:
         return syscalls.seccomp(
-            syscalls.SECCOMP_SET_MODE_FILTER,
-            wanted | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+            constants.SECCOMP_SET_MODE_FILTER,
+            wanted | constants.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
             descriptor,
         )
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     # before Linux 5.19
-    return syscalls.seccomp(syscalls.SECCOMP_SET_MODE_FILTER, wanted, descriptor)
+    return syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, wanted, descriptor)
 
 
 def install_and_send(program: bytes, channel: socket.socket) -> None:

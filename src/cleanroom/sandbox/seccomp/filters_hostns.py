@@ -12,7 +12,7 @@ import errno
 import functools
 import socket
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
 from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.seccomp.filters import (
@@ -41,8 +41,8 @@ ON_OTHERS = {
 }
 # Here init is a process like any other, which a signal ends: held where it is meant.
 SIGNALS = ("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open")
-F_SETOWN, F_SETOWN_EX = 8, 15
-OWNER_COMMANDS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP: who gets a file's signals
+# who gets a file's signals
+OWNER_COMMANDS = (constants.FIOSETOWN, constants.SIOCSPGRP)
 # Memory, queues and semaphores that all processes of a user share and nobody removes.
 SHARED_MEMORY = (
     "shmget",
@@ -59,13 +59,13 @@ SHARED_MEMORY = (
     "mq_open",
     "mq_unlink",
 )
+# ioctl(2) requests that change metadata without a write
 FILE_FLAGS = (
-    0x40086602,
-    0x401C5820,
-    0x40046602,
-    0x40806685,
-)  # FS_IOC_SETFLAGS, FSSETXATTR, SETFLAGS of 32 bits, ENABLE_VERITY: metadata without a write
-_AF_NETLINK = 16
+    constants.FS_IOC_SETFLAGS,
+    constants.FS_IOC_FSSETXATTR,
+    constants.FS_IOC32_SETFLAGS,
+    constants.FS_IOC_ENABLE_VERITY,
+)
 
 
 @functools.cache
@@ -140,15 +140,15 @@ def _by_arguments(asm: filters.Assembler) -> None:
     asm.go("allow")
     asm.place("clone")
     asm.load(argument(0))
-    asm.when(ANY_BIT, syscalls.CLONE_NEW_ANY, "hold")
-    asm.when(ANY_BIT, syscalls.CLONE_THREAD, "allow")
+    asm.when(ANY_BIT, constants.CLONE_NEW_ANY, "hold")
+    asm.when(ANY_BIT, constants.CLONE_THREAD, "allow")
     asm.when(
-        ANY_BIT, syscalls.CLONE_FILES, "hold"
+        ANY_BIT, constants.CLONE_FILES, "hold"
     )  # descriptors are shared by threads only, so that one thread alone cannot have them exchanged
     asm.go("allow")
     asm.place("unshare")
     asm.load(argument(0))
-    asm.when(ANY_BIT, syscalls.CLONE_NEW_ANY | syscalls.CLONE_NEWTIME, "hold")
+    asm.when(ANY_BIT, constants.CLONE_NEW_ANY | constants.CLONE_NEWTIME, "hold")
     asm.go("allow")
     asm.place("sendto")
     for half in (0, 4):
@@ -166,7 +166,7 @@ def _by_arguments(asm: filters.Assembler) -> None:
     asm.go("allow")
     asm.place("socket")
     asm.load(argument(0))
-    asm.when(EQUAL, _AF_NETLINK, "netlink")
+    asm.when(EQUAL, constants.AF_NETLINK, "netlink")
     asm.go("hold")
     asm.place("netlink")  # about links and addresses; other kinds tell of other processes
     asm.load(argument(2))
@@ -188,7 +188,7 @@ def _on_init(asm: filters.Assembler, init: int) -> None:
         asm.go("allow")
     asm.place("fcntl")
     asm.load(argument(1))
-    for command in (F_SETOWN, F_SETOWN_EX):
+    for command in (constants.F_SETOWN, constants.F_SETOWN_EX):
         asm.when(EQUAL, command, "hold")
     asm.go("allow")
 
@@ -196,7 +196,7 @@ def _on_init(asm: filters.Assembler, init: int) -> None:
 def _on_others(asm: filters.Assembler) -> None:
     asm.place("setrlimit")
     asm.load(argument(0))
-    asm.when(EQUAL, filters.RLIMIT_CORE, "hold")
+    asm.when(EQUAL, constants.RLIMIT_CORE, "hold")
     asm.go("allow")
     for name, index in ON_OTHERS.items():
         asm.place(name)
@@ -208,5 +208,5 @@ def _on_others(asm: filters.Assembler) -> None:
             asm.when(ANY_BIT, 0xFFFFFFFE, "hold")
         if name == "prlimit64":
             asm.load(argument(1))
-            asm.when(EQUAL, filters.RLIMIT_CORE, "hold")
+            asm.when(EQUAL, constants.RLIMIT_CORE, "hold")
         asm.go("allow")

@@ -9,11 +9,9 @@ import fcntl
 import os
 import struct
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.seccomp_notify.rules import Response
 
-_ADD = 0x40182103  # SECCOMP_IOCTL_NOTIF_ADDFD
-_SET_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
-_AND_ANSWER = 2  # SECCOMP_ADDFD_FLAG_SEND, since Linux 5.14
 _FORM = struct.Struct("=QIIII")  # struct seccomp_notif_addfd
 
 
@@ -30,11 +28,11 @@ def inject_fd(
     It gets the number `place` there, or the lowest free one where that is 0. The refusal returned
     says that the call is answered already (`later`), which number to answer it with, or the errno.
     """
-    flags = _SET_NUMBER if place else 0
+    flags = constants.SECCOMP_ADDFD_FLAG_SETFD if place else 0
     form = descriptor, place, os.O_CLOEXEC if close_on_exec else 0
     try:
         # both in one step, so that a signal cannot come between
-        _add(listener, identifier, flags | _AND_ANSWER, *form)
+        _add(listener, identifier, flags | constants.SECCOMP_ADDFD_FLAG_SEND, *form)
         return Response(0, later=True)
     except OSError as error:
         if error.errno != errno.EINVAL:
@@ -47,4 +45,10 @@ def inject_fd(
 
 def _add(listener: int, identifier: int, flags: int, *rest: int) -> int:
     """The number that the caller has now."""
-    return int(fcntl.ioctl(listener, _ADD, bytearray(_FORM.pack(identifier, flags, *rest))))
+    return int(
+        fcntl.ioctl(
+            listener,
+            constants.SECCOMP_IOCTL_NOTIF_ADDFD,
+            bytearray(_FORM.pack(identifier, flags, *rest)),
+        )
+    )

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.network import addresses, control_sockets, host_network
 from cleanroom.sandbox.network.dns import Names, parse_question
@@ -37,16 +38,12 @@ if TYPE_CHECKING:
 NAMES = frozenset(("connect", "bind", "listen", "sendto", "sendmsg", "sendmmsg"))
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-_DONT_WAIT, _NO_SIGNAL, _FAST_OPEN, _ZERO_COPY = 0x40, 0x4000, 0x20000000, 0x4000000
-_NAME_PORT = 53
-_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
 # between looks whether who waits was killed or has a signal:
 # a person's Ctrl-C, not a program's loop
 _LOOK_SECONDS = 0.05
 # between a question and what follows it; processes that are remembered
 _ASKED_SECONDS, _ASKED_MOST = 1.0, 1024
-_MESSAGES_MOST = 1024  # UIO_MAXIOV
 _PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite", 262: "mptcp"}
 
 Lead = Callable[[socket.socket, str], None]
@@ -147,7 +144,7 @@ class NetworkEmulator:
             case "bind":
                 return self._bind(call, sendmsg.address(call.caller, arguments[1], arguments[2]))
             case "listen":
-                return self._listen(call, min(arguments[1] & 0xFFFFFFFF, 0x7FFFFFFF))
+                return self._listen(call, min(arguments[1] & constants.UINT_MAX, constants.INT_MAX))
             case "connect":
                 return self._connect(call, sendmsg.address(call.caller, arguments[1], arguments[2]))
             case "sendto":
@@ -193,7 +190,7 @@ class NetworkEmulator:
         stream = call.end.type == socket.SOCK_STREAM
         if message.cut and not stream:
             return Response(errno.EMSGSIZE)
-        opening = stream and bool(flags & _FAST_OPEN) and bool(message.address)
+        opening = stream and bool(flags & constants.MSG_FASTOPEN) and bool(message.address)
         goal = (
             self._goal(call, message.address, message.payload)
             if message.address and (opening or not stream)
@@ -218,7 +215,7 @@ class NetworkEmulator:
             -1 if opening else goal.root,
             "" if opening else goal.path,
             message.payload,
-            flags & ~(_FAST_OPEN | _ZERO_COPY | _DONT_WAIT),
+            flags & ~(constants.MSG_FASTOPEN | constants.MSG_ZEROCOPY | constants.MSG_DONTWAIT),
             control,
             tuple(call.rights),
         )
@@ -231,7 +228,9 @@ class NetworkEmulator:
                 opened = True
             return finish(self._sent(call, deed, flags))
 
-        return self._do(call, act, goal.said, late=errno.EAGAIN, wait=not flags & _DONT_WAIT)
+        return self._do(
+            call, act, goal.said, late=errno.EAGAIN, wait=not flags & constants.MSG_DONTWAIT
+        )
 
     def _send_many(self, call: _Call, arguments: tuple[int, ...]) -> Response:
         """Message after message, as the kernel does: one that fails ends it,
@@ -240,7 +239,7 @@ class NetworkEmulator:
         Only the first may wait.
         """
         said = Response(0)
-        for number in range(min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST)):
+        for number in range(min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV)):
             at = arguments[1] + number * (sendmsg.HEADER_BYTES + 8)
 
             def finish(length: int, at: int = at) -> int:
@@ -251,7 +250,7 @@ class NetworkEmulator:
                 answer = self._send(
                     call,
                     sendmsg.message(call.caller, at),
-                    arguments[3] | (_DONT_WAIT if number else 0),
+                    arguments[3] | (constants.MSG_DONTWAIT if number else 0),
                     finish,
                 )
             except OSError as error:
@@ -276,7 +275,7 @@ class NetworkEmulator:
         try:
             return self._hand.do(call.end, deed)
         except BrokenPipeError:
-            if not flags & _NO_SIGNAL:
+            if not flags & constants.MSG_NOSIGNAL:
                 call.caller.signal(signal.SIGPIPE)
             raise
 
@@ -369,7 +368,7 @@ class NetworkEmulator:
             ip, port = call.end.getpeername()[:2]
         except OSError:
             return Response(0)
-        if port != _NAME_PORT or not self._where.internet:
+        if port != constants.NAMESERVER_PORT or not self._where.internet:
             return Response(0)
         decision = host_network.Decision(0, host_network.RECORD, tags=("resolver",))
         return self._said(
@@ -380,7 +379,7 @@ class NetworkEmulator:
         """The name in a question; for anything else the one that the same process asked for just
         before, which is what it goes to as a rule.
         """
-        if port == _NAME_PORT:
+        if port == constants.NAMESERVER_PORT:
             parsed = parse_question(payload) if payload else None
             if parsed is None:
                 return ""
@@ -478,7 +477,9 @@ def _internet(raw: bytes) -> tuple[bytes, int] | None:
     """
     family = int.from_bytes(raw[:2], "little") if len(raw) >= 8 else -1
     if family == socket.AF_INET6 and len(raw) >= 24:
-        return raw[20:24] if raw[8:20] == _MAPPED else raw[8:24], int.from_bytes(raw[2:4], "big")
+        return raw[20:24] if raw[8:20] == constants.V4MAPPED_PREFIX else raw[8:24], int.from_bytes(
+            raw[2:4], "big"
+        )
     return (
         (raw[4:8], int.from_bytes(raw[2:4], "big"))
         if family in (socket.AF_INET, socket.AF_UNSPEC)
@@ -488,7 +489,7 @@ def _internet(raw: bytes) -> tuple[bytes, int] | None:
 
 def _addressed(caller: Caller, name: str, arguments: tuple[int, ...]) -> bool:
     """Whether any of the messages names an address."""
-    count = 1 if name == "sendmsg" else min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST)
+    count = 1 if name == "sendmsg" else min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV)
     step = sendmsg.HEADER_BYTES + (0 if name == "sendmsg" else 8)
     return any(
         sendmsg.message(caller, arguments[1] + number * step).address for number in range(count)

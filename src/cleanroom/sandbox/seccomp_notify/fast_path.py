@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 
 from cleanroom.sandbox.kernel import syscalls
-from cleanroom.sandbox.kernel.caller import AT_FDCWD
+from cleanroom.sandbox.kernel.constants import AT_FDCWD_U32, UINT_MAX
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.seccomp_notify import files
 from cleanroom.sandbox.seccomp_notify import modes as held_modes
@@ -52,7 +52,9 @@ class FastPath:
             if not path or _FIXED in path:
                 return False
             if path[:1] != b"/":
-                base = self._base(pid, arguments[folder] & 0xFFFFFFFF if folder >= 0 else AT_FDCWD)
+                base = self._base(
+                    pid, arguments[folder] & UINT_MAX if folder >= 0 else AT_FDCWD_U32
+                )
                 path = b"%b/%b" % (base, path)
             place = path + b"/"
             if (
@@ -71,7 +73,7 @@ class FastPath:
         """
         try:
             base = os.readlink(
-                b"%d/cwd" % pid if folder == AT_FDCWD else b"%d/fd/%d" % (pid, folder),
+                b"%d/cwd" % pid if folder == AT_FDCWD_U32 else b"%d/fd/%d" % (pid, folder),
                 dir_fd=self._proc,
             )
         except OSError:

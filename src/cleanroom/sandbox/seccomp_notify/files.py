@@ -10,14 +10,12 @@ import socket
 import stat
 from typing import NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.paths import Paths
 from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesystem.reads"
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
-_O_PATH = getattr(os, "O_PATH", 0)
 
 
 class _Place(NamedTuple):
@@ -118,7 +116,7 @@ class Files:
             said = self.absolute(caller, -100, arguments[0])
             return Response(errno.EPERM, _METADATA, {"path": shown(said)})
         flags = arguments[call.flags] if call.flags is not None else 0
-        follow = call.follow and not flags & _AT_SYMLINK_NOFOLLOW
+        follow = call.follow and not flags & constants.AT_SYMLINK_NOFOLLOW
         for place in call.places:
             refusal = self._place(
                 caller,
@@ -126,7 +124,7 @@ class Files:
                 place,
                 arguments,
                 follow=follow,
-                empty_is_descriptor=bool(flags & _AT_EMPTY_PATH),
+                empty_is_descriptor=bool(flags & constants.AT_EMPTY_PATH),
             )
             if refusal is not None:
                 return refusal
@@ -165,9 +163,9 @@ class Files:
     def _open(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
         place, flags_at = _OPENS[name]
         flags = arguments[flags_at]
-        if flags & _O_PATH:
+        if flags & constants.O_PATH:
             return None  # a handle without any right
-        if not flags & _WRITING:
+        if not flags & constants.O_WRITING:
             return self._read(
                 caller,
                 arguments[place.directory] if place.directory is not None else -100,

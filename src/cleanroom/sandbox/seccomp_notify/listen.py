@@ -12,7 +12,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
@@ -23,9 +23,6 @@ NAMES = frozenset(("bind", "listen"))
 
 _RULE = "network.listen"
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
-_ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
-_PRIVILEGED = 1024
-_BACKLOG_MOST = 0x7FFFFFFF
 
 
 class Listening:
@@ -50,7 +47,10 @@ class Listening:
                 return self._listen(found, arguments[1])
             if found.family not in _INTERNET:
                 return None
-            raw = caller.memory(arguments[1], min(arguments[2] & 0xFFFFFFFF, _ADDRESS_MOST))
+            raw = caller.memory(
+                arguments[1],
+                min(arguments[2] & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES),
+            )
             return self._bind(found, raw)
 
     def _bind(self, found: socket.socket, raw: bytes) -> Response:
@@ -69,13 +69,13 @@ class Listening:
             if port not in self._rules.ports:
                 return self._refused(port, address, found)
         try:
-            found.listen(min(backlog & 0xFFFFFFFF, _BACKLOG_MOST))
+            found.listen(min(backlog & constants.UINT_MAX, constants.INT_MAX))
         except OSError as error:
             return Response(error.errno or errno.EINVAL)
         return Response(0)
 
     def _refused(self, port: int, address: str, found: socket.socket) -> Response:
-        if 0 < port < _PRIVILEGED:
+        if 0 < port < constants.PROT_SOCK:
             return Response(errno.EACCES)  # nobody without privileges may, in any environment
         target: Target = {
             "ip": address,

@@ -13,18 +13,14 @@ import os
 import struct
 from collections.abc import Callable
 
-from cleanroom.sandbox.kernel import syscalls
-from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller, shown
+from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
 _RULE = "filesystem.metadata"
-_NOFOLLOW, _EMPTY = 0x100, 0x1000
-_O_PATH = getattr(os, "O_PATH", 0)
-_HERE = -100
 _CAPABILITY = b"security.capability"  # a program's own privileges
-_NAME_MOST, _VALUE_MOST = 256, 65536  # XATTR_NAME_MAX and XATTR_SIZE_MAX
 
 # name: index of the folder's descriptor (None: the working directory), index of the path (None:
 # the descriptor itself), index of the flags; follows links
@@ -62,10 +58,12 @@ class Metadata:
     def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
         directory, path, flags_at, follow = _PLACES[name]
         flags = arguments[flags_at] if flags_at is not None else 0
-        folder = arguments[directory] if directory is not None else _HERE
+        folder = arguments[directory] if directory is not None else constants.AT_FDCWD
         address = arguments[path] if path is not None else 0
         try:
-            handle = self._handle(caller, folder, address, follow=follow and not flags & _NOFOLLOW)
+            handle = self._handle(
+                caller, folder, address, follow=follow and not flags & constants.AT_SYMLINK_NOFOLLOW
+            )
         except OSError as error:
             return Response(error.errno or errno.ENOENT)
         try:
@@ -95,10 +93,12 @@ class Metadata:
         base = caller.base(folder) if not path.startswith("/") else ""
         if not path:
             return caller.handle(
-                "cwd" if folder & 0xFFFFFFFF == AT_FDCWD else f"fd/{folder & 0xFFFFFFFF}"
+                "cwd"
+                if folder & constants.UINT_MAX == constants.AT_FDCWD_U32
+                else f"fd/{folder & constants.UINT_MAX}"
             )
         whole = _for(caller, path if not base else f"{base}/{path}")
-        return os.open(whole, _O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+        return os.open(whole, constants.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
 
 
 def _for(caller: Caller, path: str) -> str:
@@ -135,8 +135,8 @@ def _mode(index: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
 
 def _owner(index: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
     def act(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
-        user, group = (value & 0xFFFFFFFF for value in arguments[index : index + 2])
-        _checked("fchownat", handle, b"", user, group, _EMPTY)
+        user, group = (value & constants.UINT_MAX for value in arguments[index : index + 2])
+        _checked("fchownat", handle, b"", user, group, constants.AT_EMPTY_PATH)
 
     return act
 
@@ -158,13 +158,13 @@ def _times(index: int, form: str, scale: int) -> Callable[[int, Caller, tuple[in
                 pairs[2],
                 pairs[3] * scale if scale else 0,
             )
-        _checked("utimensat", handle, b"", told or None, _EMPTY)
+        _checked("utimensat", handle, b"", told or None, constants.AT_EMPTY_PATH)
 
     return act
 
 
 def _set_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
-    if arguments[3] > _VALUE_MOST:
+    if arguments[3] > constants.XATTR_SIZE_MAX:
         raise OSError(errno.E2BIG, "too long")
     value = caller.memory(arguments[2], arguments[3]) if arguments[3] else b""
     os.setxattr(_place(handle), _attribute(caller, arguments[1]), value, arguments[4] & 3)
@@ -175,7 +175,7 @@ def _remove_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -
 
 
 def _attribute(caller: Caller, address: int) -> bytes:
-    name = caller.memory(address, _NAME_MOST).split(b"\0")[0]
+    name = caller.memory(address, constants.XATTR_NAME_MAX + 1).split(b"\0")[0]
     if not name:
         raise OSError(errno.ERANGE, "no name")
     return name

@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 
-from cleanroom.sandbox.kernel import syscalls
-from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller, shown
+from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 
@@ -24,8 +24,6 @@ CHANGED_AT = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
 MADE_AT = {"creat": 1, "mknod": 1, "mknodat": 2, "open": 2, "openat": 3}
 
 _RULE = "filesystem.metadata"
-_O_PATH, _O_TMPFILE = getattr(os, "O_PATH", 0), 0o20000000
-_NOFOLLOW = 0x100
 _ALL = 0o7777
 
 
@@ -33,7 +31,7 @@ def carries_bits(name: str, arguments: tuple[int, ...]) -> bool:
     """Whether this call asks for one of the bits; an open that makes no file has no mode."""
     if name in ("open", "openat"):
         flags = arguments[MADE_AT[name] - 1]
-        if not flags & (os.O_CREAT | _O_TMPFILE):
+        if not flags & (os.O_CREAT | constants.O_TMPFILE_BIT):
             return False
     at = CHANGED_AT.get(name, MADE_AT.get(name, -1))
     return at >= 0 and bool(arguments[at] & BITS)
@@ -71,12 +69,12 @@ class Modes:
     def _handle(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> int:
         """The file that is meant, opened without a right to it."""
         if name == "fchmod":
-            return caller.handle(f"fd/{arguments[0] & 0xFFFFFFFF}")
-        directory, at = (AT_FDCWD, 0) if name == "chmod" else (arguments[0], 1)
-        follow = not (name == "fchmodat2" and arguments[3] & _NOFOLLOW)
+            return caller.handle(f"fd/{arguments[0] & constants.UINT_MAX}")
+        directory, at = (constants.AT_FDCWD_U32, 0) if name == "chmod" else (arguments[0], 1)
+        follow = not (name == "fchmodat2" and arguments[3] & constants.AT_SYMLINK_NOFOLLOW)
         path = self._files.resolved(caller, directory, arguments[at], follow=follow)
-        how = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
-        flags = _O_PATH | (0 if follow else os.O_NOFOLLOW)
+        how = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+        flags = constants.O_PATH | (0 if follow else os.O_NOFOLLOW)
         return syscalls.openat2(self._files.root(caller), path, flags, how)
 
     def _change(self, caller: Caller, handle: int, mode: int) -> Response:

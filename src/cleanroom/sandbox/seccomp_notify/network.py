@@ -8,6 +8,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.network.dns import Names, parse_question
 from cleanroom.sandbox.seccomp_notify import forward
@@ -21,7 +22,6 @@ NAMES = frozenset(
     ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev")
 )
 
-_AF_UNSPEC, _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 0, 1, 2, 10, 16
 _FAMILY_NAMES = {
     5: "AF_APPLETALK",
     17: "AF_PACKET",
@@ -42,12 +42,7 @@ _PROTOCOLS = {
     136: "udplite",
     262: "mptcp",
 }
-_ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
-_MESSAGES_MOST = 1024  # UIO_MAXIOV: what one sendmmsg can carry
-_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes
-_MSG_FASTOPEN = 0x20000000
-_MPTCP = 262
-_ECHO = (1, 58)  # ICMP and ICMPv6
+_ECHO = (constants.IPPROTO_ICMP, constants.IPPROTO_ICMPV6)
 _USUAL = frozenset(
     (
         (socket.SOCK_STREAM, 0),
@@ -56,8 +51,6 @@ _USUAL = frozenset(
         (socket.SOCK_DGRAM, 17),
     )
 )
-_NAME_PORT = 53
-_NETLINK_ROUTE = 0
 _PAYLOAD_MOST = 4096
 
 # Sockets that resolvers and loggers try on every host and do without:
@@ -122,21 +115,23 @@ class Network:
         if len(raw) < 2:
             return None
         family = int.from_bytes(raw[:2], "little")
-        if family == _AF_UNIX:
+        if family == constants.AF_UNIX:
             return self._unix(caller, raw)
-        if family == _AF_NETLINK:
+        if family == constants.AF_NETLINK:
             return _netlink(caller, arguments[0], message)
-        if family == _AF_INET6 and len(raw) >= 24:
+        if family == constants.AF_INET6 and len(raw) >= 24:
             address = raw[8:24]
         # an unspecified family ends a connection, but names an IPv4 address where a datagram has
         # one
-        elif len(raw) >= 8 and (family == _AF_INET or (family == _AF_UNSPEC and name != "connect")):
+        elif len(raw) >= 8 and (
+            family == constants.AF_INET or (family == constants.AF_UNSPEC and name != "connect")
+        ):
             address = raw[4:8]
         else:
             return None
         port = int.from_bytes(raw[2:4], "big")
         if _is_own(address):
-            if port == _NAME_PORT:
+            if port == constants.NAMESERVER_PORT:
                 self._names.asked_by(caller)
             if name == "connect" and self._names.leads_out(address, port):
                 return self._to_relay(caller, arguments[0], raw)
@@ -173,11 +168,11 @@ class Network:
         message: _Message,
     ) -> Response:
         kind, protocol = caller.socket_kind(arguments[0])
-        fast_open = bool(name == "sendto" and arguments[3] & _MSG_FASTOPEN)
+        fast_open = bool(name == "sendto" and arguments[3] & constants.MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
         host = self._names.followed(ip) or self._names.behind(address)
-        question = port == _NAME_PORT
+        question = port == constants.NAMESERVER_PORT
         if question and not host and message.length:
             parsed = parse_question(
                 caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
@@ -257,7 +252,7 @@ def _is_own(address: bytes) -> bool:
     """Whether an address is the environment's own loopback,
     or the unspecified one that means it.
     """
-    if len(address) == 16 and address[:12] == _MAPPED:
+    if len(address) == 16 and address[:12] == constants.V4MAPPED_PREFIX:
         address = address[12:]
     if len(address) == 4:
         return address[0] == 127 or address == bytes(4)
@@ -269,33 +264,33 @@ def usual(arguments: tuple[int, ...]) -> bool:
     the filter says the same.
     """
     family, kind, protocol = (
-        arguments[0] & 0xFFFFFFFF,
+        arguments[0] & constants.UINT_MAX,
         arguments[1] & 0xF,
-        arguments[2] & 0xFFFFFFFF,
+        arguments[2] & constants.UINT_MAX,
     )
-    if family not in (_AF_INET, _AF_INET6):
-        return family in (_AF_UNIX, _AF_NETLINK)
+    if family not in (constants.AF_INET, constants.AF_INET6):
+        return family in (constants.AF_UNIX, constants.AF_NETLINK)
     return (kind, protocol) in _USUAL
 
 
 def family(arguments: tuple[int, ...], *, shared: bool = False) -> Response:
     """The refusal of a socket of an unusual kind; `shared`: on the host's network."""
     wanted, kind, protocol = (
-        arguments[0] & 0xFFFFFFFF,
+        arguments[0] & constants.UINT_MAX,
         arguments[1] & 0xF,
-        arguments[2] & 0xFFFFFFFF,
+        arguments[2] & constants.UINT_MAX,
     )
     # on a shared network alone; runtimes try it and do without
-    if wanted in (_AF_INET, _AF_INET6) and protocol == _MPTCP:
+    if wanted in (constants.AF_INET, constants.AF_INET6) and protocol == constants.IPPROTO_MPTCP:
         return Response(
             errno.EPROTONOSUPPORT,
             "network.families",
             {"proto": "mptcp", "syscall": "mptcp"},
             ("probe",),
         )
-    if wanted == _AF_UNSPEC:
+    if wanted == constants.AF_UNSPEC:
         return Response(errno.EAFNOSUPPORT)  # names no kind of network at all
-    if wanted in (_AF_INET, _AF_INET6):
+    if wanted in (constants.AF_INET, constants.AF_INET6):
         said = (
             f"raw socket, protocol {protocol}"
             if kind == socket.SOCK_RAW
@@ -329,7 +324,9 @@ def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Me
         )
         return [_Message(b"", base, first)]
     size, count = (
-        (56, 1) if name == "sendmsg" else (64, min(arguments[2] & 0xFFFFFFFF, _MESSAGES_MOST))
+        (56, 1)
+        if name == "sendmsg"
+        else (64, min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV))
     )
     headers = caller.memory(arguments[1], size * count)
     found = []
@@ -345,7 +342,11 @@ def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Me
 
 
 def _address(caller: Caller, address: int, length: int) -> bytes:
-    return caller.memory(address, min(length & 0xFFFFFFFF, _ADDRESS_MOST)) if address else b""
+    return (
+        caller.memory(address, min(length & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES))
+        if address
+        else b""
+    )
 
 
 def _netlink(caller: Caller, descriptor: int, message: _Message) -> Response | None:
@@ -356,10 +357,12 @@ def _netlink(caller: Caller, descriptor: int, message: _Message) -> Response | N
         else b""
     )
     refusal = netlink_change(payload)
-    if refusal is None or not caller.link(f"fd/{descriptor & 0xFFFFFFFF}").startswith("socket:"):
+    if refusal is None or not caller.link(f"fd/{descriptor & constants.UINT_MAX}").startswith(
+        "socket:"
+    ):
         return None
     kind, protocol = caller.socket_kind(descriptor, socket.AF_NETLINK)
-    return refusal if kind and protocol == _NETLINK_ROUTE else None
+    return refusal if kind and protocol == constants.NETLINK_ROUTE else None
 
 
 def netlink_change(payload: bytes) -> Response | None:

@@ -12,16 +12,14 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 
-from cleanroom.sandbox.kernel import syscalls
-from cleanroom.sandbox.kernel.caller import AT_FDCWD, Caller
+from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.rules import Response
 
 NAMES = frozenset(("open", "openat"))
 
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_O_PATH = getattr(os, "O_PATH", 0)
 _KEPT_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY
 _PLACES = {"/etc/mtab": "/proc/self/mounts"}
 _OWN_LINKS = {"self": (), "mounts": ("mounts",), "net": ("net",)}
@@ -43,7 +41,7 @@ _OUTSIDE = frozenset(
 _MAGIC = frozenset(("root", "cwd", "exe", "map_files", "ns"))
 # a process's own, that may be written
 _SWITCHES = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
-_HOW = syscalls.RESOLVE_BENEATH | syscalls.RESOLVE_NO_SYMLINKS | syscalls.RESOLVE_NO_MAGICLINKS
+_HOW = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
 
 
 class OpenProxy:
@@ -68,15 +66,17 @@ class OpenProxy:
         self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
     ) -> Response | None:
         """None: not ours to answer."""
-        directory, address, flags = (AT_FDCWD, *arguments[:2]) if name == "open" else arguments[:3]
-        if flags & _O_PATH:
+        directory, address, flags = (
+            (constants.AT_FDCWD_U32, *arguments[:2]) if name == "open" else arguments[:3]
+        )
+        if flags & constants.O_PATH:
             return None
         path = self._files.absolute(caller, directory, address)
         if not path:
             return None
         path = os.path.normpath(path).replace("//", "/")
         path = _PLACES.get(path, path)
-        if path in self._texts and not flags & _WRITING:
+        if path in self._texts and not flags & constants.O_WRITING:
             return self._open(identifier, -100, self._texts[path], flags)
         if path != "/proc" and not path.startswith("/proc/"):
             return None
@@ -94,7 +94,7 @@ class OpenProxy:
         own = bool(parts) and parts[0].isdigit()
         if own and not self._belongs(int(parts[0])):
             return Response(errno.ENOENT)
-        if flags & _WRITING and not (own and parts[-1] in _SWITCHES):
+        if flags & constants.O_WRITING and not (own and parts[-1] in _SWITCHES):
             return None
         inner = parts[1:] if own else parts
         if own and inner[:1] == ["task"]:

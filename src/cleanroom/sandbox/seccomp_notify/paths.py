@@ -11,15 +11,14 @@ import ctypes
 import errno
 import os
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 
-_LINKS_MOST = 40  # the kernel's own limit
 _OPENAT2, _HOW_SIZE = NUMBERS.get("openat2", -1), ctypes.c_size_t(24)
-_HANDLE = (os.O_CLOEXEC | getattr(os, "O_PATH", 0)).to_bytes(8, "little") + bytes(8)
-_HOW = _HANDLE + (syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
-_REACHES = _HANDLE + syscalls.RESOLVE_IN_ROOT.to_bytes(8, "little")
+_HANDLE = (os.O_CLOEXEC | constants.O_PATH).to_bytes(8, "little") + bytes(8)
+_HOW = _HANDLE + (constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
+_REACHES = _HANDLE + constants.RESOLVE_IN_ROOT.to_bytes(8, "little")
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
@@ -102,7 +101,7 @@ class Paths:
             self._root,
             path,
             os.O_RDONLY | os.O_NONBLOCK,
-            syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS,
+            constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS,
         )
 
     def on_host(self, path: str) -> bool:
@@ -157,7 +156,7 @@ class Paths:
                 done = step
                 continue
             links += 1
-            if links > _LINKS_MOST:
+            if links > constants.MAXSYMLINKS:
                 return path
             if not target.startswith("/") and done.startswith("/proc/") and part.isdigit():
                 # pipe:[1], socket:[2], anon_inode:...: there is no path behind the descriptor

@@ -11,8 +11,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
+from cleanroom.sandbox.kernel.constants import RLIMIT_CORE, UINT_MAX
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
-from cleanroom.sandbox.seccomp.filters import ON_INIT, RLIMIT_CORE
+from cleanroom.sandbox.seccomp.filters import ON_INIT
 from cleanroom.sandbox.seccomp_notify.rules import Response
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ class Processes:
             return _core_limit(caller, arguments[1], 0)
         if name == "prlimit64":
             return self._limit(caller, arguments)
-        if name in _SIGNAL_AT and not arguments[_SIGNAL_AT[name]] & 0xFFFFFFFF:
+        if name in _SIGNAL_AT and not arguments[_SIGNAL_AT[name]] & UINT_MAX:
             return None  # it only asks whether it is there
-        if name == "pidfd_send_signal" and not self._is_init(caller, arguments[0] & 0xFFFFFFFF):
+        if name == "pidfd_send_signal" and not self._is_init(caller, arguments[0] & UINT_MAX):
             return None
         return self.refused(name)
 
@@ -60,9 +61,9 @@ class Processes:
         number, resource, new, old = arguments[:4]
         if not new:
             return None
-        if number & 0xFFFFFFFF == self._init:
+        if number & UINT_MAX == self._init:
             return self.refused("prlimit64")
-        if resource & 0xFFFFFFFF == RLIMIT_CORE:
+        if resource & UINT_MAX == RLIMIT_CORE:
             return _core_limit(caller, new, old)
         return None
 

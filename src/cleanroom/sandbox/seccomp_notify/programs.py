@@ -18,6 +18,7 @@ import re
 import stat
 import struct
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.paths import Paths
 from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
@@ -25,7 +26,6 @@ from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
 NAMES = frozenset(("execve", "execveat", "memfd_create", "mmap"))
 
 _RULE = "process.exec"
-_AT_SYMLINK_NOFOLLOW, _AT_EMPTY_PATH = 0x100, 0x1000
 _LOADER = re.compile(r"/ld(-linux[-.\w]*|-musl-[-.\w]*|-\d[.\d]*)?\.so(\.\d+)?$|/ld-\d[.\d]*\.so$")
 _LOADER_TAKES = frozenset(  # options of ld.so whose value is the next word
     (
@@ -67,7 +67,7 @@ class Programs:
         if said is None:
             return None  # ENAMETOOLONG
         if not said:
-            if not flags & _AT_EMPTY_PATH:
+            if not flags & constants.AT_EMPTY_PATH:
                 return None  # ENOENT
             said = caller.base(directory)
             if not self._rules.programs:
@@ -79,13 +79,16 @@ class Programs:
         elif not said.startswith("/"):
             said = f"{caller.base(directory)}/{said}"
         found = self._paths.canonical(
-            caller, said, follow=not flags & _AT_SYMLINK_NOFOLLOW, allowed=self._rules.programs
+            caller,
+            said,
+            follow=not flags & constants.AT_SYMLINK_NOFOLLOW,
+            allowed=self._rules.programs,
         )
         return self._started(caller, found, arguments[words])
 
     def _mapped(self, caller: Caller, descriptor: int) -> Response | None:
         """A file that becomes part of a running program: a library, as a rule."""
-        path = caller.link(f"fd/{descriptor & 0xFFFFFFFF}").removesuffix(" (deleted)")
+        path = caller.link(f"fd/{descriptor & constants.UINT_MAX}").removesuffix(" (deleted)")
         if (
             not path.startswith("/")
             or path.startswith(("/memfd:", "/dev/"))

@@ -21,6 +21,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
+from cleanroom.sandbox.kernel.constants import (
+    SECCOMP_IOCTL_NOTIF_ID_VALID,
+    SECCOMP_IOCTL_NOTIF_RECV,
+    SECCOMP_IOCTL_NOTIF_SEND,
+    SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+    SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
+    SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+    UINT_MAX,
+    X32_SYSCALL_BIT,
+)
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
 from cleanroom.sandbox.network.dns import Names
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
@@ -50,9 +60,6 @@ from cleanroom.sandbox.seccomp_notify.sockets import (
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt, Process, Target
 
-_RECEIVE, _SEND, _VALID, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082102, 0x40082104
-_SYNC_WAKE_UP = 1  # run the caller on our processor at once: 24 us a call instead of 91 (Linux 6.6)
-_CONTINUE = 1
 # id, pid, flags, number, architecture, instruction pointer, arguments
 _NOTIFICATION = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
@@ -83,7 +90,11 @@ def wake_in_step(listener: int) -> bool:
     False where the kernel does not know it.
     """
     try:
-        fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
+        fcntl.ioctl(
+            listener,
+            SECCOMP_IOCTL_NOTIF_SET_FLAGS,
+            SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
+        )
     except OSError:
         return False
     return True
@@ -237,15 +248,15 @@ class Recorder:
         buffer = self._buffer
         buffer[:] = _EMPTY  # the kernel refuses one that is not
         try:
-            fcntl.ioctl(self._listener, _RECEIVE, buffer)
+            fcntl.ioctl(self._listener, SECCOMP_IOCTL_NOTIF_RECV, buffer)
         except OSError:
             return  # the caller died before we came to it
         identifier, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
-        ours = architecture == self._native and 0 <= number < 0x40000000
+        ours = architecture == self._native and 0 <= number < X32_SYSCALL_BIT
         if pid == self._own or (
             ours and self._quick is not None and self._quick.stays_inside(pid, number, arguments)
         ):
-            self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
+            self._send(_RESPONSE.pack(identifier, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE))
             return
         caller = Caller(pid, self._proc)
         name = NAMES.get(number, "") if ours else "foreign ABI"
@@ -259,7 +270,7 @@ class Recorder:
             gap = f"{type(error).__name__}: {error}"
             refusal = Response(errno.EPERM, "process.syscalls", {"syscall": name})
         if refusal is None:
-            self._send(_RESPONSE.pack(identifier, 0, 0, _CONTINUE))
+            self._send(_RESPONSE.pack(identifier, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE))
             return
         if refusal.rule and self._still_held(identifier):
             self._record(caller, name, refusal, gap)
@@ -271,7 +282,7 @@ class Recorder:
                 identifier,
                 refusal.value,
                 0 if to_kernel else -refusal.errno,
-                _CONTINUE if to_kernel else 0,
+                SECCOMP_USER_NOTIF_FLAG_CONTINUE if to_kernel else 0,
             )
         )
 
@@ -284,7 +295,7 @@ class Recorder:
             return self._behalf.judge(identifier, caller, name, arguments)
         if self._sockets is not None and name == "socket" and network.usual(arguments):
             return self._put_socket(identifier, arguments, self._sockets.make)
-        if name == "socket" and arguments[0] & 0xFFFFFFFF == socket.AF_NETLINK:
+        if name == "socket" and arguments[0] & UINT_MAX == socket.AF_NETLINK:
             return self._netlink(identifier, caller, arguments)
         if name in files.NAMES:
             return self._files.judge(caller, name, arguments)
@@ -333,7 +344,7 @@ class Recorder:
         """Make it on the caller's behalf and put it into the caller's descriptors,
         at `place` if that is not 0; its number is the answer.
         """
-        family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
+        family, kind, protocol = (argument & UINT_MAX for argument in arguments[:3])
         try:
             made = make(family, kind, protocol)
         except OSError as error:
@@ -347,14 +358,18 @@ class Recorder:
         process meanwhile.
         """
         try:
-            fcntl.ioctl(self._listener, _VALID, identifier.to_bytes(8, "little"))
+            fcntl.ioctl(
+                self._listener,
+                SECCOMP_IOCTL_NOTIF_ID_VALID,
+                identifier.to_bytes(8, "little"),
+            )
         except OSError:
             return False
         return True
 
     def _send(self, response: bytes) -> None:
         try:
-            fcntl.ioctl(self._listener, _SEND, response)
+            fcntl.ioctl(self._listener, SECCOMP_IOCTL_NOTIF_SEND, response)
         except OSError:
             pass  # the caller was killed while it waited
 

@@ -16,11 +16,11 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.kernel import process_tree, syscalls
+from cleanroom.sandbox.kernel import constants, process_tree
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.dns import Answerer, Names
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
-from cleanroom.sandbox.seccomp.filters_hostns import F_SETOWN, ON_OTHERS
+from cleanroom.sandbox.seccomp.filters_hostns import ON_OTHERS
 from cleanroom.sandbox.seccomp_notify import (
     emulate,
     metadata,
@@ -38,13 +38,8 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt
 
 _LOOPBACK = b"lo\0"
-_BIND_TO_DEVICE = 25  # SO_BINDTODEVICE; without a privilege once, since Linux 5.7, and never undone
-_FAST_OPEN = 0x20000000
-_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _NAMES_DOOR = "names"
 _RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
-_MAPPED = bytes(10) + b"\xff\xff"
-_NAME_PORT, _MPTCP, _AF_NETLINK = 53, 262, 16
 
 
 class Door(NamedTuple):
@@ -98,7 +93,7 @@ class HostnsRecorder(recorder.Recorder):
             return self._network_call(identifier, caller, name, arguments)
         if name == "socket":
             return self._socket(identifier, arguments)
-        if name == "socketpair" and arguments[0] & 0xFFFFFFFF == socket.AF_UNIX:
+        if name == "socketpair" and arguments[0] & constants.UINT_MAX == socket.AF_UNIX:
             return Response(errno.EOPNOTSUPP)
         if name in ON_OTHERS and (others := self._on_other(caller, name, arguments)) is not None:
             return others
@@ -110,7 +105,7 @@ class HostnsRecorder(recorder.Recorder):
             return self._kill_many(caller, arguments)
         if name == "ioctl":
             return Response(errno.ENOTTY)  # what a file system says that has no such flags
-        if name == "clone" and not arguments[0] & syscalls.CLONE_NEW_ANY:
+        if name == "clone" and not arguments[0] & constants.CLONE_NEW_ANY:
             return Response(errno.EINVAL)
         return super()._judge(identifier, caller, name, arguments)
 
@@ -126,7 +121,7 @@ class HostnsRecorder(recorder.Recorder):
         if answer is not None:
             return answer
         flags = arguments[1] if name == "open" else arguments[2]
-        return self._files.judge(caller, name, arguments) if flags & _WRITING else None
+        return self._files.judge(caller, name, arguments) if flags & constants.O_WRITING else None
 
     # --- processes
 
@@ -134,7 +129,7 @@ class HostnsRecorder(recorder.Recorder):
         """A thread may change itself and its siblings; their numbers cannot be given to anybody
         else while it waits here.
         """
-        number = arguments[ON_OTHERS[name]] & 0xFFFFFFFF
+        number = arguments[ON_OTHERS[name]] & constants.UINT_MAX
         if number in (caller.pid, caller.group) or os.path.exists(
             f"/proc/{caller.group}/task/{number}"
         ):
@@ -148,12 +143,12 @@ class HostnsRecorder(recorder.Recorder):
         return number != self._own and process_tree.within(number, self._own)
 
     def _compared(self, arguments: tuple[int, ...]) -> Response | None:
-        both = [number & 0xFFFFFFFF for number in arguments[:2]]
+        both = [number & constants.UINT_MAX for number in arguments[:2]]
         return None if all(map(self._belongs, both)) else self._processes.refused("kcmp")
 
     def _owner(self, arguments: tuple[int, ...]) -> Response | None:
         """Who gets a file's signals: nobody by what lies in memory, and no group."""
-        if arguments[1] & 0xFFFFFFFF != F_SETOWN:
+        if arguments[1] & constants.UINT_MAX != constants.F_SETOWN:
             return Response(errno.EINVAL)
         number = _signed(arguments[2])
         if number == self._own or number < 0:
@@ -162,7 +157,7 @@ class HostnsRecorder(recorder.Recorder):
 
     def _kill_many(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         """A group but init's; all that there is, but for init and the caller."""
-        number, signal = _signed(arguments[0]), arguments[1] & 0xFFFFFFFF
+        number, signal = _signed(arguments[0]), arguments[1] & constants.UINT_MAX
         if number == -os.getpgid(self._own):
             return self._processes.refused("kill")
         if number != -1:
@@ -177,11 +172,13 @@ class HostnsRecorder(recorder.Recorder):
 
     def _socket(self, identifier: int, arguments: tuple[int, ...]) -> Response:
         """Made here, and given to the caller."""
-        family, kind, protocol = (argument & 0xFFFFFFFF for argument in arguments[:3])
-        if protocol == _MPTCP:
+        family, kind, protocol = (argument & constants.UINT_MAX for argument in arguments[:3])
+        if protocol == constants.IPPROTO_MPTCP:
             # servers of some languages ask for it first and do without
             return Response(errno.EPROTONOSUPPORT)
-        if family == _AF_NETLINK or (family != socket.AF_UNIX and not network.usual(arguments)):
+        if family == constants.AF_NETLINK or (
+            family != socket.AF_UNIX and not network.usual(arguments)
+        ):
             # a link to the kernel that is held here tells of other things than links
             return network.family(arguments)
         assert self._sockets is not None
@@ -192,7 +189,7 @@ class HostnsRecorder(recorder.Recorder):
         with made:
             if family != socket.AF_UNIX:
                 try:
-                    made.setsockopt(socket.SOL_SOCKET, _BIND_TO_DEVICE, _LOOPBACK)
+                    made.setsockopt(socket.SOL_SOCKET, constants.SO_BINDTODEVICE, _LOOPBACK)
                 except OSError:
                     self._sockets.settled(made)
                     return Response(errno.EPROTONOSUPPORT)
@@ -232,7 +229,7 @@ class HostnsRecorder(recorder.Recorder):
         if name in ("connect", "bind"):
             return Response(errno.EISCONN if name == "connect" else errno.EINVAL)
         flags = arguments[2] if name == "sendmsg" else arguments[3]
-        if flags & _FAST_OPEN:
+        if flags & constants.MSG_FASTOPEN:
             return Response(errno.EOPNOTSUPP)
         if caller.status().get("Threads") == "1" or not self._sockets.datagrams():
             return None
@@ -248,7 +245,7 @@ class HostnsRecorder(recorder.Recorder):
 
 def _signed(argument: int) -> int:
     """A number as the kernel takes it from the low half of an argument."""
-    low = argument & 0xFFFFFFFF
+    low = argument & constants.UINT_MAX
     return low - (1 << 32) if low >> 31 else low
 
 
@@ -258,7 +255,12 @@ def _key(door: Door) -> str:
 
 def _reach(doors: Sequence[Door]) -> HostNetworkPolicy:
     ways = {(socket.inet_aton(door.address), door.port): _key(door) for door in doors}
-    ways |= {(socket.inet_aton(address), _NAME_PORT): _NAMES_DOOR for address in _RESOLVERS}
-    ways |= {(_MAPPED + address, port): to for (address, port), to in ways.items()}
+    ways |= {
+        (socket.inet_aton(address), constants.NAMESERVER_PORT): _NAMES_DOOR
+        for address in _RESOLVERS
+    }
+    ways |= {
+        (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in ways.items()
+    }
     hosts = {socket.inet_aton(door.address): door.host for door in doors if door.host}
     return HostNetworkPolicy(doors=ways, hosts=hosts, confined=True)

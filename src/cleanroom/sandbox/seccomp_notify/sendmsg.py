@@ -10,12 +10,11 @@ import socket
 import struct
 from typing import NamedTuple
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
 
-ADDRESS_MOST = 128  # sizeof(struct sockaddr_storage)
 # more than any datagram; of a stream so much is sent, and the caller is told
 PAYLOAD_MOST = 256 << 10
-_PIECES_MOST = 1024  # UIO_MAXIOV
 _CONTROL_MOST = 4096  # 253 descriptors, which is the kernel's bound, take a quarter of it
 # struct msghdr: name and its length, vector and its pieces, control and its length, flags
 _HEADER = struct.Struct("=QI4xQQQQi4x")
@@ -28,13 +27,13 @@ HEADER_BYTES = _HEADER.size
 # Ancillary data that goes on as it is: source address and interface, time to live,
 # type of service, the segments of one large datagram.
 _PLAIN = {
-    (socket.IPPROTO_IP, 8),
-    (socket.IPPROTO_IP, 2),
-    (socket.IPPROTO_IP, 1),
-    (socket.IPPROTO_UDP, 103),
-    (socket.IPPROTO_IPV6, 50),
-    (socket.IPPROTO_IPV6, 52),
-    (socket.IPPROTO_IPV6, 67),
+    (socket.IPPROTO_IP, constants.IP_PKTINFO),
+    (socket.IPPROTO_IP, constants.IP_TTL),
+    (socket.IPPROTO_IP, constants.IP_TOS),
+    (socket.IPPROTO_UDP, constants.UDP_SEGMENT),
+    (socket.IPPROTO_IPV6, constants.IPV6_PKTINFO),
+    (socket.IPPROTO_IPV6, constants.IPV6_HOPLIMIT),
+    (socket.IPPROTO_IPV6, constants.IPV6_TCLASS),
 }
 
 
@@ -49,7 +48,11 @@ class Message(NamedTuple):
 
 def address(caller: Caller, at: int, length: int) -> bytes:
     """The address that a call names; empty where it names none."""
-    return caller.memory(at, min(length & 0xFFFFFFFF, ADDRESS_MOST)) if at else b""
+    return (
+        caller.memory(at, min(length & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES))
+        if at
+        else b""
+    )
 
 
 def plain(caller: Caller, arguments: tuple[int, ...]) -> Message:
@@ -72,7 +75,7 @@ def message(caller: Caller, at: int) -> Message:
     name, name_length, vector, pieces, control, control_length, _ = _HEADER.unpack(
         _whole(caller, at, _HEADER.size)
     )
-    if pieces > _PIECES_MOST:
+    if pieces > constants.UIO_MAXIOV:
         raise OSError(errno.EMSGSIZE, "too many pieces")
     if control and control_length > _CONTROL_MOST:
         raise OSError(errno.ENOBUFS, "too much beside it")

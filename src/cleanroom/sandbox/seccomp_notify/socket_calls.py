@@ -18,13 +18,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import SocketCallOrder, SocketCallResult
-
-_MSG_NOSIGNAL, _MSG_DONTWAIT = 0x4000, 0x40
-_O_PATH = getattr(os, "O_PATH", 0)
 
 
 class SocketCall(NamedTuple):
@@ -70,7 +67,7 @@ class DirectExecutor:
                 case "listen":
                     end.listen(deed.backlog)
                 case "send":
-                    flags = deed.flags | _MSG_NOSIGNAL | _MSG_DONTWAIT
+                    flags = deed.flags | constants.MSG_NOSIGNAL | constants.MSG_DONTWAIT
                     return syscalls.sendmsg(
                         end.fileno(), deed.payload, flags, address, _with_rights(deed)
                     )
@@ -189,7 +186,10 @@ def _address(deed: SocketCall) -> Iterator[bytes]:
         yield deed.address
         return
     handle = syscalls.openat2(
-        deed.root, deed.path, _O_PATH, syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+        deed.root,
+        deed.path,
+        constants.O_PATH,
+        constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS,
     )
     try:
         yield struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{handle}".encode() + b"\0"

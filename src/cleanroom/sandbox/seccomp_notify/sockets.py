@@ -13,13 +13,13 @@ import socket
 from collections.abc import Iterable
 from typing import Protocol
 
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.host_network import Kind
 
 _KEPT_MOST = 512  # copies of sockets; past it those that nobody else holds any more are closed
 _OWN_MOST = 1 << 16  # inodes that are remembered: more sockets than an environment can have open
 _LISTENING = "0A"
-_TYPE_MASK = 0xF  # the rest of socket()'s second argument is SOCK_CLOEXEC and SOCK_NONBLOCK
 
 
 class Sockets(Protocol):
@@ -70,7 +70,7 @@ class TrackedSockets:
         return made
 
     def of(self, caller: Caller, descriptor: int) -> socket.socket:
-        found = caller.link(f"fd/{descriptor & 0xFFFFFFFF}")
+        found = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
         if not found.startswith("socket:["):
             raise OSError(errno.ENOTSOCK if found else errno.EBADF, "no socket")
         kept = self._kept.get(int(found[8:-1]))
@@ -80,7 +80,7 @@ class TrackedSockets:
 
     def knows(self, caller: Caller, descriptor: int) -> bool:
         """Whether there is a copy of it; what is no socket at all is for `of` to say."""
-        found = caller.link(f"fd/{descriptor & 0xFFFFFFFF}")
+        found = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
         return not found.startswith("socket:[") or int(found[8:-1]) in self._kept
 
     def datagrams(self) -> bool:
@@ -104,7 +104,7 @@ class TrackedSockets:
 
 def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
     """As socket(2) makes it, with the flags that `kind` carries; close-on-exec here."""
-    made = socket.socket(family, kind & _TYPE_MASK, protocol)
+    made = socket.socket(family, kind & constants.SOCK_TYPE_MASK, protocol)
     made.setblocking(not kind & socket.SOCK_NONBLOCK)
     return made
 
@@ -213,7 +213,9 @@ def inode(end: socket.socket) -> int:
 def kind_of(end: socket.socket) -> Kind:
     """What a socket is."""
     return Kind(
-        end.family, end.type & _TYPE_MASK, end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+        end.family,
+        end.type & constants.SOCK_TYPE_MASK,
+        end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL),
     )
 
 

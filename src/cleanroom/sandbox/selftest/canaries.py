@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS = 0.1
 # the answerer shares its process with the recorder; a busy machine is no violation
 _ANSWER_SECONDS = 2.0
-_AF_PACKET, _AF_VSOCK, _MPTCP, _MSG_FASTOPEN = 17, 40, 262, 0x20000000
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
 _SUN_PATH_MOST = 107
 _NO_CALL = ("EPERM", "ENOSYS")  # ours says the former; a filter around us may say the latter first
@@ -176,13 +175,15 @@ def _fast_open(address: tuple[str, int], *, by_message: bool) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         if by_message:
-            probe.sendmsg([b"canary"], [], _MSG_FASTOPEN, address)
+            probe.sendmsg([b"canary"], [], constants.MSG_FASTOPEN, address)
         else:
-            probe.sendto(b"canary", _MSG_FASTOPEN, address)
+            probe.sendto(b"canary", constants.MSG_FASTOPEN, address)
 
 
 def _family(family: int) -> None:
-    socket.socket(family, socket.SOCK_STREAM if family == _AF_VSOCK else socket.SOCK_RAW).close()
+    socket.socket(
+        family, socket.SOCK_STREAM if family == constants.AF_VSOCK else socket.SOCK_RAW
+    ).close()
 
 
 def _unix_path(path: str) -> None:
@@ -440,21 +441,21 @@ CANARIES: tuple[Canary, ...] = (
         "mptcp",
         "network.egress",
         _REFUSED,
-        lambda _: _connected(socket.AF_INET, ("192.0.2.4", 9), _MPTCP),
+        lambda _: _connected(socket.AF_INET, ("192.0.2.4", 9), constants.IPPROTO_MPTCP),
         _ip_target("192.0.2.4", 9),
     ),
     Canary(
         "packet socket",
         "network.families",
         ("EAFNOSUPPORT", "EPERM"),
-        lambda _: _family(_AF_PACKET),
+        lambda _: _family(constants.AF_PACKET),
         lambda _: {"proto": "AF_PACKET"},
     ),
     Canary(
         "vsock",
         "network.families",
         ("EAFNOSUPPORT",),
-        lambda _: _family(_AF_VSOCK),
+        lambda _: _family(constants.AF_VSOCK),
         lambda _: {"proto": "AF_VSOCK"},
     ),
     Canary(
@@ -499,7 +500,7 @@ CANARIES: tuple[Canary, ...] = (
         "new namespace",
         "process.syscalls",
         _NO_CALL,
-        lambda _: syscalls.unshare(syscalls.CLONE_NEWUSER),
+        lambda _: syscalls.unshare(constants.CLONE_NEWUSER),
         _syscall_target("unshare"),
     ),
     Canary("become root", "process.privileges", ("EPERM", "EINVAL"), _become_root),

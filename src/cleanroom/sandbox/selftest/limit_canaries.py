@@ -18,7 +18,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.kernel import cgroups, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, syscalls
 from cleanroom.sandbox.selftest.canaries import result
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # four times a forked child's own pages; each page more is one to fill and to give back
 SMALL_MEMORY = 1024 * mmap.PAGESIZE
-_POPULATE = 0x8000  # MAP_POPULATE: the kernel fills the pages in one call
 
 
 def prove_inside(temporary: str) -> list[CanaryResult]:
@@ -188,7 +187,9 @@ def _fork_status() -> int:
 
 
 def _touch_memory() -> int:
-    area = mmap.mmap(-1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _POPULATE)
+    area = mmap.mmap(
+        -1, 4 * SMALL_MEMORY, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | constants.MAP_POPULATE
+    )
     # where the kernel did not care to fill them
     for at in range(0, 4 * SMALL_MEMORY, mmap.PAGESIZE):
         area[at] = 1

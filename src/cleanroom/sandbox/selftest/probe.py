@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.filesystem import tree_removal
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import MACHINES, machine
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import filters
@@ -25,10 +25,9 @@ from cleanroom.sandbox.selftest import probe_hostns
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Dimension, MissingRule, Mode, ProbeReport
 
-_ANYBODY = 65534  # the uid that root's probe takes on, as an environment of root's does
 _APPARMOR = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
 # a filter that refuses nothing, to see whether one may be installed
-_ALLOW_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)
+_ALLOW_ALL = struct.pack("=HBBI", constants.BPF_RET_K, 0, 0, constants.SECCOMP_RET_ALLOW)
 
 
 class Primitive(NamedTuple):
@@ -325,7 +324,7 @@ def probe(folder: str) -> Primitives:
         found |= _in_child(_id_mapped)
     found |= _in_child(_filters)
     lacking = any(name not in found or not found[name].works for name in _HOLDS)
-    for steps in probe_hostns.steps(_ANYBODY) if lacking else ():
+    for steps in probe_hostns.steps(constants.OVERFLOW_UID) if lacking else ():
         found |= _in_child(steps)
     for name in (
         *_HOLDS,
@@ -370,7 +369,11 @@ def _pidfd() -> Primitive:
 
 def _openat2() -> Primitive:
     try:
-        os.close(syscalls.openat2(syscalls.AT_FDCWD, "/", os.O_PATH, syscalls.RESOLVE_NO_SYMLINKS))
+        os.close(
+            syscalls.openat2(
+                constants.AT_FDCWD, "/", constants.O_PATH, constants.RESOLVE_NO_SYMLINKS
+            )
+        )
     except OSError as error:
         return Primitive(False, error.strerror or "")
     return Primitive(True, "ok")
@@ -446,19 +449,19 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
     user, group = os.geteuid(), os.getegid()
 
     def own_user() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
+        syscalls.unshare(constants.CLONE_NEWUSER)
         _map_self(1000, user, group)
 
     def mounts() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWNS)
-        syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.unshare(constants.CLONE_NEWNS)
+        syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
 
     def network() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWNET)
+        syscalls.unshare(constants.CLONE_NEWNET)
         dns.raise_link("lo")
 
     def processes() -> None:
-        syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+        syscalls.unshare(constants.CLONE_NEWPID | constants.CLONE_NEWIPC | constants.CLONE_NEWUTS)
         pid = os.fork()
         if pid == 0:
             os._exit(0 if os.getpid() == 1 else 1)
@@ -472,7 +475,7 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
             f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work,volatile"
             + (",userxattr" if user else "")
         )
-        syscalls.mount("overlay", f"{folder}/merged", "overlay", syscalls.MS_NODEV, options)
+        syscalls.mount("overlay", f"{folder}/merged", "overlay", constants.MS_NODEV, options)
         with open(f"{folder}/merged/file", "w"):
             pass
         if not os.path.exists(f"{folder}/upper/file"):
@@ -480,17 +483,17 @@ def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
 
     def read_only() -> None:
         tree = syscalls.open_tree(
-            syscalls.AT_FDCWD,
+            constants.AT_FDCWD,
             folder,
-            syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC | syscalls.AT_RECURSIVE,
+            constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | constants.AT_RECURSIVE,
         )
         syscalls.mount_setattr(
             tree,
             "",
-            syscalls.AT_EMPTY_PATH | syscalls.AT_RECURSIVE,
-            attr_set=syscalls.MOUNT_ATTR_RDONLY,
+            constants.AT_EMPTY_PATH | constants.AT_RECURSIVE,
+            attr_set=constants.MOUNT_ATTR_RDONLY,
         )
-        syscalls.move_mount(tree, "", syscalls.AT_FDCWD, folder, syscalls.MOVE_MOUNT_F_EMPTY_PATH)
+        syscalls.move_mount(tree, "", constants.AT_FDCWD, folder, constants.MOVE_MOUNT_F_EMPTY_PATH)
         if os.access(folder, os.W_OK):
             raise OSError(30, "a read-only mount can be written")
 
@@ -514,11 +517,11 @@ def _user_namespace_of_root() -> list[tuple[str, Callable[[], str | None]]]:
 
     def step() -> None:
         os.setgroups([])
-        os.setresgid(_ANYBODY, _ANYBODY, _ANYBODY)
-        os.setresuid(_ANYBODY, _ANYBODY, _ANYBODY)
+        os.setresgid(constants.OVERFLOW_UID, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
+        os.setresuid(constants.OVERFLOW_UID, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
         syscalls.set_dumpable(True)
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        _map_self(1000, _ANYBODY, _ANYBODY)
+        syscalls.unshare(constants.CLONE_NEWUSER)
+        _map_self(1000, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
 
     return [("user_namespace", step)]
 
@@ -534,7 +537,7 @@ def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
         pid = os.fork()
         if pid == 0:
             try:
-                syscalls.unshare(syscalls.CLONE_NEWUSER)
+                syscalls.unshare(constants.CLONE_NEWUSER)
                 os.write(child_end, b"r")
                 os.close(done_end)
                 os.read(gate_end, 1)
@@ -547,16 +550,16 @@ def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
             for name in ("uid_map", "gid_map"):
                 with open(f"/proc/{pid}/{name}", "w") as file:
                     file.write("0 1000 1\n")
-            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.unshare(constants.CLONE_NEWNS)
             tree = syscalls.open_tree(
-                syscalls.AT_FDCWD, "/usr", syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+                constants.AT_FDCWD, "/usr", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC
             )
             users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             syscalls.mount_setattr(
                 tree,
                 "",
-                syscalls.AT_EMPTY_PATH,
-                attr_set=syscalls.MOUNT_ATTR_IDMAP,
+                constants.AT_EMPTY_PATH,
+                attr_set=constants.MOUNT_ATTR_IDMAP,
                 user_namespace=users,
             )
         finally:

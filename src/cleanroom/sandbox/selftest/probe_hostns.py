@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.landlock import SCOPES_SINCE
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp import filters
@@ -29,7 +29,6 @@ _ON_BEHALF = (
     "network.sockets",
     "process.visibility",
 )
-_RECEIVE = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV
 _ASKED_SECONDS = 1.0  # for a child to make its call
 TRUNCATE_SINCE = 3  # the ABI of Landlock that refuses to cut a file by its name
 HOLDS: dict[str, tuple[str, ...]] = {
@@ -180,7 +179,7 @@ def _gift() -> None:
     pid, listener = _held_child("fchown", lambda: os.fchown(0, -1, -1))
     try:
         held = bytearray(80)
-        fcntl.ioctl(listener, _RECEIVE, held)
+        fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_RECV, held)
         answer = inject_fd(listener, int.from_bytes(held[:8], "little"), 0, close_on_exec=True)
         if answer.errno:
             raise OSError(answer.errno, "a descriptor cannot be given")
@@ -194,7 +193,7 @@ def _first() -> None:
     """
     for name, act in (
         ("mount", lambda: syscalls.mount("none", "/", "none")),
-        ("unshare", lambda: syscalls.unshare(syscalls.CLONE_NEWUSER)),
+        ("unshare", lambda: syscalls.unshare(constants.CLONE_NEWUSER)),
     ):
         pid, listener = _held_child(name, act)
         try:
@@ -202,7 +201,7 @@ def _first() -> None:
             # us
             if not select.select([listener], [], [], _ASKED_SECONDS)[0]:
                 raise OSError(1, f"{name} is answered by another filter first")
-            fcntl.ioctl(listener, _RECEIVE, bytearray(80))
+            fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_RECV, bytearray(80))
         finally:
             _away(pid, listener)
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.selftest.canaries import Canary, Unavailable, allowlist
@@ -318,10 +318,11 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     ),
     "secret of the home folder": lambda expect: _one(_open(expect["secret"], os.O_RDONLY)),
     "mount": lambda _: _one(_do("mount", b"none\0", b"/tmp\0", b"tmpfs\0", 0, b"size=4k\0")),
-    "new namespace": lambda _: _one(_do("unshare", syscalls.CLONE_NEWUSER)),
+    "new namespace": lambda _: _one(_do("unshare", constants.CLONE_NEWUSER)),
     "become root": lambda _: _one(_do("setresuid", 0, 0, 0)),
     "capabilities": lambda _: _one(
-        _do("capget", struct.pack("=Ii", 0x20080522, 0), _room(24)), check=_capabilities
+        _do("capget", struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0), _room(24)),
+        check=_capabilities,
     ),
     "see the engine": lambda expect: _engine(expect),
     "signal the engine": lambda expect: _engine(expect, _do("kill", expect["pid"], 0)),
@@ -334,7 +335,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "read what is not listed": lambda expect: _one(_open(allowlist(expect)["unread"], os.O_RDONLY)),
     "start what was written": _own_program,
     "file in memory that may be started": lambda _: _one(
-        _do("memfd_create", b"canary\0", syscalls.MFD_CLOEXEC)
+        _do("memfd_create", b"canary\0", constants.MFD_CLOEXEC)
     ),
     "listen on a port": lambda expect: _one(
         _do("socket", socket.AF_INET, _TYPE, 0),
