@@ -27,7 +27,8 @@ from cleanroom.core.redaction import Redactor
 from cleanroom.core.version import __version__
 from cleanroom.engine.own_folder import RunFolders
 from cleanroom.engine.phase_cache.store import PhaseCache
-from cleanroom.engine.phases.lifecycle import Lifecycle, PhaseOutcome
+from cleanroom.engine.phases.lifecycle import Lifecycle
+from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, Cause, decisive, phase_causes, verifies
 from cleanroom.engine.shared_services.client import Holder, joined
 from cleanroom.engine.shared_services.discovery import POOLED, ServerConfig

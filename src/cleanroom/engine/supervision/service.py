@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 import anyio
 
-from cleanroom.backends.base import Environment, ExecResult
+from cleanroom.backends.base import Environment, ExecResult, Mount, PortForward
 from cleanroom.core.bus import SpanContext
 from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Attached, Event, Subject
@@ -29,6 +29,14 @@ class ServiceState(NamedTuple):
     opened: bool = False  # its environment is there
     ready: bool = False
     failure: CleanroomError | None = None  # why it will not come back
+
+
+class ServiceAccess(NamedTuple):
+    """How a phase reaches the services that it names."""
+
+    doorways: tuple[PortForward, ...]
+    mounts: tuple[Mount, ...]  # the folders of their sockets
+    variables: dict[str, str]
 
 
 class SharedService(Protocol):

@@ -38,6 +38,7 @@ from cleanroom.engine.supervision.service import (
     QUOTED_LINES,
     Main,
     Service,
+    ServiceAccess,
     SharedService,
     SharedServices,
 )
@@ -120,29 +121,27 @@ class Supervisor:
                     raise service.failure
                 await service.changed.wait()
 
-    def access(
-        self, names: Sequence[str]
-    ) -> tuple[tuple[PortForward, ...], tuple[Mount, ...], dict[str, str]]:
-        """How a phase that names these services reaches them:
-        doorways, socket folders and variables.
-        """
+    def access(self, names: Sequence[str]) -> ServiceAccess:
+        """How a phase that names these services reaches them."""
         chosen = [self._services[name] for name in names]
         doorways = tuple(
             PortForward(
-                service=s.recipe.name,
-                port=s.recipe.port,
-                environment=s.environment_id,
-                to=s.recipe.to,
+                service=service.recipe.name,
+                port=service.recipe.port,
+                environment=service.environment_id,
+                to=service.recipe.to,
             )
-            for s in chosen
-            if s.recipe.to and not s.idle
+            for service in chosen
+            if service.recipe.to and not service.idle
         )
         mounts = tuple(
-            Mount(source=str(self._folder(s) / "run"), target=run_folder(s.recipe.name))
-            for s in chosen
-            if not s.idle
+            Mount(source=str(self._folder(service) / "run"), target=run_folder(service.recipe.name))
+            for service in chosen
+            if not service.idle
         )
-        return doorways, mounts, phase_variables([s.recipe for s in chosen])
+        return ServiceAccess(
+            doorways, mounts, phase_variables([service.recipe for service in chosen])
+        )
 
     # --- for clients on the host
 

@@ -1,0 +1,180 @@
+"""The specification of a phase's environment, and the variables of its commands. Pure functions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, WorkspaceSpec
+from cleanroom.core.redaction import is_secret
+from cleanroom.engine.phases.current_phase import CurrentPhase
+from cleanroom.engine.phases.offline import switches
+from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.service import ServiceAccess
+from cleanroom.model.plan import PhaseRun
+from cleanroom.model.plan import Workspace as PlannedWorkspace
+from cleanroom.model.policy import Policy
+
+# The account that an environment's synthetic passwd names.
+USER, HOME = "cleanroom", "/home/cleanroom"
+TEMPORARY = "/tmp"  # noqa: S108 -- the environment's own
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+SOURCE_DATE_EPOCH = "315532800"  # 1980-01-01: the first day that a zip file can name
+
+
+def workspace_spec(context: RunContext, planned: PlannedWorkspace) -> WorkspaceSpec:
+    """The specification of the copy-on-write workspace that this one's phases share."""
+    number = context.plan.workspaces.index(planned)
+    return WorkspaceSpec(
+        root=planned.path, scratch=str(context.scratch / "workspaces" / str(number))
+    )
+
+
+def environment_spec(
+    context: RunContext, current: CurrentPhase, services: ServiceAccess
+) -> EnvironmentSpec:
+    """The specification of a hermetic phase's environment; `services` are those it names."""
+    phase, planned = current.phase, current.planned
+    tools = _tools(context, phase)
+    return EnvironmentSpec(
+        id=f"phase-{current.number}-{re.sub(r'[^A-Za-z0-9]+', '-', phase.name)[:24]}",
+        run_id=context.run_id,
+        role="phase",
+        policy=phase.policy,
+        variables=_variables(context, current, tools, services.variables),
+        working_directory=phase.working_directory or planned.path,
+        workspace=workspace_spec(context, planned),
+        mounts=(*(Mount(source=tool, target=tool) for tool in tools), *services.mounts),
+        doorways=services.doorways,
+        holes=tuple(_egress_rule(entry) for entry in phase.policy.egress),
+        image=phase.image,
+        home=_home_cache(context, phase.policy),
+        seed=context.plan.seed,
+        outputs=phase.outputs or (),
+    )
+
+
+def host_variables(context: RunContext, current: CurrentPhase) -> dict[str, str]:
+    """The variables of a phase that runs on the host: the caller's, the project's, the markers."""
+    return {**context.caller, **current.phase.variables, **_markers(context, current)}
+
+
+def inside_path(caller_path: str, visible: Sequence[str], *, listed: bool = False) -> str:
+    """The PATH inside: those folders of the caller's that exist there, in the caller's order,
+    then the system's.
+
+    `visible` are the folders that are shown besides the system's.
+    `listed`: an allowlist names all that is shown, so /opt is not.
+    """
+    system = "/usr/" if listed else ("/usr/", "/opt/")
+    shown = tuple(os.path.normpath(folder) for folder in visible)
+    entries = caller_path.split(os.pathsep)
+    folders = [os.path.normpath(entry) for entry in entries if entry.startswith("/")]
+    existing = [
+        folder
+        for folder in folders
+        if folder in SYSTEM_PATH or folder.startswith(system) or _lies_in(folder, shown)
+    ]
+    return os.pathsep.join(dict.fromkeys((*existing, *SYSTEM_PATH)))
+
+
+def _tools(context: RunContext, phase: PhaseRun) -> tuple[str, ...]:
+    """Folders of programs that are mounted read-only, each once."""
+    if phase.policy.allowlist:
+        return tuple(dict.fromkeys(phase.tools))
+    plan = context.plan
+    shown = plan.tools if context.backend.shows_host else plan.own_tools
+    return tuple(dict.fromkeys((*shown, *phase.tools)))
+
+
+def _home_cache(context: RunContext, policy: Policy) -> str:
+    """The host's folder for the home's .cache; empty for a fresh one.
+
+    Each level has its own: no phase trusts files that one of a lower level wrote.
+    """
+    if not context.home or not policy.keeps_home_cache:
+        return ""
+    return os.path.join(context.home, policy.level.value)
+
+
+def _variables(
+    context: RunContext,
+    current: CurrentPhase,
+    tools: Sequence[str],
+    service_variables: dict[str, str],
+) -> dict[str, str]:
+    """All variables of a hermetic phase's commands; later groups win."""
+    phase = current.phase
+    project = {**phase.variables, **_markers(context, current)}
+    if phase.policy.inherits_variables:
+        inherited = {
+            name: value
+            for name, value in context.caller.items()
+            if name in phase.passed or _may_inherit(phase, name, value)
+        }
+        return {**inherited, "TMPDIR": TEMPORARY, **service_variables, **project}
+    tool_variables = {
+        name: path for name, path in context.plan.tool_variables.items() if _lies_in(path, tools)
+    }
+    passed = {name: context.caller[name] for name in phase.passed if name in context.caller}
+    return {
+        **_fixed_variables(context, current, tools),
+        **switches(phase.policy),
+        **tool_variables,
+        **service_variables,
+        **passed,
+        **project,
+    }
+
+
+def _fixed_variables(
+    context: RunContext, current: CurrentPhase, tools: Sequence[str]
+) -> dict[str, str]:
+    """The variables that depend on no caller, but for PATH."""
+    fixed = {
+        "HOME": HOME,
+        "USER": USER,
+        "LOGNAME": USER,
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        "TMPDIR": TEMPORARY,
+        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
+        "PYTHONHASHSEED": str(context.plan.seed % 2**32),
+    }
+    if not context.backend.shows_host:
+        return fixed  # an image has a PATH of its own
+    visible = (*tools, current.planned.path)
+    caller_path = context.caller.get("PATH", "")
+    path = inside_path(caller_path, visible, listed=current.phase.policy.allowlist)
+    return {"PATH": path, **fixed}
+
+
+def _markers(context: RunContext, current: CurrentPhase) -> dict[str, str]:
+    """The variables that tell a process that it is part of a run, and its place in the trace."""
+    environment = context.plan.environment
+    return {
+        **({"GGEN_ENV": environment} if environment else {}),
+        "CLEANROOM": "1",
+        "CLEANROOM_RUN_ID": context.run_id,
+        "TRACEPARENT": current.span.traceparent,
+    }
+
+
+def _may_inherit(phase: PhaseRun, name: str, value: str) -> bool:
+    """True unless the variable is secret.
+
+    A phase with a telemetry endpoint of its own does not inherit the engine's either.
+    """
+    return not (is_secret(name, value) or (phase.telemetry and name.startswith("OTEL_")))
+
+
+def _lies_in(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _egress_rule(entry: str) -> EgressRule:
+    host, _, port = entry.rpartition(":")
+    return EgressRule(host=host.strip("[]"), port=int(port))

@@ -1,0 +1,321 @@
+"""Running one phase: its environment, the proof of its policy, commands, verdict and write-back.
+
+A phase's failure is an outcome and never leaves here as an exception.
+What does leave is a failure of the run itself, and cancellation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.backends.base import EnvironmentSpec, ExecResult, Workspace
+from cleanroom.engine.phases import hidden_programs, span_receiver
+from cleanroom.engine.phases.commands import run_commands
+from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
+from cleanroom.engine.phases.environment_spec import environment_spec, host_variables
+from cleanroom.engine.phases.host_commands import HostCommands
+from cleanroom.engine.phases.outcome import PhaseOutcome
+from cleanroom.engine.phases.skipping import Remembered
+from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
+from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, WriteBack, WriteBackResult
+from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.environments import ObservedEnvironment
+from cleanroom.engine.supervision.supervisor import Supervisor
+from cleanroom.model import events
+from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
+from cleanroom.model.events import Note, Subject
+from cleanroom.model.plan import PhaseRun
+from cleanroom.model.plan import Workspace as PlannedWorkspace
+
+NAMED_MAX = 5  # processes that one message names
+
+Remember = Callable[[Sequence[str]], Awaitable[Remembered]]  # takes the paths that were written
+
+
+class PhaseRunner:
+    """Runs the phases of one run, each in an environment of its own."""
+
+    def __init__(self, context: RunContext, supervisor: Supervisor, write_back: WriteBack) -> None:
+        self._context = context
+        self._bus = context.bus
+        self._supervisor = supervisor
+        self._write_back = write_back
+        self._begun = 0  # phases, for the names of environments
+
+    async def run(
+        self,
+        phase: PhaseRun,
+        planned: PlannedWorkspace,
+        workspace: Workspace | None,
+        uncached: str = "",
+        remember: Remember | None = None,
+    ) -> PhaseOutcome:
+        """Run one phase as a span, and return how it ended.
+
+        `uncached`: why the phase is not skipped, where it could have been.
+        `remember` records that it passed, so that a later run may skip it.
+        """
+        began, began_ns = anyio.current_time(), self._bus.clock.wall_ns()
+        error: CleanroomError | None = None
+        conflicts = 0
+        self._begun += 1
+        attributes = phase_attributes(self._context, phase, planned)
+        if uncached:
+            attributes["cache"] = uncached
+        with self._bus.span(phase_subject(phase, planned), attributes) as span:
+            current = CurrentPhase(phase, planned, self._begun, span)
+            try:
+                verdict, conflicts = await self._execute(current, workspace, remember)
+            except CleanroomError as raised:
+                error = raised
+                result = ERROR_RESULTS.get(raised.exit, "error")
+                verdict = Verdict(result, span.exit_code, str(raised), raised.code)
+                span.attributes["hint"] = raised.hint
+            span.result, span.exit_code, span.reason, span.code = verdict
+            duration = anyio.current_time() - began
+            self._check_budget(current, duration)
+        return PhaseOutcome(
+            name=phase.name,
+            workspace=planned.name,
+            result=verdict.result,
+            exit_code=verdict.exit_code,
+            duration_seconds=duration,
+            conflicts=conflicts,
+            error=error,
+            started_unix_ns=began_ns,
+            reason=verdict.reason,
+        )
+
+    async def _execute(
+        self, current: CurrentPhase, workspace: Workspace | None, remember: Remember | None
+    ) -> tuple[Verdict, int]:
+        """Run the phase where it belongs; its verdict and the number of write-back conflicts."""
+        phase = current.phase
+        if not phase.runs_commands:
+            return Verdict("unverified", None, "it has no commands"), 0
+        if phase.idle:
+            raise _idle(phase)
+        if phase.hermetic:
+            assert workspace is not None, "a hermetic phase has a workspace"
+            return await self._run_hermetic(current, workspace, remember)
+        began_ns = time.time_ns()
+        verdict = await self._run_on_host(current)
+        if workspace is not None:
+            workspace.add_own_interval(began_ns, time.time_ns())
+        return verdict, 0
+
+    # --- in an environment
+
+    async def _run_hermetic(
+        self, current: CurrentPhase, workspace: Workspace, remember: Remember | None
+    ) -> tuple[Verdict, int]:
+        """Prove the policy, run, judge, write back and remember, in this order."""
+        phase = current.phase
+        await self._supervisor.wait_opened(phase.services)
+        spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
+        observed: ObservedEnvironment | None = None
+        results: list[ExecResult] = []
+        try:
+            async with (
+                self._with_telemetry(current, spec) as spec,
+                self._supervisor.environment(spec, of=phase.name) as observed,
+            ):
+                await self._prove(observed)
+                # Services became ready while the environment was made and proven.
+                await self._supervisor.wait_ready(phase.services)
+                await run_commands(self._context, current, observed.environment, results)
+                await self._report_left_over(current, observed)
+        except EnvironmentFailed:
+            if observed is not None and observed.failure is not None:
+                raise observed.failure from None
+            if observed is None or not observed.ended_for:
+                raise  # no command of ours ended it: the environment broke
+        verdict = await self._judge(current, spec, observed, results)
+        passed = verdict.result == "passed"
+        broke_rule = bool(observed.violations or observed.ended_for)
+        await workspace.finish_home(passed and not broke_rule)
+        end = PhaseEnd(phase, current.planned, spec, passed, broke_rule, current.span)
+        written = await self._write_back.write_back(end, workspace)
+        if remember and passed:
+            await self._remember(current, end, written, remember)
+        return verdict, written.conflicts
+
+    @asynccontextmanager
+    async def _with_telemetry(
+        self, current: CurrentPhase, spec: EnvironmentSpec
+    ) -> AsyncIterator[EnvironmentSpec]:
+        """Add an endpoint for the spans of the phase's own programs, where it asks for one."""
+        if not current.phase.telemetry:
+            yield spec
+            return
+        async with span_receiver.receive(
+            self._bus, current.subject, current.span.context, self._context.scratch
+        ) as receiver:
+            variables = {
+                **span_receiver.VARIABLES,
+                "OTEL_SERVICE_NAME": self._context.plan.project,
+                **spec.variables,
+            }
+            yield msgspec.structs.replace(
+                spec, doorways=(*spec.doorways, receiver.doorway), variables=variables
+            )
+
+    async def _prove(self, observed: ObservedEnvironment) -> None:
+        """Run the canaries inside.
+
+        Raises:
+            PolicyRefused: one that the policy forbids was not stopped.
+        """
+        canaries = await observed.environment.prove()
+        for canary in canaries:
+            self._bus.publish(
+                events.assertion(Subject("canary", canary.name), canary, observed.spec.id)
+            )
+        if broken := broken_canaries(canaries, self._context.degraded):
+            raise PolicyRefused(
+                "CR-POLICY-010",
+                f"what the policy forbids was not stopped, so nothing was run: {broken}",
+                hint="`cleanroom-engine doctor` tells what this machine holds",
+            )
+
+    async def _report_left_over(self, current: CurrentPhase, observed: ObservedEnvironment) -> None:
+        """Warn of processes that the commands left running."""
+        left = await observed.environment.left_over()
+        if not left:
+            return
+        names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED_MAX])
+        more = f" and {len(left) - NAMED_MAX} more" if len(left) > NAMED_MAX else ""
+        subject = f"phase {current.phase.name!r}"
+        text = f"{subject} left processes running, they are ended with it: {names}{more}"
+        self._note(current, text, "CR-PHASE-007")
+
+    async def _judge(
+        self,
+        current: CurrentPhase,
+        spec: EnvironmentSpec,
+        observed: ObservedEnvironment,
+        results: Sequence[ExecResult],
+    ) -> Verdict:
+        """The verdict, with the reason that helps most."""
+        phase = current.phase
+        verdict = phase_verdict(
+            results,
+            violations=observed.violations,
+            reaction=phase.policy.reaction,
+            ended_for=observed.ended_for,
+            timeout_seconds=phase.timeout_seconds,
+        )
+        verdict = await self._explain_hidden(current, spec, observed, verdict)
+        if verdict.code == "CR-PHASE-001" and phase.dependencies:
+            return verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
+        return verdict
+
+    async def _explain_hidden(
+        self,
+        current: CurrentPhase,
+        spec: EnvironmentSpec,
+        observed: ObservedEnvironment,
+        verdict: Verdict,
+    ) -> Verdict:
+        """Where a command failed because its level hides a program, name the program and the
+        setting that shows it.
+        """
+        phase = current.phase
+        explicable = (hidden_programs.NOT_FOUND, hidden_programs.NOT_STARTED)
+        if verdict.exit_code not in explicable or not phase.policy.allowlist:
+            return verdict
+        programs = tuple(dict.fromkeys(observed.hidden))
+        if not programs and verdict.exit_code == hidden_programs.NOT_FOUND:
+            programs = await anyio.to_thread.run_sync(
+                hidden_programs.hidden_on_path,
+                "\n".join(phase.commands),
+                self._context.caller.get("PATH", ""),
+                spec.variables["PATH"],
+            )
+        if not programs:
+            return verdict
+        reason, hint = hidden_programs.explained(programs, phase.policy.level.value)
+        current.span.attributes["hint"] = hint
+        return verdict._replace(reason=f"{reason}; {hint}", code="CR-PHASE-009")
+
+    async def _remember(
+        self, current: CurrentPhase, end: PhaseEnd, written: WriteBackResult, remember: Remember
+    ) -> None:
+        """Record that the phase passed, or say why nothing is recorded."""
+        if unfit := _unfit(end.broke_rule, written):
+            remembered = Remembered(why_not=unfit)
+        else:
+            remembered = await remember(written.paths)
+        current.span.attributes.update(remembered.said)
+        if remembered.why_not:
+            text = f"{end} runs again next time: nothing is remembered of it"
+            self._note(current, f"{text}, since {remembered.why_not}", "", "info")
+
+    # --- on the host
+
+    async def _run_on_host(self, current: CurrentPhase) -> Verdict:
+        """Run without isolation, because the project says `enabled = false`.
+
+        The report says so too.
+        """
+        phase = current.phase
+        if phase.services:
+            text = f"phase {phase.name!r} runs on the host, where its services cannot be reached"
+            self._note(current, text, "CR-PHASE-008")
+        executor = HostCommands(
+            host_variables(self._context, current),
+            phase.working_directory or current.planned.path,
+            phase.policy.limits.grace_seconds,
+        )
+        results: list[ExecResult] = []
+        await run_commands(self._context, current, executor, results)
+        return phase_verdict(
+            results,
+            violations=0,
+            reaction="warn",
+            ended_for="",
+            timeout_seconds=phase.timeout_seconds,
+        )
+
+    # --- notes
+
+    def _check_budget(self, current: CurrentPhase, duration: float) -> None:
+        """Warn of a phase that took longer than its budget."""
+        phase = current.phase
+        if phase.budget_seconds is None or duration <= phase.budget_seconds:
+            return
+        took = f"phase {phase.name!r} took {duration:.2f} s"
+        text = f"{took}, its budget is {phase.budget_seconds:g} s"
+        self._note(current, text, "CR-PHASE-006")
+
+    def _note(
+        self, current: CurrentPhase, text: str, code: str, level: NoteLevel = "warning"
+    ) -> None:
+        subject = Subject("run", self._context.plan.project)
+        note = Note(subject=subject, level=level, text=text, code=code)
+        self._bus.publish(note, current.span.context)
+
+
+def _unfit(broke_rule: bool, written: WriteBackResult) -> str:
+    """Why the result of a phase that passed is not to be remembered; empty where it may be."""
+    if broke_rule:
+        return "it tried what its policy forbids"
+    if written.conflicts:
+        return "some of its changes conflicted"
+    return "some of its changes did not come back" if written.refused else ""
+
+
+def _idle(phase: PhaseRun) -> NothingToVerify:
+    text = (
+        f"{phase.idle!r} is an interpreter with nothing to do: it would end well whatever the "
+        "project's state"
+    )
+    where = str(phase.origin) if phase.origin else ""
+    hint = "write the phase's command there: a script, `-c` or an argument"
+    return NothingToVerify("CR-PHASE-020", text, hint=hint, where=where)
