@@ -10,39 +10,33 @@ from rich.cells import cell_len  # noqa: TID253
 from rich.console import Console  # noqa: TID253
 
 from cleanroom.cli.output import Output
-from cleanroom.cli.views.live import ASCII, UNICODE, Head, LiveView, Signs, tree
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.live import ASCII, UNICODE, LiveView, Moment, Root, Signs, tree
+from cleanroom.cli.views.plain import PlainLines
+from cleanroom.cli.views.progress import Running
 from cleanroom.cli.views.view import can_live
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.model.events import Subject
 from run_story import Story, begin
 
 ROWS = [
-    (Subject("phase", "test"), 75.0, False),
-    (Subject("phase", "build", "a-workspace-with-a-rather-long-name" * 3), 0.5, False),
-    (Subject("service", "postgres"), 3.0, True),
-    (Subject("service", "redis"), 0.2, False),
+    Running(Subject("phase", "test"), 75.0, False),
+    Running(Subject("phase", "build", "a-workspace-with-a-rather-long-name" * 3), 0.5, False),
+    Running(Subject("service", "postgres"), 3.0, True),
+    Running(Subject("service", "redis"), 0.2, False),
 ]
 
 
 def drawn(
     width: int,
     height: int = 24,
-    rows: list = ROWS,
+    rows: list[Running] = ROWS,
     signs: Signs = UNICODE,
     tail: str = "x" * 500,
-    awaited: object = None,
+    awaited: Running | None = None,
 ) -> list[str]:
-    text = tree(
-        Head("shop", 1, 20.0),
-        rows,
-        awaited,
-        {ROWS[0][0]: tail},
-        76_000_000_000,
-        width,
-        height,
-        signs,
-    )  # type: ignore[arg-type]
+    last_lines = {ROWS[0].subject: tail}
+    moment = Moment(76_000_000_000, Root("shop", 1, 20.0), rows, awaited, last_lines)
+    text = tree(moment, width, height, signs)
     return text.plain.split("\n")
 
 
@@ -59,7 +53,7 @@ def test_cli_live_tree_fits_the_width(width: int, tail: str) -> None:
 
 def test_cli_live_tree_fits_the_height() -> None:
     """Of more than a screen can show, the first are shown and the rest is counted."""
-    rows = [(Subject("phase", f"p{number}"), 1.0, False) for number in range(100)]
+    rows = [Running(Subject("phase", f"p{number}"), 1.0) for number in range(100)]
     lines = drawn(80, 24, rows)
     assert len(lines) <= 24 - 2
     assert lines[-1].endswith("and 81 more")
@@ -67,7 +61,7 @@ def test_cli_live_tree_fits_the_height() -> None:
 
 def test_cli_live_tree_keeps_the_time_of_a_long_name() -> None:
     """A name that does not fit is cut, the time beside it is not."""
-    rows = [(Subject("phase", "name-" * 40), 75.0, False)]
+    rows = [Running(Subject("phase", "name-" * 40), 75.0)]
     assert drawn(60, rows=rows)[1].endswith("… 75.00 s")
 
 
@@ -80,7 +74,7 @@ def test_cli_live_names_what_the_run_waits_for() -> None:
     """The root names the slowest thing: the service that a phase cannot begin without,
     else the phase.
     """
-    assert drawn(80, awaited=(Subject("service", "postgres"), 3.2))[0].endswith(
+    assert drawn(80, awaited=Running(Subject("service", "postgres"), 3.2))[0].endswith(
         ", waiting for postgres (3.20 s)"
     )
 
@@ -89,7 +83,7 @@ def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
     """Before its first command a phase waits for its services that are not ready;
     afterwards the run waits for the phase.
     """
-    story, plain = Story(), Plain()
+    story, plain = Story(), PlainLines()
     run = begin(story, requested="test")
     service = story.start(Subject("service", "postgres"), run)
     ready = story.start(Subject("readiness", "postgres"), service)
@@ -100,8 +94,8 @@ def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
             plain.lines(envelope)
         story.envelopes.clear()
         plain.tick(5_000_000_000 + round(at * 1e9))
-        found = plain.awaited()
-        return (found[0].name, found[1]) if found else None
+        found = plain.progress.awaited()
+        return (found.subject.name, found.seconds) if found else None
 
     assert awaited(3.0) == ("postgres", 3.0)
     story.at(4.0).finish(ready)

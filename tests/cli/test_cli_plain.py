@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.cli.views.github import annotated
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.cli.views.summary import summary
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line
@@ -24,8 +24,8 @@ from run_story import Story, begin, phase
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def played(given_envelopes: list[Envelope], **options: bool | int) -> tuple[Plain, list[Line]]:
-    plain = Plain(**options)  # type: ignore[arg-type]
+def played(given_envelopes: list[Envelope], **options: bool | int) -> tuple[PlainLines, list[Line]]:
+    plain = PlainLines(**options)  # type: ignore[arg-type]
     lines = []
     for envelope in given_envelopes:
         lines += plain.tick(envelope.monotonic_ns)
@@ -57,7 +57,7 @@ def test_cli_plain_shown_output_holds_no_control_character(texts: list[str]) -> 
     """Whatever a phase prints, in whatever pieces, no control character but the tab reaches the
     terminal, and every line is fenced.
     """
-    plain = Plain()
+    plain = PlainLines()
     subject = Subject("phase", "p")
     template = failing_run()[0]
     wrapped = [Output(subject=subject, stream="stdout", text=text, offset=0) for text in texts]

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from cleanroom.cli.views import words
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.evidence.reports.text import counted
 from cleanroom.model.capability import Canary, Missing, Sample
 from cleanroom.model.errors import EnvironmentFailed, Exit
@@ -171,7 +171,7 @@ async def test_lines_summary_and_verdict_say_the_same_of_an_attempt():
         policy=msgspec.structs.replace(default_policy(Level.MEDIUM), expected=expected),
     )
     outcome = await run_plan(plan(tolerant, phase("two", "curl")), backend(curl=try_out))
-    plain = Plain()
+    plain = PlainLines()
     lines = [line.text for envelope in outcome.events for line in plain.lines(envelope)]
     for row in outcome.result.violations:
         # the first of them; the rest is told at the end

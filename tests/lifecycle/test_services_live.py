@@ -8,7 +8,7 @@ import anyio
 import msgspec
 import pytest
 
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.evidence.reports.text import seconds
 from cleanroom.evidence.tracing.metrics import Metrics
 from cleanroom.model.capability import Sample
@@ -123,7 +123,7 @@ async def test_ready_in_is_one_number():
     outcome = await run_plan(
         plan(phase("test", "a", services=("db",))), MemoryBackend(script), recipes=[service("db")]
     )
-    plain = Plain()
+    plain = PlainLines()
     (row,) = outcome.result.services
     assert 1.6 <= row.ready_seconds < 2
     assert row.ready_at_seconds - row.started_seconds == pytest.approx(row.ready_seconds)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from cleanroom.cli.output import Output
 from cleanroom.cli.views import words
 from cleanroom.cli.views.failure import coded
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.cli.views.printing import print_lines
 from cleanroom.cli.views.summary import headline, summary
 from cleanroom.cli.views.words import Line
@@ -77,7 +77,7 @@ class GithubView:
     ) -> None:
         self._output = output
         self._quiet = quiet
-        self._plain = Plain(verbose=verbose, show_output=not quiet)
+        self._plain = PlainLines(verbose=verbose, show_output=not quiet)
         self._root = root
         self._summary_file = summary_file
         self._token = os.urandom(16).hex()

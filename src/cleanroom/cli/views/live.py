@@ -1,7 +1,7 @@
-"""The live tree of a run on a terminal: what runs now, with ticking times, redrawn in place;
-what has ended stays in the scrollback above it.
+"""The live tree of a run on a terminal: what runs now, with ticking times, redrawn in place.
 
-No alternate screen: whatever happens to the engine, what was said remains to be read.
+Lines about what has ended stay in the scrollback above it.
+There is no alternate screen, so that these lines remain whatever happens to the engine.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.cli.output import Output
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.cli.views.printing import print_end
+from cleanroom.cli.views.progress import Running
 from cleanroom.cli.views.text import safe
-from cleanroom.cli.views.words import Line
+from cleanroom.cli.views.words import Line, qualified_name
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.text import seconds
 from cleanroom.model.errors import CleanroomError
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-_SHORT_LINE = 10  # cells: below this an output line beside a phase tells nothing
+_SHORT_LINE = 10  # cells: fewer of an output line beside a phase tell nothing
 _NAME_CELLS = 40  # of a phase, where its output needs room too
-_WAIT_SECONDS = 1.0  # what takes less is not waited for
-_SPARE_ROWS = 3  # above the tree, so that the last thing said is still seen
-
-# what runs, seconds so far, whether it is a service that is ready
-Row = tuple[Subject, float, bool]
+_WAIT_SECONDS = 1.0  # shorter waits are not shown
+_SPARE_ROWS = 3  # above the tree, so that the last lines are still seen
 
 
 class Signs(NamedTuple):
@@ -57,7 +55,7 @@ class LiveView:
         from rich.live import Live
 
         self._output = output
-        self._plain = Plain(verbose=verbose, show_output=True)
+        self._plain = PlainLines(verbose=verbose, show_output=True)
         self._verbose = verbose
         self._signs = UNICODE if output.unicode else ASCII
         colours = "auto" if output.colour_err else None
@@ -67,7 +65,7 @@ class LiveView:
             force_terminal=True,
             color_system=colours,  # type: ignore[arg-type]
         )
-        self._head = Head()
+        self._root = Root()
         self._pending: list[Line] = []
         self._live = Live(
             console=self._console,
@@ -84,27 +82,25 @@ class LiveView:
             slo, phases = (
                 _number(event.attributes.get(name)) for name in ("slo_seconds", "phases")
             )
-            self._head = Head(event.subject.name, envelope.monotonic_ns, slo, int(phases))
+            self._root = Root(event.subject.name, envelope.monotonic_ns, slo, int(phases))
         elif isinstance(event, Finished) and event.subject.kind == "phase":
-            self._head = self._head._replace(ended=self._head.ended + 1)
+            self._root = self._root._replace(ended=self._root.ended + 1)
         for line in self._plain.lines(envelope):
             if self._verbose or not (line.fenced or line.begins):
                 self._pending.append(line)
 
     def tick(self, now_ns: int) -> None:
-        self._plain.tick(now_ns)  # the tree tells what is slow
+        self._plain.tick(now_ns)  # its SLOW lines are not shown: the tree has the times
         self._print()
         size = self._console.size
-        drawn = tree(
-            self._head,
-            self._plain.running(),
-            self._plain.awaited(),
-            self._plain.last_lines,
+        moment = Moment(
             now_ns,
-            size.width,
-            size.height,
-            self._signs,
+            self._root,
+            self._plain.progress.running(),
+            self._plain.progress.awaited(),
+            self._plain.output.last_lines,
         )
+        drawn = tree(moment, size.width, size.height, self._signs)
         self._live.update(drawn, refresh=True)
 
     def finish(self, result: RunResult, rerun: str) -> None:
@@ -135,53 +131,43 @@ class LiveView:
             self._pending.clear()
 
 
-class Head(NamedTuple):
-    """What the tree's root says."""
+class Root(NamedTuple):
+    """The run, at the tree's root."""
 
     project: str = ""
     began_ns: int = 0
     slo_seconds: float = 0.0
     phases: int = 0
-    ended: int = 0
+    ended: int = 0  # of the phases
 
 
-def tree(
-    head: Head,
-    rows: list[Row],
-    awaited: tuple[Subject, float] | None,
-    last_lines: dict[Subject, str],
-    now_ns: int,
-    width: int,
-    height: int,
-    signs: Signs = UNICODE,
-) -> Text:
-    """What the run waits for, phases that run with their last line of output, and services;
-    within `width` cells and `height` lines.
+class Moment(NamedTuple):
+    """All that the tree shows, at one moment of the envelopes' monotonic clock."""
+
+    now_ns: int
+    root: Root
+    running: list[Running]
+    awaited: Running | None
+    last_lines: dict[Subject, str]
+
+
+def tree(moment: Moment, width: int, height: int, signs: Signs = UNICODE) -> Text:
+    """The run and what it waits for, phases that run with their last line of output, and
+    services; within `width` cells and `height` lines.
     """
     from rich.text import Text
 
-    frame = signs.frames[(now_ns // 100_000_000) % len(signs.frames)]
-    passed = max(now_ns - head.began_ns, 0) / 1e9 if head.began_ns else 0.0
-    slo = f" / {seconds(head.slo_seconds)}" if head.slo_seconds else ""
-    late = bool(head.slo_seconds) and passed > head.slo_seconds
-    count = f", {head.ended} of {head.phases} phases" if head.phases > 1 else ""
-    waiting = (
-        f", waiting for {safe(awaited[0].name)} ({seconds(awaited[1])})"
-        if awaited and awaited[1] >= _WAIT_SECONDS
-        else ""
-    )
-    root = _fitted(
-        safe(head.project) or "starting", f" {seconds(passed)}{slo}{count}{waiting}", width, signs
-    )
-    shown = sorted(rows, key=lambda row: row[0].kind != "phase")[: max(height - _SPARE_ROWS - 2, 1)]
-    rest = (
-        [Text(f"and {len(rows) - len(shown)} more", style="dim")] if len(shown) < len(rows) else []
-    )
+    frame = signs.frames[(moment.now_ns // 100_000_000) % len(signs.frames)]
+    phases_first = sorted(moment.running, key=lambda row: row.subject.kind != "phase")
+    shown = phases_first[: max(height - _SPARE_ROWS - 2, 1)]
     branches = [
-        _row(row, last_lines.get(row[0], ""), frame, width - len(signs.last), signs)
+        _row(row, moment.last_lines.get(row.subject, ""), frame, width - len(signs.last), signs)
         for row in shown
-    ] + rest
-    lines = [Text(root, style="yellow" if late else "bold")]
+    ]
+    hidden = len(moment.running) - len(shown)
+    if hidden:
+        branches.append(Text(f"and {hidden} more", style="dim"))
+    lines = [_root_line(moment, width, signs)]
     for number, branch in enumerate(branches, 1):
         lines.append(
             Text(signs.last if number == len(branches) else signs.branch, style="dim") + branch
@@ -189,22 +175,38 @@ def tree(
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
 
-def _row(row: Row, tail: str, frame: str, width: int, signs: Signs) -> Text:
+def _root_line(moment: Moment, width: int, signs: Signs) -> Text:
+    from rich.text import Text
+
+    root, awaited = moment.root, moment.awaited
+    passed = max(moment.now_ns - root.began_ns, 0) / 1e9 if root.began_ns else 0.0
+    facts = f" {seconds(passed)}"
+    if root.slo_seconds:
+        facts += f" / {seconds(root.slo_seconds)}"
+    if root.phases > 1:
+        facts += f", {root.ended} of {root.phases} phases"
+    if awaited and awaited.seconds >= _WAIT_SECONDS:
+        facts += f", waiting for {safe(awaited.subject.name)} ({seconds(awaited.seconds)})"
+    late = bool(root.slo_seconds) and passed > root.slo_seconds
+    text = _fitted(safe(root.project) or "starting", facts, width, signs)
+    return Text(text, style="yellow" if late else "bold")
+
+
+def _row(row: Running, tail: str, frame: str, width: int, signs: Signs) -> Text:
     from rich.cells import cell_len
     from rich.text import Text
 
-    subject, running_seconds, ready = row
-    name = safe(f"{subject.workspace}/{subject.name}" if subject.workspace else subject.name)
+    subject = row.subject
+    name = qualified_name(subject)
     if subject.kind == "service":
-        state = "ready" if ready else f"starting {seconds(running_seconds)}"
+        sign = signs.ready if row.ready else frame
+        state = "ready" if row.ready else f"starting {seconds(row.seconds)}"
         return Text(
-            _fitted(f"{signs.ready if ready else frame} service {name}", f" {state}", width, signs),
-            style="green" if ready else "",
+            _fitted(f"{sign} service {name}", f" {state}", width, signs),
+            style="green" if row.ready else "",
         )
     room = min(width, _NAME_CELLS) if tail and width > _NAME_CELLS + _SHORT_LINE else width
-    text = Text(
-        _fitted(f"{frame} {name}", f" {seconds(running_seconds)}", room, signs), style="bold"
-    )
+    text = Text(_fitted(f"{frame} {name}", f" {seconds(row.seconds)}", room, signs), style="bold")
     left = width - cell_len(text.plain) - 2
     if tail and left > _SHORT_LINE:
         text.append(f"  {_fitted(tail, '', left, signs)}", style="not bold dim")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from cleanroom.cli.output import Output
-from cleanroom.cli.views.plain import Plain
+from cleanroom.cli.views.plain import PlainLines
 from cleanroom.cli.views.printing import print_end, print_lines
 from cleanroom.cli.views.words import Line
 from cleanroom.evidence.reports.result import RunResult
@@ -47,7 +47,7 @@ class PlainView:
     def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
         self._output = output
         self._quiet = quiet
-        self._plain = Plain(verbose=verbose, show_output=not quiet)
+        self._plain = PlainLines(verbose=verbose, show_output=not quiet)
 
     def show(self, envelope: Envelope) -> None:
         lines = self._plain.lines(envelope)
@@ -79,7 +79,7 @@ class JsonView:
     def __init__(self, output: Output, *, quiet: int = 0, verbose: int = 0) -> None:
         self._output = output
         self._quiet = quiet
-        self._plain = Plain(verbose=verbose, show_output=False)
+        self._plain = PlainLines(verbose=verbose, show_output=False)
 
     def show(self, envelope: Envelope) -> None:
         self._progress(self._plain.lines(envelope))

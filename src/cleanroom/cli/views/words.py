@@ -13,7 +13,7 @@ from cleanroom.cli.views.text import safe
 from cleanroom.core.text import format_size
 from cleanroom.evidence.reports.result import ViolationResult
 from cleanroom.evidence.reports.text import describe_violation, place_of, plural, seconds
-from cleanroom.model.events import Artifact, Attached, Recovery
+from cleanroom.model.events import Artifact, Attached, Recovery, Subject
 
 NOT_HERMETIC = {True: "on the host, not hermetic", False: "with declared egress, not hermetic"}
 
@@ -26,6 +26,16 @@ class Line(NamedTuple):
     tone: str = ""  # red, green, yellow, bold, dim
     fenced: bool = False  # not ours: a piece of some process's output
     begins: bool = False  # something began: needless where a live tree shows it
+
+
+def qualified_name(subject: Subject) -> str:
+    """A subject's name, behind its workspace where it has one."""
+    return safe(f"{subject.workspace}/{subject.name}" if subject.workspace else subject.name)
+
+
+def title(subject: Subject) -> str:
+    """A subject's kind and name."""
+    return f"{subject.kind} {qualified_name(subject)}".rstrip()
 
 
 def exit_status(code: int) -> str:
