@@ -143,7 +143,7 @@ def wants_colour(choice: str, stream: TextIO, environ: Mapping[str, str]) -> boo
     return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
 
 
-def say(output: Output, lines: Iterable[str]) -> None:
+def write_lines(output: Output, lines: Iterable[str]) -> None:
     """Print lines as a command's whole result, as they come.
 
     Raises:
@@ -155,8 +155,8 @@ def say(output: Output, lines: Iterable[str]) -> None:
         output.check()
 
 
-def say_objects(output: Output, values: Iterable[object]) -> None:
-    """Print JSON values, one per line, as a command's whole result; as `say` does.
+def write_objects(output: Output, values: Iterable[object]) -> None:
+    """Print JSON values, one per line, as a command's whole result; as `write_lines` does.
 
     Raises:
         OutputLost: they could not be written; no further value was asked for.
@@ -167,7 +167,7 @@ def say_objects(output: Output, values: Iterable[object]) -> None:
         output.check()
 
 
-def say_object(output: Output, value: object) -> None:
+def write_object(output: Output, value: object) -> None:
     """Print one JSON object as a command's whole result.
 
     Raises:

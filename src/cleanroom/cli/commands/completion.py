@@ -24,9 +24,9 @@ def completion(shell: str) -> None:
     zsh:   echo 'eval "$(cleanroom-engine completion zsh)"' >> ~/.zshrc      (after compinit)
     fish:  cleanroom-engine completion fish > ~/.config/fish/completions/cleanroom-engine.fish
     """
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
 
-    say(Output("never"), script(shell).splitlines())
+    write_lines(Output("never"), script(shell).splitlines())
 
 
 def script(shell: str) -> str:

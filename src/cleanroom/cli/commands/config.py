@@ -49,7 +49,7 @@ def show(
     cleanroom-engine config show --env prod --output json
     """
     from cleanroom.cli.commands.plan import load
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.text import safe, table
 
     loaded = load(root, (), options)
@@ -57,7 +57,7 @@ def show(
     rows = [*settings(loaded, said, os.environ, positions=positions), *telemetry(os.environ)]
     output = Output(colour)
     if form == "json":
-        say_object(
+        write_object(
             output,
             {
                 "file": loaded.file,
@@ -67,7 +67,9 @@ def show(
             },
         )
     else:
-        say(output, table([(safe(name), safe(str(value)), origin) for name, value, origin in rows]))
+        write_lines(
+            output, table([(safe(name), safe(str(value)), origin) for name, value, origin in rows])
+        )
 
 
 def settings(

@@ -34,13 +34,14 @@ def show(run_id: str | None, form: str, colour: str, root: str) -> None:
     cleanroom-engine events show
     cleanroom-engine events show 20261125-215133-dhuei --output jsonl
     """
-    from cleanroom.cli.output import Output, say, say_objects
+    from cleanroom.cli.output import Output, write_lines, write_objects
+    from cleanroom.cli.views.events import event_line
 
     envelopes, output = recorded(root, run_id), Output(colour)
     if form == "jsonl":
-        say_objects(output, envelopes)
+        write_objects(output, envelopes)
     else:
-        say(output, map(event_line, envelopes))
+        write_lines(output, map(event_line, envelopes))
 
 
 @events.command(short_help="Show a recorded run as it was shown.")
@@ -77,10 +78,12 @@ def schema() -> None:
     """
     import msgspec
 
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
     from cleanroom.model.events import schema as of_events
 
-    say(Output(), [msgspec.json.format(msgspec.json.encode(of_events()), indent=2).decode()])
+    write_lines(
+        Output(), [msgspec.json.format(msgspec.json.encode(of_events()), indent=2).decode()]
+    )
 
 
 def recorded(root: str, run_id: str | None) -> list[Envelope]:
@@ -103,25 +106,3 @@ def recorded(root: str, run_id: str | None) -> list[Envelope]:
             f"no run {run_id or ''} is recorded in {root}".replace("  ", " "), hint=known
         )
     return engine.read_run(root, run_id)
-
-
-def event_line(envelope: Envelope) -> str:
-    """One event on one line: number, time, kind, what it is about, and its fields."""
-    import json
-    from datetime import UTC, datetime
-
-    import msgspec
-
-    from cleanroom.cli.views.text import clip, safe
-
-    fields = msgspec.to_builtins(envelope.event)
-    kind, subject = fields.pop("kind"), envelope.event.subject
-    del fields["subject"]
-    shown = {
-        name: value for name, value in fields.items() if value not in ("", None, [], {}, 0, False)
-    }
-    when = datetime.fromtimestamp(envelope.time_unix_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
-    detail = (
-        clip(json.dumps(shown, ensure_ascii=False, separators=(",", ":")), 160) if shown else ""
-    )
-    return safe(f"{envelope.seq:>6}  {when}  {kind:<10} {subject}  {detail}").rstrip()

@@ -22,12 +22,12 @@ def explain(code: str | None) -> None:
     cleanroom-engine explain
     """
     from cleanroom.cli.codes.table import CODES
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
 
     if code is None:
-        say(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
+        write_lines(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
         return
-    say(Output(), page(known(code)))
+    write_lines(Output(), page(known(code)))
 
 
 def beginning_with(incomplete: str) -> list[str]:

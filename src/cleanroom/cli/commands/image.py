@@ -47,7 +47,7 @@ def build(names: tuple[str, ...], backend: str, mirror: str, form: str, colour: 
     import anyio
 
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
 
     output = Output(colour)
 
@@ -62,6 +62,8 @@ def build(names: tuple[str, ...], backend: str, mirror: str, form: str, colour: 
 
     made = anyio.run(work)
     if form == "json":
-        say_object(output, made)
+        write_object(output, made)
     else:
-        say(output, [f"{one.name}  {one.digest}  {len(one.packages)} packages" for one in made])
+        write_lines(
+            output, [f"{one.name}  {one.digest}  {len(one.packages)} packages" for one in made]
+        )

@@ -23,11 +23,11 @@ def init(source: str | None, colour: str, root: str) -> None:
     cleanroom-engine init --from Makefile.toml
     """
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
     from cleanroom.cli.views.text import safe
 
     written = engine.init(root, source)
-    say(
+    write_lines(
         Output(colour),
         [f"wrote {safe(str(written))}", "next: `cleanroom-engine plan` shows what would run"],
     )

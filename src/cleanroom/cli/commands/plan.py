@@ -32,7 +32,7 @@ def plan(
     cleanroom-engine plan
     cleanroom-engine plan test --env prod --output json
     """
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.plan import plan_lines, plan_object
 
     loaded = load(root, phases, options)
@@ -43,9 +43,9 @@ def plan(
     )
     output = Output(colour)
     if form == "json":
-        say_object(output, plan_object(loaded, decisions))
+        write_object(output, plan_object(loaded, decisions))
     else:
-        say(output, plan_lines(loaded, decisions))
+        write_lines(output, plan_lines(loaded, decisions))
 
 
 def load(root: str, phases: tuple[str, ...], options: PlanOptions) -> Plan:

@@ -99,32 +99,11 @@ def _asked(
 
 
 def _show(found: PoolStatus, form: str, colour: str, word: str = "runs") -> None:
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
+    from cleanroom.cli.views.pool import pool_lines
 
     output = Output(colour)
     if form == "json":
-        say_object(output, found)
+        write_object(output, found)
     else:
-        say(output, described(found, word))
-
-
-def described(found: PoolStatus, word: str = "runs") -> list[str]:
-    """The pool on one line, and each server on its own."""
-    from cleanroom.cli.views.text import safe
-    from cleanroom.evidence.reports.text import plural, seconds
-
-    if not found.id:
-        return ["no pool runs for this project"]
-    idle = (
-        f"ends after {seconds(found.idle_seconds)} without a run"
-        if found.idle_seconds
-        else "never ends by itself"
-    )
-    lines = [
-        f"{found.id} {word}: process {found.pid}, {plural(found.leases, 'run')} using it, {idle}"
-    ]
-    lines += [
-        safe(f"  {s.name} {s.version} {'ready' if s.ready else 'not ready'}")
-        for s in found.services
-    ]
-    return lines
+        write_lines(output, pool_lines(found, word))

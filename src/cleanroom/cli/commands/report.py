@@ -39,14 +39,14 @@ def report(
     from pathlib import Path
 
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
     from cleanroom.cli.views.text import safe
 
     if source is None:
         require_run(root)
     written = engine.render_reports(root, source, report_dir)
     output = Output(colour)
-    say(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
+    write_lines(output, [f"{kind}: {safe(str(path))}" for kind, path in written.items()])
     if open_page and not show_page(Path(written["html"]).resolve().as_uri()):
         output.err(
             "no browser could be started here; the page is "

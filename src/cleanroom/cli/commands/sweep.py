@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
 from cleanroom.cli.options import general_options, output_option
-
-if TYPE_CHECKING:
-    from cleanroom.engine import SweepReport
 
 
 @click.command()
@@ -26,35 +22,13 @@ def sweep(form: str, colour: str, root: str) -> None:
     cleanroom-engine sweep --output json
     """
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
+    from cleanroom.cli.views.sweep import sweep_lines
 
     report = engine.sweep(root, caller=os.environ)
     output = Output(colour)
     if form == "json":
-        say_object(output, report)
+        write_object(output, report)
     else:
-        say(output, described(report))
+        write_lines(output, sweep_lines(report))
     click.get_current_context().exit(1 if report.left else 0)
-
-
-def described(report: SweepReport) -> list[str]:
-    """What was found dead, what was removed, what is left and why."""
-    from cleanroom.cli.views.text import safe
-    from cleanroom.evidence.reports.text import plural
-
-    living = f"; {plural(report.living, 'run')} under way, left alone" if report.living else ""
-    if not (report.runs or report.removed or report.left or report.waiting):
-        return ["nothing was left behind" + living]
-    lines = [
-        f"{plural(len(report.runs), 'dead run')}: {safe(', '.join(report.runs)) or 'none'}{living}"
-    ]
-    lines += [
-        safe(f"removed {left.kind} {left.name} {left.detail}").rstrip() for left in report.removed
-    ]
-    lines += [
-        safe(f"left for now {left.kind} {left.name}: {left.detail}") for left in report.waiting
-    ]
-    return lines + [
-        safe(f"could not remove {left.kind} {left.name} {left.detail}").rstrip()
-        for left in report.left
-    ]

@@ -89,7 +89,7 @@ def trace(run_id: str | None, **options: Unpack[TraceOptions]) -> None:
 
 def _show(run_id: str | None, options: TraceOptions) -> None:
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views import waterfall
     from cleanroom.evidence.tracing import reading
 
@@ -110,17 +110,10 @@ def _show(run_id: str | None, options: TraceOptions) -> None:
         found = spans
         lines = waterfall.waterfall(nodes, output, waterfall.columns(output))
     if options["form"] == "json":
-        say_object(output, found)
+        write_object(output, found)
         output.err("".join(f"{note}\n" for note in notes))
     else:
-        say(output, [headline(run, spans), *notes, *lines])
-
-
-def headline(run: str, spans: list[SpanData]) -> str:
-    """Which run it is, and what a viewer calls it."""
-    from cleanroom.evidence.reports.text import plural
-
-    return f"run {run} · trace {spans[0].trace_id if spans else '-'} · {plural(len(spans), 'span')}"
+        write_lines(output, [waterfall.headline(run, spans), *notes, *lines])
 
 
 def _longest(nodes: Sequence[Node]) -> Node:
@@ -143,6 +136,7 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
         click.UsageError: there is no such run.
     """
     from cleanroom import engine
+    from cleanroom.cli.views import waterfall
     from cleanroom.evidence.tracing.reading import unlike
 
     runs = engine.list_runs(root)
@@ -153,7 +147,7 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
         if name in runs or not name.isdecimal()
     }
     notes = [
-        _unlike(name, differing)
+        waterfall.unlike_note(name, differing)
         for name, other in found.items()
         if (differing := unlike(spans, other))
     ]
@@ -168,7 +162,7 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
         if len(found) >= wanted:
             break
     if left_out:
-        notes.append(_left_out(len(left_out), unlike(spans, left_out[0])))
+        notes.append(waterfall.left_out_note(len(left_out), unlike(spans, left_out[0])))
     if not found:
         why = f"; {notes[0]}" if notes else ""
         raise click.UsageError(
@@ -177,37 +171,19 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
     return _Baseline(list(found.values()), notes)
 
 
-def _unlike(name: str, differing: list[str]) -> str:
-    from cleanroom.cli.views.text import safe
-
-    return safe(
-        f"run {name} is another kind of run ({'; '.join(differing)}): nothing is called "
-        "slower or faster"
-    )
-
-
-def _left_out(count: int, differing: list[str]) -> str:
-    from cleanroom.cli.views.text import safe
-    from cleanroom.evidence.reports.text import plural
-
-    return safe(
-        f"left out {plural(count, 'run')} of another kind, such as one with {'; '.join(differing)}"
-    )
-
-
 def _push(run_id: str | None, endpoint: str, options: TraceOptions) -> None:
     from cleanroom import engine
-    from cleanroom.cli.output import Output, say, say_object
+    from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.delivery import delivered_counts, undelivered
 
     root = options["root"]
     run, delivered, already = engine.push_trace(root, run_id, endpoint, caller=os.environ)
     output = Output(options["colour"])
     if options["form"] == "json":
-        say_object(output, {"run_id": run, "already": already, "delivered": delivered})
+        write_object(output, {"run_id": run, "already": already, "delivered": delivered})
     elif delivered.complete:
         sent = "was sent before" if already else "sent"
-        say(output, [f"run {run} {sent}: {delivered_counts(delivered)}"])
+        write_lines(output, [f"run {run} {sent}: {delivered_counts(delivered)}"])
     else:
         output.err(undelivered(delivered, run, f" {endpoint}" if endpoint else "", root))
     click.get_current_context().exit(0 if delivered.complete else 5)
@@ -219,7 +195,7 @@ def _open(run_id: str | None, options: TraceOptions) -> None:
     """
     from cleanroom import engine
     from cleanroom.cli.commands.report import show_page
-    from cleanroom.cli.output import Output, say
+    from cleanroom.cli.output import Output, write_lines
     from cleanroom.cli.views.text import safe
 
     root = options["root"]
@@ -230,7 +206,7 @@ def _open(run_id: str | None, options: TraceOptions) -> None:
         page = Path(root, ".ggen", "cleanroom", "runs", run, "test_results.html")
         address = page.resolve().as_uri()
     output = Output(options["colour"])
-    say(output, [safe(address)])
+    write_lines(output, [safe(address)])
     if not show_page(address):
         output.err("no browser could be started here\n")
 

@@ -11,7 +11,7 @@ from cleanroom.evidence.reports.text import plural
 
 if TYPE_CHECKING:
     from cleanroom.evidence.tracing.reading import Difference, Node, Step
-    from cleanroom.evidence.tracing.span import SpanEvent
+    from cleanroom.evidence.tracing.span import SpanData, SpanEvent
 
 NAME_SHARE = 0.42  # of the line, for names; bars get the rest
 SHOWN_MAX = 400  # rows; a trace of thousands of spans is for a viewer
@@ -25,6 +25,11 @@ def columns(output: Output) -> int:
     import sys
 
     return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+
+
+def headline(run: str, spans: Sequence[SpanData]) -> str:
+    """The run, and the trace's id that a viewer knows it by."""
+    return f"run {run} · trace {spans[0].trace_id if spans else '-'} · {plural(len(spans), 'span')}"
 
 
 def waterfall(nodes: Sequence[Node], output: Output, width: int) -> list[str]:
@@ -125,6 +130,21 @@ def differences(found: Sequence[Difference]) -> list[str]:
         if changed
         else f"nothing changed: {same} spans within the spread of the runs before",
     ]
+
+
+def unlike_note(name: str, differing: Sequence[str]) -> str:
+    """A run that was named for comparison is of another kind."""
+    return safe(
+        f"run {name} is another kind of run ({'; '.join(differing)}): nothing is called "
+        "slower or faster"
+    )
+
+
+def left_out_note(count: int, differing: Sequence[str]) -> str:
+    """Runs were not compared with; `differing` is true of one of them."""
+    return safe(
+        f"left out {plural(count, 'run')} of another kind, such as one with {'; '.join(differing)}"
+    )
 
 
 def _or_dash(seconds: float | None) -> str:

@@ -1,0 +1,31 @@
+"""How a sweep of dead runs reads. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cleanroom.cli.views.text import safe
+from cleanroom.evidence.reports.text import plural
+
+if TYPE_CHECKING:
+    from cleanroom.engine import SweepReport
+
+
+def sweep_lines(report: SweepReport) -> list[str]:
+    """What was found dead, what was removed, what is left and why."""
+    living = f"; {plural(report.living, 'run')} under way, left alone" if report.living else ""
+    if not (report.runs or report.removed or report.left or report.waiting):
+        return ["nothing was left behind" + living]
+    lines = [
+        f"{plural(len(report.runs), 'dead run')}: {safe(', '.join(report.runs)) or 'none'}{living}"
+    ]
+    lines += [
+        safe(f"removed {left.kind} {left.name} {left.detail}").rstrip() for left in report.removed
+    ]
+    lines += [
+        safe(f"left for now {left.kind} {left.name}: {left.detail}") for left in report.waiting
+    ]
+    return lines + [
+        safe(f"could not remove {left.kind} {left.name} {left.detail}").rstrip()
+        for left in report.left
+    ]
