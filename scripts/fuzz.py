@@ -25,11 +25,10 @@ from random import Random
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fuzz"), str(ROOT / "tests")]
-
-from targets import KEPT, TARGETS, Target  # noqa: E402
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from bench import machine  # noqa: E402
+from support.fuzzing.targets import KEPT, TARGETS, Target  # noqa: E402
 
 
 class Finding(NamedTuple):
@@ -47,7 +46,7 @@ def tried(target: Target, data: bytes, scratch: Path) -> Finding | None:
         frames = [
             frame
             for frame in traceback.extract_tb(error.__traceback__)
-            if "/cleanroom/" in frame.filename or "/fuzz/" in frame.filename
+            if "/cleanroom/" in frame.filename or "/fuzzing/" in frame.filename
         ]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
         first = re.sub(r"[^\n]?\d[\w.-]*|'[^']*'", "*", str(error).split("\n", 1)[0])

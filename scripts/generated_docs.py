@@ -185,7 +185,7 @@ def faults() -> str:
     variables = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("src", "tests", "scripts"))
     }
-    argv = [sys.executable, "-B", str(ROOT / "tests/faults/fault_table.py")]
+    argv = [sys.executable, "-B", "-m", "support.faults.document"]
     return subprocess.run(
         argv, capture_output=True, text=True, check=True, cwd=ROOT, env=variables
     ).stdout

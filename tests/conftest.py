@@ -1,8 +1,4 @@
-"""For the tests of every room.
-
-This folder is on the import path because this file is in it,
-so `run_story` and `golden_files` can be imported.
-"""
+"""For the tests of every room."""
 
 from __future__ import annotations
 
@@ -18,9 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-import held_folders
 from cleanroom.sandbox.selftest import probe
-from open_way import open_way
+from support import open_folders
+from support.folder_permissions import open_way
 
 # In a plain test looptime asks for the thread's event loop,
 # which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
@@ -48,7 +44,7 @@ def _folders_are_let_go() -> Iterator[None]:
     are free.
     """
     yield
-    held_folders.let_go()
+    open_folders.let_go()
 
 
 @pytest.fixture

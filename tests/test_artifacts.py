@@ -13,7 +13,7 @@ from cleanroom.core import files
 from cleanroom.core.beneath import Folder
 from cleanroom.core.files import LineWriter, LogFiles, relative, safe_name, write_atomic
 from cleanroom.model.errors import ArtifactError, CleanroomError
-from held_folders import held
+from support.open_folders import held
 
 
 def test_a_file_is_replaced_whole(tmp_path):

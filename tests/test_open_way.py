@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_way import open_way
+from support.folder_permissions import open_way
 
 BASES = ["chosen", "chosen/popen-gw1", "pytest-of-me/pytest-7", "pytest-of-me/pytest-7/popen-gw0"]
 

@@ -14,7 +14,7 @@ import cleanroom
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.engine.phase_cache.keys import digest
 from cleanroom.model.policy import Expected, Level, Policy, default_policy, lowest_first, required
-from golden_files import golden
+from support.golden_files import golden
 
 SOURCE = Path(cleanroom.__file__).parent
 MEANINGS = {name for name, found in vars(Policy).items() if isinstance(found, property)}

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from acceptance_bench import Project
+from support.command_harness import Project
+from support.paths import OLDER_KERNEL
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
-WITHOUT = Path(__file__).parents[1] / "tiers/without.py"
 RUN_SECONDS = 100
 each_way = pytest.mark.parametrize("missing", ["", "namespaces"], ids=["overlay", "copy"])
 each_level = pytest.mark.parametrize(
@@ -66,7 +66,7 @@ class Said(NamedTuple):
 def run(project: Project, missing: str, *words: str) -> Said:
     argv = project.argv(*words, "--output", "json")
     if missing:
-        argv = [sys.executable, str(WITHOUT), missing, "--", *argv]
+        argv = [sys.executable, str(OLDER_KERNEL), missing, "--", *argv]
     done = subprocess.run(
         argv,
         cwd=project.root,

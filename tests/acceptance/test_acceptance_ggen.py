@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from session_bench import children, holders, rest, wait_for_command, wait_gone
 
 import cleanroom
-from acceptance_bench import Project, reap
 from cleanroom.services.programs import find_postgres
-from real_tools import real_tool
+from support.command_harness import Project, reap
+from support.ggen_harness import children, holders, rest, wait_for_command, wait_gone
+from support.required_tools import real_tool
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from acceptance_bench import Project
 from cleanroom.sandbox.kernel import cgroups
-from host_inventory import command, descendants, named
+from support.command_harness import Project
+from support.host_inventory import command, descendants, named
 
 pytestmark = [
     pytest.mark.sandbox,

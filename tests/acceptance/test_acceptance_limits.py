@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from acceptance_bench import Project
 from cleanroom.sandbox.kernel import cgroups
+from support.command_harness import Project
 
 pytestmark = [
     pytest.mark.sandbox,

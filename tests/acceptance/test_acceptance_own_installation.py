@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import cleanroom
+from support.paths import OLDER_KERNEL
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -22,7 +23,6 @@ pytestmark = [
 ]
 
 RUN_SECONDS = 100
-WITHOUT = Path(__file__).parents[1] / "tiers/without.py"
 PROGRAMS = ("git", "ldd", "pg_config", "postgres", "valkey-server", "gcc", "uname", "python3.11")
 SHADOWS = ("shutil", "stringprep", "idna", "h11", "json", "csv", "filelock", "sitecustomize")
 # Run by the phase inside: every module of the installation, programs on PATH, modules that stand
@@ -131,7 +131,7 @@ def test_what_a_phase_writes_into_the_engine_s_installation_is_not_run(
     python = install(project)
     words = [str(python), "-m", "cleanroom", "pipeline", "init", "test", "validate"]
     if tier == "E3":
-        words = [str(python), str(WITHOUT), "namespaces", "--", *words]
+        words = [str(python), str(OLDER_KERNEL), "namespaces", "--", *words]
     status, result, said = carried_out(project, tmp_path / "cache", *words)
     results = [phase["result"] for phase in result.get("phases", ())]
     assert (project / "shutil.py").exists(), said

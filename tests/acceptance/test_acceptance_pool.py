@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from session_bench import children, holders, rest, wait_gone
 
-from acceptance_bench import Project, reap
 from cleanroom.services.programs import find_postgres
+from support.command_harness import Project, reap
+from support.ggen_harness import children, holders, rest, wait_gone
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from session_bench import (
+
+from support.command_harness import Project, write_eater
+from support.ggen_harness import (
     Ggen,
     children,
     holder_pid,
@@ -22,9 +24,7 @@ from session_bench import (
     wait_for_command,
     wait_gone,
 )
-
-from acceptance_bench import Project, write_eater
-from host_inventory import descendants
+from support.host_inventory import descendants
 
 pytestmark = [
     pytest.mark.sandbox,

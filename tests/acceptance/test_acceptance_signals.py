@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from acceptance_bench import Project
-from container_bench import ENGINES, require
+from support.command_harness import Project
+from support.container_harness import ENGINES, require
+from support.paths import OLDER_KERNEL
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -26,7 +26,6 @@ signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGUSR2, signal.SIGWINCH})"""
 MASKS = "grep -E 'Sig(Ign|Blk):' /proc/self/status"
 NONE = {"SigBlk:": 0, "SigIgn:": 0}
 LIBRARY = 3 << 31  # 32 and 33 are the C library's own, which nobody can set through it
-WITHOUT = Path(__file__).parents[1] / "tiers" / "without.py"
 
 
 def masks(
@@ -52,7 +51,7 @@ def test_a_phase_ignores_no_signal_of_its_caller(project: Project, level: str):
 def test_a_phase_without_namespaces_ignores_none(project: Project):
     """In the tier below too."""
     project.write({"test": f"{MASKS} > found"}, outputs='["found"]')
-    assert masks(project, starter=(sys.executable, str(WITHOUT), "namespaces", "--")) == NONE
+    assert masks(project, starter=(sys.executable, str(OLDER_KERNEL), "namespaces", "--")) == NONE
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acceptance_bench import Project
 from cleanroom import engine
-from collector import Collector, collecting, spans_of
+from support.command_harness import Project
+from support.otlp_collector import Collector, collecting, spans_of
+from support.paths import TESTS
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the embedded ba
 
 # Where namespaces are refused, as in an ordinary container.
 LOWEST = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'tiers')!r}); import "
-    "without; from cleanroom.sandbox.seccomp import filters as seccomp; "
-    "seccomp.install(without.program(['namespaces']), listener=False)"
+    f"import sys; sys.path.insert(0, {str(TESTS)!r}); "
+    "from support import older_kernel; from cleanroom.sandbox.seccomp import filters as seccomp; "
+    "seccomp.install(older_kernel.program(['namespaces']), listener=False)"
 )
 PLACES = [
     *(

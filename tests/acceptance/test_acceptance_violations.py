@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from acceptance_bench import Project
+from support.command_harness import Project
 
 pytestmark = [
     pytest.mark.sandbox,

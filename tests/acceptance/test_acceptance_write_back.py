@@ -7,17 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from acceptance_bench import Project
+from support.command_harness import Project
+from support.paths import OLDER_KERNEL
 
 NEEDS = pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux")
 pytestmark = [pytest.mark.sandbox, NEEDS]
 
-WITHOUT = Path(__file__).parents[1] / "tiers/without.py"
 RUN_SECONDS = 100
 
 
@@ -25,7 +24,7 @@ class Way(NamedTuple):
     """How a run is held."""
 
     policy: str
-    missing: str = ""  # as without.py takes it
+    missing: str = ""  # as `older_kernel` takes it
 
     @property
     def spares_ignored(self) -> bool:
@@ -49,7 +48,7 @@ class Said(NamedTuple):
 def run(project: Project, way: Way, *words: str) -> Said:
     argv = project.argv(*words, "--output", "json")
     if way.missing:
-        argv = [sys.executable, str(WITHOUT), way.missing, "--", *argv]
+        argv = [sys.executable, str(OLDER_KERNEL), way.missing, "--", *argv]
     done = subprocess.run(
         argv,
         cwd=project.root,

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from session_bench import Ggen
 from test_acceptance_pool import ASK, SCHEMA
 
-from acceptance_bench import Answer, Project
 from cleanroom.backends.containers.client import EngineName
-from container_bench import ENGINES, IMAGE, labelled, require
+from support.command_harness import Answer, Project
+from support.container_harness import ENGINES, IMAGE, labelled, require
+from support.ggen_harness import Ggen
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 COUNT = 'psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -Atc'

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from acceptance_bench import Project, write_eater
+from support.command_harness import Project, write_eater
 
 pytestmark = [
     pytest.mark.lower,

@@ -17,13 +17,14 @@ from typing import Any
 
 import anyio
 import pytest
-from attack_columns import COLUMNS, OTHERWISE, listed
-from attack_elsewhere import ELSEWHERE, NUMBERS
-from attack_suite import Attack, load
-from attack_table import DOCUMENT
 
 import cleanroom
-from other_user import ORDINARY, readable_python
+from support.attacks.columns import COLUMNS, OTHERWISE, listed
+from support.attacks.document import DOCUMENT
+from support.attacks.elsewhere import ELSEWHERE, NUMBERS
+from support.attacks.suite import Attack, load
+from support.ordinary_user import ORDINARY, readable_python
+from support.paths import TESTS
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -47,13 +48,14 @@ def found(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         prefix="cleanroom-attacks-", dir="/var/lib" if os.geteuid() == 0 else Path.home()
     ) as folder:
         os.chmod(folder, 0o755)
-        here, run = Path(folder, "tests"), Path(folder, "run")
-        shutil.copytree(Path(__file__).parent, here, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(
-            Path(cleanroom.__file__).parent,
-            Path(folder, "src/cleanroom"),
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
+        run = Path(folder, "run")
+        for package, copy in (
+            (TESTS / "support", "tests/support"),
+            (Path(cleanroom.__file__).parent, "src/cleanroom"),
+        ):
+            shutil.copytree(
+                package, Path(folder, copy), ignore=shutil.ignore_patterns("__pycache__")
+            )
         run.mkdir(mode=0o755)
         who: dict[str, Any] = {}
         program = sys.executable
@@ -67,10 +69,10 @@ def found(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         variables = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(run),
-            "PYTHONPATH": f"{folder}/src:{libraries}",
+            "PYTHONPATH": f"{folder}/src:{folder}/tests:{libraries}",
             "PLANTED_TOKEN": "planted",
         }
-        argv = [program, "-B", str(here / "attack_collect.py"), str(run), level]
+        argv = [program, "-B", "-m", "support.attacks.collect", str(run), level]
         done = subprocess.run(
             argv, env=variables, cwd=folder, capture_output=True, text=True, timeout=300, **who
         )

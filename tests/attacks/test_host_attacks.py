@@ -9,11 +9,11 @@ import re
 import sys
 
 import pytest
-from attack_table import DOCUMENT
-from host_attacks import ATTACKS, HOST_ELSEWHERE, HostAttack
-from host_bench import COLUMNS, Column, carried_out
 
-import container_bench
+from support import container_harness
+from support.attacks.document import DOCUMENT
+from support.attacks.host import ATTACKS, HOST_ELSEWHERE, HostAttack
+from support.attacks.host_harness import COLUMNS, Column, carried_out
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -28,7 +28,7 @@ CELLS = [
 def require(column: Column) -> None:
     """Skip what this machine cannot carry out."""
     if column.backend != "embedded":
-        container_bench.require("docker")
+        container_harness.require("docker")
     if os.geteuid() != 0 and (column.user == 0 or column.owner != column.user):
         pytest.skip("only root can be root")
 

@@ -10,20 +10,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from embedded_bench import RUN_ID, Entered, Phase
 
-import backends_table
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
-from held_folders import journal_at
+from support import backends_document
+from support.embedded_harness import RUN_ID, Entered, Phase
+from support.open_folders import journal_at
 
 outcomes: dict[tuple[str, str], str] = {}  # (backend, check) -> how it ended in this session
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Remember how each check of the suite of all backends ended, for `docs/backends.md`."""
-    backend, check = backends_table.named(report.nodeid)
+    backend, check = backends_document.named(report.nodeid)
     if check and (report.when == "call" or report.outcome != "passed"):
         outcomes[backend, check] = report.outcome
 
@@ -31,7 +31,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish() -> None:
     """With GOLDEN=write a session that ran the whole suite on every backend writes its table."""
     if os.environ.get("GOLDEN") == "write" and "PYTEST_XDIST_WORKER" not in os.environ:
-        backends_table.write(outcomes)
+        backends_document.write(outcomes)
 
 
 @pytest.fixture

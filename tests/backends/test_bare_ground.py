@@ -10,7 +10,7 @@ import pytest
 
 from cleanroom.backends.base import Mount
 from cleanroom.backends.embedded.spec_hostns import RunArea, _texts, make_ground
-from held_folders import held
+from support.open_folders import held
 
 
 @pytest.fixture

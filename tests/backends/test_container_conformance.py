@@ -6,7 +6,7 @@ import pytest
 
 from cleanroom.backends.containers.client import EngineName
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
-from container_bench import ENGINES, IMAGE, backend, require
+from support.container_harness import ENGINES, IMAGE, backend, require
 
 # a busy machine starts twenty containers in a minute
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]

@@ -13,7 +13,7 @@ import pytest
 
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.model.policy import Level, default_policy
-from container_bench import ENGINES, IMAGE, backend, inspected, require
+from support.container_harness import ENGINES, IMAGE, backend, inspected, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 

@@ -16,7 +16,7 @@ from cleanroom.backends.containers import images
 from cleanroom.backends.containers.images import PLANS, Built, ImagePlan
 from cleanroom.core import host_programs
 from cleanroom.model.errors import BackendUnavailable, EnvironmentFailed, UsageError
-from container_bench import require
+from support.container_harness import require
 
 DOCUMENT = Path(__file__).parents[2] / "docs/containers.md"
 

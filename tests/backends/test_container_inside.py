@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_bench import run
 
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.model.policy import Level, default_policy
-from container_bench import ENGINES, IMAGE, backend, require
+from support.container_harness import ENGINES, IMAGE, backend, require
+from support.embedded_harness import run
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 

@@ -19,7 +19,7 @@ from cleanroom.backends.base import Environment, EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.containers.client import EngineName
 from cleanroom.model.errors import EnvironmentFailed, PolicyRefused, ProjectError
 from cleanroom.model.policy import Level, default_policy
-from container_bench import CACHE, ENGINES, IMAGE, backend, labelled, require
+from support.container_harness import CACHE, ENGINES, IMAGE, backend, labelled, require
 
 # a busy machine starts twenty containers in a minute
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]

@@ -14,7 +14,7 @@ import pytest
 
 from cleanroom import engine
 from cleanroom.backends.containers.client import EngineName
-from container_bench import ENGINES, IMAGE, require
+from support.container_harness import ENGINES, IMAGE, require
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,7 +12,7 @@ from cleanroom.backends.containers.client import EngineName, find_socket
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.processes import container_cleanup
 from cleanroom.sandbox.processes.container_cleanup import Container
-from container_bench import ENGINES, IMAGE, labelled, require
+from support.container_harness import ENGINES, IMAGE, labelled, require
 
 OURS = Container("1", "cleanroom-run-x", "run", "4194305:1", "boot", "pid:[1]", 0)
 

@@ -11,7 +11,7 @@ from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.capability import unmet
 from cleanroom.model.policy import Level
 from cleanroom.testing import CHECK_RUN_ID, CHECKS, Check, check_backend
-from held_folders import journal_at
+from support.open_folders import journal_at
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -10,11 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
 from cleanroom.backends.base import EnvironmentSpec, Mount, PortForward
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
+from support.embedded_harness import BARE, RUN_ID, Entered, Phase, run
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import WorkspaceSpec
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.backends.embedded.home_cache import FOLD_AT, HomeCache
 from cleanroom.model.policy import Level, default_policy
+from support.embedded_harness import Entered, Phase, run
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.lower]
 

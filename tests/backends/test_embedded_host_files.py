@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.model.policy import Level, default_policy
+from support.embedded_harness import Entered, Phase, run
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -13,12 +13,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import pytest
-from embedded_bench import BARE, RUN_ID, Entered, Phase, limited, run
 
 from cleanroom.backends.base import Mount
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import MIB
-from host_inventory import command, descendants, inventory, warden_and_init
+from support.embedded_harness import BARE, RUN_ID, Entered, Phase, limited, run
+from support.host_inventory import command, descendants, inventory, warden_and_init
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_bench import BARE, Entered, Phase
 
 from cleanroom.backends.embedded import backend as embedded
 from cleanroom.backends.embedded import keeper_process
@@ -23,6 +22,7 @@ from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.filesystem import mount_plan
 from cleanroom.sandbox.protocol import SandboxSpec
+from support.embedded_harness import BARE, Entered, Phase
 
 pytestmark = [
     pytest.mark.sandbox,

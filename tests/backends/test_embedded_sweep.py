@@ -14,7 +14,7 @@ import pytest
 from cleanroom.backends.cleanup import MINIMUM_AGE_SECONDS, SweepFindings, dead_run_folders, sweep
 from cleanroom.backends.run_folders import OWNER, claim
 from cleanroom.sandbox import journal
-from held_folders import held
+from support.open_folders import held
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are told apart by /proc")
 

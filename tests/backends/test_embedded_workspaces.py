@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from embedded_bench import Entered, Phase, run
 
 from cleanroom.backends.base import Mount, WorkspaceSpec
 from cleanroom.core.beneath import Folder
+from support.embedded_harness import Entered, Phase, run
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -16,7 +16,7 @@ from cleanroom.engine import prestart as before
 from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.journal import Journal
-from held_folders import held, journal_at
+from support.open_folders import held, journal_at
 
 pytestmark = pytest.mark.sandbox
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import anyio
 import pytest
-from embedded_bench import BARE, RUN_ID, Entered, Phase, run
 
 from cleanroom.backends.base import Environment, EnvironmentSpec, Mount, PortForward
 from cleanroom.backends.embedded.backend import EmbeddedBackend
 from cleanroom.model.policy import Level, default_policy
-from container_bench import ENGINES, IMAGE, require
-from container_bench import backend as container
+from support.container_harness import ENGINES, IMAGE, require
+from support.container_harness import backend as container
+from support.embedded_harness import BARE, RUN_ID, Entered, Phase, run
 
 pytestmark = [
     pytest.mark.sandbox,

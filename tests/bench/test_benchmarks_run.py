@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from container_bench import require
+from support.container_harness import require
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHOP_IS_SET_UP = (ROOT / "examples" / "shop" / ".venv").is_dir()

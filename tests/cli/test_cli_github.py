@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from cli_story import failing_run
 
 from cleanroom.cli.output import Output
 from cleanroom.cli.views.github import EACH_MAX, SUMMARY_BYTES, Annotation, GithubView, annotated
@@ -19,7 +18,8 @@ from cleanroom.evidence.reports.result import PhaseResult, RunResult, ViolationR
 from cleanroom.model.capability import Target
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.events import Envelope
-from run_story import shop
+from support.event_log_builder import shop
+from support.failing_run_log import failing_run
 
 FORGERY = "::error::forged"
 COMMAND = re.compile(r"^::(\w[\w-]*)[ :]", re.MULTILINE)

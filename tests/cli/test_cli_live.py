@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import pytest
-from cli_story import failing_run
 from rich.cells import cell_len  # noqa: TID253
 from rich.console import Console  # noqa: TID253
 
@@ -16,7 +15,8 @@ from cleanroom.cli.views.progress import Running
 from cleanroom.cli.views.view import can_live
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.model.events import Subject
-from run_story import Story, begin
+from support.event_log_builder import Story, begin
+from support.failing_run_log import failing_run
 
 ROWS = [
     Running(Subject("phase", "test"), 75.0, False),

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import msgspec
-from cli_story import failing_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +18,8 @@ from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.markdown import markdown_report
 from cleanroom.evidence.reports.render import render
 from cleanroom.model.events import Envelope, Finished, Note, Output, Subject
-from run_story import Story, begin, phase
+from support.event_log_builder import Story, begin, phase
+from support.failing_run_log import failing_run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -11,7 +11,7 @@ import pytest
 
 from cleanroom.backends.run_folders import claim
 from cleanroom.cli.app import execute
-from held_folders import held
+from support.open_folders import held
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from cleanroom.cli.output import Output
 from cleanroom.cli.views.waterfall import differences, duration, steps, waterfall
 from cleanroom.evidence.tracing import spans
 from cleanroom.evidence.tracing.reading import compare, critical_path, trees
-from collector import collecting, spans_of
-from run_story import shop
+from support.event_log_builder import shop
+from support.otlp_collector import collecting, spans_of
 
 MAKE = (
     '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\ncleanroom.enabled = false\n'

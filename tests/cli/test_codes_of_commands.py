@@ -19,7 +19,7 @@ from cleanroom.cli.app import execute
 from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked
 from cleanroom.evidence.audit.log import LOCK_NAME
-from other_user import ORDINARY, readable_python
+from support.ordinary_user import ORDINARY, readable_python
 
 MAKE = """
 [project]

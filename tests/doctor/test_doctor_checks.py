@@ -13,7 +13,7 @@ from cleanroom.engine import doctor
 from cleanroom.model.capability import Missing
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.kernel.cgroups import Homes
-from run_story import capability
+from support.event_log_builder import capability
 
 REPORT = capability().report
 LACKING = Missing(rule="filesystem.reads", why="not there yet", hint="use Medium")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from acceptance_bench import project
+from support.command_harness import project
 
 __all__ = ["project"]

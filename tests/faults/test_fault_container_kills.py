@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_containers import SECONDS, contained, of_the_runs, wait_begun
-from fault_suite import run
 
-from acceptance_bench import Project
 from cleanroom.backends.containers.client import EngineName, find_socket
-from container_bench import ENGINES, IMAGE, require
-from host_inventory import descendants, named
+from support.command_harness import Project
+from support.container_harness import ENGINES, IMAGE, require
+from support.faults.containers import SECONDS, contained, of_the_runs, wait_begun
+from support.faults.suite import run
+from support.host_inventory import descendants, named
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 

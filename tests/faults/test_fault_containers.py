@@ -18,9 +18,9 @@ from cleanroom.backends.registry import make
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.processes import container_cleanup
-from container_bench import CACHE, ENGINES, IMAGE, labelled, require
-from engine_between import between
-from held_folders import journal_at
+from support.container_harness import CACHE, ENGINES, IMAGE, labelled, require
+from support.engine_proxy import between
+from support.open_folders import journal_at
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
 

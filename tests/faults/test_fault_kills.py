@@ -16,8 +16,8 @@ import time
 
 import pytest
 
-from acceptance_bench import Project
-from host_inventory import command, descendants
+from support.command_harness import Project
+from support.host_inventory import command, descendants
 
 pytestmark = [
     pytest.mark.sandbox,

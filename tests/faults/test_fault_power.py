@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from power import Failing, Quick, Recorded
 
 from cleanroom.core import disk
 from cleanroom.core.clock import SystemClock
@@ -23,8 +22,9 @@ from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Envelope, Finished, Note, Subject
 from cleanroom.project.state import OURS, STATE, PhaseRecord, record
 from cleanroom.subscribers import reporter
-from held_folders import held
-from run_story import shop
+from support.event_log_builder import shop
+from support.faults.power_cut import Failing, Quick, Recorded
+from support.open_folders import held
 
 GENESIS = audit.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
 EVENTS = (

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from fault_elsewhere import ELSEWHERE
-from fault_suite import Fault, has_groups, is_root, load
 
-from acceptance_bench import Project
 from cleanroom.backends.containers.client import EngineName
-from container_bench import require
+from support.command_harness import Project
+from support.container_harness import require
+from support.faults.elsewhere import ELSEWHERE
+from support.faults.suite import Fault, has_groups, is_root, load
 
 pytestmark = [
     pytest.mark.sandbox,

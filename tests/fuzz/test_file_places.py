@@ -11,15 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from claims import LOCATED, Broken, bounded, call
-from stories import told
-from targets import GROUPS, RUN, surroundings
 
 from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import encode
 from cleanroom.project import state
 from cleanroom.services.templates import TemplateCache
-from held_folders import held
+from support.fuzzing.claims import LOCATED, Broken, bounded, call
+from support.fuzzing.event_log_generator import told
+from support.fuzzing.targets import GROUPS, RUN, surroundings
+from support.open_folders import held
 
 
 def _socket(path: Path) -> None:

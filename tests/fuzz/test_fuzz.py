@@ -12,7 +12,8 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from targets import KEPT, TARGETS, Target
+
+from support.fuzzing.targets import KEPT, TARGETS, Target
 
 KEPT_FILES = sorted(KEPT.glob("*/*"))
 FEW = settings(

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from claims import call
-from targets import GROUPS, surroundings
 
 from cleanroom.core.beneath import Folder
 from cleanroom.engine import list_runs
 from cleanroom.engine.own_folder import check_own_folders
 from cleanroom.model.errors import ProjectError
+from support.fuzzing.claims import call
+from support.fuzzing.targets import GROUPS, surroundings
 
 MAKE = """
 [lifecycle.test]

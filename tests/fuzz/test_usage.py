@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
-from claims import call
-from hostile import TEXTS
-from targets import surroundings
 
 from cleanroom.cli.app import command_names
 from cleanroom.cli.options import Duration
+from support.fuzzing.claims import call
+from support.fuzzing.hostile_text import TEXTS
+from support.fuzzing.targets import surroundings
 
 MAKE_TOML = '[lifecycle.test]\ncommand = "true"\n'
 NO_NAMES = ("nonsense", "", "\x1b[2J", "\u202e", "\udcff", "a\nb", "x" * 5000)

@@ -17,7 +17,7 @@ from cleanroom.engine import Engine, Options
 from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.model.events import Finished
 from cleanroom.testing import MemoryBackend, Program, Script, egress_attempt, forever, succeed
-from spans_page import unnamed
+from support.documented_spans import unnamed
 
 FILE = """
 [project]

@@ -8,11 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from projects import CORPUS, NO_FLOOR, trace
 
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import Plan
 from cleanroom.project import load
+from support.project_builder import CORPUS, NO_FLOOR, trace
 
 EXPECTED = [
     (row[0], row[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from projects import HEAD, planned
+from support.project_builder import HEAD, planned
 
 PHASE = '[lifecycle.test]\ncommand = "a"\n'
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from projects import CORPUS, NO_FLOOR, written
 
 from cleanroom.model.errors import CleanroomError
 from cleanroom.project import load
 from cleanroom.project.positions import Positions
 from cleanroom.project.source import dotted
+from support.project_builder import CORPUS, NO_FLOOR, written
 
 PIECES = [
     *(

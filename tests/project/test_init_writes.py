@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import CORPUS, NO_FLOOR, trace, written
 
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project import keys, load
 from cleanroom.project.init import write_make_toml
+from support.project_builder import CORPUS, NO_FLOOR, trace, written
 
 PAGE = Path(__file__).parents[2] / "docs" / "make-toml.md"
 

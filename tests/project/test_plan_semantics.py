@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from projects import HEAD, phase, planned, trace, written
 
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.policy import LIMITS, Level
 from cleanroom.project import order
 from cleanroom.project.dialects import understand
 from cleanroom.project.source import parse_source
+from support.project_builder import HEAD, phase, planned, trace, written
 
 TWO = HEAD + '[lifecycle.build]\ncommand = "b"\n[lifecycle.test]\ncommand = "t"\n'
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from projects import HEAD, NO_FLOOR, planned, trace, written
 
 from cleanroom.model.errors import CleanroomError, Exit, PolicyRefused, ProjectError, UsageError
 from cleanroom.model.policy import Level
 from cleanroom.project import Overrides, load
+from support.project_builder import HEAD, NO_FLOOR, planned, trace, written
 
 PHASE = HEAD + '[lifecycle.test]\ncommand = "true"\n'
 

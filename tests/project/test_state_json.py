@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from projects import CORPUS
 
 from cleanroom.core import disk
 from cleanroom.core.beneath import Folder
@@ -17,7 +16,8 @@ from cleanroom.project import state
 from cleanroom.project.dialects import understand
 from cleanroom.project.source import read_source
 from cleanroom.project.state import OURS, STATE, PhaseRecord, cache_key, record
-from held_folders import held
+from support.open_folders import held
+from support.project_builder import CORPUS
 
 GOLDEN = {
     (

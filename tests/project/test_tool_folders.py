@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from projects import HEAD, planned
 
 from cleanroom.model.errors import ProjectError
 from cleanroom.project.tools import is_private, visible_tools
+from support.project_builder import HEAD, planned
 
 
 def program(path: Path) -> Path:

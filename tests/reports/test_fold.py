@@ -30,7 +30,7 @@ from cleanroom.model.events import (
     decode,
     encode,
 )
-from run_story import (
+from support.event_log_builder import (
     ORIGIN_NS,
     RUN,
     TRACE,

@@ -21,8 +21,18 @@ from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.timeline import timeline
 from cleanroom.model.capability import Process, Target
 from cleanroom.model.events import Artifact, Ledger, Note, Output, Recovery, Subject
-from golden_files import golden
-from run_story import RUN, Story, begin, canary, capability, egress, metric, phase, shop
+from support.event_log_builder import (
+    RUN,
+    Story,
+    begin,
+    canary,
+    capability,
+    egress,
+    metric,
+    phase,
+    shop,
+)
+from support.golden_files import golden
 
 VOID = {"meta"}
 

@@ -21,7 +21,7 @@ import pytest
 from cleanroom import engine
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.reports.text import phase_name
-from real_tools import require_or_skip
+from support.required_tools import require_or_skip
 
 pytestmark = [
     pytest.mark.sandbox,

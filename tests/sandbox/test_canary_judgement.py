@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cage import attack
 
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.protocol import CanaryResult, Expectations
 from cleanroom.sandbox.selftest import canaries, limit_canaries
+from support.sandbox_harness import attack
 
 pytestmark = pytest.mark.sandbox
 

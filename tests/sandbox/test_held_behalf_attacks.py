@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cage import USER, Caught, attack, code
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import constants, syscalls
@@ -28,6 +27,7 @@ from cleanroom.sandbox.network import dns, host_network
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Shared
 from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, UnprivilegedExecutor
+from support.sandbox_harness import USER, Caught, attack, code
 
 pytestmark = pytest.mark.sandbox
 

@@ -9,9 +9,9 @@ import struct
 from pathlib import Path
 
 import pytest
-from cage import attack, code, written
 
 from cleanroom.sandbox.kernel import constants, syscalls
+from support.sandbox_harness import attack, code, written
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call

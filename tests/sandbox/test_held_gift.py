@@ -12,11 +12,11 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-from cage import attack
 
 from cleanroom.sandbox.kernel import syscalls
 from cleanroom.sandbox.seccomp_notify import addfd
 from cleanroom.sandbox.selftest import probe_hostns
+from support.sandbox_harness import attack
 
 pytestmark = pytest.mark.sandbox
 RECEIVE, ADD, AND_ANSWER = 0xC0502100, 0x40182103, 2

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cage import attack, code
 
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
+from support.paths import TESTS
+from support.sandbox_harness import attack, code
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call
@@ -401,7 +402,7 @@ def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
     program = (
         "import os, sys, json; sys.path[:0] = [sys.argv[1], *sys.argv[3:]]\n"
         "import encodings.idna\n"
-        "from cage import attack, code\n"
+        "from support.sandbox_harness import attack, code\n"
         "import socket\n"
         "def act(w):\n"
         "    made = socket.socket()\n"
@@ -431,7 +432,7 @@ def test_an_ordinary_user_is_held_alike(open_tmp_path: Path):
         interpreters[0],
         "-c",
         program,
-        str(Path(__file__).parent),
+        str(TESTS),
         str(space),
         source,
     ]

@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from cage import attack, code
 
 from cleanroom.sandbox.kernel import syscalls
+from support.sandbox_harness import attack, code
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cage import attack, code, written
 
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller, Unreadable
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.seccomp import filters
+from support.paths import TESTS
+from support.sandbox_harness import attack, code, written
 
 pytestmark = pytest.mark.sandbox
 raw = syscalls._call
@@ -124,7 +125,7 @@ def test_the_same_holds_for_an_ordinary_user(open_tmp_path: Path):
     program = (
         "import os, sys, json; sys.path.insert(0, sys.argv[1])\n"
         "import encodings.idna\n"
-        "from cage import attack, code\n"
+        "from support.sandbox_harness import attack, code\n"
         "import socket\n"
         "def act(w):\n"
         "    return [code(lambda: socket.create_connection(('192.0.2.1', 443))), "
@@ -144,7 +145,7 @@ def test_the_same_holds_for_an_ordinary_user(open_tmp_path: Path):
         sys.executable,
         "-c",
         program,
-        str(Path(__file__).parent),
+        str(TESTS),
         str(space),
     ]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=30)

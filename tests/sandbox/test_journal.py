@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.journal import Journal, Resource, alive, process_name, read
-from held_folders import held
+from support.open_folders import held
 
 
 def test_what_was_made_and_not_seen_gone_is_left_newest_first(tmp_path: Path):

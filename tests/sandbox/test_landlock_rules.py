@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cage import code
 
 from cleanroom.sandbox.kernel import landlock
+from support.sandbox_harness import code
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layer_bench import Bench, open_up, snapshot
 
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem import layers, saved_changes
+from support.layer_harness import Bench, open_up, snapshot
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layer_bench import open_up, snapshot
 
 from cleanroom.backends.base import WorkspaceSpec, WrittenBack
 from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
 from cleanroom.backends.embedded.workspace import EmbeddedWorkspace, HostWorkspace
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem import merge_layers
+from support.layer_harness import open_up, snapshot
 
 pytestmark = [
     pytest.mark.sandbox,

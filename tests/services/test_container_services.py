@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from acceptance_bench import Answer, Project, project
 from cleanroom.backends.containers.client import EngineName
-from container_bench import ENGINES, IMAGE, labelled, require
+from support.command_harness import Answer, Project, project
+from support.container_harness import ENGINES, IMAGE, labelled, require
 
 __all__ = ["project"]
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]

@@ -11,7 +11,13 @@ from typing import Any
 
 import anyio
 import pytest
-from service_harness import (
+
+from cleanroom.model.plan import Ready, ServiceSpec
+from cleanroom.services import TemplateCache, resolve
+from cleanroom.services.base import Recipe
+from cleanroom.services.probe import ask
+from cleanroom.services.resp import ping
+from support.service_harness import (
     Plain,
     begin_with,
     environment,
@@ -21,12 +27,6 @@ from service_harness import (
     serving,
     template,
 )
-
-from cleanroom.model.plan import Ready, ServiceSpec
-from cleanroom.services import TemplateCache, resolve
-from cleanroom.services.base import Recipe
-from cleanroom.services.probe import ask
-from cleanroom.services.resp import ping
 
 pytestmark = [
     pytest.mark.sandbox,

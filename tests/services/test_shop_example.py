@@ -7,10 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from service_harness import namespaces_work, running
 
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services import TemplateCache, resolve
+from support.service_harness import namespaces_work, running
 
 SHOP = Path(__file__).parents[2] / "examples/shop"
 

@@ -42,7 +42,7 @@ from cleanroom.model.events import (
     Violation,
 )
 from cleanroom.subscribers import audit
-from held_folders import held
+from support.open_folders import held
 
 GENESIS = audit_log.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
 PHASE = Subject("phase", "test")

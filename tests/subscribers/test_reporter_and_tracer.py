@@ -19,9 +19,9 @@ from cleanroom.model.errors import ArtifactError
 from cleanroom.model.events import Subject, decode
 from cleanroom.subscribers import reporter, tracer
 from cleanroom.subscribers.reporter import Reporter
-from collector import collecting
-from held_folders import held
-from run_story import RUN, egress, shop
+from support.event_log_builder import RUN, egress, shop
+from support.open_folders import held
+from support.otlp_collector import collecting
 
 
 async def observed(

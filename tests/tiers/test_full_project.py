@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import RUN_SECONDS, WITHOUT
+
+from support.paths import OLDER_KERNEL
+from support.tiers_harness import RUN_SECONDS
 
 pytestmark = [
     pytest.mark.lower,
@@ -36,7 +38,7 @@ def test_a_phase_does_not_pass_whose_outcome_the_disk_does_not_take(tmp_path: Pa
     for folder in ("project", "cache"):
         (tmp_path / folder).mkdir()
     (tmp_path / "make.toml").write_text(TEXT)
-    without = [sys.executable, str(WITHOUT), names, "--"] if names else []
+    without = [sys.executable, str(OLDER_KERNEL), names, "--"] if names else []
     command = [*SELF.split(), *without, sys.executable, "-m", "cleanroom", "pipeline", "test"]
     if subprocess.run([*OWN_MOUNTS, "true"], capture_output=True, check=False).returncode:
         pytest.skip("may not mount")

@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import RUN_ID, bare, processes
 
 from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
 from cleanroom.sandbox.filesystem.mount_plan import host_name
+from support.tiers_harness import RUN_ID, bare, processes
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import container_bench
+from support import container_harness
 
 pytestmark = [pytest.mark.lower, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ def boxed(
     tmp_path: Path, user: str, *arguments: str, flags: tuple[str, ...] = ()
 ) -> tuple[int, dict[str, object], str]:
     """A run of the engine in a container: its status, its result, and what it said."""
-    container_bench.require("docker")
+    container_harness.require("docker")
     given = tmp_path / "given"
     given.mkdir()
     (given / "make.toml").write_text(PROJECT)
@@ -54,7 +54,7 @@ def boxed(
     for folder in dict.fromkeys((str(ROOT / "src"), libraries, str(given) + ":/given")):
         words += ["-v", f"{folder if ':' in folder else f'{folder}:{folder}'}:ro"]
     done = subprocess.run(
-        [*words, container_bench.IMAGE, "sh", "-c", ENGINE, "sh", *arguments],
+        [*words, container_harness.IMAGE, "sh", "-c", ENGINE, "sh", *arguments],
         capture_output=True,
         text=True,
         timeout=110,

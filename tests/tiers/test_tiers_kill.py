@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import WITHOUT, processes, wait_until
 
 from cleanroom.sandbox.kernel import process_tree
+from support.paths import OLDER_KERNEL
+from support.tiers_harness import processes, wait_until
 
 pytestmark = [
     pytest.mark.lower,
@@ -46,7 +47,7 @@ def test_nothing_is_left_when_one_of_the_run_is_killed(project: Path, tmp_path: 
     environment = os.environ | {"CLEANROOM_CACHE": str(tmp_path / "cache")}
     words = [
         sys.executable,
-        str(WITHOUT),
+        str(OLDER_KERNEL),
         "namespaces",
         "--",
         sys.executable,

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import engine
+
+from support.tiers_harness import engine
 
 pytestmark = [
     pytest.mark.lower,

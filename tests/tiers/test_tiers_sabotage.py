@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers_bench import bare
 
 from cleanroom.backends.embedded import backend, keeper_process
+from support.tiers_harness import bare
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 

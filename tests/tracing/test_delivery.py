@@ -28,8 +28,8 @@ from cleanroom.evidence.tracing.sdk import exporter
 from cleanroom.evidence.tracing.settings import read_settings
 from cleanroom.evidence.tracing.span import Source
 from cleanroom.model.errors import BackendUnavailable
-from collector import collecting, grpc_collecting, spans_of
-from run_story import TRACE, shop
+from support.event_log_builder import TRACE, shop
+from support.otlp_collector import collecting, grpc_collecting, spans_of
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"

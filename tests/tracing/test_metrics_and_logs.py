@@ -14,8 +14,8 @@ from cleanroom.evidence.tracing.logs import SEVERITIES, LogLine, log_line
 from cleanroom.evidence.tracing.metrics import Point
 from cleanroom.evidence.tracing.settings import read_settings
 from cleanroom.model.events import Recovery, Subject
-from collector import collecting
-from run_story import TRACE, Story, begin, shop
+from support.event_log_builder import TRACE, Story, begin, shop
+from support.otlp_collector import collecting
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"

@@ -18,7 +18,7 @@ from cleanroom.evidence.tracing import (
     spans,
 )
 from cleanroom.evidence.tracing.span import Source
-from run_story import shop
+from support.event_log_builder import shop
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 NUMBER = st.integers(-(2**63), 2**63 - 1)

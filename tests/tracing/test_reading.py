@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cleanroom.evidence.tracing import SpanData, spans
 from cleanroom.evidence.tracing.reading import compare, critical_path, paths, trees, walk
 from cleanroom.evidence.tracing.span import Source
-from run_story import shop
+from support.event_log_builder import shop
 
 SECOND = 10**9
 

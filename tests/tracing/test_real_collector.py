@@ -19,8 +19,8 @@ import jaeger
 from cleanroom.evidence.tracing import metrics, spans
 from cleanroom.evidence.tracing.deliver import Delivery
 from cleanroom.evidence.tracing.settings import read_settings
-from real_tools import real_tool
-from run_story import TRACE, shop
+from support.event_log_builder import TRACE, shop
+from support.required_tools import real_tool
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"

@@ -20,8 +20,8 @@ from cleanroom.evidence.tracing import SpanData, otlp_json, spans
 from cleanroom.evidence.tracing.deliver import Delivery
 from cleanroom.evidence.tracing.settings import pointed_at, read_settings
 from cleanroom.evidence.tracing.span import Source, SpanEvent, SpanLink
-from real_tools import real_tool
-from run_story import TRACE, shop
+from support.event_log_builder import TRACE, shop
+from support.required_tools import real_tool
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"

@@ -32,8 +32,8 @@ from cleanroom.evidence.tracing.received import NotTaken, adopted, decode
 from cleanroom.evidence.tracing.span import Source, SpanEvent
 from cleanroom.model.events import Note, Spans, Subject
 from cleanroom.sandbox.network.relay import dial_out
-from collector import collecting, spans_of
-from run_story import TRACE, shop
+from support.event_log_builder import TRACE, shop
+from support.otlp_collector import collecting, spans_of
 
 pytest.importorskip("opentelemetry.proto", reason="the extra otlp is not installed")
 pytest.importorskip("h11", reason="the extra otlp is not installed")

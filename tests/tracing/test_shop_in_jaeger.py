@@ -15,8 +15,8 @@ import pytest
 
 import jaeger
 from cleanroom import engine
-from real_tools import real_tool
-from spans_page import unnamed
+from support.documented_spans import unnamed
+from support.required_tools import real_tool
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"

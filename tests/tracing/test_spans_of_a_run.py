@@ -19,8 +19,8 @@ from cleanroom.evidence import tracing
 from cleanroom.evidence.tracing import collect, otlp_json, read_traceparent, spans
 from cleanroom.evidence.tracing.names import traceparent_sampled
 from cleanroom.model.events import Ledger, Note, Output, Started, Subject
-from run_story import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
-from spans_page import unnamed
+from support.documented_spans import unnamed
+from support.event_log_builder import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
 

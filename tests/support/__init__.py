@@ -1,0 +1,3 @@
+"""What the tests share: harnesses, builders, inventories, and attacks, faults and hostile
+inputs as data.
+"""

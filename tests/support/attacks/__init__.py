@@ -1,0 +1,1 @@
+"""Attacks as data, and what carries them out."""

@@ -1,0 +1,1 @@
+"""Hostile inputs for every file that a command reads, and what is claimed of each."""
