@@ -12,7 +12,7 @@ from cleanroom.backends.base import EnvironmentSpec, Mount, PortForward, Workspa
 from cleanroom.backends.containers import create_request
 from cleanroom.backends.containers.create_request import Image
 from cleanroom.model.policy import LIMITS, Level, default_policy
-from cleanroom.sandbox.filesystem import mount_plan
+from cleanroom.sandbox.filesystem import mount_ops
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.protocol import SandboxSpec
 from cleanroom.sandbox.seccomp.filters import DENIED
@@ -164,7 +164,7 @@ def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path
     wire = described(tmp_path, doorways=(door,), mounts=(mount,))
     assert wire["filesystem"]["sockets"] == ["/run/cleanroom/postgres"]
     mounts = wire["filesystem"]["mounts"]
-    assert mount_plan.bind("/cache/run", "/run/cleanroom/postgres") in mounts
+    assert mount_ops.bind("/cache/run", "/run/cleanroom/postgres") in mounts
     hosts = next(one["text"] for one in mounts if one["target"] == "/etc/hosts")
     assert "127.0.0.1 postgres" in hosts.splitlines()
 

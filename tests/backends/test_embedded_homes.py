@@ -194,11 +194,11 @@ def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
     shown = other.take(home, None)
     for number in range(FOLD_AT + 2):
         added(HomeCache(tmp_path / f"run-{number}", tmp_path), home, str(number))
-    assert [path.is_dir() for path in shown.kept] == [True] * 2
-    assert (shown.kept[0] / "first").exists()
+    assert [path.is_dir() for path in shown.lower] == [True] * 2
+    assert (shown.lower[0] / "first").exists()
     other.settle(True)  # another was added meanwhile, so its own is not
     added(HomeCache(tmp_path / "last", tmp_path), home, "last")
-    newest = HomeCache(tmp_path / "look", tmp_path).take(home, None).kept
+    newest = HomeCache(tmp_path / "look", tmp_path).take(home, None).lower
     assert len(newest) == 2
     assert {path.name for path in newest[0].iterdir()} == {
         "first",
@@ -208,7 +208,7 @@ def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
 
 
 def added(cache: HomeCache, home: str, name: str) -> None:
-    layer = cache.take(home, None).own
+    layer = cache.take(home, None).layer
     (layer / "upper" / name).touch()
     cache.settle(True)
 

@@ -20,7 +20,7 @@ from cleanroom.backends.embedded import backend as embedded
 from cleanroom.backends.embedded import keeper_process
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level
-from cleanroom.sandbox.filesystem import mount_plan
+from cleanroom.sandbox.filesystem import mount_ops
 from cleanroom.sandbox.protocol import SandboxSpec
 from support.embedded_harness import BARE, Entered, Phase
 
@@ -38,7 +38,7 @@ def writable_etc(spec: SandboxSpec) -> None:
     """/etc as a folder of the environment's own."""
     files = spec["filesystem"]
     kept = [mount for mount in files["mounts"] if not mount["target"].startswith("/etc")]
-    files["mounts"] = [*kept, mount_plan.tmpfs("/etc", size=1 << 20, mode=0o1777, exec=True)]
+    files["mounts"] = [*kept, mount_ops.tmpfs("/etc", size=1 << 20, mode=0o1777, exec=True)]
     files["writable"].append("/etc")
 
 
@@ -55,7 +55,7 @@ def shown_secrets(spec: SandboxSpec) -> None:
     files = spec["filesystem"]
     scratch = str(Path(files["root"]).parents[1])
     os.chmod(scratch, 0o777)
-    files["mounts"].append(mount_plan.bind(scratch, scratch, writable=True))
+    files["mounts"].append(mount_ops.bind(scratch, scratch, writable=True))
     files["writable"].append(scratch)
 
 
@@ -164,7 +164,7 @@ async def test_an_environment_that_cannot_be_made_says_why(
     """A folder that is to be shown and is not there is named,
     with the code of what could not be made.
     """
-    missing = mount_plan.bind("/nothing-like-it", "/opt")
+    missing = mount_ops.bind("/nothing-like-it", "/opt")
     described_wrongly(monkeypatch, lambda spec: spec["filesystem"]["mounts"].append(missing))
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="nothing-like-it") as failed:

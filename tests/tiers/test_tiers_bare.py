@@ -17,7 +17,7 @@ import pytest
 from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
-from cleanroom.sandbox.filesystem.mount_plan import host_name
+from cleanroom.sandbox.filesystem.etc_files import host_name
 from support.tiers_harness import RUN_ID, bare, processes
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]

@@ -18,23 +18,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.backends.base import EnvironmentSpec
 from cleanroom.backends.embedded import spec as description
 from cleanroom.backends.embedded.spec import environment_user
-from cleanroom.sandbox.filesystem import mount_plan
-from cleanroom.sandbox.filesystem.constants import HOME, USER
+from cleanroom.sandbox.filesystem import mount_plan_container
+from cleanroom.sandbox.filesystem.etc_files import host_name
+from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
+from cleanroom.sandbox.filesystem.mount_plan_container import PRIVATE
+from cleanroom.sandbox.filesystem.paths import outermost
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Container, Identity, MountOp, SandboxSpec
+    from cleanroom.sandbox.protocol import Container, Identity, SandboxSpec
 
 # where pid 1 and the way to its warden are in a container
 INIT, DOOR = "/.cleanroom/init", "/.cleanroom/door"
-PRIVATE = ("/tmp", "/var/tmp", "/home", "/root", "/run")  # an image's own content there is hidden
 # of the empty folders on which the warden puts what is shown
 PLACES = {"mode": "0755", "size": "65536"}
 # Of all containers of a run, which share a uid; each has its own limit in its group.
 # Left to itself Podman asks for more than it may give without CAP_SYS_RESOURCE.
 PROCESSES = 16_384
-SMALL_BYTES = 1 << 20  # of folders that hold mount points only
 FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What Docker's default profile refuses to a container without capabilities,
@@ -115,7 +116,7 @@ def parameters(
         "Env": [],
         "User": f"{user}:{user}",
         "WorkingDir": "/",
-        "Hostname": mount_plan.host_name(spec.run_id),
+        "Hostname": host_name(spec.run_id),
         "Healthcheck": {"Test": ["NONE"]},
         "StopTimeout": 1,
         "Labels": {**labels, "cleanroom.environment": spec.id},
@@ -159,7 +160,7 @@ def described(
     homes: cgroups.Homes,
     stack: Sequence[Path],
     root: Path,
-    cache: mount_plan.HomeLayers | None = None,
+    cache: HomeLayers | None = None,
 ) -> SandboxSpec:
     """What the warden is told.
 
@@ -167,98 +168,13 @@ def described(
     `stack` are the workspace's layers, newest first, `cache` those of the home's .cache.
     `root` is the empty folder on which the view is built.
     """
-    view = _view(spec, identity["user"], stack, cache)
-    targets = mount_plan.outermost([*PRIVATE, *(mount["target"] for mount in view.mounts)])
+    plan = mount_plan_container.plan(description.view_of(spec, stack, cache), identity["user"])
+    targets = outermost([*PRIVATE, *(mount["target"] for mount in plan.mounts)])
     return description.sandbox_spec(
         spec,
         identity,
-        description.mounted(spec, view, root),
+        description.mounted(spec, plan, root),
         # Those of a process are the engine's to set.
         description.limits_of(spec, homes, {}),
         container={"socket": f"{root}/door/socket", "targets": targets},
     )
-
-
-def _view(
-    spec: EnvironmentSpec,
-    user: int,
-    stack: Sequence[Path],
-    cache: mount_plan.HomeLayers | None,
-) -> mount_plan.View:
-    listed = spec.allowlist
-    tools = mount_plan.outermost(description.tools_of(spec))
-    plain = description.plain_mounts(spec)
-    mounts = [
-        *_private(spec, listed),
-        *_etc(spec, user, description.names_of(spec)),
-        *(mount_plan.bind(tool, tool, tool=True) for tool in tools),
-        *_shown(spec, stack, listed, cache),
-    ]
-    written = [*PRIVATE[:2], HOME, "/dev/shm", "/dev/pts"]
-    written += [mount.target for mount in spec.mounts if mount.writable]
-    written += [spec.workspace.root] if stack and spec.workspace else []
-    builds = mount_plan.outermost(description.build_folders(spec)) if listed else []
-    trees = [
-        f"/{name}" for name in mount_plan.SYSTEM if not (listed and name in mount_plan.UNLISTED)
-    ]
-    read_only = [*trees, *tools, *(mount.target for mount in plain if not mount.writable)]
-    programs = [*trees, *tools, *builds, *(PRIVATE[:2] if spec.policy.tmp_exec else ())]
-    readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
-    return mount_plan.View(mounts, readable, read_only, written, programs, [])
-
-
-def _private(spec: EnvironmentSpec, listed: bool) -> list[MountOp]:
-    """Folders of the container's own.
-
-    What only holds mount points is small and may not be written.
-    """
-    size, tmp_exec = spec.policy.limits.tmpfs_bytes, spec.policy.tmp_exec
-    holders = ("/home", "/root", "/run")
-    return [
-        mount_plan.tmpfs("/tmp", size=size, mode=0o1777, exec=tmp_exec),
-        mount_plan.tmpfs("/var/tmp", size=size, mode=0o1777, exec=tmp_exec),
-        *(mount_plan.tmpfs(at, size=SMALL_BYTES, mode=0o755, exec=False) for at in holders),
-        mount_plan.tmpfs(HOME, size=size, mode=0o700, exec=tmp_exec and not listed, own=True),
-    ]
-
-
-def _etc(spec: EnvironmentSpec, user: int, names: Sequence[tuple[str, str]]) -> list[MountOp]:
-    """Who and where it is. Files that the image does not have are not added to it."""
-    host = mount_plan.host_name(spec.run_id)
-    hosts = [
-        "127.0.0.1 localhost",
-        "::1 localhost ip6-localhost",
-        f"127.0.1.1 {host}",
-        *(f"{address} {name}" for name, address in names),
-    ]
-    texts = {
-        "passwd": (
-            f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{user}:{user}:{USER}:{HOME}:/bin/sh\n"
-            "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-        ),
-        "group": f"root:x:0:\n{USER}:x:{user}:\nnogroup:x:65534:\n",
-        "hosts": "\n".join(hosts) + "\n",
-        "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-    }
-    return [
-        {"kind": "file", "target": f"/etc/{name}", "text": text} for name, text in texts.items()
-    ]
-
-
-def _shown(
-    spec: EnvironmentSpec, stack: Sequence[Path], listed: bool, cache: mount_plan.HomeLayers | None
-) -> list[MountOp]:
-    """The workspace, data shown copy-on-write, and plain mounts."""
-    shown: list[MountOp] = [mount_plan.kept(cache, f"{HOME}/.cache")] if cache else []
-    if spec.workspace is not None and stack:
-        root = spec.workspace.root
-        shown.append(
-            mount_plan.overlay(root, root, [str(layer) for layer in stack], exec=not listed)
-        )
-        shown += mount_plan.evidence(root, description.masked_folders(spec))
-        builds = mount_plan.outermost(description.build_folders(spec)) if listed else []
-        shown += [mount_plan.exec_folder(build, root, writable=True) for build in builds]
-    above = [mount for mount in spec.mounts if mount.above]
-    shown += [mount_plan.overlay(mount.target, mount.above, [mount.source]) for mount in above]
-    plain = description.plain_mounts(spec)
-    return [*shown, *(mount_plan.bind(m.source, m.target, writable=m.writable) for m in plain)]

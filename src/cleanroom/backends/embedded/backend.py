@@ -34,6 +34,7 @@ from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.async_channel import Link
 from cleanroom.sandbox.filesystem import layers, mount_plan, tree_removal
+from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
 from cleanroom.sandbox.journal import Journal, Resource
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.network import relay
@@ -94,7 +95,7 @@ class EmbeddedBackend:
         self._created = 0
         self._removed = 0
         self._homes: cgroups.Homes | None = None
-        self._host: mount_plan.Host | None = None
+        self._host: mount_plan.HostFacts | None = None
         self._bare = False  # the probe found no way to make namespaces
         self._landlock = True
         self.outer_filter = False  # a container's own filter refuses calls before ours is asked
@@ -483,7 +484,7 @@ class EmbeddedBackend:
         """The whole environment as the warden is told it."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if self._host is None:
-            self._host = await anyio.to_thread.run_sync(mount_plan.look)
+            self._host = await anyio.to_thread.run_sync(mount_plan.read_host_facts)
         if self._bare:
             with _usable(self.scratch):
                 return await self._describe_bare(spec, self._host, workspace, root)
@@ -497,7 +498,7 @@ class EmbeddedBackend:
     async def _describe_bare(
         self,
         spec: EnvironmentSpec,
-        host: mount_plan.Host,
+        host: mount_plan.HostFacts,
         workspace: EmbeddedWorkspace | CopiedWorkspace | None,
         root: Path,
     ) -> Described:
@@ -529,9 +530,7 @@ class EmbeddedBackend:
         """
         return self._ground.folder if self._ground is not None else self.scratch
 
-    async def _prepared(
-        self, spec: EnvironmentSpec
-    ) -> tuple[list[Path], mount_plan.HomeLayers | None]:
+    async def _prepared(self, spec: EnvironmentSpec) -> tuple[list[Path], HomeLayers | None]:
         """Make what its mounts need; its layers, newest first, and those of its home's .cache."""
         workspace = self._workspaces[spec.workspace.root] if spec.workspace is not None else None
         if spec.in_place and isinstance(workspace, EmbeddedWorkspace):
@@ -587,9 +586,9 @@ def make_layers(spec: EnvironmentSpec, owner: tuple[int, int] | None) -> None:
             layers.make(Path(mount.source), Path(mount.above), owner)
 
 
-def written(stack: Sequence[Path], cache: mount_plan.HomeLayers | None) -> tuple[Path, ...]:
+def written(stack: Sequence[Path], cache: HomeLayers | None) -> tuple[Path, ...]:
     """The folders that an environment with these layers fills."""
-    layers = (*stack[:1], *((cache.own,) if cache else ()))
+    layers = (*stack[:1], *((cache.layer,) if cache else ()))
     return tuple(layer / "upper" for layer in layers)
 
 

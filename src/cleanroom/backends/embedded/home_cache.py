@@ -24,7 +24,7 @@ from pathlib import Path
 from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked
 from cleanroom.sandbox.filesystem import layers, merge_layers, tree_removal
-from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
+from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
 
 LOCK, USED, LOWEST, WHOLE = "lock", "used", "0", "whole"
 LOCK_SECONDS = 20.0  # held while names are changed

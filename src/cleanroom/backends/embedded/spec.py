@@ -12,12 +12,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from cleanroom.backends.base import EnvironmentSpec, Mount
+from cleanroom.backends.base import EnvironmentSpec, Mount, WorkspaceSpec
 from cleanroom.backends.embedded.path_map import PathMap
+from cleanroom.core.paths import is_within
 from cleanroom.model.policy import GIB, MIB
-from cleanroom.sandbox.filesystem import mount_plan, mount_plan_low
+from cleanroom.sandbox.filesystem import etc_files, host_sockets, mount_plan, mount_plan_low
 from cleanroom.sandbox.filesystem.constants import HOME
-from cleanroom.sandbox.filesystem.mount_plan import HomeLayers
+from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
+from cleanroom.sandbox.filesystem.mount_plan import (
+    HostFacts,
+    HostMount,
+    LayerMount,
+    MountPlan,
+    View,
+    WorkspaceView,
+)
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 from cleanroom.sandbox.network import control_sockets
@@ -62,7 +71,7 @@ class Described(NamedTuple):
 
 def describe(
     spec: EnvironmentSpec,
-    host: mount_plan.Host,
+    host: HostFacts,
     homes: cgroups.Homes,
     stack: Sequence[Path],
     root: Path,
@@ -75,15 +84,14 @@ def describe(
     `stack` are its layers, newest first, `cache` those of its home's .cache.
     `root` is the empty folder on which its view is built.
     """
-    view = view_of(spec, host, stack, cache)
-    shared = spec.host_network
-    if not shared:
-        view.mounts.extend(mount_plan.covered_sockets(view))
+    plan = mounts_of(spec, host, view_of(spec, stack, cache))
+    if not spec.host_network:
+        plan.mounts.extend(host_sockets.covers(plan))
     rlimits = rlimits_of(spec, homes)
     return sandbox_spec(
         spec,
         identity_of(spec),
-        mounted(spec, view, root, in_place=spec.host_root),
+        mounted(spec, plan, root, in_place=spec.host_root),
         limits_of(spec, homes, rlimits),
         landlock=landlock,
     )
@@ -103,7 +111,7 @@ def sandbox_spec(
     return {
         "id": spec.id,
         "role": spec.role,
-        "hostname": mount_plan.host_name(spec.run_id),
+        "hostname": etc_files.host_name(spec.run_id),
         "identity": identity,
         "filesystem": filesystem,
         "network": _network_of(spec, spec.host_network and container is None),
@@ -118,46 +126,38 @@ def sandbox_spec(
 
 def view_of(
     spec: EnvironmentSpec,
-    host: mount_plan.Host,
     stack: Sequence[Path] = (),
     cache: HomeLayers | None = None,
-) -> mount_plan.View:
-    """What it sees with namespaces of our own."""
-    limits = spec.policy.limits
-    tools = tools_of(spec)
-    mounts = [(mount.source, mount.target, mount.writable) for mount in plain_mounts(spec)]
-    names = names_of(spec)
-    if spec.host_root and spec.workspace:
-        home = _callers_home(spec)
-        return mount_plan_low.view(
-            host,
-            mount_plan_low.look(home),
-            run_id=spec.run_id,
-            tmpfs_bytes=limits.tmpfs_bytes,
-            home=home,
-            tools=tools,
-            workspace=spec.workspace.root,
-            masked=masked_folders(spec),
-            mounts=mounts,
-            cache=cache,
-            names=names,
+) -> View:
+    """What it is to see, for every kind of mount plan."""
+    workspace = None
+    if spec.workspace is not None:
+        workspace = WorkspaceView(
+            spec.workspace.root,
+            layers=tuple(map(str, stack)),
+            masked=tuple(_masked_folders(spec.workspace)),
+            build_folders=tuple(_build_folders(spec, spec.workspace)),
         )
-    return mount_plan.view(
-        host,
+    return View(
         run_id=spec.run_id,
-        tmpfs_bytes=limits.tmpfs_bytes,
-        tools=tools,
-        workspace=spec.workspace.root if spec.workspace else "",
-        layers=[str(layer) for layer in stack],
-        masked=masked_folders(spec),
-        mounts=mounts,
-        overlays=[(m.above, m.source, m.target) for m in spec.mounts if m.above],
+        tmpfs_bytes=spec.policy.limits.tmpfs_bytes,
+        tools=tuple(tools_of(spec)),
+        workspace=workspace,
+        mounts=tuple(HostMount(m.source, m.target, m.writable) for m in _plain_mounts(spec)),
+        layer_mounts=tuple(LayerMount(m.above, m.source, m.target) for m in spec.mounts if m.above),
         cache=cache,
-        names=names,
+        names=tuple(_names_of(spec)),
         tmp_exec=spec.policy.tmp_exec,
-        listed=spec.allowlist,
-        builds=build_folders(spec),
+        allowlist=spec.allowlist,
     )
+
+
+def mounts_of(spec: EnvironmentSpec, host: HostFacts, view: View) -> MountPlan:
+    """Its mounts with namespaces of our own."""
+    if spec.host_root and spec.workspace:
+        root = mount_plan_low.read_root_facts(_callers_home(spec))
+        return mount_plan_low.plan(host, root, view)
+    return mount_plan.plan(host, view)
 
 
 def tools_of(spec: EnvironmentSpec) -> list[str]:
@@ -165,12 +165,12 @@ def tools_of(spec: EnvironmentSpec) -> list[str]:
     return [m.source for m in spec.mounts if not m.writable and m.source == m.target]
 
 
-def plain_mounts(spec: EnvironmentSpec) -> list[Mount]:
+def _plain_mounts(spec: EnvironmentSpec) -> list[Mount]:
     """Folders of the host that are shown as they are, without tools."""
     return [m for m in spec.mounts if not m.above and (m.writable or m.source != m.target)]
 
 
-def names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
+def _names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
     """Names and addresses for the hosts file."""
     forwards = [(forward["service"], forward["address"]) for forward in forwards_of(spec)]
     return [*forwards, *spec.hosts.items()]
@@ -178,20 +178,20 @@ def names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
 
 def mounted(
     spec: EnvironmentSpec,
-    view: mount_plan.View,
+    plan: MountPlan,
     root: Path,
     *,
     in_place: bool = False,
 ) -> Filesystem:
-    """What it sees through the mounts of `view`, which is built at the empty folder `root`.
+    """The files that it sees through the mounts of `plan`, made at the empty folder `root`.
 
     `in_place`: the project itself is written, and the caller's home is its own.
     """
-    runs = {m.target: m.source for m in plain_mounts(spec) if m.target.startswith("/run/")}
+    runs = {m.target: m.source for m in _plain_mounts(spec) if m.target.startswith("/run/")}
     project = spec.workspace.root if spec.workspace else ""
     return filesystem_of(
         spec,
-        view,
+        plan,
         root,
         lasting=_lasting(spec, in_place),
         project=project,
@@ -202,7 +202,7 @@ def mounted(
 
 def filesystem_of(
     spec: EnvironmentSpec,
-    view: mount_plan.View,
+    plan: MountPlan,
     root: Path,
     *,
     lasting: Iterable[str],
@@ -213,17 +213,17 @@ def filesystem_of(
     """What it sees and may do there; each argument as `Filesystem` has it."""
     return {
         "root": str(root),
-        "mounts": view.mounts,
-        "readable": view.readable,
-        "executable": view.executable,
-        "writable": view.writable,
+        "mounts": plan.mounts,
+        "readable": plan.readable,
+        "executable": plan.executable,
+        "writable": plan.writable,
         "lasting": list(lasting),
         "project": project,
         "sockets": list(sockets),
         "socket_folders": socket_folders,
         "allowlist": spec.allowlist,
-        "programs": view.programs,
-        "startable": view.startable,
+        "programs": plan.programs,
+        "startable": plan.startable,
     }
 
 
@@ -332,31 +332,24 @@ def _forward(service: str, address: str, port: int, to: str, environment: str = 
     }
 
 
-def build_folders(spec: EnvironmentSpec) -> list[str]:
-    """The declared build folders: outputs that say so with a slash at their end,
-    or are folders already; a pattern names none.
+def _build_folders(spec: EnvironmentSpec, workspace: WorkspaceSpec) -> list[str]:
+    """The declared build folders.
+
+    They are outputs that end with a slash or are folders already; a pattern names none.
     """
-    if spec.workspace is None:
-        return []
     folders = []
     for output in spec.outputs:
-        path = os.path.normpath(os.path.join(spec.workspace.root, output))
-        inside = path.startswith(spec.workspace.root.rstrip("/") + "/") and not any(
-            sign in output for sign in "*?["
-        )
-        if inside and (output.endswith("/") or os.path.isdir(path)):
+        path = os.path.normpath(os.path.join(workspace.root, output))
+        is_pattern = any(sign in output for sign in "*?[")
+        is_inside = is_within(path, workspace.root) and path != workspace.root
+        if is_inside and not is_pattern and (output.endswith("/") or os.path.isdir(path)):
             folders.append(path)
     return folders
 
 
-def masked_folders(spec: EnvironmentSpec) -> list[str]:
-    if spec.workspace is None:
-        return []
-    return [
-        path
-        for path in spec.workspace.masked
-        if os.path.isdir(os.path.join(spec.workspace.root, path))
-    ]
+def _masked_folders(workspace: WorkspaceSpec) -> list[str]:
+    """The masked paths that the project has."""
+    return [path for path in workspace.masked if os.path.isdir(os.path.join(workspace.root, path))]
 
 
 def identity_of(spec: EnvironmentSpec) -> Identity:

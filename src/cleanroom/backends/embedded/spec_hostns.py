@@ -21,8 +21,10 @@ from cleanroom.backends.embedded.path_map import PathMap
 from cleanroom.backends.embedded.spec import Described
 from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder, is_misplaced
-from cleanroom.sandbox.filesystem import copied_tree, mount_plan, tree_removal
-from cleanroom.sandbox.filesystem.constants import HOME, USER
+from cleanroom.core.paths import is_within
+from cleanroom.sandbox.filesystem import copied_tree, etc_files, tree_removal
+from cleanroom.sandbox.filesystem.constants import HOME
+from cleanroom.sandbox.filesystem.mount_plan import HostFacts
 from cleanroom.sandbox.kernel import cgroups, process_tree
 
 if TYPE_CHECKING:
@@ -144,7 +146,7 @@ class Given(NamedTuple):
 
 def describe(
     spec: EnvironmentSpec,
-    host: mount_plan.Host,
+    host: HostFacts,
     homes: cgroups.Homes,
     given: Given,
     *,
@@ -153,7 +155,7 @@ def describe(
     """The environment without mounts. Makes its folders."""
     ground, root, copy_root, cache = given
     identity = description.identity_of(spec)
-    view = description.view_of(spec, host)
+    plan = description.mounts_of(spec, host, description.view_of(spec))
     parts = root.relative_to(ground.folder).parts
     ground.own(*parts)
     home, temporary = ground.own(*parts, "home"), ground.own(*parts, "tmp")
@@ -172,10 +174,10 @@ def describe(
             os.symlink(cache, ".cache", dir_fd=folder.descriptor)
         written.append(cache)
     with ground.held(*parts, "etc") as folder:
-        texts = _texts(identity, view.mounts, folder, str(home))
+        texts = _texts(identity, plan.mounts, folder, str(home))
     writable = [os.path.realpath(path) for path in written]
-    trees = [path for path in view.executable if path not in real]
-    seen = view._replace(
+    trees = [path for path in plan.executable if path not in real]
+    seen = plan._replace(
         mounts=[],
         readable=[*(f"/etc/{name}" for name in host.etc), *FACTS],
         executable=[*trees, *(str(real[m.target]) for m in shown if not m.writable)],
@@ -214,7 +216,7 @@ def _places(
     tools = description.tools_of(spec)
     # They are what they say, although they may lie below /tmp.
     kept = [str(ground.folder), str(ground.short.path)]
-    kept += [tool for tool in tools if not workspace or not _within(tool, workspace)]
+    kept += [tool for tool in tools if not workspace or not is_within(tool, workspace)]
     pairs = [(path, path) for path in kept]
     pairs += [(HOME, str(home)), (TEMPORARY, str(temporary))]
     pairs += [(target, ground.named(place)) for target, place in real.items()]
@@ -233,12 +235,8 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
         if mount["kind"] == "files"
         for name, text in mount["texts"].items()
     }
-    made["/etc/passwd"] = (
-        "root:x:0:0:root:/root:/bin/sh\n"
-        f"{USER}:x:{user}:{group}:{USER}:{home}:/bin/sh\n"
-        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-    )
-    made["/etc/group"] = f"root:x:0:\n{USER}:x:{group}:\nnogroup:x:65534:\n"
+    made["/etc/passwd"] = etc_files.passwd(user, group, home)
+    made["/etc/group"] = etc_files.group(group)
     # over a stream the answer's address is not asked for
     made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
     found = {}
@@ -265,7 +263,3 @@ def _lead(folder: Folder, places: PathMap) -> None:
             with os.fdopen(folder.open_own(name, os.O_WRONLY), "wb") as file:
                 os.ftruncate(file.fileno(), 0)
                 file.write(os.fsencode(led))
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,476 +1,313 @@
-"""What an environment sees: a pure function from a description to the list of mounts that init
-carries out.
+"""Mount plans: a pure function from what an environment is to see to the mounts init performs.
 
 The root is a fresh tmpfs.
 On it stand the system's folders and the caller's tools, read-only and at their own paths,
 a synthetic /etc, private /tmp, /home, /dev and /proc, and the workspace copy-on-write.
-What is not listed here does not exist inside.
+Everything else does not exist inside.
+`mount_plan_low` plans level Low, `mount_plan_container` containers.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.filesystem.constants import HOME, USER, USER_ID
+from cleanroom.sandbox.filesystem import etc_files
+from cleanroom.sandbox.filesystem.constants import HOME, USER_ID
+from cleanroom.sandbox.filesystem.mount_ops import (
+    HomeLayers,
+    bind,
+    exec_folder,
+    ggen_folder,
+    home_cache,
+    make_folder,
+    make_link,
+    overlay,
+    private_folders,
+    tmpfs,
+)
+from cleanroom.sandbox.filesystem.paths import is_within_any, outermost
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import (
-        Bind,
-        Device,
-        MakeFiles,
-        MakeFolder,
-        MakeLink,
-        MountOp,
-        Overlay,
-        Tmpfs,
-    )
+    from cleanroom.sandbox.protocol import ExecFolder, MountOp
 
 SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv", "nix", "gnu")
-# what is there is neither the system's nor declared: not shown from level High on
+# Folders with programs that are neither the system's nor declared: not shown from level High on.
 UNLISTED = ("opt", "srv")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-
-# Of /etc only what programs need to start and to name things;
-# never accounts, keys, package-manager credentials or service configuration.
-# Of a folder
-# that has such things too (git's and Maven's settings, the keys below pki) only the rest.
-ETC = (
-    "alternatives",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "debian_version",
-    "ethertypes",
-    "fonts",
-    "gai.conf",
-    "gprofng.rc",
-    "host.conf",
-    "inputrc",
-    "java",
-    "java-11-openjdk",
-    "java-17-openjdk",
-    "java-21-openjdk",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "localtime",
-    "lsb-release",
-    "magic",
-    "magic.mime",
-    "mailcap",
-    "maven/logging",
-    "maven/m2.conf",
-    "mime.types",
-    "networks",
-    "openssl",
-    "os-release",
-    "perl",
-    "pki/ca-trust",
-    "pki/java",
-    "pki/tls/cert.pem",
-    "pki/tls/certs",
-    "pki/tls/openssl.cnf",
-    "profile",
-    "protocols",
-    "python2.7",
-    "python3",
-    "python3.10",
-    "python3.11",
-    "python3.12",
-    "python3.13",
-    "python3.14",
-    "rpc",
-    "services",
-    "shells",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-    "xml",
-)
-
-# Where links in a project may lead and still be brought back:
-# folders that are the same for whoever uses the project.
+PROCESSORS = "/sys/devices/system/cpu"
+TEMPORARY = ("/tmp", "/var/tmp")
+# What may be read beside the trees of programs.
+READABLE = ("/etc", "/proc", "/dev", "/sys", "/run")
+# Folders outside to which links of a project may lead and still be written back:
+# they are the same for every user of the project.
 TRUSTED_LINKS = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt")
 
 
-class Host(NamedTuple):
-    """What layout has to know of the host; `look` reads it."""
+class HostFacts(NamedTuple):
+    """The host's folders, files and devices that a plan depends on."""
 
-    links: dict[str, str]  # top-level link -> target, such as bin -> usr/bin
-    folders: frozenset[str]  # top-level folders
-    etc: dict[str, str]  # names of ETC that exist -> "file" or "folder"
+    # top-level link -> target, such as bin -> usr/bin
+    links: dict[str, str]
+    # top-level folders
+    folders: frozenset[str]
+    # names of `etc_files.SHOWN` that exist -> "file" or "folder"
+    etc: dict[str, str]
     devices: frozenset[str]
-    processors: bool  # /sys/devices/system/cpu exists
+    # whether PROCESSORS exists
+    processors: bool
 
 
-class HomeLayers(NamedTuple):
-    """What is mounted as a home's `.cache`: host folders."""
+class WorkspaceView(NamedTuple):
+    """The project's folder inside."""
 
-    own: Path  # the layer that is written
-    kept: tuple[Path, ...]  # below it, the newest first; their owner is the project's
+    root: str
+    # the newest, which is written, first; without any the workspace is not mounted
+    layers: tuple[str, ...] = ()
+    # paths relative to the root that are covered
+    masked: tuple[str, ...] = ()
+    # folders in which programs that were built may be started at level High
+    build_folders: tuple[str, ...] = ()
 
 
-def look() -> Host:
-    """Read the host's facts."""
+class HostMount(NamedTuple):
+    """A folder of the host at a path inside."""
+
+    source: str
+    target: str
+    writable: bool
+
+
+class LayerMount(NamedTuple):
+    """A folder of the host at a path inside, copy-on-write."""
+
+    lower: str
+    layer: str
+    target: str
+
+
+class View(NamedTuple):
+    """What one environment is to see: the same for every kind of plan."""
+
+    run_id: str
+    # of each private file system
+    tmpfs_bytes: int
+    # the caller's programs, at their own paths
+    tools: tuple[str, ...] = ()
+    workspace: WorkspaceView | None = None
+    mounts: tuple[HostMount, ...] = ()
+    layer_mounts: tuple[LayerMount, ...] = ()
+    cache: HomeLayers | None = None
+    # further (name, address) pairs for /etc/hosts
+    names: tuple[tuple[str, str], ...] = ()
+    # whether programs in /tmp may be started
+    tmp_exec: bool = True
+    # from level High on: only what is named is shown and started
+    allowlist: bool = False
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """The workspace's covered paths."""
+        return self.workspace.masked if self.workspace is not None else ()
+
+    @property
+    def build_folders(self) -> list[str]:
+        """The outermost build folders that count: at level High, in a mounted workspace."""
+        if not self.allowlist or self.workspace is None or not self.workspace.layers:
+            return []
+        return outermost(self.workspace.build_folders)
+
+    @property
+    def workspace_root(self) -> list[str]:
+        """The folder at which the workspace is mounted, if it is."""
+        return [self.workspace.root] if self.workspace and self.workspace.layers else []
+
+
+class MountPlan(NamedTuple):
+    """Mounts in their order, and the paths that Landlock and the recorder let be used."""
+
+    mounts: list[MountOp]
+    readable: list[str]
+    # readable too: the mounted trees of programs
+    executable: list[str]
+    writable: list[str]
+    # from level High on: folders whose programs may be started
+    programs: list[str]
+    # folders whose programs the kernel lets be started; the recorder chooses among them
+    startable: list[str]
+
+
+def read_host_facts() -> HostFacts:
+    """Read the facts of this host."""
     top = [name for name in SYSTEM if os.path.lexists(f"/{name}")]
     links = {name: os.readlink(f"/{name}") for name in top if os.path.islink(f"/{name}")}
     etc = {
         name: "folder" if os.path.isdir(f"/etc/{name}") else "file"
-        for name in ETC
+        for name in etc_files.SHOWN
         if os.path.exists(f"/etc/{name}")
     }
-    return Host(
+    return HostFacts(
         links,
         frozenset(name for name in top if name not in links and os.path.isdir(f"/{name}")),
         etc,
         frozenset(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
-        os.path.isdir("/sys/devices/system/cpu"),
+        os.path.isdir(PROCESSORS),
     )
 
 
-class View(NamedTuple):
-    """The mounts in order, and which paths may be read and written:
-    what Landlock and the recorder of held calls are told.
-    """
+def plan(host: HostFacts, view: View) -> MountPlan:
+    """The plan of an environment with namespaces of our own.
 
-    mounts: list[MountOp]
-    readable: list[str]
-    executable: list[str]  # readable too: the mounted trees of programs
-    writable: list[str]
-    programs: list[str]  # from level High on: where what is started lies
-    startable: list[str]  # where the kernel lets them be started: of these the recorder chooses
-
-
-def host_name(run_id: str) -> str:
-    """Fixed in a run, different between runs, and nothing that programs know as a sandbox's
-    name.
-    """
-    import hashlib  # OpenSSL's library with it, which the keeper has no need of
-
-    return "h" + hashlib.sha256(run_id.encode()).hexdigest()[:9]
-
-
-def view(
-    host: Host,
-    *,
-    run_id: str,
-    tmpfs_bytes: int,
-    tools: Sequence[str],
-    workspace: str = "",
-    layers: Sequence[str] = (),
-    masked: Sequence[str] = (),
-    mounts: Sequence[tuple[str, str, bool]] = (),
-    overlays: Sequence[tuple[str, str, str]] = (),
-    cache: HomeLayers | None = None,
-    names: Iterable[tuple[str, str]] = (),
-    tmp_exec: bool = True,
-    listed: bool = False,
-    builds: Sequence[str] = (),
-) -> View:
-    """The view of one environment.
-
-    `layers` are layer folders, the newest (the one that is written) first;
-    without them a `workspace` is not mounted.
-    `mounts` are (source, target, writable), `overlays` (folder below, layer that is written,
-    target).
-    `names` are further (name, address) pairs for the hosts file.
-
-    `listed` (from level High on): of the system only its own folders,
-    and nothing that was written is started but what lies in `builds`, folders of the workspace,
-    and in /tmp with `tmp_exec`.
+    From level High on only the system's own folders are shown, and programs start from there,
+    from tools, from build folders, and with `tmp_exec` from /tmp.
     A tool inside the workspace may be started too, and is read-only.
-
-    Build folders are no mounts, since a build removes and renames them. Where there are any, the
-    kernel lets programs be started in all of the workspace: whoever could start one elsewhere in
-    it could put it into such a folder first.
     """
-    if listed:
-        host = host._replace(
-            folders=host.folders - set(UNLISTED),
-            links={k: v for k, v in host.links.items() if k not in UNLISTED},
-        )
-    ops = _system(host)
+    if view.allowlist:
+        host = _without_unlisted(host)
     trees = [f"/{name}" for name in sorted(host.folders)]
-    shown = [
-        tool
-        for tool in outermost(tools)
-        if not _within(tool, [*trees, *([workspace] if layers else [])])
+    root = view.workspace_root
+    tools = [tool for tool in outermost(view.tools) if not is_within_any(tool, [*trees, *root])]
+    built = view.build_folders
+    inner_tools = _tools_in_workspace(view)
+    mounts = [
+        *_system(host),
+        *_etc(host, view),
+        *_private(host, view),
+        # After the private folders: a tool may lie under the host's /tmp.
+        *(bind(tool, tool, tool=True) for tool in tools),
+        # Build folders are no mounts, since a build removes and renames them.
+        # Where there are any, the kernel lets programs be started in all of the workspace:
+        # whoever could start one elsewhere in it could rename it into such a folder first.
+        *project_and_data(
+            view,
+            workspace_exec=not view.allowlist or bool(built),
+            exec_folders=_exec_folders(root, inner_tools, built),
+        ),
     ]
-    ops += _etc(host, run_id, names)
-    ops += _private(host, tmpfs_bytes, tmp_exec, listed)
-    # After the private folders: a tool may lie under the host's /tmp.
-    ops += [bind(tool, tool, tool=True) for tool in shown]
-    if cache:
-        ops.append(kept(cache, f"{HOME}/.cache"))
-    if layers:
-        may_start = not listed or bool(builds)
-        ops.append(overlay(workspace, workspace, layers, exec=may_start))
-        ops += evidence(workspace, masked)
-    built = outermost(builds) if layers and listed else []
-    inner = outermost(tools) if layers and listed else []
-    closed = [tool for tool in inner if _within(tool, [workspace]) and not _within(tool, built)]
-    ops += [exec_folder(tool, workspace, writable=False) for tool in closed]
-    ops += [
-        exec_folder(build, workspace, writable=True) for build in built if _within(build, closed)
+    read_only = [*trees, *tools, *inner_tools, *read_only_mounts(view)]
+    started = [*trees, *tools, *inner_tools, *(TEMPORARY if view.tmp_exec else ())]
+    return MountPlan(
+        mounts,
+        list(READABLE),
+        read_only,
+        written_paths(view, host.devices),
+        programs=[*started, *built],
+        startable=[*started, *(root if built else [])],
+    )
+
+
+def project_and_data(
+    view: View, *, workspace_exec: bool, exec_folders: Sequence[ExecFolder]
+) -> list[MountOp]:
+    """The end of a plan: the home's cache, the workspace, data shown copy-on-write, plain mounts.
+
+    `workspace_exec`: whether the kernel lets programs in the workspace be started.
+    """
+    mounts: list[MountOp] = [home_cache(view.cache, f"{HOME}/.cache")] if view.cache else []
+    workspace = view.workspace
+    if workspace is not None and workspace.layers:
+        root = workspace.root
+        mounts.append(overlay(root, root, workspace.layers, exec=workspace_exec))
+        mounts += ggen_folder(root, workspace.masked)
+        mounts += exec_folders
+    mounts += [overlay(mount.target, mount.lower, [mount.layer]) for mount in view.layer_mounts]
+    return [*mounts, *host_mounts(view)]
+
+
+def host_mounts(view: View) -> list[MountOp]:
+    """Folders of the host that are shown as they are."""
+    return [bind(mount.source, mount.target, writable=mount.writable) for mount in view.mounts]
+
+
+def written_mounts(view: View) -> list[str]:
+    """Targets of mounts that may be written."""
+    return [mount.target for mount in view.mounts if mount.writable]
+
+
+def read_only_mounts(view: View) -> list[str]:
+    """Targets of mounts that may not be written."""
+    return [mount.target for mount in view.mounts if not mount.writable]
+
+
+def _without_unlisted(host: HostFacts) -> HostFacts:
+    return host._replace(
+        folders=host.folders - set(UNLISTED),
+        links={name: target for name, target in host.links.items() if name not in UNLISTED},
+    )
+
+
+def _tools_in_workspace(view: View) -> list[str]:
+    """From level High on: tools in a mounted workspace that no build makes anew."""
+    if not view.allowlist:
+        return []
+    inner = [tool for tool in outermost(view.tools) if is_within_any(tool, view.workspace_root)]
+    return [tool for tool in inner if not is_within_any(tool, view.build_folders)]
+
+
+def _exec_folders(
+    root: Sequence[str], inner_tools: Sequence[str], built: Sequence[str]
+) -> list[ExecFolder]:
+    """Read-only tools of the workspace, and the build folders that lie in one of them."""
+    rebuilt = [folder for folder in built if is_within_any(folder, inner_tools)]
+    return [
+        *(exec_folder(tool, root[0], writable=False) for tool in inner_tools),
+        *(exec_folder(folder, root[0], writable=True) for folder in rebuilt),
     ]
-    ops += [overlay(target, below, [layer]) for below, layer, target in overlays]
-    ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
-    written = [
-        "/tmp",
-        "/var/tmp",
+
+
+def written_paths(view: View, devices: Iterable[str] = ()) -> list[str]:
+    """Folders and devices that may be written."""
+    return [
+        *view.workspace_root,
+        *TEMPORARY,
         HOME,
         "/dev/shm",
         "/dev/pts",
-        *(f"/dev/{name}" for name in sorted(host.devices)),
-        *(t for _, t, w in mounts if w),
-        *(target for *_, target in overlays),
-    ]
-    if layers:
-        written.insert(0, workspace)
-    read_only = [
-        *trees,
-        *shown,
-        *closed,
-        *(target for _, target, writable in mounts if not writable),
-    ]
-    started = [*trees, *shown, *closed, *(["/tmp", "/var/tmp"] if tmp_exec else [])]
-    programs = [*started, *built]
-    startable = [*started, *([workspace] if built else [])]
-    readable = ["/etc", "/proc", "/dev", "/sys", "/run"]
-    return View(ops, readable, read_only, written, programs, startable)
-
-
-def evidence(workspace: str, masked: Sequence[str]) -> list[MountOp]:
-    """The project's `.ggen` as a mount point, which stays, and what is hidden in it."""
-    hidden = [
-        tmpfs(f"{workspace}/{path}", size=0, mode=0o555, exec=False, read_only=True)
-        for path in masked
-    ]
-    return [{"kind": "pin", "target": f"{workspace}/.ggen"}, *hidden]
-
-
-def covered_sockets(view: View) -> list[Device]:
-    """What hides the unix sockets that somebody on the host listens on below folders that are
-    shown.
-
-    A read-only mount does not keep anyone from connecting,
-    and a held connect that is let go on could be given another path meanwhile.
-    """
-    return [
-        device("/dev/null", path)
-        for path in _bound_sockets()
-        if _nearest(path, view.executable) > _nearest(path, view.writable)
+        *(f"/dev/{name}" for name in sorted(devices)),
+        *written_mounts(view),
+        *(mount.target for mount in view.layer_mounts),
     ]
 
 
-def _bound_sockets() -> list[str]:
-    """Paths of the unix sockets of this network namespace that exist."""
-    with open("/proc/net/unix", "rb") as file:
-        rows = [line.rstrip(b"\n").split(None, 7) for line in file]
-    paths = {os.fsdecode(row[7]) for row in rows if len(row) == 8 and row[7].startswith(b"/")}
-    return sorted(path for path in paths if _is_socket(path))
-
-
-def _is_socket(path: str) -> bool:
-    try:
-        return os.path.realpath(path) == path and stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _nearest(path: str, folders: Sequence[str]) -> int:
-    """How deep the innermost of `folders` around `path` lies, as its length."""
-    return max((len(folder) for folder in folders if _within(path, [folder])), default=0)
-
-
-def _system(host: Host) -> list[MountOp]:
+def _system(host: HostFacts) -> list[MountOp]:
     links = [make_link(f"/{name}", target) for name, target in sorted(host.links.items())]
     return [*links, *(bind(f"/{name}", f"/{name}") for name in sorted(host.folders))]
 
 
-def bind(
-    source: str,
-    target: str,
-    *,
-    writable: bool = False,
-    tool: bool = False,
-    optional: bool = False,
-) -> Bind:
-    """A host folder or file at a place inside."""
-    return {
-        "kind": "bind",
-        "source": source,
-        "target": target,
-        "writable": writable,
-        "tool": tool,
-        "optional": optional,
-    }
-
-
-def make_link(target: str, to: str) -> MakeLink:
-    """A symbolic link at `target` with the text `to`."""
-    return {"kind": "link", "target": target, "to": to}
-
-
-def make_folder(target: str) -> MakeFolder:
-    """An empty folder."""
-    return {"kind": "folder", "target": target}
-
-
-def device(source: str, target: str) -> Device:
-    """A device of the host at a place inside."""
-    return {"kind": "device", "source": source, "target": target}
-
-
-def tmpfs(
-    target: str,
-    *,
-    size: int,
-    mode: int,
-    exec: bool,
-    own: bool = False,
-    read_only: bool = False,
-) -> Tmpfs:
-    """A private file system; `size` in bytes."""
-    return {
-        "kind": "tmpfs",
-        "target": target,
-        "size": size,
-        "mode": mode,
-        "exec": exec,
-        "own": own,
-        "read_only": read_only,
-    }
-
-
-def overlay(
-    target: str,
-    lower: str,
-    layers: Sequence[str],
-    *,
-    kept: Sequence[str] = (),
-    exec: bool = True,
-) -> Overlay:
-    """The host folder `lower` with `kept` and then `layers` above it, each the newest first."""
-    return {
-        "kind": "overlay",
-        "target": target,
-        "lower": lower,
-        "kept": list(kept),
-        "layers": list(layers),
-        "exec": exec,
-    }
-
-
-def exec_folder(target: str, workspace: str, *, writable: bool) -> MountOp:
-    """A folder of the workspace in which programs may be started."""
-    return {"kind": "exec", "target": target, "workspace": workspace, "writable": writable}
-
-
-def kept(cache: HomeLayers, at: str) -> Overlay:
-    """What homes keep, with a layer above it that is written."""
-    *above, lowest = map(str, cache.kept)
-    return overlay(at, lowest, [str(cache.own)], kept=above)
-
-
-def _copied(name: str) -> MakeFiles:
-    """A small file of a folder of /etc."""
-    around = f"/etc/{os.path.dirname(name)}"
-    copied = [os.path.basename(name)]
-    return {"kind": "files", "target": around, "texts": {}, "source": around, "copied": copied}
-
-
-def _etc(host: Host, run_id: str, names: Iterable[tuple[str, str]]) -> list[MountOp]:
-    name = host_name(run_id)
-    hosts = [
-        "127.0.0.1 localhost",
-        "::1 localhost ip6-localhost",
-        f"127.0.1.1 {name}",
-        *(f"{address} {known}" for known, address in names),
-    ]
+def _etc(host: HostFacts, view: View) -> list[MountOp]:
     texts = {
-        "passwd": (
-            f"root:x:0:0:root:/root:/bin/sh\n{USER}:x:{USER_ID}:{USER_ID}:{USER}:{HOME}:/bin/sh\n"
-            "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
-        ),
-        "group": f"root:x:0:\n{USER}:x:{USER_ID}:\nnogroup:x:65534:\n",
-        "hosts": "\n".join(hosts) + "\n",
-        "hostname": f"{name}\n",
-        "resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
-        "nsswitch.conf": (
-            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
-            "protocols: files\nservices: files\n"
-        ),
+        "passwd": etc_files.passwd(USER_ID, USER_ID),
+        "group": etc_files.group(USER_ID),
+        "hosts": etc_files.hosts(view.run_id, view.names),
+        "hostname": f"{etc_files.host_name(view.run_id)}\n",
+        "resolv.conf": etc_files.RESOLV_CONF,
+        "nsswitch.conf": etc_files.NSSWITCH_CONF,
     }
-    folders = [known for known, kind in host.etc.items() if kind == "folder"]
-    copied = [known for known, kind in host.etc.items() if kind != "folder"]
-    flat, deep = (
-        [known for known in copied if "/" not in known],
-        [known for known in copied if "/" in known],
-    )
-    return [
-        {"kind": "files", "target": "/etc", "texts": texts, "source": "/etc", "copied": flat},
-        *map(_copied, deep),
-        *(bind(f"/etc/{known}", f"/etc/{known}") for known in folders),
-    ]
+    return etc_files.mounts(host.etc, texts)
 
 
-def _private(host: Host, tmpfs_bytes: int, tmp_exec: bool, listed: bool) -> list[MountOp]:
-    made: list[MountOp] = [
-        tmpfs(HOME, size=tmpfs_bytes, mode=0o700, exec=tmp_exec and not listed, own=True),
+def _private(host: HostFacts, view: View) -> list[MountOp]:
+    mounts: list[MountOp] = [
+        home_folder(view),
         make_folder("/root"),
         make_folder("/run"),
         make_folder("/var"),
         make_link("/var/run", "/run"),
-        *private(host, tmpfs_bytes, tmp_exec=tmp_exec, memory_exec=False, listed=listed),
+        *private_folders(
+            host.devices,
+            view.tmpfs_bytes,
+            tmp_exec=view.tmp_exec,
+            memory_exec=False,
+            hide_processes=view.allowlist,
+        ),
     ]
     if host.processors:
-        made.append(bind("/sys/devices/system/cpu", "/sys/devices/system/cpu"))
-    return made
+        mounts.append(bind(PROCESSORS, PROCESSORS))
+    return mounts
 
 
-def private(
-    host: Host,
-    tmpfs_bytes: int,
-    *,
-    tmp_exec: bool = True,
-    memory_exec: bool = True,
-    listed: bool = False,
-) -> list[MountOp]:
-    """What is an environment's own at every level: folders for what passes, processes, devices."""
-    streams = (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2"))
-    return [
-        tmpfs("/tmp", size=tmpfs_bytes, mode=0o1777, exec=tmp_exec),
-        tmpfs("/var/tmp", size=tmpfs_bytes, mode=0o1777, exec=tmp_exec),
-        {"kind": "proc", "target": "/proc", "options": "hidepid=2" if listed else ""},
-        make_folder("/dev"),
-        *(device(f"/dev/{name}", f"/dev/{name}") for name in sorted(host.devices)),
-        tmpfs("/dev/shm", size=tmpfs_bytes, mode=0o1777, exec=memory_exec),
-        {"kind": "devpts", "target": "/dev/pts"},
-        *(make_link(f"/dev/{name}", f"/proc/self/fd{tail}") for name, tail in streams),
-        make_link("/dev/ptmx", "pts/ptmx"),
-    ]
-
-
-def innermost_last(folders: Sequence[str]) -> list[str]:
-    """Each once, and no folder after one that lies in it."""
-    return sorted({os.path.normpath(folder) for folder in folders})
-
-
-def outermost(folders: Sequence[str]) -> list[str]:
-    """Without those that lie inside another one."""
-    kept: list[str] = []
-    for folder in sorted({os.path.normpath(folder) for folder in folders}):
-        if not _within(folder, kept):
-            kept.append(folder)
-    return kept
-
-
-def _within(path: str, folders: Sequence[str]) -> bool:
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+def home_folder(view: View) -> MountOp:
+    """The private home folder of the environment's user."""
+    may_start = view.tmp_exec and not view.allowlist
+    return tmpfs(HOME, size=view.tmpfs_bytes, mode=0o700, exec=may_start, own=True)

@@ -1,150 +1,160 @@
-"""What an environment of level Low sees: the whole root, read-only,
-with a private /tmp and the workspace in place.
+"""Mount plans of level Low: the host's whole root, read-only, with the workspace in place.
 
-A fresh root as at every level, on which the host's top folders stand;
-so /dev, /proc and /run can be its own, and a service's socket has a place in /run.
+The root is a fresh one, as at every level, on which the host's top folders stand.
+So /dev, /proc, /tmp and /run can be private, and /run has room for the sockets of services.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.sandbox.filesystem.constants import USER, USER_ID
-from cleanroom.sandbox.filesystem.mount_plan import (
-    HomeLayers,
-    Host,
-    View,
+from cleanroom.sandbox.filesystem import etc_files
+from cleanroom.sandbox.filesystem.constants import USER_ID
+from cleanroom.sandbox.filesystem.mount_ops import (
     bind,
-    evidence,
-    host_name,
-    innermost_last,
-    kept,
+    ggen_folder,
+    home_cache,
     make_folder,
     make_link,
-    private,
+    private_folders,
     tmpfs,
 )
+from cleanroom.sandbox.filesystem.mount_plan import (
+    TEMPORARY,
+    HostFacts,
+    MountPlan,
+    View,
+    host_mounts,
+    written_mounts,
+)
+from cleanroom.sandbox.filesystem.paths import parents_first
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import MountOp, ReplaceFile
 
-_OWN = ("proc", "dev", "tmp", "run")  # made anew
-_HELD = "/.over"  # where the texts lie that stand in the place of files of /etc
-_OVER = ("hosts", "passwd", "group", "nsswitch.conf")
+_PRIVATE = ("proc", "dev", "tmp", "run")
+# Folder inside with the texts that are mounted over files of /etc.
+_STAGING = "/.over"
+_STAGING_BYTES = 1 << 20
+_REPLACED = ("hosts", "passwd", "group", "nsswitch.conf")
 
 
-class Whole(NamedTuple):
-    """What has to be known of the host; `look` reads it."""
+class RootFacts(NamedTuple):
+    """The host's whole root, and the files of /etc that are replaced."""
 
-    # path of a top entry, or of one in /run -> where it links to; empty for what is no link
+    # path of a top entry, or of one in /run -> target of the link; empty for what is no link
     entries: Mapping[str, str]
-    texts: Mapping[str, str]  # of /etc -> what it says
-    places: Mapping[str, str]  # of /etc -> where the file really lies
-    cache: bool  # the home has a .cache folder
+    # name in /etc -> its text
+    texts: Mapping[str, str]
+    # name in /etc -> where the file really lies, links resolved
+    real_paths: Mapping[str, str]
+    # the caller's home; empty where none is known
+    home: str
+    # whether the home has a `.cache` folder
+    has_cache: bool
 
 
-def look(home: str) -> Whole:
-    """Read the host's facts."""
-    found = {}
+def read_root_facts(home: str) -> RootFacts:
+    """Read the facts of this host; `home` is the caller's home folder, or empty."""
+    entries = {}
     for folder in ("/", "/run"):
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            if folder != "/" or name not in _OWN:
-                found[path] = os.readlink(path) if os.path.islink(path) else ""
-    texts, places = {}, {}
-    for name in _OVER:
+            if folder != "/" or name not in _PRIVATE:
+                entries[path] = os.readlink(path) if os.path.islink(path) else ""
+    texts, real_paths = {}, {}
+    for name in _REPLACED:
         try:
             with open(f"/etc/{name}", encoding="utf-8", errors="surrogateescape") as file:
                 texts[name] = file.read()
         except OSError:
             continue
-        places[name] = os.path.realpath(f"/etc/{name}")
-    return Whole(found, texts, places, os.path.isdir(f"{home}/.cache") if home else False)
+        real_paths[name] = os.path.realpath(f"/etc/{name}")
+    has_cache = os.path.isdir(f"{home}/.cache") if home else False
+    return RootFacts(entries, texts, real_paths, home, has_cache)
 
 
-def view(
-    host: Host,
-    whole: Whole,
-    *,
-    run_id: str,
-    tmpfs_bytes: int,
-    home: str,
-    tools: Sequence[str],
-    workspace: str,
-    masked: Sequence[str] = (),
-    mounts: Sequence[tuple[str, str, bool]] = (),
-    cache: HomeLayers | None = None,
-    names: Iterable[tuple[str, str]] = (),
-) -> View:
-    """The view of one environment; `home` is the caller's home folder,
-    `cache` what becomes its .cache where it has one.
+def plan(host: HostFacts, root: RootFacts, view: View) -> MountPlan:
+    """The plan of one environment, which has a workspace.
+
+    The layers of the home's cache cover the `.cache` of the caller's home, if there is one.
     """
-    ops: list[MountOp] = [{"kind": "unbindable", "target": "/"}, make_folder("/run")]
-    for path, target in whole.entries.items():
-        shown_entry = bind(path, path, optional=path.startswith("/run/"))
-        ops.append(make_link(path, target) if target else shown_entry)
-    ops += private(host, tmpfs_bytes)
-    texts = _texts(whole.texts, run_id, home, names)
-    ops.append(tmpfs(_HELD, size=1 << 20, mode=0o755, exec=False))
-    ops += [
-        _replaced(whole.places[name], text) for name, text in texts.items() if name in whole.places
+    assert view.workspace is not None
+    workspace, home = view.workspace.root, root.home
+    cache_folder = f"{home}/.cache" if view.cache and root.has_cache else ""
+    tools = parents_first([*view.tools, *([home] if len(home) > 1 else [])])
+    mounts: list[MountOp] = [
+        {"kind": "unbindable", "target": "/"},
+        make_folder("/run"),
+        *_entries(root),
+        *private_folders(host.devices, view.tmpfs_bytes),
+        *_replaced_files(root, view),
+        *(bind(tool, tool, tool=True) for tool in tools),
+        *([home_cache(view.cache, cache_folder)] if view.cache and cache_folder else []),
+        bind(workspace, workspace, writable=True),
+        *ggen_folder(workspace, view.masked),
+        *host_mounts(view),
     ]
-    ops.append(tmpfs(_HELD, size=0, mode=0o555, exec=False, read_only=True))
-    shown = innermost_last([*tools, *([home] if len(home) > 1 else [])])
-    ops += [bind(tool, tool, tool=True) for tool in shown]
-    if cache and whole.cache:
-        ops.append(kept(cache, f"{home}/.cache"))
-    ops.append(bind(workspace, workspace, writable=True))
-    ops += evidence(workspace, masked)
-    ops += [bind(source, target, writable=writable) for source, target, writable in mounts]
     written = [
         workspace,
-        "/tmp",
-        "/var/tmp",
+        *TEMPORARY,
         "/dev/shm",
         "/dev/pts",
         *(f"/dev/{name}" for name in sorted(host.devices)),
-        *([f"{home}/.cache"] if cache and whole.cache else []),
-        *(target for _, target, writable in mounts if writable),
+        *([cache_folder] if cache_folder else []),
+        *written_mounts(view),
     ]
-    return View(ops, [], ["/", *shown], written, [], [])
+    return MountPlan(mounts, [], ["/", *tools], written, [], [])
+
+
+def _entries(root: RootFacts) -> list[MountOp]:
+    """The host's top entries and those of /run, which may go away meanwhile."""
+    return [
+        make_link(path, target) if target else bind(path, path, optional=path.startswith("/run/"))
+        for path, target in root.entries.items()
+    ]
+
+
+def _replaced_files(root: RootFacts, view: View) -> list[MountOp]:
+    """Texts over files of /etc; the folder in which they lie is covered afterwards."""
+    texts = _texts(root, view)
+    return [
+        tmpfs(_STAGING, size=_STAGING_BYTES, mode=0o755, exec=False),
+        *(
+            _replaced(root.real_paths[name], text)
+            for name, text in texts.items()
+            if name in root.real_paths
+        ),
+        tmpfs(_STAGING, size=0, mode=0o555, exec=False, read_only=True),
+    ]
 
 
 def _replaced(path: str, text: str) -> ReplaceFile:
-    """A file of /etc with a text of the environment's own."""
-    return {"kind": "replace", "target": path, "text": text, "staging": _HELD}
+    return {"kind": "replace", "target": path, "text": text, "staging": _STAGING}
 
 
-def _texts(
-    found: Mapping[str, str], run_id: str, home: str, names: Iterable[tuple[str, str]]
-) -> dict[str, str]:
-    """Files of /etc as they are, but for what this environment is called, who it is,
-    and where names are asked.
+def _texts(root: RootFacts, view: View) -> dict[str, str]:
+    """The host's texts with lines for this environment in front.
+
+    Its own name, its user, and where names are looked up.
     """
-    number = str(USER_ID)
     own = {
-        "hosts": [
-            f"127.0.1.1 {host_name(run_id)}",
-            *(f"{address} {known}" for known, address in names),
-        ],
-        "passwd": [f"{USER}:x:{number}:{number}:{USER}:{home or '/'}:/bin/sh"],
-        "group": [f"{USER}:x:{number}:"],
+        "hosts": etc_files.hosts_lines(view.run_id, view.names),
+        "passwd": [etc_files.passwd_line(USER_ID, USER_ID, root.home or "/")],
+        "group": [etc_files.group_line(USER_ID)],
         "nsswitch.conf": ["hosts: files dns"],
     }
+    texts = {}
+    for name, text in root.texts.items():
+        others = [line for line in text.splitlines() if not _is_replaced(name, line)]
+        texts[name] = "\n".join([*own[name], *others]) + "\n"
+    return texts
 
-    def replaced(name: str, line: str) -> bool:
-        return (
-            line.startswith("hosts:")
-            if name == "nsswitch.conf"
-            else name != "hosts" and line.split(":")[2:3] == [number]
-        )
 
-    return {
-        name: "\n".join(
-            [*own[name], *(line for line in text.splitlines() if not replaced(name, line))]
-        )
-        + "\n"
-        for name, text in found.items()
-    }
+def _is_replaced(name: str, line: str) -> bool:
+    """Whether a line of the host's file says the same as one of the environment's own."""
+    if name == "nsswitch.conf":
+        return line.startswith("hosts:")
+    return name != "hosts" and line.split(":")[2:3] == [str(USER_ID)]
