@@ -111,7 +111,7 @@ KEEPER = {
         "seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); "
     ),
     "capabilities kept": (
-        "from cleanroom.sandbox.kernel import syscalls as kernel; kernel.drop_all_capabilities = "
+        "from cleanroom.sandbox.kernel import privileges; privileges.drop_all_capabilities = "
         "lambda: None; "
     ),
     "no process namespace": (

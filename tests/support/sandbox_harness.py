@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cleanroom.sandbox.kernel import constants, landlock, syscalls
+from cleanroom.sandbox.kernel import constants, landlock, privileges, syscalls
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
@@ -238,12 +238,12 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root, shar
     for path in hidden:
         syscalls.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     if as_root:
-        syscalls.drop_bounding()
+        privileges.drop_bounding_set()
         os.setgroups([])
         os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
         syscalls.set_dumpable(True)
-    syscalls.drop_all_capabilities()
+    privileges.drop_all_capabilities()
     writable = (workspace, "/tmp", "/dev/shm", "/proc")
     landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
     program = filters.phase_filter(

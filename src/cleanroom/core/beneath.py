@@ -71,6 +71,17 @@ def open_own(folder: int, path: str, flags: int, mode: int = 0o644) -> int:
     return descriptor
 
 
+def unix_address(descriptor: int, name: str = "") -> str:
+    """The address of the unix socket `name` in the folder of this descriptor.
+
+    Without `name`: of the socket that the descriptor itself holds, opened with O_PATH.
+    unix(7): sun_path holds 107 bytes, and folders of ours may lie deeper. Through /proc the address
+    is short, and no link is in it.
+    """
+    through = f"/proc/self/fd/{descriptor}"
+    return f"{through}/{name}" if name else through
+
+
 class Misplaced(OSError):
     """Something else stands where a file of ours is to be."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.core.beneath import Folder
+from cleanroom.core.beneath import Folder, unix_address
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.filesystem.constants import HOME
 from cleanroom.sandbox.network.control_sockets import CONTAINER_ENGINES
@@ -52,8 +52,7 @@ class Decoys:
             # the sandbox has to refuse it, not the file's mode
             os.fchmod(secret, 0o644)
         self._listen(f"\0cleanroom-canary-{self._name}")
-        # the path may be longer than an address can hold
-        self._listen(f"/proc/self/fd/{self._folder.descriptor}/{self._path.name}")
+        self._listen(unix_address(self._folder.descriptor, self._path.name))
         os.chmod(self._path.name, 0o777, dir_fd=self._folder.descriptor)  # noqa: S103 -- nor from this
         self._port = self._listen_on_loopback()
         return self

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from cleanroom.backends.base import PortForward
+from cleanroom.core.beneath import unix_address
 from cleanroom.core.bus import Bus, SpanContext
 from cleanroom.evidence.tracing.otlp_json import to_otlp
 from cleanroom.evidence.tracing.received import NotTaken, adopted, decode, require_protobuf
@@ -258,13 +259,11 @@ async def receive(
 
 
 def _listening(path: Path) -> socket.socket:
-    """Through its folder's descriptor: below a usual cache folder the path is longer than an
-    address holds.
-    """
+    """A unix socket at `path`; its folder is held open only while the socket gets its name."""
     held = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listening.bind(f"/proc/self/fd/{held}/{path.name}")
+        listening.bind(unix_address(held, path.name))
     except BaseException:
         listening.close()
         raise

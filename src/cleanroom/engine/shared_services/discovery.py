@@ -27,7 +27,7 @@ from typing import Literal
 import msgspec
 
 from cleanroom.core import host_programs
-from cleanroom.core.beneath import Folder
+from cleanroom.core.beneath import Folder, unix_address
 from cleanroom.core.locks import locked
 from cleanroom.core.private_cache import open_cache
 from cleanroom.model.errors import ServiceFailed
@@ -147,7 +147,7 @@ def _start(charge: ServerConfig) -> tuple[str, socket.socket]:
         with runs.folder(name) as folder:
             _write(folder, CHARGE, msgspec.json.format(msgspec.json.encode(charge), indent=1))
             with channel.end() as listening:
-                listening.bind(_reached(folder))
+                listening.bind(unix_address(folder.descriptor, SOCKET))
                 listening.listen(BACKLOG)
                 pid = _spawn(folder, listening, charge.root)
             _write(folder, OWNER, journal.process_name(pid).encode())
@@ -185,10 +185,3 @@ def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
         return host_programs.leave_python(code, stdin=listening.fileno(), output=log)
     finally:
         os.close(log)
-
-
-def _reached(folder: Folder) -> str:
-    """The socket's path, by the descriptor of its folder: an address holds 107 bytes,
-    and cache folders may lie deep.
-    """
-    return f"/proc/self/fd/{folder.descriptor}/{SOCKET}"

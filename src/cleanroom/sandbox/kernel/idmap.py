@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 
-from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel import constants, privileges, syscalls
 
 TOP = 65536  # ids that distributions give out; beyond them files belong to nobody inside
 
@@ -38,9 +38,7 @@ def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
     try:
         if not os.read(ready_read, 1):
             raise OSError(1, "no user namespace for the id map")
-        for name, on_disk, becomes in (("uid_map", owner, user), ("gid_map", owner_group, group)):
-            with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(lines(on_disk, becomes))
+        privileges.write_id_maps(pid, lines(owner, user), lines(owner_group, group))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready_read)

@@ -221,28 +221,6 @@ def capget() -> tuple[int, int, int]:
     return words[0] | words[3] << 32, words[1] | words[4] << 32, words[2] | words[5] << 32
 
 
-def drop_bounding() -> None:
-    """Empty the bounding set; do it before the uid changes, since it needs CAP_SETPCAP.
-
-    Raises:
-        OSError: a capability is still in the set and may not be dropped.
-    """
-    for capability in range(constants.CAPABILITIES_MAX):
-        try:
-            held = prctl(constants.PR_CAPBSET_READ, capability)
-        except OSError:
-            return  # past the last one the kernel knows
-        if held:
-            prctl(constants.PR_CAPBSET_DROP, capability)
-
-
-def drop_all_capabilities() -> None:
-    """Empty the ambient, bounding, inheritable, permitted and effective sets."""
-    prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_CLEAR_ALL)
-    drop_bounding()
-    capset(0, 0, 0)
-
-
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
     """Close all descriptors from `first` to `last`; one by one before Linux 5.9."""
     try:

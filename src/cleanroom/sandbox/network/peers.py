@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cleanroom.core.beneath import open_beneath
+from cleanroom.core.beneath import open_beneath, unix_address
 from cleanroom.sandbox.kernel import constants
 
 CONNECT_SECONDS = 5.0  # a server whose queue stays full for so long is not there
@@ -75,7 +75,7 @@ def _connected(handle: int, path: str, belongs: Belongs, kind: int) -> socket.so
     try:
         seconds = struct.pack("=qq", int(CONNECT_SECONDS), 0)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-        end.connect(f"/proc/self/fd/{handle}")
+        end.connect(unix_address(handle))
         if not belongs(end, peer_of(end)):
             raise OSError(errno.ECONNREFUSED, "another program's socket", path)
     except BaseException:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import mounts
 from cleanroom.sandbox.filesystem.constants import USER_ID
-from cleanroom.sandbox.kernel import cgroups, constants, landlock, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, landlock, privileges, syscalls
 from cleanroom.sandbox.seccomp import filters, filters_hostns
 from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.selftest import limit_canaries as limits
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import (
         CanariesRun,
         Execute,
-        Identity,
         InitMessage,
         InitOrder,
         LivingProcess,
@@ -93,7 +92,7 @@ def _restrict(
     syscalls.close_range(3 + _keep(orders, handover))
     if as_root:
         _become(identity["user"], identity["group"])
-    syscalls.drop_all_capabilities()
+    privileges.drop_all_capabilities()
     syscalls.set_no_new_privileges()
     listed = files["allowlist"]
     readable, executable = files["readable"], files["executable"]
@@ -125,7 +124,7 @@ def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.so
     assert given is not None, "only such an environment comes here"
     _limit(spec["limits"]["rlimits"])
     syscalls.close_range(3 + _keep(orders, handover))
-    give_up(spec["identity"])
+    privileges.drop_privileges(spec["identity"])
     if spec["landlock"]:
         devices = given["devices"]
         landlock.restrict(
@@ -143,25 +142,6 @@ def _hide_group() -> None:
     """Make our control group the root of what is shown inside: its path tells nothing."""
     with contextlib.suppress(OSError):  # a kernel without such namespaces shows the path
         syscalls.unshare(constants.CLONE_NEWCGROUP)
-
-
-def give_up(identity: Identity) -> None:
-    """Every capability, and root's id.
-
-    What is left in the bounding set of an ordinary user counts for nothing without new privileges.
-    """
-    if identity["mode"] == "root":
-        syscalls.drop_bounding()
-        become(identity["user"], identity["group"])
-    syscalls.set_no_new_privileges()
-    syscalls.capset(0, 0, 0)
-
-
-def become(user: int, group: int) -> None:
-    """From root to an ordinary user's ids, in no other group."""
-    os.setgroups([])
-    os.setresgid(group, group, group)
-    os.setresuid(user, user, user)
 
 
 def _tie(orders: socket.socket) -> None:
@@ -197,16 +177,9 @@ def _become(user: int, group: int) -> None:
     """From root to the environment's own uid, in a user namespace of its own so that its process
     limit is private.
     """
-    become(user, group)
+    privileges.switch_user(user, group)
     syscalls.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
-    syscalls.unshare(constants.CLONE_NEWUSER)
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{USER_ID} {user} 1"),
-        ("gid_map", f"{USER_ID} {group} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    privileges.enter_user_namespace(USER_ID, user, group)
 
 
 class _Init:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
-from cleanroom.sandbox.kernel import cgroups, constants, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, privileges, syscalls
 from cleanroom.sandbox.network import dns, relay
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.processes import init
@@ -445,7 +445,7 @@ class Warden:
 
     def _give_up(self) -> None:
         """In the relay: be the environment's user, without any capability."""
-        init.give_up(self._spec["identity"])
+        privileges.drop_privileges(self._spec["identity"])
 
     def _service(self) -> relay.Service:
         return relay.Service(self._folders)
@@ -631,13 +631,7 @@ def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
         return
     user, group = os.geteuid(), os.getegid()
     syscalls.unshare(wanted | constants.CLONE_NEWUSER)
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{USER_ID} {user} 1"),
-        ("gid_map", f"{USER_ID} {group} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+    privileges.map_own_user(USER_ID, user, group)
 
 
 def _name_sockets(address: str) -> tuple[socket.socket, socket.socket]:

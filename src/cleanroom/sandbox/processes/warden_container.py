@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox.filesystem import mounts, move_mounts
 from cleanroom.sandbox.kernel import cgroups, constants, landlock, syscalls
 from cleanroom.sandbox.network import dns as names
@@ -236,7 +237,7 @@ def _listen(path: str, user: int) -> socket.socket:
     held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listening.bind(f"/proc/self/fd/{held}/{name}")
+        listening.bind(unix_address(held, name))
         os.chown(path, user, user)
         listening.listen(1)
     finally:

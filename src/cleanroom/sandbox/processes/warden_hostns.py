@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.kernel import process_tree, syscalls
+from cleanroom.sandbox.kernel import privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, peers, relay
 from cleanroom.sandbox.processes import init, warden
 from cleanroom.sandbox.seccomp_notify import sockets
@@ -52,7 +52,7 @@ class HostnsWarden(warden.Warden):
         self._folders = self._hold_folders()
         listener = self._start_init()
         self._proof = super()._begin_group_proof()()  # as long as we may make a group
-        init.give_up(self._spec["identity"])
+        privileges.drop_privileges(self._spec["identity"])
         syscalls.set_dumpable(False)
         emit = (
             self._attempt if self._spec["role"] == "phase" else lambda _: None

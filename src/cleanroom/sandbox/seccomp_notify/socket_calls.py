@@ -17,8 +17,9 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn, Protocol
 
+from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel import constants, privileges, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import SocketCallOrder, SocketCallResult
@@ -124,12 +125,7 @@ def _lend(orders: socket.socket, user: int, group: int) -> NoReturn:
         syscalls.close_range(1)
         orders.detach()
         mine = socket.socket(fileno=0)
-        syscalls.drop_bounding()
-        os.setgroups([])
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
-        syscalls.capset(0, 0, 0)
-        syscalls.set_no_new_privileges()
+        privileges.drop_root(user, group)
         syscalls.set_parent_death_signal(signal.SIGKILL)
         hand = DirectExecutor()
         while (arrived := channel.SOCKET_CALLS.receive(mine)) is not None:
@@ -192,7 +188,7 @@ def _address(deed: SocketCall) -> Iterator[bytes]:
         constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS,
     )
     try:
-        yield struct.pack("=H", socket.AF_UNIX) + f"/proc/self/fd/{handle}".encode() + b"\0"
+        yield struct.pack("=H", socket.AF_UNIX) + unix_address(handle).encode() + b"\0"
     finally:
         os.close(handle)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ _CONNECT_SECONDS = 0.1
 # the answerer shares its process with the recorder; a busy machine is no violation
 _ANSWER_SECONDS = 2.0
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
-_SUN_PATH_MOST = 107
 _NO_CALL = ("EPERM", "ENOSYS")  # ours says the former; a filter around us may say the latter first
 _SHELL = "/bin/sh"  # a file that every environment may read
 _READ_ONLY = ("EROFS", "EACCES", "EPERM")
@@ -198,13 +198,13 @@ def _unix_path(path: str) -> None:
     except OSError as error:
         raise Unavailable(f"its folder: {error.strerror}") from error
     try:
-        return _unix(f"/proc/self/fd/{held}/{name}")
+        return _unix(unix_address(held, name))
     finally:
         os.close(held)
 
 
 def _too_long(path: str) -> bool:
-    return len(os.fsencode(path)) > _SUN_PATH_MOST
+    return len(os.fsencode(path)) >= constants.UNIX_PATH_MAX
 
 
 def _unix(address: str) -> None:

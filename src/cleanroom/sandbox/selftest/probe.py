@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.filesystem import tree_removal
-from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import MACHINES, machine
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import filters
@@ -434,23 +434,12 @@ def _explained(name: str, detail: str) -> str:
     return detail
 
 
-def _map_self(inside: int, user: int, group: int) -> None:
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{inside} {user} 1"),
-        ("gid_map", f"{inside} {group} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-
-
 def _namespaces(folder: str) -> list[tuple[str, Callable[[], str | None]]]:
     """In the order in which a warden makes them."""
     user, group = os.geteuid(), os.getegid()
 
     def own_user() -> None:
-        syscalls.unshare(constants.CLONE_NEWUSER)
-        _map_self(1000, user, group)
+        privileges.enter_user_namespace(1000, user, group)
 
     def mounts() -> None:
         syscalls.unshare(constants.CLONE_NEWNS)
@@ -516,12 +505,10 @@ def _user_namespace_of_root() -> list[tuple[str, Callable[[], str | None]]]:
     """
 
     def step() -> None:
-        os.setgroups([])
-        os.setresgid(constants.OVERFLOW_UID, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
-        os.setresuid(constants.OVERFLOW_UID, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
+        nobody = constants.OVERFLOW_UID
+        privileges.switch_user(nobody, nobody)
         syscalls.set_dumpable(True)
-        syscalls.unshare(constants.CLONE_NEWUSER)
-        _map_self(1000, constants.OVERFLOW_UID, constants.OVERFLOW_UID)
+        privileges.enter_user_namespace(1000, nobody, nobody)
 
     return [("user_namespace", step)]
 
@@ -547,9 +534,7 @@ def _id_mapped() -> list[tuple[str, Callable[[], str | None]]]:
             os.close(child_end)
             if not os.read(parent_end, 1):
                 raise OSError(1, "no user namespace for the map")
-            for name in ("uid_map", "gid_map"):
-                with open(f"/proc/{pid}/{name}", "w") as file:
-                    file.write("0 1000 1\n")
+            privileges.write_id_maps(pid, "0 1000 1\n", "0 1000 1\n")
             syscalls.unshare(constants.CLONE_NEWNS)
             tree = syscalls.open_tree(
                 constants.AT_FDCWD, "/usr", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC

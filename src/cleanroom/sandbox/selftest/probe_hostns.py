@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.kernel.landlock import SCOPES_SINCE
 from cleanroom.sandbox.kernel.syscall_numbers import number
 from cleanroom.sandbox.seccomp import filters
@@ -125,9 +125,7 @@ def steps(anybody: int) -> list[Callable[[], list[Step]]]:
     """What to try, each list in a child of its own."""
 
     def own_user() -> None:
-        os.setgroups([])
-        os.setresgid(anybody, anybody, anybody)
-        os.setresuid(anybody, anybody, anybody)
+        privileges.switch_user(anybody, anybody)
 
     def user_first() -> list[Step]:
         become = [("own_user", own_user)] if os.geteuid() == 0 else []
