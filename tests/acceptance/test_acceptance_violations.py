@@ -81,7 +81,7 @@ def test_a_canary_that_fails_refuses_the_run(project: Project):
     """With held calls switched off nothing runs: exit 3, and the phase has no exit status."""
     project.write({"test": "touch ran"})
     sabotage = (
-        "import cleanroom.backends.embedded.backend as e; honest = e.describe; e.describe = "
+        "import cleanroom.backends.embedded.tiers as e; honest = e.describe; e.describe = "
         "lambda *a, **k: honest(*a, **k) | {'notify': False}"
     )
     answer = project.call("run", "test", before=sabotage)

@@ -50,7 +50,8 @@ class Homes:
         self, backend: EmbeddedBackend, text: str, *, keep: bool, level: Level = Level.MEDIUM
     ) -> str:
         await backend.probe(Level.MEDIUM)
-        backend._bare = backend._bare or self._bare
+        if self._bare:
+            backend.use_host_namespaces()
         spec = self._phase(
             f"phase-{next(self._numbers)}",
             home=str(self._home / level.value),
@@ -122,7 +123,8 @@ async def test_of_two_phases_at_once_the_first_is_kept(
     """Neither sees what the other writes, and what is kept is one phase's whole."""
     async with entered() as backend, AsyncExitStack() as stack:
         await backend.probe(Level.MEDIUM)
-        backend._bare = backend._bare or bare
+        if bare:
+            backend.use_host_namespaces()
         opened = []
         for number in range(2):
             scratch = str(tmp_path / f"cache/runs/t/workspace-{number}")
@@ -154,7 +156,8 @@ async def test_what_is_written_there_counts_against_the_disk_limit(
     """A sample of the environment has it."""
     async with entered() as backend:
         await backend.probe(Level.MEDIUM)
-        backend._bare = backend._bare or bare
+        if bare:
+            backend.use_host_namespaces()
         spec = phase(home=str(home / "Medium"))
         assert spec.workspace is not None
         async with backend.workspace(spec.workspace), backend.environment(spec) as environment:

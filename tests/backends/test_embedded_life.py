@@ -210,7 +210,7 @@ async def test_an_environment_whose_warden_had_to_be_killed_does_not_end_as_if_a
     """What its warden had not passed on yet is lost, so a phase that passed until then does not
     pass; nothing of it is left.
     """
-    monkeypatch.setattr("cleanroom.backends.embedded.backend.LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr("cleanroom.backends.embedded.keeper_client.LEAVE_SECONDS", 0.5)
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed, match="did not end by itself"):  # noqa: PT012 -- leaving it raises
             async with backend.environment(phase(**BARE)) as environment:

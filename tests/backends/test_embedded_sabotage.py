@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from cleanroom.backends.embedded import backend as embedded
-from cleanroom.backends.embedded import keeper_process
+from cleanroom.backends.embedded import keeper_process, tiers
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.filesystem import mount_ops
@@ -63,14 +62,14 @@ def described_wrongly(
     monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None]
 ) -> None:
     """Let the engine describe every environment with this change."""
-    honest = embedded.describe
+    honest = tiers.describe
 
     def describe(*given: Any, **named: Any) -> SandboxSpec:
         spec = honest(*given, **named)
         sabotage(spec)
         return spec
 
-    monkeypatch.setattr(embedded, "describe", describe)
+    monkeypatch.setattr(tiers, "describe", describe)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ async def entered_as(entered: Entered, tier: str, folder: Path) -> AsyncIterator
         return
     async with entered() as backend:
         await backend.probe(Level.MEDIUM)
-        backend._bare = backend._bare or tier == "E3"
+        if tier == "E3":
+            backend.use_host_namespaces()
         yield backend
 
 

@@ -185,8 +185,8 @@ def test_an_inner_process_that_is_stopped_is_ended_by_the_timeout(project: Proje
     """
     project.write({"test": "sleep 1000"}, timeout='"500ms"', limits='{ grace = "100ms" }')
     soon = (
-        "import cleanroom.backends.embedded.backend as a, "
-        "cleanroom.backends.embedded.environment as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
+        "import cleanroom.backends.embedded.keeper_client as a, "
+        "cleanroom.backends.embedded.commands as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
     )
     run = project.started(
         "run",

@@ -98,7 +98,7 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
     backend = EmbeddedBackend(RUN_ID, folder / "cache/runs/t", journal_at(folder / "journal.jsonl"))
     async with backend:
         await backend.probe(Level.MEDIUM)
-        backend._bare = True
+        backend.use_host_namespaces()
         async with (
             backend.workspace(workspace_spec) as workspace,
             anyio.create_task_group() as tasks,
@@ -113,7 +113,7 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
                 tasks.start_soon(hear)
                 yield place
             with anyio.move_on_after(5):
-                while not environment._lost.is_set():
+                while not environment.has_ended:
                     await anyio.sleep(0.01)
     assert (await backend.ledger())[2] == ()
 

@@ -420,7 +420,7 @@ async def test_nobody_else_reads_the_copy_of_the_workspace(project: Path, tmp_pa
         copy = Path((await place.sh("pwd -P")).out.strip())
         assert (copy / "file").read_text() == "as it was\n"
         assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
-        ground = place.backend.plants
+        ground = place.backend.tier.decoy_folder
         assert not stat.S_IMODE(ground.stat().st_mode) & 0o007
         if os.geteuid() == 0:
             asked = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.embedded import backend, keeper_process
+from cleanroom.backends.embedded import keeper_process, tiers
 from support.tiers_harness import bare
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
@@ -79,9 +79,9 @@ async def test_an_environment_without_landlock_is_noticed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Files outside are then read and written, but for what file modes refuse to its user."""
-    honest = backend.spec_hostns.describe
+    honest = tiers.spec_hostns.describe
     monkeypatch.setattr(
-        backend.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
+        tiers.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
     )
     async with bare(project, tmp_path) as place:
         failed = {

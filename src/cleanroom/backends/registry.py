@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from cleanroom.backends.embedded.keeper_process import KeeperProcess
     from cleanroom.sandbox.journal import Journal
 
-# name -> class made from run_id, scratch and journal, those of containers also from the cache
-# folder and the caller's environment
+# name -> class made from run_id, scratch and journal; those of containers also from the engine's
+# name, the cache folder and the caller's environment
 HOMES = {
     "embedded": "cleanroom.backends.embedded.backend:EmbeddedBackend",
     "docker": "cleanroom.backends.containers.backend:ContainerBackend",
-    "podman": "cleanroom.backends.containers.backend:PodmanBackend",
+    "podman": "cleanroom.backends.containers.backend:ContainerBackend",
 }
 CONTAINERS = ("docker", "podman")
 # In the order in which `auto` asks them.
@@ -90,7 +90,7 @@ def make(
     module, _, attribute = HOMES[name].partition(":")
     further: dict[str, object] = {} if keeper is None else {"keeper": keeper}
     if name in CONTAINERS:
-        further |= {"cache": cache or scratch, "caller": caller}
+        further |= {"engine": name, "cache": cache or scratch, "caller": caller}
     backend: Backend = getattr(importlib.import_module(module), attribute)(
         run_id=run_id, scratch=scratch, journal=journal, **further
     )

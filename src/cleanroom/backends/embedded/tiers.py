@@ -1,0 +1,225 @@
+"""What differs between the kinds of environments: with namespaces, in the host's, in containers.
+
+A tier makes workspaces, describes environments, and does what is needed beside their wardens.
+The tier of containers is in `containers/tier.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
+from cleanroom.backends.embedded import spec_hostns
+from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
+from cleanroom.backends.embedded.machinery import Machinery
+from cleanroom.backends.embedded.resources import cache_errors
+from cleanroom.backends.embedded.spec import Described, describe, environment_user
+from cleanroom.backends.embedded.workspace import EmbeddedWorkspace, HostWorkspace
+from cleanroom.sandbox.filesystem import layers
+from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import SandboxSpec
+
+SharedWorkspace = TypeVar("SharedWorkspace", bound=HostWorkspace)
+
+
+class Tier(ABC, Generic[SharedWorkspace]):
+    """One kind of environments, for one run."""
+
+    def __init__(self, machinery: Machinery) -> None:
+        self._machinery = machinery
+        self._run = machinery.run
+        self._workspaces: dict[str, SharedWorkspace] = {}
+
+    # --- workspaces
+
+    async def open_workspace(self, spec: WorkspaceSpec) -> SharedWorkspace:
+        """Make the workspace that environments with `spec` share."""
+        workspace = await self._make_workspace(spec)
+        self._workspaces[spec.root] = workspace
+        return workspace
+
+    async def close_workspace(self, root: str) -> None:
+        """Close the workspace of the project at `root`, if it was made."""
+        workspace = self._workspaces.pop(root, None)
+        if workspace is not None:
+            await workspace.finish_home(False)
+            workspace.close()
+
+    @abstractmethod
+    async def _make_workspace(self, spec: WorkspaceSpec) -> SharedWorkspace: ...
+
+    def _workspace_of(self, spec: EnvironmentSpec) -> SharedWorkspace | None:
+        return self._workspaces[spec.workspace.root] if spec.workspace is not None else None
+
+    # --- environments
+
+    async def root_of(self, identity: str) -> Path:
+        """The folder of one environment; `Resources` makes it."""
+        return self._run.scratch / "roots" / identity
+
+    @abstractmethod
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> Described:
+        """The specification for the warden. Makes the folders and layers that it names."""
+
+    async def launch(self, spec: EnvironmentSpec, sandbox: SandboxSpec) -> None:
+        """Start what the warden waits for; nothing here."""
+
+    async def return_prepared(self, spec: EnvironmentSpec) -> None:
+        """After the end of an environment that prepared data: put the data at its mounts' sources.
+
+        Nothing here: mounts show the sources themselves.
+        """
+
+    def discard(self, identity: str) -> None:
+        """Begin to remove what `launch` started, once the environment has been left."""
+
+    async def settled(self) -> None:
+        """Wait until all that was discarded is removed."""
+
+    @property
+    def decoy_folder(self) -> Path:
+        """Where decoys lie: an environment could reach them, were it not for the sandbox."""
+        return self._run.scratch
+
+
+class LayeredTier(Tier[EmbeddedWorkspace]):
+    """Environments that see the workspace through overlays, one layer for each environment."""
+
+    async def _make_workspace(self, spec: WorkspaceSpec) -> EmbeddedWorkspace:
+        user = environment_user(self._run.run_id)
+        return await anyio.to_thread.run_sync(EmbeddedWorkspace, spec, user)
+
+    async def _make_layers(self, spec: EnvironmentSpec) -> tuple[list[Path], HomeLayers | None]:
+        """Make the layers that an environment writes.
+
+        Returns the workspace's layers, newest first, and those of its home's `.cache`.
+
+        Raises:
+            ArtifactError: the disk refuses them.
+        """
+        workspace = self._workspace_of(spec)
+        user = environment_user(self._run.run_id)
+        owner = (user, user) if os.geteuid() == 0 else None
+        with cache_errors(self._run.scratch):
+            stack: list[Path] = []
+            if workspace is not None and spec.in_place:
+                workspace.used_in_place()
+            elif workspace is not None:
+                stack = await workspace.push()
+            await anyio.to_thread.run_sync(_make_mount_layers, spec, owner)
+            if not spec.home or workspace is None:
+                return stack, None
+            return stack, await anyio.to_thread.run_sync(workspace.home.take, spec.home, owner)
+
+
+class NamespacesTier(LayeredTier):
+    """Environments with namespaces and mounts of their own."""
+
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> Described:
+        """The specification, with mounts over the host's root."""
+        facts = self._machinery.facts
+        host = await facts.host()
+        stack, cache = await self._make_layers(spec)
+        await self._machinery.keeper.wait_up()
+        homes = facts.cgroup_homes()
+        sandbox = describe(spec, host, homes, stack, root, cache, landlock=facts.landlock)
+        return Described(sandbox, upper_folders(stack, cache))
+
+
+class HostnsTier(Tier[CopiedWorkspace]):
+    """Environments in the host's namespaces: they see the host's root, and a copied workspace."""
+
+    def __init__(self, machinery: Machinery) -> None:
+        super().__init__(machinery)
+        self._area: spec_hostns.RunArea | None = None
+        self._making_area = anyio.Lock()
+        self._copies = 0
+
+    async def _run_area(self) -> spec_hostns.RunArea:
+        """The folders of this run's environments, made when asked for first."""
+        async with self._making_area:
+            if self._area is None:
+                self._area = await self._make_run_area()
+        return self._area
+
+    async def _make_run_area(self) -> spec_hostns.RunArea:
+        resources, scratch = self._machinery.resources, self._run.scratch
+        user = environment_user(self._run.run_id)
+        large, short = spec_hostns.places_for(self._run.run_id, scratch)
+        for path in {large, short} - {scratch}:
+            await resources.make_run_folder(path, partial(spec_hostns.make_ground, user=user))
+        return spec_hostns.RunArea(resources.run_folder(large), resources.run_folder(short), user)
+
+    async def _make_workspace(self, spec: WorkspaceSpec) -> CopiedWorkspace:
+        user = environment_user(self._run.run_id)
+        with cache_errors(self._run.scratch):
+            area = await self._run_area()
+            self._copies += 1
+            parent = await anyio.to_thread.run_sync(area.own, "workspaces")
+            copy = parent / str(self._copies)
+            return await anyio.to_thread.run_sync(CopiedWorkspace, spec, copy, user)
+
+    async def root_of(self, identity: str) -> Path:
+        """The folder of one environment, which its user can reach."""
+        return (await self._run_area()).folder / "roots" / identity
+
+    async def describe(self, spec: EnvironmentSpec, root: Path) -> Described:
+        """The specification without mounts. Makes the environment's folders."""
+        facts, workspace = self._machinery.facts, self._workspace_of(spec)
+        host = await facts.host()
+        with cache_errors(self._run.scratch):
+            area = await self._run_area()
+            copy, cache = "", ""
+            if workspace is not None:
+                copy = str(workspace.place)
+                if spec.home and os.geteuid() != 0:
+                    take = workspace.home.take_whole
+                    cache = str(await anyio.to_thread.run_sync(take, spec.home))
+            await self._machinery.keeper.wait_up()
+            given = spec_hostns.Given(area, root, copy, cache)
+            find = partial(
+                spec_hostns.describe,
+                spec,
+                host,
+                facts.cgroup_homes(),
+                given,
+                landlock=facts.landlock,
+            )
+            return await anyio.to_thread.run_sync(find)
+
+    async def return_prepared(self, spec: EnvironmentSpec) -> None:
+        """Copy prepared data to its mounts' sources, which the environment could not reach."""
+        if spec.role != "prepare":
+            return
+        area = await self._run_area()
+        for mount in spec.mounts:
+            if mount.writable:
+                await anyio.to_thread.run_sync(area.give_back, mount)
+
+    @property
+    def decoy_folder(self) -> Path:
+        """The run area, once it was made."""
+        return self._area.folder if self._area is not None else self._run.scratch
+
+
+def _make_mount_layers(spec: EnvironmentSpec, owner: tuple[int, int] | None) -> None:
+    """Make the layers of mounts that are shown copy-on-write."""
+    for mount in spec.mounts:
+        if mount.above and not (Path(mount.source) / "upper").exists():
+            layers.make(Path(mount.source), Path(mount.above), owner)
+
+
+def upper_folders(stack: Sequence[Path], cache: HomeLayers | None) -> tuple[Path, ...]:
+    """The upper folders of the layers that an environment writes."""
+    written = [*stack[:1], *((cache.layer,) if cache else ())]
+    return tuple(layer / "upper" for layer in written)
