@@ -15,8 +15,13 @@ import pytest
 from cleanroom.core.beneath import Folder
 from cleanroom.core.locks import locked
 from cleanroom.engine.shared_services import discovery, pool
-from cleanroom.engine.shared_services.client import joined
-from cleanroom.engine.shared_services.discovery import LOCK, OWNER, ServerConfig, meet
+from cleanroom.engine.shared_services.client import connect
+from cleanroom.engine.shared_services.discovery import (
+    LOCK_NAME,
+    OWNER_FILE,
+    ServerConfig,
+    connect_or_start,
+)
 from cleanroom.engine.shared_services.pool import pool_key, pool_status, stop_pool
 from cleanroom.model.errors import ServiceFailed
 from cleanroom.model.policy import Level, default_policy
@@ -27,7 +32,7 @@ pytestmark = [pytest.mark.sandbox, NEEDS]
 
 
 @pytest.fixture
-def charge(tmp_path: Path) -> ServerConfig:
+def config(tmp_path: Path) -> ServerConfig:
     root = tmp_path / "project"
     root.mkdir()
     return ServerConfig(
@@ -45,12 +50,12 @@ def charge(tmp_path: Path) -> ServerConfig:
 class Pool:
     """A pool that runs and holds nothing yet."""
 
-    def __init__(self, charge: ServerConfig) -> None:
-        met = meet(charge)
+    def __init__(self, config: ServerConfig) -> None:
+        met = connect_or_start(config)
         assert met is not None
-        self._asked = charge.runs, charge.root, "embedded"
-        self.folder = Path(charge.runs, met[0])
-        self.pid = int((self.folder / OWNER).read_text().partition(":")[0])
+        self._asked = config.runs, config.root, "embedded"
+        self.folder = Path(config.runs, met[0])
+        self.pid = int((self.folder / OWNER_FILE).read_text().partition(":")[0])
         met[1].close()
         self.status()
 
@@ -68,49 +73,49 @@ class Pool:
 
 
 @pytest.fixture
-def held(charge: ServerConfig) -> Iterator[Pool]:
-    made = Pool(charge)
+def held(config: ServerConfig) -> Iterator[Pool]:
+    made = Pool(config)
     yield made
     made.stop()
     made.wait_gone()
 
 
-def test_a_lock_that_nobody_leaves_is_named(charge: ServerConfig, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_that_nobody_leaves_is_named(config: ServerConfig, monkeypatch: pytest.MonkeyPatch):
     """An engine that hangs while it starts a holder keeps others waiting for a while,
     then they say so.
     """
     monkeypatch.setattr(discovery, "LOCK_SECONDS", 0.0)
-    charge.cache.mkdir(mode=0o700)
+    config.cache.mkdir(mode=0o700)
     with (
-        Folder.at(charge.cache) as cache,
-        locked(cache, LOCK, seconds=0),
+        Folder.at(config.cache) as cache,
+        locked(cache, LOCK_NAME, seconds=0),
         pytest.raises(ServiceFailed, match="another process holds it") as failed,
     ):
-        meet(charge)
+        connect_or_start(config)
     assert failed.value.code == "CR-SESSION-001"
 
 
-def test_a_lock_that_cannot_be_opened_is_named(charge: ServerConfig):
+def test_a_lock_that_cannot_be_opened_is_named(config: ServerConfig):
     """The system's reason is said, where a folder lies in the lock's place."""
-    (charge.cache / LOCK).mkdir(parents=True)
-    charge.cache.chmod(0o700)
+    (config.cache / LOCK_NAME).mkdir(parents=True)
+    config.cache.chmod(0o700)
     with pytest.raises(ServiceFailed, match="Is a directory") as failed:
-        meet(charge)
+        connect_or_start(config)
     assert failed.value.code == "CR-SESSION-001"
 
 
-async def test_a_holder_that_ends_before_it_answers_is_said(charge: ServerConfig):
+async def test_a_holder_that_ends_before_it_answers_is_said(config: ServerConfig):
     """A file where it would keep its record ends every holder that is started."""
-    sessions = Path(charge.root, ".ggen/cleanroom/sessions")
+    sessions = Path(config.root, ".ggen/cleanroom/sessions")
     sessions.parent.mkdir(parents=True)
     sessions.write_text("a file")
     with pytest.raises(ServiceFailed, match="ended") as failed:
-        async with joined(charge, "run", ()):
+        async with connect(config, "run", ()):
             pass
     assert failed.value.code == "CR-SESSION-002"
 
 
-async def test_services_end_with_their_holder(charge: ServerConfig):
+async def test_services_end_with_their_holder(config: ServerConfig):
     """Whoever waits for one to be ready learns that the process that holds it has ended."""
     probe = Probe(kind="exec", argv=("false",))
     recipe = Recipe(
@@ -123,9 +128,9 @@ async def test_services_end_with_their_holder(charge: ServerConfig):
         to="tcp:7000",
         start_timeout_seconds=60,
     )
-    async with joined(charge, "run", (recipe,), lease=False) as holder:
+    async with connect(config, "run", (recipe,), lease=False) as holder:
         assert holder is not None
-        pid = int(Path(charge.runs, holder.id, OWNER).read_text().partition(":")[0])
+        pid = int(Path(config.runs, holder.id, OWNER_FILE).read_text().partition(":")[0])
         os.kill(pid, signal.SIGKILL)
         with anyio.fail_after(20):
             states = [state async for state in holder.services["slow"].states()]
@@ -146,10 +151,10 @@ def test_a_pool_that_does_not_answer_is_said(held: Pool, monkeypatch: pytest.Mon
 
 
 def test_a_pool_that_does_not_end_in_time_is_said(
-    charge: ServerConfig, monkeypatch: pytest.MonkeyPatch
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch
 ):
     """The process is named, to be killed by hand."""
-    held = Pool(charge)
+    held = Pool(config)
     monkeypatch.setattr(pool, "END_SECONDS", 0.0)
     with pytest.raises(ServiceFailed, match="did not end") as failed:
         held.stop()

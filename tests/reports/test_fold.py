@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.evidence.reports.curves import POINTS_MAX
-from cleanroom.evidence.reports.fold import NOT_FINISHED, ROWS_MAX, Folder, fold
+from cleanroom.evidence.reports.fold import NOT_FINISHED, ROWS_MAX, ResultBuilder, fold
 from cleanroom.evidence.reports.result import (
     AutorunResult,
     LedgerResult,
@@ -252,13 +252,13 @@ def test_a_violation_of_an_environment_is_its_phases():
 
 def test_a_flood_of_violations_is_bounded_and_counted():
     """Beyond the limit rows are counted in a note, not kept."""
-    folder = Folder()
+    builder = ResultBuilder()
     story = Story()
     for number in range(ROWS_MAX + 5):
         story.tell(egress("test", host=f"h{number}"))
     for envelope in story.envelopes:
-        folder.add(envelope)
-    result = folder.result()
+        builder.add(envelope)
+    result = builder.result()
 
     assert len(result.violations) == ROWS_MAX
     assert result.notes[0].startswith("5 more violation events")

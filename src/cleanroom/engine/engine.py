@@ -47,7 +47,7 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor, secret_values
 from cleanroom.engine.own_folder import RunFolders, check_own_folders, run_folders
-from cleanroom.engine.phase_cache.store import PhaseCache, service_identities
+from cleanroom.engine.phase_cache.store import PhaseCache, RunFacts, service_identities
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
@@ -67,9 +67,18 @@ from cleanroom.engine.records import (
     verify_audit,
 )
 from cleanroom.engine.run import Place, Run
-from cleanroom.engine.shared_services.ancestry import starters, wait_gone, way_to_ggen
-from cleanroom.engine.shared_services.client import joined
-from cleanroom.engine.shared_services.discovery import POOLED, Kind, ServerConfig, key_of
+from cleanroom.engine.shared_services.ancestry import (
+    ancestors_to_ggen,
+    starting_processes,
+    wait_ended,
+)
+from cleanroom.engine.shared_services.client import connect
+from cleanroom.engine.shared_services.discovery import (
+    POOLABLE_KINDS,
+    Kind,
+    ServerConfig,
+    discovery_key,
+)
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.deliver import Delivered
@@ -331,7 +340,7 @@ class Engine:
             run.interrupt(self._interrupted)
         try:
             async with anyio.create_task_group() as tasks:
-                for starter in starters():
+                for starter in starting_processes():
                     tasks.start_soon(self._watch, starter)
                 result = await run.run_and_report()
                 self.delivered = run.delivered
@@ -388,7 +397,7 @@ class Engine:
         with _project(plan.root) as root:
             cache = self._phase_cache(plan, root, recipes)
             return [
-                cache.decided(position, ()) if cache.asked else RUNS
+                cache.decide_now(position, ()) if cache.enabled else RUNS
                 for position in range(len(plan.phases))
             ]
 
@@ -436,11 +445,13 @@ class Engine:
             plan,
             root,
             self._bus.run_id,
-            caller=self._caller,
-            services=services,
-            secret=secret,
+            RunFacts(
+                caller=self._caller,
+                service_identities=services,
+                secret=secret,
+                services_outlive_run=bool(ancestors_to_ggen()) and self._charge(plan) is not None,
+            ),
             ignored=self._options.fresh or self._options.no_cache,
-            session=bool(way_to_ggen()) and self._charge(plan) is not None,
         )
 
     def _charge(self, plan: Plan) -> ServerConfig | None:
@@ -449,9 +460,12 @@ class Engine:
         """
         if not plan.services or self._options.fresh:
             return None
-        if way := way_to_ggen():
+        if way := ancestors_to_ggen():
             return self._holder(
-                plan, "session", key_of(plan.root, way[-1], _held_on(plan.backend)), owner=way[-1]
+                plan,
+                "session",
+                discovery_key(plan.root, way[-1], _held_on(plan.backend)),
+                owner=way[-1],
             )
         return self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)))
 
@@ -493,7 +507,7 @@ class Engine:
         wanted = {
             service.name
             for service in plan.services
-            if service.kind in POOLED and not service.superuser
+            if service.kind in POOLABLE_KINDS and not service.superuser
         }
         if not wanted:
             raise UsageError(
@@ -515,7 +529,7 @@ class Engine:
         charge = self._holder(
             plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds
         )
-        async with joined(charge, self._bus.run_id, recipes, lease=False) as holder:
+        async with connect(charge, self._bus.run_id, recipes, lease=False) as holder:
             assert holder is not None, "it is started where there is none"
             for service in holder.services.values():
                 async for state in service.states():
@@ -600,7 +614,7 @@ class Engine:
         """Interrupt the run when whoever started this process dies:
         nobody would read its result, and it must not outlive its purpose.
         """
-        await wait_gone(starter)
+        await wait_ended(starter)
         if self._run is not None:
             self._run.interrupt(
                 Exit.TERMINATED,
@@ -636,7 +650,7 @@ async def open(
 
 def started_by_ggen() -> bool:
     """Is this process below a ggen?"""
-    return bool(way_to_ggen())
+    return bool(ancestors_to_ggen())
 
 
 def _absolute(path: str | Path) -> Path:

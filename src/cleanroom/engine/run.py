@@ -30,8 +30,8 @@ from cleanroom.engine.phase_cache.store import PhaseCache
 from cleanroom.engine.phases.lifecycle import Lifecycle
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, Cause, decisive, phase_causes, verifies
-from cleanroom.engine.shared_services.client import Holder, joined
-from cleanroom.engine.shared_services.discovery import POOLED, ServerConfig
+from cleanroom.engine.shared_services.client import ServerConnection, connect
+from cleanroom.engine.shared_services.discovery import POOLABLE_KINDS, ServerConfig
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.output import LogSink
 from cleanroom.engine.supervision.supervisor import Supervisor, supervise
@@ -303,7 +303,9 @@ class Run:
         async with AsyncExitStack() as stack:
             backend = await self._choose(stack, span)
             recipes = (
-                await self._skipping.needed(self._recipes()) if self._skipping else self._recipes()
+                await self._skipping.needed_recipes(self._recipes())
+                if self._skipping
+                else self._recipes()
             )
             self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
             holder = await self._join(stack, backend, recipes)
@@ -356,17 +358,19 @@ class Run:
 
     async def _join(
         self, stack: AsyncExitStack, backend: Backend, recipes: Sequence[Recipe]
-    ) -> Holder | None:
+    ) -> ServerConnection | None:
         """The session or pool that has this run's services;
         those of another configuration are the run's own, which is said.
         """
         if self._charge is None or not recipes or not backend.forwards_elsewhere:
             return None
         pooled = self._charge.leases
-        chosen = [recipe for recipe in recipes if recipe.kind in POOLED] if pooled else recipes
+        chosen = (
+            [recipe for recipe in recipes if recipe.kind in POOLABLE_KINDS] if pooled else recipes
+        )
         holder = (
             await stack.enter_async_context(
-                joined(self._charge, self._bus.run_id, chosen, start=not pooled)
+                connect(self._charge, self._bus.run_id, chosen, start=not pooled)
             )
             if chosen
             else None
@@ -376,7 +380,7 @@ class Run:
         self._redactor.add(
             *(secret for service in holder.services.values() for secret in service.recipe.secrets)
         )
-        self._account.held = holder.things
+        self._account.held = holder.resources
         for name in holder.others:
             text = (
                 f"service {name!r} runs in {self._charge.kind} {holder.id} with another "

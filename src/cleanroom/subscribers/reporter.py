@@ -16,7 +16,7 @@ import msgspec
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Subscription
 from cleanroom.core.files import LineWriter, relative, write_atomic
-from cleanroom.evidence.reports.fold import Folder as Aggregate
+from cleanroom.evidence.reports.fold import ResultBuilder
 from cleanroom.evidence.reports.render import FILES, render
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import encode_lines
@@ -34,7 +34,7 @@ class Reporter:
         self.root = root
         self.run_folder = run_folder
         self.report_folder = report_folder
-        self._fold = Aggregate()
+        self._fold = ResultBuilder()
 
     @property
     def events_path(self) -> Path:

@@ -13,6 +13,7 @@ import hmac
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 import msgspec
@@ -45,36 +46,34 @@ ENTRY_BYTES_MAX = 64 << 20
 NO_COMMANDS = Decision(why="it has no commands")
 
 
-class PhaseCache:
-    """The cache of one run.
+class RunFacts(NamedTuple):
+    """What the keys of a run's phases depend on besides the plan and the files."""
 
-    `services` says name -> identity of the server, `secret` keys digests of what is handed over
-    from the caller.
-    """
+    # the caller's environment variables
+    caller: Mapping[str, str]
+    # service -> digest of its server and its first state; one that is missing or empty is unknown
+    service_identities: Mapping[str, str]
+    # HMAC key of digests of values that the caller passes on, which may be secret
+    secret: str
+    # whether services belong to a session or a pool and keep their state after the run
+    services_outlive_run: bool = False
+
+
+class PhaseCache:
+    """The cache of one run."""
 
     def __init__(
-        self,
-        plan: Plan,
-        root: Folder,
-        run_id: str,
-        *,
-        caller: Mapping[str, str],
-        services: Mapping[str, str],
-        secret: str,
-        ignored: bool = False,
-        session: bool = False,
+        self, plan: Plan, root: Folder, run_id: str, facts: RunFacts, *, ignored: bool = False
     ) -> None:
-        """`root` is the project's folder; `ignored`: nothing is skipped,
-        what passes is remembered all the same; `session`: services may outlive the run.
+        """`root` is the project's folder.
+
+        With `ignored` no phase is skipped; one that passes is remembered all the same.
         """
         self._plan = plan
         self._root = root
         self._run_id = run_id
-        self._caller = caller
-        self._services = services
-        self._secret = secret
+        self._facts = facts
         self._ignored = ignored
-        self._session = session
         self._evidence = Evidence(root)
         self._phases: list[tuple[PlannedWorkspace, PhaseRun]] = [
             (workspace, phase) for workspace in plan.workspaces for phase in workspace.phases
@@ -87,15 +86,15 @@ class PhaseCache:
         self._tools: dict[str, str] = {}
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         """Does any phase have inputs? Else there is nothing to decide."""
         return any(phase.cache_inputs for _, phase in self._phases)
 
     async def decide(self, position: int, unsettled: Sequence[str]) -> Decision:
         """As `skipping.Skipping` has it."""
-        if not self.asked:
+        if not self.enabled:
             return RUNS
-        return await anyio.to_thread.run_sync(self.decided, position, unsettled)
+        return await anyio.to_thread.run_sync(self.decide_now, position, unsettled)
 
     async def remember(
         self, position: int, decision: Decision, returned: Sequence[str]
@@ -105,9 +104,9 @@ class PhaseCache:
             return Remembered(why_not=decision.why)
         return await anyio.to_thread.run_sync(self._remembered, position, decision, returned)
 
-    async def needed(self, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
+    async def needed_recipes(self, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
         """Without the services of phases that are going to be skipped before anything runs."""
-        skipped = await anyio.to_thread.run_sync(self.leading) if self.asked else []
+        skipped = await anyio.to_thread.run_sync(self.leading_skips) if self.enabled else []
         named = {service for _, phase in self._phases[len(skipped) :] for service in phase.services}
         return (
             tuple(recipe for recipe in recipes if recipe.name in named)
@@ -115,20 +114,20 @@ class PhaseCache:
             else tuple(recipes)
         )
 
-    def leading(self) -> list[Decision]:
+    def leading_skips(self) -> list[Decision]:
         """Of the phases before the first that runs: nothing can change before their turn.
 
         Blocks.
         """
         found: list[Decision] = []
-        for position in range(len(self._phases) if self.asked else 0):
-            decision = self.decided(position, ())
+        for position in range(len(self._phases) if self.enabled else 0):
+            decision = self.decide_now(position, ())
             if not decision.skips:
                 break
             found.append(decision)
         return found
 
-    def decided(self, position: int, unsettled: Sequence[str]) -> Decision:
+    def decide_now(self, position: int, unsettled: Sequence[str]) -> Decision:
         """What becomes of the phase now.
 
         The first phase of a stretch decides for all of it.
@@ -168,7 +167,7 @@ class PhaseCache:
             return NO_COMMANDS
         if not phase.cache_inputs:
             return Decision(why="it has no cache.inputs")
-        if reason := never(self._plan, phase, session=self._session):
+        if reason := never(self._plan, phase, session=self._facts.services_outlive_run):
             return Decision(why=f"never skipped: {reason}")
         try:
             parts = self._parts(position, unsettled)
@@ -190,7 +189,7 @@ class PhaseCache:
                 f"an earlier phase changed its input {hidden}, which did not come back to "
                 "the project"
             )
-        shared = {name: self._services.get(name, "") for name in phase.services}
+        shared = {name: self._facts.service_identities.get(name, "") for name in phase.services}
         if unknown := next((name for name, identity in shared.items() if not identity), ""):
             raise Unfit(f"service {unknown} is not known")
         folders = tuple(dict.fromkeys((*self._plan.tools, *phase.tools)))
@@ -200,7 +199,10 @@ class PhaseCache:
             **self._settings(workspace, phase),
             **{f"input {path}": found for path, found in files.items()},
             **{f"variable {name}": digest(value) for name, value in phase.variables.items()},
-            **{f"variable {name}": self._keyed(self._caller.get(name)) for name in phase.passed},
+            **{
+                f"variable {name}": self._keyed(self._facts.caller.get(name))
+                for name in phase.passed
+            },
             **{f"tools in {folder}": self._tools[folder] for folder in folders},
             **{f"service {name}": identity for name, identity in shared.items()},
             **{
@@ -210,7 +212,7 @@ class PhaseCache:
         }
 
     def _settings(self, workspace: PlannedWorkspace, phase: PhaseRun) -> dict[str, str]:
-        plan, path = self._plan, self._caller.get("PATH", "")
+        plan, path = self._plan, self._facts.caller.get("PATH", "")
         place = [
             phase.name,
             workspace.name,
@@ -248,7 +250,9 @@ class PhaseCache:
             ""
             if value is None
             else hmac.new(
-                self._secret.encode(), value.encode("utf-8", "surrogateescape"), hashlib.sha256
+                self._facts.secret.encode(),
+                value.encode("utf-8", "surrogateescape"),
+                hashlib.sha256,
             ).hexdigest()
         )
 
@@ -386,11 +390,11 @@ def service_identities(plan: Plan, recipes: Sequence[Recipe]) -> dict[str, str]:
 
     Blocks.
     """
-    asked = {spec.name: spec for spec in plan.services}
+    specs = {spec.name: spec for spec in plan.services}
     return {
-        recipe.name: _identity(asked[recipe.name], recipe)
+        recipe.name: _identity(specs[recipe.name], recipe)
         for recipe in recipes
-        if recipe.name in asked
+        if recipe.name in specs
     }
 
 

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.2  # how often to look where the kernel cannot tell
 FAR = 64  # ancestors that are looked at: far more than any terminal, shell and build tool make
 
 
-def way_to_ggen(pid: int | None = None) -> tuple[str, ...]:
+def ancestors_to_ggen(pid: int | None = None) -> tuple[str, ...]:
     """The ancestors of a process (this one) up to the nearest ggen, which is the last,
     as `journal.process_name` writes them; empty where none is ggen.
 
@@ -33,15 +33,15 @@ def way_to_ggen(pid: int | None = None) -> tuple[str, ...]:
     return ()
 
 
-def starters() -> tuple[str, ...]:
+def starting_processes() -> tuple[str, ...]:
     """The processes without which nobody waits for this one:
     its parent, or all up to ggen, which may leave a shell behind when it ends.
     """
     parent = os.getppid()  # 0 for the first process of a container, whose parent cannot be seen
-    return way_to_ggen() or ((process_name(parent),) if parent else ())
+    return ancestors_to_ggen() or ((process_name(parent),) if parent else ())
 
 
-async def wait_gone(process: str) -> None:
+async def wait_ended(process: str) -> None:
     """Wait for the end of a process, given as `journal.process_name` writes it."""
     try:
         descriptor = os.pidfd_open(int(process.partition(":")[0]))

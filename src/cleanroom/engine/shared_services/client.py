@@ -22,7 +22,7 @@ import anyio.to_thread
 import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from cleanroom.engine.shared_services.discovery import ServerConfig, meet
+from cleanroom.engine.shared_services.discovery import ServerConfig, connect_or_start
 from cleanroom.engine.supervision.service import ServiceState
 from cleanroom.model import errors
 from cleanroom.model.errors import CleanroomError, ServiceFailed
@@ -38,14 +38,14 @@ TRIES = 5  # a holder that is just ending is met once; its successor may be endi
 PAUSE_SECONDS = 0.05
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A service as a run needs it."""
 
     configuration: str
     recipe: Recipe
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceGrant(msgspec.Struct, frozen=True, kw_only=True):
     """A service as its holder gives it to a run."""
 
     environment: str
@@ -53,20 +53,20 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, str]
     secrets: tuple[str, ...]
     attached: Attached
-    things: tuple[str, ...]
+    resources: tuple[str, ...]
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class JoinAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a holder says to a run that joins: services by name, those of another configuration,
     and what is there besides.
     """
 
-    services: dict[str, Given]
+    services: dict[str, ServiceGrant]
     others: tuple[str, ...]
-    things: tuple[str, ...]
+    resources: tuple[str, ...]
 
 
-class Failure(msgspec.Struct, frozen=True):
+class WireError(msgspec.Struct, frozen=True):
     """An error that travels."""
 
     kind: str
@@ -76,7 +76,7 @@ class Failure(msgspec.Struct, frozen=True):
     where: str
 
     @classmethod
-    def of(cls, error: CleanroomError) -> Failure:
+    def of(cls, error: CleanroomError) -> WireError:
         return cls(type(error).__name__, error.code, error.message, error.hint, error.where)
 
     def error(self) -> CleanroomError:
@@ -96,17 +96,19 @@ def configuration(recipe: Recipe, policy: Policy, seed: int) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-class JoinedService:
+class RemoteService:
     """One service that the holder has. See `service.SharedService`."""
 
-    def __init__(self, name: str, recipe: Recipe, given: Given, holder: Holder) -> None:
+    def __init__(
+        self, name: str, recipe: Recipe, given: ServiceGrant, holder: ServerConnection
+    ) -> None:
         self.recipe = msgspec.structs.replace(
             recipe, phase_variables=given.variables, secrets=given.secrets
         )
         self.environment = given.environment
         self.folder = Path(given.folder)
         self.attached = given.attached
-        self.things = given.things
+        self.resources = given.resources
         self._name = name
         self._holder = holder
         self._state = ServiceState()
@@ -131,17 +133,17 @@ class JoinedService:
             self._changed = anyio.Event()
 
 
-class Holder:
+class ServerConnection:
     """A connection to a holder. See `service.SharedServices`."""
 
     def __init__(self, identity: str) -> None:
         self.id = identity
-        self.services: dict[str, JoinedService] = {}
+        self.services: dict[str, RemoteService] = {}
         self.others: tuple[str, ...] = ()
         self._things: tuple[str, ...] = ()
         self._answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._left = anyio.Event()
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, ServiceRequest] = {}
         self._link: Link[channel.Message] | None = None
         streams: tuple[MemoryObjectSendStream[Event], MemoryObjectReceiveStream[Event]] = (
             anyio.create_memory_object_stream(math.inf)
@@ -149,19 +151,24 @@ class Holder:
         self._tell, self._events = streams
 
     @property
-    def things(self) -> tuple[str, ...]:
+    def resources(self) -> tuple[str, ...]:
         """What it holds for this run, for the ledger."""
         return (
             (
                 *self._things,
-                *(thing for service in self.services.values() for thing in service.things),
+                *(thing for service in self.services.values() for thing in service.resources),
             )
             if self.services
             else ()
         )
 
     async def ask(
-        self, link: Link[channel.Message], run_id: str, wanted: dict[str, Wanted], *, lease: bool
+        self,
+        link: Link[channel.Message],
+        run_id: str,
+        wanted: dict[str, ServiceRequest],
+        *,
+        lease: bool,
     ) -> bool:
         """Say which services this run needs. False where the holder ended before it answered.
 
@@ -196,11 +203,11 @@ class Holder:
         for descriptor in descriptors:
             os.close(descriptor)
         if "joined" in message:
-            self._take(msgspec.convert(message["joined"], Answer))
+            self._take(msgspec.convert(message["joined"], JoinAnswer))
         elif "left" in message:
             self._left.set()
         elif "state" in message and message["state"] in self.services:
-            failure = msgspec.convert(message["failure"], Failure | None)
+            failure = msgspec.convert(message["failure"], WireError | None)
             state = ServiceState(
                 message["opened"], message["ready"], failure.error() if failure else None
             )
@@ -208,10 +215,10 @@ class Holder:
         elif "event" in message:
             self._tell.send_nowait(msgspec.convert(message["event"], AnyEvent))
 
-    def _take(self, answer: Answer) -> None:
-        self.others, self._things = answer.others, answer.things
+    def _take(self, answer: JoinAnswer) -> None:
+        self.others, self._things = answer.others, answer.resources
         self.services = {
-            name: JoinedService(name, self._wanted[name].recipe, given, self)
+            name: RemoteService(name, self._wanted[name].recipe, given, self)
             for name, given in answer.services.items()
         }
         if not self._answered.done():
@@ -250,14 +257,14 @@ class Holder:
 
 
 @asynccontextmanager
-async def joined(
-    charge: ServerConfig,
+async def connect(
+    config: ServerConfig,
     run_id: str,
     recipes: Sequence[Recipe],
     *,
     start: bool = True,
     lease: bool = True,
-) -> AsyncIterator[Holder | None]:
+) -> AsyncIterator[ServerConnection | None]:
     """Join the holder of this charge with these services.
 
     Leaving it gives up what was asked for; the services stay.
@@ -269,18 +276,18 @@ async def joined(
         ServiceFailed: it cannot be started, or does not answer.
     """
     wanted = {
-        recipe.name: Wanted(
-            configuration=configuration(recipe, charge.policy, charge.seed), recipe=recipe
+        recipe.name: ServiceRequest(
+            configuration=configuration(recipe, config.policy, config.seed), recipe=recipe
         )
         for recipe in recipes
     }
     for _ in range(TRIES):
-        met = await anyio.to_thread.run_sync(partial(meet, charge, start=start))
+        met = await anyio.to_thread.run_sync(partial(connect_or_start, config, start=start))
         if met is None:
             yield None
             return
         identity, end = met
-        holder = Holder(identity)
+        holder = ServerConnection(identity)
         link = Link(end, channel.receive, holder.heard, holder.ended)
         try:
             if await holder.ask(link, run_id, wanted, lease=lease):

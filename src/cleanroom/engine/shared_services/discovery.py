@@ -38,11 +38,11 @@ from cleanroom.sandbox.network import peers
 Kind = Literal["session", "pool"]
 # Kinds of services whose state can be made anew for each run;
 # of any other server only its own project knows.
-POOLED = ("postgres", "redis")
+POOLABLE_KINDS = ("postgres", "redis")
 
 LOCK_SECONDS = 20.0  # held for milliseconds
 BACKLOG = 128  # runs that come while the holder starts
-CHARGE, SOCKET, OWNER, LOCK = "holder.json", "socket", "owner", "holders.lock"
+CONFIG_FILE, SOCKET_NAME, OWNER_FILE, LOCK_NAME = "holder.json", "socket", "owner", "holders.lock"
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +73,16 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.runs).parent
 
 
-def key_of(*parts: str) -> str:
+def discovery_key(*parts: str) -> str:
     """Names what two runs must have in common to meet, this user included."""
     return hashlib.sha256(
         "\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")
     ).hexdigest()[:12]
 
 
-def meet(charge: ServerConfig, *, start: bool = True) -> tuple[str, socket.socket] | None:
+def connect_or_start(
+    config: ServerConfig, *, start: bool = True
+) -> tuple[str, socket.socket] | None:
     """The holder of this charge: its id, and a connection to it.
 
     If there is none that lives it is started, or None where that was not asked for.
@@ -88,11 +90,13 @@ def meet(charge: ServerConfig, *, start: bool = True) -> tuple[str, socket.socke
     Raises:
         ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
     """
-    with _locked(charge.cache):
-        return find(charge.runs, charge.kind, charge.key) or (_start(charge) if start else None)
+    with _locked(config.cache):
+        return find_server(config.runs, config.kind, config.key) or (
+            _start(config) if start else None
+        )
 
 
-def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
+def find_server(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
     """The living holder of such a charge, and a connection to it."""
     try:
         around = Folder.at(Path(runs))
@@ -108,15 +112,13 @@ def find(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
 @contextmanager
 def _locked(cache: Path) -> Iterator[None]:
     try:
-        with open_cache(cache) as folder, locked(folder, LOCK, seconds=LOCK_SECONDS):
+        with open_cache(cache) as folder, locked(folder, LOCK_NAME, seconds=LOCK_SECONDS):
             yield
     except TimeoutError:
         raise ServiceFailed(
             "CR-SESSION-001",
-            (
-                f"{cache / LOCK}: expected the lock within {LOCK_SECONDS:g} s; another process "
-                "holds it"
-            ),
+            f"{cache / LOCK_NAME}: expected the lock within {LOCK_SECONDS:g} s; "
+            "another process holds it",
             hint="end the engine that hangs, or use --fresh, with which a run has its own services",
         ) from None
     except OSError as error:
@@ -131,26 +133,28 @@ def _connect(runs: Folder, name: str) -> socket.socket | None:
     """None where nobody listens any more."""
     try:
         with runs.folder(name) as folder:
-            end = peers.connect(folder.descriptor, SOCKET, peers.of_our_user, socket.SOCK_SEQPACKET)
+            end = peers.connect(
+                folder.descriptor, SOCKET_NAME, peers.of_our_user, socket.SOCK_SEQPACKET
+            )
     except OSError:
         return None
     return channel.widened(end)
 
 
-def _start(charge: ServerConfig) -> tuple[str, socket.socket]:
-    name = f"{charge.kind}-{charge.key}-{secrets.token_hex(4)}"
+def _start(config: ServerConfig) -> tuple[str, socket.socket]:
+    name = f"{config.kind}-{config.key}-{secrets.token_hex(4)}"
     with (
-        Folder.at(charge.cache) as cache,
-        cache.folder(Path(charge.runs).name, make=True, mode=0o700) as runs,
+        Folder.at(config.cache) as cache,
+        cache.folder(Path(config.runs).name, make=True, mode=0o700) as runs,
     ):
         os.mkdir(name, 0o700, dir_fd=runs.descriptor)
         with runs.folder(name) as folder:
-            _write(folder, CHARGE, msgspec.json.format(msgspec.json.encode(charge), indent=1))
+            _write(folder, CONFIG_FILE, msgspec.json.format(msgspec.json.encode(config), indent=1))
             with channel.end() as listening:
-                listening.bind(unix_address(folder.descriptor, SOCKET))
+                listening.bind(unix_address(folder.descriptor, SOCKET_NAME))
                 listening.listen(BACKLOG)
-                pid = _spawn(folder, listening, charge.root)
-            _write(folder, OWNER, journal.process_name(pid).encode())
+                pid = _spawn(folder, listening, config.root)
+            _write(folder, OWNER_FILE, journal.process_name(pid).encode())
         end = _connect(runs, name)
     if end is None:
         raise ServiceFailed(

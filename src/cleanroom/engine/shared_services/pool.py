@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from cleanroom.engine.shared_services.discovery import find, key_of
+from cleanroom.engine.shared_services.discovery import discovery_key, find_server
 from cleanroom.model.errors import ServiceFailed
 from cleanroom.sandbox import channel
 
@@ -40,12 +40,12 @@ class PoolStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pool_key(root: str, backend: str) -> str:
-    return key_of(root, "pool", backend)
+    return discovery_key(root, "pool", backend)
 
 
 def pool_status(runs: str, root: str, backend: str) -> PoolStatus:
     """The project's pool on this backend."""
-    if (found := find(runs, "pool", pool_key(root, backend))) is None:
+    if (found := find_server(runs, "pool", pool_key(root, backend))) is None:
         return PoolStatus()
     identity, end = found
     with end:
@@ -71,7 +71,7 @@ def stop_pool(runs: str, root: str, backend: str) -> PoolStatus:
         ServiceFailed: it does not end.
     """
     was = pool_status(runs, root, backend)
-    if not was.id or (found := find(runs, "pool", pool_key(root, backend))) is None:
+    if not was.id or (found := find_server(runs, "pool", pool_key(root, backend))) is None:
         return was
     with found[1] as end:
         channel.send(end, {"op": "end"})

@@ -29,10 +29,16 @@ from cleanroom.core.files import LineWriter, LogFiles
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.own_folder import SESSIONS, check_own_folders, own_folder
 from cleanroom.engine.sealed import seal
-from cleanroom.engine.shared_services.ancestry import wait_gone
-from cleanroom.engine.shared_services.client import Answer, Failure, Given, Wanted, attached
+from cleanroom.engine.shared_services.ancestry import wait_ended
+from cleanroom.engine.shared_services.client import (
+    JoinAnswer,
+    ServiceGrant,
+    ServiceRequest,
+    WireError,
+    attached,
+)
 from cleanroom.engine.shared_services.databases import Databases
-from cleanroom.engine.shared_services.discovery import CHARGE, ServerConfig
+from cleanroom.engine.shared_services.discovery import CONFIG_FILE, ServerConfig
 from cleanroom.engine.shared_services.pool import PooledService, PoolStatus
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import Service
@@ -83,8 +89,8 @@ def main(folder: str) -> None:
     listening = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    charge = msgspec.json.decode(Path(folder, CHARGE).read_bytes(), type=ServerConfig)
-    anyio.run(_Process(charge, Path(folder), listening).hold)
+    config = msgspec.json.decode(Path(folder, CONFIG_FILE).read_bytes(), type=ServerConfig)
+    anyio.run(_Process(config, Path(folder), listening).hold)
 
 
 class _Client:
@@ -107,8 +113,8 @@ class _Client:
 
 
 class _Process:
-    def __init__(self, charge: ServerConfig, folder: Path, listening: socket.socket) -> None:
-        self._charge = charge
+    def __init__(self, config: ServerConfig, folder: Path, listening: socket.socket) -> None:
+        self._config = config
         self._folder = folder
         self._listening = listening
         self._clients: set[_Client] = set()
@@ -129,26 +135,26 @@ class _Process:
 
     async def hold(self) -> None:
         """Open everything in order, serve until the end, leave in reverse."""
-        charge, identity = self._charge, self._folder.name
+        config, identity = self._config, self._folder.name
         self._bus = Bus(identity, SystemClock(), redactor=self._redactor)
-        with Folder.at(Path(charge.root)) as root:
+        with Folder.at(Path(config.root)) as root:
             check_own_folders(root)
             evidence = own_folder(root, f"{SESSIONS}/{identity}")
         with evidence, evidence.folder("logs", make=True) as place, LogFiles(place) as logs:
             made = registry.make(
-                charge.backend,
+                config.backend,
                 run_id=identity,
                 scratch=self._folder,
                 journal=partial(Journal.at, evidence),
-                cache=charge.cache,
-                caller=charge.caller,
+                cache=config.cache,
+                caller=config.caller,
             )
             async with made as backend:
                 data = self._folder / "data"
                 thing = await backend.folder(data)
                 self._context = RunContext(
                     run_id=identity,
-                    plan=_plan(charge),
+                    plan=_plan(config),
                     bus=self._bus,
                     backend=backend,
                     logs=logs,
@@ -178,16 +184,16 @@ class _Process:
             tasks.start_soon(self._repeat, repeated)
             try:
                 async with supervise(
-                    self._context, (), TemplateCache(Path(self._charge.templates))
+                    self._context, (), TemplateCache(Path(self._config.templates))
                 ) as self._supervisor:
                     self._databases = Databases(self._supervisor, self._context)
                     tasks.start_soon(
                         partial(
-                            recovery.run, troubled, self._supervisor.send, seed=self._charge.seed
+                            recovery.run, troubled, self._supervisor.send, seed=self._config.seed
                         )
                     )
                     # Before the first run is answered: its phases may write where we lie.
-                    await anyio.to_thread.run_sync(seal, (self._charge.root,))
+                    await anyio.to_thread.run_sync(seal, (self._config.root,))
                     async with anyio.create_task_group() as self._tasks:
                         self._watch(self._tasks)
                         await self._ended.wait()
@@ -203,20 +209,20 @@ class _Process:
         loop.add_signal_handler(signal.SIGTERM, self._ended.set)
         self._listening.setblocking(False)
         loop.add_reader(self._listening.fileno(), self._accept)
-        if self._charge.owner:
+        if self._config.owner:
             tasks.start_soon(self._watch_owner)
-        if self._charge.idle_seconds:
+        if self._config.idle_seconds:
             tasks.start_soon(self._watch_idle)
 
     async def _watch_owner(self) -> None:
         """End with the process that the services are for."""
-        await wait_gone(self._charge.owner)
+        await wait_ended(self._config.owner)
         self._ended.set()
 
     async def _watch_idle(self) -> None:
         """End when no run has used it for so long."""
         used = anyio.current_time()
-        while (left := used + self._charge.idle_seconds - anyio.current_time()) > 0:
+        while (left := used + self._config.idle_seconds - anyio.current_time()) > 0:
             await anyio.sleep(min(left, IDLE_LOOK_SECONDS))
             if any(client.services for client in self._clients):
                 used = anyio.current_time()
@@ -241,9 +247,9 @@ class _Process:
             case "join":
                 with os.fdopen(descriptors.pop(0), "rb") as file:
                     file.seek(0)
-                    wanted = msgspec.json.decode(file.read(), type=dict[str, Wanted])
+                    wanted = msgspec.json.decode(file.read(), type=dict[str, ServiceRequest])
                 self._tasks.start_soon(
-                    self._join, client, wanted, self._charge.leases and message["lease"]
+                    self._join, client, wanted, self._config.leases and message["lease"]
                 )
             case "status":
                 client.send({"status": msgspec.to_builtins(self._status())})
@@ -286,11 +292,11 @@ class _Process:
         self._leaving.discard(client)
         client.send({"left": True})
 
-    async def _join(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
+    async def _join(self, client: _Client, wanted: dict[str, ServiceRequest], lease: bool) -> None:
         async with client.joining:
             await self._give(client, wanted, lease)
 
-    async def _give(self, client: _Client, wanted: dict[str, Wanted], lease: bool) -> None:
+    async def _give(self, client: _Client, wanted: dict[str, ServiceRequest], lease: bool) -> None:
         """Start what is not there yet, and say how everything is reached.
 
         A service of that name with another configuration is not given.
@@ -298,7 +304,7 @@ class _Process:
         A database that is not there yet is made afterwards:
         the run starts its environments meanwhile, and waits for the server as for any.
         """
-        given: dict[str, Given] = {}
+        given: dict[str, ServiceGrant] = {}
         others, lent = [], []
         for name, want in wanted.items():
             service = self._services.get(name)
@@ -326,10 +332,10 @@ class _Process:
                     client.awaited.add(name)
                     lent.append((service, database, password))
                 given[name] = _lent(given[name], service, database, password)
-        answer = Answer(
+        answer = JoinAnswer(
             services=given,
             others=tuple(others),
-            things=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}"),
+            resources=(f"process {os.getpid()} ({self._folder.name})", f"folder {self._folder}"),
         )
         client.send({"joined": msgspec.to_builtins(answer)})
         for name in given:
@@ -337,20 +343,20 @@ class _Process:
         for service, database, password in lent:
             await self._lend(client, service, database, password)
 
-    def _start(self, name: str, want: Wanted) -> Service:
+    def _start(self, name: str, want: ServiceRequest) -> Service:
         self._redactor.add(*want.recipe.secrets)
         self._configurations[name] = want.configuration
         service = self._services[name] = self._supervisor.add(want.recipe)
         self._tasks.start_soon(self._tell, service)
-        if self._charge.leases and want.recipe.kind in DIVIDED:
+        if self._config.leases and want.recipe.kind in DIVIDED:
             self._tasks.start_soon(self._databases.prepare, service)
         return service
 
-    def _given(self, service: Service) -> Given:
+    def _given(self, service: Service) -> ServiceGrant:
         recipe, context = service.recipe, self._context
         assert service.span is not None, "it has begun"
         fact = attached(
-            self._charge.kind,
+            self._config.kind,
             self._folder.name,
             recipe.name,
             version=recipe.version,
@@ -361,13 +367,13 @@ class _Process:
             span_id=service.span.span_id,
             log=context.log_path(f"service-{recipe.name}"),
         )
-        return Given(
+        return ServiceGrant(
             environment=f"{self._folder.name}/{service.environment_id}",
             folder=str(context.scratch / "services" / service.environment_id),
             variables=recipe.phase_variables,
             secrets=recipe.secrets,
             attached=fact,
-            things=(f"environment {service.environment_id}",),
+            resources=(f"environment {service.environment_id}",),
         )
 
     async def _lend(self, client: _Client, service: Service, name: str, password: str) -> None:
@@ -422,7 +428,7 @@ class _Process:
             id=self._folder.name,
             pid=os.getpid(),
             started_unix_ns=self._began_ns,
-            idle_seconds=self._charge.idle_seconds,
+            idle_seconds=self._config.idle_seconds,
             leases=sum(
                 bool(client.services or client.leases) for client in self._clients | self._leaving
             ),
@@ -457,27 +463,30 @@ class _Process:
         return by_environment.get(subject.removeprefix("prepare-"), subject)
 
 
-def _plan(charge: ServerConfig) -> Plan:
+def _plan(config: ServerConfig) -> Plan:
     """What a run's services would see of its plan."""
     return Plan(
-        project=charge.project,
-        root=charge.root,
+        project=config.project,
+        root=config.root,
         file="",
         dialect="A",
         environment="",
-        backend=cast(BackendName, charge.backend),
-        policy=charge.policy,
+        backend=cast(BackendName, config.backend),
+        policy=config.policy,
         requested=(),
         workspaces=(),
-        seed=charge.seed,
+        seed=config.seed,
     )
 
 
-def _lent(given: Given, service: Service, name: str, password: str) -> Given:
+def _lent(given: ServiceGrant, service: Service, name: str, password: str) -> ServiceGrant:
     """A server as it is given to a run that has a database of its own there."""
     variables = postgres.lease_variables(service.recipe, name, password)
     return msgspec.structs.replace(
-        given, variables=variables, secrets=(password,), things=(*given.things, f"database {name}")
+        given,
+        variables=variables,
+        secrets=(password,),
+        resources=(*given.resources, f"database {name}"),
     )
 
 
@@ -485,7 +494,7 @@ def _state(client: _Client, service: Service) -> dict[str, Any]:
     """As it is for this run."""
     name, failure = (
         service.recipe.name,
-        msgspec.to_builtins(Failure.of(service.failure)) if service.failure is not None else None,
+        msgspec.to_builtins(WireError.of(service.failure)) if service.failure is not None else None,
     )
     return {
         "state": name,

@@ -84,10 +84,10 @@ _REPORT_ROLES = {
 
 def fold(envelopes: Iterable[Envelope]) -> RunResult:
     """The result that these events tell."""
-    folder = Folder()
+    builder = ResultBuilder()
     for envelope in envelopes:
-        folder.add(envelope)
-    return folder.result()
+        builder.add(envelope)
+    return builder.result()
 
 
 class _Span:
@@ -129,7 +129,7 @@ class _Service:
         self.attached_ns = 0
 
 
-class Folder:
+class ResultBuilder:
     """The same, one event at a time."""
 
     def __init__(self) -> None:
