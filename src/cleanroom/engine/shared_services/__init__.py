@@ -1,13 +1,18 @@
-"""Services that outlive one run: held by a process of their own for a session or a pool,
+"""Services that outlive one run: supervised by a process of their own for a session or a pool,
 and used by every run that joins it.
 
-    ancestry   whose session this is: the nearest ancestor that is ggen discovery  finding the
-    holder of a charge, or starting one: folder, lock, socket client     a run's side:
-    ask for services, learn how they fare, hand over doors pool       asking a project's pool how it
-    is, and ending it databases  what a pool's PostgreSQL servers have for each run server     the
-    holder: supervises the services, serves those who joined, ends with its owner or when it is idle
+    ancestry        the nearest ancestor that is ggen, whose session this is
+    discovery       finding the server of a configuration, or starting one: folder, lock, socket
+    protocol        the messages between a run and a server
+    client          a run's side: requesting services, following their states, handing over sockets
+    pool            a project pool's status, and its end
+    databases       creating and removing databases of a pool's PostgreSQL servers
+    service_table   the server's services by name
+    leases          which run has which part of a pool
+    joined_runs     the server's side of each run
+    server          the process: opens all of this, and ends with its owner or when it is idle
 
-A holder's id is the name of its folder under the cache's `runs`, so that it is journalled,
+A server's id is the name of its folder under the cache's `runs`, so that it is journalled,
 kept alive, cleaned up and swept as a run is.
 Phases are not known here.
 """

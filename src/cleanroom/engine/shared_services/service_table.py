@@ -1,0 +1,87 @@
+"""The services of one server, by name, with the configuration that each was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from anyio.abc import TaskGroup
+
+from cleanroom.core.redaction import Redactor
+from cleanroom.engine.shared_services.protocol import PooledService, ServiceRequest
+from cleanroom.engine.supervision.service import Service
+from cleanroom.engine.supervision.supervisor import Supervisor
+from cleanroom.services import new_secret
+
+
+class ServiceTable:
+    """Starts services, replaces them, and reports every change of their states."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        redactor: Redactor,
+        tasks: TaskGroup,
+        on_change: Callable[[Service], None],
+    ) -> None:
+        """`on_change` is called once for the first state of a service, then for every change."""
+        self._supervisor = supervisor
+        self._redactor = redactor
+        self._tasks = tasks
+        self._on_change = on_change
+        self._services: dict[str, Service] = {}
+        self._configurations: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> Service:
+        return self._services[name]
+
+    def usable(self, name: str) -> Service | None:
+        """The service of this name; None where there is none, or one that has failed for good."""
+        service = self._services.get(name)
+        return service if service is not None and service.failure is None else None
+
+    def configuration(self, name: str) -> str:
+        return self._configurations[name]
+
+    def start(self, name: str, request: ServiceRequest) -> Service:
+        """Start a service as it is requested."""
+        self._redactor.add(*request.recipe.secrets)
+        self._configurations[name] = request.configuration
+        service = self._services[name] = self._supervisor.add(request.recipe)
+        self._tasks.start_soon(self._report_changes, service)
+        return service
+
+    def renew(self, name: str) -> None:
+        """Replace a service by a new one: another process, folder and password."""
+        old = self._services[name]
+        recipe = old.recipe.renewed(new_secret)
+        self._redactor.add(*recipe.secrets)
+        service = self._services[name] = self._supervisor.renew(recipe)
+        old.change()  # ends its `_report_changes`
+        self._tasks.start_soon(self._report_changes, service)
+
+    async def _report_changes(self, service: Service) -> None:
+        """Until the service fails for good or is replaced."""
+        while True:
+            changed = service.changed
+            self._on_change(service)
+            if service.failure is not None:
+                return
+            await changed.wait()
+            if self._services[service.recipe.name] is not service:
+                return
+
+    def name_of_subject(self, subject: str) -> str:
+        """The service that an event is about: `subject` names the service or its environment."""
+        by_environment = {service.environment_id: name for name, service in self._services.items()}
+        return by_environment.get(subject.removeprefix("prepare-"), subject)
+
+    def status(self) -> tuple[PooledService, ...]:
+        return tuple(
+            PooledService(
+                name=name,
+                version=service.recipe.version,
+                ready=service.ready,
+                configuration=self._configurations[name],
+            )
+            for name, service in self._services.items()
+        )
