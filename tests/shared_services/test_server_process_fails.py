@@ -1,4 +1,4 @@
-"""What keeps services from being held, and who does not answer; with real holders."""
+"""Servers that cannot be started, end too early or do not answer; with real processes."""
 
 from __future__ import annotations
 
