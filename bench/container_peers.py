@@ -332,7 +332,7 @@ async def _answers(name: str, port: int) -> bool:
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             if name == "redis":
                 return await resp.ping(stream, "")
-            return await pgwire.ask(
+            return await pgwire.run_statements(
                 stream, user=USER, database=DATABASE, password=PASSWORD, statements=("SELECT 1",)
             )
     except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):

@@ -93,7 +93,9 @@ async def test_clearing_removes_keys_and_ends_connections(
         password = server.keyvalue.password
         old = await anyio.connect_tcp(server.host, server.port)
         assert (
-            await resp.ask(old, password, ("SET", "a", "1"), ("SELECT", "3"), ("SET", "b", "1"))
+            await resp.send_commands(
+                old, password, ("SET", "a", "1"), ("SELECT", "3"), ("SET", "b", "1")
+            )
             == ["+OK"] * 4
         )
         await server.clear()
@@ -101,7 +103,9 @@ async def test_clearing_removes_keys_and_ends_connections(
             await old.receive()
         await old.aclose()
         async with await anyio.connect_tcp(server.host, server.port) as new:
-            assert await resp.ask(new, password, ("DBSIZE",), ("SELECT", "3"), ("DBSIZE",)) == [
+            assert await resp.send_commands(
+                new, password, ("DBSIZE",), ("SELECT", "3"), ("DBSIZE",)
+            ) == [
                 "+OK",
                 ":0",
                 "+OK",
@@ -117,7 +121,7 @@ async def test_a_client_that_comes_while_the_server_restarts_is_served(
     """
     async with servers.redis(folder=tmp_path, caller=caller) as server:
         async with await anyio.connect_tcp(server.host, server.port) as stream:
-            await resp.ask(stream, server.keyvalue.password, ("SHUTDOWN", "NOSAVE"))
+            await resp.send_commands(stream, server.keyvalue.password, ("SHUTDOWN", "NOSAVE"))
         with anyio.fail_after(20):
             while True:
                 try:
@@ -164,7 +168,7 @@ async def test_what_a_server_refuses_is_an_error_of_ours(
     """
     async with servers.redis(folder=tmp_path, caller=caller) as server:
         async with await anyio.connect_tcp(server.host, server.port) as stream:
-            await resp.ask(
+            await resp.send_commands(
                 stream, server.keyvalue.password, ("ACL", "SETUSER", "default", "-flushall")
             )
         with pytest.raises(ServiceFailed, match="NOPERM") as refused:

@@ -179,7 +179,7 @@ class RedisServer(_Server):
         environment = await self._supervisor.ready_environment(self._recipe.name)
         try:
             async with await environment.dial(self._recipe.to) as stream:
-                answers = await resp.ask(stream, self.keyvalue.password, *commands)
+                answers = await resp.send_commands(stream, self.keyvalue.password, *commands)
         except (OSError, anyio.BrokenResourceError) as error:
             raise ServiceFailed(
                 "CR-SERVICE-030",

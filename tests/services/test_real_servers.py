@@ -15,7 +15,7 @@ import pytest
 from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services import TemplateCache, resolve
 from cleanroom.services.base import Recipe
-from cleanroom.services.probe import ask
+from cleanroom.services.probe import is_ready
 from cleanroom.services.resp import ping
 from support.service_harness import (
     Plain,
@@ -160,7 +160,7 @@ async def test_a_setting_the_server_refuses_ends_the_preparation(
 async def test_the_probe_says_no_before_the_server_runs(prepared: Callable[..., Recipe]):
     """Nothing listening is not ready, and no error."""
     async with environment(prepared()) as plain:
-        assert await ask(plain.recipe.probe, plain) is False
+        assert await is_ready(plain.recipe.probe, plain) is False
 
 
 async def test_state_survives_a_restart_with_the_same_password(
@@ -174,7 +174,7 @@ async def test_state_survives_a_restart_with_the_same_password(
         pid = (plain.folder / "data/cluster/postmaster.pid").read_text().split()[0]
         await plain.run(["kill", "-9", pid])
         with anyio.fail_after(10):
-            while await ask(plain.recipe.probe, plain):
+            while await is_ready(plain.recipe.probe, plain):
                 await anyio.lowlevel.checkpoint()
         async with serving(plain) as process:
             await ready(plain, process)
@@ -275,7 +275,7 @@ async def test_a_generic_server_becomes_ready(
         (spec,), caller={"PATH": f"{path}:/usr/bin:/bin"}, root="/tmp", cache=shared_cache
     )
     async with running(recipe, shared_cache) as plain:
-        assert await ask(recipe.probe, plain, plain.output)
+        assert await is_ready(recipe.probe, plain, plain.output)
 
 
 def test_the_found_server_is_in_the_recipe_for_the_audit(prepared: Callable[..., Recipe]):

@@ -12,7 +12,7 @@ from anyio.abc import ByteStream
 
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.services.base import Probe
-from cleanroom.services.probe import ask
+from cleanroom.services.probe import is_ready
 
 
 class Scripted(ByteStream):
@@ -91,13 +91,13 @@ async def test_only_a_pong_after_an_accepted_password_is_ready(
     pieces: tuple[bytes, ...], expected: bool
 ):
     """The resp probe is true for +OK and +PONG, however they are cut, and for nothing else."""
-    assert await ask(RESP, Room(Scripted(*pieces))) is expected
+    assert await is_ready(RESP, Room(Scripted(*pieces))) is expected
 
 
 async def test_a_password_of_any_letters_is_sent_by_its_length_in_bytes():
     """RESP counts bytes, so a password outside ASCII arrives whole."""
     peer = Scripted(b"+OK\r\n+PONG\r\n")
-    await ask(Probe(kind="resp", to="unix:/x", password="pä ss"), Room(peer))
+    await is_ready(Probe(kind="resp", to="unix:/x", password="pä ss"), Room(peer))
     assert peer.sent == b"*2\r\n$4\r\nAUTH\r\n$6\r\np\xc3\xa4 ss\r\n*1\r\n$4\r\nPING\r\n"
 
 
@@ -114,7 +114,7 @@ async def test_a_password_of_any_letters_is_sent_by_its_length_in_bytes():
 )
 async def test_an_http_status_below_400_is_ready(pieces: tuple[bytes, ...], expected: bool):
     """The http probe reads the status line and nothing more."""
-    assert await ask(HTTP, Room(Scripted(*pieces))) is expected
+    assert await is_ready(HTTP, Room(Scripted(*pieces))) is expected
 
 
 @pytest.mark.parametrize(
@@ -137,37 +137,37 @@ async def test_only_a_server_that_knows_the_password_is_a_ready_database(pieces:
 
     (True is tested on a real one.)
     """
-    assert await ask(SQL, Room(Scripted(*pieces))) is False
+    assert await is_ready(SQL, Room(Scripted(*pieces))) is False
 
 
 @pytest.mark.parametrize("probe", [RESP, HTTP, SQL, Probe(kind="tcp", to="tcp:1")])
 async def test_a_refused_connection_is_not_yet(probe: Probe):
     """Nobody listening is an answer, not an error."""
-    assert await ask(probe, Room(ConnectionRefusedError())) is False
+    assert await is_ready(probe, Room(ConnectionRefusedError())) is False
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("probe", [RESP, HTTP, SQL])
 async def test_a_server_that_accepts_and_says_nothing_is_not_ready(probe: Probe):
     """An open port is no answer; the question ends by itself."""
-    assert await ask(probe, Room(Scripted(None))) is False
+    assert await is_ready(probe, Room(Scripted(None))) is False
 
 
 async def test_a_connection_is_all_a_tcp_probe_asks():
     """tcp is ready once somebody accepts."""
-    assert await ask(Probe(kind="tcp", to="tcp:1"), Room(Scripted())) is True
+    assert await is_ready(Probe(kind="tcp", to="tcp:1"), Room(Scripted())) is True
 
 
 @pytest.mark.parametrize(("exit_code", "expected"), [(0, True), (1, False), (137, False)])
 async def test_exit_zero_is_ready(exit_code: int, expected: bool):
     """The exec probe is true for exit status 0 alone."""
-    assert await ask(Probe(kind="exec", argv=("true",)), Room(exit_code=exit_code)) is expected
+    assert await is_ready(Probe(kind="exec", argv=("true",)), Room(exit_code=exit_code)) is expected
 
 
 async def test_an_environment_that_ended_is_no_not_yet():
     """A dead service is told from a slow one: what the environment raises passes through."""
     with pytest.raises(EnvironmentFailed):
-        await ask(Probe(kind="exec", argv=("true",)), Room(EnvironmentFailed("CR-X", "ended")))
+        await is_ready(Probe(kind="exec", argv=("true",)), Room(EnvironmentFailed("CR-X", "ended")))
 
 
 @pytest.mark.parametrize(
@@ -176,4 +176,4 @@ async def test_an_environment_that_ended_is_no_not_yet():
 )
 async def test_a_log_probe_searches_all_output(output: bytes, expected: bool):
     """The pattern is searched line by line, whatever bytes are around it."""
-    assert await ask(Probe(kind="log", pattern="^server ready$"), Room(), output) is expected
+    assert await is_ready(Probe(kind="log", pattern="^server ready$"), Room(), output) is expected

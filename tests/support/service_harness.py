@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import ByteStream, Process
 
 from cleanroom.services.base import DATA, PRIVATE, Recipe, run_folder
-from cleanroom.services.probe import ask
+from cleanroom.services.probe import is_ready
 from cleanroom.services.templates import TemplateCache
 
 ENTER = """
@@ -44,7 +44,7 @@ def namespaces_work() -> bool:
 
 
 class Plain:
-    """What `probe.ask` and a supervisor need of an environment."""
+    """What `probe.is_ready` and a supervisor need of an environment."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder, self.output = recipe, folder, b""
@@ -159,7 +159,9 @@ async def serving(plain: Plain) -> AsyncIterator[Process]:
 
 async def ready(plain: Plain, process: Process) -> None:
     with anyio.fail_after(30):
-        while not await ask(plain.recipe.first_probe or plain.recipe.probe, plain, plain.output):
+        while not await is_ready(
+            plain.recipe.first_probe or plain.recipe.probe, plain, plain.output
+        ):
             assert process.returncode is None, plain.output.decode()
             await anyio.lowlevel.checkpoint()
 

@@ -88,7 +88,7 @@ from cleanroom.model.events import Envelope, Event
 from cleanroom.model.plan import BackendName, Plan
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.journal import Journal
-from cleanroom.services import AskImage, ImageFacts, Recipe, TemplateCache, image_of, resolve
+from cleanroom.services import ImageFacts, ImageInspector, Recipe, TemplateCache, image_of, resolve
 
 if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepFindings
@@ -764,7 +764,7 @@ def _require_parts(plan: Plan, caller: Mapping[str, str]) -> None:
     registry.require_parts(plan.backend, wanted, caller=caller, cache=cache_folder(caller))
 
 
-def _image_asker(plan: Plan, caller: Mapping[str, str]) -> AskImage | None:
+def _image_asker(plan: Plan, caller: Mapping[str, str]) -> ImageInspector | None:
     """What tells about images, for a backend that has them."""
     if plan.backend not in registry.CONTAINERS:
         return None

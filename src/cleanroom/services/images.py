@@ -35,7 +35,7 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     working_directory: str = "/"
 
 
-AskImage = Callable[[str], ImageFacts]
+ImageInspector = Callable[[str], ImageFacts]
 
 
 def image_of(spec: ServiceSpec) -> str:

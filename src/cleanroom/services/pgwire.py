@@ -22,7 +22,7 @@ MECHANISM = b"SCRAM-SHA-256"
 MESSAGE_BYTES = 65536
 
 
-async def ask(
+async def run_statements(
     stream: ByteStream, *, user: str, database: str, password: str, statements: Sequence[str]
 ) -> bool:
     """Log in and carry out the statements in turn.

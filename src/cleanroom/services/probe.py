@@ -26,7 +26,7 @@ class ExitStatus(Protocol):
     def exit_code(self) -> int: ...
 
 
-class Asked(Protocol):
+class ProbedEnvironment(Protocol):
     """The part of an environment that a probe needs; `backends.base.Environment` has it."""
 
     async def exec(
@@ -40,7 +40,7 @@ class Asked(Protocol):
     async def dial(self, to: str) -> ByteStream: ...
 
 
-async def ask(probe: Probe, environment: Asked, output: bytes = b"") -> bool:
+async def is_ready(probe: Probe, environment: ProbedEnvironment, output: bytes = b"") -> bool:
     """True when the service answered as a ready one does.
 
     `output` is what it wrote so far (log probes).
@@ -62,13 +62,13 @@ async def ask(probe: Probe, environment: Asked, output: bytes = b"") -> bool:
     return False
 
 
-async def _over_stream(probe: Probe, environment: Asked) -> bool:
+async def _over_stream(probe: Probe, environment: ProbedEnvironment) -> bool:
     try:
         async with await environment.dial(probe.to) as stream:
             if probe.kind == "resp":
                 return await resp.ping(stream, probe.password)
             if probe.kind == "sql":
-                return await pgwire.ask(
+                return await pgwire.run_statements(
                     stream,
                     user=probe.user,
                     database=probe.database,

@@ -13,7 +13,7 @@ from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceKind, ServiceSpec
 from cleanroom.services import generic, images, postgres, redis
 from cleanroom.services.base import Recipe
-from cleanroom.services.images import AskImage, ImageFacts
+from cleanroom.services.images import ImageFacts, ImageInspector
 from cleanroom.services.programs import Programs, find_postgres, find_redis
 from cleanroom.services.templates import TemplateCache
 
@@ -35,7 +35,7 @@ def resolve(
     cache: TemplateCache,
     tools: Sequence[str] = (),
     secrets: Callable[[], str] = new_secret,
-    image: AskImage | None = None,
+    image: ImageInspector | None = None,
 ) -> tuple[Recipe, ...]:
     """One recipe per service, in order.
 
@@ -91,7 +91,7 @@ def _recipe(
     cache: TemplateCache,
     tools: Sequence[str],
     secrets: Callable[[], str],
-    image: AskImage | None,
+    image: ImageInspector | None,
 ) -> Recipe:
     if image is not None:
         return _in_image(

@@ -15,10 +15,13 @@ async def ping(stream: ByteStream, password: str = "") -> bool:
 
     False for any other answer, such as -LOADING or -WRONGPASS, and for a stream that ends early.
     """
-    return await ask(stream, password, ("PING",)) == [*(["+OK"] if password else []), "+PONG"]
+    return await send_commands(stream, password, ("PING",)) == [
+        *(["+OK"] if password else []),
+        "+PONG",
+    ]
 
 
-async def ask(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> list[str]:
+async def send_commands(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> list[str]:
     """Authenticate where there is a password, send the commands,
     and give their answers of one line each; fewer where the stream ends early.
     """

@@ -54,7 +54,7 @@ from cleanroom.model.errors import (
 from cleanroom.model.events import LINK, Note, Recovery, Subject
 from cleanroom.services import Recipe, TemplateCache, phase_variables
 from cleanroom.services.base import DATA, PRIVATE, run_folder
-from cleanroom.services.probe import ask
+from cleanroom.services.probe import is_ready
 
 # between questions for readiness: a server from cache is there in tens of ms
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.025
@@ -428,7 +428,7 @@ class Supervisor:
                 raise self._end_error(service, observed, main)
             unanswered = (
                 0
-                if await ask(recipe.probe, observed.environment, bytes(service.output))
+                if await is_ready(recipe.probe, observed.environment, bytes(service.output))
                 else unanswered + 1
             )
         raise ServiceFailed(
@@ -454,7 +454,7 @@ class Supervisor:
                         hint=self._see_log(service),
                     )
                 asked += 1
-                if await ask(question, environment, bytes(service.output)):
+                if await is_ready(question, environment, bytes(service.output)):
                     break
                 with anyio.move_on_after(pause):
                     await main.ended.wait()
