@@ -1,7 +1,7 @@
-"""What a service is to the supervisor: a recipe, complete and without I/O.
+"""Recipes: everything that the supervisor needs to run a service. Values without I/O.
 
-Inside its environment a service finds its state in DATA, files that only it may read in PRIVATE,
-and puts sockets into `run_folder(name)`, the one folder that the phases' environments see too.
+Inside its environment a service has its state in DATA and files that only it may read in PRIVATE.
+It puts sockets into `run_folder(name)`, the one folder that phases' environments see too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ PRIVATE = "/var/cleanroom/private"
 
 
 def run_folder(name: str) -> str:
-    """Where a service's sockets are, inside its own environment and inside those of the phases that
-    name it.
+    """The folder of a service's sockets, inside its own environment and inside those of the phases
+    that name it.
     """
     return f"/run/cleanroom/{name}"
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """One question that a ready service answers.
+    """A request that a ready service answers.
 
-    Asked again and again, with growing pauses, and during the run for its health.
+    It is repeated with growing pauses until the service is ready, and then as its health check.
     """
 
     kind: Literal["exec", "resp", "sql", "tcp", "http", "log"]
-    argv: tuple[str, ...] = ()  # exec: exits 0 when ready; asked inside the service's environment
+    argv: tuple[str, ...] = ()  # exec: exits 0 when ready; run inside the service's environment
     # resp, sql, tcp, http: "unix:/path" or "tcp:PORT" as seen inside the service's environment
     to: str = ""
     password: str = ""  # resp, sql
@@ -64,30 +64,28 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}  # name -> text, in PRIVATE, mode 0600
     main: tuple[str, ...] = ()
     probe: Probe
-    # asked instead until it is ready, where the first answer also has to make the service this
-    # run's own
+    # used in place of `probe` until the service is ready, where the first success also has to make
+    # the service this run's own
     first_probe: Probe | None = None
-    administer: tuple[
-        str, ...
-        # a command that carries out the SQL statement added to it, as the server's superuser;
-        # () where there is none
-    ] = ()
+    # a command that runs the SQL statement appended to it, as the server's superuser; () where
+    # there is none
+    administer: tuple[str, ...] = ()
     working_directory: str = "/"
-    # pause between health probes during the run; 0: the probe tells nothing once it was ready
+    # pause between health probes during the run; 0: a probe says nothing about a ready service
     health_seconds: float = 1.0
     start_timeout_seconds: float = 30.0
     stop_signal: int = 15
     port: int = 0  # where phases find it on 127.0.0.1
-    # where the relay leads: "unix:/run/cleanroom/NAME/socket" or "tcp:PORT",
-    # inside the service's environment
+    # where the relay connects to, inside the service's environment:
+    # "unix:/run/cleanroom/NAME/socket" or "tcp:PORT"
     to: str = ""
-    phase_variables: dict[str, str] = {}  # what a phase that names it gets
+    phase_variables: dict[str, str] = {}  # environment variables of a phase that names it
     secrets: tuple[str, ...] = ()  # values to be redacted everywhere
     restarts_max: int = 3
     restart_window_seconds: float = 60.0
 
     def renewed(self, secrets: Callable[[], str]) -> Recipe:
-        """The same for another run: with other credentials."""
+        """The same recipe for another run, with other credentials from `secrets`."""
         text = msgspec.json.encode(self)
         for secret in self.secrets:
             text = text.replace(secret.encode(), secrets().encode())

@@ -1,19 +1,48 @@
-"""What the recipes of all kinds share: base variables, the names phases get,
-checks of what a project may set.
-"""
+"""Parts of the recipes of all kinds: fields, variables, checks of a project's settings."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Set
+from typing import TypedDict
 
 from cleanroom.model.errors import ProjectError
-from cleanroom.model.plan import ServiceSpec
+from cleanroom.model.plan import ServiceKind, ServiceSpec
 from cleanroom.services.base import DATA
+from cleanroom.services.programs import Programs
+
+
+class ServerFields(TypedDict):
+    """Fields of the recipe of a built-in server that its kind does not change."""
+
+    name: str
+    kind: ServiceKind
+    version: str
+    image: str
+    server: str
+    server_sha256: str
+    programs: tuple[str, ...]
+    restarts_max: int
+    restart_window_seconds: float
+
+
+def server_fields(spec: ServiceSpec, programs: Programs) -> ServerFields:
+    """The fields of a recipe that follow from the specification and the server's programs."""
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "version": programs.version,
+        "image": spec.image,
+        "server": programs.server,
+        "server_sha256": programs.sha256,
+        "programs": programs.folders,
+        "restarts_max": spec.restarts_max,
+        "restart_window_seconds": spec.restart_window_seconds,
+    }
 
 
 def base_variables() -> dict[str, str]:
-    """The environment of a service's processes: the same on every machine."""
+    """The environment variables of a service's processes: the same on every machine."""
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": DATA,
@@ -31,11 +60,13 @@ def location_variables(name: str, port: int, url: str) -> dict[str, str]:
 
 
 def refuse_reserved(spec: ServiceSpec, reserved: Set[str], name_pattern: str) -> None:
-    """Settings that decide where the server listens and keeps its state are ours;
-    any other name may be set.
+    """Check the server settings of a project.
+
+    `reserved` are settings that the engine decides, such as where the server listens and keeps
+    its state; `name_pattern` is a regular expression for names of settings.
 
     Raises:
-        ProjectError: the project sets one of them, a name that is none,
+        ProjectError: the project sets a reserved one, one that is no name of a setting,
             or a value of several lines.
     """
     for name, value in spec.options.items():

@@ -1,7 +1,6 @@
-"""Servers that lie in an image: which program, which version,
-read off what the image says of itself.
+"""Servers of images: program and version, read from the image's labels and variables.
 
-Programs go by their names, which the image's own PATH leads to. Nothing is started to find out.
+Programs are given by name, and found on the image's own PATH. Nothing is started.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from cleanroom.services.programs import POSTGRES_PROGRAMS, Programs
 
 DEFAULTS: dict[ServiceKind, str] = {"postgres": "cleanroom/postgres", "redis": "cleanroom/redis"}
 VERSION_LABEL, SERVER_LABEL = "cleanroom.version", "cleanroom.server"
-# Variables by which the usual images tell their version, each with the server's program.
-_SAYING: dict[ServiceKind, Mapping[str, str]] = {
+# Variables in which the usual images give their version, each with the server's program.
+_VERSION_VARIABLES: dict[ServiceKind, Mapping[str, str]] = {
     "postgres": {"PG_VERSION": "postgres", "PG_MAJOR": "postgres"},
     "redis": {"VALKEY_VERSION": "valkey-server", "REDIS_VERSION": "redis-server"},
 }
 
 
 class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image says of itself."""
+    """The configuration of an image, as its engine reports it."""
 
     name: str
     identity: str
@@ -39,7 +38,7 @@ ImageInspector = Callable[[str], ImageFacts]
 
 
 def image_of(spec: ServiceSpec) -> str:
-    """The image that a service runs in; empty where none is named and none is usual."""
+    """The image that a service runs in; "" where the project names none and its kind has none."""
     return spec.image or DEFAULTS.get(spec.kind, "")
 
 
@@ -49,17 +48,17 @@ def programs(spec: ServiceSpec, facts: ImageFacts) -> Programs:
     Raises:
         ProjectError: neither the image nor the project tells the version.
     """
-    said = {
+    known = {
         variable: program
-        for variable, program in _SAYING[spec.kind].items()
+        for variable, program in _VERSION_VARIABLES[spec.kind].items()
         if variable in facts.variables
     }
-    told = (
+    version = (
         facts.labels.get(VERSION_LABEL)
-        or next((facts.variables[variable] for variable in said), "")
+        or next((facts.variables[variable] for variable in known), "")
         or spec.version
     )
-    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", told)
+    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     if match is None:
         raise ProjectError(
             "CR-SERVICE-008",
@@ -71,7 +70,7 @@ def programs(spec: ServiceSpec, facts: ImageFacts) -> Programs:
             where=str(spec.origin or ""),
         )
     server = facts.labels.get(SERVER_LABEL) or next(
-        iter(said.values()), "postgres" if spec.kind == "postgres" else "redis-server"
+        iter(known.values()), "postgres" if spec.kind == "postgres" else "redis-server"
     )
     helpers = {name: name for name in POSTGRES_PROGRAMS[1:]} if spec.kind == "postgres" else {}
     return Programs(

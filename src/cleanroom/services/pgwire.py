@@ -1,7 +1,6 @@
-"""As much of PostgreSQL's protocol as questions for readiness need:
-SCRAM-SHA-256, and statements whose rows nobody reads.
+"""The part of PostgreSQL's protocol that probes need: SCRAM-SHA-256, and statements without rows.
 
-A question takes about 5 ms over the server's socket; starting psql for it took 8 to 33.
+A probe takes about 5 ms over the server's socket; starting psql for it took 8 to 33 ms.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from anyio.abc import ByteStream
 
 PROTOCOL = 196608  # 3.0
 MECHANISM = b"SCRAM-SHA-256"
-# answers to our statements are a few bytes; whoever sends more speaks something else
+# Answers to our statements are a few bytes; a peer that sends more speaks another protocol.
 MESSAGE_BYTES = 65536
 
 
 async def run_statements(
     stream: ByteStream, *, user: str, database: str, password: str, statements: Sequence[str]
 ) -> bool:
-    """Log in and carry out the statements in turn.
+    """Log in and run the statements in turn. True if all succeeded.
 
     False for any error, another way to log in, and a stream that ends early.
     """
@@ -64,9 +63,7 @@ class _Login:
         self._proof_of_server = b""
 
     def answer(self, step: int, body: bytes) -> bytes | None:
-        """What to send on an authentication message: nothing where it is empty;
-        None ends the attempt.
-        """
+        """The reply to an authentication message: b"" for none, None to give up."""
         if step == 10 and MECHANISM in body.split(b"\0"):
             begin = b"n,," + self._first
             return MECHANISM + b"\0" + struct.pack(">i", len(begin)) + begin
@@ -96,9 +93,9 @@ class _Login:
         salted = pbkdf2_hmac("sha256", self._password, salt, rounds)
         client_key = _hmac(salted, b"Client Key")
         final = b"c=biws,r=" + nonce
-        said = b",".join((self._first, server_first, final))
-        signature = _hmac(sha256(client_key).digest(), said)
-        self._proof_of_server = b64encode(_hmac(_hmac(salted, b"Server Key"), said))
+        auth_message = b",".join((self._first, server_first, final))
+        signature = _hmac(sha256(client_key).digest(), auth_message)
+        self._proof_of_server = b64encode(_hmac(_hmac(salted, b"Server Key"), auth_message))
         return (
             final
             + b",p="

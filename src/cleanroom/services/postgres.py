@@ -19,7 +19,12 @@ from cleanroom.core.files import open_to_read
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
-from cleanroom.services.common import base_variables, location_variables, refuse_reserved
+from cleanroom.services.common import (
+    base_variables,
+    location_variables,
+    refuse_reserved,
+    server_fields,
+)
 from cleanroom.services.programs import Programs
 from cleanroom.services.templates import TemplateCache
 
@@ -93,9 +98,9 @@ exit $status
 
 
 # A server that was killed leaves lock files with its process id.
-# In an environment made anew that number may be some other process's,
-# which the server, asking only whether it is alive, takes for another server.
-# A live server is told by its name.
+# In a new environment that number may be some other process's.
+# The server only checks whether that process is alive, and would take it for another server.
+# A live server is recognised by its process name.
 START = """\
 for lock in $LOCKS; do
   if [ -e $lock ] && read -r pid <$lock && [ -e /proc/$pid/comm ] &&
@@ -135,20 +140,19 @@ def recipe(
     secrets: Callable[[], str],
     port: int,
 ) -> Recipe:
-    """How to run this PostgreSQL once. Phases find it at 127.0.0.1:`port`."""
+    """How to run this PostgreSQL once. Phases find it at 127.0.0.1:`port`.
+
+    Raises:
+        ProjectError: the project sets an option that it may not set.
+        ServiceFailed: the cache cannot keep the template's secret.
+    """
     refuse_reserved(spec, RESERVED, r"[A-Za-z_][A-Za-z0-9_.]*")
     settings = _settings(spec, programs)
     key = _template_key(spec, programs, settings, init, cache.identity())
     secret, password = cache.secret(key), secrets()
     to = f"unix:{run_folder(spec.name)}/.s.PGSQL.{PORT}"
     return Recipe(
-        name=spec.name,
-        kind="postgres",
-        version=programs.version,
-        image=spec.image,
-        server=programs.server,
-        server_sha256=programs.sha256,
-        programs=programs.folders,
+        **server_fields(spec, programs),
         # libpq takes the superuser's password from PGPASSFILE,
         # so that it stands in no command line.
         variables={
@@ -179,27 +183,25 @@ def recipe(
             f"config_file={PRIVATE}/postgresql.conf",
         ),
         probe=_probe(to, secret, "SELECT 1"),
-        # Its role has the template's password until then; a restarted server keeps what it was
-        # given, and giving it again does no harm.
+        # The role has the template's password until this one succeeds. A restarted server keeps
+        # the run's password, and setting it again does no harm.
         first_probe=_probe(
             to, secret, "SELECT 1", f"ALTER ROLE {ROLE} PASSWORD {_quoted(password)}"
         ),
         administer=(*_psql(spec, programs), "-c"),
-        # each question is a connection and a password exchange:
-        # about 10 ms of processor time on both sides
+        # Each probe is a connection and a password exchange: about 10 ms of processor time on
+        # both sides.
         health_seconds=2.0,
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
         to=to,
         phase_variables=_phase_variables(spec.name, port, password),
         secrets=(password, secret),
-        restarts_max=spec.restarts_max,
-        restart_window_seconds=spec.restart_window_seconds,
     )
 
 
 def _settings(spec: ServiceSpec, programs: Programs) -> dict[str, str]:
-    # 18 would start worker processes
+    # PostgreSQL 18 starts worker processes for input and output by default.
     version = {"io_method": "sync"} if programs.major >= 18 else {}
     return {**SETTINGS, **version, **spec.options}
 
@@ -211,8 +213,8 @@ def _template_key(
     init: tuple[InitFile, ...],
     cache_identity: str,
 ) -> str:
-    """Names everything that went into a template."""
-    made_of = (
+    """A digest of everything that a template is made of."""
+    ingredients = (
         TEMPLATE_FORMAT,
         programs.version,
         programs.sha256,
@@ -221,7 +223,7 @@ def _template_key(
         init,
         cache_identity,
     )
-    return hashlib.sha256(msgspec.json.encode(made_of)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(ingredients)).hexdigest()
 
 
 def _files(
@@ -304,10 +306,10 @@ def _psql(spec: ServiceSpec, programs: Programs) -> tuple[str, ...]:
 
 
 def lease_begins(name: str, password: str) -> str:
-    """What makes a database called `name`, a copy of the prepared one,
-    and the role of that name which owns it and all in it; as psql reads it.
+    """A script for psql: make a database `name`, a copy of the prepared one, and the role `name`,
+    which owns it and everything in it.
 
-    REASSIGN OWNED takes other databases of the role along, so the prepared one is given back.
+    REASSIGN OWNED also takes other databases of the role, so the prepared one is given back.
     Nobody but its owner may connect to a database.
     """
     return f"""\
@@ -322,12 +324,12 @@ ALTER DATABASE {DATABASE} OWNER TO {ROLE};
 
 
 def lease_ends(name: str) -> str:
-    """What removes both again, whoever is connected."""
+    """A script for psql: remove the database and the role, whoever is connected."""
     return f"DROP DATABASE IF EXISTS {name} WITH (FORCE);\nDROP ROLE IF EXISTS {name};\n"
 
 
 def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
-    """What a run's phases get that has such a database."""
+    """The environment variables of a run's phases, where the run leases the database `name`."""
     return _phase_variables(recipe.name, recipe.port, password, role=name, database=name)
 
 
@@ -347,15 +349,15 @@ def _phase_variables(
 
 
 def _quoted(value: str) -> str:
-    """A literal, for SQL and for postgresql.conf alike.
+    """A string literal, for SQL and for postgresql.conf.
 
-    A backslash is doubled for the latter and stands in no secret.
+    A backslash is doubled for postgresql.conf; no secret contains one.
     """
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _plain(name: str) -> str:
-    """A name that needs no quoting in a shell."""
+    """`name` with every character replaced that a shell would need quoted."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 

@@ -1,4 +1,4 @@
-"""Asking a service whether it is ready: one question, one answer, never an error for "not yet"."""
+"""Probes of a service: whether it is ready. A service that is not ready yet is no error."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from anyio.abc import ByteStream
 from cleanroom.services import pgwire, resp
 from cleanroom.services.base import Probe
 
-# A ready server answers in milliseconds.
-# One that takes this long is asked again rather than waited for.
+# A ready server answers in milliseconds; after this time the probe is repeated.
 ANSWER_SECONDS = 5.0
-STATUS_LINE_BYTES = 4096  # a status line is under 100; more without a newline is not HTTP
+STATUS_LINE_BYTES = 4096  # a status line has under 100; more without a line end is not HTTP
 NOT_YET = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class ExitStatus(Protocol):
-    """How a command ended, as far as a probe cares."""
+    """How a command ended: the part of it that a probe reads."""
 
     @property
     def exit_code(self) -> int: ...
@@ -41,11 +40,12 @@ class ProbedEnvironment(Protocol):
 
 
 async def is_ready(probe: Probe, environment: ProbedEnvironment, output: bytes = b"") -> bool:
-    """True when the service answered as a ready one does.
+    """Whether the service answers `probe` as a ready one does.
 
-    `output` is what it wrote so far (log probes).
+    `output` is what it has written so far; log probes search it.
 
-    What the environment itself raises because it ended passes through: that is no "not yet".
+    Raises:
+        EnvironmentFailed: the environment has ended.
     """
     if probe.kind == "log":
         return (

@@ -1,11 +1,10 @@
-"""From what a project asks for to what will be run: one recipe per service,
-with this run's credentials.
-"""
+"""From a project's service specifications to recipes, with this run's credentials."""
 
 from __future__ import annotations
 
 import secrets as randomness
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +17,16 @@ from cleanroom.services.programs import Programs, find_postgres, find_redis
 from cleanroom.services.templates import TemplateCache
 
 USUAL_PORTS: dict[ServiceKind, int] = {"postgres": postgres.PORT, "redis": redis.PORT}
+
+
+class _Run(NamedTuple):
+    """What the recipes of one run have in common; see `resolve`."""
+
+    caller: Mapping[str, str]
+    root: str
+    cache: TemplateCache
+    tools: Sequence[str]
+    secrets: Callable[[], str]
 
 
 def new_secret() -> str:
@@ -41,39 +50,32 @@ def resolve(
 
     Blocks (looks for programs, reads init files): call it in a worker thread.
 
-    `caller` is the environment of whoever runs us: its PATH,
-    and CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or its folder),
-    which go before anything that is found.
+    `caller` is the environment of the process that runs us: its PATH, and
+    CLEANROOM_POSTGRES_BIN (a folder) and CLEANROOM_REDIS_BIN (a program or its folder), which go
+    before every program that is found.
     `tools` are folders that generic services see read-only.
-    With `image`, which tells what an image says of itself,
-    servers are those of images and nothing of the host is looked at.
+    `secrets` makes a new credential at each call.
+    With `image`, which gives an image's facts by its name, servers are those of images, and no
+    program of the host is looked for.
 
     Raises:
         BackendUnavailable: a server's programs are not there.
         ProjectError: what the project asks for is not what is there, or makes no sense.
     """
-    found = _found({spec.kind for spec in specs}, caller, root) if image is None else {}
+    run = _Run(caller, root, cache, tools, secrets)
     ports = _ports(specs)
-    return tuple(
-        _recipe(
-            spec,
-            ports[spec.name],
-            found,
-            caller=caller,
-            root=root,
-            cache=cache,
-            tools=tools,
-            secrets=secrets,
-            image=image,
+    if image is not None:
+        return tuple(
+            _from_image(spec, ports[spec.name], image(_image_name(spec)), run) for spec in specs
         )
-        for spec in specs
-    )
+    finders = _finders({spec.kind for spec in specs}, caller, root)
+    return tuple(_from_host(spec, ports[spec.name], finders, run) for spec in specs)
 
 
 def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
-    """What a phase that names these services gets.
+    """The environment variables of a phase that names these services.
 
-    Where two give the same variable (DATABASE_URL), the first named wins.
+    Where two set the same variable (DATABASE_URL), the first named wins.
     """
     merged: dict[str, str] = {}
     for recipe in reversed(recipes):
@@ -81,83 +83,63 @@ def phase_variables(recipes: Sequence[Recipe]) -> dict[str, str]:
     return merged
 
 
-def _recipe(
-    spec: ServiceSpec,
-    port: int,
-    found: Mapping[ServiceKind, Callable[[], Programs]],
-    *,
-    caller: Mapping[str, str],
-    root: str,
-    cache: TemplateCache,
-    tools: Sequence[str],
-    secrets: Callable[[], str],
-    image: ImageInspector | None,
+def _from_host(
+    spec: ServiceSpec, port: int, finders: Mapping[ServiceKind, Callable[[], Programs]], run: _Run
 ) -> Recipe:
-    if image is not None:
-        return _in_image(
-            spec, port, image(_named_image(spec)), root=root, cache=cache, secrets=secrets
-        )
+    """The service with programs of this machine."""
     if spec.kind == "generic":
-        return generic.recipe(spec, caller=caller, root=root, tools=tools, port=port)
-    programs = found[spec.kind]()
+        return generic.recipe(spec, caller=run.caller, root=run.root, tools=run.tools, port=port)
+    return _built_in(spec, port, finders[spec.kind](), run)
+
+
+def _from_image(spec: ServiceSpec, port: int, facts: ImageFacts, run: _Run) -> Recipe:
+    """The service with the programs of an image, found on the image's own PATH."""
+    if spec.kind == "generic":
+        return generic.in_image(spec, facts, root=run.root, port=port)
+    made = _built_in(spec, port, images.programs(spec, facts), run)
+    variables = {name: value for name, value in made.variables.items() if name != "PATH"}
+    return msgspec.structs.replace(made, image=facts.name, variables=variables)
+
+
+def _built_in(spec: ServiceSpec, port: int, programs: Programs, run: _Run) -> Recipe:
     _check_version(spec, programs)
     if spec.kind == "redis":
-        return redis.recipe(spec, programs, secrets=secrets, port=port)
+        return redis.recipe(spec, programs, secrets=run.secrets, port=port)
     return postgres.recipe(
-        spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port
+        spec,
+        programs,
+        init=postgres.read_init(spec),
+        cache=run.cache,
+        secrets=run.secrets,
+        port=port,
     )
 
 
-def _found(
+def _finders(
     kinds: set[ServiceKind], caller: Mapping[str, str], root: str
 ) -> dict[ServiceKind, Callable[[], Programs]]:
-    """The servers' programs, all looked for at once; what was found, or why not,
-    is told when each is asked for.
+    """Look for the programs of all servers at once.
+
+    Each function gives what was found of its kind, or raises why nothing was.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    finders: dict[ServiceKind, Callable[[str, str, str], Programs]] = {
+    find: dict[ServiceKind, Callable[[str, str, str], Programs]] = {
         "postgres": find_postgres,
         "redis": find_redis,
     }
-    with ThreadPoolExecutor(len(finders)) as threads:
+    path = caller.get("PATH", "")
+    with ThreadPoolExecutor(len(find)) as threads:
         return {
             kind: threads.submit(
-                find, caller.get("PATH", ""), caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root
+                find[kind], path, caller.get(f"CLEANROOM_{kind.upper()}_BIN", ""), root
             ).result
-            for kind, find in finders.items()
+            for kind in find
             if kind in kinds
         }
 
 
-def _in_image(
-    spec: ServiceSpec,
-    port: int,
-    facts: ImageFacts,
-    *,
-    root: str,
-    cache: TemplateCache,
-    secrets: Callable[[], str],
-) -> Recipe:
-    """The same service as its image has it; the image's own PATH stands for ours."""
-    if spec.kind == "generic":
-        return generic.in_image(spec, facts, root=root, port=port)
-    programs = images.programs(spec, facts)
-    _check_version(spec, programs)
-    if spec.kind == "redis":
-        made = redis.recipe(spec, programs, secrets=secrets, port=port)
-    else:
-        made = postgres.recipe(
-            spec, programs, init=postgres.read_init(spec), cache=cache, secrets=secrets, port=port
-        )
-    return msgspec.structs.replace(
-        made,
-        image=facts.name,
-        variables={name: value for name, value in made.variables.items() if name != "PATH"},
-    )
-
-
-def _named_image(spec: ServiceSpec) -> str:
+def _image_name(spec: ServiceSpec) -> str:
     if name := images.image_of(spec):
         return name
     raise ProjectError(
@@ -189,7 +171,9 @@ def _check_version(spec: ServiceSpec, programs: Programs) -> None:
 
 
 def _ports(specs: Sequence[ServiceSpec]) -> dict[str, int]:
-    """Where phases find each: as asked for, else its usual port, else the next free one."""
+    """The port of each service on 127.0.0.1 of phases: the one that the project names,
+    else its usual one, else the next free one.
+    """
     taken: dict[int, str] = {}
     for spec in specs:
         if spec.port in taken:

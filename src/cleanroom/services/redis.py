@@ -1,5 +1,6 @@
-"""Valkey or Redis: one server per run with a password of its own, on a unix socket,
-nothing on disk.
+"""Valkey or Redis: one server per run, with a password of its own, on a unix socket.
+
+It writes nothing to disk.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ from collections.abc import Callable
 
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
-from cleanroom.services.common import base_variables, location_variables, refuse_reserved
+from cleanroom.services.common import (
+    base_variables,
+    location_variables,
+    refuse_reserved,
+    server_fields,
+)
 from cleanroom.services.programs import Programs
 
 PORT = 6379
@@ -35,19 +41,17 @@ RESERVED = frozenset(
 def recipe(
     spec: ServiceSpec, programs: Programs, *, secrets: Callable[[], str], port: int
 ) -> Recipe:
-    """How to run this server once. Phases find it at 127.0.0.1:`port`."""
+    """How to run this server once. Phases find it at 127.0.0.1:`port`.
+
+    Raises:
+        ProjectError: the project sets an option that it may not set.
+    """
     refuse_reserved(spec, RESERVED, r"[a-z][a-z0-9-]*")
     password = secrets()
     to = f"unix:{run_folder(spec.name)}/redis.sock"
     url = f"redis://:{password}@127.0.0.1:{port}/0"
     return Recipe(
-        name=spec.name,
-        kind="redis",
-        version=programs.version,
-        image=spec.image,
-        server=programs.server,
-        server_sha256=programs.sha256,
-        programs=programs.folders,
+        **server_fields(spec, programs),
         variables={**base_variables(), **spec.variables},
         files={"redis.conf": _configuration(spec, password)},
         main=(programs.server, f"{PRIVATE}/redis.conf"),
@@ -57,8 +61,6 @@ def recipe(
         to=to,
         phase_variables={"REDIS_URL": url, **location_variables(spec.name, port, url)},
         secrets=(password,),
-        restarts_max=spec.restarts_max,
-        restart_window_seconds=spec.restart_window_seconds,
     )
 
 
@@ -77,7 +79,10 @@ def _configuration(spec: ServiceSpec, password: str) -> str:
 
 
 def _value(value: str) -> str:
-    """Plain words stay as they are, since some settings take several; anything else is quoted."""
+    """A value as redis.conf reads it.
+
+    Plain words are not quoted, since some settings take several.
+    """
     if re.fullmatch(r"[\w.:/ -]+", value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

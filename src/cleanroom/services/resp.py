@@ -1,13 +1,11 @@
-"""As much of the Redis protocol as questions for readiness and cleaning need:
-commands that are answered with one line.
-"""
+"""The part of the Redis protocol that probes and cleaning need: commands with one-line answers."""
 
 from __future__ import annotations
 
 import anyio
 from anyio.abc import ByteStream
 
-ANSWER_BYTES = 65536  # "+OK" and "+PONG" are a few; whoever sends more speaks something else
+ANSWER_BYTES = 65536  # "+OK" and "+PONG" are a few; a peer that sends more speaks another protocol
 
 
 async def ping(stream: ByteStream, password: str = "") -> bool:
@@ -22,8 +20,9 @@ async def ping(stream: ByteStream, password: str = "") -> bool:
 
 
 async def send_commands(stream: ByteStream, password: str, *commands: tuple[str, ...]) -> list[str]:
-    """Authenticate where there is a password, send the commands,
-    and give their answers of one line each; fewer where the stream ends early.
+    """Authenticate if there is a password, send the commands, and return the answers.
+
+    Each answer is one line; there are fewer where the stream ends early.
     """
     sent = [*([("AUTH", password)] if password else []), *commands]
     await stream.send(b"".join(_command(*words) for words in sent))

@@ -1,11 +1,12 @@
-"""Prepared data folders of services, kept in the user's cache folder:
-built once, below every run's own layer.
+"""Templates: prepared data folders of services, kept in the user's cache folder.
+
+A template is built once, and is the lower layer of every run's data.
 
     secret              random, made once, mode 0600; every template's secret derives from it
     templates/KEY/      complete.json (files, bytes) and data/
     building/KEY/data/  being filled, under locks/KEY.lock
 
-A template is published by renaming, so it is there whole or not at all.
+A template is published by renaming, so that it is complete or absent.
 All functions block; call them in a worker thread.
 """
 
@@ -31,26 +32,25 @@ from cleanroom.core.locks import try_lock
 from cleanroom.model.errors import ServiceFailed
 
 GIB = 1 << 30
-# for another process that builds the same template; building takes about one second plus the init
-# SQL
+# For another process that builds the same template: that takes about one second plus the init SQL.
 WAIT_SECONDS = 120.0
 PAUSE_SECONDS = 0.02
 _SECRET_BYTES = 32
 _MANIFEST_BYTES = 4096
-# a template looked up this recently is the lower layer of a run that just begins: it is not evicted
+# A template that was looked up this recently may be the lower layer of a run: it is not evicted.
 IN_USE_SECONDS = 3600.0
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a published template consists of.
+    """The contents of a published template.
 
-    Anything else on disk is a torn write or a visitor, and a miss.
+    A folder with other contents was written partly, or changed by others: it is a miss.
     """
 
     files: int
     bytes: int
-    # of every name and byte: looked at only when a server does not start from it,
-    # since reading all takes longer than a start
+    # of every name and byte; compared only when a server does not start from the template, since
+    # reading all of it takes longer than a start
     sha256: str = ""
 
 
@@ -64,7 +64,10 @@ class TemplateCache:
     def lookup(self, key: str) -> Path | None:
         """The data folder of a complete template, marked as used now; None where there is none.
 
-        An incomplete one is removed.
+        An incomplete template is removed.
+
+        Raises:
+            ServiceFailed: the cache folder cannot be used.
         """
         template = self._template(key)
         with self._usable():
@@ -78,14 +81,14 @@ class TemplateCache:
     def building(
         self, key: str, *, waiting: Callable[[], None] = lambda: None
     ) -> Iterator[Path | None]:
-        """An empty folder to fill, published when the block ends and thrown away when it raises.
+        """An empty folder to fill, published when the block ends, thrown away when it raises.
 
-        None where another process finished the same one meanwhile.
-        `waiting` is called again and again while another process builds; what it raises gives up.
+        None where another process has published the same template meanwhile.
+        `waiting` is called repeatedly while another process builds; an exception from it ends the
+        wait.
 
         Raises:
-            ServiceFailed: the other process does not come to an end,
-                or what was built cannot be kept.
+            ServiceFailed: the other process does not finish, or the folder cannot be published.
         """
         lock = self._locked(key, waiting)
         try:
@@ -108,9 +111,12 @@ class TemplateCache:
             os.close(lock)
 
     def drop_damaged(self, key: str) -> bool:
-        """Remove a template that is not as it was published, and say whether it was.
+        """Remove a template that differs from what was published. True if it was removed.
 
         Reads every byte of it.
+
+        Raises:
+            ServiceFailed: the cache folder cannot be used.
         """
         template = self._template(key)
         manifest = _manifest(template)
@@ -125,21 +131,28 @@ class TemplateCache:
         return True
 
     def secret(self, key: str) -> str:
-        """The secret of the template `key`: the same for everyone who uses this cache,
-        so that whoever did not build it knows it too.
+        """The secret of the template `key`, 64 hexadecimal digits.
+
+        It is the same for every process that uses this cache, whichever built the template.
+
+        Raises:
+            ServiceFailed: the cache's own secret cannot be read or made.
         """
         return hmac.new(self._seed(), key.encode(), hashlib.sha256).hexdigest()
 
     def identity(self) -> str:
-        """Names this cache's secret without telling it.
+        """A name for this cache's secret that does not reveal it.
 
-        Part of template keys: with a new secret the old templates cannot be opened.
+        It is part of template keys, since a new secret does not open old templates.
+
+        Raises:
+            ServiceFailed: the cache's secret cannot be read or made.
         """
         return hashlib.sha256(b"identity" + self._seed()).hexdigest()[:16]
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Whatever the disk refuses is said once, with the path and what helps."""
+        """Turn an OSError of the block into ServiceFailed, with the path and a hint."""
         try:
             yield
         except OSError as error:
@@ -157,7 +170,7 @@ class TemplateCache:
     def _seed(self) -> bytes:
         with self._usable():
             seed = self._read_seed()
-        # a crash left less, or it is another's file: what is short can be guessed
+        # After a crash, or in another's file, there are fewer bytes: those could be guessed.
         if len(seed) != _SECRET_BYTES:
             raise ServiceFailed(
                 "CR-SERVICE-014",
@@ -180,10 +193,10 @@ class TemplateCache:
         ) as file:
             file.write(secrets.token_bytes(_SECRET_BYTES))
             file.flush()
-            # a name without its bytes would outlive a power cut as a secret that nobody knows
+            # After a power cut a name without its bytes would be a secret that nobody knows.
             os.fsync(file.fileno())
         try:
-            os.link(mine, path)  # the first one wins, and nobody ever reads half of it
+            os.link(mine, path)  # the first process wins, and no process reads half of it
         except FileExistsError:
             pass
         finally:
@@ -245,7 +258,7 @@ class TemplateCache:
                 total -= manifest.bytes
 
     def _discard(self, template: Path) -> None:
-        """Rename first: nobody may find half of it."""
+        """Remove a template: renamed first, so that no process finds half of it."""
         _private_folder(self.folder / "building")
         aside = self.folder / "building" / f"{template.name}.{secrets.token_hex(8)}"
         try:
@@ -334,14 +347,17 @@ def _used(template: Path) -> float:
 
 
 def _private_folder(path: Path) -> None:
-    """The mode of `mkdir(parents=True)` is that of the last folder only."""
+    """Make a folder and its parents, all with mode 0700.
+
+    `mkdir(parents=True)` gives the mode to the last folder only.
+    """
     if not path.parent.exists():
         _private_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _remove(path: Path) -> None:
-    # `rmtree` would open a pipe and wait for who writes into it
+    # `rmtree` opens its argument, and would wait for a writer of a FIFO.
     if path.is_symlink() or not path.is_dir():
         with suppress(OSError):
             path.unlink()
