@@ -192,7 +192,7 @@ def faults() -> str:
 
 
 DOCUMENTS: dict[str, Callable[[], str]] = {
-    "docs/make-toml.md": lambda: module("cleanroom.project.keys"),
+    "docs/make-toml.md": lambda: module("cleanroom.project.keys_page"),
     "docs/commands.md": lambda: module("cleanroom.cli.reference"),
     "data/share/man/man1/cleanroom-engine.1": lambda: module("cleanroom.cli.manual"),
     "docs/events.schema.json": lambda: json.dumps(events.schema(), indent=2, sort_keys=True) + "\n",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.model.errors import ArtifactError, ProjectError
-from cleanroom.project import keys, load
+from cleanroom.project import keys_page, load
 from cleanroom.project.init import write_make_toml
 from support.project_builder import CORPUS, NO_FLOOR, trace, written
 
@@ -134,12 +134,15 @@ def _shown(plan):
 
 def test_the_page_of_keys_is_what_the_structs_say():
     """docs/make-toml.md is generated and nobody edited it."""
-    assert PAGE.read_text() == keys.page()
+    assert PAGE.read_text() == keys_page.page()
 
 
 def test_the_page_is_printed_by_the_module():
-    """`python -m cleanroom.project.keys` prints the page and no warning."""
+    """`python -m cleanroom.project.keys_page` prints the page and no warning."""
     done = subprocess.run(
-        [sys.executable, "-m", "cleanroom.project.keys"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "cleanroom.project.keys_page"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert (done.stdout, done.stderr) == (keys.page(), "")
+    assert (done.stdout, done.stderr) == (keys_page.page(), "")

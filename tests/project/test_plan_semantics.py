@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.policy import LIMITS, Level
 from cleanroom.project import order
-from cleanroom.project.dialects import understand
+from cleanroom.project.dialects import parse_project
 from cleanroom.project.source import parse_source
 from support.project_builder import HEAD, phase, planned, trace, written
 
@@ -420,7 +420,7 @@ def _raw(graph: dict[str, tuple[list[str], list[str], list[str]]], *, dependenci
             f"before_{name} = {[o for o in before if o > name]}",
             f"after_{name} = {[o for o in after if o > name]}",
         ]
-    return understand(parse_source("\n".join(lines).encode(), "make.toml"), Path())
+    return parse_project(parse_source("\n".join(lines).encode(), "make.toml"), Path())
 
 
 def _naive(graph: dict[str, tuple[list[str], list[str], list[str]]], name: str) -> list[str]:

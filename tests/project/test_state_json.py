@@ -13,7 +13,7 @@ from cleanroom.core import disk
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ProjectError
 from cleanroom.project import state
-from cleanroom.project.dialects import understand
+from cleanroom.project.dialects import parse_project
 from cleanroom.project.source import read_source
 from cleanroom.project.state import OURS, STATE, PhaseRecord, cache_key, record
 from support.open_folders import held
@@ -94,13 +94,13 @@ def read(root: Path, name: Path = STATE) -> dict:
 )
 def test_cache_keys_are_ggens(where: tuple[str, str], key: str):
     """The keys recorded from real ggen come out for the corpus files' phases."""
-    project = understand(read_source(CORPUS / where[0], "make.toml"), CORPUS)
+    project = parse_project(read_source(CORPUS / where[0], "make.toml"), CORPUS)
     assert cache_key(where[1], project.phases[where[1]].commands) == key
 
 
 def test_cache_key_with_environment():
     """GGEN_ENV is part of the key by ggen's formula."""
-    project = understand(
+    project = parse_project(
         read_source(CORPUS / "ggen-872cd004f__examples__make.toml", "make.toml"), CORPUS
     )
     key = cache_key("test", project.phases["test"].commands, "production")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cleanroom.core.beneath import Folder
 from cleanroom.core.files import is_file
 from cleanroom.model.errors import ArtifactError, ProjectError
-from cleanroom.project.dialects import understand
+from cleanroom.project.dialects import parse_project
 from cleanroom.project.loader import FILE
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
@@ -189,7 +189,7 @@ def _quoted(text: str) -> str:
 def _converted(source: Path) -> str:
     import tomlkit
 
-    project = understand(read_source(source, source.name), source.absolute().parent)
+    project = parse_project(read_source(source, source.name), source.absolute().parent)
     document = tomlkit.document()
     document.add(tomlkit.comment(f"Converted from {source.name} (dialect {project.dialect})."))
     for entry in project.ignored:
@@ -250,7 +250,7 @@ def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
         "description": phase.description,
         "commands": commands,
         "parallel": phase.parallel,
-        "depends_on": [mention.name for mention in phase.depends_on],
+        "depends_on": [reference.name for reference in phase.depends_on],
         "env": variables,
         "cleanroom": phase.settings.value if phase.settings else None,
     }
@@ -259,7 +259,10 @@ def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
 
 def _hooks(project: RawProject) -> dict[str, list[str]]:
     """Named hooks, and the phases that shell-string hooks became."""
-    hooks = {key: [mention.name for mention in mentions] for key, mentions in project.hooks.items()}
+    hooks = {
+        key: [reference.name for reference in phase_references]
+        for key, phase_references in project.hooks.items()
+    }
     for name, phase in project.phases.items():
         for when, made in (("before", phase.before), ("after", phase.after)):
             if made:

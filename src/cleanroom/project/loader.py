@@ -16,7 +16,7 @@ from cleanroom.model.plan import BackendName, Ignored, Plan, ServiceSpec, Worksp
 from cleanroom.model.policy import CONTROLS, Level
 from cleanroom.project import folders, named_files, notes, order, phases, policies
 from cleanroom.project import services as declared
-from cleanroom.project.dialects import understand
+from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
 from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
@@ -62,7 +62,7 @@ def load(
             organisation requires.
     """
     root = root.absolute()
-    project = understand(read_source(root / FILE, FILE), root)
+    project = parse_project(read_source(root / FILE, FILE), root)
     context = Context(
         root=root,
         caller=caller,
@@ -107,7 +107,7 @@ def _workspaces(
         if relative == "." or is_missing(path / FILE):
             found.append((workspace.name, path, project, Layer(), Layer()))
         else:
-            own = understand(read_source(path / FILE, name), path)
+            own = parse_project(read_source(path / FILE, name), path)
             found.append(
                 (
                     workspace.name,
@@ -129,7 +129,7 @@ def _part(
     overlay: Layer,
 ) -> _Part:
     names = tuple(requested) or tuple(
-        phase.name for phase in project.phases.values() if not phase.made
+        phase.name for phase in project.phases.values() if not phase.generated
     )
     _check_names(names, project, name)
     phases.check_commands(overlay, project)

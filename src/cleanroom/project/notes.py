@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from cleanroom.model.plan import Ignored
-from cleanroom.project.keys import SettingKeys, meanings
+from cleanroom.project.keys import SettingKeys, keys_of
 from cleanroom.project.order import Step, ends_before_after_hooks
 from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, spellings
@@ -53,14 +53,14 @@ def hidden_installs(installs: Sequence[str], shown: Sequence[str]) -> tuple[str,
 def idle_hooks(project: RawProject) -> list[Ignored]:
     """Hooks that name no phase, of phases that do not run (where one runs this is an error)."""
     found = []
-    for mentioned in project.hooks.values():
-        for mention in mentioned:
-            if mention.name not in project.phases:
+    for references in project.hooks.values():
+        for reference in references:
+            if reference.name not in project.phases:
                 found.append(
                     Ignored(
-                        mention.node.key,
-                        mention.node.origin.line,
-                        f"there is no phase {mention.name!r}",
+                        reference.node.key,
+                        reference.node.origin.line,
+                        f"there is no phase {reference.name!r}",
                     )
                 )
     return found
@@ -78,18 +78,18 @@ def _part(project: RawProject, steps: Sequence[Step], layers: Mapping[str, Layer
         yield f"{project.source.name} has no phases"
     for name in dict.fromkeys(step.name for step in steps):
         phase = project.phases[name]
-        before = {mention.name for mention in project.hooks.get(f"before_{name}", ())}
+        before = {reference.name for reference in project.hooks.get(f"before_{name}", ())}
         if phase.depends_on and before:
-            both = sorted(before & {mention.name for mention in phase.depends_on})
+            both = sorted(before & {reference.name for reference in phase.depends_on})
             more = f"; {', '.join(both)} is in both and runs for each" if both else ""
             yield f"{name}: depends_on runs before hooks.before_{name}{more}"
         if ends_before_after_hooks(phase) and project.hooks.get(f"after_{name}"):
             yield f"{name}: has no command, so hooks.after_{name} does not run, as in ggen"
         if layers[name].settings.enabled is False:
             yield f"{name}: runs on the host, nothing is isolated (cleanroom.enabled = false)"
-    for mention_key in ("before_all", "after_all"):
-        if project.hooks.get(mention_key):
-            yield f"hooks.{mention_key} runs once around everything; in ggen it always fails"
+    for key in ("before_all", "after_all"):
+        if project.hooks.get(key):
+            yield f"hooks.{key} runs once around everything; in ggen it always fails"
 
 
 def _degraded(
@@ -112,7 +112,7 @@ def _degraded(
 
 
 def _later(whole: Layer, parts: Sequence[Part]) -> Iterator[str]:
-    later = {name for name, meaning in meanings(SettingKeys).values() if meaning.later}
+    later = {name for name, info in keys_of(SettingKeys).values() if info.later}
     for layer in (whole, *_layers(parts)):
         for name, node in layer.nodes.items():
             if name in later:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from cleanroom.model.plan import Role
-from cleanroom.project.raw_project import Mention, RawPhase, RawProject
+from cleanroom.project.raw_project import PhaseReference, RawPhase, RawProject
 from cleanroom.project.source import nearest
 
 CHAIN_MAX = 64  # phases nested in one another by hooks and prerequisites; real files reach 4
@@ -65,11 +65,11 @@ class _Unfolding:
     def _phase(self, name: str, role: Role, of: str, chain: tuple[str, ...]) -> None:
         phase = self.project.phases[name]
         chain = (*chain, name)
-        for mention in phase.depends_on:
-            if mention.name not in self.done:
-                self._check(mention, chain)
-                self.as_prerequisite.add(mention.name)
-                self._phase(mention.name, "prerequisite", name, chain)
+        for reference in phase.depends_on:
+            if reference.name not in self.done:
+                self._check(reference, chain)
+                self.as_prerequisite.add(reference.name)
+                self._phase(reference.name, "prerequisite", name, chain)
         self._hooks(f"before_{name}", name, chain)
         self._made(phase.before, name, chain)
         self._step(Step(name, role, of))
@@ -78,9 +78,9 @@ class _Unfolding:
             self._hooks(f"after_{name}", name, chain)
 
     def _hooks(self, key: str, of: str, chain: tuple[str, ...]) -> None:
-        for mention in self.project.hooks.get(key, ()):
-            self._check(mention, chain)
-            self._phase(mention.name, "hook", of, chain)
+        for reference in self.project.hooks.get(key, ()):
+            self._check(reference, chain)
+            self._phase(reference.name, "hook", of, chain)
 
     def _made(self, names: tuple[str, ...], of: str, chain: tuple[str, ...]) -> None:
         for name in names:
@@ -96,26 +96,26 @@ class _Unfolding:
         self.steps.append(step)
         self.done.add(step.name)
 
-    def _check(self, mention: Mention, chain: tuple[str, ...]) -> None:
-        if mention.name not in self.project.phases:
-            close = nearest(mention.name, self.project.phases)
+    def _check(self, reference: PhaseReference, chain: tuple[str, ...]) -> None:
+        if reference.name not in self.project.phases:
+            close = nearest(reference.name, self.project.phases)
             hint = (
                 f"did you mean {close!r}?" if close else f"phases: {', '.join(self.project.phases)}"
             )
-            raise mention.node.error(
+            raise reference.node.error(
                 "CR-PROJECT-011",
-                f"expected the name of a phase, found {mention.name[:80]!r}",
+                f"expected the name of a phase, found {reference.name[:80]!r}",
                 hint=hint,
             )
-        if mention.name in chain:
-            circle = " -> ".join((*chain[chain.index(mention.name) :], mention.name))
-            raise mention.node.error(
+        if reference.name in chain:
+            circle = " -> ".join((*chain[chain.index(reference.name) :], reference.name))
+            raise reference.node.error(
                 "CR-PROJECT-012",
                 f"expected an order, found a circle: {circle}",
                 hint="remove one of its hooks or prerequisites",
             )
         if len(chain) >= CHAIN_MAX:
-            raise mention.node.error(
+            raise reference.node.error(
                 "CR-PROJECT-017",
                 f"expected at most {CHAIN_MAX} phases nested in one another, found more",
             )

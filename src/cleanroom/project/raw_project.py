@@ -15,7 +15,7 @@ from cleanroom.project.source import Node, Source
 Dialect = Literal["A", "B", "C", "D", "E"]
 
 
-class Mention(msgspec.Struct, frozen=True):
+class PhaseReference(msgspec.Struct, frozen=True):
     """A phase's name where another key names it, so that a wrong one can be shown there."""
 
     name: str
@@ -31,14 +31,14 @@ class RawPhase(msgspec.Struct, frozen=True, kw_only=True):
     commands_node: Node | None = None
     description: str = ""
     parallel: bool = False
-    depends_on: tuple[Mention, ...] = ()
+    depends_on: tuple[PhaseReference, ...] = ()
     variables: Mapping[str, str] = {}
     environments: Mapping[str, Mapping[str, str]] = {}  # environment -> variables
     settings: Node | None = None  # its cleanroom table
     working_directory: str = ""  # relative to the workspace's root
     before: tuple[str, ...] = ()  # hook phases made of its own shell-string hooks
     after: tuple[str, ...] = ()
-    made: bool = False  # not written as a phase: the commands of a hook
+    generated: bool = False  # not written as a phase: the commands of a hook
 
 
 class RawWorkspace(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class RawProject(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect
     name: str  # "" where the file does not say it
     phases: Mapping[str, RawPhase]
-    hooks: Mapping[str, tuple[Mention, ...]]  # "before_build" -> phases
+    hooks: Mapping[str, tuple[PhaseReference, ...]]  # "before_build" -> phases
     workspaces: tuple[RawWorkspace, ...] = ()
     parallel: bool = False
     variables: Mapping[str, str] = {}

@@ -24,7 +24,7 @@ from cleanroom.project.keys import (
     ReadyKeys,
     ServiceKeys,
     SettingKeys,
-    meanings,
+    keys_of,
 )
 from cleanroom.project.source import Node, nearest
 
@@ -89,7 +89,7 @@ def overlaid_struct(base: Struct, top: Struct) -> Struct:
 
 def _layer(node: Node, place: Place, *, overlay: bool) -> Layer:
     fields = _fields(node, SettingKeys)
-    known = meanings(SettingKeys)
+    known = keys_of(SettingKeys)
     for name, (child, _) in fields.items():
         written = str(child.path[-1])
         if place not in known[written][1].at:
@@ -118,7 +118,7 @@ def _layer(node: Node, place: Place, *, overlay: bool) -> Layer:
 
 def _fields(node: Node, struct: type[msgspec.Struct]) -> dict[str, tuple[Node, Any]]:
     """Field -> its place and value, of a table that may hold the keys of `struct` only."""
-    known = meanings(struct)
+    known = keys_of(struct)
     found = {}
     for key, child in node.children().items():
         if key not in known:
@@ -130,8 +130,8 @@ def _fields(node: Node, struct: type[msgspec.Struct]) -> dict[str, tuple[Node, A
                 hint=hint,
                 at_key=True,
             )
-        name, meaning = known[key]
-        found[name] = (child, READERS[meaning.form](child))
+        name, info = known[key]
+        found[name] = (child, READERS[info.form](child))
     return found
 
 
@@ -150,7 +150,7 @@ def _named(node: Node | None) -> dict[str, Node]:
     return node.children("a table of tables") if node else {}
 
 
-def word(node: Node) -> str:
+def variable_value(node: Node) -> str:
     """A variable's value: booleans and numbers become text, as cargo-make does."""
     if isinstance(node.value, bool):
         return str(node.value).lower()
@@ -159,7 +159,7 @@ def word(node: Node) -> str:
     return node.text("a string, a number or a boolean")
 
 
-def words(node: Node) -> dict[str, str]:
+def variable_table(node: Node) -> dict[str, str]:
     """A table of variables."""
     for name, child in node.children().items():
         if not name or "=" in name or "\0" in name:
@@ -169,7 +169,7 @@ def words(node: Node) -> dict[str, str]:
                 hint="use letters, digits and _",
                 at_key=True,
             )
-    return {name: word(child) for name, child in node.children().items()}
+    return {name: variable_value(child) for name, child in node.children().items()}
 
 
 def commands(node: Node) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ def commands(node: Node) -> tuple[str, ...]:
     return (node.text(expected),) if isinstance(node.value, str) else node.texts(expected)
 
 
-def inside(node: Node) -> str:
+def relative_path(node: Node) -> str:
     """A path that cannot lead out of the project."""
     text = node.text("a path")
     path = PurePosixPath(text)
@@ -240,7 +240,7 @@ READERS: dict[str, Callable[[Node], Any]] = {
     "texts": _texts,
     "command": commands,
     "argv": _argv,
-    "words": words,
+    "words": variable_table,
     "commands": lambda node: {name: commands(child) for name, child in node.children().items()},
     "integer": lambda node: node.integer(0, 1000),
     "seed": lambda node: node.integer(-(2**63), 2**63 - 1),
@@ -257,7 +257,7 @@ READERS: dict[str, Callable[[Node], Any]] = {
     "rules": _rules,
     "names": _names,
     "egress": _egress,
-    "paths": lambda node: tuple(inside(item) for item in node.items("a list of paths")),
+    "paths": lambda node: tuple(relative_path(item) for item in node.items("a list of paths")),
     "folders": _texts,
     "cache": _struct(CacheKeys),
     "expected": lambda node: tuple(

@@ -157,7 +157,7 @@ def dotted(path: KeyPath) -> str:
     return shown
 
 
-def described(value: object) -> str:
+def describe_value(value: object) -> str:
     """A value for a message: short, on one line, and never deep."""
     if isinstance(value, Mapping):
         return "a table"
@@ -218,7 +218,9 @@ class Node(NamedTuple):
         )
 
     def fail(self, expected: str, *, code: str = "CR-PROJECT-005", hint: str = "") -> NoReturn:
-        raise self.error(code, f"expected {expected}, found {described(self.value)}", hint=hint)
+        raise self.error(
+            code, f"expected {expected}, found {describe_value(self.value)}", hint=hint
+        )
 
     def text(self, expected: str = "a string") -> str:
         if not isinstance(self.value, str):

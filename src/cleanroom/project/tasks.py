@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from cleanroom.project.raw_project import Mention
+from cleanroom.project.raw_project import PhaseReference
 from cleanroom.project.source import Node
 
 _USED = ("description", "command", "args", "script", "dependencies", "env", "cwd", "cleanroom")
@@ -65,14 +65,14 @@ def commands(keys: Mapping[str, Node]) -> tuple[tuple[str, ...], Node | None]:
     return (_script(text, script, keys.get("script_runner")),), script
 
 
-def dependencies(node: Node | None) -> tuple[Mention, ...]:
+def dependencies(node: Node | None) -> tuple[PhaseReference, ...]:
     """Names, or tables with a name."""
     if node is None:
         return ()
     found = []
     for item in node.items("a list of tasks"):
         named = item.get("name") or item
-        found.append(Mention(named.text("a task's name"), named))
+        found.append(PhaseReference(named.text("a task's name"), named))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from cleanroom.project.keys import (
     ReadyKeys,
     ServiceKeys,
     SettingKeys,
-    meanings,
+    keys_of,
 )
 from support.fuzzing.hostile_text import NUMBERS, TEXTS, one, sometimes, text
 
@@ -104,12 +104,12 @@ def _either(*forms: Callable[[Random], str]) -> Callable[[Random], str]:
 
 def _struct(kind: type[msgspec.Struct]) -> Callable[[Random], str]:
     def written(random: Random) -> str:
-        names = list(meanings(kind))
+        names = list(keys_of(kind))
         chosen = {one(random, names) for _ in range(random.randrange(1, 4))}
         return (
             "{"
             + ", ".join(
-                f"{name} = {value(random, meanings(kind)[name][1].form)}" for name in sorted(chosen)
+                f"{name} = {value(random, keys_of(kind)[name][1].form)}" for name in sorted(chosen)
             )
             + "}"
         )
@@ -198,7 +198,7 @@ def value(random: Random, form: str) -> str:
 
 def setting(random: Random, prefix: str = "") -> str:
     """A line of a `cleanroom` table."""
-    names = meanings(SettingKeys)
+    names = keys_of(SettingKeys)
     name = "contaners" if sometimes(random, 40) else one(random, list(names))
     return f"{prefix}{name} = {value(random, names[name][1].form if name in names else 'text')}\n"
 
@@ -341,7 +341,7 @@ WORDS = tuple(
         *COMMANDS,
         *HOSTS,
         *RULES,
-        *meanings(SettingKeys),
+        *keys_of(SettingKeys),
         "lifecycle",
         "cleanroom",
         "hooks",
