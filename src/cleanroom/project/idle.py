@@ -30,8 +30,8 @@ def idle_interpreter(commands: Sequence[str]) -> str:
     """The first of `commands`, where every one is an interpreter without script, text or input;
     else empty.
     """
-    said = [command.strip() for command in commands if command.strip()]
-    return said[0] if said and all(_waits(command) for command in said) else ""
+    stripped = [command.strip() for command in commands if command.strip()]
+    return stripped[0] if stripped and all(_waits(command) for command in stripped) else ""
 
 
 def _waits(command: str) -> bool:

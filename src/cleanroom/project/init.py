@@ -1,5 +1,5 @@
-"""`cleanroom-engine init`: a make.toml to start from, for the project's language or made from a
-file of another dialect.
+"""`cleanroom-engine init`: write a first make.toml, for the project's language or from a file of
+another dialect.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.core.beneath import Folder
 from cleanroom.core.files import is_file
@@ -28,10 +28,10 @@ class _Language(NamedTuple):
     init: str
     test: str
     validate: str
-    packages: str = ""  # how they come into the project, which is where phases find them
+    packages: str = ""  # a command that puts packages into the project, where phases find them
 
 
-# Sign of the language -> what its phases run. Commands that are there wherever the language is.
+# A file that shows the language -> the commands of its phases, which every installation has.
 _LANGUAGES: dict[str, _Language] = {
     "pyproject.toml": _Language(
         "Python",
@@ -59,7 +59,7 @@ _LANGUAGES: dict[str, _Language] = {
 
 
 def _unwritten(phase: str) -> str:
-    """Of a project that we do not know: a command that fails until somebody wrote the right one."""
+    """The command of a phase in an unknown language: it fails until somebody replaces it."""
     return f"echo 'make.toml: [lifecycle.{phase}]: write your command here' >&2; exit 1"
 
 
@@ -100,12 +100,13 @@ commands = [{validate}]
 
 
 def write_make_toml(root: Path, source: Path | None = None) -> Path:
-    """Write `root`/make.toml: a commented one that fits the language,
-    or `source` (any dialect) as dialect A.
+    """Write `root`/make.toml, and return its path.
+
+    It fits the project's language, or has the content of `source` (any dialect) in dialect A.
 
     Raises:
-        ProjectError: there is one already (it stays as it is), or `source` cannot be understood.
-        ArtifactError: it could not be written.
+        ProjectError: there is a make.toml already, which is not changed, or `source` is no project.
+        ArtifactError: the file could not be written.
     """
     target = root.absolute() / FILE
     if os.path.lexists(target):
@@ -169,9 +170,7 @@ def _from_language(root: Path) -> str:
 
 
 def _has_script(root: Path, name: str) -> bool:
-    """Whether package.json has it: a command that runs it only where it is there would pass without
-    it.
-    """
+    """Whether package.json has the script: `npm run --if-present` would pass without it."""
     try:
         package = json.loads((root / "package.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -214,7 +213,7 @@ def _converted(source: Path) -> str:
 
 
 def _add_whole(document: TOMLDocument, project: RawProject) -> None:
-    """What stands for all phases."""
+    """Add the tables that apply to all phases."""
     import tomlkit
 
     variables = {
@@ -224,9 +223,7 @@ def _add_whole(document: TOMLDocument, project: RawProject) -> None:
     if variables:
         document.add("env", tomlkit.item(variables))
     if project.workspaces:
-        folders: dict[str, Any] = {
-            workspace.name: {"path": workspace.path} for workspace in project.workspaces
-        }
+        folders = {workspace.name: {"path": workspace.path} for workspace in project.workspaces}
         document.add(
             "workspace",
             tomlkit.item({"parallel": True, **folders} if project.parallel else folders),
@@ -235,7 +232,7 @@ def _add_whole(document: TOMLDocument, project: RawProject) -> None:
         document.add("cleanroom", tomlkit.item(project.settings.value))
 
 
-def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
+def _phase(phase: RawPhase, project: RawProject) -> dict[str, object]:
     commands = [
         f"cd {_shell(phase.working_directory)} && {{ {command}\n}}"
         if phase.working_directory
@@ -246,7 +243,7 @@ def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
         **phase.variables,
         **{name: dict(values) for name, values in phase.environments.items()},
     }
-    said = {
+    keys = {
         "description": phase.description,
         "commands": commands,
         "parallel": phase.parallel,
@@ -254,11 +251,11 @@ def _phase(phase: RawPhase, project: RawProject) -> dict[str, Any]:
         "env": variables,
         "cleanroom": phase.settings.value if phase.settings else None,
     }
-    return {key: value for key, value in said.items() if value}
+    return {key: value for key, value in keys.items() if value}
 
 
 def _hooks(project: RawProject) -> dict[str, list[str]]:
-    """Named hooks, and the phases that shell-string hooks became."""
+    """Named hooks, and the phases that hooks of shell strings became."""
     hooks = {
         key: [reference.name for reference in phase_references]
         for key, phase_references in project.hooks.items()

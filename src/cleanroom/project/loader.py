@@ -26,10 +26,12 @@ from cleanroom.project.source import nearest, read_source
 from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
 
 FILE = "make.toml"
+_SLO_SECONDS = 20.0
+_SEED = 42
 
 
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says; None and () say nothing."""
+    """Settings of the command line. None and (): not given."""
 
     backend: BackendName | None = None
     policy: Level | None = None
@@ -51,9 +53,11 @@ def load(
     floor: Path = FLOOR_FILE,
 ) -> Plan:
     """Read the project at `root` into a plan for the `requested` phases;
-    all in file order if none is named.
+    for all in file order if none is named.
 
-    `caller` is the environment of whoever runs us. `single` is `run PHASE`: workspaces are ignored.
+    `caller` is the environment of the process that runs us.
+    `single` stands for `run PHASE`: workspaces are ignored.
+    `floor` is the file with the organisation's minimum.
 
     Raises:
         ProjectError: a file has to be edited; it says where.
@@ -67,7 +71,7 @@ def load(
         root=root,
         caller=caller,
         environment=caller.get("GGEN_ENV", "") if overrides.env is None else overrides.env,
-        asked=Level(overrides.policy) if overrides.policy else None,
+        requested_level=Level(overrides.policy) if overrides.policy else None,
         allowed=_rules(overrides.allow_degraded),
         floor=read_floor(floor),
     )
@@ -81,7 +85,7 @@ def load(
 
 
 class _Part(msgspec.Struct, frozen=True):
-    """What one workspace comes to."""
+    """One workspace with its settings and the order of its phases."""
 
     project: RawProject
     workspace: Workspace
@@ -174,29 +178,15 @@ def _plan(
     single: bool,
 ) -> Plan:
     settings = whole.settings
-    level = (
-        policies.level_of(whole, context.asked, context.allowed_by(whole), "cleanroom.policy")
-        if settings.policy
-        else context.asked
-    )
-    first = (
-        project.phases.get(requested[0]) if requested else next(iter(project.phases.values()), None)
-    )
-    used = [
-        part.layers[step.name]
-        for part in parts
-        for step in part.steps
-        if part.layers[step.name].settings.enabled is not False
-    ]
-    allowed = tuple(
-        rule
-        for rule in context.allowed
-        if all(rule in context.allowed_by(layer) for layer in used or [whole])
-    )
+    level = _project_level(context, whole)
+    allowed = _allowed_rules(context, whole, parts)
     tools = visible_tools(context.caller, context.root) if _need_callers_tools(parts) else ()
-    declared_tools = dict.fromkeys(
+    home_only = {"HOME": context.caller.get("HOME", "")}
+    phase_tools = dict.fromkeys(
         tool for part in parts for phase in part.workspace.phases for tool in phase.tools
     )
+    all_tools = (*tools, *phase_tools)
+    hidden = notes.hidden_installs(editable_installs(context.root) if tools else (), all_tools)
     seed = settings.seed if overrides.seed is None else overrides.seed
     strict = settings.strict_slo if overrides.strict_slo is None else overrides.strict_slo
     return Plan(
@@ -206,42 +196,74 @@ def _plan(
         dialect=project.dialect,
         environment=context.environment,
         backend=context.floor.backend_for(overrides.backend or settings.backend or "auto"),
-        policy=policies.policy_of(whole, level or policies.DEFAULT_LEVEL),
+        policy=policies.policy_of(whole, level),
         requested=requested,
         workspaces=tuple(part.workspace for part in parts),
-        parallel=not single
-        and bool(project.workspaces)
-        and (project.parallel or bool(first and first.parallel)),
+        parallel=not single and _is_parallel(project, requested),
         services=_joined(parts),
         tools=tools,
-        own_tools=visible_tools({"HOME": context.caller.get("HOME", "")}, context.root)
-        if tools
-        else (),
-        tool_variables=tool_variables(context.caller, (*tools, *declared_tools)),
-        slo_seconds=overrides.slo_seconds or settings.slo or 20.0,
+        own_tools=visible_tools(home_only, context.root) if tools else (),
+        tool_variables=tool_variables(context.caller, all_tools),
+        slo_seconds=overrides.slo_seconds or settings.slo or _SLO_SECONDS,
         strict_slo=bool(strict),
-        seed=42 if seed is None else seed,
+        seed=_SEED if seed is None else seed,
         ignored=tuple(entry for part in _distinct(parts, project) for entry in _ignored(part)),
-        notes=(
-            *notes.collect(
-                context.environment,
-                whole,
-                [(part.project, part.steps, part.layers) for part in parts],
-                asked=context.allowed,
-                allowed=allowed,
-            ),
-            *notes.hidden_installs(
-                editable_installs(context.root) if tools else (), (*tools, *declared_tools)
-            ),
-        ),
+        notes=(*_notes(context, whole, parts, allowed), *hidden),
         allow_degraded=allowed,
         files=named_files.make_tomls(context.root, project, FILE),
         named=_named(context.root, whole, parts),
     )
 
 
+def _project_level(context: Context, whole: Layer) -> Level:
+    """The level of the project; its phases may have others."""
+    level = context.requested_level
+    if whole.settings.policy:
+        level = policies.level_of(
+            whole, context.requested_level, context.allowed_by(whole), "cleanroom.policy"
+        )
+    return level or policies.DEFAULT_LEVEL
+
+
+def _allowed_rules(context: Context, whole: Layer, parts: Sequence[_Part]) -> tuple[str, ...]:
+    """The rules that the command line lets go and every hermetic phase's settings do too."""
+    layers = [
+        part.layers[step.name]
+        for part in parts
+        for step in part.steps
+        if part.layers[step.name].settings.enabled is not False
+    ]
+    return tuple(
+        rule
+        for rule in context.allowed
+        if all(rule in context.allowed_by(layer) for layer in layers or [whole])
+    )
+
+
+def _is_parallel(project: RawProject, requested: tuple[str, ...]) -> bool:
+    """Whether workspaces run at once: the project or the first requested phase says so."""
+    if not project.workspaces:
+        return False
+    first = next(iter(project.phases.values()), None)
+    if requested:
+        first = project.phases.get(requested[0])
+    return project.parallel or bool(first and first.parallel)
+
+
+def _notes(
+    context: Context, whole: Layer, parts: Sequence[_Part], allowed: tuple[str, ...]
+) -> tuple[str, ...]:
+    return notes.collect(
+        context.environment,
+        whole,
+        [(part.project, part.steps, part.layers) for part in parts],
+        asked=context.allowed,
+        allowed=allowed,
+    )
+
+
 def _named(root: Path, whole: Layer, parts: Sequence[_Part]) -> tuple[str, ...]:
-    """What the files name to be run, for `Plan.named`."""
+    """Programs, scripts and init files that the files name, for `Plan.named`."""
     found: dict[str, None] = {}
     for part in parts:
         layers = (whole, part.layer, *part.layers.values())
@@ -251,7 +273,9 @@ def _named(root: Path, whole: Layer, parts: Sequence[_Part]) -> tuple[str, ...]:
 
 
 def _need_callers_tools(parts: Sequence[_Part]) -> bool:
-    """Whether anything is shown the caller's programs: generic services, and phases below High."""
+    """Whether an environment shows the caller's programs: those of generic services and of phases
+    below High do.
+    """
     phases = [phase for part in parts for phase in part.workspace.phases if phase.hermetic]
     generic = any(service.kind == "generic" for part in parts for service in part.services)
     return generic or not phases or not all(phase.policy.allowlist for phase in phases)

@@ -1,4 +1,4 @@
-"""One phase of a plan, from all that is said about it."""
+"""One phase of a plan, from all settings that apply to it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from cleanroom.project.tools import virtual_environments
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for all phases of a plan."""
+    """Facts that all phases of a plan share."""
 
     root: Path
     caller: Mapping[str, str]
     environment: str
-    asked: Level | None
+    requested_level: Level | None  # of the command line
     allowed: tuple[str, ...]  # rules that the command line lets go
     floor: Floor
 
     def allowed_by(self, layer: Layer) -> tuple[str, ...]:
-        """Rules that the file lets go too."""
+        """Those of the rules that the file lets go too."""
         return tuple(rule for rule in self.allowed if rule in (layer.settings.allow_degraded or ()))
 
 
 def layer_of(phase: RawPhase, base: Layer, overlay: Layer, environment: str) -> Layer:
-    """Project, phase, the project's overlay, the phase's overlay:
-    each goes before what is named ahead of it.
+    """All settings of a phase.
+
+    They are laid over each other in this order, the last one on top: the project's, the phase's,
+    the project's overlay for `environment`, the phase's overlay.
     """
     own, over = read_layers(phase.settings, "phase", environment)
     layer = overlaid(overlaid(overlaid(base, own), overlay), over)
@@ -47,18 +49,16 @@ def layer_of(phase: RawPhase, base: Layer, overlay: Layer, environment: str) -> 
 
 def _replaced(name: str, own: Layer, overlay: Layer, over: Layer) -> tuple[str, ...] | None:
     for_environment = (overlay.settings.commands or {}).get(name)
-    return next(
-        (
-            said
-            for said in (over.settings.command, for_environment, own.settings.command)
-            if said is not None
-        ),
-        None,
-    )
+    candidates = (over.settings.command, for_environment, own.settings.command)
+    return next((commands for commands in candidates if commands is not None), None)
 
 
 def check_commands(overlay: Layer, project: RawProject) -> None:
-    """Does `commands` of an environment name phases?"""
+    """Check that `commands` of an environment names phases.
+
+    Raises:
+        ProjectError: it names another one.
+    """
     for name in overlay.settings.commands or {}:
         node = overlay.nodes["commands"]
         if name not in project.phases and node.source is project.source:
@@ -83,11 +83,14 @@ def phase_run(
     """The phase as a plan has it, without its role.
 
     Raises:
-        ProjectError, PolicyRefused: see the parts.
+        ProjectError: a setting has to be edited.
+        PolicyRefused: the phase is below what the file or the organisation requires.
     """
     phase, settings = project.phases[name], layer.settings
     hermetic = settings.enabled is not False
-    level = policies.level_of(layer, context.asked, context.allowed_by(layer), phase.node.key)
+    level = policies.level_of(
+        layer, context.requested_level, context.allowed_by(layer), phase.node.key
+    )
     policy = policies.policy_of(layer, level)
     context.floor.check(phase.node.key, layer, level, hermetic=hermetic)
     commands = _commands(phase, layer)
@@ -115,8 +118,8 @@ def phase_run(
 
 
 def _tools(context: Context, layer: Layer, policy: Policy, path: Path) -> tuple[str, ...]:
-    """Those that are declared and, where nothing else is started,
-    the project's own virtual environment.
+    """The folders of declared tools and, where only listed programs start, of the project's own
+    virtual environments.
     """
     declared = folders.tool_folders(layer, context.root, context.caller)
     if not policy.allowlist:
@@ -126,7 +129,11 @@ def _tools(context: Context, layer: Layer, policy: Policy, path: Path) -> tuple[
 
 
 def _commands(phase: RawPhase, layer: Layer) -> tuple[str, ...]:
-    """What will run: the engine itself never."""
+    """The phase's commands.
+
+    Raises:
+        ProjectError: one of them runs the engine itself.
+    """
     replaced = layer.settings.command
     commands = phase.commands if replaced is None else replaced
     if not any(runs_the_engine(command) for command in commands):

@@ -42,22 +42,22 @@ _LIMIT_FIELDS = {
 _STRICTNESS: tuple[Reaction, ...] = ("warn", "fail", "end")
 
 
-def level_of(layer: Layer, asked: Level | None, allowed: Sequence[str], subject: str) -> Level:
+def level_of(layer: Layer, requested: Level | None, allowed: Sequence[str], subject: str) -> Level:
     """The level, the command line's before the file's.
 
     Raises:
         PolicyRefused: the command line asks for less than the file, and not both allow that.
     """
     filed = layer.settings.policy or DEFAULT_LEVEL
-    if asked is None or asked.at_least(filed) or "policy" in allowed:
-        return asked or filed
+    if requested is None or requested.at_least(filed) or "policy" in allowed:
+        return requested or filed
     node = layer.nodes.get("policy")
     where = str(node.origin) if node else ""
     raise PolicyRefused(
         "CR-POLICY-001",
         (
             f"{node.key if node else subject}: expected at least {filed}, the file's level, "
-            f"found {asked} on the command line"
+            f"found {requested} on the command line"
         ),
         hint=(
             'write allow_degraded = ["policy"] under [cleanroom] and say --allow-degraded '
@@ -109,25 +109,25 @@ def _refuse_egress(layer: Layer, level: Level) -> None:
 
 
 def _limits(layer: Layer, level: Level) -> Limits:
-    default, asked = LIMITS[level], layer.settings.limits
-    said = {
+    default, requested = LIMITS[level], layer.settings.limits
+    given = {
         field: value
         for key, field in _LIMIT_FIELDS.items()
-        if (value := getattr(asked, key, None)) is not None
+        if (value := getattr(requested, key, None)) is not None
     }
     for key, field in _LIMIT_FIELDS.items():
         # 0 is the default of no bound: nothing lies above it.
-        if field in said and said[field] > getattr(default, field) > 0:
+        if field in given and given[field] > getattr(default, field) > 0:
             _need_reason(
                 layer, "limits", key, f"at most {getattr(default, field):g}, the bound of {level},"
             )
     timeout = layer.settings.timeout
-    if timeout and timeout > said.get("wall_seconds", default.wall_seconds):
+    if timeout and timeout > given.get("wall_seconds", default.wall_seconds):
         _need_reason(
             layer, "timeout", "", f"at most {default.wall_seconds:g} s, the wall time of {level},"
         )
-        said["wall_seconds"] = timeout
-    return msgspec.structs.replace(default, **said)
+        given["wall_seconds"] = timeout
+    return msgspec.structs.replace(default, **given)
 
 
 def _need_reason(layer: Layer, name: str, key: str, bound: str) -> None:
@@ -150,17 +150,17 @@ def _laxer(node: Node, bound: str) -> Exception:
 
 def _reaction(layer: Layer, level: Level) -> Reaction:
     default = REACTIONS[level]
-    asked = layer.settings.on_violation or default
-    if _STRICTNESS.index(asked) < _STRICTNESS.index(default) and not layer.settings.reason:
+    requested = layer.settings.on_violation or default
+    if _STRICTNESS.index(requested) < _STRICTNESS.index(default) and not layer.settings.reason:
         raise _laxer(
             layer.nodes["on_violation"], f"{default}, the reaction of {level}, a stricter one"
         )
-    return asked
+    return requested
 
 
 def _tmp_exec(layer: Layer, level: Level) -> bool:
     default = default_policy(level).tmp_exec
-    asked = layer.settings.tmp_exec
-    if asked and not default and not layer.settings.reason:
+    requested = layer.settings.tmp_exec
+    if requested and not default and not layer.settings.reason:
         raise _laxer(layer.nodes["tmp_exec"], f"false at {level}")
-    return default if asked is None else asked
+    return default if requested is None else requested

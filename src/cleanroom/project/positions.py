@@ -1,8 +1,8 @@
-"""Where each key and value of a TOML text stands.
+"""Positions of the keys and values of a TOML text.
 
-`tomllib` keeps no positions.
-This scanner runs over a text that `tomllib` has accepted and judges nothing itself:
-what it does not understand ends the scan, and a path without a position falls back to its nearest
+`tomllib` keeps none.
+This scanner runs over a text that `tomllib` has accepted, and validates nothing itself.
+Syntax that it does not know ends the scan, and a path without a position has that of its nearest
 ancestor.
 """
 
@@ -17,7 +17,7 @@ KeyPath = tuple[str | int, ...]
 # No project nests deeper; the bound keeps hostile files from costing quadratic time or the
 # interpreter's stack.
 DEPTH_MAX = 100
-# Longer paths get the position of their ancestor: nobody is told about a key that deep.
+# Longer paths get the position of their ancestor: no message names a key that deep.
 _RECORDED_MAX = 12
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -42,18 +42,22 @@ class TooDeep(Exception):
 
 
 class _Lost(Exception):
-    """The scanner met what it does not understand."""
+    """The scanner met syntax that it does not know."""
 
 
 def deep_key(text: str) -> int | None:
-    """Where a key has more than DEPTH_MAX dotted parts: `tomllib` takes quadratic time for it."""
+    """The offset of a key with more than DEPTH_MAX dotted parts, None where there is none.
+
+    `tomllib` takes quadratic time for such a key.
+    """
     found = _DEEP_KEY.search(text)
     return found.start() if found else None
 
 
 def deep_value(text: str) -> int | None:
-    """Where values are nested deeper than DEPTH_MAX, in a text that `tomllib` need not have
-    accepted.
+    """The offset of a value that is nested deeper than DEPTH_MAX, None where there is none.
+
+    `tomllib` need not have accepted the text.
     """
     try:
         Positions(text)
@@ -77,16 +81,16 @@ class Positions:
             pass  # the positions so far serve; the rest fall back to their ancestors
 
     def place(self, offset: int) -> tuple[int, int]:
-        """Line and column, from 1."""
+        """Line and column of an offset, both from 1."""
         line = bisect_right(self._lines, offset)
         return line, offset - self._lines[line - 1] + 1
 
     def key(self, path: KeyPath) -> tuple[int, int]:
-        """Where the key of `path` stands, or its nearest ancestor that has a position."""
+        """Line and column of the key of `path`, or of its nearest ancestor that has a position."""
         return self._find(path, self._keys, self._values)
 
     def value(self, path: KeyPath) -> tuple[int, int]:
-        """Where the value of `path` begins."""
+        """Line and column of the first character of the value of `path`."""
         return self._find(path, self._values, self._keys)
 
     def _find(

@@ -1,5 +1,5 @@
-"""A project file in one shape, whatever dialect it was written in:
-what `dialects.py` makes and `order.py` and `loader.py` read.
+"""A project file in one shape, whatever its dialect: `dialects.py` makes it, `order.py` and
+`loader.py` read it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Dialect = Literal["A", "B", "C", "D", "E"]
 
 
 class PhaseReference(msgspec.Struct, frozen=True):
-    """A phase's name where another key names it, so that a wrong one can be shown there."""
+    """A phase's name in another key, with its node for errors."""
 
     name: str
     node: Node
 
 
 class RawPhase(msgspec.Struct, frozen=True, kw_only=True):
-    """One phase as the file has it."""
+    """One phase as its file has it."""
 
     name: str
     node: Node
@@ -36,13 +36,13 @@ class RawPhase(msgspec.Struct, frozen=True, kw_only=True):
     environments: Mapping[str, Mapping[str, str]] = {}  # environment -> variables
     settings: Node | None = None  # its cleanroom table
     working_directory: str = ""  # relative to the workspace's root
-    before: tuple[str, ...] = ()  # hook phases made of its own shell-string hooks
+    before: tuple[str, ...] = ()  # hook phases that its own hooks of shell strings became
     after: tuple[str, ...] = ()
-    generated: bool = False  # not written as a phase: the commands of a hook
+    generated: bool = False  # the commands of a hook, and not written as a phase
 
 
 class RawWorkspace(msgspec.Struct, frozen=True):
-    """A folder that the phases are run in."""
+    """A folder that the phases run in."""
 
     name: str
     path: str
@@ -50,11 +50,11 @@ class RawWorkspace(msgspec.Struct, frozen=True):
 
 
 class RawProject(msgspec.Struct, frozen=True, kw_only=True):
-    """One file."""
+    """One project file."""
 
     source: Source
     dialect: Dialect
-    name: str  # "" where the file does not say it
+    name: str  # "" where the file has none
     phases: Mapping[str, RawPhase]
     hooks: Mapping[str, tuple[PhaseReference, ...]]  # "before_build" -> phases
     workspaces: tuple[RawWorkspace, ...] = ()

@@ -131,11 +131,11 @@ def _spec(name: str, keys: ServiceKeys, node: Node, root: Path) -> ServiceSpec:
 
 def _ready(keys: ReadyKeys, service: Node) -> Ready:
     node = service.get("ready") or service
-    said = [name for name in ("tcp", "http", "log", "command") if getattr(keys, name) is not None]
-    if len(said) != 1:
+    given = [name for name in ("tcp", "http", "log", "command") if getattr(keys, name) is not None]
+    if len(given) != 1:
         raise node.error(
             "CR-PROJECT-018",
-            f"expected one of tcp, http, log and command, found {' and '.join(said) or 'none'}",
+            f"expected one of tcp, http, log and command, found {' and '.join(given) or 'none'}",
         )
     if keys.log is not None:
         _pattern(keys.log, node.child("log"))

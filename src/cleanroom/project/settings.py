@@ -1,8 +1,8 @@
 """From a `cleanroom` table to settings: every key checked against `keys.py`,
 every value against its form.
 
-A `Layer` is what one table says, with the place of each key; `overlaid` puts one over another.
-Nothing is decided here.
+A `Layer` has the settings of one table, with the node of each key; `overlaid` lays one over
+another. Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -36,20 +36,28 @@ _RULES = (*(control.rule for control in CONTROLS), "policy")
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """Settings with the place of each key that is set."""
+    """Settings, and the node of each one that is set."""
 
     settings: SettingKeys = SettingKeys()
-    nodes: Mapping[str, Node] = {}  # field name -> where it stands
+    nodes: Mapping[str, Node] = {}  # field name -> its key's node
 
 
 def read_layer(node: Node | None, place: Place, environment: str = "") -> Layer:
-    """What a `cleanroom` table says, with its overlay for `environment`."""
+    """A `cleanroom` table with its overlay for `environment` over it.
+
+    Raises:
+        ProjectError: a key is unknown, stands in the wrong table, or has a wrong value.
+    """
     base, overlay = read_layers(node, place, environment)
     return overlaid(base, overlay)
 
 
 def read_layers(node: Node | None, place: Place, environment: str) -> tuple[Layer, Layer]:
-    """A `cleanroom` table and, apart, its overlay for `environment`; every overlay is checked."""
+    """A `cleanroom` table, and its overlay for `environment`. Every overlay is checked.
+
+    Raises:
+        ProjectError: a key is unknown, stands in the wrong table, or has a wrong value.
+    """
     if node is None:
         return Layer(), Layer()
     base = _layer(node, place, overlay=False)
@@ -61,7 +69,7 @@ def read_layers(node: Node | None, place: Place, environment: str) -> tuple[Laye
 
 
 def spellings(environment: str) -> tuple[str, ...]:
-    """The names under which an environment's overlay is looked for: `production` is `prod`."""
+    """The names that an environment's overlay may have: `production` is `prod`."""
     if environment in ("prod", "production"):
         return environment, "production" if environment == "prod" else "prod"
     return (environment,) if environment else ()
@@ -69,22 +77,22 @@ def spellings(environment: str) -> tuple[str, ...]:
 
 def overlaid(base: Layer, top: Layer) -> Layer:
     """`top` over `base`, key by key; limits, services, variables and commands entry by entry."""
-    said = {name: getattr(top.settings, name) for name in top.nodes}
+    given = {name: getattr(top.settings, name) for name in top.nodes}
     for name in ("services", "variables", "commands"):
         below = getattr(base.settings, name)
-        if name in said and below:
-            said[name] = {**below, **said[name]}
-    if "limits" in said and base.settings.limits:
-        said["limits"] = overlaid_struct(base.settings.limits, said["limits"])
-    return Layer(msgspec.structs.replace(base.settings, **said), {**base.nodes, **top.nodes})
+        if name in given and below:
+            given[name] = {**below, **given[name]}
+    if "limits" in given and base.settings.limits:
+        given["limits"] = overlaid_struct(base.settings.limits, given["limits"])
+    return Layer(msgspec.structs.replace(base.settings, **given), {**base.nodes, **top.nodes})
 
 
 def overlaid_struct(base: Struct, top: Struct) -> Struct:
-    """`top` where it says something, else `base`."""
-    said = {
+    """The fields of `top` that are not None, else those of `base`."""
+    given = {
         name: value for name in top.__struct_fields__ if (value := getattr(top, name)) is not None
     }
-    return msgspec.structs.replace(base, **said)
+    return msgspec.structs.replace(base, **given)
 
 
 def _layer(node: Node, place: Place, *, overlay: bool) -> Layer:
@@ -117,7 +125,7 @@ def _layer(node: Node, place: Place, *, overlay: bool) -> Layer:
 
 
 def _fields(node: Node, struct: type[msgspec.Struct]) -> dict[str, tuple[Node, Any]]:
-    """Field -> its place and value, of a table that may hold the keys of `struct` only."""
+    """Field -> its node and value, of a table that may hold the keys of `struct` only."""
     known = keys_of(struct)
     found = {}
     for key, child in node.children().items():
@@ -151,7 +159,11 @@ def _named(node: Node | None) -> dict[str, Node]:
 
 
 def variable_value(node: Node) -> str:
-    """A variable's value: booleans and numbers become text, as cargo-make does."""
+    """A variable's value as text; booleans and numbers are written out, as cargo-make does.
+
+    Raises:
+        ProjectError: it is something else.
+    """
     if isinstance(node.value, bool):
         return str(node.value).lower()
     if isinstance(node.value, int | float):
@@ -160,7 +172,11 @@ def variable_value(node: Node) -> str:
 
 
 def variable_table(node: Node) -> dict[str, str]:
-    """A table of variables."""
+    """A table of variables.
+
+    Raises:
+        ProjectError: a name or a value is none of a variable.
+    """
     for name, child in node.children().items():
         if not name or "=" in name or "\0" in name:
             raise child.error(
@@ -173,13 +189,21 @@ def variable_table(node: Node) -> dict[str, str]:
 
 
 def commands(node: Node) -> tuple[str, ...]:
-    """A command, or several run in order."""
+    """One command, or several that run in order.
+
+    Raises:
+        ProjectError: it is something else.
+    """
     expected = "a string or a list of strings"
     return (node.text(expected),) if isinstance(node.value, str) else node.texts(expected)
 
 
 def relative_path(node: Node) -> str:
-    """A path that cannot lead out of the project."""
+    """A path inside the project, relative to its folder.
+
+    Raises:
+        ProjectError: it is empty, absolute, or has `..` in it.
+    """
     text = node.text("a path")
     path = PurePosixPath(text)
     if not text.strip() or path.is_absolute() or text.startswith("~") or ".." in path.parts:

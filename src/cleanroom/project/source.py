@@ -1,8 +1,8 @@
-"""One file of a project: its text, its table, and errors that say where in it.
+"""One file of a project: its text, its table, and errors with a position in it.
 
-A `Node` is a value together with where it came from.
-Its readers return what was asked for or raise the `ProjectError` that names file, line, column,
-key, what was expected and what was found.
+A `Node` is a value with the path of its key.
+Its readers return a value of the requested type, or raise a `ProjectError` that names file, line,
+column, key, and what was expected and found there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cleanroom.model.plan import Origin
 from cleanroom.project import units
 from cleanroom.project.positions import DEPTH_MAX, KeyPath, Positions, TooDeep, deep_key, deep_value
 
-# The largest real file has 12 KB; twenty times that is no project any more,
-# and reading stays well below a second.
+# The largest real file has 12 KB. Twenty times that is no project any more, and is still read well
+# within a second.
 BYTES_MAX = 256 * 1024
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -30,7 +30,7 @@ _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 class Source:
-    """A file that was read: `name` is how messages call it."""
+    """A file that was read. `name` is its name in messages."""
 
     def __init__(self, name: str, text: str, table: dict[str, Any], positions: Positions) -> None:
         self.name = name
@@ -48,14 +48,18 @@ def read_source(file: Path, name: str) -> Source:
     """Read a TOML file of at most BYTES_MAX.
 
     Raises:
-        ProjectError: it is not there, no regular file, too large, not UTF-8,
-            not TOML or nested too deeply.
+        ProjectError: the file is missing, irregular, too large, not UTF-8, not TOML or nested too
+            deeply.
     """
     return parse_source(_read(file, name), name)
 
 
 def parse_source(data: bytes, name: str) -> Source:
-    """As `read_source`, of bytes that are at hand."""
+    """Parse the bytes of a TOML file.
+
+    Raises:
+        ProjectError: they are not UTF-8, not TOML or nested too deeply.
+    """
     text = _decoded(data, name)
     if (offset := deep_key(text)) is not None:
         raise _too_deep(text, offset, name)
@@ -142,7 +146,7 @@ def _too_deep(text: str, offset: int, name: str) -> ProjectError:
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as one would write it: lifecycle."check:security".commands[1]."""
+    """A path as TOML writes it: lifecycle."check:security".commands[1]."""
     shown = ""
     for part in path:
         if isinstance(part, int):
@@ -170,14 +174,17 @@ def describe_value(value: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that `word` probably means, or nothing."""
+    """The known word that is most like `word`; "" where none is like it."""
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else ""
 
 
 class Node(NamedTuple):
-    """A value of a file and the path of its key."""
+    """A value of a file, and the path of its key.
+
+    `text`, `flag`, `integer` and the other readers raise ProjectError where the value is none.
+    """
 
     source: Source
     path: KeyPath
@@ -207,7 +214,7 @@ class Node(NamedTuple):
         kind: type[CleanroomError] = ProjectError,
         at_key: bool = False,
     ) -> CleanroomError:
-        """An error that begins with the dotted key and stands at the value (or at the key)."""
+        """An error that begins with the dotted key, at the position of the value or of the key."""
         place = self.source.positions.key if at_key else self.source.positions.value
         line, column = place(self.path)
         return kind(
@@ -218,6 +225,10 @@ class Node(NamedTuple):
         )
 
     def fail(self, expected: str, *, code: str = "CR-PROJECT-005", hint: str = "") -> NoReturn:
+        """
+        Raises:
+            ProjectError: always; it says what was expected, and the value that was found.
+        """
         raise self.error(
             code, f"expected {expected}, found {describe_value(self.value)}", hint=hint
         )
@@ -272,7 +283,7 @@ class Node(NamedTuple):
         return size
 
     def choice(self, known: Iterable[str]) -> str:
-        """One of `known`, whose case is forgiven and corrected."""
+        """One of `known`, in its own case whatever the case in the file."""
         words = [str(word) for word in known]  # members of enumerations are shown by their values
         text = self.text(f"{', '.join(words[:-1])} or {words[-1]}")
         same = [word for word in words if word.lower() == text.lower()]

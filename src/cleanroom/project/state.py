@@ -36,6 +36,10 @@ _TRIES = 50  # one more for each time that ggen writes between our reading and o
 _LOCK_SECONDS = 30.0  # a writer holds the lock for milliseconds
 
 
+# ggen's state as its file has it: keys that we do not know are kept.
+GgenState = dict[str, Any]
+
+
 class PhaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one phase that ran commands."""
 
@@ -53,8 +57,8 @@ class _GgenRecord(msgspec.Struct):
     success: bool
 
 
-class _GgenState(msgspec.Struct):
-    """What real ggen insists on; the lists may be missing, since we add them."""
+class _GgenSchema(msgspec.Struct):
+    """What real ggen requires of its file; the lists may be missing, since we add them."""
 
     last_phase: str | None = None
     phase_history: list[_GgenRecord] = []
@@ -89,9 +93,9 @@ def record(
     last_validation: str | None = None,
     production_score: int | float | None = None,
 ) -> None:
-    """Add runs of phases, and what is newly known of the project in `root`, to both files.
+    """Add runs of phases to both files of the project in `root`, and set its other values.
 
-    None leaves what was known.
+    None leaves a value as it was.
 
     Raises:
         ProjectError: one of the files is broken, or something else stands in the place of one;
@@ -131,14 +135,16 @@ def record(
 
 
 def _shown(error: OSError) -> str:
-    """What could not be opened, as the project's people write it."""
+    """The file that could not be opened, relative to the project."""
     name = str(error.filename or FOLDER)
     return LOCK if name == LOCK_NAME else name
 
 
 def _merge_into_ggen(ggen: Folder, ours: _Ours, records: Sequence[PhaseRecord]) -> None:
-    """Write until what we displaced is what we had read and what is there holds all of ours."""
-    extra: list[dict[str, Any]] = []  # states that ggen wrote between our reading and our writing
+    """Write ggen's file until it holds all of ours, and until the file that we displaced is the one
+    that we had read.
+    """
+    extra: list[GgenState] = []  # states that ggen wrote between our reading and our writing
     for _ in range(_TRIES):
         before, state = _read_ggen(ggen)
         for displaced in extra:
@@ -149,7 +155,7 @@ def _merge_into_ggen(ggen: Folder, ours: _Ours, records: Sequence[PhaseRecord]) 
             return
         displaced_bytes = _put(ggen, data, before)
         if displaced_bytes is not None and displaced_bytes != before:
-            extra.append(_understood(displaced_bytes))
+            extra.append(_decoded(displaced_bytes))
     raise ArtifactError(
         "CR-STATE-002",
         f"{STATE}: other processes kept writing it",
@@ -157,8 +163,8 @@ def _merge_into_ggen(ggen: Folder, ours: _Ours, records: Sequence[PhaseRecord]) 
     )
 
 
-def _merged(state: dict[str, Any], ours: _Ours, records: Sequence[PhaseRecord]) -> dict[str, Any]:
-    """ggen's lists with all our successes, and the seed's keys."""
+def _merged(state: GgenState, ours: _Ours, records: Sequence[PhaseRecord]) -> GgenState:
+    """ggen's state with all our successful runs and the keys that ggen does not have."""
     merged = {"last_phase": None, "phase_history": [], "generated": [], "cache_keys": [], **state}
     history, keys = list(merged["phase_history"]), list(merged["cache_keys"])
     there = Counter(_identity(entry) for entry in history)
@@ -188,9 +194,10 @@ def _merged(state: dict[str, Any], ours: _Ours, records: Sequence[PhaseRecord]) 
     return {**merged, "phase_history": history, "cache_keys": keys, **seed}
 
 
-def _absorb(state: dict[str, Any], displaced: dict[str, Any]) -> None:
-    """Put back what ggen had written: it appends, so the longer of two lists that differ is the
-    newer one, and no entry is dropped.
+def _absorb(state: GgenState, displaced: GgenState) -> None:
+    """Add what `displaced` has and `state` has not: no entry is dropped.
+
+    ggen only appends to its lists, so what is missing in `state` is newer.
     """
     for name in ("phase_history", "generated", "cache_keys"):
         have = list(state.get(name, []))
@@ -199,7 +206,7 @@ def _absorb(state: dict[str, Any], displaced: dict[str, Any]) -> None:
     state["last_phase"] = displaced.get("last_phase") or state.get("last_phase")
 
 
-def _plain(entry: dict[str, Any]) -> bytes:
+def _plain(entry: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode(entry)
 
 
@@ -251,16 +258,16 @@ def _read_ours(own: Folder) -> _Ours:
         raise _broken(OURS, data, str(error)) from None
 
 
-def _read_ggen(ggen: Folder) -> tuple[bytes | None, dict[str, Any]]:
+def _read_ggen(ggen: Folder) -> tuple[bytes | None, GgenState]:
     """The bytes and the object; nothing where there is no file."""
     data = _read(ggen)
-    return data, {} if data is None else _understood(data)
+    return data, {} if data is None else _decoded(data)
 
 
-def _understood(data: bytes) -> dict[str, Any]:
+def _decoded(data: bytes) -> GgenState:
     try:
-        state = msgspec.json.decode(data, type=dict[str, Any])
-        msgspec.convert(state, type=_GgenState)
+        state = msgspec.json.decode(data, type=GgenState)
+        msgspec.convert(state, type=_GgenSchema)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _broken(STATE, data, str(error)) from None
     return state

@@ -34,7 +34,7 @@ _TEXT_OPTIONS = {
 
 
 def ignored(keys: Mapping[str, Node]) -> dict[str, str]:
-    """The keys of a task that do nothing here, and why."""
+    """The keys of a task without effect here, each with the reason."""
     reasons = {
         key: "" if key in _HARMLESS else "cargo-make's; not done here"
         for key in keys
@@ -48,7 +48,11 @@ def ignored(keys: Mapping[str, Node]) -> dict[str, str]:
 
 
 def commands(keys: Mapping[str, Node]) -> tuple[tuple[str, ...], Node | None]:
-    """The task as commands for `sh -c`, and where they stand."""
+    """The task as commands for `sh -c`, and the node that they come from.
+
+    Raises:
+        ProjectError: its script is none, or is for an unknown program.
+    """
     if "command" in keys:
         arguments = keys["args"].texts() if "args" in keys else ()
         return (
@@ -66,7 +70,11 @@ def commands(keys: Mapping[str, Node]) -> tuple[tuple[str, ...], Node | None]:
 
 
 def dependencies(node: Node | None) -> tuple[PhaseReference, ...]:
-    """Names, or tables with a name."""
+    """The tasks that a task depends on, given as names or as tables with a name.
+
+    Raises:
+        ProjectError: the value is no list of them.
+    """
     if node is None:
         return ()
     found = []
@@ -77,7 +85,11 @@ def dependencies(node: Node | None) -> tuple[PhaseReference, ...]:
 
 
 def working_directory(node: Node | None) -> str:
-    """A folder inside the project, "" for its root."""
+    """A task's working folder, relative to the project's; "" for the latter.
+
+    Raises:
+        ProjectError: it is outside the project, or depends on a variable.
+    """
     if node is None:
         return ""
     text = _VARIABLE.sub(
@@ -95,9 +107,9 @@ def working_directory(node: Node | None) -> str:
 
 
 def conditional(node: Node) -> bool:
-    """Is this a variable with a value that is for when nobody else has set it?
+    """Whether this is a variable with a default value, for use where it is not set otherwise.
 
-    Inside nobody has.
+    Inside an environment it never is.
     """
     condition = node.value.get("condition")
     only_unset = condition is None or (
@@ -112,7 +124,7 @@ def conditional(node: Node) -> bool:
 
 
 def _quoted(word: str) -> str:
-    """A word for the shell that stays one word, with ${NAME} left to the shell."""
+    """`word` quoted as one word of a shell, in which the shell still expands ${NAME}."""
     if not _VARIABLE.search(word):
         return shlex.quote(word)
     shown, end = '"', 0
@@ -158,9 +170,7 @@ def _script(text: str, node: Node, runner: Node | None) -> str:
 
 
 def expanded(variables: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
-    """Variables whose values name others, as ${NAME}; a name that nobody set stays as it is
-    written.
-    """
+    """The variables with ${NAME} in their values replaced; a name that is not set is left."""
     found: dict[str, str] = {}
     for name, value in variables.items():
         found[name] = _VARIABLE.sub(
