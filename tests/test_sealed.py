@@ -91,7 +91,10 @@ def test_the_sandbox_imports_nothing_of_ours_late_but_for_containers():
     assert late == {
         ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes"),
         ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes.warden_container"),
-        ("sandbox/processes/keeper.py", "cleanroom.sandbox.processes.container_cleanup"),
+        (
+            "sandbox/processes/owner_resources.py",
+            "cleanroom.sandbox.processes.container_cleanup",
+        ),
     }
 
 

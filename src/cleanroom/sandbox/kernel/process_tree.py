@@ -1,10 +1,10 @@
-"""Process trees without a pid namespace: who descends from whom, and ending all of them.
+"""Children that end, and process trees without a pid namespace.
 
-A tree's root is a subreaper, so whoever loses its parent becomes the root's child and stays in the
-tree.
-What the kernel does with a namespace is done here by looking and killing until nothing is left:
-a process that a signal has reached makes no more children,
-and one made meanwhile is found by the next look.
+A tree's root is a child subreaper (prctl(2)): an orphan below becomes the root's child and stays in
+the tree.
+The kernel ends a pid namespace with its first process. Without one, `end` lists and kills until a
+listing is empty: a process that a signal has reached makes no more children, and one made
+meanwhile is in the next listing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from cleanroom.sandbox.kernel import constants, syscalls
 
@@ -22,6 +22,47 @@ from cleanroom.sandbox.kernel import constants, syscalls
 # and the ledger says so
 END_SECONDS = 5.0
 _SEGMENTS = "/proc/sysvipc/shm"
+
+
+class Reaper:
+    """Tells of children that ended through a descriptor, so that select(2) can wait for them.
+
+    One per process: the wake-up descriptor and the handler of SIGCHLD are the process's.
+    """
+
+    def __init__(self) -> None:
+        self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        # SIG_DFL and SIG_IGN would never write to the descriptor.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def fileno(self) -> int:
+        """Readable after a child has ended."""
+        return self._wake
+
+    def reap(self) -> Iterator[tuple[int, int]]:
+        """Each child that has ended: its pid and its status as wait(2) gives it."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake, 4096)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                yield pid, status
+
+
+def stop_reaping() -> None:
+    """In a forked child: undo what its parent's `Reaper` set up."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def wait_for_children() -> None:
+    """Block until this process has no child left."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def parents() -> dict[int, int]:

@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import mounts
 from cleanroom.sandbox.filesystem.constants import USER_ID
-from cleanroom.sandbox.kernel import cgroups, constants, landlock, privileges, syscalls
+from cleanroom.sandbox.kernel import (
+    cgroups,
+    constants,
+    landlock,
+    privileges,
+    process_tree,
+    syscalls,
+)
 from cleanroom.sandbox.seccomp import filters, filters_hostns
 from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.selftest import limit_canaries as limits
@@ -187,19 +194,16 @@ class _Init:
 
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
-        self._running: dict[int, int] = {}  # pid -> the order's number
-        self._proving: dict[int, int] = {}  # the same for canaries
+        self._commands: dict[int, int] = {}  # pid -> the order's number
+        self._proofs: dict[int, int] = {}  # the same for canaries
 
     def serve(self) -> None:
-        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        reaper = process_tree.Reaper()
         while True:
-            readable, _, _ = select.select([self._orders.fileno(), wake_read], [], [])
-            if wake_read in readable:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake_read, 4096)
-                self._reap()
+            readable, _, _ = select.select([self._orders.fileno(), reaper.fileno()], [], [])
+            if reaper.fileno() in readable:
+                for pid, status in reaper.reap():
+                    self._report_end(pid, status)
             if self._orders.fileno() in readable:
                 arrived = channel.INIT_ORDERS.receive(self._orders)
                 if arrived is None:
@@ -216,7 +220,7 @@ class _Init:
             case "prove":
                 self._prove(order)
             case "signal":
-                for pid, running in self._running.items():
+                for pid, running in self._commands.items():
                     if running == order["n"]:
                         with contextlib.suppress(ProcessLookupError, PermissionError):
                             os.killpg(pid, order["signal"])
@@ -236,13 +240,13 @@ class _Init:
             return
         if pid == 0:
             _execute(order, descriptors)
-        self._running[pid] = number
+        self._commands[pid] = number
         self._send({"kind": "started", "n": number, "pid": pid})
 
     def _prove(self, order: Prove) -> None:
         pid = os.fork()
         if pid:
-            self._proving[pid] = order["n"]
+            self._proofs[pid] = order["n"]
             return
         status = 1
         try:
@@ -263,22 +267,16 @@ class _Init:
         finally:
             os._exit(status)
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if (proved := self._proving.pop(pid, None)) is not None and status:
-                why = f"their process ended with {os.waitstatus_to_exitcode(status)}"
-                self._send({"kind": "proof_failed", "n": proved, "why": why})
-            number = self._running.pop(pid, None)
-            if number is not None:
-                code = os.waitstatus_to_exitcode(status)
-                shown = code if code >= 0 else 128 - code
-                self._send({"kind": "exited", "n": number, "status": shown})
+    def _report_end(self, pid: int, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        proof = self._proofs.pop(pid, None)
+        if proof is not None and status:
+            why = f"their process ended with {code}"
+            self._send({"kind": "proof_failed", "n": proof, "why": why})
+        command = self._commands.pop(pid, None)
+        if command is not None:
+            shell_status = code if code >= 0 else 128 - code
+            self._send({"kind": "exited", "n": command, "status": shell_status})
 
 
 def _settle() -> None:

@@ -1,11 +1,11 @@
-"""The keeper: a small process beside the engine that owns the environments of a run,
-and outlives the engine just long enough to remove them.
+"""The keeper: a fork server and reaper beside the engine, which owns a run's environments.
 
-It forks a warden for each environment (from a small process,
-so that a start costs no copy of the engine's memory), makes and removes their control groups,
-and reads one channel from its owner.
-When the owner is gone without a word, it ends every environment and removes what the owner had said
-it would make.
+It outlives the engine just long enough to remove them.
+It forks a warden for each environment: a fork of this small process copies none of the engine's
+memory.
+It makes and removes their control groups, and reads one channel from its owner.
+When that channel ends without a goodbye, it ends every environment and removes the resources that
+the owner had announced.
 Standard library only: it starts in the time of a bare interpreter.
 """
 
@@ -18,72 +18,67 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
-from cleanroom.sandbox import channel, journal
+from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import cgroups, idmap, process_tree, syscalls
 from cleanroom.sandbox.network import relay
 from cleanroom.sandbox.processes import warden, warden_hostns
+from cleanroom.sandbox.processes.egress_relay import EgressRelay
+from cleanroom.sandbox.processes.owner_resources import OwnerResources
 from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.selftest import probe
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
-    from cleanroom.sandbox.processes.container_cleanup import Containers
     from cleanroom.sandbox.protocol import Identity, SandboxSpec
 
-# for wardens to end after SIGKILL: a hundred times what was measured,
-# to be said and not waited for ever
-GRACE_SECONDS = 5.0
+
+class _Warden(NamedTuple):
+    """A warden that has not been reaped, so that its pid is still its own."""
+
+    environment: str
+    group: cgroups.Group | None
+    has_egress: bool
 
 
 class Keeper:
+    """Carries out its owner's orders until the owner says goodbye or is gone."""
+
     def __init__(self, owner: socket.socket) -> None:
         self._owner = owner
-        # pid -> environment, its group
-        self._wardens: dict[int, tuple[str, cgroups.Group | None]] = {}
-        self._folders: dict[
-            str, tuple[int, str]
-            # folders to remove should the owner die -> the folder around each, held open,
-            # and its name there
-        ] = {}
-        self._journal: journal.Journal | None = None  # which names them
-        # files that say that the run lives, until the last of it is removed
-        self._held: list[int] = []
-        self._probes: dict[int, str] = {}  # pid of who asks the kernel -> its folder
-        self._egress: socket.socket | None = None
-        self._egress_pid = 0
-        self._outward: set[int] = set()  # wardens whose environments have declared hosts
-        # made once a run, they cost more than the rest of a start
+        self._resources = OwnerResources()
+        self._egress = EgressRelay(owner)
+        self._wardens: dict[int, _Warden] = {}
+        # pid of a child that asks the kernel -> its scratch folder
+        self._probes: dict[int, str] = {}
+        # Made once a run: a map costs more than the rest of an environment's start.
         self._id_maps: dict[tuple[int, int, int, int], int] = {}
-        self._containers: Containers | None = None  # of an engine, to remove should the owner die
-        self._helpers: set[int] = set()  # our children that are no wardens
-        # there are environments whose processes come to us when their warden is killed
-        self._bare = False
-        self._bye = False
+        # Some environment has no pid namespace: its orphans become our children.
+        self._adopts_orphans = False
+        self._goodbye = False
 
     def serve(self) -> None:
-        """Carry out the owner's orders until it says goodbye or is gone."""
-        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        # it is gone already: its orders are waiting all the same
+        """Serve until the channel ends, then end what still runs."""
+        reaper = process_tree.Reaper()
+        # The owner may be gone already; its orders are waiting all the same.
         with contextlib.suppress(OSError):
             channel.KEEPER_MESSAGES.send(self._owner, {"kind": "up"})
-        for prepare in (filters.medium_filter, filters.service_filter):
-            prepare(os.uname().machine)  # assembled once; the wardens are forks
+        # Assembled once and cached: wardens are forks.
+        for assemble in (filters.medium_filter, filters.service_filter):
+            assemble(os.uname().machine)
         while True:
-            readable, _, _ = select.select([self._owner.fileno(), wake_read], [], [])
-            if wake_read in readable:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(wake_read, 4096)
-                self._reap()
+            readable, _, _ = select.select([self._owner.fileno(), reaper.fileno()], [], [])
+            if reaper.fileno() in readable:
+                for pid, _ in reaper.reap():
+                    self._child_ended(pid)
             if self._owner.fileno() in readable and not self._take_order():
                 break
         self._end()
 
     def _take_order(self) -> bool:
+        """Carry out one order; False after the last one."""
         try:
             arrived = channel.KEEPER_ORDERS.receive(self._owner)
         except OSError:
@@ -97,22 +92,22 @@ class Keeper:
             case "probe":
                 self._probe(order["scratch"])
             case "end":
-                self._end_warden(order["environment"])
+                self._kill_warden(order["environment"])
             case "relay":
-                self._relay_out(order, descriptors)
+                self._egress.send(order, descriptors)
             case "journal":
-                self._journal = journal.Journal(descriptors.pop(0))
+                self._resources.use_journal(descriptors.pop(0))
             case "hold":
-                self._held += descriptors
-                descriptors.clear()
+                self._resources.keep_locks(descriptors)
+                descriptors = []
             case "own":
-                self._folders[order["folder"]] = (descriptors.pop(0), order["name"])
+                self._resources.add_folder(order["folder"], descriptors.pop(0), order["name"])
             case "disown":
-                self._disown(order["folder"])
+                self._resources.forget_folder(order["folder"])
             case "container":
-                self._take_container(order)
+                self._resources.track_container(order)
             case "bye":
-                self._bye = True
+                self._goodbye = True
                 return False
             case _:
                 assert_never(order)
@@ -121,24 +116,17 @@ class Keeper:
                 os.close(descriptor)
         return True
 
-    def _disown(self, folder: str) -> None:
-        around, _ = self._folders.pop(folder, (-1, ""))
-        if around >= 0:
-            os.close(around)
-
     def _probe(self, scratch: str) -> None:
         """Ask the kernel in a child, which answers the owner itself."""
         folder = os.path.join(scratch, f"cleanroom-probe-{os.urandom(8).hex()}")
         if pid := os.fork():
             self._probes[pid] = folder
-            self._helpers.add(pid)
             return
         syscalls.set_parent_death_signal(signal.SIGKILL)
         answer: protocol.Probed | protocol.ProbeFailed
         answer = {"kind": "probe_failed", "error": "its process was interrupted"}
         try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            process_tree.stop_reaping()
             answer = {"kind": "probed", "report": probe.report(folder)}
         except Exception as error:
             answer = {"kind": "probe_failed", "error": f"{type(error).__name__}: {error}"}
@@ -149,40 +137,19 @@ class Keeper:
                 channel.KEEPER_MESSAGES.send(self._owner, answer)
             os._exit(0)
 
-    def _relay_out(self, order: protocol.Relay, descriptors: list[int]) -> None:
-        """Give listening sockets for declared hosts to the relay that may connect out,
-        started with the first.
-        """
-        if self._egress is None:
-            self._egress, theirs = channel.pair()
-            pid = os.fork()
-            if pid == 0:
-                syscalls.set_parent_death_signal(signal.SIGKILL)
-                syscalls.set_process_name("relay out")
-                signal.set_wakeup_fd(-1)
-                self._owner.close()
-                self._egress.close()
-                with contextlib.suppress(BaseException):
-                    relay.Relay(theirs, relay.dial_out, slow=True).serve()
-                os._exit(0)
-            self._helpers.add(pid)
-            theirs.close()
-            self._egress_pid = pid
-        # it was killed: its environments are ended when it is reaped
-        with contextlib.suppress(OSError):
-            channel.RELAY_ORDERS.send(self._egress, order, descriptors)
-
     def _open(self, spec: SandboxSpec, descriptor: int) -> None:
-        """Fork the warden of one environment; its group is made first,
-        so that nothing of it ever runs outside.
+        """Fork the warden of one environment.
+
+        Its control group is made first, so that no process of the environment ever runs outside it.
         """
         control = socket.socket(fileno=descriptor)
+        host_namespaces = spec["host_namespaces"] is not None
         try:
-            bare_spec = spec["host_namespaces"] is not None
-            id_map = 0 if bare_spec else self._id_map(spec["identity"])
+            id_map = 0 if host_namespaces else self._id_map(spec["identity"])
             group = _make_group(spec)
-            kind = _kind(spec)  # before there are two of us: what it imports is imported once
-            _import_no_more()
+            # Before the fork, so that its modules are imported once.
+            warden_class = _warden_class(spec)
+            _stop_importing()
             pid = os.fork()
         except OSError as error:
             why = f"{error.filename or 'start'}: {error.strerror}"
@@ -190,26 +157,27 @@ class Keeper:
             control.close()
             return
         if pid == 0:
-            # A bare one sees itself that we are gone, and ends what nothing else would end then.
-            if not bare_spec:
+            # Without namespaces the kernel would end nothing of the environment: there the warden
+            # outlives us and does it.
+            if not host_namespaces:
                 syscalls.set_parent_death_signal(signal.SIGKILL)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            process_tree.stop_reaping()
             self._owner.close()
-            warden.main(spec, control, id_map, kind)
-        self._wardens[pid] = (spec["id"], group)
-        if any(door["to"].startswith(relay.OUTWARD) for door in spec["network"]["forwards"]):
-            self._outward.add(pid)
-        self._bare = self._bare or bare_spec
+            warden.main(spec, control, id_map, warden_class)
+        targets = (forward["to"] for forward in spec["network"]["forwards"])
+        has_egress = any(target.startswith(relay.OUTWARD) for target in targets)
+        self._wardens[pid] = _Warden(spec["id"], group, has_egress)
+        self._adopts_orphans = self._adopts_orphans or host_namespaces
         control.close()
 
-    def _end_warden(self, environment: str) -> None:
-        """Kill a warden that does not end by itself, as one that somebody stopped;
-        what it made ends with it.
+    def _kill_warden(self, environment: str) -> None:
+        """Kill a warden that does not end by itself, such as a stopped one.
+
+        The environment's processes end with it.
         """
-        for pid, (name, _) in self._wardens.items():
-            if name == environment:
-                os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
+        for pid, record in self._wardens.items():
+            if record.environment == environment:
+                os.kill(pid, signal.SIGKILL)
 
     def _id_map(self, identity: Identity) -> int:
         if identity["mode"] != "root":
@@ -219,63 +187,44 @@ class Keeper:
             self._id_maps[ids] = idmap.open_map(*ids)
         return self._id_maps[ids]
 
-    def _take_container(self, order: protocol.TrackContainer) -> None:
-        """Imported with the first container: speaking HTTP costs more than the rest of our
-        start.
+    def _child_ended(self, pid: int) -> None:
+        if pid in self._probes:
+            # The folder is left only if the probe was killed.
+            _remove_folder(self._probes.pop(pid))
+        elif pid == self._egress.pid:
+            self._end_egress()
+        elif pid in self._wardens:
+            environment, remaining = self._remove_group(pid)
+            with contextlib.suppress(OSError):
+                left = [str(path) for path in remaining]
+                closed: protocol.Closed
+                closed = {"kind": "closed", "environment": environment, "left": left}
+                channel.KEEPER_MESSAGES.send(self._owner, closed)
+
+    def _remove_group(self, pid: int) -> tuple[str, list[Path]]:
+        """Forget a warden that was reaped; its environment, and the folders of its group that stay.
+
+        By then the kernel has ended every process of the environment.
         """
-        if self._containers is None:
-            from cleanroom.sandbox.processes.container_cleanup import Containers
+        record = self._wardens.pop(pid)
+        if self._adopts_orphans:
+            # A killed warden's processes are children of ours now, and no others are.
+            own = {*self._wardens, *self._probes, self._egress.pid}
+            process_tree.end(os.getpid(), spare=own)
+        remaining = cgroups.clear(record.group) if record.group is not None else []
+        return record.environment, remaining
 
-            self._containers = Containers()
-        self._containers.take(order)
-
-    def _reap(self) -> None:
-        """Wardens that ended: remove their groups and say so.
-
-        By then the kernel has ended everything of theirs.
+    def _end_egress(self) -> None:
+        """The egress relay died. Connections through it would hang, so end each environment with
+        egress.
         """
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._helpers.discard(pid)
-            if pid in self._probes:
-                _remove_folder(self._probes.pop(pid))  # there only if it was killed
-            if pid == self._egress_pid:
-                self._end_outward()
-            if pid in self._wardens:
-                name, group = self._wardens.pop(pid)
-                self._outward.discard(pid)
-                self._end_orphans()
-                left = [str(path) for path in cgroups.clear(group)] if group is not None else []
-                with contextlib.suppress(OSError):
-                    closed: protocol.Closed = {"kind": "closed", "environment": name, "left": left}
-                    channel.KEEPER_MESSAGES.send(self._owner, closed)
-
-    def _end_orphans(self) -> None:
-        """Without a pid namespace, what a killed warden leaves becomes our child;
-        so does nothing else.
-        """
-        if self._bare:
-            process_tree.end(os.getpid(), spare={*self._wardens, *self._helpers})
-
-    def _end_outward(self) -> None:
-        """The relay out was killed: connections to declared hosts would wait for ever,
-        so those who may make them end.
-        """
-        assert self._egress is not None
-        self._egress.close()
-        self._egress, self._egress_pid = None, 0
-        for pid in self._outward:
-            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is still its
+        self._egress.ended()
+        for pid, record in self._wardens.items():
+            if record.has_egress:
+                os.kill(pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        """End what still runs; without a goodbye also remove the owner's folders,
-        and write down that they are gone.
-        """
+        """End what still runs; without a goodbye also remove the owner's resources."""
         for pid in (*self._wardens, *self._probes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -283,28 +232,10 @@ class Keeper:
             pid, _ = os.waitpid(-1, 0)
             if pid in self._probes:
                 _remove_folder(self._probes.pop(pid))
-            if pid in self._wardens:
-                _, group = self._wardens.pop(pid)
-                self._end_orphans()
-                if group is not None:
-                    cgroups.clear(group)
-        if self._bye:
-            return
-        if self._containers is not None:
-            self._containers.remove(self._gone)
-        for folder, (around, name) in self._folders.items():
-            # such as of a folder in another one, which is gone with it
-            with contextlib.suppress(OSError):
-                # else it was named to us and somebody else made it
-                if _owner(around, name) == os.geteuid():
-                    tree_removal.remove_beneath(around, name)
-            if _owner(around, name) is None:
-                self._gone("folder", folder)
-
-    def _gone(self, kind: str, name: str) -> None:
-        if self._journal is not None:
-            with contextlib.suppress(OSError):
-                self._journal.gone(journal.Resource(kind, name))
+            elif pid in self._wardens:
+                self._remove_group(pid)
+        if not self._goodbye:
+            self._resources.remove()
 
 
 def _make_group(spec: SandboxSpec) -> cgroups.Group | None:
@@ -312,38 +243,29 @@ def _make_group(spec: SandboxSpec) -> cgroups.Group | None:
     if limits["cgroup"] is None:
         return None
     group = cgroups.Group.from_wire(limits["cgroup"])
-    # A container's is the engine's; ours is only the name beside which limits are proven.
+    # A container's group is the engine's; ours is only the name beside which limits are proven.
     if spec["container"] is None:
         group.make(memory_bytes=limits["memory_bytes"], pids=limits["pids"], cpus=limits["cpus"])
     return group
 
 
-def _kind(spec: SandboxSpec) -> type[warden.Warden]:
+def _warden_class(spec: SandboxSpec) -> type[warden.Warden]:
     if spec["host_namespaces"] is not None:
         return warden_hostns.HostnsWarden
     if spec["container"] is None:
         return warden.Warden
-    from cleanroom.sandbox.processes import container_cleanup  # noqa: F401 -- for the order that follows
+    # OwnerResources needs it for the order that follows, when nothing is imported any more.
+    from cleanroom.sandbox.processes import container_cleanup  # noqa: F401
     from cleanroom.sandbox.processes.warden_container import ContainerWarden
 
     return ContainerWarden
 
 
-def _import_no_more() -> None:
-    """From the first environment on, nothing of ours is read from where we lie,
-    which a phase may be able to write.
-    """
+def _stop_importing() -> None:
+    """Import no module of ours from the first environment on: a phase may be able to write them."""
     for name, module in sys.modules.items():
         if name.partition(".")[0] == "cleanroom" and hasattr(module, "__path__"):
             module.__path__ = []
-
-
-def _owner(around: int, name: str) -> int | None:
-    """Whose it is; None where there is nothing."""
-    try:
-        return os.stat(name, dir_fd=around, follow_symlinks=False).st_uid
-    except OSError:
-        return None
 
 
 def _remove_folder(folder: str) -> None:
@@ -357,10 +279,11 @@ def main() -> None:
     syscalls.set_process_name("cleanroom-keep")
     syscalls.set_child_subreaper()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the owner decides; its end of the channel says when
+        # A terminal signals the whole group; the owner decides when we end.
+        signal.signal(number, signal.SIG_IGN)
     owner = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     Keeper(owner).serve()
-    # everything is written, and taking the interpreter apart would keep the owner waiting
+    # Everything is written; finalizing the interpreter would keep the owner waiting.
     os._exit(0)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
-from cleanroom.sandbox.kernel import cgroups, constants, privileges, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, relay
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.processes import init
@@ -564,11 +564,9 @@ class Warden:
         with contextlib.suppress(OSError):
             syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._finish_recording()
-        with contextlib.suppress(ChildProcessError):
-            # the relay too: it is in the pid namespace, whose init ends only when all of it has
-            # been waited for
-            while True:
-                os.wait()
+        # The relay too: it is in the pid namespace, whose init ends only when all of it has been
+        # waited for (pid_namespaces(7)).
+        process_tree.wait_for_children()
         self._say_ended()
 
     def _finish_recording(self) -> None:

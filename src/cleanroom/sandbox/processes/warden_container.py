@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox.filesystem import mounts, move_mounts
-from cleanroom.sandbox.kernel import cgroups, constants, landlock, syscalls
+from cleanroom.sandbox.kernel import cgroups, constants, landlock, process_tree, syscalls
 from cleanroom.sandbox.network import dns as names
 from cleanroom.sandbox.processes.warden import StartFailed, Warden
 from cleanroom.sandbox.seccomp import filters
@@ -184,9 +184,7 @@ class ContainerWarden(Warden):
         if self._recorder is not None:
             with contextlib.suppress(OSError):
                 self._recorder.flush()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.wait()
+        process_tree.wait_for_children()
         select.select([self._pidfd], [], [], END_SECONDS)
         with contextlib.suppress(OSError):
             self._report_limits(next(iter(self._commands.values()), None), 0)

@@ -175,7 +175,5 @@ class HostnsWarden(warden.Warden):
             syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         process_tree.end(os.getpid())
         process_tree.release_segments(makers, attached=False)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.wait()
+        process_tree.wait_for_children()
         self._say_ended()
