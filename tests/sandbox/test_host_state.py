@@ -28,11 +28,11 @@ def test_what_we_left_is_known_until_somebody_changes_it(tmp_path: Path) -> None
     """By inode: under another name it is the same; after a chmod it is not."""
     host = HostState(0)
     (tmp_path / "file").write_text("x")
-    assert not host.is_known(os.stat(tmp_path / "file"))
-    host.leave(os.stat(tmp_path / "file"))
-    assert host.is_known(os.stat(tmp_path / "file"))
+    assert not host.is_unmodified(os.stat(tmp_path / "file"))
+    host.record(os.stat(tmp_path / "file"))
+    assert host.is_unmodified(os.stat(tmp_path / "file"))
     (tmp_path / "file").chmod(0o600)
-    assert not host.is_known(os.stat(tmp_path / "file"))
+    assert not host.is_unmodified(os.stat(tmp_path / "file"))
 
 
 def test_a_folder_with_new_entries_is_the_same_and_a_renamed_one_is_not(tmp_path: Path) -> None:
@@ -40,11 +40,11 @@ def test_a_folder_with_new_entries_is_the_same_and_a_renamed_one_is_not(tmp_path
     (tmp_path / "folder").mkdir()
     host = HostState(time.time_ns() - 3600 * SECOND)
     (tmp_path / "folder/file").write_text("x")
-    assert not host.is_moved(os.stat(tmp_path / "folder"))
+    assert not host.is_replaced(os.stat(tmp_path / "folder"))
     (tmp_path / "folder").rename(tmp_path / "other")
-    assert host.is_moved(os.stat(tmp_path / "other"))
+    assert host.is_replaced(os.stat(tmp_path / "other"))
     (tmp_path / "other/file").unlink()
-    assert host.is_moved(os.stat(tmp_path / "other"))
+    assert host.is_replaced(os.stat(tmp_path / "other"))
 
 
 def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(
@@ -56,5 +56,5 @@ def test_what_a_phase_on_the_host_changed_is_ours_and_what_came_before_is_not(
     before, during = HostState(0), HostState(0)
     before.add_own_interval(changed_ns + SECOND, changed_ns + 2 * SECOND)
     during.add_own_interval(changed_ns, changed_ns + SECOND)
-    assert not before.is_known(os.stat(tmp_path / "file"))
-    assert during.is_known(os.stat(tmp_path / "file"))
+    assert not before.is_unmodified(os.stat(tmp_path / "file"))
+    assert during.is_unmodified(os.stat(tmp_path / "file"))

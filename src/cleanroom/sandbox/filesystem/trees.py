@@ -1,8 +1,9 @@
-"""Folders of a tree that others fill, reached one after the other through descriptors.
+"""Folder trees that others fill, walked through descriptors.
 
-What lies in a layer, a copy or a project may be hostile, or be moved while it is looked at: no
-link is followed, nothing is waited for, and what its owner may not enter is entered all the same,
-for a moment. Descriptors of folders are such as cannot be read from (O_PATH).
+Files in a layer, a copy or a project may be hostile, and may be moved during the walk.
+No link is followed and nothing blocks.
+A folder that its owner may not enter is given the missing rights for a moment.
+Descriptors of folders are O_PATH ones, which need no right to read.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import stat
 from types import TracebackType
 from typing import Self
 
-# Descriptors that one tree holds open at most: a process has 1024 mostly. No build nests as deep.
+# Descriptors that one tree holds open at most: RLIMIT_NOFILE is 1024 mostly.
 DEPTH_MAX = 200
-# What the owner of a folder needs to pass through it, to see what is in it (and its extended
-# attributes), to change what is in it.
+# Rights of a folder's owner: to pass through it, to list it (and its extended attributes),
+# to change its entries.
 ENTER, LIST, CHANGE, ALL = 0o100, 0o500, 0o300, 0o700
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Opens a file, folder or link itself; a link is not followed.
+ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = ITSELF | os.O_DIRECTORY
+# open(2) of a FIFO without a writer, or of a terminal, would block or attach: these do neither.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def lstat_at(name: str, at: int) -> os.stat_result | None:
-    """What is there, a link being itself; None where nothing is.
+    """Status of a name in the folder `at`, a link's own; None if there is none.
 
     Raises:
         OSError: the folder may not be entered.
@@ -36,7 +41,7 @@ def lstat_at(name: str, at: int) -> os.stat_result | None:
 
 
 def open_folder(name: str, at: int) -> int:
-    """Hold a folder in the folder `at`.
+    """Open a folder in the folder `at`.
 
     Raises:
         OSError: it is not there, no folder, or a link.
@@ -47,17 +52,17 @@ def open_folder(name: str, at: int) -> int:
 def open_file(name: str, at: int, *, force: bool = False) -> tuple[int, os.stat_result]:
     """Open a regular file for reading.
 
-    `force`: also one of this user's own that nobody may read.
+    `force`: also one of this user's own whose mode forbids reading.
 
     Raises:
-        OSError: EINVAL where it is something else, and whatever open(2) says.
+        OSError: EINVAL if it is something else, and whatever open(2) says.
     """
     try:
         descriptor = os.open(name, _FILE, dir_fd=at)
     except PermissionError:
         if not force:
             raise
-        descriptor = _open_closed(name, at)
+        descriptor = _open_unreadable(name, at)
     info = os.fstat(descriptor)
     if not stat.S_ISREG(info.st_mode):
         os.close(descriptor)
@@ -65,8 +70,8 @@ def open_file(name: str, at: int, *, force: bool = False) -> tuple[int, os.stat_
     return descriptor, info
 
 
-def _open_closed(name: str, at: int) -> int:
-    held = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+def _open_unreadable(name: str, at: int) -> int:
+    held = os.open(name, ITSELF, dir_fd=at)
     try:
         mode = os.fstat(held).st_mode
         if not stat.S_ISREG(mode):
@@ -81,21 +86,21 @@ def _open_closed(name: str, at: int) -> int:
 
 
 def proc_path(descriptor: int) -> str:
-    """A name for what a descriptor holds, for calls that take none of O_PATH."""
+    """A path for a descriptor, for calls that fail with EBADF on O_PATH; see proc_pid_fd(5)."""
     return f"/proc/self/fd/{descriptor}"
 
 
 def set_mode(descriptor: int, mode: int) -> None:
-    """The mode of what an O_PATH descriptor holds, which fchmod(2) does not take.
+    """Change the mode of an O_PATH descriptor, on which fchmod(2) fails with EBADF.
 
     Raises:
-        OSError: it is another's.
+        OSError: it belongs to another user.
     """
     os.chmod(proc_path(descriptor), stat.S_IMODE(mode))
 
 
 def entries(folder: int) -> list[tuple[str, os.stat_result]]:
-    """What is in a folder and what each of it is, by name.
+    """Names in a folder with their status, sorted.
 
     Raises:
         OSError: it may not be listed.
@@ -110,123 +115,76 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
 
 
 class Tree:
-    """One folder below a top one is held open at a time, with those on the way to it.
+    """A walk below a top folder: one folder is open at a time, with its parents.
 
-    A folder that its owner (this user) may not use is given the `rights` that it takes, and gets
-    its mode back in the end; without `rights` each stays as it is. What `modes` says of a path,
-    its folder gets then.
+    A folder of this user's that lacks the rights `needed` is given them, and gets its mode back in
+    the end; with 0 every folder stays as it is.
+    A mode in `modes` is what the folder at that path gets in the end.
     """
 
-    def __init__(self, top: int, rights: int = ENTER) -> None:
+    def __init__(self, top: int, needed: int = ENTER) -> None:
         """The descriptor stays the caller's."""
-        self._rights = rights
+        self._needed = needed
         self._path = ""
         self._names: list[str] = []
-        self._held: list[int] = [top]
+        self._descriptors: list[int] = [top]
         self._privileged = os.geteuid() == 0
         self.modes: dict[str, int] = {}
 
     def enter(self, path: str) -> int:
-        """A descriptor of the folder at this path below the top ("" is that), until the next call.
+        """A descriptor of the folder at `path` below the top ("" is the top), until the next call.
 
         Raises:
             OSError: ENOTDIR where a link or a file is on the way, ENAMETOOLONG deeper than
                 DEPTH_MAX, and whatever open(2) says.
         """
         if path != self._path:
-            self._go(path.split("/") if path else [])
-        self._permit(self._rights)
-        return self._held[-1]
+            self._walk_to(path.split("/") if path else [])
+        self._add_rights(self._needed)
+        return self._descriptors[-1]
 
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
-        """What is in the folder at this path and what each of it is, by name.
+        """Names in the folder at `path` with their status, sorted.
 
         Raises:
-            OSError: as `enter`, and EACCES where it is another's.
+            OSError: as `enter`, and EACCES if it belongs to another user.
         """
         folder = self.enter(path)
-        if self._rights:
-            self._permit(LIST)
+        if self._needed:
+            self._add_rights(LIST)
         return entries(folder)
 
-    def _go(self, names: list[str]) -> None:
-        if len(names) > DEPTH_MAX:
-            raise OSError(errno.ENAMETOOLONG, f"nested deeper than {DEPTH_MAX} folders")
-        shared = 0
-        for mine, wanted in zip(self._names, names, strict=False):
-            if mine != wanted:
-                break
-            shared += 1
-        while len(self._names) > shared:
-            self._leave()
-        for name in names[shared:]:
-            self._permit(ENTER & self._rights)
-            self._held.append(self._open(name, self._held[-1]))
-            self._names.append(name)
-            self._path = "/".join(self._names)
-            self._entered(self._held[-1])
-
-    def _permit(self, rights: int) -> None:
-        if self._privileged:
-            return
-        mode = os.fstat(self._held[-1]).st_mode
-        if mode & rights == rights:
-            return
-        # Another's stays as it is: whatever is tried in it then says so.
-        with contextlib.suppress(PermissionError):
-            set_mode(self._held[-1], mode | rights)
-            self.modes.setdefault(self._path, stat.S_IMODE(mode))
-
-    def _leave(self) -> None:
-        self._left(self._held[-1])
-        self._names.pop()
-        os.close(self._held.pop())
-        self._path = "/".join(self._names)
-
-    # --- what another kind of tree does at these moments
-
-    def _open(self, name: str, at: int) -> int:
-        return open_folder(name, at)
-
-    def _entered(self, folder: int) -> None:
-        """A folder was opened, on the way or as the last one."""
-
-    def _left(self, folder: int) -> None:
-        """A folder is about to be closed."""
-
-    # --- the end
-
     def forget(self, path: str) -> None:
-        """The folder at this path is gone, with all below it."""
+        """Drop the modes of a folder that was removed, and of all below it."""
         for known in [known for known in self.modes if f"{known}/".startswith(f"{path}/")]:
             del self.modes[known]
 
-    def settle(self) -> list[tuple[str, OSError]]:
-        """Give each folder its mode, the innermost first: a parent may be closed by its own.
+    def restore_modes(self) -> list[tuple[str, OSError]]:
+        """Give each folder its mode, the innermost first: a parent's mode may forbid to enter it.
 
-        Returns those that could not be given theirs, with what the system said.
+        Returns the folders whose mode could not be set, with the errors.
         """
-        unsettled = []
+        failed = []
         for path in sorted(self.modes, reverse=True):
             mode = self.modes.pop(path)
             try:
-                self._go(path.split("/") if path else [])
-                set_mode(self._held[-1], mode)
+                self._walk_to(path.split("/") if path else [])
+                set_mode(self._descriptors[-1], mode)
             except OSError as error:
-                unsettled.append((path, error))
-        return unsettled
+                failed.append((path, error))
+        return failed
 
     def close(self) -> None:
-        """Settle, and hold nothing any more."""
+        """Restore modes and close every descriptor but the top's."""
         try:
-            self.settle()
+            self.restore_modes()
         finally:
             while self._names:
-                self._leave()
-            self._left(self._held[0])
+                self._close_innermost()
+            self._closing(self._descriptors[0])
 
     def __enter__(self) -> Self:
-        self._entered(self._held[0])
+        self._opened(self._descriptors[0])
         return self
 
     def __exit__(
@@ -236,3 +194,51 @@ class Tree:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    # --- hooks for other kinds of trees
+
+    def _open(self, name: str, at: int) -> int:
+        return open_folder(name, at)
+
+    def _opened(self, folder: int) -> None:
+        """A folder was opened, as a parent or as the last one."""
+
+    def _closing(self, folder: int) -> None:
+        """A folder is about to be closed."""
+
+    # --- the walk
+
+    def _walk_to(self, names: list[str]) -> None:
+        if len(names) > DEPTH_MAX:
+            raise OSError(errno.ENAMETOOLONG, f"nested deeper than {DEPTH_MAX} folders")
+        shared = 0
+        for here, wanted in zip(self._names, names, strict=False):
+            if here != wanted:
+                break
+            shared += 1
+        while len(self._names) > shared:
+            self._close_innermost()
+        for name in names[shared:]:
+            self._add_rights(ENTER & self._needed)
+            self._descriptors.append(self._open(name, self._descriptors[-1]))
+            self._names.append(name)
+            self._path = "/".join(self._names)
+            self._opened(self._descriptors[-1])
+
+    def _add_rights(self, rights: int) -> None:
+        """Add rights to the open folder, unless CAP_DAC_OVERRIDE makes them needless."""
+        if self._privileged:
+            return
+        mode = os.fstat(self._descriptors[-1]).st_mode
+        if mode & rights == rights:
+            return
+        # Another user's folder stays as it is: the next call in it fails with EACCES.
+        with contextlib.suppress(PermissionError):
+            set_mode(self._descriptors[-1], mode | rights)
+            self.modes.setdefault(self._path, stat.S_IMODE(mode))
+
+    def _close_innermost(self) -> None:
+        self._closing(self._descriptors[-1])
+        self._names.pop()
+        os.close(self._descriptors.pop())
+        self._path = "/".join(self._names)
