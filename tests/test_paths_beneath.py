@@ -90,7 +90,7 @@ ALLOWED = {
     "services/templates.py:_remove": PRIVATE,
     "sandbox/shim/build.py:build": PRIVATE,
     "engine/phases/span_receiver.py:receive": SCRATCH,
-    "engine/supervision/supervisor.py:Supervisor._retire": SCRATCH,
+    "engine/supervision/service_data.py:ServiceData.remove": SCRATCH,
     "backends/embedded/copied_workspace.py:CopiedWorkspace.__init__": SCRATCH,
     "sandbox/filesystem/copied_tree.py": "a copy is made before anybody inside is shown it",
     "sandbox/filesystem/layers.py:make": SCRATCH,
