@@ -211,7 +211,7 @@ def test_evidence_that_is_not_written_in_time_is_an_error(
     """Another process has the audit log, as one that hangs would:
     the run does not pass, and ends.
     """
-    monkeypatch.setattr("cleanroom.engine.run.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("cleanroom.engine.run_subscribers.DRAIN_SECONDS", 0.1)
     monkeypatch.setattr("cleanroom.evidence.audit.log.LOCK_SECONDS", 1.0)
     placed(project, "make.toml", HELD)
     done = threading.Event()

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import anyio.to_thread
@@ -66,7 +66,8 @@ from cleanroom.engine.records import (
     sweep,
     verify_audit,
 )
-from cleanroom.engine.run import Place, Run
+from cleanroom.engine.run import Run
+from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
 from cleanroom.engine.shared_services.ancestry import (
     ancestors_to_ggen,
     starting_processes,
@@ -80,6 +81,7 @@ from cleanroom.engine.shared_services.discovery import (
     discovery_key,
 )
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_key, pool_status, stop_pool
+from cleanroom.engine.supervision.context import Keep
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.deliver import Delivered
 from cleanroom.evidence.tracing.settings import place
@@ -136,7 +138,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     slo_seconds: float | None = None
     strict_slo: bool | None = None
     allow_degraded: tuple[str, ...] = ()
-    keep: Literal["never", "on-failure", "always"] = "never"
+    keep: Keep = "never"
     report_directory: str | None = None  # None: .ggen/cleanroom/reports
     fresh: bool = False  # use no cached data of services and homes, and skip no phase
     no_cache: bool = False  # skip no phase
@@ -319,23 +321,24 @@ class Engine:
         recipes: Callable[[], tuple[Recipe, ...]],
     ) -> RunResult:
         """`projects` are the folders of its workspaces and its root, by path."""
-        run = self._run = Run(
-            plan,
-            self._place(plan, own),
-            self._bus,
-            self._redactor,
+        skipping = await anyio.to_thread.run_sync(
+            self._phase_cache, plan, projects[plan.root], recipes
+        )
+        settings = RunSettings(
+            plan=plan,
+            places=self._places(plan, own),
             caller=self._caller,
-            make=partial(self._made_backend, journal=partial(Journal.at, own.run)),
-            keep=self._options.keep,
             recipes=recipes,
+            keep=self._options.keep,
+            server=await anyio.to_thread.run_sync(self._charge, plan),
+        )
+        hooks = RunHooks(
+            make_backend=partial(self._made_backend, journal=partial(Journal.at, own.run)),
             record=partial(_record, plan, projects),
             sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            skipping=await anyio.to_thread.run_sync(
-                self._phase_cache, plan, projects[plan.root], recipes
-            ),
-            charge=await anyio.to_thread.run_sync(self._charge, plan),
             before_phases=partial(self._seal, plan, tuple(projects)),
         )
+        run = self._run = Run(settings, hooks, self._bus, self._redactor, skipping)
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
         try:
@@ -563,12 +566,12 @@ class Engine:
             return _held_on(self.plan().backend)
         return _held_on("auto")
 
-    def _place(self, plan: Plan, own: RunFolders) -> Place:
+    def _places(self, plan: Plan, own: RunFolders) -> RunPlaces:
         project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
         home = (
             "" if self._options.fresh else str(cache_folder(self._caller) / "home-caches" / project)
         )
-        return Place(
+        return RunPlaces(
             root=Path(plan.root),
             own=own,
             scratch=self._scratch(),

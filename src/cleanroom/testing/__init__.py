@@ -31,7 +31,9 @@ from cleanroom.core.bus import Bus
 from cleanroom.core.clock import LoopClock
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.own_folder import RunFolders
-from cleanroom.engine.run import Place, Run, settle
+from cleanroom.engine.run import Run
+from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
+from cleanroom.engine.run_subscribers import settle
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import Envelope
@@ -135,7 +137,7 @@ async def run_plan(
             )
             plan = msgspec.structs.replace(plan, root=str(project), workspaces=workspaces)
         held = held_folders.enter_context(Folder.at(there))
-        place = Place(
+        places = RunPlaces(
             root=Path(plan.root),
             own=RunFolders(held, held, held, held),
             scratch=there / "scratch",
@@ -145,15 +147,13 @@ async def run_plan(
         bus = Bus("run-1", LoopClock())
         heard = bus.subscribe("test", limit=EVENTS_MAX)
         used = backend or MemoryBackend(Script(otherwise=succeed()))
-        run = Run(
-            plan,
-            place,
-            bus,
-            Redactor(),
+        settings = RunSettings(
+            plan=plan,
+            places=places,
             caller=caller or {"PATH": "/usr/bin:/bin"},
-            make=lambda name: used,
             recipes=lambda: tuple(recipes),
         )
+        run = Run(settings, RunHooks(lambda name: used), bus, Redactor())
         started(run)
         seen = [
             bus.subscribe("monitor", monitor.READS, limit=EVENTS_MAX),

@@ -14,6 +14,9 @@ from cleanroom.engine.supervision.output import LogSink, OutputPump, Redacting
 from cleanroom.model.events import Subject
 from cleanroom.model.plan import Plan
 
+# whether workspaces' changes are saved in the run's folder
+Keep = Literal["never", "on-failure", "always"]
+
 
 class RunContext(NamedTuple):
     """The values that everything in one run shares, from its identity to its folders."""
@@ -29,7 +32,7 @@ class RunContext(NamedTuple):
     folder: Folder  # .ggen/cleanroom/runs/<run_id>
     # host folder of what private homes keep in .cache, by level; "": a fresh one for each phase
     home: str = ""
-    keep: Literal["never", "on-failure", "always"] = "never"
+    keep: Keep = "never"
     # rules that are not held here and that file and command line both let go
     degraded: tuple[str, ...] = ()
 
