@@ -118,8 +118,8 @@ KEEPER = {
         "cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; "
     ),
     "nothing recorded": (
-        "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, "
-        "attempt: None; "
+        "from cleanroom.sandbox.processes import warden; warden.Warden._report_attempt = "
+        "lambda self, attempt: None; "
     ),
 }
 NOTICED = {

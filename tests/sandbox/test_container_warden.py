@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.sandbox.kernel import constants, syscalls
-from cleanroom.sandbox.processes.warden_container import ContainerWarden
+from cleanroom.sandbox.kernel import constants, pid_namespace, syscalls
 
 as_root = sys.platform == "linux" and os.geteuid() == 0
 pytestmark = pytest.mark.skipif(not as_root, reason="needs Linux and root, as containers do")
@@ -43,11 +42,10 @@ def test_a_relay_of_a_container_is_in_its_pid_namespace_and_no_other_child_is():
         while not (children := told.read_text().split()):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 pytest.skip("no pid namespace can be made here")
-        warden = ContainerWarden.__new__(ContainerWarden)
-        warden._numbers = os.open(f"/proc/{children[0]}/ns/pid", os.O_RDONLY)
+        namespace = os.open(f"/proc/{children[0]}/ns/pid", os.O_RDONLY)
         inside = namespace_of(int(children[0]))
         reading, writing = os.pipe()
-        child = warden._fork_inside()
+        child = pid_namespace.fork_into(namespace)
         if child == 0:
             os.write(writing, f"{namespace_of('self')} {os.getppid()}".encode())
             os._exit(0)

@@ -51,8 +51,8 @@ BEFORE = {
         "b.HostnsRecorder._on_other = lambda self, caller, name, arguments: None; "
     ),
     "nothing recorded": (
-        "from cleanroom.sandbox.processes import warden; warden.Warden._attempt = lambda self, "
-        "attempt: None; "
+        "from cleanroom.sandbox.processes import warden; warden.Warden._report_attempt = "
+        "lambda self, attempt: None; "
     ),
 }
 

@@ -1,9 +1,9 @@
-"""The warden of one environment: makes its namespaces, starts its init, answers its held calls,
-passes orders and news between engine and init.
+"""The warden of one environment: a monitor that makes its namespaces, starts its init, answers its
+held calls, and passes orders and messages between engine and init.
 
 One process per environment, forked from the keeper, outside the environment's pid and mount
-namespaces but inside its network: it opens the listening sockets of the declared services there and
-hands them out, and connects into it on request.
+namespaces but inside its network namespace.
+There it opens the listening sockets of declared services, and connects to the service on request.
 If it dies, the kernel ends the environment with it.
 """
 
@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, assert_never
@@ -23,8 +22,9 @@ from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
 from cleanroom.sandbox.kernel import cgroups, constants, privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, relay
-from cleanroom.sandbox.network.host_network import HostNetworkPolicy
-from cleanroom.sandbox.processes import init
+from cleanroom.sandbox.processes import forward_sockets, init, service_relay
+from cleanroom.sandbox.processes.limit_reports import LimitReports
+from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
 from cleanroom.sandbox.seccomp_notify.socket_calls import (
@@ -36,11 +36,8 @@ from cleanroom.sandbox.selftest import canaries, limit_canaries
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
-    from cleanroom.sandbox.protocol import Forward, HostNetwork, Identity, SandboxSpec
+    from cleanroom.sandbox.protocol import Identity, SandboxSpec
 
-# the configured one, and those that programs know of systemd and Docker
-RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
-_HELD = getattr(os, "O_PATH", 0) | os.O_DIRECTORY | os.O_CLOEXEC
 NAMESPACES = (
     constants.CLONE_NEWNET
     | constants.CLONE_NEWPID
@@ -48,16 +45,21 @@ NAMESPACES = (
     | constants.CLONE_NEWUTS
 )
 
+# Called when its descriptor is readable; False ends the environment.
+Handler = Callable[[], bool | None]
 
-def main(spec: SandboxSpec, control: socket.socket, id_map: int, kind: type[Warden]) -> NoReturn:
-    """Be the warden of the environment that `spec` describes until it ends.
 
-    `control` leads to the engine, `id_map` is its descriptor or 0.
+def main(
+    spec: SandboxSpec, control: socket.socket, id_map: int, warden_class: type[Warden]
+) -> NoReturn:
+    """Run the warden of the environment that `spec` describes until that has ended.
+
+    `control` is the engine's channel, `id_map` a descriptor of the id map or 0.
     """
     status = 1
     try:
         syscalls.set_process_name(f"warden {spec['id']}")
-        warden = kind(spec, control, id_map)
+        warden = warden_class(spec, control, id_map)
         warden.start()
         warden.serve()
         status = 0
@@ -74,99 +76,115 @@ class StartFailed(Exception):
     """A step of the start failed; the message names it."""
 
 
+class _Proof:
+    """A proof under way: attempts that are recorded meanwhile are evidence and no violations."""
+
+    def __init__(self, group_results: limit_canaries.Outcome) -> None:
+        """`group_results` waits for what the canaries of the control group found."""
+        self.attempts: list[protocol.Attempt] = []
+        self.group_results = group_results
+
+
 class Warden:
     """Makes one environment and serves it.
 
-    What differs in a container, or without namespaces, is in the methods that `warden_container.py`
-    and `warden_hostns.py` override.
+    `warden_container.py` and `warden_hostns.py` override the steps that differ in a container and
+    without namespaces.
     """
 
     def __init__(self, spec: SandboxSpec, control: socket.socket, id_map: int) -> None:
-        self._id_map = id_map
         self._spec = spec
         self._control = control
+        self._id_map = id_map
         group = spec["limits"]["cgroup"]
         self._group = cgroups.Group.from_wire(group) if group is not None else None
+        self._limits = LimitReports(self._group, spec["limits"]["shown"], self._report_attempt)
         self._recorder: Recorder | None = None
-        self._answerers: list[dns.Answerer] = []
-        self._relay: socket.socket | None = None
-        # relays of declared hosts say here what they refused
-        self._told: socket.socket | None = None
-        self._ways: dict[str, socket.socket] = {}
-        self._folders: dict[str, int] = {}  # of a service's sockets, as it sees them
+        self._resolvers: list[dns.Answerer] = []
+        self._relay: ServiceRelay | None = None
+        # Relays of declared hosts report here which connections they refused.
+        self._egress_reports: socket.socket | None = None
+        self._forward_channels: dict[str, socket.socket] = {}
+        # Folders of a service's sockets, by their paths inside.
+        self._socket_folders: dict[str, int] = {}
         self._poll = select.poll()
-        # what to do when a descriptor can be read; False ends the environment
-        self._handlers: dict[int, Callable[[], bool | None]] = {}
+        self._handlers: dict[int, Handler] = {}
         self._init = 0
         self._pidfd = -1
-        self._orders: socket.socket
-        # order's number -> the command's process, for limits whose counters name none
+        self._init_channel: socket.socket
+        # By the order's number, for limits whose counters name no process.
         self._commands: dict[int, protocol.Process] = {}
-        self._proving: list[protocol.Attempt] | None = None  # attempts of canaries while they run
-        self._before = self._counters()
-        self._group_proof: limit_canaries.Outcome = list  # what to ask for it
+        self._proof: _Proof | None = None
 
     # --- start
 
     def start(self) -> None:
-        """Make the namespaces, open what leads out, start init and wait until it has given up its
-        privileges.
+        """Make the environment, and return when init has given up its privileges.
+
+        Raises:
+            StartFailed: init or the container could not be started.
+            OSError: the kernel refused a step.
         """
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        host_sockets = os.open(
-            "/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC
-        )  # stays the host's, also when we have a network of our own
-        forwards, host_network = (
-            self._spec["network"]["forwards"],
-            self._spec["network"]["host_network"],
-        )
-        # Before there is a pid namespace in which it could be seen.
-        hand = _hand(self._spec["identity"]) if host_network else None
-        self._enter()
-        listening = self._open_ways() if host_network else self._open_doorways()
-        holes = [(door["service"], door["address"], door["port"]) for door in _outward(forwards)]
-        known = dns.Names(addresses(forwards), holes=holes)
-        if self._spec["notify"] and not host_network:
-            self._answerers = [
-                dns.Answerer(*_name_sockets(address), known, self._attempt) for address in RESOLVERS
-            ]
+        # Of the host's network namespace, also after this process has left it.
+        host_sockets = os.open("/proc/self/net/unix", os.O_RDONLY | os.O_CLOEXEC)
+        network = self._spec["network"]
+        forwards, host_network = network["forwards"], network["host_network"]
+        # Forked before there is a pid namespace in which it would be visible.
+        executor = _socket_executor(self._spec["identity"]) if host_network else None
+        self._enter_network()
+        if host_network is None:
+            forward_ends = forward_sockets.listen(forwards)
+        else:
+            self._forward_channels, forward_ends = forward_sockets.open_channels(forwards)
+        egress = [
+            (forward["service"], forward["address"], forward["port"])
+            for forward in forward_sockets.egress(forwards)
+        ]
+        names = dns.Names(forward_sockets.addresses(forwards), holes=egress)
+        if self._spec["notify"] and host_network is None:
+            self._start_resolvers(names)
         listener = self._start_init()
         if listener is not None:
             shared = None
-            if hand is not None and host_network is not None:
-                shared = _on_the_hosts_network(host_network, forwards, Forwards(self._ways), hand)
+            if executor is not None and host_network is not None:
+                policy = forward_sockets.host_network_policy(host_network, forwards)
+                lead = Forwards(self._forward_channels).lead
+                shared = Shared(policy, lead, executor, tuple(host_network["controls"]))
             self._recorder = Recorder(
                 listener,
                 self._rules(),
-                self._attempt,
-                names=known,
+                self._report_attempt,
+                names=names,
                 proc_fd=self._proc,
                 own=self._init,
                 host_sockets=host_sockets,
                 shared=shared,
             )
         self._await_ready()
-        self._folders = self._hold_folders()
-        if holes:
-            self._told, teller = channel.pair()
-            listening.append(teller)
-        self._say_ready(listening)
+        self._socket_folders = self._open_socket_folders()
+        if egress:
+            self._egress_reports, relay_end = channel.pair()
+            forward_ends.append(relay_end)
+        self._send_ready(forward_ends)
 
-    def _say_ready(self, ends: Sequence[socket.socket]) -> None:
-        """Hand out what leads to the forwards, in their order."""
-        group = self._group.to_wire() if self._group is not None else None
-        ready: protocol.Ready = {"kind": "ready", "init": self._init, "cgroup": group}
-        self._send(ready, [end.fileno() for end in ends])
-        for end in ends:
-            end.close()
+    def _enter_network(self) -> None:
+        """Enter the environment's network namespace."""
+        shared = self._spec["network"]["host_network"] is not None
+        _enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
+        syscalls.sethostname(self._spec["hostname"])
+        if not shared:
+            dns.raise_link("lo")
 
-    def _send(self, message: protocol.WardenMessage, descriptors: Sequence[int] = ()) -> None:
-        """Tell the engine."""
-        channel.WARDEN_MESSAGES.send(self._control, message, descriptors)
+    def _start_resolvers(self, names: dns.Names) -> None:
+        for address in forward_sockets.RESOLVERS:
+            udp, tcp = forward_sockets.resolver_sockets(address)
+            self._resolvers.append(dns.Answerer(udp, tcp, names, self._report_attempt))
 
     def _rules(self) -> Rules:
-        """What the environment's held calls are judged by."""
+        """The rules by which the environment's held calls are judged."""
         files = self._spec["filesystem"]
+        shared = self._spec["network"]["host_network"] is not None
         return Rules(
             writable=files["writable"],
             read_only=files["executable"],
@@ -174,141 +192,156 @@ class Warden:
             programs=files["programs"] if files["allowlist"] else (),
             startable=files["startable"] if files["allowlist"] else (),
             ports=self._spec["network"]["ports"],
-            not_started=()
-            if self._spec["network"]["host_network"] is not None
-            else NO_EXEC_FOLDERS,
+            not_started=() if shared else NO_EXEC_FOLDERS,
             lasting=files["lasting"],
             project=files["project"],
         )
 
-    def _enter(self) -> None:
-        """Be where the environment's network is."""
-        shared = self._spec["network"]["host_network"] is not None
-        _enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
-        syscalls.sethostname(self._spec["hostname"])
-        if not shared:
-            dns.raise_link("lo")
-
-    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
-        """Pass an order to init."""
-        channel.INIT_ORDERS.send(self._orders, order, descriptors)
-
-    def _news(self) -> tuple[protocol.InitMessage, list[int]] | None:
-        """What init says; None when it has ended.
-
-        Where it ended without reading what we said, the kernel tells that first.
-        """
-        try:
-            return channel.INIT_MESSAGES.receive(self._orders)
-        except ConnectionResetError:
-            return channel.INIT_MESSAGES.receive(self._orders)
-
-    def _open_doorways(self) -> list[socket.socket]:
-        """A listening socket on the environment's own loopback for each declared service."""
-        opened = []
-        for door in self._spec["network"]["forwards"]:
-            listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((door["address"], door["port"]))
-            listening.listen(512)
-            opened.append(listening)
-        return opened
-
-    def _open_ways(self) -> list[socket.socket]:
-        """On the host's network: a channel for each declared service,
-        over which its relay gets whoever was led to it.
-        """
-        opened = []
-        for door in self._spec["network"]["forwards"]:
-            mine, theirs = channel.pair()
-            self._ways[door["to"]] = mine
-            opened.append(theirs)
-        return opened
-
     def _start_init(self) -> int | None:
-        """Fork init; returns the listener of its filter where calls are held."""
-        self._orders, inner = channel.pair()
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        """Fork init; the listener of its filter where calls are held, else None."""
+        self._init_channel, inits_end = channel.pair()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         pid = os.fork()
         if pid == 0:
-            for end in (self._orders, mine, self._control):
+            for end in (self._init_channel, ours, self._control):
                 end.detach()
-            init.main(self._spec, inner, theirs, self._id_map, self._group)
+            init.main(self._spec, inits_end, theirs, self._id_map, self._group)
         self._init, self._pidfd = pid, syscalls.pidfd_open(pid)
-        inner.close()
+        inits_end.close()
         theirs.close()
-        if not self._spec["notify"]:
-            mine.close()
-            return None
-        descriptors: list[int] = []
-        with contextlib.suppress(OSError):  # init failed before it came to that, and says why
-            _, descriptors, _, _ = socket.recv_fds(mine, 16, 1)
-        mine.close()
+        with ours:
+            if not self._spec["notify"]:
+                return None
+            descriptors: list[int] = []
+            # An init that failed earlier sends nothing here, and its reason on the channel.
+            with contextlib.suppress(OSError):
+                _, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
         if not descriptors:
             self._await_ready()
             raise StartFailed("the filter's listener was not handed over")
         return descriptors[0]
 
     def _await_ready(self) -> None:
-        """Wait for init's word, answering the calls that its own last steps hold."""
+        """Wait for init's first message, answering the calls that its own last steps hold."""
         while True:
-            watched = [
-                self._orders.fileno(),
-                *([self._recorder.fileno()] if self._recorder else []),
-            ]
+            watched = [self._init_channel.fileno()]
+            if self._recorder is not None:
+                watched.append(self._recorder.fileno())
             readable, _, _ = select.select(watched, [], [])
             if self._recorder is not None and self._recorder.fileno() in readable:
                 self._recorder.ready()
-            if self._orders.fileno() in readable:
-                arrived = self._news()
+            if self._init_channel.fileno() in readable:
+                arrived = self._receive_from_init()
                 if arrived is None:
                     raise StartFailed("init ended while it started")
                 if arrived[0]["kind"] == "failed":
                     raise StartFailed(arrived[0]["why"])
                 return
 
+    def _open_socket_folders(self) -> dict[str, int]:
+        """Open the folders of a service's sockets before any command runs in it.
+
+        As root in the environment's own view, whose mounts map what its user makes to that user. An
+        ordinary user has no such mounts, and may not look into init.
+        """
+        if self._spec["role"] != "service":
+            return {}
+        folders = self._spec["filesystem"]["socket_folders"]
+        if self._spec["identity"]["mode"] == "root":
+            return service_relay.open_folders_inside(self._init, list(folders))
+        return service_relay.open_folders_outside(folders)
+
+    # --- channels
+
+    def _send(self, message: protocol.WardenMessage, descriptors: Sequence[int] = ()) -> None:
+        channel.WARDEN_MESSAGES.send(self._control, message, descriptors)
+
+    def _send_ready(self, forward_ends: Sequence[socket.socket]) -> None:
+        """Send the engine the ends of the forwards, in their order."""
+        group = self._group.to_wire() if self._group is not None else None
+        ready: protocol.Ready = {"kind": "ready", "init": self._init, "cgroup": group}
+        self._send(ready, [end.fileno() for end in forward_ends])
+        for end in forward_ends:
+            end.close()
+
+    def _report_attempt(self, attempt: protocol.Attempt) -> None:
+        """Send an attempt to the engine, or keep it as evidence while canaries run."""
+        if self._proof is not None:
+            self._proof.attempts.append(attempt)
+            return
+        self._send({"kind": "attempt", "attempt": attempt})
+
+    def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
+        channel.INIT_ORDERS.send(self._init_channel, order, descriptors)
+
+    def _receive_from_init(self) -> tuple[protocol.InitMessage, list[int]] | None:
+        """Init's next message; None when it has ended.
+
+        Where it ended with orders unread, the kernel reports ECONNRESET once, then what it sent.
+        """
+        try:
+            return channel.INIT_MESSAGES.receive(self._init_channel)
+        except ConnectionResetError:
+            return channel.INIT_MESSAGES.receive(self._init_channel)
+
+    def _send_to_relay(self, order: protocol.RelayOrder, descriptors: Sequence[int]) -> None:
+        """Pass an order to the service's relay, which starts with the first one."""
+        if self._relay is None:
+            self._relay = self._start_relay()
+            # Connections through a killed relay would hang. The service ends with its relay, and
+            # starts again with another one.
+            self._handlers[self._relay.fileno()] = lambda: False
+            self._poll.register(self._relay.fileno(), select.POLLIN)
+        self._relay.send(order, descriptors)
+
+    def _start_relay(self) -> ServiceRelay:
+        service = relay.Service(self._socket_folders)
+        inherited = (self._control, self._init_channel)
+        return ServiceRelay(service, self._spec["identity"], inherited)
+
     # --- serving
 
     def serve(self) -> None:
-        """Pass orders and news until the engine or init is gone; then end everything."""
+        """Serve until the engine or init is gone, then end the environment."""
         poll, handlers = self._poll, self._handlers
-        handlers |= self._watched()
+        handlers |= self._initial_handlers()
         for descriptor in handlers:
             poll.register(descriptor, select.POLLIN)
         recorder = self._recorder
-        held = recorder.fileno() if recorder is not None else -1
+        listener = recorder.fileno() if recorder is not None else -1
         going = True
         while going:
-            for descriptor, events in poll.poll(self._patience()):
-                if descriptor == held and events & select.POLLIN:
+            for descriptor, events in poll.poll(self._timeout_ms()):
+                # Nearly every event is a held call.
+                if descriptor == listener and events & select.POLLIN:
                     assert recorder is not None
-                    recorder.answer()  # nearly all that comes
+                    recorder.answer()
                 elif descriptor in handlers and handlers[descriptor]() is False:
                     going = False
             if recorder is not None:
                 recorder.tick()
         self._end()
 
-    def _watched(self) -> dict[int, Callable[[], bool | None]]:
-        """What to look at all the time."""
-        watched: dict[int, Callable[[], bool | None]] = {
-            self._control.fileno(): self._from_engine,
-            self._orders.fileno(): self._from_init,
+    def _initial_handlers(self) -> dict[int, Handler]:
+        handlers: dict[int, Handler] = {
+            self._control.fileno(): self._handle_order,
+            self._init_channel.fileno(): self._handle_init_message,
             self._pidfd: lambda: False,
         }
         if self._recorder is not None:
-            watched |= dict.fromkeys(self._recorder.filenos(), self._recorder.ready)
-        for answerer in self._answerers:
-            watched |= dict.fromkeys(answerer.filenos(), answerer.ready)
-        if self._told is not None:
-            watched[self._told.fileno()] = self._from_relay
-        return watched
+            handlers |= dict.fromkeys(self._recorder.filenos(), self._recorder.ready)
+        for resolver in self._resolvers:
+            handlers |= dict.fromkeys(resolver.filenos(), resolver.ready)
+        if self._egress_reports is not None:
+            handlers[self._egress_reports.fileno()] = self._handle_egress_report
+        return handlers
 
-    def _patience(self) -> int | None:
-        """Milliseconds until the recorder has something to say of its own; None when it has not."""
+    def _timeout_ms(self) -> int | None:
+        """Milliseconds until the recorder has something due; None when it has not."""
         return self._recorder.patience() if self._recorder is not None else None
 
-    def _from_engine(self) -> bool:
+    def _handle_order(self) -> bool:
+        """Carry out one order of the engine; False to end the environment."""
         arrived = channel.WARDEN_ORDERS.receive(self._control)
         if arrived is None:
             return False
@@ -317,17 +350,12 @@ class Warden:
             case "kill":
                 return False
             case "relay" | "drop":
-                self._to_relay(order, descriptors)
+                self._send_to_relay(order, descriptors)
             case "dial":
                 # The relay is where the service is, and answers the engine itself.
-                self._to_relay(order, [self._control.fileno()])
+                self._send_to_relay(order, [self._control.fileno()])
             case "prove":
-                self._proving = []
-                self._group_proof = self._begin_group_proof() if order["limits"] else list
-                if self._recorder is not None:
-                    # the kernel has to refuse by itself; the recorder only looks on
-                    self._recorder.proving = True
-                self._order(order)
+                self._begin_proof(order)
             case "exec":
                 words = order["argv"]
                 self._commands[order["n"]] = {
@@ -335,309 +363,147 @@ class Warden:
                     "comm": os.path.basename(words[0]),
                     "cwd": order["cwd"],
                 }
-                self._order(order, descriptors)
+                self._send_to_init(order, descriptors)
             case "signal" | "left":
-                self._order(order, descriptors)
+                self._send_to_init(order, descriptors)
             case _:
                 assert_never(order)
         for descriptor in descriptors:
             os.close(descriptor)
         return True
 
-    def _from_init(self) -> bool:
-        arrived = self._news()
+    def _handle_init_message(self) -> bool:
+        """Take one message of init; False when init has ended."""
+        arrived = self._receive_from_init()
         if arrived is None:
             return False
-        self._tell(arrived[0])
+        self._forward_message(arrived[0])
         return True
 
-    def _tell(self, news: protocol.InitMessage) -> None:
-        """Pass news on, with what only we can add."""
-        match news["kind"]:
+    def _forward_message(self, message: protocol.InitMessage) -> None:
+        """Forward init's message, adding host pids, canary verdicts and limit reports."""
+        match message["kind"]:
             case "canaries":
-                self._send({"kind": "proved", "n": news["n"], "results": self._judged(news)})
+                results = self._judge_canaries(message)
+                self._send({"kind": "proved", "n": message["n"], "results": results})
                 return
             case "proof_failed":
                 self._end_proof()
             case "started":
-                if (command := self._commands.get(news["n"])) is not None:
-                    command["pid"] = self._host_pid(news["pid"])
-                    command["ns_pid"] = news["pid"]
+                if (command := self._commands.get(message["n"])) is not None:
+                    command["pid"] = self._host_pid(message["pid"])
+                    command["ns_pid"] = message["pid"]
             case "exited":
                 if self._recorder is not None:
                     self._recorder.flush()
-                self._report_limits(self._commands.pop(news["n"], None), news["status"])
+                self._limits.report(self._commands.pop(message["n"], None), message["status"])
             case "failed" | "processes":
                 pass
             case "restricted":
-                return  # it was waited for before we served
+                # `_await_ready` has waited for it.
+                return
             case _:
-                assert_never(news)
-        self._send(news)
+                assert_never(message)
+        self._send(message)
 
-    def _judged(self, news: protocol.CanariesRun) -> list[protocol.CanaryResult]:
-        """What canaries found, held against what was recorded, and what the group's found."""
-        seen, proven = self._end_proof()
-        return [*canaries.judge(news["results"], seen), *news["limits"], *proven]
-
-    def _end_proof(self) -> tuple[list[protocol.Attempt], list[protocol.CanaryResult]]:
-        """End the proof; the attempts recorded in it, and what the group's canaries found."""
-        if self._recorder is not None:
-            self._recorder.flush()
-            self._recorder.proving = False
-        seen, self._proving = self._proving or [], None
-        proven = self._group_proof()
-        self._before = self._counters()
-        return seen, proven
-
-    def _begin_group_proof(self) -> limit_canaries.Outcome:
-        """Begin to prove that the group's limits act, beside the canaries;
-        what to ask for the outcome.
-        """
-        return limit_canaries.GroupProof(self._group).results if self._group is not None else list
-
-    def _from_relay(self) -> None:
-        assert self._told is not None
-        assert self._recorder is not None, "who has doors outwards is held"
-        arrived = channel.RELAY_MESSAGES.receive(self._told)
+    def _handle_egress_report(self) -> None:
+        assert self._egress_reports is not None
+        assert self._recorder is not None, "calls of an environment with egress are held"
+        arrived = channel.RELAY_MESSAGES.receive(self._egress_reports)
         if arrived is None:
-            self._poll.unregister(self._told.fileno())
-        else:
-            _, host, port = arrived[0]["to"].split(":", 2)
-            self._recorder.refused_outside(host, int(port), arrived[0]["ip"], arrived[0]["source"])
-
-    def _attempt(self, attempt: protocol.Attempt) -> None:
-        """Pass an attempt on; while canaries run it is their evidence and no one's violation."""
-        if self._proving is not None:
-            self._proving.append(attempt)
+            self._poll.unregister(self._egress_reports.fileno())
             return
-        self._send({"kind": "attempt", "attempt": attempt})
-
-    def _to_relay(self, order: protocol.RelayOrder, descriptors: Sequence[int]) -> None:
-        """Tell the relay, started with the first order."""
-        if self._relay is None:
-            self._relay = self._start_relay()
-            # Should it be killed, phases' connections would wait for ever:
-            # a service without its relay ends, and its next life has a new one.
-            self._handlers[self._relay.fileno()] = lambda: False
-            self._poll.register(self._relay.fileno(), select.POLLIN)
-        with contextlib.suppress(OSError):  # it has ended, which the next look will find
-            channel.RELAY_ORDERS.send(self._relay, order, descriptors)
-
-    def _start_relay(self) -> socket.socket:
-        orders, theirs = channel.pair()
-        if self._fork_inside() == 0:
-            with contextlib.suppress(BaseException):
-                syscalls.set_process_name("relay")
-                for end in (self._control, self._orders, orders):
-                    end.close()
-                self._give_up()
-                # A change of credentials clears it.
-                syscalls.set_parent_death_signal(signal.SIGKILL)
-                relay.Relay(theirs, self._service().dial).serve()
-            os._exit(0)
-        theirs.close()
-        return orders
-
-    def _fork_inside(self) -> int:
-        """Fork a child that is in the environment's pid namespace, as all of ours are."""
-        return os.fork()
-
-    def _give_up(self) -> None:
-        """In the relay: be the environment's user, without any capability."""
-        privileges.drop_privileges(self._spec["identity"])
-
-    def _service(self) -> relay.Service:
-        return relay.Service(self._folders)
-
-    def _hold_folders(self) -> dict[str, int]:
-        """Open the folders of a service's sockets, before anything but init runs in it.
-
-        As root they are opened in the environment's own view, whose mounts show what its user makes
-        as its user's. An ordinary user has no such mounts, and may not look into init.
-        """
-        if self._spec["role"] != "service":
-            return {}
-        if self._spec["identity"]["mode"] != "root":
-            return self._opened_outside()
-        root = os.open(f"/proc/{self._init}/root", _HELD)
-        try:
-            resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
-            targets = self._spec["filesystem"]["socket_folders"]
-            return {target: syscalls.openat2(root, target, _HELD, resolve) for target in targets}
-        finally:
-            os.close(root)
-
-    def _opened_outside(self) -> dict[str, int]:
-        """Those folders where they lie on the host."""
-        shown = self._spec["filesystem"]["socket_folders"].items()
-        return {target: os.open(source, _HELD) for target, source in shown}
-
-    # --- accounts
-
-    def _counters(self) -> cgroups.Counters | None:
-        return self._group.counters() if self._group is not None else None
-
-    def _report_limits(self, command: protocol.Process | None, status: int) -> None:
-        """Limits that acted since the last look, as attempts of the command under which they
-        did.
-        """
-        now, before = self._counters(), self._before
-        self._before = now
-        if now is not None and before is not None:
-            counted = ("cgroup", "counter", "the group's counter")
-            self._report_limit(
-                "resource.memory",
-                "memory",
-                now.oom_kills - before.oom_kills,
-                "killed",
-                counted,
-                command,
-            )
-            self._report_limit(
-                "resource.pids",
-                "processes",
-                now.pids_refused - before.pids_refused,
-                "blocked",
-                counted,
-                command,
-            )
-        self._report_limit(
-            "resource.disk",
-            "file of",
-            int(status == 128 + signal.SIGXFSZ),
-            "killed",
-            ("rlimit", "inferred", "the signal"),
-            command,
-        )
-
-    def _report_limit(
-        self,
-        rule: str,
-        word: str,
-        count: int,
-        outcome: str,
-        how: tuple[str, str, str],
-        command: protocol.Process | None,
-    ) -> None:
-        if count <= 0:
-            return
-        mechanism, certainty, teller = how
-        gap = f"{teller} names no process" + (
-            "; this is the command under which it happened" if command else ""
-        )
-        now = time.time_ns()
-        self._attempt(
-            {
-                "dimension": "resource",
-                "rule": rule,
-                "outcome": outcome,
-                "mechanism": mechanism,
-                "certainty": certainty,
-                "target": {"limit": f"{word} {self._spec['limits']['shown'][rule]}"},
-                "process": command,
-                "attribution_gap": gap,
-                "syscall": "",
-                "errno": "",
-                "tags": [],
-                "count": count,
-                "first_unix_ns": now,
-                "last_unix_ns": now,
-            }
-        )
+        report = arrived[0]
+        _, host, port = report["to"].split(":", 2)
+        self._recorder.refused_outside(host, int(port), report["ip"], report["source"])
 
     def _host_pid(self, inside: int) -> int:
-        """The host's number of a child of init; 0 when it has ended already."""
+        """The host's pid of a child of init; 0 when it has ended already."""
         with contextlib.suppress(OSError, ValueError):
-            for pid in Path(f"/proc/{self._init}/task/{self._init}/children").read_text().split():
-                numbers = next(
-                    line
-                    for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-                    if line.startswith("NSpid:")
-                )
+            children = Path(f"/proc/{self._init}/task/{self._init}/children").read_text()
+            for pid in children.split():
+                status = Path(f"/proc/{pid}/status").read_text().splitlines()
+                numbers = next(line for line in status if line.startswith("NSpid:"))
                 if int(numbers.split()[-1]) == inside:
                     return int(pid)
         return 0
 
+    # --- proofs
+
+    def _begin_proof(self, order: protocol.Prove) -> None:
+        self._proof = _Proof(self._begin_group_proof() if order["limits"] else list)
+        if self._recorder is not None:
+            # The kernel has to refuse by itself: the recorder lets the calls pass.
+            self._recorder.proving = True
+        self._send_to_init(order)
+
+    def _begin_group_proof(self) -> limit_canaries.Outcome:
+        """Start the canaries of the control group's limits beside those of init."""
+        return limit_canaries.GroupProof(self._group).results if self._group is not None else list
+
+    def _judge_canaries(self, message: protocol.CanariesRun) -> list[protocol.CanaryResult]:
+        """Hold each canary's outcome against the record; add what the group's canaries found."""
+        attempts, group_results = self._end_proof()
+        judged = canaries.judge(message["results"], attempts)
+        return [*judged, *message["limits"], *group_results]
+
+    def _end_proof(self) -> tuple[list[protocol.Attempt], list[protocol.CanaryResult]]:
+        """The attempts that were recorded in the proof, and the results of the group's canaries."""
+        if self._recorder is not None:
+            self._recorder.flush()
+            self._recorder.proving = False
+        proof, self._proof = self._proof or _Proof(list), None
+        group_results = proof.group_results()
+        self._limits.restart()
+        return proof.attempts, group_results
+
+    # --- end
+
     def _end(self) -> None:
-        """Kill the environment and wait until the kernel has ended all of it."""
+        """Kill the environment, and report its end once the kernel has ended all of it."""
+        self._kill()
+        self._close_recorder()
+        # The relay too: it is in the pid namespace, whose init ends only when every process in it
+        # has been waited for (pid_namespaces(7)).
+        process_tree.wait_for_children()
+        self._await_end()
+        with contextlib.suppress(OSError):
+            self._limits.report(next(iter(self._commands.values()), None), 0)
+            self._send({"kind": "ended"})
+
+    def _kill(self) -> None:
+        """Kill init; the kernel kills its pid namespace with it."""
         with contextlib.suppress(OSError):
             syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self._finish_recording()
-        # The relay too: it is in the pid namespace, whose init ends only when all of it has been
-        # waited for (pid_namespaces(7)).
-        process_tree.wait_for_children()
-        self._say_ended()
 
-    def _finish_recording(self) -> None:
+    def _close_recorder(self) -> None:
+        """Send what is recorded and not sent yet, and close the listener; once."""
         if self._recorder is not None:
             with contextlib.suppress(OSError):
                 self._recorder.flush()
             self._recorder.close()
+            self._recorder = None
 
-    def _say_ended(self) -> None:
-        with contextlib.suppress(OSError):
-            self._report_limits(next(iter(self._commands.values()), None), 0)
-            self._send({"kind": "ended"})
-
-
-def _hand(identity: Identity) -> SocketExecutor:
-    return (
-        UnprivilegedExecutor(identity["user"], identity["group"])
-        if identity["mode"] == "root"
-        else DirectExecutor()
-    )
+    def _await_end(self) -> None:
+        """Wait for what is no child of this process: nothing here."""
 
 
-def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
-    """Where each declared name leads inside."""
-    return {forward["service"]: forward["address"] for forward in forwards}
-
-
-def _outward(forwards: Sequence[Forward]) -> list[Forward]:
-    """Those of declared hosts."""
-    return [forward for forward in forwards if forward["to"].startswith("out:")]
-
-
-def _on_the_hosts_network(
-    told: HostNetwork, forwards: Sequence[Forward], doors_to: Forwards, hand: SocketExecutor
-) -> Shared:
-    """Where the environment may go there, and with which means."""
-    doors = {(socket.inet_aton(door["address"]), door["port"]): door["to"] for door in forwards}
-    hosts = {socket.inet_aton(door["address"]): door["service"] for door in _outward(forwards)}
-    families = (
-        (socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-        for address in told["resolvers"]
-    )
-    where = HostNetworkPolicy(
-        internet=True,
-        doors=doors,
-        hosts=hosts,
-        resolvers=frozenset(socket.inet_pton(*both) for both in families),
-        first_port=told["first_port"],
-    )
-    return Shared(where, doors_to.lead, hand, tuple(told["controls"]))
+def _socket_executor(identity: Identity) -> SocketExecutor:
+    if identity["mode"] == "root":
+        return UnprivilegedExecutor(identity["user"], identity["group"])
+    return DirectExecutor()
 
 
 def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
-    """Root makes them in its own user namespace, which leaves the environment's no right over them;
-    others need one to make them at all.
+    """Make and enter the environment's namespaces.
+
+    Root makes them in its own user namespace, so that the environment has no right over them. An
+    ordinary user needs a user namespace to make them at all (user_namespaces(7)).
     """
-    wanted = NAMESPACES if own_network else NAMESPACES & ~constants.CLONE_NEWNET
+    flags = NAMESPACES if own_network else NAMESPACES & ~constants.CLONE_NEWNET
     if as_root:
-        syscalls.unshare(wanted)
+        syscalls.unshare(flags)
         return
     user, group = os.geteuid(), os.getegid()
-    syscalls.unshare(wanted | constants.CLONE_NEWUSER)
+    syscalls.unshare(flags | constants.CLONE_NEWUSER)
     privileges.map_own_user(USER_ID, user, group)
-
-
-def _name_sockets(address: str) -> tuple[socket.socket, socket.socket]:
-    """Where names are asked: UDP and TCP on port 53 of one of the environment's own addresses."""
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    for end in (udp, tcp):
-        end.bind((address, 53))
-        end.setblocking(False)
-    tcp.listen(64)
-    return udp, tcp

@@ -1,46 +1,39 @@
-"""The warden of a container: the same as of any environment,
-but that an engine makes the namespaces, the group and the view of the image.
+"""The warden of a container, whose namespaces, control group and root an engine makes.
 
-Pid 1 in there is `shim/init.c`.
-It connects to a socket of ours that the engine shows it, and is told what to give up.
-Before that the workspace and the other folders are moved into its mount namespace,
-and the ports of declared services are opened in its network namespace,
-which is empty but for loopback.
+Pid 1 of the container is `shim/init.c`.
+It connects to a socket of ours that the engine mounts, and receives its restrictions.
+Before that the warden moves the workspace and the other folders into its mount namespace, and opens
+the ports of declared services in its network namespace, which is empty but for loopback.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 import socket
 import struct
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox.filesystem import mounts, move_mounts
-from cleanroom.sandbox.kernel import cgroups, constants, landlock, process_tree, syscalls
-from cleanroom.sandbox.network import dns as names
+from cleanroom.sandbox.kernel import cgroups, constants, landlock, pid_namespace, syscalls
+from cleanroom.sandbox.network import dns, relay
+from cleanroom.sandbox.processes.container_canaries import CanaryScripts, group_limits
+from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.processes.warden import StartFailed, Warden
 from cleanroom.sandbox.seccomp import filters
-from cleanroom.sandbox.selftest import canaries
-from cleanroom.sandbox.selftest import limit_canaries as limits
-from cleanroom.sandbox.shim import calls, wire
+from cleanroom.sandbox.selftest import limit_canaries
+from cleanroom.sandbox.shim import wire
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
-    from cleanroom.sandbox.protocol import Container, Limits, SandboxSpec
+    from cleanroom.sandbox.protocol import Container, SandboxSpec
 
-# for the engine to start a container: 0.2 s usually, several on a busy machine
+# An engine starts a container in 0.2 s usually, in several on a busy machine.
 START_SECONDS = 30.0
 END_SECONDS = 5.0
-# between two looks whether pid 1 has taken a child over,
-# which takes as long as the process between needs to end
-ADOPTED_SECONDS = 0.001
 
 
 class ContainerWarden(Warden):
@@ -49,29 +42,32 @@ class ContainerWarden(Warden):
     def __init__(self, spec: SandboxSpec, control: socket.socket, id_map: int) -> None:
         super().__init__(spec, control, id_map)
         self._shim: wire.ShimSocket
-        self._proof: _Proof | None = None
-        self._beside = self._group  # of our own, never made itself
+        self._scripts: CanaryScripts | None = None
+        # Never made: only a name beside which a small group proves that limits act.
+        self._own_group = self._group
         self._listening = _listen(_container(spec)["socket"], spec["identity"]["user"])
 
     # --- start
 
-    def _enter(self) -> None:
-        """Wait for pid 1, and go where its network is; its view stays to be made."""
+    def _enter_network(self) -> None:
+        """Wait for pid 1, and enter its network namespace; its mounts are made later."""
         self._shim, self._init = _accept(self._listening, self._control)
-        self._orders = self._shim.end
+        self._init_channel = self._shim.end
         self._pidfd = syscalls.pidfd_open(self._init)
         self._group = _group_of(self._init)
-        self._before = self._counters()
+        self._limits.watch(self._group)
         with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
             syscalls.setns(theirs.fileno(), constants.CLONE_NEWNET)
-        self._numbers = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        names.raise_link("lo")  # which not every engine does where it makes no network
+        self._pid_namespace = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        # Not every engine does it where it makes no network.
+        dns.raise_link("lo")
 
     def _start_init(self) -> int | None:
-        """Complete its view, and let it give up the rest; the listener of its filter where calls
-        are held.
+        """Complete the container's mounts, and let pid 1 give up its privileges.
+
+        Returns the listener of its filter where calls are held, else None.
         """
-        _show(self._spec, self._init, self._id_map)
+        _move_mounts(self._spec, self._init, self._id_map)
         self._shim.send(_restrictions(self._spec))
         if not self._spec["notify"]:
             return None
@@ -84,55 +80,22 @@ class ContainerWarden(Warden):
             raise StartFailed(message["why"] if message["kind"] == "failed" else silent)
         return descriptors[0]
 
-    def _fork_inside(self) -> int:
-        """The container's pid namespace is for this child alone, and for nobody else we fork.
-
-        It becomes a child of the container's pid 1, which reaps it: a process of the namespace that
-        nobody outside has waited for keeps pid 1 from ending, and the engine from removing it. So
-        it was where this warden was killed and whoever got its children reaps none.
-        """
-        with open("/proc/self/ns/pid", "rb") as ours:
-            syscalls.setns(self._numbers, constants.CLONE_NEWPID)
-            pid = -1
-            try:
-                pid = os.fork()
-            finally:
-                if pid:  # the child cannot leave it, and need not
-                    syscalls.setns(ours.fileno(), constants.CLONE_NEWPID)
-        if pid:
-            os.waitpid(pid, 0)
-            return pid
-        # without a relay its service is lost, as with one that ends
-        with contextlib.suppress(OSError):
-            if os.fork() == 0:
-                return self._adopted()
-        os._exit(0)
-
-    def _adopted(self) -> int:
-        """Zero, once pid 1 is this process's parent: a death signal that is set before would be
-        that of the process between.
-        """
-        while os.getppid() != 1:
-            time.sleep(ADOPTED_SECONDS)
-        return 0
-
-    def _begin_group_proof(self) -> limits.Outcome:
-        """In a small group of our own and not beside the container's,
-        where nobody would look for what a killed run left.
-        """
-        return limits.GroupProof(self._beside).results if self._beside is not None else list
+    def _begin_group_proof(self) -> limit_canaries.Outcome:
+        """Make the small group beside our own name, where remains of killed runs are looked for."""
+        group = self._own_group
+        return limit_canaries.GroupProof(group).results if group is not None else list
 
     # --- serving
 
-    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
+    def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
         if order["op"] != "prove":
             self._shim.order(order, descriptors)
             return
-        self._proof = _Proof(order)
-        self._try_next(self._proof)
+        self._scripts = CanaryScripts(order)
+        self._send_next_script(self._scripts)
 
-    def _news(self) -> tuple[protocol.InitMessage, list[int]] | None:
-        """What pid 1 says while it starts."""
+    def _receive_from_init(self) -> tuple[protocol.InitMessage, list[int]] | None:
+        """Pid 1's next message while it starts; None when it has ended."""
         arrived = self._shim.receive()
         if arrived is None:
             return None
@@ -141,96 +104,64 @@ class ContainerWarden(Warden):
             raise StartFailed(f"pid 1 said {message['kind']} out of turn")
         return message, descriptors
 
-    def _from_init(self) -> bool:
+    def _handle_init_message(self) -> bool:
         arrived = self._shim.receive()
         if arrived is None:
             return False
         message = arrived[0]
         match message["kind"]:
             case "tried":
-                if self._proof is not None:
-                    self._proof.told(message["told"])
-                    self._try_next(self._proof)
+                if self._scripts is not None:
+                    self._scripts.add_result(message["told"])
+                    self._send_next_script(self._scripts)
             case "listening":
-                pass  # it was waited for before we served
+                # `_start_init` has waited for it.
+                pass
             case _:
-                self._tell(message)
+                self._forward_message(message)
         return True
 
-    def _try_next(self, proof: _Proof) -> None:
-        """Send the next attempt, or pass on what all of them said."""
-        script = proof.next()
+    def _send_next_script(self, scripts: CanaryScripts) -> None:
+        """Send the next script to pid 1, or after the last one all outcomes to the engine."""
+        script = scripts.next()
         if script is not None:
-            self._shim.send(wire.attempt(proof.number, script.steps))
+            self._shim.send(wire.attempt(scripts.number, script.steps))
             return
-        self._proof = None
-        own = _limits_told(self._group, self._spec["limits"]) if self._group is not None else []
-        told: protocol.CanariesRun = {
+        self._scripts = None
+        group, limits = self._group, self._spec["limits"]
+        enforced = group_limits(group, limits) if group is not None else []
+        run: protocol.CanariesRun = {
             "kind": "canaries",
-            "n": proof.number,
-            "results": proof.results(),
-            "limits": [*proof.limits(), *own],
+            "n": scripts.number,
+            "results": scripts.runs(),
+            "limits": [*scripts.limits(), *enforced],
         }
-        self._tell(told)
+        self._forward_message(run)
 
-    def _end(self) -> None:
-        """Kill it and wait until the kernel has ended all of it;
-        our relay ends with its channel.
-        """
-        with contextlib.suppress(OSError):
-            syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+    def _start_relay(self) -> ServiceRelay:
+        service = relay.Service(self._socket_folders)
+        inherited = (self._control, self._init_channel)
+
+        def fork() -> int:
+            return pid_namespace.fork_into(self._pid_namespace)
+
+        return ServiceRelay(service, self._spec["identity"], inherited, fork)
+
+    # --- end
+
+    def _kill(self) -> None:
+        """The relay is no child of this process, and ends with its channel."""
+        super()._kill()
         if self._relay is not None:
             self._relay.close()
-        if self._recorder is not None:
-            with contextlib.suppress(OSError):
-                self._recorder.flush()
-        process_tree.wait_for_children()
+
+    def _await_end(self) -> None:
+        """Pid 1 is the engine's child: a pidfd is readable once its process has ended."""
         select.select([self._pidfd], [], [], END_SECONDS)
-        with contextlib.suppress(OSError):
-            self._report_limits(next(iter(self._commands.values()), None), 0)
-            self._send({"kind": "ended"})
-
-
-class _Proof:
-    """The canaries of one order, tried one after the other."""
-
-    def __init__(self, order: protocol.Prove) -> None:
-        self.number = order["n"]
-        self._expect = order["expect"]
-        asked = [*canaries.asked(self._expect), *([calls.LIMIT] if order["limits"] else [])]
-        self._work = [
-            (which, script) for which in asked for script in calls.scripts(self._expect, which)
-        ]
-        self._given: list[list[calls.Told]] = []
-        self._asked = asked
-
-    def next(self) -> calls.Script | None:
-        return self._work[len(self._given)][1] if len(self._given) < len(self._work) else None
-
-    def told(self, told: list[calls.Told]) -> None:
-        self._given.append(told)
-
-    def results(self) -> list[protocol.CanaryRun]:
-        return [self._result(which) for which in self._asked if which is not calls.LIMIT]
-
-    def limits(self) -> list[protocol.CanaryResult]:
-        """Nothing records them."""
-        rows = [self._result(which) for which in self._asked if which is calls.LIMIT]
-        return canaries.judge(rows, ())
-
-    def _result(self, which: canaries.Canary) -> protocol.CanaryRun:
-        given = [
-            (script, told)
-            for (of, script), told in zip(self._work, self._given, strict=True)
-            if of is which
-        ]
-        return calls.judge(which, self._expect, given)
 
 
 def _listen(path: str, user: int) -> socket.socket:
-    """A socket at a path of ours that may be longer than an address holds;
-    the container's user may connect.
-    """
+    """Listen on a unix socket at `path`, to which the container's user may connect."""
     folder, name = os.path.split(path)
     held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -244,21 +175,21 @@ def _listen(path: str, user: int) -> socket.socket:
 
 
 def _accept(listening: socket.socket, control: socket.socket) -> tuple[wire.ShimSocket, int]:
-    """Pid 1's connection and its number here.
+    """Accept pid 1's connection; returns it and the host's pid of pid 1.
 
-    It is the first to connect, since nothing else runs yet; nobody can connect after it.
+    Pid 1 connects first, since nothing else runs yet, and nobody can connect after it.
+    An order ends the wait, since only "kill" can come before the environment is ready, and so does
+    the end of the engine's channel.
 
-    An order or the end of the engine's channel meanwhile ends the wait:
-    only "kill" can come before we are ready.
+    Raises:
+        StartFailed: nobody connected.
     """
     with listening:
         readable, _, _ = select.select([listening, control], [], [], START_SECONDS)
         if listening not in readable:
-            raise StartFailed(
-                "it was ended before it started"
-                if readable
-                else f"the container did not start within {START_SECONDS:g} s"
-            )
+            if readable:
+                raise StartFailed("it was ended before it started")
+            raise StartFailed(f"the container did not start within {START_SECONDS:g} s")
         end, _ = listening.accept()
     pid, _, _ = struct.unpack("=iii", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return wire.ShimSocket(end), pid
@@ -292,7 +223,7 @@ def _container(spec: SandboxSpec) -> Container:
     return container
 
 
-def _show(spec: SandboxSpec, pid: int, id_map: int) -> None:
+def _move_mounts(spec: SandboxSpec, pid: int, id_map: int) -> None:
     """Move the folders of the view into the container, in a child, since it enters namespaces.
 
     Raises:
@@ -340,36 +271,3 @@ def _restrictions(spec: SandboxSpec) -> bytes:
     choose = held if spec["notify"] else filters.service_filter
     program = choose(machine)
     return wire.restrict(attributes, rules, program, hold=spec["notify"])
-
-
-def _limits_told(group: cgroups.Group, limits_asked: Limits) -> list[protocol.CanaryResult]:
-    """Accepted is not enforced: what the engine wrote into the group is read from the kernel."""
-    asked = {"memory": limits_asked["memory_bytes"], "pids": limits_asked["pids"]}
-    names = {1: ("memory.limit_in_bytes", "pids.max"), 2: ("memory.max", "pids.max")}[group.version]
-    rows = []
-    for rule, controller, name in (
-        ("resource.memory", "memory", names[0]),
-        ("resource.pids", "pids", names[1]),
-    ):
-        with contextlib.suppress(OSError, KeyError):
-            found = (group.folders[controller] / name).read_text().strip()
-            rows.append(
-                canaries.result(
-                    f"the container's own {controller} limit",
-                    rule,
-                    str(asked[controller]),
-                    found,
-                    found == str(asked[controller]),
-                )
-            )
-            continue
-        rows.append(
-            canaries.result(
-                f"the container's own {controller} limit",
-                rule,
-                str(asked[controller]),
-                "cannot be read",
-                False,
-            )
-        )
-    return rows

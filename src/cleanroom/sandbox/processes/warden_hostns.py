@@ -1,26 +1,24 @@
-"""Environments where no namespace can be made: an ordinary container,
-or a host that keeps them from ordinary users.
+"""The warden of an environment in the host's namespaces: where none can be made, as in an ordinary
+container, or on a host that keeps them from ordinary users.
 
-Files are held by Landlock on the host's own paths, the network by sockets that are made and used on
-the environment's behalf, the process tree by subreapers:
-the warden, init and the keeper each end what the others leave.
-The warden takes on the environment's user, since it may read its processes' memory only then.
+Landlock holds files, on the host's own paths; the recorder holds the network, by making and using
+sockets on the environment's behalf; subreapers hold the process tree: the warden, init and the
+keeper each end what the others leave.
+The warden takes on the environment's user: only then may it read the memory of its processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, peers, relay
-from cleanroom.sandbox.processes import init, warden
+from cleanroom.sandbox.processes import forward_sockets, init, service_relay, warden
+from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.seccomp_notify import sockets
 from cleanroom.sandbox.seccomp_notify.recorder_hostns import Door, HostnsRecorder
 from cleanroom.sandbox.seccomp_notify.rules import Rules
@@ -29,94 +27,93 @@ if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
     from cleanroom.sandbox.selftest import limit_canaries
 
-# Between looks for a server's shared memory: it makes it as it starts,
-# and again should it have to recover.
-# A look reads all of /proc.
-_LOOK_SECONDS, _LOOKS_AT_FIRST, _LATER_SECONDS = 0.1, 30, 2.0
+# A service makes its shared memory as it starts, and again when it recovers. Looking for it reads
+# all of /proc: often at first, then rarely.
+_SCAN_SECONDS, _FIRST_SCANS, _LATER_SCAN_SECONDS = 0.1, 30, 2.0
 
 
 class HostnsWarden(warden.Warden):
-    """Its parent's death does not kill it: it sees it, and ends what nothing else would end
-    then.
-    """
+    """Outlives a killed keeper just long enough to end what nobody else would end."""
 
-    _looks, _next_look = 0, 0.0
+    _scans, _next_scan = 0, 0.0
 
     def start(self) -> None:
-        """Open what leads out, start init and wait until it has given up every privilege."""
+        """Start the environment, and return when init has given up its privileges.
+
+        Raises:
+            StartFailed: init could not be started.
+            OSError: the kernel refused a step.
+        """
         syscalls.set_child_subreaper()
         self._keeper = syscalls.pidfd_open(os.getppid())
         self._own_pid = os.getpid()
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        doors, outside = self._open_doors()
-        self._folders = self._hold_folders()
+        doors, relay_ends = self._open_forwards()
+        self._socket_folders = self._open_socket_folders()
         listener = self._start_init()
-        self._proof = super()._begin_group_proof()()  # as long as we may make a group
+        # Only root may make a group, so the limits are proven before the proof is asked for.
+        self._group_results = super()._begin_group_proof()()
         privileges.drop_privileges(self._spec["identity"])
         syscalls.set_dumpable(False)
-        emit = (
-            self._attempt if self._spec["role"] == "phase" else lambda _: None
-        )  # services are refused the same, and not watched, as in every tier
-        forwards = self._spec["network"]["forwards"]
-        known = dns.Names(warden.addresses(forwards))
-        answerer = dns.Answerer(None, None, known, emit)
-        self._answerers = [answerer]
+        # As in every tier, a service is refused the same, and its attempts are not reported.
+        emit = self._report_attempt if self._spec["role"] == "phase" else lambda _: None
+        names = dns.Names(forward_sockets.addresses(self._spec["network"]["forwards"]))
+        resolver = dns.Answerer(None, None, names, emit)
+        self._resolvers = [resolver]
         if listener is not None:
-            files, given = self._spec["filesystem"], self._spec["host_namespaces"]
-            assert given is not None, "the keeper chose this warden for it"
-            rules = Rules(
-                writable=files["writable"],
-                read_only=files["executable"],
-                services=files["sockets"],
-                devices=given["devices"],
-                lasting=files["lasting"],
-                project=files["project"],
-            )
+            host = self._spec["host_namespaces"]
+            assert host is not None, "the keeper chose this warden for it"
             self._recorder = HostnsRecorder(
                 listener,
-                rules,
+                self._rules(),
                 emit,
-                names=known,
+                names=names,
                 proc_fd=self._proc,
                 own=self._init,
-                texts=given["texts"],
+                texts=host["texts"],
                 doors=doors,
-                answerer=answerer,
+                answerer=resolver,
             )
         self._await_ready()
-        self._say_ready(outside)
+        self._send_ready(relay_ends)
 
-    def _open_doors(self) -> tuple[list[Door], list[socket.socket]]:
-        """For each declared service a channel on which connections will be handed to its relay:
-        what we keep of it, and what goes out.
-        """
-        doors, outside = [], []
-        for given in self._spec["network"]["forwards"]:
-            mine, theirs = channel.pair()
-            doors.append(
-                Door(
-                    given["address"],
-                    given["port"],
-                    given["service"] if given["to"].startswith("out:") else "",
-                    mine,
-                )
-            )
-            outside.append(theirs)
-        return doors, outside
+    def _rules(self) -> Rules:
+        files, host = self._spec["filesystem"], self._spec["host_namespaces"]
+        assert host is not None, "the keeper chose this warden for it"
+        return Rules(
+            writable=files["writable"],
+            read_only=files["executable"],
+            services=files["sockets"],
+            devices=host["devices"],
+            lasting=files["lasting"],
+            project=files["project"],
+        )
 
-    def _hold_folders(self) -> dict[str, int]:
+    def _open_forwards(self) -> tuple[list[Door], list[socket.socket]]:
+        """A channel per forward, over which connected sockets reach its relay: ours and theirs."""
+        forwards = self._spec["network"]["forwards"]
+        channels, relay_ends = forward_sockets.open_channels(forwards)
+        doors = []
+        for forward in forwards:
+            host = forward["service"] if forward["to"].startswith("out:") else ""
+            door = Door(forward["address"], forward["port"], host, channels[forward["to"]])
+            doors.append(door)
+        return doors, relay_ends
+
+    def _open_socket_folders(self) -> dict[str, int]:
         """On the host's own paths: nothing is mounted."""
-        return self._opened_outside()
+        return service_relay.open_folders_outside(self._spec["filesystem"]["socket_folders"])
 
-    def _give_up(self) -> None:
-        """We have given up everything ourselves."""
+    def _start_relay(self) -> ServiceRelay:
+        """A service's sockets and ports are told from the host's by the processes that own them.
 
-    def _service(self) -> relay.Service:
-        """Its sockets and ports are told from the host's by the processes that have them."""
-        return relay.Service(self._folders, self._belongs, self._owns_port)
+        This process has given up its privileges, so the relay has none.
+        """
+        service = relay.Service(self._socket_folders, self._belongs, self._owns_port)
+        return ServiceRelay(service, None, (self._control, self._init_channel))
 
     def _belongs(self, end: socket.socket, peer: peers.Peer) -> bool:
-        """Whoever listens is one of its processes, or its warden, which listens on their behalf."""
+        """Whether a process of the environment listens, or this warden on behalf of one."""
 
         def is_ours(pid: int) -> bool:
             return pid == self._own_pid or process_tree.within(pid, self._init)
@@ -128,26 +125,25 @@ class HostnsWarden(warden.Warden):
         ours = sockets.open_in(self._proc, self._tree())
         return bool(listening) and ours.issuperset(listening)
 
-    def _watched(self) -> dict[int, Callable[[], bool | None]]:
-        return super()._watched() | {self._keeper: lambda: False}
+    def _initial_handlers(self) -> dict[int, warden.Handler]:
+        return super()._initial_handlers() | {self._keeper: lambda: False}
 
-    def _patience(self) -> int | None:
-        """A server's shared memory is looked for beside everything else, often while it starts."""
-        waits = super()._patience()
+    def _timeout_ms(self) -> int | None:
+        """For a service, at most until the next scan for its shared memory, which is made here."""
+        recorder_ms = super()._timeout_ms()
         if self._spec["role"] != "service":
-            return waits
+            return recorder_ms
         now = time.monotonic()
-        if now >= self._next_look:
+        if now >= self._next_scan:
             process_tree.release_segments(self._tree(), attached=True)
-            self._looks += 1
-            self._next_look = now + (
-                _LOOK_SECONDS if self._looks < _LOOKS_AT_FIRST else _LATER_SECONDS
-            )
-        look = int((self._next_look - now) * 1000) + 1
-        return look if waits is None else min(waits, look)
+            self._scans += 1
+            pause = _SCAN_SECONDS if self._scans < _FIRST_SCANS else _LATER_SCAN_SECONDS
+            self._next_scan = now + pause
+        scan_ms = int((self._next_scan - now) * 1000) + 1
+        return scan_ms if recorder_ms is None else min(recorder_ms, scan_ms)
 
     def _begin_group_proof(self) -> limit_canaries.Outcome:
-        return lambda: self._proof
+        return lambda: self._group_results
 
     def _tree(self) -> list[int]:
         return [self._init, *process_tree.descendants(self._init)]
@@ -155,10 +151,10 @@ class HostnsWarden(warden.Warden):
     def _host_pid(self, inside: int) -> int:
         return inside
 
-    def _order(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
-        """What outlived its command is found from outside, since init sees no processes."""
+    def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
+        """Pass an order on; living processes are listed here, since init sees none."""
         if order["op"] != "left":
-            super()._order(order, descriptors)
+            super()._send_to_init(order, descriptors)
             return
         found = [
             described
@@ -167,13 +163,13 @@ class HostnsWarden(warden.Warden):
         ]
         self._send({"kind": "processes", "n": order["n"], "processes": found})
 
-    def _end(self) -> None:
-        """Kill the environment, then whatever it left to us, until nothing is there."""
-        makers = self._tree()
-        self._finish_recording()
-        with contextlib.suppress(OSError):
-            syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+    def _kill(self) -> None:
+        """Kill init, then every process that becomes a child of this subreaper, until none is left.
+
+        The listener is closed first: nobody answers a held call of a process that still runs.
+        """
+        tree = self._tree()
+        self._close_recorder()
+        super()._kill()
         process_tree.end(os.getpid())
-        process_tree.release_segments(makers, attached=False)
-        process_tree.wait_for_children()
-        self._say_ended()
+        process_tree.release_segments(tree, attached=False)

@@ -1,0 +1,91 @@
+"""Sockets through which an environment reaches its declared services, hosts and names."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from cleanroom.sandbox import channel
+from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.network.host_network import HostNetworkPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cleanroom.sandbox.protocol import Forward, HostNetwork
+
+# Addresses at which programs ask for names: of our resolv.conf, of systemd-resolved, of Docker.
+RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
+_BACKLOG = 512
+_RESOLVER_BACKLOG = 64
+
+
+def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
+    """The address inside of each declared name."""
+    return {forward["service"]: forward["address"] for forward in forwards}
+
+
+def egress(forwards: Sequence[Forward]) -> list[Forward]:
+    """The forwards to declared hosts, as opposed to services."""
+    return [forward for forward in forwards if forward["to"].startswith("out:")]
+
+
+def listen(forwards: Sequence[Forward]) -> list[socket.socket]:
+    """Listening sockets on the environment's own loopback, one per forward."""
+    opened = []
+    for forward in forwards:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((forward["address"], forward["port"]))
+        listening.listen(_BACKLOG)
+        opened.append(listening)
+    return opened
+
+
+def open_channels(
+    forwards: Sequence[Forward],
+) -> tuple[dict[str, socket.socket], list[socket.socket]]:
+    """Channels over which connected sockets are forwarded to the relays of services.
+
+    Our ends by the forwards' targets, and the relays' ends in the forwards' order.
+    """
+    ours, theirs = {}, []
+    for forward in forwards:
+        ours[forward["to"]], relay_end = channel.pair()
+        theirs.append(relay_end)
+    return ours, theirs
+
+
+def resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP sockets on the port for names of one of the environment's own addresses."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    for end in (udp, tcp):
+        end.bind((address, constants.NAMESERVER_PORT))
+        end.setblocking(False)
+    tcp.listen(_RESOLVER_BACKLOG)
+    return udp, tcp
+
+
+def host_network_policy(spec: HostNetwork, forwards: Sequence[Forward]) -> HostNetworkPolicy:
+    """The policy of an environment on the host's network."""
+    doors = {
+        (socket.inet_aton(forward["address"]), forward["port"]): forward["to"]
+        for forward in forwards
+    }
+    hosts = {
+        socket.inet_aton(forward["address"]): forward["service"] for forward in egress(forwards)
+    }
+    resolvers = frozenset(_packed(address) for address in spec["resolvers"])
+    return HostNetworkPolicy(
+        internet=True,
+        doors=doors,
+        hosts=hosts,
+        resolvers=resolvers,
+        first_port=spec["first_port"],
+    )
+
+
+def _packed(address: str) -> bytes:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.inet_pton(family, address)

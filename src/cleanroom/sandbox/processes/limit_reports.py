@@ -1,0 +1,102 @@
+"""Limits that acted, as attempts of the command under which they did."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cleanroom.sandbox.kernel import cgroups
+    from cleanroom.sandbox.protocol import Attempt, Process
+
+
+class _Evidence(NamedTuple):
+    """How it is known that a limit acted. `source` opens the sentence about what it leaves open."""
+
+    mechanism: str
+    certainty: str
+    source: str
+
+
+class _Limit(NamedTuple):
+    rule: str
+    # before the limit's value in the report
+    word: str
+    outcome: str
+    evidence: _Evidence
+
+
+_COUNTER = _Evidence("cgroup", "counter", "the group's counter")
+_SIGNAL = _Evidence("rlimit", "inferred", "the signal")
+_MEMORY = _Limit("resource.memory", "memory", "killed", _COUNTER)
+_PIDS = _Limit("resource.pids", "processes", "blocked", _COUNTER)
+_DISK = _Limit("resource.disk", "file of", "killed", _SIGNAL)
+
+
+class LimitReports:
+    """Compares the counters of a control group with those of the last report."""
+
+    def __init__(
+        self,
+        group: cgroups.Group | None,
+        shown: Mapping[str, str],
+        emit: Callable[[Attempt], None],
+    ) -> None:
+        """`shown`: the limit of each rule as a reader sees it."""
+        self._shown = shown
+        self._emit = emit
+        self.watch(group)
+
+    def watch(self, group: cgroups.Group | None) -> None:
+        """Count in this group from now on."""
+        self._group = group
+        self.restart()
+
+    def restart(self) -> None:
+        """Report nothing of what was counted until now."""
+        self._before = self._counters()
+
+    def report(self, command: Process | None, status: int) -> None:
+        """Emit an attempt for each limit that acted since the last report.
+
+        `status`: how the command ended, as a shell has it: 128 and the signal.
+        """
+        now, before = self._counters(), self._before
+        self._before = now
+        if now is not None and before is not None:
+            self._report(_MEMORY, now.oom_kills - before.oom_kills, command)
+            self._report(_PIDS, now.pids_refused - before.pids_refused, command)
+        # setrlimit(2): beyond RLIMIT_FSIZE the writer gets SIGXFSZ.
+        self._report(_DISK, int(status == 128 + signal.SIGXFSZ), command)
+
+    def _counters(self) -> cgroups.Counters | None:
+        return self._group.counters() if self._group is not None else None
+
+    def _report(self, limit: _Limit, count: int, command: Process | None) -> None:
+        if count <= 0:
+            return
+        gap = f"{limit.evidence.source} names no process"
+        if command:
+            gap += "; this is the command under which it happened"
+        now = time.time_ns()
+        self._emit(
+            {
+                "dimension": "resource",
+                "rule": limit.rule,
+                "outcome": limit.outcome,
+                "mechanism": limit.evidence.mechanism,
+                "certainty": limit.evidence.certainty,
+                "target": {"limit": f"{limit.word} {self._shown[limit.rule]}"},
+                "process": command,
+                "attribution_gap": gap,
+                "syscall": "",
+                "errno": "",
+                "tags": [],
+                "count": count,
+                "first_unix_ns": now,
+                "last_unix_ns": now,
+            }
+        )
