@@ -35,14 +35,14 @@ def copied(project: Path, tmp_path: Path) -> Path:
     return place
 
 
-def look(place: Path) -> copied_tree.Marks:
+def look(place: Path) -> copied_tree.Snapshot:
     with Folder.at(place) as held:
-        return copied_tree.look(held, ("hidden",))
+        return copied_tree.snapshot(held, ("hidden",))
 
 
-def changes(place: Path, project: Path, before: copied_tree.Marks) -> list[Entry]:
+def changes(place: Path, project: Path, before: copied_tree.Snapshot) -> list[Entry]:
     with Folder.at(place) as held, Folder.at(project) as root:
-        return copied_tree.changes(held, root, before, look(place), ())
+        return copied_tree.find_changes(held, root, before, look(place), ())
 
 
 def test_a_copy_is_what_the_project_was_without_what_is_masked(project: Path, tmp_path: Path):

@@ -96,7 +96,7 @@ def test_a_folded_stack_shows_what_the_stack_showed(
         stack.append(layer(folder / f"layer-{number}", project))
         inside(project, stack, PHASE, *(f"{deed}:{name}" for deed, name in deeds))
     before = inside(project, [*stack, layer(folder / "before", project)], LIST)
-    folded = merge_layers.fold(stack)
+    folded = merge_layers.merge(stack)
     assert inside(project, [folded, layer(folder / "after", project)], LIST) == before
     assert [path for path in stack if path.exists()] == [folded]
 
@@ -109,7 +109,7 @@ def test_folders_keep_their_mode_and_time(tmp_path: Path):
     (one / "upper/closed/file").touch()
     os.utime(two / "upper/closed", (1, 2))
     (two / "upper/closed").chmod(0)
-    merge_layers.fold([one, two])
+    merge_layers.merge([one, two])
     info = (two / "upper/closed").stat()
     assert (stat.S_IMODE(info.st_mode), info.st_mtime) == (0, 2)
     (two / "upper/closed").chmod(0o700)

@@ -166,7 +166,7 @@ def _fold(level: Folder, numbers: list[int]) -> None:
         with level.folder(newest) as above:
             for layer in reversed(older):
                 with level.folder(layer) as below:
-                    merge_layers.lay_under(below, above)
+                    merge_layers.merge_below(below, above)
                 tree_removal.remove_beneath(level.descriptor, layer)
     except BlockingIOError:
         return

@@ -182,7 +182,7 @@ class EmbeddedWorkspace(HostWorkspace):
     async def push(self) -> list[Path]:
         """A fresh layer on top; the stack with the newest first."""
         if len(self._layers) >= merge_layers.LAYERS_MAX:
-            self._layers = [await anyio.to_thread.run_sync(merge_layers.fold, self._layers)]
+            self._layers = [await anyio.to_thread.run_sync(merge_layers.merge, self._layers)]
         # what was written there meanwhile was ours, and lies below what comes now
         if self._in_place:
             self._in_place = False

@@ -1,8 +1,7 @@
-"""Workspaces that are copies, where no overlay can be mounted:
-making one, and telling what was changed in it since the last look.
+"""Copied trees: workspaces where no overlay can be mounted, and what changed in them.
 
-A change is told by what the kernel keeps of a file and its owner cannot set back:
-number, size, mode and the time of the last change of any of it.
+Two snapshots of a copy tell what changed between them.
+A snapshot has of each path what its owner cannot set back: inode, size, mode and ctime.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from cleanroom.sandbox.filesystem.file_copy import copy_content
 from cleanroom.sandbox.filesystem.trees import (
     ALL,
     LIST,
+    NEW_FILE,
     Tree,
     lstat_at,
     open_file,
@@ -30,13 +30,11 @@ from cleanroom.sandbox.filesystem.trees import (
 )
 from cleanroom.sandbox.kernel import constants
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
 Owner = tuple[int, int] | None
 
 
-class Mark(NamedTuple):
-    """What a path was at a look."""
+class PathState(NamedTuple):
+    """A path at the moment of a snapshot."""
 
     inode: int
     mode: int
@@ -44,18 +42,18 @@ class Mark(NamedTuple):
     changed_ns: int
 
 
-Marks = dict[str, Mark]
+# path relative to the top -> its state; parents before children
+Snapshot = dict[str, PathState]
 
 
 def copy(
     source: Path, target: Path, *, owner: Owner = None, masked: Collection[str] = ()
 ) -> list[str]:
-    """Copy a project to `target`, which exists, for `owner` (user, group) where one is given;
-    returns what could not be read.
+    """Copy a project to the existing folder `target`; returns the paths that could not be read.
 
-    Links stay links, holes stay holes, and names of one file stay that.
-    Sockets, devices and FIFOs are left out.
-    `masked` folders are there and empty.
+    The copy belongs to `owner` (user, group) if one is given.
+    Symbolic links, hard links and holes are kept; sockets, devices and FIFOs are left out.
+    Folders in `masked` are empty in the copy.
     """
     with (
         Folder.at(source) as here,
@@ -63,41 +61,44 @@ def copy(
         Tree(here.descriptor, 0) as sources,
         Tree(there.descriptor, ALL) as targets,
     ):
-        return _Copying(sources, targets, owner).all(masked)
+        return _TreeCopy(sources, targets, owner).copy_all(masked)
 
 
-class _Copying:
-    """One copy being made."""
+class _TreeCopy:
+    """One copy in progress."""
 
     def __init__(self, sources: Tree, targets: Tree, owner: Owner) -> None:
         self._sources, self._targets, self._owner = sources, targets, owner
-        self._names: dict[tuple[int, int], str] = {}  # inode -> the path of its first name
+        # inode in the source -> path of its first name
+        self._first_names: dict[tuple[int, int], str] = {}
 
-    def all(self, masked: Collection[str]) -> list[str]:
+    def copy_all(self, masked: Collection[str]) -> list[str]:
+        """Copy everything; returns the paths that could not be read."""
         unread: list[str] = []
         folders = [("", os.fstat(self._sources.enter("")))]
         pending = [""]
         while pending:
             inside = pending.pop()
             try:
-                listed = self._sources.entries(inside)
+                children = self._sources.entries(inside)
             except OSError:
                 unread.append(inside)
                 continue
-            for name, info in listed:
+            for name, info in children:
                 path = f"{inside}/{name}" if inside else name
                 if stat.S_ISDIR(info.st_mode):
                     os.mkdir(name, 0o700, dir_fd=self._targets.enter(inside))
                     folders.append((path, info))
                     pending += [] if path in masked else [path]
-                elif not self._one(path, info):
+                elif not self._copy_one(path, info):
                     unread.append(path)
-        for path, info in reversed(folders):  # a parent later: what is made in it changes its time
-            self._settle(path, info)
+        # Parents come last: making an entry in a folder changes its mtime.
+        for path, info in reversed(folders):
+            self._finish_folder(path, info)
         return unread
 
-    def _one(self, path: str, info: os.stat_result) -> bool:
-        """False where it may not be read."""
+    def _copy_one(self, path: str, info: os.stat_result) -> bool:
+        """Copy what is no folder; False if it may not be read."""
         inside, _, name = path.rpartition("/")
         source, target = self._sources.enter(inside), self._targets.enter(inside)
         if stat.S_ISLNK(info.st_mode):
@@ -107,31 +108,35 @@ class _Copying:
             return True
         if not stat.S_ISREG(info.st_mode):
             return True
-        first = self._names.get((info.st_dev, info.st_ino))
+        first = self._first_names.get((info.st_dev, info.st_ino))
         if first is not None:
-            folder, _, known = first.rpartition("/")
-            at = os.dup(self._targets.enter(folder))
-            try:
-                os.link(known, name, src_dir_fd=at, dst_dir_fd=self._targets.enter(inside))
-            finally:
-                os.close(at)
+            self._link_to(first, path)
             return True
         try:
             reading, info = open_file(name, source)
         except PermissionError:
             return False
         try:
-            self._file(name, target, reading, info)
+            self._copy_file(name, target, reading, info)
         finally:
             os.close(reading)
         if info.st_nlink > 1:
-            self._names[info.st_dev, info.st_ino] = path
+            self._first_names[info.st_dev, info.st_ino] = path
         return True
 
-    def _file(self, name: str, at: int, reading: int, info: os.stat_result) -> None:
-        sink = os.open(name, _NEW_FILE, 0o600, dir_fd=at)
+    def _link_to(self, first: str, path: str) -> None:
+        folder, _, known = first.rpartition("/")
+        inside, _, name = path.rpartition("/")
+        at = os.dup(self._targets.enter(folder))
         try:
-            if not _cloned(reading, sink):
+            os.link(known, name, src_dir_fd=at, dst_dir_fd=self._targets.enter(inside))
+        finally:
+            os.close(at)
+
+    def _copy_file(self, name: str, at: int, reading: int, info: os.stat_result) -> None:
+        sink = os.open(name, NEW_FILE, 0o600, dir_fd=at)
+        try:
+            if not _clone_blocks(reading, sink):
                 copy_content(reading, sink, info)
             if self._owner is not None:
                 os.fchown(sink, *self._owner)
@@ -140,8 +145,8 @@ class _Copying:
         finally:
             os.close(sink)
 
-    def _settle(self, path: str, info: os.stat_result) -> None:
-        """Mode and times as they were; its owner can always enter and write such a folder."""
+    def _finish_folder(self, path: str, info: os.stat_result) -> None:
+        """Set owner, mode and times; the owner may always enter and write the copy of a folder."""
         folder = self._targets.enter(path)
         if self._owner is not None:
             os.chown(proc_path(folder), *self._owner)
@@ -149,8 +154,8 @@ class _Copying:
         os.utime(proc_path(folder), ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
-def _cloned(reading: int, sink: int) -> bool:
-    """Let the copy share its blocks, where the file system can."""
+def _clone_blocks(reading: int, sink: int) -> bool:
+    """Share the blocks of a file by ioctl_ficlone(2); False if the file system cannot."""
     try:
         fcntl.ioctl(sink, constants.FICLONE, reading)
     except OSError:
@@ -158,13 +163,13 @@ def _cloned(reading: int, sink: int) -> bool:
     return True
 
 
-def look(folder: Folder, masked: Collection[str] = ()) -> Marks:
-    """What is there now, parents before children; at most `layer_changes.ENTRIES_MAX` paths."""
+def snapshot(folder: Folder, masked: Collection[str] = ()) -> Snapshot:
+    """The state of each path but the `masked` ones; at most `changes.ENTRIES_MAX` paths."""
     with Tree(folder.descriptor, LIST) as tree:
-        return dict(_marks(tree, masked))
+        return dict(_states(tree, masked))
 
 
-def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
+def _states(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, PathState]]:
     pending, seen = [""], 0
     while pending:
         inside = pending.pop()
@@ -173,7 +178,8 @@ def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
                 path = f"{inside}/{name}" if inside else name
                 if path in masked:
                     continue
-                yield path, Mark(info.st_ino, info.st_mode, info.st_size, info.st_ctime_ns)
+                state = PathState(info.st_ino, info.st_mode, info.st_size, info.st_ctime_ns)
+                yield path, state
                 seen += 1
                 if seen > layer_changes.ENTRIES_MAX:
                     return
@@ -181,14 +187,14 @@ def _marks(tree: Tree, masked: Collection[str]) -> Iterator[tuple[str, Mark]]:
                     pending.append(path)
 
 
-def changes(
+def find_changes(
     copied: Folder,
     project: Folder,
-    before: Marks,
-    after: Marks,
+    before: Snapshot,
+    after: Snapshot,
     visible: Sequence[str],
 ) -> list[Entry]:
-    """What differs between two looks, in the words and the order of `changes.find_changes`."""
+    """What differs between two snapshots of a copy, as `changes.find_changes` gives it."""
     found: list[Entry] = []
     gone = {path for path in before if path not in after}
     gone |= {path for path in before.keys() & after if _kind(before[path]) != _kind(after[path])}
@@ -197,32 +203,34 @@ def changes(
             if path in after and _is_unchanged(before.get(path), after[path]):
                 continue
             if path not in after and os.path.dirname(path) in gone:
-                continue  # it went with the folder that it lay in
-            found += _entry(path, path in after, ours, theirs)
+                # The deletion of the folder that it lay in says so already.
+                continue
+            entry = _entry(path, path in after, ours, theirs)
+            if entry is not None:
+                found.append(entry)
             if len(found) >= layer_changes.ENTRIES_MAX:
                 found.append(layer_changes.too_many_changes())
                 break
     return layer_changes.refuse_outward_links(found, project, visible)
 
 
-def _is_unchanged(before: Mark | None, after: Mark) -> bool:
-    """Of a folder only the mode counts: what is in it has marks of its own."""
+def _is_unchanged(before: PathState | None, after: PathState) -> bool:
+    """Whether a path has no change of its own: of a folder only the mode counts."""
     if before is not None and stat.S_ISDIR(after.mode):
         return before.mode == after.mode
     return before == after
 
 
-def _entry(path: str, is_there: bool, ours: Tree, theirs: Tree) -> list[Entry]:
-    inside, _, name = path.rpartition("/")
+def _entry(path: str, exists: bool, ours: Tree, theirs: Tree) -> Entry | None:
+    """The change of one path against the project; None if there is none."""
     host = layer_changes.project_status(path, theirs)
-    if not is_there:
-        entry = layer_changes.deletion(path, host)
-    else:
-        at = ours.enter(inside)
-        info = lstat_at(name, at)
-        entry = None if info is None else layer_changes.compare(path, info, host, at)
-    return [] if entry is None else [entry]
+    if not exists:
+        return layer_changes.deletion(path, host)
+    inside, _, name = path.rpartition("/")
+    at = ours.enter(inside)
+    info = lstat_at(name, at)
+    return None if info is None else layer_changes.compare(path, info, host, at)
 
 
-def _kind(mark: Mark) -> int:
-    return stat.S_IFMT(mark.mode)
+def _kind(state: PathState) -> int:
+    return stat.S_IFMT(state.mode)

@@ -1,16 +1,17 @@
-"""The bytes of one regular file: copied with its holes, and compared. Works on open descriptors."""
+"""Content of one regular file: copied with its holes, and compared, by descriptors."""
 
 from __future__ import annotations
 
 import errno
 import os
 
-_PIECE = 1 << 20
-_UNCOMPARED_HOLES = 64 << 20  # a sparse giant takes as long to read as a full one
+_READ_BYTES = 1 << 20
+# Holes that are still compared: read(2) of a sparse file takes as long as of a full one.
+_COMPARED_HOLE_BYTES = 64 << 20
 
 
 def copy_content(reading: int, sink: int, info: os.stat_result) -> int:
-    """Copy all of a file, of which `info` tells, into an empty one; returns the bytes with data.
+    """Copy a file with the status `info` into an empty one; returns the bytes of data copied.
 
     Raises:
         OSError: what read(2) and write(2) say, such as ENOSPC.
@@ -23,17 +24,17 @@ def copy_content(reading: int, sink: int, info: os.stat_result) -> int:
 
 
 def same_content(one: int, other: int, size: int) -> bool:
-    """Do two files hold the same bytes? False for giants that are mostly holes.
+    """Whether two files of `size` bytes are equal; False for large ones that are mostly holes.
 
     Raises:
         OSError: one of them cannot be read.
     """
     for file in (one, other):
-        if os.fstat(file).st_blocks * 512 + _UNCOMPARED_HOLES < size:
+        if os.fstat(file).st_blocks * 512 + _COMPARED_HOLE_BYTES < size:
             return False
     at = 0
     while at < size:
-        piece = os.pread(one, _PIECE, at)
+        piece = os.pread(one, _READ_BYTES, at)
         if not piece or piece != os.pread(other, len(piece), at):
             return False
         at += len(piece)
@@ -41,14 +42,15 @@ def same_content(one: int, other: int, size: int) -> bool:
 
 
 def _copy_data(reading: int, sink: int, size: int) -> int:
-    """Copy the parts that hold data, without the end: a sparse giant stays sparse."""
+    """Copy the parts with data, by SEEK_DATA and SEEK_HOLE of lseek(2); not the file's length."""
     copied = at = 0
     while at < size:
         try:
             begin = os.lseek(reading, at, os.SEEK_DATA)
             end = os.lseek(reading, begin, os.SEEK_HOLE)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+            if error.errno == errno.ENXIO:
+                # Only a hole follows.
                 break
             begin, end = at, size
         os.lseek(reading, begin, os.SEEK_SET)
@@ -67,8 +69,9 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
             moved = 0
-        if not moved:  # also what a full disk may answer: writing says so
-            piece = os.read(reading, min(_PIECE, length - done))
+        if not moved:
+            # copy_file_range(2) may return 0 on a full disk; write(2) fails with ENOSPC.
+            piece = os.read(reading, min(_READ_BYTES, length - done))
             if not piece:
                 break
             moved = os.write(sink, piece)

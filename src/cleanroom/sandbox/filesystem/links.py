@@ -1,6 +1,6 @@
-"""Where a link leads once it is in a project: step by step, through the other links on its way.
+"""Where a symbolic link leads once it is in a project: followed step by step.
 
-Never by its text alone: behind `folder/..` is the folder itself only while `folder` is no link.
+Never judged by its text alone: `folder/..` is the parent only while `folder` is no link.
 """
 
 from __future__ import annotations
@@ -8,17 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-HOPS_MAX = 40  # as many links as the kernel follows for one path
+# The kernel follows as many links in one path (MAXSYMLINKS, path_resolution(7)).
+HOPS_MAX = 40
 
-LinkAt = Callable[[str], str | None]  # path in the project -> the target of a link that lies there
+# path in the project -> target of the link there; None if it is no link
+LinkAt = Callable[[str], str | None]
 
 
 def why_refused(path: str, target: str, root: str, visible: Sequence[str], link_at: LinkAt) -> str:
-    """Why the link `path` to `target` may not be in the project at `root`; "" where it may.
+    """Why the link `path` to `target` may not be in the project at `root`; "" if it may.
 
-    It may lead to what is in the project, there or not yet, and to the `visible` folders outside.
-    One that goes up again after it went down is refused wherever it leads: what it passes can
-    become a link later, and it would lead elsewhere from then on.
+    It may lead into the project, to paths that need not exist, and to the `visible` folders.
+    A link whose text goes down and up again is refused wherever it leads:
+    the folder on its way can become a link later.
     """
     if _goes_up_again(_pieces(target)):
         return f"a link that goes up again after it went down, {target}"
@@ -26,11 +28,11 @@ def why_refused(path: str, target: str, root: str, visible: Sequence[str], link_
     waiting: list[str] = []
     link = target
     for _ in range(HOPS_MAX):
-        # `link` lies in `folder`, and `waiting` is what follows it in the path.
+        # `link` lies in `folder`; `waiting` are the names after it in the path.
         if link.startswith("/"):
             below = _below(_pieces(link), _pieces(root))
             if below is None:
-                trusted = any(_is_below(_pieces(link) + waiting, place) for place in visible)
+                trusted = any(_is_within(_pieces(link) + waiting, place) for place in visible)
                 return "" if trusted else f"a link that leads out, to {link}"
             folder, waiting = [], below + waiting
         else:
@@ -43,7 +45,8 @@ def why_refused(path: str, target: str, root: str, visible: Sequence[str], link_
         if following is None:
             return ""
         link = following
-    return ""  # nobody comes anywhere by it: the kernel gives up as well
+    # The kernel fails with ELOOP.
+    return ""
 
 
 class _LeadsOut(Exception):
@@ -51,7 +54,10 @@ class _LeadsOut(Exception):
 
 
 def _next_link(folder: list[str], waiting: list[str], link_at: LinkAt) -> str | None:
-    """Go on to the next link: its target, and `folder` is where it lies; None where none comes."""
+    """Walk to the next link and return its target; None if none follows.
+
+    `folder` becomes the folder in which it lies, `waiting` the names after it.
+    """
     while waiting:
         name = waiting.pop(0)
         if name != "..":
@@ -76,9 +82,9 @@ def _goes_up_again(pieces: Sequence[str]) -> bool:
 
 
 def _below(pieces: list[str], top: list[str]) -> list[str] | None:
-    """What of a path is below the top, if it is."""
+    """The names below `top`; None if the path does not lie there."""
     return pieces[len(top) :] if pieces[: len(top)] == top else None
 
 
-def _is_below(pieces: list[str], place: str) -> bool:
+def _is_within(pieces: list[str], place: str) -> bool:
     return ".." not in pieces and _below(pieces, _pieces(place)) is not None

@@ -1,8 +1,7 @@
-"""Folding copy-on-write layers into one, so that their number never reaches what the kernel can
-mount.
+"""Merging copy-on-write layers into one, so that the kernel can still mount their number.
 
 Only while no environment has them mounted.
-What lies in the layers is hostile: nothing here follows a link or opens a file.
+Files in the layers are hostile: nothing here follows a link or opens a file.
 """
 
 from __future__ import annotations
@@ -25,14 +24,13 @@ from cleanroom.sandbox.filesystem.trees import (
     set_mode,
 )
 
-# the kernel mounts 500 at most, and their names have to fit a page;
-# few are also quicker to look through
+# overlayfs takes 500 lower folders at most (OVL_MAX_STACK), and their names have to fit one page of
+# mount options. A lookup of a missing name asks each of them.
 LAYERS_MAX = 64
 
 
-def fold(layers: Sequence[Path]) -> Path:
-    """Move what is in the older layers (oldest first) below the newest into it, remove them,
-    and return it.
+def merge(layers: Sequence[Path]) -> Path:
+    """Merge layers (the oldest first) into the newest, remove the older ones, and return it.
 
     Raises:
         OSError: something could not be moved, such as a folder that is nested too deeply.
@@ -41,18 +39,18 @@ def fold(layers: Sequence[Path]) -> Path:
     with Folder.at(newest / "upper") as above:
         for layer in reversed(older):
             with Folder.at(layer / "upper") as below:
-                lay_under(below, above)
+                merge_below(below, above)
             remove_tree(layer)
     return newest
 
 
-def lay_under(below: Folder, above: Folder) -> None:
-    """Add what is in `below` to `above` wherever that has none of the name and hides nothing."""
+def merge_below(below: Folder, above: Folder) -> None:
+    """Move entries of the layer `below` to `above`, unless that has the name or hides it."""
     pending = [""]
     with Tree(below.descriptor, ALL) as lowers, Tree(above.descriptor, ALL) as uppers:
         while pending:
             inside = pending.pop()
-            for path, source in _moved(inside, lowers, uppers):
+            for path, source in _move_missing(inside, lowers, uppers):
                 folder = uppers.enter(path)
                 if is_opaque(folder):
                     continue
@@ -60,12 +58,16 @@ def lay_under(below: Folder, above: Folder) -> None:
                 if stat.S_ISDIR(source.st_mode):
                     pending.append(path)
                     hidden = is_opaque(lowers.enter(path))
-                if hidden:  # nothing further below shows through what was hidden already
+                if hidden:
+                    # What the lower folder hides stays hidden in the merged one.
                     os.setxattr(proc_path(folder), OPAQUE, b"y")
 
 
-def _moved(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_result]]:
-    """Move what is missing above; returns what meets a folder there, with what it is."""
+def _move_missing(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_result]]:
+    """Move entries that are missing above; returns those that meet a folder there.
+
+    They are (path, status in the lower layer).
+    """
     lower, upper = lowers.enter(inside), uppers.enter(inside)
     before = os.fstat(upper)
     met = []
@@ -80,7 +82,7 @@ def _moved(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os.stat_r
 
 
 def _move(name: str, source: os.stat_result, lower: int, upper: int) -> None:
-    """A folder that its owner may not write would not be moved: another parent is written in it."""
+    """Move one entry; rename(2) fails with EACCES for a folder that its owner may not write."""
     if not stat.S_ISDIR(source.st_mode) or source.st_mode & stat.S_IWUSR or os.geteuid() == 0:
         os.rename(name, name, src_dir_fd=lower, dst_dir_fd=upper)
         return

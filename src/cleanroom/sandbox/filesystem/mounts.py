@@ -1,8 +1,9 @@
-"""Carries out a layout: builds an environment's root in a mount namespace of its own and makes it
-the root.
+"""Performs a mount plan: builds an environment's root in a mount namespace and pivots into it.
 
 Runs in init with the privileges of the namespace (or of root), before they are given up.
 Every failure fails the start: a mount that could not be made read-only must never be let through.
+Mounts are cloned from the host with open_tree(2), restricted with mount_setattr(2) while nobody
+sees them, and attached with move_mount(2).
 """
 
 from __future__ import annotations
@@ -13,25 +14,44 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
+from cleanroom.sandbox.filesystem.trees import NEW_FILE
 from cleanroom.sandbox.kernel import constants, syscalls
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PIECE = 1 << 20
-_GUARDED = constants.MS_NOSUID | constants.MS_NODEV
+_SENDFILE_BYTES = 1 << 20
+_MS_GUARDED = constants.MS_NOSUID | constants.MS_NODEV
+_ATTR_GUARDED = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
+_ATTR_READ_ONLY = _ATTR_GUARDED | constants.MOUNT_ATTR_RDONLY
 
 
 class Owner(NamedTuple):
-    """Whose the environment's private folders are, as this process names the ids,
-    and the map for writable host folders.
-    """
+    """Owner of the environment's private folders, in the ids of this process's user namespace."""
 
     user: int
     group: int
-    id_map: int  # descriptor of a user namespace for idmapped mounts; 0 where ids need no map
+    # descriptor of a user namespace for idmapped mounts (since 5.12); 0 if ids need no map
+    id_map: int
+
+
+class _Clone(NamedTuple):
+    """A clone of one of the host's mounts, and its restrictions."""
+
+    # a path of the host
+    source: str
+    # a path inside
+    target: str
+    # MOUNT_ATTR_* to set and to clear
+    attributes: int
+    clear: int = 0
+    # whether mounts below the source are cloned too
+    recursive: bool = False
+    # as `Owner.id_map`
+    id_map: int = 0
+    # whether a file system that cannot be idmapped is attached as it is
+    id_map_optional: bool = False
 
 
 def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> None:
@@ -43,6 +63,8 @@ def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
     stage(mount_ops, root, owner)
     syscalls.mount_setattr(constants.AT_FDCWD, root, 0, attr_set=constants.MOUNT_ATTR_RDONLY)
     os.chdir(root)
+    # pivot_root(2), "pivot_root(".", ".")": the old root lies on top of the new one until it is
+    # unmounted.
     syscalls.pivot_root(".", ".")
     syscalls.umount2(".", constants.MNT_DETACH)
     os.chdir("/")
@@ -55,7 +77,7 @@ def stage(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
     """
     syscalls.unshare(constants.CLONE_NEWNS)
     syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
-    syscalls.mount("tmpfs", root, "tmpfs", _GUARDED, "mode=755,size=16m")
+    syscalls.mount("tmpfs", root, "tmpfs", _MS_GUARDED, "mode=755,size=16m")
     for mount in mount_ops:
         _perform(root, mount, owner)
 
@@ -102,41 +124,31 @@ def _at(root: str, path: str) -> str:
     at = root
     for name in path.split("/")[1:-1]:
         at = f"{at}/{name}"
-        # it would lead to the host's folder of that name
+        # An absolute link is resolved from the host's root until pivot_root(2).
         if os.path.islink(at) and os.path.isabs(os.readlink(at)):
             raise OSError(errno.ELOOP, "it lies behind a link of the environment's own root", path)
     return root + path
 
 
 def _exec_folder(root: str, mount: protocol.ExecFolder) -> None:
-    """A folder of the workspace once more at its own place, where programs may be started."""
+    """Mount a folder of the workspace over itself without MS_NOEXEC."""
     target = _at(root, mount["target"])
-    if not _inside(target, _at(root, mount["workspace"])):
-        return  # no folder, or a link that leads elsewhere: nothing in it may be started
-    attributes = (
-        constants.MOUNT_ATTR_NOSUID
-        | constants.MOUNT_ATTR_NODEV
-        | (0 if mount["writable"] else constants.MOUNT_ATTR_RDONLY)
-    )
-    _attach(
-        root,
-        mount["target"],
-        target,
-        attributes,
-        recursive=False,
-        clear=constants.MOUNT_ATTR_NOEXEC,
-    )
+    if not _is_folder_within(target, _at(root, mount["workspace"])):
+        # No folder, or a link that leads elsewhere: no program in it may be started.
+        return
+    attributes = _ATTR_GUARDED if mount["writable"] else _ATTR_READ_ONLY
+    _attach(root, _Clone(target, mount["target"], attributes, clear=constants.MOUNT_ATTR_NOEXEC))
 
 
 def _pin(root: str, mount: protocol.PinFolder) -> None:
-    """A folder once more at its own place: a mount point is not renamed, removed or exchanged."""
+    """Mount a folder over itself: rename(2) and rmdir(2) of a mount point fail with EBUSY."""
     target = _at(root, mount["target"])
     if os.path.isdir(target) and not os.path.islink(target):
-        attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
-        _attach(root, mount["target"], target, attributes, recursive=False)
+        _attach(root, _Clone(target, mount["target"], _ATTR_GUARDED))
 
 
-def _inside(path: str, folder: str) -> bool:
+def _is_folder_within(path: str, folder: str) -> bool:
+    """Whether `path` is a folder, and no link on the way from `folder` leads elsewhere."""
     return os.path.isdir(path) and os.path.realpath(path) == os.path.join(
         os.path.realpath(folder), os.path.relpath(path, folder)
     )
@@ -144,7 +156,7 @@ def _inside(path: str, folder: str) -> bool:
 
 def _write(path: str, data: bytes, mode: int = 0o644) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, _NEW, mode)
+    descriptor = os.open(path, NEW_FILE, mode)
     try:
         os.write(descriptor, data)
     finally:
@@ -152,8 +164,9 @@ def _write(path: str, data: bytes, mode: int = 0o644) -> None:
 
 
 def _files(root: str, mount: protocol.MakeFiles) -> None:
-    """A folder with some texts and copies of the host's small files;
-    one that this user may not read is not there inside either.
+    """Make a folder with some texts, and copies of the host's small files.
+
+    A file that this user may not read is left out.
     """
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
@@ -162,7 +175,7 @@ def _files(root: str, mount: protocol.MakeFiles) -> None:
         host = os.open(mount["source"], _FOLDER)
         try:
             for name, text in mount["texts"].items():
-                made = os.open(name, _NEW, 0o644, dir_fd=folder)
+                made = os.open(name, NEW_FILE, 0o644, dir_fd=folder)
                 os.write(made, text.encode())
                 os.close(made)
             for name in mount["copied"]:
@@ -175,30 +188,28 @@ def _files(root: str, mount: protocol.MakeFiles) -> None:
 
 def _copy(host: int, folder: int, name: str) -> None:
     try:
-        given = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=host)
+        source = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=host)
     except (PermissionError, FileNotFoundError):
         return
     try:
-        made = os.open(name, _NEW, 0o644, dir_fd=folder)
+        made = os.open(name, NEW_FILE, 0o644, dir_fd=folder)
         try:
-            while os.sendfile(made, given, None, _PIECE):
+            while os.sendfile(made, source, None, _SENDFILE_BYTES):
                 pass
         finally:
             os.close(made)
     finally:
-        os.close(given)
+        os.close(source)
 
 
 def _replace(root: str, mount: protocol.ReplaceFile) -> None:
-    """A text in the place of a file that a shown folder has."""
-    # a file system of its own: a clone of the root's is refused
-    held = f"{mount['staging']}/{mount['target'].replace('/', '-')}"
-    _write(root + held, mount["text"].encode("utf-8", "surrogateescape"))
+    """Mount a text over a file of a shown folder."""
+    # The staging folder is a file system of its own: open_tree(2) refuses to clone a mount that is
+    # MS_UNBINDABLE, as the root is at level Low.
+    text = f"{root}{mount['staging']}/{mount['target'].replace('/', '-')}"
+    _write(text, mount["text"].encode("utf-8", "surrogateescape"))
     if os.path.lexists(_at(root, mount["target"])):
-        attributes = (
-            constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV | constants.MOUNT_ATTR_RDONLY
-        )
-        _attach(root, mount["target"], root + held, attributes, recursive=False)
+        _attach(root, _Clone(text, mount["target"], _ATTR_READ_ONLY))
 
 
 def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
@@ -210,7 +221,7 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
     if mount["own"]:
         options += [f"uid={owner.user}", f"gid={owner.group}"]
     flags = (
-        _GUARDED
+        _MS_GUARDED
         | (0 if mount["exec"] else constants.MS_NOEXEC)
         | (constants.MS_RDONLY if mount["read_only"] else 0)
     )
@@ -220,7 +231,9 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
 def _proc(root: str, mount: protocol.Proc) -> None:
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
-    syscalls.mount("proc", target, "proc", _GUARDED | constants.MS_NOEXEC, mount["options"] or None)
+    syscalls.mount(
+        "proc", target, "proc", _MS_GUARDED | constants.MS_NOEXEC, mount["options"] or None
+    )
 
 
 def _devpts(root: str, mount: protocol.Devpts) -> None:
@@ -236,125 +249,116 @@ def _devpts(root: str, mount: protocol.Devpts) -> None:
 
 
 def _device(root: str, mount: protocol.Device) -> None:
-    _attach(
-        root,
-        mount["target"],
-        mount["source"],
-        constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NOEXEC,
-        recursive=False,
-    )
+    attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NOEXEC
+    _attach(root, _Clone(mount["source"], mount["target"], attributes))
 
 
 def _bind(root: str, mount: protocol.Bind, owner: Owner) -> None:
-    attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
     if mount["optional"] and not os.path.lexists(mount["source"]):
-        return  # it went away meanwhile
-    if mount["writable"]:
-        _attach(
-            root, mount["target"], mount["source"], attributes, recursive=False, id_map=owner.id_map
-        )
+        # It went away since the plan was made.
         return
-    # The caller's own tools are read as the caller reads them,
-    # also where a folder of root's is closed to others.
-    id_map = owner.id_map if mount["tool"] else 0
-    _attach(
-        root,
-        mount["target"],
-        mount["source"],
-        attributes | constants.MOUNT_ATTR_RDONLY,
+    source, target = mount["source"], mount["target"]
+    if mount["writable"]:
+        _attach(root, _Clone(source, target, _ATTR_GUARDED, id_map=owner.id_map))
+        return
+    clone = _Clone(
+        source,
+        target,
+        _ATTR_READ_ONLY,
         recursive=True,
-        id_map=id_map,
-        must_map=False,
+        # The caller's tools are read with the caller's rights, also in a folder that root closed
+        # to others.
+        id_map=owner.id_map if mount["tool"] else 0,
+        id_map_optional=True,
     )
+    _attach(root, clone)
 
 
-def _attach(
-    root: str,
-    at: str,
-    source: str,
-    attributes: int,
-    *,
-    recursive: bool,
-    id_map: int = 0,
-    must_map: bool = True,
-    clear: int = 0,
-) -> None:
-    """Clone the mount at `source`, restrict the clone while nobody sees it,
-    then put it in place.
+def _attach(root: str, clone: _Clone) -> None:
+    """Clone a mount, restrict the clone while it is detached, then attach it.
+
+    Raises:
+        OSError: the target is its file name, the source stands in its text.
     """
-    deep = constants.AT_RECURSIVE if recursive else 0
     tree = -1
     try:
-        tree = syscalls.open_tree(
-            constants.AT_FDCWD,
-            source,
-            constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | deep,
-        )
-        syscalls.mount_setattr(
-            tree, "", constants.AT_EMPTY_PATH | deep, attr_set=attributes, attr_clear=clear
-        )
-        if id_map:
-            try:
-                syscalls.mount_setattr(
-                    tree,
-                    "",
-                    constants.AT_EMPTY_PATH,
-                    attr_set=constants.MOUNT_ATTR_IDMAP,
-                    user_namespace=id_map,
-                )
-            # a file system without id maps: what is closed to others then stays closed
-            except OSError:
-                if must_map:
-                    raise
-        target = _at(root, at)
+        tree = _restricted(clone)
+        target = _at(root, clone.target)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             os.makedirs(target, exist_ok=True)
         elif not os.path.lexists(target):
             _write(target, b"")
         syscalls.move_mount(tree, "", constants.AT_FDCWD, target, constants.MOVE_MOUNT_F_EMPTY_PATH)
     except OSError as error:
-        raise OSError(error.errno, f"showing {source}: {error.strerror}", at) from None
+        text = f"showing {clone.source}: {error.strerror}"
+        raise OSError(error.errno, text, clone.target) from None
     finally:
         if tree >= 0:
             os.close(tree)
 
 
-def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
-    """The workspace: the project below, earlier layers above it, the newest written.
+def _restricted(clone: _Clone) -> int:
+    """A descriptor of the detached clone; on failure nothing stays open."""
+    deep = constants.AT_RECURSIVE if clone.recursive else 0
+    flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | deep
+    tree = syscalls.open_tree(constants.AT_FDCWD, clone.source, flags)
+    try:
+        syscalls.mount_setattr(
+            tree,
+            "",
+            constants.AT_EMPTY_PATH | deep,
+            attr_set=clone.attributes,
+            attr_clear=clone.clear,
+        )
+        if clone.id_map:
+            _map_ids(tree, clone)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
 
-    Paths are short and relative, since the options fit a page.
+
+def _map_ids(tree: int, clone: _Clone) -> None:
+    try:
+        syscalls.mount_setattr(
+            tree,
+            "",
+            constants.AT_EMPTY_PATH,
+            attr_set=constants.MOUNT_ATTR_IDMAP,
+            user_namespace=clone.id_map,
+        )
+    except OSError:
+        # EINVAL from a file system without FS_ALLOW_IDMAP: files that are closed to others stay so.
+        if not clone.id_map_optional:
+            raise
+
+
+def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
+    """Mount an overlay: the lower folder, kept ones and layers above it, the newest written.
+
+    Layers are attached under short names in one folder, and options are relative to it:
+    mount(2) takes one page of options.
     """
-    stage = root + "/.stage"
-    attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NODEV
+    stage = f"{root}/.stage"
     names = [f"l{index}" for index in range(len(mount["layers"]))]
     below = [f"k{index}" for index in range(len(mount["kept"]))] + ["p"]
     sources = dict(zip(names, mount["layers"], strict=True))
     sources |= dict(zip(below, [*mount["kept"], mount["lower"]], strict=True))
     for name, source in sources.items():
-        # layers belong to the environment's user on disk: an idmapped upper could not hold what
-        # overlayfs itself makes as root
-        _attach(
-            root,
-            f"/.stage/{name}",
-            source,
-            attributes,
-            recursive=False,
-            id_map=owner.id_map if name in below else 0,
-        )
+        # Layers belong to the environment's user on disk already.
+        # An idmapped upper layer would refuse (EOVERFLOW) what overlayfs itself makes as root.
+        id_map = owner.id_map if name in below else 0
+        _attach(root, _Clone(source, f"/.stage/{name}", _ATTR_GUARDED, id_map=id_map))
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
     lower = ":".join([*(f"{name}/upper" for name in names[1:]), *below])
     os.chdir(stage)
-    flags = _GUARDED | (0 if mount["exec"] else constants.MS_NOEXEC)
-    # volatile: a layer lives no longer than its run, so neither each file that is first changed nor
-    # the end waits for the disk
-    syscalls.mount(
-        "overlay",
-        target,
-        "overlay",
-        flags,
-        f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile",
-    )
+    flags = _MS_GUARDED | (0 if mount["exec"] else constants.MS_NOEXEC)
+    # volatile (since 5.10): no sync of the upper file system. A layer lives no longer than its run,
+    # so neither a first change of a file nor the end has to wait for the disk.
+    # userxattr (since 5.11): marks are user.overlay.*, which need no CAP_SYS_ADMIN.
+    options = f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile"
+    syscalls.mount("overlay", target, "overlay", flags, options)
     os.chdir("/")
     for name in sources:
         syscalls.umount2(f"{stage}/{name}", constants.MNT_DETACH)

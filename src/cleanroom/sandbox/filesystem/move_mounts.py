@@ -1,8 +1,8 @@
-"""Showing folders inside a container that somebody else made:
-mounts are built aside and moved into its mount namespace.
+"""Showing folders inside a container that an engine made.
 
-What is moved hangs on no path of the host: it ends with the container,
-and until it is moved with this process.
+Mounts are built in a mount namespace of our own, then moved into the container's.
+They hang on no path of the host, so they end with the container,
+and before they are moved with this process.
 Needs root, and the target paths to exist.
 """
 
@@ -28,19 +28,20 @@ def show(
     owner: mounts.Owner,
     container: int,
 ) -> None:
-    """Carry out `mount_ops` on a root of our own at the empty folder `root`,
-    then move `targets` of it into the mount namespace of the process `container`.
+    """Build `mount_ops` at the empty folder `root`, then move its `targets` into a container.
 
-    A target that the container does not have is left out if it is a file.
+    `container` is a process in the container's mount namespace.
+    A file that the container does not have is left out.
     Enters namespaces, so call it in a child.
 
     Raises:
         OSError: something could not be put in place; its file name says what.
     """
-    theirs = os.open(f"/proc/{container}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    namespace = os.open(f"/proc/{container}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     mounts.stage(mount_ops, root, owner)
-    trees = [(target, _tree(root + target)) for target in targets]
-    syscalls.setns(theirs, constants.CLONE_NEWNS)
+    # Clones of open_tree(2) are detached: move_mount(2) attaches them in the namespace entered.
+    trees = [(target, _detached_clone(root + target)) for target in targets]
+    syscalls.setns(namespace, constants.CLONE_NEWNS)
     for target, tree in trees:
         if os.path.islink(target):
             raise OSError(errno.ELOOP, "it is a link in the image", target)
@@ -56,7 +57,7 @@ def show(
             ) from None
 
 
-def _tree(path: str) -> int:
+def _detached_clone(path: str) -> int:
     return syscalls.open_tree(
         constants.AT_FDCWD,
         path,

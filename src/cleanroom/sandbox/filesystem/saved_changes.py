@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem.changes import Entry
 from cleanroom.sandbox.filesystem.file_copy import copy_content
-from cleanroom.sandbox.filesystem.trees import Tree, open_file, open_folder, set_mode
+from cleanroom.sandbox.filesystem.trees import NEW_FILE, Tree, open_file, open_folder, set_mode
 
 # The disk or the process is at fault, not the path.
 DISK_ERRORS = (
@@ -22,7 +22,6 @@ DISK_ERRORS = (
     errno.EMFILE,
     errno.ENOMEM,
 )
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def save(upper: Folder, entries: Iterable[Entry], run: Folder, inside: str) -> None:
@@ -75,7 +74,7 @@ class SavedChanges(Tree):
         at = self.enter(inside)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=at)
-        sink = os.open(name, _NEW_FILE, 0o600, dir_fd=at)
+        sink = os.open(name, NEW_FILE, 0o600, dir_fd=at)
         try:
             yield sink
             os.fchmod(sink, mode)
