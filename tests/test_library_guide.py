@@ -52,6 +52,17 @@ def test_the_guide_shows_the_example_that_runs() -> None:
     assert shown[0] in (EXAMPLE / "test_counter.py").read_text()
 
 
+def test_the_guide_names_every_field_of_the_result() -> None:
+    """Each is in the table, once."""
+    table = GUIDE.partition("## The result")[2].partition("\n## ")[0]
+    named = [
+        name
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(named) == sorted(cleanroom.RunResult.__struct_fields__)
+
+
 @pytest.mark.sandbox
 def test_the_example_prints_what_the_guide_says(example: Path) -> None:
     """Times and the number of canaries apart, run.py prints the lines of the page;

@@ -10,8 +10,8 @@ from cleanroom.cli.views.process_output import OutputLines, phase_of
 from cleanroom.cli.views.progress import Progress, Slow
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line, qualified_name, title
-from cleanroom.evidence.reports.fold import owner, violation_row
 from cleanroom.evidence.reports.text import seconds
+from cleanroom.evidence.reports.violation_results import owner, violation_row
 from cleanroom.model.events import (
     Artifact,
     Assertion,
