@@ -5,7 +5,14 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from cleanroom.core.bus import DELIVERY, ENOUGH, ROOM, Bus, SubscriberLagged, Subscription
+from cleanroom.core.bus import (
+    DELIVERY_EVENTS,
+    LINGER_EVENTS,
+    PAUSE_EVENTS,
+    Bus,
+    SubscriberLagged,
+    Subscription,
+)
 from cleanroom.core.clock import LoopClock, SystemClock
 from cleanroom.core.redaction import Redactor
 from cleanroom.model.errors import PolicyRefused
@@ -35,14 +42,14 @@ async def test_every_subscriber_sees_every_event_in_order():
     """
     bus = made()
     inboxes = [bus.subscribe(name, limit=1000) for name in ("one", "two")]
-    for number in range(DELIVERY + 50):
+    for number in range(DELIVERY_EVENTS + 50):
         bus.publish(note(str(number)))
     bus.close()
     one, two = [await everything(inbox) for inbox in inboxes]
 
     assert one == two
     assert [(envelope.seq, envelope.event) for envelope in one] == [
-        (number + 1, note(str(number))) for number in range(DELIVERY + 50)
+        (number + 1, note(str(number))) for number in range(DELIVERY_EVENTS + 50)
     ]
 
 
@@ -193,7 +200,7 @@ async def test_a_pump_waits_for_a_subscriber_that_is_far_behind():
     """
     bus = Bus("run-1", LoopClock())
     inbox = bus.subscribe("large", limit=1_000_000)
-    for number in range(ROOM + 1):
+    for number in range(PAUSE_EVENTS + 1):
         bus.publish(note(str(number)))
     with anyio.move_on_after(1) as held:
         await bus.wait_room()
@@ -310,20 +317,20 @@ NOTES = frozenset((Note,))
 FOR_EVER = 3600.0
 
 
-async def patient(inbox: Subscription, seen: list[list[Envelope]]) -> None:
+async def reads_with_linger(inbox: Subscription, seen: list[list[Envelope]]) -> None:
     while batch := await inbox.batch(NOTES, FOR_EVER):
         seen.append(batch)
 
 
-async def test_what_may_wait_for_company_comes_with_the_first_that_may_not():
-    """Patient kinds are not handed out by themselves; another kind takes them with it at once,
+async def test_deferrable_events_come_with_the_first_that_is_not():
+    """Deferrable kinds are not handed out by themselves; another kind takes them with it at once,
     in order.
     """
     bus = made()
     seen: list[list[Envelope]] = []
     inbox = bus.subscribe("audit", limit=1000)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(patient, inbox, seen)
+        tasks.start_soon(reads_with_linger, inbox, seen)
         for text in ("one", "two"):
             bus.publish(note(text))
             await anyio.wait_all_tasks_blocked()
@@ -338,33 +345,33 @@ async def test_what_may_wait_for_company_comes_with_the_first_that_may_not():
         bus.close()
 
 
-async def test_nobody_waits_for_company_once_enough_is_there_or_the_bus_is_about_to_close():
+async def test_a_batch_is_not_held_back_once_it_is_large_or_the_bus_drains():
     """A burst is handed out without another kind, and draining does not take as long as waiting
     would.
     """
     bus = made()
     seen: list[list[Envelope]] = []
-    inbox = bus.subscribe("audit", limit=2 * ENOUGH)
+    inbox = bus.subscribe("audit", limit=2 * LINGER_EVENTS)
     with anyio.fail_after(FOR_EVER / 60):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(patient, inbox, seen)
+            tasks.start_soon(reads_with_linger, inbox, seen)
             bus.publish(note("first"))
             await anyio.wait_all_tasks_blocked()
-            for number in range(ENOUGH):
+            for number in range(LINGER_EVENTS):
                 bus.publish(note(str(number)))
             await anyio.wait_all_tasks_blocked()
-            assert sum(map(len, seen)) == ENOUGH + 1
+            assert sum(map(len, seen)) == LINGER_EVENTS + 1
             bus.publish(note("last"))
             await bus.drain()
-            assert sum(map(len, seen)) == ENOUGH + 2
+            assert sum(map(len, seen)) == LINGER_EVENTS + 2
             bus.publish(note("after"))
             await bus.drain()
             bus.close()
-    assert sum(map(len, seen)) == ENOUGH + 3
+    assert sum(map(len, seen)) == LINGER_EVENTS + 3
 
 
 async def test_what_waits_is_handed_out_when_its_time_is_over():
-    """Without company a patient event is late by no more than it is said to be."""
+    """A deferrable event that stays alone is late by no more than it is said to be."""
     bus = made()
     inbox = bus.subscribe("audit", limit=10)
     bus.publish(note("alone"))
@@ -388,7 +395,7 @@ async def test_who_takes_now_and_then_gets_all_and_learns_of_a_gap():
 
 @pytest.mark.looptime
 async def test_what_a_subscriber_concludes_is_there_once_it_has_dealt_with_it():
-    """`wait_dealt` returns after the named subscriber has published what it concluded from all
+    """`wait_processed` returns after the named subscriber has published what it concluded from all
     before, and at once without one.
     """
     bus = made()
@@ -404,10 +411,10 @@ async def test_what_a_subscriber_concludes_is_there_once_it_has_dealt_with_it():
                 bus.publish(note("concluded"))
 
     async with anyio.create_task_group() as tasks:
-        await bus.wait_dealt("nobody")
+        await bus.wait_processed("nobody")
         tasks.start_soon(conclude)
         for _ in range(3):
             bus.publish(Started(subject=RUN))
-        await bus.wait_dealt("monitor")
+        await bus.wait_processed("monitor")
         assert len(found.take()) == 3
         bus.close()

@@ -30,7 +30,12 @@ async def pumped(pieces: list[bytes], *secrets: str) -> tuple[list[Output], byte
     bus, log = Bus("r", LoopClock()), Log()
     inbox = bus.subscribe("test", limit=10_000)
     pump = OutputPump(
-        bus, log, Redactor(secrets), subject=Subject("phase", "p"), log="p", at=bus.here()
+        bus,
+        log,
+        Redactor(secrets),
+        subject=Subject("phase", "p"),
+        log="p",
+        at=bus.current_context(),
     )
     for piece in pieces:
         pump.feed("stdout", piece)
@@ -69,7 +74,9 @@ async def test_a_secret_split_over_writes_is_in_neither_place():
 async def test_a_write_after_the_end_is_dropped():
     """What a process that outlived its command says late does not raise."""
     bus = Bus("r", LoopClock())
-    pump = OutputPump(bus, Log(), Redactor(), subject=Subject("phase", "p"), log="p", at=bus.here())
+    pump = OutputPump(
+        bus, Log(), Redactor(), subject=Subject("phase", "p"), log="p", at=bus.current_context()
+    )
     pump.end()
     pump.feed("stdout", b"late")
 

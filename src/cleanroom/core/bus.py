@@ -1,14 +1,14 @@
-"""Fan-out of facts to subscribers, in one process and one event loop.
+"""Fan-out of events to subscribers, in one process and one event loop.
 
-`publish` is a plain function: it cannot wait, so a cancelled producer never leaves half the
-subscribers told.
-Subscriptions are bounded; one that overflows is marked lagged and its own task raises,
-because a silent gap in an audit log is worse than a stop.
-Only a live display may keep the newest instead, and it counts what it drops.
+`publish` is a plain function: it cannot wait, so a cancelled producer never leaves an event with
+half of the subscribers.
+Subscriptions are bounded. One that overflows is marked lagged, and its own task raises, because a
+silent gap in an audit log is worse than a stop.
+Only a live display may keep the newest events instead, and it counts those that it drops.
 
-What is published at once is delivered together, at the loop's next turn at the latest and before
-any subscriber looks: redacting, filtering and handing over hundreds of events takes little more
-than doing it for one.
+Events are delivered in batches: at the event loop's next turn at the latest, and before any
+subscriber reads its queue.
+Redacting, filtering and queueing hundreds of events takes little more time than one.
 """
 
 from __future__ import annotations
@@ -29,28 +29,26 @@ from cleanroom.core.redaction import Redactor
 from cleanroom.model.errors import CleanroomError, Exit
 from cleanroom.model.events import Envelope, Event, Finished, Result, Started, Subject
 
-# events handed over together: what a delivery costs is shared by enough of them,
-# and what waits for it is a few MiB at worst
-DELIVERY = 256
-# waiting events at which pumps pause although an inbox has room for more:
-# a burst stays in the processor's cache, memory flat
-ROOM = 16384
-# waiting events at which nobody waits for company any more:
-# what a batch costs is shared by enough of them
-ENOUGH = 1024
-# between looks at the subscribers' inboxes: far below what a person notices,
-# far above what a look costs
-PAUSE_SECONDS = 0.001
+# Events of one delivery: enough to share its fixed cost, and a few MiB of undelivered ones at most.
+DELIVERY_EVENTS = 256
+# Queued events at which pumps pause although an inbox has room for more: a burst then stays in the
+# processor's cache, and memory stays flat.
+PAUSE_EVENTS = 16384
+# Queued events at which a batch is no longer held back: enough to share its fixed cost.
+LINGER_EVENTS = 1024
+# Between two checks of the subscribers' queues: far below what a person notices, far above the cost
+# of a check.
+POLL_SECONDS = 0.001
 
 
 class SubscriberLagged(CleanroomError):
-    """A subscriber did not keep up, so what it knows has a gap."""
+    """A subscriber was too slow, and events for it were lost."""
 
     exit = Exit.ENGINE
 
 
 class SpanContext(NamedTuple):
-    """Where in the trace the running task is. Ids as in `Envelope`."""
+    """The running task's place in the trace. Ids as in `Envelope`."""
 
     trace_id: str
     span_id: str
@@ -63,7 +61,8 @@ _current: ContextVar[SpanContext | None] = ContextVar("cleanroom_span", default=
 class Span:
     """An open span.
 
-    What is set here becomes its Finished event; untouched it is passed, or as its exception says.
+    Its attributes become fields of its Finished event. Without a result the span passed, or ended
+    as its exception says.
     """
 
     def __init__(self, context: SpanContext, sampled: bool = True) -> None:
@@ -77,8 +76,9 @@ class Span:
 
     @property
     def traceparent(self) -> str:
-        """The W3C header value for what this span starts: its spans become children of this one,
-        where the trace is sampled.
+        """The W3C `traceparent` for programs that this span starts.
+
+        Their spans become children of this one, if the trace is sampled.
         """
         return f"00-{self.context.trace_id}-{self.context.span_id}-{self._sampled:02x}"
 
@@ -86,7 +86,7 @@ class Span:
 class Subscription:
     """One subscriber's inbox.
 
-    Take `batch()` until it comes back empty: the bus has closed and everything was seen.
+    Call `batch()` until it returns nothing: the bus has closed, and all events were read.
     """
 
     def __init__(
@@ -102,19 +102,19 @@ class Subscription:
         self.limit = limit
         self.dropped = 0
         self._keep_newest = keep_newest
-        self._deliver = deliver  # the bus's: what was published and not handed over yet comes first
+        self._deliver = deliver  # the bus's: queues published events that are not delivered yet
         self._queue: deque[Envelope] = deque()
         self._lagged = False
         self._closed = False
-        self._attended = False  # somebody has begun to read
-        self._idle = False  # its task waits in `batch`: all that was handed out has been dealt with
-        # while its task waits for company: the kinds that do not end that
-        self._patient: frozenset[type[Event]] | None = None
-        self._hurried = False  # the bus is about to close
+        self._has_reader = False  # a task has called `batch`
+        self._idle = False  # its task waits in `batch`: all events that it took are processed
+        # while its task lingers for a larger batch: the kinds that do not end the wait
+        self._deferrable: frozenset[type[Event]] | None = None
+        self._draining = False  # the bus is about to close
         self._wake = anyio.Event()
 
     def _put(self, envelopes: list[Envelope]) -> None:
-        """Take those it wants, as far as there is room."""
+        """Queue the events of its kinds, as far as there is room."""
         wanted = (
             envelopes
             if self.kinds is None
@@ -124,44 +124,47 @@ class Subscription:
             return
         excess = len(self._queue) + len(wanted) - self.limit
         if excess > 0 and not self._keep_newest:
-            # for good: what came after the gap must not look as if it followed what came before
+            # For good: an event after the gap must not look as if it followed the one before it.
             self._lagged = True
             wanted = wanted[:-excess]
         self._queue.extend(wanted)
         while len(self._queue) > self.limit:
             self._queue.popleft()
             self.dropped += 1
-        if self._idle or (self._patient is not None and not self._may_wait(self._patient, wanted)):
-            self._rouse()
+        if self._idle or (
+            self._deferrable is not None and not self._may_defer(self._deferrable, wanted)
+        ):
+            self._wake_reader()
 
-    def _may_wait(self, patient: frozenset[type[Event]], arrived: Iterable[Envelope]) -> bool:
-        """Whether what waits, and `arrived` among it, may wait for company."""
+    def _may_defer(self, deferrable: frozenset[type[Event]], arrived: Iterable[Envelope]) -> bool:
+        """Whether all queued events, `arrived` included, may be held back for a larger batch."""
         return (
-            not self._hurried
-            and len(self._queue) < ENOUGH
-            and all(type(envelope.event) in patient for envelope in arrived)
+            not self._draining
+            and len(self._queue) < LINGER_EVENTS
+            and all(type(envelope.event) in deferrable for envelope in arrived)
         )
 
-    def _hurry(self) -> None:
-        self._hurried = True
-        if self._patient is not None:
+    def _start_draining(self) -> None:
+        self._draining = True
+        if self._deferrable is not None:
             self._wake.set()
 
-    def _rouse(self) -> None:
+    def _wake_reader(self) -> None:
         self._idle = False
         self._wake.set()
 
     def _close(self) -> None:
-        self._closed = self._hurried = True
-        self._rouse()
+        self._closed = self._draining = True
+        self._wake_reader()
 
     @property
     def waiting(self) -> int:
+        """How many events are queued."""
         self._deliver()
         return len(self._queue)
 
     def take(self) -> list[Envelope]:
-        """All that is there, oldest first, without waiting: for a reader without a task of its own.
+        """All queued events, oldest first, without waiting: for a reader without its own task.
 
         Raises:
             SubscriberLagged: events were lost to this subscription.
@@ -180,29 +183,28 @@ class Subscription:
 
     @property
     def _busy(self) -> bool:
-        """Its task has something to see, or is dealing with it."""
+        """Whether its task has events to read, or is processing some."""
         return (
-            self._attended
+            self._has_reader
             and not self._keep_newest
             and not self._lagged
             and (bool(self._queue) or not self._idle)
         )
 
     async def batch(
-        self, patient: frozenset[type[Event]] = frozenset(), company_seconds: float = 0.0
+        self, deferrable: frozenset[type[Event]] = frozenset(), linger_seconds: float = 0.0
     ) -> list[Envelope]:
-        """All that is waiting, oldest first; waits for something.
+        """All queued events, oldest first; waits until there is one.
 
-        Empty means the bus has closed.
-
-        Where nothing but `patient` kinds waits, more is waited for, at most `company_seconds`:
-        for whom a batch is dear, and what comes all the time can wait.
+        The batch is empty once the bus has closed.
+        While only `deferrable` kinds are queued, it waits for others, at most `linger_seconds`:
+        for a subscriber to which each batch costs much, and kinds that come all the time.
 
         Raises:
             SubscriberLagged: events were lost to this subscription.
-                What came before the gap has been handed out.
+                Those before the gap have been returned.
         """
-        self._attended = True
+        self._has_reader = True
         self._deliver()
         while not self._queue:
             self._check_lag()
@@ -215,28 +217,28 @@ class Subscription:
             finally:
                 self._idle = False
             self._deliver()
-        if company_seconds and self._may_wait(patient, self._queue):
-            await self._wait_for_company(patient, company_seconds)
+        if linger_seconds and self._may_defer(deferrable, self._queue):
+            await self._linger(deferrable, linger_seconds)
         taken = list(self._queue)
         self._queue.clear()
         return taken
 
-    async def _wait_for_company(self, patient: frozenset[type[Event]], seconds: float) -> None:
+    async def _linger(self, deferrable: frozenset[type[Event]], seconds: float) -> None:
         self._wake = anyio.Event()
-        self._patient = patient
+        self._deferrable = deferrable
         try:
             with anyio.move_on_after(seconds):
                 await self._wake.wait()
         finally:
-            self._patient = None
+            self._deferrable = None
         self._deliver()
 
 
 class Bus:
-    """Numbers facts, stamps them with time and span, and hands them to every subscription that
-    wants them.
+    """Numbers events, stamps them with time and span, and queues them for the subscriptions of
+    their kinds.
 
-    With a redactor no event is seen by anyone before its secrets are out.
+    With a redactor no subscriber gets an event before its secrets are replaced.
     """
 
     def __init__(
@@ -249,8 +251,8 @@ class Bus:
         sampled: bool = True,
         redactor: Redactor | None = None,
     ) -> None:
-        """`sampled`: what those whom a span starts are told:
-        whether anybody will look at this trace.
+        """`sampled` is the flag of the W3C `traceparent` that spans pass on: whether this trace is
+        collected.
         """
         self.run_id = run_id
         self.clock = clock
@@ -258,10 +260,10 @@ class Bus:
         self.sampled = sampled
         self._redactor = redactor
         self._wall_ns, self._monotonic_ns = clock.wall_ns, clock.monotonic_ns
-        self._outside = SpanContext(self.trace_id, "", parent_span)
+        self._root_context = SpanContext(self.trace_id, "", parent_span)
         self._seq = 0
         self._subscriptions: list[Subscription] = []
-        self._published: list[Envelope] = []  # and not delivered yet
+        self._published: list[Envelope] = []  # not delivered yet
         self._closed = False
 
     def subscribe(
@@ -272,23 +274,20 @@ class Bus:
         limit: int,
         keep_newest: bool = False,
     ) -> Subscription:
-        """Open an inbox for these kinds (None: all).
-
-        Everything published from now on arrives in it.
-        """
-        self._deliver()  # what was published before is not for it
+        """Open an inbox for these kinds (None: all). It gets the events published from now on."""
+        self._deliver()  # earlier events are not for it
         subscription = Subscription(name, kinds, limit, keep_newest, self._deliver)
         self._subscriptions.append(subscription)
         return subscription
 
     def publish(self, event: Event, at: SpanContext | None = None) -> None:
-        """Tell every subscriber. `at` places the event on another span than the running task's."""
+        """Publish an event. `at` places it on another span than the running task's."""
         assert not self._closed, f"published after the bus closed: {event!r}"
-        trace_id, span_id, parent = at or _current.get() or self._outside
+        trace_id, span_id, parent = at or _current.get() or self._root_context
         if not self._published and any(
-            s._idle or s._patient is not None for s in self._subscriptions
+            s._idle or s._deferrable is not None for s in self._subscriptions
         ):
-            # those who do not wait look by themselves
+            # Subscribers that do not wait deliver by themselves, before they read.
             asyncio.get_running_loop().call_soon(self._deliver)
         self._seq += 1
         self._published.append(
@@ -303,11 +302,11 @@ class Bus:
                 event,  # type: ignore[arg-type]
             )
         )
-        if len(self._published) >= DELIVERY:
+        if len(self._published) >= DELIVERY_EVENTS:
             self._deliver()
 
     def _deliver(self) -> None:
-        """Hand over what was published, without its secrets."""
+        """Queue the published events for all subscriptions, without their secrets."""
         if not self._published:
             return
         envelopes, self._published = self._published, []
@@ -316,9 +315,9 @@ class Bus:
         for subscription in self._subscriptions:
             subscription._put(envelopes)
 
-    def here(self) -> SpanContext:
+    def current_context(self) -> SpanContext:
         """The running task's place in the trace."""
-        return _current.get() or self._outside
+        return _current.get() or self._root_context
 
     @contextmanager
     def span(
@@ -328,7 +327,7 @@ class Bus:
 
         An exception passes through and is named in Finished.
         """
-        with self.aside(subject, attributes) as span:
+        with self.detached_span(subject, attributes) as span:
             token = _current.set(span.context)
             try:
                 yield span
@@ -336,13 +335,14 @@ class Bus:
                 _current.reset(token)
 
     @contextmanager
-    def aside(
+    def detached_span(
         self, subject: Subject, attributes: dict[str, str | int | float | bool] | None = None
     ) -> Iterator[Span]:
-        """The same for what goes on beside the body and may end before it:
-        nothing in the body is inside of it.
+        """As `span`, but events and spans of the body are not inside of it.
+
+        It is for something that goes on beside the body.
         """
-        outer = self.here()
+        outer = self.current_context()
         span = Span(
             SpanContext(self.trace_id, os.urandom(8).hex(), outer.span_id or outer.parent),
             self.sampled,
@@ -353,7 +353,7 @@ class Bus:
             yield span
         except BaseException as error:
             if span.result is None:
-                span.result, span.reason, span.code = _explained(error)
+                span.result, span.reason, span.code = _outcome_of(error)
             raise
         finally:
             duration = (self.clock.monotonic_ns() - began) / 1e9
@@ -371,58 +371,56 @@ class Bus:
             )
 
     async def wait_room(self) -> None:
-        """Let subscribers run while one of them is more than half full or far behind.
+        """Wait while a subscription is more than half full, or more than PAUSE_EVENTS behind.
 
-        Pumps call it between batches.
+        Pumps of output and samples call it between batches.
         """
         await anyio.lowlevel.checkpoint()
         while any(  # noqa: ASYNC110
-            s.waiting > min(s.limit // 2, ROOM) and not s._lagged and not s._keep_newest
+            s.waiting > min(s.limit // 2, PAUSE_EVENTS) and not s._lagged and not s._keep_newest
             for s in self._subscriptions
         ):
-            await anyio.sleep(PAUSE_SECONDS)
+            await anyio.sleep(POLL_SECONDS)
 
-    async def wait_dealt(self, name: str) -> None:
-        """Wait until the subscriber of that name has dealt with all that was published before.
+    async def wait_processed(self, name: str) -> None:
+        """Wait until the subscriber of that name has processed all events published before.
 
-        Where there is none that is now.
-        Waits for good where its task has ended early: bound it.
+        Without such a subscriber it returns at once.
+        It never returns if the subscriber's task has ended early: give it a time limit.
         """
-        await anyio.lowlevel.checkpoint()  # a task that was started just now begins to read
+        await anyio.lowlevel.checkpoint()  # lets a task that was started just now begin to read
         while self._busy(name):  # noqa: ASYNC110
-            await anyio.sleep(PAUSE_SECONDS)
+            await anyio.sleep(POLL_SECONDS)
 
     async def drain(self) -> None:
-        """Wait until every lossless subscriber has dealt with everything,
-        also with what another published meanwhile.
+        """Wait until every lossless subscriber has processed all events, also those that another
+        subscriber published meanwhile. Then call `close` at once.
 
-        Then `close` at once.
-
-        An inbox that nobody has begun to read is not waited for.
-        Waits for good where a subscriber's task has ended early: bound it.
+        An inbox that no task has begun to read is not waited for.
+        It never returns if a subscriber's task has ended early: give it a time limit.
         """
-        await anyio.lowlevel.checkpoint()  # tasks that were started just now begin to read
+        await anyio.lowlevel.checkpoint()  # lets tasks that were started just now begin to read
         for subscription in self._subscriptions:
-            subscription._hurry()
+            subscription._start_draining()
         while self._busy():  # noqa: ASYNC110
-            await anyio.sleep(PAUSE_SECONDS)
+            await anyio.sleep(POLL_SECONDS)
 
     def _busy(self, name: str = "") -> bool:
         self._deliver()
         return any(s._busy for s in self._subscriptions if name in ("", s.name))
 
     def close(self) -> None:
-        """Nothing more will be published. Subscribers drain what they have and end."""
+        """End publishing. Subscribers read what is queued, and end."""
         self._deliver()
         self._closed = True
         for subscription in self._subscriptions:
             subscription._close()
 
 
-def _explained(error: BaseException) -> tuple[Result, str, str]:
-    """How an exception that ends a span reads in its Finished event."""
+def _outcome_of(error: BaseException) -> tuple[Result, str, str]:
+    """Result, reason and code of the Finished event of a span that an exception ends."""
     while isinstance(error, BaseExceptionGroup):
-        # of a task group: the first to fail is why the others were cancelled
+        # of a task group: the others were cancelled because the first failed
         error = error.exceptions[0]
     if isinstance(error, asyncio.CancelledError):
         return "cancelled", "cancelled", ""

@@ -16,16 +16,16 @@ from cleanroom.model.events import Event, Metric, Output, Spans
 LIMIT = 200_000
 # what a killed engine may have sampled without having it on disk;
 # whatever else happens goes there at once, and takes these with it
-COMPANY_SECONDS = 0.25
+LINGER_SECONDS = 0.25
 
 
 # A batch is three waits for the disk and the lock, a millisecond and more.
 # Samples and what programs say come ten times a second and oftener, and are no decisions.
-PATIENT: frozenset[type[Event]] = frozenset((Metric, Output, Spans))
+DEFERRABLE: frozenset[type[Event]] = frozenset((Metric, Output, Spans))
 
 
 async def run(inbox: Subscription, log: AuditLog) -> None:
     """Write batches until the bus has closed, then close the log. `log` has been opened."""
-    while batch := await inbox.batch(PATIENT, COMPANY_SECONDS):
+    while batch := await inbox.batch(DEFERRABLE, LINGER_SECONDS):
         await anyio.to_thread.run_sync(log.append, batch)
     await anyio.to_thread.run_sync(log.close)

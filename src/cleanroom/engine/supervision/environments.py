@@ -160,7 +160,7 @@ class EnvironmentObserver:
         """Wait until all attempts have been judged and counted, and forget the environment."""
         with anyio.move_on_after(ATTEMPTS_SECONDS, shield=True):
             await observed.attempts_read.wait()
-            await self._bus.wait_dealt(JUDGE)
+            await self._bus.wait_processed(JUDGE)
         observed.reading.cancel()
         self._report_repetitions(observed)
         self._count()

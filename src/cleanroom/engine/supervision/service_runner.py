@@ -60,7 +60,7 @@ class ServiceRunner:
                 try:
                     with ExitStack() as starting:
                         readiness = starting.enter_context(
-                            self._bus.aside(Subject("readiness", service.recipe.name))
+                            self._bus.detached_span(Subject("readiness", service.recipe.name))
                         )
                         await self._run_in_environment(service, span, readiness, starting)
                 except CleanroomError as error:
