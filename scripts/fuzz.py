@@ -158,7 +158,7 @@ It took {sum(each.seconds for each in done) / 60:.0f} minutes.
 | target | what an input did | what is true now |
 | --- | --- | --- |
 {mended}
-`places` are not bytes but what may stand where a file should: folders, pipes, sockets, devices, links, holes (`tests/fuzz/test_file_places.py`).
+`places` are not bytes but what may stand where a file should: folders, pipes, sockets, devices, links, holes (`tests/fuzz/test_irregular_files.py`).
 """  # noqa: E501
 
 

@@ -17,8 +17,9 @@ from cleanroom.backends.containers.images import PLANS, Built, ImagePlan
 from cleanroom.core import host_programs
 from cleanroom.model.errors import BackendUnavailable, EnvironmentFailed, UsageError
 from support.container_harness import require
+from support.paths import ROOT
 
-DOCUMENT = Path(__file__).parents[2] / "docs/containers.md"
+DOCUMENT = ROOT / "docs/containers.md"
 
 STATUS = """\
 Package: redis-server

@@ -15,10 +15,11 @@ import pytest
 from cleanroom import engine
 from cleanroom.backends.containers.client import EngineName
 from support.container_harness import ENGINES, IMAGE, require
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(600)]
 
-SHOP = Path(__file__).resolve().parents[2] / "examples/shop"
+SHOP = ROOT / "examples/shop"
 PHASES = ("init", "setup", "build", "test", "validate")
 # What differs between two runs of one project, or between two kinds of machinery,
 # without being about the project.

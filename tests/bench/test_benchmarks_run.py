@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from support.container_harness import require
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SHOP_IS_SET_UP = (ROOT / "examples" / "shop" / ".venv").is_dir()
 EXPECTED = {
     "lifecycle": {

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-CI = Path(__file__).resolve().parents[2] / ".ci"
+from support.paths import ROOT
+
+CI = ROOT / ".ci"
 
 # dpkg-query answers from files, apt-get says what it was asked for,
 # and `install` writes those files unless BROKEN is set.

@@ -17,6 +17,7 @@ from cleanroom.cli.codes.rules import RULE_CODES
 from cleanroom.cli.codes.table import AREAS, CODES
 from cleanroom.model.policy import CONTROLS
 from cleanroom.project import load
+from support.paths import TESTS
 
 SOURCE = Path(cleanroom.__file__).parent
 TABLE = Path(codes.__file__).parent
@@ -143,7 +144,6 @@ def test_codes_every_rule_has_a_code() -> None:
     assert len(set(RULE_CODES.values())) == len(RULE_CODES)
 
 
-TESTS = Path(__file__).parents[1]
 BY_HAND = re.compile(r"(?:Error|Refused|Failed|Unavailable)\(\s*[\"']CR-")
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
@@ -14,8 +13,8 @@ import pytest
 from cleanroom.cli.app import app, command_names
 from cleanroom.cli.manual import page
 from cleanroom.cli.reference import VARIABLES, children
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FILE = ROOT / "data/share/man/man1/cleanroom-engine.1"
 
 

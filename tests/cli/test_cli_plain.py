@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import msgspec
 from hypothesis import given
@@ -20,8 +19,9 @@ from cleanroom.evidence.reports.render import render
 from cleanroom.model.events import Envelope, Finished, Note, Output, Subject
 from support.event_log_builder import Story, begin, phase
 from support.failing_run_log import failing_run
+from support.paths import TESTS
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = TESTS / "golden"
 
 
 def played(given_envelopes: list[Envelope], **options: bool | int) -> tuple[PlainLines, list[Line]]:

@@ -10,6 +10,7 @@ from cleanroom.cli.commands.config import settings
 from cleanroom.cli.views.plan import plan_lines, plan_object
 from cleanroom.model.plan import Ignored, Origin, PhaseRun, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import Level, default_policy
+from support.paths import TESTS
 
 MEDIUM = default_policy(Level.MEDIUM)
 
@@ -74,7 +75,7 @@ def test_cli_plan_for_people_is_the_golden_one() -> None:
     """For people, the plan shows phases, services, tools, ignored keys and notes as the golden file
     says.
     """
-    golden = Path(__file__).parent.parent / "golden" / "cli-plan.txt"
+    golden = TESTS / "golden" / "cli-plan.txt"
     assert "\n".join(plan_lines(planned())) + "\n" == golden.read_text()
 
 

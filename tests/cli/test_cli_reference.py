@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cleanroom.cli.reference import markdown
 from cleanroom.model.errors import Exit
+from support.paths import ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def test_cli_reference_page_is_up_to_date() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -16,13 +15,12 @@ from support.command_harness import Project
 from support.container_harness import require
 from support.faults.elsewhere import ELSEWHERE
 from support.faults.suite import Fault, has_groups, is_root, load
+from support.paths import ROOT
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
-
-ROOT = Path(__file__).parents[2]
 
 
 # A row that is carried out on container engines is a test for each.

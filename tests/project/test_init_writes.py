@@ -12,9 +12,10 @@ import pytest
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project import keys_page, load
 from cleanroom.project.init import write_make_toml
+from support.paths import ROOT
 from support.project_builder import CORPUS, NO_FLOOR, trace, written
 
-PAGE = Path(__file__).parents[2] / "docs" / "make-toml.md"
+PAGE = ROOT / "docs" / "make-toml.md"
 
 
 @pytest.mark.parametrize(

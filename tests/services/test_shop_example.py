@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from cleanroom.model.plan import ServiceSpec
 from cleanroom.services import TemplateCache, resolve
+from support.paths import ROOT
 from support.service_harness import namespaces_work, running
 
-SHOP = Path(__file__).parents[2] / "examples/shop"
+SHOP = ROOT / "examples/shop"
 
 
 def test_every_requirement_is_pinned_by_hash_and_names_no_address():

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from support import container_harness
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.lower, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
 PROJECT = (
     '[project]\nname = "boxed"\n[lifecycle.test]\n'
     'command = "echo made > made; test $(id -u) != 0"\n'

@@ -171,7 +171,7 @@ OTHERWISE = {
         "High",
     ): (
         "the paths that are looked at are on the list; looking for what is not fails by its "
-        "absence (tests/sandbox/test_held_listed_attacks.py)"
+        "absence (tests/sandbox/test_notify_high_attacks.py)"
     ),
     ("FS-30", "Low"): "the workspace is the host's own there, and the file would be its owner's",
     ("FS-43", "Low"): "as FS-30",

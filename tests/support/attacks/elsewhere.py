@@ -5,7 +5,8 @@ where they are proven instead, or why not here.
 from __future__ import annotations
 
 LATER = "the containers' and the cluster's backends come later"
-HIGH = "tests/sandbox/test_held_listed_attacks.py"
+LIFECYCLE = "tests/backends/test_embedded_lifecycle.py"
+HIGH = "tests/sandbox/test_notify_high_attacks.py"
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "NET-14": (
@@ -39,7 +40,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "a program with file capabilities",
         "needs root to make; the bounding set is empty (PROC-18) and mounts are nosuid (PROC-06)",
     ),
-    "PROC-27": ("the warden killed from outside", "tests/backends/test_embedded_life.py"),
+    "PROC-27": ("the warden killed from outside", LIFECYCLE),
     "PROC-29": ("forged output", "tests/cli/test_cli_plain.py"),
     "RES-03": ("anonymous memory past the limit", "tests/acceptance/test_acceptance_limits.py"),
     "RES-05": (
@@ -52,31 +53,40 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "RES-13": (
         "busy loops on all cores",
-        "a claim about time; the quota is in tests/backends/test_embedded_life.py",
+        f"a claim about time; the quota is in {LIFECYCLE}",
     ),
     "RES-14": ("sleep past the wall limit", "tests/acceptance/test_acceptance_limits.py"),
-    "RES-15": ("ignore SIGTERM", "tests/backends/test_embedded_life.py"),
-    "RES-16": ("flood both streams", "tests/backends/test_embedded_life.py"),
-    "RES-17": ("one long line, NUL bytes, invalid text", "tests/backends/test_embedded_life.py"),
-    "RES-18": ("a background process keeps stdout open", "tests/backends/test_embedded_life.py"),
+    "RES-15": ("ignore SIGTERM", LIFECYCLE),
+    "RES-16": ("flood both streams", LIFECYCLE),
+    "RES-17": (
+        "one long line, NUL bytes, invalid text",
+        LIFECYCLE,
+    ),
+    "RES-18": (
+        "a background process keeps stdout open",
+        LIFECYCLE,
+    ),
     "RES-20": ("swap", "the group's limit covers memory and swap where the host has swap"),
-    "RES-22": ("a fork bomb beside another environment", "tests/backends/test_embedded_life.py"),
+    "RES-22": (
+        "a fork bomb beside another environment",
+        LIFECYCLE,
+    ),
     "RES-23": ("a decompression bomb in a package", "packages come later"),
     "RES-24": ("ephemeral storage of a cluster", LATER),
     "RES-25": (
         "counters after the group is gone",
         "the warden reads them before it reports a command's end",
     ),
-    "CLN-01": ("a background process at normal exit", "tests/backends/test_embedded_life.py"),
-    "CLN-02": ("setsid, double fork, no death signal", "tests/backends/test_embedded_life.py"),
-    "CLN-03": ("kill -9 of the warden", "tests/backends/test_embedded_life.py"),
+    "CLN-01": ("a background process at normal exit", LIFECYCLE),
+    "CLN-02": ("setsid, double fork, no death signal", LIFECYCLE),
+    "CLN-03": ("kill -9 of the warden", LIFECYCLE),
     "CLN-04": (
         "kill -9 of the engine at random moments",
         "tests/acceptance/test_acceptance_kill.py",
     ),
     "CLN-05": ("kill -9 between create and its answer", "tests/acceptance/test_acceptance_kill.py"),
     "CLN-06": ("kill -9 of engine and keeper", "tests/acceptance/test_acceptance_kill.py"),
-    "CLN-07": ("Ctrl-C", "tests/lifecycle"),
+    "CLN-07": ("Ctrl-C", "tests/engine"),
     "CLN-08": ("SIGTERM mid-start", "tests/acceptance/test_acceptance_kill.py"),
     "CLN-09": ("cancel at every await of a scenario", "scenarios come later"),
     "CLN-10": ("a removal that does nothing", "tests/backends/test_memory_conformance.py"),
@@ -93,11 +103,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "CLN-18": ("disk full during clean-up", "tests/faults/test_faults.py"),
     "CLN-19": ("a daemon that restarts", "tests/faults/test_faults.py"),
     "CLN-20": ("objects of a cluster", LATER),
-    "CLN-21": ("host-wide settings", "tests/backends/test_embedded_life.py"),
+    "CLN-21": ("host-wide settings", LIFECYCLE),
     "CLN-22": ("two runs at once", "tests/backends/test_embedded_doorways.py"),
     "CLN-23": (
         "a data folder removed under a live service",
-        "tests/backends/test_embedded_life.py",
+        LIFECYCLE,
     ),
     "CLN-24": ("roll-back and comparison", "tests/backends/test_embedded_workspaces.py"),
 }

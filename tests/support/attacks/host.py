@@ -500,9 +500,9 @@ add(
 # where each is carried out, and at what.
 OWN_FILES = "tests/acceptance/test_acceptance_own_installation.py"
 BACK = "tests/acceptance/test_acceptance_write_back.py"
-RELAY = "tests/backends/test_relay_reach.py"
+RELAY = "tests/backends/test_relay_targets.py"
 INSIDE = "tests/backends/test_embedded_host_files.py"
-SWAPS = "tests/lifecycle/test_swapped_folders.py"
+SWAPS = "tests/engine/test_swapped_folders.py"
 HOST_ELSEWHERE: dict[str, tuple[str, str]] = {
     "HOST-37": (
         (
@@ -521,7 +521,7 @@ HOST_ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "HOST-40": (
         "exchange the project's interpreter before the keeper starts",
-        "tests/test_programs_outside.py: root, user",
+        "tests/core/test_programs_outside.py: root, user",
     ),
     "HOST-41": (
         "a service puts a link, a FIFO, a file or a folder's link in the place of its socket",
@@ -543,21 +543,21 @@ HOST_ELSEWHERE: dict[str, tuple[str, str]] = {
     ),
     "HOST-47": (
         "a cache folder that is a link, another's, or writable by others",
-        "tests/test_private_cache.py: root, user",
+        "tests/core/test_private_cache.py: root, user",
     ),
     "HOST-48": (
         "rename `.ggen` in a race, with the held calls switched off too",
-        f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_bare.py: E3",
+        f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_hostns.py: E3",
     ),
     "HOST-49": (
         "set-user-id and set-group-id bits in every way",
-        f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_bare.py: E3",
+        f"{INSIDE}: Low, Medium; root, user; tests/tiers/test_tiers_hostns.py: E3",
     ),
     "HOST-50": (
         "limits, signals and priorities of pid 1; memory filled until it is ended",
         (
-            "tests/backends/test_embedded_life.py, tests/tiers/test_tiers_bare.py: all levels, "
-            "E3; root, user"
+            "tests/backends/test_embedded_lifecycle.py, tests/tiers/test_tiers_hostns.py: "
+            "all levels, E3; root, user"
         ),
     ),
     "HOST-51": (
@@ -577,5 +577,8 @@ HOST_ELSEWHERE: dict[str, tuple[str, str]] = {
         "pid 1, `.ggen`, mode bits and the core limit in containers",
         "tests/backends/test_container_inside.py: Docker, Podman",
     ),
-    "HOST-56": ("a secret in pieces, in any form of writing", "tests/test_encodings.py: no level"),
+    "HOST-56": (
+        "a secret in pieces, in any form of writing",
+        "tests/core/test_encodings.py: no level",
+    ),
 }

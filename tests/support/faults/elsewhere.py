@@ -5,14 +5,14 @@ from __future__ import annotations
 KILLS, LIMITS, LIFE = (
     "tests/acceptance/test_acceptance_kill.py",
     "tests/acceptance/test_acceptance_limits.py",
-    "tests/backends/test_embedded_life.py",
+    "tests/backends/test_embedded_lifecycle.py",
 )
 ENGINES = "tests/faults/test_fault_containers.py"
 CONTAINED = "tests/faults/test_fault_container_kills.py"
 INNER, POWER, LIVE = (
     "tests/faults/test_fault_kills.py",
     "tests/faults/test_fault_power.py",
-    "tests/lifecycle/test_services_live.py",
+    "tests/engine/test_services_live.py",
 )
 
 ELSEWHERE: tuple[tuple[str, str, str, str, str], ...] = (

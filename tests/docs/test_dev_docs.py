@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 import pytest
 
-HOME = Path(__file__).resolve().parents[1]
-PACKAGE = HOME / "src" / "cleanroom"
-DEV = HOME / "docs" / "dev"
+from support.paths import ROOT
+
+PACKAGE = ROOT / "src" / "cleanroom"
+DEV = ROOT / "docs" / "dev"
 MAP = DEV / "architecture.md"
 PAGES = sorted(DEV.glob("*.md"))
-LINKING = sorted([*HOME.glob("*.md"), *(HOME / "docs").rglob("*.md")])
+LINKING = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 FENCE = re.compile(r"(?ms)^```.*?^```$")
 QUOTED = re.compile(r"`([^`\n]+)`")
@@ -75,7 +76,7 @@ def files(path: str) -> list[Path]:
 
     A star stands for any name.
     """
-    for root in (HOME, PACKAGE):
+    for root in (ROOT, PACKAGE):
         if found := sorted(root.glob(path.rstrip("/"))):
             return [each for each in found if each.is_dir() or not path.endswith("/")]
     return []
@@ -155,7 +156,7 @@ def layers() -> dict[str, list[list[str]]]:
     of the modules that are there.
     """
     found = {}
-    for contract in tomllib.loads((HOME / "pyproject.toml").read_text())["tool"]["importlinter"][
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
         "contracts"
     ]:
         if contract["type"] != "layers":
@@ -236,7 +237,7 @@ def test_a_divided_room_is_drawn_as_its_contract_says(room: str):
 
 
 @pytest.mark.parametrize(
-    "page", LINKING, ids=lambda page: str(page.relative_to(HOME).with_suffix(""))
+    "page", LINKING, ids=lambda page: str(page.relative_to(ROOT).with_suffix(""))
 )
 def test_links_lead_somewhere(page: Path):
     """Each link of a page within the repository leads to a file, and to a heading that it has."""

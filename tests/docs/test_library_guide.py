@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import cleanroom
+from support.paths import ROOT
 
-HOME = Path(__file__).parents[1]
-EXAMPLE = HOME / "examples" / "library"
-GUIDE = (HOME / "docs" / "library.md").read_text()
+EXAMPLE = ROOT / "examples" / "library"
+GUIDE = (ROOT / "docs" / "library.md").read_text()
 
 
 @pytest.fixture

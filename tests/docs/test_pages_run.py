@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-HOME = Path(__file__).parents[1]
-SHOP = HOME / "examples/shop/.venv"
+from support.paths import ROOT
+
+SHOP = ROOT / "examples/shop/.venv"
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
@@ -47,7 +48,7 @@ def pieces(page: str) -> Iterator[Piece]:
 
 
 def sections(name: str) -> dict[str, str]:
-    page = (HOME / "docs" / name).read_text()
+    page = (ROOT / "docs" / name).read_text()
     return {part.splitlines()[0]: part for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]}
 
 
@@ -109,7 +110,7 @@ def call(folder: Path, command: str, cache: Path) -> str:
 )
 def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     """From the empty folder to the evidence, every command prints the lines that the page shows."""
-    run(tmp_path, (HOME / "docs/tutorial.md").read_text())
+    run(tmp_path, (ROOT / "docs/tutorial.md").read_text())
 
 
 @pytest.mark.parametrize("title", sections("howto.md"))

@@ -16,6 +16,7 @@ import pytest
 import jaeger
 from cleanroom import engine
 from support.documented_spans import unnamed
+from support.paths import ROOT
 from support.required_tools import real_tool
 
 pytest.importorskip(
@@ -26,7 +27,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
-SHOP = Path(__file__).resolve().parents[2] / "examples/shop"
+SHOP = ROOT / "examples/shop"
 
 
 def way_up(spans: dict[str, dict[str, Any]], span: dict[str, Any]) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from cleanroom.model import events
+from support.paths import ROOT
 
-PINNED = Path(__file__).parent.parent / "docs" / "events.schema.json"
+PINNED = ROOT / "docs" / "events.schema.json"
 
 
 def test_the_schema_is_the_one_in_the_documentation():

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-BENCH = Path(__file__).parent.parent / "bench" / "bench_bus.py"
+from support.paths import ROOT
+
+BENCH = ROOT / "bench" / "bench_bus.py"
 
 
 def test_the_bus_benchmark_loses_nothing(tmp_path):

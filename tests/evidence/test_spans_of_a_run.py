@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from cleanroom.evidence.tracing.names import traceparent_sampled
 from cleanroom.model.events import Ledger, Note, Output, Started, Subject
 from support.documented_spans import unnamed
 from support.event_log_builder import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
+from support.paths import ROOT
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
 
@@ -213,8 +213,8 @@ def test_the_table_of_spans_is_true():
 
 def test_attributes_of_the_convention_are_documented_one_by_one():
     """What `docs/events.md` lets a Started carry has its row in the table of attributes."""
-    events = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
-    page = (Path(__file__).parents[2] / "otel" / "spans.md").read_text()
+    events = (ROOT / "docs" / "events.md").read_text()
+    page = (ROOT / "otel" / "spans.md").read_text()
     rows = [
         line
         for line in events.splitlines()

@@ -10,7 +10,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -20,12 +19,13 @@ from cleanroom.evidence.tracing import metrics, spans
 from cleanroom.evidence.tracing.deliver import Delivery
 from cleanroom.evidence.tracing.settings import read_settings
 from support.event_log_builder import TRACE, shop
+from support.paths import ROOT
 from support.required_tools import real_tool
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
 )
-CONFIGURATION = Path(__file__).parents[2] / "otel" / "collector.yaml"
+CONFIGURATION = ROOT / "otel" / "collector.yaml"
 
 
 @contextmanager

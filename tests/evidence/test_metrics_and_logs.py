@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,12 @@ from cleanroom.evidence.tracing.settings import read_settings
 from cleanroom.model.events import Recovery, Subject
 from support.event_log_builder import TRACE, Story, begin, shop
 from support.otlp_collector import collecting
+from support.paths import ROOT
 
 pytest.importorskip(
     "opentelemetry.exporter.otlp.proto.http", reason="the extra otlp is not installed"
 )
-PAGE = Path(__file__).parents[2] / "otel" / "spans.md"
+PAGE = ROOT / "otel" / "spans.md"
 
 
 def points(envelopes: list[Any]) -> list[Point]:
