@@ -31,7 +31,7 @@ from cleanroom.evidence.tracing.otlp_json import from_otlp
 from cleanroom.evidence.tracing.received import NotTaken, adopted, decode
 from cleanroom.evidence.tracing.span import Source, SpanEvent
 from cleanroom.model.events import Note, Spans, Subject
-from cleanroom.sandbox.network.relay import dial_out
+from cleanroom.sandbox.network.dial import dial_out
 from support.event_log_builder import TRACE, shop
 from support.otlp_collector import collecting, spans_of
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.kernel import constants, syscalls
-from cleanroom.sandbox.network import addresses, dns, relay, routes
+from cleanroom.sandbox.network import addresses, dial, dns, routes
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "2a00:1450:4001::8a")
 OWN_NAT64 = b"\0\x64\xff\x9b\0\1"
@@ -110,8 +110,8 @@ def public_here(address: str) -> int:
     with socket.create_server((address, 0)) as listening:
         port = listening.getsockname()[1]
         try:
-            relay.dial_out(f"out:{address}:{port}").close()
-        except relay.NotOpened:
+            dial.dial_out(f"out:{address}:{port}").close()
+        except dial.NotOpened:
             return 0
     return 1
 

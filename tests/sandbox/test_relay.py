@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.network import relay
+from cleanroom.sandbox.network import dial, relay
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def port(service: Path) -> Iterator[int]:
     """A port on which a relay leads to the service at /run/x/socket."""
     orders, theirs = channel.pair()
     folder = os.open(service, os.O_PATH)
-    serving = relay.Relay(theirs, relay.Service({"/run/x": folder}).dial)
+    serving = relay.Relay(theirs, dial.Service({"/run/x": folder}).dial)
     thread = threading.Thread(target=serving.serve, daemon=True)
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -97,7 +97,7 @@ def test_nobody_behind_it_is_a_reset_and_not_a_silence(tmp_path: Path):
     orders, theirs = channel.pair()
     folder = os.open(tmp_path, os.O_PATH)
     thread = threading.Thread(
-        target=relay.Relay(theirs, relay.Service({"/run/x": folder}).dial).serve, daemon=True
+        target=relay.Relay(theirs, dial.Service({"/run/x": folder}).dial).serve, daemon=True
     )
     thread.start()
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -140,4 +140,4 @@ def test_declared_egress_never_reaches_a_private_address(host: str):
     inwards.
     """
     with pytest.raises(OSError, match="no address that may be reached"):
-        relay._first_public(host, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))
+        dial._first_public(host, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cleanroom.backends.embedded.keeper_client import KeeperClient
 from cleanroom.model.errors import EnvironmentFailed
-from cleanroom.sandbox.network import relay
+from cleanroom.sandbox.network import dial
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Forward, WardenOrder
@@ -46,7 +46,7 @@ class Forwards:
         `reports` is the channel on which the egress relay reports refused connections.
         The caller keeps `listening`.
         """
-        if forward["to"].startswith(relay.OUTWARD):
+        if forward["to"].startswith(dial.OUTWARD):
             self._keeper.send({"op": "relay", "to": forward["to"]}, [listening, *reports])
             return
         target = forward["environment"]

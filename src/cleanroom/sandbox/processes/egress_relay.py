@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import process_tree, syscalls
-from cleanroom.sandbox.network import relay
+from cleanroom.sandbox.network import dial, relay
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Relay
@@ -44,7 +44,7 @@ class EgressRelay:
             self._owner.close()
             ours.close()
             with contextlib.suppress(BaseException):
-                relay.Relay(theirs, relay.dial_out, slow=True).serve()
+                relay.Relay(theirs, dial.dial_out, slow=True).serve()
             os._exit(0)
         theirs.close()
         self.pid = pid

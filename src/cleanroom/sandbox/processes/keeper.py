@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import cgroups, idmap, process_tree, syscalls
-from cleanroom.sandbox.network import relay
+from cleanroom.sandbox.network import dial
 from cleanroom.sandbox.processes import warden, warden_hostns
 from cleanroom.sandbox.processes.egress_relay import EgressRelay
 from cleanroom.sandbox.processes.owner_resources import OwnerResources
@@ -165,7 +165,7 @@ class Keeper:
             self._owner.close()
             warden.main(spec, control, id_map, warden_class)
         targets = (forward["to"] for forward in spec["network"]["forwards"])
-        has_egress = any(target.startswith(relay.OUTWARD) for target in targets)
+        has_egress = any(target.startswith(dial.OUTWARD) for target in targets)
         self._wardens[pid] = _Warden(spec["id"], group, has_egress)
         self._adopts_orphans = self._adopts_orphans or host_namespaces
         control.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.network import relay
+from cleanroom.sandbox.network.dial import Service
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Identity, RelayOrder
@@ -24,7 +25,7 @@ class ServiceRelay:
 
     def __init__(
         self,
-        service: relay.Service,
+        service: Service,
         identity: Identity | None,
         inherited: Sequence[socket.socket],
         fork: Callable[[], int] = os.fork,

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
 from cleanroom.sandbox.kernel import cgroups, constants, privileges, process_tree, syscalls
-from cleanroom.sandbox.network import dns, relay
+from cleanroom.sandbox.network import dns
+from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes import forward_sockets, init, service_relay
 from cleanroom.sandbox.processes.limit_reports import LimitReports
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
@@ -295,7 +296,7 @@ class Warden:
         self._relay.send(order, descriptors)
 
     def _start_relay(self) -> ServiceRelay:
-        service = relay.Service(self._socket_folders)
+        service = Service(self._socket_folders)
         inherited = (self._control, self._init_channel)
         return ServiceRelay(service, self._spec["identity"], inherited)
 

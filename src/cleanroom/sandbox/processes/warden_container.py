@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from cleanroom.core.beneath import unix_address
 from cleanroom.sandbox.filesystem import mounts, move_mounts
 from cleanroom.sandbox.kernel import cgroups, constants, landlock, pid_namespace, syscalls
-from cleanroom.sandbox.network import dns, relay
+from cleanroom.sandbox.network import dns
+from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes.container_canaries import CanaryScripts, group_limits
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.processes.warden import StartFailed, Warden
@@ -139,7 +140,7 @@ class ContainerWarden(Warden):
         self._forward_message(run)
 
     def _start_relay(self) -> ServiceRelay:
-        service = relay.Service(self._socket_folders)
+        service = Service(self._socket_folders)
         inherited = (self._control, self._init_channel)
 
         def fork() -> int:

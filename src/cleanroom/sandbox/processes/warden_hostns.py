@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import privileges, process_tree, syscalls
-from cleanroom.sandbox.network import dns, peers, relay
+from cleanroom.sandbox.network import dns, peers
+from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes import forward_sockets, init, service_relay, warden
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.seccomp_notify import sockets
@@ -109,7 +110,7 @@ class HostnsWarden(warden.Warden):
 
         This process has given up its privileges, so the relay has none.
         """
-        service = relay.Service(self._socket_folders, self._belongs, self._owns_port)
+        service = Service(self._socket_folders, self._belongs, self._owns_port)
         return ServiceRelay(service, None, (self._control, self._init_channel))
 
     def _belongs(self, end: socket.socket, peer: peers.Peer) -> bool:

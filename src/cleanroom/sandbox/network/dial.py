@@ -1,0 +1,114 @@
+"""Targets of forwards and how to reach them: a service's sockets and ports, a declared host."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cleanroom.sandbox.network import addresses, peers, routes
+
+# A server that does not answer by then is not there.
+DIAL_SECONDS = 5.0
+# Targets outside of every environment, which the keeper's own relay serves.
+OUTWARD = ("out:", "host:")
+
+# Connects to a target. Raises OSError where nobody listens.
+Dial = Callable[[str], socket.socket]
+
+
+class NotOpened(OSError):
+    """A declared name led to an address that no declaration opens."""
+
+    def __init__(self, ip: str) -> None:
+        super().__init__(errno.ENETUNREACH, "no address that may be reached", ip)
+        self.ip = ip
+
+
+class Service:
+    """The one environment that a relay connects to."""
+
+    def __init__(
+        self,
+        folders: Mapping[str, int],
+        belongs: peers.Belongs = peers.in_our_namespace,
+        owns_port: Callable[[int], bool] = lambda port: True,
+    ) -> None:
+        """`folders`: the folders of its sockets by their paths inside, each as a descriptor.
+
+        `belongs` and `owns_port` decide whether a socket or a port is the service's. In a network
+        namespace of its own every port is.
+        """
+        self._folders = folders
+        self._belongs = belongs
+        self._owns_port = owns_port
+
+    def dial(self, to: str) -> socket.socket:
+        """Connect to "unix:/path" or "tcp:PORT" as the environment sees it.
+
+        Raises:
+            OSError: nobody listens there, or somebody else.
+        """
+        kind, _, rest = to.partition(":")
+        if kind == "unix":
+            return peers.connect(*self._beneath(rest), self._belongs)
+        return self._dial_port(int(rest))
+
+    def _dial_port(self, port: int) -> socket.socket:
+        # An address, since resolving a name would import modules: the environment's user may not
+        # be able to read the folder of this Python.
+        end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            end.settimeout(DIAL_SECONDS)
+            end.connect(("127.0.0.1", port))
+            if not self._owns_port(port):
+                raise OSError(errno.ECONNREFUSED, "another program's port", str(port))
+        except BaseException:
+            end.close()
+            raise
+        return end
+
+    def _beneath(self, path: str) -> tuple[int, str]:
+        for target, folder in self._folders.items():
+            if path.startswith(f"{target}/"):
+                return folder, path[len(target) + 1 :]
+        raise FileNotFoundError(errno.ENOENT, "not in a folder of the service's sockets", path)
+
+
+def dial_out(to: str) -> socket.socket:
+    """Connect to "out:HOST:PORT" on the host's network, or to "host:/path", a socket of the engine.
+
+    Of a host the resolved address decides and not the name: no private, local or special address is
+    connected to.
+
+    Raises:
+        NotOpened: its addresses are such that no declaration opens.
+        OSError: it could not be resolved or reached.
+    """
+    if to.startswith("host:"):
+        return peers.connect_at(to.removeprefix("host:"), peers.of_our_user)
+    _, host, port = to.split(":", 2)
+    return _first_public(host, socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
+
+
+def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) -> socket.socket:
+    failure: OSError = NotOpened(next((str(address[0]) for *_, address in found), host))
+    for family, kind, _, _, address in found:
+        if not _is_elsewhere(socket.inet_pton(family, str(address[0]).partition("%")[0])):
+            continue
+        end = socket.socket(family, kind)
+        try:
+            end.settimeout(DIAL_SECONDS)
+            end.connect(address)
+        except OSError as error:
+            end.close()
+            failure = error
+            continue
+        return end
+    raise failure
+
+
+def _is_elsewhere(address: bytes) -> bool:
+    """Whether an address is a host of the internet, and none of this machine's own."""
+    return not addresses.special(address) and all(map(routes.leads_out, addresses.judged(address)))
