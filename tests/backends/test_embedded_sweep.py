@@ -72,7 +72,7 @@ def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path:
     """
     folder = made(tmp_path, "elsewhere", dead_name())
     with open(folder / OWNER) as file:
-        journal.hold(file.fileno())
+        journal.lock(file.fileno())
         assert sweep(tmp_path, []).living == {"elsewhere"}
         assert dead_run_folders(tmp_path) == []
     assert dead_run_folders(tmp_path) == [folder]
@@ -81,7 +81,7 @@ def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path:
 def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
     """Two that sweep at once do not fail over each other."""
     folder = made(tmp_path, "dead", dead_name())
-    with journal.seized(held(folder), OWNER) as free:
+    with journal.try_lock(held(folder), OWNER) as free:
         assert free
         assert sweep(tmp_path, []) == SweepFindings(living=frozenset({"dead"}))
     assert folder.exists()

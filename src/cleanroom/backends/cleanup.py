@@ -85,7 +85,7 @@ def sweep_runs(cache: Path) -> SweepFindings:
     for runs, folder in _runs(cache):
         name = folder.path.name
         # Held until the block ends, so that others who sweep take it for a living one.
-        with journal.seized(folder, OWNER) as free:
+        with journal.try_lock(folder, OWNER) as free:
             alive = _owner_lives(folder)
             if alive or not free:
                 living.add(name)
@@ -109,7 +109,7 @@ def dead_run_folders(cache: Path) -> list[Path]:
     return [
         folder.path
         for _, folder in _runs(cache)
-        if not journal.held(folder, OWNER) and not _names_a_living(folder)
+        if not journal.locked(folder, OWNER) and not _names_a_living(folder)
     ]
 
 

@@ -28,7 +28,7 @@ def claim(scratch: Folder, groups: Iterable[Path] = ()) -> int:
     """
     os.close(_written(scratch, GROUPS, "".join(f"{folder}\n" for folder in sorted(set(groups)))))
     descriptor = _written(scratch, OWNER, journal.process_name(os.getpid()))
-    journal.hold(descriptor)
+    journal.lock(descriptor)
     return descriptor
 
 

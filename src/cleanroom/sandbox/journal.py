@@ -1,9 +1,8 @@
-"""The journal: what was made, written before it is made,
-so that whoever comes after a crash knows what to remove.
+"""The journal: a write-ahead log of resources, by which a later process removes what is left.
 
 One JSON object a line: {"op": "make" | "gone", "kind": ..., "name": ..., ...}.
-`make` is written before the thing exists, `gone` after it was seen to be gone;
-what is made and not gone is what is left.
+`make` is written before the resource exists, `gone` after it was seen to be gone; resources that
+are made and not gone are left.
 The first line, `open`, names the owner by pid and start time, because pids are used again.
 """
 
@@ -21,18 +20,19 @@ from typing import Any, NamedTuple
 from cleanroom.core.beneath import Folder
 
 NAME = "journal.jsonl"
-BYTES_MAX = 64 << 20  # a run of thousands of phases writes a thousandth of it
+# A run of thousands of phases writes a thousandth of it.
+BYTES_MAX = 64 << 20
 
 
 class Resource(NamedTuple):
-    """Something that was made: a folder, a cgroup, a process (named PID:START)."""
+    """A resource of a run: a folder, a control group, a container, a process (named PID:START)."""
 
     kind: str
     name: str
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot; 0 if there is no such process."""
+    """Start time of a process in clock ticks since boot; 0 if there is none, or a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -42,28 +42,29 @@ def start_time(pid: int) -> int:
 
 
 def process_name(pid: int) -> str:
-    """The name under which a process is recorded."""
+    """The name of a process in the journal."""
     return f"{pid}:{start_time(pid)}"
 
 
 def alive(name: str) -> bool:
-    """Does the recorded process still live? A pid that a stranger has now does not count."""
+    """Whether the recorded process still runs: its pid may be another process's by now."""
     pid, _, started = name.partition(":")
     return started != "0" and start_time(int(pid)) == int(started)
 
 
-def hold(descriptor: int) -> None:
-    """Mark a file as held for as long as somebody has this descriptor or a copy of it:
-    also a reader in another pid namespace can tell.
+def lock(descriptor: int) -> None:
+    """Lock a file for as long as a process has this descriptor or a copy of it.
+
+    flock(2): a process in another pid namespace sees the lock too.
     """
-    with contextlib.suppress(OSError):  # a file system without locks: then the pid is all there is
+    # On a file system without locks the pid has to do.
+    with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 @contextmanager
-def seized(folder: Folder, name: str) -> Iterator[bool]:
-    """Whether no living process holds this file; if so it is held for others' eyes until the block
-    ends.
+def try_lock(folder: Folder, name: str) -> Iterator[bool]:
+    """Lock this file until the block ends; the value is False if another process has locked it.
 
     True where there is no such file.
     """
@@ -73,29 +74,30 @@ def seized(folder: Folder, name: str) -> Iterator[bool]:
         yield True
         return
     try:
-        yield _free(descriptor)
+        yield _lock_exclusively(descriptor)
     finally:
         os.close(descriptor)
 
 
-def held(folder: Folder, name: str) -> bool:
-    """Does a living process hold this file?"""
-    with seized(folder, name) as free:
+def locked(folder: Folder, name: str) -> bool:
+    """Whether a living process has locked this file."""
+    with try_lock(folder, name) as free:
         return not free
 
 
-def _free(descriptor: int) -> bool:
+def _lock_exclusively(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass  # a file system without locks
+        # A file system without locks.
+        pass
     return True
 
 
 class Journal:
-    """Appends whole lines with one write each, so that two writers cannot mix theirs."""
+    """Appends each line with one write(2), so that the lines of two writers do not mix."""
 
     def __init__(self, descriptor: int) -> None:
         """Takes over the descriptor of a file that is open for appending."""
@@ -103,29 +105,29 @@ class Journal:
 
     @classmethod
     def at(cls, folder: Folder, name: str = NAME) -> Journal:
-        """The journal in a folder that is held, made where it is not there.
+        """Open the journal in a folder that is open, and create it where there is none.
 
         Raises:
-            OSError: it cannot be opened, or something else stands in its place.
+            OSError: it cannot be opened, or is no file of ours.
         """
         return cls(folder.open_own(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
 
     def open(self, run_id: str) -> None:
         """Begin the journal of a run that this process carries out."""
-        hold(self.descriptor)
+        lock(self.descriptor)
         self._write(op="open", run_id=run_id, owner=process_name(os.getpid()))
 
     def make(self, kind: str, name: str) -> Resource:
-        """Say that a thing will be made. Call it before making it."""
+        """Record that a resource will be made. Call this before making it."""
         self._write(op="make", kind=kind, name=name)
         return Resource(kind, name)
 
-    def gone(self, thing: Resource) -> None:
-        """Say that a thing was seen to be gone."""
-        self._write(op="gone", kind=thing.kind, name=thing.name)
+    def gone(self, resource: Resource) -> None:
+        """Record that a resource was seen to be gone."""
+        self._write(op="gone", kind=resource.kind, name=resource.name)
 
     def close(self) -> None:
-        """Say that everything is accounted for, and stop writing."""
+        """Record that every resource is accounted for, and stop writing."""
         self._write(op="close")
         os.close(self.descriptor)
 
@@ -134,14 +136,18 @@ class Journal:
 
 
 class Record(NamedTuple):
-    """A journal as read back."""
+    """A journal as read.
+
+    `left` has the newest resource first: the order of removal.
+    `held`: some process on this machine has locked it.
+    """
 
     run_id: str
     owner: str
     closed: bool
     made: int
-    left: tuple[Resource, ...]  # newest first: the order in which they are removed
-    held: bool  # by a process that is somewhere on this machine
+    left: tuple[Resource, ...]
+    held: bool
 
     @property
     def owner_lives(self) -> bool:
@@ -151,7 +157,10 @@ class Record(NamedTuple):
 def read(folder: Folder, name: str = NAME) -> Record:
     """Read the journal in a folder.
 
-    A torn last line is what a crash leaves and is ignored: what it announced was not made yet.
+    A torn last line is ignored: a crash left it, and its resource was not made yet.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
     """
     run_id = owner = ""
     closed, made = False, 0
@@ -167,7 +176,7 @@ def read(folder: Folder, name: str = NAME) -> Record:
                 left.pop(Resource(str(record["kind"]), str(record["name"])), None)
             case "close":
                 closed = True
-    return Record(run_id, owner, closed, made, tuple(reversed(left)), held(folder, name))
+    return Record(run_id, owner, closed, made, tuple(reversed(left)), locked(folder, name))
 
 
 def _lines(folder: Folder, name: str) -> Iterator[dict[str, Any]]:
