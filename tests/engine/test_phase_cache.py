@@ -289,7 +289,7 @@ async def test_an_entry_with_other_outputs_is_a_miss(run: Runs):
 
     (run.project / "dist/all").write_text("forged")
     held = json.loads(entry.read_text())
-    held["outputs"] = fingerprints.outputs(run.project, ["dist/"], ())
+    held["outputs"] = fingerprints.output_digests(run.project, ["dist/"], ())
     entry.write_text(json.dumps(held))
     again = await run("build")
     assert results(again) == {"build": "passed"}

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cleanroom.engine.phase_cache.input_patterns import literal_folder, normalized, path_matcher
 from cleanroom.engine.phase_cache.keys import (
-    covering,
+    cache_key,
     difference,
-    key_of,
-    literal,
-    never,
-    normal,
-    stretches,
+    reason_never_skipped,
+    skip_groups,
 )
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import phase, plan
@@ -29,13 +27,13 @@ def test_the_order_of_parts_does_not_matter(parts: dict[str, str], shuffle):
     """The same parts in any order give the same key."""
     items = list(parts.items())
     shuffle.shuffle(items)
-    assert key_of(dict(items)) == key_of(parts)
+    assert cache_key(dict(items)) == cache_key(parts)
 
 
 @given(PARTS, PARTS)
 def test_different_parts_have_different_keys(one: dict[str, str], other: dict[str, str]):
     """A changed, added or missing part changes the key, and the sentence for people names it."""
-    assert (key_of(one) == key_of(other)) == (one == other)
+    assert (cache_key(one) == cache_key(other)) == (one == other)
     assert bool(difference(one, other)) == (one != other)
 
 
@@ -66,7 +64,7 @@ def test_different_parts_have_different_keys(one: dict[str, str], other: dict[st
 )
 def test_patterns_cover_what_a_reader_expects(pattern: str, path: str, covered: bool):
     """A pattern covers a path, or all below a folder, and no more than a star may."""
-    assert covering((pattern,))(path) is covered
+    assert path_matcher((pattern,))(path) is covered
 
 
 @given(
@@ -77,15 +75,15 @@ def test_patterns_cover_what_a_reader_expects(pattern: str, path: str, covered: 
 )
 def test_everything_covered_lies_in_the_literal_folder(pattern: str, path: str):
     """Looking only below a pattern's literal folder misses nothing that it covers."""
-    start = literal(pattern)
-    if covering((pattern,))(path):
+    start = literal_folder(pattern)
+    if path_matcher((pattern,))(path):
         assert not start or path == start or path.startswith(f"{start}/")
 
 
-def told(pattern: str) -> str:
+def plain_expression(pattern: str) -> str:
     """The same as plainly as it can be said, in time without bound."""
     words = {"**/": "(?:.*/)?", "*": ".*", "?": "."}
-    found = re.split(r"(\*\*/|[*?])", normal(pattern) or "*")
+    found = re.split(r"(\*\*/|[*?])", normalized(pattern) or "*")
     return "".join(words.get(word, re.escape(word)) for word in found)
 
 
@@ -99,10 +97,10 @@ def test_patterns_cover_what_they_say_plainly(pattern: str, path: str):
     """The matcher that never goes back says the same as the one that tries everything;
     more where `**/` does not begin a folder.
     """
-    covered = covering((pattern,))(path)
-    plainly = re.fullmatch(f"(?:{told(pattern)})(?:/.*)?", path, re.DOTALL) is not None
+    covered = path_matcher((pattern,))(path)
+    plainly = re.fullmatch(f"(?:{plain_expression(pattern)})(?:/.*)?", path, re.DOTALL) is not None
     assert covered or not plainly
-    assert covered is plainly or re.search(r"[^/]\*\*/", normal(pattern))
+    assert covered is plainly or re.search(r"[^/]\*\*/", normalized(pattern))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_no_pattern_takes_long(pattern: str):
     """Patterns made to be slow are not: what would take longer than the age of the machine is said
     at once.
     """
-    covers = covering((pattern,))
+    covers = path_matcher((pattern,))
     assert not any(
         covers(path) for path in ("a/" * 60 + "y", "a" * 300, "a" * 100 + "/" + "a" * 100)
     )
@@ -128,41 +126,41 @@ def test_no_pattern_takes_long(pattern: str):
 
 def test_no_pattern_covers_nothing():
     """Without patterns no path is covered, not even the empty one."""
-    assert not covering(())("a")
-    assert not covering(())("")
+    assert not path_matcher(())("a")
+    assert not path_matcher(())("")
 
 
 SERVICES = st.lists(st.sets(st.sampled_from(["pg", "redis", "mail"]), max_size=2), max_size=10)
 
 
 @given(SERVICES)
-def test_stretches_join_all_phases_of_a_service(wanted: list[set[str]]):
-    """Every phase is in one stretch, in order, and two users of a service are never in different
+def test_groups_join_all_phases_of_a_service(wanted: list[set[str]]):
+    """Every phase is in one group, in order, and two users of a service are never in different
     ones.
     """
-    found = stretches(
+    found = skip_groups(
         [
             phase(f"p{number}", "x", services=tuple(sorted(names)))
             for number, names in enumerate(wanted)
         ]
     )
-    assert [position for stretch in found for position in stretch] == list(range(len(wanted)))
-    place = {position: number for number, stretch in enumerate(found) for position in stretch}
+    assert [position for group in found for position in group] == list(range(len(wanted)))
+    place = {position: number for number, group in enumerate(found) for position in group}
     for one, names in enumerate(wanted):
         for other, others in enumerate(wanted):
             assert place[one] == place[other] or not names & others
 
 
 @given(SERVICES)
-def test_a_stretch_is_no_longer_than_services_make_it(wanted: list[set[str]]):
-    """Between any two neighbours of a stretch some service is in use before and after."""
-    for stretch in stretches(
+def test_a_group_is_no_longer_than_services_make_it(wanted: list[set[str]]):
+    """Between any two neighbours of a group some service is in use before and after."""
+    for group in skip_groups(
         [
             phase(f"p{number}", "x", services=tuple(sorted(names)))
             for number, names in enumerate(wanted)
         ]
     ):
-        for position in stretch[1:]:
+        for position in group[1:]:
             before, after = set().union(*wanted[:position]), set().union(*wanted[position:])
             assert before & after
 
@@ -177,7 +175,7 @@ def test_a_stretch_is_no_longer_than_services_make_it(wanted: list[set[str]]):
 def test_effectful_phases_are_never_skipped(fields: dict, words: str):
     """On the host, or with an open network, a phase may have had an effect that no key knows."""
     subject = phase("x", "x", **fields)
-    assert words in never(plan(subject), subject)
+    assert words in reason_never_skipped(plan(subject), subject)
 
 
 def test_a_phase_with_egress_is_never_skipped():
@@ -191,7 +189,7 @@ def test_a_phase_with_egress_is_never_skipped():
         "x",
         policy=msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("example.org:443",)),
     )
-    assert never(plan(subject), subject) == "it has egress"
+    assert reason_never_skipped(plan(subject), subject) == "it has egress"
 
 
 def test_a_phase_of_a_sessions_services_is_neither_skipped_nor_remembered():
@@ -199,13 +197,13 @@ def test_a_phase_of_a_sessions_services_is_neither_skipped_nor_remembered():
     without services nothing speaks against it.
     """
     using, plain = phase("x", "x", services=("pg",)), phase("y", "y")
-    assert "outlive the run" in never(plan(using), using, session=True)
-    assert not never(plan(using), using)
-    assert not never(plan(plain), plain, session=True)
+    assert "outlive the run" in reason_never_skipped(plan(using), using, services_outlive_run=True)
+    assert not reason_never_skipped(plan(using), using)
+    assert not reason_never_skipped(plan(plain), plain, services_outlive_run=True)
 
 
 def test_a_hermetic_phase_may_be_skipped():
     """Nothing speaks against a plain phase at Medium or High."""
     for level in (Level.MEDIUM, Level.HIGH):
         subject = phase("x", "x", policy=default_policy(level))
-        assert not never(plan(subject), subject)
+        assert not reason_never_skipped(plan(subject), subject)

@@ -47,7 +47,7 @@ from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor, secret_values
 from cleanroom.engine.own_folder import RunFolders, check_own_folders, run_folders
-from cleanroom.engine.phase_cache.store import PhaseCache, RunFacts, service_identities
+from cleanroom.engine.phase_cache.cache import PhaseCache, RunFacts, service_identities
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper

@@ -1,5 +1,5 @@
-"""What is there, as digests: a phase's input and output files by content,
-tools and the system by what tells that they were replaced.
+"""Digests of a phase's input and output files by content, and stamps of tools, programs and the
+system: sizes, times and inodes, which change when those are replaced.
 
 Everything blocks.
 """
@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cleanroom.core import digests
-from cleanroom.engine.phase_cache.keys import CACHES, NEVER, covering, digest, literal, normal
+from cleanroom.engine.phase_cache.input_patterns import (
+    literal_folder,
+    normalized,
+    path_matcher,
+)
+from cleanroom.engine.phase_cache.keys import RESERVED, TOOL_CACHES, digest
 from cleanroom.engine.phases.hidden_programs import words_of
 
 # Package managers rewrite one of these with every program that they put on the machine.
@@ -28,62 +33,72 @@ _SYSTEM = (
     "/var/lib/pacman/local",
 )
 _BY_HAND = ("/usr/local", "/opt")  # where programs come without a package manager
-_TO_READ = ("/share/doc", "/share/man")  # ten times as many files as programs, in a Rust toolchain
+_DOCUMENTATION = (
+    "/share/doc",
+    "/share/man",
+)  # ten times as many files as programs, in a Rust toolchain
 
 
-class Unfit(Exception):
-    """Something that cannot be told by its content, in words for people: the phase runs."""
+class NotComparable(Exception):
+    """Two runs of the phase cannot be compared, so it runs. `str` is the reason as text."""
 
 
-def inputs(root: Path, patterns: Sequence[str], spared: Sequence[str]) -> dict[str, str]:
-    """Path -> digest of each file that a pattern covers, but for what `spared` patterns cover,
-    caches and what is ours.
+def input_digests(root: Path, patterns: Sequence[str], excluded: Sequence[str]) -> dict[str, str]:
+    """Path -> digest of each file that a pattern covers, except for files that an `excluded`
+    pattern covers, caches of tools, and reserved folders.
 
     Raises:
-        Unfit: a pattern covers nothing, a file cannot be read, or a link leads to a folder.
+        NotComparable: a pattern covers nothing, a file cannot be read, or a link leads to a folder.
     """
-    keep_out = covering(spared)
+    is_excluded = path_matcher(excluded)
     found: dict[str, str] = {}
     for pattern in patterns:
-        files = dict(_covered(root, pattern, keep_out))
+        files = dict(_covered(root, pattern, is_excluded))
         if not files:
-            raise Unfit(f"no file matches its input {pattern!r}")
+            raise NotComparable(f"no file matches its input {pattern!r}")
         found |= files
     return found
 
 
-def outputs(root: Path, patterns: Sequence[str] | None, returned: Iterable[str]) -> dict[str, str]:
-    """Path -> digest of all that the patterns cover; without patterns of the paths that came back,
-    `absent` for deleted ones.
+def output_digests(
+    root: Path, patterns: Sequence[str] | None, written_back: Iterable[str]
+) -> dict[str, str]:
+    """Path -> digest of each file that a pattern covers.
+
+    Without patterns, of the paths that were written back; `absent` for deleted ones.
 
     Raises:
-        Unfit: as for `inputs`.
+        NotComparable: as for `input_digests`.
     """
     if patterns is not None:
         return {
             path: found
             for pattern in patterns
-            for path, found in _covered(root, pattern, covering(()))
+            for path, found in _covered(root, pattern, path_matcher(()))
         }
-    named = [path for path in returned if not _left_out(path)]
-    return {path: seen for path in named if (seen := _digest(root / path, path)) != "folder"}
+    paths = [path for path in written_back if not _is_reserved(path)]
+    return {path: seen for path in paths if (seen := _digest(root / path, path)) != "folder"}
 
 
-def same_outputs(root: Path, patterns: Sequence[str] | None, known: Mapping[str, str]) -> str:
-    """The first output that is not as it was; empty where all are."""
-    now = outputs(root, patterns, known)
+def changed_output(root: Path, patterns: Sequence[str] | None, known: Mapping[str, str]) -> str:
+    """The first output that differs from the `known` digests; empty where none does.
+
+    Raises:
+        NotComparable: as for `input_digests`.
+    """
+    now = output_digests(root, patterns, known)
     return next(
         (path for path in sorted(known.keys() | now.keys()) if known.get(path) != now.get(path)), ""
     )
 
 
-def tools(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> digest of names, sizes and times of all files in it."""
+def tool_stamps(folders: Iterable[str]) -> dict[str, str]:
+    """Folder -> digest of names and stamps of all files in it."""
     return {folder: _stamps(folder) for folder in folders}
 
 
-def system() -> str:
-    """The machine's kind, its package database, and what was installed by hand."""
+def system_stamp() -> str:
+    """Digest of the machine's kind, its package database, and files installed by hand."""
     return digest(
         [
             platform.system(),
@@ -94,39 +109,39 @@ def system() -> str:
     )
 
 
-def programs(commands: Sequence[str], path: str) -> dict[str, str]:
-    """Program -> digest, of those on `path` that words of the commands name."""
+def program_stamps(commands: Sequence[str], path: str) -> dict[str, str]:
+    """Program -> stamp, for programs on `path` that words of the commands name."""
     found = (shutil.which(word, path=path) for word in words_of("\n".join(commands)))
     return {program: _stamp(program) for program in found if program}
 
 
 def _covered(
-    root: Path, pattern: str, keep_out: Callable[[str], bool]
+    root: Path, pattern: str, is_excluded: Callable[[str], bool]
 ) -> Iterator[tuple[str, str]]:
-    covers = covering((pattern,))
-    for path in _walk(root, literal(pattern)):
-        if covers(path) and not keep_out(path):
+    covers = path_matcher((pattern,))
+    for path in _walk(root, literal_folder(pattern)):
+        if covers(path) and not is_excluded(path):
             yield path, _digest(root / path, path)
 
 
 def _walk(root: Path, start: str) -> Iterator[str]:
     """Files and links below `start`, or itself, relative to the root."""
-    if _left_out(start):
+    if _is_reserved(start):
         return
     place = root / start
     if start and not stat.S_ISDIR(_mode(place)):
         yield from (start,) if _mode(place) else ()
         return
-    pending = [normal(start)]
+    pending = [normalized(start)]
     while pending:
         folder = pending.pop()
         try:
             items = sorted(os.scandir(root / folder), key=lambda item: item.name)
         except OSError as error:
-            raise Unfit(f"{folder or '.'} cannot be read: {error.strerror}") from error
+            raise NotComparable(f"{folder or '.'} cannot be read: {error.strerror}") from error
         for item in items:
             path = f"{folder}/{item.name}" if folder else item.name
-            if _left_out(path):
+            if _is_reserved(path):
                 continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(path)
@@ -134,9 +149,9 @@ def _walk(root: Path, start: str) -> Iterator[str]:
                 yield path
 
 
-def _left_out(path: str) -> bool:
+def _is_reserved(path: str) -> bool:
     parts = path.split("/")
-    return parts[0] in NEVER or not set(CACHES).isdisjoint(parts)
+    return parts[0] in RESERVED or not set(TOOL_CACHES).isdisjoint(parts)
 
 
 def _mode(path: Path) -> int:
@@ -156,15 +171,15 @@ def _digest(file: Path, path: str) -> str:
             return "folder"
         if stat.S_ISLNK(mode):
             if file.is_dir():
-                raise Unfit(f"{path} is a link to a folder, whose content is not looked at")
+                raise NotComparable(f"{path} is a link to a folder, whose content is not looked at")
             return digest(
                 [str(file.readlink()), digests.of_file(file).hex() if file.is_file() else ""]
             )
         if not stat.S_ISREG(mode):
-            raise Unfit(f"{path} is neither a file, a folder nor a link")
+            raise NotComparable(f"{path} is neither a file, a folder nor a link")
         return digests.of_file(file).hex() + ("x" if mode & 0o111 else "")
     except OSError as error:
-        raise Unfit(f"{path} cannot be read: {error.strerror}") from error
+        raise NotComparable(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _stamps(folder: str) -> str:
@@ -174,9 +189,9 @@ def _stamps(folder: str) -> str:
         try:
             items = sorted(os.scandir(pending.pop()), key=lambda item: item.name)
         except OSError:
-            continue  # what we cannot list, a phase cannot use
+            continue  # a phase cannot use what the engine cannot list
         for item in items:
-            if item.name in CACHES or item.path.endswith(_TO_READ):
+            if item.name in TOOL_CACHES or item.path.endswith(_DOCUMENTATION):
                 continue
             if item.is_dir(follow_symlinks=False):
                 pending.append(item.path)

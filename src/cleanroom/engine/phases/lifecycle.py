@@ -110,7 +110,7 @@ class Lifecycle:
     async def _decide(self, position: int, planned: PlannedWorkspace) -> Decision:
         if self._skipping is None:
             return RUNS
-        return await self._skipping.decide(position, self._write_back.unsettled_in(planned))
+        return await self._skipping.decide(position, self._write_back.uncommitted_in(planned))
 
     def _remember(self, position: int, decision: Decision) -> Remember | None:
         """The function that records that the phase passed; None where nothing is recorded."""

@@ -37,14 +37,14 @@ class Remembered(NamedTuple):
 class Skipping(Protocol):
     """What the lifecycle asks. Positions count the plan's phases over all workspaces."""
 
-    async def decide(self, position: int, unsettled: Sequence[str]) -> Decision:
+    async def decide(self, position: int, uncommitted: Sequence[str]) -> Decision:
         """What becomes of this phase now.
 
-        `unsettled` are paths that phases of this run changed and that did not come back to the
+        `uncommitted` are paths that phases of this run changed and that did not come back to the
         project.
         """
 
     async def remember(
-        self, position: int, decision: Decision, returned: Sequence[str]
+        self, position: int, decision: Decision, written_back: Sequence[str]
     ) -> Remembered:
         """It passed, and these paths came back."""

@@ -87,11 +87,11 @@ class WriteBack:
         self._files = with_links(plan.root, plan.files)
         self._named = with_links(plan.root, plan.named)
         self._ignores: dict[str, HostIgnores] = {}  # by workspace's path
-        self._unsettled: dict[str, set[str]] = {}  # by workspace's path
+        self._uncommitted: dict[str, set[str]] = {}  # by workspace's path
 
-    def unsettled_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
+    def uncommitted_in(self, planned: PlannedWorkspace) -> tuple[str, ...]:
         """What phases changed there and did not bring back."""
-        return tuple(sorted(self._unsettled.get(planned.path, ())))
+        return tuple(sorted(self._uncommitted.get(planned.path, ())))
 
     async def write_back(self, end: PhaseEnd, workspace: Workspace) -> WriteBackResult:
         """Write the chosen changes to the project.
@@ -119,9 +119,9 @@ class WriteBack:
             conflicts = self._conflicts(end.planned)
             back = await workspace.write_back(choice.paths, self._context.folder, conflicts)
             self._tell(end, changes, choice, back)
-        unsettled = self._unsettled.setdefault(workspace.root, set())
-        unsettled |= {change.path for change in changes if change.kind != "directory"}
-        unsettled -= set(choice.paths)
+        uncommitted = self._uncommitted.setdefault(workspace.root, set())
+        uncommitted |= {change.path for change in changes if change.kind != "directory"}
+        uncommitted -= set(choice.paths)
         await self._keep(end, workspace)
         if back.failed:
             raise _unwritten(_reasons(back.failed), "make room, and run again")
