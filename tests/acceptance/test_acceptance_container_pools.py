@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_acceptance_pool import ASK, SCHEMA
 
 from cleanroom.backends.containers.client import EngineName
+from support import phase_programs
 from support.command_harness import Answer, Project
 from support.container_harness import ENGINES, IMAGE, labelled, require
-from support.ggen_harness import Ggen
+from support.ggen_harness import SCHEMA, Ggen
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(600)]
 COUNT = 'psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -Atc'
@@ -41,7 +41,7 @@ def pooled(engine: EngineName, project: Project) -> Iterator[Project]:
 def write(project: Project, engine: EngineName, phases: dict[str, tuple[str, str]]) -> None:
     """Phases with their service and command, in an image that has what the command needs."""
     (project.root / "schema.sql").write_text(SCHEMA)
-    (project.root / "ask.py").write_text(ASK)
+    (project.root / "ask.py").write_text(phase_programs.source("redis_commands"))
     lines = [
         "[project]",
         'name = "pooled"',

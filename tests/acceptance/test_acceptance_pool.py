@@ -16,15 +16,14 @@ from typing import Any
 import pytest
 
 from cleanroom.services.programs import find_postgres
+from support import phase_programs
 from support.command_harness import Project, reap
-from support.ggen_harness import children, holders, rest, wait_gone
+from support.ggen_harness import SCHEMA, children, holders, rest, wait_gone
 
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
-
-SCHEMA = "CREATE TABLE item (n int); INSERT INTO item VALUES (1);\n"
 
 
 def sql(statement: str) -> str:
@@ -32,26 +31,9 @@ def sql(statement: str) -> str:
     return f'{psql} "$DATABASE_URL" -v ON_ERROR_STOP=1 -Atc "{statement}"'
 
 
-# Sends each argument as one command to the key-value server and prints the answers, each on a line.
-ASK = """
-import os, socket, sys, urllib.parse
-url = urllib.parse.urlsplit(os.environ["REDIS_URL"])
-with socket.create_connection((url.hostname, url.port)) as end:
-    file = end.makefile("rwb")
-    for words in (["AUTH", url.password], *(argument.split() for argument in sys.argv[1:])):
-        file.write(b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(word), word.encode()) for word in words))
-        file.flush()
-        answer = file.readline().strip().decode()
-        if answer.startswith("$") and answer != "$-1":
-            answer = file.readline().strip().decode()
-        if words[0] != "AUTH":
-            print(answer)
-"""  # noqa: E501
-
-
 def write_store(project: Project, phases: dict[str, str], lines: str = "") -> None:
     """Phases that use the key-value server by `ask`."""
-    (project.root / "ask.py").write_text(ASK)
+    (project.root / "ask.py").write_text(phase_programs.source("redis_commands"))
     project.write(
         {
             name: command.replace("ask ", "/usr/bin/python3 ask.py ")

@@ -18,6 +18,9 @@ from typing import Any
 from support.command_harness import Project, reap
 from support.host_inventory import command, descendants
 
+# of a project whose servers are shared
+SCHEMA = "CREATE TABLE item (n int); INSERT INTO item VALUES (1);\n"
+
 GGEN = """\
 #!/bin/sh
 while read -r line; do
