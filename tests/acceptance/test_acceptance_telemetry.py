@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the embedded ba
 # Where namespaces are refused, as in an ordinary container.
 LOWEST = (
     f"import sys; sys.path.insert(0, {str(TESTS)!r}); "
-    "from support import older_kernel; from cleanroom.sandbox.seccomp import filters as seccomp; "
-    "seccomp.install(older_kernel.program(['namespaces']), listener=False)"
+    "from support import older_kernel; from cleanroom.sandbox.seccomp import bpf; "
+    "bpf.install(older_kernel.program(['namespaces']), listener=False)"
 )
 PLACES = [
     *(

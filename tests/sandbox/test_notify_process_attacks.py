@@ -16,7 +16,7 @@ import pytest
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller, Unreadable
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf, filters
 from support.paths import TESTS
 from support.sandbox_harness import attack, code, written
 
@@ -92,8 +92,8 @@ def test_an_own_listener_is_impossible_and_a_stricter_filter_is_not(workspace: s
 
     def act(_: str) -> list[str]:
         return [
-            code(lambda: filters.install(allow, listener=True)),
-            code(lambda: filters.install(allow, listener=False)),
+            code(lambda: bpf.install(allow, listener=True)),
+            code(lambda: bpf.install(allow, listener=False)),
             code(lambda: written("/etc/x")),
         ]
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, MACHINES, numbers
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf, filters
 
 ALLOW, HOLD = 0x7FFF0000, 0x7FC00000
 ABSENT = 0x00050000 | errno.ENOSYS
@@ -54,7 +54,7 @@ def held(machine: str, name: str, *arguments: int) -> int:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_denied_and_changing_call_is_held(machine: str):
     """No name of the tables falls through to allow because of its place in the program."""
-    for name in (*filters.DENIED, *filters.CHANGING, *filters.SENDING):
+    for name in (*filters.DENIED, *filters.PATH_CHANGES, *filters.SENDING):
         if name in numbers(machine):
             assert held(machine, name, 1, 1, 1, 1, 1, 1) == HOLD, name
 
@@ -143,10 +143,10 @@ def test_an_own_filter_with_a_listener_is_refused_and_a_stricter_one_is_not():
     pid = os.fork()
     if pid == 0:
         try:
-            filters.install(program, listener=True)
-            filters.install(program, listener=False)
+            bpf.install(program, listener=True)
+            bpf.install(program, listener=False)
             try:
-                filters.install(program, listener=True)
+                bpf.install(program, listener=True)
             except OSError as error:
                 os.write(write_end, errno.errorcode[error.errno or 0].encode())
         finally:
@@ -163,7 +163,7 @@ def test_high_holds_all_that_medium_holds_and_what_is_listed(machine: str):
     nothing that Medium holds or hides is let go.
     """
     known, arch = numbers(machine), AUDIT_ARCH[machine]
-    for name in filters.LISTED:
+    for name in filters.ALLOWLISTED:
         if name in known and name != "bind":  # whose path is looked at everywhere
             arguments = (0, 0, mmap.PROT_EXEC) if name == "mmap" else ()
             assert (
@@ -183,7 +183,7 @@ def test_what_acts_on_pid_1_is_held_and_on_no_other(machine: str):
     """Signals, limits, priorities: other numbers cost no look; services are refused 1 too."""
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     service = filters.service_filter(machine)
-    for name, indexes in filters.ON_INIT.items():
+    for name, indexes in filters.PID_ARGUMENTS.items():
         for number, wanted in ((1, HOLD), (0, ALLOW), (17, ALLOW)):
             arguments = [0] * indexes[-1] + [number]
             assert held(machine, name, *arguments) == wanted, (name, number)
@@ -241,13 +241,13 @@ def test_on_a_shared_network_who_waits_is_held_and_low_starts_programs_freely(ma
     """bind and listen at Low, execve from Medium on; MPTCP is not made where no namespace contains
     it; kept sockets are all made on the caller's behalf.
     """
-    low = filters.phase_filter(machine, shared=True, starting=False)
+    low = filters.phase_filter(machine, host_network=True, hold_exec=False)
     known, arch = numbers(machine), AUDIT_ARCH[machine]
     assert {verdict(low, known[name], arch) for name in ("bind", "listen")} == {HOLD}
     assert verdict(low, known["execve"], arch) == ALLOW
     assert held(machine, "execve") == HOLD
     assert verdict(low, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 262) == HOLD
-    kept = filters.phase_filter(machine, shared=True, keep=True)
+    kept = filters.phase_filter(machine, host_network=True, track_sockets=True)
     assert verdict(kept, known["socket"], arch, socket.AF_INET, socket.SOCK_STREAM, 6) == HOLD
 
 

@@ -14,7 +14,7 @@ import sys
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import number
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf
 
 REFUSED = (
     "mount",
@@ -33,30 +33,30 @@ LANDLOCK = ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_s
 
 def program(names: list[str]) -> bytes:
     """The filter."""
-    asm = filters.Assembler()
-    asm.load(filters.NUMBER)
+    asm = bpf.Assembler()
+    asm.load(bpf.NR)
     if "namespaces" in names:
         for name in ("unshare", "clone"):
-            asm.when(filters.EQUAL, number(name), name)
+            asm.jump_if(constants.BPF_JEQ_K, number(name), name)
         for name in REFUSED:
-            asm.when(filters.EQUAL, number(name), "refused")
-        asm.when(filters.EQUAL, number("clone3"), "absent")
+            asm.jump_if(constants.BPF_JEQ_K, number(name), "refused")
+        asm.jump_if(constants.BPF_JEQ_K, number("clone3"), "absent")
     for name in names:
         for call in LANDLOCK if name == "landlock" else (name,) if name != "namespaces" else ():
-            asm.when(filters.EQUAL, number(call), "absent")
-    asm.answer(filters.ALLOW)
+            asm.jump_if(constants.BPF_JEQ_K, number(call), "absent")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
     for name in ("unshare", "clone"):
-        asm.place(name)
-        asm.load(filters.argument(0))
-        asm.when(filters.ANY_BIT, constants.CLONE_NEW_ANY, "refused")
-        asm.answer(filters.ALLOW)
-    asm.place("refused")
-    asm.answer(filters.AND_ERRNO | errno.EPERM)
-    asm.place("absent")
-    asm.answer(filters.AND_ERRNO | errno.ENOSYS)
-    return asm.program()
+        asm.label(name)
+        asm.load(bpf.argument(0))
+        asm.jump_if(constants.BPF_JSET_K, constants.CLONE_NEW_ANY, "refused")
+        asm.ret(constants.SECCOMP_RET_ALLOW)
+    asm.label("refused")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.EPERM)
+    asm.label("absent")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
+    return asm.assemble()
 
 
 if __name__ == "__main__":
-    filters.install(program(sys.argv[1].split(",")), listener=False)
+    bpf.install(program(sys.argv[1].split(",")), listener=False)
     os.execvp(sys.argv[3], sys.argv[3:])

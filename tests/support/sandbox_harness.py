@@ -16,7 +16,7 @@ from typing import Any
 
 from cleanroom.sandbox.kernel import constants, landlock, privileges, syscalls
 from cleanroom.sandbox.network import dns
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf, filters
 from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
 
 USER = 4242
@@ -248,11 +248,11 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root, shar
     landlock.restrict(("/",), writable, programs or ("/",), run_written=not programs)
     program = filters.phase_filter(
         os.uname().machine,
-        listed=bool(programs),
-        shared=shared is not None,
-        keep=bool(shared and shared.keep),
+        allowlist=bool(programs),
+        host_network=shared is not None,
+        track_sockets=bool(shared and shared.keep),
     )
-    filters.install_and_send(program, channel)
+    bpf.install_and_send(program, channel)
     channel.close()
     os.chdir(workspace)
     try:

@@ -29,7 +29,7 @@ from cleanroom.sandbox.kernel import (
     process_tree,
     syscalls,
 )
-from cleanroom.sandbox.seccomp import filters, filters_hostns
+from cleanroom.sandbox.seccomp import bpf, filters, filters_hostns
 from cleanroom.sandbox.selftest import canaries
 from cleanroom.sandbox.selftest import limit_canaries as limits
 
@@ -112,10 +112,12 @@ def _restrict(
     machine = os.uname().machine
     if spec["notify"]:
         shared = spec["network"]["host_network"] is not None
-        program = filters.phase_filter(machine, listed=listed, starting=not shared, shared=shared)
-        filters.install_and_send(program, handover)
+        program = filters.phase_filter(
+            machine, allowlist=listed, hold_exec=not shared, host_network=shared
+        )
+        bpf.install_and_send(program, handover)
     else:
-        filters.install(filters.service_filter(machine), listener=False)
+        bpf.install(filters.service_filter(machine), listener=False)
     handover.close()
     syscalls.set_dumpable(False)  # /proc/1 tells nothing to its children, who have the same uid
     _tie(orders)  # a change of credentials has cleared it
@@ -138,9 +140,9 @@ def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.so
             files["readable"], files["writable"], files["executable"], devices=devices
         )
     service = spec["role"] != "phase"
-    program = filters_hostns.bare_filter(os.uname().machine, service=service, init=os.getpid())
+    program = filters_hostns.hostns_filter(os.uname().machine, service=service, init=os.getpid())
     if spec["notify"]:
-        filters.install_and_send(program, handover)
+        bpf.install_and_send(program, handover)
     handover.close()
     syscalls.set_dumpable(False)
 

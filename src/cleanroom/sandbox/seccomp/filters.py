@@ -1,29 +1,27 @@
-"""The system call filter of an environment: a table per level, assembled to BPF,
-installed with a listener.
+"""The system call filters of environments with namespaces: one for each level, one for services.
 
-What a filter says is of three kinds: allow; hold, so that the warden's recorder decides and names
-it (`sandbox/seccomp_notify/recorder.py`); answer ENOSYS,
-for what ordinary runtimes try and do without.
-The kernel's namespaces, mounts and Landlock enforce whatever a held call that continues could do.
+A filter has three answers: allow the call; hold it, so that the recorder decides and names it
+(`sandbox/seccomp_notify/recorder.py`); ENOSYS, where ordinary runtimes have a fallback.
+What a held call could still do after SECCOMP_USER_NOTIF_FLAG_CONTINUE is enforced by namespaces,
+mounts and Landlock.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import functools
 import mmap
-import os
 import socket
 import stat
-import struct
-import threading
 from collections.abc import Mapping
 
-from cleanroom.sandbox.kernel import constants, syscalls
+from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.kernel.constants import BPF_JEQ_K, BPF_JGE_K, BPF_JSET_K
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
+from cleanroom.sandbox.seccomp import bpf
+from cleanroom.sandbox.seccomp.bpf import Assembler, argument
 
-# Refused and attributed at every level: they reach beyond the environment, or widen what it can do.
+# Refused and attributed at every level: they reach beyond the environment, or widen its rights.
 DENIED = (
     "ptrace",
     "process_vm_readv",
@@ -77,8 +75,8 @@ DENIED = (
 )
 
 # Changes by path.
-# Those of an open file need no look: whoever opened it for writing was looked at then.
-CHANGING = (
+# Changes by descriptor need no judgement: opening the file for writing was judged.
+PATH_CHANGES = (
     "creat",
     "mkdir",
     "mkdirat",
@@ -114,8 +112,9 @@ CHANGING = (
     "file_setattr",
 )
 
-# They act on whoever's number they are given, by which argument that is. Held where it is pid 1's.
-ON_INIT: dict[str, tuple[int, ...]] = {
+# Calls that act on a process -> indexes of the arguments with its number.
+# Held where that is 1: pid 1 of a pid namespace ends all of it.
+PID_ARGUMENTS: dict[str, tuple[int, ...]] = {
     "kill": (0,),
     "tkill": (0,),
     "tgkill": (0,),
@@ -132,368 +131,270 @@ ON_INIT: dict[str, tuple[int, ...]] = {
     "ioprio_set": (1,),
     "kcmp": (0, 1),
 }
-# The first argument of these says of whom the second is the number; this one means a whole user.
-OF_USER = {"setpriority": 2, "ioprio_set": 3}  # PRIO_USER, IOPRIO_WHO_USER
+# Values of the first argument with which the second is a user's number: PRIO_USER,
+# IOPRIO_WHO_USER. All processes of that user are meant, pid 1 among them.
+WHOLE_USER = {"setpriority": 2, "ioprio_set": 3}
 
-# Held from Medium on: what is started, since /dev/shm is mounted without that right.
-# It costs a hundredth of starting a program.
-STARTING = ("execve", "execveat")
+# Held from Medium on, since /dev/shm is mounted without exec there.
+# Holding them adds a hundredth to the start of a program.
+EXEC = ("execve", "execveat")
 
-# Held at High too: what is read, what becomes a program, and where somebody listens.
-# A file in memory that may not be executed is nobody's program.
-LISTED = ("open", "openat", "memfd_create", "mmap", "bind", "listen")
+# Held at High too: reading, mapping code, and listening.
+# memfd_create with MFD_NOEXEC_SEAL is allowed: that file can never be executed.
+ALLOWLISTED = ("open", "openat", "memfd_create", "mmap", "bind", "listen")
 
-# Where sockets to the kernel's networking are put: sends on them name no address,
-# so they are told from all others by their number.
+# The recorder gives netlink sockets descriptors from this number on.
+# A send on a connected socket names no address, and the filter sees descriptor numbers only.
 FIRST_NETLINK = 960
-WRITING = ("write", "writev")
+WRITES = ("write", "writev")
 
-# Held where the network is shared with the host: no namespace keeps what listens to itself.
-WAITING = ("bind", "listen")
+# Held on the host's network: no namespace hides a listening socket there.
+LISTENING = ("bind", "listen")
 
 SENDING = ("connect", "sendmsg", "sendmmsg")
 
-# Their arguments lie in memory where a filter cannot look,
-# and every runtime falls back when they are missing.
+# Their arguments lie in memory, which a filter cannot read (seccomp(2)).
+# Every runtime falls back when they answer ENOSYS.
 ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register", "openat2")
 
-LOAD, AND, EQUAL, AT_LEAST, ANY_BIT, JUMP, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x05, 0x06
-ALLOW, HOLD, AND_ERRNO, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
-NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
-X32 = 0x40000000
-
-_FAMILIES = (socket.AF_INET, getattr(socket, "AF_INET6", 10))
-_STREAMS, _DATAGRAMS = (0, socket.IPPROTO_TCP, constants.IPPROTO_MPTCP), (0, socket.IPPROTO_UDP)
-
-
-class Assembler:
-    """BPF with named places.
-
-    Each test is followed by a long jump, so that no distance is too far for the 8 bits a test has.
-    """
-
-    def __init__(self) -> None:
-        self._code: list[tuple[int, int, int, int, str]] = []
-        self._places: dict[str, int] = {}
-
-    def place(self, name: str) -> None:
-        self._places[name] = len(self._code)
-
-    def load(self, offset: int) -> None:
-        self._code.append((LOAD, 0, 0, offset, ""))
-
-    def mask(self, bits: int) -> None:
-        self._code.append((AND, 0, 0, bits, ""))
-
-    def when(self, test: int, value: int, to: str) -> None:
-        """Go to `to` if the loaded word passes `test` against `value`."""
-        self._code.append((test, 0, 1, value, ""))
-        self.go(to)
-
-    def go(self, to: str) -> None:
-        self._code.append((JUMP, 0, 0, 0, to))
-
-    def answer(self, action: int) -> None:
-        self._code.append((RETURN, 0, 0, action, ""))
-
-    def program(self) -> bytes:
-        """The instructions as the kernel takes them, 8 bytes each."""
-        packed = []
-        for index, (code, true, false, value, to) in enumerate(self._code):
-            packed.append(
-                struct.pack(
-                    "=HBBI", code, true, false, self._places[to] - index - 1 if to else value
-                )
-            )
-        return b"".join(packed)
+_INTERNET = (constants.AF_INET, constants.AF_INET6)
+_STREAM_PROTOCOLS = (0, socket.IPPROTO_TCP, constants.IPPROTO_MPTCP)
+_DATAGRAM_PROTOCOLS = (0, socket.IPPROTO_UDP)
 
 
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscall_numbers.MACHINES`."""
-    # in these words, under which the result is remembered
-    return phase_filter(machine, listed=False, starting=True, shared=False)
+    # the keyword arguments that init passes too: functools.cache keys on them as they are written
+    return phase_filter(machine, allowlist=False, hold_exec=True, host_network=False)
 
 
 def high_filter(machine: str) -> bytes:
     """The program of level High: reading, starting programs and listening are held too."""
-    return phase_filter(machine, listed=True, starting=True, shared=False)
+    return phase_filter(machine, allowlist=True, hold_exec=True, host_network=False)
 
 
 @functools.cache
 def phase_filter(
     machine: str,
     *,
-    listed: bool = False,
-    starting: bool = True,
-    shared: bool = False,
-    keep: bool = False,
+    allowlist: bool = False,
+    hold_exec: bool = True,
+    host_network: bool = False,
+    track_sockets: bool = False,
 ) -> bytes:
     """The program for phases.
 
-    `listed`: from level High on; `starting`: from Medium on; `shared`:
-    on the host's network; `keep`: where sockets are made on the caller's behalf.
+    `allowlist`: from level High on. `hold_exec`: from level Medium on. `host_network`: the network
+    is shared with the host. `track_sockets`: the recorder makes all sockets, so that it has copies.
     """
     known = numbers(machine)
     asm = Assembler()
-    asm.load(ARCH)
-    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
-    asm.answer(HOLD)  # a foreign ABI: the recorder answers ENOSYS and names it
-    asm.place("ours")
-    asm.load(NUMBER)
+    asm.load(bpf.ARCH)
+    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
+    # a foreign ABI, whose numbers mean other calls: the recorder answers ENOSYS and names it
+    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
+    asm.label("native")
+    asm.load(bpf.NR)
     if machine == "x86_64":
-        asm.when(AT_LEAST, X32, "hold")
-    for name in (
-        *(LISTED if listed else ()),
-        *(WAITING if shared and not listed else ()),
-        *(STARTING if starting else ()),
-    ):
-        if name in known:
-            asm.when(
-                EQUAL, known[name], {"memfd_create": "memfd", "mmap": "mmap"}.get(name, "hold")
-            )
+        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "hold")
+    if allowlist:
+        labels = {"memfd_create": "memfd_create", "mmap": "mmap"}
+        for name in ALLOWLISTED:
+            jump_from(asm, known, name, labels.get(name, "hold"))
+    elif host_network:
+        jump_from_each(asm, known, LISTENING, "hold")
+    if hold_exec:
+        jump_from_each(asm, known, EXEC, "hold")
     deciding = ("open", "openat", "socket", "socketpair", "sendto", "clone", "unshare")
     for name in (*deciding, "utimensat", "fchmod"):
-        if name in known:
-            asm.when(EQUAL, known[name], name)
-    held = (*SENDING, *CHANGING, *DENIED, "pidfd_send_signal")
-    for names, to in ((WRITING, "netlink"), (held, "hold"), (ABSENT, "absent")):
-        for name in names:
-            if name in known:
-                asm.when(EQUAL, known[name], to)
-    if not (listed or shared):
-        asm.when(EQUAL, known["bind"], "bind")
-    acting_on_init(asm, known)
-    asm.answer(ALLOW)
-    _by_arguments(asm, shared=shared, keep=keep)
-    on_init(asm, known, 1, "hold")
-    on_limits(asm, 1, init="hold", core="hold")
-    asm.place("mmap")
-    asm.load(argument(2))
-    asm.when(ANY_BIT, mmap.PROT_EXEC, "mapped")
-    asm.go("allow")
-    asm.place("mapped")
-    asm.load(argument(3))
-    asm.when(ANY_BIT, mmap.MAP_ANONYMOUS, "allow")
-    asm.go("hold")
-    asm.place("memfd")
-    asm.load(argument(1))
-    asm.when(ANY_BIT, constants.MFD_NOEXEC_SEAL, "allow")
-    asm.place("hold")
-    asm.answer(HOLD)
-    asm.place("allow")
-    asm.answer(ALLOW)
-    asm.place("absent")
-    asm.answer(AND_ERRNO | errno.ENOSYS)
-    return asm.program()
+        jump_from(asm, known, name, name)
+    jump_from_each(asm, known, WRITES, "netlink")
+    jump_from_each(asm, known, (*SENDING, *PATH_CHANGES, *DENIED, "pidfd_send_signal"), "hold")
+    jump_from_each(asm, known, ABSENT, "absent")
+    if not (allowlist or host_network):
+        jump_from(asm, known, "bind", "bind")
+    jump_to_process_calls(asm, known)
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    _test_arguments(asm, host_network=host_network, track_sockets=track_sockets)
+    test_process_number(asm, 1, "hold")
+    test_limits(asm, 1, init="hold", core="hold")
+    _test_executable_memory(asm)
+    asm.label("hold")
+    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
+    asm.label("allow")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    asm.label("absent")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
+    return asm.assemble()
 
 
 @functools.cache
 def service_filter(machine: str) -> bytes:
-    """The program for services: the same refusals, answered by the kernel itself.
+    """The program for services: the same refusals, answered by the kernel.
 
-    Nothing is held, so nothing slows a server down.
+    No call is held, so the filter costs a server no round trip to the recorder.
     """
     known = numbers(machine)
     asm = Assembler()
-    asm.load(ARCH)
-    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
-    asm.answer(KILL)
-    asm.place("ours")
-    asm.load(NUMBER)
+    asm.load(bpf.ARCH)
+    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
+    asm.ret(constants.SECCOMP_RET_KILL_PROCESS)
+    asm.label("native")
+    asm.load(bpf.NR)
     if machine == "x86_64":
-        asm.when(AT_LEAST, X32, "absent")
-    for names, to in ((DENIED, "denied"), (ABSENT, "absent")):
-        for name in names:
-            if name in known:
-                asm.when(EQUAL, known[name], to)
-    acting_on_init(asm, known)
-    asm.answer(ALLOW)
-    on_init(asm, known, 1, "denied")
-    on_limits(asm, 1, init="denied", core="core")
-    asm.place("core")
-    # who asks wants no core file, and none is written: said to be done
-    asm.answer(AND_ERRNO)
-    asm.place("allow")
-    asm.answer(ALLOW)
-    asm.place("denied")
-    asm.answer(AND_ERRNO | errno.EPERM)
-    asm.place("absent")
-    asm.answer(AND_ERRNO | errno.ENOSYS)
-    return asm.program()
+        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "absent")
+    jump_from_each(asm, known, DENIED, "denied")
+    jump_from_each(asm, known, ABSENT, "absent")
+    jump_to_process_calls(asm, known)
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    test_process_number(asm, 1, "denied")
+    test_limits(asm, 1, init="denied", core="core limit")
+    asm.label("core limit")
+    # errno 0, so the call seems to succeed: its caller wants no core file, and none is written
+    asm.ret(constants.SECCOMP_RET_ERRNO)
+    asm.label("allow")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    asm.label("denied")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.EPERM)
+    asm.label("absent")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
+    return asm.assemble()
 
 
-def acting_on_init(asm: Assembler, known: Mapping[str, int]) -> None:
-    """Go to the place of each call that may act on another process, or change a limit."""
-    for name in (*ON_INIT, "prlimit64", "setrlimit"):
-        asm.when(EQUAL, known[name], name)
+def jump_to_process_calls(asm: Assembler, known: Mapping[str, int]) -> None:
+    """Jump to the label of each call that may act on another process, or change a limit."""
+    for name in (*PID_ARGUMENTS, "prlimit64", "setrlimit"):
+        asm.jump_if(BPF_JEQ_K, known[name], name)
 
 
-def on_init(asm: Assembler, known: Mapping[str, int], number: int, to: str) -> None:
-    """Those that act on process `number` go to `to`, all others are allowed."""
-    for name, indexes in ON_INIT.items():
-        asm.place(name)
-        if name in OF_USER:
+def test_process_number(asm: Assembler, number: int, label: str) -> None:
+    """Calls that act on process `number` jump to `label`, all others are allowed."""
+    for name, indexes in PID_ARGUMENTS.items():
+        asm.label(name)
+        if name in WHOLE_USER:
             asm.load(argument(0))
-            asm.when(EQUAL, OF_USER[name], to)
+            asm.jump_if(BPF_JEQ_K, WHOLE_USER[name], label)
         for index in indexes:
             asm.load(argument(index))
-            asm.when(EQUAL, number, to)
-        asm.go("allow")
+            asm.jump_if(BPF_JEQ_K, number, label)
+        asm.jump("allow")
 
 
-def on_limits(asm: Assembler, number: int, *, init: str, core: str) -> None:
-    """Limits of process `number` go to `init`, changes of anyone's core limit to `core`."""
-    asm.place("prlimit64")
+def test_limits(asm: Assembler, number: int, *, init: str, core: str) -> None:
+    """Limits of process `number` jump to `init`, changes of any core limit to `core`."""
+    asm.label("prlimit64")
     asm.load(argument(0))
-    asm.when(EQUAL, number, init)
+    asm.jump_if(BPF_JEQ_K, number, init)
     asm.load(argument(1))
-    asm.when(EQUAL, constants.RLIMIT_CORE, "prlimit64 of core")
-    asm.go("allow")
-    asm.place("prlimit64 of core")
-    for half in (0, 4):
-        asm.load(argument(2) + half)
-        asm.when(ANY_BIT, 0xFFFFFFFF, core)
-    asm.go("allow")
-    asm.place("setrlimit")
+    asm.jump_if(BPF_JEQ_K, constants.RLIMIT_CORE, "prlimit64 of core")
+    asm.jump("allow")
+    asm.label("prlimit64 of core")
+    # without a new limit prlimit(2) only reads the old one
+    asm.jump_if_nonzero(2, core)
+    asm.jump("allow")
+    asm.label("setrlimit")
     asm.load(argument(0))
-    asm.when(EQUAL, constants.RLIMIT_CORE, core)
-    asm.go("allow")
+    asm.jump_if(BPF_JEQ_K, constants.RLIMIT_CORE, core)
+    asm.jump("allow")
 
 
-def _by_arguments(asm: Assembler, *, shared: bool, keep: bool) -> None:
-    """The calls whose arguments decide."""
+def jump_from(asm: Assembler, known: Mapping[str, int], name: str, label: str) -> None:
+    """Jump to `label` for call `name`, where this machine has it."""
+    if name in known:
+        asm.jump_if(BPF_JEQ_K, known[name], label)
+
+
+def jump_from_each(
+    asm: Assembler, known: Mapping[str, int], names: tuple[str, ...], label: str
+) -> None:
+    for name in names:
+        jump_from(asm, known, name, label)
+
+
+def _test_arguments(asm: Assembler, *, host_network: bool, track_sockets: bool) -> None:
+    """Calls that are held or allowed by their arguments."""
     for name, index in (("open", 1), ("openat", 2)):
-        asm.place(name)
+        asm.label(name)
         asm.load(argument(index))
-        asm.when(ANY_BIT, constants.O_WRITING, "hold")
-        asm.go("allow")
-    for name in ("clone", "unshare"):
-        asm.place(name)
-        asm.load(argument(0))
-        # the low byte of clone's flags is a signal, so the time namespace's bit there means nothing
-        asm.when(
-            ANY_BIT,
-            constants.CLONE_NEW_ANY | (constants.CLONE_NEWTIME if name == "unshare" else 0),
-            "hold",
-        )
-        asm.go("allow")
-    asm.place("bind")  # of netlink sockets it chooses a number, for every question about a name
-    asm.load(argument(0))
-    asm.when(AT_LEAST, FIRST_NETLINK, "allow")
-    asm.go("hold")
-    asm.place("sendto")
-    # an address makes it a datagram to somewhere; without one it is a write to a connected socket
-    for half in (0, 4):
-        asm.load(argument(4) + half)
-        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
-    asm.place("netlink")
-    asm.load(argument(0))
-    asm.when(AT_LEAST, FIRST_NETLINK, "hold")
-    asm.go("allow")
-    asm.place("utimensat")
-    for half in (0, 4):  # without a path it is futimens: of an open file, as fchmod and fchown are
-        asm.load(argument(1) + half)
-        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
-    asm.go("allow")
-    asm.place("fchmod")  # of an open file, which was looked at when it was opened for writing
-    asm.load(argument(1))
-    asm.when(ANY_BIT, stat.S_ISUID | stat.S_ISGID, "hold")
-    asm.go("allow")
-    asm.place("socketpair")
-    asm.load(argument(0))
-    asm.when(EQUAL, socket.AF_UNIX, "allow")
-    asm.go("hold")
-    _sockets(asm, shared=shared, keep=keep)
-
-
-def _sockets(asm: Assembler, *, shared: bool, keep: bool) -> None:
-    """socket(): unix freely, the internet's families as TCP, UDP or, in a network of one's own,
-    MPTCP; netlink is put in its place; nothing else.
-    """
-    asm.place("socket")
-    if keep:
-        asm.go("hold")
-    asm.load(argument(0))
-    asm.when(EQUAL, socket.AF_UNIX, "allow")
-    for family in _FAMILIES:
-        asm.when(EQUAL, family, "internet")
-    asm.go("hold")
-    asm.place("internet")
-    asm.load(argument(1))
-    asm.mask(0xF)  # the rest is SOCK_CLOEXEC and SOCK_NONBLOCK
-    asm.when(EQUAL, socket.SOCK_STREAM, "stream")
-    asm.when(EQUAL, socket.SOCK_DGRAM, "datagram")
-    asm.go("hold")
-    for name, protocols in (
-        ("stream", _STREAMS[:2] if shared else _STREAMS),
-        ("datagram", _DATAGRAMS),
+        asm.jump_if(BPF_JSET_K, constants.O_WRITING, "hold")
+        asm.jump("allow")
+    # CLONE_NEWTIME lies in the low byte, which is the exit signal in the flags of clone(2)
+    for name, flags in (
+        ("clone", constants.CLONE_NEW_ANY),
+        ("unshare", constants.CLONE_NEW_ANY | constants.CLONE_NEWTIME),
     ):
-        asm.place(name)
+        asm.label(name)
+        asm.load(argument(0))
+        asm.jump_if(BPF_JSET_K, flags, "hold")
+        asm.jump("allow")
+    # resolvers bind a netlink socket for each lookup, which only chooses its port id (netlink(7))
+    asm.label("bind")
+    asm.load(argument(0))
+    asm.jump_if(BPF_JGE_K, FIRST_NETLINK, "allow")
+    asm.jump("hold")
+    # with an address a datagram to anywhere; without one a write to a connected socket
+    asm.label("sendto")
+    asm.jump_if_nonzero(4, "hold")
+    asm.label("netlink")
+    asm.load(argument(0))
+    asm.jump_if(BPF_JGE_K, FIRST_NETLINK, "hold")
+    asm.jump("allow")
+    # without a path it is futimens(3), of an open file
+    asm.label("utimensat")
+    asm.jump_if_nonzero(1, "hold")
+    asm.jump("allow")
+    # opening the file for writing was judged; these two bits are judged by their own
+    asm.label("fchmod")
+    asm.load(argument(1))
+    asm.jump_if(BPF_JSET_K, stat.S_ISUID | stat.S_ISGID, "hold")
+    asm.jump("allow")
+    asm.label("socketpair")
+    asm.load(argument(0))
+    asm.jump_if(BPF_JEQ_K, socket.AF_UNIX, "allow")
+    asm.jump("hold")
+    _test_sockets(asm, host_network=host_network, track_sockets=track_sockets)
+
+
+def _test_sockets(asm: Assembler, *, host_network: bool, track_sockets: bool) -> None:
+    """socket(2): unix sockets are allowed, of the internet's families TCP and UDP, and MPTCP in a
+    network namespace.
+
+    All others are held, netlink among them.
+    """
+    asm.label("socket")
+    if track_sockets:
+        asm.jump("hold")
+    asm.load(argument(0))
+    asm.jump_if(BPF_JEQ_K, socket.AF_UNIX, "allow")
+    for family in _INTERNET:
+        asm.jump_if(BPF_JEQ_K, family, "internet")
+    asm.jump("hold")
+    asm.label("internet")
+    asm.load(argument(1))
+    asm.mask(constants.SOCK_TYPE_MASK)
+    asm.jump_if(BPF_JEQ_K, socket.SOCK_STREAM, "stream")
+    asm.jump_if(BPF_JEQ_K, socket.SOCK_DGRAM, "datagram")
+    asm.jump("hold")
+    streams = _STREAM_PROTOCOLS[:2] if host_network else _STREAM_PROTOCOLS
+    for name, protocols in (("stream", streams), ("datagram", _DATAGRAM_PROTOCOLS)):
+        asm.label(name)
         asm.load(argument(2))
         for protocol in protocols:
-            asm.when(EQUAL, protocol, "allow")
-        asm.go("hold")
+            asm.jump_if(BPF_JEQ_K, protocol, "allow")
+        asm.jump("hold")
 
 
-def argument(index: int) -> int:
-    """Offset of the low half of an argument; both machines are little-endian."""
-    return 16 + 8 * index
-
-
-def install(program: bytes, *, listener: bool) -> int | None:
-    """Install `program` for the calling thread and all it starts;
-    the listener's descriptor if asked for one.
-
-    Raises:
-        OSError: EBUSY where a filter with a listener is there already.
-    """
-    syscalls.set_no_new_privileges()
-    code = ctypes.create_string_buffer(program, len(program))
-    descriptor = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
-    if not listener:
-        syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, 0, descriptor)
-        return None
-    wanted = constants.SECCOMP_FILTER_FLAG_NEW_LISTENER
-    try:
-        return syscalls.seccomp(
-            constants.SECCOMP_SET_MODE_FILTER,
-            wanted | constants.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
-            descriptor,
-        )
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    # before Linux 5.19
-    return syscalls.seccomp(constants.SECCOMP_SET_MODE_FILTER, wanted, descriptor)
-
-
-def install_and_send(program: bytes, channel: socket.socket) -> None:
-    """Install `program` and send its listener over `channel` with the byte b"L".
-
-    The filter holds sendmsg, so a thread does the sending:
-    it starts before, so the filter is not its own, and shares our descriptors.
-    """
-    handed: list[int] = []
-    failures: list[OSError] = []
-    installed = threading.Event()
-
-    def send() -> None:
-        installed.wait()
-        try:
-            if handed:
-                socket.send_fds(channel, [b"L"], handed)
-        except OSError as error:
-            failures.append(error)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    try:
-        listener = install(program, listener=True)
-        assert listener is not None
-        handed.append(listener)
-    finally:
-        installed.set()
-        sender.join()
-    os.close(listener)
-    if failures:
-        raise failures[0]
+def _test_executable_memory(asm: Assembler) -> None:
+    """Files that are mapped as code, and files in memory that may become code."""
+    asm.label("mmap")
+    asm.load(argument(2))
+    asm.jump_if(BPF_JSET_K, mmap.PROT_EXEC, "mmap of code")
+    asm.jump("allow")
+    asm.label("mmap of code")
+    asm.load(argument(3))
+    asm.jump_if(BPF_JSET_K, mmap.MAP_ANONYMOUS, "allow")
+    asm.jump("hold")
+    asm.label("memfd_create")
+    asm.load(argument(1))
+    asm.jump_if(BPF_JSET_K, constants.MFD_NOEXEC_SEAL, "allow")
+    asm.jump("hold")

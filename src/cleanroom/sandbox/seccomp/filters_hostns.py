@@ -1,9 +1,9 @@
 """The system call filter of environments without namespaces.
 
-What a namespace or a read-only mount would refuse by itself is held,
-so that it is decided outside and done on the caller's behalf:
-every open, every socket and what is done with it, changes of metadata by descriptor too,
-and calls that act on another process by its number.
+A namespace or a read-only mount would refuse these calls by itself.
+Here they are held, so that the recorder decides and performs them for the caller
+(`sandbox/seccomp_notify/recorder_hostns.py`): every open, every socket call, changes of metadata by
+descriptor too, and calls that act on another process by its number.
 """
 
 from __future__ import annotations
@@ -13,24 +13,14 @@ import functools
 import socket
 
 from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.kernel.constants import BPF_JEQ_K, BPF_JGE_K, BPF_JSET_K
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
-from cleanroom.sandbox.seccomp import filters
-from cleanroom.sandbox.seccomp.filters import (
-    ALLOW,
-    AND_ERRNO,
-    ANY_BIT,
-    ARCH,
-    AT_LEAST,
-    EQUAL,
-    HOLD,
-    NUMBER,
-    X32,
-    argument,
-)
+from cleanroom.sandbox.seccomp import bpf, filters
+from cleanroom.sandbox.seccomp.bpf import Assembler, argument
 
-BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
-# They act on whoever's number they are given: which argument that is.
-ON_OTHERS = {
+METADATA_BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
+# Calls that act on a process -> index of the argument with its number.
+PID_ARGUMENT = {
     "prlimit64": 0,
     "sched_setaffinity": 0,
     "sched_setscheduler": 0,
@@ -39,12 +29,11 @@ ON_OTHERS = {
     "setpriority": 1,
     "ioprio_set": 1,
 }
-# Here init is a process like any other, which a signal ends: held where it is meant.
+# Without a pid namespace init is an ordinary process, which a signal ends.
+# Held where the number is that of init.
 SIGNALS = ("tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open")
-# who gets a file's signals
-OWNER_COMMANDS = (constants.FIOSETOWN, constants.SIOCSPGRP)
-# Memory, queues and semaphores that all processes of a user share and nobody removes.
-SHARED_MEMORY = (
+# Memory, queues and semaphores that all processes of a user share and that outlive them.
+SYSTEM_V_IPC = (
     "shmget",
     "shmat",
     "shmctl",
@@ -59,31 +48,34 @@ SHARED_MEMORY = (
     "mq_open",
     "mq_unlink",
 )
-# ioctl(2) requests that change metadata without a write
-FILE_FLAGS = (
+# The first four change metadata of a file that is open for reading.
+# The others choose the process that gets its signals.
+HELD_IOCTLS = (
     constants.FS_IOC_SETFLAGS,
     constants.FS_IOC_FSSETXATTR,
     constants.FS_IOC32_SETFLAGS,
     constants.FS_IOC_ENABLE_VERITY,
+    constants.FIOSETOWN,
+    constants.SIOCSPGRP,
 )
+_SIGN_BIT = 0x80000000
 
 
 @functools.cache
-def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
-    """The program for `machine`, one of `syscall_numbers.MACHINES`,
-    below the process with number `init`.
+def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
+    """The program for `machine`, one of `syscall_numbers.MACHINES`, below process number `init`.
 
     A `service` may have shared memory of its own.
     """
     known = numbers(machine)
-    asm = filters.Assembler()
-    asm.load(ARCH)
-    asm.when(EQUAL, AUDIT_ARCH[machine], "ours")
-    asm.answer(HOLD)
-    asm.place("ours")
-    asm.load(NUMBER)
+    asm = Assembler()
+    asm.load(bpf.ARCH)
+    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
+    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
+    asm.label("native")
+    asm.load(bpf.NR)
     if machine == "x86_64":
-        asm.when(AT_LEAST, X32, "hold")
+        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "hold")
     by_arguments = (
         "socket",
         "socketpair",
@@ -94,11 +86,11 @@ def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
         "fcntl",
         "kill",
         "setrlimit",
-        *ON_OTHERS,
+        *PID_ARGUMENT,
         *SIGNALS,
     )
     for name in by_arguments:
-        asm.when(EQUAL, known[name], name)
+        asm.jump_if(BPF_JEQ_K, known[name], name)
     held = (
         *filters.SENDING,
         "bind",
@@ -107,106 +99,107 @@ def bare_filter(machine: str, *, service: bool, init: int) -> bytes:
         "openat",
         "kcmp",
         "pidfd_send_signal",
-        *filters.CHANGING,
+        *filters.PATH_CHANGES,
         *filters.DENIED,
-        *BY_DESCRIPTOR,
+        *METADATA_BY_DESCRIPTOR,
     )
-    for names, to in (
-        (held, "hold"),
-        (filters.ABSENT, "absent"),
-        (() if service else SHARED_MEMORY, "absent"),
-    ):
-        for name in names:
-            if name in known:
-                asm.when(EQUAL, known[name], to)
-    asm.answer(ALLOW)
-    _by_arguments(asm)
-    _on_others(asm)
-    _on_init(asm, init)
-    asm.place("hold")
-    asm.answer(HOLD)
-    asm.place("allow")
-    asm.answer(ALLOW)
-    asm.place("absent")
-    asm.answer(AND_ERRNO | errno.ENOSYS)
-    return asm.program()
+    filters.jump_from_each(asm, known, held, "hold")
+    filters.jump_from_each(asm, known, filters.ABSENT, "absent")
+    if not service:
+        filters.jump_from_each(asm, known, SYSTEM_V_IPC, "absent")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    _test_arguments(asm)
+    _test_sockets(asm)
+    _test_other_processes(asm)
+    _test_init(asm, init)
+    asm.label("hold")
+    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
+    asm.label("allow")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    asm.label("absent")
+    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
+    return asm.assemble()
 
 
-def _by_arguments(asm: filters.Assembler) -> None:
-    asm.place("ioctl")
+def _test_arguments(asm: Assembler) -> None:
+    asm.label("ioctl")
     asm.load(argument(1))
-    for command in (*FILE_FLAGS, *OWNER_COMMANDS):
-        asm.when(EQUAL, command, "hold")
-    asm.go("allow")
-    asm.place("clone")
+    for command in HELD_IOCTLS:
+        asm.jump_if(BPF_JEQ_K, command, "hold")
+    asm.jump("allow")
+    asm.label("clone")
     asm.load(argument(0))
-    asm.when(ANY_BIT, constants.CLONE_NEW_ANY, "hold")
-    asm.when(ANY_BIT, constants.CLONE_THREAD, "allow")
-    asm.when(
-        ANY_BIT, constants.CLONE_FILES, "hold"
-    )  # descriptors are shared by threads only, so that one thread alone cannot have them exchanged
-    asm.go("allow")
-    asm.place("unshare")
+    asm.jump_if(BPF_JSET_K, constants.CLONE_NEW_ANY, "hold")
+    asm.jump_if(BPF_JSET_K, constants.CLONE_THREAD, "allow")
+    # only threads share a descriptor table, so a process with one thread cannot have a descriptor
+    # exchanged between judgement and call
+    asm.jump_if(BPF_JSET_K, constants.CLONE_FILES, "hold")
+    asm.jump("allow")
+    asm.label("unshare")
     asm.load(argument(0))
-    asm.when(ANY_BIT, constants.CLONE_NEW_ANY | constants.CLONE_NEWTIME, "hold")
-    asm.go("allow")
-    asm.place("sendto")
-    for half in (0, 4):
-        asm.load(argument(4) + half)
-        asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
-    asm.go("allow")
-    asm.place("socketpair")
+    asm.jump_if(BPF_JSET_K, constants.CLONE_NEW_ANY | constants.CLONE_NEWTIME, "hold")
+    asm.jump("allow")
+
+
+def _test_sockets(asm: Assembler) -> None:
+    asm.label("sendto")
+    asm.jump_if_nonzero(4, "hold")
+    asm.jump("allow")
+    asm.label("socketpair")
     asm.load(argument(0))
-    asm.when(EQUAL, socket.AF_UNIX, "pair")
-    asm.go("hold")
-    asm.place("pair")  # of datagram sockets either could be sent elsewhere
+    asm.jump_if(BPF_JEQ_K, socket.AF_UNIX, "unix pair")
+    asm.jump("hold")
+    # a datagram socket of a pair may still be connected elsewhere (unix(7))
+    asm.label("unix pair")
     asm.load(argument(1))
-    asm.mask(0xF)
-    asm.when(EQUAL, socket.SOCK_DGRAM, "hold")
-    asm.go("allow")
-    asm.place("socket")
+    asm.mask(constants.SOCK_TYPE_MASK)
+    asm.jump_if(BPF_JEQ_K, socket.SOCK_DGRAM, "hold")
+    asm.jump("allow")
+    asm.label("socket")
     asm.load(argument(0))
-    asm.when(EQUAL, constants.AF_NETLINK, "netlink")
-    asm.go("hold")
-    asm.place("netlink")  # about links and addresses; other kinds tell of other processes
+    asm.jump_if(BPF_JEQ_K, constants.AF_NETLINK, "netlink")
+    asm.jump("hold")
+    # NETLINK_ROUTE tells of links and addresses, other protocols of other processes
+    asm.label("netlink")
     asm.load(argument(2))
-    asm.when(EQUAL, 0, "allow")
-    asm.go("hold")
+    asm.jump_if(BPF_JEQ_K, constants.NETLINK_ROUTE, "allow")
+    asm.jump("hold")
 
 
-def _on_init(asm: filters.Assembler, init: int) -> None:
-    """Signals to it by its number, by that of a group, or to all that there is."""
-    asm.place("kill")
+def _test_init(asm: Assembler, init: int) -> None:
+    """Signals to init by its number, by that of a group, or to all processes (kill(2))."""
+    asm.label("kill")
     asm.load(argument(0))
-    asm.when(ANY_BIT, 0x80000000, "hold")
-    asm.when(EQUAL, init, "hold")
-    asm.go("allow")
+    asm.jump_if(BPF_JSET_K, _SIGN_BIT, "hold")
+    asm.jump_if(BPF_JEQ_K, init, "hold")
+    asm.jump("allow")
     for name in SIGNALS:
-        asm.place(name)
+        asm.label(name)
         asm.load(argument(0))
-        asm.when(EQUAL, init, "hold")
-        asm.go("allow")
-    asm.place("fcntl")
+        asm.jump_if(BPF_JEQ_K, init, "hold")
+        asm.jump("allow")
+    asm.label("fcntl")
     asm.load(argument(1))
     for command in (constants.F_SETOWN, constants.F_SETOWN_EX):
-        asm.when(EQUAL, command, "hold")
-    asm.go("allow")
+        asm.jump_if(BPF_JEQ_K, command, "hold")
+    asm.jump("allow")
 
 
-def _on_others(asm: filters.Assembler) -> None:
-    asm.place("setrlimit")
+def _test_other_processes(asm: Assembler) -> None:
+    """Number 0 means the caller, any other is held."""
+    asm.label("setrlimit")
     asm.load(argument(0))
-    asm.when(EQUAL, constants.RLIMIT_CORE, "hold")
-    asm.go("allow")
-    for name, index in ON_OTHERS.items():
-        asm.place(name)
-        for half in (0, 4):
-            asm.load(argument(index) + half)
-            asm.when(ANY_BIT, 0xFFFFFFFF, "hold")
-        if index:  # whose: of a group or a user means others
+    asm.jump_if(BPF_JEQ_K, constants.RLIMIT_CORE, "hold")
+    asm.jump("allow")
+    for name, index in PID_ARGUMENT.items():
+        asm.label(name)
+        asm.jump_if_nonzero(index, "hold")
+        # the first argument says of whom the second is the number: more than bit 0 is a group or a
+        # user (PRIO_PGRP, PRIO_USER, IOPRIO_WHO_PGRP, IOPRIO_WHO_USER)
+        if index:
             asm.load(argument(0))
-            asm.when(ANY_BIT, 0xFFFFFFFE, "hold")
+            asm.jump_if(BPF_JSET_K, 0xFFFFFFFE, "hold")
         if name == "prlimit64":
             asm.load(argument(1))
-            asm.when(EQUAL, constants.RLIMIT_CORE, "hold")
-        asm.go("allow")
+            asm.jump_if(BPF_JEQ_K, constants.RLIMIT_CORE, "hold")
+        asm.jump("allow")

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.constants import RLIMIT_CORE, UINT_MAX
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
-from cleanroom.sandbox.seccomp.filters import ON_INIT
+from cleanroom.sandbox.seccomp.filters import PID_ARGUMENTS
 from cleanroom.sandbox.seccomp_notify.rules import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
 
-NAMES = frozenset((*ON_INIT, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit"))
+NAMES = frozenset((*PID_ARGUMENTS, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit"))
 
 _RULE = "process.visibility"
 _SIGNAL_AT = {

@@ -20,7 +20,7 @@ from cleanroom.sandbox.kernel import constants, process_tree
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.dns import Answerer, Names
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
-from cleanroom.sandbox.seccomp.filters_hostns import ON_OTHERS
+from cleanroom.sandbox.seccomp.filters_hostns import PID_ARGUMENT
 from cleanroom.sandbox.seccomp_notify import (
     emulate,
     metadata,
@@ -95,7 +95,7 @@ class HostnsRecorder(recorder.Recorder):
             return self._socket(identifier, arguments)
         if name == "socketpair" and arguments[0] & constants.UINT_MAX == socket.AF_UNIX:
             return Response(errno.EOPNOTSUPP)
-        if name in ON_OTHERS and (others := self._on_other(caller, name, arguments)) is not None:
+        if name in PID_ARGUMENT and (others := self._on_other(caller, name, arguments)) is not None:
             return others
         if name == "kcmp":
             return self._compared(arguments)
@@ -129,7 +129,7 @@ class HostnsRecorder(recorder.Recorder):
         """A thread may change itself and its siblings; their numbers cannot be given to anybody
         else while it waits here.
         """
-        number = arguments[ON_OTHERS[name]] & constants.UINT_MAX
+        number = arguments[PID_ARGUMENT[name]] & constants.UINT_MAX
         if number in (caller.pid, caller.group) or os.path.exists(
             f"/proc/{caller.group}/task/{number}"
         ):

@@ -18,7 +18,7 @@ from cleanroom.sandbox.filesystem import tree_removal
 from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import MACHINES, machine
 from cleanroom.sandbox.network import dns
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf
 from cleanroom.sandbox.seccomp_notify.recorder import wake_in_step
 from cleanroom.sandbox.selftest import probe_hostns
 
@@ -559,7 +559,7 @@ def _filters() -> list[tuple[str, Callable[[], str | None]]]:
 
     def notify() -> None:
         nonlocal listener
-        installed = filters.install(_ALLOW_ALL, listener=True)
+        installed = bpf.install(_ALLOW_ALL, listener=True)
         assert installed is not None
         listener = installed
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.kernel.landlock import SCOPES_SINCE
 from cleanroom.sandbox.kernel.syscall_numbers import number
-from cleanroom.sandbox.seccomp import filters
+from cleanroom.sandbox.seccomp import bpf
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _held_child(name: str, act: Callable[[], object]) -> tuple[int, int]:
     pid = os.fork()
     if pid == 0:
         try:
-            filters.install_and_send(_holding(name), theirs)
+            bpf.install_and_send(_holding(name), theirs)
             act()
         finally:
             os._exit(0)
@@ -231,10 +231,10 @@ def _away(pid: int, listener: int) -> None:
 
 def _holding(name: str) -> bytes:
     """A filter that holds one call."""
-    asm = filters.Assembler()
-    asm.load(filters.NUMBER)
-    asm.when(filters.EQUAL, number(name), "hold")
-    asm.answer(filters.ALLOW)
-    asm.place("hold")
-    asm.answer(filters.HOLD)
-    return asm.program()
+    asm = bpf.Assembler()
+    asm.load(bpf.NR)
+    asm.jump_if(constants.BPF_JEQ_K, number(name), "hold")
+    asm.ret(constants.SECCOMP_RET_ALLOW)
+    asm.label("hold")
+    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
+    return asm.assemble()
