@@ -124,6 +124,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     last_unix_ns: Whole = 0
 
 
+def aggregation_key(rule: str, process: Process | None, target: Target) -> tuple[str, str, str]:
+    """Attempts with the same key are one fact with a count.
+
+    The process counts by its program, or by its number where the program is not known: a build
+    starts the same program a thousand times.
+    """
+    program = (process.exe or str(process.pid)) if process else ""
+    return rule, program, str(target)
+
+
 class Canary(msgspec.Struct, frozen=True, kw_only=True):
     """One thing the policy forbids, tried in this environment before anything else ran in it."""
 

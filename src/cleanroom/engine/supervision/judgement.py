@@ -10,7 +10,7 @@ from typing import Literal
 
 from cleanroom.core.patterns import any_matches
 from cleanroom.core.text import written_out_on_one_line
-from cleanroom.model.capability import Attempt, Target, bracketed
+from cleanroom.model.capability import Attempt, Target, aggregation_key, bracketed
 from cleanroom.model.policy import Policy
 
 Severity = Literal["violation", "notice", "tolerated"]
@@ -81,5 +81,4 @@ def _target_names(attempt: Attempt) -> tuple[str, ...]:
 
 def attempt_key(attempt: Attempt) -> tuple[str, str, str]:
     """Attempts with the same key are one fact with a count."""
-    process = attempt.process
-    return attempt.rule, (process.exe or str(process.pid)) if process else "", str(attempt.target)
+    return aggregation_key(attempt.rule, attempt.process, attempt.target)

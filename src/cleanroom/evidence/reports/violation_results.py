@@ -6,13 +6,14 @@ import msgspec
 
 from cleanroom.evidence.reports.result import ViolationResult
 from cleanroom.evidence.reports.spans import Attributes
+from cleanroom.model.capability import aggregation_key
 from cleanroom.model.events import Violation
 
 # Distinct violations, and other texts of a result: more than a person reads,
 # few enough that a flood fills neither memory nor a report.
 ROWS_MAX = 1000
 
-# severity, rule, executable or pid, target, phase or service
+# severity, phase or service, and the three parts of `aggregation_key`
 ViolationKey = tuple[str, str, str, str, str]
 
 
@@ -28,8 +29,8 @@ class ViolationResults:
     def add(self, event: Violation, phase: str, service: str) -> None:
         if "dropped" in event.tags:
             self.lossy.add(event.dimension)
-        process = (event.process.exe or str(event.process.pid)) if event.process else ""
-        key = (event.severity, event.rule, process, str(event.target), phase or service)
+        same = aggregation_key(event.rule, event.process, event.target)
+        key = (event.severity, phase or service, *same)
         known = self._rows.get(key)
         if known is not None:
             self._rows[key] = msgspec.structs.replace(known, count=known.count + event.count)
