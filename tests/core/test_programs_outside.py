@@ -45,11 +45,7 @@ NAME_CALLS = {
     "sandbox/seccomp/filters.py",
     "sandbox/seccomp/filters_hostns.py",
     "sandbox/seccomp_notify/programs.py",
-    "sandbox/seccomp_notify/recorder_hostns.py",
-    "sandbox/seccomp_notify/rules.py",
     "sandbox/shim/calls.py",
-    "sandbox/seccomp_notify/fast_path.py",
-    "sandbox/seccomp_notify/recorder.py",
 }
 # Who looks for programs on a PATH of somebody's, without starting any.
 MAY_LOOK = {

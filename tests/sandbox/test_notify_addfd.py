@@ -71,8 +71,8 @@ def test_a_descriptor_is_given_with_its_number(kind: str):
     identifier = int.from_bytes(held[:8], "little")
     answer = addfd.inject_fd(listener, identifier, given, close_on_exec=True)
     assert answer.errno == 0
-    assert answer.later is (kind == "this kernel")
-    if not answer.later:
+    assert answer.pending is (kind == "this kernel")
+    if not answer.pending:
         fcntl.ioctl(
             listener, 0xC0182101, bytearray(struct.pack("=QqiI", identifier, answer.value, 0, 0))
         )

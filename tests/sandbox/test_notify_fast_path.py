@@ -18,8 +18,9 @@ from cleanroom.sandbox.kernel.constants import AT_FDCWD_U32
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
 from cleanroom.sandbox.seccomp_notify.files import Files
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Rules
+from cleanroom.sandbox.seccomp_notify.rules import Grants, Rules
 
 _TEXT = ctypes.create_string_buffer(b"text")
 pytestmark = pytest.mark.skipif(
@@ -34,7 +35,9 @@ class Looks:
 
     def __init__(self, folder: Path) -> None:
         self.proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        rules = Rules(writable=[str(folder / "open")], read_only=[str(folder / "open" / "closed")])
+        writable = [str(folder / "open")]
+        tools = [str(folder / "open" / "closed")]
+        rules = Rules(Grants(writable=writable, read_only=tools))
         self.paths = Paths()
         self.caller = Caller(os.getpid(), self.proc)
         self.quick, self.files = FastPath(rules, self.proc, self.paths), Files(rules, self.paths)
@@ -55,7 +58,7 @@ class Looks:
             said if isinstance(said, int) else ctypes.addressof(said) for said in kept
         ) + (0,) * (6 - len(kept))
         return self.quick.stays_inside(os.getpid(), NUMBERS[name], words), self.files.judge(
-            self.caller, name, words
+            HeldCall(0, self.caller, name, words)
         ) is None
 
 

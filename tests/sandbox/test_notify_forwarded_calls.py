@@ -24,8 +24,8 @@ import pytest
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.network import dns, host_network
+from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
-from cleanroom.sandbox.seccomp_notify.recorder import Shared
 from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, UnprivilegedExecutor
 from support.sandbox_harness import USER, Caught, attack, code
 
@@ -123,10 +123,10 @@ def silent(port: int) -> list[socket.socket]:
     return ends
 
 
-def low(**more: Any) -> Shared:
+def low(**more: Any) -> HostNetworkAccess:
     where = host_network.HostNetworkPolicy(internet=True, **more.pop("where", {}))
-    hand = UnprivilegedExecutor(USER, USER) if os.geteuid() == 0 else DirectExecutor()
-    return Shared(where, more.pop("lead", Forwards({}).lead), hand, **more)
+    executor = UnprivilegedExecutor(USER, USER) if os.geteuid() == 0 else DirectExecutor()
+    return HostNetworkAccess(where, more.pop("connect", Forwards({}).connect), executor, **more)
 
 
 def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
@@ -144,7 +144,7 @@ def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
 @pytest.fixture(params=["borrowed", "kept"])
 def means(request: pytest.FixtureRequest) -> dict[str, bool]:
     """Both ways to a copy of the caller's socket."""
-    return {"keep": request.param == "kept"}
+    return {"track_sockets": request.param == "kept"}
 
 
 @pytest.fixture
@@ -490,7 +490,9 @@ def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(
         threading.Thread(target=relay, daemon=True).start()
         where = {"doors": {(socket.inet_aton("127.0.0.1"), 5432): "db"}}
         caught = attack(
-            inside, workspace, shared=low(where=where, lead=Forwards({"db": mine}).lead, **means)
+            inside,
+            workspace,
+            shared=low(where=where, connect=Forwards({"db": mine}).connect, **means),
         )
         return caught.result, seen(caught), said_to("127.0.0.1", 5432)
 
@@ -597,7 +599,7 @@ def test_where_nothing_outside_may_be_reached_it_is_refused(workspace: str, mean
             caught = attack(
                 inside,
                 workspace,
-                shared=low()._replace(where=host_network.HostNetworkPolicy(), **means),
+                shared=low()._replace(policy=host_network.HostNetworkPolicy(), **means),
             )
         return (
             caught.result,

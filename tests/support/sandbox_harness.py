@@ -17,7 +17,9 @@ from typing import Any
 from cleanroom.sandbox.kernel import constants, landlock, privileges, syscalls
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import bpf, filters
-from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
+from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
+from cleanroom.sandbox.seccomp_notify.recorder import Environment, Recorder
+from cleanroom.sandbox.seccomp_notify.rules import Grants, Rules
 
 USER = 4242
 # where programs may be started from in a listed cage
@@ -69,7 +71,7 @@ def attack(
     listed: bool = False,
     builds: tuple[str, ...] = (),
     ports: tuple[int, ...] = (),
-    shared: Shared | None = None,
+    shared: HostNetworkAccess | None = None,
 ) -> Caught:
     """Run `action(workspace)` in a cage and collect what was recorded;
     `listed` as at High, where programs are those of the system and in `builds`.
@@ -166,22 +168,15 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     theirs.close()
     os.close(results)
     _, listener, _, _ = socket.recv_fds(mine, 1, 1)
-    rules = Rules(
+    grants = Grants(
         writable=(workspace, "/tmp", "/dev/shm"),
         read_only=(*read_only, *programs[: len(SYSTEM)]),
-        services=services,
+        sockets=services,
         programs=programs,
         ports=ports,
     )
-    recorder = Recorder(
-        listener[0],
-        rules,
-        attempts.append,
-        names=remembered,
-        proc_fd=proc,
-        host_sockets=host_sockets,
-        shared=shared,
-    )
+    environment = Environment(Rules(grants), remembered, proc, host_sockets)
+    recorder = Recorder(listener[0], environment, attempts.append, shared)
     recorder.proving = proving
     _serve(recorder, answerer, inside)
     recorder.flush()
@@ -204,7 +199,7 @@ def _serve(recorder: Recorder, answerer: dns.Answerer, inside: int) -> None:
     ended = syscalls.pidfd_open(inside)
     poll.register(ended, select.POLLIN)
     while True:
-        for descriptor, _ in poll.poll(recorder.patience()):
+        for descriptor, _ in poll.poll(recorder.timeout_ms()):
             if descriptor == ended:
                 return
             if descriptor in recorder.filenos():
@@ -250,7 +245,7 @@ def _inside(action, workspace, hidden, programs, results, channel, as_root, shar
         os.uname().machine,
         allowlist=bool(programs),
         host_network=shared is not None,
-        track_sockets=bool(shared and shared.keep),
+        track_sockets=bool(shared and shared.track_sockets),
     )
     bpf.install_and_send(program, channel)
     channel.close()

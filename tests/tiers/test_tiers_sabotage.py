@@ -44,11 +44,11 @@ BEFORE = {
     ),
     "metadata not looked at": (
         "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = "
-        "lambda self, caller, name, arguments: m.Response(0); "
+        "lambda self, call: m.Response(0); "
     ),
     "others not looked at": (
-        "from cleanroom.sandbox.seccomp_notify import recorder_hostns as b; "
-        "b.HostnsRecorder._on_other = lambda self, caller, name, arguments: None; "
+        "from cleanroom.sandbox.seccomp_notify import processes_hostns as b; "
+        "b.HostnsProcesses._judge_other = lambda self, call: None; "
     ),
     "nothing recorded": (
         "from cleanroom.sandbox.processes import warden; warden.Warden._report_attempt = "

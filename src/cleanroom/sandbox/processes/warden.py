@@ -26,8 +26,10 @@ from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes import forward_sockets, init, service_relay
 from cleanroom.sandbox.processes.limit_reports import LimitReports
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
+from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
-from cleanroom.sandbox.seccomp_notify.recorder import Recorder, Rules, Shared
+from cleanroom.sandbox.seccomp_notify.recorder import Environment, Recorder
+from cleanroom.sandbox.seccomp_notify.rules import Grants, Rules
 from cleanroom.sandbox.seccomp_notify.socket_calls import (
     DirectExecutor,
     SocketExecutor,
@@ -147,21 +149,16 @@ class Warden:
             self._start_resolvers(names)
         listener = self._start_init()
         if listener is not None:
-            shared = None
+            access = None
             if executor is not None and host_network is not None:
                 policy = forward_sockets.host_network_policy(host_network, forwards)
-                lead = Forwards(self._forward_channels).lead
-                shared = Shared(policy, lead, executor, tuple(host_network["controls"]))
-            self._recorder = Recorder(
-                listener,
-                self._rules(),
-                self._report_attempt,
-                names=names,
-                proc_fd=self._proc,
-                own=self._init,
-                host_sockets=host_sockets,
-                shared=shared,
+                connect = Forwards(self._forward_channels).connect
+                controls = tuple(host_network["controls"])
+                access = HostNetworkAccess(policy, connect, executor, controls)
+            environment = Environment(
+                self._rules(), names, self._proc, host_sockets, init_pid=self._init
             )
+            self._recorder = Recorder(listener, environment, self._report_attempt, access)
         self._await_ready()
         self._socket_folders = self._open_socket_folders()
         if egress:
@@ -186,17 +183,18 @@ class Warden:
         """The rules by which the environment's held calls are judged."""
         files = self._spec["filesystem"]
         shared = self._spec["network"]["host_network"] is not None
-        return Rules(
+        grants = Grants(
             writable=files["writable"],
             read_only=files["executable"],
-            services=files["sockets"],
+            sockets=files["sockets"],
             programs=files["programs"] if files["allowlist"] else (),
             startable=files["startable"] if files["allowlist"] else (),
             ports=self._spec["network"]["ports"],
-            not_started=() if shared else NO_EXEC_FOLDERS,
+            noexec=() if shared else NO_EXEC_FOLDERS,
             lasting=files["lasting"],
             project=files["project"],
         )
+        return Rules(grants)
 
     def _start_init(self) -> int | None:
         """Fork init; the listener of its filter where calls are held, else None."""
@@ -339,7 +337,7 @@ class Warden:
 
     def _timeout_ms(self) -> int | None:
         """Milliseconds until the recorder has something due; None when it has not."""
-        return self._recorder.patience() if self._recorder is not None else None
+        return self._recorder.timeout_ms() if self._recorder is not None else None
 
     def _handle_order(self) -> bool:
         """Carry out one order of the engine; False to end the environment."""
@@ -416,7 +414,7 @@ class Warden:
             return
         report = arrived[0]
         _, host, port = report["to"].split(":", 2)
-        self._recorder.refused_outside(host, int(port), report["ip"], report["source"])
+        self._recorder.record_relay_refusal(host, int(port), report["ip"], report["source"])
 
     def _host_pid(self, inside: int) -> int:
         """The host's pid of a child of init; 0 when it has ended already."""

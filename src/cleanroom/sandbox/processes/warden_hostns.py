@@ -21,8 +21,10 @@ from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes import forward_sockets, init, service_relay, warden
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
 from cleanroom.sandbox.seccomp_notify import sockets
-from cleanroom.sandbox.seccomp_notify.recorder_hostns import Door, HostnsRecorder
-from cleanroom.sandbox.seccomp_notify.rules import Rules
+from cleanroom.sandbox.seccomp_notify.network_hostns import ForwardChannel
+from cleanroom.sandbox.seccomp_notify.recorder import Environment
+from cleanroom.sandbox.seccomp_notify.recorder_hostns import HostnsAccess, HostnsRecorder
+from cleanroom.sandbox.seccomp_notify.rules import Grants, Rules
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
@@ -49,7 +51,7 @@ class HostnsWarden(warden.Warden):
         self._keeper = syscalls.pidfd_open(os.getppid())
         self._own_pid = os.getpid()
         self._proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        doors, relay_ends = self._open_forwards()
+        forwards, relay_ends = self._open_forwards()
         self._socket_folders = self._open_socket_folders()
         listener = self._start_init()
         # Only root may make a group, so the limits are proven before the proof is asked for.
@@ -64,42 +66,36 @@ class HostnsWarden(warden.Warden):
         if listener is not None:
             host = self._spec["host_namespaces"]
             assert host is not None, "the keeper chose this warden for it"
-            self._recorder = HostnsRecorder(
-                listener,
-                self._rules(),
-                emit,
-                names=names,
-                proc_fd=self._proc,
-                own=self._init,
-                texts=host["texts"],
-                doors=doors,
-                answerer=resolver,
-            )
+            environment = Environment(self._rules(), names, self._proc, init_pid=self._init)
+            access = HostnsAccess(host["texts"], forwards, resolver)
+            self._recorder = HostnsRecorder(listener, environment, emit, access)
         self._await_ready()
         self._send_ready(relay_ends)
 
     def _rules(self) -> Rules:
         files, host = self._spec["filesystem"], self._spec["host_namespaces"]
         assert host is not None, "the keeper chose this warden for it"
-        return Rules(
+        grants = Grants(
             writable=files["writable"],
             read_only=files["executable"],
-            services=files["sockets"],
+            sockets=files["sockets"],
             devices=host["devices"],
             lasting=files["lasting"],
             project=files["project"],
         )
+        return Rules(grants)
 
-    def _open_forwards(self) -> tuple[list[Door], list[socket.socket]]:
+    def _open_forwards(self) -> tuple[list[ForwardChannel], list[socket.socket]]:
         """A channel per forward, over which connected sockets reach its relay: ours and theirs."""
         forwards = self._spec["network"]["forwards"]
         channels, relay_ends = forward_sockets.open_channels(forwards)
-        doors = []
+        ours = []
         for forward in forwards:
             host = forward["service"] if forward["to"].startswith("out:") else ""
-            door = Door(forward["address"], forward["port"], host, channels[forward["to"]])
-            doors.append(door)
-        return doors, relay_ends
+            ours.append(
+                ForwardChannel(forward["address"], forward["port"], host, channels[forward["to"]])
+            )
+        return ours, relay_ends
 
     def _open_socket_folders(self) -> dict[str, int]:
         """On the host's own paths: nothing is mounted."""
@@ -122,8 +118,8 @@ class HostnsWarden(warden.Warden):
         return peers.living(end, peer, is_ours)
 
     def _owns_port(self, port: int) -> bool:
-        listening = sockets.listeners(self._proc, "tcp", socket.inet_aton("127.0.0.1"), port)
-        ours = sockets.open_in(self._proc, self._tree())
+        listening = sockets.receiving_inodes(self._proc, "tcp", socket.inet_aton("127.0.0.1"), port)
+        ours = sockets.inodes_open_in(self._proc, self._tree())
         return bool(listening) and ours.issuperset(listening)
 
     def _initial_handlers(self) -> dict[int, warden.Handler]:

@@ -1,5 +1,6 @@
-"""Many attempts, few records: what is the same is counted,
-what is too much is dropped and said so.
+"""Aggregates attempts: equal ones become one record with a count.
+
+Beyond 1,000 different ones only their number by rule is kept, and reported as dropped.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt
 
-_REPEAT_SECONDS = 0.25  # a loop of refused calls makes four records a second, whatever its speed
-_DISTINCT_MOST = 1000  # per environment: a report with more of them is read by nobody
+# a loop of refused calls makes four records a second, however fast it is
+_REPEAT_SECONDS = 0.25
+# different attempts of one environment: a report with more of them is read by nobody
+_DISTINCT_MOST = 1000
 
 
-class _Rest(NamedTuple):
-    """The key of what is counted only."""
+class _Beyond(NamedTuple):
+    """The key of the attempts that are counted only."""
 
     rule: str
 
 
 class Aggregate:
-    """Emits the first attempt of a kind at once and repeats in intervals;
-    `count` of each record is what came since the one before.
+    """Emits the first attempt with a key at once, and repetitions in intervals.
+
+    `count` of each record is the number of attempts since the record before.
     """
 
     def __init__(
@@ -41,16 +45,16 @@ class Aggregate:
         return "lossy" if self.dropped else "exact"
 
     def add(self, key: object, build: Callable[[], Attempt], rule: str = "") -> None:
-        """Count one attempt; `build` makes the record and is called for a new key only.
+        """Count one attempt; `build` makes the record, and is called for a new key only.
 
-        Past the limit all of one `rule` are one record without names.
+        Beyond the limit all attempts on one `rule` are one record without process and target.
         """
         now = self._clock()
         record = self._records.get(key)
         if record is None:
-            if len(self._records) >= _DISTINCT_MOST and not isinstance(key, _Rest):
+            if len(self._records) >= _DISTINCT_MOST and not isinstance(key, _Beyond):
                 self.dropped += 1
-                self.add(_Rest(rule), lambda: _untold(build()))
+                self.add(_Beyond(rule), lambda: _counted_only(build()))
                 return
             record = build()
             self._records[key] = record
@@ -70,12 +74,12 @@ class Aggregate:
         return max(0.0, (self._next_ns - self._clock()) / 1e9) if self._waiting else None
 
     def tick(self) -> None:
-        """Emit the repeats whose time has come."""
+        """Emit the repetitions whose time has come."""
         if self._waiting and self._clock() >= self._next_ns:
             self.flush()
 
     def flush(self) -> None:
-        """Emit every repeat that waits."""
+        """Emit every repetition that waits."""
         for key in self._waiting:
             record = self._records[key]
             self._emit({**record})
@@ -83,8 +87,8 @@ class Aggregate:
         self._waiting.clear()
 
 
-def _untold(attempt: Attempt) -> Attempt:
-    """The record of all that is counted only."""
+def _counted_only(attempt: Attempt) -> Attempt:
+    """The record of the attempts that are counted only."""
     most = f"more than {_DISTINCT_MOST} different attempts"
     gap = (
         f"the first {_DISTINCT_MOST} different attempts are told one by one, these are only counted"

@@ -1,10 +1,9 @@
-"""Doors on a shared network: who connects to a declared service's 127.0.0.1:PORT is led to its
-relay, and nobody else can come.
+"""Forwards on a shared network: hands a connection to a declared service to the service's relay.
 
 No port of the host stands for the service.
-For each connection a listening socket exists for as long as the connection takes,
-on a port that the kernel chooses; only the caller's own socket is let in, by its address,
-and its other end is handed to the relay.
+For each connection a listening socket exists while the connection is made, on a port that the
+kernel chooses.
+Only the caller's own socket is accepted, by its address, and its peer is sent to the relay.
 """
 
 from __future__ import annotations
@@ -16,81 +15,89 @@ import struct
 from collections.abc import Mapping
 
 from cleanroom.sandbox import channel
+from cleanroom.sandbox.kernel.constants import V4MAPPED_PREFIX
 from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, SocketCall
 
-_CONNECT_MS = 1000  # to a socket of one's own on loopback, which takes 0.1
+# to a socket of one's own on loopback, which takes 0.1
+_CONNECT_MS = 1000
+# connections of other processes to the same port that are refused before ours is given up
 _STRANGERS_MOST = 16
 
 
 class Forwards:
-    """`ways`: where a door leads -> our end of the channel over which its relay gets connected
-    sockets.
+    """Connects callers' sockets to relays.
+
+    `channels`: where a forward leads -> our end of the channel over which its relay receives
+    connected sockets.
     """
 
-    def __init__(self, ways: Mapping[str, socket.socket]) -> None:
-        self._ways = ways
+    def __init__(self, channels: Mapping[str, socket.socket]) -> None:
+        self._channels = channels
 
-    def lead(self, end: socket.socket, to: str) -> None:
-        """Connect the caller's socket.
+    def connect(self, sock: socket.socket, to: str) -> None:
+        """Connect the caller's socket to the relay of forward `to`.
 
         Raises:
-            OSError: ECONNREFUSED, nobody serves that door any more.
+            OSError: ECONNREFUSED, no relay serves that forward any more.
         """
-        way = self._ways.get(to)
-        if way is None:
-            raise OSError(errno.ECONNREFUSED, "no such door")
-        with joined(end) as other:
+        relay = self._channels.get(to)
+        if relay is None:
+            raise OSError(errno.ECONNREFUSED, "no such forward")
+        with connect_pair(sock) as peer:
             try:
-                channel.FORWARDED.send(way, {"kind": "forwarded"}, [other.fileno()])
+                channel.FORWARDED.send(relay, {"kind": "forwarded"}, [peer.fileno()])
             except OSError:
                 raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
 
 
-def joined(end: socket.socket) -> socket.socket:
-    """Connect the caller's socket to one of ours, which is returned."""
+def connect_pair(sock: socket.socket) -> socket.socket:
+    """Connect the caller's socket to one of ours, which is returned.
+
+    Raises:
+        OSError: as connect(2) says, or ECONNREFUSED.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(_STRANGERS_MOST)
-        connect(end, _address(end, listening.getsockname()[1]))
-        return _accepted(listening, end)
+        connect_local(sock, _loopback_address(sock, listening.getsockname()[1]))
+        return _accept_peer(listening, sock)
 
 
-def connect(end: socket.socket, address: bytes) -> None:
-    """Connect a socket to one of this machine's own, which answers at once,
-    whether the caller would wait or not.
+def connect_local(sock: socket.socket, address: bytes) -> None:
+    """Connect a socket to one of this machine, which answers at once, whether the caller's socket
+    is blocking or not.
 
     Raises:
         OSError: as connect(2) says.
     """
-    hand, deed = DirectExecutor(), SocketCall("connect", address)
+    executor, call = DirectExecutor(), SocketCall("connect", address)
     try:
-        hand.do(end, deed)
+        executor.execute(sock, call)
     except BlockingIOError:
-        waiting = select.poll()
-        waiting.register(end, select.POLLOUT)
-        waiting.poll(_CONNECT_MS)
-        hand.do(end, deed)
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        poll.poll(_CONNECT_MS)
+        executor.execute(sock, call)
 
 
-def _address(end: socket.socket, port: int) -> bytes:
-    """The loopback's, as this kind of socket takes it."""
-    head = struct.pack("=H", end.family) + struct.pack(">H", port)
-    four = socket.inet_aton("127.0.0.1")
-    return (
-        head + four + bytes(8)
-        if end.family == socket.AF_INET
-        else head + bytes(14) + b"\xff\xff" + four + bytes(4)
-    )
+def _loopback_address(sock: socket.socket, port: int) -> bytes:
+    """127.0.0.1 as a sockaddr of the socket's family."""
+    head = struct.pack("=H", sock.family) + struct.pack(">H", port)
+    address = socket.inet_aton("127.0.0.1")
+    if sock.family == socket.AF_INET:
+        return head + address + bytes(8)
+    # flow label before the address, scope after it
+    return head + bytes(4) + V4MAPPED_PREFIX + address + bytes(4)
 
 
-def _accepted(listening: socket.socket, end: socket.socket) -> socket.socket:
-    """The other end of the caller's socket; whoever else came meanwhile is turned away."""
-    ip, port = end.getsockname()[:2]
+def _accept_peer(listening: socket.socket, sock: socket.socket) -> socket.socket:
+    """Accept the connection of the caller's socket; those of other processes are closed."""
+    ip, port = sock.getsockname()[:2]
     listening.settimeout(_CONNECT_MS / 1000)
     for _ in range(_STRANGERS_MOST):
-        other, came_from = listening.accept()
-        if came_from == (ip.removeprefix("::ffff:"), port):
-            other.setblocking(True)
-            return other
-        other.close()
+        peer, address = listening.accept()
+        if address == (ip.removeprefix("::ffff:"), port):
+            peer.setblocking(True)
+            return peer
+        peer.close()
     raise OSError(errno.ECONNREFUSED, "strangers came in its stead")

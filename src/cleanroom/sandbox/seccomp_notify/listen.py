@@ -1,8 +1,7 @@
-"""Judging held calls that make a process reachable, from level High on:
-where a socket is bound, and whether it listens.
+"""Judges held calls by which a process can be reached, from level High on: bind(2) and listen(2).
 
-`listen` is never let go on: it is done on the caller's behalf,
-on the very socket that was looked at, so that nobody can exchange it meanwhile.
+Both are performed here, on a duplicate of the socket that was judged: a call that continues takes
+whatever socket has the descriptor by then.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import constants, syscalls
-from cleanroom.sandbox.kernel.caller import Caller
-from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -31,56 +31,51 @@ class Listening:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
-        """None lets the kernel go on: for sockets that are not of the internet,
-        whose paths and names others hold.
-        """
+    def judge(self, call: HeldCall) -> Response | None:
+        """None for sockets of other families, whose paths and names are judged elsewhere."""
+        caller, arguments = call.caller, call.arguments
         try:
-            found = caller.borrow(arguments[0])
+            sock = caller.borrow(arguments[0])
         except OSError as error:
-            # it may not be looked at, so nothing may be done with it
+            # a socket that cannot be judged is not bound
             if error.errno == errno.EPERM:
-                return Response(errno.EACCES, _RULE, {"syscall": name})
+                return Response(errno.EACCES, _RULE, {"syscall": call.name})
             return Response(error.errno or errno.EBADF)
-        with found:
-            if name == "listen":
-                return self._listen(found, arguments[1])
-            if found.family not in _INTERNET:
+        with sock:
+            if call.name == "listen":
+                return self._listen(sock, arguments[1])
+            if sock.family not in _INTERNET:
                 return None
-            raw = caller.memory(
-                arguments[1],
-                min(arguments[2] & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES),
-            )
-            return self._bind(found, raw)
+            length = min(arguments[2] & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES)
+            return self._bind(sock, caller.memory(arguments[1], length))
 
-    def _bind(self, found: socket.socket, raw: bytes) -> Response:
+    def _bind(self, sock: socket.socket, raw: bytes) -> Response:
         port = int.from_bytes(raw[2:4], "big") if len(raw) >= 4 else 0
         if port and port not in self._rules.ports:
-            return self._refused(port, _address(found.family, raw), found)
+            return self._refuse(port, _address(sock.family, raw), sock)
         try:
-            syscalls.bind(found.fileno(), raw)
+            syscalls.bind(sock.fileno(), raw)
         except OSError as error:
             return Response(error.errno or errno.EINVAL)
         return Response(0)
 
-    def _listen(self, found: socket.socket, backlog: int) -> Response:
-        if found.family in _INTERNET:
-            address, port = found.getsockname()[:2]
+    def _listen(self, sock: socket.socket, backlog: int) -> Response:
+        if sock.family in _INTERNET:
+            address, port = sock.getsockname()[:2]
             if port not in self._rules.ports:
-                return self._refused(port, address, found)
+                return self._refuse(port, address, sock)
         try:
-            found.listen(min(backlog & constants.UINT_MAX, constants.INT_MAX))
+            sock.listen(min(backlog & constants.UINT_MAX, constants.INT_MAX))
         except OSError as error:
             return Response(error.errno or errno.EINVAL)
         return Response(0)
 
-    def _refused(self, port: int, address: str, found: socket.socket) -> Response:
+    def _refuse(self, port: int, address: str, sock: socket.socket) -> Response:
+        # ports that need CAP_NET_BIND_SERVICE are refused in any environment
         if 0 < port < constants.PROT_SOCK:
-            return Response(errno.EACCES)  # nobody without privileges may, in any environment
-        target: Target = {
-            "ip": address,
-            "proto": "tcp" if found.type == socket.SOCK_STREAM else "udp",
-        }
+            return Response(errno.EACCES)
+        proto = "tcp" if sock.type == socket.SOCK_STREAM else "udp"
+        target: Target = {"ip": address, "proto": proto}
         if port:
             target["port"] = port
         return Response(errno.EACCES, _RULE, target)

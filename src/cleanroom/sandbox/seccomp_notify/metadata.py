@@ -1,8 +1,8 @@
-"""Changing modes, owners, times and attributes on the caller's behalf,
-where no read-only mount refuses: Landlock does not cover them.
+"""Performs changes of modes, owners, times and attributes where no read-only mount refuses them.
 
-The file is opened without any right first and looked at then;
-what is done is done to that very file, so that nobody can put another one in its place.
+Landlock does not cover metadata (landlock(7), CAVEATS).
+The file is opened with O_PATH and judged by the path of that descriptor; the change is performed on
+the descriptor, so that no other file can take its place.
 """
 
 from __future__ import annotations
@@ -12,166 +12,183 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.kernel.syscall_numbers import number
-from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.rules import Rules
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Target
 
 _RULE = "filesystem.metadata"
-_CAPABILITY = b"security.capability"  # a program's own privileges
+# file capabilities: privileges that a program has by itself (capabilities(7))
+_CAPABILITY_ATTRIBUTE = b"security.capability"
+_MODE_BITS = 0o7777
+# XATTR_CREATE and XATTR_REPLACE
+_XATTR_FLAGS = 3
 
-# name: index of the folder's descriptor (None: the working directory), index of the path (None:
-# the descriptor itself), index of the flags; follows links
-_PLACES: dict[str, tuple[int | None, int | None, int | None, bool]] = {
-    "chmod": (None, 0, None, True),
-    "fchmodat": (0, 1, None, True),
-    "fchmodat2": (0, 1, 3, True),
-    "fchmod": (0, None, None, True),
-    "chown": (None, 0, None, True),
-    "lchown": (None, 0, None, False),
-    "fchownat": (0, 1, 4, True),
-    "fchown": (0, None, None, True),
-    "utime": (None, 0, None, True),
-    "utimes": (None, 0, None, True),
-    "futimesat": (0, 1, None, True),
-    "utimensat": (0, 1, 3, True),
-    "setxattr": (None, 0, None, True),
-    "lsetxattr": (None, 0, None, False),
-    "fsetxattr": (0, None, None, True),
-    "removexattr": (None, 0, None, True),
-    "lremovexattr": (None, 0, None, False),
-    "fremovexattr": (0, None, None, True),
+_Change = Callable[[int, Caller, tuple[int, ...]], None]
+
+
+class _FileArgument(NamedTuple):
+    """Where a call's file is among its arguments."""
+
+    # index of the descriptor; None: the working directory
+    directory: int | None
+    # index of the path; None: the descriptor itself
+    path: int | None
+    # index of the AT_ flags
+    flags: int | None = None
+    follow: bool = True
+
+
+_FILE_ARGUMENTS = {
+    "chmod": _FileArgument(None, 0),
+    "fchmodat": _FileArgument(0, 1),
+    "fchmodat2": _FileArgument(0, 1, 3),
+    "fchmod": _FileArgument(0, None),
+    "chown": _FileArgument(None, 0),
+    "lchown": _FileArgument(None, 0, follow=False),
+    "fchownat": _FileArgument(0, 1, 4),
+    "fchown": _FileArgument(0, None),
+    "utime": _FileArgument(None, 0),
+    "utimes": _FileArgument(None, 0),
+    "futimesat": _FileArgument(0, 1),
+    "utimensat": _FileArgument(0, 1, 3),
+    "setxattr": _FileArgument(None, 0),
+    "lsetxattr": _FileArgument(None, 0, follow=False),
+    "fsetxattr": _FileArgument(0, None),
+    "removexattr": _FileArgument(None, 0),
+    "lremovexattr": _FileArgument(None, 0, follow=False),
+    "fremovexattr": _FileArgument(0, None),
 }
-NAMES = frozenset(_PLACES)
+NAMES = frozenset(_FILE_ARGUMENTS)
 # newer ones that every C library does without
 UNKNOWN = ("setxattrat", "removexattrat", "file_setattr")
 
 
 class Metadata:
-    """Judges and does."""
+    """Judges and performs the changes of one environment."""
 
-    def __init__(self, rules: Rules, files: Files) -> None:
-        self._rules, self._files = rules, files
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
-        directory, path, flags_at, follow = _PLACES[name]
-        flags = arguments[flags_at] if flags_at is not None else 0
-        folder = arguments[directory] if directory is not None else constants.AT_FDCWD
-        address = arguments[path] if path is not None else 0
+    def judge(self, call: HeldCall) -> Response:
+        caller, name, arguments = call.caller, call.name, call.arguments
         try:
-            handle = self._handle(
-                caller, folder, address, follow=follow and not flags & constants.AT_SYMLINK_NOFOLLOW
-            )
+            handle = _open(call)
         except OSError as error:
             return Response(error.errno or errno.ENOENT)
         try:
-            found = os.readlink(f"/proc/self/fd/{handle}").removesuffix(" (deleted)")
+            path = os.readlink(_link(handle)).removesuffix(" (deleted)")
+            has_path = path.startswith("/") and not path.startswith("/memfd:")
+            if has_path and not self._rules.may_write(path):
+                # programs change terminals and null devices on every machine
+                tags = ("probe",) if path.startswith("/dev/") else ()
+                target: Target = {"path": shown(path)}
+                return Response(errno.EPERM, _RULE, target, tags, recorder_only=True)
             if (
-                found.startswith("/")
-                and not found.startswith("/memfd:")
-                and not self._rules.may_write(found)
+                name.endswith("setxattr")
+                and _attribute(caller, arguments[1]) == _CAPABILITY_ATTRIBUTE
             ):
-                return Response(
-                    errno.EPERM, _RULE, {"path": shown(found)}, _habits(found), alone=True
-                )
-            if name.endswith("setxattr") and _attribute(caller, arguments[1]) == _CAPABILITY:
-                return Response(errno.EPERM, _RULE, {"path": shown(found)}, alone=True)
-            _ACTS[name](handle, caller, arguments)
+                return Response(errno.EPERM, _RULE, {"path": shown(path)}, recorder_only=True)
+            _CHANGES[name](handle, caller, arguments)
         except OSError as error:
             return Response(error.errno or errno.EPERM)
         finally:
             os.close(handle)
         return Response(0)
 
-    def _handle(self, caller: Caller, folder: int, address: int, *, follow: bool) -> int:
-        """The file that is meant, opened without a right to it."""
-        path = caller.string(address) if address else ""
-        if path is None:
-            raise OSError(errno.ENAMETOOLONG, "too long")
-        base = caller.base(folder) if not path.startswith("/") else ""
-        if not path:
-            return caller.handle(
-                "cwd"
-                if folder & constants.UINT_MAX == constants.AT_FDCWD_U32
-                else f"fd/{folder & constants.UINT_MAX}"
-            )
-        whole = _for(caller, path if not base else f"{base}/{path}")
-        return os.open(whole, constants.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+
+def _open(call: HeldCall) -> int:
+    """An O_PATH descriptor of the file."""
+    argument, caller, arguments = _FILE_ARGUMENTS[call.name], call.caller, call.arguments
+    flags = arguments[argument.flags] if argument.flags is not None else 0
+    follow = argument.follow and not flags & constants.AT_SYMLINK_NOFOLLOW
+    directory = constants.AT_FDCWD_U32
+    if argument.directory is not None:
+        directory = arguments[argument.directory] & constants.UINT_MAX
+    address = arguments[argument.path] if argument.path is not None else 0
+    path = caller.string(address) if address else ""
+    if path is None:
+        raise OSError(errno.ENAMETOOLONG, "too long")
+    if not path:
+        return caller.handle("cwd" if directory == constants.AT_FDCWD_U32 else f"fd/{directory}")
+    if not path.startswith("/"):
+        base = caller.base(directory)
+        path = f"{base}/{path}" if base else path
+    open_flags = constants.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    return os.open(_of_caller(caller, path), open_flags)
 
 
-def _for(caller: Caller, path: str) -> str:
-    """The path without what would lead to our own process instead of the caller's.
+def _of_caller(caller: Caller, path: str) -> str:
+    """The path with the caller's process in place of /proc/self, which would be ours.
 
-    A link that does lands on a file that is judged like any other.
+    A symbolic link that leads there reaches a file that is judged like any other.
     """
-    own = f"/proc/{caller.group}"
-    for said, meant in (
-        ("/proc/self/", f"{own}/"),
-        ("/proc/thread-self/", f"{own}/task/{caller.pid}/"),
-        ("/dev/fd/", f"{own}/fd/"),
+    process = f"/proc/{caller.group}"
+    for prefix, replacement in (
+        ("/proc/self/", f"{process}/"),
+        ("/proc/thread-self/", f"{process}/task/{caller.pid}/"),
+        ("/dev/fd/", f"{process}/fd/"),
     ):
-        if path.startswith(said):
-            return meant + path[len(said) :]
+        if path.startswith(prefix):
+            return replacement + path[len(prefix) :]
     return path
 
 
-def _habits(path: str) -> tuple[str, ...]:
-    # a terminal or a null device that is made one's own, as on every machine
-    return ("probe",) if path.startswith("/dev/") else ()
-
-
-def _place(handle: int) -> str:
+def _link(handle: int) -> str:
     return f"/proc/self/fd/{handle}"
 
 
-def _mode(index: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
-    def act(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
-        os.chmod(_place(handle), arguments[index] & 0o7777)
+def _change_mode(index: int) -> _Change:
+    def change(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
+        os.chmod(_link(handle), arguments[index] & _MODE_BITS)
 
-    return act
+    return change
 
 
-def _owner(index: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
-    def act(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
+def _change_owner(index: int) -> _Change:
+    def change(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
         user, group = (value & constants.UINT_MAX for value in arguments[index : index + 2])
-        _checked("fchownat", handle, b"", user, group, constants.AT_EMPTY_PATH)
+        _call("fchownat", handle, b"", user, group, constants.AT_EMPTY_PATH)
 
-    return act
+    return change
 
 
-def _times(index: int, form: str, scale: int) -> Callable[[int, Caller, tuple[int, ...]], None]:
-    """`form`: how two times lie in memory; `scale`: nanoseconds of the second number of each,
-    0 where there is none.
+def _change_times(index: int, form: str, scale: int) -> _Change:
+    """`form`: struct of two times in memory. `scale`: nanoseconds of the second number of each, 0
+    where there is none.
     """
 
-    def act(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
-        told = b""
+    def change(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
+        times = b""
         if arguments[index]:
             words = struct.unpack(form, caller.memory(arguments[index], struct.calcsize(form)))
-            pairs = words if scale else (words[0], 0, words[1], 0)
-            told = struct.pack(
-                "=4q",
-                pairs[0],
-                pairs[1] * scale if scale else 0,
-                pairs[2],
-                pairs[3] * scale if scale else 0,
+            accessed, modified = (words[:2], words[2:]) if scale else ((words[0], 0), (words[1], 0))
+            times = struct.pack(
+                "=4q", accessed[0], accessed[1] * scale, modified[0], modified[1] * scale
             )
-        _checked("utimensat", handle, b"", told or None, constants.AT_EMPTY_PATH)
+        # without times both become the present (utimensat(2))
+        _call("utimensat", handle, b"", times or None, constants.AT_EMPTY_PATH)
 
-    return act
+    return change
 
 
 def _set_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
     if arguments[3] > constants.XATTR_SIZE_MAX:
         raise OSError(errno.E2BIG, "too long")
     value = caller.memory(arguments[2], arguments[3]) if arguments[3] else b""
-    os.setxattr(_place(handle), _attribute(caller, arguments[1]), value, arguments[4] & 3)
+    name = _attribute(caller, arguments[1])
+    os.setxattr(_link(handle), name, value, arguments[4] & _XATTR_FLAGS)
 
 
 def _remove_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
-    os.removexattr(_place(handle), _attribute(caller, arguments[1]))
+    os.removexattr(_link(handle), _attribute(caller, arguments[1]))
 
 
 def _attribute(caller: Caller, address: int) -> bytes:
@@ -181,25 +198,25 @@ def _attribute(caller: Caller, address: int) -> bytes:
     return name
 
 
-def _checked(name: str, *arguments: int | bytes | None) -> None:
+def _call(name: str, *arguments: int | bytes | None) -> None:
     words = [ctypes.c_long(value) if isinstance(value, int) else value for value in arguments]
     if syscalls.libc.syscall(ctypes.c_long(number(name)), *words) < 0:
         raise syscalls.failure(name)
 
 
-_ACTS: dict[str, Callable[[int, Caller, tuple[int, ...]], None]] = {
-    "chmod": _mode(1),
-    "fchmod": _mode(1),
-    "fchmodat": _mode(2),
-    "fchmodat2": _mode(2),
-    "chown": _owner(1),
-    "lchown": _owner(1),
-    "fchown": _owner(1),
-    "fchownat": _owner(2),
-    "utime": _times(1, "=2q", 0),
-    "utimes": _times(1, "=4q", 1000),
-    "futimesat": _times(2, "=4q", 1000),
-    "utimensat": _times(2, "=4q", 1),
+_CHANGES: dict[str, _Change] = {
+    "chmod": _change_mode(1),
+    "fchmod": _change_mode(1),
+    "fchmodat": _change_mode(2),
+    "fchmodat2": _change_mode(2),
+    "chown": _change_owner(1),
+    "lchown": _change_owner(1),
+    "fchown": _change_owner(1),
+    "fchownat": _change_owner(2),
+    "utime": _change_times(1, "=2q", 0),
+    "utimes": _change_times(1, "=4q", 1000),
+    "futimesat": _change_times(2, "=4q", 1000),
+    "utimensat": _change_times(2, "=4q", 1),
     "setxattr": _set_attribute,
     "lsetxattr": _set_attribute,
     "fsetxattr": _set_attribute,

@@ -1,9 +1,9 @@
-"""Judging held calls that give a file a set-user-id or set-group-id bit.
+"""Judges held calls that give a file a set-user-id or set-group-id bit.
 
-Where a file is the host's own and stays (the workspace at Low, the home's `.cache`), such a bit
-would lend its owner's rights to whoever starts it: as root at Low that is root. The mode lies in
-a register, so the filter holds what carries such a bit. The change is then done here, on the very
-file that was looked at, so that nobody can put another one in its place.
+On a file of the host (the workspace at Low, the home's `.cache`) such a bit would lend its owner's
+privileges to whoever starts it; at Low as root the owner is root.
+The mode is an argument by value, so the filter holds a call only where it has such a bit.
+The change is performed here, on a descriptor of the file that was judged.
 """
 
 from __future__ import annotations
@@ -15,87 +15,101 @@ import stat
 from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 
 BITS = stat.S_ISUID | stat.S_ISGID
 
-# Index of the mode among the arguments.
-CHANGED_AT = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
-MADE_AT = {"creat": 1, "mknod": 1, "mknodat": 2, "open": 2, "openat": 3}
+# Call -> index of the mode among its arguments.
+CHANGE_MODE_ARGUMENT = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2}
+CREATE_MODE_ARGUMENT = {"creat": 1, "mknod": 1, "mknodat": 2, "open": 2, "openat": 3}
+_OF_DIRECTORY = ("mknodat", "openat")
 
 _RULE = "filesystem.metadata"
-_ALL = 0o7777
+# the permission bits and the three above them
+_MODE_BITS = 0o7777
 
 
 def carries_bits(name: str, arguments: tuple[int, ...]) -> bool:
-    """Whether this call asks for one of the bits; an open that makes no file has no mode."""
+    """Whether this call asks for one of the bits.
+
+    The mode of an open counts only where it creates a file (open(2)).
+    """
     if name in ("open", "openat"):
-        flags = arguments[MADE_AT[name] - 1]
+        flags = arguments[CREATE_MODE_ARGUMENT[name] - 1]
         if not flags & (os.O_CREAT | constants.O_TMPFILE_BIT):
             return False
-    at = CHANGED_AT.get(name, MADE_AT.get(name, -1))
-    return at >= 0 and bool(arguments[at] & BITS)
+    index = CHANGE_MODE_ARGUMENT.get(name, CREATE_MODE_ARGUMENT.get(name, -1))
+    return index >= 0 and bool(arguments[index] & BITS)
 
 
 class Modes:
-    """Judges calls of which `carries_bits` is true."""
+    """Judges calls for which `carries_bits` is true."""
 
     def __init__(self, rules: Rules, files: Files) -> None:
-        self._rules, self._files = rules, files
+        self._rules = rules
+        self._files = files
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
-        """Never lets the kernel go on: another file could be there by then."""
-        refusal = self._files.judge(caller, name, arguments) if name != "fchmod" else None
+    def judge(self, call: HeldCall) -> Response:
+        """None ever continues: the path may lead to another file by then."""
+        refusal = self._files.judge(call) if call.name != "fchmod" else None
         if refusal is not None:
             return refusal
-        if name in MADE_AT:
-            return self._made(caller, name, arguments)
+        if call.name in CREATE_MODE_ARGUMENT:
+            return self._refuse_creation(call)
         try:
-            handle = self._handle(caller, name, arguments)
+            handle = self._open(call)
         except OSError as error:
             return Response(error.errno or errno.ENOENT)
         try:
-            return self._change(caller, handle, arguments[CHANGED_AT[name]] & _ALL)
+            mode = call.arguments[CHANGE_MODE_ARGUMENT[call.name]] & _MODE_BITS
+            return self._change(call.caller, handle, mode)
         except OSError as error:
             return Response(error.errno or errno.EPERM)
         finally:
             os.close(handle)
 
-    def _made(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response:
-        directory, at = (arguments[0], 1) if name.endswith("at") and name != "creat" else (-100, 0)
-        path = self._files.absolute(caller, directory, arguments[at])
-        return _refused(path)
+    def _refuse_creation(self, call: HeldCall) -> Response:
+        directory, address = constants.AT_FDCWD, call.arguments[0]
+        if call.name in _OF_DIRECTORY:
+            directory, address = call.arguments[:2]
+        return _refuse(self._files.absolute(call.caller, directory, address))
 
-    def _handle(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> int:
-        """The file that is meant, opened without a right to it."""
+    def _open(self, call: HeldCall) -> int:
+        """An O_PATH descriptor of the file."""
+        caller, name, arguments = call.caller, call.name, call.arguments
         if name == "fchmod":
             return caller.handle(f"fd/{arguments[0] & constants.UINT_MAX}")
-        directory, at = (constants.AT_FDCWD_U32, 0) if name == "chmod" else (arguments[0], 1)
+        directory, address = constants.AT_FDCWD_U32, arguments[0]
+        if name != "chmod":
+            directory, address = arguments[:2]
         follow = not (name == "fchmodat2" and arguments[3] & constants.AT_SYMLINK_NOFOLLOW)
-        path = self._files.resolved(caller, directory, arguments[at], follow=follow)
-        how = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+        path = self._files.resolved(caller, directory, address, follow=follow)
+        resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
         flags = constants.O_PATH | (0 if follow else os.O_NOFOLLOW)
-        return syscalls.openat2(self._files.root(caller), path, flags, how)
+        return syscalls.openat2(self._files.root(caller), path, flags, resolve)
 
     def _change(self, caller: Caller, handle: int, mode: int) -> Response:
-        place, found = f"/proc/self/fd/{handle}", os.fstat(handle)
-        path = os.readlink(place).removesuffix(" (deleted)")
+        link, found = f"/proc/self/fd/{handle}", os.fstat(handle)
+        path = os.readlink(link).removesuffix(" (deleted)")
         if not path.startswith("/") or path.startswith("/memfd:"):
             return Response(errno.EPERM)
         if not self._rules.may_write(path):
-            return Response(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)
-        # a folder's set-group-id bit gives what is made in it the folder's group, and no rights
+            return _refuse(path)
+        # S_ISGID of a folder gives new files the folder's group, and nobody privileges (inode(7))
         harmless = stat.S_ISDIR(found.st_mode) and not mode & stat.S_ISUID
         if self._rules.lasts(path) and not harmless:
-            return _refused(path)
+            return _refuse(path)
         user, groups = caller.identities()
         if found.st_uid != user:
             return Response(errno.EPERM)
+        # as the kernel does for a caller who is not in the file's group (chmod(2))
         if found.st_gid not in groups:
             mode &= ~stat.S_ISGID
-        os.chmod(place, mode)
+        os.chmod(link, mode)
         return Response(0)
 
 
-def _refused(path: str) -> Response:
-    return Response(errno.EPERM, _RULE, {"path": shown(path)}, alone=True)
+def _refuse(path: str) -> Response:
+    return Response(errno.EPERM, _RULE, {"path": shown(path)}, recorder_only=True)

@@ -1,4 +1,8 @@
-"""Judging held calls that reach out: by the address they name."""
+"""Judges held calls that connect or send, by the address they name, and sockets by their kind.
+
+Nothing is performed here but connections to relays of declared hosts: the empty network namespace
+refuses whatever continues.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
 from cleanroom.sandbox.network.dns import Names, parse_question
-from cleanroom.sandbox.seccomp_notify import forward
+from cleanroom.sandbox.seccomp_notify import forward, sendmsg
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Response
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -42,19 +47,31 @@ _PROTOCOLS = {
     136: "udplite",
     262: "mptcp",
 }
+_INTERNET = (constants.AF_INET, constants.AF_INET6)
 _ECHO = (constants.IPPROTO_ICMP, constants.IPPROTO_ICMPV6)
-_USUAL = frozenset(
+# type and protocol
+_TCP_OR_UDP = frozenset(
     (
         (socket.SOCK_STREAM, 0),
-        (socket.SOCK_STREAM, 6),
+        (socket.SOCK_STREAM, socket.IPPROTO_TCP),
         (socket.SOCK_DGRAM, 0),
-        (socket.SOCK_DGRAM, 17),
+        (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     )
 )
+# bytes that are read of a question for a name, or of a netlink message
 _PAYLOAD_MOST = 4096
+_IOVEC = struct.Struct("=QQ")
+# struct msghdr up to the length of its vector: name and its length, vector and its length
+_MSGHDR_HEAD = struct.Struct("=QI4xQQ")
+_MSGHDR_BYTES, _MMSGHDR_BYTES = 56, 64
+# struct nlmsghdr: length, type; the rest is not read
+_NLMSGHDR_HEAD = struct.Struct("=IH")
+_NLMSGHDR_BYTES = 16
+# NLMSG_MIN_TYPE, RTM_MAX: message types below are the protocol's own, those between come in fours,
+# of which the third asks (RTM_GETLINK is 18)
+_RTM_BASE, _RTM_MOST, _RTM_GET = 16, 128, 2
 
-# Sockets that resolvers and loggers try on every host and do without:
-# nobody meant to reach anything.
+# Sockets that C libraries try on every host and do without: no attempt to reach anything.
 _RESOLVERS = (
     "/run/nscd/socket",
     "/var/run/nscd/socket",
@@ -65,7 +82,7 @@ _LOGGERS = ("/dev/log", "/run/systemd/journal/socket", "/run/systemd/journal/dev
 
 
 class _Message(NamedTuple):
-    """One thing to send: the address it names, and where its payload lies."""
+    """One message that a call sends: the address it names, and where its payload lies."""
 
     address: bytes
     payload: int
@@ -73,100 +90,80 @@ class _Message(NamedTuple):
 
 
 class Network:
-    """Judges by the addresses an environment may reach: its own loopback,
-    and unix sockets in its own folders.
+    """Judges by the addresses that an environment may reach: its own loopback, and unix sockets in
+    its own folders.
     """
 
     def __init__(
-        self, names: Names, files: Files, host_sockets: int = -1, *, shared: bool = False
+        self, names: Names, files: Files, host_unix_fd: int = -1, *, host_network: bool = False
     ) -> None:
-        """`shared`: the network is the host's.
-
-        `host_sockets` is the host's /proc/net/unix, opened before the environment had a network of
-        its own.
+        """`host_unix_fd` is the host's /proc/net/unix, opened before the environment had a network
+        namespace. `host_network`: it has none.
         """
         self._names = names
         self._files = files
-        self._host_sockets = host_sockets
-        self._shared = shared
+        self._host_unix_fd = host_unix_fd
+        self._host_network = host_network
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
-        """None lets the kernel go on; the empty network namespace holds whatever it is told
-        then.
-        """
-        if name in ("socket", "socketpair"):
-            return family(arguments, shared=self._shared)
-        for message in _messages(caller, name, arguments):
-            refusal = self._message(caller, name, arguments, message)
+    def judge(self, call: HeldCall) -> Response | None:
+        if call.name in ("socket", "socketpair"):
+            return refuse_socket(call.arguments, host_network=self._host_network)
+        for message in _messages(call):
+            refusal = self._judge_message(call, message)
             if refusal is not None:
                 return refusal
         return None
 
-    def bound(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
-        """None for what is no file: ports and abstract names are the environment's own."""
-        return self._files.bound(caller, _address(caller, arguments[1], arguments[2]))
+    def judge_bind(self, call: HeldCall) -> Response | None:
+        """None for ports and abstract names, which are the environment's own."""
+        raw = sendmsg.address(call.caller, call.arguments[1], call.arguments[2])
+        return self._files.judge_bind(call.caller, raw)
 
-    def _message(
-        self, caller: Caller, name: str, arguments: tuple[int, ...], message: _Message
-    ) -> Response | None:
+    def _judge_message(self, call: HeldCall, message: _Message) -> Response | None:
         raw = message.address
         if not raw and message.length:
-            return _netlink(caller, arguments[0], message)
+            return _judge_netlink_send(call, message)
         if len(raw) < 2:
             return None
         family = int.from_bytes(raw[:2], "little")
         if family == constants.AF_UNIX:
-            return self._unix(caller, raw)
+            return self._judge_unix(call.caller, raw)
         if family == constants.AF_NETLINK:
-            return _netlink(caller, arguments[0], message)
-        if family == constants.AF_INET6 and len(raw) >= 24:
-            address = raw[8:24]
-        # an unspecified family ends a connection, but names an IPv4 address where a datagram has
-        # one
-        elif len(raw) >= 8 and (
-            family == constants.AF_INET or (family == constants.AF_UNSPEC and name != "connect")
-        ):
-            address = raw[4:8]
-        else:
+            return _judge_netlink_send(call, message)
+        address = _internet_address(family, raw, connects=call.name == "connect")
+        if address is None:
             return None
         port = int.from_bytes(raw[2:4], "big")
-        if _is_own(address):
+        if _is_loopback(address):
             if port == constants.NAMESERVER_PORT:
-                self._names.asked_by(caller)
-            if name == "connect" and self._names.leads_out(address, port):
-                return self._to_relay(caller, arguments[0], raw)
+                self._names.asked_by(call.caller)
+            if call.name == "connect" and self._names.leads_out(address, port):
+                return self._connect_relay(call, raw)
             if not self._names.closed(address, port):
                 return None
-        return self._outside(caller, name, arguments, address, port, message)
+        return self._refuse(call, address, port, message)
 
-    def _to_relay(self, caller: Caller, descriptor: int, raw: bytes) -> Response | None:
-        """Connect it on the caller's behalf, so that a relay that may not go on can be told apart
-        by its port.
+    def _connect_relay(self, call: HeldCall, raw: bytes) -> Response | None:
+        """Connect the socket to the relay of a declared host, and remember who has its port: the
+        relay knows a connection it refuses by that.
 
-        Without a copy the kernel connects it.
+        Without a duplicate the kernel connects it.
         """
         try:
-            end = caller.borrow(descriptor)
+            sock = call.caller.borrow(call.arguments[0])
         except OSError:
             return None
-        with end:
+        with sock:
             try:
-                forward.connect(end, raw)
+                forward.connect_local(sock, raw)
             except OSError as error:
                 return Response(error.errno or errno.EIO)
-            if end.type == socket.SOCK_STREAM:
-                self._names.left(end.getsockname()[1], caller.identity())
+            if sock.type == socket.SOCK_STREAM:
+                self._names.left(sock.getsockname()[1], call.caller.identity())
         return Response(0)
 
-    def _outside(
-        self,
-        caller: Caller,
-        name: str,
-        arguments: tuple[int, ...],
-        address: bytes,
-        port: int,
-        message: _Message,
-    ) -> Response:
+    def _refuse(self, call: HeldCall, address: bytes, port: int, message: _Message) -> Response:
+        caller, name, arguments = call.caller, call.name, call.arguments
         kind, protocol = caller.socket_kind(arguments[0])
         fast_open = bool(name == "sendto" and arguments[3] & constants.MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
@@ -174,56 +171,48 @@ class Network:
         host = self._names.followed(ip) or self._names.behind(address)
         question = port == constants.NAMESERVER_PORT
         if question and not host and message.length:
-            parsed = parse_question(
-                caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
-            )
+            payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
+            parsed = parse_question(payload)
             host = parsed[0] if parsed else ""
-        target: Target = {
-            "ip": ip,
-            "port": port,
-            "proto": _PROTOCOLS.get(protocol, "tcp" if stream else "udp"),
-        }
+        proto = _PROTOCOLS.get(protocol, "tcp" if stream else "udp")
+        target: Target = {"ip": ip, "port": port, "proto": proto}
         if host:
             target["host"] = shown(host)
-        # a question to a foreign resolver is what a question to ours is: it reaches no one
-        rule, tags = ("network.names", ("resolver",)) if question else ("network.egress", ())
-        return Response(errno.ECONNREFUSED if stream else errno.ENETUNREACH, rule, target, tags)
+        code = errno.ECONNREFUSED if stream else errno.ENETUNREACH
+        # a question to another resolver counts as one to ours: it reaches nobody
+        if question:
+            return Response(code, "network.names", target, ("resolver",))
+        return Response(code, "network.egress", target)
 
-    def _unix(self, caller: Caller, raw: bytes) -> Response | None:
+    def _judge_unix(self, caller: Caller, raw: bytes) -> Response | None:
+        # a family alone names no socket (unix(7))
         if len(raw) == 2:
             return None
         if raw[2] == 0:
-            return self._abstract(caller, raw[3:])
-        said = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
-        allowed, found, exists = self._files.may_reach(caller, said)
+            return self._judge_abstract(caller, raw[3:])
+        name = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
+        allowed, path, exists = self._files.may_reach(caller, name)
         if allowed:
             return None
-        return Response(
-            errno.EACCES if exists else errno.ENOENT,
-            "network.sockets",
-            {"sun_path": shown(said)},
-            habits(said, found),
-        )
+        code = errno.EACCES if exists else errno.ENOENT
+        target: Target = {"sun_path": shown(name)}
+        return Response(code, "network.sockets", target, habitual_tags(name, path))
 
-    def _abstract(self, caller: Caller, name: bytes) -> Response | None:
-        """Abstract names end at the network namespace; what is an attempt is to name one that the
+    def _judge_abstract(self, caller: Caller, name: bytes) -> Response | None:
+        """Abstract names end at the network namespace (unix(7)); an attempt is to name one that the
         host has and the environment has not.
         """
-        shown_name = b"@" + name.replace(b"\0", b"@")
-        if (
-            self._host_sockets < 0
-            or _has(caller.unix_sockets(), shown_name)
-            or not _has(_read_all(self._host_sockets), shown_name)
-        ):
+        # /proc/net/unix shows each NUL of an abstract name as "@"
+        listed = b"@" + name.replace(b"\0", b"@")
+        if self._host_unix_fd < 0 or _lists(caller.unix_sockets(), listed):
             return None
-        return Response(
-            errno.ECONNREFUSED,
-            "network.sockets",
-            {"sun_path": shown(shown_name.decode("utf-8", "surrogateescape"))},
-        )
+        if not _lists(_read_all(self._host_unix_fd), listed):
+            return None
+        target: Target = {"sun_path": shown(listed.decode("utf-8", "surrogateescape"))}
+        return Response(errno.ECONNREFUSED, "network.sockets", target)
 
 
-def _has(table: bytes, name: bytes) -> bool:
+def _lists(table: bytes, name: bytes) -> bool:
     """Whether /proc/net/unix lists a socket of this name."""
     return any(line.endswith(b" " + name) for line in table.splitlines())
 
@@ -237,20 +226,32 @@ def _read_all(descriptor: int) -> bytes:
     return b"".join(pieces)
 
 
-def habits(said: str, found: str) -> tuple[str, ...]:
-    """The tag of a unix socket that resolvers or loggers try by habit,
-    by its path as it was said and as it was found.
+def habitual_tags(name: str, path: str) -> tuple[str, ...]:
+    """The tag of a unix socket that resolvers or loggers try by habit, by the name that the call
+    has and the canonical path that it leads to.
     """
-    if said in _RESOLVERS or found in _RESOLVERS:
+    if name in _RESOLVERS or path in _RESOLVERS:
         return ("resolver",)
-    if said in _LOGGERS or found in _LOGGERS:
+    if name in _LOGGERS or path in _LOGGERS:
         return ("probe",)
     return ()
 
 
-def _is_own(address: bytes) -> bool:
-    """Whether an address is the environment's own loopback,
-    or the unspecified one that means it.
+def _internet_address(family: int, raw: bytes, *, connects: bool) -> bytes | None:
+    """The packed address of a struct sockaddr_in or sockaddr_in6; None for any other."""
+    if family == constants.AF_INET6 and len(raw) >= 24:
+        return raw[8:24]
+    if len(raw) < 8:
+        return None
+    # an unspecified family ends a connection (connect(2)), and is AF_INET to a datagram
+    if family == constants.AF_INET or (family == constants.AF_UNSPEC and not connects):
+        return raw[4:8]
+    return None
+
+
+def _is_loopback(address: bytes) -> bool:
+    """Whether an address is the environment's own loopback, or the unspecified one, where a
+    connection arrives at the loopback.
     """
     if len(address) == 16 and address[:12] == constants.V4MAPPED_PREFIX:
         address = address[12:]
@@ -259,122 +260,107 @@ def _is_own(address: bytes) -> bool:
     return address in (bytes(16), bytes(15) + b"\1")
 
 
-def usual(arguments: tuple[int, ...]) -> bool:
-    """Whether a socket is of a kind that every environment may have on a network that it shares;
-    the filter says the same.
-    """
-    family, kind, protocol = (
+def _socket_arguments(arguments: tuple[int, ...]) -> tuple[int, int, int]:
+    """Family, type without flags, and protocol of socket(2)."""
+    return (
         arguments[0] & constants.UINT_MAX,
-        arguments[1] & 0xF,
+        arguments[1] & constants.SOCK_TYPE_MASK,
         arguments[2] & constants.UINT_MAX,
     )
-    if family not in (constants.AF_INET, constants.AF_INET6):
+
+
+def is_usual(arguments: tuple[int, ...]) -> bool:
+    """Whether every environment on a shared network may have a socket of this kind; the filter
+    decides the same.
+    """
+    family, kind, protocol = _socket_arguments(arguments)
+    if family not in _INTERNET:
         return family in (constants.AF_UNIX, constants.AF_NETLINK)
-    return (kind, protocol) in _USUAL
+    return (kind, protocol) in _TCP_OR_UDP
 
 
-def family(arguments: tuple[int, ...], *, shared: bool = False) -> Response:
-    """The refusal of a socket of an unusual kind; `shared`: on the host's network."""
-    wanted, kind, protocol = (
-        arguments[0] & constants.UINT_MAX,
-        arguments[1] & 0xF,
-        arguments[2] & constants.UINT_MAX,
-    )
-    # on a shared network alone; runtimes try it and do without
-    if wanted in (constants.AF_INET, constants.AF_INET6) and protocol == constants.IPPROTO_MPTCP:
-        return Response(
-            errno.EPROTONOSUPPORT,
-            "network.families",
-            {"proto": "mptcp", "syscall": "mptcp"},
-            ("probe",),
-        )
-    if wanted == constants.AF_UNSPEC:
-        return Response(errno.EAFNOSUPPORT)  # names no kind of network at all
-    if wanted in (constants.AF_INET, constants.AF_INET6):
-        said = (
-            f"raw socket, protocol {protocol}"
-            if kind == socket.SOCK_RAW
-            else _PROTOCOLS.get(protocol, f"protocol {protocol}")
-        )
+def refuse_socket(arguments: tuple[int, ...], *, host_network: bool = False) -> Response:
+    """The refusal of a socket of an unusual kind."""
+    family, kind, protocol = _socket_arguments(arguments)
+    # on a shared network alone; runtimes try it and fall back
+    if family in _INTERNET and protocol == constants.IPPROTO_MPTCP:
+        target: Target = {"proto": "mptcp", "syscall": "mptcp"}
+        return Response(errno.EPROTONOSUPPORT, "network.families", target, ("probe",))
+    # names no kind of network at all
+    if family == constants.AF_UNSPEC:
+        return Response(errno.EAFNOSUPPORT)
+    if family not in _INTERNET:
+        words = _FAMILY_NAMES.get(family, f"address family {family}")
+    elif kind == socket.SOCK_RAW:
+        words = f"raw socket, protocol {protocol}"
     else:
-        said = _FAMILY_NAMES.get(wanted, f"address family {wanted}")
+        words = _PROTOCOLS.get(protocol, f"protocol {protocol}")
     # where hosts may be reached, asking whether one is there is no attempt
-    echo = shared and protocol in _ECHO
-    return Response(
-        errno.EAFNOSUPPORT,
-        "network.families",
-        {"proto": said, "syscall": said},
-        ("probe",) if echo else (),
-    )
+    tags = ("probe",) if host_network and protocol in _ECHO else ()
+    target = {"proto": words, "syscall": words}
+    return Response(errno.EAFNOSUPPORT, "network.families", target, tags)
 
 
-def _messages(caller: Caller, name: str, arguments: tuple[int, ...]) -> list[_Message]:
-    """What a call sends and where; nothing for those that name no address,
-    since they are writes to what is connected.
+def _messages(call: HeldCall) -> list[_Message]:
+    """What a call sends and where; nothing for further messages of a sendmmsg that name no address,
+    since they are writes to the connection.
     """
+    caller, name, arguments = call.caller, call.name, call.arguments
     if name == "connect":
-        return [_Message(_address(caller, arguments[1], arguments[2]), 0, 0)]
+        return [_Message(sendmsg.address(caller, arguments[1], arguments[2]), 0, 0)]
     if name == "sendto":
-        return [_Message(_address(caller, arguments[4], arguments[5]), arguments[1], arguments[2])]
+        raw = sendmsg.address(caller, arguments[4], arguments[5])
+        return [_Message(raw, arguments[1], arguments[2])]
     if name == "write":
         return [_Message(b"", arguments[1], arguments[2])]
     if name == "writev":
-        base, first = (
-            struct.unpack("=QQ", caller.memory(arguments[1], 16)) if arguments[2] else (0, 0)
-        )
-        return [_Message(b"", base, first)]
-    size, count = (
-        (56, 1)
-        if name == "sendmsg"
-        else (64, min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV))
-    )
+        return [_Message(b"", *_first_piece(caller, arguments[1], arguments[2]))]
+    size, count = _MSGHDR_BYTES, 1
+    if name == "sendmmsg":
+        size, count = _MMSGHDR_BYTES, min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV)
     headers = caller.memory(arguments[1], size * count)
     found = []
     for at in range(0, len(headers) - size + 1, size):
-        address, length, vector, pieces = struct.unpack_from("=QI4xQQ", headers, at)
-        base, first = (
-            struct.unpack("=QQ", caller.memory(vector, 16))
-            if pieces and (address or at == 0)
-            else (0, 0)
-        )
-        found.append(_Message(_address(caller, address, length), base, first))
+        address, length, vector, pieces = _MSGHDR_HEAD.unpack_from(headers, at)
+        wanted = bool(address) or at == 0
+        piece = _first_piece(caller, vector, pieces) if wanted else (0, 0)
+        found.append(_Message(sendmsg.address(caller, address, length), *piece))
     return found
 
 
-def _address(caller: Caller, address: int, length: int) -> bytes:
-    return (
-        caller.memory(address, min(length & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES))
-        if address
-        else b""
-    )
+def _first_piece(caller: Caller, vector: int, pieces: int) -> tuple[int, int]:
+    """Base and length of the first struct iovec; zeros where there is none."""
+    if not pieces:
+        return 0, 0
+    base, length = _IOVEC.unpack(caller.memory(vector, _IOVEC.size))
+    return base, length
 
 
-def _netlink(caller: Caller, descriptor: int, message: _Message) -> Response | None:
-    """What is sent to a netlink socket; nothing for any other one."""
-    payload = (
-        caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
-        if message.length
-        else b""
-    )
-    refusal = netlink_change(payload)
-    if refusal is None or not caller.link(f"fd/{descriptor & constants.UINT_MAX}").startswith(
-        "socket:"
-    ):
+def _judge_netlink_send(call: HeldCall, message: _Message) -> Response | None:
+    """What is sent to a netlink socket; None for any other one."""
+    caller, descriptor = call.caller, call.arguments[0]
+    payload = b""
+    if message.length:
+        payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))
+    refusal = judge_netlink(payload)
+    if refusal is None:
+        return None
+    if not caller.link(f"fd/{descriptor & constants.UINT_MAX}").startswith("socket:"):
         return None
     kind, protocol = caller.socket_kind(descriptor, socket.AF_NETLINK)
     return refusal if kind and protocol == constants.NETLINK_ROUTE else None
 
 
-def netlink_change(payload: bytes) -> Response | None:
-    """Asking the kernel about routes and links is free, changing them is not."""
+def judge_netlink(payload: bytes) -> Response | None:
+    """Messages that ask about routes and links are allowed, those that change them are not
+    (rtnetlink(7)).
+    """
     at = 0
-    while at + 6 <= len(payload):
-        length, kind = struct.unpack_from("=IH", payload, at)
-        if 16 <= kind < 128 and kind & 3 != 2:
-            return Response(
-                errno.EPERM,
-                "network.egress",
-                {"proto": "netlink", "syscall": f"netlink message {kind}"},
-            )
-        at += max(16, (length + 3) & ~3)
+    while at + _NLMSGHDR_HEAD.size <= len(payload):
+        length, kind = _NLMSGHDR_HEAD.unpack_from(payload, at)
+        if _RTM_BASE <= kind < _RTM_MOST and kind & 3 != _RTM_GET:
+            target: Target = {"proto": "netlink", "syscall": f"netlink message {kind}"}
+            return Response(errno.EPERM, "network.egress", target)
+        # NLMSG_ALIGN: messages begin at multiples of 4 bytes
+        at += max(_NLMSGHDR_BYTES, (length + 3) & ~3)
     return None

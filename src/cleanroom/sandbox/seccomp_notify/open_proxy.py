@@ -1,9 +1,9 @@
-"""Reading on the caller's behalf, where an environment has no mounts of its own:
-the files of /etc that are made for it, and /proc without strangers.
+"""Opens files for their callers where an environment has no mounts: the files of /etc that are made
+for it, and /proc without other environments' processes.
 
-Landlock lets nothing of /proc be opened, so whatever is read there is opened here,
-by the path that was looked at, and the descriptor is given to the caller.
-What is not answered here goes on to the kernel, which refuses by itself what is not listed.
+Landlock allows nothing of /proc, so whatever is read there is opened here, by the path that was
+judged, and the descriptor is injected into the caller.
+An open that is not answered here continues, and Landlock decides.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
 from cleanroom.sandbox.seccomp_notify.files import Files
-from cleanroom.sandbox.seccomp_notify.rules import Response
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.listener import Listener
+from cleanroom.sandbox.seccomp_notify.response import Response
 
 NAMES = frozenset(("open", "openat"))
 
-_KEPT_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY
-_PLACES = {"/etc/mtab": "/proc/self/mounts"}
-_OWN_LINKS = {"self": (), "mounts": ("mounts",), "net": ("net",)}
-_OUTSIDE = frozenset(
+_PASSED_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY | os.O_ACCMODE
+_ALIASES = {"/etc/mtab": "/proc/self/mounts"}
+# links of /proc into the process that follows them -> below its folder
+_SELF_LINKS = {"self": (), "mounts": ("mounts",), "net": ("net",)}
+# files of /proc that tell of other processes, or give access to memory
+_CLOSED = frozenset(
     (
         "net",
         "mem",
@@ -36,87 +40,96 @@ _OUTSIDE = frozenset(
         "sched_debug",
         "kallsyms",
     )
-)  # tell of others, or hand out memory
-# lead to a file itself, which the kernel judges where it lies
-_MAGIC = frozenset(("root", "cwd", "exe", "map_files", "ns"))
-# a process's own, that may be written
-_SWITCHES = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
-_HOW = constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
+)
+# magic links: they lead to a file itself, which Landlock judges (proc(5))
+_MAGIC_LINKS = frozenset(("root", "cwd", "exe", "map_files", "ns"))
+# settings of a process that it may write
+_WRITABLE = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
+_RESOLVE = (
+    constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
+)
 
 
 class OpenProxy:
-    """Answers opens.
+    """Answers opens of one environment.
 
-    `texts`: path of the environment -> file on the host that stands for it;
-    `belongs` tells the environment's processes.
+    `texts`: path inside -> file on the host that is read instead. `belongs`: whether a process is
+    the environment's.
     """
 
     def __init__(
         self,
         files: Files,
-        listener: int,
+        listener: Listener,
         texts: Mapping[str, str],
         belongs: Callable[[int], bool],
-        proc: int,
+        proc_fd: int,
     ) -> None:
-        self._files, self._listener, self._texts = files, listener, texts
-        self._belongs, self._proc = belongs, proc
+        self._files = files
+        self._listener = listener
+        self._texts = texts
+        self._belongs = belongs
+        self._proc_fd = proc_fd
 
-    def judge(
-        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Response | None:
-        """None: not ours to answer."""
-        directory, address, flags = (
-            (constants.AT_FDCWD_U32, *arguments[:2]) if name == "open" else arguments[:3]
-        )
+    def judge(self, call: HeldCall) -> Response | None:
+        """None: the path is judged elsewhere."""
+        directory, address, flags = constants.AT_FDCWD_U32, *call.arguments[:2]
+        if call.name == "openat":
+            directory, address, flags = call.arguments[:3]
         if flags & constants.O_PATH:
             return None
-        path = self._files.absolute(caller, directory, address)
+        path = self._files.absolute(call.caller, directory, address)
         if not path:
             return None
         path = os.path.normpath(path).replace("//", "/")
-        path = _PLACES.get(path, path)
+        path = _ALIASES.get(path, path)
         if path in self._texts and not flags & constants.O_WRITING:
-            return self._open(identifier, -100, self._texts[path], flags)
+            return self._open(call.identifier, None, self._texts[path], flags)
         if path != "/proc" and not path.startswith("/proc/"):
             return None
-        return self._process(identifier, caller, path.split("/")[2:], flags)
+        return self._judge_proc(call, path.split("/")[2:], flags)
 
-    def _process(
-        self, identifier: int, caller: Caller, parts: list[str], flags: int
-    ) -> Response | None:
-        """Something of /proc: the machine's facts, and the environment's own processes."""
-        parts = [part for part in parts if part]
-        if parts and parts[0] in _OWN_LINKS:
-            parts = [str(caller.group), *_OWN_LINKS[parts[0]], *parts[1:]]
-        elif parts[:1] == ["thread-self"]:
-            parts = [str(caller.group), "task", str(caller.pid), *parts[1:]]
-        own = bool(parts) and parts[0].isdigit()
-        if own and not self._belongs(int(parts[0])):
+    def _judge_proc(self, call: HeldCall, parts: list[str], flags: int) -> Response | None:
+        """Files of /proc: those of the machine, and those of the environment's own processes."""
+        parts = _without_self([part for part in parts if part], call.caller)
+        of_process = bool(parts) and parts[0].isdigit()
+        if of_process and not self._belongs(int(parts[0])):
             return Response(errno.ENOENT)
-        if flags & constants.O_WRITING and not (own and parts[-1] in _SWITCHES):
+        if flags & constants.O_WRITING and not (of_process and parts[-1] in _WRITABLE):
             return None
-        inner = parts[1:] if own else parts
-        if own and inner[:1] == ["task"]:
+        inner = parts[1:] if of_process else parts
+        if of_process and inner[:1] == ["task"]:
             inner = parts[3:]
-        if inner and inner[0] in _OUTSIDE:
+        if inner and inner[0] in _CLOSED:
             return Response(errno.EACCES)
-        if inner and (inner[0] in _MAGIC or (inner[0] == "fd" and len(inner) > 1)):
+        if inner and (inner[0] in _MAGIC_LINKS or (inner[0] == "fd" and len(inner) > 1)):
             return None
-        return self._open(identifier, self._proc, "/".join(parts) or ".", flags)
+        return self._open(call.identifier, self._proc_fd, "/".join(parts) or ".", flags)
 
-    def _open(self, identifier: int, directory: int, path: str, flags: int) -> Response | None:
+    def _open(
+        self, identifier: int, directory: int | None, path: str, flags: int
+    ) -> Response | None:
+        passed = flags & _PASSED_FLAGS
         try:
-            how = flags & (_KEPT_FLAGS | os.O_ACCMODE)
-            opened = (
-                os.open(path, how | os.O_CLOEXEC)
-                if directory < 0
-                else syscalls.openat2(directory, path, how, _HOW)
-            )
+            if directory is None:
+                opened = os.open(path, passed | os.O_CLOEXEC)
+            else:
+                opened = syscalls.openat2(directory, path, passed, _RESOLVE)
         except OSError as error:
+            # a magic link among the parts
             return None if error.errno == errno.ELOOP else Response(error.errno or errno.EACCES)
         try:
-            closing = bool(flags & os.O_CLOEXEC)
-            return inject_fd(self._listener, identifier, opened, close_on_exec=closing)
+            close_on_exec = bool(flags & os.O_CLOEXEC)
+            listener = self._listener.fileno()
+            return inject_fd(listener, identifier, opened, close_on_exec=close_on_exec)
         finally:
             os.close(opened)
+
+
+def _without_self(parts: list[str], caller: Caller) -> list[str]:
+    """The parts with the caller's process in place of /proc/self and its like."""
+    if parts and parts[0] in _SELF_LINKS:
+        return [str(caller.group), *_SELF_LINKS[parts[0]], *parts[1:]]
+    if parts[:1] == ["thread-self"]:
+        return [str(caller.group), "task", str(caller.pid), *parts[1:]]
+    return parts

@@ -1,8 +1,7 @@
-"""Where a path of the environment really leads, decided outside it.
+"""Resolves paths of an environment from outside, with the caller's root and /proc/self.
 
-Paths are resolved for the caller: its root, its working directory, its /proc/self.
-What comes out is free of links and of "..", so that a link of the workspace that leads outside is
-seen for what it is.
+The canonical path has no link and no "..", so a link of the workspace that leads outside is judged
+by its target.
 """
 
 from __future__ import annotations
@@ -15,11 +14,15 @@ from cleanroom.sandbox.kernel import constants, syscalls
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.kernel.syscall_numbers import NUMBERS
 
-_OPENAT2, _HOW_SIZE = NUMBERS.get("openat2", -1), ctypes.c_size_t(24)
+_OPENAT2 = NUMBERS.get("openat2", -1)
+# struct open_how: flags, mode, resolve
+_OPEN_HOW_BYTES = ctypes.c_size_t(24)
 _HANDLE = (os.O_CLOEXEC | constants.O_PATH).to_bytes(8, "little") + bytes(8)
-_HOW = _HANDLE + (constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS).to_bytes(8, "little")
-_REACHES = _HANDLE + constants.RESOLVE_IN_ROOT.to_bytes(8, "little")
-_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+_RESOLVE_PLAIN = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+_HOW_PLAIN = _HANDLE + _RESOLVE_PLAIN.to_bytes(8, "little")
+_HOW_IN_ROOT = _HANDLE + constants.RESOLVE_IN_ROOT.to_bytes(8, "little")
+# errnos of lstat(2) where nothing is at a path
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
 class Paths:
@@ -39,41 +42,40 @@ class Paths:
     def canonical(
         self, caller: Caller, path: str, *, follow: bool, allowed: tuple[str, ...]
     ) -> str:
-        """Where the absolute `path` leads; empty for what is no file at all,
-        such as a pipe behind /proc/self/fd.
+        """Where the absolute `path` leads; empty for what is no file at all, such as a pipe behind
+        /proc/self/fd.
 
-        The common case costs one call: a path that is written below an `allowed` prefix and has no
-        link in it is what it says.
+        The common case costs one call: a path below an `allowed` prefix without a link in it is
+        canonical.
         """
-        self._enter(caller)
-        if (
-            path.startswith(allowed)
-            and "/.." not in path
-            and not self._has_links(os.fsencode(path))
-        ):
+        self._open_root(caller)
+        below = path.startswith(allowed) and "/.." not in path
+        if below and not self._has_links(os.fsencode(path)):
             return path
-        return self._walked(caller, path, follow=follow)
+        return self._walk(caller, path, follow=follow)
 
     def plain(self, path: bytes) -> bool:
-        """Whether no link is on the way of the absolute `path`, as far as that exists;
-        False as long as nobody's path was resolved here.
+        """Whether no link is on the way of the absolute `path`, as far as that exists.
+
+        False until the root was opened for a first caller.
         """
         return self._root >= 0 and not self._has_links(path)
 
     def reaches(self, caller: Caller, path: str) -> bool:
-        """Whether the absolute `path` leads to anything, in one call;
-        links of /proc into processes have to be walked, so not through those.
+        """Whether the absolute `path` leads to anything, in one call.
+
+        Not through the magic links of /proc, which have to be walked.
         """
-        self._enter(caller)
-        return self._opened(os.fsencode(path), _REACHES)
+        self._open_root(caller)
+        return self._can_open(os.fsencode(path), _HOW_IN_ROOT)
 
     def root(self, caller: Caller) -> int:
-        """A descriptor of the root that they share; it stays ours."""
-        self._enter(caller)
+        """A descriptor of the root that all processes share; it stays ours."""
+        self._open_root(caller)
         return self._root
 
     def identity(self, path: str) -> tuple[int, int]:
-        """Device and number of what is at a canonical `path`; zeros where nothing is."""
+        """Device and inode of what is at a canonical `path`; zeros where nothing is."""
         try:
             found = os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
         except (OSError, ValueError):
@@ -97,21 +99,16 @@ class Paths:
         Raises:
             OSError: it may not be read, or has become a link meanwhile.
         """
-        return syscalls.openat2(
-            self._root,
-            path,
-            os.O_RDONLY | os.O_NONBLOCK,
-            constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS,
-        )
+        return syscalls.openat2(self._root, path, os.O_RDONLY | os.O_NONBLOCK, _RESOLVE_PLAIN)
 
     def on_host(self, path: str) -> bool:
-        """Whether the host has something at a path of the environment;
-        what this user may not look at counts as there.
+        """Whether the host has something at a path of the environment; what this user may not
+        access counts as there.
         """
         try:
             os.lstat(path)
         except OSError as error:
-            return error.errno not in _NOWHERE
+            return error.errno not in _NOT_THERE
         except ValueError:
             return False
         return True
@@ -121,20 +118,20 @@ class Paths:
 
     def _has_links(self, path: bytes) -> bool:
         """Whether the part of `path` that exists goes through a link."""
-        return not self._opened(path, _HOW) and ctypes.get_errno() == errno.ELOOP
+        return not self._can_open(path, _HOW_PLAIN) and ctypes.get_errno() == errno.ELOOP
 
-    def _enter(self, caller: Caller) -> None:
+    def _open_root(self, caller: Caller) -> None:
         if self._root < 0:
             self._root = caller.root()
 
-    def _opened(self, path: bytes, how: bytes) -> bool:
-        descriptor: int = syscalls.libc.syscall(_OPENAT2, self._root, path, how, _HOW_SIZE)
+    def _can_open(self, path: bytes, how: bytes) -> bool:
+        descriptor: int = syscalls.libc.syscall(_OPENAT2, self._root, path, how, _OPEN_HOW_BYTES)
         if descriptor >= 0:
             os.close(descriptor)
         return descriptor >= 0
 
-    def _walked(self, caller: Caller, path: str, *, follow: bool) -> str:
-        """Resolve step by step.
+    def _walk(self, caller: Caller, path: str, *, follow: bool) -> str:
+        """Resolve part by part.
 
         A missing part is kept as it is written: nothing below it can be a link.
         """
@@ -151,7 +148,7 @@ class Paths:
             step = f"{done}/{part}"
             if not follow and not any(todo):
                 return step
-            target = self._link(caller, step)
+            target = self._read_link(caller, step)
             if target is None:
                 done = step
                 continue
@@ -168,8 +165,8 @@ class Paths:
             todo += target.removesuffix(" (deleted)").split("/")[::-1]
         return done or "/"
 
-    def _link(self, caller: Caller, step: str) -> str | None:
-        """What the link at `step` says, for the caller; None if it is none."""
+    def _read_link(self, caller: Caller, step: str) -> str | None:
+        """The target of the link at `step`, for the caller; None if it is no link."""
         if step == "/proc/self":
             return caller.inner_numbers()[0]
         if step == "/proc/thread-self":

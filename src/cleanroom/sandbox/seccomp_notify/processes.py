@@ -1,7 +1,8 @@
-"""Judging held calls that act on processes.
+"""Judges held calls that act on processes.
 
-Pid 1, with which an environment ends, is nobody's to signal, to limit or to slow down. A core
-limit stays what it is, since the host's own handler of crashes would be started by another one.
+Pid 1, with which an environment ends, may not be signalled, limited or slowed down.
+The core limit stays as it was set: with another one the kernel would start the host's handler of
+crashes (core(5), "Piping core dumps to a program").
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.constants import RLIMIT_CORE, UINT_MAX
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 from cleanroom.sandbox.seccomp.filters import PID_ARGUMENTS
-from cleanroom.sandbox.seccomp_notify.rules import Response
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Target
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 NAMES = frozenset((*PID_ARGUMENTS, "pidfd_send_signal", "pidfd_open", "prlimit64", "setrlimit"))
 
 _RULE = "process.visibility"
-_SIGNAL_AT = {
+# call -> index of the argument with the signal
+_SIGNAL_ARGUMENT = {
     "kill": 1,
     "tkill": 1,
     "tgkill": 2,
@@ -30,56 +33,60 @@ _SIGNAL_AT = {
     "rt_tgsigqueueinfo": 2,
     "pidfd_send_signal": 1,
 }
-_RLIMIT = struct.Struct("=QQ")  # struct rlimit64
+# struct rlimit64: soft, hard
+_RLIMIT = struct.Struct("=QQ")
 
 
 class Processes:
     """Judges for one environment."""
 
-    def __init__(self, init: int, own: int) -> None:
-        """`init` is the number of its first process as it sees it, `own` as the warden does."""
-        self._init, self._own = init, own
+    def __init__(self, inner_init: int, init_pid: int) -> None:
+        """Numbers of its first process: as it sees itself, and as the warden sees it."""
+        self._inner_init = inner_init
+        self._init_pid = init_pid
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
-        """None lets the kernel go on, which judges the rest as on any machine."""
+    def judge(self, call: HeldCall) -> Response | None:
+        caller, name, arguments = call.caller, call.name, call.arguments
         if name == "setrlimit":
-            return _core_limit(caller, arguments[1], 0)
+            return _judge_core_limit(caller, arguments[1], 0)
         if name == "prlimit64":
-            return self._limit(caller, arguments)
-        if name in _SIGNAL_AT and not arguments[_SIGNAL_AT[name]] & UINT_MAX:
-            return None  # it only asks whether it is there
+            return self._judge_limit(caller, arguments)
+        # signal 0 only asks whether the process exists (kill(2))
+        if name in _SIGNAL_ARGUMENT and not arguments[_SIGNAL_ARGUMENT[name]] & UINT_MAX:
+            return None
         if name == "pidfd_send_signal" and not self._is_init(caller, arguments[0] & UINT_MAX):
             return None
-        return self.refused(name)
+        return self.refuse(name)
 
-    def refused(self, name: str) -> Response:
-        """What is said of an attempt on the environment's first process."""
-        target: Target = {"signal_pid": self._init, "syscall": f"{name} of init"}
-        return Response(errno.EPERM, _RULE, target, alone=True)
+    def refuse(self, name: str) -> Response:
+        """The response to an attempt on the environment's first process."""
+        target: Target = {"signal_pid": self._inner_init, "syscall": f"{name} of init"}
+        return Response(errno.EPERM, _RULE, target, recorder_only=True)
 
-    def _limit(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
+    def _judge_limit(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
         number, resource, new, old = arguments[:4]
+        # only reads the old limit
         if not new:
             return None
-        if number & UINT_MAX == self._init:
-            return self.refused("prlimit64")
+        if number & UINT_MAX == self._inner_init:
+            return self.refuse("prlimit64")
         if resource & UINT_MAX == RLIMIT_CORE:
-            return _core_limit(caller, new, old)
+            return _judge_core_limit(caller, new, old)
         return None
 
     def _is_init(self, caller: Caller, descriptor: int) -> bool:
-        """Whether a pidfd, or a folder of /proc used as one, stands for it."""
-        if caller.link(f"fd/{descriptor}") == f"/proc/{self._init}":
+        """Whether a pidfd, or a folder of /proc used as one, refers to the first process."""
+        if caller.link(f"fd/{descriptor}") == f"/proc/{self._inner_init}":
             return True
-        return caller.process_behind(descriptor) == self._own
+        return caller.process_behind(descriptor) == self._init_pid
 
 
-def _core_limit(caller: Caller, new: int, old: int) -> Response:
-    """Say that it was done: whoever asks for less wants no core file, and there is none."""
-    told = caller.memory(new, _RLIMIT.size)
-    if len(told) < _RLIMIT.size:
-        raise BadAddress(hex(new + len(told)))
-    soft, hard = _RLIMIT.unpack(told)
+def _judge_core_limit(caller: Caller, new: int, old: int) -> Response:
+    """Answer that the limit was set: its caller wants no core file, and none is written."""
+    limit = caller.memory(new, _RLIMIT.size)
+    if len(limit) < _RLIMIT.size:
+        raise BadAddress(hex(new + len(limit)))
+    soft, hard = _RLIMIT.unpack(limit)
     if soft > hard:
         return Response(errno.EINVAL)
     if hard > CORE_BYTES:

@@ -1,13 +1,12 @@
-"""Judging held calls that start programs: by the file that really is started,
-and by what that file starts in turn.
+"""Judges held calls that start programs, by the file that is started and by its interpreters.
 
-Landlock and mounts without exec hold the list (from High on) and the folders where nothing is
-started (from Medium on); here an attempt is seen.
-A script counts as its interpreter, the dynamic loader called by name as the program that it is to
-load, and at High a library as what it is mapped from.
+Landlock and noexec mounts enforce the allowlist (from High on) and the folders where nothing is
+started (from Medium on); the attempt is seen here.
+A script counts as its interpreter, and the dynamic loader as the program that it loads.
+At High a library counts as the file that it is mapped from.
 
-Where a workspace has build folders, only the judgement here tells them from the rest of it: who
-raced it would start what he could have put into such a folder.
+Where a workspace has build folders, only the judgement here tells them from the rest of it.
+Whoever won a race against it would start a file that could as well lie in such a folder.
 """
 
 from __future__ import annotations
@@ -20,14 +19,18 @@ import struct
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 
 NAMES = frozenset(("execve", "execveat", "memfd_create", "mmap"))
 
 _RULE = "process.exec"
+_NO_PATH = "a descriptor without a path"
 _LOADER = re.compile(r"/ld(-linux[-.\w]*|-musl-[-.\w]*|-\d[.\d]*)?\.so(\.\d+)?$|/ld-\d[.\d]*\.so$")
-_LOADER_TAKES = frozenset(  # options of ld.so whose value is the next word
+# options of ld.so(8) whose value is the next word
+_LOADER_OPTIONS_WITH_VALUE = frozenset(
     (
         "--library-path",
         "--inhibit-rpath",
@@ -38,125 +41,125 @@ _LOADER_TAKES = frozenset(  # options of ld.so whose value is the next word
         "--glibc-hwcaps-mask",
     )
 )
-_HEAD = 256  # what the kernel reads of a script's first line
-_SCRIPTS_MOST = 5  # an interpreter that is a script, and so on: the kernel's own limit
-_WORDS_MOST = 32  # of a loader's command line
+# BINPRM_BUF_SIZE: bytes that the kernel reads of a script's first line
+_SCRIPT_HEAD = 256
+# interpreters that are scripts in turn: the kernel's own limit (execve(2), ELOOP)
+_INTERPRETERS_MOST = 5
+# words of a loader's command line that are read
+_WORDS_MOST = 32
 
 
 class Programs:
-    """Judges by the list of one environment."""
+    """Judges by the allowlist of one environment, or by its noexec folders."""
 
     def __init__(self, rules: Rules, paths: Paths) -> None:
         self._rules = rules
         self._paths = paths
 
-    def judge(self, caller: Caller, name: str, arguments: tuple[int, ...]) -> Response | None:
-        """None lets the kernel go on, which has the same list."""
-        if (
-            name == "memfd_create"
-            # only without the flag that takes the right to be executed away;
-            # no mount or Landlock rule covers such a file
-        ):
-            return Response(errno.ENOSYS, _RULE, {"syscall": name}, alone=True)
+    def judge(self, call: HeldCall) -> Response | None:
+        caller, name, arguments = call.caller, call.name, call.arguments
+        # Held only without MFD_NOEXEC_SEAL: no mount or Landlock rule covers a file in memory.
+        if name == "memfd_create":
+            return Response(errno.ENOSYS, _RULE, {"syscall": name}, recorder_only=True)
         if name == "mmap":
-            return self._mapped(caller, arguments[4])
-        directory, at, words, flags = (
-            (-100, 0, 1, 0) if name == "execve" else (arguments[0], 1, 2, arguments[4])
-        )
-        said = caller.string(arguments[at]) if arguments[at] else ""
-        if said is None:
-            return None  # ENAMETOOLONG
-        if not said:
-            if not flags & constants.AT_EMPTY_PATH:
-                return None  # ENOENT
-            said = caller.base(directory)
-            if not self._rules.programs:
-                return self._file(said)
-            if not said.startswith("/") or said.startswith("/memfd:"):
-                return Response(
-                    errno.EACCES, _RULE, {"path": shown(said) or "a descriptor without a path"}
-                )
-        elif not said.startswith("/"):
-            said = f"{caller.base(directory)}/{said}"
-        found = self._paths.canonical(
-            caller,
-            said,
-            follow=not flags & constants.AT_SYMLINK_NOFOLLOW,
-            allowed=self._rules.programs,
-        )
-        return self._started(caller, found, arguments[words])
-
-    def _mapped(self, caller: Caller, descriptor: int) -> Response | None:
-        """A file that becomes part of a running program: a library, as a rule."""
-        path = caller.link(f"fd/{descriptor & constants.UINT_MAX}").removesuffix(" (deleted)")
-        if (
-            not path.startswith("/")
-            or path.startswith(("/memfd:", "/dev/"))
-            or self._rules.may_start(path)
-        ):
+            return self._judge_mapping(caller, arguments[4])
+        directory, address, words, flags = constants.AT_FDCWD, *arguments[:2], 0
+        if name == "execveat":
+            directory, address, words, flags = *arguments[:3], arguments[4]
+        path = caller.string(address) if address else ""
+        # the kernel answers ENAMETOOLONG
+        if path is None:
             return None
-        return self._refused(errno.EPERM, path)
+        if not path:
+            # the kernel answers ENOENT
+            if not flags & constants.AT_EMPTY_PATH:
+                return None
+            path = caller.base(directory)
+            if not self._rules.programs:
+                return self._judge_file(path)
+            if not path.startswith("/") or path.startswith("/memfd:"):
+                return Response(errno.EACCES, _RULE, {"path": shown(path) or _NO_PATH})
+        elif not path.startswith("/"):
+            path = f"{caller.base(directory)}/{path}"
+        follow = not flags & constants.AT_SYMLINK_NOFOLLOW
+        return self._judge_start(caller, self._canonical(caller, path, follow=follow), words)
 
-    def _refused(self, code: int, path: str) -> Response:
-        # where the kernel would let it be started, nothing but this stops it
-        alone = f"{path}/".startswith(self._rules.startable)
-        return Response(code, _RULE, {"path": shown(path)}, alone=alone)
+    def _canonical(self, caller: Caller, path: str, *, follow: bool = True) -> str:
+        return self._paths.canonical(caller, path, follow=follow, allowed=self._rules.programs)
 
-    def _started(self, caller: Caller, path: str, words: int) -> Response | None:
-        """The file, then whatever it needs to be started by."""
-        for _ in range(_SCRIPTS_MOST):
-            refusal = self._file(path)
+    def _judge_mapping(self, caller: Caller, descriptor: int) -> Response | None:
+        """A file that becomes code of a running program: a library, as a rule."""
+        link = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
+        path = link.removesuffix(" (deleted)")
+        if not path.startswith("/") or path.startswith(("/memfd:", "/dev/")):
+            return None
+        if self._rules.may_start(path):
+            return None
+        return self._refuse(errno.EPERM, path)
+
+    def _refuse(self, code: int, path: str) -> Response:
+        recorder_only = f"{path}/".startswith(self._rules.startable)
+        return Response(code, _RULE, {"path": shown(path)}, recorder_only=recorder_only)
+
+    def _judge_start(self, caller: Caller, path: str, words: int) -> Response | None:
+        """The file, its interpreters, and the program that a dynamic loader loads."""
+        for _ in range(_INTERPRETERS_MOST):
+            refusal = self._judge_file(path)
             if refusal is not None or not self._paths.exists(path):
                 return refusal
             interpreter = self._interpreter(path)
             if not interpreter.startswith("/"):
                 break
-            path = self._paths.canonical(
-                caller, interpreter, follow=True, allowed=self._rules.programs
-            )
-        if _LOADER.search(path):
-            loaded = _loaded(caller, words)
-            if loaded and "/" in loaded:
-                loaded = loaded if loaded.startswith("/") else f"{caller.base(-100)}/{loaded}"
-                return self._file(
-                    self._paths.canonical(caller, loaded, follow=True, allowed=self._rules.programs)
-                )
-        return None
+            path = self._canonical(caller, interpreter)
+        if not _LOADER.search(path):
+            return None
+        loaded = _loaded_program(caller, words)
+        if "/" not in loaded:
+            return None
+        if not loaded.startswith("/"):
+            loaded = f"{caller.base(constants.AT_FDCWD)}/{loaded}"
+        return self._judge_file(self._canonical(caller, loaded))
 
-    def _file(self, path: str) -> Response | None:
-        if not self._rules.programs and not path.startswith(self._rules.not_started):
+    def _judge_file(self, path: str) -> Response | None:
+        if not self._rules.programs and not path.startswith(self._rules.noexec):
             return None
         if not path or path.startswith("/memfd:"):
-            return Response(errno.EACCES, _RULE, {"path": "a descriptor without a path"})
+            return Response(errno.EACCES, _RULE, {"path": _NO_PATH})
         kind = self._paths.kind(path)
         if kind == 0:
-            hidden = not path.startswith(self._rules.own) and self._paths.on_host(path)
+            hidden = not path.startswith(self._rules.private) and self._paths.on_host(path)
             return Response(errno.ENOENT, _RULE, {"path": shown(path)}) if hidden else None
         if self._rules.may_start(path) or not stat.S_ISREG(kind):
             return None
-        return self._refused(errno.EACCES, path)
+        return self._refuse(errno.EACCES, path)
 
     def _interpreter(self, path: str) -> str:
-        """What the first line of a script names; empty for what is none, or cannot be read."""
+        """The interpreter in the first line of a script; empty for any other file, or one that
+        cannot be read.
+        """
         try:
             descriptor = self._paths.open_file(path)
         except OSError:
             return ""
         try:
-            head = os.read(descriptor, _HEAD)
+            head = os.read(descriptor, _SCRIPT_HEAD)
         except OSError:
             return ""
         finally:
             os.close(descriptor)
         if not head.startswith(b"#!"):
             return ""
-        named = head[2:].split(b"\n")[0].split()
-        return os.fsdecode(named[0]) if named else ""
+        words = head[2:].split(b"\n")[0].split()
+        return os.fsdecode(words[0]) if words else ""
 
 
-def _loaded(caller: Caller, words: int) -> str:
-    """The program that a command line of the dynamic loader names; empty if it names none."""
-    skip = 1  # the loader's own name
+def _loaded_program(caller: Caller, words: int) -> str:
+    """The program that a command line of the dynamic loader names; empty if it names none.
+
+    `words` is the address of argv.
+    """
+    # the loader's own name
+    skip = 1
     for index in range(_WORDS_MOST):
         pointer = struct.unpack("=Q", caller.memory(words + 8 * index, 8))[0] if words else 0
         if not pointer:
@@ -167,5 +170,5 @@ def _loaded(caller: Caller, words: int) -> str:
         word = caller.string(pointer) or ""
         if not word.startswith("--"):
             return word
-        skip = int(word in _LOADER_TAKES)
+        skip = int(word in _LOADER_OPTIONS_WITH_VALUE)
     return ""

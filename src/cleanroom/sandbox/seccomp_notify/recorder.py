@@ -1,41 +1,28 @@
-"""The recorder: answers the calls that an environment's filter holds,
-and names every attempt among them.
+"""The recorder: answers the calls that an environment's filter holds, and records the attempts.
 
-The kernel enforces (empty network, read-only mounts, Landlock);
-a held call is where an attempt is *seen*, with process and target.
-What is allowed goes on, what is not is answered with the errno that a machine without the thing
-would give.
-It never decides safety by letting a call go on: another thread of the caller could change the
-arguments meanwhile, and would meet the kernel.
+The kernel enforces (empty network namespace, read-only mounts, Landlock); a held call is where an
+attempt is seen, with process and target.
+A call that is allowed continues, any other is answered with the errno that a machine without its
+target would give.
+Nothing is safe because a call was judged before it continued: another thread of the caller may
+change its arguments meanwhile, and then meets the kernel (seccomp_unotify(2), NOTES).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import os
 import select
 import socket
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
-from cleanroom.sandbox.kernel.constants import (
-    SECCOMP_IOCTL_NOTIF_ID_VALID,
-    SECCOMP_IOCTL_NOTIF_RECV,
-    SECCOMP_IOCTL_NOTIF_SEND,
-    SECCOMP_IOCTL_NOTIF_SET_FLAGS,
-    SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
-    SECCOMP_USER_NOTIF_FLAG_CONTINUE,
-    UINT_MAX,
-    X32_SYSCALL_BIT,
-)
+from cleanroom.sandbox.kernel.constants import UINT_MAX, X32_SYSCALL_BIT
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
 from cleanroom.sandbox.network.dns import Names
-from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp.filters import FIRST_NETLINK
 from cleanroom.sandbox.seccomp_notify import (
+    attempts,
     emulate,
     files,
     listen,
@@ -44,12 +31,14 @@ from cleanroom.sandbox.seccomp_notify import (
     processes,
     programs,
 )
-from cleanroom.sandbox.seccomp_notify.addfd import inject_fd
+from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
 from cleanroom.sandbox.seccomp_notify.aggregate import Aggregate
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall, Judge
+from cleanroom.sandbox.seccomp_notify.listener import Listener
 from cleanroom.sandbox.seccomp_notify.paths import Paths
-from cleanroom.sandbox.seccomp_notify.rules import Response, Rules
-from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, SocketExecutor
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 from cleanroom.sandbox.seccomp_notify.sockets import (
     DuplicatedSockets,
     OwnedSockets,
@@ -58,360 +47,256 @@ from cleanroom.sandbox.seccomp_notify.sockets import (
 )
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Attempt, Process, Target
+    from cleanroom.sandbox.protocol import Attempt
 
-# id, pid, flags, number, architecture, instruction pointer, arguments
-_NOTIFICATION = struct.Struct("=QIIiIQ6Q")
-_RESPONSE = struct.Struct("=QqiI")  # id, value, error, flags
-_NOTHING = (None, None, None)
-_EMPTY = bytes(_NOTIFICATION.size)
-_BATCH = 64  # calls answered before the warden looks at its other descriptors again
-
-__all__ = ["Recorder", "Rules", "Shared", "wake_in_step"]
+_FOREIGN_ABI = "foreign ABI"
+# calls that are answered before the warden serves its other descriptors again
+_BATCH = 64
 
 
-class Shared(NamedTuple):
-    """Where an environment may go on a network that it shares with the host,
-    and with which means its calls are carried out.
+class Environment(NamedTuple):
+    """The environment whose calls are judged."""
 
-    `lead` connects a socket to what a declared door leads to.
-    `keep` where copies of sockets cannot be borrowed: they are made on the caller's behalf.
-    """
-
-    where: HostNetworkPolicy
-    lead: emulate.Lead
-    hand: SocketExecutor = DirectExecutor()
-    controls: tuple[str, ...] = ()
-    keep: bool = False
-
-
-def wake_in_step(listener: int) -> bool:
-    """Ask for direct hand-over between caller and recorder;
-    False where the kernel does not know it.
-    """
-    try:
-        fcntl.ioctl(
-            listener,
-            SECCOMP_IOCTL_NOTIF_SET_FLAGS,
-            SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
-        )
-    except OSError:
-        return False
-    return True
+    rules: Rules
+    names: Names
+    # descriptor of /proc
+    proc_fd: int
+    # descriptor of the host's /proc/net/unix, opened outside of the network namespace; -1: none
+    host_unix_fd: int = -1
+    # Number of init, which is ours, so its calls continue: its memory is closed to an ordinary
+    # user's recorder, and the kernel holds it too.
+    init_pid: int = 0
 
 
 class Recorder:
-    """Serves one listener.
+    """Answers the notifications of one listener.
 
-    `emit` gets dicts in the shape of capability.Attempt, without the environment's name.
+    `emit` receives records in the shape of capability.Attempt, without the environment's name.
     """
 
     def __init__(
         self,
         listener: int,
-        rules: Rules,
+        environment: Environment,
         emit: Callable[[Attempt], None],
-        *,
-        names: Names,
-        proc_fd: int,
-        own: int = 0,
-        host_sockets: int = -1,
-        shared: Shared | None = None,
+        access: emulate.HostNetworkAccess | None = None,
     ) -> None:
-        """`own` is init, which is ours: its memory is closed to its children and so to an ordinary
-        user's recorder, and the kernel holds it too.
-
-        `host_sockets` is the host's /proc/net/unix; `shared` says where the environment may go on a
-        network that it shares with the host; without it, its network is its own and empty.
+        """`access`: where the environment may go on a network that it shares with the host; without
+        it the network is a namespace of its own, and empty.
         """
-        self._own = own
-        self._listener = listener
+        rules, names, proc_fd = environment.rules, environment.names, environment.proc_fd
+        self._listener = Listener(listener)
         self._names = names
-        self._proc = proc_fd
+        self._proc_fd = proc_fd
+        self._init_pid = environment.init_pid
+        self._has_allowlist = bool(rules.programs)
         self._paths = Paths()
+        self._fast_path: FastPath | None = FastPath(rules, proc_fd, self._paths)
         self._files = files.Files(rules, self._paths)
         self._modes = modes.Modes(rules, self._files)
-        self._quick: FastPath | None = FastPath(rules, proc_fd, self._paths)
-        self._network = network.Network(names, self._files, host_sockets, shared=shared is not None)
+        self._network = network.Network(
+            names, self._files, environment.host_unix_fd, host_network=access is not None
+        )
         self._programs = programs.Programs(rules, self._paths)
-        self._listed = bool(rules.programs)
         self._listening = listen.Listening(rules)
-        self._processes = processes.Processes(1, own)
-        self._sockets: TrackedSockets | None = None
-        self._behalf = self._on_behalf(shared) if shared is not None else None
-        self._fold = Aggregate(emit)
+        self._tracked: TrackedSockets | None = None
+        self._emulator: emulate.NetworkEmulator | None = None
+        if access is not None:
+            self._tracked = TrackedSockets(proc_fd) if access.track_sockets else None
+            sockets = self._tracked or DuplicatedSockets()
+            self._emulator = emulate.NetworkEmulator(
+                access, self._files, names, sockets, OwnedSockets(proc_fd), self._listener
+            )
+        self._judges = self._judges_by_name()
+        self._aggregate = Aggregate(emit)
         self._native = AUDIT_ARCH.get(machine(), 0)
-        self._buffer = bytearray(_NOTIFICATION.size)
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
-        self.in_step = wake_in_step(listener)
-        # set while canaries run: what the kernel has to refuse by itself goes on to it,
-        # recorded and tagged
+        # Set while canaries run: a call that the kernel has to refuse by itself continues, and is
+        # recorded and tagged.
         self.proving = False
 
-    def _on_behalf(self, shared: Shared) -> emulate.NetworkEmulator:
-        self._sockets = TrackedSockets(self._proc) if shared.keep else None
-        return emulate.NetworkEmulator(
-            shared.where,
-            self._files,
-            self._names,
-            self._sockets or DuplicatedSockets(),
-            OwnedSockets(self._proc),
-            shared.hand,
-            answer=lambda identifier, value, code: self._send(
-                _RESPONSE.pack(identifier, value, -code, 0)
-            ),
-            still_held=self._still_held,
-            lead=shared.lead,
-            controls=shared.controls,
-        )
+    def _judges_by_name(self) -> dict[str, Judge]:
+        """Name of a call -> who judges it; later entries replace earlier ones."""
+        judges: dict[str, Judge] = {}
+        for judged, judge in (
+            (listen.NAMES, self._listening.judge),
+            (processes.NAMES, processes.Processes(1, self._init_pid).judge),
+            (programs.NAMES, self._programs.judge),
+            (network.NAMES, self._network.judge),
+            (files.NAMES, self._files.judge),
+        ):
+            judges |= dict.fromkeys(judged, judge)
+        judges |= {"bind": self._judge_bind, "socket": self._judge_socket}
+        if self._emulator is not None:
+            judges |= dict.fromkeys(emulate.NAMES, self._emulator.judge)
+        return judges
 
     def fileno(self) -> int:
-        return self._listener
+        """The listener."""
+        return self._listener.fileno()
 
     def filenos(self) -> list[int]:
-        """What to poll: held calls, and the sockets of calls that wait."""
-        return [self._listener, *([self._behalf.fileno()] if self._behalf is not None else [])]
+        """What to poll: the listener, and the sockets of pending calls."""
+        if self._emulator is None:
+            return [self._listener.fileno()]
+        return [self._listener.fileno(), self._emulator.pending.fileno()]
 
     @property
     def completeness(self) -> str:
         """`lossy` once a record had to be dropped."""
-        return "lossy" if self._fold.dropped or self._names.dropped else "exact"
+        return "lossy" if self.dropped else "exact"
 
     @property
     def dropped(self) -> int:
-        return self._fold.dropped + self._names.dropped
+        return self._aggregate.dropped + self._names.dropped
 
     def ready(self) -> bool:
-        """Answer what waits; False once nobody is left who could call."""
-        if self._behalf is not None:
-            self._behalf.ready()
+        """Answer what waits; False once no process is left that could call."""
+        if self._emulator is not None:
+            self._emulator.pending.ready()
         for _ in range(_BATCH):
             events = self._poll.poll(0)
             if not events:
                 return True
+            # POLLHUP: the last process with the filter has ended (seccomp_unotify(2))
             if not events[0][1] & select.POLLIN:
                 return False
             self.answer()
         return True
 
-    def patience(self) -> int | None:
-        """Milliseconds until `tick` has something to say; None while nothing waits."""
-        waits = (
-            self._fold.wait_seconds(),
-            self._names.wait_seconds(),
-            self._behalf.wait_seconds() if self._behalf is not None else None,
-        )
-        if waits == _NOTHING:
-            return None
-        return int(min(seconds for seconds in waits if seconds is not None) * 1000) + 1
+    def timeout_ms(self) -> int | None:
+        """Milliseconds until `tick` has something to do; None while nothing waits."""
+        waits = [self._aggregate.wait_seconds(), self._names.wait_seconds()]
+        if self._emulator is not None:
+            waits.append(self._emulator.pending.wait_seconds())
+        seconds = [wait for wait in waits if wait is not None]
+        return int(min(seconds) * 1000) + 1 if seconds else None
 
     def tick(self) -> None:
-        """Say what has waited long enough."""
-        self._fold.tick()
+        """Emit the records, and answer the calls, whose time has come."""
+        self._aggregate.tick()
         self._names.tick()
-        if self._behalf is not None:
-            self._behalf.tick()
+        if self._emulator is not None:
+            self._emulator.pending.tick()
 
     def flush(self) -> None:
-        """Say all that waits, at the end of a command or of the environment."""
-        self._fold.flush()
+        """Emit all records that wait, at the end of a command or of the environment."""
+        self._aggregate.flush()
         self._names.flush()
 
-    def refused_outside(self, host: str, port: int, ip: str, source: int) -> None:
-        """Record what the relay of a declared host refused:
-        `ip`, to which its name led, is none that a declaration opens.
+    def record_relay_refusal(self, host: str, port: int, ip: str, source: int) -> None:
+        """Record a connection that the relay of a declared host refused.
 
-        `source` is the caller's port.
+        `ip` is the address to which the host's name leads, `source` the caller's port.
         """
         process = self._names.who_left(source)
-        refusal = Response(
-            errno.ECONNRESET,
-            "network.egress",
-            {"host": host, "port": port, "ip": ip, "proto": "tcp"},
-        )
-        gap = "" if process else "the relay knows its port only"
-        self._fold.add(
+        response = attempts.relay_refusal(host, port, ip)
+        self._aggregate.add(
             (host, port, ip, str(process.get("pid"))),
-            lambda: _relayed(_attempt(process, "connect", refusal, (), gap)),
-            refusal.rule,
+            lambda: attempts.relay_attempt(process, response),
+            response.rule,
         )
 
     def close(self) -> None:
         self._paths.close()
-        if self._behalf is not None:
-            self._behalf.close()
-        os.close(self._listener)
+        if self._emulator is not None:
+            self._emulator.close()
+        self._listener.close()
 
     def answer(self) -> None:
-        """Answer one call; the listener has said that one waits."""
-        buffer = self._buffer
-        buffer[:] = _EMPTY  # the kernel refuses one that is not
-        try:
-            fcntl.ioctl(self._listener, SECCOMP_IOCTL_NOTIF_RECV, buffer)
-        except OSError:
-            return  # the caller died before we came to it
-        identifier, pid, _, number, architecture, _, *arguments = _NOTIFICATION.unpack(buffer)
-        ours = architecture == self._native and 0 <= number < X32_SYSCALL_BIT
-        if pid == self._own or (
-            ours and self._quick is not None and self._quick.stays_inside(pid, number, arguments)
-        ):
-            self._send(_RESPONSE.pack(identifier, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE))
+        """Answer one call; the listener is readable."""
+        notification = self._listener.receive()
+        if notification is None:
             return
-        caller = Caller(pid, self._proc)
-        name = NAMES.get(number, "") if ours else "foreign ABI"
+        identifier, pid, _, number, architecture, _, *arguments = notification
+        native = architecture == self._native and 0 <= number < X32_SYSCALL_BIT
+        if pid == self._init_pid or (
+            native
+            and self._fast_path is not None
+            and self._fast_path.stays_inside(pid, number, arguments)
+        ):
+            self._listener.let_continue(identifier)
+            return
+        name = NAMES.get(number, "") if native else _FOREIGN_ABI
+        call = HeldCall(identifier, Caller(pid, self._proc_fd), name, tuple(arguments))
         gap = ""
         try:
-            refusal = self._judge(identifier, caller, name, tuple(arguments))
+            response = self._judge(call)
         except BadAddress:
-            refusal = Response(errno.EFAULT)
-        # nothing that a caller prepares may end the loop; it is refused and said
+            response = Response(errno.EFAULT)
+        # Nothing that a caller prepares may end the loop: the call is refused, and the error is
+        # recorded.
         except Exception as error:
             gap = f"{type(error).__name__}: {error}"
-            refusal = Response(errno.EPERM, "process.syscalls", {"syscall": name})
-        if refusal is None:
-            self._send(_RESPONSE.pack(identifier, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE))
+            response = Response(errno.EPERM, "process.syscalls", {"syscall": name})
+        if response is None:
+            self._listener.let_continue(identifier)
             return
-        if refusal.rule and self._still_held(identifier):
-            self._record(caller, name, refusal, gap)
-        if refusal.later:
+        if response.rule and self._listener.is_valid(identifier):
+            self._record(call, response, gap)
+        if response.pending:
             return
-        to_kernel = self.proving and refusal.to_kernel
-        self._send(
-            _RESPONSE.pack(
-                identifier,
-                refusal.value,
-                0 if to_kernel else -refusal.errno,
-                SECCOMP_USER_NOTIF_FLAG_CONTINUE if to_kernel else 0,
-            )
-        )
+        if self.proving and response.kernel_enforced:
+            self._listener.let_continue(identifier)
+        else:
+            self._listener.respond(identifier, response.value, response.errno)
 
-    def _judge(
-        self, identifier: int, caller: Caller, name: str, arguments: tuple[int, ...]
-    ) -> Response | None:
-        if modes.carries_bits(name, arguments):
-            return self._modes.judge(caller, name, arguments)
-        if self._behalf is not None and name in emulate.NAMES:
-            return self._behalf.judge(identifier, caller, name, arguments)
-        if self._sockets is not None and name == "socket" and network.usual(arguments):
-            return self._put_socket(identifier, arguments, self._sockets.make)
-        if name == "socket" and arguments[0] & UINT_MAX == socket.AF_NETLINK:
-            return self._netlink(identifier, caller, arguments)
-        if name in files.NAMES:
-            return self._files.judge(caller, name, arguments)
-        if name in network.NAMES:
-            return self._network.judge(caller, name, arguments)
-        if name in programs.NAMES:
-            return self._programs.judge(caller, name, arguments)
-        if name in processes.NAMES:
-            return self._processes.judge(caller, name, arguments)
-        if name == "bind":
-            return self._bind(caller, arguments)
-        if name in listen.NAMES:
-            return self._listening.judge(caller, name, arguments)
-        if name == "foreign ABI":
-            return Response(errno.ENOSYS, "process.syscalls", {"syscall": name})
-        return Response(errno.EPERM, "process.syscalls", {"syscall": name})
+    def _judge(self, call: HeldCall) -> Response | None:
+        """None lets the kernel carry the call out."""
+        if modes.carries_bits(call.name, call.arguments):
+            return self._modes.judge(call)
+        judge = self._judges.get(call.name)
+        if judge is not None:
+            return judge(call)
+        # as a kernel that lacks the call
+        code = errno.ENOSYS if call.name == _FOREIGN_ABI else errno.EPERM
+        return Response(code, "process.syscalls", {"syscall": call.name})
 
-    def _bind(self, caller: Caller, arguments: tuple[int, ...]) -> Response | None:
+    def _judge_bind(self, call: HeldCall) -> Response | None:
         """A unix socket by its path, as any other file; from level High on others by their port."""
-        refusal = self._network.bound(caller, arguments)
-        if refusal is None and self._listed:
-            return self._listening.judge(caller, "bind", arguments)
+        refusal = self._network.judge_bind(call)
+        if refusal is None and self._has_allowlist:
+            return self._listening.judge(call)
         return refusal
 
-    def _netlink(
-        self, identifier: int, caller: Caller, arguments: tuple[int, ...]
-    ) -> Response | None:
-        """Put it among the high numbers, by which the filter holds what is sent on it without an
-        address.
+    def _judge_socket(self, call: HeldCall) -> Response | None:
+        """Make the sockets that have to be tracked, or told from others by their number."""
+        if self._tracked is not None and network.is_usual(call.arguments):
+            return self._make_socket(call, self._tracked.make)
+        if call.arguments[0] & UINT_MAX == socket.AF_NETLINK:
+            return self._make_netlink_socket(call)
+        return self._network.judge(call)
 
-        Without room there it is made as any other.
+    def _make_netlink_socket(self, call: HeldCall) -> Response | None:
+        """Give it a number by which the filter holds what is sent on it without an address.
+
+        None where no such number is free: the kernel makes the socket then.
         """
-        taken, limit = caller.open_files()
-        place = next(
-            (number for number in range(limit - 1, FIRST_NETLINK - 1, -1) if number not in taken), 0
-        )
-        return self._put_socket(identifier, arguments, new_socket, place) if place else None
+        taken, limit = call.caller.open_files()
+        for number in range(limit - 1, FIRST_NETLINK - 1, -1):
+            if number not in taken:
+                return self._make_socket(call, new_socket, newfd=number)
+        return None
 
-    def _put_socket(
-        self,
-        identifier: int,
-        arguments: tuple[int, ...],
-        make: Callable[[int, int, int], socket.socket],
-        place: int = 0,
+    def _make_socket(
+        self, call: HeldCall, make: Callable[[int, int, int], socket.socket], *, newfd: int = 0
     ) -> Response:
-        """Make it on the caller's behalf and put it into the caller's descriptors,
-        at `place` if that is not 0; its number is the answer.
-        """
-        family, kind, protocol = (argument & UINT_MAX for argument in arguments[:3])
+        """Make the socket and inject it into the caller, with number `newfd` unless that is 0."""
+        family, kind, protocol = (argument & UINT_MAX for argument in call.arguments[:3])
         try:
             made = make(family, kind, protocol)
         except OSError as error:
             return Response(error.errno or errno.EINVAL)
         with made:
-            closing, ours = bool(kind & socket.SOCK_CLOEXEC), made.fileno()
-            return inject_fd(self._listener, identifier, ours, close_on_exec=closing, place=place)
+            return inject_socket(self._listener.fileno(), call, made, newfd=newfd)
 
-    def _still_held(self, identifier: int) -> bool:
-        """Whether what was read belonged to this caller: a number could have been given to another
-        process meanwhile.
-        """
-        try:
-            fcntl.ioctl(
-                self._listener,
-                SECCOMP_IOCTL_NOTIF_ID_VALID,
-                identifier.to_bytes(8, "little"),
-            )
-        except OSError:
-            return False
-        return True
-
-    def _send(self, response: bytes) -> None:
-        try:
-            fcntl.ioctl(self._listener, SECCOMP_IOCTL_NOTIF_SEND, response)
-        except OSError:
-            pass  # the caller was killed while it waited
-
-    def _record(self, caller: Caller, name: str, refusal: Response, gap: str) -> None:
-        tags = (*refusal.tags, "canary") if self.proving else refusal.tags
-        # what every program tries is one record for all that run it
-        who = 0 if refusal.tags else caller.group
-        key = (refusal.rule, who, caller.link("exe"), tuple(refusal.target.items()), tags)
-        self._fold.add(key, lambda: _record(caller, name, refusal, tags, gap), refusal.rule)
-
-
-def _relayed(attempt: Attempt) -> Attempt:
-    """The same, as the relay of a declared host saw it."""
-    return {**attempt, "mechanism": "relay", "certainty": "packet"}
-
-
-def _record(
-    caller: Caller, name: str, refusal: Response, tags: tuple[str, ...], gap: str
-) -> Attempt:
-    process = caller.identity()
-    unread = "" if process else "the caller's /proc folder could not be read"
-    return _attempt(process, name, refusal, tags, gap or unread)
-
-
-def _attempt(
-    process: Process, name: str, refusal: Response, tags: tuple[str, ...], gap: str
-) -> Attempt:
-    target: Target = {**refusal.target}
-    return {
-        "dimension": refusal.rule.partition(".")[0],
-        "rule": refusal.rule,
-        "outcome": refusal.outcome,
-        "mechanism": "seccomp_notify",
-        "certainty": "held_syscall",
-        "target": target,
-        "process": process or None,
-        "attribution_gap": gap,
-        "syscall": name,
-        "errno": refusal.error_name,
-        "tags": list(tags),
-        # Set by whoever folds them.
-        "count": 1,
-        "first_unix_ns": 0,
-        "last_unix_ns": 0,
-    }
+    def _record(self, call: HeldCall, response: Response, gap: str) -> None:
+        tags = (*response.tags, "canary") if self.proving else response.tags
+        # what programs try by habit is one record for all processes of a program
+        process = 0 if response.tags else call.caller.group
+        target = tuple(response.target.items())
+        key = (response.rule, process, call.caller.link("exe"), target, tags)
+        self._aggregate.add(
+            key, lambda: attempts.held_attempt(call, response, tags, gap), response.rule
+        )

@@ -1,5 +1,6 @@
-"""What a held call sends: addresses, payload and ancillary data,
-copied from the caller once and within bounds.
+"""Reads what a held call sends: address, payload and ancillary data.
+
+Each is copied from the caller once, and within bounds.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ from typing import NamedTuple
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
 
-# more than any datagram; of a stream so much is sent, and the caller is told
+# bytes; more than any datagram has. Of a stream so much is sent, and the caller sees how much.
 PAYLOAD_MOST = 256 << 10
-_CONTROL_MOST = 4096  # 253 descriptors, which is the kernel's bound, take a quarter of it
-# struct msghdr: name and its length, vector and its pieces, control and its length, flags
-_HEADER = struct.Struct("=QI4xQQQQi4x")
-_PIECE = struct.Struct("=QQ")
-_CONTROL = struct.Struct("=Qii")  # struct cmsghdr: length, level, type
-_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+# bytes; SCM_MAX_FD, 253 descriptors, take a quarter of it
+_CONTROL_MOST = 4096
+# struct msghdr: name and its length, vector and its length, control and its length, flags
+_MSGHDR = struct.Struct("=QI4xQQQQi4x")
+# struct iovec: base, length
+_IOVEC = struct.Struct("=QQ")
+# struct cmsghdr: length, level, type
+_CMSGHDR = struct.Struct("=Qii")
+_SCM_RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 
-HEADER_BYTES = _HEADER.size
+HEADER_BYTES = _MSGHDR.size
 
-# Ancillary data that goes on as it is: source address and interface, time to live,
-# type of service, the segments of one large datagram.
-_PLAIN = {
+# Ancillary data that is passed on unchanged: source address and interface, time to live, type of
+# service, segments of one large datagram.
+_PASSED_ON = {
     (socket.IPPROTO_IP, constants.IP_PKTINFO),
     (socket.IPPROTO_IP, constants.IP_TTL),
     (socket.IPPROTO_IP, constants.IP_TOS),
@@ -38,83 +42,82 @@ _PLAIN = {
 
 
 class Message(NamedTuple):
-    """One thing to send. `cut`: the caller's payload is longer than what was copied."""
+    """One message to send."""
 
     address: bytes
     payload: bytes
     control: bytes = b""
+    # the caller's payload is longer than what was copied
     cut: bool = False
 
 
 def address(caller: Caller, at: int, length: int) -> bytes:
-    """The address that a call names; empty where it names none."""
-    return (
-        caller.memory(at, min(length & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES))
-        if at
-        else b""
-    )
+    """The socket address at `at`; empty where the call names none."""
+    if not at:
+        return b""
+    return caller.memory(at, min(length & constants.UINT_MAX, constants.SOCKADDR_STORAGE_BYTES))
 
 
-def plain(caller: Caller, arguments: tuple[int, ...]) -> Message:
-    """What sendto sends."""
+def read_sendto(caller: Caller, arguments: tuple[int, ...]) -> Message:
+    """The message of sendto(2)."""
     length = min(arguments[2], PAYLOAD_MOST)
     return Message(
         address(caller, arguments[4], arguments[5]),
-        _whole(caller, arguments[1], length),
+        _read_exactly(caller, arguments[1], length),
         cut=length < arguments[2],
     )
 
 
-def message(caller: Caller, at: int) -> Message:
-    """What the message header at `at` describes.
+def read_message(caller: Caller, at: int) -> Message:
+    """The message that the struct msghdr at `at` describes.
 
     Raises:
-        OSError: EMSGSIZE, it has more pieces than there may be;
-            EINVAL, its ancillary data is malformed or too long.
+        OSError: EMSGSIZE, its vector is longer than UIO_MAXIOV; ENOBUFS, its ancillary data is too
+            long; EFAULT, the caller does not have what it names.
     """
-    name, name_length, vector, pieces, control, control_length, _ = _HEADER.unpack(
-        _whole(caller, at, _HEADER.size)
+    name, name_length, vector, vector_length, control, control_length, _ = _MSGHDR.unpack(
+        _read_exactly(caller, at, _MSGHDR.size)
     )
-    if pieces > constants.UIO_MAXIOV:
+    if vector_length > constants.UIO_MAXIOV:
         raise OSError(errno.EMSGSIZE, "too many pieces")
     if control and control_length > _CONTROL_MOST:
         raise OSError(errno.ENOBUFS, "too much beside it")
     payload, cut = bytearray(), False
-    for start, length in _PIECE.iter_unpack(
-        _whole(caller, vector, pieces * _PIECE.size) if pieces else b""
-    ):
+    pieces = _read_exactly(caller, vector, vector_length * _IOVEC.size)
+    for start, length in _IOVEC.iter_unpack(pieces):
         room = PAYLOAD_MOST - len(payload)
         cut = cut or length > room
-        payload += _whole(caller, start, min(length, room))
-    beside = _whole(caller, control, control_length) if control else b""
-    return Message(address(caller, name, name_length), bytes(payload), beside, cut)
+        payload += _read_exactly(caller, start, min(length, room))
+    ancillary = _read_exactly(caller, control, control_length) if control else b""
+    return Message(address(caller, name, name_length), bytes(payload), ancillary, cut)
 
 
-def beside(control: bytes) -> tuple[bytes, list[int]]:
-    """Ancillary data as it may go on, and the caller's descriptors that are to go with it.
+def read_control(control: bytes) -> tuple[bytes, list[int]]:
+    """Ancillary data that may be passed on, and the caller's descriptors in its SCM_RIGHTS.
 
     Raises:
-        OSError: EINVAL, malformed; EPERM, it says who sends,
-            or something that is not known to be harmless.
+        OSError: EINVAL, malformed; EPERM, SCM_CREDENTIALS or a message that is not known to be
+            harmless.
     """
-    numbers: list[int] = []
-    plain, at = b"", 0
-    while at + _CONTROL.size <= len(control):
-        length, level, kind = _CONTROL.unpack_from(control, at)
-        if not _CONTROL.size <= length <= len(control) - at:
+    descriptors: list[int] = []
+    passed_on, at = b"", 0
+    while at + _CMSGHDR.size <= len(control):
+        length, level, kind = _CMSGHDR.unpack_from(control, at)
+        if not _CMSGHDR.size <= length <= len(control) - at:
             raise OSError(errno.EINVAL, "malformed ancillary data")
-        body = control[at + _CONTROL.size : at + length]
-        if (level, kind) == _RIGHTS:
-            numbers += array.array("i", body[: len(body) // 4 * 4])
-        elif (level, kind) in _PLAIN:
-            plain += _CONTROL.pack(length, level, kind) + body + bytes(-len(body) % 8)
+        body = control[at + _CMSGHDR.size : at + length]
+        if (level, kind) == _SCM_RIGHTS:
+            descriptors += array.array("i", body[: len(body) // 4 * 4])
+        elif (level, kind) in _PASSED_ON:
+            passed_on += _CMSGHDR.pack(length, level, kind) + body + bytes(-len(body) % 8)
         else:
             raise OSError(errno.EPERM, "ancillary data that is not passed on")
+        # CMSG_ALIGN: messages begin at multiples of 8 bytes (cmsg(3))
         at += (length + 7) & ~7
-    return plain, numbers
+    return passed_on, descriptors
 
 
-def _whole(caller: Caller, at: int, length: int) -> bytes:
+def _read_exactly(caller: Caller, at: int, length: int) -> bytes:
     """Exactly `length` bytes.
 
     Raises:

@@ -1,14 +1,15 @@
-"""The hand that does what a held call asked for: on a copy of the caller's socket,
-without waiting, and with no more rights than the caller has.
+"""Performs a held socket call on a duplicate of the caller's socket, without blocking and with no
+more privileges than the caller has.
 
-Where the warden is root and its environment is not, a process with the environment's own user does
-it: a unix socket's peer and its file modes, and the ports that need a privilege,
-are then judged by the kernel as they would be for the caller.
+Where the warden is root and its environment is not, a process with the environment's user performs
+the call: the kernel then judges a unix socket's peer credentials and file mode, and ports that need
+a privilege, as it would for the caller.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -24,169 +25,169 @@ from cleanroom.sandbox.kernel import constants, privileges, syscalls
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import SocketCallOrder, SocketCallResult
 
+# struct cmsghdr: length, level, type
+_CMSGHDR = struct.Struct("=Qii")
+
 
 class SocketCall(NamedTuple):
-    """What to do.
-
-    `path` from `root` on (a descriptor): the unix socket that is meant, instead of an address.
-    `rights`: descriptors that go with a message.
-    """
+    """One call and its arguments, copied from the caller's memory."""
 
     name: Literal["connect", "bind", "listen", "send"]
     address: bytes = b""
+    # with a `path`: the unix socket at that path below descriptor `root` is meant, not `address`
     root: int = -1
     path: str = ""
     payload: bytes = b""
     flags: int = 0
     control: bytes = b""
+    # descriptors that the message passes
     rights: tuple[int, ...] = ()
     backlog: int = 0
 
 
 class SocketExecutor(Protocol):
-    def do(self, end: socket.socket, deed: SocketCall) -> int:
-        """Do it without waiting; how many bytes went, else 0.
+    """Performs socket calls."""
+
+    def execute(self, sock: socket.socket, call: SocketCall) -> int:
+        """Perform it without blocking; returns how many bytes were sent, else 0.
 
         Raises:
-            OSError: as the kernel says, EINPROGRESS or EAGAIN where the caller would wait.
+            OSError: as the kernel says; EINPROGRESS or EAGAIN where the caller would block.
         """
 
     def close(self) -> None: ...
 
 
 class DirectExecutor:
-    """This process's own."""
+    """Performs them in this process."""
 
-    def do(self, end: socket.socket, deed: SocketCall) -> int:
-        with _address(deed) as address:
-            match deed.name:
+    def execute(self, sock: socket.socket, call: SocketCall) -> int:
+        with _kernel_address(call) as address:
+            match call.name:
                 case "connect":
-                    with _not_waiting(end):
-                        syscalls.connect(end.fileno(), address)
+                    with _nonblocking(sock):
+                        syscalls.connect(sock.fileno(), address)
                 case "bind":
-                    syscalls.bind(end.fileno(), address)
+                    syscalls.bind(sock.fileno(), address)
                 case "listen":
-                    end.listen(deed.backlog)
+                    sock.listen(call.backlog)
                 case "send":
-                    flags = deed.flags | constants.MSG_NOSIGNAL | constants.MSG_DONTWAIT
-                    return syscalls.sendmsg(
-                        end.fileno(), deed.payload, flags, address, _with_rights(deed)
-                    )
+                    flags = call.flags | constants.MSG_NOSIGNAL | constants.MSG_DONTWAIT
+                    control = _ancillary_data(call)
+                    return syscalls.sendmsg(sock.fileno(), call.payload, flags, address, control)
         return 0
 
     def close(self) -> None: ...
 
 
 class UnprivilegedExecutor:
-    """A process of the environment's user.
+    """Performs them in a child process with the environment's user.
 
-    Made before the environment's pid namespace, so that nobody inside sees it.
+    It is made before the environment's pid namespace, so that no process inside sees the child.
     """
 
     def __init__(self, user: int, group: int) -> None:
-        self._own = DirectExecutor()
+        self._direct = DirectExecutor()
         self._channel, theirs = channel.pair()
         if os.fork() == 0:
             self._channel.close()
-            _lend(theirs, user, group)
+            _serve(theirs, user, group)
         theirs.close()
 
-    def do(self, end: socket.socket, deed: SocketCall) -> int:
-        if end.family != socket.AF_UNIX and deed.name != "bind":
-            return self._own.do(end, deed)  # the kernel asks the socket and not who acts
-        call: SocketCallOrder = {
-            "op": deed.name,
-            "address": deed.address.hex(),
-            "payload": deed.payload.hex(),
-            "control": deed.control.hex(),
-            "flags": deed.flags,
-            "rights": len(deed.rights),
-            "backlog": deed.backlog,
-            "path": deed.path,
+    def execute(self, sock: socket.socket, call: SocketCall) -> int:
+        # of all other calls the kernel takes the credentials of the socket, not of the process
+        if sock.family != socket.AF_UNIX and call.name != "bind":
+            return self._direct.execute(sock, call)
+        order: SocketCallOrder = {
+            "op": call.name,
+            "address": call.address.hex(),
+            "payload": call.payload.hex(),
+            "control": call.control.hex(),
+            "flags": call.flags,
+            "rights": len(call.rights),
+            "backlog": call.backlog,
+            "path": call.path,
         }
-        beside = [end.fileno(), *deed.rights, *([deed.root] if deed.path else [])]
-        channel.SOCKET_CALLS.send(self._channel, call, beside)
-        answer = channel.SOCKET_RESULTS.receive(self._channel)
-        if answer is None:
-            raise OSError(5, "the process that acts for the environment is gone")
-        if answer[0]["errno"]:
-            raise OSError(answer[0]["errno"], os.strerror(answer[0]["errno"]))
-        return answer[0]["value"]
+        root = [call.root] if call.path else []
+        descriptors = [sock.fileno(), *call.rights, *root]
+        channel.SOCKET_CALLS.send(self._channel, order, descriptors)
+        arrived = channel.SOCKET_RESULTS.receive(self._channel)
+        if arrived is None:
+            raise OSError(errno.EIO, "the process that acts for the environment is gone")
+        result, _ = arrived
+        if result["errno"]:
+            raise OSError(result["errno"], os.strerror(result["errno"]))
+        return result["value"]
 
     def close(self) -> None:
-        """It ends when it sees this."""
+        """Close the channel; the child ends when it reads that."""
         self._channel.close()
 
 
-def _lend(orders: socket.socket, user: int, group: int) -> NoReturn:
-    """Be the environment's user and do what is asked, until the channel ends."""
+def _serve(orders: socket.socket, user: int, group: int) -> NoReturn:
+    """In the child: take on the environment's user and perform calls until the channel ends."""
     try:
         os.dup2(orders.fileno(), 0, inheritable=False)
         syscalls.close_range(1)
         orders.detach()
-        mine = socket.socket(fileno=0)
+        engine = socket.socket(fileno=0)
         privileges.drop_root(user, group)
+        # the change of credentials has cleared it (prctl(2), PR_SET_PDEATHSIG)
         syscalls.set_parent_death_signal(signal.SIGKILL)
-        hand = DirectExecutor()
-        while (arrived := channel.SOCKET_CALLS.receive(mine)) is not None:
-            channel.SOCKET_RESULTS.send(mine, _lent(hand, *arrived))
+        executor = DirectExecutor()
+        while (arrived := channel.SOCKET_CALLS.receive(engine)) is not None:
+            channel.SOCKET_RESULTS.send(engine, _execute_order(executor, *arrived))
     finally:
         os._exit(0)
 
 
-def _lent(hand: DirectExecutor, call: SocketCallOrder, descriptors: list[int]) -> SocketCallResult:
-    rights = tuple(descriptors[1 : 1 + call["rights"]])
-    rest = descriptors[1 + call["rights"] :]
-    deed = SocketCall(
-        call["op"],
-        bytes.fromhex(call["address"]),
-        rest[0] if rest else -1,
-        call["path"],
-        bytes.fromhex(call["payload"]),
-        call["flags"],
-        bytes.fromhex(call["control"]),
+def _execute_order(
+    executor: DirectExecutor, order: SocketCallOrder, descriptors: list[int]
+) -> SocketCallResult:
+    rights = tuple(descriptors[1 : 1 + order["rights"]])
+    root = descriptors[1 + order["rights"] :]
+    call = SocketCall(
+        order["op"],
+        bytes.fromhex(order["address"]),
+        root[0] if root else -1,
+        order["path"],
+        bytes.fromhex(order["payload"]),
+        order["flags"],
+        bytes.fromhex(order["control"]),
         rights,
-        call["backlog"],
+        order["backlog"],
     )
     try:
-        with socket.socket(fileno=descriptors[0]) as end:
-            return {"kind": "done", "errno": 0, "value": hand.do(end, deed)}
+        with socket.socket(fileno=descriptors[0]) as sock:
+            return {"kind": "done", "errno": 0, "value": executor.execute(sock, call)}
     except OSError as error:
-        return {"kind": "done", "errno": error.errno or 5, "value": 0}
+        return {"kind": "done", "errno": error.errno or errno.EIO, "value": 0}
     finally:
         for descriptor in descriptors[1:]:
             os.close(descriptor)
 
 
-def _with_rights(deed: SocketCall) -> bytes:
-    """The ancillary data, with the descriptors in a message of their own."""
-    if not deed.rights:
-        return deed.control
-    body = struct.pack(f"={len(deed.rights)}i", *deed.rights)
-    return (
-        deed.control
-        + struct.pack("=Qii", 16 + len(body), socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        + body
-        + bytes(-len(body) % 8)
-    )
+def _ancillary_data(call: SocketCall) -> bytes:
+    """The message's control data, with an SCM_RIGHTS message for the descriptors it passes."""
+    if not call.rights:
+        return call.control
+    body = struct.pack(f"={len(call.rights)}i", *call.rights)
+    header = _CMSGHDR.pack(_CMSGHDR.size + len(body), socket.SOL_SOCKET, socket.SCM_RIGHTS)
+    return call.control + header + body + bytes(-len(body) % 8)
 
 
 @contextlib.contextmanager
-def _address(deed: SocketCall) -> Iterator[bytes]:
+def _kernel_address(call: SocketCall) -> Iterator[bytes]:
     """The address as the kernel takes it.
 
-    A path is opened first and then gone through, so that what is reached is what was opened,
-    without links.
+    A path is opened first, without following links, and then named as /proc/self/fd/N: the socket
+    that is connected is the one that was opened, and no path is longer than sun_path.
     """
-    if not deed.path:
-        yield deed.address
+    if not call.path:
+        yield call.address
         return
-    handle = syscalls.openat2(
-        deed.root,
-        deed.path,
-        constants.O_PATH,
-        constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS,
-    )
+    resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+    handle = syscalls.openat2(call.root, call.path, constants.O_PATH, resolve)
     try:
         yield struct.pack("=H", socket.AF_UNIX) + unix_address(handle).encode() + b"\0"
     finally:
@@ -194,23 +195,23 @@ def _address(deed: SocketCall) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _not_waiting(end: socket.socket) -> Iterator[None]:
-    """For one call.
+def _nonblocking(sock: socket.socket) -> Iterator[None]:
+    """Set O_NONBLOCK for one call.
 
-    The flag is the caller's too, so it is put back at once;
-    on a socket that is not connected there is nothing else to wait for.
+    The flag belongs to the open file, which is the caller's too, so it is restored at once.
+    A socket that is not connected has no other call that could block meanwhile.
     """
-    flags = fcntl.fcntl(end.fileno(), fcntl.F_GETFL)
+    flags = fcntl.fcntl(sock.fileno(), fcntl.F_GETFL)
     if flags & os.O_NONBLOCK:
         yield
         return
-    fcntl.fcntl(end.fileno(), fcntl.F_SETFL, flags | os.O_NONBLOCK)
+    fcntl.fcntl(sock.fileno(), fcntl.F_SETFL, flags | os.O_NONBLOCK)
     try:
         yield
     finally:
-        fcntl.fcntl(end.fileno(), fcntl.F_SETFL, flags)
+        fcntl.fcntl(sock.fileno(), fcntl.F_SETFL, flags)
 
 
-def waits(end: socket.socket) -> bool:
-    """Whether the caller would wait on this socket."""
-    return not fcntl.fcntl(end.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
+def is_blocking(sock: socket.socket) -> bool:
+    """Whether calls of the caller block on this socket."""
+    return not fcntl.fcntl(sock.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK

@@ -1,8 +1,9 @@
-"""The sockets of an environment on a shared network: copies of them,
-on which calls are carried out, and which of those that wait are its own.
+"""Sockets of an environment on a shared network.
 
-A copy is borrowed (pidfd_getfd) or, where that is refused, as in an ordinary container,
-kept from when the socket was made on the caller's behalf.
+Held calls are performed on duplicates of them, and the kernel's tables tell which listening sockets
+are the environment's.
+A duplicate comes from pidfd_getfd(2) or, where that is refused, as in an ordinary container, from
+the time when the recorder made the socket for the caller.
 """
 
 from __future__ import annotations
@@ -17,89 +18,142 @@ from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
 from cleanroom.sandbox.network.host_network import Kind
 
-_KEPT_MOST = 512  # copies of sockets; past it those that nobody else holds any more are closed
-_OWN_MOST = 1 << 16  # inodes that are remembered: more sockets than an environment can have open
-_LISTENING = "0A"
+# duplicates; past it those of sockets that no process has open any more are closed
+_TRACKED_MOST = 512
+# inodes that are remembered: more sockets than an environment can have open
+_OWNED_MOST = 1 << 16
+# TCP_LISTEN in the tables of /proc/net
+_TCP_LISTEN = "0A"
 
 
 class Sockets(Protocol):
-    """Where copies come from."""
+    """Where duplicates come from."""
 
-    def of(self, caller: Caller, descriptor: int) -> socket.socket:
-        """A copy of the caller's socket, for the caller of this to close.
+    def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
+        """A duplicate of the caller's socket, which whoever asked closes.
 
         Raises:
-            OSError: it is none (EBADF, ENOTSOCK), or no copy can be had (EPERM).
+            OSError: EBADF or ENOTSOCK, it is no socket; EPERM, no duplicate can be had.
         """
 
-    def settled(self, end: socket.socket) -> None:
-        """Nothing more will be done to this socket on anyone's behalf:
-        it is connected, or listens.
+    def stop_tracking(self, sock: socket.socket) -> None:
+        """Drop what is kept of a socket that is connected or listens: no further call on it is
+        performed by the recorder.
         """
 
 
 class DuplicatedSockets:
-    """Copies by pidfd_getfd."""
+    """Duplicates by pidfd_getfd(2)."""
 
-    def of(self, caller: Caller, descriptor: int) -> socket.socket:
+    def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
         return caller.borrow(descriptor)
 
-    def settled(self, end: socket.socket) -> None: ...
+    def stop_tracking(self, sock: socket.socket) -> None: ...
 
 
 class TrackedSockets:
-    """Copies from when the socket was made.
+    """Duplicates from the time when the socket was made.
 
-    One of a connected stream is not kept: its end would not be seen by the other side.
+    None is kept of a connected stream: its peer would not see the end of the connection.
     """
 
-    def __init__(self, proc: int) -> None:
-        self._proc = proc
-        self._kept: dict[int, socket.socket] = {}
+    def __init__(self, proc_fd: int) -> None:
+        self._proc_fd = proc_fd
+        # by inode
+        self._tracked: dict[int, socket.socket] = {}
 
     def make(self, family: int, kind: int, protocol: int) -> socket.socket:
-        """The socket that the caller asked for, close-on-exec here; a copy is kept.
+        """Make the socket that the caller asked for, close-on-exec here, and track it.
 
         Raises:
             OSError: as socket(2) says.
         """
-        if len(self._kept) >= _KEPT_MOST:
-            self.sweep()
+        if len(self._tracked) >= _TRACKED_MOST:
+            self.close_unused()
         made = new_socket(family, kind, protocol)
-        self._kept[inode(made)] = made.dup()
+        self._tracked[inode(made)] = made.dup()
         return made
 
-    def of(self, caller: Caller, descriptor: int) -> socket.socket:
-        found = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
-        if not found.startswith("socket:["):
-            raise OSError(errno.ENOTSOCK if found else errno.EBADF, "no socket")
-        kept = self._kept.get(int(found[8:-1]))
-        if kept is None:
-            raise OSError(errno.EPERM, "no copy of it")
-        return kept.dup()
+    def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
+        link = _descriptor_link(caller, descriptor)
+        number = _socket_inode(link)
+        if number is None:
+            raise OSError(errno.ENOTSOCK if link else errno.EBADF, "no socket")
+        tracked = self._tracked.get(number)
+        if tracked is None:
+            raise OSError(errno.EPERM, "no duplicate of it")
+        return tracked.dup()
 
-    def knows(self, caller: Caller, descriptor: int) -> bool:
-        """Whether there is a copy of it; what is no socket at all is for `of` to say."""
-        found = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
-        return not found.startswith("socket:[") or int(found[8:-1]) in self._kept
+    def is_tracked(self, caller: Caller, descriptor: int) -> bool:
+        """Whether there is a duplicate.
 
-    def datagrams(self) -> bool:
+        Also True for a descriptor that is no socket, which `duplicate` reports.
+        """
+        number = _socket_inode(_descriptor_link(caller, descriptor))
+        return number is None or number in self._tracked
+
+    def has_datagram_socket(self) -> bool:
         """Whether the environment has a datagram socket now."""
-        if any(end.type == socket.SOCK_DGRAM for end in self._kept.values()):
-            self.sweep()
-        return any(end.type == socket.SOCK_DGRAM for end in self._kept.values())
+        if self._tracks_datagrams():
+            self.close_unused()
+        return self._tracks_datagrams()
 
-    def settled(self, end: socket.socket) -> None:
-        kept = self._kept.pop(inode(end), None)
-        if kept is not None:
-            kept.close()
+    def _tracks_datagrams(self) -> bool:
+        return any(sock.type == socket.SOCK_DGRAM for sock in self._tracked.values())
 
-    def sweep(self) -> None:
-        """Close the copies of what no process has open any more."""
-        pids = {int(pid) for pid in os.listdir(f"/proc/self/fd/{self._proc}") if pid.isdigit()}
-        held = open_in(self._proc, pids - {os.getpid()})
-        for number in [number for number in self._kept if number not in held]:
-            self._kept.pop(number).close()
+    def stop_tracking(self, sock: socket.socket) -> None:
+        tracked = self._tracked.pop(inode(sock), None)
+        if tracked is not None:
+            tracked.close()
+
+    def close_unused(self) -> None:
+        """Close the duplicates of sockets that no process has open any more."""
+        folder = f"/proc/self/fd/{self._proc_fd}"
+        pids = {int(pid) for pid in os.listdir(folder) if pid.isdigit()}
+        open_inodes = inodes_open_in(self._proc_fd, pids - {os.getpid()})
+        for number in [number for number in self._tracked if number not in open_inodes]:
+            self._tracked.pop(number).close()
+
+
+class OwnedSockets:
+    """Knows by inode which sockets are the environment's: those on which a call was performed.
+
+    Which sockets listen at an address is read from the kernel's tables.
+    """
+
+    def __init__(self, proc_fd: int) -> None:
+        self._proc_fd = proc_fd
+        # insertion order; the oldest is forgotten first
+        self._inodes: dict[int, None] = {}
+
+    def add(self, sock: socket.socket) -> None:
+        if len(self._inodes) >= _OWNED_MOST:
+            del self._inodes[next(iter(self._inodes))]
+        self._inodes[inode(sock)] = None
+
+    def own_listener(self, kind: Kind, address: bytes, port: int) -> bool:
+        """Whether all sockets that receive at this address of the host are the environment's, and
+        there is one.
+        """
+        if not self._inodes:
+            return False
+        found = self._receivers(kind, address, port)
+        return bool(found) and all(number in self._inodes for number in found)
+
+    def is_vacant(self, kind: Kind, address: bytes, port: int) -> bool:
+        """Whether no socket at all receives there."""
+        return not self._receivers(kind, address, port)
+
+    def own_abstract_name(self, name: bytes) -> bool:
+        """Whether the abstract unix socket of this name is the environment's."""
+        # /proc/net/unix shows each NUL of an abstract name as "@" (unix(7))
+        shown = b"@" + name.replace(b"\0", b"@")
+        rows = (line.split(None, 7) for line in _table(self._proc_fd, "unix").splitlines()[1:])
+        found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
+        return bool(found) and all(found)
+
+    def _receivers(self, kind: Kind, address: bytes, port: int) -> list[int]:
+        return receiving_inodes(self._proc_fd, "tcp" if kind.stream else "udp", address, port)
 
 
 def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
@@ -109,51 +163,68 @@ def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
     return made
 
 
-def open_in(proc: int, pids: Iterable[int]) -> set[int]:
+def inode(sock: socket.socket) -> int:
+    return os.fstat(sock.fileno()).st_ino
+
+
+def kind_of(sock: socket.socket) -> Kind:
+    """Family, type and protocol of a socket."""
+    protocol = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+    return Kind(sock.family, sock.type & constants.SOCK_TYPE_MASK, protocol)
+
+
+def inodes_open_in(proc_fd: int, pids: Iterable[int]) -> set[int]:
     """Inodes of the sockets that these processes have open, as far as we may look into them."""
-    links = (link for pid in pids for link in _links(proc, str(pid)))
-    return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
+    numbers = (_socket_inode(link) for pid in pids for link in _links(proc_fd, str(pid)))
+    return {number for number in numbers if number is not None}
 
 
-def listeners(proc: int, protocol: str, address: bytes, port: int) -> list[int]:
-    """Inodes of the sockets that wait at an address, "tcp" or "udp", also by way of IPv6."""
+def receiving_inodes(proc_fd: int, protocol: str, address: bytes, port: int) -> list[int]:
+    """Inodes of the sockets that receive at an address, by "tcp" or "udp", IPv6 included.
+
+    A TCP socket receives where it listens, a UDP socket where it is bound.
+    """
     found = []
     for table in (protocol, f"{protocol}6"):
-        for at, state, number in _rows(proc, table, port):
-            waits = state == _LISTENING or protocol == "udp"
-            if waits and (not any(at) or _plain(at) == _plain(address)):
-                found.append(int(number))
+        for bound_to, state, number in _rows(proc_fd, table, port):
+            receives = state == _TCP_LISTEN or protocol == "udp"
+            if receives and (not any(bound_to) or _unmapped(bound_to) == _unmapped(address)):
+                found.append(number)
     return found
 
 
-def _rows(proc: int, table: str, port: int) -> list[tuple[bytes, str, str]]:
+def _rows(proc_fd: int, table: str, port: int) -> list[tuple[bytes, str, int]]:
     """Local address, state and inode of the sockets at a port."""
     ending = f":{port:04X}".encode()
     rows = []
-    for line in _table(proc, table).splitlines()[1:]:
-        if ending in line:
-            columns = line.decode().split()
-            at, _, found = columns[1].partition(":")
-            if int(found, 16) == port:
-                # Each 32-bit word is in the machine's order.
-                words = bytes.fromhex(at)
-                turned = (words[n : n + 4][::-1] for n in range(0, len(words), 4))
-                rows.append((b"".join(turned), columns[3], columns[9]))
+    for line in _table(proc_fd, table).splitlines()[1:]:
+        # most lines are other ports', and are not split
+        if ending not in line:
+            continue
+        columns = line.decode().split()
+        address, _, bound_port = columns[1].partition(":")
+        if int(bound_port, 16) == port:
+            # each 32-bit word is in the machine's byte order
+            words = bytes.fromhex(address)
+            swapped = (words[at : at + 4][::-1] for at in range(0, len(words), 4))
+            rows.append((b"".join(swapped), columns[3], int(columns[9])))
     return rows
 
 
-def _table(proc: int, name: str) -> bytes:
+def _table(proc_fd: int, name: str) -> bytes:
     try:
-        descriptor = os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+        descriptor = os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
     except FileNotFoundError:
         return b""  # a kernel without IPv6
     with open(descriptor, "rb") as file:
         return file.read()
 
 
-def _links(proc: int, pid: str) -> list[str]:
+def _links(proc_fd: int, pid: str) -> list[str]:
+    """Targets of a process's descriptors."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
-        folder = os.open(f"{pid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+        folder = os.open(f"{pid}/fd", flags, dir_fd=proc_fd)
     except OSError:
         return []
     try:
@@ -164,66 +235,20 @@ def _links(proc: int, pid: str) -> list[str]:
         os.close(folder)
 
 
-class OwnedSockets:
-    """Which sockets are this environment's: those on which something was done for it.
+def _descriptor_link(caller: Caller, descriptor: int) -> str:
+    return caller.link(f"fd/{descriptor & constants.UINT_MAX}")
 
-    Who waits at an address is read from the kernel's tables.
+
+def _socket_inode(link: str) -> int | None:
+    """The inode in "socket:[12345]"; None for another file."""
+    return int(link[8:-1]) if link.startswith("socket:[") else None
+
+
+def _unmapped(address: bytes) -> bytes:
+    """The IPv4 address of an IPv4-mapped one; of the unspecified address the loopback's, where a
+    connection to it arrives.
     """
-
-    def __init__(self, proc: int) -> None:
-        self._proc = proc
-        self._inodes: dict[int, None] = {}
-
-    def note(self, end: socket.socket) -> None:
-        """This socket is the environment's."""
-        if len(self._inodes) >= _OWN_MOST:
-            del self._inodes[next(iter(self._inodes))]
-        self._inodes[inode(end)] = None
-
-    def waits(self, kind: Kind, address: bytes, port: int) -> bool:
-        """Whether what waits at this address of the host's is the environment's,
-        and nobody else's does.
-        """
-        found = (
-            [number in self._inodes for number in self._waiting(kind, address, port)]
-            if self._inodes
-            else []
-        )
-        return bool(found) and all(found)
-
-    def vacant(self, kind: Kind, address: bytes, port: int) -> bool:
-        """Whether nobody at all waits there."""
-        return not self._waiting(kind, address, port)
-
-    def _waiting(self, kind: Kind, address: bytes, port: int) -> list[int]:
-        return listeners(self._proc, "tcp" if kind.stream else "udp", address, port)
-
-    def named(self, name: bytes) -> bool:
-        """Whether the abstract unix socket of this name is the environment's."""
-        shown = b"@" + name.replace(b"\0", b"@")
-        rows = (line.split(None, 7) for line in _table(self._proc, "unix").splitlines()[1:])
-        found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
-        return bool(found) and all(found)
-
-
-def inode(end: socket.socket) -> int:
-    return os.fstat(end.fileno()).st_ino
-
-
-def kind_of(end: socket.socket) -> Kind:
-    """What a socket is."""
-    return Kind(
-        end.family,
-        end.type & constants.SOCK_TYPE_MASK,
-        end.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL),
-    )
-
-
-def _plain(address: bytes) -> bytes:
-    """An IPv4 address without IPv6's clothes; the unspecified one as the loopback,
-    which it means.
-    """
-    if len(address) == 16 and address[:12] == bytes(10) + b"\xff\xff":
+    if len(address) == 16 and address[:12] == constants.V4MAPPED_PREFIX:
         address = address[12:]
     if not any(address):
         return b"\x7f\0\0\1" if len(address) == 4 else bytes(15) + b"\1"

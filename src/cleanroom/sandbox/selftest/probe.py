@@ -19,7 +19,7 @@ from cleanroom.sandbox.kernel import constants, privileges, syscalls
 from cleanroom.sandbox.kernel.syscall_numbers import MACHINES, machine
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.seccomp import bpf
-from cleanroom.sandbox.seccomp_notify.recorder import wake_in_step
+from cleanroom.sandbox.seccomp_notify.listener import set_sync_wake_up
 from cleanroom.sandbox.selftest import probe_hostns
 
 if TYPE_CHECKING:
@@ -564,7 +564,7 @@ def _filters() -> list[tuple[str, Callable[[], str | None]]]:
         listener = installed
 
     def in_step() -> None:
-        if not wake_in_step(listener):
+        if not set_sync_wake_up(listener):
             raise OSError(22, "unknown to this kernel; a held call costs 0.1 ms instead of 0.03")
 
     return [("seccomp_notify", notify), ("sync_wake_up", in_step)]

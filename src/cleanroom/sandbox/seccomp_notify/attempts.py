@@ -1,0 +1,57 @@
+"""Records of attempts, in the shape of capability.Attempt without the environment's name."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.response import Response
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Attempt, Process, Target
+
+
+def held_attempt(call: HeldCall, response: Response, tags: tuple[str, ...], gap: str) -> Attempt:
+    """The record of a held call; `gap` says why nothing is known of its process."""
+    process = call.caller.identity()
+    unread = "" if process else "the caller's /proc folder could not be read"
+    return _attempt(process, call.name, response, tags, gap or unread)
+
+
+def relay_refusal(host: str, port: int, ip: str) -> Response:
+    """What the relay of a declared host answered: `ip`, to which the name leads, is an address that
+    no declaration opens.
+    """
+    target: Target = {"host": host, "port": port, "ip": ip, "proto": "tcp"}
+    return Response(errno.ECONNRESET, "network.egress", target)
+
+
+def relay_attempt(process: Process, response: Response) -> Attempt:
+    """The record of a connection that a relay refused."""
+    gap = "" if process else "the relay knows its port only"
+    attempt = _attempt(process, "connect", response, (), gap)
+    return {**attempt, "mechanism": "relay", "certainty": "packet"}
+
+
+def _attempt(
+    process: Process, name: str, response: Response, tags: tuple[str, ...], gap: str
+) -> Attempt:
+    target: Target = {**response.target}
+    return {
+        "dimension": response.rule.partition(".")[0],
+        "rule": response.rule,
+        "outcome": response.outcome,
+        "mechanism": "seccomp_notify",
+        "certainty": "held_syscall",
+        "target": target,
+        "process": process or None,
+        "attribution_gap": gap,
+        "syscall": name,
+        "errno": response.error_name,
+        "tags": list(tags),
+        # `Aggregate` sets these
+        "count": 1,
+        "first_unix_ns": 0,
+        "last_unix_ns": 0,
+    }

@@ -1,0 +1,159 @@
+"""Judges and performs network calls of environments without a network namespace.
+
+Every socket is made here and bound to the loopback device, and a duplicate is kept: an ordinary
+container refuses pidfd_getfd(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.network.dns import Answerer, Names
+from cleanroom.sandbox.network.host_network import HostNetworkPolicy
+from cleanroom.sandbox.seccomp_notify import network
+from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
+from cleanroom.sandbox.seccomp_notify.emulate import NetworkEmulator
+from cleanroom.sandbox.seccomp_notify.forward import Forwards, connect_pair
+from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
+from cleanroom.sandbox.seccomp_notify.listener import Listener
+from cleanroom.sandbox.seccomp_notify.response import Response
+from cleanroom.sandbox.seccomp_notify.sockets import TrackedSockets
+
+_LOOPBACK_DEVICE = b"lo\0"
+# the forward that leads to the answerer of names
+_ANSWERER = "names"
+# the configured one, and those that programs know of systemd and Docker
+_RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
+
+
+class ForwardChannel(NamedTuple):
+    """A declared service, or with a `host` a declared host, and our end of its relay's channel."""
+
+    address: str
+    port: int
+    host: str
+    channel: socket.socket
+
+    @property
+    def name(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+class ForwardsAndNames:
+    """Connects callers' sockets to relays, or to the answerer of names."""
+
+    def __init__(self, forwards: Sequence[ForwardChannel], answerer: Answerer) -> None:
+        self._forwards = Forwards({forward.name: forward.channel for forward in forwards})
+        self._answerer = answerer
+
+    def connect(self, sock: socket.socket, to: str) -> None:
+        """Connect the caller's socket to the forward `to`.
+
+        Raises:
+            OSError: ECONNREFUSED, nobody serves that forward any more.
+        """
+        if to == _ANSWERER:
+            self._answerer.adopt(connect_pair(sock))
+        else:
+            self._forwards.connect(sock, to)
+
+
+def confined_policy(forwards: Sequence[ForwardChannel]) -> HostNetworkPolicy:
+    """What an environment may reach over the loopback device: its forwards, names and itself."""
+    leads = {(socket.inet_aton(each.address), each.port): each.name for each in forwards}
+    for address in _RESOLVERS:
+        leads[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER
+    mapped = {
+        (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in leads.items()
+    }
+    hosts = {socket.inet_aton(each.address): each.host for each in forwards if each.host}
+    return HostNetworkPolicy(doors=leads | mapped, hosts=hosts, confined=True)
+
+
+class HostnsNetwork:
+    """Judges the socket calls of one environment."""
+
+    def __init__(
+        self, tracked: TrackedSockets, emulator: NetworkEmulator, names: Names, listener: Listener
+    ) -> None:
+        self._tracked = tracked
+        self._emulator = emulator
+        self._names = names
+        self._listener = listener
+
+    def judge_socket(self, call: HeldCall) -> Response:
+        """Make the socket, bind it to the loopback device and inject it into the caller."""
+        family, kind, protocol = (argument & constants.UINT_MAX for argument in call.arguments[:3])
+        # servers of some languages ask for it first and fall back
+        if protocol == constants.IPPROTO_MPTCP:
+            return Response(errno.EPROTONOSUPPORT)
+        # the filter allows NETLINK_ROUTE; other protocols tell of more than links
+        if family == constants.AF_NETLINK:
+            return network.refuse_socket(call.arguments)
+        if family != socket.AF_UNIX and not network.is_usual(call.arguments):
+            return network.refuse_socket(call.arguments)
+        try:
+            made = self._tracked.make(family, kind, protocol)
+        except OSError as error:
+            return Response(error.errno or errno.EINVAL)
+        with made:
+            if family != socket.AF_UNIX and not _bind_to_loopback(made):
+                self._tracked.stop_tracking(made)
+                return Response(errno.EPROTONOSUPPORT)
+            return inject_socket(self._listener.fileno(), call, made)
+
+    def judge_socketpair(self, call: HeldCall) -> Response:
+        """Refuse datagram pairs, which could be connected elsewhere, and other families."""
+        if call.arguments[0] & constants.UINT_MAX == socket.AF_UNIX:
+            return Response(errno.EOPNOTSUPP)
+        return network.refuse_socket(call.arguments, host_network=True)
+
+    def judge_call(self, call: HeldCall) -> Response | None:
+        """Perform a call on a tracked socket."""
+        if not self._tracked.is_tracked(call.caller, call.arguments[0]):
+            return self._judge_untracked(call)
+        if call.name == "connect":
+            self._names.asked_by(call.caller)
+        response = self._emulator.judge(call)
+        if call.name == "bind" and response is not None and response.errno == errno.EADDRINUSE:
+            # a duplicate of ours may still hold the port of a socket that its process has closed
+            self._tracked.close_unused()
+            response = self._emulator.judge(call)
+        return response
+
+    def _judge_untracked(self, call: HeldCall) -> Response | None:
+        """A socket without a duplicate: connected, accepted, one of a pair, or netlink.
+
+        An address that the call names does not count on such a socket.
+        It may continue only where no datagram socket, on which the address would count, can have
+        taken the descriptor meanwhile.
+        """
+        name, arguments = call.name, call.arguments
+        # bound to the loopback device, as every socket here
+        if name == "listen":
+            return None
+        if name in ("connect", "bind"):
+            return Response(errno.EISCONN if name == "connect" else errno.EINVAL)
+        flags = arguments[2] if name == "sendmsg" else arguments[3]
+        if flags & constants.MSG_FASTOPEN:
+            return Response(errno.EOPNOTSUPP)
+        if call.caller.status().get("Threads") == "1" or not self._tracked.has_datagram_socket():
+            return None
+        return Response(errno.EPERM, "network.egress", {"syscall": name}, recorder_only=True)
+
+
+def _bind_to_loopback(sock: socket.socket) -> bool:
+    """False where the kernel refuses it.
+
+    Without a privilege it is allowed once, since Linux 5.7, and cannot be undone (socket(7),
+    SO_BINDTODEVICE).
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, constants.SO_BINDTODEVICE, _LOOPBACK_DEVICE)
+    except OSError:
+        return False
+    return True
