@@ -148,6 +148,31 @@ print(json.dumps(found))
     assert place.targets("network.egress") == [f"tcp 127.0.0.1:{port}"]
 
 
+async def test_a_process_may_change_itself_by_its_own_number(project: Path, tmp_path: Path):
+    """Priority, processors and limits of one's own are no attempt on anybody else; where the number
+    means a whole user they are.
+    """
+    code = """
+import errno, json, os, resource
+own, found = os.getpid(), []
+for act in (
+    lambda: os.sched_setaffinity(own, os.sched_getaffinity(0)),
+    lambda: os.setpriority(os.PRIO_PROCESS, own, 19),
+    lambda: resource.prlimit(own, resource.RLIMIT_NOFILE, (64, 64)),
+    lambda: os.setpriority(os.PRIO_USER, own, 19),
+):
+    try:
+        act()
+        found.append("")
+    except OSError as error:
+        found.append(errno.errorcode[error.errno])
+print(json.dumps(found))
+"""
+    async with bare(project, tmp_path) as place:
+        assert await place.python(code) == ["", "", "", "EPERM"]
+    assert [attempt.syscall for attempt in place.attempts] == ["setpriority"]
+
+
 ATTACKS = {
     "a file of the home folder": ("open({secret!r}).read()", ""),
     "a file of /proc that is the engine's": ("open('/proc/{engine}/cmdline').read()", ""),

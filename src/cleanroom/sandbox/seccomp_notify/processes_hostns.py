@@ -16,6 +16,9 @@ from cleanroom.sandbox.seccomp_notify import processes
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
 
+# values of the first argument with which the second is a process's number: PRIO_PROCESS,
+# IOPRIO_WHO_PROCESS
+_ONE_PROCESS = {"setpriority": 0, "ioprio_set": 1}
 NAMES = processes.NAMES | frozenset((*PID_ARGUMENT, "kcmp", "fcntl", "kill"))
 
 
@@ -33,7 +36,7 @@ class HostnsProcesses(processes.Processes):
         name, arguments = call.name, call.arguments
         if name in PID_ARGUMENT:
             refusal = self._judge_other(call)
-            if refusal is not None:
+            if refusal is not None or name != "prlimit64":
                 return refusal
         if name == "kcmp":
             compared = [number & UINT_MAX for number in arguments[:2]]
@@ -49,10 +52,10 @@ class HostnsProcesses(processes.Processes):
         waits for a response.
         """
         number = call.arguments[PID_ARGUMENT[call.name]] & UINT_MAX
-        caller = call.caller
-        if number in (caller.pid, caller.group):
-            return None
-        if os.path.exists(f"/proc/{caller.group}/task/{number}"):
+        group = call.caller.group
+        if _means_one_process(call) and (
+            number in (call.caller.pid, group) or os.path.exists(f"/proc/{group}/task/{number}")
+        ):
             return None
         return Response(
             errno.EPERM,
@@ -89,6 +92,11 @@ class HostnsProcesses(processes.Processes):
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal)
         return Response(0)
+
+
+def _means_one_process(call: HeldCall) -> bool:
+    """Whether the number in a call is a process's, not that of a group or a user."""
+    return call.name not in _ONE_PROCESS or call.arguments[0] & UINT_MAX == _ONE_PROCESS[call.name]
 
 
 def signed(argument: int) -> int:
