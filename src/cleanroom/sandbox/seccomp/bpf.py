@@ -15,6 +15,7 @@ import threading
 from cleanroom.sandbox.kernel import constants, syscalls
 
 # offsets in struct seccomp_data
+# the numbers of calls depend on the architecture, so a filter tests that first (seccomp(2), NOTES)
 NR, ARCH, _ARGS = 0, 4, 16
 _SOCK_FILTER = struct.Struct("=HBBI")
 
@@ -48,6 +49,7 @@ class Assembler:
 
     def jump_if(self, test: int, value: int, label: str) -> None:
         """Jump if the accumulator passes BPF_JEQ_K, BPF_JGE_K or BPF_JSET_K against `value`."""
+        # if true the next instruction, the long jump, else the one behind it
         self._code.append((test, 0, 1, value, ""))
         self.jump(label)
 
@@ -81,8 +83,10 @@ def install(program: bytes, *, listener: bool) -> int | None:
     Raises:
         OSError: EBUSY, an installed filter has a listener already.
     """
+    # without CAP_SYS_ADMIN the kernel takes no filter of a process that could gain privileges
     syscalls.set_no_new_privileges()
     code = ctypes.create_string_buffer(program, len(program))
+    # the kernel copies the program, so its buffer may be freed
     # struct sock_fprog
     filter_program = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(code))
     if not listener:

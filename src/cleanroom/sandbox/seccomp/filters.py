@@ -194,6 +194,7 @@ def phase_filter(
     # a foreign ABI, whose numbers mean other calls: the recorder answers ENOSYS and names it
     asm.ret(constants.SECCOMP_RET_USER_NOTIF)
     asm.label("native")
+    # x32 has the architecture of x86-64 and its own numbers, from this bit on
     asm.load(bpf.NR)
     if machine == "x86_64":
         asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "hold")

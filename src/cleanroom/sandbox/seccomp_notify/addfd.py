@@ -38,6 +38,7 @@ def inject_fd(
     with, or the errno.
     """
     flags = SECCOMP_ADDFD_FLAG_SETFD if newfd else 0
+    # O_CLOEXEC is the only flag that newfd_flags takes (seccomp_unotify(2))
     source = descriptor, newfd, os.O_CLOEXEC if close_on_exec else 0
     try:
         # one step: a signal between the two would leave the caller a descriptor it knows nothing of

@@ -90,6 +90,7 @@ class Destinations:
         if sock.family == socket.AF_UNIX and family == socket.AF_UNIX:
             return self._judge_unix(operation, raw)
         named = internet_address(raw)
+        # AF_UNSPEC counts as AF_INET in a datagram's address
         disconnects = family == socket.AF_UNSPEC and payload is None
         if sock.family not in INTERNET or named is None or disconnects:
             # netlink, the end of a connection, or what the kernel refuses as malformed
@@ -104,6 +105,7 @@ class Destinations:
 
     def judge_connected(self, operation: SocketOperation, payload: bytes) -> Response:
         """What a datagram on a connected socket asks of a name server; others are not recorded."""
+        # ENOTCONN: the kernel answers EDESTADDRREQ (send(2))
         try:
             address, port = _packed(operation.sock.family, operation.sock.getpeername())
         except OSError:
@@ -117,6 +119,7 @@ class Destinations:
         # a family alone names no socket (unix(7))
         if len(raw) == 2:
             return Destination(address=raw)
+        # abstract: all bytes behind the NUL are the name (unix(7))
         if raw[2] == 0:
             own = self._owned.own_abstract_name(raw[3:])
             decision = host_network.unix(
@@ -126,6 +129,7 @@ class Destinations:
             return Destination(_unix_response(decision, name, ""), raw)
         name = raw[2:].split(b"\0")[0].decode("utf-8", "surrogateescape")
         own, path, exists = self._files.may_reach(operation.caller, name)
+        # connected below this root later, so that no link made meanwhile leads elsewhere
         root = self._files.root(operation.caller)
         control = self._is_control(path)
         decision = host_network.unix(
@@ -137,6 +141,7 @@ class Destinations:
         """Whether the socket at `path` starts programs outside, under whatever name."""
         if control_sockets.covers(self._controls, path):
             return True
+        # a bind mount or a hard link gives the same socket another path
         identity = self._files.identity(path)
         return any(identity) and any(_identity(known) == identity for known in self._controls)
 
@@ -188,6 +193,7 @@ def internet_address(raw: bytes) -> tuple[bytes, int] | None:
     """
     family = int.from_bytes(raw[:2], "little") if len(raw) >= 8 else -1
     port = int.from_bytes(raw[2:4], "big")
+    # struct sockaddr_in6: family, port, flow label, address, scope (ipv6(7))
     if family == socket.AF_INET6 and len(raw) >= 24:
         mapped = raw[8:20] == constants.V4MAPPED_PREFIX
         return raw[20:24] if mapped else raw[8:24], port

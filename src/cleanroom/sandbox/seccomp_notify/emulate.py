@@ -40,6 +40,7 @@ NAMES = frozenset(("connect", "bind", "listen", "sendto", "sendmsg", "sendmmsg")
 # struct mmsghdr: a message header, how many bytes were sent, padding
 _MMSGHDR_BYTES = sendmsg.HEADER_BYTES + 8
 # flags that are emulated, and not passed on
+# MSG_ZEROCOPY would report when our copy is free again, not the caller's buffer
 _EMULATED_FLAGS = constants.MSG_FASTOPEN | constants.MSG_ZEROCOPY | constants.MSG_DONTWAIT
 
 
@@ -142,6 +143,7 @@ class NetworkEmulator:
         if response.errno:
             return response
         self._executor.execute(operation.sock, SocketCall("listen", backlog=backlog))
+        # accept(2) is not held, and a duplicate would keep the port after its process has ended
         self._sockets.stop_tracking(operation.sock)
         return Response(0)
 
@@ -171,6 +173,7 @@ class NetworkEmulator:
         """
         sock = operation.sock
         stream = sock.type == socket.SOCK_STREAM
+        # a datagram goes whole or not at all; of a stream send(2) may send a part
         if message.cut and not stream:
             return Response(errno.EMSGSIZE)
         opens = stream and bool(flags & constants.MSG_FASTOPEN) and bool(message.address)
@@ -178,6 +181,7 @@ class NetworkEmulator:
         if destination.response.errno:
             return destination.response
         control, numbers = sendmsg.read_control(message.control)
+        # the executor passes duplicates, since SCM_RIGHTS takes descriptors of the sender (unix(7))
         for number in numbers:
             operation.rights.append(operation.caller.copy(number))
         socket_call = SocketCall(
@@ -260,6 +264,7 @@ class NetworkEmulator:
         else:
             address, root, path = destination.address, destination.root, destination.path
             self._executor.execute(sock, SocketCall("connect", address, root, path))
+        # the peer sees the end of a stream only when its last descriptor is closed
         if sock.type == socket.SOCK_STREAM:
             self._sockets.stop_tracking(sock)
         return 0

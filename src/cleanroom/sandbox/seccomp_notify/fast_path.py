@@ -51,6 +51,7 @@ class FastPath:
         if mode_index >= 0 and arguments[mode_index] & modes.BITS:
             return False
         for directory, index in paths:
+            # None where the path is long or crosses a page, or the memory may not be read
             path = syscalls.peek(pid, arguments[index])
             if not path or _FIXED_NAME in path:
                 return False
@@ -60,6 +61,7 @@ class FastPath:
             prefix = path + b"/"
             if not prefix.startswith(self._writable) or prefix.startswith(self._nested_tools):
                 return False
+            # the kernel resolves ".." by the folder it is in, not by the text (path_resolution(7))
             if b"/../" in prefix or not self._paths.plain(path):
                 return False
         return True

@@ -30,8 +30,8 @@ class PathArgument(NamedTuple):
     # index of the folder's descriptor; None: the working directory
     directory: int | None
     path: int
-    # "new": the kernel answers EEXIST where something is there, "old": ENOENT where nothing is;
-    # then the kernel refuses by itself, and there is no attempt to change anything
+    # "new": the call fails where something is there (EEXIST), "old": where nothing is (ENOENT);
+    # such a call is no attempt, since it could not change anything
     needs: str = "any"
     # on the name itself: "create" for what is no folder, "remove" or "rename"
     effect: str = ""
@@ -119,11 +119,13 @@ class Files:
         if name in _OPENS:
             return self._judge_open(call)
         path_call = _PATH_CALLS[name]
+        # device files give access to the kernel, whatever folder they lie in
         if name in ("mknod", "mknodat"):
             mode = arguments[path_call.paths[0].path + 1]
             if stat.S_IFMT(mode) in _DEVICES:
                 target: Target = {"syscall": f"{name} of a device"}
                 return Response(errno.EPERM, "process.syscalls", target)
+        # whoever starts the program gets its capabilities, outside too
         if name in _ATTRIBUTE_ARGUMENT:
             attribute = caller.string(arguments[_ATTRIBUTE_ARGUMENT[name]])
             if attribute == _CAPABILITY_ATTRIBUTE:
@@ -141,6 +143,7 @@ class Files:
 
     def judge_bind(self, caller: Caller, raw: bytes) -> Response | None:
         """A unix socket that is bound to the path in the socket address `raw` is a new file."""
+        # abstract and unnamed sockets have no path (unix(7))
         if int.from_bytes(raw[:2], "little") != socket.AF_UNIX or not raw[2:3].strip(b"\0"):
             return None
         path = _absolute_name(caller, os.fsdecode(raw[2:].split(b"\0")[0]))
@@ -286,6 +289,7 @@ class Files:
                 return Response(errno.EACCES, "process.visibility", {"path": shown(path)})
             # a process's own settings, such as oom_score_adj: file modes decide
             return None
+        # nothing could have been changed: the kernel refuses without a mount too
         exists = self._paths.exists(path)
         if (exists and needs == "new") or (not exists and needs == "old"):
             return None

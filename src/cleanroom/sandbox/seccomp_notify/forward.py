@@ -73,6 +73,7 @@ def connect_local(sock: socket.socket, address: bytes) -> None:
     executor, call = DirectExecutor(), SocketCall("connect", address)
     try:
         executor.execute(sock, call)
+    # EINPROGRESS; the second connect(2) returns the result of the first
     except BlockingIOError:
         poll = select.poll()
         poll.register(sock, select.POLLOUT)
@@ -96,6 +97,7 @@ def _accept_peer(listening: socket.socket, sock: socket.socket) -> socket.socket
     listening.settimeout(_CONNECT_MS / 1000)
     for _ in range(_STRANGERS_MOST):
         peer, address = listening.accept()
+        # an IPv6 socket that is connected to an IPv4 address has a mapped one (ipv6(7))
         if address == (ip.removeprefix("::ffff:"), port):
             peer.setblocking(True)
             return peer

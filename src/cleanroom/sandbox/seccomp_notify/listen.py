@@ -41,6 +41,7 @@ class Listening:
             if error.errno == errno.EPERM:
                 return Response(errno.EACCES, _RULE, {"syscall": call.name})
             return Response(error.errno or errno.EBADF)
+        # a duplicate shares the open file, so the call has the same effect (pidfd_getfd(2))
         with sock:
             if call.name == "listen":
                 return self._listen(sock, arguments[1])
@@ -50,6 +51,7 @@ class Listening:
             return self._bind(sock, caller.memory(arguments[1], length))
 
     def _bind(self, sock: socket.socket, raw: bytes) -> Response:
+        # port 0: the kernel chooses one, and listen(2) is judged by that (ip(7))
         port = int.from_bytes(raw[2:4], "big") if len(raw) >= 4 else 0
         if port and port not in self._rules.ports:
             return self._refuse(port, _address(sock.family, raw), sock)
@@ -60,6 +62,7 @@ class Listening:
         return Response(0)
 
     def _listen(self, sock: socket.socket, backlog: int) -> Response:
+        # a socket that is not bound gets a port of the kernel's when it listens: here it has 0
         if sock.family in _INTERNET:
             address, port = sock.getsockname()[:2]
             if port not in self._rules.ports:

@@ -62,6 +62,7 @@ class Listener:
         """
         # EINVAL unless it is zeroed
         self._buffer[:] = _ZEROS
+        # ENOENT: the caller was killed, or a signal interrupted it
         try:
             fcntl.ioctl(self._descriptor, SECCOMP_IOCTL_NOTIF_RECV, self._buffer)
         except OSError:
@@ -82,6 +83,7 @@ class Listener:
         Else its number may have been given to another process, so nothing that was read of it
         counts (seccomp_unotify(2), SECCOMP_IOCTL_NOTIF_ID_VALID).
         """
+        # ENOENT: the call has ended
         try:
             fcntl.ioctl(
                 self._descriptor, SECCOMP_IOCTL_NOTIF_ID_VALID, identifier.to_bytes(8, "little")

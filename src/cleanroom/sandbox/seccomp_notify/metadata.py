@@ -84,6 +84,7 @@ class Metadata:
         except OSError as error:
             return Response(error.errno or errno.ENOENT)
         try:
+            # the kernel writes " (deleted)" behind the path of a file without a name (proc(5))
             path = os.readlink(_link(handle)).removesuffix(" (deleted)")
             has_path = path.startswith("/") and not path.startswith("/memfd:")
             if has_path and not self._rules.may_write(path):
@@ -121,6 +122,7 @@ def _open(call: HeldCall) -> int:
     if not path.startswith("/"):
         base = caller.base(directory)
         path = f"{base}/{path}" if base else path
+    # O_PATH needs no permission on the file itself, and opens no device (open(2))
     open_flags = constants.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     return os.open(_of_caller(caller, path), open_flags)
 
@@ -130,6 +132,7 @@ def _of_caller(caller: Caller, path: str) -> str:
 
     A symbolic link that leads there reaches a file that is judged like any other.
     """
+    # resolved here, /proc/self is the recorder
     process = f"/proc/{caller.group}"
     for prefix, replacement in (
         ("/proc/self/", f"{process}/"),
@@ -147,6 +150,7 @@ def _link(handle: int) -> str:
 
 def _change_mode(index: int) -> _Change:
     def change(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
+        # fchmod(2) refuses an O_PATH descriptor; its link in /proc does not
         os.chmod(_link(handle), arguments[index] & _MODE_BITS)
 
     return change
@@ -155,6 +159,7 @@ def _change_mode(index: int) -> _Change:
 def _change_owner(index: int) -> _Change:
     def change(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
         user, group = (value & constants.UINT_MAX for value in arguments[index : index + 2])
+        # fchown(2) refuses an O_PATH descriptor; AT_EMPTY_PATH takes it, since Linux 2.6.39
         _call("fchownat", handle, b"", user, group, constants.AT_EMPTY_PATH)
 
     return change
@@ -174,6 +179,7 @@ def _change_times(index: int, form: str, scale: int) -> _Change:
                 "=4q", accessed[0], accessed[1] * scale, modified[0], modified[1] * scale
             )
         # without times both become the present (utimensat(2))
+        # AT_EMPTY_PATH is known to utimensat(2) since Linux 5.8
         _call("utimensat", handle, b"", times or None, constants.AT_EMPTY_PATH)
 
     return change

@@ -92,6 +92,7 @@ class Modes:
 
     def _change(self, caller: Caller, handle: int, mode: int) -> Response:
         link, found = f"/proc/self/fd/{handle}", os.fstat(handle)
+        # neither a pipe nor a file in memory has a path that rules could judge
         path = os.readlink(link).removesuffix(" (deleted)")
         if not path.startswith("/") or path.startswith("/memfd:"):
             return Response(errno.EPERM)
@@ -102,6 +103,7 @@ class Modes:
         if self._rules.lasts(path) and not harmless:
             return _refuse(path)
         user, groups = caller.identities()
+        # the recorder may be root, so the kernel's check for the owner is made here
         if found.st_uid != user:
             return Response(errno.EPERM)
         # as the kernel does for a caller who is not in the file's group (chmod(2))

@@ -134,6 +134,7 @@ class Network:
         if address is None:
             return None
         port = int.from_bytes(raw[2:4], "big")
+        # loopback ends at the network namespace (network_namespaces(7))
         if _is_loopback(address):
             if port == constants.NAMESERVER_PORT:
                 self._names.asked_by(call.caller)
@@ -153,6 +154,7 @@ class Network:
             sock = call.caller.borrow(call.arguments[0])
         except OSError:
             return None
+        # the port has to be known before the relay can refuse the connection
         with sock:
             try:
                 forward.connect_local(sock, raw)
@@ -164,6 +166,7 @@ class Network:
 
     def _refuse(self, call: HeldCall, address: bytes, port: int, message: _Message) -> Response:
         caller, name, arguments = call.caller, call.name, call.arguments
+        # zeros where pidfd_getfd(2) is refused; the call's name tells most then
         kind, protocol = caller.socket_kind(arguments[0])
         fast_open = bool(name == "sendto" and arguments[3] & constants.MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
@@ -239,6 +242,7 @@ def habitual_tags(name: str, path: str) -> tuple[str, ...]:
 
 def _internet_address(family: int, raw: bytes, *, connects: bool) -> bytes | None:
     """The packed address of a struct sockaddr_in or sockaddr_in6; None for any other."""
+    # struct sockaddr_in6: family, port, flow label, address, scope (ipv6(7))
     if family == constants.AF_INET6 and len(raw) >= 24:
         return raw[8:24]
     if len(raw) < 8:
@@ -311,6 +315,7 @@ def _messages(call: HeldCall) -> list[_Message]:
     if name == "sendto":
         raw = sendmsg.address(caller, arguments[4], arguments[5])
         return [_Message(raw, arguments[1], arguments[2])]
+    # held where the descriptor has one of the numbers that netlink sockets get
     if name == "write":
         return [_Message(b"", arguments[1], arguments[2])]
     if name == "writev":
@@ -318,10 +323,12 @@ def _messages(call: HeldCall) -> list[_Message]:
     size, count = _MSGHDR_BYTES, 1
     if name == "sendmmsg":
         size, count = _MMSGHDR_BYTES, min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV)
+    # the kernel stops at the first header that it cannot read, and so does the judgement
     headers = caller.memory(arguments[1], size * count)
     found = []
     for at in range(0, len(headers) - size + 1, size):
         address, length, vector, pieces = _MSGHDR_HEAD.unpack_from(headers, at)
+        # the first may be a netlink message without an address
         wanted = bool(address) or at == 0
         piece = _first_piece(caller, vector, pieces) if wanted else (0, 0)
         found.append(_Message(sendmsg.address(caller, address, length), *piece))

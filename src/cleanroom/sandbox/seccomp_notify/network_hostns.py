@@ -138,9 +138,11 @@ class HostnsNetwork:
             return None
         if name in ("connect", "bind"):
             return Response(errno.EISCONN if name == "connect" else errno.EINVAL)
+        # MSG_FASTOPEN would connect a stream that has been put in its place (tcp(7))
         flags = arguments[2] if name == "sendmsg" else arguments[3]
         if flags & constants.MSG_FASTOPEN:
             return Response(errno.EOPNOTSUPP)
+        # one thread cannot exchange its descriptor while it waits: the filter refuses CLONE_FILES
         if call.caller.status().get("Threads") == "1" or not self._tracked.has_datagram_socket():
             return None
         return Response(errno.EPERM, "network.egress", {"syscall": name}, recorder_only=True)

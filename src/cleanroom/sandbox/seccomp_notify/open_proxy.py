@@ -22,6 +22,7 @@ from cleanroom.sandbox.seccomp_notify.response import Response
 
 NAMES = frozenset(("open", "openat"))
 
+# without O_CREAT and O_TRUNC, so that an open here makes and empties nothing
 _PASSED_FLAGS = os.O_NONBLOCK | os.O_DIRECTORY | os.O_ACCMODE
 _ALIASES = {"/etc/mtab": "/proc/self/mounts"}
 # links of /proc into the process that follows them -> below its folder
@@ -81,6 +82,7 @@ class OpenProxy:
         path = self._files.absolute(call.caller, directory, address)
         if not path:
             return None
+        # two slashes at the beginning are kept by normpath, and mean one on Linux
         path = os.path.normpath(path).replace("//", "/")
         path = _ALIASES.get(path, path)
         if path in self._texts and not flags & constants.O_WRITING:
@@ -102,6 +104,7 @@ class OpenProxy:
             inner = parts[3:]
         if inner and inner[0] in _CLOSED:
             return Response(errno.EACCES)
+        # opened for the caller they would lead to files that Landlock has not judged
         if inner and (inner[0] in _MAGIC_LINKS or (inner[0] == "fd" and len(inner) > 1)):
             return None
         return self._open(call.identifier, self._proc_fd, "/".join(parts) or ".", flags)

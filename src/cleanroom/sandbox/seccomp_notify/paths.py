@@ -78,6 +78,7 @@ class Paths:
         """Device and inode of what is at a canonical `path`; zeros where nothing is."""
         try:
             found = os.stat(path[1:] or ".", dir_fd=self._root, follow_symlinks=False)
+        # ValueError: the path has a NUL, which no file has
         except (OSError, ValueError):
             return 0, 0
         return found.st_dev, found.st_ino
@@ -118,6 +119,7 @@ class Paths:
 
     def _has_links(self, path: bytes) -> bool:
         """Whether the part of `path` that exists goes through a link."""
+        # ELOOP: RESOLVE_NO_SYMLINKS met a link (openat2(2)); any other errno is no link
         return not self._can_open(path, _HOW_PLAIN) and ctypes.get_errno() == errno.ELOOP
 
     def _open_root(self, caller: Caller) -> None:
@@ -125,6 +127,7 @@ class Paths:
             self._root = caller.root()
 
     def _can_open(self, path: bytes, how: bytes) -> bool:
+        # struct open_how was packed once: this runs for each path of each held call
         descriptor: int = syscalls.libc.syscall(_OPENAT2, self._root, path, how, _OPEN_HOW_BYTES)
         if descriptor >= 0:
             os.close(descriptor)
@@ -155,9 +158,11 @@ class Paths:
             links += 1
             if links > constants.MAXSYMLINKS:
                 return path
+            # the target of a magic link is no path where the file has none (proc(5))
             if not target.startswith("/") and done.startswith("/proc/") and part.isdigit():
                 # pipe:[1], socket:[2], anon_inode:...: there is no path behind the descriptor
                 return ""
+            # a file in memory is shown as /memfd:NAME, and lies below no folder (memfd_create(2))
             if target.startswith("/memfd:"):
                 return ""
             if target.startswith("/"):
@@ -167,6 +172,7 @@ class Paths:
 
     def _read_link(self, caller: Caller, step: str) -> str | None:
         """The target of the link at `step`, for the caller; None if it is no link."""
+        # followed here they would lead to the recorder
         if step == "/proc/self":
             return caller.inner_numbers()[0]
         if step == "/proc/thread-self":

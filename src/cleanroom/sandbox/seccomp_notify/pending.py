@@ -65,8 +65,10 @@ class PendingCalls:
                 return response._replace(errno=error.errno or errno.EIO)
         seconds = _send_timeout(operation.sock)
         deadline = time.monotonic() + seconds if seconds else math.inf
+        # a duplicate for each call, so no two pending calls share a descriptor
         descriptor = operation.sock.fileno()
         self._pending[descriptor] = _PendingCall(operation, attempt, deadline, timeout_errno)
+        # ready too when a connection has failed: EPOLLERR is always reported (epoll_ctl(2))
         self._writable.register(descriptor, select.EPOLLOUT)
         return response._replace(pending=True)
 
@@ -95,6 +97,7 @@ class PendingCalls:
                 self._finish(pending, 0, errno.EINTR)
             elif now >= pending.deadline:
                 self._finish(pending, 0, pending.timeout_errno)
+            # a call that the kernel performs would end for a signal (signal(7), EINTR)
             elif interruption := operation.caller.interrupted():
                 self._finish(pending, 0, interruption)
             # a datagram unix socket is not woken when its peer's queue has room again
@@ -118,6 +121,7 @@ class PendingCalls:
         operation = pending.operation
         descriptor = operation.sock.fileno()
         del self._pending[descriptor]
+        # before the descriptor is closed: epoll(7) keeps an open file that has other descriptors
         self._writable.unregister(descriptor)
         operation.close()
         self._listener.respond(operation.identifier, value, code)

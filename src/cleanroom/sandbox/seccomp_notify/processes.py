@@ -76,6 +76,7 @@ class Processes:
 
     def _is_init(self, caller: Caller, descriptor: int) -> bool:
         """Whether a pidfd, or a folder of /proc used as one, refers to the first process."""
+        # pidfd_send_signal(2) takes a folder of /proc as a pidfd too
         if caller.link(f"fd/{descriptor}") == f"/proc/{self._inner_init}":
             return True
         return caller.process_behind(descriptor) == self._init_pid
@@ -89,6 +90,7 @@ def _judge_core_limit(caller: Caller, new: int, old: int) -> Response:
     soft, hard = _RLIMIT.unpack(limit)
     if soft > hard:
         return Response(errno.EINVAL)
+    # raising a hard limit needs CAP_SYS_RESOURCE (setrlimit(2))
     if hard > CORE_BYTES:
         return Response(errno.EPERM)
     if old:

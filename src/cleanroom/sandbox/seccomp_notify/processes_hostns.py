@@ -36,6 +36,7 @@ class HostnsProcesses(processes.Processes):
         name, arguments = call.name, call.arguments
         if name in PID_ARGUMENT:
             refusal = self._judge_other(call)
+            # of prlimit64 the core limit is still to be judged
             if refusal is not None or name != "prlimit64":
                 return refusal
         if name == "kcmp":
@@ -69,9 +70,11 @@ class HostnsProcesses(processes.Processes):
 
         A structure in memory (F_SETOWN_EX) cannot be judged, and is refused as an unknown command.
         """
+        # the filter holds F_SETOWN and F_SETOWN_EX
         if arguments[1] & UINT_MAX != F_SETOWN:
             return Response(errno.EINVAL)
         number = signed(arguments[2])
+        # a negative number is a process group (fcntl(2))
         if number == self._init_pid or number < 0:
             return self.refuse("fcntl")
         return None
@@ -87,6 +90,7 @@ class HostnsProcesses(processes.Processes):
             return self.refuse("kill")
         if number != -1:
             return None
+        # the kernel would signal every process of the user, outside too (kill(2))
         for pid in process_tree.descendants(self._init_pid):
             if pid != call.caller.group:
                 with contextlib.suppress(OSError):

@@ -75,6 +75,7 @@ class Programs:
             if not flags & constants.AT_EMPTY_PATH:
                 return None
             path = caller.base(directory)
+            # fexecve(3): a descriptor is started by an empty path
             if not self._rules.programs:
                 return self._judge_file(path)
             if not path.startswith("/") or path.startswith("/memfd:"):
@@ -90,6 +91,7 @@ class Programs:
     def _judge_mapping(self, caller: Caller, descriptor: int) -> Response | None:
         """A file that becomes code of a running program: a library, as a rule."""
         link = caller.link(f"fd/{descriptor & constants.UINT_MAX}")
+        # a library that is replaced while it is mapped loses its name (proc(5))
         path = link.removesuffix(" (deleted)")
         if not path.startswith("/") or path.startswith(("/memfd:", "/dev/")):
             return None
@@ -111,6 +113,7 @@ class Programs:
             if not interpreter.startswith("/"):
                 break
             path = self._canonical(caller, interpreter)
+        # the loader maps the program itself, which no execve names
         if not _LOADER.search(path):
             return None
         loaded = _loaded_program(caller, words)

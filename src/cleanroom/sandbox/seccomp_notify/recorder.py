@@ -210,6 +210,7 @@ class Recorder:
         if notification is None:
             return
         identifier, pid, _, number, architecture, _, *arguments = notification
+        # x32 has the architecture of x86-64, and a bit in its numbers (seccomp(2), NOTES)
         native = architecture == self._native and 0 <= number < X32_SYSCALL_BIT
         if pid == self._init_pid or (
             native
@@ -233,6 +234,7 @@ class Recorder:
         if response is None:
             self._listener.let_continue(identifier)
             return
+        # a pid may have been reused while /proc was read; the notification's id is not
         if response.rule and self._listener.is_valid(identifier):
             self._record(call, response, gap)
         if response.pending:
@@ -274,6 +276,7 @@ class Recorder:
         None where no such number is free: the kernel makes the socket then.
         """
         taken, limit = call.caller.open_files()
+        # RLIMIT_NOFILE is one above the highest number that a descriptor may have (getrlimit(2))
         for number in range(limit - 1, FIRST_NETLINK - 1, -1):
             if number not in taken:
                 return self._make_socket(call, new_socket, newfd=number)

@@ -56,7 +56,7 @@ class HostnsRecorder(recorder.Recorder):
         policy = confined_policy(hostns.forwards)
         access = emulate.HostNetworkAccess(policy, forwards.connect, track_sockets=True)
         super().__init__(listener, environment, emit, access)
-        # more than its paths decides a call here
+        # A call that continues can be raced, and there is no mount to refuse it then.
         self._fast_path = None
         self._judges |= self._hostns_judges(environment, hostns)
 
@@ -92,6 +92,7 @@ class HostnsRecorder(recorder.Recorder):
         response = self._open_proxy.judge(call)
         if response is not None:
             return response
+        # openat2(2) is answered ENOSYS by the filter, so all flags are an argument by value
         flags = call.arguments[1] if call.name == "open" else call.arguments[2]
         return self._files.judge(call) if flags & constants.O_WRITING else None
 
@@ -108,6 +109,7 @@ def _answer_ioctl(_: HeldCall) -> Response:
 
 def _judge_clone(call: HeldCall) -> Response:
     """New namespaces are refused as everywhere, a shared descriptor table as an unknown flag."""
+    # clone3(2) is answered ENOSYS by the filter, so all flags are an argument by value
     if call.arguments[0] & constants.CLONE_NEW_ANY:
         return Response(errno.EPERM, "process.syscalls", {"syscall": "clone"})
     return Response(errno.EINVAL)

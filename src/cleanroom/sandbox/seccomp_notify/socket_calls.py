@@ -62,8 +62,10 @@ class DirectExecutor:
     """Performs them in this process."""
 
     def execute(self, sock: socket.socket, call: SocketCall) -> int:
+        # each call is made once: one that would block is made again by `pending`
         with _kernel_address(call) as address:
             match call.name:
+                # connect(2) has no flag for one call, send(2) has MSG_DONTWAIT
                 case "connect":
                     with _nonblocking(sock):
                         syscalls.connect(sock.fileno(), address)
@@ -127,7 +129,9 @@ class UnprivilegedExecutor:
 def _serve(orders: socket.socket, user: int, group: int) -> NoReturn:
     """In the child: take on the environment's user and perform calls until the channel ends."""
     try:
+        # as descriptor 0, so that all others can be closed at once (close_range(2))
         os.dup2(orders.fileno(), 0, inheritable=False)
+        # the child keeps no descriptor of the warden but the channel
         syscalls.close_range(1)
         orders.detach()
         engine = socket.socket(fileno=0)
@@ -171,6 +175,7 @@ def _ancillary_data(call: SocketCall) -> bytes:
     """The message's control data, with an SCM_RIGHTS message for the descriptors it passes."""
     if not call.rights:
         return call.control
+    # a multiple of 8 bytes, as CMSG_ALIGN asks for (cmsg(3))
     body = struct.pack(f"={len(call.rights)}i", *call.rights)
     header = _CMSGHDR.pack(_CMSGHDR.size + len(body), socket.SOL_SOCKET, socket.SCM_RIGHTS)
     return call.control + header + body + bytes(-len(body) % 8)

@@ -109,6 +109,7 @@ class TrackedSockets:
     def close_unused(self) -> None:
         """Close the duplicates of sockets that no process has open any more."""
         folder = f"/proc/self/fd/{self._proc_fd}"
+        # our own descriptors are the duplicates, which would keep each other
         pids = {int(pid) for pid in os.listdir(folder) if pid.isdigit()}
         open_inodes = inodes_open_in(self._proc_fd, pids - {os.getpid()})
         for number in [number for number in self._tracked if number not in open_inodes]:
@@ -148,6 +149,7 @@ class OwnedSockets:
         """Whether the abstract unix socket of this name is the environment's."""
         # /proc/net/unix shows each NUL of an abstract name as "@" (unix(7))
         shown = b"@" + name.replace(b"\0", b"@")
+        # address, references, protocol, flags, type, state, inode, path
         rows = (line.split(None, 7) for line in _table(self._proc_fd, "unix").splitlines()[1:])
         found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
         return bool(found) and all(found)
@@ -158,6 +160,7 @@ class OwnedSockets:
 
 def new_socket(family: int, kind: int, protocol: int) -> socket.socket:
     """As socket(2) makes it, with the flags that `kind` carries; close-on-exec here."""
+    # non-blocking is a flag of the open file, close-on-exec one of the descriptor (fcntl(2))
     made = socket.socket(family, kind & constants.SOCK_TYPE_MASK, protocol)
     made.setblocking(not kind & socket.SOCK_NONBLOCK)
     return made
