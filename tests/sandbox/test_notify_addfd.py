@@ -14,12 +14,14 @@ from types import SimpleNamespace
 import pytest
 
 from cleanroom.sandbox.kernel import syscalls
+from cleanroom.sandbox.kernel.constants import SECCOMP_ADDFD_FLAG_SEND, SECCOMP_IOCTL_NOTIF_ADDFD
+from cleanroom.sandbox.seccomp.filters import FIRST_NETLINK
 from cleanroom.sandbox.seccomp_notify import addfd
+from cleanroom.sandbox.seccomp_notify.listener import Listener
 from cleanroom.sandbox.selftest import probe_hostns
 from support.sandbox_harness import attack
 
 pytestmark = pytest.mark.sandbox
-RECEIVE, ADD, AND_ANSWER = 0xC0502100, 0x40182103, 2
 
 
 @pytest.fixture(params=["this kernel", "before Linux 5.14"])
@@ -29,7 +31,8 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """
 
     def older(listener: int, command: int, form: bytearray) -> int:
-        if command == ADD and struct.unpack_from("=QI", form)[1] & AND_ANSWER:
+        flags = struct.unpack_from("=QI", form)[1]
+        if command == SECCOMP_IOCTL_NOTIF_ADDFD and flags & SECCOMP_ADDFD_FLAG_SEND:
             raise OSError(errno.EINVAL, "no such flag")
         return fcntl.ioctl(listener, command, form)
 
@@ -47,7 +50,7 @@ def test_a_socket_that_is_made_for_a_caller_has_the_wanted_number(workspace: str
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as link:
             link.bind((0, 0))
             return [
-                link.fileno() >= 960,
+                link.fileno() >= FIRST_NETLINK,
                 os.get_inheritable(link.fileno()),
                 link.getsockname()[0] != 0,
             ]
@@ -57,27 +60,28 @@ def test_a_socket_that_is_made_for_a_caller_has_the_wanted_number(workspace: str
 
 def test_a_descriptor_is_given_with_its_number(kind: str):
     """The call returns the number under which the caller has the file."""
-    said, say = os.pipe()
+    received, sent = os.pipe()
     given = os.memfd_create("given")
     os.write(given, b"what was given")
 
     def act() -> None:
         number = syscalls._call("fchown", 0, -1, -1)
-        os.write(say, os.pread(number, 100, 0))
+        os.write(sent, os.pread(number, 100, 0))
 
-    pid, listener = probe_hostns._held_child("fchown", act)
-    held = bytearray(80)
-    fcntl.ioctl(listener, RECEIVE, held)
-    identifier = int.from_bytes(held[:8], "little")
-    answer = addfd.inject_fd(listener, identifier, given, close_on_exec=True)
-    assert answer.errno == 0
-    assert answer.pending is (kind == "this kernel")
-    if not answer.pending:
-        fcntl.ioctl(
-            listener, 0xC0182101, bytearray(struct.pack("=QqiI", identifier, answer.value, 0, 0))
-        )
-    os.close(listener)
+    pid, descriptor = probe_hostns._held_child("fchown", act)
+    listener = Listener(descriptor)
+    notification = listener.receive()
+    assert notification is not None
+    identifier = notification[0]
+    assert listener.is_valid(identifier)
+    response = addfd.inject_fd(descriptor, identifier, given, close_on_exec=True)
+    assert response.errno == 0
+    assert response.pending is (kind == "this kernel")
+    if not response.pending:
+        listener.respond(identifier, response.value, 0)
     os.waitpid(pid, 0)
-    assert os.read(said, 100) == b"what was given"
-    for descriptor in (said, say, given):
-        os.close(descriptor)
+    assert not listener.is_valid(identifier)
+    listener.close()
+    assert os.read(received, 100) == b"what was given"
+    for end in (received, sent, given):
+        os.close(end)

@@ -141,10 +141,10 @@ def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
     ]
 
 
-@pytest.fixture(params=["borrowed", "kept"])
+@pytest.fixture(params=["duplicated", "tracked"])
 def means(request: pytest.FixtureRequest) -> dict[str, bool]:
-    """Both ways to a copy of the caller's socket."""
-    return {"track_sockets": request.param == "kept"}
+    """Both ways to a duplicate of the caller's socket."""
+    return {"track_sockets": request.param == "tracked"}
 
 
 @pytest.fixture
