@@ -109,7 +109,7 @@ def test_a_name_that_is_followed_is_not_reported():
     """Its connection carries the host."""
     with Bench() as bench:
         address = socket.inet_ntoa(bench.answerer.answer(question("a.test"))[-4:])
-        assert bench.names.followed(address) == "a.test"
+        assert bench.names.take_name(address) == "a.test"
         bench.names.flush()
         assert bench.records == []
 

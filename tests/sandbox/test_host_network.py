@@ -129,10 +129,10 @@ def test_only_the_question_of_a_host_s_resolver_may_pass():
 @pytest.mark.parametrize("where", LEVELS)
 def test_a_declared_door_leads_at_every_level(where: host_network.HostNetworkPolicy):
     """By address and port, for streams."""
-    doors = where._replace(doors={(socket.inet_aton("127.0.0.1"), 5432): "db"})
+    forwards = where._replace(forwards={(socket.inet_aton("127.0.0.1"), 5432): "db"})
     assert host_network.outgoing(
-        doors, STREAM, socket.inet_aton("127.0.0.1"), 5432, own=False
-    ) == host_network.Decision(lead="db")
+        forwards, STREAM, socket.inet_aton("127.0.0.1"), 5432, own=False
+    ) == host_network.Decision(forward="db")
     assert host_network.outgoing(
-        doors, DATAGRAM, socket.inet_aton("127.0.0.1"), 5432, own=False
+        forwards, DATAGRAM, socket.inet_aton("127.0.0.1"), 5432, own=False
     ).errno

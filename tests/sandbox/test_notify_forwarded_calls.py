@@ -488,7 +488,7 @@ def test_a_declared_service_is_behind_its_address_without_a_port_of_the_hosts(
                     other.sendall(b"welcome")
 
         threading.Thread(target=relay, daemon=True).start()
-        where = {"doors": {(socket.inet_aton("127.0.0.1"), 5432): "db"}}
+        where = {"forwards": {(socket.inet_aton("127.0.0.1"), 5432): "db"}}
         caught = attack(
             inside,
             workspace,

@@ -58,13 +58,13 @@ class Names:
         known: Mapping[str, str],
         clock: Callable[[], int] = time.time_ns,
         *,
-        holes: Iterable[tuple[str, str, int]] = (),
+        egress: Iterable[tuple[str, str, int]] = (),
     ) -> None:
-        self._holes: dict[bytes, tuple[str, set[int]]] = {}
+        self._egress: dict[bytes, tuple[str, set[int]]] = {}
         # a declared host stands for an address of its own, on which only its declared ports lead
         # out
-        for host, address, port in holes:
-            self._holes.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
+        for host, address, port in egress:
+            self._egress.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
         self._known = {"localhost": "127.0.0.1"} | {
             name.lower().rstrip("."): address for name, address in known.items()
         }
@@ -77,44 +77,50 @@ class Names:
         self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)
         self.dropped = 0
         # port of a socket that a declared host's relay accepted -> who connected it
-        self._leaving: dict[int, Process] = {}
+        self._connections: dict[int, Process] = {}
 
-    def leads_out(self, address: bytes, port: int) -> bool:
-        """Is this the address of a declared host, at a declared port?"""
-        return address in self._holes and port in self._holes[address][1]
+    def is_egress(self, address: bytes, port: int) -> bool:
+        """Whether this is the address of a declared host, at a declared port."""
+        return address in self._egress and port in self._egress[address][1]
 
-    def left(self, port: int, process: Process) -> None:
-        """Remember who connected to a declared host, until as many others did."""
-        self._leaving.pop(port, None)
-        if len(self._leaving) >= _REMEMBERED_MOST:
-            del self._leaving[next(iter(self._leaving))]
-        self._leaving[port] = process
+    def add_connection(self, port: int, process: Process) -> None:
+        """Remember the process whose connection to a declared host comes from `port`.
 
-    def who_left(self, port: int) -> Process:
-        return self._leaving.get(port, {})
+        The oldest is forgotten for one too many.
+        """
+        self._connections.pop(port, None)
+        if len(self._connections) >= _REMEMBERED_MOST:
+            del self._connections[next(iter(self._connections))]
+        self._connections[port] = process
 
-    def closed(self, address: bytes, port: int) -> bool:
-        """Is this the address of a declared host, at a port that is not declared?"""
-        return address in self._holes and port not in self._holes[address][1]
+    def connected_by(self, port: int) -> Process:
+        """The process whose connection comes from `port`; empty if it is not known."""
+        return self._connections.get(port, {})
 
-    def behind(self, address: bytes) -> str:
+    def is_undeclared_port(self, address: bytes, port: int) -> bool:
+        """Whether this is the address of a declared host, at a port that is not declared."""
+        return address in self._egress and port not in self._egress[address][1]
+
+    def declared_host(self, address: bytes) -> str:
         """The declared host that an address stands for, or empty."""
-        return self._holes[address][0] if address in self._holes else ""
+        return self._egress[address][0] if address in self._egress else ""
 
     def report_to(self, emit: Callable[[Attempt], None]) -> None:
-        """Where a name goes that was asked for and not followed by a packet."""
+        """Report names that no packet followed to `emit`."""
         self._emit = emit
 
-    def asked_by(self, caller: Caller) -> None:
+    def add_asker(self, caller: Caller) -> None:
+        """Remember a process that sends to the answerer, until as many others have."""
         self.askers.append(caller)
 
-    def declared(self, name: str) -> str:
+    def declared_address(self, name: str) -> str:
         """The address of a declared name, or empty."""
         return self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
 
-    def question(self, name: str, process: Process) -> str:
-        """Note a question for an undeclared name; the address that stands for it,
-        empty when too many are remembered.
+    def add_question(self, name: str, process: Process) -> str:
+        """Remember a question for an undeclared name.
+
+        Returns the address that stands for it, empty when too many are remembered.
         """
         address = self._addresses.get(name)
         if address is None:
@@ -134,9 +140,10 @@ class Names:
             waiting["last_unix_ns"] = now
         return address
 
-    def followed(self, address: str) -> str:
-        """The name behind an address of ours to which something was sent:
-        its record becomes part of that one.
+    def take_name(self, address: str) -> str:
+        """The name for which an address stands, to which a packet is sent.
+
+        Its question is not reported by itself then: the packet's record has the name.
         """
         name = self._hosts.get(address, "")
         self._pending.pop(name, None)
@@ -266,11 +273,11 @@ class Answerer:
 
     def _look_up(self, name: str, kind: int, port: int) -> tuple[int, str]:
         """Response code and address: only a question for A has one."""
-        address = self._names.declared(name)
+        address = self._names.declared_address(name)
         if not address:
             if name.endswith((".in-addr.arpa", ".ip6.arpa")):
                 return _NO_ERROR, ""  # the name of an address: asks for nothing outside
-            address = self._names.question(name, self._asker(port))
+            address = self._names.add_question(name, self._asker(port))
             if not address:
                 return _NO_SUCH_NAME, ""
         return _NO_ERROR, address if kind in (_A, _ANY) else ""

@@ -1,10 +1,9 @@
-"""Where an environment on a network that it shares with the host may go,
-and where it may be reached.
+"""The policy of an environment on a network that it shares with the host: where it may connect, and
+where it may listen.
 
 Values and one decision each; no I/O.
-
-On a shared network no namespace refuses by itself: what is decided here is carried out by
-`emulate`, with the very address that was judged.
+No network namespace refuses by itself here, so `seccomp_notify.emulate` performs each call with the
+address that was judged.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class HostNetworkPolicy(NamedTuple):
     # addresses that are neither the host's own nor link-local: done and recorded, else refused
     internet: bool = False
     # declared services and hosts: (address, port) -> where it leads
-    doors: Mapping[tuple[bytes, int], str] = {}
+    forwards: Mapping[tuple[bytes, int], str] = {}
     hosts: Mapping[bytes, str] = {}  # the address that stands for a declared host -> its name
     # the host's name servers, which may lie on its loopback
     resolvers: frozenset[bytes] = frozenset()
@@ -63,19 +62,20 @@ class HostNetworkPolicy(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What to do: refuse with `errno`, or (0) do it.
+    """Whether a call is refused with `errno`, or performed where that is 0.
 
-    Recorded where there is a rule: as blocked where refused, else as observed.
+    With a rule it is recorded: as blocked where it is refused, else as observed.
     """
 
     errno: int = 0
     rule: str = ""
-    lead: str = ""  # where a declared door leads: whoever connects is led there instead
+    # the declared forward to which a connection is led instead
+    forward: str = ""
     tags: tuple[str, ...] = ()
 
 
 def outgoing(
-    reach: HostNetworkPolicy,
+    policy: HostNetworkPolicy,
     kind: Kind,
     address: bytes,
     port: int,
@@ -83,70 +83,68 @@ def outgoing(
     own: bool,
     vacant: bool = False,
 ) -> Decision:
-    """Whether a stream may be connected, or a datagram sent, to an internet address; `own`:
-    a socket of this environment waits there; `vacant`: nobody's.
+    """Whether a stream may be connected, or a datagram sent, to an internet address.
+
+    `own`: a socket of this environment receives there. `vacant`: no socket does.
     """
     refused = errno.ECONNREFUSED if kind.stream else errno.ENETUNREACH
-    lead = reach.doors.get((address, port), "") if kind.stream else ""
-    if lead:
-        return Decision(lead=lead)
-    if address in reach.hosts:
+    forward = policy.forwards.get((address, port), "") if kind.stream else ""
+    if forward:
+        return Decision(forward=forward)
+    if address in policy.hosts:
         return Decision(refused, EGRESS)
     if own:
         return Decision()
     question = port == constants.NAMESERVER_PORT
-    if question and address in reach.resolvers:
-        return (
-            Decision(0, RECORD, tags=("resolver",))
-            if reach.internet
-            else Decision(refused, NAMES_RULE, tags=("resolver",))
-        )
-    if vacant and reach.confined and not question and addresses.kinds(address) <= _OWN_KINDS:
-        # as on a loopback of its own: whoever waits for a server to come asks often
+    if question and address in policy.resolvers:
+        if policy.internet:
+            return Decision(0, RECORD, tags=("resolver",))
+        return Decision(refused, NAMES_RULE, tags=("resolver",))
+    if vacant and policy.confined and not question and addresses.kinds(address) <= _OWN_KINDS:
+        # as on a loopback of its own: clients that wait for their server try often
         return Decision(refused)
     if addresses.local(address):
-        return Decision(refused, LOCAL if reach.internet else EGRESS)
-    if reach.internet:
+        return Decision(refused, LOCAL if policy.internet else EGRESS)
+    if policy.internet:
         return Decision(0, RECORD)
-    return Decision(refused, *((NAMES_RULE, "", ("resolver",)) if question else (EGRESS,)))
+    if question:
+        return Decision(refused, NAMES_RULE, tags=("resolver",))
+    return Decision(refused, EGRESS)
 
 
-def bound(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
+def bound(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     """Whether a socket may be bound.
 
-    One without a port may be bound anywhere: it is a client's, until it listens.
+    Port 0 is allowed anywhere: such a socket is a client's until it listens.
     """
-    if 0 < port < reach.first_port:
+    if 0 < port < policy.first_port:
         return Decision(errno.EACCES)
-    return _waits(reach, address, port) if port else Decision()
+    return _judge_listener(policy, address, port) if port else Decision()
 
 
-def listened(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
-    """Whether a bound socket may listen: never where others than this machine's own programs could
-    come.
-    """
-    return _waits(reach, address, port)
+def listened(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
+    """Whether a bound socket may listen: never where another machine could connect."""
+    return _judge_listener(policy, address, port)
 
 
-def _waits(reach: HostNetworkPolicy, address: bytes, port: int) -> Decision:
-    if not reach.confined and (not port or not addresses.loopback(address)):
+def _judge_listener(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
+    if not policy.confined and (not port or not addresses.loopback(address)):
         return Decision(errno.EACCES, PUBLISH)
-    return Decision() if reach.listen or port in reach.ports else Decision(errno.EACCES, LISTEN)
+    return Decision() if policy.listen or port in policy.ports else Decision(errno.EACCES, LISTEN)
 
 
 def unix(
-    reach: HostNetworkPolicy, *, own: bool, control: bool, exists: bool, abstract: bool
+    policy: HostNetworkPolicy, *, own: bool, control: bool, exists: bool, abstract: bool
 ) -> Decision:
-    """Whether a unix socket may be reached; `own`: it is this environment's,
-    or a declared service's.
+    """Whether a unix socket may be connected.
 
-    `control`: programs are started by it.
+    `own`: it is this environment's, or a declared service's. `control`: it starts programs outside.
     """
     if own:
         return Decision()
     if abstract:
-        return Decision(errno.ECONNREFUSED, LOCAL if reach.internet else SOCKETS)
+        return Decision(errno.ECONNREFUSED, LOCAL if policy.internet else SOCKETS)
     refused = errno.EACCES if exists else errno.ENOENT
-    if control or not reach.internet:
-        return Decision(refused, CONTROLS if reach.internet else SOCKETS)
+    if control or not policy.internet:
+        return Decision(refused, CONTROLS if policy.internet else SOCKETS)
     return Decision(0, RECORD) if exists else Decision(errno.ENOENT)

@@ -69,7 +69,7 @@ def resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
 
 def host_network_policy(spec: HostNetwork, forwards: Sequence[Forward]) -> HostNetworkPolicy:
     """The policy of an environment on the host's network."""
-    doors = {
+    targets = {
         (socket.inet_aton(forward["address"]), forward["port"]): forward["to"]
         for forward in forwards
     }
@@ -79,7 +79,7 @@ def host_network_policy(spec: HostNetwork, forwards: Sequence[Forward]) -> HostN
     resolvers = frozenset(_packed(address) for address in spec["resolvers"])
     return HostNetworkPolicy(
         internet=True,
-        doors=doors,
+        forwards=targets,
         hosts=hosts,
         resolvers=resolvers,
         first_port=spec["first_port"],

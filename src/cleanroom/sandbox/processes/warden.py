@@ -144,7 +144,7 @@ class Warden:
             (forward["service"], forward["address"], forward["port"])
             for forward in forward_sockets.egress(forwards)
         ]
-        names = dns.Names(forward_sockets.addresses(forwards), holes=egress)
+        names = dns.Names(forward_sockets.addresses(forwards), egress=egress)
         if self._spec["notify"] and host_network is None:
             self._start_resolvers(names)
         listener = self._start_init()

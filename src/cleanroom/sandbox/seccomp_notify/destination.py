@@ -101,7 +101,7 @@ class Destinations:
         vacant = local and not own and self._owned.is_vacant(kind, address, port)
         decision = host_network.outgoing(self._policy, kind, address, port, own=own, vacant=vacant)
         response = self._respond(decision, operation, address, port, payload or b"")
-        return Destination(response, raw, forward=decision.lead)
+        return Destination(response, raw, forward=decision.forward)
 
     def judge_connected(self, operation: SocketOperation, payload: bytes) -> Response:
         """What a datagram on a connected socket asks of a name server; others are not recorded."""
@@ -162,7 +162,7 @@ class Destinations:
         if port:
             target["port"] = port
         host = (
-            self._names.followed(ip)
+            self._names.take_name(ip)
             or self._policy.hosts.get(address, "")
             or self._queried_name(operation.caller.group, port, payload)
         )

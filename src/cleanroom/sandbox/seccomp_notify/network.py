@@ -137,10 +137,10 @@ class Network:
         # loopback ends at the network namespace (network_namespaces(7))
         if _is_loopback(address):
             if port == constants.NAMESERVER_PORT:
-                self._names.asked_by(call.caller)
-            if call.name == "connect" and self._names.leads_out(address, port):
+                self._names.add_asker(call.caller)
+            if call.name == "connect" and self._names.is_egress(address, port):
                 return self._connect_relay(call, raw)
-            if not self._names.closed(address, port):
+            if not self._names.is_undeclared_port(address, port):
                 return None
         return self._refuse(call, address, port, message)
 
@@ -161,7 +161,7 @@ class Network:
             except OSError as error:
                 return Response(error.errno or errno.EIO)
             if sock.type == socket.SOCK_STREAM:
-                self._names.left(sock.getsockname()[1], call.caller.identity())
+                self._names.add_connection(sock.getsockname()[1], call.caller.identity())
         return Response(0)
 
     def _refuse(self, call: HeldCall, address: bytes, port: int, message: _Message) -> Response:
@@ -171,7 +171,7 @@ class Network:
         fast_open = bool(name == "sendto" and arguments[3] & constants.MSG_FASTOPEN)
         stream = kind == socket.SOCK_STREAM or (not kind and (name == "connect" or fast_open))
         ip = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-        host = self._names.followed(ip) or self._names.behind(address)
+        host = self._names.take_name(ip) or self._names.declared_host(address)
         question = port == constants.NAMESERVER_PORT
         if question and not host and message.length:
             payload = caller.memory(message.payload, min(message.length, _PAYLOAD_MOST))

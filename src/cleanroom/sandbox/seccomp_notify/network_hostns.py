@@ -24,7 +24,7 @@ from cleanroom.sandbox.seccomp_notify.response import Response
 from cleanroom.sandbox.seccomp_notify.sockets import TrackedSockets
 
 _LOOPBACK_DEVICE = b"lo\0"
-# the forward that leads to the answerer of names
+# the forward that targets to the answerer of names
 _ANSWERER = "names"
 # the configured one, and those that programs know of systemd and Docker
 _RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
@@ -64,14 +64,14 @@ class ForwardsAndNames:
 
 def confined_policy(forwards: Sequence[ForwardChannel]) -> HostNetworkPolicy:
     """What an environment may reach over the loopback device: its forwards, names and itself."""
-    leads = {(socket.inet_aton(each.address), each.port): each.name for each in forwards}
+    targets = {(socket.inet_aton(each.address), each.port): each.name for each in forwards}
     for address in _RESOLVERS:
-        leads[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER
+        targets[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER
     mapped = {
-        (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in leads.items()
+        (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in targets.items()
     }
     hosts = {socket.inet_aton(each.address): each.host for each in forwards if each.host}
-    return HostNetworkPolicy(doors=leads | mapped, hosts=hosts, confined=True)
+    return HostNetworkPolicy(forwards=targets | mapped, hosts=hosts, confined=True)
 
 
 class HostnsNetwork:
@@ -117,7 +117,7 @@ class HostnsNetwork:
         if not self._tracked.is_tracked(call.caller, call.arguments[0]):
             return self._judge_untracked(call)
         if call.name == "connect":
-            self._names.asked_by(call.caller)
+            self._names.add_asker(call.caller)
         response = self._emulator.judge(call)
         if call.name == "bind" and response is not None and response.errno == errno.EADDRINUSE:
             # a duplicate of ours may still hold the port of a socket that its process has closed

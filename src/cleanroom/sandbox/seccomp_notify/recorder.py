@@ -190,7 +190,7 @@ class Recorder:
 
         `ip` is the address to which the host's name leads, `source` the caller's port.
         """
-        process = self._names.who_left(source)
+        process = self._names.connected_by(source)
         response = attempts.relay_refusal(host, port, ip)
         self._aggregate.add(
             (host, port, ip, str(process.get("pid"))),
