@@ -161,6 +161,13 @@ _INTERNET = (constants.AF_INET, constants.AF_INET6)
 _STREAM_PROTOCOLS = (0, socket.IPPROTO_TCP, constants.IPPROTO_MPTCP)
 _DATAGRAM_PROTOCOLS = (0, socket.IPPROTO_UDP)
 
+# label -> answer, of filters with a listener
+HOLD_OR_ALLOW = {
+    "hold": constants.SECCOMP_RET_USER_NOTIF,
+    "allow": constants.SECCOMP_RET_ALLOW,
+    "absent": constants.SECCOMP_RET_ERRNO | errno.ENOSYS,
+}
+
 
 def medium_filter(machine: str) -> bytes:
     """The program of level Medium for `machine`, one of `syscall_numbers.MACHINES`."""
@@ -189,15 +196,8 @@ def phase_filter(
     """
     known = numbers(machine)
     asm = Assembler()
-    asm.load(bpf.ARCH)
-    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
-    # a foreign ABI, whose numbers mean other calls: the recorder answers ENOSYS and names it
-    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
-    asm.label("native")
-    # x32 has the architecture of x86-64 and its own numbers, from this bit on
-    asm.load(bpf.NR)
-    if machine == "x86_64":
-        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "hold")
+    # the recorder answers ENOSYS to calls of a foreign ABI, and names them
+    load_number(asm, machine, foreign=constants.SECCOMP_RET_USER_NOTIF, x32="hold")
     if allowlist:
         labels = {"memfd_create": "memfd_create", "mmap": "mmap"}
         for name in ALLOWLISTED:
@@ -220,13 +220,7 @@ def phase_filter(
     test_process_number(asm, 1, "hold")
     test_limits(asm, 1, init="hold", core="hold")
     _test_executable_memory(asm)
-    asm.label("hold")
-    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
-    asm.label("allow")
-    asm.ret(constants.SECCOMP_RET_ALLOW)
-    asm.label("absent")
-    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
-    return asm.assemble()
+    return assemble(asm, HOLD_OR_ALLOW)
 
 
 @functools.cache
@@ -237,28 +231,42 @@ def service_filter(machine: str) -> bytes:
     """
     known = numbers(machine)
     asm = Assembler()
-    asm.load(bpf.ARCH)
-    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
-    asm.ret(constants.SECCOMP_RET_KILL_PROCESS)
-    asm.label("native")
-    asm.load(bpf.NR)
-    if machine == "x86_64":
-        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "absent")
+    load_number(asm, machine, foreign=constants.SECCOMP_RET_KILL_PROCESS, x32="absent")
     jump_from_each(asm, known, DENIED, "denied")
     jump_from_each(asm, known, ABSENT, "absent")
     jump_to_process_calls(asm, known)
     asm.ret(constants.SECCOMP_RET_ALLOW)
     test_process_number(asm, 1, "denied")
     test_limits(asm, 1, init="denied", core="core limit")
-    asm.label("core limit")
-    # errno 0, so the call seems to succeed: its caller wants no core file, and none is written
-    asm.ret(constants.SECCOMP_RET_ERRNO)
-    asm.label("allow")
-    asm.ret(constants.SECCOMP_RET_ALLOW)
-    asm.label("denied")
-    asm.ret(constants.SECCOMP_RET_ERRNO | errno.EPERM)
-    asm.label("absent")
-    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
+    answers = {
+        # errno 0, so the call seems to succeed: its caller wants no core file, and none is written
+        "core limit": constants.SECCOMP_RET_ERRNO,
+        "allow": constants.SECCOMP_RET_ALLOW,
+        "denied": constants.SECCOMP_RET_ERRNO | errno.EPERM,
+        "absent": constants.SECCOMP_RET_ERRNO | errno.ENOSYS,
+    }
+    return assemble(asm, answers)
+
+
+def load_number(asm: Assembler, machine: str, *, foreign: int, x32: str) -> None:
+    """Load the number of a native call; another ABI's gets the answer `foreign`, since its numbers
+    mean other calls.
+    """
+    asm.load(bpf.ARCH)
+    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
+    asm.ret(foreign)
+    asm.label("native")
+    asm.load(bpf.NR)
+    # x32 has the architecture of x86-64 and its own numbers, from this bit on
+    if machine == "x86_64":
+        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, x32)
+
+
+def assemble(asm: Assembler, answers: Mapping[str, int]) -> bytes:
+    """The program, with its answers by label at its end."""
+    for label, action in answers.items():
+        asm.label(label)
+        asm.ret(action)
     return asm.assemble()
 
 

@@ -8,14 +8,13 @@ descriptor too, and calls that act on another process by its number.
 
 from __future__ import annotations
 
-import errno
 import functools
 import socket
 
 from cleanroom.sandbox.kernel import constants
-from cleanroom.sandbox.kernel.constants import BPF_JEQ_K, BPF_JGE_K, BPF_JSET_K
-from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, numbers
-from cleanroom.sandbox.seccomp import bpf, filters
+from cleanroom.sandbox.kernel.constants import BPF_JEQ_K, BPF_JSET_K
+from cleanroom.sandbox.kernel.syscall_numbers import numbers
+from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.seccomp.bpf import Assembler, argument
 
 METADATA_BY_DESCRIPTOR = ("fchmod", "fchown", "fsetxattr", "fremovexattr")
@@ -69,13 +68,7 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
     """
     known = numbers(machine)
     asm = Assembler()
-    asm.load(bpf.ARCH)
-    asm.jump_if(BPF_JEQ_K, AUDIT_ARCH[machine], "native")
-    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
-    asm.label("native")
-    asm.load(bpf.NR)
-    if machine == "x86_64":
-        asm.jump_if(BPF_JGE_K, constants.X32_SYSCALL_BIT, "hold")
+    filters.load_number(asm, machine, foreign=constants.SECCOMP_RET_USER_NOTIF, x32="hold")
     by_arguments = (
         "socket",
         "socketpair",
@@ -112,13 +105,7 @@ def hostns_filter(machine: str, *, service: bool, init: int) -> bytes:
     _test_sockets(asm)
     _test_other_processes(asm)
     _test_init(asm, init)
-    asm.label("hold")
-    asm.ret(constants.SECCOMP_RET_USER_NOTIF)
-    asm.label("allow")
-    asm.ret(constants.SECCOMP_RET_ALLOW)
-    asm.label("absent")
-    asm.ret(constants.SECCOMP_RET_ERRNO | errno.ENOSYS)
-    return asm.assemble()
+    return filters.assemble(asm, filters.HOLD_OR_ALLOW)
 
 
 def _test_arguments(asm: Assembler) -> None:

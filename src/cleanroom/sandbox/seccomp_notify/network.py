@@ -67,8 +67,8 @@ _MSGHDR_BYTES, _MMSGHDR_BYTES = 56, 64
 # struct nlmsghdr: length, type; the rest is not read
 _NLMSGHDR_HEAD = struct.Struct("=IH")
 _NLMSGHDR_BYTES = 16
-# NLMSG_MIN_TYPE, RTM_MAX: message types below are the protocol's own, those between come in fours,
-# of which the third asks (RTM_GETLINK is 18)
+# Types below RTM_BASE (NLMSG_MIN_TYPE) are netlink's own control messages.
+# From there on types come in fours, of which the third asks (RTM_GETLINK is 18).
 _RTM_BASE, _RTM_MOST, _RTM_GET = 16, 128, 2
 
 # Sockets that C libraries try on every host and do without: no attempt to reach anything.

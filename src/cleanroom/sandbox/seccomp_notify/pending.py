@@ -100,7 +100,7 @@ class PendingCalls:
             # a call that the kernel performs would end for a signal (signal(7), EINTR)
             elif interruption := operation.caller.interrupted():
                 self._finish(pending, 0, interruption)
-            # a datagram unix socket is not woken when its peer's queue has room again
+            # one that is not connected is not woken when its receiver's queue has room again
             elif operation.sock.family == socket.AF_UNIX:
                 self._retry(pending)
 
