@@ -14,6 +14,7 @@ import pytest
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.protocol import CanaryResult, Expectations
 from cleanroom.sandbox.selftest import canaries, limit_canaries
+from cleanroom.sandbox.selftest.canary import judge, verdict
 from support.sandbox_harness import attack
 
 pytestmark = pytest.mark.sandbox
@@ -62,7 +63,7 @@ def test_all_pass_in_a_whole_cage(workspace: str, expectations: Expectations, pr
     """
     hidden = ("/root", "/run", str(Path(expectations["secret"]).parent))
     caught = attack(lambda _: canaries.run(expectations), workspace, hidden=hidden, proving=proving)
-    judged = canaries.judge(caught.result, caught.attempts)
+    judged = judge(caught.result, caught.attempts)
     assert failures(judged) == []
     assert len(judged) == len(canaries.CANARIES)
     assert set(judged[0]) == {"name", "dimension", "rule", "expected", "found", "result"}
@@ -74,7 +75,7 @@ def test_a_refusal_that_nobody_recorded_fails(workspace: str, expectations: Expe
     caught = attack(lambda _: canaries.run(expectations), workspace, hidden=hidden)
     claimed = [row["name"] for row in caught.result if row["seen"]]
     assert len(claimed) >= 12
-    assert failures(canaries.judge(caught.result, [])) == claimed
+    assert failures(judge(caught.result, [])) == claimed
 
 
 def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations):
@@ -85,7 +86,7 @@ def test_a_secret_that_is_there_fails(workspace: str, expectations: Expectations
         path.chmod(0o755)
     Path(expectations["unix"]).chmod(0o777)
     caught = attack(lambda _: canaries.run(expectations), workspace)
-    assert "secret of the home folder" in failures(canaries.judge(caught.result, caught.attempts))
+    assert "secret of the home folder" in failures(judge(caught.result, caught.attempts))
 
 
 def test_a_folder_that_may_be_written_fails(workspace: str, expectations: Expectations):
@@ -98,7 +99,7 @@ def test_a_folder_that_may_be_written_fails(workspace: str, expectations: Expect
         workspace,
         hidden=hidden,
     )
-    assert "write outside" in failures(canaries.judge(caught.result, caught.attempts))
+    assert "write outside" in failures(judge(caught.result, caught.attempts))
     assert not (Path(workspace) / "cleanroom-canary").exists()
 
 
@@ -127,7 +128,7 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
                 write_end,
                 json.dumps(
                     [
-                        canaries.verdict(one, expectations, partial(one.attempt, expectations))
+                        verdict(one, expectations, partial(one.attempt, expectations))
                         for one in harmless
                     ]
                 ).encode(),
@@ -138,7 +139,7 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
     with os.fdopen(read_end, "rb") as file:
         results = json.loads(file.read())
     os.waitpid(pid, 0)
-    assert failures(canaries.judge(results, [])) == [
+    assert failures(judge(results, [])) == [
         "abstract socket outside",
         "secret of the home folder",
         "see the engine",
@@ -164,9 +165,9 @@ def test_those_of_high_pass_where_high_is_held(
         proving=proving,
         listed=True,
     )
-    judged = canaries.judge(caught.result, caught.attempts)
+    judged = judge(caught.result, caught.attempts)
     assert failures(judged) == []
-    assert len(judged) == len(canaries.CANARIES) + len(canaries.LISTED)
+    assert len(judged) == len(canaries.CANARIES) + len(canaries.ALLOWLIST)
 
 
 def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: Expectations):
@@ -175,9 +176,9 @@ def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectatio
         lambda _: canaries.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}),
         workspace,
     )
-    failed = failures(canaries.judge(caught.result, caught.attempts))
-    assert [one.name for one in canaries.LISTED if one.name not in failed] == [
-        one.name for one in canaries.LISTED if not one.expected
+    failed = failures(judge(caught.result, caught.attempts))
+    assert [one.name for one in canaries.ALLOWLIST if one.name not in failed] == [
+        one.name for one in canaries.ALLOWLIST if not one.expected
     ]
 
 
@@ -190,8 +191,8 @@ def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: Expecta
         hidden=hidden,
         listed=True,
     )
-    assert {one.name for one in canaries.LISTED if one.expected} <= set(
-        failures(canaries.judge(caught.result, []))
+    assert {one.name for one in canaries.ALLOWLIST if one.expected} <= set(
+        failures(judge(caught.result, []))
     )
 
 

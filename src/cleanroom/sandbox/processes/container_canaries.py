@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.selftest import canaries
+from cleanroom.sandbox.selftest.canary import Canary, judge, result
 from cleanroom.sandbox.shim import calls
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class CanaryScripts:
     def limits(self) -> list[protocol.CanaryResult]:
         """The canary of limits, which nothing records."""
         runs = [self._run(canary) for canary in self._asked if canary is calls.LIMIT]
-        return canaries.judge(runs, ())
+        return judge(runs, ())
 
-    def _run(self, canary: canaries.Canary) -> protocol.CanaryRun:
+    def _run(self, canary: Canary) -> protocol.CanaryRun:
         results = [
             (script, result)
             for (script_canary, script), result in zip(self._scripts, self._results, strict=True)
@@ -73,5 +74,5 @@ def group_limits(group: cgroups.Group, limits: Limits) -> list[protocol.CanaryRe
         with contextlib.suppress(OSError, KeyError):
             found = (group.folders[controller] / name).read_text().strip()
         title = f"the container's own {controller} limit"
-        results.append(canaries.result(title, rule, expected, found, found == expected))
+        results.append(result(title, rule, expected, found, found == expected))
     return results

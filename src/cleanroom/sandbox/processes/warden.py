@@ -35,7 +35,8 @@ from cleanroom.sandbox.seccomp_notify.socket_calls import (
     SocketExecutor,
     UnprivilegedExecutor,
 )
-from cleanroom.sandbox.selftest import canaries, limit_canaries
+from cleanroom.sandbox.selftest import limit_canaries
+from cleanroom.sandbox.selftest.canary import judge
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
@@ -443,7 +444,7 @@ class Warden:
     def _judge_canaries(self, message: protocol.CanariesRun) -> list[protocol.CanaryResult]:
         """Hold each canary's outcome against the record; add what the group's canaries found."""
         attempts, group_results = self._end_proof()
-        judged = canaries.judge(message["results"], attempts)
+        judged = judge(message["results"], attempts)
         return [*judged, *message["limits"], *group_results]
 
     def _end_proof(self) -> tuple[list[protocol.Attempt], list[protocol.CanaryResult]]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import cgroups, constants, syscalls
-from cleanroom.sandbox.selftest.canaries import result
+from cleanroom.sandbox.selftest.canary import result
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import CanaryResult

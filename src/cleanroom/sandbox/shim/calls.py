@@ -1,7 +1,7 @@
 """The canaries as system calls, for environments in which no Python of ours runs:
 data that pid 1 carries out in a child.
 
-For each canary of `canaries.CANARIES` and `canaries.LISTED` the same attempt,
+For each canary of `canaries.CANARIES` and `canaries.ALLOWLIST` the same attempt,
 in the words of the kernel.
 Rules, expected refusals and records are theirs.
 """
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.syscall_numbers import number
-from cleanroom.sandbox.selftest import canaries
-from cleanroom.sandbox.selftest.canaries import Canary, Unavailable, allowlist
+from cleanroom.sandbox.selftest.canary import Canary, Unavailable, allowlist, verdict
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import CanaryRun, Expectations
@@ -95,7 +94,7 @@ def judge(
         if refusal is not None:
             raise refusal
 
-    return canaries.verdict(which, expect, replay)
+    return verdict(which, expect, replay)
 
 
 LIMIT = Canary("one byte too many in a file", "resource.disk", ("EFBIG",), lambda _: None)
