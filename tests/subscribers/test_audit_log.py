@@ -20,7 +20,7 @@ from cleanroom.core.bus import Bus
 from cleanroom.core.clock import SystemClock
 from cleanroom.core.locks import locked
 from cleanroom.evidence.audit import log as audit_log
-from cleanroom.evidence.audit.chain import Head, decode_head, encode_head, opened
+from cleanroom.evidence.audit.chain import Head, decode_head, encode_head, read_link
 from cleanroom.model.capability import CapabilityReport, Process, Target
 from cleanroom.model.errors import ArtifactError
 from cleanroom.model.events import (
@@ -290,7 +290,7 @@ def test_records_chained_beyond_the_head_are_valid_and_adopted(tmp_path, good):
     """
     log, _ = good
     lines = log.splitlines(keepends=True)
-    behind = opened(lines[3])
+    behind = read_link(lines[3])
     assert behind is not None
     head = Head(sum(map(len, lines[:4])), behind.seq, behind.hash)
     laid_out(tmp_path / "a", log, encode_head(head))

@@ -33,14 +33,14 @@ _Natural = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What the log must at least hold: so many bytes, ending with this record."""
+    """The least that the log must have: so many bytes, ending with this record."""
 
     bytes: _Natural = 0
     seq: _Natural = 0
     hash: str = NO_HASH
 
 
-class Link(msgspec.Struct, frozen=True):
+class ChainLink(msgspec.Struct, frozen=True):
     """A record's place in the chain."""
 
     seq: _Natural
@@ -49,7 +49,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong, at a line of the log (from 1; 0: the head).
+    """One fault, at a line of the log (from 1; 0: the head).
 
     `seq` is the record that is, or should be, there.
     """
@@ -60,7 +60,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """What checking every byte of a log found."""
+    """The result of checking every byte of a log."""
 
     valid: bool
     records: int
@@ -70,24 +70,24 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     head: Head | None = None
 
 
-_heads = msgspec.json.Decoder(Head)
-_links = msgspec.json.Decoder(Link)
+_head_decoder = msgspec.json.Decoder(Head)
+_link_decoder = msgspec.json.Decoder(ChainLink)
 _MALFORMED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def seal(content: str) -> tuple[str, str]:
-    """What follows the content of a record on its line, and its hash, in hex."""
+    """The end of a record's line after its content, and the record's hash in hex."""
     digest = sha256(content.encode()).hexdigest()
     return f',"hash":"{digest}"}}\n', digest
 
 
-def opened(line: bytes) -> Link | None:
-    """The record's place in the chain; None where one byte is not as it was sealed."""
+def read_link(line: bytes) -> ChainLink | None:
+    """The record's place in the chain; None where a byte differs from the sealed ones."""
     content = line[:-SEAL_BYTES]
     if b'%b,"hash":"%b"}\n' % (content, sha256(content).hexdigest().encode()) != line:
         return None
     try:
-        return _links.decode(line)
+        return _link_decoder.decode(line)
     except _MALFORMED:
         return None
 
@@ -101,7 +101,7 @@ def encode_head(head: Head) -> bytes:
 def decode_head(data: bytes) -> Head | None:
     """The inverse of `encode_head`; None where one byte differs."""
     try:
-        head = _heads.decode(data)
+        head = _head_decoder.decode(data)
     except _MALFORMED:
         return None
     return head if encode_head(head) == data else None
@@ -147,12 +147,12 @@ def verify(folder: Folder) -> Verification:
     try:
         with folder.reading(LOG_NAME) as file:
             for line, length in lines(file):
-                walk.step(line, length)
+                walk.add_line(line, length)
     except FileNotFoundError:
         pass  # as empty: the head tells whether it should be
     except OSError as error:
         walk.report(0, 0, f"{LOG_NAME} cannot be read: {error.strerror or error}")
-    walk.end()
+    walk.finish()
     return Verification(
         valid=not walk.problems,
         records=walk.records,
@@ -174,9 +174,7 @@ def _read_head(folder: Folder) -> tuple[Head | None, str]:
 
 
 class _Walk:
-    """Goes through a log and remembers only the last good record,
-    so that its size does not matter.
-    """
+    """Checks a log line by line, in memory that does not grow with it."""
 
     def __init__(self, head: Head | None) -> None:
         self.head = head
@@ -185,32 +183,35 @@ class _Walk:
         self.torn = False
         self._line = 0
         self._offset = 0
-        self._last = Link(0, "", NO_HASH)
+        self._last = ChainLink(0, "", NO_HASH)
         self._damaged = 0  # lines since the last good record
-        self._met = head is not None and head == Head()
+        self._reached_head = head is not None and head == Head()
 
     def report(self, seq: int, line: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_LIMIT:
             self.problems.append(Problem(seq, line, problem))
 
-    def step(self, line: bytes, length: int) -> None:
+    def add_line(self, line: bytes, length: int) -> None:
         self._line += 1
         began, self._offset = self._offset, self._offset + length
         here = self._last.seq + self._damaged + 1
         if not line.endswith(b"\n") and self.head is not None and began >= self.head.bytes:
             self.torn = True
             return
-        link = opened(line)
+        link = read_link(line)
         if link is None:
             self._damaged += 1
             self.report(here, self._line, "not as it was written: its bytes do not match its hash")
             return
         self.records += 1
-        self._place(link)
+        self._compare(link)
         if self.head is not None and self._offset == self.head.bytes:
-            self._met = (self._last.seq, self._last.hash) == (self.head.seq, self.head.hash)
+            self._reached_head = (self._last.seq, self._last.hash) == (
+                self.head.seq,
+                self.head.hash,
+            )
 
-    def _place(self, link: Link) -> None:
+    def _compare(self, link: ChainLink) -> None:
         """Compare a sound record with what should stand here;
         a damaged line before it may have been any one record, or none.
         """
@@ -238,7 +239,7 @@ class _Walk:
             self.report(link.seq, self._line, f"{missing} missing before it")
         self._last, self._damaged = link, 0
 
-    def end(self) -> None:
+    def finish(self) -> None:
         if self.head is None or (self.problems and self._last.hash == self.head.hash):
             # nothing to compare with, or whatever is wrong was named and the head's record is there
             return
@@ -249,7 +250,7 @@ class _Walk:
                 self._line + 1,
                 f"the log was cut: {gone} bytes up to record {self.head.seq} are missing",
             )
-        elif not self._met:
+        elif not self._reached_head:
             self.report(
                 self.head.seq,
                 0,

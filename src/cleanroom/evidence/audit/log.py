@@ -8,11 +8,10 @@ The log is lossless: falling behind ends the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from io import BufferedReader
-from time import gmtime, strftime
 from typing import Any
 
 import msgspec
@@ -20,8 +19,9 @@ import msgspec
 from cleanroom.core import disk
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.clock import Clock
-from cleanroom.core.files import misplaced, write_all, write_atomic
+from cleanroom.core.files import misplaced, write_atomic
 from cleanroom.core.locks import locked
+from cleanroom.evidence.audit.batch import Batch
 from cleanroom.evidence.audit.chain import (
     HEAD_NAME,
     LINE_LIMIT_BYTES,
@@ -31,13 +31,12 @@ from cleanroom.evidence.audit.chain import (
     Verification,
     encode_head,
     lines,
-    opened,
     read_head,
-    seal,
+    read_link,
     verify,
 )
 from cleanroom.model.errors import ArtifactError
-from cleanroom.model.events import Envelope, Event, Finished, Output, Spans, Subject
+from cleanroom.model.events import Envelope
 
 __all__ = ["AuditLog", "Genesis", "Head", "Problem", "Verification", "records", "verify"]
 
@@ -46,9 +45,6 @@ LOCK_NAME = "audit.lock"
 # a batch holds the lock for milliseconds: who waits longer has a stuck disk or a stopped process
 # before it
 LOCK_SECONDS = 30.0
-
-
-_encoder = msgspec.json.Encoder()
 
 
 class Genesis(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +76,10 @@ class AuditLog:
             ArtifactError: the log does not match its head, or cannot be written;
                 nothing was changed.
         """
-        with self._turn() as batch:
-            batch.own("genesis", self._clock.wall_ns(), msgspec.structs.asdict(self.genesis))
+        with self._locked_batch() as batch:
+            batch.add_log_record(
+                "genesis", self._clock.wall_ns(), msgspec.structs.asdict(self.genesis)
+            )
 
     def append(self, envelopes: Sequence[Envelope]) -> None:
         """Add these events, and a checkpoint behind each end of a phase.
@@ -91,36 +89,42 @@ class AuditLog:
         Raises:
             ArtifactError: as for `open`.
         """
-        with self._turn() as batch:
-            batch.events(envelopes)
+        with self._locked_batch() as batch:
+            batch.add_events(envelopes)
 
     def close(self) -> Head:
-        """Write the run's last checkpoint and how many records it has,
-        and return what reports should quote.
+        """Write the run's last checkpoint and the number of its records.
+
+        Returns:
+            The head that reports quote.
+
+        Raises:
+            ArtifactError: as for `open`.
         """
-        with self._turn() as batch:
+        with self._locked_batch() as batch:
             now = self._clock.wall_ns()
-            batch.own("checkpoint", now, {"count": batch.count})
-            batch.own("close", now, {"count": batch.count})
+            batch.add_log_record("checkpoint", now, {"count": batch.count})
+            batch.add_log_record("close", now, {"count": batch.count})
         return self.head
 
     @contextmanager
-    def _turn(self) -> Iterator[_Batch]:
-        """Under the lock: continue where the log ends, which another engine may have moved,
-        and make what was added durable.
+    def _locked_batch(self) -> Iterator[Batch]:
+        """A batch that continues the log, written when the block ends, under the lock.
+
+        Another engine may have continued the log since the last batch.
         """
         place = self.folder.path
         try:
             with (
                 locked(self.folder, LOCK_NAME, seconds=LOCK_SECONDS),
-                _opened_log(self.folder) as file,
+                _open_log(self.folder) as file,
             ):
-                known, lost = _resumed(self.folder, file, self.head)
-                batch = _Batch(self.run_id, known, self._count)
+                known, lost = _resume(self.folder, file, self.head)
+                batch = Batch(self.run_id, known, self._count)
                 if lost is not None:
-                    batch.own("recovered", self._clock.wall_ns(), lost)
+                    batch.add_log_record("recovered", self._clock.wall_ns(), lost)
                 yield batch
-                self.head = batch.written(file.fileno())
+                self.head = batch.write(file.fileno())
                 write_atomic(self.folder, HEAD_NAME, encode_head(self.head))
                 self._count = batch.count
         except TimeoutError as error:
@@ -143,20 +147,20 @@ class AuditLog:
 
 
 def records(folder: Folder, run_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The log's records, oldest first, of one run or all; what is not a record is left to `verify`.
+    """The log's records, oldest first, of one run or all. Lines that are no records are left out.
 
     Raises:
         OSError: the log cannot be read.
     """
     with folder.reading(LOG_NAME) as file:
         for line, _ in lines(file):
-            record = _record(line) if opened(line) is not None else None
+            record = _record(line) if read_link(line) is not None else None
             if record is not None and run_id in (None, record["run_id"]):
                 yield record
 
 
-class _Shape(msgspec.Struct):
-    """What every record has, whatever engine wrote it."""
+class _RecordShape(msgspec.Struct):
+    """The fields that a record of any version has."""
 
     seq: int
     run_id: str
@@ -166,145 +170,40 @@ class _Shape(msgspec.Struct):
     body: dict[str, Any]
 
 
-_shapes = msgspec.json.Decoder(_Shape)
+_record_decoder = msgspec.json.Decoder(_RecordShape)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A sealed line as an object; None where it is no record,
-    which whoever can seal can write too.
+    """A sealed line as an object.
+
+    None where it is no record: anybody can seal a line.
     """
     try:
-        body = _shapes.decode(line).body
-        return None if _deep(body, DEPTH_LIMIT) else msgspec.json.decode(line)
+        body = _record_decoder.decode(line).body
+        return None if _is_deep(body, DEPTH_LIMIT) else msgspec.json.decode(line)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
-def _deep(value: Any, levels: int) -> bool:
+def _is_deep(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested deeper than so many levels."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list):
         return False
-    return any(levels == 0 or _deep(each, levels - 1) for each in value)
-
-
-class _Batch:
-    """Records being chained to what the log holds.
-
-    Made of text, which Python formats in half the time that bytes take; one encoding at the end.
-    """
-
-    def __init__(self, run_id: str, head: Head, count: int) -> None:
-        self.count = count  # records of this run
-        self._run = _json(run_id)
-        self._bytes, self._seq, self._hash = head.bytes, head.seq, head.hash
-        self._pieces: list[str] = []  # of lines
-        self._openings: dict[type[Event], dict[Subject, tuple[str, int]]] = {}
-        self._second, self._time = -1, ""  # the second of the last record, and how it is written
-
-    def events(self, envelopes: Sequence[Envelope]) -> None:
-        """A record of each."""
-        bodies = _bodies(envelopes)
-        for envelope in envelopes:
-            event = envelope.event
-            kind = type(event)
-            opening, cut = self._opening(kind, event.subject)
-            # An event's encoding begins with kind and subject,
-            # and no kind is without a further field: the rest is cut off, not encoded anew.
-            digested = _DIGESTED.get(kind)
-            body = digested(event) if digested else "{" + next(bodies)[cut:]
-            self._add(envelope.time_unix_ns, f'{opening},"event":{envelope.seq},"body":{body}')
-            if kind is Finished and event.subject.kind == "phase":
-                self.own(
-                    "checkpoint",
-                    envelope.time_unix_ns,
-                    {"phase": event.subject.name, "count": self.count},
-                )
-
-    def own(self, kind: str, time_unix_ns: int, body: dict[str, Any]) -> None:
-        """A record of the log itself."""
-        self._add(
-            time_unix_ns,
-            f'"kind":"{kind}","subject":{_json(Subject("run", ""))},"body":{_json(body)}',
-        )
-
-    def written(self, descriptor: int) -> Head:
-        """Write everything, wait for the disk, and return the head that says so."""
-        data = "".join(self._pieces).encode()
-        write_all(descriptor, data)
-        disk.here.sync(descriptor)
-        return Head(self._bytes + len(data), self._seq, self._hash)
-
-    def _add(self, time_unix_ns: int, said: str) -> None:
-        self._seq += 1
-        self.count += 1
-        second, nanosecond = divmod(time_unix_ns, 1_000_000_000)
-        if second != self._second:
-            self._second, self._time = second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        time = f"{self._time}.{nanosecond:09d}Z"
-        content = (
-            f'{{"seq":{self._seq},"run_id":{self._run},"time":"{time}",{said},"prev":"{self._hash}"'
-        )
-        end, self._hash = seal(content)
-        self._pieces += (content, end)
-
-    def _opening(self, kind: type[Event], subject: Subject) -> tuple[str, int]:
-        """What a record of this kind about this subject says of both,
-        and how long an event's encoding is until then.
-        """
-        known = self._openings.setdefault(kind, {})
-        found = known.get(subject)
-        if found is None:
-            tag, encoded = kind.__struct_config__.tag, _json(subject)
-            found = known[subject] = (
-                f'"kind":"{tag}","subject":{encoded}',
-                len(f'{{"kind":"{tag}","subject":{encoded},'),
-            )
-        return found
-
-
-def _bodies(envelopes: Sequence[Envelope]) -> Iterator[str]:
-    """The encoding of every event whose body is all of it."""
-    return iter(
-        _encoder.encode_lines(
-            [envelope.event for envelope in envelopes if type(envelope.event) not in _DIGESTED]
-        )
-        .decode()
-        .split("\n")
-    )
-
-
-def _output_body(event: Output) -> str:
-    data = event.text.encode()
-    cut = "true" if event.cut else "false"
-    counted = f'"offset":{event.offset},"cut":{cut},"bytes":{len(data)}'
-    return f'{{"stream":"{event.stream}",{counted},"sha256":"{sha256(data).hexdigest()}"}}'
-
-
-def _spans_body(event: Spans) -> str:
-    data = _encoder.encode(event.resource_spans)
-    return f'{{"count":{event.count},"bytes":{len(data)},"sha256":"{sha256(data).hexdigest()}"}}'
-
-
-# Kinds that a phase's own programs fill: what they say is in the event log,
-# here is what it must be.
-_DIGESTED: dict[type[Event], Callable[[Any], str]] = {Output: _output_body, Spans: _spans_body}
-
-
-def _json(value: Any) -> str:
-    return _encoder.encode(value).decode()
+    return any(levels == 0 or _is_deep(each, levels - 1) for each in value)
 
 
 @contextmanager
-def _opened_log(folder: Folder) -> Iterator[BufferedReader]:
+def _open_log(folder: Folder) -> Iterator[BufferedReader]:
     """The log, open for appending, never through a link. Its head is there before it is."""
-    if not _there(folder, HEAD_NAME) and not _there(folder, LOG_NAME):
+    if not _exists(folder, HEAD_NAME) and not _exists(folder, LOG_NAME):
         write_atomic(folder, HEAD_NAME, encode_head(Head()))
     with os.fdopen(disk.here.append(folder, LOG_NAME, 0o644), "rb") as file:
         yield file
 
 
-def _there(folder: Folder, name: str) -> bool:
+def _exists(folder: Folder, name: str) -> bool:
     try:
         os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
     except FileNotFoundError:
@@ -312,10 +211,10 @@ def _there(folder: Folder, name: str) -> bool:
     return True
 
 
-def _resumed(
+def _resume(
     folder: Folder, file: BufferedReader, known: Head
-) -> tuple[Head, dict[str, Any] | None]:
-    """Where the log ends, and what had to be cut off behind it.
+) -> tuple[Head, dict[str, str | int] | None]:
+    """The head to continue from, and the body of a `recovered` record where a tail was cut off.
 
     Only the record that the head names and what lies beyond are read,
     so a start takes no longer when the log is large; `verify` reads all.
@@ -338,16 +237,16 @@ def _resumed(
             folder,
             f"no record {head.seq} with the head's hash ends at byte {head.bytes} of {LOG_NAME}",
         )
-    adopted = _adopted(file, head)
-    if adopted.bytes == size:
-        return adopted, None
-    file.seek(adopted.bytes)
+    advanced = _advance(file, head)
+    if advanced.bytes == size:
+        return advanced, None
+    file.seek(advanced.bytes)
     lost = file_digest(file, "sha256").hexdigest()
-    disk.here.truncate(file.fileno(), adopted.bytes)
-    return adopted, {
-        "bytes_lost": size - adopted.bytes,
+    disk.here.truncate(file.fileno(), advanced.bytes)
+    return advanced, {
+        "bytes_lost": size - advanced.bytes,
         "sha256": lost,
-        "after_byte": adopted.bytes,
+        "after_byte": advanced.bytes,
     }
 
 
@@ -373,20 +272,21 @@ def _ends_with(file: BufferedReader, head: Head) -> bool:
         data = file.read(head.bytes - start)
         at = data.rfind(b"\n", 0, len(data) - 1)
         if at >= 0 or start == 0:
-            link = opened(data[at + 1 :])
+            link = read_link(data[at + 1 :])
             return link is not None and (link.seq, link.hash) == (head.seq, head.hash)
         if length >= LINE_LIMIT_BYTES:
             return False
         length *= 4
 
 
-def _adopted(file: BufferedReader, head: Head) -> Head:
-    """The head moved over the records chained beyond it: their engine was killed before it could
-    say so.
+def _advance(file: BufferedReader, head: Head) -> Head:
+    """The head after the records that are chained beyond it.
+
+    An engine wrote those and was killed before it wrote the head.
     """
     file.seek(head.bytes)
     for line, length in lines(file):
-        link = opened(line)
+        link = read_link(line)
         if link is None or link.seq != head.seq + 1 or link.prev != head.hash:
             break
         head = Head(head.bytes + length, link.seq, link.hash)
