@@ -10,10 +10,19 @@ from cleanroom.core.bus import Bus
 from cleanroom.core.clock import SystemClock
 from cleanroom.model.events import Finished, Metric, Started, Subject, Violation
 from cleanroom.model.policy import GIB
-from cleanroom.subscribers.monitor import READS, Limits, State, check, limits_of, run
+from cleanroom.subscribers.monitor import (
+    READS,
+    EnvironmentLimits,
+    EnvironmentState,
+    check,
+    limits_of,
+    run,
+)
 
 ENVIRONMENT = Subject("environment", "test-1")
-LIMITS = Limits(subject=ENVIRONMENT, memory_bytes=2 * GIB, pids=10, disk_bytes=GIB, cpus=2)
+LIMITS = EnvironmentLimits(
+    subject=ENVIRONMENT, memory_bytes=2 * GIB, pids=10, disk_bytes=GIB, cpus=2
+)
 
 
 def metric(**changed) -> Metric:
@@ -28,9 +37,11 @@ def metric(**changed) -> Metric:
     return Metric(subject=ENVIRONMENT, environment="test-1", **reading)
 
 
-def judged(*metrics: Metric, limits: Limits = LIMITS, step_seconds: float = 0.1) -> list[Violation]:
+def violations_of(
+    *metrics: Metric, limits: EnvironmentLimits = LIMITS, step_seconds: float = 0.1
+) -> list[Violation]:
     """What a series of samples gives."""
-    state, found = State(), []
+    state, found = EnvironmentState(), []
     for number, sample in enumerate(metrics):
         state, more = check(limits, state, sample, 1_000 + number, number * step_seconds)
         found += more
@@ -40,7 +51,9 @@ def judged(*metrics: Metric, limits: Limits = LIMITS, step_seconds: float = 0.1)
 def test_a_sample_within_its_limits_is_no_trouble():
     """At the limit is within it: a control group keeps memory exactly there."""
     assert (
-        judged(metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB - 1, network_bytes=10**9))
+        violations_of(
+            metric(memory_bytes=2 * GIB, processes=10, disk_bytes=GIB - 1, network_bytes=10**9)
+        )
         == []
     )
 
@@ -49,7 +62,7 @@ def test_the_limit_of_processes_reached_is_a_violation_where_no_group_counts():
     """Without a control group the kernel refuses the next process silently,
     so reaching the limit is what can be seen.
     """
-    assert [found.rule for found in judged(metric(processes=10, source="processes"))] == [
+    assert [found.rule for found in violations_of(metric(processes=10, source="processes"))] == [
         "resource.pids"
     ]
 
@@ -58,12 +71,12 @@ def test_the_limit_of_the_disk_reached_is_a_violation():
     """A file stops growing at the limit, and whoever started its writer may not have looked:
     reaching the limit is what can be seen.
     """
-    assert [found.rule for found in judged(metric(disk_bytes=GIB))] == ["resource.disk"]
+    assert [found.rule for found in violations_of(metric(disk_bytes=GIB))] == ["resource.disk"]
 
 
 def test_memory_over_its_limit_is_a_violation_with_both_numbers():
     """The violation names the environment, the rule, what was used and what was allowed."""
-    (found,) = judged(metric(memory_bytes=3 * GIB))
+    (found,) = violations_of(metric(memory_bytes=3 * GIB))
 
     assert (found.subject, found.environment, found.rule, found.severity) == (
         ENVIRONMENT,
@@ -77,8 +90,8 @@ def test_memory_over_its_limit_is_a_violation_with_both_numbers():
 
 def test_each_resource_has_its_own_rule():
     """Disk, processes and network are judged by their own limits."""
-    limits = Limits(subject=ENVIRONMENT, pids=10, disk_bytes=GIB, network_bytes=0)
-    found = judged(metric(disk_bytes=2 * GIB, processes=11, network_bytes=1), limits=limits)
+    limits = EnvironmentLimits(subject=ENVIRONMENT, pids=10, disk_bytes=GIB, network_bytes=0)
+    found = violations_of(metric(disk_bytes=2 * GIB, processes=11, network_bytes=1), limits=limits)
 
     assert {(v.rule, v.severity, v.target.limit) for v in found} == {
         ("resource.disk", "violation", "disk 2.0 GiB of 1.0 GiB"),
@@ -92,7 +105,8 @@ def test_a_rule_speaks_again_only_when_it_got_worse():
     readings = [3 * GIB, 3 * GIB, 2 * GIB, 3.5 * GIB, 3.75 * GIB]
 
     assert [
-        v.target.limit for v in judged(*(metric(memory_bytes=int(reading)) for reading in readings))
+        v.target.limit
+        for v in violations_of(*(metric(memory_bytes=int(reading)) for reading in readings))
     ] == [
         "memory 3.0 GiB of 2.0 GiB",
         "memory 3.8 GiB of 2.0 GiB",
@@ -104,15 +118,15 @@ def test_a_rule_speaks_seldom_whatever_is_read(readings):
     """However memory moves, the number of violations grows with the logarithm of the worst reading
     alone.
     """
-    assert len(judged(*(metric(memory_bytes=reading) for reading in readings))) <= 30
+    assert len(violations_of(*(metric(memory_bytes=reading) for reading in readings))) <= 30
 
 
 def test_processor_time_is_judged_over_a_window_and_is_a_notice():
     """Three processors of two for five seconds is a notice; for one second it is nothing."""
     busy = [metric(cpu_seconds=0.3 * number) for number in range(60)]
 
-    assert judged(*busy[:10]) == []
-    assert [(v.rule, v.severity) for v in judged(*busy)] == [("resource.cpu", "notice")]
+    assert violations_of(*busy[:10]) == []
+    assert [(v.rule, v.severity) for v in violations_of(*busy)] == [("resource.cpu", "notice")]
 
 
 def test_limits_come_from_the_environment_s_start():
@@ -124,7 +138,7 @@ def test_limits_come_from_the_environment_s_start():
     }
     limits = limits_of(Started(subject=ENVIRONMENT, attributes=attributes))
 
-    assert limits == Limits(subject=ENVIRONMENT, memory_bytes=5, network_bytes=0)
+    assert limits == EnvironmentLimits(subject=ENVIRONMENT, memory_bytes=5, network_bytes=0)
 
 
 async def test_the_loop_publishes_on_the_sample_s_span_and_forgets_ended_environments():

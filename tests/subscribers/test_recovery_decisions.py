@@ -12,7 +12,7 @@ from cleanroom.core.clock import SystemClock
 from cleanroom.model.capability import Target
 from cleanroom.model.commands import Command, GiveUp, KillEnvironment, Restart
 from cleanroom.model.events import AnyEvent, Envelope, Finished, Started, Subject, Violation
-from cleanroom.subscribers.recovery import LONGEST_DELAY_SECONDS, READS, State, decide, run
+from cleanroom.subscribers.recovery import LONGEST_DELAY_SECONDS, READS, RecoveryState, decide, run
 
 SERVICE = Subject("service", "postgres")
 
@@ -31,7 +31,7 @@ def envelope(event: AnyEvent, at: float = 0.0, span: str = "s", parent: str = ""
 
 
 def decided(*envelopes: Envelope, seed: int = 42) -> list[Command]:
-    state, sent = State(seed=seed), []
+    state, sent = RecoveryState(seed=seed), []
     for one in envelopes:
         state, commands = decide(state, one)
         sent += commands
@@ -137,7 +137,7 @@ def test_restarts_are_bounded_in_every_window(times, limit, window):
     """For any failures, no window holds more restarts than allowed, no delay exceeds the longest,
     and nothing follows giving up.
     """
-    state, restarted, given_up = State(seed=1), [], 0
+    state, restarted, given_up = RecoveryState(seed=1), [], 0
     for one in [service_started(limit, window), *(service_ended(at) for at in sorted(times))]:
         state, commands = decide(state, one)
         for command in commands:

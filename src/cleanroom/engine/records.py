@@ -253,11 +253,16 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
 
 def delivered_to(project: str | Path, run_id: str) -> str:
     """The endpoint that has taken this run's spans, the newest of several; "" where none has."""
-    from cleanroom.subscribers.tracer import recall
+    from cleanroom.subscribers.tracer import read_deliveries
 
     with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
         return next(
-            (told.endpoint for told in reversed(recall(folder)) if "traces" in told.counts), ""
+            (
+                told.endpoint
+                for told in reversed(read_deliveries(folder))
+                if "traces" in told.counts
+            ),
+            "",
         )
 
 

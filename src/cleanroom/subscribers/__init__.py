@@ -1,11 +1,11 @@
-"""Those who read the bus: each a pure function that knows and a loop that does not think.
+"""Subscribers of the bus: each has a pure function that decides, and a loop that does not.
 
 They never call each other and touch no environment.
 
 `TABLE` says what each reads and what it publishes, straight or by way of a command;
 a test holds it free of cycles and true.
-Commands are the one way back: those of `recovery` make the supervisor publish further facts,
-which `restarts_max` bounds.
+Only commands lead back: those of `recovery` make the supervisor publish further facts, as often as
+`restarts_max` allows.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ READS = (Started, Finished, Metric)
 LIMIT = 50_000  # samples come ten times a second and environment: an hour of one is 36,000
 CPU_WINDOW_SECONDS = 5.0  # a burst at start-up is no trouble
 CPU_TOLERANCE = 1.1  # samples are taken a little late under load
-WORSE = 1.25  # a rule speaks again when its reading is a quarter above the last one it spoke of
-# Much processor time harms nobody, and bytes on a link that is there were allowed by whoever put it
-# there: told, never a reason to kill.
+WORSE = 1.25  # a rule is reported again when its reading is a quarter above the last reported one
+# Reported, and never a reason to kill: much processor time harms nobody, and whoever allowed a link
+# allowed bytes on it.
 NOTICES = ("resource.cpu", "resource.network")
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one environment may use; None is not judged."""
+class EnvironmentLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one environment; None is not judged."""
 
     subject: Subject
     memory_bytes: float | None = None
@@ -45,10 +45,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     cpus: float | None = None
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of one environment so far."""
+class EnvironmentState(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier samples of one environment leave to remember."""
 
-    spoken: dict[str, float] = {}  # rule -> the reading it last spoke of
+    reported: dict[str, float] = {}  # rule -> the reading of its last violation
     # (seconds, processor seconds) within the window, and the last one before it
     cpu: tuple[tuple[float, float], ...] = ()
 
@@ -60,7 +60,7 @@ class _Reading(msgspec.Struct, frozen=True):
     text: str
 
 
-def limits_of(event: Started) -> Limits:
+def limits_of(event: Started) -> EnvironmentLimits:
     """The limits that an environment's Started names."""
 
     def number(name: str) -> float | None:
@@ -71,7 +71,7 @@ def limits_of(event: Started) -> Limits:
             else None
         )
 
-    return Limits(
+    return EnvironmentLimits(
         subject=event.subject,
         memory_bytes=number("memory_limit_bytes") or None,
         pids=number("pids_limit") or None,
@@ -82,41 +82,45 @@ def limits_of(event: Started) -> Limits:
 
 
 def check(
-    limits: Limits, state: State, metric: Metric, at_unix_ns: int, at_seconds: float
-) -> tuple[State, list[Violation]]:
+    limits: EnvironmentLimits,
+    state: EnvironmentState,
+    metric: Metric,
+    at_unix_ns: int,
+    at_seconds: float,
+) -> tuple[EnvironmentState, list[Violation]]:
     """Judge one sample, taken at this wall and monotonic time.
 
-    A rule speaks once per environment unless it got worse.
+    A rule is reported once per environment, unless its reading gets worse.
     """
     window = _window(state.cpu, at_seconds, metric.cpu_seconds)
     found = [
         reading
         for reading in _readings(limits, metric, window)
         if reading.used > reading.limit
-        and reading.used >= state.spoken.get(reading.rule, 0) * WORSE
+        and reading.used >= state.reported.get(reading.rule, 0) * WORSE
     ]
-    spoken = state.spoken | {reading.rule: reading.used for reading in found}
-    return State(spoken=spoken, cpu=window), [
+    reported = state.reported | {reading.rule: reading.used for reading in found}
+    return EnvironmentState(reported=reported, cpu=window), [
         _violation(limits, metric, reading, at_unix_ns) for reading in found
     ]
 
 
 async def run(inbox: Subscription, bus: Bus) -> None:
-    """Judge samples until the bus has closed. What is found is placed on the span of its sample."""
-    environments: dict[str, tuple[Limits, State]] = {}
+    """Judge samples until the bus has closed. A violation is put on the span of its sample."""
+    environments: dict[str, tuple[EnvironmentLimits, EnvironmentState]] = {}
     while batch := await inbox.batch():
         for envelope in batch:
-            environments, found = judged(environments, envelope)
+            environments, found = judge_event(environments, envelope)
             for trouble in found:
                 bus.publish(
                     trouble, SpanContext(envelope.trace_id, envelope.span_id, envelope.parent)
                 )
 
 
-def judged(
-    environments: dict[str, tuple[Limits, State]], envelope: Envelope
-) -> tuple[dict[str, tuple[Limits, State]], list[Violation]]:
-    """The same for any event: environments begin, are judged, and end."""
+def judge_event(
+    environments: dict[str, tuple[EnvironmentLimits, EnvironmentState]], envelope: Envelope
+) -> tuple[dict[str, tuple[EnvironmentLimits, EnvironmentState]], list[Violation]]:
+    """Take any event: environments begin, are judged by their samples, and end."""
     event = envelope.event
     if isinstance(event, Metric):
         if event.environment not in environments:
@@ -129,7 +133,7 @@ def judged(
     if event.subject.kind == "environment":
         others = {name: known for name, known in environments.items() if name != event.subject.name}
         return (
-            others | {event.subject.name: (limits_of(event), State())}
+            others | {event.subject.name: (limits_of(event), EnvironmentState())}
             if isinstance(event, Started)
             else others
         ), []
@@ -151,9 +155,9 @@ def _window(
 
 
 def _readings(
-    limits: Limits, metric: Metric, cpu: tuple[tuple[float, float], ...]
+    limits: EnvironmentLimits, metric: Metric, cpu: tuple[tuple[float, float], ...]
 ) -> list[_Reading]:
-    """Each thing that has a limit, beside it."""
+    """A reading of each resource that has a limit."""
     found = []
     for rule, word, used, limit in (
         ("resource.memory", "memory", metric.memory_bytes, limits.memory_bytes),
@@ -194,7 +198,9 @@ def _readings(
     return found
 
 
-def _violation(limits: Limits, metric: Metric, reading: _Reading, at_unix_ns: int) -> Violation:
+def _violation(
+    limits: EnvironmentLimits, metric: Metric, reading: _Reading, at_unix_ns: int
+) -> Violation:
     attempt = Attempt(
         environment=metric.environment,
         dimension="resource",

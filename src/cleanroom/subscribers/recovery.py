@@ -1,9 +1,9 @@
-"""Recovery: decides what to do about trouble, and leaves the doing to the supervisor.
+"""Recovery: decides about failed services and violations; the supervisor carries it out.
 
-Three rows of the error table: a service that failed is restarted with back-off,
-so often in a window, then given up; an environment that a sample found over a limit is killed,
-because the kernel did not stop it; one whose phase reacts to violations by ending is ended.
-Notices do nothing.
+A service that failed is restarted with back-off, a number of times in a window, then given up.
+An environment that a sample found over a limit is killed, because the kernel did not stop it.
+So is one whose phase reacts to violations by ending.
+Notices have no effect.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ RESTART_WINDOW_SECONDS = 60.0
 TROUBLE = ("failed", "error", "timeout")
 
 
-class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
-    """What recovery knows of one service."""
+class ServiceRestarts(msgspec.Struct, frozen=True, kw_only=True):
+    """The restarts of one service."""
 
     restarts_max: int = RESTARTS_MAX
     window_seconds: float = RESTART_WINDOW_SECONDS
@@ -38,22 +38,22 @@ class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
     given_up: bool = False
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a decision depends on besides the event.
 
     The seed makes the jitter: same seed, same delays.
     """
 
     seed: int
-    services: dict[str, ServiceState] = {}
+    services: dict[str, ServiceRestarts] = {}
     reactions: dict[str, str] = {}  # open phases, by span, and what a violation does to them
     # open environments that were not killed yet, and the reaction of their phase
     environments: dict[str, str] = {}
     unwinding: bool = False
 
 
-def decide(state: State, envelope: Envelope) -> tuple[State, tuple[Command, ...]]:
-    """What this event calls for."""
+def decide(state: RecoveryState, envelope: Envelope) -> tuple[RecoveryState, tuple[Command, ...]]:
+    """The new state, and the commands that this event calls for."""
     match envelope.event:
         case Started() as event:
             return _started(state, event, envelope), ()
@@ -68,7 +68,7 @@ def decide(state: State, envelope: Envelope) -> tuple[State, tuple[Command, ...]
 
 async def run(inbox: Subscription, send: Callable[[Command], None], *, seed: int) -> None:
     """Decide about each event until the bus has closed."""
-    state = State(seed=seed)
+    state = RecoveryState(seed=seed)
     while batch := await inbox.batch():
         for envelope in batch:
             state, commands = decide(state, envelope)
@@ -76,7 +76,7 @@ async def run(inbox: Subscription, send: Callable[[Command], None], *, seed: int
                 send(command)
 
 
-def _started(state: State, event: Started, envelope: Envelope) -> State:
+def _started(state: RecoveryState, event: Started, envelope: Envelope) -> RecoveryState:
     name, attributes = event.subject.name, event.attributes
     match event.subject.kind:
         case "phase":
@@ -87,7 +87,7 @@ def _started(state: State, event: Started, envelope: Envelope) -> State:
             return msgspec.structs.replace(state, environments=environments)
         case "service":
             service = msgspec.structs.replace(
-                state.services.get(name, ServiceState()),
+                state.services.get(name, ServiceRestarts()),
                 restarts_max=int(attributes.get("restarts_max", RESTARTS_MAX)),
                 window_seconds=float(
                     attributes.get("restart_window_seconds", RESTART_WINDOW_SECONDS)
@@ -99,7 +99,7 @@ def _started(state: State, event: Started, envelope: Envelope) -> State:
     return state
 
 
-def _finished(state: State, event: Finished, span: str) -> State:
+def _finished(state: RecoveryState, event: Finished, span: str) -> RecoveryState:
     if event.subject.kind == "phase":
         return msgspec.structs.replace(state, reactions=_without(state.reactions, span))
     if event.subject.kind == "environment":
@@ -110,25 +110,25 @@ def _finished(state: State, event: Finished, span: str) -> State:
 
 
 def _service_finished(
-    state: State, event: Finished, now: float
-) -> tuple[State, tuple[Command, ...]]:
+    state: RecoveryState, event: Finished, now: float
+) -> tuple[RecoveryState, tuple[Command, ...]]:
     """Restart it while its window has room, then give it up for good.
 
     What ends while the run unwinds is meant to end.
     """
     name, cause = event.subject.name, event.reason or event.result
-    service = state.services.get(name, ServiceState())
+    service = state.services.get(name, ServiceRestarts())
     if event.result not in TROUBLE or service.given_up or state.unwinding:
         return state, ()
     recent = tuple(when for when in service.restarts if when > now - service.window_seconds)
     if len(recent) >= service.restarts_max:
         service = msgspec.structs.replace(service, given_up=True)
-        often = (
+        cause_and_count = (
             f"{cause}; restarted {len(recent)} times in {service.window_seconds:g} s"
             if recent
             else cause
         )
-        command: Command = GiveUp(service=name, cause=often)
+        command: Command = GiveUp(service=name, cause=cause_and_count)
     else:
         attempt = len(recent) + 1
         delay = back_off(state.seed, name, attempt, service.total + 1)
@@ -146,7 +146,7 @@ def back_off(seed: int, service: str, attempt: int, number: int) -> float:
     return min(doubled * jitter, LONGEST_DELAY_SECONDS)
 
 
-def _violated(state: State, event: Violation) -> tuple[State, tuple[Command, ...]]:
+def _violated(state: RecoveryState, event: Violation) -> tuple[RecoveryState, tuple[Command, ...]]:
     """Kill an open environment, once, for a limit that only a sample holds or because its phase
     ends at a violation.
     """

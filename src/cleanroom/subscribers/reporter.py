@@ -1,6 +1,7 @@
 """Keeps the run's event log and turns its events into reports.
 
-What is known is `reports.fold`'s; here is only the loop that feeds it and the writing of files:
+`evidence.reports.fold` makes the result; here is only the loop that feeds it, and the writing of
+files:
 `runs/<run_id>/events.jsonl` as events come, the reports atomically at the end,
 once in the folder where people look for the newest and once beside the events they were made of.
 """
@@ -34,14 +35,14 @@ class Reporter:
         self.root = root
         self.run_folder = run_folder
         self.report_folder = report_folder
-        self._fold = ResultBuilder()
+        self._builder = ResultBuilder()
 
     @property
     def events_path(self) -> Path:
         return self.run_folder.path / EVENTS_FILE
 
     async def run(self, inbox: Subscription) -> None:
-        """Write every event down and remember what it says.
+        """Write every event to the log, and add it to the result.
 
         Raises:
             SubscriberLagged: events were lost to it.
@@ -51,11 +52,11 @@ class Reporter:
             while batch := await inbox.batch():
                 await log.write(encode_lines(batch))
                 for envelope in batch:
-                    self._fold.add(envelope)
+                    self._builder.add(envelope)
 
     def result(self) -> RunResult:
-        """What the events tell by now. Final once `run` has returned."""
-        return self._fold.result()
+        """The result of the events so far. Final once `run` has returned."""
+        return self._builder.result()
 
     async def write(
         self, result: RunResult, further: Mapping[str, Path] | None = None

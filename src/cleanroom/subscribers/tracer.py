@@ -1,6 +1,6 @@
-"""Writes the run's trace file at its end, and has a collector told meanwhile where one is named.
+"""Writes the run's trace file at its end, and sends to a collector meanwhile where one is named.
 
-What spans, metrics and log records are is `tracing`'s.
+`evidence.tracing` makes spans, metrics and log records.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LIMIT = 200_000  # as the event log's: a trace with a gap would show a wrong tre
 class Tracer:
     """One run's tracer.
 
-    `run` it until the bus closes; then `delivered` says what became of what was sent,
-    None where nothing was to be sent.
+    `run` it until the bus closes; then `delivered` tells what the collector has,
+    None where none is named.
     """
 
     def __init__(self, folder: Folder, settings: Settings, *, sampled: bool) -> None:
@@ -49,7 +49,7 @@ class Tracer:
 
     @classmethod
     def of(cls, folder: Folder, caller: Mapping[str, str], *, sampled: bool) -> Tracer:
-        """As the caller's environment has it.
+        """A tracer with the settings of the caller's environment variables.
 
         Spans of a trace that is not sampled are written all the same, and not sent.
         """
@@ -65,13 +65,13 @@ class Tracer:
         try:
             while batch := await inbox.batch():
                 for envelope in batch:
-                    self._take(envelope)
+                    self._add(envelope)
             await anyio.to_thread.run_sync(self._write)
         finally:
             if self._delivery is not None:
                 self.delivered = await anyio.to_thread.run_sync(self._deliver_rest, self._delivery)
 
-    def _take(self, envelope: Envelope) -> None:
+    def _add(self, envelope: Envelope) -> None:
         self._trace.add(envelope)
         if self._delivery is None:
             return
@@ -90,7 +90,7 @@ class Tracer:
         return _finish(
             delivery,
             self._folder,
-            _rest(self._trace.source(), self._metrics.points(), self._lines),
+            _end_signals(self._trace.source(), self._metrics.points(), self._lines),
             END_SECONDS,
         )
 
@@ -98,10 +98,12 @@ class Tracer:
 def push(
     folder: Folder, spans: Sequence[SpanData], envelopes: Sequence[Envelope], settings: Settings
 ) -> tuple[Delivered, bool]:
-    """Send a recorded run, but for the signals that this collector has already:
-    what became of it, and whether all was there.
+    """Send a recorded run, except for the signals that this collector has already.
 
     Blocks, for a bounded time.
+
+    Returns:
+        What was delivered, and whether the collector had all of it before.
     """
     trace, points = tracing.Trace(settings), metrics.Metrics()
     for envelope in envelopes:
@@ -112,21 +114,23 @@ def push(
     ]
     items: dict[Signal, Sequence[Any]] = {
         "traces": spans,
-        **_rest(trace.source(), points.points(), lines),
+        **_end_signals(trace.source(), points.points(), lines),
     }
     shown = settings.destinations[next(iter(settings.destinations))].shown
-    there = next((told for told in recall(folder) if told.endpoint == shown), None)
+    earlier = next(
+        (delivered for delivered in read_deliveries(folder) if delivered.endpoint == shown), None
+    )
     missing = {
         signal: items[signal]
         for signal in settings.destinations
-        if items[signal] and not (there and there.has(signal))
+        if items[signal] and not (earlier and earlier.has(signal))
     }
-    if there is not None and not missing:
-        return there, True
+    if earlier is not None and not missing:
+        return earlier, True
     return _finish(Delivery(settings.destinations), folder, missing, PUSH_SECONDS), False
 
 
-def _rest(
+def _end_signals(
     source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine]
 ) -> dict[Signal, Sequence[Any]]:
     """The two signals that wait for the run's end."""
@@ -140,24 +144,26 @@ def _rest(
 def _finish(
     delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Any]], seconds: float
 ) -> Delivered:
-    """Deliver these too, and write down beside the trace what is where."""
+    """Deliver these too, and write beside the trace which collector has which signals."""
     for signal, found in items.items():
         delivery.put(signal, found)
     delivered = delivery.finish(seconds)
     if delivered.counts:
-        before = recall(folder)
-        known = [told for told in before if told.endpoint != delivered.endpoint]
-        there = next((told for told in before if told.endpoint == delivered.endpoint), delivered)
-        settled = {
-            signal: count for signal, count in there.counts.items() if signal not in there.lost
+        before = read_deliveries(folder)
+        others = [each for each in before if each.endpoint != delivered.endpoint]
+        earlier = next((each for each in before if each.endpoint == delivered.endpoint), delivered)
+        complete = {
+            signal: count for signal, count in earlier.counts.items() if signal not in earlier.lost
         }
-        whole = msgspec.structs.replace(delivered, counts=settled | delivered.counts)
-        write_atomic(folder, DELIVERED_FILE, msgspec.json.encode([*known, whole][-COLLECTORS_MAX:]))
+        merged = msgspec.structs.replace(delivered, counts=complete | delivered.counts)
+        write_atomic(
+            folder, DELIVERED_FILE, msgspec.json.encode([*others, merged][-COLLECTORS_MAX:])
+        )
     return delivered
 
 
-def recall(folder: Folder) -> list[Delivered]:
-    """What was delivered of the run in this folder, by collector, the newest last."""
+def read_deliveries(folder: Folder) -> list[Delivered]:
+    """What collectors have of the run in this folder, one row each, the newest last."""
     try:
         with folder.reading(DELIVERED_FILE) as file:
             return msgspec.json.decode(file.read(_DELIVERED_BYTES), type=list[Delivered])
