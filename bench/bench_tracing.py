@@ -184,7 +184,7 @@ def _export(spans: int, rounds: int) -> list[Figure]:
 
 def _delay() -> float:
     """Milliseconds that the end of a run waits for a collector that never answers."""
-    from cleanroom.evidence.tracing.deliver import Delivery
+    from cleanroom.evidence.tracing.delivery import Delivery
     from cleanroom.evidence.tracing.settings import read_settings
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -247,7 +247,7 @@ def deliver(spans: int, endpoint: str) -> tuple[float, float]:
     """Deliver so many spans, and what that took: milliseconds,
     and MB above what the spans themselves hold.
     """
-    from cleanroom.evidence.tracing.deliver import Delivery
+    from cleanroom.evidence.tracing.delivery import Delivery
     from cleanroom.evidence.tracing.settings import read_settings
 
     source = Source({"service.name": "bench"})

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cleanroom.evidence.tracing import SpanData, spans
-from cleanroom.evidence.tracing.deliver import (
+from cleanroom.evidence.tracing.delivery import (
     BATCH_BYTES,
     BATCH_ITEMS,
     Delivered,
@@ -138,7 +138,7 @@ def test_a_refused_connection_is_told_as_such_however_long_the_run_was(tries: in
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         delivery = Delivery(read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}).destinations)
         delivery.put("traces", spans(shop()))
-        while sum("Connection refused" in said for said in tuple(delivery._said)) < tries:
+        while sum("Connection refused" in error for error in tuple(delivery._errors)) < tries:
             time.sleep(0.01)
         delivered = delivery.finish()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cleanroom.evidence.tracing import metrics, spans
-from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.delivery import Delivery
 from cleanroom.evidence.tracing.logs import SEVERITIES, LogLine, log_line
 from cleanroom.evidence.tracing.metrics import Point
 from cleanroom.evidence.tracing.settings import read_settings

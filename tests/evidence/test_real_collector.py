@@ -16,7 +16,7 @@ import pytest
 
 import jaeger
 from cleanroom.evidence.tracing import metrics, spans
-from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.delivery import Delivery
 from cleanroom.evidence.tracing.settings import read_settings
 from support.event_log_builder import TRACE, shop
 from support.paths import ROOT

@@ -17,7 +17,7 @@ import jaeger
 from cleanroom import engine
 from cleanroom.cli.commands.trace import has_page
 from cleanroom.evidence.tracing import SpanData, otlp_json, spans
-from cleanroom.evidence.tracing.deliver import Delivery
+from cleanroom.evidence.tracing.delivery import Delivery
 from cleanroom.evidence.tracing.settings import pointed_at, read_settings
 from cleanroom.evidence.tracing.span import Source, SpanEvent, SpanLink
 from support.event_log_builder import TRACE, shop

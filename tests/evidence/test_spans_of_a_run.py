@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from cleanroom.core.bus import Span, SpanContext
 from cleanroom.evidence import tracing
-from cleanroom.evidence.tracing import collect, otlp_json, read_traceparent, spans
+from cleanroom.evidence.tracing import otlp_json, read_traceparent, span_events, spans
+from cleanroom.evidence.tracing import trace as trace_module
 from cleanroom.evidence.tracing.names import traceparent_sampled
 from cleanroom.model.events import Ledger, Note, Output, Started, Subject
 from support.documented_spans import unnamed
@@ -176,12 +177,12 @@ def test_a_flood_is_bounded_and_counted_and_output_goes_first():
             story.tell(egress("test", host=f"h{number}"), span)
     found = spans(story.envelopes)[1]
 
-    assert len(found.events) == collect.EVENTS_MAX
+    assert len(found.events) == trace_module.EVENTS_MAX
     assert sum(event.name == "violation" for event in found.events) == 120
     assert found.dropped_events == 300 - 8
     assert written(story.envelopes)[1]["droppedEventsCount"] == 292
     assert all(
-        len(event.attributes.get("cleanroom.output.text", "")) <= collect.TEXT_MAX
+        len(event.attributes.get("cleanroom.output.text", "")) <= span_events.TEXT_MAX
         for event in found.events
     )
 

@@ -27,7 +27,7 @@ from cleanroom.cli.views.view import View, can_live, choose
 from cleanroom.engine import Engine, started_by_ggen
 from cleanroom.engine.prestart import KeeperProcess
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.evidence.tracing.deliver import Delivered
+from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.model.errors import CleanroomError, Exit, combined
 from cleanroom.model.events import Envelope
 

@@ -83,7 +83,7 @@ from cleanroom.engine.shared_services.discovery import (
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_key, pool_status, stop_pool
 from cleanroom.engine.supervision.context import Keep
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.evidence.tracing.deliver import Delivered
+from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.evidence.tracing.settings import place
 from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.model.events import Envelope, Event

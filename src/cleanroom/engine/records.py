@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
     from cleanroom.evidence.audit.log import Verification
     from cleanroom.evidence.tracing import SpanData
-    from cleanroom.evidence.tracing.deliver import Delivered
+    from cleanroom.evidence.tracing.delivery import Delivered
 
 
 TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than is ever looked at

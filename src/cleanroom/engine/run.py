@@ -43,7 +43,7 @@ from cleanroom.services import Recipe, TemplateCache
 
 if TYPE_CHECKING:
     from cleanroom.engine.run_subscribers import RunSubscribers
-    from cleanroom.evidence.tracing.deliver import Delivered
+    from cleanroom.evidence.tracing.delivery import Delivered
 
 LEDGER_SECONDS = 5.0
 

@@ -21,7 +21,7 @@ from cleanroom.core.version import __version__
 from cleanroom.engine.run_settings import RunSettings
 from cleanroom.evidence.audit import log as audit_log
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.evidence.tracing.deliver import Delivered
+from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.model.commands import Command
 from cleanroom.model.errors import CleanroomError, Exit, combined, first_cause
 from cleanroom.model.plan import Plan

@@ -16,7 +16,7 @@ from cleanroom.core.bus import Subscription
 from cleanroom.core.files import write_atomic
 from cleanroom.evidence import tracing
 from cleanroom.evidence.tracing import logs, metrics
-from cleanroom.evidence.tracing.deliver import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
+from cleanroom.evidence.tracing.delivery import BATCH_ITEMS, END_SECONDS, Delivered, Delivery
 from cleanroom.evidence.tracing.settings import Settings, Signal, read_settings
 from cleanroom.evidence.tracing.span import Source, SpanData
 from cleanroom.model.events import Envelope, Event, Metric

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from cleanroom.cli.views.failure import coded
 from cleanroom.cli.views.text import safe
 from cleanroom.evidence.reports.text import plural
-from cleanroom.evidence.tracing.deliver import Delivered
+from cleanroom.evidence.tracing.delivery import Delivered
 
 _NOUNS = {"traces": "span", "metrics": "point", "logs": "log record"}
 

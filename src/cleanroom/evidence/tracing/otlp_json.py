@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cleanroom.evidence.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
+
+if TYPE_CHECKING:
+    from cleanroom.evidence.tracing.otlp_types import AnyValue, KeyValue, Span
 
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _encoder = msgspec.json.Encoder()
@@ -22,34 +25,28 @@ DEPTH_MAX = 16  # of values within values: nobody's attribute is deeper
 
 
 def otlp_json(spans: Sequence[SpanData]) -> bytes:
-    """These spans as a file, those of one source together."""
+    """A file of these spans, those of one source together."""
     # Each span is encoded at once: a large trace as one tree of small objects costs twice as much,
     # most of it in looking for garbage.
-    return (
-        _encoder.encode(
-            {
-                "resourceSpans": _grouped(
-                    spans, lambda span: msgspec.Raw(_encoder.encode(_span(span)))
-                )
-            }
-        )
-        + b"\n"
-    )
+    grouped = _grouped(spans, lambda span: msgspec.Raw(_encoder.encode(_span(span))))
+    return _encoder.encode({"resourceSpans": grouped}) + b"\n"
 
 
 def to_otlp(spans: Sequence[SpanData]) -> list[dict[str, Any]]:
-    """The file's `resourceSpans`, as plain values."""
+    """The file's `resourceSpans`, as values that the event `Spans` holds."""
     return _grouped(spans, _span)
 
 
-def _grouped(spans: Sequence[SpanData], written: Callable[[SpanData], Any]) -> list[dict[str, Any]]:
+def _grouped(
+    spans: Sequence[SpanData], convert: Callable[[SpanData], Span | msgspec.Raw]
+) -> list[dict[str, Any]]:
     return [
-        _resource_spans(source, [written(span) for span in found])
+        _resource_spans(source, [convert(span) for span in found])
         for source, found in groupby(spans, key=lambda span: span.source)
     ]
 
 
-def _resource_spans(source: Source, spans: list[Any]) -> dict[str, Any]:
+def _resource_spans(source: Source, spans: list[Span | msgspec.Raw]) -> dict[str, Any]:
     scope_spans = {
         "scope": {"name": source.scope, "version": source.version},
         "schemaUrl": source.schema_url,
@@ -62,8 +59,8 @@ def _resource_spans(source: Source, spans: list[Any]) -> dict[str, Any]:
     }
 
 
-def _span(span: SpanData) -> dict[str, Any]:
-    written: dict[str, Any] = {
+def _span(span: SpanData) -> Span:
+    written: Span = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
         "flags": 1,
@@ -94,14 +91,14 @@ def _span(span: SpanData) -> dict[str, Any]:
     return written
 
 
-def _attributes(attributes: Attributes) -> list[dict[str, Any]]:
+def _attributes(attributes: Attributes) -> list[KeyValue]:
     return [
         {"key": name, "value": {"stringValue": value} if type(value) is str else _value(value)}
         for name, value in attributes.items()
     ]
 
 
-def _value(value: Value) -> dict[str, Any]:
+def _value(value: Value) -> AnyValue:
     match value:
         case bool():
             return {"boolValue": value}

@@ -1,4 +1,4 @@
-"""What code under test sends as OTLP: read, checked, cut to size,
+"""Spans that code under test sends by OTLP: read, checked, cut to size,
 and made part of the run's own trace.
 
 Pure functions.
@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from cleanroom.evidence.tracing.collect import EVENTS_MAX, TEXT_MAX
 from cleanroom.evidence.tracing.otlp_json import from_otlp
 from cleanroom.evidence.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
+from cleanroom.evidence.tracing.span_events import clipped
+from cleanroom.evidence.tracing.trace import EVENTS_MAX
 from cleanroom.model.errors import BackendUnavailable
 
 ATTRIBUTES_MAX = 128  # of a span, an event, a resource: OpenTelemetry's own default
@@ -26,7 +27,7 @@ LIST_MAX = 64  # items of one attribute
 
 
 class NotTaken(Exception):
-    """What came is not spans in a form that is read here; `str` says why."""
+    """The body of a request holds no spans in a known form; `str` is the reason."""
 
 
 def require_protobuf() -> None:
@@ -136,8 +137,9 @@ def _value(value: Any) -> Value:
 
 
 def adopted(spans: Sequence[SpanData], trace_id: str, parent_id: str, of: str) -> list[SpanData]:
-    """These as spans of the trace `trace_id`: cut to size,
-    roots of other traces below `parent_id`, and `of` the phase that sent them.
+    """These spans as spans of the trace `trace_id`, cut to size.
+
+    Roots of other traces are below `parent_id`; `of` is the phase that sent them.
     """
     return [_adopted(span, trace_id, parent_id, of) for span in spans]
 
@@ -147,12 +149,12 @@ def _adopted(span: SpanData, trace_id: str, parent_id: str, of: str) -> SpanData
         span,
         trace_id=trace_id,
         parent_id=span.parent_id or parent_id,
-        name=_text(span.name),
+        name=clipped(span.name),
         kind=span.kind if 0 <= span.kind <= 5 else 0,
         end_ns=max(span.end_ns, span.start_ns),
         attributes={**_cut(span.attributes), "cleanroom.of": of},
         events=tuple(
-            SpanEvent(_text(event.name), event.unix_ns, _cut(event.attributes))
+            SpanEvent(clipped(event.name), event.unix_ns, _cut(event.attributes))
             for event in span.events[:EVENTS_MAX]
         ),
         links=tuple(
@@ -161,26 +163,22 @@ def _adopted(span: SpanData, trace_id: str, parent_id: str, of: str) -> SpanData
         ),
         dropped_events=span.dropped_events + max(len(span.events) - EVENTS_MAX, 0),
         status=span.status if span.status in (0, 1, 2) else 0,
-        message=_text(span.message),
+        message=clipped(span.message),
         source=msgspec.structs.replace(
-            span.source, resource=_cut(span.source.resource), scope=_text(span.source.scope)
+            span.source, resource=_cut(span.source.resource), scope=clipped(span.source.scope)
         ),
     )
 
 
 def _cut(attributes: Attributes) -> Attributes:
     return {
-        _text(name): _shorter(value) for name, value in list(attributes.items())[:ATTRIBUTES_MAX]
+        clipped(name): _shorter(value) for name, value in list(attributes.items())[:ATTRIBUTES_MAX]
     }
 
 
 def _shorter(value: Value) -> Value:
     if isinstance(value, str):
-        return _text(value)
+        return clipped(value)
     if isinstance(value, list):
         return [_shorter(item) for item in value[:LIST_MAX]]
     return value
-
-
-def _text(text: str) -> str:
-    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"

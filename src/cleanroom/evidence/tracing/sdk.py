@@ -34,10 +34,10 @@ _CLASSES = {
 _RETRIED = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
 
 
-def exporter(signal: Signal, to: Destination, hear: Callable[[str], None]) -> Any:
+def exporter(signal: Signal, to: Destination, on_failure: Callable[[str], None]) -> Any:
     """The SDK's exporter of this signal.
 
-    `hear` is told what each try by HTTP met: the exporter itself logs it only of some.
+    `on_failure` gets a text for each try by HTTP that failed; the exporter logs only some of them.
 
     Raises:
         BackendUnavailable: the package that holds it is not installed,
@@ -45,7 +45,9 @@ def exporter(signal: Signal, to: Destination, hear: Callable[[str], None]) -> An
     """
     made = exporter_class(signal, to)
     try:
-        return made(**(_for_http(to, hear) if to.protocol == "http/protobuf" else _for_grpc(to)))
+        return made(
+            **(_for_http(to, on_failure) if to.protocol == "http/protobuf" else _for_grpc(to))
+        )
     except (OSError, ValueError) as error:
         raise BackendUnavailable(
             "CR-TRACE-003",
@@ -55,7 +57,7 @@ def exporter(signal: Signal, to: Destination, hear: Callable[[str], None]) -> An
 
 
 def exporter_class(signal: Signal, to: Destination) -> Any:
-    """Its class; the first time this imports it.
+    """The exporter's class, which is imported at the first call.
 
     Raises:
         BackendUnavailable: the package that holds it is not installed.
@@ -75,7 +77,7 @@ def exporter_class(signal: Signal, to: Destination) -> Any:
         ) from error
 
 
-def _for_http(to: Destination, hear: Callable[[str], None]) -> dict[str, Any]:
+def _for_http(to: Destination, on_failure: Callable[[str], None]) -> dict[str, Any]:
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     return {
@@ -86,12 +88,12 @@ def _for_http(to: Destination, hear: Callable[[str], None]) -> dict[str, Any]:
         "certificate_file": to.certificate or None,
         "client_key_file": to.client_key or None,
         "client_certificate_file": to.client_certificate or None,
-        "session": _session(to.certificate, hear),
+        "session": _session(to.certificate, on_failure),
     }
 
 
-def _session(certificate: str, hear: Callable[[str], None]) -> Any:
-    """A session that tells how each request ended.
+def _session(certificate: str, on_failure: Callable[[str], None]) -> Any:
+    """A session that reports each failed request.
 
     With a `certificate` it trusts this authority alone: by itself `requests` lets
     REQUESTS_CA_BUNDLE overrule what it was told.
@@ -107,10 +109,10 @@ def _session(certificate: str, hear: Callable[[str], None]) -> Any:
             try:
                 answer = super().request(*arguments, **further)
             except requests.RequestException as error:
-                hear(str(error))
+                on_failure(str(error))
                 raise
             if answer.status_code >= requests.codes.bad_request:
-                hear(f"code: {answer.status_code}")
+                on_failure(f"code: {answer.status_code}")
             return answer
 
     return Session()

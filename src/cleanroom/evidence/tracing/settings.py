@@ -169,11 +169,12 @@ def pointed_at(caller: Mapping[str, str], endpoint: str) -> dict[str, str]:
 def _destination(
     signal: Signal, caller: Mapping[str, str], unsupported: list[tuple[str, str]]
 ) -> Destination | None:
-    """Where this signal goes: where its exporter is `otlp`,
-    or an endpoint is named and no exporter is.
+    """The destination of this signal; None where it is not sent.
+
+    It is sent where its exporter is `otlp`, or an endpoint is named and no exporter is.
     """
 
-    def said(name: str) -> tuple[str, str]:
+    def variable(name: str) -> tuple[str, str]:
         for full in (f"{_EXPORTER}{signal.upper()}_{name}", _EXPORTER + name):
             if value := caller.get(full, "").strip():
                 return full, value
@@ -181,12 +182,12 @@ def _destination(
 
     chosen = f"OTEL_{signal.upper()}_EXPORTER"
     exporter = caller.get(chosen, "").strip().lower()
-    name, endpoint = said("ENDPOINT")
+    name, endpoint = variable("ENDPOINT")
     if exporter not in ("", "otlp", "none"):
         unsupported.append((chosen, f"expected otlp or none, found {exporter!r}"))
     if exporter != "otlp" and (exporter or not endpoint):
         return None
-    protocol_name, protocol = said("PROTOCOL")
+    protocol_name, protocol = variable("PROTOCOL")
     if protocol and protocol not in PROTOCOLS:
         unsupported.append(
             (
@@ -198,8 +199,8 @@ def _destination(
     endpoint = endpoint or DEFAULT_ENDPOINTS[protocol]
     if name in ("", _EXPORTER + "ENDPOINT") and protocol == "http/protobuf":
         endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
-    header_name = said("HEADERS")[0]
-    compression_name, compression = said("COMPRESSION")
+    header_name = variable("HEADERS")[0]
+    compression_name, compression = variable("COMPRESSION")
     if compression not in ("", *COMPRESSIONS[protocol]):
         unsupported.append(
             (
@@ -215,12 +216,12 @@ def _destination(
         endpoint=endpoint,
         protocol=protocol,
         headers=_pairs(caller, header_name, unsupported) if header_name else {},
-        timeout_seconds=_seconds(*said("TIMEOUT"), unsupported),
+        timeout_seconds=_seconds(*variable("TIMEOUT"), unsupported),
         compression=compression,
-        certificate=said("CERTIFICATE")[1],
-        client_key=said("CLIENT_KEY")[1],
-        client_certificate=said("CLIENT_CERTIFICATE")[1],
-        insecure=said("INSECURE")[1].lower() == "true",
+        certificate=variable("CERTIFICATE")[1],
+        client_key=variable("CLIENT_KEY")[1],
+        client_certificate=variable("CLIENT_CERTIFICATE")[1],
+        insecure=variable("INSECURE")[1].lower() == "true",
     )
 
 
@@ -320,9 +321,9 @@ def place(caller: Mapping[str, str]) -> Place:
     sampled as the variables say.
     """
     settings = read_settings(caller)
-    said = settings.traceparent(caller)
-    trace_id, parent = read_traceparent(said) or (os.urandom(16).hex(), "")
-    return Place(trace_id, parent, sampled(settings, trace_id, traceparent_sampled(said)))
+    given = settings.traceparent(caller)
+    trace_id, parent = read_traceparent(given) or (os.urandom(16).hex(), "")
+    return Place(trace_id, parent, sampled(settings, trace_id, traceparent_sampled(given)))
 
 
 def sampled(settings: Settings, trace_id: str, parent_sampled: bool | None) -> bool:

@@ -14,6 +14,7 @@ from cleanroom.evidence.tracing import names
 from cleanroom.evidence.tracing.otlp_json import from_otlp
 from cleanroom.evidence.tracing.settings import Settings
 from cleanroom.evidence.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink
+from cleanroom.evidence.tracing.span_events import clipped, span_event
 from cleanroom.model.events import (
     LINK,
     Artifact,
@@ -33,7 +34,6 @@ from cleanroom.model.events import (
 
 EVENTS_MAX = 128  # per span, OpenTelemetry's own default
 OUTPUT_EVENTS_MAX = 16  # of those: an excerpt; the whole output is in the log file
-TEXT_MAX = 1024  # characters of any text; a viewer shows a line of it
 # What `Trace.add` reads.
 KINDS: tuple[type[Event], ...] = (
     Started,
@@ -77,8 +77,8 @@ _INTERNAL, _SERVER = 1, 2
 _ERROR = 2
 
 
-class _Record:
-    """One span, as plain values."""
+class _SpanRecord:
+    """One span that the engine makes, while it collects its attributes and events."""
 
     def __init__(self, envelope: Envelope, began_ns: int, attributes: Attributes) -> None:
         self.span_id = envelope.span_id
@@ -104,22 +104,22 @@ class _Record:
         )
         return f"{self.subject.kind} {path}".rstrip()
 
-    def tell(self, at_ns: int, event: Event) -> None:
-        """Attach a fact.
+    def add_event(self, at_ns: int, event: Event) -> None:
+        """Add a fact as an event of the span.
 
-        Output never takes the place of anything else: past its share, or when the span is full,
-        it goes first.
+        Output never takes the place of another fact: past its share, or when the span is full,
+        it is dropped first.
         """
         if isinstance(event, Output):
             if self.outputs >= OUTPUT_EVENTS_MAX:
                 self.dropped += 1
                 return
             self.outputs += 1
-        name, attributes = _fact(event)
+        name, attributes = span_event(event)
         self.events.append(SpanEvent(name, at_ns, attributes))
         if len(self.events) > EVENTS_MAX:
             first = next(
-                (index for index, kept in enumerate(self.events) if kept.name == "output"),
+                (index for index, each in enumerate(self.events) if each.name == "output"),
                 len(self.events) - 1,
             )
             self.events.pop(first)
@@ -131,10 +131,10 @@ class Trace:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings or Settings()
-        self._records: dict[str, _Record] = {}
+        self._records: dict[str, _SpanRecord] = {}
         self._foreign: list[SpanData] = []
-        self._ready: list[_Record | SpanData] = []  # complete, and not taken yet
-        self._run: _Record | None = None
+        self._ready: list[_SpanRecord | SpanData] = []  # complete, and not taken yet
+        self._run: _SpanRecord | None = None
         self._run_id = self._trace_id = self._root = self._version = ""
         self._origin_ns = self._last_ns = 0
         self._phases = 0
@@ -161,7 +161,7 @@ class Trace:
         elif isinstance(event, Spans):
             self._add_foreign(event, record or self._run)
         elif isinstance(event, KINDS) and (record or self._run):
-            (record or self._run).tell(now_ns, event)  # type: ignore[union-attr]
+            (record or self._run).add_event(now_ns, event)  # type: ignore[union-attr]
 
     def _start(self, envelope: Envelope, event: Started, now_ns: int) -> None:
         subject = event.subject
@@ -171,7 +171,7 @@ class Trace:
         }
         if subject.workspace:
             attributes["cleanroom.subject.workspace"] = subject.workspace
-        record = self._records[envelope.span_id] = _Record(envelope, now_ns, attributes)
+        record = self._records[envelope.span_id] = _SpanRecord(envelope, now_ns, attributes)
         if subject.kind == "run" and self._run is None:
             self._run = record
             self._root, self._version = (
@@ -194,11 +194,11 @@ class Trace:
             attributes[names.CONTAINER_NAME] = subject.name
         if linked := names.read_traceparent(str(event.attributes.get(LINK, ""))):
             record.links = (SpanLink(*linked),)
-        attributes |= _ours(event.attributes)
+        attributes |= _span_attributes(event.attributes)
 
-    def _finish(self, record: _Record, event: Finished, now_ns: int) -> None:
+    def _finish(self, record: _SpanRecord, event: Finished, now_ns: int) -> None:
         record.ended_ns = now_ns
-        record.attributes |= {"cleanroom.result": event.result} | _ours(event.attributes)
+        record.attributes |= {"cleanroom.result": event.result} | _span_attributes(event.attributes)
         result_name = {"run": names.PIPELINE_RESULT, "phase": names.TASK_RUN_RESULT}.get(
             event.subject.kind
         )
@@ -214,9 +214,7 @@ class Trace:
         self._ready.append(record)
 
     def _url(self, name: str, fragment: str) -> Attributes:
-        """Where a person reads about it: the page of this run,
-        since a local run has no other address.
-        """
+        """The address of the run's page: a local run has no other."""
         if not self._root:
             return {}
         from urllib.parse import quote
@@ -225,10 +223,10 @@ class Trace:
             name: f"file://{quote(self._root)}/.ggen/cleanroom/runs/{quote(self._run_id)}/test_results.html{fragment}"
         }
 
-    def _add_foreign(self, event: Spans, record: _Record | None) -> None:
+    def _add_foreign(self, event: Spans, record: _SpanRecord | None) -> None:
         """Take complete spans that the code under test has made.
 
-        What a changed event log holds in their place is counted as lost.
+        Spans that a changed event log holds in another form are counted as dropped.
         """
         try:
             spans = from_otlp(event.resource_spans)
@@ -241,7 +239,7 @@ class Trace:
 
     @property
     def ready(self) -> int:
-        """How many spans are complete and were not taken yet."""
+        """The number of spans that are complete and were not taken yet."""
         return len(self._ready)
 
     def take(self) -> list[SpanData]:
@@ -259,7 +257,7 @@ class Trace:
         return [*(self._span(record, source) for record in self._records.values()), *self._foreign]
 
     def source(self) -> Source:
-        """Who makes these spans: the engine, with what the environment says of itself."""
+        """The source of these spans: the engine, with the resource that the settings name."""
         found: Attributes = {
             "service.name": names.SERVICE_NAME,
             "service.version": self._version,
@@ -277,13 +275,13 @@ class Trace:
             names.SCHEMA_URL,
         )
 
-    def _span(self, record: _Record, source: Source) -> SpanData:
+    def _span(self, record: _SpanRecord, source: Source) -> SpanData:
         error = record.error if record.ended_ns is not None else _NOT_FINISHED
         return SpanData(
             trace_id=self._trace_id,
             span_id=record.span_id,
             parent_id=record.parent,
-            name=_clip(record.name),
+            name=clipped(record.name),
             kind=_SERVER if record.subject.kind == "run" else _INTERNAL,
             start_ns=record.began_ns,
             end_ns=self._last_ns if record.ended_ns is None else record.ended_ns,
@@ -292,118 +290,24 @@ class Trace:
             links=record.links,
             dropped_events=record.dropped,
             status=0 if error is None else _ERROR,
-            message="" if error is None else _clip(error),
+            message="" if error is None else clipped(error),
             source=source,
         )
 
 
 def spans(envelopes: Iterable[Envelope], settings: Settings | None = None) -> list[SpanData]:
-    """The spans that these events tell."""
+    """The spans of the run with these events."""
     trace = Trace(settings)
     for envelope in envelopes:
         trace.add(envelope)
     return trace.spans()
 
 
-def _ours(attributes: Mapping[str, str | int | float | bool]) -> Attributes:
+def _span_attributes(attributes: Mapping[str, str | int | float | bool]) -> Attributes:
     """An event's attributes under their names in a trace."""
     known = {"command": names.COMMAND_LINE, "pid": names.PID}
     return {
-        known.get(name, f"cleanroom.{name}"): _clip(value) if isinstance(value, str) else value
+        known.get(name, f"cleanroom.{name}"): clipped(value) if isinstance(value, str) else value
         for name, value in attributes.items()
         if value != "" and name != LINK
     }
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
-
-
-def _fact(event: Event) -> tuple[str, Attributes]:
-    """Name and attributes of a fact as a span's event. Empty values are left out."""
-    name, attributes = _named(event)
-    shown: Attributes = {
-        key: _clip(value) if isinstance(value, str) else value for key, value in attributes.items()
-    }
-    return name, {key: value for key, value in shown.items() if value not in ("", [])}
-
-
-def _named(event: Event) -> tuple[str, Attributes]:
-    match event:
-        case Violation():
-            return "violation", _violation(event)
-        case Assertion():
-            name = "canary" if event.subject.kind == "canary" else "assertion"
-            return name, {
-                "cleanroom.assertion.name": event.name,
-                "cleanroom.assertion.passed": event.passed,
-                "cleanroom.assertion.expected": event.expected,
-                "cleanroom.assertion.found": event.found,
-                "security_rule.name": event.rule,
-                "security_rule.category": event.dimension,
-            }
-        case Recovery():
-            return "recovery", {
-                "cleanroom.recovery.action": event.action,
-                "cleanroom.recovery.subject": str(event.subject),
-                "cleanroom.recovery.cause": event.cause,
-                "cleanroom.recovery.attempt": event.attempt,
-                "cleanroom.recovery.delay_seconds": event.delay_seconds,
-            }
-        case Artifact():
-            return "artifact", {
-                "cleanroom.artifact.path": event.path,
-                "cleanroom.artifact.role": event.role,
-                "cleanroom.artifact.bytes": event.bytes,
-                "cleanroom.artifact.files": event.files,
-            }
-        case Ledger():
-            return "ledger", {
-                "cleanroom.ledger.created": event.created,
-                "cleanroom.ledger.removed": event.removed,
-                "cleanroom.ledger.held": list(event.held),
-                "cleanroom.ledger.left": list(event.left),
-            }
-        case Attached():
-            return "attached", {
-                "cleanroom.service.name": event.subject.name,
-                "cleanroom.service.version": event.version,
-                "cleanroom.holder.kind": event.holder,
-                "cleanroom.holder.id": event.holder_id,
-            }
-        case Note():
-            return "note", {
-                "cleanroom.note.level": event.level,
-                "cleanroom.note.text": event.text,
-                "cleanroom.note.code": event.code,
-            }
-        case Output():
-            return "output", {
-                "cleanroom.output.stream": event.stream,
-                "cleanroom.output.text": event.text,
-                "cleanroom.output.offset": event.offset,
-            }
-    raise AssertionError(f"not a fact of a trace: {event!r}")
-
-
-def _violation(event: Violation) -> Attributes:
-    found: Attributes = {
-        "security_rule.name": event.rule,
-        "security_rule.category": event.dimension,
-        "cleanroom.violation.severity": event.severity,
-        "cleanroom.violation.outcome": event.outcome,
-        "cleanroom.violation.target": str(event.target),
-        "cleanroom.violation.mechanism": event.mechanism,
-        "cleanroom.violation.certainty": event.certainty,
-        "cleanroom.violation.count": event.count,
-        "cleanroom.violation.syscall": event.syscall,
-        "cleanroom.violation.errno": event.errno,
-        "cleanroom.violation.attribution_gap": event.attribution_gap,
-    }
-    if event.process is not None:
-        found |= {
-            "process.pid": event.process.pid,
-            "process.executable.path": event.process.exe,
-            names.COMMAND_LINE: " ".join(event.process.argv),
-        }
-    return found

@@ -1,8 +1,8 @@
 """Delivery of spans, metrics and log records to a collector, in a thread of its own:
 a bad collector costs the run nothing.
 
-What cannot be delivered within the time that its end allows is given up here, said once,
-and is in the run's files: `trace --push` sends it later.
+What cannot be delivered in the time that the run's end allows is given up, and reported once.
+It is in the run's files: `trace --push` sends it later.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NOT_TAKEN = ("status 404", "status 501", "status UNIMPLEMENTED")
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it all.
+    """The result of a delivery.
 
     `counts` are items per signal that the collector took; `lost` those that it did not.
     """
@@ -68,7 +68,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
         return not self.lost
 
     def has(self, signal: Signal) -> bool:
-        """Whether all of this signal is there, or has no place there."""
+        """Whether the collector has all of this signal, or takes none of it."""
         return signal in self.unwanted or (signal in self.counts and signal not in self.lost)
 
 
@@ -89,7 +89,7 @@ class Delivery:
         # whether for the end -> signal -> the SDK's
         self._exporters: dict[bool, dict[Signal, Any]] = {False: {}, True: {}}
         self._unwanted: set[Signal] = set()
-        self._said: deque[str] = deque(maxlen=8)
+        self._errors: deque[str] = deque(maxlen=8)
         self._error: CleanroomError | None = None
         self._tried = False  # whether anything was sent at all: before that the exporter is loaded
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
@@ -112,14 +112,14 @@ class Delivery:
         for exporter in exporters:
             exporter.shutdown()  # ends a pause between its own tries; a request under way goes on
         self._thread.join(seconds)
-        return self._account()
+        return self._result()
 
-    def _account(self) -> Delivered:
+    def _result(self) -> Delivered:
         with self._changed:
             waiting, counts, lost = list(self._waiting), dict(self._counts), dict(self._refused)
         for signal, batch in waiting:
             lost[signal] = lost.get(signal, 0) + len(batch)
-        why = self._why(waiting=bool(waiting)) if lost or self._error else ""
+        why = self._reason(waiting=bool(waiting)) if lost or self._error else ""
         endpoint = next(iter(self._destinations.values())).shown
         return Delivered(
             endpoint=endpoint,
@@ -133,25 +133,25 @@ class Delivery:
     # --- in the thread
 
     def _work(self) -> None:
-        with _listening(self._said):
+        with _captured_logs(self._errors):
             _load(self._destinations)
             while (item := self._next()) is not None:
                 ending = self._deadline is not None
                 try:
-                    self._said.clear()
+                    self._errors.clear()
                     taken = self._send(*item, ending)
                 except CleanroomError as error:  # no exporter: it will not come by waiting
                     self._error = error
                     return
-                # whatever an exporter raises is its failure, and the run's only in that it is told
+                # An exporter may raise anything; the run reports it and goes on.
                 except Exception as error:
-                    self._said.append(f"{type(error).__name__}: {error}")
+                    self._errors.append(f"{type(error).__name__}: {error}")
                     taken = False
                 if taken:
-                    self._took(*item)
-                elif item[0] != "traces" and phrase(self._said) in _NOT_TAKEN:
-                    self._forget(item[0])
-                elif phrase(self._said) == _TOO_LARGE:
+                    self._remove_delivered(*item)
+                elif item[0] != "traces" and phrase(self._errors) in _NOT_TAKEN:
+                    self._drop_signal(item[0])
+                elif phrase(self._errors) == _TOO_LARGE:
                     self._divide(*item)
                 elif ending:
                     return  # another try would end the same way
@@ -166,29 +166,29 @@ class Delivery:
             self._changed.wait_for(lambda: self._waiting or self._deadline is not None)
             return self._waiting[0] if self._waiting else None
 
-    def _took(self, signal: Signal, batch: Sequence[Any]) -> None:
+    def _remove_delivered(self, signal: Signal, batch: Sequence[Any]) -> None:
         with self._changed:
             self._waiting.popleft()
             self._counts[signal] = self._counts.get(signal, 0) + len(batch)
 
-    def _why(self, *, waiting: bool) -> str:
-        """The reason for what was lost: of what still waits the collector's,
-        of the rest that it was too large.
+    def _reason(self, *, waiting: bool) -> str:
+        """The reason for what was lost: the collector's for items that still wait, else that they
+        were too large.
         """
         if self._error:
             return str(self._error)
         if not self._tried:
             return _NOT_TRIED
         return (
-            without_secrets(phrase(self._said), self._destinations.values())
+            without_secrets(phrase(self._errors), self._destinations.values())
             if waiting
             else _TOO_LARGE
         )
 
     def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
-        """This collector takes less than others do: halves of it come next.
+        """Send a batch that is too large for this collector in halves.
 
-        What is too much by itself holds up nothing else.
+        A single item that is too large is given up.
         """
         half = len(batch) // 2
         with self._changed:
@@ -198,8 +198,8 @@ class Delivery:
             else:
                 self._refused[signal] = self._refused.get(signal, 0) + 1
 
-    def _forget(self, signal: Signal) -> None:
-        """The collector has no place for this signal."""
+    def _drop_signal(self, signal: Signal) -> None:
+        """The collector does not take this signal at all."""
         with self._changed:
             self._unwanted.add(signal)
             self._waiting = deque(item for item in self._waiting if item[0] != signal)
@@ -233,7 +233,7 @@ class Delivery:
                         to.timeout_seconds, max(self._deadline - time.monotonic(), 0.05)
                     ),
                 )
-            made = self._exporters[ending][signal] = exporter(signal, to, self._said.append)
+            made = self._exporters[ending][signal] = exporter(signal, to, self._errors.append)
         return made
 
 
@@ -245,12 +245,12 @@ def _load(destinations: dict[Signal, Destination]) -> None:
         from cleanroom.evidence.tracing.sdk import exporter_class
 
         for signal, to in destinations.items():
-            with suppress(CleanroomError):  # told when it is needed
+            with suppress(CleanroomError):  # raised again by `_send`, which reports it
                 exporter_class(signal, to)
 
 
 def batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """In requests that a collector takes: by number, and by what they weigh."""
+    """The items in batches that a collector takes, limited by number and by size."""
     begin = weight = 0
     for index, item in enumerate(items):
         more = len(msgspec.json.encode(item))
@@ -262,45 +262,44 @@ def batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield items[begin:]
 
 
-def phrase(said: Sequence[str]) -> str:
-    """What exporters said, newest last, as the shortest words that tell a person what to mend."""
+def phrase(errors: Sequence[str]) -> str:
+    """The exporters' messages, newest last, as the shortest text that tells what to mend."""
     for words, pattern in _PHRASES:
-        for text in reversed(said):
+        for text in reversed(errors):
             if found := re.search(pattern, text):
                 return words.format(*found.groups())
-    return "no answer in time" if not said else said[-1][:200]
+    return "no answer in time" if not errors else errors[-1][:200]
 
 
 def without_secrets(words: str, destinations: Collection[Destination]) -> str:
-    """What an exporter said, which can be its own words, without what may be secret of addresses
-    and headers in them.
-    """
+    """An exporter's message without the secret parts of addresses and headers."""
     for to in destinations:
         words = words.replace(to.endpoint, to.shown)
     return Redactor(secret for to in destinations for secret in to.secrets).text(words)
 
 
 @contextmanager
-def _listening(heard: deque[str]) -> Iterator[None]:
-    """Keep what the exporters log in this thread to ourselves:
-    it is told once, in our words, and not on somebody's terminal.
+def _captured_logs(messages: deque[str]) -> Iterator[None]:
+    """Collect the exporters' log messages of this thread, instead of having them printed.
+
+    Each failure is reported once, by `phrase`.
     """
     from cleanroom.evidence.tracing.names import EXPORTER_LOGGERS
 
     thread = threading.get_ident()
 
-    def keep(record: logging.LogRecord) -> bool:
+    def capture(record: logging.LogRecord) -> bool:
         if record.thread != thread:
             return True  # somebody else's exporter in the same program
-        heard.append(record.getMessage())
+        messages.append(record.getMessage())
         return False
 
     loggers = [logging.getLogger(name) for name in EXPORTER_LOGGERS]
     for logger in loggers:
         # before the exporters' own, which leave out what was said a moment ago
-        logger.filters.insert(0, keep)
+        logger.filters.insert(0, capture)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(keep)
+            logger.removeFilter(capture)
