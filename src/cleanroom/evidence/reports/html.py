@@ -8,11 +8,18 @@ which escapes it; a content security policy forbids the rest.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from cleanroom.core.text import format_size
+from cleanroom.evidence.reports.html_elements import (
+    Cell,
+    bullet_list,
+    code_element,
+    section,
+    table,
+    table_row,
+)
 from cleanroom.evidence.reports.markup import Markup, element, join
 from cleanroom.evidence.reports.result import CanaryResult, PhaseResult, RunResult, ViolationResult
 from cleanroom.evidence.reports.style import STYLE
@@ -51,30 +58,26 @@ def _sections(result: RunResult) -> Iterable[Markup | None]:
     return (
         _headline(result),
         _failure(result),
-        _section(
+        section(
             "Timeline",
             element("div", timeline(result), class_="picture"),
             element("div", narrow_timeline(result), class_="narrow picture"),
             element("p", summary_line(result)),
         ),
-        _section("Phases", _phases(result)),
-        _section(
+        section("Phases", _phases(result)),
+        section(
             f"Found: {', '.join(counted(result)) or 'no violations'}",
             _violations(result.violations),
         ),
-        _section("Notices", _violations(result.notices)) if result.notices else None,
-        _section("Services", _services(result)),
-        _section("What was held, by dimension", _capabilities(result)),
-        _section("Account", _ledger(result)),
-        _section("Notes", _list((*result.recoveries, *result.notes))),
-        _section("Resources", _resources(result)),
-        _section(_canary_title(result.canaries), _canaries(result.canaries)),
-        _section("Check it yourself", _evidence(result)),
+        section("Notices", _violations(result.notices)) if result.notices else None,
+        section("Services", _services(result)),
+        section("What was held, by dimension", _capabilities(result)),
+        section("Account", _ledger(result)),
+        section("Notes", bullet_list((*result.recoveries, *result.notes))),
+        section("Resources", _resources(result)),
+        section(_canary_title(result.canaries), _canaries(result.canaries)),
+        section("Check it yourself", _evidence(result)),
     )
-
-
-def _section(title: str, *content: Markup | None) -> Markup:
-    return element("section", element("h2", title), *content)
 
 
 def _headline(result: RunResult) -> Markup:
@@ -128,7 +131,7 @@ def _error(error: dict[str, str]) -> Markup | None:
     words = element(
         "p",
         f"error[{code}]: {error.get('message', '')}.{hint} Explained by ",
-        _code(f"cleanroom-engine explain {code}"),
+        code_element(f"cleanroom-engine explain {code}"),
         ".",
     )
     return element("div", words, class_="alarm")
@@ -140,7 +143,7 @@ def _failure(result: RunResult) -> Markup | None:
         return None
     status = f"exit status {phase.exit_code}" if phase.exit_code is not None else "no exit status"
     reason = f" {phase.reason}" if phase.reason != phase.result else ""
-    return _section(
+    return section(
         f"What went wrong: {phase_name(phase)}",
         element("p", f"{phase.result}, {status}, after {seconds(phase.duration_seconds)}.{reason}"),
         element(
@@ -152,62 +155,28 @@ def _failure(result: RunResult) -> Markup | None:
         )
         if phase.excerpt
         else None,
-        element("p", "All of its output: ", _code(phase.log)) if phase.log else None,
-        element("p", "Run it again: ", _code(_again(result, phase))),
+        element("p", "All of its output: ", code_element(phase.log)) if phase.log else None,
+        element("p", "Run it again: ", code_element(_repeat_command(result, phase))),
     )
 
 
-def _again(result: RunResult, phase: PhaseResult | None) -> str:
-    """Workspaces are the pipeline's: one of their phases alone cannot be named."""
+def _repeat_command(result: RunResult, phase: PhaseResult | None) -> str:
+    """The command that runs the phase again, or the whole run.
+
+    A phase of a workspace cannot be run alone: only a pipeline has workspaces.
+    """
     command = (
         ["run", phase.name] if phase and not phase.workspace else ["pipeline", *result.requested]
     )
     return shlex.join(["cleanroom-engine", *command])
 
 
-class _Cell(NamedTuple):
-    """What stands in one column of a row."""
-
-    content: str | Markup
-    class_: str = ""
-
-
-class _Row(NamedTuple):
-    cells: tuple[_Cell, ...]
-    id_: str = ""
-
-
-def _table(columns: Sequence[str], rows: Iterable[_Row], empty: str) -> Markup:
-    """Roles are said, since on a narrow screen each row is shown as a list,
-    and browsers forget what such a table was.
-    """
-    found = list(rows)
-    if not found:
-        return element("p", empty, class_="dim")
-    heads = (element("th", column, scope="col", role="columnheader") for column in columns)
-    head = element("thead", element("tr", *heads, role="row"), role="rowgroup")
-    body = element("tbody", *(_written(row, columns) for row in found), role="rowgroup")
-    return element("div", element("table", head, body, role="table"), class_="wide")
-
-
-def _written(row: _Row, columns: Sequence[str]) -> Markup:
-    cells = []
-    for column, cell in zip(columns, row.cells, strict=True):
-        classes = {"class_": cell.class_} if cell.class_ else {}
-        cells.append(element("td", cell.content, data_label=column, role="cell", **classes))
-    return element("tr", *cells, role="row", **({"id": row.id_} if row.id_ else {}))
-
-
-def _row(*cells: str | _Cell, id_: str = "") -> _Row:
-    return _Row(tuple(cell if isinstance(cell, _Cell) else _Cell(cell) for cell in cells), id_)
-
-
 def _phases(result: RunResult) -> Markup:
     rows = (
-        _row(
+        table_row(
             phase_name(phase),
-            _word(phase.result),
-            "yes" if phase.hermetic else _Cell("no", "bad"),
+            _result_cell(phase.result),
+            "yes" if phase.hermetic else Cell("no", "bad"),
             phase.policy,
             "" if phase.exit_code is None else str(phase.exit_code),
             seconds(phase.duration_seconds),
@@ -218,24 +187,24 @@ def _phases(result: RunResult) -> Markup:
         )
         for number, phase in enumerate(result.phases, 1)
     )
-    return _table(
+    return table(
         ("phase", "result", "hermetic", "policy", "exit", "took", "budget", "role", "why"),
         rows,
         "No phase ran.",
     )
 
 
-def _word(result: str) -> _Cell:
+def _result_cell(result: str) -> Cell:
     if result in ("passed", "cached"):
-        return _Cell(result, "good")
-    return _Cell(result, "dim" if result in ("skipped", "unverified") else "bad")
+        return Cell(result, "good")
+    return Cell(result, "dim" if result in ("skipped", "unverified") else "bad")
 
 
 def _violations(rows: tuple[ViolationResult, ...]) -> Markup:
-    return _table(
+    return table(
         ("rule", "what became of it", "process", "target", "times", "where", "how it is known"),
         (
-            _row(
+            table_row(
                 row.rule,
                 f"{row.action}{judged(row)}",
                 describe_process(row.process, row.attribution_gap),
@@ -260,7 +229,7 @@ def _canary_title(canaries: tuple[CanaryResult, ...]) -> str:
 
 
 def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
-    """One row for what is the same in several environments."""
+    """One row for equal canaries of several environments."""
     grouped: dict[tuple[str, ...], list[str]] = {}
     for canary in canaries:
         key = (
@@ -282,10 +251,10 @@ def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
         )
 
     rows = (
-        _row(name, dimension, rule, expected, found, _word(result), where(environments))
+        table_row(name, dimension, rule, expected, found, _result_cell(result), where(environments))
         for (name, dimension, rule, expected, found, result), environments in grouped.items()
     )
-    return _table(
+    return table(
         ("tried", "dimension", "rule", "expected", "found", "result", "in"),
         rows,
         "No canary ran, so this run proves nothing about its isolation.",
@@ -294,7 +263,7 @@ def _canaries(canaries: tuple[CanaryResult, ...]) -> Markup:
 
 def _capabilities(result: RunResult) -> Markup:
     rows = (
-        _row(
+        table_row(
             row.dimension,
             _extent(row.enforced),
             _extent(row.detected),
@@ -316,19 +285,19 @@ def _capabilities(result: RunResult) -> Markup:
         "completeness",
         "evidence of the probe",
     )
-    return _table(columns, rows, "The backend was not asked.")
+    return table(columns, rows, "The backend was not asked.")
 
 
-def _extent(extent: str) -> _Cell:
-    return _Cell(extent, {"yes": "good", "no": "bad"}.get(extent, "dim"))
+def _extent(extent: str) -> Cell:
+    return Cell(extent, {"yes": "good", "no": "bad"}.get(extent, "dim"))
 
 
 def _services(result: RunResult) -> Markup:
     rows = (
-        _row(
+        table_row(
             service.name,
             service.version,
-            _Cell("never", "bad")
+            Cell("never", "bad")
             if service.ready_seconds is None
             else seconds(service.ready_seconds),
             str(service.restarts),
@@ -337,7 +306,7 @@ def _services(result: RunResult) -> Markup:
         )
         for service in result.services
     )
-    return _table(
+    return table(
         ("service", "version", "ready after", "restarts", "lived", "why"),
         rows,
         "None was asked for.",
@@ -352,16 +321,16 @@ def _resources(result: RunResult) -> Markup:
         ]
     )
     rows = (
-        _row(
+        table_row(
             resource.environment,
             resource.subject,
             seconds(resource.cpu_seconds),
             format_size(resource.peak_memory_bytes),
-            _Cell(sparkline(resource, end)) if resource.samples else "",
+            Cell(sparkline(resource, end)) if resource.samples else "",
         )
         for resource in result.resources
     )
-    return _table(
+    return table(
         ("environment", "for", "CPU", "peak memory", "memory (area) and CPU (line) over the run"),
         rows,
         "No readings were taken.",
@@ -397,13 +366,18 @@ def _ledger(result: RunResult) -> Markup:
 
 
 def _autorun(result: RunResult) -> Markup | None:
-    """What came back and starts by itself: how many, and those that are known by name."""
+    """The number of files that came back and that tools of the host start, and some by name."""
     count = result.brought_back.get("autorun", 0)
     if not count:
         return None
     more = count - len(result.autorun)
     rows = [
-        join((_code(f"{row.workspace}/{row.path}".lstrip("/")), f": {row.by}, phase {row.phase}"))
+        join(
+            (
+                code_element(f"{row.workspace}/{row.path}".lstrip("/")),
+                f": {row.by}, phase {row.phase}",
+            )
+        )
         for row in result.autorun
     ]
     files = f"{plural(count, 'file')} of them"
@@ -413,23 +387,17 @@ def _autorun(result: RunResult) -> Markup | None:
     return join((title, listed, rest))
 
 
-def _list(lines: Sequence[str]) -> Markup:
-    return (
-        element("ul", *(element("li", line) for line in lines))
-        if lines
-        else element("p", "None.", class_="dim")
-    )
-
-
 def _evidence(result: RunResult) -> Markup:
     head = result.audit_head
     lines = [
-        join(("Run it again, in the project's folder: ", _code(_again(result, None)))),
-        join(("Verify the audit log: ", _code("cleanroom-engine audit verify"))),
+        join(
+            ("Run it again, in the project's folder: ", code_element(_repeat_command(result, None)))
+        ),
+        join(("Verify the audit log: ", code_element("cleanroom-engine audit verify"))),
         join(
             (
                 "Make this page again from the events: ",
-                _code(
+                code_element(
                     "cleanroom-engine report --from "
                     f"{shlex.quote(result.reports.get('events', 'events.jsonl'))}"
                 ),
@@ -444,7 +412,7 @@ def _evidence(result: RunResult) -> Markup:
                                 f"Audit log at the end of this run: {head.get('bytes')} bytes, "
                                 f"record {head.get('seq')}, hash "
                             ),
-                            _code(str(head.get("hash"))),
+                            code_element(str(head.get("hash"))),
                         )
                     )
                 )
@@ -452,11 +420,7 @@ def _evidence(result: RunResult) -> Markup:
             if head
             else []
         ),
-        *([join(("Trace id: ", _code(result.trace_id)))] if result.trace_id else []),
+        *([join(("Trace id: ", code_element(result.trace_id)))] if result.trace_id else []),
     ]
-    files = [join((f"{kind}: ", _code(path))) for kind, path in result.reports.items()]
+    files = [join((f"{kind}: ", code_element(path))) for kind, path in result.reports.items()]
     return element("ul", *(element("li", line) for line in [*lines, *files]))
-
-
-def _code(text: str) -> Markup:
-    return element("code", text)
