@@ -1,6 +1,4 @@
-"""Who started this process, the way up to the nearest ancestor whose program is ggen,
-and waiting for the end of one of them.
-"""
+"""Ancestors of this process up to the nearest ggen, and waiting for the end of one of them."""
 
 from __future__ import annotations
 
@@ -12,9 +10,9 @@ import anyio
 
 from cleanroom.sandbox.journal import alive, process_name
 
-GGEN = re.compile(r"ggen(-v?\d[\d.]*)?")  # also as its releases are called
-LOOK_SECONDS = 0.2  # how often to look where the kernel cannot tell
-FAR = 64  # ancestors that are looked at: far more than any terminal, shell and build tool make
+_GGEN = re.compile(r"ggen(-v?\d[\d.]*)?")  # also as its releases are called
+POLL_SECONDS = 0.2  # how often to look where the kernel cannot tell
+ANCESTORS_MAX = 64  # far more than any terminal, shell and build tool make
 
 
 def ancestors_to_ggen(pid: int | None = None) -> tuple[str, ...]:
@@ -23,12 +21,12 @@ def ancestors_to_ggen(pid: int | None = None) -> tuple[str, ...]:
 
     A shell may stand between, or a wrapper. Blocks for some reads of /proc.
     """
-    way: list[str] = []
+    found: list[str] = []
     at = _parent(os.getpid() if pid is None else pid)
-    while at and len(way) < FAR:
-        way.append(process_name(at))
-        if any(GGEN.fullmatch(name) for name in _names(at)):
-            return tuple(way)
+    while at and len(found) < ANCESTORS_MAX:
+        found.append(process_name(at))
+        if any(_GGEN.fullmatch(name) for name in _names(at)):
+            return tuple(found)
         at = _parent(at)
     return ()
 
@@ -49,7 +47,7 @@ async def wait_ended(process: str) -> None:
         return
     except (AttributeError, OSError):
         while alive(process):  # noqa: ASYNC110 -- nothing tells
-            await anyio.sleep(LOOK_SECONDS)
+            await anyio.sleep(POLL_SECONDS)
         return
     try:
         if alive(process):  # else its number is somebody else's by now

@@ -23,6 +23,8 @@ STATEMENT_SECONDS = 60.0  # copying a large database takes seconds
 
 
 class Databases:
+    """Creates and removes databases; one spare for each server is created ahead."""
+
     def __init__(self, supervisor: Supervisor, context: RunContext) -> None:
         self._supervisor = supervisor
         self._context = context
@@ -32,17 +34,15 @@ class Databases:
         self._spare: dict[str, tuple[str, str]] = {}
 
     async def take(self, service: Service) -> tuple[str, str, bool]:
-        """Name and password of a database for one run, and whether it is there already;
-        else `make` it.
-        """
-        async with self._lock:  # one that is just being made is worth waiting for
+        """Name and password of a database for one run, and whether it exists; else `make` it."""
+        async with self._lock:  # waiting for a spare that is being created is faster than another
             spare = self._spare.pop(service.recipe.name, None)
         return (*spare, True) if spare else (*self._new(), False)
 
     async def prepare(self, service: Service) -> None:
-        """Make one for the next run, while nobody waits for it.
+        """Create a database for the next run, while no run waits for it.
 
-        Why it cannot be made is told to the run that asks for one.
+        An error is dropped: the next run creates its own, and gets the error then.
         """
         name = service.recipe.name
         with suppress(CleanroomError):
@@ -50,33 +50,42 @@ class Databases:
             async with self._lock:
                 if name not in self._spare:
                     spare = self._new()
-                    await self._carry_out(service, postgres.lease_begins(*spare))
+                    await self._execute(service, postgres.lease_begins(*spare))
                     self._spare[name] = spare
 
     async def make(self, service: Service, database: str, password: str) -> None:
-        """Make it. Raises as `drop` does."""
-        async with self._lock:
-            await self._carry_out(service, postgres.lease_begins(database, password))
-
-    async def drop(self, service: Service, database: str) -> None:
-        """Remove it with its role, whoever is connected.
+        """Create a database and its role.
 
         Raises:
             CleanroomError: the service is not there, or the server refused.
         """
         async with self._lock:
-            await self._carry_out(service, postgres.lease_ends(database))
+            await self._execute(service, postgres.lease_begins(database, password))
+
+    async def drop(self, service: Service, database: str) -> None:
+        """Remove a database and its role, and end all connections to it.
+
+        Raises:
+            CleanroomError: the service is not there, or the server refused.
+        """
+        async with self._lock:
+            await self._execute(service, postgres.lease_ends(database))
 
     def _new(self) -> tuple[str, str]:
         password = new_secret()
         self._context.redactor.add(password)
         return f"run_{next(self._numbers)}", password
 
-    async def _carry_out(self, service: Service, statements: str) -> None:
-        """As the server's superuser, from a file that only the service may read:
-        a command line could be read by everyone.
+    async def _execute(self, service: Service, statements: str) -> None:
+        """Execute statements as the server's superuser.
+
+        They are in a file that only the service may read, since every process can read a command
+        line.
+
+        Raises:
+            CleanroomError: as for `drop`.
         """
-        heard = bytearray()
+        output = bytearray()
         environment = await self._supervisor.ready_environment(service.recipe.name)
         name = f"{secrets.token_hex(8)}.sql"
         with Folder.at(self._context.scratch / "services" / service.environment_id) as folder:
@@ -85,12 +94,13 @@ class Databases:
                 argv = (*service.recipe.administer[:-1], "-f", f"{PRIVATE}/{name}")
                 result = await environment.exec(
                     argv,
-                    on_output=lambda _, data: heard.extend(data),
+                    on_output=lambda _, data: output.extend(data),
                     timeout_seconds=STATEMENT_SECONDS,
                 )
             finally:
                 drop_private(folder, f"private/{name}")
         if result.exit_code:
             raise ServiceFailed(
-                "CR-SERVICE-030", f"{service.recipe.name}: {heard.decode(errors='replace').strip()}"
+                "CR-SERVICE-030",
+                f"{service.recipe.name}: {output.decode(errors='replace').strip()}",
             )

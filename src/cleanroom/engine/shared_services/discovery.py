@@ -1,15 +1,15 @@
-"""Where runs and holders meet: one folder for each holder, in it a socket.
+"""How runs find the server of shared services, or start it: one folder a server, with a socket.
 
 Blocks; call it in a worker thread.
 
-    CACHE/runs/KIND-KEY-RANDOM/   mode 0700, named to the holder's keeper, which removes it
-        holder.json               its charge
-        owner                     the holder's process, by pid and start time: what sweep goes by
+    CACHE/runs/KIND-KEY-RANDOM/   mode 0700; the server's keeper removes it
+        holder.json               a `ServerConfig`
+        owner                     the server's process, by pid and start time, for `sweep`
         socket
-        log                       what the holder's interpreter says, which is nothing
+        log                       output of the server's interpreter, normally empty
 
-Whoever comes first makes the listening socket and hands it to the process that it starts,
-so nobody has to wait for that process to be found.
+The first run makes the listening socket and hands it to the process that it starts,
+so that other runs can connect before that process is ready.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ Kind = Literal["session", "pool"]
 POOLABLE_KINDS = ("postgres", "redis")
 
 LOCK_SECONDS = 20.0  # held for milliseconds
-BACKLOG = 128  # runs that come while the holder starts
+BACKLOG = 128  # runs that connect while the server starts
 CONFIG_FILE, SOCKET_NAME, OWNER_FILE, LOCK_NAME = "holder.json", "socket", "owner", "holders.lock"
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a holder is there for."""
+    """What a server is for, and what it needs to know of whoever starts it."""
 
     kind: Kind
-    key: str  # the same for all who shall find it
+    key: str  # the same for all runs that are to find it
     project: str
     root: str
     runs: str  # the folder in which it has its own
     templates: str
     backend: str = "embedded"
-    # of the environment of whoever started it: where a container engine is
+    # variables of the environment of whoever starts it that name a container engine
     caller: dict[str, str] = {}
     policy: Policy
     seed: int
-    owner: str = ""  # the process with which it ends, as `journal.process_name` writes it
+    owner: str = ""  # process with which it ends, as `journal.process_name` writes it; "": none
     idle_seconds: float = 0.0  # it ends when no run has used it for so long; 0: never
 
     @property
     def leases(self) -> bool:
-        """Each run has a state of its own in it: a pool. In a session all have the same."""
+        """Whether each run gets state of its own, as in a pool; runs of a session share it."""
         return self.kind == "pool"
 
     @property
@@ -74,7 +74,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def discovery_key(*parts: str) -> str:
-    """Names what two runs must have in common to meet, this user included."""
+    """A short digest of what runs must have in common to share a server, this user included."""
     return hashlib.sha256(
         "\0".join((str(os.geteuid()), *parts)).encode("utf-8", "surrogateescape")
     ).hexdigest()[:12]
@@ -83,12 +83,13 @@ def discovery_key(*parts: str) -> str:
 def connect_or_start(
     config: ServerConfig, *, start: bool = True
 ) -> tuple[str, socket.socket] | None:
-    """The holder of this charge: its id, and a connection to it.
+    """The id of the server of this configuration, and a connection to it.
 
-    If there is none that lives it is started, or None where that was not asked for.
+    A server that is missing is started; without `start`, None is returned instead.
 
     Raises:
-        ServiceFailed: the cache folder cannot be used, or nobody leaves the lock.
+        ServiceFailed: the cache folder cannot be used, another process keeps the lock,
+            or the server that is started ends at once.
     """
     with _locked(config.cache):
         return find_server(config.runs, config.kind, config.key) or (
@@ -97,7 +98,7 @@ def connect_or_start(
 
 
 def find_server(runs: str, kind: Kind, key: str) -> tuple[str, socket.socket] | None:
-    """The living holder of such a charge, and a connection to it."""
+    """The id of a server that listens, and a connection to it; None where there is none."""
     try:
         around = Folder.at(Path(runs))
     except OSError:
@@ -130,7 +131,7 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _connect(runs: Folder, name: str) -> socket.socket | None:
-    """None where nobody listens any more."""
+    """A connection to the server in this folder; None where none listens."""
     try:
         with runs.folder(name) as folder:
             end = peers.connect(
@@ -160,7 +161,7 @@ def _start(config: ServerConfig) -> tuple[str, socket.socket]:
         raise ServiceFailed(
             "CR-SESSION-002",
             f"{name}: the process that holds the services ended at once",
-            hint=_see(folder.path),
+            hint=_hint_to_log(folder.path),
         )
     return name, end
 
@@ -171,13 +172,15 @@ def _write(folder: Folder, name: str, data: bytes) -> None:
         file.write(data)
 
 
-def _see(folder: Path) -> str:
+def _hint_to_log(folder: Path) -> str:
     return f"what it said is in {folder / 'log'}"
 
 
 def _spawn(folder: Folder, listening: socket.socket, root: str) -> int:
-    """Start the holder on the code that this process runs;
-    without what an interpreter otherwise does at its start.
+    """Start a server with the code that this process runs, in an isolated interpreter.
+
+    Returns:
+        Its pid.
     """
     path = host_programs.import_path([root], ("cleanroom", "msgspec", "anyio"))
     code = (
