@@ -18,7 +18,7 @@ from cleanroom import engine
 from cleanroom.cli.commands.trace import has_page
 from cleanroom.evidence.tracing import SpanData, otlp_json, spans
 from cleanroom.evidence.tracing.delivery import Delivery
-from cleanroom.evidence.tracing.settings import pointed_at, read_settings
+from cleanroom.evidence.tracing.settings import read_settings, with_endpoint
 from cleanroom.evidence.tracing.span import Source, SpanEvent, SpanLink
 from support.event_log_builder import TRACE, shop
 from support.required_tools import real_tool
@@ -39,7 +39,7 @@ def deliver(found: list[SpanData], endpoint: str, **variables: str) -> None:
     delivery = Delivery(
         read_settings(
             {
-                **pointed_at(variables, endpoint),
+                **with_endpoint(variables, endpoint),
                 "OTEL_METRICS_EXPORTER": "none",
                 "OTEL_LOGS_EXPORTER": "none",
             }

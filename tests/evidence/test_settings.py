@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from cleanroom.evidence.tracing.settings import (
     SIGNALS,
     Settings,
-    pointed_at,
     read_settings,
     sampled,
+    with_endpoint,
 )
 
 E = "OTEL_EXPORTER_OTLP_"
@@ -122,7 +122,7 @@ def test_a_secret_in_headers_or_address_is_never_repeated():
 def test_a_push_goes_where_it_was_told_and_nowhere_else():
     """An endpoint on the command line overrides every variable."""
     found = read_settings(
-        pointed_at(
+        with_endpoint(
             {
                 E + "TRACES_ENDPOINT": "http://a",
                 "OTEL_TRACES_EXPORTER": "none",

@@ -280,11 +280,11 @@ def push_trace(
         UsageError: there is no such run, or no collector is named.
         ProjectError: what is recorded cannot be read.
     """
-    from cleanroom.evidence.tracing.settings import pointed_at, read_settings
+    from cleanroom.evidence.tracing.settings import read_settings, with_endpoint
     from cleanroom.subscribers.tracer import push
 
     name = chosen_run(project, run_id)
-    settings = read_settings(pointed_at(os.environ if caller is None else caller, endpoint))
+    settings = read_settings(with_endpoint(os.environ if caller is None else caller, endpoint))
     if not settings.destinations:
         raise UsageError(
             "CR-TRACE-005",

@@ -137,7 +137,7 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
     """
     from cleanroom import engine
     from cleanroom.cli.views import waterfall
-    from cleanroom.evidence.tracing.reading import unlike
+    from cleanroom.evidence.tracing.reading import circumstance_differences
 
     runs = engine.list_runs(root)
     wanted = max((int(text) for text in asked if text.isdecimal() and text not in runs), default=0)
@@ -149,20 +149,22 @@ def _baseline(root: str, run: str, spans: list[SpanData], asked: tuple[str, ...]
     notes = [
         waterfall.unlike_note(name, differing)
         for name, other in found.items()
-        if (differing := unlike(spans, other))
+        if (differing := circumstance_differences(spans, other))
     ]
     left_out: list[list[SpanData]] = []
     before = [name for name in reversed(runs[: runs.index(run)]) if name not in found]
     for name in before[:_LOOKED_BACK] if wanted else ():
         other = engine.read_trace(root, name)[1]
-        if unlike(spans, other):
+        if circumstance_differences(spans, other):
             left_out.append(other)
         else:
             found[name] = other
         if len(found) >= wanted:
             break
     if left_out:
-        notes.append(waterfall.left_out_note(len(left_out), unlike(spans, left_out[0])))
+        notes.append(
+            waterfall.left_out_note(len(left_out), circumstance_differences(spans, left_out[0]))
+        )
     if not found:
         why = f"; {notes[0]}" if notes else ""
         raise click.UsageError(

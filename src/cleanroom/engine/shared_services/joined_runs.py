@@ -243,6 +243,7 @@ class JoinedRuns:
         )
 
     def status(self) -> PoolStatus:
+        """The server as it is now, for `pool status`."""
         runs = self._runs | self._leaving
         return PoolStatus(
             id=self._server.id,

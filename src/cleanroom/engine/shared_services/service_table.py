@@ -76,6 +76,7 @@ class ServiceTable:
         return by_environment.get(subject.removeprefix("prepare-"), subject)
 
     def status(self) -> tuple[PooledService, ...]:
+        """The services as they are now, for `pool status`."""
         return tuple(
             PooledService(
                 name=name,

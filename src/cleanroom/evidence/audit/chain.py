@@ -192,6 +192,7 @@ class _Walk:
             self.problems.append(Problem(seq, line, problem))
 
     def add_line(self, line: bytes, length: int) -> None:
+        """Check one line; `length` is that on disk, as `lines` gives it."""
         self._line += 1
         began, self._offset = self._offset, self._offset + length
         here = self._last.seq + self._damaged + 1
@@ -240,6 +241,7 @@ class _Walk:
         self._last, self._damaged = link, 0
 
     def finish(self) -> None:
+        """Check that the log leads to its head."""
         if self.head is None or (self.problems and self._last.hash == self.head.hash):
             # nothing to compare with, or whatever is wrong was named and the head's record is there
             return

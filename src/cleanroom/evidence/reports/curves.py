@@ -28,6 +28,7 @@ class Curve:
         self._highest = 0  # memory among the readings since the last kept one
 
     def add(self, seconds: float, metric: Metric) -> None:
+        """Take a reading, so many seconds after the run's start."""
         self._peak = max(self._peak, metric.memory_bytes)
         self._highest = max(self._highest, metric.memory_bytes)
         self._last = _Point(seconds, metric.cpu_seconds, metric.memory_bytes)

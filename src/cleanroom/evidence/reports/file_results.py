@@ -28,6 +28,7 @@ class FileResults:
         self.reports: dict[str, str] = {}
 
     def add(self, event: Artifact) -> None:
+        """Take an artifact; roles that are no part of a result are ignored."""
         if event.role == "changes":
             self._sum({"files": event.files, "bytes": event.bytes, "deleted": event.deleted})
         elif event.role == "autorun":

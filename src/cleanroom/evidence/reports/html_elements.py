@@ -16,6 +16,8 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
+    """A row of a table; `id_` is its anchor, if any."""
+
     cells: tuple[Cell, ...]
     id_: str = ""
 

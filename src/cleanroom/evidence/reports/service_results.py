@@ -58,6 +58,7 @@ class ServiceResults:
         service.attached, service.attached_ns = event, envelope.monotonic_ns
 
     def results(self) -> tuple[ServiceResult, ...]:
+        """The services in the order of their first events."""
         return tuple(
             self._shared_result(service, service.attached)
             if service.attached is not None

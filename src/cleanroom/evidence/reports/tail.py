@@ -18,6 +18,7 @@ class Tail:
         self._length = 0
 
     def add(self, text: str) -> None:
+        """Append a piece of text; what is far from the end is dropped."""
         text = text[-_TEXT_MAX:]
         self._pieces.append(text)
         self._length += len(text)

@@ -76,7 +76,7 @@ def timeline(result: RunResult) -> Markup:
     return element(
         "svg",
         element("title", title),
-        element("desc", _described(result, rows)),
+        element("desc", _description(result, rows)),
         element("style", Markup(_STYLE)),
         element("rect", class_="back", width=WIDTH, height=height, rx=8),
         element("text", f"{title} (exit {result.exit_code})", x=12, y=24, font_weight="600"),
@@ -104,7 +104,7 @@ def narrow_timeline(result: RunResult) -> Markup:
     def x(at: float) -> float:
         return 12 + (width - 32) * min(max(at, 0.0), end) / end
 
-    def drawn(row: _Row, at: float) -> Markup:
+    def row_element(row: _Row, at: float) -> Markup:
         room = max(4, int((width - 12) / _CHARACTER) - len(row.note))
         label = row.label if len(row.label) <= room else row.label[: room - 1] + "…"
         bar = element(
@@ -128,10 +128,10 @@ def narrow_timeline(result: RunResult) -> Markup:
             "title",
             f"{result.project or 'run'}: {result.outcome} in {seconds(result.duration_seconds)}",
         ),
-        element("desc", _described(result, rows)),
+        element("desc", _description(result, rows)),
         element("style", Markup(_STYLE)),
         join(_axis(x, end, top, bottom, 4)),
-        join(drawn(row, top + row_height * index) for index, row in enumerate(shown)),
+        join(row_element(row, top + row_height * index) for index, row in enumerate(shown)),
         viewBox=f"0 0 {width:.0f} {bottom + 22:.0f}",
         class_="cr",
         role="img",
@@ -330,7 +330,7 @@ def _share(result: RunResult, hidden: int, baseline: float) -> Markup:
     )
 
 
-def _described(result: RunResult, rows: list[_Row]) -> str:
+def _description(result: RunResult, rows: list[_Row]) -> str:
     """The picture in words, for those who do not see it."""
     bars = "; ".join(
         f"{row.label} {row.note}, begins at {seconds(row.begins)}" for row in rows[:ROWS_MAX]

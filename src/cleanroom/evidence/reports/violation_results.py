@@ -27,6 +27,7 @@ class ViolationResults:
         self.lossy: set[str] = set()
 
     def add(self, event: Violation, phase: str, service: str) -> None:
+        """Take a violation of this phase or service; the other is empty."""
         if "dropped" in event.tags:
             self.lossy.add(event.dimension)
         same = aggregation_key(event.rule, event.process, event.target)

@@ -193,7 +193,7 @@ _CIRCUMSTANCES = {
 }
 
 
-def unlike(now: Sequence[SpanData], other: Sequence[SpanData]) -> list[str]:
+def circumstance_differences(now: Sequence[SpanData], other: Sequence[SpanData]) -> list[str]:
     """In what the other run differs from this one, each as a phrase;
     nothing where they can be compared.
     """
@@ -225,7 +225,7 @@ def compare(now: Sequence[SpanData], before: Sequence[Sequence[SpanData]]) -> li
     that needs at least three runs, and none that differs in its circumstances.
     Gone is what was in all of them.
     """
-    alike = not any(unlike(now, spans) for spans in before)
+    alike = not any(circumstance_differences(now, spans) for spans in before)
     current, earlier = _seconds(now), [_seconds(spans) for spans in before]
     always = [
         path for path in (earlier[0] if earlier else ()) if all(path in run for run in earlier)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -154,14 +155,14 @@ def read_settings(caller: Mapping[str, str]) -> Settings:
     )
 
 
-def pointed_at(caller: Mapping[str, str], endpoint: str) -> dict[str, str]:
-    """The caller's environment with all signals led to this endpoint; as it is for an empty one."""
+def with_endpoint(caller: Mapping[str, str], endpoint: str) -> dict[str, str]:
+    """The caller's variables with all signals sent to this endpoint; unchanged for an empty one."""
     if not endpoint:
         return dict(caller)
-    own = {f"{_EXPORTER}{signal.upper()}_ENDPOINT" for signal in SIGNALS} | {
+    of_signals = {f"{_EXPORTER}{signal.upper()}_ENDPOINT" for signal in SIGNALS} | {
         f"OTEL_{signal.upper()}_EXPORTER" for signal in SIGNALS
     }
-    return {name: value for name, value in caller.items() if name not in own} | {
+    return {name: value for name, value in caller.items() if name not in of_signals} | {
         _EXPORTER + "ENDPOINT": endpoint
     }
 
@@ -173,13 +174,7 @@ def _destination(
 
     It is sent where its exporter is `otlp`, or an endpoint is named and no exporter is.
     """
-
-    def variable(name: str) -> tuple[str, str]:
-        for full in (f"{_EXPORTER}{signal.upper()}_{name}", _EXPORTER + name):
-            if value := caller.get(full, "").strip():
-                return full, value
-        return "", ""
-
+    variable = partial(_signal_variable, caller, signal)
     chosen = f"OTEL_{signal.upper()}_EXPORTER"
     exporter = caller.get(chosen, "").strip().lower()
     name, endpoint = variable("ENDPOINT")
@@ -187,31 +182,12 @@ def _destination(
         unsupported.append((chosen, f"expected otlp or none, found {exporter!r}"))
     if exporter != "otlp" and (exporter or not endpoint):
         return None
-    protocol_name, protocol = variable("PROTOCOL")
-    if protocol and protocol not in PROTOCOLS:
-        unsupported.append(
-            (
-                protocol_name,
-                f"expected {' or '.join(PROTOCOLS)}, found {protocol!r}; http/protobuf is used",
-            )
-        )
-    protocol = protocol if protocol in PROTOCOLS else PROTOCOLS[0]
+    protocol = _protocol(*variable("PROTOCOL"), unsupported)
     endpoint = endpoint or DEFAULT_ENDPOINTS[protocol]
     if name in ("", _EXPORTER + "ENDPOINT") and protocol == "http/protobuf":
         endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
     header_name = variable("HEADERS")[0]
-    compression_name, compression = variable("COMPRESSION")
-    if compression not in ("", *COMPRESSIONS[protocol]):
-        unsupported.append(
-            (
-                compression_name,
-                (
-                    f"expected {' or '.join(COMPRESSIONS[protocol])}, found {compression!r}; "
-                    "none is used"
-                ),
-            )
-        )
-        compression = ""
+    compression = _compression(*variable("COMPRESSION"), protocol, unsupported)
     return Destination(
         endpoint=endpoint,
         protocol=protocol,
@@ -223,6 +199,31 @@ def _destination(
         client_certificate=variable("CLIENT_CERTIFICATE")[1],
         insecure=variable("INSECURE")[1].lower() == "true",
     )
+
+
+def _signal_variable(caller: Mapping[str, str], signal: Signal, name: str) -> tuple[str, str]:
+    """Name and value of a variable: the signal's own, else that of all signals, else empty."""
+    for full in (f"{_EXPORTER}{signal.upper()}_{name}", _EXPORTER + name):
+        if value := caller.get(full, "").strip():
+            return full, value
+    return "", ""
+
+
+def _protocol(name: str, value: str, unsupported: list[tuple[str, str]]) -> str:
+    if value in PROTOCOLS:
+        return value
+    if value:
+        text = f"expected {' or '.join(PROTOCOLS)}, found {value!r}; http/protobuf is used"
+        unsupported.append((name, text))
+    return PROTOCOLS[0]
+
+
+def _compression(name: str, value: str, protocol: str, unsupported: list[tuple[str, str]]) -> str:
+    known = COMPRESSIONS[protocol]
+    if value in ("", *known):
+        return value
+    unsupported.append((name, f"expected {' or '.join(known)}, found {value!r}; none is used"))
+    return ""
 
 
 def _seconds(name: str, text: str, unsupported: list[tuple[str, str]]) -> float:
