@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import msgspec
@@ -20,6 +20,9 @@ from cleanroom.evidence.tracing.delivery import BATCH_ITEMS, END_SECONDS, Delive
 from cleanroom.evidence.tracing.settings import Settings, Signal, read_settings
 from cleanroom.evidence.tracing.span import Source, SpanData
 from cleanroom.model.events import Envelope, Event, Metric
+
+if TYPE_CHECKING:
+    from cleanroom.evidence.tracing.delivery import Item
 
 TRACE_FILE = "trace.otlp.json"
 DELIVERED_FILE = "delivered.json"  # beside it, once a collector has taken something
@@ -112,7 +115,7 @@ def push(
     lines = [line for envelope in envelopes if (line := logs.log_line(envelope))][
         : logs.RECORDS_MAX
     ]
-    items: dict[Signal, Sequence[Any]] = {
+    items: dict[Signal, Sequence[Item]] = {
         "traces": spans,
         **_end_signals(trace.source(), points.points(), lines),
     }
@@ -132,7 +135,7 @@ def push(
 
 def _end_signals(
     source: Source, points: Sequence[metrics.Point], lines: Sequence[logs.LogLine]
-) -> dict[Signal, Sequence[Any]]:
+) -> dict[Signal, Sequence[Item]]:
     """The two signals that wait for the run's end."""
     shared = metrics.shared(source)
     return {
@@ -142,7 +145,7 @@ def _end_signals(
 
 
 def _finish(
-    delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Any]], seconds: float
+    delivery: Delivery, folder: Folder, items: Mapping[Signal, Sequence[Item]], seconds: float
 ) -> Delivered:
     """Deliver these too, and write beside the trace which collector has which signals."""
     for signal, found in items.items():

@@ -14,13 +14,21 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cleanroom.core.redaction import Redactor
 from cleanroom.evidence.tracing.settings import Destination, Signal
 from cleanroom.model.errors import CleanroomError
+
+if TYPE_CHECKING:
+    from cleanroom.evidence.tracing.logs import LogLine
+    from cleanroom.evidence.tracing.metrics import Point
+    from cleanroom.evidence.tracing.span import Source, SpanData
+
+    # a span, or a metric's point or a log line with its source
+    Item = SpanData | tuple[Source, Point] | tuple[Source, LogLine]
 
 BATCH_ITEMS = 512  # OpenTelemetry's own default
 # collectors take 4 MiB in one request by default; our estimate is larger than what goes over the
@@ -81,7 +89,7 @@ class Delivery:
     def __init__(self, destinations: dict[Signal, Destination]) -> None:
         assert destinations, "nothing to deliver to"
         self._destinations = destinations
-        self._waiting: deque[tuple[Signal, Sequence[Any]]] = deque()
+        self._waiting: deque[tuple[Signal, Sequence[Item]]] = deque()
         self._counts: dict[str, int] = {}
         self._refused: dict[str, int] = {}  # too large to be taken even alone
         self._changed = threading.Condition()
@@ -95,7 +103,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._work, name="telemetry", daemon=True)
         self._thread.start()
 
-    def put(self, signal: Signal, items: Sequence[Any]) -> None:
+    def put(self, signal: Signal, items: Sequence[Item]) -> None:
         """Have these delivered. Never waits."""
         if not items or signal not in self._destinations or signal in self._unwanted:
             return
@@ -158,7 +166,7 @@ class Delivery:
                 else:
                     self._pause()
 
-    def _next(self) -> tuple[Signal, Sequence[Any]] | None:
+    def _next(self) -> tuple[Signal, Sequence[Item]] | None:
         """The oldest batch, which stays in the queue until it was taken;
         None when all is delivered and the run has ended.
         """
@@ -166,7 +174,7 @@ class Delivery:
             self._changed.wait_for(lambda: self._waiting or self._deadline is not None)
             return self._waiting[0] if self._waiting else None
 
-    def _remove_delivered(self, signal: Signal, batch: Sequence[Any]) -> None:
+    def _remove_delivered(self, signal: Signal, batch: Sequence[Item]) -> None:
         with self._changed:
             self._waiting.popleft()
             self._counts[signal] = self._counts.get(signal, 0) + len(batch)
@@ -185,7 +193,7 @@ class Delivery:
             else _TOO_LARGE
         )
 
-    def _divide(self, signal: Signal, batch: Sequence[Any]) -> None:
+    def _divide(self, signal: Signal, batch: Sequence[Item]) -> None:
         """Send a batch that is too large for this collector in halves.
 
         A single item that is too large is given up.
@@ -208,7 +216,7 @@ class Delivery:
         with self._changed:
             self._changed.wait_for(lambda: self._deadline is not None, PAUSE_SECONDS)
 
-    def _send(self, signal: Signal, batch: Sequence[Any], ending: bool) -> bool:
+    def _send(self, signal: Signal, batch: Sequence[Item], ending: bool) -> bool:
         from cleanroom.evidence.tracing.sdk import converter
 
         exporter = self._exporter(signal, ending)
@@ -249,7 +257,7 @@ def _load(destinations: dict[Signal, Destination]) -> None:
                 exporter_class(signal, to)
 
 
-def batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+def batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """The items in batches that a collector takes, limited by number and by size."""
     begin = weight = 0
     for index, item in enumerate(items):

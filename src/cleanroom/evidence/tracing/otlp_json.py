@@ -9,14 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from cleanroom.evidence.tracing.span import Attributes, Source, SpanData, SpanEvent, SpanLink, Value
 
 if TYPE_CHECKING:
-    from cleanroom.evidence.tracing.otlp_types import AnyValue, KeyValue, Span
+    from cleanroom.evidence.tracing.otlp_types import (
+        AnyValue,
+        KeyValue,
+        ResourceSpans,
+        ScopeSpans,
+        Span,
+    )
 
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _encoder = msgspec.json.Encoder()
@@ -34,20 +40,20 @@ def otlp_json(spans: Sequence[SpanData]) -> bytes:
 
 def to_otlp(spans: Sequence[SpanData]) -> list[dict[str, Any]]:
     """The file's `resourceSpans`, as values that the event `Spans` holds."""
-    return _grouped(spans, _span)
+    return cast("list[dict[str, Any]]", _grouped(spans, _span))
 
 
 def _grouped(
     spans: Sequence[SpanData], convert: Callable[[SpanData], Span | msgspec.Raw]
-) -> list[dict[str, Any]]:
+) -> list[ResourceSpans]:
     return [
         _resource_spans(source, [convert(span) for span in found])
         for source, found in groupby(spans, key=lambda span: span.source)
     ]
 
 
-def _resource_spans(source: Source, spans: list[Span | msgspec.Raw]) -> dict[str, Any]:
-    scope_spans = {
+def _resource_spans(source: Source, spans: list[Span | msgspec.Raw]) -> ResourceSpans:
+    scope_spans: ScopeSpans = {
         "scope": {"name": source.scope, "version": source.version},
         "schemaUrl": source.schema_url,
         "spans": spans,
