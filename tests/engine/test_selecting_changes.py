@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanroom.backends.base import Change
-from cleanroom.engine.phases.selection import (
-    Host,
-    Selection,
-    Withheld,
-    look,
-    opens_to_others,
-    selected,
-    stayed_away,
-    untouched,
-    with_links,
-)
+from cleanroom.engine.phases.host_facts import HostFacts, opens_to_others, read_host_facts
+from cleanroom.engine.phases.host_links import with_links
+from cleanroom.engine.phases.selection import Selection, Withheld, fully_written, select, unreported
 
 
 def files(*paths: str) -> list[Change]:
@@ -36,11 +28,11 @@ def deleted(*paths: str) -> list[Change]:
 
 
 def back(changes, *, passed=True, outputs=None, **host) -> tuple[str, ...]:
-    return selected(changes, passed=passed, outputs=outputs, host=Host(**host)).paths
+    return select(changes, passed=passed, outputs=outputs, host=HostFacts(**host)).paths
 
 
-def looked(root: Path, changes, **options) -> Host:
-    return look(str(root), changes, **options)
+def looked(root: Path, changes, **options) -> HostFacts:
+    return read_host_facts(str(root), changes, **options)
 
 
 # --- outputs
@@ -106,8 +98,8 @@ def test_a_failed_phase_deletes_nothing_that_is_no_output(tmp_path: Path):
         *deleted("out/a"),
     ]
     host = looked(tmp_path, changes)._replace(ignored=frozenset(c.path for c in changes))
-    assert selected(changes, passed=False, outputs=None, host=host).paths == ("cache/new",)
-    outputs = selected(changes, passed=False, outputs=("out",), host=host).paths
+    assert select(changes, passed=False, outputs=None, host=host).paths == ("cache/new",)
+    outputs = select(changes, passed=False, outputs=("out",), host=host).paths
     assert outputs == ("cache/new", "out/a")
 
 
@@ -117,8 +109,8 @@ def test_a_folder_in_a_files_place_is_not_made_for_what_lies_in_it(tmp_path: Pat
     (tmp_path / "a").write_text("the developer's")
     changes = [*folders("a", "a/b"), *files("a/b/c")]
     host = looked(tmp_path, changes)
-    assert selected(changes, passed=False, outputs=("a/b/c",), host=host).paths == ()
-    came = selected(changes, passed=True, outputs=("a/b/c",), host=host).paths
+    assert select(changes, passed=False, outputs=("a/b/c",), host=host).paths == ()
+    came = select(changes, passed=True, outputs=("a/b/c",), host=host).paths
     assert came == ("a", "a/b", "a/b/c")
 
 
@@ -149,7 +141,7 @@ SPELLINGS = [".GIT", ".Git", "git~1", "GIT~2", ".git ", ".git.", ".g\u200cit", "
 @pytest.mark.parametrize("name", [*SPELLINGS, ".GGEN", "ggen~1"])
 def test_another_spelling_of_history_is_history(name):
     """What some file system takes for `.git` does not come back, and is named."""
-    chosen = selected(files(f"a/{name}/hooks/x"), passed=True, outputs=None)
+    chosen = select(files(f"a/{name}/hooks/x"), passed=True, outputs=None)
     assert chosen.paths == ()
     assert "another spelling" in chosen.withheld[0].reason
 
@@ -160,7 +152,7 @@ def test_a_folder_that_git_would_take_for_a_repository_does_not_come_back(tmp_pa
     """HEAD, objects and refs together, wherever they lie; what lies beside them does."""
     parts = (head, "config", "hooks/post-checkout", "index", "objects/x", "refs/x", "src/a")
     changes = files(*(inside + part for part in parts))
-    chosen = selected(changes, passed=True, outputs=None, host=looked(tmp_path, changes))
+    chosen = select(changes, passed=True, outputs=None, host=looked(tmp_path, changes))
     assert chosen.paths == (f"{inside}src/a",)
     assert len(chosen.withheld) == 6
 
@@ -181,8 +173,8 @@ def test_a_repository_comes_back_where_its_name_is_declared(tmp_path: Path):
     """An output that spells the folder brings it, one above it does not."""
     changes = files("out/m.git/HEAD", "out/m.git/objects/x", "out/m.git/refs/x")
     host = looked(tmp_path, changes)
-    assert selected(changes, passed=True, outputs=("out",), host=host).paths == ()
-    assert len(selected(changes, passed=True, outputs=("out/m.git",), host=host).paths) == 3
+    assert select(changes, passed=True, outputs=("out",), host=host).paths == ()
+    assert len(select(changes, passed=True, outputs=("out/m.git",), host=host).paths) == 3
 
 
 def test_parts_that_make_no_repository_are_files_like_others(tmp_path: Path):
@@ -196,13 +188,13 @@ def test_make_toml_comes_back_only_where_it_is_spelled(tmp_path: Path):
     changes = files("make.toml", "api/make.toml", "generated/make.toml")
     tomls = [str(tmp_path / "make.toml"), str(tmp_path / "api/make.toml")]
     host = looked(tmp_path, changes, files=tomls)
-    chosen = selected(changes, passed=True, outputs=None, host=host)
+    chosen = select(changes, passed=True, outputs=None, host=host)
     assert chosen.paths == ("generated/make.toml",)
     assert [change.path for change in chosen.withheld] == ["make.toml", "api/make.toml"]
     for outputs in ((".",), ("*",), ("*.toml",), ("api",)):
-        came = selected(changes, passed=True, outputs=outputs, host=host).paths
+        came = select(changes, passed=True, outputs=outputs, host=host).paths
         assert not {"make.toml", "api/make.toml"} & set(came)
-    assert selected(changes, passed=True, outputs=("make.toml",), host=host).paths == ("make.toml",)
+    assert select(changes, passed=True, outputs=("make.toml",), host=host).paths == ("make.toml",)
 
 
 def test_what_make_toml_names_is_not_rewritten(tmp_path: Path):
@@ -213,10 +205,10 @@ def test_what_make_toml_names_is_not_rewritten(tmp_path: Path):
     changes = files("scripts/deploy.sh", "out/app")
     named = [str(tmp_path / "scripts/deploy.sh"), str(tmp_path / "out/app")]
     host = looked(tmp_path, changes, named=named)
-    chosen = selected(changes, passed=True, outputs=None, host=host)
+    chosen = select(changes, passed=True, outputs=None, host=host)
     assert chosen.paths == ("out/app",)
     assert chosen.autorun == (("out/app", "make.toml"),)
-    declared = selected(changes, passed=True, outputs=("scripts/",), host=host)
+    declared = select(changes, passed=True, outputs=("scripts/",), host=host)
     assert declared.paths == ("scripts/deploy.sh",)
 
 
@@ -230,7 +222,7 @@ def test_nothing_that_stays_goes_with_the_folder_that_it_lies_in(tmp_path, inner
     path.write_text("x")
     changes = [Change(path="sub", kind=kind)]
     options = {"files": [str(tmp_path / "sub/make.toml")], "named": [str(tmp_path / "sub/run.sh")]}
-    chosen = selected(changes, passed=True, outputs=None, host=looked(tmp_path, changes, **options))
+    chosen = select(changes, passed=True, outputs=None, host=looked(tmp_path, changes, **options))
     assert chosen.paths == ()
     assert "would go with it" in chosen.withheld[0].reason
 
@@ -240,7 +232,7 @@ def test_nothing_comes_in_the_place_of_what_stays(tmp_path: Path):
     (tmp_path / "make.toml").write_text("")
     changes = [*folders("make.toml"), *files("make.toml/x")]
     host = looked(tmp_path, changes, files=[str(tmp_path / "make.toml")])
-    assert selected(changes, passed=True, outputs=None, host=host).paths == ()
+    assert select(changes, passed=True, outputs=None, host=host).paths == ()
 
 
 # --- what is said
@@ -258,7 +250,7 @@ def test_nothing_comes_in_the_place_of_what_stays(tmp_path: Path):
 def test_a_changed_history_that_stays_is_one_word(changed, said):
     """Not one for each file, and it names what changed; at any depth."""
     for repository in (".git", "sub/.git"):
-        stayed = selected(
+        stayed = select(
             files("a", *(f"{repository}/{path}" for path in changed)),
             passed=True,
             outputs=None,
@@ -278,7 +270,7 @@ def test_what_stayed_away_and_was_not_said_is_found():
         *deleted("gone"),
     ]
     selection = Selection(("out",), (Withheld("held", "it"),))
-    assert stayed_away(changes, selection) == ("d/a", ".git", "gone")
+    assert unreported(changes, selection) == ("d/a", ".git", "gone")
 
 
 PROPOSED = {
@@ -303,8 +295,8 @@ def test_the_proposed_output_brings_back_what_was_withheld(tmp_path: Path, path:
     deciding = [str(tmp_path / name) for name in ("make.toml", "sub/make.toml")]
     host = looked(tmp_path, changes, files=deciding, named=[str(tmp_path / "run.sh")])
 
-    before = selected(changes, passed=True, outputs=None, host=host)
-    after = selected(changes, passed=True, outputs=(".", spelled), host=host)
+    before = select(changes, passed=True, outputs=None, host=host)
+    after = select(changes, passed=True, outputs=(".", spelled), host=host)
 
     assert before.paths == ("other",)
     assert {change.spelled for change in before.withheld} == {spelled}
@@ -314,7 +306,7 @@ def test_the_proposed_output_brings_back_what_was_withheld(tmp_path: Path, path:
 def test_a_removed_repository_that_stays_is_said():
     """As a whole; a file in its place as well."""
     for change in (*deleted(".git"), *files(".git")):
-        (one,) = selected([change], passed=True, outputs=None).withheld
+        (one,) = select([change], passed=True, outputs=None).withheld
         assert (one.path, one.reason) == (".git", "it changed")
 
 
@@ -325,13 +317,13 @@ LOOKING = (".git/index", ".git/ORIG_HEAD", ".git/modules/lib/index", ".ggen/x")
 def test_what_tools_write_when_they_look_at_a_repository_is_not_worth_a_word(path):
     """`git status` writes the index anew."""
     changes = [*folders(".git"), *files(path)]
-    assert selected(changes, passed=True, outputs=None).withheld == ()
+    assert select(changes, passed=True, outputs=None).withheld == ()
 
 
 def test_an_output_in_a_repository_comes_back_whatever_else_changed_there():
     """What stays of it holds nothing up that an output spells."""
     changes = [*folders(".git/hooks"), *files(".git/HEAD", ".git/hooks/x")]
-    chosen = selected(changes, passed=True, outputs=(".", ".git/hooks"))
+    chosen = select(changes, passed=True, outputs=(".", ".git/hooks"))
     assert chosen.paths == (".git/hooks", ".git/hooks/x")
     assert [change.path for change in chosen.withheld] == [".git"]
 
@@ -339,8 +331,8 @@ def test_an_output_in_a_repository_comes_back_whatever_else_changed_there():
 def test_what_starts_by_itself_is_listed_where_it_comes_back():
     """Files and links, not folders and deletions, and only those that were chosen."""
     changes = [*files(".envrc", "a", ".git/hooks/x"), *deleted("conftest.py"), *folders(".husky")]
-    assert selected(changes, passed=True, outputs=None).autorun == ((".envrc", "direnv"),)
-    assert selected(changes, passed=True, outputs=("a",)).autorun == ()
+    assert select(changes, passed=True, outputs=None).autorun == ((".envrc", "direnv"),)
+    assert select(changes, passed=True, outputs=("a",)).autorun == ()
 
 
 def test_what_the_host_would_lose_is_found_through_no_link(tmp_path: Path):
@@ -376,8 +368,8 @@ def test_the_selection_holds_for_whatever_changed(changes, passed, outputs, igno
     """What is chosen did change, in order; what is withheld is not chosen; a failed phase
     costs the host nothing undeclared."""
     lost = {path: "x" if path in held else "" for path in there}
-    host = Host(ignored=frozenset(ignored), lost=lost, files=frozenset(held))
-    chosen = selected(changes, passed=passed, outputs=outputs, host=host)
+    host = HostFacts(ignored=frozenset(ignored), lost=lost, files=frozenset(held))
+    chosen = select(changes, passed=passed, outputs=outputs, host=host)
     assert list(chosen.paths) == [c.path for c in changes if c.path in set(chosen.paths)]
     assert not set(chosen.paths) & {change.path for change in chosen.withheld}
     assert {path for path, _ in chosen.autorun} <= set(chosen.paths)
@@ -391,9 +383,9 @@ def test_the_selection_holds_for_whatever_changed(changes, passed, outputs, igno
 @given(CHANGES, OUTPUTS, st.sets(PATHS))
 def test_a_failed_phase_brings_no_more_than_one_that_passed(changes, outputs, ignored):
     """With the same outputs; beside them only what is ignored."""
-    host = Host(ignored=frozenset(ignored))
-    failed = set(selected(changes, passed=False, outputs=outputs, host=host).paths)
-    passed = set(selected(changes, passed=True, outputs=outputs, host=host).paths)
+    host = HostFacts(ignored=frozenset(ignored))
+    failed = set(select(changes, passed=False, outputs=outputs, host=host).paths)
+    passed = set(select(changes, passed=True, outputs=outputs, host=host).paths)
     extra = failed - passed
     above = {path for path in extra if any(other.startswith(f"{path}/") for other in extra)}
     assert extra - above <= ignored
@@ -442,9 +434,9 @@ def test_what_lies_around_a_conflict_is_not_said_to_have_come():
     """A folder in which somebody changed a file, and what was to come into a place that is taken,
     stayed as they were.
     """
-    assert untouched(["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]) == {
-        "other"
-    }
+    assert fully_written(
+        ["dd", "f", ".vscode/tasks.json", "other"], ["dd/new", "f", ".vscode"]
+    ) == {"other"}
 
 
 FILE, FOLDER, LINK = 0o100000, 0o040000, 0o120777
@@ -477,8 +469,8 @@ def test_a_link_that_tools_know_is_followed_before_many_that_lead_through_many(t
     long = "/".join(["a", ".."] * 1000) + "/x"
     many = [Change(path=f"m{number}", kind="symlink", target=long) for number in range(1000)]
     known = Change(path="z/.vscode", kind="symlink", target="../cfg")
-    seen = look(str(tmp_path), [*many, known], files=(), named=())
-    assert seen.linked.started_by("cfg/tasks.json").startswith("Visual Studio Code")
+    seen = read_host_facts(str(tmp_path), [*many, known], files=(), named=())
+    assert seen.links.started_by("cfg/tasks.json").startswith("Visual Studio Code")
 
 
 def test_links_of_an_earlier_run_hide_none_that_tools_know(tmp_path: Path):
@@ -488,5 +480,5 @@ def test_links_of_an_earlier_run_hide_none_that_tools_know(tmp_path: Path):
     (tmp_path / ".vscode").symlink_to("cfg")
     (tmp_path / "cfg").mkdir()
     changed = Change(path="cfg/tasks.json", kind="file")
-    seen = look(str(tmp_path), [changed], files=(), named=())
-    assert seen.linked.started_by("cfg/tasks.json").startswith("Visual Studio Code")
+    seen = read_host_facts(str(tmp_path), [changed], files=(), named=())
+    assert seen.links.started_by("cfg/tasks.json").startswith("Visual Studio Code")

@@ -21,9 +21,11 @@ from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes
 from cleanroom.engine.phases.environment_spec import environment_spec, host_variables
 from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.outcome import PhaseOutcome
+from cleanroom.engine.phases.phase_end import PhaseEnd
 from cleanroom.engine.phases.skipping import Remembered
 from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
-from cleanroom.engine.phases.write_back import NoteLevel, PhaseEnd, WriteBack, WriteBackResult
+from cleanroom.engine.phases.write_back import WriteBack, WriteBackResult
+from cleanroom.engine.phases.write_back_report import NoteLevel
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.environments import ObservedEnvironment
 from cleanroom.engine.supervision.supervisor import Supervisor
