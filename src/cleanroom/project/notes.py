@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from cleanroom.core.paths import is_within
 from cleanroom.model.plan import Ignored
 from cleanroom.project.keys import SettingKeys, keys_of
 from cleanroom.project.order import Step, ends_before_after_hooks
@@ -36,11 +37,7 @@ def hidden_installs(installs: Sequence[str], shown: Sequence[str]) -> tuple[str,
     """Of packages that a virtual environment of the project uses from folders that no phase
     sees.
     """
-    hidden = [
-        path
-        for path in installs
-        if not any(path == tool or path.startswith(f"{tool}/") for tool in shown)
-    ]
+    hidden = [path for path in installs if not any(is_within(path, tool) for tool in shown)]
     return tuple(
         (
             f"the virtual environment uses packages from {path}, which is outside of the project "

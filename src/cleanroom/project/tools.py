@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cleanroom.core.files import is_file
+from cleanroom.core.paths import is_within
 
 # Every environment has these; what lies in them needs no mount of its own.
 SYSTEM = (
@@ -141,7 +142,7 @@ def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str,
     return {
         name: path
         for name, path in named.items()
-        if path and any(_within(os.path.normpath(path), tool) for tool in shown)
+        if path and any(is_within(os.path.normpath(path), tool) for tool in shown)
     }
 
 
@@ -163,15 +164,11 @@ def _homes(home: str) -> set[str]:
 
 
 def _is_private(path: str, home: str) -> bool:
-    if path in ("/", "/home", "/root") or _within(home, path):
+    if path in ("/", "/home", "/root") or is_within(home, path):
         return True
     if any(path == os.path.join(home, name).rstrip("/") for name in _MIXED):
         return True
-    return any(_within(path, os.path.join(home, name)) for name in _PRIVATE)
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
+    return any(is_within(path, os.path.join(home, name)) for name in _PRIVATE)
 
 
 class _Search:
@@ -215,18 +212,18 @@ class _Search:
             yield real
         yield from self.further(folder, shown)
         for base in {folder, os.path.join(folder, "bin")}:
-            if not _within(base, "/usr") or _within(base, "/usr/local"):
+            if not is_within(base, "/usr") or is_within(base, "/usr/local"):
                 yield from _linked(base)
 
     def in_project(self, folder: str) -> bool:
-        return any(_within(folder, root) for root in self.roots)
+        return any(is_within(folder, root) for root in self.roots)
 
     def interpreters(self, folder: str) -> bool:
         """Whether a folder that the project names holds an interpreter,
         or is in a known installation: else the project could have any folder shown.
         """
         if any(
-            _within(folder, os.path.join(home, name))
+            is_within(folder, os.path.join(home, name))
             for home in _homes(self.home)
             for name in _INSTALLATIONS
         ):
@@ -250,14 +247,14 @@ class _Search:
         """The installation that a folder of programs belongs to, or the folder itself."""
         for home in sorted(_homes(self.home)):
             for name in _INSTALLATIONS:
-                if _within(folder, os.path.join(home, name)):
+                if is_within(folder, os.path.join(home, name)):
                     return os.path.join(home, name)
         if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
             return folder
         parent = os.path.dirname(folder)
         if os.path.basename(folder) not in _BIN or not self.useful(parent):
             return folder
-        at_home = any(_within(parent, home) for home in _homes(self.home))
+        at_home = any(is_within(parent, home) for home in _homes(self.home))
         signs = ("pyvenv.cfg", "conda-meta") if at_home else _SIGNS
         return (
             parent if any(os.path.exists(os.path.join(parent, sign)) for sign in signs) else folder
@@ -265,10 +262,10 @@ class _Search:
 
     def useful(self, folder: str) -> bool:
         """May it be shown, and does it show anything that is not there anyway?"""
-        if any(_within(folder, system) for system in SYSTEM) or is_private(folder, self.home):
+        if any(is_within(folder, system) for system in SYSTEM) or is_private(folder, self.home):
             return False
         # The workspace is shown as such; a folder around it would lie over it.
-        return not any(_within(folder, root) or _within(root, folder) for root in self.roots)
+        return not any(is_within(folder, root) or is_within(root, folder) for root in self.roots)
 
     def further(self, folder: str, shown: str) -> Iterator[str]:
         """Parts of installations that lie elsewhere."""
@@ -301,7 +298,7 @@ def editable_installs(root: Path) -> tuple[str, ...]:
         for path in _editable(str(environment))
     }
     return tuple(
-        sorted(path for path in found if not _within(path, str(root)) and os.path.isdir(path))
+        sorted(path for path in found if not is_within(path, str(root)) and os.path.isdir(path))
     )
 
 
@@ -385,6 +382,6 @@ def _minimal(folders: Iterable[str]) -> tuple[str, ...]:
     """Without those inside another."""
     kept: list[str] = []
     for folder in sorted(folders):
-        if not any(_within(folder, other) for other in kept):
+        if not any(is_within(folder, other) for other in kept):
             kept.append(folder)
     return tuple(kept)
