@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from support import sabotage
 from support.command_harness import Project
 
 pytestmark = [
@@ -80,11 +81,7 @@ def test_every_canary_is_in_the_answer_and_the_ledger_balances(project: Project)
 def test_a_canary_that_fails_refuses_the_run(project: Project):
     """With held calls switched off nothing runs: exit 3, and the phase has no exit status."""
     project.write({"test": "touch ran"})
-    sabotage = (
-        "import cleanroom.backends.embedded.tiers as e; honest = e.describe; e.describe = "
-        "lambda *a, **k: honest(*a, **k) | {'notify': False}"
-    )
-    answer = project.call("run", "test", before=sabotage)
+    answer = project.call("run", "test", before=sabotage.code(sabotage.held_calls_off))
     assert answer.code == 3, (answer.code, answer.err)
     assert not (project.root / "ran").exists()
     assert all(phase["exit_code"] is None for phase in answer.result["phases"])

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from support import sabotage
 from support.command_harness import Project, write_eater
 
 pytestmark = [
@@ -15,14 +16,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
 ]
 
-# The same machine as an ordinary user finds it: limits are the kernel's rlimits,
-# and what samples find.
-WITHOUT_GROUPS = (
-    "from cleanroom.sandbox.kernel import cgroups; cgroups.homes = lambda: cgroups.Homes(0, {}, "
-    "'taken away by a test')"
-)
+# Without groups, limits are the kernel's rlimits, and what samples find.
 BOTH_WAYS = pytest.mark.parametrize(
-    "before", ["", WITHOUT_GROUPS], ids=["as it is", "without groups"]
+    "before", ["", sabotage.code(sabotage.no_control_groups)], ids=["as it is", "without groups"]
 )
 
 

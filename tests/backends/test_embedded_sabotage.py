@@ -21,7 +21,9 @@ from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level
 from cleanroom.sandbox.filesystem import mount_ops
 from cleanroom.sandbox.protocol import SandboxSpec
+from support import sabotage
 from support.embedded_harness import BARE, Entered, Phase
+from support.paths import SOURCE, TESTS
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -59,21 +61,21 @@ def shown_secrets(spec: SandboxSpec) -> None:
 
 
 def described_wrongly(
-    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[SandboxSpec], None]
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[SandboxSpec], None]
 ) -> None:
     """Let the engine describe every environment with this change."""
     honest = tiers.describe
 
     def describe(*given: Any, **named: Any) -> SandboxSpec:
         spec = honest(*given, **named)
-        sabotage(spec)
+        change(spec)
         return spec
 
     monkeypatch.setattr(tiers, "describe", describe)
 
 
 @pytest.mark.parametrize(
-    ("sabotage", "noticed"),
+    ("change", "noticed"),
     [
         (nothing_held, {"tcp", "udp", "write outside", "mount"}),
         (
@@ -90,11 +92,11 @@ async def test_a_description_without_a_control_is_noticed(
     entered: Entered,
     phase: Phase,
     monkeypatch: pytest.MonkeyPatch,
-    sabotage: Callable[[SandboxSpec], None],
+    change: Callable[[SandboxSpec], None],
     noticed: set[str],
 ):
     """What the engine would have to describe wrongly shows as a failed canary of that name."""
-    described_wrongly(monkeypatch, sabotage)
+    described_wrongly(monkeypatch, change)
     async with entered() as backend, backend.environment(phase(**BARE)) as environment:
         failed = {
             canary.name: canary.found
@@ -105,22 +107,10 @@ async def test_a_description_without_a_control_is_noticed(
 
 
 KEEPER = {
-    "no filter": (
-        "from cleanroom.sandbox.seccomp import filters as seccomp; import struct; "
-        "seccomp.phase_filter = lambda machine, **_: struct.pack('=HBBI', 6, 0, 0, 0x7FFF0000); "
-    ),
-    "capabilities kept": (
-        "from cleanroom.sandbox.kernel import privileges; privileges.drop_all_capabilities = "
-        "lambda: None; "
-    ),
-    "no process namespace": (
-        "from cleanroom.sandbox.kernel import constants as kernel; from "
-        "cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWPID; "
-    ),
-    "nothing recorded": (
-        "from cleanroom.sandbox.processes import warden; warden.Warden._report_attempt = "
-        "lambda self, attempt: None; "
-    ),
+    "no filter": sabotage.no_filter,
+    "capabilities kept": sabotage.capabilities_kept,
+    "no process namespace": sabotage.no_process_namespace,
+    "nothing recorded": sabotage.nothing_recorded,
 }
 NOTICED = {
     "no filter": {"mount", "new namespace", "tcp", "vsock"},
@@ -130,10 +120,11 @@ NOTICED = {
 }
 
 
-def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
-    """Start keepers that run `before` first."""
+def sabotaged_keeper(monkeypatch: pytest.MonkeyPatch, switched: Callable[[], None]) -> None:
+    """Start keepers that carry out this sabotage first."""
+    before = sabotage.code(switched)
     monkeypatch.setattr(
-        keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{before}main()")
+        keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{before}; main()")
     )
 
 
@@ -175,15 +166,7 @@ async def test_a_probe_that_breaks_off_is_no_answer(
     entered: Entered, monkeypatch: pytest.MonkeyPatch
 ):
     """Where the child that asks the kernel may open no file, the machine counts as not probed."""
-    no_files = (
-        "import resource; from cleanroom.sandbox.processes import keeper; from "
-        "cleanroom.sandbox.selftest import probe; honest = probe.report; "
-    )
-    no_files += (
-        "probe.report = lambda folder: (resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0)), "
-        "honest(folder))[1]; "
-    )
-    sabotaged_keeper(monkeypatch, no_files)
+    sabotaged_keeper(monkeypatch, sabotage.no_files_for_the_probe)
     async with entered() as backend:
         with pytest.raises(EnvironmentFailed) as failed:
             await backend.probe(Level.MEDIUM)
@@ -196,36 +179,6 @@ async def test_without_sabotage_every_canary_passes(entered: Entered, phase: Pha
         assert [canary for canary in await environment.prove() if canary.result == "failed"] == []
 
 
-NO_NETWORK_NAMESPACE = """
-import asyncio, json, os, socket, subprocess, sys
-from functools import partial
-from pathlib import Path
-from cleanroom.sandbox.kernel import constants, syscalls as kernel; from cleanroom.sandbox.network import dns as names
-
-kernel.unshare(constants.CLONE_NEWNET | (constants.CLONE_NEWUSER if os.geteuid() else 0))
-names.raise_link("lo")
-subprocess.run(["ip", "route", "add", "local", "192.0.2.0/24", "dev", "lo"], check=True)
-listening = socket.create_server(("0.0.0.0", 9))
-
-from cleanroom.backends.embedded import keeper_process as keeper
-from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.embedded.backend import EmbeddedBackend
-from cleanroom.core.beneath import Folder
-from cleanroom.model.policy import Level, default_policy
-from cleanroom.sandbox.journal import Journal
-
-before = "from cleanroom.sandbox.kernel import constants as kernel; from cleanroom.sandbox.processes import warden; warden.NAMESPACES &= ~kernel.CLONE_NEWNET; "
-keeper.PROGRAM = keeper.PROGRAM.replace("main()", before + "main()")
-
-async def main(folder):
-    spec = EnvironmentSpec(id="open", run_id=f"n{os.getpid()}", role="phase", policy=default_policy(Level.MEDIUM), variables={"PATH": "/usr/bin:/bin"})
-    async with EmbeddedBackend(spec.run_id, folder / "scratch", partial(Journal.at, Folder.at(folder))) as backend, backend.environment(spec) as environment:
-        print(json.dumps({canary.name: canary.found for canary in await environment.prove() if canary.result == "failed"}))
-
-asyncio.run(main(Path(sys.argv[1])))
-"""  # noqa: E501
-
-
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("ip"),
     reason="needs root and ip to make a network where a connection works and goes nowhere",
@@ -235,7 +188,8 @@ def test_a_missing_network_namespace_is_noticed(tmp_path: Path):
     one of a network of the test's own), the canaries say so.
     """
     done = subprocess.run(
-        [sys.executable, "-c", NO_NETWORK_NAMESPACE, str(tmp_path)],
+        [sys.executable, "-m", "support.open_network", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), str(SOURCE)))},
         capture_output=True,
         text=True,
         timeout=60,

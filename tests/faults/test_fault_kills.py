@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from support import sabotage
 from support.command_harness import Project
 from support.host_inventory import command, descendants
 
@@ -184,16 +185,12 @@ def test_an_inner_process_that_is_stopped_is_ended_by_the_timeout(project: Proje
     and the phase has timed out like any other.
     """
     project.write({"test": "sleep 1000"}, timeout='"500ms"', limits='{ grace = "100ms" }')
-    soon = (
-        "import cleanroom.backends.embedded.keeper_client as a, "
-        "cleanroom.backends.embedded.commands as b; a.LEAVE_SECONDS = b.KILL_SECONDS = 0.5"
-    )
     run = project.started(
         "run",
         "test",
         "--backend",
         "embedded",
-        before=soon,
+        before=sabotage.code(sabotage.short_patience),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

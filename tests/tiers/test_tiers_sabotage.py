@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.embedded import keeper_process, tiers
+from support import sabotage
 from support.tiers_harness import bare
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
@@ -25,35 +26,13 @@ NOTICED = {
     "others not looked at": {"limits of the engine"},
     "nothing recorded": {"tcp", "write outside", "packet socket"},
 }
-BEFORE = {
-    "": "",
-    "no scopes": (
-        "from cleanroom.sandbox.kernel import landlock; landlock._SCOPES = 0; from "
-        "cleanroom.sandbox.network import host_network as reach; reach.unix = lambda *a, **k: "
-        "reach.Decision(); "
-    ),
-    "the host's loopback open": (
-        "from cleanroom.sandbox.network import host_network as reach; honest = "
-        "reach.outgoing; reach.unix = lambda *a, **k: reach.Decision(); "
-        "reach.outgoing = lambda w, k, a, p, **o: reach.Decision() if a[:1] == b'\\x7f' and "
-        "p != 53 else honest(w, k, a, p, **o); "
-    ),
-    "nothing of /proc withheld": (
-        "from cleanroom.sandbox.kernel import process_tree as tree; tree.within = lambda pid, "
-        "root: True; "
-    ),
-    "metadata not looked at": (
-        "from cleanroom.sandbox.seccomp_notify import metadata as m; m.Metadata.judge = "
-        "lambda self, call: m.Response(0); "
-    ),
-    "others not looked at": (
-        "from cleanroom.sandbox.seccomp_notify import processes_hostns as b; "
-        "b.HostnsProcesses._judge_other = lambda self, call: None; "
-    ),
-    "nothing recorded": (
-        "from cleanroom.sandbox.processes import warden; warden.Warden._report_attempt = "
-        "lambda self, attempt: None; "
-    ),
+KEEPER = {
+    "no scopes": sabotage.no_scopes,
+    "the host's loopback open": sabotage.host_loopback_open,
+    "nothing of /proc withheld": sabotage.proc_not_withheld,
+    "metadata not looked at": sabotage.metadata_not_judged,
+    "others not looked at": sabotage.other_processes_not_judged,
+    "nothing recorded": sabotage.nothing_recorded,
 }
 
 
@@ -62,9 +41,9 @@ async def test_a_control_that_is_switched_off_is_noticed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ):
     """The canaries of just that control fail; without sabotage none does."""
-    monkeypatch.setattr(
-        keeper_process, "PROGRAM", keeper_process.PROGRAM.replace("main()", f"{BEFORE[name]}main()")
-    )
+    if name:
+        program = keeper_process.PROGRAM.replace("main()", f"{sabotage.code(KEEPER[name])}; main()")
+        monkeypatch.setattr(keeper_process, "PROGRAM", program)
     async with bare(project, tmp_path) as place:
         failed = {
             canary.name: canary.found

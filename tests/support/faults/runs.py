@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 
+from support import sabotage
 from support.command_harness import Project
 from support.faults.suite import Told, fault, run
 
 RUN = "the run"
 # The engine's own clock seam: an hour later and a day earlier at every other look.
-JUMPING = """
-import itertools, cleanroom.engine.engine as engine
-class Jumping(engine.SystemClock):
-    hours = itertools.cycle((0, 1, -24, 10000))
-    def wall_ns(self): return super().wall_ns() + next(self.hours) * 3600 * 10**9
-engine.SystemClock = Jumping
-"""
 
 
 @fault(
@@ -28,7 +22,7 @@ engine.SystemClock = Jumping
 )
 def clock(project: Project) -> Told:
     project.write({"test": "sleep 0.2"})
-    told = run(project, before=f"exec({JUMPING!r})")
+    told = run(project, before=sabotage.code(sabotage.jumping_clock))
     verified = run(project, "audit", "verify")
     assert verified.code == 0, verified.text
     (report,) = (project.root / ".ggen/cleanroom/reports").glob("test_results.json")
