@@ -12,12 +12,16 @@ from bench.figures import Figure, as_markdown
 HEAD = """\
 # Benchmarks
 
-Written by `python -m bench --write` (`make bench` measures without writing), or section by section by `python -m bench NAME --write`; not edited by hand. A
-number is the median of n measurements with the lowest and the highest; what is compared was measured in turn, and a difference or ratio is that of
-neighbours. Targets are goals, never conditions of a test. Each section says on what machine and at which commit it was measured, how busy that machine was
-before, and how long five million multiplications in Python took there and then (the yardstick): a virtual machine is not equally fast every day, so numbers of
-different sections are to be compared only where these agree.
-"""  # noqa: E501
+Written by `python -m bench --write` (`make bench` measures without writing),
+or section by section by `python -m bench NAME --write`; not edited by hand.
+A number is the median of n measurements with the lowest and the highest;
+what is compared was measured in turn, and a difference or ratio is that of neighbours.
+Targets are goals, never conditions of a test.
+Each section says on what machine and at which commit it was measured,
+how busy that machine was before, and how long five million multiplications in Python took there and
+then (the yardstick): a virtual machine is not equally fast every day,
+so numbers of different sections are to be compared only where these agree.
+"""
 
 
 def section(

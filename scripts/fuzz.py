@@ -137,15 +137,21 @@ def page(done: list[Done], command: str, here: dict[str, str]) -> str:
 
 <!-- Written by `{command}`. -->
 
-Whatever bytes stand in a file that a command reads: no traceback and no hang; an exit status of the contract (0 or 2; 1 for an audit log that does not
-verify, 3 under an organisation's floor, 4 where there is nothing to look at); an error that says where; nothing raw on a terminal, in a report or to
-a CI runner; nothing written but what the command is there to write. `tests/fuzz` holds these claims, a few inputs in every test run and many here:
-made from the keys that the product knows, and mutated from real files, from what the product itself writes and from what once broke a claim
-(`tests/fixtures/fuzz`, read in every test run). An input is named by target, seed and number, and is the same on every machine.
+Whatever bytes stand in a file that a command reads: no traceback and no hang;
+an exit status of the contract (0 or 2; 1 for an audit log that does not verify,
+3 under an organisation's floor, 4 where there is nothing to look at); an error that says where;
+nothing raw on a terminal, in a report or to a CI runner;
+nothing written but what the command is there to write.
+`tests/fuzz` holds these claims, a few inputs in every test run and many here:
+made from the keys that the product knows, and mutated from real files,
+from what the product itself writes and from what once broke a claim (`tests/fixtures/fuzz`,
+read in every test run).
+An input is named by target, seed and number, and is the same on every machine.
 
 ## The last campaign
 
-`{command}` at commit {here["commit"]}, {here["Python"]}, {here["kernel"]}, {here["processor"]}, one process, {here["date"]}.
+`{command}` at commit {here["commit"]}, {here["Python"]},
+{here["kernel"]}, {here["processor"]}, one process, {here["date"]}.
 
 | target | what reads it | inputs | claims broken | slowest input, processor time |
 | --- | --- | --- | --- | --- |
@@ -158,8 +164,9 @@ It took {sum(each.seconds for each in done) / 60:.0f} minutes.
 | target | what an input did | what is true now |
 | --- | --- | --- |
 {mended}
-`places` are not bytes but what may stand where a file should: folders, pipes, sockets, devices, links, holes (`tests/fuzz/test_irregular_files.py`).
-"""  # noqa: E501
+`places` are not bytes but what may stand where a file should:
+folders, pipes, sockets, devices, links, holes (`tests/fuzz/test_irregular_files.py`).
+"""
 
 
 def main() -> int:

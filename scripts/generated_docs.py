@@ -124,7 +124,8 @@ From a phase that did not pass they come only where they are declared outputs.
 
 Names count at any depth and in any case: `NAME`, `*.SUFFIX`, `FOLDER/NAME`,
 `FOLDER/*` (right in the folder), `FOLDER/` (all below it).
-In {packages} only programs and what the interpreter runs count.
+In {packages}
+only programs and what the interpreter runs count.
 Not in the table is what a person starts by name or what is there to be built:
 sources, `Makefile`, `package.json`, `Cargo.toml`.
 A program that a make.toml names and that a phase made is listed too.

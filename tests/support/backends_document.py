@@ -16,15 +16,21 @@ BACKENDS = ("memory", "embedded", "docker", "podman")
 SHOWN = {"passed": "holds", "failed": "**does not hold**", "skipped": "not run"}
 HEAD = """# Backends
 
-Written by the tests (`GOLDEN=write`, see `tests/support/backends_document.py`): what the suite of all backends, `cleanroom.testing.check_backend`, found on each of them on the machine of
-the last writing, a Debian 12 with Docker 20.10 and Podman 4.3, as root. Every check is followed by a look at the ledger: everything that was made was removed.
+Written by the tests (`GOLDEN=write`, see `tests/support/backends_document.py`):
+what the suite of all backends, `cleanroom.testing.check_backend`,
+found on each of them on the machine of the last writing,
+a Debian 12 with Docker 20.10 and Podman 4.3, as root.
+Every check is followed by a look at the ledger: everything that was made was removed.
 
-"""  # noqa: E501
+"""
 TAIL = """
-What each can hold is asked anew in every run: `capabilities` in its report. Embedded, Docker and Podman block and attribute attempts on network, file system and processes (held
-calls, with process and target); limits of memory and processes are enforced and counted by a control group, whose counter names no process: the report then says
-under which command it happened. The memory backend enforces nothing: it plays a script.
-"""  # noqa: E501
+What each can hold is asked anew in every run: `capabilities` in its report.
+Embedded, Docker and Podman block and attribute attempts on network,
+file system and processes (held calls, with process and target);
+limits of memory and processes are enforced and counted by a control group,
+whose counter names no process: the report then says under which command it happened.
+The memory backend enforces nothing: it plays a script.
+"""
 
 
 def named(nodeid: str) -> tuple[str, str]:

@@ -23,12 +23,15 @@ from support.paths import ROOT
 DOCUMENT = ROOT / "docs/isolation-attacks.md"
 HEAD = """# Attacks
 
-Written by `PYTHONPATH=tests python -m support.attacks.document`; `tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
-A works, O works and is recorded, B is refused and recorded with process and target, b is refused, L a limit acts. What a level refuses, every higher one refuses.
+Written by `PYTHONPATH=tests python -m support.attacks.document`;
+`tests/attacks` carries the same attacks out at each level, as root and as an ordinary user.
+A works, O works and is recorded, B is refused and recorded with process and target, b is refused,
+L a limit acts.
+What a level refuses, every higher one refuses.
 
 | id | attack | Low | Medium | High | seen at Low | seen at Medium | seen at High |
 | --- | --- | --- | --- | --- | --- | --- | --- |
-"""  # noqa: E501
+"""
 REASONS = """
 ## Cells that are not what the list asks for
 
@@ -38,11 +41,15 @@ REASONS = """
 HOST_HEAD = """
 ## The host's side
 
-What a phase, a service or a repository leaves, and what the engine does outside with it (`docs/isolation.md`). Each row is carried out by whole runs of the
-command: as root, as an ordinary user, as root in that user's project, in tier E3, and in Docker's containers where the mechanism is shared. Held: no program was
-started outside, nothing there was changed, nothing came back that runs later without a word; with it the exit status of each run.
+What a phase, a service or a repository leaves, and what the engine does outside with it
+(`docs/isolation.md`).
+Each row is carried out by whole runs of the command: as root, as an ordinary user,
+as root in that user's project, in tier E3, and in Docker's containers where the mechanism is
+shared.
+Held: no program was started outside, nothing there was changed,
+nothing came back that runs later without a word; with it the exit status of each run.
 
-"""  # noqa: E501
+"""
 
 
 def seen(attack: Attack, result: dict[str, Any]) -> str:

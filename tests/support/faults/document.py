@@ -9,10 +9,12 @@ from support.paths import ROOT
 DOCUMENT = ROOT / "docs/faults.md"
 HEAD = """# Faults
 
-What goes wrong, what comes of it, the exit code, and what is read. Written by `scripts/generated_docs.py` from the rows of `tests/faults`, each of which is carried out
-by the real command: the code, the words and that nothing is left behind are what the tests assert.
+What goes wrong, what comes of it, the exit code, and what is read.
+Written by `scripts/generated_docs.py` from the rows of `tests/faults`,
+each of which is carried out by the real command: the code,
+the words and that nothing is left behind are what the tests assert.
 
-"""  # noqa: E501
+"""
 
 
 def table() -> str:
