@@ -12,10 +12,11 @@ import anyio
 import pytest
 
 import cleanroom
+from cleanroom import engine as door
 from cleanroom import servers
 from cleanroom.engine import Options
-from cleanroom.engine import engine as door
 from cleanroom.model.errors import UsageError
+from cleanroom.model.policy import Level
 
 MAKE = '[lifecycle.test]\ncommand = "sleep 60"\ncleanroom.enabled = false\n'
 
@@ -106,7 +107,7 @@ async def test_right_arguments_of_any_kind_are_taken(project: Path):
         "slo_seconds": 5,
         "allow_degraded": ["network.names"],
         "report_directory": project,
-        "policy": door.Level.HIGH,
+        "policy": Level.HIGH,
     }
     for root in (project, str(project)):
         async with cleanroom.open(root, caller=caller(project), **given) as engine:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
-    from cleanroom.engine.engine import Engine, Options, open, started_by_ggen
+    from cleanroom.engine.engine import Engine, open, started_by_ggen
+    from cleanroom.engine.options import Options
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
         SweepReport,
@@ -34,7 +35,7 @@ _HOMES = {
     "Decision": "phases.skipping",
     "Diagnosis": "doctor",
     "Engine": "engine",
-    "Options": "engine",
+    "Options": "options",
     "PoolStatus": "shared_services.pool",
     "SweepReport": "records",
     "build_images": "records",

@@ -1,166 +1,82 @@
-"""The only door to everything that runs, verifies or sweeps.
+"""The engine: plans, runs and pools of one project.
 
     async with cleanroom.open(project) as engine:
         outcome = await engine.pipeline("init", "test")
 
-`open` reads nothing and starts nothing; a run opens everything in order and leaves it in reverse
-(`run.py`).
+`open` reads nothing and starts nothing.
+A run opens everything in order and leaves it in reverse (`run.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
-import msgspec
 
 from cleanroom.backends import registry
 from cleanroom.backends.base import Backend
-from cleanroom.core.arguments import (
-    COUNT,
-    FLAG,
-    PATH,
-    SECONDS,
-    TEXT,
-    TEXTS,
-    VARIABLES,
-    WHOLE,
-    Expected,
-    check,
-    check_all,
-    one_of,
-    optional,
-)
+from cleanroom.core.arguments import COUNT, PATH, SECONDS, VARIABLES, check, optional
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus, Subscription
 from cleanroom.core.clock import SystemClock, new_run_id
-from cleanroom.core.files import named
-from cleanroom.core.host_programs import lies_in
 from cleanroom.core.locations import cache_folder
 from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor, secret_values
-from cleanroom.engine.own_folder import RunFolders, check_own_folders, run_folders
+from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, checked_options
+from cleanroom.engine.own_folder import RunFolders, run_folders
 from cleanroom.engine.phase_cache.cache import PhaseCache, RunFacts, service_identities
-from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
-from cleanroom.engine.records import (
-    SweepReport,
-    build_images,
-    delivered_to,
-    diagnose,
-    init,
-    list_runs,
-    push_trace,
-    read_run,
-    read_trace,
-    render_reports,
-    show_audit,
-    sweep,
-    verify_audit,
+from cleanroom.engine.project_folders import (
+    opened_project,
+    opened_projects,
+    record_outcomes,
+    refuse_machine,
 )
 from cleanroom.engine.run import Run
-from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
+from cleanroom.engine.run_settings import (
+    CachePlaces,
+    RunHooks,
+    RunPlaces,
+    RunSettings,
+    ServiceRecipes,
+)
+from cleanroom.engine.service_resolution import require_parts, resolve_services
+from cleanroom.engine.service_server import (
+    pool_of_project,
+    poolable_services,
+    server_of_run,
+    service_backend,
+    start_pool,
+)
 from cleanroom.engine.shared_services.ancestry import (
     ancestors_to_ggen,
     starting_processes,
     wait_ended,
 )
-from cleanroom.engine.shared_services.client import connect
-from cleanroom.engine.shared_services.discovery import (
-    POOLABLE_KINDS,
-    Kind,
-    ServerConfig,
-    discovery_key,
-)
-from cleanroom.engine.shared_services.pool import PoolStatus, pool_key, pool_status, stop_pool
-from cleanroom.engine.supervision.context import Keep
+from cleanroom.engine.shared_services.discovery import ServerConfig
+from cleanroom.engine.shared_services.pool import PoolStatus, pool_status, stop_pool
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.evidence.tracing.settings import place
 from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.model.events import Envelope, Event
-from cleanroom.model.plan import BackendName, Plan
-from cleanroom.model.policy import Level
+from cleanroom.model.plan import Plan
 from cleanroom.sandbox.journal import Journal
-from cleanroom.services import ImageFacts, ImageInspector, Recipe, TemplateCache, image_of, resolve
+from cleanroom.services import TemplateCache
 
 if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepFindings
 
-__all__ = [
-    "Engine",
-    "Options",
-    "PoolStatus",
-    "SweepReport",
-    "build_images",
-    "cache_folder",
-    "delivered_to",
-    "diagnose",
-    "init",
-    "list_runs",
-    "open",
-    "push_trace",
-    "read_run",
-    "read_trace",
-    "render_reports",
-    "show_audit",
-    "started_by_ggen",
-    "sweep",
-    "verify_audit",
-]
-
-ENGINE_VARIABLES = (
-    "DOCKER_HOST",
-    "CONTAINER_HOST",
-    "HOME",
-    "XDG_RUNTIME_DIR",
-)  # by which a holder finds the container engine that this process would
-# A reader of all events: more than a run has had so far;
-# one that stops reading gets SubscriberLagged, the run goes on.
+# A reader of all events: more than a run has had so far.
+# One that stops reading gets SubscriberLagged, and the run goes on.
 READER_LIMIT = 1_000_000
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What changes a run beside the project's files. None: as the files say."""
-
-    backend: str | None = None
-    policy: str | None = None
-    env: str | None = None
-    seed: int | None = None
-    slo_seconds: float | None = None
-    strict_slo: bool | None = None
-    allow_degraded: tuple[str, ...] = ()
-    keep: Keep = "never"
-    report_directory: str | None = None  # None: .ggen/cleanroom/reports
-    fresh: bool = False  # use no cached data of services and homes, and skip no phase
-    no_cache: bool = False  # skip no phase
-
-
-_OPTIONS = {
-    "backend": optional(one_of(get_args(BackendName))),
-    "policy": optional(one_of([level.value for level in Level])),
-    "env": optional(TEXT),
-    "seed": optional(WHOLE),
-    "slo_seconds": optional(SECONDS),
-    "strict_slo": optional(FLAG),
-    "allow_degraded": TEXTS,
-    "keep": one_of(("never", "on-failure", "always")),
-    "report_directory": optional(PATH),
-    "fresh": FLAG,
-    "no_cache": FLAG,
-}
-_PHASES = Expected("names of phases, each an argument of its own", TEXTS.holds)
-_EXIT = Expected(
-    "Exit.INTERRUPTED or Exit.TERMINATED", (Exit.INTERRUPTED, Exit.TERMINATED).__contains__
-)
 
 
 class Engine:
@@ -173,6 +89,7 @@ class Engine:
         options: Options,
         make: Callable[..., Backend] = registry.make,
     ) -> None:
+        """`caller` are the caller's environment variables; `make` makes a backend by its name."""
         self.root = Path(root)
         self._caller = dict(caller)
         self._options = options
@@ -185,28 +102,42 @@ class Engine:
         self._keeper: KeeperProcess | None = None
         self._interrupted: Exit | None = None
         self._alone = False
-        # what became of the last run's spans, metrics and log records; None: no collector is named
+        # the delivery of the last run's spans, metrics and log records; None: no collector is named
         self.delivered: Delivered | None = None
         self._bus = self._new_bus()
 
     def plan(self, *phases: str, single: bool = False) -> Plan:
-        """What would run; all phases where none is named.
+        """The plan of these phases; of all phases where none is named. Runs nothing, and blocks.
 
-        Raises: ProjectError, UsageError, PolicyRefused: the project's files or the options do
-            not make a plan.
+        Raises:
+            UsageError: a phase does not exist, or an option does not fit.
+            ProjectError: a file of the project has to be edited.
+            PolicyRefused: an option asks for less isolation than the project's file allows.
         """
-        from cleanroom.project import Overrides, load
+        from cleanroom.project import load
 
-        check("the engine: phases", phases, _PHASES)
-        chosen = {
-            name: getattr(self._options, name)
-            for name in Overrides.__struct_fields__
-            if hasattr(self._options, name)
-        }
-        overrides = Overrides(
-            **{name: value for name, value in chosen.items() if value is not None}
-        )
+        check("the engine: phases", phases, PHASES)
+        overrides = self._options.overrides()
         return load(self.root, phases, overrides=overrides, caller=self._caller, single=single)
+
+    def forecast(self, *phases: str) -> list[Decision]:
+        """For each phase of the plan: would it be skipped, if nothing before it changed anything?
+
+        Runs nothing, and blocks.
+
+        Raises:
+            CleanroomError: the plan does not stand, as `plan` says.
+        """
+        plan = self.plan(*phases)
+        services = ServiceRecipes()
+        if any(phase.cache_inputs for phase in plan.phases):
+            services = resolve_services(plan, self._caller, self._cache_places(plan.root))
+        with opened_project(plan.root) as root:
+            cache = self._phase_cache(plan, root, services)
+            return [
+                cache.decide_now(position, ()) if cache.enabled else RUNS
+                for position in range(len(plan.phases))
+            ]
 
     async def pipeline(self, *phases: str) -> RunResult:
         """Run these phases with their hooks and prerequisites, in every workspace.
@@ -220,13 +151,15 @@ class Engine:
     async def run(self, phase: str) -> RunResult:
         """Run one phase with its hooks and prerequisites, ignoring workspaces.
 
-        Raises as `pipeline` does.
+        Raises:
+            CleanroomError: there is no run, because the plan does not stand.
+                Everything later is in the result.
         """
         return await self._run_phases((phase,), single=True)
 
     def events(self) -> AsyncIterator[Envelope]:
         """All events of the next run, ending with it. Call it before the run."""
-        return _each(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
+        return _envelopes(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
 
     def subscribe(
         self,
@@ -238,7 +171,7 @@ class Engine:
     ) -> Subscription:
         """An inbox for the next run's events, closed with it.
 
-        A display keeps the newest and counts what it drops.
+        A display keeps the newest and counts the events that it drops.
 
         Raises:
             UsageError: `limit` is no number above 0.
@@ -247,15 +180,15 @@ class Engine:
         return self._bus.subscribe(name, kinds, limit=limit, keep_newest=keep_newest)
 
     def interrupt(self, code: Exit = Exit.INTERRUPTED) -> None:
-        """End the run under way, or the next one at once: it unwinds,
-        and its result says interrupted.
+        """End the run under way, or the next one at once.
 
+        It unwinds, and its result says that it was interrupted.
         May be called again.
 
         Raises:
             UsageError: `code` is not one that a signal stands for.
         """
-        check("Engine.interrupt: code", code, _EXIT)
+        check("Engine.interrupt: code", code, INTERRUPTING_EXIT)
         self._interrupted = code
         if self._run is not None:
             self._run.interrupt(code)
@@ -265,15 +198,18 @@ class Engine:
         self._keeper = started
 
     def alone(self) -> None:
-        """This process is the engine's own, and no program's that has code in the project:
-        once phases run it loads none from there.
+        """Declare that this process is the engine's own, and no program's that has code in the
+        project: once phases run, it loads no code from there.
         """
         self._alone = True
 
+    # --- a run
+
     async def _run_phases(self, phases: Sequence[str], *, single: bool) -> RunResult:
+        """Check the request, start the keeper, plan, and run the plan."""
         self._refuse_second()
-        self._refuse_recursion()
-        check("the engine: phases", phases, _PHASES)
+        _refuse_recursion(self._caller)
+        check("the engine: phases", phases, PHASES)
         if not phases:
             raise UsageError(
                 "CR-ENGINE-005",
@@ -286,65 +222,53 @@ class Engine:
                 self._keeper = await anyio.to_thread.run_sync(
                     keeper, self._options.backend, self._caller
                 )
-            return await self._plan_and_run(phases, single=single)
+            plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
+            return await self._run_plan(plan)
         finally:
             self._busy = False
             if self._keeper is not None:
                 self._keeper.abandon()
                 self._keeper = None
 
-    async def _plan_and_run(self, phases: Sequence[str], *, single: bool) -> RunResult:
-        plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
+    async def _run_plan(self, plan: Plan) -> RunResult:
+        """Open the plan's folders, resolve its services, and run it."""
         with ExitStack() as stack:
-            projects = {
-                path: stack.enter_context(_project(path))
-                for path in (plan.root, *(w.path for w in plan.workspaces))
-            }
+            projects = stack.enter_context(opened_projects(plan))
             stack.enter_context(open_cache(cache_folder(self._caller)))
-            _refuse_machine(tuple(projects))
-            self._redactor.add(*_hidden(self._caller, plan))
-            await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
-            recipes = await self._resolve(plan)
+            refuse_machine(tuple(projects))
+            self._redactor.add(*_secrets(self._caller, plan))
+            await anyio.to_thread.run_sync(require_parts, plan, self._caller)
+            services = await self._resolve_services(plan)
             reports = self._options.report_directory
             own = stack.enter_context(
                 run_folders(
                     projects[plan.root], self._bus.run_id, Path(reports) if reports else None
                 )
             )
-            return await self._start_run(plan, projects, own, recipes)
+            skipping = await anyio.to_thread.run_sync(
+                self._phase_cache, plan, projects[plan.root], services
+            )
+            server = await anyio.to_thread.run_sync(self._server, plan)
+            settings = RunSettings(
+                plan=plan,
+                places=RunPlaces(Path(plan.root), own, self._cache_places(plan.root)),
+                caller=self._caller,
+                services=services,
+                keep=self._options.keep,
+                server=server,
+            )
+            hooks = self._hooks(plan, projects, own)
+            return await self._run_to_end(Run(settings, hooks, self._bus, self._redactor, skipping))
 
-    async def _start_run(
-        self,
-        plan: Plan,
-        projects: Mapping[str, Folder],
-        own: RunFolders,
-        recipes: Callable[[], tuple[Recipe, ...]],
-    ) -> RunResult:
-        """`projects` are the folders of its workspaces and its root, by path."""
-        skipping = await anyio.to_thread.run_sync(
-            self._phase_cache, plan, projects[plan.root], recipes
-        )
-        settings = RunSettings(
-            plan=plan,
-            places=self._places(plan, own),
-            caller=self._caller,
-            recipes=recipes,
-            keep=self._options.keep,
-            server=await anyio.to_thread.run_sync(self._charge, plan),
-        )
-        hooks = RunHooks(
-            make_backend=partial(self._made_backend, journal=partial(Journal.at, own.run)),
-            record=partial(_record, plan, projects),
-            sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            before_phases=partial(self._seal, plan, tuple(projects)),
-        )
-        run = self._run = Run(settings, hooks, self._bus, self._redactor, skipping)
+    async def _run_to_end(self, run: Run) -> RunResult:
+        """Run until the end, until `interrupt`, or until a process that started this one ends."""
+        self._run = run
         if self._interrupted is not None:
             run.interrupt(self._interrupted)
         try:
             async with anyio.create_task_group() as tasks:
-                for starter in starting_processes():
-                    tasks.start_soon(self._watch, starter)
+                for process in starting_processes():
+                    tasks.start_soon(_interrupt_when_ended, run, process)
                 result = await run.run_and_report()
                 self.delivered = run.delivered
                 tasks.cancel_scope.cancel()
@@ -370,234 +294,81 @@ class Engine:
                 ),
             )
 
-    def _refuse_recursion(self) -> None:
-        if outer := self._caller.get("CLEANROOM_RUN_ID"):
-            raise UsageError(
-                "CR-ENGINE-001",
-                f"this is already inside a run ({outer}): a run does not start another one",
-                hint='say what the phase does with cleanroom.command = "...", next to its command',
-            )
+    async def _resolve_services(self, plan: Plan) -> ServiceRecipes:
+        """The recipes of the plan's services.
 
-    def _seal(self, plan: Plan, roots: Sequence[str]) -> None:
-        """Blocks."""
-        if self._alone:
-            from cleanroom.engine.sealed import seal
+        Any other error than this one belongs to the run, and is in the value.
 
-            told = any(name.startswith("OTEL_EXPORTER_OTLP") for name in self._caller)
-            seal(roots, telemetry=told or any(phase.telemetry for phase in plan.phases))
+        Raises:
+            ProjectError: a file has to be edited.
+        """
+        places = self._cache_places(plan.root)
+        services = await anyio.to_thread.run_sync(resolve_services, plan, self._caller, places)
+        if isinstance(services.error, ProjectError):
+            raise services.error
+        return services
 
-    def forecast(self, *phases: str) -> list[Decision]:
-        """For each phase of the plan: would it be skipped, if nothing before it changed anything?
+    def _phase_cache(self, plan: Plan, root: Folder, services: ServiceRecipes) -> PhaseCache:
+        """The cache of the plan's phases; of a plan without inputs, one that decides nothing.
 
+        The identities of services that could not be resolved are unknown to it.
         Blocks.
         """
-        plan = self.plan(*phases)
-        recipes = (
-            partial(self._recipes, plan)
-            if any(phase.cache_inputs for phase in plan.phases)
-            else tuple
-        )
-        with _project(plan.root) as root:
-            cache = self._phase_cache(plan, root, recipes)
-            return [
-                cache.decide_now(position, ()) if cache.enabled else RUNS
-                for position in range(len(plan.phases))
-            ]
-
-    async def _resolve(self, plan: Plan) -> Callable[[], tuple[Recipe, ...]]:
-        """The services' recipes.
-
-        A file that has to be edited is an error before anything is written;
-        other trouble belongs to the run.
-        """
-        try:
-            recipes = await anyio.to_thread.run_sync(self._recipes, plan)
-        except ProjectError:
-            raise
-        except CleanroomError as error:
-            return partial(_raise, error)
-        return lambda: recipes
-
-    def _recipes(self, plan: Plan) -> tuple[Recipe, ...]:
-        cache = TemplateCache(self._templates())
-        return resolve(
-            plan.services,
-            caller=self._caller,
-            root=plan.root,
-            cache=cache,
-            tools=plan.tools,
-            image=_image_asker(plan, self._caller),
-        )
-
-    def _phase_cache(
-        self, plan: Plan, root: Folder, recipes: Callable[[], tuple[Recipe, ...]]
-    ) -> PhaseCache:
-        """Of a plan without inputs: one that decides nothing.
-
-        Services that cannot be had are unknown to it.
-        Blocks.
-        """
-        services: dict[str, str] = {}
+        identities: dict[str, str] = {}
         secret = ""
         if any(phase.cache_inputs for phase in plan.phases):
             with suppress(CleanroomError):
-                services = service_identities(plan, recipes())
+                identities = service_identities(plan, services.required())
             if any(phase.passed for phase in plan.phases):
                 secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
-        return PhaseCache(
-            plan,
-            root,
-            self._bus.run_id,
-            RunFacts(
-                caller=self._caller,
-                service_identities=services,
-                secret=secret,
-                services_outlive_run=bool(ancestors_to_ggen()) and self._charge(plan) is not None,
-            ),
-            ignored=self._options.fresh or self._options.no_cache,
+        facts = RunFacts(
+            caller=self._caller,
+            service_identities=identities,
+            secret=secret,
+            services_outlive_run=started_by_ggen() and self._server(plan) is not None,
         )
+        ignored = self._options.fresh or self._options.no_cache
+        return PhaseCache(plan, root, self._bus.run_id, facts, ignored=ignored)
 
-    def _charge(self, plan: Plan) -> ServerConfig | None:
-        """Who is to hold the services: the session of the ggen that started this engine,
-        until it ends; else the project's pool.
-        """
-        if not plan.services or self._options.fresh:
+    def _server(self, plan: Plan) -> ServerConfig | None:
+        """The session or pool that is to run the services. Blocks."""
+        if self._options.fresh:
             return None
-        if way := ancestors_to_ggen():
-            return self._holder(
-                plan,
-                "session",
-                discovery_key(plan.root, way[-1], _held_on(plan.backend)),
-                owner=way[-1],
-            )
-        return self._holder(plan, "pool", pool_key(plan.root, _held_on(plan.backend)))
+        return server_of_run(plan, self._caller, self._cache_places(plan.root))
 
-    def _holder(
-        self, plan: Plan, kind: Kind, key: str, *, owner: str = "", idle_seconds: float = 0.0
-    ) -> ServerConfig:
-        backend = _held_on(plan.backend)
-        where = (
-            {name: self._caller[name] for name in ENGINE_VARIABLES if name in self._caller}
-            if backend in registry.CONTAINERS
-            else {}
-        )
-        return ServerConfig(
-            backend=backend,
-            caller=where,
-            kind=kind,
-            key=key,
-            project=plan.project,
-            root=plan.root,
-            runs=str(self._scratch().parent),
-            templates=str(self._templates()),
-            policy=plan.policy,
-            seed=plan.seed,
-            owner=owner,
-            idle_seconds=idle_seconds,
+    def _hooks(self, plan: Plan, projects: Mapping[str, Folder], own: RunFolders) -> RunHooks:
+        return RunHooks(
+            make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
+            record=partial(record_outcomes, plan, projects),
+            sweep=partial(_sweep_runs, cache_folder(self._caller)),
+            before_phases=partial(self._seal, plan, tuple(projects)),
         )
 
-    async def start_pool(self, idle_seconds: float) -> PoolStatus:
-        """Start the project's pool and wait until what is in it is ready;
-        one that runs is only asked.
+    def _seal(self, plan: Plan, roots: Sequence[str]) -> None:
+        """In a process of the engine's own: load no code from the workspaces from now on. Blocks.
 
-        Raises:
-            UsageError: `idle_seconds` is no number above 0,
-                or no phase names a service that can be pooled.
-            CleanroomError: it cannot be started, or a service in it.
+        A phase may write there.
         """
-        check("Engine.start_pool: idle_seconds", idle_seconds, SECONDS)
-        plan = await anyio.to_thread.run_sync(self.plan)
-        wanted = {
-            service.name
-            for service in plan.services
-            if service.kind in POOLABLE_KINDS and not service.superuser
-        }
-        if not wanted:
-            raise UsageError(
-                "CR-SESSION-007",
-                (
-                    "expected a phase that names a PostgreSQL or a key-value server, found none "
-                    "that can be pooled"
-                ),
-                hint=(
-                    "a pool holds these, where the database's role is an ordinary one; other "
-                    "services start with each run"
-                ),
-            )
-        if plan.backend in registry.CONTAINERS:
-            await anyio.to_thread.run_sync(_require_parts, plan, self._caller)
-            async with self._made_backend(plan.backend, _no_journal):
-                pass  # why it cannot be used is said here, where somebody listens
-        recipes = [recipe for recipe in (await self._resolve(plan))() if recipe.name in wanted]
-        charge = self._holder(
-            plan, "pool", pool_key(plan.root, _held_on(plan.backend)), idle_seconds=idle_seconds
-        )
-        async with connect(charge, self._bus.run_id, recipes, lease=False) as holder:
-            assert holder is not None, "it is started where there is none"
-            for service in holder.services.values():
-                async for state in service.states():
-                    if state.failure is not None:
-                        raise state.failure
-                    if state.ready:
-                        break
-        return await self.pool_status()
+        if not self._alone:
+            return
+        from cleanroom.engine.sealed import seal
 
-    async def pool_status(self) -> PoolStatus:
-        """How the project's pool is, on the backend that the options or the file name."""
-        return await anyio.to_thread.run_sync(
-            lambda: pool_status(
-                str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend()
-            )
-        )
+        exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in self._caller)
+        seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
 
-    async def stop_pool(self) -> PoolStatus:
-        """End the project's pool, on the same backend; how it was."""
-        return await anyio.to_thread.run_sync(
-            lambda: stop_pool(
-                str(cache_folder(self._caller) / "runs"), str(self.root), self._pool_backend()
-            )
-        )
+    def _cache_places(self, root: str) -> CachePlaces:
+        fresh = self._options.fresh
+        return CachePlaces.of(self._caller, root, self._bus.run_id, fresh=fresh)
 
-    def _pool_backend(self) -> str:
-        """A pool is asked and ended also where the file does not stand any more."""
-        if self._options.backend:
-            return _held_on(self._options.backend)
-        with suppress(CleanroomError):
-            return _held_on(self.plan().backend)
-        return _held_on("auto")
-
-    def _places(self, plan: Plan, own: RunFolders) -> RunPlaces:
-        project = hashlib.sha256(os.fsencode(plan.root)).hexdigest()[:16]
-        home = (
-            "" if self._options.fresh else str(cache_folder(self._caller) / "home-caches" / project)
-        )
-        return RunPlaces(
-            root=Path(plan.root),
-            own=own,
-            scratch=self._scratch(),
-            templates=self._templates(),
-            home=home,
-        )
-
-    def _scratch(self) -> Path:
-        """What a run has in the cache for itself."""
-        return cache_folder(self._caller) / "runs" / self._bus.run_id
-
-    def _templates(self) -> Path:
-        return (
-            self._scratch() / "templates"
-            if self._options.fresh
-            else cache_folder(self._caller) / "services"
-        )
-
-    def _made_backend(self, name: str, journal: Callable[[], Journal]) -> Backend:
+    def _make_backend(self, name: str, journal: Callable[[], Journal]) -> Backend:
+        cache = cache_folder(self._caller)
         return self._make(
             name,
             run_id=self._bus.run_id,
-            scratch=self._scratch(),
+            scratch=cache / "runs" / self._bus.run_id,
             journal=journal,
             keeper=self._keeper,
-            cache=cache_folder(self._caller),
+            cache=cache,
             caller=self._caller,
         )
 
@@ -613,16 +384,59 @@ class Engine:
             redactor=self._redactor,
         )
 
-    async def _watch(self, starter: str) -> None:
-        """Interrupt the run when whoever started this process dies:
-        nobody would read its result, and it must not outlive its purpose.
+    # --- the project's pool
+
+    async def start_pool(self, idle_seconds: float) -> PoolStatus:
+        """Start the project's pool unless it runs, and wait until its services are ready.
+
+        The pool ends when no run has used it for `idle_seconds`.
+
+        Raises:
+            UsageError: `idle_seconds` is no number above 0,
+                or no phase names a service that can be pooled.
+            CleanroomError: it cannot be started, or a service in it.
         """
-        await wait_ended(starter)
-        if self._run is not None:
-            self._run.interrupt(
-                Exit.TERMINATED,
-                f"process {starter.partition(':')[0]}, which started this run, has ended",
-            )
+        check("Engine.start_pool: idle_seconds", idle_seconds, SECONDS)
+        plan = await anyio.to_thread.run_sync(self.plan)
+        names = poolable_services(plan)
+        if plan.backend in registry.CONTAINERS:
+            await anyio.to_thread.run_sync(require_parts, plan, self._caller)
+            async with self._make_backend(plan.backend, _no_journal):
+                pass  # entered only so that a backend which cannot be used is an error here
+        services = await self._resolve_services(plan)
+        recipes = [recipe for recipe in services.required() if recipe.name in names]
+        places = self._cache_places(plan.root)
+        config = pool_of_project(plan, self._caller, places, idle_seconds)
+        await start_pool(config, self._bus.run_id, recipes)
+        return await self.pool_status()
+
+    async def pool_status(self) -> PoolStatus:
+        """The state of the project's pool, on the backend that the options or the file name.
+
+        Raises:
+            ServiceFailed: the pool does not answer.
+        """
+        return await anyio.to_thread.run_sync(lambda: pool_status(*self._pool()))
+
+    async def stop_pool(self) -> PoolStatus:
+        """End the project's pool, on the same backend, and return its state before.
+
+        Raises:
+            ServiceFailed: the pool does not answer or does not end.
+        """
+        return await anyio.to_thread.run_sync(lambda: stop_pool(*self._pool()))
+
+    def _pool(self) -> tuple[str, str, str]:
+        """The folder of runs, the project and the backend by which the pool is found. Blocks.
+
+        A pool can be found and ended also where the project's file does not stand any more.
+        """
+        backend = self._options.backend or "auto"
+        if not self._options.backend:
+            with suppress(CleanroomError):
+                backend = self.plan().backend
+        runs = cache_folder(self._caller) / "runs"
+        return str(runs), str(self.root), service_backend(backend)
 
 
 @asynccontextmanager
@@ -631,19 +445,16 @@ async def open(
 ) -> AsyncIterator[Engine]:
     """An engine for the project in this folder.
 
-    `caller` stands for the caller's environment, `options` are the fields of `Options`.
-
-    Leaving it ends what `events` and `subscribe` gave out.
+    `caller` stands for the caller's environment variables, `options` are the fields of `Options`.
+    Leaving ends the subscriptions that `events` and `subscribe` returned.
 
     Raises:
         UsageError: an argument is not what it has to be.
     """
     check("cleanroom.open: project", project, PATH)
     check("cleanroom.open: caller", caller, optional(VARIABLES))
-    check_all("cleanroom.open", options, _OPTIONS)
-    engine = Engine(
-        _absolute(project), os.environ if caller is None else caller, Options(**options)
-    )
+    checked = checked_options(options)
+    engine = Engine(_absolute(project), os.environ if caller is None else caller, checked)
     try:
         yield engine
     finally:
@@ -652,7 +463,7 @@ async def open(
 
 
 def started_by_ggen() -> bool:
-    """Is this process below a ggen?"""
+    """True if an ancestor of this process is a ggen."""
     return bool(ancestors_to_ggen())
 
 
@@ -661,16 +472,23 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-async def _each(inbox: Subscription) -> AsyncIterator[Envelope]:
+async def _envelopes(inbox: Subscription) -> AsyncIterator[Envelope]:
     while batch := await inbox.batch():
         for envelope in batch:
             yield envelope
 
 
-def _hidden(caller: Mapping[str, str], plan: Plan) -> list[str]:
-    """The caller's secret values, but for those that are part of a name which every report says
-    openly.
-    """
+def _refuse_recursion(caller: Mapping[str, str]) -> None:
+    if outer := caller.get("CLEANROOM_RUN_ID"):
+        raise UsageError(
+            "CR-ENGINE-001",
+            f"this is already inside a run ({outer}): a run does not start another one",
+            hint='say what the phase does with cleanroom.command = "...", next to its command',
+        )
+
+
+def _secrets(caller: Mapping[str, str], plan: Plan) -> list[str]:
+    """The caller's secret values, except those that are part of a name which every report shows."""
     names = (
         plan.project,
         plan.root,
@@ -680,62 +498,14 @@ def _hidden(caller: Mapping[str, str], plan: Plan) -> list[str]:
     return [value for value in secret_values(caller) if not any(value in name for name in names)]
 
 
-@contextmanager
-def _project(path: str) -> Iterator[Folder]:
-    """A project's folder, held open and looked at.
+async def _interrupt_when_ended(run: Run, process: str) -> None:
+    """Interrupt the run when a process that started this one ends.
 
-    Raises:
-        ProjectError: something else stands in the place of a folder or file of ours.
+    Nobody would read its result, and the run must not outlive its purpose.
     """
-    with named("CR-FILE-001", "open", Path(path)):
-        folder = Folder.at(Path(path))
-    with folder:
-        check_own_folders(folder)
-        yield folder
-
-
-def _record(plan: Plan, projects: Mapping[str, Folder], outcomes: Sequence[PhaseOutcome]) -> None:
-    """Add the phases that ran to the state of their workspace, as ggen keeps it."""
-    from cleanroom.project.state import PhaseRecord, cache_key, record
-
-    for workspace in plan.workspaces:
-        commands = {phase.name: phase.commands for phase in workspace.phases}
-        records = [
-            PhaseRecord(
-                phase=outcome.name,
-                started_ms=outcome.started_unix_ns // 1_000_000,
-                duration_ms=round(outcome.duration_seconds * 1000),
-                success=outcome.result == "passed",
-                cache_key=cache_key(outcome.name, commands[outcome.name], plan.environment),
-            )
-            for outcome in outcomes
-            if outcome.workspace == workspace.name and outcome.exit_code is not None
-        ]
-        if records:
-            record(projects[workspace.path], records)
-
-
-def _refuse_machine(roots: Sequence[str]) -> None:
-    """No workspace holds what the engine itself runs on:
-    a phase could exchange it under its hands.
-    """
-    if root := lies_in(roots):
-        raise ProjectError(
-            "CR-ENGINE-006",
-            (
-                f"{root}: expected a project beside the Python that runs the engine and the "
-                "system's programs, found one around them"
-            ),
-            hint=(
-                "make a virtual environment for the engine from a Python outside of the project; "
-                "give the project a folder of its own"
-            ),
-        )
-
-
-def _held_on(backend: str) -> str:
-    """The backend that holds services for a run on this one."""
-    return backend if backend in registry.CONTAINERS else "embedded"
+    await wait_ended(process)
+    number = process.partition(":")[0]
+    run.interrupt(Exit.TERMINATED, f"process {number}, which started this run, has ended")
 
 
 def _sweep_runs(cache: Path) -> SweepFindings:
@@ -744,52 +514,5 @@ def _sweep_runs(cache: Path) -> SweepFindings:
     return sweep_runs(cache)
 
 
-def _require_parts(plan: Plan, caller: Mapping[str, str]) -> None:
-    """For a backend with images: that each phase names one, and that all is there. Blocks."""
-    if plan.backend not in registry.CONTAINERS:
-        return
-    phases = [phase for phase in plan.phases if phase.hermetic and phase.runs_commands]
-    for phase in phases:
-        if not phase.image:
-            raise ProjectError(
-                "CR-CONTAINER-009",
-                (
-                    f"phase {phase.name!r}: backend {plan.backend!r} needs to know which image "
-                    "it runs in"
-                ),
-                hint=(
-                    'add image = "cleanroom/base" under [cleanroom]; `cleanroom-engine image '
-                    "build` makes it"
-                ),
-                where=str(phase.origin or plan.file),
-            )
-    wanted = filter(None, (*(phase.image for phase in phases), *map(image_of, plan.services)))
-    registry.require_parts(plan.backend, wanted, caller=caller, cache=cache_folder(caller))
-
-
-def _image_asker(plan: Plan, caller: Mapping[str, str]) -> ImageInspector | None:
-    """What tells about images, for a backend that has them."""
-    if plan.backend not in registry.CONTAINERS:
-        return None
-    ask = registry.image_reader(plan.backend, caller)
-    return lambda name: _facts(name, ask(name))
-
-
-def _facts(name: str, found: Mapping[str, Any]) -> ImageFacts:
-    said = found.get("Config") or {}
-    return ImageFacts(
-        name=name,
-        identity=str(found.get("Id", "")),
-        labels=said.get("Labels") or {},
-        command=(*(said.get("Entrypoint") or ()), *(said.get("Cmd") or ())),
-        variables=dict(entry.partition("=")[::2] for entry in said.get("Env") or ()),
-        working_directory=said.get("WorkingDir") or "/",
-    )
-
-
 def _no_journal() -> Journal:
-    raise AssertionError("nothing is made of which somebody would have to know")
-
-
-def _raise(error: CleanroomError) -> tuple[Recipe, ...]:
-    raise error
+    raise AssertionError("nothing is made that a journal would have to name")

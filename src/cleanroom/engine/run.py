@@ -160,11 +160,11 @@ class Run:
             backend = await self._choose_backend(stack, span)
             recipes = await self._resolve_services()
             server = await self._join_server(stack, backend, recipes)
-            scratch = self._places.scratch / "data"
+            scratch = self._places.cache.scratch / "data"
             removal = await backend.folder(scratch)
             stack.push_async_callback(_shielded, partial(backend.drop_folder, removal))
             context = self._context(backend, logs, scratch)
-            templates = TemplateCache(self._places.templates)
+            templates = TemplateCache(self._places.cache.templates)
             self._supervisor = supervisor = await stack.enter_async_context(
                 supervise(context, recipes, templates, server)
             )
@@ -214,7 +214,7 @@ class Run:
         Raises:
             CleanroomError: a service cannot be resolved.
         """
-        recipes: Sequence[Recipe] = self._settings.recipes()
+        recipes: Sequence[Recipe] = self._settings.services.required()
         if self._skipping is not None:
             recipes = await self._skipping.needed_recipes(recipes)
         self._redactor.add(*(secret for recipe in recipes for secret in recipe.secrets))
@@ -262,7 +262,7 @@ class Run:
             caller=self._settings.caller,
             scratch=scratch,
             folder=self._places.own.run,
-            home=self._places.home,
+            home=str(self._places.cache.homes or ""),
             keep=self._settings.keep,
             degraded=self._account.degraded,
         )

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends.base import Backend
+from cleanroom.core.locations import cache_folder
 from cleanroom.engine.own_folder import RunFolders
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.shared_services.discovery import ServerConfig
 from cleanroom.engine.supervision.context import Keep
+from cleanroom.model.errors import CleanroomError
 from cleanroom.model.events import Subject
 from cleanroom.model.plan import Plan
 from cleanroom.services import Recipe
 
 if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepFindings
+
+
+class CachePlaces(NamedTuple):
+    """Where a run keeps its files in the user's cache."""
+
+    cache: Path
+    scratch: Path  # the run's own
+    templates: Path  # prepared data of services
+    homes: Path | None  # the cached homes of the project; None for fresh ones
+
+    @classmethod
+    def of(cls, caller: Mapping[str, str], root: str, run_id: str, *, fresh: bool) -> CachePlaces:
+        """The places of one run of the project at `root`; `fresh`: with no data of earlier ones."""
+        cache = cache_folder(caller)
+        scratch = cache / "runs" / run_id
+        if fresh:
+            return cls(cache, scratch, scratch / "templates", None)
+        project = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+        return cls(cache, scratch, cache / "services", cache / "home-caches" / project)
+
+
+class ServiceRecipes(NamedTuple):
+    """The recipes of a plan's services, or the error that kept them from being resolved."""
+
+    recipes: tuple[Recipe, ...] = ()
+    error: CleanroomError | None = None
+
+    def required(self) -> tuple[Recipe, ...]:
+        """The recipes.
+
+        Raises:
+            CleanroomError: they could not be resolved.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.recipes
 
 
 class RunPlaces(NamedTuple):
@@ -28,9 +68,7 @@ class RunPlaces(NamedTuple):
 
     root: Path  # of the project
     own: RunFolders
-    scratch: Path
-    templates: Path  # prepared data of services
-    home: str  # the cached homes; empty for fresh ones
+    cache: CachePlaces
 
 
 class RunHooks(NamedTuple):
@@ -55,8 +93,7 @@ class RunSettings:
     plan: Plan
     places: RunPlaces
     caller: Mapping[str, str]
-    # of the plan's services; raises where they cannot be resolved
-    recipes: Callable[[], tuple[Recipe, ...]]
+    services: ServiceRecipes
     keep: Keep = "never"
     # the session or pool that is to run the services, where the backend can forward to it
     server: ServerConfig | None = None

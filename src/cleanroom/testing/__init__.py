@@ -32,7 +32,13 @@ from cleanroom.core.clock import LoopClock
 from cleanroom.core.redaction import Redactor
 from cleanroom.engine.own_folder import RunFolders
 from cleanroom.engine.run import Run
-from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
+from cleanroom.engine.run_settings import (
+    CachePlaces,
+    RunHooks,
+    RunPlaces,
+    RunSettings,
+    ServiceRecipes,
+)
 from cleanroom.engine.run_subscribers import settle
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.result import RunResult
@@ -137,13 +143,10 @@ async def run_plan(
             )
             plan = msgspec.structs.replace(plan, root=str(project), workspaces=workspaces)
         held = held_folders.enter_context(Folder.at(there))
-        places = RunPlaces(
-            root=Path(plan.root),
-            own=RunFolders(held, held, held, held),
-            scratch=there / "scratch",
-            templates=there / "templates",
-            home="",
+        cache = CachePlaces(
+            cache=there, scratch=there / "scratch", templates=there / "templates", homes=None
         )
+        places = RunPlaces(Path(plan.root), RunFolders(held, held, held, held), cache)
         bus = Bus("run-1", LoopClock())
         heard = bus.subscribe("test", limit=EVENTS_MAX)
         used = backend or MemoryBackend(Script(otherwise=succeed()))
@@ -151,7 +154,7 @@ async def run_plan(
             plan=plan,
             places=places,
             caller=caller or {"PATH": "/usr/bin:/bin"},
-            recipes=lambda: tuple(recipes),
+            services=ServiceRecipes(tuple(recipes)),
         )
         run = Run(settings, RunHooks(lambda name: used), bus, Redactor())
         started(run)
