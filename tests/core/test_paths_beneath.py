@@ -100,7 +100,8 @@ ALLOWED = {
     "sandbox/filesystem/project_tree.py:change_owner": HELD,
     "sandbox/filesystem/project_files.py:ProjectFiles._copy": HELD,
     "sandbox/seccomp_notify/modes.py:Modes._change": CALLER,
-    "sandbox/selftest/canaries.py": INSIDE,
+    "sandbox/selftest/file_attempts.py": INSIDE,
+    "sandbox/selftest/process_attempts.py": INSIDE,
     "sandbox/processes/init.py": INSIDE,
     "sandbox/selftest/limit_canaries.py": INSIDE,
     "sandbox/filesystem/mounts.py": INSIDE,
@@ -108,7 +109,7 @@ ALLOWED = {
     "sandbox/processes/warden_container.py:_listen": "a socket named from its folder's descriptor",
     "sandbox/kernel/cgroups.py": OURS,
     "sandbox/kernel/privileges.py:_write": OURS,
-    "sandbox/selftest/probe.py": "in a folder with a random name that the keeper makes and removes",
+    "sandbox/selftest/primitives.py": "in a folder with a random name that the keeper removes",
     "backends/memory.py": "files of a test's script",
     "testing/": "tests",
 }

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from cleanroom.model.capability import CapabilityReport, DimensionReport, Missing, unmet
 from cleanroom.model.policy import CONTROLS, Level, required
 from cleanroom.sandbox.selftest import probe, probe_hostns
-from cleanroom.sandbox.selftest.probe import Primitive
+from cleanroom.sandbox.selftest.primitives import RULES, Primitive
 
-NEEDED = tuple(probe._HOLDS)
+NEEDED = tuple(RULES)
 BARE = tuple(probe_hostns.HOLDS)  # what environments without namespaces need
 
 
