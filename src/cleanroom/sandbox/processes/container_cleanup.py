@@ -1,9 +1,7 @@
-"""Removing containers without the engine that made them:
-over a container engine's socket, with the standard library only.
+"""Removing containers over a container engine's socket, with the standard library only.
 
-The keeper does it when its owner is gone, and `sweep` for runs that died together with their
-keeper.
-Both remove what bears our label and nothing else.
+The keeper does it when its owner is gone, and `sweep` for runs that died with their keeper.
+Both remove containers with our label and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from cleanroom.sandbox import journal
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import TrackContainer
 
-# labels of everything that is made
+# labels of every container
 RUN, OWNER, BOOT, NAMESPACE = (
     "cleanroom.run_id",
     "cleanroom.owner",
@@ -33,21 +31,23 @@ RUN, OWNER, BOOT, NAMESPACE = (
     "cleanroom.pid_namespace",
 )
 CALL_SECONDS = 10.0
-# how long a container may still appear whose creation was asked for and not answered when the owner
-# died
+# A creation that was requested and not answered when the owner died may still make a container.
 UNBORN_SECONDS = 2.0
 PAUSE_SECONDS = 0.05
 
 
 class Container(NamedTuple):
-    """One that bears our label."""
+    """A container with our label.
+
+    `owner` is PID:START, `namespace` the pid namespace in which the owner has that pid.
+    """
 
     identity: str
     name: str
     run_id: str
-    owner: str  # pid:start
+    owner: str
     boot_id: str
-    namespace: str  # the pid namespace in which the owner has its number
+    namespace: str
     made_unix: int
 
 
@@ -63,10 +63,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 def call(engine: str, method: str, target: str, body: bytes | None = None) -> tuple[int, Any]:
-    """One request to the engine whose socket is at `engine`: status and decoded body.
+    """Send one request to the engine whose socket is at `engine`; returns status and decoded body.
 
     Raises:
-        OSError: it cannot be reached, or does not answer in time.
+        OSError: the engine cannot be reached, or does not answer in time.
     """
     connection = _Connection(engine)
     try:
@@ -74,28 +74,28 @@ def call(engine: str, method: str, target: str, body: bytes | None = None) -> tu
             method, target, body, {"Content-Type": "application/json"} if body else {}
         )
         answer = connection.getresponse()
-        said = answer.read()
+        content = answer.read()
     except http.client.HTTPException as error:
         raise OSError(5, f"{method} {target}: {error}") from error
     finally:
         connection.close()
     with contextlib.suppress(ValueError):
-        return answer.status, json.loads(said)
+        return answer.status, json.loads(content)
     return answer.status, None
 
 
 def boot_id() -> str:
-    """Names this boot of this machine: process numbers mean nothing beyond it."""
+    """Identifies this boot of this machine: pids are not comparable across boots (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def pid_namespace() -> str:
-    """Names this process's pid namespace."""
+    """Identifies this process's pid namespace (namespaces(7))."""
     return os.readlink("/proc/self/ns/pid")
 
 
 def owner_labels(run_id: str) -> dict[str, str]:
-    """The labels by which others tell whether this process's run is over."""
+    """The labels by which another process tells whether this process's run is over."""
     return {
         RUN: run_id,
         OWNER: journal.process_name(os.getpid()),
@@ -105,7 +105,11 @@ def owner_labels(run_id: str) -> dict[str, str]:
 
 
 def labelled(engine: str, run_id: str = "") -> list[Container]:
-    """All containers of ours, also stopped ones, or those of one run."""
+    """All containers with our label, stopped ones too, or those of one run.
+
+    Raises:
+        OSError: the engine cannot be reached, or refuses to list them.
+    """
     wanted = {"label": [f"{RUN}={run_id}" if run_id else RUN]}
     query = urllib.parse.urlencode({"all": "true", "filters": json.dumps(wanted)})
     status, rows = call(engine, "GET", f"/containers/json?{query}")
@@ -132,10 +136,7 @@ def _containers(rows: Any) -> Iterator[Container]:
 
 
 def remove(engine: str, identity: str, seconds: float = CALL_SECONDS) -> bool:
-    """Remove one by force; True once it is seen to be gone.
-
-    A removal that is under way is waited for.
-    """
+    """Remove a container by force, or wait for a removal under way; True once it is gone."""
     deadline = time.monotonic() + seconds
     while True:
         status = 0
@@ -152,54 +153,53 @@ def remove(engine: str, identity: str, seconds: float = CALL_SECONDS) -> bool:
 
 
 class Containers:
-    """Those that the keeper's owner said it would make."""
+    """Containers that the keeper's owner announced."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, TrackContainer] = {}  # name -> the order that announced it
-        self._born: set[str] = set()
+        # The order that announced a container, by its name.
+        self._announced: dict[str, TrackContainer] = {}
+        self._created: set[str] = set()
 
     def take(self, order: TrackContainer) -> None:
-        """`step` is "asked" before one is created, "made" once the engine has said so,
-        "gone" after it was removed.
-        """
+        """Follow one step: "asked" before a creation, "made" after it, "gone" after the removal."""
         name = order["name"]
         match order["step"]:
             case "asked":
-                self._asked[name] = order
+                self._announced[name] = order
             case "made":
-                self._born.add(name)
+                self._created.add(name)
             case "gone":
-                self._asked.pop(name, None)
+                self._announced.pop(name, None)
 
-    def remove(self, tell: Callable[[str, str], None]) -> None:
-        """Remove all that is left, all at once since an engine takes its time for each,
-        and `tell` kind and name of each that is gone.
+    def remove(self, report_gone: Callable[[str, str], None]) -> None:
+        """Remove every container that is left; call `report_gone` with kind and name of each.
+
+        In a thread each: an engine takes seconds for one.
         """
         threads = [
-            threading.Thread(target=self._remove, args=(name, order, tell))
-            for name, order in self._asked.items()
+            threading.Thread(target=self._remove, args=(name, order, report_gone))
+            for name, order in self._announced.items()
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def _remove(self, name: str, order: TrackContainer, tell: Callable[[str, str], None]) -> None:
-        """One that may still be on its way is waited for a moment."""
+    def _remove(
+        self, name: str, order: TrackContainer, report_gone: Callable[[str, str], None]
+    ) -> None:
+        """Remove one; where its creation was not answered, look for it again for a while."""
         began = time.monotonic()
         gone = _remove_ours(order["engine"], order["run_id"], name)
-        while gone and name not in self._born and time.monotonic() - began < UNBORN_SECONDS:
+        while gone and name not in self._created and time.monotonic() - began < UNBORN_SECONDS:
             time.sleep(PAUSE_SECONDS)
             gone = _remove_ours(order["engine"], order["run_id"], name)
         if gone:
-            tell("container", name)
+            report_gone("container", name)
 
 
 def _remove_ours(engine: str, run_id: str, name: str) -> bool:
-    """Remove the run's container of that name; a stranger's of the same name is not touched.
-
-    True where there is none, or none any more.
-    """
+    """Remove the run's container of that name, and no other run's; True if there is none left."""
     try:
         ours = [found.identity for found in labelled(engine, run_id) if found.name == name]
         return all(remove(engine, identity) for identity in ours)

@@ -1,9 +1,7 @@
-"""Pid 1 of an environment: builds its view, gives everything up,
-then starts commands on request and reaps what they leave.
+"""Pid 1 of an environment: makes its mounts, gives up its privileges, starts commands and reaps.
 
-Whatever runs in the environment is a child of this process and inherits its Landlock domain,
-its seccomp filter and its lack of privileges: the canaries too,
-so what they prove holds for every command.
+Every process of the environment is a child of this one and inherits its Landlock domain, its
+seccomp filter and its lack of privileges. Canaries do too: their proof holds for every command.
 Standard library only; forked from the warden, never returns.
 """
 
@@ -44,7 +42,8 @@ if TYPE_CHECKING:
         SandboxSpec,
     )
 
-READY = 0  # the exit status that nobody sees: init ends by signal or by its warden's death
+# Nobody sees this exit status: init ends by a signal, or after its warden.
+READY = 0
 
 
 def main(
@@ -54,17 +53,19 @@ def main(
     id_map: int,
     group: cgroups.Group | None,
 ) -> NoReturn:
-    """Become pid 1 of the environment that `spec` describes, in its control group.
+    """Run pid 1 of the environment that `spec` describes, in its control group.
 
-    `orders` leads to the warden.
+    `orders` is the warden's channel, `handover` the socket for the listener of the filter.
     """
     bare = spec["host_namespaces"] is not None
     try:
-        syscalls.set_command_line("init")  # the keeper's has folders of the engine in it
+        # The keeper's command line names folders of the engine.
+        syscalls.set_command_line("init")
+        # First, so that no process of the environment ever runs outside its group.
         if group is not None:
-            group.join()  # first, so that nothing of the environment ever runs outside
+            group.join()
         if bare:
-            _restrict_bare(spec, orders, handover)
+            _restrict_hostns(spec, orders, handover)
         else:
             _restrict(spec, orders, handover, id_map)
     except Exception as error:
@@ -75,7 +76,7 @@ def main(
     try:
         _Init(orders).serve()
         if bare and spec["landlock"] and landlock.abi() >= landlock.SCOPES_SINCE:
-            # the warden is gone, and this reaches our Landlock domain and nobody else
+            # The warden is gone. LANDLOCK_SCOPE_SIGNAL keeps this within our Landlock domain.
             os.kill(-1, signal.SIGKILL)
     finally:
         os._exit(READY)
@@ -84,10 +85,10 @@ def main(
 def _restrict(
     spec: SandboxSpec, orders: socket.socket, handover: socket.socket, id_map: int
 ) -> None:
-    """Build the view and give up every privilege, in the one order that works:
-    mounts, limits, credentials, Landlock, seccomp.
+    """Make the mounts and give up every privilege, in the one order that works: mounts, limits,
+    credentials, Landlock, seccomp.
     """
-    _tie(orders)
+    _die_with_warden(orders)
     _hide_group()
     os.umask(0o022)
     identity = spec["identity"]
@@ -96,7 +97,7 @@ def _restrict(
     files = spec["filesystem"]
     mounts.build(files["mounts"], files["root"], mounts.Owner(user, group, id_map))
     _limit(spec["limits"]["rlimits"])
-    syscalls.close_range(3 + _keep(orders, handover))
+    syscalls.close_range(3 + _move_to_front(orders, handover))
     if as_root:
         _become(identity["user"], identity["group"])
     privileges.drop_all_capabilities()
@@ -119,20 +120,23 @@ def _restrict(
     else:
         bpf.install(filters.service_filter(machine), listener=False)
     handover.close()
-    syscalls.set_dumpable(False)  # /proc/1 tells nothing to its children, who have the same uid
-    _tie(orders)  # a change of credentials has cleared it
+    # /proc/1 tells nothing to its children, which have the same uid (proc(5), PR_SET_DUMPABLE).
+    syscalls.set_dumpable(False)
+    # The change of credentials has cleared the parent death signal (prctl(2)).
+    _die_with_warden(orders)
 
 
-def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.socket) -> None:
-    """The same without namespaces: nothing is mounted, so Landlock and the held calls are all there
-    is; orphans come to us and stay in the tree.
+def _restrict_hostns(spec: SandboxSpec, orders: socket.socket, handover: socket.socket) -> None:
+    """Give up every privilege in the host's namespaces: Landlock and held calls are all there is.
+
+    Nothing is mounted. Orphans become children of this subreaper and stay in its tree.
     """
     syscalls.set_child_subreaper()
     os.umask(0o022)
     files, given = spec["filesystem"], spec["host_namespaces"]
     assert given is not None, "only such an environment comes here"
     _limit(spec["limits"]["rlimits"])
-    syscalls.close_range(3 + _keep(orders, handover))
+    syscalls.close_range(3 + _move_to_front(orders, handover))
     privileges.drop_privileges(spec["identity"])
     if spec["landlock"]:
         devices = given["devices"]
@@ -148,14 +152,16 @@ def _restrict_bare(spec: SandboxSpec, orders: socket.socket, handover: socket.so
 
 
 def _hide_group() -> None:
-    """Make our control group the root of what is shown inside: its path tells nothing."""
-    with contextlib.suppress(OSError):  # a kernel without such namespaces shows the path
+    """Make our control group the root that is shown inside; see cgroup_namespaces(7)."""
+    # A kernel without such namespaces, before 4.6, shows the group's path.
+    with contextlib.suppress(OSError):
         syscalls.unshare(constants.CLONE_NEWCGROUP)
 
 
-def _tie(orders: socket.socket) -> None:
-    """Die with the warden; if it died before this was asked for,
-    its end of the channel is closed already.
+def _die_with_warden(orders: socket.socket) -> None:
+    """Ask the kernel to kill this process with the warden.
+
+    A warden that died before has closed its end of the channel: then this process ends at once.
     """
     syscalls.set_parent_death_signal(signal.SIGKILL)
     readable, _, _ = select.select([orders], [], [], 0)
@@ -163,8 +169,8 @@ def _tie(orders: socket.socket) -> None:
         os._exit(1)
 
 
-def _keep(*sockets: socket.socket) -> int:
-    """Move these sockets to the descriptors from 3 on; returns how many there are."""
+def _move_to_front(*sockets: socket.socket) -> int:
+    """Move these sockets to the descriptors from 3 on; returns their number."""
     for number, held in enumerate(sockets, start=3):
         if held.fileno() != number:
             for other in sockets:
@@ -183,21 +189,24 @@ def _limit(limits: dict[str, int]) -> None:
 
 
 def _become(user: int, group: int) -> None:
-    """From root to the environment's own uid, in a user namespace of its own so that its process
-    limit is private.
+    """Change from root to the environment's user, in a user namespace of its own.
+
+    RLIMIT_NPROC counts the processes of a user in one user namespace (since 5.14).
     """
     privileges.switch_user(user, group)
-    syscalls.set_dumpable(True)  # else /proc/self belongs to root and the maps cannot be written
+    # Else /proc/self belongs to root, and the id maps cannot be written.
+    syscalls.set_dumpable(True)
     privileges.enter_user_namespace(USER_ID, user, group)
 
 
 class _Init:
-    """Serves the warden's orders until it is gone."""
+    """Carries out the warden's orders until its channel ends."""
 
     def __init__(self, orders: socket.socket) -> None:
         self._orders = orders
-        self._commands: dict[int, int] = {}  # pid -> the order's number
-        self._proofs: dict[int, int] = {}  # the same for canaries
+        # Number of the order by the pid of its process: commands, and runs of canaries.
+        self._commands: dict[int, int] = {}
+        self._proofs: dict[int, int] = {}
 
     def serve(self) -> None:
         reaper = process_tree.Reaper()
@@ -227,7 +236,7 @@ class _Init:
                         with contextlib.suppress(ProcessLookupError, PermissionError):
                             os.killpg(pid, order["signal"])
             case "left":
-                self._send({"kind": "processes", "n": order["n"], "processes": _others()})
+                self._send({"kind": "processes", "n": order["n"], "processes": _other_processes()})
             case _:
                 assert_never(order)
         for descriptor in descriptors:
@@ -252,19 +261,19 @@ class _Init:
             return
         status = 1
         try:
-            _settle()
-            # the warden reads the arguments of its held calls from its memory
+            _reset_signals()
+            # The warden reads the arguments of held calls from this process's memory.
             syscalls.set_dumpable(True)
             expect = order["expect"]
             results = canaries.run(expect)
             proven = limits.prove_inside(expect["temporary"]) if order["limits"] else []
-            told: CanariesRun = {
+            run: CanariesRun = {
                 "kind": "canaries",
                 "n": order["n"],
                 "results": results,
                 "limits": proven,
             }
-            self._send(told)
+            self._send(run)
             status = 0
         finally:
             os._exit(status)
@@ -281,8 +290,8 @@ class _Init:
             self._send({"kind": "exited", "n": command, "status": shell_status})
 
 
-def _settle() -> None:
-    """In a child of init: the signals and the session that a command expects to find."""
+def _reset_signals() -> None:
+    """In a child of init: default signal actions, an empty mask, and a session of its own."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is not signal.SIG_DFL:
@@ -292,19 +301,19 @@ def _settle() -> None:
 
 
 def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
-    """In the child: become the command.
+    """In a child of init: execute the command.
 
-    Like a shell, 127 is not found and 126 is not executable.
+    Its exit status is a shell's where that fails: 127 if it is not found, 126 if not executable.
     """
     status = 126
     try:
-        _settle()
+        _reset_signals()
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
         syscalls.close_range(3)
-        _offer_to_the_killer()
+        _raise_oom_score()
         os.chdir(order["cwd"])
-        _become_program(order["argv"], order["env"])
+        _execute_along_path(order["argv"], order["env"])
     except OSError as error:
         status = 127 if error.errno == errno.ENOENT else 126
         with contextlib.suppress(OSError):
@@ -321,9 +330,9 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
         os._exit(status)
 
 
-def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
-    """exec along PATH, first where there is something: each try is a held call,
-    and a caller's PATH has a dozen folders before the one that has `sh`.
+def _execute_along_path(words: list[str], variables: dict[str, str]) -> NoReturn:
+    """Execute the program, along PATH only where a file is: each execve(2) is a held call, and PATH
+    may have a dozen folders before the one with `sh`.
     """
     name = words[0]
     for folder in os.get_exec_path(variables) if "/" not in name else ():
@@ -333,24 +342,24 @@ def _become_program(words: list[str], variables: dict[str, str]) -> NoReturn:
     os.execvpe(name, words, variables)
 
 
-def _offer_to_the_killer() -> None:
-    """Where memory runs out a command dies and not init, with which the whole environment would
-    end.
+def _raise_oom_score() -> None:
+    """Raise the command's oom_score_adj, so that the OOM killer takes it before init, whose death
+    ends the environment.
     """
-    # else its own /proc folder is not its own; what follows is exec, which does the same
+    # Else /proc/self belongs to root. The execve(2) that follows makes it dumpable anyway.
     syscalls.set_dumpable(True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
 
 
-def _others() -> list[LivingProcess]:
-    """The living processes of this pid namespace but init."""
+def _other_processes() -> list[LivingProcess]:
+    """Every running process of this pid namespace but init."""
     numbers = [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-    return [found for number in numbers if (found := described(number)) is not None]
+    return [found for number in numbers if (found := describe(number)) is not None]
 
 
-def described(pid: int) -> LivingProcess | None:
-    """What a living process is; None if it has ended."""
+def describe(pid: int) -> LivingProcess | None:
+    """Name and arguments of a process; None if it has ended (proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read().decode(errors="replace")

@@ -154,9 +154,9 @@ class HostnsWarden(warden.Warden):
             super()._send_to_init(order, descriptors)
             return
         found = [
-            described
+            process
             for pid in process_tree.descendants(self._init)
-            if (described := init.described(pid)) is not None
+            if (process := init.describe(pid)) is not None
         ]
         self._send({"kind": "processes", "n": order["n"], "processes": found})
 
