@@ -74,7 +74,7 @@ def summary_line(result: RunResult) -> str:
 
 
 def _parts(result: RunResult) -> list[tuple[str, float]]:
-    """What ran one after the other, and how long it took as it is written."""
+    """Parts of the summary line that add up: text and seconds as written."""
     phases = [phase for phase in result.phases if phase.result != "skipped"]
     named = [(f"{phase_name(phase)} {_took(phase)}", _counted(phase)) for phase in phases]
     together = _covered(phases)
@@ -93,7 +93,7 @@ def _counted(phase: PhaseResult) -> float:
 
 
 def _covered(phases: Sequence[PhaseResult]) -> float:
-    """Seconds in which at least one of them was under way."""
+    """Seconds in which at least one of the phases was running."""
     covered = until = 0.0
     for begins, took in sorted((phase.started_seconds, phase.duration_seconds) for phase in phases):
         covered += max(0.0, begins + took - max(begins, until))
@@ -122,7 +122,7 @@ def describe_process(process: Process | None, gap: str = "") -> str:
 
 
 def describe_violation(row: ViolationResult) -> str:
-    """Who tried what and what became of it: one sentence."""
+    """One sentence: the action, the process, the target and the rule."""
     times = f", {row.count} times" if row.count > 1 else ""
     target = str(row.target) or "what the rule forbids"
     who = describe_process(row.process, row.attribution_gap)
@@ -130,17 +130,16 @@ def describe_violation(row: ViolationResult) -> str:
 
 
 def place_of(row: ViolationResult) -> str:
-    """Where it happened: `phase test`, `service postgres`,
-    or the environment that nobody told of.
-    """
+    """Where it happened: `phase test`, `service postgres`, or the environment's id."""
     if row.phase:
         return f"phase {row.phase}"
     return f"service {row.service}" if row.service else row.environment
 
 
 def counted(result: RunResult) -> list[str]:
-    """How much was found, by how it counts; an attempt that was made again is one row and told as
-    two.
+    """Numbers of violations, tolerated attempts and notices, as texts; none for a number of 0.
+
+    The number of rows, and in parentheses that of attempts where it is larger.
     """
     found = []
     for severity, noun in (
@@ -156,7 +155,7 @@ def counted(result: RunResult) -> list[str]:
 
 
 def judged(row: ViolationResult) -> str:
-    """What the policy says of it, where the target does not say it already."""
+    """The reason of its judgement, to be added to a sentence; empty where the target has it."""
     if row.severity == "tolerated":
         return f", tolerated: {row.reason}"
     return f", {row.reason}" if row.reason and row.reason != str(row.target) else ""

@@ -1,6 +1,4 @@
-"""The engine's own log as log records: what it told people while it ran,
-each where in the trace it happened.
-"""
+"""Notes and failures of a run as log records, each with its place in the trace."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from cleanroom.evidence.tracing.span import Attributes
 from cleanroom.model.events import Envelope, Event, Finished, Note
 
 KINDS: tuple[type[Event], ...] = (Note, Finished)
-# notes are written for people to read; whoever has more has them in the event log
+# more than a person reads; the event log has all of them
 RECORDS_MAX = 2000
 SEVERITIES = {"info": 9, "warning": 13, "error": 17}  # OpenTelemetry's numbers
 
@@ -27,25 +25,16 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def log_line(envelope: Envelope) -> LogLine | None:
-    """What this event says in a log; None for nothing."""
+    """The log record of this event; None where it has none."""
     event = envelope.event
     match event:
-        case Note():
-            severity, text, code = (
-                "info" if event.level == "info" else "warning",
-                event.text,
-                event.code,
-            )
-        case Finished(result="failed" | "error" | "timeout" | "refused") if event.subject.kind in (
-            "run",
-            "phase",
-            "service",
+        case Note(level=level, text=text, code=code):
+            severity = "info" if level == "info" else "warning"
+        case Finished(result="failed" | "error" | "timeout" | "refused", code=code) if (
+            event.subject.kind in ("run", "phase", "service")
         ):
-            severity, text, code = (
-                "error",
-                f"{event.subject}: {event.reason or event.result}",
-                event.code,
-            )
+            severity = "error"
+            text = f"{event.subject}: {event.reason or event.result}"
         case _:
             return None
     attributes: Attributes = {

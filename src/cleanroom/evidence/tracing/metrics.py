@@ -1,5 +1,4 @@
-"""The metrics of one run, from its events: what was used, how long phases took,
-what was restarted, what was tried.
+"""The metrics of one run, from its events: resources, durations, restarts, violations.
 
 Plain values; units are UCUM's.
 """
@@ -15,11 +14,10 @@ from cleanroom.evidence.tracing.span import Attributes, Source
 from cleanroom.model.events import Envelope, Event, Finished, Metric, Recovery, Started, Violation
 
 KINDS: tuple[type[Event], ...] = (Started, Finished, Metric, Recovery, Violation)
-# of one environment: every second one is dropped when there are more,
-# so that an hour's run stays small
+# per environment; beyond that every second one is dropped, so that an hour's run stays small
 READINGS_MAX = 600
 
-# name -> (kind, unit, what it is)
+# name -> (kind, unit, description)
 # A count is what this run adds (delta), so that runs add up wherever they are collected;
 # a sum is read again and again while the run goes on.
 TABLE: dict[str, tuple[Literal["count", "sum", "gauge", "histogram"], str, str]] = {
@@ -42,9 +40,7 @@ TABLE: dict[str, tuple[Literal["count", "sum", "gauge", "histogram"], str, str]]
 
 
 def shared(source: Source) -> Source:
-    """Who makes these: without the run, so that runs of a project are one series that adds up,
-    and not a series each.
-    """
+    """The source without the run's id, so that the runs of a project are one series."""
     return msgspec.structs.replace(
         source,
         resource={
@@ -87,7 +83,7 @@ class Metrics:
             case Finished() as event:
                 self._finish(event, now_ns)
             case Metric() as event:
-                self._read(event, now_ns)
+                self._add_reading(event, now_ns)
             case Recovery(subject=subject, action="restarted"):
                 self._count(
                     "cleanroom.service.restarts", now_ns, 1, {"cleanroom.service": subject.name}
@@ -112,7 +108,7 @@ class Metrics:
             else {}
         )
         if subject.kind == "run":
-            self._last(
+            self._add_duration(
                 "cicd.pipeline.run.duration",
                 seconds,
                 now_ns,
@@ -121,27 +117,29 @@ class Metrics:
             if failed:
                 self._count("cicd.pipeline.run.errors", now_ns, 1, failed)
         elif subject.kind == "phase" and event.result != "skipped":
-            self._last(
+            self._add_duration(
                 "cleanroom.phase.duration",
                 seconds,
                 now_ns,
                 {names.TASK_NAME: subject.name, "cleanroom.result": event.result},
             )
         elif subject.kind == "readiness" and event.result == "passed":
-            self._last(
+            self._add_duration(
                 "cleanroom.service.ready.duration",
                 seconds,
                 now_ns,
                 {"cleanroom.service": subject.name},
             )
 
-    def _read(self, event: Metric, now_ns: int) -> None:
+    def _add_reading(self, event: Metric, now_ns: int) -> None:
         readings = self._readings.setdefault(event.environment, [])
         readings.append((now_ns, event))
         if len(readings) > READINGS_MAX:
             del readings[1:-1:2]  # the first and the newest stay
 
-    def _last(self, name: str, value: float, now_ns: int, attributes: dict[str, str]) -> None:
+    def _add_duration(
+        self, name: str, value: float, now_ns: int, attributes: dict[str, str]
+    ) -> None:
         self._durations.append(
             Point(
                 name=name,
@@ -174,9 +172,9 @@ class Metrics:
             for at_ns, event in readings
             for point in self._points(event, at_ns)
         ]
-        ours: Attributes = {names.PIPELINE_NAME: self._project}
+        common: Attributes = {names.PIPELINE_NAME: self._project}
         return [
-            msgspec.structs.replace(point, attributes=ours | point.attributes)
+            msgspec.structs.replace(point, attributes=common | point.attributes)
             for point in (*self._durations, *counted, *read)
         ]
 

@@ -1,4 +1,4 @@
-"""What a person asks of a trace: its tree, where the time of the run went, and what got slower.
+"""Questions to a trace: its tree, the critical path, and the differences to earlier runs.
 
 Pure functions of spans.
 """
@@ -15,10 +15,9 @@ import msgspec
 from cleanroom.evidence.tracing.span import SpanData
 
 BASELINE_MIN = 3  # runs before a spread says anything
-NOISE_SECONDS = 0.01  # a difference below is nobody's
-# These live as long as the run and wait for others: what they do that others wait for is in their
-# children.
-_LIVES = ("service",)
+NOISE_SECONDS = 0.01  # smaller differences are noise
+# Spans of these kinds last as long as the run; what the run waits for is in their children.
+_BACKGROUND = ("service",)
 
 
 class Node(msgspec.Struct, kw_only=True):
@@ -30,10 +29,9 @@ class Node(msgspec.Struct, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of the run's time passed while everything waited for this span itself,
-    not for a child of it.
+    """Time of the critical path that belongs to this span itself and to no child of it.
 
-    Seconds.
+    Seconds; `share` is the part of the run's time.
     """
 
     path: str
@@ -42,7 +40,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How long something takes now, and took before.
+    """The duration of one path in this run and in earlier ones.
 
     Seconds; `verdict` is slower, faster or same, or new, gone, or unknown (too few runs before,
     or unlike ones).
@@ -60,9 +58,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def trees(spans: Sequence[SpanData]) -> list[Node]:
     """The spans as trees: roots are those whose parent is not among them.
 
-    A loop of parents, as no program of ours makes, is cut.
+    A loop of parents is cut.
 
-    What code under test sent stands below the command that ran it: all that it knew was its phase.
+    A span of code under test, which names only its phase as parent, is put below the command that
+    ran then.
     """
     known = {span.span_id: span for span in spans}
     commands = [span for span in spans if _kind(span) == "command"]
@@ -80,11 +79,11 @@ def trees(spans: Sequence[SpanData]) -> list[Node]:
         (by_parent[parent.span_id] if parent is not None and parent is not span else roots).append(
             span
         )
-    return [_grow(root, by_parent) for root in roots]
+    return [_tree(root, by_parent) for root in roots]
 
 
 def _kind(span: SpanData) -> str:
-    """What it is a span of, in our words; "" for one of code under test."""
+    """The kind of the span's subject; "" for a span of code under test."""
     return str(span.attributes.get("cleanroom.subject.kind", ""))
 
 
@@ -96,8 +95,11 @@ def _ran(command: SpanData, span: SpanData, phase: SpanData) -> bool:
     return ours and within
 
 
-def _grow(root: SpanData, by_parent: Mapping[str, list[SpanData]]) -> Node:
-    """Without recursion: code under test may nest deeper than the interpreter's stack."""
+def _tree(root: SpanData, by_parent: Mapping[str, list[SpanData]]) -> Node:
+    """The tree below a root.
+
+    Without recursion: code under test may nest deeper than the interpreter's stack.
+    """
     top = Node(span=root, depth=0)
     waiting = [top]
     while waiting:
@@ -126,7 +128,7 @@ def paths(nodes: Sequence[Node]) -> dict[str, str]:
     for node in walk(nodes):
         seen: dict[str, int] = {}
         for child in node.children:
-            name = _lasting(child.span)
+            name = _stable_name(child.span)
             seen[name] = number = seen.get(name, 0) + 1
             found[child.span.span_id] = f"{found[node.span.span_id]} / {name}" + (
                 f" #{number}" if number > 1 else ""
@@ -134,22 +136,20 @@ def paths(nodes: Sequence[Node]) -> dict[str, str]:
     return found
 
 
-def _lasting(span: SpanData) -> str:
-    """Its name without what counts environments: a run with a phase more is still like one without
-    it.
-    """
+def _stable_name(span: SpanData) -> str:
+    """The span's name without the number of an environment, which changes with a phase more."""
     return re.sub(r"-\d+\b", "", span.name) if _kind(span) == "environment" else span.name
 
 
 def critical_path(root: Node) -> list[Step]:
-    """What the run's time was spent waiting for, longest first:
-    making a step faster by its seconds makes the run shorter by at most that.
+    """The steps of the critical path, longest first.
 
-    From the end back: at each moment everything waits for the child that ended last before it;
-    what no child covers is the span's own.
+    A step that gets faster by its seconds makes the run shorter by at most that.
+    The path goes from the end back: at each moment the span waits for the child that ended last
+    before it; time that no child covers is the span's own.
     """
     named = paths([root])
-    own: dict[str, int] = defaultdict(int)
+    own_ns: dict[str, int] = defaultdict(int)
     waiting = [(root, root.span.start_ns, root.span.end_ns)]
     while waiting:
         node, begin, end = waiting.pop()
@@ -157,33 +157,33 @@ def critical_path(root: Node) -> list[Step]:
             child_end, child_begin = min(child.span.end_ns, end), max(child.span.start_ns, begin)
             if child_end <= child_begin:
                 continue
-            own[node.span.span_id] += end - child_end
+            own_ns[node.span.span_id] += end - child_end
             waiting.append((child, child_begin, child_end))
             end = child_begin
-        own[node.span.span_id] += end - begin
+        own_ns[node.span.span_id] += end - begin
     total = max(root.span.duration_ns, 1)
     steps = [
         Step(path=named[span_id], seconds=ns / 1e9, share=ns / total)
-        for span_id, ns in own.items()
+        for span_id, ns in own_ns.items()
         if ns > 0
     ]
     return sorted(steps, key=lambda step: -step.seconds)
 
 
 def _awaited(node: Node) -> list[Node]:
-    """Its children, and in place of those that only live, theirs."""
+    """Children that the span waits for: a background child is replaced by its own children."""
     found: list[Node] = []
     for child in node.children:
-        lives = (
-            child.span.name.split(" ", 1)[0] in _LIVES
+        background = (
+            child.span.name.split(" ", 1)[0] in _BACKGROUND
             or child.span.attributes.get("cleanroom.role") == "service"
         )
-        found += _awaited(child) if lives else [child]
+        found += _awaited(child) if background else [child]
     return found
 
 
-# Attribute of a run's span -> what it is called.
-# Runs that differ in one are no measure of each other.
+# Attribute of a run's span -> its name for people.
+# Runs that differ in one of these are not compared.
 _CIRCUMSTANCES = {
     "cleanroom.backend": "backend",
     "cleanroom.tier": "tier",
@@ -194,8 +194,8 @@ _CIRCUMSTANCES = {
 
 
 def circumstance_differences(now: Sequence[SpanData], other: Sequence[SpanData]) -> list[str]:
-    """In what the other run differs from this one, each as a phrase;
-    nothing where they can be compared.
+    """Circumstances in which the other run differs, each as a phrase; empty where the two can be
+    compared.
     """
     here, there = _circumstances(now), _circumstances(other)
     return [
@@ -221,9 +221,9 @@ def compare(now: Sequence[SpanData], before: Sequence[Sequence[SpanData]]) -> li
     """Every span of one run against those at the same path in earlier runs;
     the largest change first.
 
-    Slower or faster is what lies outside of everything seen before, by more than noise;
-    that needs at least three runs, and none that differs in its circumstances.
-    Gone is what was in all of them.
+    A duration is slower or faster where it lies outside of all earlier ones by more than noise.
+    That needs at least three earlier runs, and none that differs in its circumstances.
+    A path is gone where all earlier runs had it.
     """
     alike = not any(circumstance_differences(now, spans) for spans in before)
     current, earlier = _seconds(now), [_seconds(spans) for spans in before]

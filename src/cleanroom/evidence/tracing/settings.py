@@ -1,4 +1,4 @@
-"""What the standard `OTEL_*` variables ask for, as one value.
+"""The settings of the standard `OTEL_*` variables, as one value.
 
 Nothing is sent unless one of them names where to: there is no silent default.
 
@@ -79,13 +79,13 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shown(self) -> str:
-        """The endpoint without what may be secret: user, password, query."""
+        """The endpoint without its user, password and query, which may be secret."""
         parts = urlsplit(self.endpoint)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What may be secret of it: user and password, query, and the values of headers."""
+        """Its parts that may be secret: user, password, query, and the values of headers."""
         parts = urlsplit(self.endpoint)
         return tuple(
             filter(
@@ -113,7 +113,7 @@ class Place(NamedTuple):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be sent, and what was asked for and is not done."""
+    """What is sent where, and which variables have no effect."""
 
     destinations: dict[Signal, Destination] = {}
     service_name: str = ""
