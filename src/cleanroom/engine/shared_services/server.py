@@ -112,6 +112,10 @@ class SharedServer:
     def _id(self) -> str:
         return self._folder.name
 
+    def end(self) -> None:
+        """End the server. Does not wait for that."""
+        self._ended.set()
+
     async def serve(self) -> None:
         """Serve until the owner ends, no run has used it for long, or it is told to end."""
         with Folder.at(Path(self._config.root)) as root:
@@ -177,13 +181,13 @@ class SharedServer:
             supervisor=supervisor,
             tasks=tasks,
             started_unix_ns=self._started_unix_ns,
-            end=self._ended.set,
+            end=self.end,
         )
 
     def _listen(self, runs: JoinedRuns, tasks: TaskGroup) -> None:
         """Take connections from now on, and watch for reasons to end."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._ended.set)
+        loop.add_signal_handler(signal.SIGTERM, self.end)
         self._listening.setblocking(False)
         loop.add_reader(self._listening.fileno(), runs.accept, self._listening)
         if self._config.owner:
@@ -193,11 +197,11 @@ class SharedServer:
 
     async def _end_with_owner(self) -> None:
         await wait_ended(self._config.owner)
-        self._ended.set()
+        self.end()
 
     async def _end_when_idle(self, runs: JoinedRuns) -> None:
         await wait_idle(self._config.idle_seconds, lambda: runs.in_use)
-        self._ended.set()
+        self.end()
 
 
 async def wait_idle(seconds: float, in_use: Callable[[], bool]) -> None:
