@@ -254,7 +254,7 @@ class PhaseRunner:
             remembered = Remembered(why_not=unfit)
         else:
             remembered = await remember(written.paths)
-        current.span.attributes.update(remembered.said)
+        current.span.attributes.update(remembered.attributes)
         if remembered.why_not:
             text = f"{end} runs again next time: nothing is remembered of it"
             self._note(current, f"{text}, since {remembered.why_not}", "", "info")

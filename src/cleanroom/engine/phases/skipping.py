@@ -1,4 +1,4 @@
-"""What the lifecycle asks of the phase cache: whether a phase runs, and to remember that it passed.
+"""The lifecycle's view of the phase cache: whether a phase is skipped, and remembering one.
 
 Values and a protocol.
 """
@@ -12,7 +12,7 @@ Parts = Mapping[str, str]
 
 
 class Decision(NamedTuple):
-    """What becomes of one phase, and why. Without parts nothing is remembered of it either."""
+    """Whether one phase is skipped, and why. Without parts it is not remembered either."""
 
     parts: Parts | None = None
     run_id: str = ""  # of the run that passed it; empty: it runs
@@ -28,17 +28,19 @@ RUNS = Decision()
 
 
 class Remembered(NamedTuple):
-    """What became of a phase's result, so that a later run may skip it."""
+    """Whether a phase was remembered, so that a later run may skip it."""
 
-    said: Mapping[str, str] = {}  # what the end of its span has to say, as evidence
-    why_not: str = ""  # nothing is remembered: why, for people
+    # for the end of the phase's span, as evidence for a later run
+    attributes: Mapping[str, str] = {}
+    # why nothing is remembered, for people; empty where something is
+    why_not: str = ""
 
 
 class Skipping(Protocol):
-    """What the lifecycle asks. Positions count the plan's phases over all workspaces."""
+    """The phase cache. Positions count the plan's phases over all workspaces."""
 
     async def decide(self, position: int, uncommitted: Sequence[str]) -> Decision:
-        """What becomes of this phase now.
+        """Whether this phase is skipped now.
 
         `uncommitted` are paths that phases of this run changed and that did not come back to the
         project.
@@ -47,4 +49,4 @@ class Skipping(Protocol):
     async def remember(
         self, position: int, decision: Decision, written_back: Sequence[str]
     ) -> Remembered:
-        """It passed, and these paths came back."""
+        """Remember a phase that passed, and of which these paths came back."""
