@@ -35,7 +35,7 @@ def spec(**fields: Any) -> EnvironmentSpec:
 
 def described(tmp_path: Path, root: str = "/work/project", **fields: Any) -> SandboxSpec:
     workspace = WorkspaceSpec(root=root, scratch=str(tmp_path))
-    return create_request.described(
+    return create_request.describe(
         spec(workspace=workspace, **fields),
         IDENTITY,
         NO_GROUPS,
@@ -52,7 +52,7 @@ def project(tmp_path: Path) -> str:
 
 def asked(tmp_path: Path, project: str) -> dict[str, Any]:
     one = spec(workspace=WorkspaceSpec(root=project, scratch=str(tmp_path)))
-    wire = create_request.described(
+    wire = create_request.describe(
         one, IDENTITY, NO_GROUPS, [tmp_path / "layer"], tmp_path / "root"
     )
     image = Image("some/image", "sha256:1", "/usr/bin")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cleanroom.backends.base import Mount
-from cleanroom.backends.embedded.spec_hostns import RunArea, _texts, make_ground
+from cleanroom.backends.embedded.run_area import RunArea, make_area_folder
+from cleanroom.backends.embedded.spec_hostns import _texts
 from support.open_folders import held
 
 
@@ -17,8 +18,8 @@ from support.open_folders import held
 def ground(tmp_path: Path) -> RunArea:
     around = held(tmp_path)
     return RunArea(
-        make_ground(around, "large", os.geteuid()),
-        make_ground(around, "short", os.geteuid()),
+        make_area_folder(around, "large", os.geteuid()),
+        make_area_folder(around, "short", os.geteuid()),
         os.geteuid(),
     )
 
@@ -35,10 +36,10 @@ def test_what_is_given_back_takes_no_other_folder_along(ground: RunArea, tmp_pat
     """In whatever order services come and go: a copy that is used is never another one's."""
     (tmp_path / "template").mkdir()
     template = Mount(source=str(tmp_path / "template"), target="/data", writable=True)
-    ground.real(template)
-    kept = ground.real(shown(tmp_path, "kept"))
-    ground.give_back(template)
-    later = ground.real(shown(tmp_path, "later"))
+    ground.host_path(template)
+    kept = ground.host_path(shown(tmp_path, "kept"))
+    ground.copy_back(template)
+    later = ground.host_path(shown(tmp_path, "later"))
     assert (list(kept.iterdir()), list(later.iterdir())) == ([kept / "kept"], [later / "later"])
 
 
@@ -47,13 +48,13 @@ def test_a_ground_is_closed_to_all_but_its_run(tmp_path: Path):
     an ordinary user's own.
     """
     user = 54321 if os.geteuid() == 0 else os.geteuid()
-    made = make_ground(held(tmp_path), "ground", user)
+    made = make_area_folder(held(tmp_path), "ground", user)
     found = (tmp_path / "ground").stat()
     mode = stat.S_IMODE(found.st_mode)
     assert (mode, found.st_uid, found.st_gid) == (
         (0o710, 0, user) if os.geteuid() == 0 else (0o700, user, os.getegid())
     )
-    own = RunArea(made, made, user).own("roots", "phase")
+    own = RunArea(made, made, user).private_folder("roots", "phase")
     assert (stat.S_IMODE(own.stat().st_mode), own.stat().st_uid) == (0o700, user)
 
 
@@ -69,7 +70,7 @@ def test_a_ground_that_somebody_made_before_is_not_used(tmp_path: Path, kind: st
     ]()
     before = place.lstat()
     with pytest.raises(FileExistsError):
-        make_ground(held(tmp_path), "ground", os.geteuid())
+        make_area_folder(held(tmp_path), "ground", os.geteuid())
     assert place.lstat() == before
     assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o755
 
@@ -80,7 +81,7 @@ def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
 ):
     """Files for an environment are made anew: a name that is taken is refused."""
     (tmp_path / "victim").write_text("theirs")
-    made = make_ground(held(tmp_path), "ground", os.geteuid())
+    made = make_area_folder(held(tmp_path), "ground", os.geteuid())
     etc = made.folder("etc", make=True)
     {
         "link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"),

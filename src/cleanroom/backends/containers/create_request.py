@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.embedded import spec as description
+from cleanroom.backends.embedded import spec as spec_parts
 from cleanroom.backends.embedded.spec import environment_user
 from cleanroom.sandbox.filesystem import mount_plan_container
 from cleanroom.sandbox.filesystem.etc_files import host_name
@@ -154,7 +154,7 @@ def empty_places(container: Container) -> list[str]:
     return [target for target in container["targets"] if not target.startswith("/etc/")]
 
 
-def described(
+def describe(
     spec: EnvironmentSpec,
     identity: Identity,
     homes: cgroups.Homes,
@@ -162,19 +162,19 @@ def described(
     root: Path,
     cache: HomeLayers | None = None,
 ) -> SandboxSpec:
-    """What the warden is told.
+    """The specification of the environment for its warden.
 
     `identity` is who the container is on the host.
     `stack` are the workspace's layers, newest first, `cache` those of the home's .cache.
     `root` is the empty folder on which the view is built.
     """
-    plan = mount_plan_container.plan(description.view_of(spec, stack, cache), identity["user"])
+    plan = mount_plan_container.plan(spec_parts.view_of(spec, stack, cache), identity["user"])
     targets = outermost([*PRIVATE, *(mount["target"] for mount in plan.mounts)])
-    return description.sandbox_spec(
+    return spec_parts.sandbox_spec(
         spec,
         identity,
-        description.mounted(spec, plan, root),
+        spec_parts.mounted(spec, plan, root),
         # Those of a process are the engine's to set.
-        description.limits_of(spec, homes, {}),
+        spec_parts.limits_of(spec, homes, {}),
         container={"socket": f"{root}/door/socket", "targets": targets},
     )

@@ -62,7 +62,7 @@ class ContainerTier(LayeredTier):
             spec.variables["PATH"] = image.path
         homes = self._machinery.facts.cgroup_homes()
         identity = identity_of(spec)
-        sandbox = create_request.described(spec, identity, homes, stack, root, cache)
+        sandbox = create_request.describe(spec, identity, homes, stack, root, cache)
         return Described(sandbox, upper_folders(stack, cache))
 
     async def _image(self, spec: EnvironmentSpec) -> Image:

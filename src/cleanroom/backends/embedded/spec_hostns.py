@@ -1,34 +1,30 @@
-"""Describing environments that have no namespaces: real paths instead of mounts,
-and a folder on the host for everything of their own.
+"""From an `EnvironmentSpec` to a `SandboxSpec` without namespaces: real paths instead of mounts.
 
-As root the environment's user could not pass through a private folder such as /root,
-so what it uses lies below a folder of the run in /var/tmp;
-an ordinary user's lies in the run's own scratch.
-Paths inside that are usually mounted (the home folder, /tmp, a service's data) are led to these.
+Everything of an environment's own lies in the run area.
+Paths inside that are usually mounted (the home folder, /tmp, a service's data) are mapped to it.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.backends.base import EnvironmentSpec, Mount
-from cleanroom.backends.embedded import spec as description
+from cleanroom.backends.embedded import spec as spec_parts
 from cleanroom.backends.embedded.path_map import PathMap
+from cleanroom.backends.embedded.run_area import RunArea
 from cleanroom.backends.embedded.spec import Described
-from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.core.paths import is_within
-from cleanroom.sandbox.filesystem import copied_tree, etc_files, tree_removal
+from cleanroom.sandbox.filesystem import etc_files
 from cleanroom.sandbox.filesystem.constants import HOME
-from cleanroom.sandbox.filesystem.mount_plan import HostFacts
+from cleanroom.sandbox.filesystem.mount_plan import HostFacts, MountPlan
 from cleanroom.sandbox.kernel import cgroups, process_tree
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import Identity, MountOp
+    from cleanroom.sandbox.protocol import Filesystem, Identity, MountOp
 
 TEMPORARY = "/tmp"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
@@ -39,195 +35,129 @@ FACTS = (
     "/sys/fs/cgroup",
     "/sys/kernel/mm/transparent_hugepage",
 )
-_SUN_PATH_ROOM = 60  # of an address's 107 bytes; the rest is a service's own
 
 
-def places_for(run_id: str, scratch: Path) -> tuple[Path, Path]:
-    """The folder for everything of a run's environments, and one with a short name."""
-    large, short = grounds(run_id)
-    return (large, large) if os.geteuid() == 0 else (scratch, short)
+class HostFolders(NamedTuple):
+    """Folders of the host for one environment without mounts."""
 
-
-def make_ground(around: Folder, name: str, user: int) -> Folder:
-    """Make a folder for a run's environments where others make theirs too, such as /tmp.
-
-    It is closed to all but root and, as its group, the environments' user, who passes through it
-    and changes nothing there. One of this name that somebody else made is nobody's to use.
-
-    Raises:
-        FileExistsError: there is one.
-    """
-    os.mkdir(name, 0o700, dir_fd=around.descriptor)
-    folder = around.folder(name)
-    if os.geteuid() == 0:
-        folder.give(0o710, (0, user))
-    return folder
-
-
-class RunArea:
-    """What one run's environments have on the host."""
-
-    def __init__(self, top: Folder, short: Folder, user: int) -> None:
-        """`short` is where links with short names lie, since a unix socket's address holds 107
-        bytes.
-        """
-        self.folder = top.path
-        self._top, self.short = top, short
-        self._owner = (user, user) if os.geteuid() == 0 else None
-        self._moved: dict[str, Path] = {}
-        # of copies and links, also of those that are gone: what is used has its name for itself
-        self._numbers = itertools.count()
-        self._links: dict[Path, Path] = {}
-
-    def own(self, *parts: str) -> Path:
-        """A folder of an environment's own, which nobody else may enter."""
-        with self.held(*parts) as folder:
-            return folder.path
-
-    def held(self, *parts: str) -> Folder:
-        """The same, held open."""
-        folder = self._top.folder("/".join(parts), make=True, mode=0o711)
-        folder.give(0o700, self._owner)
-        return folder
-
-    def real(self, mount: Mount) -> Path:
-        """Where what a mount shows lies for an environment:
-        at its source where its user can get there, else in a copy that lives as long as the run.
-        """
-        known = self._moved.get(mount.source)
-        if known is not None:
-            return known
-        source = Path(mount.source)
-        if self._owner is None:
-            if mount.above and not any(source.iterdir()):
-                copied_tree.copy(Path(mount.above), source)
-            self._moved[mount.source] = source
-            return source
-        place = self.own("moved", str(next(self._numbers)))
-        copied_tree.copy(Path(mount.above) if mount.above else source, place, owner=self._owner)
-        self._moved[mount.source] = place
-        return place
-
-    def give_back(self, mount: Mount) -> None:
-        """What was prepared in a copy becomes the content of its source, an empty folder."""
-        place, source = self._moved.get(mount.source), Path(mount.source)
-        if (
-            place is None
-            or self._owner is None
-            or mount.names_paths
-            or mount.target.startswith("/run/")
-        ):
-            return
-        copied_tree.copy(place, source, owner=(os.geteuid(), os.getegid()))
-        del self._moved[mount.source]
-        tree_removal.remove_tree(place)
-
-    def named(self, place: Path) -> str:
-        """A name for a folder that is short enough for sockets in it."""
-        if len(str(place)) < _SUN_PATH_ROOM:
-            return str(place)
-        if place not in self._links:
-            name = str(next(self._numbers))
-            os.symlink(place, name, dir_fd=self.short.descriptor)
-            self._links[place] = self.short.path / name
-        return str(self._links[place])
-
-
-class Given(NamedTuple):
-    """What an environment without mounts gets on the host."""
-
-    ground: RunArea
-    # its own folder
+    area: RunArea
+    # its own folder in the area
     root: Path
-    # the workspace's copy, and its home's .cache; empty where there is none
+    # the workspace's copy, and its home's .cache; empty if there is none
     copy: str = ""
     cache: str = ""
+
+
+class _Paths(NamedTuple):
+    """Where the environment's paths lie on the host."""
+
+    home: Path
+    temporary: Path
+    # mounts that stand for no tool
+    shown: list[Mount]
+    # target of each -> its folder on the host
+    real: dict[str, Path]
 
 
 def describe(
     spec: EnvironmentSpec,
     host: HostFacts,
     homes: cgroups.Homes,
-    given: Given,
+    folders: HostFolders,
     *,
     landlock: bool = True,
 ) -> Described:
-    """The environment without mounts. Makes its folders."""
-    ground, root, copy_root, cache = given
-    identity = description.identity_of(spec)
-    plan = description.mounts_of(spec, host, description.view_of(spec))
-    parts = root.relative_to(ground.folder).parts
-    ground.own(*parts)
-    home, temporary = ground.own(*parts, "home"), ground.own(*parts, "tmp")
-    shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
-    real = {mount.target: ground.real(mount) for mount in shown}
-    places = _places(spec, given, home, temporary, real)
-    for mount in shown:
+    """An environment without mounts. Makes its folders."""
+    identity = spec_parts.identity_of(spec)
+    plan = spec_parts.mounts_of(spec, host, spec_parts.view_of(spec))
+    parts = folders.root.relative_to(folders.area.path).parts
+    paths = _make_folders(spec, folders, parts)
+    path_map = _path_map(spec, folders, paths)
+    for mount in paths.shown:
         if mount.names_paths:
-            with Folder.at(real[mount.target]) as folder:
-                _lead(folder, places)
-    written = [copy_root] if copy_root else []
-    written += [str(home), str(temporary)]
-    written += [str(real[mount.target]) for mount in shown if mount.writable]
-    if cache:
-        with Folder.at(home) as folder:
-            os.symlink(cache, ".cache", dir_fd=folder.descriptor)
-        written.append(cache)
-    with ground.held(*parts, "etc") as folder:
-        texts = _texts(identity, plan.mounts, folder, str(home))
-    writable = [os.path.realpath(path) for path in written]
-    trees = [path for path in plan.executable if path not in real]
-    seen = plan._replace(
-        mounts=[],
-        readable=[*(f"/etc/{name}" for name in host.etc), *FACTS],
-        executable=[*trees, *(str(real[m.target]) for m in shown if not m.writable)],
-        writable=writable,
-    )
-    runs = {target: str(place) for target, place in real.items() if target.startswith("/run/")}
-    filesystem = description.filesystem_of(
-        spec,
-        seen,
-        root,
-        lasting=writable,
-        project=os.path.realpath(copy_root) if copy_root else "",
-        sockets=map(os.path.realpath, runs.values()),
-        socket_folders=runs,
-    )
-    rlimits = description.rlimits_of(spec, homes)
-    # The kernel counts all processes of a user, and there may be others of ours.
+            with Folder.at(paths.real[mount.target]) as folder:
+                _translate_files(folder, path_map)
+    with folders.area.open_private_folder(*parts, "etc") as folder:
+        texts = _texts(identity, plan.mounts, folder, str(paths.home))
+    rlimits = spec_parts.rlimits_of(spec, homes)
+    # RLIMIT_NPROC counts all processes of the real user, other environments' too; getrlimit(2).
     rlimits["RLIMIT_NPROC"] += process_tree.tasks_of(identity["user"])
-    told = description.sandbox_spec(
+    sandbox = spec_parts.sandbox_spec(
         spec,
         identity,
-        filesystem,
-        description.limits_of(spec, homes, rlimits),
+        _filesystem(spec, host, plan, folders, paths),
+        spec_parts.limits_of(spec, homes, rlimits),
         landlock=landlock,
         host_namespaces={"texts": texts, "devices": list(DEVICES)},
     )
-    filled = tuple(Path(folder) for folder in (copy_root, cache) if folder)
-    return Described(told, filled, places, str(temporary))
+    filled = tuple(Path(folder) for folder in (folders.copy, folders.cache) if folder)
+    return Described(sandbox, filled, path_map, str(paths.temporary))
 
 
-def _places(
-    spec: EnvironmentSpec, given: Given, home: Path, temporary: Path, real: Mapping[str, Path]
-) -> PathMap:
-    """Where paths inside lie; `real` is where each mount's target does."""
-    ground, workspace = given.ground, spec.workspace.root if spec.workspace else ""
-    tools = description.tools_of(spec)
-    # They are what they say, although they may lie below /tmp.
-    kept = [str(ground.folder), str(ground.short.path)]
-    kept += [tool for tool in tools if not workspace or not is_within(tool, workspace)]
-    pairs = [(path, path) for path in kept]
-    pairs += [(HOME, str(home)), (TEMPORARY, str(temporary))]
-    pairs += [(target, ground.named(place)) for target, place in real.items()]
-    pairs += [(workspace, given.copy)] if workspace else []
+def _make_folders(spec: EnvironmentSpec, folders: HostFolders, parts: tuple[str, ...]) -> _Paths:
+    """Make the folder `parts` of the area with home and /tmp, and the copies for mounts."""
+    area = folders.area
+    area.private_folder(*parts)
+    home, temporary = area.private_folder(*parts, "home"), area.private_folder(*parts, "tmp")
+    shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
+    real = {mount.target: area.host_path(mount) for mount in shown}
+    if folders.cache:
+        with Folder.at(home) as folder:
+            os.symlink(folders.cache, ".cache", dir_fd=folder.descriptor)
+    return _Paths(home, temporary, shown, real)
+
+
+def _filesystem(
+    spec: EnvironmentSpec,
+    host: HostFacts,
+    plan: MountPlan,
+    folders: HostFolders,
+    paths: _Paths,
+) -> Filesystem:
+    """What it may read, write and start, by paths of the host."""
+    written = [folders.copy] if folders.copy else []
+    written += [str(paths.home), str(paths.temporary)]
+    written += [str(paths.real[mount.target]) for mount in paths.shown if mount.writable]
+    written += [folders.cache] if folders.cache else []
+    writable = [os.path.realpath(path) for path in written]
+    trees = [path for path in plan.executable if path not in paths.real]
+    read_only = [str(paths.real[mount.target]) for mount in paths.shown if not mount.writable]
+    on_host = plan._replace(
+        mounts=[],
+        readable=[*(f"/etc/{name}" for name in host.etc), *FACTS],
+        executable=[*trees, *read_only],
+        writable=writable,
+    )
+    runs = {
+        target: str(place) for target, place in paths.real.items() if target.startswith("/run/")
+    }
+    return spec_parts.filesystem_of(
+        spec,
+        on_host,
+        folders.root,
+        lasting=writable,
+        project=os.path.realpath(folders.copy) if folders.copy else "",
+        sockets=map(os.path.realpath, runs.values()),
+        socket_folders=runs,
+    )
+
+
+def _path_map(spec: EnvironmentSpec, folders: HostFolders, paths: _Paths) -> PathMap:
+    """From paths inside to paths of the host."""
+    area, workspace = folders.area, spec.workspace.root if spec.workspace else ""
+    tools = spec_parts.tools_of(spec)
+    # These stand for themselves, although they may lie below /tmp.
+    unmapped = [str(area.path), str(area.short.path)]
+    unmapped += [tool for tool in tools if not workspace or not is_within(tool, workspace)]
+    pairs = [(path, path) for path in unmapped]
+    pairs += [(HOME, str(paths.home)), (TEMPORARY, str(paths.temporary))]
+    pairs += [(target, area.short_path(place)) for target, place in paths.real.items()]
+    pairs += [(workspace, folders.copy)] if workspace else []
     return PathMap(pairs)
 
 
 def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str) -> dict[str, str]:
-    """The files of /etc that an environment finds instead of the host's,
-    with its own user in them.
-    """
+    """Write the texts that stand in for files of /etc; returns path inside -> path on the host."""
     user, group = identity["user"], identity["group"]
     made = {
         f"{mount['target']}/{name}": text
@@ -237,7 +167,7 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
     }
     made["/etc/passwd"] = etc_files.passwd(user, group, home)
     made["/etc/group"] = etc_files.group(group)
-    # over a stream the answer's address is not asked for
+    # use-vc (resolv.conf(5)): of an answer over TCP the resolver does not check the address.
     made["/etc/resolv.conf"] = "nameserver 127.0.0.1\noptions timeout:1 attempts:1 use-vc\n"
     found = {}
     for path, text in made.items():
@@ -249,17 +179,17 @@ def _texts(identity: Identity, mounts: Iterable[MountOp], etc: Folder, home: str
     return found
 
 
-def _lead(folder: Folder, places: PathMap) -> None:
-    """Lead the paths that a service's own files name to where they are."""
+def _translate_files(folder: Folder, path_map: PathMap) -> None:
+    """Replace paths inside by paths of the host in a service's own files."""
     for name in folder.names():
         try:
             with folder.reading(name) as file:
                 text = os.fsdecode(file.read())
         except OSError as error:
             if is_misplaced(error):
-                continue  # no file
+                continue
             raise
-        if (led := places.translate(text)) != text:
+        if (translated := path_map.translate(text)) != text:
             with os.fdopen(folder.open_own(name, os.O_WRONLY), "wb") as file:
                 os.ftruncate(file.fileno(), 0)
-                file.write(os.fsencode(led))
+                file.write(os.fsencode(translated))
