@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.core.encodings import PIECE, open_escape
+from cleanroom.core.encodings.escapes import open_escape
+from cleanroom.core.encodings.forms import PIECE
 from cleanroom.core.redaction import REPLACEMENT, Redactor
 
 

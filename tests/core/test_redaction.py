@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cleanroom.core import encodings
+from cleanroom.core.encodings.escapes import has_escapes
 from cleanroom.core.redaction import REPLACEMENT, Redactor, secret_values
 from cleanroom.model.capability import Process, Target
 from cleanroom.model.events import Envelope, Note, Output, Started, Subject, Violation, encode
@@ -102,7 +102,7 @@ def test_a_stream_reads_the_same_however_it_is_cut(secrets, pieces, data):
 def test_output_that_begins_no_secret_is_shown_at_once(secret, text):
     """A prompt does not wait for the next line: its end is the beginning of no form of a secret."""
     # One that has an escape in it is looked for with the escape undone too, which may be a blank.
-    assume(not encodings.has_escapes(secret.encode()))
+    assume(not has_escapes(secret.encode()))
     prompt = f"{text}> ".encode()
 
     assert Redactor([secret]).stream().feed(prompt) == prompt

@@ -1,7 +1,7 @@
-"""Secrets, known by their values, taken out of everything before it is hashed, shown or sent.
+"""Redaction: known secrets are replaced in everything before it is hashed, shown or sent.
 
-A value is found as it is and as programs print it (`encodings`), a long one piece by piece.
-What is not found is in `docs/limits.md`.
+A secret is found as it is and as programs print it (`encodings`), a long one piece by piece.
+`docs/limits.md` lists the forms that are not found.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from urllib.parse import unquote
 
 import msgspec
 
-from cleanroom.core import encodings
-from cleanroom.core.encodings import SHORTEST, Needles, Reading, Span
+from cleanroom.core.encodings.base64_text import base64_forms, base64_open, base64_spans
+from cleanroom.core.encodings.escapes import escapes_undone, has_escapes, open_escape, unescaped
+from cleanroom.core.encodings.forms import parts, plain_forms
+from cleanroom.core.encodings.hex_digits import hex_forms, hex_open, hex_spans
+from cleanroom.core.encodings.needles import SHORTEST, Needles, Span
+from cleanroom.core.encodings.reading import Reading
+from cleanroom.core.encodings.simple_json import among_simple, simple_json
 
 if TYPE_CHECKING:
     from cleanroom.model.events import Envelope
@@ -29,13 +34,13 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/:@]*:([^\s@]+)@", re.IGNORECASE)
-# `key=value,key=value`: how a collector's users identify themselves
+# `key=value,key=value`: credentials of a collector's users
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:\w+_)?HEADERS")
 _SECRET_HEADER = re.compile(r"AUTH|COOKIE|PASS|TEAM|_?KEY", re.IGNORECASE)
-# characters from which the value of any header counts: shorter ones are names of tenants and data
-# sets
+# Characters from which on the value of any header is a secret; shorter ones are names of tenants
+# and of data sets.
 _LONG_HEADER = 16
-# what stands in TOKEN_LIMIT, not in TOKEN
+# Values of variables such as TOKEN_LIMIT, and not of TOKEN.
 _SETTING = re.compile(r"true|false|none|null|yes|no|\d{1,7}", re.IGNORECASE)
 
 _E = TypeVar("_E")
@@ -43,18 +48,16 @@ _encoder = msgspec.json.Encoder()
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable of the caller's is one by its name,
-    or carries a password in an address.
-    """
+    """Whether a variable of the caller's is a secret by its name, or has a password in a URL."""
     return bool(
         _SECRET_NAME.search(name) or _HEADERS.fullmatch(name) or _URL_PASSWORD.search(value)
     )
 
 
 class Redactor:
-    """Knows values and takes them out.
+    """Replaces known values by REPLACEMENT.
 
-    `public` are names that are said openly (phases, services): what is part of one is no secret.
+    `public` are names that are shown (phases, services): a value that is part of one is no secret.
     """
 
     def __init__(self, values: Iterable[str] = (), *, public: Iterable[str] = ()) -> None:
@@ -65,19 +68,19 @@ class Redactor:
         self.add(*values)
 
     def add(self, *values: str) -> None:
-        """Take these out from now on.
+        """Replace these values from now on.
 
         Values of fewer than 4 characters, and parts of public names, are ignored.
         """
         for value in {value for value in values if self._is_secret(value)} - self._known:
             self._known.add(value)
-            for part in encodings.parts(_raw(value)):
+            for part in parts(_raw(value)):
                 if self._is_secret(part.decode("utf-8", "replace")):
-                    plain = encodings.plain_forms(part)
-                    self._plain.add(plain)
-                    self._json.add(map(_in_json, plain))
-                    self._base64.add(encodings.base64_forms(part))
-                    self._hex.add(encodings.hex_forms(part))
+                    forms = plain_forms(part)
+                    self._plain.add(forms)
+                    self._json.add(map(_in_json, forms))
+                    self._base64.add(base64_forms(part))
+                    self._hex.add(hex_forms(part))
 
     def text(self, text: str) -> str:
         """`text` without any known value."""
@@ -89,9 +92,9 @@ class Redactor:
 
     def event(self, event: _E) -> _E:
         """`event` (any msgspec struct) without any known value in its strings;
-        the same object where there is none.
+        the same object if it has none.
 
-        Fields with a fixed vocabulary, keys and numbers stay: they are the engine's own words.
+        Fields with a fixed vocabulary, keys and numbers are not searched: the engine makes them.
         """
         if not self._among(_encoder.encode(event)):
             return event
@@ -99,8 +102,9 @@ class Redactor:
         return cleaned
 
     def envelopes(self, envelopes: list[Envelope]) -> list[Envelope]:
-        """The same for the event of each: they are encoded and searched together,
-        and one by one only where there is something.
+        """The envelopes with their events redacted.
+
+        All are encoded and searched together, and one by one only if a value was found.
         """
         if not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
             return envelopes
@@ -110,34 +114,33 @@ class Redactor:
         ]
 
     def stream(self) -> StreamRedactor:
-        """The same for bytes that come in pieces. What is added here later counts there too."""
+        """A redactor for bytes in pieces. Values that are added here later count there too."""
         return StreamRedactor(self)
 
     def _among(self, encoded: bytes) -> bool:
-        """Whether a value may stand in the encoding of events. Nearly all are told at once."""
+        """Whether a value may stand in encoded events. A fast search decides for nearly all."""
         if not self._known:
             return False
-        if encodings.simple_json(encoded):
+        if simple_json(encoded):
             if self._json.among(encoded):
                 return True
-            return encodings.among_simple(encoded, self._base64, self._hex)
+            return among_simple(encoded, self._base64, self._hex)
         for _ in range(_LAYERS + 1):
             if self._in_layer(encoded):
                 return True
-            if not encodings.has_escapes(encoded):
+            if not has_escapes(encoded):
                 return False
-            encoded = encodings.unescaped(encoded)
+            encoded = unescaped(encoded)
         return False
 
     def _in_layer(self, text: bytes) -> bool:
-        if self._plain.among(text) or encodings.base64_spans(text, self._base64):
+        if self._plain.among(text) or base64_spans(text, self._base64):
             return True
-        return bool(encodings.hex_spans(text, self._hex))
+        return bool(hex_spans(text, self._hex))
 
     def _found(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
-        """Where values stand, in order and merged where they overlap.
-
-        And where the rest begins that could grow into one; with `final` nothing can.
+        """The spans of values, in order and merged where they overlap, and the position from which
+        the rest could grow into a value; with `final` that is the end.
         """
         spans: list[Span] = []
         opened = len(text)
@@ -145,29 +148,29 @@ class Redactor:
         data = text
         for _ in range(_LAYERS + 1):
             found, begun = self._layer(data, final=final)
-            whole = len(data) if final else encodings.open_escape(data)
+            whole = len(data) if final else open_escape(data)
             begun = min(begun, whole)
             for layer in reversed(layers):
-                found = [layer.back(span) for span in found]
-                begun = layer.start(begun) if begun < len(layer.data) else opened
+                found = [layer.source_span(span) for span in found]
+                begun = layer.source_start(begun) if begun < len(layer.data) else opened
             spans += found
             opened = min(opened, begun)
-            if not encodings.has_escapes(data):
+            if not has_escapes(data):
                 break
-            layers.append(encodings.escapes_undone(data[:whole]))
+            layers.append(escapes_undone(data[:whole]))
             if layers[-1].data == data:
                 break
             data = layers[-1].data
         return _merged(spans), opened
 
     def _layer(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
-        """The same as far as no escape stands in between."""
-        digits = encodings.hex_spans(text, self._hex)
-        spans = self._plain.spans(text) + encodings.base64_spans(text, self._base64) + digits
+        """As `_found`, for values without escapes in them."""
+        digits = hex_spans(text, self._hex)
+        spans = self._plain.spans(text) + base64_spans(text, self._base64) + digits
         if final:
             return spans, len(text)
-        in_base64 = encodings.base64_open(text, self._base64)
-        in_hex = encodings.hex_open(text, self._hex, digits)
+        in_base64 = base64_open(text, self._base64)
+        in_hex = hex_open(text, self._hex, digits)
         return spans, min(self._plain.open_end(text), in_base64, in_hex)
 
     def _is_secret(self, value: str) -> bool:
@@ -191,25 +194,29 @@ class Redactor:
 
 
 class StreamRedactor:
-    """Takes known values out of a stream, however it is cut.
+    """Replaces known values in a stream, however it is cut into pieces.
 
     Output that cannot be the beginning of a value is never held back.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        # What waits, after some of what was shown: whether a line break counts depends on that.
+        # Bytes that are held back, after some that were shown: those decide whether a line break
+        # belongs to an encoding.
         self._kept = b""
-        self._shown = 0  # how much of it was shown
+        self._shown = 0  # how many bytes of `_kept` were shown
 
     def feed(self, data: bytes) -> bytes:
-        """What can be shown now; the rest, less than the longest value as printed, waits."""
+        """The bytes that can be shown now.
+
+        Fewer than the longest value as printed are held back.
+        """
         if not self._redactor._known:
             return data
         return self._show(self._kept + data, final=False)
 
     def end(self) -> bytes:
-        """What was held back: the stream is over."""
+        """The bytes that were held back, at the end of the stream."""
         return self._show(self._kept, final=True)
 
     def _show(self, buffer: bytes, *, final: bool) -> bytes:
@@ -220,7 +227,7 @@ class StreamRedactor:
                 break
             if end <= shown:
                 continue
-            if start >= shown:  # else it goes on from one that was taken out
+            if start >= shown:  # else the span continues one that was replaced
                 pieces += [buffer[shown:start], REPLACEMENT.encode()]
             shown = end
         pieces.append(buffer[shown:opened])
@@ -231,7 +238,7 @@ class StreamRedactor:
 
 
 def _before_escape(buffer: bytes, at: int) -> int:
-    """A place not after `at` that stands in no row of backslashes, unless it is a very long one."""
+    """The last position up to `at` outside of a row of backslashes, or in a very long row."""
     before = buffer[max(0, at - _CONTEXT) : at]
     return at - len(before) + len(before.rstrip(b"\\"))
 
@@ -255,8 +262,8 @@ def _replaced(text: bytes, spans: list[Span]) -> bytes:
 
 
 def secret_values(environ: Mapping[str, str]) -> list[str]:
-    """The values of variables and of headers for collectors whose names look secret,
-    and the passwords in any URL; switches and small numbers are neither.
+    """The values of variables and of headers for collectors whose names look secret, and the
+    passwords in URLs. Switches and small numbers are no secrets.
     """
     found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
     for name, value in environ.items():
@@ -271,8 +278,8 @@ def secret_values(environ: Mapping[str, str]) -> list[str]:
 
 
 def _in_headers(text: str) -> set[str]:
-    """What identifies its sender: a header's value, and of one with a scheme (`Bearer ...`) what
-    follows it.
+    """The credentials in headers: their values, and of a value with a scheme (`Bearer ...`) also
+    the part after the scheme.
     """
     found: set[str] = set()
     for pair in text.split(","):
@@ -288,7 +295,7 @@ def _in_headers(text: str) -> set[str]:
 
 
 def _in_json(form: bytes) -> bytes:
-    """How it stands in the encoding of an event."""
+    """The form in the encoding of an event."""
     return _encoder.encode(form.decode("utf-8", "replace"))[1:-1]
 
 
