@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from cleanroom.sandbox.selftest import probe
 from support import open_folders
-from support.folder_permissions import open_way
+from support.folder_permissions import allow_traversal
 
 # In a plain test looptime asks for the thread's event loop,
 # which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
@@ -39,18 +39,18 @@ settings.load_profile("cleanroom")
 
 
 @pytest.fixture(autouse=True)
-def _folders_are_let_go() -> Iterator[None]:
+def _folders_are_closed() -> Iterator[None]:
     """No test leaves its folders open to the next one: some look at which numbers of descriptors
     are free.
     """
     yield
-    open_folders.let_go()
+    open_folders.close_all()
 
 
 @pytest.fixture
 def open_tmp_path(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tmp_path`, which any user of the machine may enter."""
-    open_way(tmp_path, tmp_path_factory.getbasetemp())
+    allow_traversal(tmp_path, tmp_path_factory.getbasetemp())
     return tmp_path
 
 

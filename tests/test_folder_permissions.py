@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.folder_permissions import open_way
+from support.folder_permissions import allow_traversal
 
 BASES = ["chosen", "chosen/popen-gw1", "pytest-of-me/pytest-7", "pytest-of-me/pytest-7/popen-gw0"]
 
@@ -24,6 +24,6 @@ def test_only_folders_that_pytest_made_are_opened(tmp_path: Path, base: str):
     way = [folder, *(above for above in folder.parents if shared in above.parents)]
     for made in way:
         made.chmod(0o700)
-    open_way(folder, shared / base)
+    allow_traversal(folder, shared / base)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
     assert {stat.S_IMODE(made.stat().st_mode) for made in way} == {0o755}

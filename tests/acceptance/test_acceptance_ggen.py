@@ -17,7 +17,7 @@ import pytest
 import cleanroom
 from cleanroom.services.programs import find_postgres
 from support.command_harness import Project, reap
-from support.ggen_harness import children, holders, rest, wait_for_command, wait_gone
+from support.ggen_harness import children, leftovers, shared_servers, wait_for_command, wait_gone
 from support.required_tools import real_tool
 
 pytestmark = [
@@ -126,7 +126,7 @@ def test_a_pipeline_passes_and_its_phases_share_the_database(ggen: Ggen):
     assert said.code == 0, said.out + said.err
     assert said.last == "✅ Pipeline completed: init → test → validate"
     assert said.err.count("is held by session-") == 3
-    assert rest(ggen.project) == {}
+    assert leftovers(ggen.project) == {}
 
 
 def test_a_failure_is_1_for_ggen_and_told_by_the_engines_last_line(ggen: Ggen):
@@ -186,7 +186,7 @@ def test_twenty_at_once_lose_nothing_of_ours(ggen: Ggen):
         timeout=60,
     )
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert rest(ggen.project) == {}
+    assert leftovers(ggen.project) == {}
 
 
 def test_a_phase_without_its_own_command_is_refused(ggen: Ggen):
@@ -235,7 +235,7 @@ def test_what_the_time_limit_kills_leaves_nothing(ggen: Ggen, command: str):
     os.kill(only, signal.SIGKILL)
     said = end(process)
     assert said.code == 1
-    assert rest(ggen.project) == {}
+    assert leftovers(ggen.project) == {}
 
 
 @pytest.mark.parametrize("command", SHAPES.values(), ids=SHAPES.keys())
@@ -250,12 +250,12 @@ def test_a_ggen_that_is_killed_takes_engine_and_session_with_it(
     process = ggen.start("run", "long")
     wait_for_command(SLEEP_COMMAND)
     engines = children(process.pid)
-    assert len(holders(ggen.project)) == 1
+    assert len(shared_servers(ggen.project)) == 1
     process.send_signal(number)
     said = end(process)
     assert said.code == -number
     for pid in engines:
         wait_gone(pid)
     reap()
-    assert rest(ggen.project) == {}
+    assert leftovers(ggen.project) == {}
     assert said.last.startswith("exit 143: phase long cancelled"), said.out + said.err

@@ -18,7 +18,7 @@ import pytest
 from cleanroom.services.programs import find_postgres
 from support import phase_programs
 from support.command_harness import Project, reap
-from support.ggen_harness import SCHEMA, children, holders, rest, wait_gone
+from support.ggen_harness import SCHEMA, children, leftovers, shared_servers, wait_gone
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -169,10 +169,10 @@ def test_stop_removes_everything(project: Project):
     """
     write(project, {"look": sql("SELECT 1")})
     pool(project, "start")
-    assert len(holders(project)) == 1
+    assert len(shared_servers(project)) == 1
     assert pool(project, "stop")["services"]
-    assert holders(project) == []
-    assert rest(project) == {}
+    assert shared_servers(project) == []
+    assert leftovers(project) == {}
     result = project.call("run", "look").result
     assert (result["outcome"], result["services"][0]["held_by"]) == ("passed", "")
     assert pool(project, "status")["id"] == ""
@@ -224,7 +224,7 @@ def test_an_idle_pool_ends_by_itself(project: Project):
     """Nobody uses it for the time it was given: nothing of it is left."""
     write(project, {"look": sql("SELECT 1")})
     pool(project, "start", "--idle", "1s")
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_a_pool_killed_with_its_keeper_is_swept(project: Project):
@@ -236,4 +236,4 @@ def test_a_pool_killed_with_its_keeper_is_swept(project: Project):
     wait_gone(holder)
     assert project.call("run", "look").result["outcome"] == "passed"
     reap()
-    assert rest(project) == {}
+    assert leftovers(project) == {}

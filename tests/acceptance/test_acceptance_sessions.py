@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from support.command_harness import Project, write_eater
+from support.command_harness import Project, write_memory_hog
 from support.ggen_harness import (
     Ggen,
     children,
-    holder_pid,
-    holders,
     kill,
-    rest,
+    leftovers,
+    shared_server_pid,
+    shared_servers,
     wait_for_command,
     wait_gone,
 )
@@ -72,14 +72,14 @@ def test_phases_of_one_ggen_find_what_earlier_ones_stored(project: Project):
         first = ggen.run("init")
         second = ggen.run("test")
         assert (first["outcome"], second["outcome"]) == ("passed", "passed"), second["err"]
-        (session,) = holders(project)
+        (session,) = shared_servers(project)
         assert [service["held_by"] for service in first["services"] + second["services"]] == [
             session,
             session,
         ]
         assert second["ledger"]["left"] == []
         held = second["ledger"]["held"]
-        assert f"process {holder_pid(project)} ({session})" in held
+        assert f"process {shared_server_pid(project)} ({session})" in held
         assert "environment service-redis-1" in held
         events = [
             json.loads(line)["event"]
@@ -99,7 +99,7 @@ def test_phases_of_one_ggen_find_what_earlier_ones_stored(project: Project):
             if span.get("links")
         ]
         assert [[link["spanId"] for link in found] for found in links] == [[attached["span_id"]]]
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def spans(trace: Path) -> list[dict[str, object]]:
@@ -115,12 +115,12 @@ def test_a_service_that_is_ready_by_its_log_is_held_too(project: Project):
     )
     with Ggen(project) as ggen:
         first, second = ggen.run("init"), ggen.run("test")
-        (session,) = holders(project)
+        (session,) = shared_servers(project)
         assert [result["services"][0]["held_by"] for result in (first, second)] == [
             session,
             session,
         ], second["err"]
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_another_ggen_has_a_session_of_its_own(project: Project):
@@ -139,9 +139,9 @@ def test_another_ggen_has_a_session_of_its_own(project: Project):
         assert one.run("init")["outcome"] == "passed"
         with Ggen(project) as other:
             assert other.run("look")["outcome"] == "passed"
-            assert len(holders(project)) == 2
+            assert len(shared_servers(project)) == 2
         assert one.run("again")["outcome"] == "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_without_ggen_a_run_has_its_own_services(project: Project):
@@ -150,7 +150,7 @@ def test_without_ggen_a_run_has_its_own_services(project: Project):
     result = project.call("run", "init").result
     assert result["outcome"] == "passed"
     assert result["ledger"]["held"] == []
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_fresh_has_nothing_to_do_with_the_session(project: Project):
@@ -164,7 +164,7 @@ def test_fresh_has_nothing_to_do_with_the_session(project: Project):
         result = ggen.run("look", "--fresh")
         assert result["outcome"] == "passed", result["err"]
         assert result["ledger"]["held"] == []
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_two_engines_that_start_at_once_make_one_session(project: Project):
@@ -177,9 +177,9 @@ def test_two_engines_that_start_at_once_make_one_session(project: Project):
         assert {name: ggen.answer(name)["outcome"] for name in phases} == dict.fromkeys(
             phases, "passed"
         )
-        assert len(holders(project)) == 1
+        assert len(shared_servers(project)) == 1
         assert ggen.run("sum")["outcome"] == "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Project):
@@ -200,7 +200,7 @@ def test_another_configuration_has_a_server_of_its_own_and_says_so(project: Proj
         assert [note for note in result["notes"] if "CR-SESSION-005" in note]
         assert result["services"][0]["held_by"] == ""
         assert result["ledger"]["held"] == []
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
@@ -213,7 +213,7 @@ def test_ggen_killed_within_a_phase_leaves_nothing(project: Project):
         ggen.begin(ggen.engine("long"))
         wait_for_command(SLEEP_COMMAND)
         kill(ggen.pid)
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: Project):
@@ -243,7 +243,7 @@ def test_an_engine_whose_shell_is_killed_ends_and_the_session_lives_on(project: 
         assert f"process {shell}, which started this run, has ended" in str(result)
         assert "CR-ENGINE-004" in str(result)
         assert ggen.run("test")["outcome"] == "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_a_holder_that_was_killed_is_replaced(project: Project):
@@ -256,13 +256,13 @@ def test_a_holder_that_was_killed_is_replaced(project: Project):
     )
     with Ggen(project) as ggen:
         assert ggen.run("init")["outcome"] == "passed"
-        (old,) = holders(project)
-        kill(holder_pid(project))
+        (old,) = shared_servers(project)
+        kill(shared_server_pid(project))
         result = ggen.run("look")
         assert result["outcome"] == "passed", result["err"]
         assert result["services"][0]["held_by"] not in ("", old)
-        assert holders(project) == [result["services"][0]["held_by"]]
-    assert rest(project) == {}
+        assert shared_servers(project) == [result["services"][0]["held_by"]]
+    assert leftovers(project) == {}
 
 
 def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
@@ -274,10 +274,10 @@ def test_a_run_whose_holder_is_killed_fails_and_says_why(project: Project):
         assert ggen.run("init")["outcome"] == "passed"
         ggen.begin(ggen.engine("long"))
         wait_for_command("sleep 2")
-        kill(holder_pid(project))
+        kill(shared_server_pid(project))
         ggen.ended()
         assert ggen.answer("long")["outcome"] != "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def sweep(project: Project) -> str:
@@ -296,13 +296,13 @@ def test_sweep_leaves_a_living_session_alone_and_removes_a_dead_one(project: Pro
         assert ggen.run("init")["outcome"] == "passed"
         assert json.loads(sweep(project))["living"] >= 1  # the folder of the run may just be going
         assert ggen.run("test")["outcome"] == "passed"
-        holder = holder_pid(project)
-        (dead,) = holders(project)
+        holder = shared_server_pid(project)
+        (dead,) = shared_servers(project)
         for pid in (*children(holder), holder):
             kill(pid)
         wait_gone(holder)
         assert json.loads(sweep(project))["runs"] == [dead]
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_a_server_that_dies_between_runs_is_there_again(project: Project):
@@ -320,14 +320,14 @@ def test_a_server_that_dies_between_runs_is_there_again(project: Project):
             assert time.monotonic() < until, "the server was not started again"
             time.sleep(0.02)  # polling for what other processes do
         assert ggen.run("test")["outcome"] == "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def test_a_held_service_is_held_against_the_run_that_uses_it(project: Project):
     """Killed for its memory while a run uses it, it fails that run as the run's own would;
     a run that uses another service is not told.
     """
-    write_eater(project, "feed")
+    write_memory_hog(project, "feed")
     project.add(
         '[cleanroom.services.told]\ncommand = ["sh", "-c", "echo up; exec sleep 1000"]\n'
         'ready = { log = "up" }\n'
@@ -337,19 +337,19 @@ def test_a_held_service_is_held_against_the_run_that_uses_it(project: Project):
         ggen.begin(f"{ggen.engine('other')} & {ggen.engine('feed')}; wait")
         ggen.ended()
         feed, other = ggen.answer("feed"), ggen.answer("other")
-        (session,) = holders(project)
+        (session,) = shared_servers(project)
         assert [result["services"][0]["held_by"] for result in (feed, other)] == [
             session,
             session,
         ], feed["err"]
     assert (feed["exit_code"], feed["reason"]) == (1, "3 violations by services")
     assert (other["exit_code"], other["violations"]) == (0, [])
-    assert rest(project) == {}
+    assert leftovers(project) == {}
 
 
 def servers(project: Project) -> list[int]:
     """The processes of this session that are a server."""
-    return [pid for pid in descendants(holder_pid(project)) if "-server" in program(pid)]
+    return [pid for pid in descendants(shared_server_pid(project)) if "-server" in program(pid)]
 
 
 def program(pid: int) -> str:
@@ -376,4 +376,4 @@ def test_a_phase_with_services_is_not_skipped_in_a_session(project: Project):
     for _ in range(2):
         with Ggen(project) as ggen:
             assert ggen.run("init")["phases"][0]["result"] == "passed"
-    assert rest(project) == {}
+    assert leftovers(project) == {}

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from support import sabotage
-from support.command_harness import Project, write_eater
+from support.command_harness import Project, write_memory_hog
 
 pytestmark = [
     pytest.mark.lower,
@@ -27,7 +27,7 @@ def test_a_service_killed_for_its_memory_is_held_against_the_run(project: Projec
     """RES-03 of a service: it is restarted each time and every phase passes,
     and the run does not, whoever found the limit.
     """
-    write_eater(project, "test")
+    write_memory_hog(project, "test")
     answer = project.call("run", "test", before=before)
     assert answer.phase("test")["result"] == "passed", answer.err
     assert answer.result["services"][0]["restarts"] == 3

@@ -14,7 +14,7 @@ import pytest
 from cleanroom.backends.cleanup import MINIMUM_AGE_SECONDS, SweepFindings, dead_run_folders, sweep
 from cleanroom.backends.run_folders import OWNER, claim
 from cleanroom.sandbox import journal
-from support.open_folders import held
+from support.open_folders import open_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="owners are told apart by /proc")
 
@@ -61,7 +61,7 @@ def test_a_dead_run_s_folder_is_removed(tmp_path: Path):
 def test_a_living_run_s_folder_is_untouched(tmp_path: Path):
     """CLN-13: it is counted and left alone."""
     scratch = tmp_path / "runs/living"
-    os.close(claim(held(scratch)))
+    os.close(claim(open_folder(scratch)))
     report = sweep(tmp_path, [])
     assert (report.living, report.left, scratch.exists()) == ({"living"}, (), True)
 
@@ -81,7 +81,7 @@ def test_a_run_that_somebody_holds_lives_whatever_its_number_says_here(tmp_path:
 def test_a_run_that_is_being_removed_is_left_to_who_removes_it(tmp_path: Path):
     """Two that sweep at once do not fail over each other."""
     folder = made(tmp_path, "dead", dead_name())
-    with journal.try_lock(held(folder), OWNER) as free:
+    with journal.try_lock(open_folder(folder), OWNER) as free:
         assert free
         assert sweep(tmp_path, []) == SweepFindings(living=frozenset({"dead"}))
     assert folder.exists()

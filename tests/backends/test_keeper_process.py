@@ -16,7 +16,7 @@ from cleanroom.engine import prestart as before
 from cleanroom.model.policy import Level
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.journal import Journal
-from support.open_folders import held, journal_at
+from support.open_folders import journal_at, open_folder
 
 pytestmark = pytest.mark.sandbox
 
@@ -115,13 +115,16 @@ def test_a_keeper_removes_what_it_was_told_of_and_nothing_in_its_place(
     for folder in (tmp_path / "runs/mine", victim / "mine", victim / "theirs"):
         folder.mkdir(parents=True)
         (folder / "file").touch()
-    around = held(tmp_path / "runs")
+    around = open_folder(tmp_path / "runs")
     (tmp_path / swapped).rename(tmp_path / "aside")
     (tmp_path / swapped).symlink_to(victim)
     own = {"op": "own", "folder": str(tmp_path / "runs/mine"), "name": "mine"}
     left_alone(
         KeeperProcess(),
-        [({"op": "journal"}, [Journal.at(held(tmp_path)).descriptor]), (own, [around.descriptor])],
+        [
+            ({"op": "journal"}, [Journal.at(open_folder(tmp_path)).descriptor]),
+            (own, [around.descriptor]),
+        ],
     )
     assert sorted(path.name for path in victim.rglob("*")) == ["file", "file", "mine", "theirs"]
     assert (tmp_path / "aside").exists() == (swapped == "runs/mine") or not (
@@ -135,5 +138,5 @@ def test_a_keeper_removes_no_folder_of_somebody_else_s(tmp_path: Path):
     (tmp_path / "ground").mkdir()
     os.chown(tmp_path / "ground", 54321, 54321)
     own = {"op": "own", "folder": str(tmp_path / "ground"), "name": "ground"}
-    left_alone(KeeperProcess(), [(own, [held(tmp_path).descriptor])])
+    left_alone(KeeperProcess(), [(own, [open_folder(tmp_path).descriptor])])
     assert (tmp_path / "ground").is_dir()

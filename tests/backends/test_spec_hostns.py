@@ -11,12 +11,12 @@ import pytest
 from cleanroom.backends.base import Mount
 from cleanroom.backends.embedded.run_area import RunArea, make_area_folder
 from cleanroom.backends.embedded.spec_hostns import _texts
-from support.open_folders import held
+from support.open_folders import open_folder
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> RunArea:
-    around = held(tmp_path)
+    around = open_folder(tmp_path)
     return RunArea(
         make_area_folder(around, "large", os.geteuid()),
         make_area_folder(around, "short", os.geteuid()),
@@ -48,7 +48,7 @@ def test_a_ground_is_closed_to_all_but_its_run(tmp_path: Path):
     an ordinary user's own.
     """
     user = 54321 if os.geteuid() == 0 else os.geteuid()
-    made = make_area_folder(held(tmp_path), "ground", user)
+    made = make_area_folder(open_folder(tmp_path), "ground", user)
     found = (tmp_path / "ground").stat()
     mode = stat.S_IMODE(found.st_mode)
     assert (mode, found.st_uid, found.st_gid) == (
@@ -70,7 +70,7 @@ def test_a_ground_that_somebody_made_before_is_not_used(tmp_path: Path, kind: st
     ]()
     before = place.lstat()
     with pytest.raises(FileExistsError):
-        make_area_folder(held(tmp_path), "ground", os.geteuid())
+        make_area_folder(open_folder(tmp_path), "ground", os.geteuid())
     assert place.lstat() == before
     assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o755
 
@@ -81,7 +81,7 @@ def test_what_an_environment_left_in_the_place_of_a_text_is_not_written_through(
 ):
     """Files for an environment are made anew: a name that is taken is refused."""
     (tmp_path / "victim").write_text("theirs")
-    made = make_area_folder(held(tmp_path), "ground", os.geteuid())
+    made = make_area_folder(open_folder(tmp_path), "ground", os.geteuid())
     etc = made.folder("etc", make=True)
     {
         "link": lambda: (etc.path / "hosts").symlink_to(tmp_path / "victim"),

@@ -15,7 +15,7 @@ from cleanroom.cli.views.progress import Running
 from cleanroom.cli.views.view import can_live
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.model.events import Subject
-from support.event_log_builder import Story, begin
+from support.event_log_builder import EventLogBuilder, begin
 from support.failing_run_log import failing_run
 
 ROWS = [
@@ -83,7 +83,7 @@ def test_plain_tells_a_waiting_phase_from_one_that_runs() -> None:
     """Before its first command a phase waits for its services that are not ready;
     afterwards the run waits for the phase.
     """
-    story, plain = Story(), PlainLines()
+    story, plain = EventLogBuilder(), PlainLines()
     run = begin(story, requested="test")
     service = story.start(Subject("service", "postgres"), run)
     ready = story.start(Subject("readiness", "postgres"), service)

@@ -17,7 +17,7 @@ from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.markdown import markdown_report
 from cleanroom.evidence.reports.render import render
 from cleanroom.model.events import Envelope, Finished, Note, Output, Subject
-from support.event_log_builder import Story, begin, phase
+from support.event_log_builder import EventLogBuilder, begin, phase
 from support.failing_run_log import failing_run
 from support.paths import TESTS
 
@@ -127,7 +127,7 @@ def test_a_run_whose_phases_all_passed_says_why_it_did_not():
     """Conflicts, violations by services, a missed SLO: the reason is in the terminal's,
     the page's and every other form.
     """
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.at(1).finish(phase(story, run, "test"), exit_code=0)
     story.finish(

@@ -11,7 +11,7 @@ import pytest
 
 from cleanroom.backends.run_folders import claim
 from cleanroom.cli.app import execute
-from support.open_folders import held
+from support.open_folders import open_folder
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_run_under_way_is_counted_and_nothing_else_said(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Its folder is claimed by a process that lives."""
-    os.close(claim(held(cache / "runs/living")))
+    os.close(claim(open_folder(cache / "runs/living")))
 
     assert execute(["sweep", "--output", "json"]) == 0
 

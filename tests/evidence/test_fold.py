@@ -34,7 +34,7 @@ from support.event_log_builder import (
     ORIGIN_NS,
     RUN,
     TRACE,
-    Story,
+    EventLogBuilder,
     begin,
     canary,
     capability,
@@ -76,7 +76,7 @@ def test_outcome_and_exit_code_are_those_of_the_run():
 
 def test_a_cancelled_run_is_interrupted_with_its_own_exit_code():
     """Result cancelled becomes outcome interrupted; SIGTERM's 143 is kept."""
-    story = Story()
+    story = EventLogBuilder()
     story.at(1).finish(begin(story), "cancelled", exit_code=143)
 
     assert (fold(story.envelopes).outcome, fold(story.envelopes).exit_code) == ("interrupted", 143)
@@ -112,7 +112,7 @@ def test_phases_are_in_order_with_their_own_exit_codes_and_skipped_ones_have_non
 
 def test_a_phase_that_runs_twice_is_two_rows():
     """Hooks run every time: the span tells runs apart, not the name."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     for second in (1, 2):
         story.finish(phase(story.at(second), run, "format", role="hook"))
@@ -125,7 +125,7 @@ def test_a_phase_that_runs_twice_is_two_rows():
 
 def test_a_phase_that_does_not_say_hermetic_is_not():
     """Hermetic is a claim that has to be made."""
-    story = Story()
+    story = EventLogBuilder()
     story.start(Subject("phase", "x"), begin(story))
 
     assert not fold(story.envelopes).phases[0].hermetic
@@ -141,7 +141,7 @@ def test_the_excerpt_is_the_end_of_the_failed_phases_output_only():
 
 def test_engine_seconds_are_wall_time_minus_the_union_of_commands():
     """Two commands side by side count once."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     first = story.at(1).start(Subject("command", "a#1"), phase(story, run, "a", "one"))
     second = story.at(2).start(Subject("command", "a#1"), phase(story, run, "a", "two"))
@@ -154,7 +154,7 @@ def test_engine_seconds_are_wall_time_minus_the_union_of_commands():
 
 def test_a_command_outside_a_phase_is_the_engines_time():
     """Filling a template is not a phase's command."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     command = story.at(1).start(
         Subject("command", "initdb"), story.start(Subject("prepare", "postgres"), run)
@@ -181,7 +181,7 @@ def test_a_service_is_ready_when_its_protocol_answered():
 
 def test_a_service_that_never_answered_has_no_ready_time_and_a_reason():
     """Giving up is the reason, whatever its last process said."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     span = story.start(Subject("service", "postgres"), run)
     story.tell(
@@ -198,7 +198,7 @@ def test_a_service_that_never_answered_has_no_ready_time_and_a_reason():
 
 def test_a_canary_passed_only_where_its_assertion_did():
     """One that failed is in the result as failed, and its dimension is not verified."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.tell(capability(), run)
     story.tell(canary("connect-out", "network", "network.egress", "e"), run)
@@ -225,7 +225,7 @@ def test_violations_of_one_program_on_one_target_are_one_row_with_the_sum():
 
 def test_notices_stand_apart_from_violations_and_tolerated_ones_stay():
     """Severity decides the list."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     for severity in ("violation", "notice", "tolerated"):
         story.tell(egress("test", severity=severity), run)
@@ -242,7 +242,7 @@ def test_notices_stand_apart_from_violations_and_tolerated_ones_stay():
 
 def test_a_violation_of_an_environment_is_its_phases():
     """Where the subject is the environment, its `of` names the phase."""
-    story = Story()
+    story = EventLogBuilder()
     span = phase(story, begin(story), "build")
     story.start(Subject("environment", "build-1"), span, role="phase", of="build")
     story.tell(msgspec.structs.replace(egress("build"), subject=Subject("environment", "build-1")))
@@ -253,7 +253,7 @@ def test_a_violation_of_an_environment_is_its_phases():
 def test_a_flood_of_violations_is_bounded_and_counted():
     """Beyond the limit rows are counted in a note, not kept."""
     builder = ResultBuilder()
-    story = Story()
+    story = EventLogBuilder()
     for number in range(ROWS_MAX + 5):
         story.tell(egress("test", host=f"h{number}"))
     for envelope in story.envelopes:
@@ -266,7 +266,7 @@ def test_a_flood_of_violations_is_bounded_and_counted():
 
 def test_what_was_brought_back_is_summed_over_the_phases():
     """Files, bytes, deletions, conflicts and what starts by itself, of all artifacts."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     for role, files, deleted in (("changes", 3, 12), ("changes", 2, 0), ("conflict", 1, 0)):
         event = Artifact(subject=RUN, path="p", role=role, files=files, bytes=10, deleted=deleted)
@@ -286,7 +286,7 @@ def test_what_was_brought_back_is_summed_over_the_phases():
 
 def test_the_ledger_is_the_last_account():
     """What is left and held is named."""
-    story = Story()
+    story = EventLogBuilder()
     story.tell(Ledger(subject=RUN, created=4, removed=2, held=("h",), left=("l",)), begin(story))
 
     assert fold(story.envelopes).ledger == LedgerResult(
@@ -298,7 +298,7 @@ def test_what_is_learnt_late_wins():
     """Attributes of the run's Finished overlay those of its Started;
     a degraded run says so in result and notes.
     """
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story, backend="")
     story.tell(Note(subject=RUN, level="degraded", text="no cgroup", code="CR-X-001"), run)
     story.at(30).finish(
@@ -316,7 +316,7 @@ def test_what_is_learnt_late_wins():
 
 def test_the_error_names_code_message_and_hint():
     """What ended a run is in the result as data."""
-    story = Story()
+    story = EventLogBuilder()
     story.finish(
         begin(story),
         "refused",
@@ -335,7 +335,7 @@ def test_the_error_names_code_message_and_hint():
 
 def test_curves_are_thinned_without_losing_the_peak():
     """A thousand times more readings do not make more points, and the highest memory stays."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     for step in range(5000):
         story.at(step * 0.1).tell(
@@ -378,7 +378,7 @@ def test_every_beginning_of_a_log_folds_and_survives_the_codec(cut: int) -> None
 
 def test_output_of_a_service_is_no_phases_excerpt():
     """A server's log does not become the excerpt of the phase that happens to run."""
-    story = Story()
+    story = EventLogBuilder()
     span = phase(story, begin(story), "test")
     story.tell(
         Output(subject=Subject("service", "redis"), stream="stdout", text="ready\n", offset=0), span
@@ -390,7 +390,7 @@ def test_output_of_a_service_is_no_phases_excerpt():
 
 def test_a_finished_without_a_started_is_a_phase_only_if_it_is_one():
     """A stray end of something else changes nothing."""
-    story = Story()
+    story = EventLogBuilder()
     story.tell(
         Finished(subject=Subject("command", "x#1"), result="passed", duration_seconds=1.0),
         begin(story),

@@ -13,7 +13,7 @@ from cleanroom.evidence.tracing.logs import SEVERITIES, LogLine, log_line
 from cleanroom.evidence.tracing.metrics import Point
 from cleanroom.evidence.tracing.settings import read_settings
 from cleanroom.model.events import Recovery, Subject
-from support.event_log_builder import TRACE, Story, begin, shop
+from support.event_log_builder import TRACE, EventLogBuilder, begin, shop
 from support.otlp_collector import collecting
 from support.paths import ROOT
 
@@ -73,7 +73,7 @@ def test_a_run_tells_what_it_used_how_long_it_took_and_what_was_tried():
 
 def test_restarts_are_counted_by_service():
     """Two of one service are one point of two."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     for attempt in (1, 2):
         story.tell(

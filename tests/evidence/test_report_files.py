@@ -23,7 +23,7 @@ from cleanroom.model.capability import Process, Target
 from cleanroom.model.events import Artifact, Ledger, Note, Output, Recovery, Subject
 from support.event_log_builder import (
     RUN,
-    Story,
+    EventLogBuilder,
     begin,
     canary,
     capability,
@@ -39,7 +39,7 @@ VOID = {"meta"}
 
 def hostile_run(text: str) -> RunResult:
     """A run in which everything that others can name is `text`."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story, requested=text, backend=text, degraded=text)
     story.tell(capability(), run)
     service = story.start(Subject("service", text), run, version=text)
@@ -295,7 +295,7 @@ def test_an_outcome_that_no_case_explains_has_one_of_its_own(
     outcome: str, exit_code: int, verdict: str
 ) -> None:
     """A refused run's file is not an empty, green one."""
-    story = Story()
+    story = EventLogBuilder()
     story.finish(begin(story), outcome, exit_code=exit_code, code="CR-X-001", reason="why")
     case = cases(fold(story.envelopes))["shop.run outcome"]
 
@@ -304,7 +304,7 @@ def test_an_outcome_that_no_case_explains_has_one_of_its_own(
 
 def test_a_phase_at_fault_of_the_clock_or_ours_is_an_error():
     """A timeout is not the test's failure."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.finish(phase(story, run, "slow"), "timeout", exit_code=143, reason="ran past 2 s")
     story.finish(run, "timeout", exit_code=124)
@@ -314,7 +314,7 @@ def test_a_phase_at_fault_of_the_clock_or_ours_is_an_error():
 
 def test_a_leak_and_a_failed_canary_are_not_green():
     """What is left behind is an error, an isolation that did not hold a failure."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.tell(canary("connect-out", "network", "network.egress", "e", passed=False), run)
     story.tell(Ledger(subject=RUN, created=2, removed=1, left=("folder x",)), run)
@@ -326,7 +326,7 @@ def test_a_leak_and_a_failed_canary_are_not_green():
 
 def test_output_cannot_attach_files_to_the_report():
     """Only the engine's own log is an attachment, whatever the phase prints."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     span = phase(story, run, "test")
     story.tell(

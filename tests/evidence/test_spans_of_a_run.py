@@ -20,7 +20,16 @@ from cleanroom.evidence.tracing import trace as trace_module
 from cleanroom.evidence.tracing.names import traceparent_sampled
 from cleanroom.model.events import Ledger, Note, Output, Started, Subject
 from support.documented_spans import unnamed
-from support.event_log_builder import ORIGIN_NS, RUN, TRACE, Story, begin, egress, phase, shop
+from support.event_log_builder import (
+    ORIGIN_NS,
+    RUN,
+    TRACE,
+    EventLogBuilder,
+    begin,
+    egress,
+    phase,
+    shop,
+)
 from support.paths import ROOT
 
 IDS = st.text("0123456789abcdef", min_size=32, max_size=32).filter(lambda text: text.strip("0"))
@@ -155,7 +164,7 @@ def test_a_violation_names_rule_process_and_target_on_its_span():
 
 def test_a_fact_outside_every_span_is_told_on_the_run():
     """Nothing is lost because its span is not known."""
-    story = Story()
+    story = EventLogBuilder()
     begin(story)
     story.tell(Note(subject=RUN, level="warning", text="a sample was lost"), "ffffffffffffffff")
 
@@ -164,7 +173,7 @@ def test_a_fact_outside_every_span_is_told_on_the_run():
 
 def test_a_flood_is_bounded_and_counted_and_output_goes_first():
     """At most 128 events per span, and no violation gives way to output."""
-    story = Story()
+    story = EventLogBuilder()
     span = phase(story, begin(story), "test")
     for number in range(300):
         story.tell(
@@ -189,7 +198,7 @@ def test_a_flood_is_bounded_and_counted_and_output_goes_first():
 
 def test_the_same_words_for_the_attributes_of_every_sequence():
     """A list becomes an OTLP array."""
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.tell(Ledger(subject=RUN, created=3, removed=1, left=("a", "b")), run)
     attributes = {

@@ -19,7 +19,7 @@ from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.sandbox.processes import container_cleanup
 from support.container_harness import CACHE, ENGINES, IMAGE, labelled, require
-from support.engine_proxy import between
+from support.engine_proxy import proxied
 from support.open_folders import journal_at
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.timeout(300)]
@@ -48,7 +48,7 @@ def spec(**fields: object) -> EnvironmentSpec:
 
 async def test_a_slow_engine_is_waited_for(engine: EngineName, tmp_path: Path):
     """Every call half a second late: the command runs, and nothing is left."""
-    with between(engine, tmp_path, delay_seconds=0.5) as way:
+    with proxied(engine, tmp_path, delay_seconds=0.5) as way:
         made = make(
             engine,
             run_id=RUN_ID,
@@ -71,7 +71,7 @@ async def test_an_engine_that_goes_away_is_said_and_its_container_named(
     """The command that runs meanwhile ends as it should; the container's processes are gone,
     and the ledger names what could not be removed.
     """
-    with between(engine, tmp_path) as way:
+    with proxied(engine, tmp_path) as way:
         made = make(
             engine,
             run_id=RUN_ID,

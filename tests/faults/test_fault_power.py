@@ -24,7 +24,7 @@ from cleanroom.project.state import OURS, STATE, PhaseRecord, record
 from cleanroom.subscribers import reporter
 from support.event_log_builder import shop
 from support.faults.power_cut import Failing, Quick, Recorded
-from support.open_folders import held
+from support.open_folders import open_folder
 
 GENESIS = audit.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
 EVENTS = (
@@ -105,7 +105,7 @@ def fail_everywhere(
 
 def append(folder: Path, run_id: str, say: Callable[[int], None] = lambda amount: None) -> None:
     """One run's part of the log; `say` is told how many records are on disk."""
-    log = audit.AuditLog(held(folder), run_id, GENESIS, SystemClock())
+    log = audit.AuditLog(open_folder(folder), run_id, GENESIS, SystemClock())
     envelopes = [
         Envelope(seq, run_id, 1_800_000_000_000_000_000 + seq, seq, "", "", "", event)
         for seq, event in enumerate(EVENTS, 1)
@@ -121,11 +121,11 @@ def append(folder: Path, run_id: str, say: Callable[[int], None] = lambda amount
 
 def check_audit(folder: Path, promised: int = 0) -> None:
     """It verifies, holds what was promised, and can be continued."""
-    found = audit.verify(held(folder)) if (folder / "audit.head").exists() else None
+    found = audit.verify(open_folder(folder)) if (folder / "audit.head").exists() else None
     assert found is None or (found.valid and found.records >= promised), found
     assert found is not None or promised == 0
     append(folder, "next")
-    again = audit.verify(held(folder))
+    again = audit.verify(open_folder(folder))
     assert again.valid, again
     assert again.records > promised
 
@@ -146,7 +146,7 @@ def test_a_replaced_file_is_old_or_new_wherever_the_power_is_cut(
     (root / "file").write_bytes(old)
 
     def write(folder: Path, say: Callable[[int], None]) -> None:
-        write_atomic(held(folder), "file", new)
+        write_atomic(open_folder(folder), "file", new)
         say(1)
 
     def read(folder: Path, promised: int) -> None:
@@ -204,7 +204,7 @@ def phases(folder: Path) -> tuple[set[str], set[str]]:
 
 def record_two(folder: Path, say: Callable[[int], None] = lambda amount: None) -> None:
     for number, phase in enumerate(("init", "test"), 1):
-        record(held(folder), [ran(phase, number)])
+        record(open_folder(folder), [ran(phase, number)])
         say(number)
 
 
@@ -214,7 +214,7 @@ def check_state(folder: Path, promised: int = 0) -> None:
     """
     ours, _ = phases(folder)
     assert {"init", "test"} - ours <= set(("init", "test")[promised:])
-    record(held(folder), [ran("next", 9)])
+    record(open_folder(folder), [ran("next", 9)])
     assert {*ours, "next"} <= phases(folder)[1]
 
 
@@ -242,7 +242,7 @@ def test_both_state_files_are_whole_whatever_step_fails(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, for_good: bool
 ):
     """A disk that is full is told, and the files read."""
-    record(held(root), [ran("first", 1)])
+    record(open_folder(root), [ran("first", 1)])
     fail_everywhere(tmp_path, monkeypatch, for_good, record_two, check_state)
 
 
@@ -251,12 +251,12 @@ def test_reports_are_of_one_run_or_the_other_wherever_the_power_is_cut(
 ):
     """Each of the files is the last run's or this one's, whole."""
     old, new = (msgspec.structs.replace(fold(shop()), run_id=run_id) for run_id in ("r1", "r2"))
-    reporter.write_reports(old, [held(root)])
+    reporter.write_reports(old, [open_folder(root)])
     before = {name: (root / name).read_bytes() for name in FILES.values()}
     written: dict[str, bytes] = {}
 
     def write(folder: Path, say: Callable[[int], None]) -> None:
-        reporter.write_reports(new, [held(folder)])
+        reporter.write_reports(new, [open_folder(folder)])
         written.update({name: (folder / name).read_bytes() for name in FILES.values()})
         say(1)
 

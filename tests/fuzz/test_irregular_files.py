@@ -19,7 +19,7 @@ from cleanroom.services.templates import TemplateCache
 from support.fuzzing.claims import LOCATED, Broken, bounded, call
 from support.fuzzing.event_log_generator import told
 from support.fuzzing.targets import GROUPS, RUN, surroundings
-from support.open_folders import held
+from support.open_folders import open_folder
 
 
 def _socket(path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_state_that_is_no_file_is_refused_or_replaced(project: Path, name: Pat
     with bounded():
         refused = refusal(
             lambda: state.record(
-                held(project),
+                open_folder(project),
                 [state.PhaseRecord(phase="test", started_ms=1, duration_ms=2, success=True)],
             )
         )

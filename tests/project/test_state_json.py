@@ -16,7 +16,7 @@ from cleanroom.project import state
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.source import read_source
 from cleanroom.project.state import OURS, STATE, PhaseRecord, cache_key, record
-from support.open_folders import held
+from support.open_folders import open_folder
 from support.project_builder import CORPUS
 
 GOLDEN = {
@@ -109,7 +109,7 @@ def test_cache_key_with_environment():
 
 def test_a_first_state_has_what_ggen_insists_on(tmp_path: Path):
     """Three lists, whole milliseconds, the seed's keys; a failed phase is in our copy only."""
-    record(held(tmp_path), [ran("init"), ran("test", 2, success=False)])
+    record(open_folder(tmp_path), [ran("init"), ran("test", 2, success=False)])
     found = read(tmp_path)
     assert found["phase_history"] == [
         {"phase": "init", "started_ms": 1, "duration_ms": 5, "success": True}
@@ -137,7 +137,7 @@ def test_what_ggen_wrote_and_what_nobody_knows_stays(tmp_path: Path):
             }
         )
     )
-    record(held(tmp_path), [ran("test")])
+    record(open_folder(tmp_path), [ran("test")])
     found = read(tmp_path)
     assert found["phase_history"][0] == theirs
     assert [entry["phase"] for entry in found["phase_history"]] == ["x", "test"]
@@ -149,7 +149,10 @@ def test_records_that_ggen_dropped_come_back(tmp_path: Path):
     the next record restores ours and keeps its own.
     """
     record(
-        held(tmp_path), [ran("init")], last_validation="2025-10-13T19:00:00Z", production_score=92
+        open_folder(tmp_path),
+        [ran("init")],
+        last_validation="2025-10-13T19:00:00Z",
+        production_score=92,
     )
     theirs = {"phase": "x", "started_ms": 9, "duration_ms": 100, "success": True}
     (tmp_path / STATE).write_text(
@@ -157,7 +160,7 @@ def test_records_that_ggen_dropped_come_back(tmp_path: Path):
             {"last_phase": "x", "phase_history": [theirs], "generated": [], "cache_keys": []}
         )
     )
-    record(held(tmp_path), [])
+    record(open_folder(tmp_path), [])
     found = read(tmp_path)
     assert [entry["phase"] for entry in found["phase_history"]] == ["x", "init"]
     assert (found["production_score"], found["last_validation"], found["last_phase"]) == (
@@ -169,9 +172,9 @@ def test_records_that_ggen_dropped_come_back(tmp_path: Path):
 
 def test_recording_again_duplicates_nothing(tmp_path: Path):
     """A merge of what is there already leaves the file's bytes alone."""
-    record(held(tmp_path), [ran("init"), ran("init")])
+    record(open_folder(tmp_path), [ran("init"), ran("init")])
     before = (tmp_path / STATE).read_bytes()
-    record(held(tmp_path), [])
+    record(open_folder(tmp_path), [])
     assert (tmp_path / STATE).read_bytes() == before
     assert len(read(tmp_path)["phase_history"]) == 2
 
@@ -203,7 +206,7 @@ def test_a_broken_state_is_located_and_left_alone(tmp_path: Path, data: bytes, p
     (tmp_path / ".ggen").mkdir()
     (tmp_path / STATE).write_bytes(data)
     with pytest.raises(ProjectError) as refused:
-        record(held(tmp_path), [ran("test")])
+        record(open_folder(tmp_path), [ran("test")])
     assert refused.value.where == f".ggen/state.json:{place}"
     assert (tmp_path / STATE).read_bytes() == data
     assert not (tmp_path / OURS).exists()
@@ -215,7 +218,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / ".ggen").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ProjectError):
-        record(held(tmp_path / "project"), [ran("test")])
+        record(open_folder(tmp_path / "project"), [ran("test")])
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -225,7 +228,7 @@ def test_a_linked_state_file_is_replaced_and_not_followed(tmp_path: Path):
     target = tmp_path / "target.json"
     target.write_text('{"phase_history":[],"generated":[],"cache_keys":[]}')
     (tmp_path / STATE).symlink_to(target)
-    record(held(tmp_path), [ran("test")])
+    record(open_folder(tmp_path), [ran("test")])
     assert not (tmp_path / STATE).is_symlink()
     assert "test" not in target.read_text()
 
@@ -236,7 +239,9 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path):
     """
     with ThreadPoolExecutor(20) as pool:
         list(
-            pool.map(lambda number: record(held(tmp_path), [ran(f"p{number}", number)]), range(20))
+            pool.map(
+                lambda number: record(open_folder(tmp_path), [ran(f"p{number}", number)]), range(20)
+            )
         )
     assert {entry["phase"] for entry in read(tmp_path)["phase_history"]} == {
         f"p{number}" for number in range(20)
@@ -255,7 +260,7 @@ def test_what_ggen_writes_at_the_worst_moment_is_kept(
     """A record that ggen, which takes no lock, saves between our reading and our writing is in the
     file afterwards.
     """
-    record(held(tmp_path), [ran("init")])
+    record(open_folder(tmp_path), [ran("init")])
     original, moments = state._put, iter([True])
 
     def interrupted(ggen: Folder, data: bytes, before: bytes | None) -> bytes | None:
@@ -271,7 +276,7 @@ def test_what_ggen_writes_at_the_worst_moment_is_kept(
     monkeypatch.setattr(state, "_put", interrupted)
     if not exchange:
         monkeypatch.setattr(disk.here, "exchange", lambda folder, one, other: False)
-    record(held(tmp_path), [ran("test", 4)])
+    record(open_folder(tmp_path), [ran("test", 4)])
     assert {entry["phase"] for entry in read(tmp_path)["phase_history"]} == {"init", "ggen", "test"}
 
 
@@ -279,7 +284,7 @@ def test_a_ggen_without_lock_beside_us_keeps_the_file_readable(tmp_path: Path):
     """While another process replaces the file all the time, every read is whole JSON,
     and our copy has all of ours.
     """
-    record(held(tmp_path), [ran("init")])
+    record(open_folder(tmp_path), [ran("init")])
     done = threading.Event()
 
     def ggen() -> None:
@@ -297,11 +302,11 @@ def test_a_ggen_without_lock_beside_us_keeps_the_file_readable(tmp_path: Path):
         other = pool.submit(ggen)
         try:
             for number in range(20):
-                record(held(tmp_path), [ran(f"p{number}", number)])
+                record(open_folder(tmp_path), [ran(f"p{number}", number)])
         finally:
             done.set()
         other.result()
-    record(held(tmp_path), [])
+    record(open_folder(tmp_path), [])
     assert {f"p{number}" for number in range(20)} <= {
         entry["phase"] for entry in read(tmp_path)["phase_history"]
     }

@@ -27,7 +27,7 @@ from cleanroom.sandbox.network import dns, host_network
 from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, UnprivilegedExecutor
-from support.sandbox_harness import USER, Caught, attack, code
+from support.sandbox_harness import USER, AttackResult, attack, code
 
 pytestmark = pytest.mark.sandbox
 
@@ -129,7 +129,7 @@ def low(**more: Any) -> HostNetworkAccess:
     return HostNetworkAccess(where, more.pop("connect", Forwards({}).connect), executor, **more)
 
 
-def seen(caught: Caught) -> list[tuple[str, str, str, int]]:
+def seen(caught: AttackResult) -> list[tuple[str, str, str, int]]:
     return [
         (
             a["outcome"],

@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem import layers, saved_changes
-from support.layer_harness import Bench, open_up, snapshot
+from support.layer_harness import LayeredProject, open_up, snapshot
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path) -> Iterator[LayeredProject]:
     (tmp_path / "project/kept").mkdir(parents=True)
     (tmp_path / "project/kept/old").write_text("old\n")
-    yield Bench(tmp_path)
+    yield LayeredProject(tmp_path)
     open_up(tmp_path)
 
 
 @pytest.fixture
-def project(bench: Bench) -> Path:
+def project(bench: LayeredProject) -> Path:
     return bench.project
 
 
 @pytest.fixture
-def upper(bench: Bench) -> Path:
+def upper(bench: LayeredProject) -> Path:
     return bench.layer()
 
 
@@ -273,7 +273,7 @@ names = st.text(letters, min_size=1, max_size=20).filter(lambda name: name not i
 @given(tree=st.dictionaries(names, st.binary(max_size=64)))
 def test_whatever_the_names_and_bytes_files_arrive_as_they_are(tmp_path_factory, tree):
     """Bringing back is the identity on files."""
-    bench = Bench(tmp_path_factory.mktemp("tree"))
+    bench = LayeredProject(tmp_path_factory.mktemp("tree"))
     upper = bench.layer()
     made = {}
     for name, data in tree.items():
@@ -656,7 +656,7 @@ def test_what_is_kept_has_no_mode_that_harms(upper, bench, tmp_path):
 def test_root_gives_a_project_s_owner_what_it_made_and_nothing_else(upper, project, bench):
     """Files, folders and links become the project's owner's; what was there keeps its own."""
     os.chown(project, 1, 1)
-    bench = Bench(bench.base)
+    bench = LayeredProject(bench.base)
     (upper / "folder").mkdir()
     (upper / "folder/file").write_text("x")
     (upper / "link").symlink_to("folder")

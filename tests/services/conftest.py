@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from cleanroom.services.templates import TemplateCache
-
-# In a plain test looptime asks for the thread's event loop,
-# which on Python 3.11 makes one that nobody closes; the warning then fails whatever
-# test the garbage collector runs in. With the loop set to none it is not made.
-asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="session")

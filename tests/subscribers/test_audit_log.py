@@ -42,7 +42,7 @@ from cleanroom.model.events import (
     Violation,
 )
 from cleanroom.subscribers import audit
-from support.open_folders import held
+from support.open_folders import open_folder
 
 GENESIS = audit_log.Genesis(plan_sha256="a" * 64, policy_sha256="b" * 64, engine_version="0.1.0")
 PHASE = Subject("phase", "test")
@@ -102,7 +102,7 @@ def envelopes(events=EVENTS, run_id: str = "run-1"):
 
 
 def write(folder: Path, run_id: str = "run-1", *, close: bool = True) -> audit_log.AuditLog:
-    log = audit_log.AuditLog(held(folder), run_id, GENESIS, SystemClock())
+    log = audit_log.AuditLog(open_folder(folder), run_id, GENESIS, SystemClock())
     log.open()
     log.append(envelopes(run_id=run_id))
     if close:
@@ -130,17 +130,17 @@ def laid_out(folder: Path, log: bytes, head: bytes | None) -> Path:
 
 
 def kinds(folder: Path) -> list[str]:
-    return [record["kind"] for record in audit_log.records(held(folder))]
+    return [record["kind"] for record in audit_log.records(open_folder(folder))]
 
 
 def test_one_chain_goes_through_all_runs(tmp_path, good):
     """Records are numbered from 1 across runs, and both runs verify as one log whose head is at its
     end.
     """
-    found = audit_log.verify(held(laid_out(tmp_path / "a", *good)))
+    found = audit_log.verify(open_folder(laid_out(tmp_path / "a", *good)))
 
     assert (found.valid, found.problems, found.torn) == (True, (), False)
-    assert [record["seq"] for record in audit_log.records(held(tmp_path / "a"))] == list(
+    assert [record["seq"] for record in audit_log.records(open_folder(tmp_path / "a"))] == list(
         range(1, found.records + 1)
     )
     assert found.head is not None
@@ -152,7 +152,7 @@ def test_a_run_is_framed_by_genesis_checkpoints_and_close(tmp_path):
     the last tells the count.
     """
     log = write(tmp_path)
-    written = list(audit_log.records(held(tmp_path)))
+    written = list(audit_log.records(open_folder(tmp_path)))
 
     assert [record["kind"] for record in written] == [
         "genesis",
@@ -172,7 +172,7 @@ def test_bodies_are_the_events_and_output_is_a_digest(tmp_path):
     what a phase's programs fill (output, spans) is a digest.
     """
     write(tmp_path)
-    written = list(audit_log.records(held(tmp_path)))[1:-3]
+    written = list(audit_log.records(open_folder(tmp_path)))[1:-3]
 
     assert {type(event) for event in EVENTS} == set(get_args(AnyEvent))
     for record, event in zip(written, EVENTS, strict=True):
@@ -236,7 +236,7 @@ def test_every_change_of_the_log_is_found(tmp_path, good, data):
     }[how]
     if changed == log:
         return
-    found = audit_log.verify(held(laid_out(tmp_path / "a", changed, head)))
+    found = audit_log.verify(open_folder(laid_out(tmp_path / "a", changed, head)))
 
     assert not found.valid
     assert found.problems
@@ -245,7 +245,9 @@ def test_every_change_of_the_log_is_found(tmp_path, good, data):
 
 def test_a_line_added_at_the_end_is_found(tmp_path, good):
     """A whole line beyond the head that is not chained is a problem, not a torn tail."""
-    found = audit_log.verify(held(laid_out(tmp_path / "a", good[0] + b'{"seq": 1}\n', good[1])))
+    found = audit_log.verify(
+        open_folder(laid_out(tmp_path / "a", good[0] + b'{"seq": 1}\n', good[1]))
+    )
 
     assert not found.valid
 
@@ -260,9 +262,9 @@ def test_every_change_of_the_head_is_found(tmp_path, good, at, bit):
     at %= len(head)
     flipped = head[:at] + bytes([head[at] ^ (1 << bit)]) + head[at + 1 :]
 
-    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, flipped))).valid
-    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, b""))).valid
-    assert not audit_log.verify(held(laid_out(tmp_path / "a", log, None))).valid
+    assert not audit_log.verify(open_folder(laid_out(tmp_path / "a", log, flipped))).valid
+    assert not audit_log.verify(open_folder(laid_out(tmp_path / "a", log, b""))).valid
+    assert not audit_log.verify(open_folder(laid_out(tmp_path / "a", log, None))).valid
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,7 @@ def test_every_change_of_the_head_is_found(tmp_path, good, at, bit):
 def test_the_changed_record_is_named(tmp_path, good, edit, named):
     """The problems name record and line of the change, and none of the sound records after it."""
     lines = good[0].splitlines(keepends=True)
-    found = audit_log.verify(held(laid_out(tmp_path / "a", b"".join(edit(lines)), good[1])))
+    found = audit_log.verify(open_folder(laid_out(tmp_path / "a", b"".join(edit(lines)), good[1])))
 
     assert [(problem.seq, problem.line) for problem in found.problems if problem.line] == named
 
@@ -295,9 +297,9 @@ def test_records_chained_beyond_the_head_are_valid_and_adopted(tmp_path, good):
     head = Head(sum(map(len, lines[:4])), behind.seq, behind.hash)
     laid_out(tmp_path / "a", log, encode_head(head))
 
-    assert audit_log.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(open_folder(tmp_path / "a")).valid
     write(tmp_path / "a", "run-3")
-    assert audit_log.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(open_folder(tmp_path / "a")).valid
     assert (tmp_path / "a" / "audit.jsonl").read_bytes().startswith(log)
     assert "recovered" not in kinds(tmp_path / "a")
 
@@ -309,16 +311,16 @@ def test_a_torn_tail_is_cut_off_and_recorded(tmp_path, good, torn):
     """
     laid_out(tmp_path / "a", good[0] + torn, good[1])
     if not torn.endswith(b"\n"):
-        found = audit_log.verify(held(tmp_path / "a"))
+        found = audit_log.verify(open_folder(tmp_path / "a"))
         assert (found.valid, found.torn) == (True, True)
     write(tmp_path / "a", "run-3")
     recovered = [
         record
-        for record in audit_log.records(held(tmp_path / "a"))
+        for record in audit_log.records(open_folder(tmp_path / "a"))
         if record["kind"] == "recovered"
     ]
 
-    assert audit_log.verify(held(tmp_path / "a")).valid
+    assert audit_log.verify(open_folder(tmp_path / "a")).valid
     assert [record["body"]["bytes_lost"] for record in recovered] == [len(torn)]
 
 
@@ -335,7 +337,7 @@ def test_a_log_that_does_not_match_its_head_is_not_written(tmp_path, good, chang
     laid_out(tmp_path / "a", *changed)
 
     with pytest.raises(ArtifactError) as refused:
-        audit_log.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock()).open()
+        audit_log.AuditLog(open_folder(tmp_path / "a"), "run-3", GENESIS, SystemClock()).open()
     assert refused.value.code == "CR-AUDIT-001"
     assert (tmp_path / "a" / "audit.jsonl").read_bytes() == changed[0]
 
@@ -343,9 +345,9 @@ def test_a_log_that_does_not_match_its_head_is_not_written(tmp_path, good, chang
 def test_a_log_that_another_process_keeps_locked_is_not_waited_for_forever(tmp_path, monkeypatch):
     """A stopped engine holds it: the run that needs it says so, and writes nothing."""
     monkeypatch.setattr(audit_log, "LOCK_SECONDS", 0.01)
-    log = audit_log.AuditLog(held(tmp_path / "a"), "run-3", GENESIS, SystemClock())
+    log = audit_log.AuditLog(open_folder(tmp_path / "a"), "run-3", GENESIS, SystemClock())
     with (
-        locked(held(tmp_path / "a"), audit_log.LOCK_NAME, seconds=1),
+        locked(open_folder(tmp_path / "a"), audit_log.LOCK_NAME, seconds=1),
         pytest.raises(ArtifactError) as refused,
     ):
         log.open()
@@ -359,7 +361,7 @@ def test_engines_that_run_at_once_share_one_chain(tmp_path):
     """
 
     def one(number: int) -> None:
-        log = audit_log.AuditLog(held(tmp_path), f"run-{number}", GENESIS, SystemClock())
+        log = audit_log.AuditLog(open_folder(tmp_path), f"run-{number}", GENESIS, SystemClock())
         log.open()
         for _ in range(5):
             log.append(envelopes(run_id=f"run-{number}"))
@@ -371,9 +373,9 @@ def test_engines_that_run_at_once_share_one_chain(tmp_path):
     for thread in threads:
         thread.join()
 
-    assert audit_log.verify(held(tmp_path)).valid
+    assert audit_log.verify(open_folder(tmp_path)).valid
     assert [
-        len(list(audit_log.records(held(tmp_path), f"run-{number}"))) for number in range(4)
+        len(list(audit_log.records(open_folder(tmp_path), f"run-{number}"))) for number in range(4)
     ] == [1 + 5 * (len(EVENTS) + 1) + 2] * 4
 
 
@@ -392,7 +394,7 @@ async def test_the_loop_writes_all_that_was_published(tmp_path):
     and the log is closed.
     """
     bus = Bus("run-1", SystemClock())
-    log = audit_log.AuditLog(held(tmp_path), bus.run_id, GENESIS, bus.clock)
+    log = audit_log.AuditLog(open_folder(tmp_path), bus.run_id, GENESIS, bus.clock)
     log.open()
     inbox = bus.subscribe("audit", limit=audit.LIMIT)
     async with anyio.create_task_group() as tasks:
@@ -401,6 +403,9 @@ async def test_the_loop_writes_all_that_was_published(tmp_path):
             bus.publish(event)
         bus.close()
 
-    assert audit_log.verify(held(tmp_path)).head == log.head
+    assert audit_log.verify(open_folder(tmp_path)).head == log.head
     assert kinds(tmp_path)[-1] == "close"
-    assert sum("event" in record for record in audit_log.records(held(tmp_path))) == len(EVENTS) * 3
+    assert (
+        sum("event" in record for record in audit_log.records(open_folder(tmp_path)))
+        == len(EVENTS) * 3
+    )

@@ -20,7 +20,7 @@ from cleanroom.model.events import Subject, decode
 from cleanroom.subscribers import reporter, tracer
 from cleanroom.subscribers.reporter import Reporter
 from support.event_log_builder import RUN, egress, shop
-from support.open_folders import held
+from support.open_folders import open_folder
 from support.otlp_collector import collecting
 
 
@@ -35,7 +35,9 @@ async def observed(
     bus = Bus("r1", SystemClock())
     run_folder = root / ".ggen" / "cleanroom" / "runs" / "r1"
     observer = Reporter(
-        root, held(run_folder), held(report_folder or root / ".ggen/cleanroom/reports")
+        root,
+        open_folder(run_folder),
+        open_folder(report_folder or root / ".ggen/cleanroom/reports"),
     )
     trace = run_folder / tracer.TRACE_FILE
     inbox, traced = (
@@ -45,7 +47,7 @@ async def observed(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(observer.run, inbox)
         tasks.start_soon(
-            tracer.Tracer.of(held(run_folder), caller or {}, sampled=sampled).run, traced
+            tracer.Tracer.of(open_folder(run_folder), caller or {}, sampled=sampled).run, traced
         )
         with (
             bus.span(RUN, {"slo_seconds": 20.0}),
@@ -157,8 +159,8 @@ async def test_the_trace_file_holds_the_runs_spans(tmp_path: Path):
 async def test_reports_can_be_made_again_from_the_log(tmp_path: Path):
     """From the same events come the same reports."""
     result = fold(shop())
-    reporter.write_reports(result, [held(tmp_path / "a")])
-    reporter.write_reports(fold(shop()), [held(tmp_path / "b")])
+    reporter.write_reports(result, [open_folder(tmp_path / "a")])
+    reporter.write_reports(fold(shop()), [open_folder(tmp_path / "b")])
 
     for path in reporter.report_paths(tmp_path / "a").values():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()

@@ -205,7 +205,7 @@ for letter in (b"e", b"e", b"e", b"a"):
 """
 
 
-def write_eater(project: Project, phase: str) -> None:
+def write_memory_hog(project: Project, phase: str) -> None:
     """A project whose one phase makes its one service go past its memory, three times,
     and waits until it is there again.
     """

@@ -14,8 +14,8 @@ from pathlib import Path
 from cleanroom.backends.containers.client import VARIABLES, EngineName, find_socket
 
 
-class Between:
-    """Made by `between`."""
+class EngineProxy:
+    """Made by `proxied`."""
 
     def __init__(
         self,
@@ -65,19 +65,19 @@ class Between:
 
 
 @contextmanager
-def between(
+def proxied(
     engine: EngineName,
     folder: Path,
     *,
     delay_seconds: float = 0.0,
     watch: Callable[[bytes], None] = lambda data: None,
     caller: Mapping[str, str] = os.environ,
-) -> Iterator[Between]:
+) -> Iterator[EngineProxy]:
     """In front of the engine that `caller` has.
 
     `watch` sees what is asked before the engine does.
     """
-    made = Between(
+    made = EngineProxy(
         engine, find_socket(engine, caller), str(folder / "between.sock"), delay_seconds, watch
     )
     try:

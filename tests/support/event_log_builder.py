@@ -28,7 +28,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 RUN = Subject("run", "shop")
 
 
-class Story:
+class EventLogBuilder:
     """Collects envelopes.
 
     `at` moves the time, `start` and `finish` open and close spans, `tell` publishes a fact.
@@ -41,7 +41,7 @@ class Story:
         self._subjects: dict[str, Subject] = {}
         self._began: dict[str, float] = {}
 
-    def at(self, seconds: float) -> Story:
+    def at(self, seconds: float) -> EventLogBuilder:
         assert seconds >= self.now
         self.now = seconds
         return self
@@ -170,7 +170,7 @@ def metric(environment: str, cpu_seconds: float, memory_bytes: int) -> Metric:
     )
 
 
-def begin(story: Story, **attributes: Any) -> str:
+def begin(story: EventLogBuilder, **attributes: Any) -> str:
     usual: dict[str, Any] = {
         "version": "0.1.0",
         "backend": "embedded",
@@ -186,7 +186,9 @@ def begin(story: Story, **attributes: Any) -> str:
     return story.start(RUN, **{**usual, **attributes})
 
 
-def phase(story: Story, run: str, name: str, workspace: str = "", **attributes: Any) -> str:
+def phase(
+    story: EventLogBuilder, run: str, name: str, workspace: str = "", **attributes: Any
+) -> str:
     usual: dict[str, Any] = {
         "hermetic": True,
         "role": "phase",
@@ -203,7 +205,7 @@ def shop(*, failing: bool = True) -> list[Envelope]:
     """A whole run of an order service: two services, three phases;
     the second one connects out and fails, unless told otherwise.
     """
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story)
     story.at(0.02).tell(capability(), run)
     services = {
@@ -230,7 +232,12 @@ def shop(*, failing: bool = True) -> list[Envelope]:
 
 
 def _phase(
-    story: Story, run: str, name: str, begins: float, ends: float, lines: tuple[str, ...] = ()
+    story: EventLogBuilder,
+    run: str,
+    name: str,
+    begins: float,
+    ends: float,
+    lines: tuple[str, ...] = (),
 ) -> None:
     span = phase(story.at(begins), run, name)
     inside = story.start(
@@ -250,7 +257,7 @@ def _phase(
     story.finish(span, exit_code=0)
 
 
-def _test(story: Story, run: str, failing: bool) -> None:
+def _test(story: EventLogBuilder, run: str, failing: bool) -> None:
     span = phase(story.at(0.65), run, "test", budget_seconds=6.0)
     inside = story.start(
         Subject("environment", "test-1"), span, role="phase", of="test", memory_limit_bytes=2 << 30
@@ -292,7 +299,7 @@ def _test(story: Story, run: str, failing: bool) -> None:
     )
 
 
-def _last(story: Story, run: str, services: dict[str, str], failing: bool) -> None:
+def _last(story: EventLogBuilder, run: str, services: dict[str, str], failing: bool) -> None:
     if failing:
         story.tell(
             Finished(

@@ -16,7 +16,7 @@ from cleanroom.model.events import (
     Recovery,
     Subject,
 )
-from support.event_log_builder import RUN, Story, begin, canary, capability, egress, phase
+from support.event_log_builder import RUN, EventLogBuilder, begin, canary, capability, egress, phase
 
 HOSTILE = "\x1b[32mgreen\x1b[0m\n\x1b[2J\x1b]0;title\x07phase bad passed\u202e\n"
 
@@ -25,7 +25,7 @@ def failing_run(**attributes: object) -> list[Envelope]:
     """`init` passes, `bad` is refused a connection and fails with status 7 after twelve seconds,
     `late` is skipped.
     """
-    story = Story()
+    story = EventLogBuilder()
     run = begin(story, requested="init,bad,late", **attributes)
     story.tell(Note(subject=RUN, level="info", text="backend embedded: holds Medium here"), run)
     story.tell(capability(), run)
@@ -56,7 +56,7 @@ def failing_run(**attributes: object) -> list[Envelope]:
     return story.envelopes
 
 
-def _bad(story: Story, run: str, service: str) -> None:
+def _bad(story: EventLogBuilder, run: str, service: str) -> None:
     subject = Subject("phase", "bad")
     bad = phase(story, run, "bad", role="hook", of="init")
     command = story.start(Subject("command", "bad#1"), bad, command="./bad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def open_way(folder: Path, base: Path) -> None:
+def allow_traversal(folder: Path, base: Path) -> None:
     """Let any user enter and list the folder, which lies below pytest's base of temporary folders.
 
     What lies above those that pytest made, such as /dev/shm, is the machine's and keeps its mode.

@@ -99,7 +99,7 @@ class Ggen:
         return self.project.root.parent / f"{phase}.json"
 
 
-def holders(project: Project) -> list[str]:
+def shared_servers(project: Project) -> list[str]:
     """The sessions and pools that have a folder."""
     return sorted(
         folder.name
@@ -108,8 +108,8 @@ def holders(project: Project) -> list[str]:
     )
 
 
-def holder_pid(project: Project) -> int:
-    (only,) = holders(project)
+def shared_server_pid(project: Project) -> int:
+    (only,) = shared_servers(project)
     return int((project.cache / "runs" / only / "owner").read_text().partition(":")[0])
 
 
@@ -124,12 +124,12 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
 
-def rest(project: Project) -> dict[str, set[str]]:
+def leftovers(project: Project) -> dict[str, set[str]]:
     """What is left once the sessions whose ggen has ended had their moment,
     which on a busy machine may be long: late is not left.
     """
     until = time.monotonic() + 20
-    while holders(project) and time.monotonic() < until:
+    while shared_servers(project) and time.monotonic() < until:
         reap()
         time.sleep(0.02)  # polling for what other processes do
     return project.settled()

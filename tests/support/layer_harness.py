@@ -15,7 +15,7 @@ LONG_AGO = 0
 LATER = 2**62  # later than any change on the host, so that nothing conflicts
 
 
-class Bench:
+class LayeredProject:
     """`project` is below `base`, whose folder `conflicts` takes what is set aside."""
 
     def __init__(self, base: Path, began_ns: int = LATER) -> None:

@@ -13,13 +13,13 @@ from cleanroom.sandbox.journal import Journal
 _HELD: list[Folder] = []
 
 
-def held(path: Path) -> Folder:
+def open_folder(path: Path) -> Folder:
     """Made where it is not there, and held until the test ends (`conftest.py`)."""
     _HELD.append(hold(path))
     return _HELD[-1]
 
 
-def let_go() -> None:
+def close_all() -> None:
     """Close what tests hold."""
     while _HELD:
         _HELD.pop().close()

@@ -27,7 +27,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 
 
 @dataclass
-class Caught:
+class AttackResult:
     """What the attack returned, and the attempts that were recorded."""
 
     result: Any
@@ -72,7 +72,7 @@ def attack(
     builds: tuple[str, ...] = (),
     ports: tuple[int, ...] = (),
     shared: HostNetworkAccess | None = None,
-) -> Caught:
+) -> AttackResult:
     """Run `action(workspace)` in a cage and collect what was recorded;
     `listed` as at High, where programs are those of the system and in `builds`.
 
@@ -102,7 +102,7 @@ def attack(
     result = _drained(results_read)
     os.waitpid(warden, 0)
     assert "trouble" not in news, news["trouble"]
-    caught = Caught(json.loads(result) if result else None, **news)
+    caught = AttackResult(json.loads(result) if result else None, **news)
     assert not (isinstance(caught.result, dict) and "trouble" in caught.result), caught.result[
         "trouble"
     ]

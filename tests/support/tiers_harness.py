@@ -34,14 +34,14 @@ VARIABLES = {
 RUN_SECONDS = 100
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command in an environment ended."""
 
     status: int
     out: str
 
 
-class Place:
+class HostnsEnvironment:
     """One environment without namespaces, entered."""
 
     def __init__(
@@ -50,14 +50,14 @@ class Place:
         self.environment, self.workspace, self.backend = environment, workspace, backend
         self.attempts: list[Attempt] = []
 
-    async def sh(self, command: str, seconds: float = 30.0) -> Said:
+    async def sh(self, command: str, seconds: float = 30.0) -> CommandResult:
         heard = bytearray()
         result = await self.environment.exec(
             ("sh", "-c", command),
             on_output=lambda _, data: heard.extend(data),
             timeout_seconds=seconds,
         )
-        return Said(result.exit_code, heard.decode(errors="replace"))
+        return CommandResult(result.exit_code, heard.decode(errors="replace"))
 
     async def python(self, code: str) -> Any:
         """What `code` prints, which is one line of JSON."""
@@ -78,7 +78,9 @@ class Place:
 
 
 @asynccontextmanager
-async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Place]:
+async def hostns_environment(
+    project: Path, folder: Path, **changes: Any
+) -> AsyncIterator[HostnsEnvironment]:
     """An environment of `project` without namespaces, wherever the test runs.
 
     What it does to the ledger is looked at in the end.
@@ -104,7 +106,7 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
             anyio.create_task_group() as tasks,
         ):
             async with backend.environment(EnvironmentSpec(**(given | changes))) as environment:
-                place = Place(environment, workspace, backend)
+                place = HostnsEnvironment(environment, workspace, backend)
 
                 async def hear() -> None:
                     async for attempt in environment.attempts():
@@ -118,7 +120,7 @@ async def bare(project: Path, folder: Path, **changes: Any) -> AsyncIterator[Pla
     assert (await backend.ledger())[2] == ()
 
 
-def without(
+def on_older_kernel(
     names: str, *command: str, cwd: Path, cache: Path, seconds: float = RUN_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """Run a command where these are missing; with "" where nothing is."""
@@ -136,7 +138,7 @@ def without(
 
 def engine(names: str, *arguments: str, cwd: Path, cache: Path) -> tuple[int, dict[str, Any], str]:
     """Exit status, result and progress of the engine there."""
-    done = without(
+    done = on_older_kernel(
         names,
         sys.executable,
         "-m",

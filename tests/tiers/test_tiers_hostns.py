@@ -18,14 +18,14 @@ from cleanroom.backends.run_folders import grounds
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
 from cleanroom.sandbox.filesystem.etc_files import host_name
-from support.tiers_harness import RUN_ID, bare, processes
+from support.tiers_harness import RUN_ID, hostns_environment, processes
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
 
 async def test_every_canary_is_stopped_and_seen(project: Path, tmp_path: Path):
     """Those of every environment, and those of what no namespace holds here."""
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         canaries = await place.environment.prove()
     assert {canary.name: canary.found for canary in canaries if canary.result != "passed"} == {}
     assert {
@@ -39,7 +39,7 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
     """The project is as it was until they are brought back;
     a new file, a changed one and a deletion then arrive.
     """
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         said = await place.sh("echo more >> file; echo new > sub/new; rm old; cat file; id -u")
         assert said.status == 0
         assert said.out.splitlines()[:2] == ["as it was", "more"]
@@ -61,7 +61,7 @@ async def test_changes_are_those_of_a_copy_and_come_back(project: Path, tmp_path
 
 async def test_the_files_of_etc_are_the_environment_s_own(project: Path, tmp_path: Path):
     """Names, users and resolver are what an environment with namespaces finds, not the host's."""
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         said = await place.sh(
             "cat /etc/hosts /etc/hostname /etc/nsswitch.conf; getent passwd $(id -u); cat "
             "/etc/resolv.conf"
@@ -100,7 +100,7 @@ print(json.dumps(seen))
         and "00000001 " in Path("/proc/net/if_inet6").read_text()
     ):
         ways.append((10, "::", "::1"))
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code.replace("{ways}", repr(ways))) == ["hello"] * len(ways)
     assert place.targets("network.egress") == []
 
@@ -120,7 +120,7 @@ except OSError as error:
     refused = errno.errorcode[error.errno]
 print(json.dumps([one.decode(), two.decode(), answer.decode(), refused]))
 """  # noqa: E501
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code) == ["one", "two", "answer", "ENETUNREACH"]
     assert place.targets("network.egress") == ["udp 192.0.2.7:9"]
 
@@ -143,7 +143,7 @@ print(json.dumps(found))
 """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        async with bare(project, tmp_path) as place:
+        async with hostns_environment(project, tmp_path) as place:
             assert await place.python(code.format(taken=port)) == ["ECONNREFUSED", "ECONNREFUSED"]
     assert place.targets("network.egress") == [f"tcp 127.0.0.1:{port}"]
 
@@ -168,7 +168,7 @@ for act in (
         found.append(errno.errorcode[error.errno])
 print(json.dumps(found))
 """
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code) == ["", "", "", "EPERM"]
     assert [attempt.syscall for attempt in place.attempts] == ["setpriority"]
 
@@ -287,7 +287,7 @@ try:
 except OSError as error:
     print(json.dumps("refused"))
 """
-        async with bare(project, tmp_path) as place:
+        async with hostns_environment(project, tmp_path) as place:
             assert await place.python(program) == "refused"
     assert secret.read_text() == "secret"
     assert secret.stat().st_mode & 0o777 == 0o666
@@ -339,7 +339,7 @@ try:
 except OSError as error:
     print(json.dumps("refused"))
 """
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert await place.python(program) == "refused"
         assert (await place.sh("echo it lives")).out == "it lives\n"
     seen = [a.target.syscall for a in place.attempts if a.rule == "process.visibility"]
@@ -359,7 +359,7 @@ left = subprocess.Popen(["sleep", "600"], start_new_session=True)
 os.kill(-1, 15)
 print(json.dumps(left.wait()))
 """
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert (await place.sh(f"exec python3 - <<'END'\n{code}\nEND")).out.strip() == "-15"
         assert (await place.sh("echo it lives")).out == "it lives\n"
     assert place.attempts == []
@@ -381,7 +381,7 @@ seen.append(os.lstat("link").st_mtime_ns); seen.append(oct(stat.S_IMODE(os.stat(
 os.chown("file", os.getuid(), os.getgid()); os.utime("file"); seen.append(os.stat("file").st_mtime_ns > 10**18)
 print(json.dumps(seen))
 """  # noqa: E501
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code) == [
             "0o640",
             2_000_000_009,
@@ -409,7 +409,7 @@ for name in os.listdir("/proc"):
             pass
 print(json.dumps([sorted(set(seen)), open("/proc/self/status").readline().split()[1], len(open("/proc/meminfo").read()) > 0]))
 """  # noqa: E501
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         seen, own, memory = await place.python(code)
     assert own in seen
     assert memory
@@ -421,7 +421,7 @@ print(json.dumps([sorted(set(seen)), open("/proc/self/status").readline().split(
 async def test_nothing_of_an_environment_outlives_it(project: Path, tmp_path: Path):
     """Not what left its session and its parent, ignores signals, or makes children without end."""
     marker = f"tiers-left-{os.getpid()}"
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         await place.sh(
             "setsid python3 -c 'import signal,sys,time; signal.signal(15, signal.SIG_IGN); "
             f"time.sleep(600)' {marker} > /dev/null 2>&1 &"
@@ -441,7 +441,7 @@ async def test_nobody_else_reads_the_copy_of_the_workspace(project: Path, tmp_pa
     """
     tmp_path.chmod(0o755)
     (project / "file").chmod(0o644)
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         copy = Path((await place.sh("pwd -P")).out.strip())
         assert (copy / "file").read_text() == "as it was\n"
         assert stat.S_IMODE(copy.parent.stat().st_mode) == 0o700
@@ -470,7 +470,7 @@ async def test_a_folder_that_somebody_made_in_the_place_of_a_run_s_is_refused(
     taken.mkdir()
     try:
         with pytest.raises(ArtifactError, match="cannot be used: File exists"):
-            async with bare(project, tmp_path):
+            async with hostns_environment(project, tmp_path):
                 pass
         assert stat.S_IMODE(taken.stat().st_mode) & 0o777 == 0o755
     finally:

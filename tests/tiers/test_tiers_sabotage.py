@@ -12,7 +12,7 @@ import pytest
 
 from cleanroom.backends.embedded import keeper_process, tiers
 from support import sabotage
-from support.tiers_harness import bare
+from support.tiers_harness import hostns_environment
 
 pytestmark = [pytest.mark.lower, pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")]
 
@@ -44,7 +44,7 @@ async def test_a_control_that_is_switched_off_is_noticed(
     if name:
         program = keeper_process.PROGRAM.replace("main()", f"{sabotage.code(KEEPER[name])}; main()")
         monkeypatch.setattr(keeper_process, "PROGRAM", program)
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         failed = {
             canary.name: canary.found
             for canary in await place.environment.prove()
@@ -62,7 +62,7 @@ async def test_an_environment_without_landlock_is_noticed(
     monkeypatch.setattr(
         tiers.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
     )
-    async with bare(project, tmp_path) as place:
+    async with hostns_environment(project, tmp_path) as place:
         failed = {
             canary.name for canary in await place.environment.prove() if canary.result == "failed"
         }

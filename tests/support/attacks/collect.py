@@ -44,7 +44,7 @@ from support.paths import TESTS
 SECRETS = (".netrc", ".ssh/id_ed25519", ".aws/credentials", ".docker/config.json")
 
 
-class Planted:
+class Decoys:
     """Listeners that must hear nothing, and files that must not change."""
 
     def __init__(self, folder: Path) -> None:
@@ -187,7 +187,7 @@ def _own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-class Collector:
+class AttackRunner:
     """One environment and the attempts it tells of."""
 
     def __init__(self, environment: Any) -> None:
@@ -227,7 +227,7 @@ class Collector:
         }
 
 
-def host_of_its_own() -> None:
+def enter_private_network() -> None:
     """Enter a network in which the addresses of the attacks are this machine's own,
     and its name servers answer: what Low lets out goes nowhere else.
     """
@@ -297,8 +297,8 @@ def _answer(end: socket.socket) -> None:
 
 async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
     if level == Level.LOW:
-        host_of_its_own()
-    planted = Planted(folder)
+        enter_private_network()
+    planted = Decoys(folder)
     project = folder / "project"
     (project / "facts.json").write_text(json.dumps(planted.facts()))
     found: dict[str, Any] = {
@@ -353,7 +353,7 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                 else (),
             )
             async with backend.environment(spec) as environment, anyio.create_task_group() as tasks:
-                collector = Collector(environment)
+                collector = AttackRunner(environment)
                 tasks.start_soon(collector.listen)
                 for attack in attacks:
                     if attack.small is small:

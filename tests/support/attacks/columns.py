@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.attacks.suite import READ_ONLY, REFUSED, Seen
+from support.attacks.suite import READ_ONLY, REFUSED, ExpectedRecord
 
 LOCAL, RECORD, PUBLISH, LISTEN, EXEC, READS, METADATA = (
     "network.local",
@@ -20,7 +20,9 @@ LOCAL, RECORD, PUBLISH, LISTEN, EXEC, READS, METADATA = (
 REACHED = "ok connected ECONNREFUSED ENETUNREACH EHOSTUNREACH"
 
 
-def column(letter: str, expect: str | dict[str, str], *seen: Seen, **more: Any) -> dict[str, Any]:
+def column(
+    letter: str, expect: str | dict[str, str], *seen: ExpectedRecord, **more: Any
+) -> dict[str, Any]:
     return {
         "letter": letter,
         "expect": {"*": expect} if isinstance(expect, str) else expect,
@@ -31,7 +33,9 @@ def column(letter: str, expect: str | dict[str, str], *seen: Seen, **more: Any) 
 
 def reached(*targets: tuple[str, int]) -> dict[str, Any]:
     """Done, and recorded."""
-    return column("O", REACHED, *(Seen(RECORD, {"ip": ip, "port": port}) for ip, port in targets))
+    return column(
+        "O", REACHED, *(ExpectedRecord(RECORD, {"ip": ip, "port": port}) for ip, port in targets)
+    )
 
 
 def no(gap: str) -> dict[str, Any]:
@@ -42,60 +46,69 @@ LOW: dict[str, dict[str, Any]] = {
     "NET-01": reached(("192.0.2.1", 443)),
     "NET-02": reached(("2001:db8::1", 443)),
     "NET-03": reached(*(("192.0.2.9", port) for port in (123, 124, 125, 126))),
-    "NET-04": column("O", "203.0.113.5", Seen(RECORD, {"port": 53})),
+    "NET-04": column("O", "203.0.113.5", ExpectedRecord(RECORD, {"port": 53})),
     "NET-05": column(
         "O",
         REACHED,
-        Seen(RECORD, {"ip": "192.0.2.53", "proto": "udp"}),
-        Seen(RECORD, {"ip": "192.0.2.53", "proto": "tcp"}),
+        ExpectedRecord(RECORD, {"ip": "192.0.2.53", "proto": "udp"}),
+        ExpectedRecord(RECORD, {"ip": "192.0.2.53", "proto": "tcp"}),
     ),
     "NET-06": column(
-        "B", REFUSED, Seen(LOCAL, {"ip": "127.0.0.11"}), Seen(LOCAL, {"ip": "127.0.0.53"})
+        "B",
+        REFUSED,
+        ExpectedRecord(LOCAL, {"ip": "127.0.0.11"}),
+        ExpectedRecord(LOCAL, {"ip": "127.0.0.53"}),
     ),
-    "NET-07": column("O", REACHED, Seen(RECORD, {"host": "api.example.test", "port": 443})),
+    "NET-07": column(
+        "O", REACHED, ExpectedRecord(RECORD, {"host": "api.example.test", "port": 443})
+    ),
     "NET-08": reached(("192.0.2.8", 80)),
     "NET-09": reached(("192.0.2.8", 81)),
-    "NET-10": column("O", "EPROTONOSUPPORT", Seen("network.families", {"proto": "mptcp"})),
-    "NET-11": column("B", "EPROTONOSUPPORT", Seen("network.families", {"proto": "mptcp"})),
-    "NET-12": column("B", "EACCES", Seen(PUBLISH, {"ip": "0.0.0.0"})),
-    "NET-13": column("B", "EACCES", Seen(PUBLISH, {"port": 8080})),
+    "NET-10": column(
+        "O", "EPROTONOSUPPORT", ExpectedRecord("network.families", {"proto": "mptcp"})
+    ),
+    "NET-11": column(
+        "B", "EPROTONOSUPPORT", ExpectedRecord("network.families", {"proto": "mptcp"})
+    ),
+    "NET-12": column("B", "EACCES", ExpectedRecord(PUBLISH, {"ip": "0.0.0.0"})),
+    "NET-13": column("B", "EACCES", ExpectedRecord(PUBLISH, {"port": 8080})),
     "NET-15": column(
         "B",
         REFUSED + " EINVAL",
-        Seen(LOCAL, {"ip": "169.254.169.254", "port": 80}),
-        Seen(LOCAL, {"ip": "fe80::1", "port": 80}),
+        ExpectedRecord(LOCAL, {"ip": "169.254.169.254", "port": 80}),
+        ExpectedRecord(LOCAL, {"ip": "fe80::1", "port": 80}),
     ),
     "NET-16": column(
         "B",
         "ECONNREFUSED",
-        Seen(LOCAL, {"ip": "127.0.0.1", "port": "{port}"}),
-        Seen(LOCAL, {"ip": "::1", "port": "{port}"}),
+        ExpectedRecord(LOCAL, {"ip": "127.0.0.1", "port": "{port}"}),
+        ExpectedRecord(LOCAL, {"ip": "::1", "port": "{port}"}),
     ),
-    "NET-17": column("O", REACHED, Seen(RECORD, {"ip": "{address}", "port": "{port}"})),
-    "NET-19": column("O", REACHED, Seen(RECORD, {"ip": "203.0.113.5", "port": 444})),
-    "NET-20": column("B", REFUSED, Seen(LOCAL, {"ip": "127.77.0.2", "port": "{port}"})),
+    "NET-17": column("O", REACHED, ExpectedRecord(RECORD, {"ip": "{address}", "port": "{port}"})),
+    "NET-19": column("O", REACHED, ExpectedRecord(RECORD, {"ip": "203.0.113.5", "port": 444})),
+    "NET-20": column("B", REFUSED, ExpectedRecord(LOCAL, {"ip": "127.77.0.2", "port": "{port}"})),
     "NET-22": column("b", "EAFNOSUPPORT"),
     "NET-27": column(
         "B",
         "ENOENT EACCES",
         *(
-            Seen("network.runtimes", {"sun_path": path})
+            ExpectedRecord("network.runtimes", {"sun_path": path})
             for path in ("/run/docker.sock", "/run/podman/podman.sock")
         ),
     ),
     "NET-28": column(
-        "O", "connected ENOENT EACCES ECONNREFUSED", Seen(RECORD, {"sun_path": "{agent}"})
+        "O", "connected ENOENT EACCES ECONNREFUSED", ExpectedRecord(RECORD, {"sun_path": "{agent}"})
     ),
-    "NET-29": column("B", "ECONNREFUSED EPERM", Seen(LOCAL, {"sun_path": "@{abstract}"})),
+    "NET-29": column("B", "ECONNREFUSED EPERM", ExpectedRecord(LOCAL, {"sun_path": "@{abstract}"})),
     "NET-33": column(
         "O",
         {"*": REACHED, "pid": "*"},
-        Seen(RECORD, {"ip": "192.0.2.33", "port": 1}),
-        Seen(RECORD, {"ip": "192.0.2.33", "port": 2}),
+        ExpectedRecord(RECORD, {"ip": "192.0.2.33", "port": 1}),
+        ExpectedRecord(RECORD, {"ip": "192.0.2.33", "port": 2}),
     ),
     "NET-34": reached(("255.255.255.255", 9), ("224.0.0.251", 5353)),
-    "NET-35": column("O", REACHED, Seen(RECORD, {"ip": "192.0.2.35", "port": 9})),
-    "NET-35b": column("O", "tried", Seen(RECORD, {"sun_path": "{agent}"})),
+    "NET-35": column("O", REACHED, ExpectedRecord(RECORD, {"ip": "192.0.2.35", "port": 9})),
+    "NET-35b": column("O", "tried", ExpectedRecord(RECORD, {"sun_path": "{agent}"})),
     "NET-36": reached(("192.0.2.36", 9)),
     "NET-38": reached(("198.51.100.34", 8090)),
     "FS-16": {"letter": "A"},
@@ -104,9 +117,9 @@ LOW: dict[str, dict[str, Any]] = {
     "FS-30": column(
         "B",
         {"chmod": "EPERM", "same user": "*"},
-        Seen(METADATA, {"path": "{project}/my-id"}),
+        ExpectedRecord(METADATA, {"path": "{project}/my-id"}),
     ),
-    "FS-43": column("B", {"*": "EPERM"}, Seen(METADATA, {"path": "{project}/plain"})),
+    "FS-43": column("B", {"*": "EPERM"}, ExpectedRecord(METADATA, {"path": "{project}/plain"})),
     "FS-40": column("A", "ok ENOENT EACCES"),
     "PROC-02b": column("A", "ok"),
     "PROC-32": {"expect": {"*": "plain", "dockerenv": "ENOENT ok", "hostname": "plain"}},
@@ -116,19 +129,21 @@ HIGH: dict[str, dict[str, Any]] = {
     "NET-04": {"letter": "B"},
     "NET-05": {"letter": "B"},
     "NET-06": {"letter": "B"},
-    "NET-11": column("B", "EACCES EPROTONOSUPPORT", Seen(LISTEN, {"port": 8081})),
-    "NET-12": column("B", "EACCES", Seen(LISTEN, {"ip": "0.0.0.0"})),
-    "NET-13": column("B", "EACCES", Seen(LISTEN, {"port": 8080})),
+    "NET-11": column("B", "EACCES EPROTONOSUPPORT", ExpectedRecord(LISTEN, {"port": 8081})),
+    "NET-12": column("B", "EACCES", ExpectedRecord(LISTEN, {"ip": "0.0.0.0"})),
+    "NET-13": column("B", "EACCES", ExpectedRecord(LISTEN, {"port": 8080})),
     "NET-20": no("`egress` is an error of the configuration there (NET-21)"),
-    "FS-17": column("B", "ENOENT", Seen(READS, {"path": "{secrets}/.netrc"})),
-    "FS-18": column("B", {"*": "ENOENT"}, Seen(READS, {"path": "/etc/shadow"})),
+    "FS-17": column("B", "ENOENT", ExpectedRecord(READS, {"path": "{secrets}/.netrc"})),
+    "FS-18": column("B", {"*": "ENOENT"}, ExpectedRecord(READS, {"path": "/etc/shadow"})),
     "FS-30": column(
-        "B", {"chmod": "ok", "same user": "EACCES"}, Seen(EXEC, {"path": "{project}/my-id"})
+        "B",
+        {"chmod": "ok", "same user": "EACCES"},
+        ExpectedRecord(EXEC, {"path": "{project}/my-id"}),
     ),
-    "PROC-01": column("B", "EACCES", Seen(EXEC, {"path": "{project}/mine"})),
-    "PROC-02": column("B", "EACCES", Seen(EXEC, {"path": "/tmp/mine"})),
-    "PROC-03": column("B", "*", Seen(EXEC, {"path": "{project}/loaded"})),
-    "PROC-04": column("B", "ENOSYS EACCES", Seen(EXEC, {"syscall": "memfd_create"})),
+    "PROC-01": column("B", "EACCES", ExpectedRecord(EXEC, {"path": "{project}/mine"})),
+    "PROC-02": column("B", "EACCES", ExpectedRecord(EXEC, {"path": "/tmp/mine"})),
+    "PROC-03": column("B", "*", ExpectedRecord(EXEC, {"path": "{project}/loaded"})),
+    "PROC-04": column("B", "ENOSYS EACCES", ExpectedRecord(EXEC, {"syscall": "memfd_create"})),
 }
 
 COLUMNS: dict[str, dict[str, dict[str, Any]]] = {"Low": LOW, "Medium": {}, "High": HIGH}

@@ -13,22 +13,31 @@ import sqlite3
 import subprocess
 import threading
 
-from support.attacks.suite import READ_ONLY, Facts, Seen, Steps, attack, code, each, system
+from support.attacks.suite import (
+    READ_ONLY,
+    ExpectedRecord,
+    Facts,
+    Steps,
+    attack,
+    code,
+    each,
+    system,
+)
 
 AT_CWD = -100
 S = "{outside}"
 
 
-def written(path: str) -> Seen:
-    return Seen("filesystem.write", {"path": path})
+def written(path: str) -> ExpectedRecord:
+    return ExpectedRecord("filesystem.write", {"path": path})
 
 
-def changed(path: str) -> Seen:
-    return Seen("filesystem.metadata", {"path": path})
+def changed(path: str) -> ExpectedRecord:
+    return ExpectedRecord("filesystem.metadata", {"path": path})
 
 
-def call(name: str) -> Seen:
-    return Seen("process.syscalls", {"syscall": name})
+def call(name: str) -> ExpectedRecord:
+    return ExpectedRecord("process.syscalls", {"syscall": name})
 
 
 def write(path: str, flags: int = os.O_CREAT | os.O_WRONLY) -> None:

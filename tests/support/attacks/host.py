@@ -45,14 +45,14 @@ class Host(NamedTuple):
         return self.outside / "started"
 
 
-class Said(NamedTuple):
+class RunResult(NamedTuple):
     """One run of the command."""
 
     code: int
     printed: str
 
 
-Look = Callable[[Host, Sequence[Said]], list[str]]
+Look = Callable[[Host, Sequence[RunResult]], list[str]]
 
 
 class HostAttack(NamedTuple):
@@ -102,7 +102,7 @@ def inventory(host: Host) -> dict[str, str]:
 
 
 def harmed(
-    host: Host, before: dict[str, str], attack: HostAttack, said: Sequence[Said]
+    host: Host, before: dict[str, str], attack: HostAttack, said: Sequence[RunResult]
 ) -> list[str]:
     """What happened outside that should not have; nothing where the attack came to nothing."""
     after = inventory(host)
@@ -135,7 +135,7 @@ def absent(*names: str) -> Look:
 def unchanged(name: str, text: str) -> Look:
     """This file of the project must say what it said."""
 
-    def look(host: Host, _: Sequence[Said]) -> list[str]:
+    def look(host: Host, _: Sequence[RunResult]) -> list[str]:
         path = host.project / name
         found = path.read_text() if path.is_file() and not path.is_symlink() else "gone"
         return [] if found == text else [f"{name} is now {found[:40]!r}"]

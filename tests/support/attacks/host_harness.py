@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from support.attacks.host import Host, HostAttack, Said, harmed, inventory, plant
+from support.attacks.host import Host, HostAttack, RunResult, harmed, inventory, plant
 from support.ordinary_user import ORDINARY, readable_python
 from support.paths import OLDER_KERNEL, SOURCE
 
@@ -85,7 +85,7 @@ def filled(text: str, on: Host) -> str:
     return text.replace("{outside}", str(on.outside)).replace("{project}", str(on.project))
 
 
-def own(on: Host, column: Column) -> None:
+def give_ownership(on: Host, column: Column) -> None:
     """Give everything to the user of the column; the project to its owner."""
     if os.geteuid() != 0:
         return
@@ -98,9 +98,13 @@ def own(on: Host, column: Column) -> None:
             os.chown(path, user, user, follow_symlinks=False)
 
 
-def call(attack: HostAttack, on: Host, column: Column) -> Said:
+def call(attack: HostAttack, on: Host, column: Column) -> RunResult:
     """One run."""
-    python = readable_python(LIBRARIES, who(column)) if who(column) else sys.executable
+    python = (
+        readable_python(LIBRARIES, subprocess_user(column))
+        if subprocess_user(column)
+        else sys.executable
+    )
     words = [python, "-B", "-m", "cleanroom", "pipeline", *attack.phases]
     words += ["--backend", column.backend, *attack.arguments]
     if column.tier:
@@ -118,12 +122,12 @@ def call(attack: HostAttack, on: Host, column: Column) -> Said:
         errors="replace",
         timeout=RUN_SECONDS,
         umask=0o022,
-        **who(column),
+        **subprocess_user(column),
     )
-    return Said(done.returncode, done.stdout)
+    return RunResult(done.returncode, done.stdout)
 
 
-def who(column: Column) -> dict[str, Any]:
+def subprocess_user(column: Column) -> dict[str, Any]:
     if column.user == 0 or os.geteuid() != 0:
         return {}
     return {"user": column.user, "group": column.user, "extra_groups": []}
@@ -143,12 +147,12 @@ def variables() -> Mapping[str, str]:
     }
 
 
-def carried_out(attack: HostAttack, column: Column) -> tuple[list[str], list[Said]]:
+def carried_out(attack: HostAttack, column: Column) -> tuple[list[str], list[RunResult]]:
     """What was harmed, and what the runs said."""
     with host() as on:
         plant(on)
         write(attack, on, column)
-        own(on, column)
+        give_ownership(on, column)
         before = inventory(on)
         said = [call(attack, on, column) for _ in range(attack.runs)]
         return harmed(on, before, attack, said), said

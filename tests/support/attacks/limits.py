@@ -11,7 +11,7 @@ import signal
 import threading
 from contextlib import ExitStack
 
-from support.attacks.suite import Facts, Seen, Steps, attack, code, each, in_child
+from support.attacks.suite import ExpectedRecord, Facts, Steps, attack, code, each, in_child
 
 MIB = 1 << 20
 PIDS, MEMORY, TMPFS, FILE, OPEN_FILES = 64, 192 * MIB, 16 * MIB, 32 * MIB, 128
@@ -60,7 +60,7 @@ def threads(facts: Facts) -> Steps:
     "a child takes more memory than there is, its parent ends well",
     "L",
     "killed-9",
-    Seen("resource.memory", {}),
+    ExpectedRecord("resource.memory", {}),
     small=True,
 )
 def child_memory(facts: Facts) -> Steps:
@@ -94,7 +94,7 @@ def memory_file(name: str) -> int:
     "fill memory files",
     "L",
     {"*": "killed-9 ENOMEM"},
-    Seen("resource.memory", {}),
+    ExpectedRecord("resource.memory", {}),
     small=True,
     may_die=True,
 )

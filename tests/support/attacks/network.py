@@ -9,18 +9,18 @@ import socket
 import struct
 import threading
 
-from support.attacks.suite import REFUSED, Facts, Seen, Steps, attack, code, each, system
+from support.attacks.suite import REFUSED, ExpectedRecord, Facts, Steps, attack, code, each, system
 
 MPTCP, FAST_OPEN, PATIENCE = 262, 0x20000000, 2.0
 QUESTION = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\5asked\4test\0\0\1\0\1"
 
 
-def egress(ip: str, port: int, **more: str) -> Seen:
-    return Seen("network.egress", {"ip": ip, "port": port, **more})
+def egress(ip: str, port: int, **more: str) -> ExpectedRecord:
+    return ExpectedRecord("network.egress", {"ip": ip, "port": port, **more})
 
 
-def family(name: str) -> Seen:
-    return Seen("network.families", {"proto": name})
+def family(name: str) -> ExpectedRecord:
+    return ExpectedRecord("network.families", {"proto": name})
 
 
 def connect(
@@ -113,7 +113,7 @@ def sink_answer(address: str) -> str:
     "a question for an undeclared name, configured resolver",
     "O",
     "sink",
-    Seen("network.names", {"host": "nobody-declared-this.test"}),
+    ExpectedRecord("network.names", {"host": "nobody-declared-this.test"}),
 )
 def undeclared_name(facts: Facts) -> Steps:
     return each(resolve=lambda: sink_answer(socket.gethostbyname("nobody-declared-this.test")))
@@ -124,8 +124,8 @@ def undeclared_name(facts: Facts) -> Steps:
     "a question straight to a foreign resolver, UDP and TCP",
     "O",
     REFUSED,
-    Seen("network.names", {"ip": "192.0.2.53", "proto": "udp"}),
-    Seen("network.names", {"ip": "192.0.2.53", "proto": "tcp"}),
+    ExpectedRecord("network.names", {"ip": "192.0.2.53", "proto": "udp"}),
+    ExpectedRecord("network.names", {"ip": "192.0.2.53", "proto": "tcp"}),
 )
 def foreign_resolver(facts: Facts) -> Steps:
     return each(udp=lambda: send("192.0.2.53", 53, QUESTION), tcp=lambda: connect("192.0.2.53", 53))
@@ -136,7 +136,7 @@ def foreign_resolver(facts: Facts) -> Steps:
     "a question to 127.0.0.11 and 127.0.0.53",
     "O",
     "sink silence ECONNREFUSED",
-    Seen("network.names", {"host": "asked.test"}),
+    ExpectedRecord("network.names", {"host": "asked.test"}),
 )
 def local_resolvers(facts: Facts) -> Steps:
     def ask(ip: str) -> str:
@@ -154,7 +154,7 @@ def local_resolvers(facts: Facts) -> Steps:
     "create_connection to a name: one record with host, ip and port",
     "B",
     REFUSED,
-    Seen("network.egress", {"host": "api.example.test", "port": 443}),
+    ExpectedRecord("network.egress", {"host": "api.example.test", "port": 443}),
 )
 def by_name(facts: Facts) -> Steps:
     return each(
@@ -233,7 +233,7 @@ def host_loopback(facts: Facts) -> Steps:
     "a listener on an address of the host",
     "B",
     REFUSED,
-    Seen("network.egress", {"ip": "{address}", "port": "{port}"}),
+    ExpectedRecord("network.egress", {"ip": "{address}", "port": "{port}"}),
 )
 def host_address(facts: Facts) -> Steps:
     return each(connect=lambda: connect(facts["address"], facts["port"]))
@@ -244,7 +244,7 @@ def host_address(facts: Facts) -> Steps:
     "an undeclared port of a declared host",
     "B",
     REFUSED,
-    Seen("network.egress", {"host": "declared.test", "port": 444}),
+    ExpectedRecord("network.egress", {"host": "declared.test", "port": 444}),
 )
 def undeclared_port(facts: Facts) -> Steps:
     return each(connect=lambda: socket.create_connection(("declared.test", 444), PATIENCE).close())
@@ -255,7 +255,7 @@ def undeclared_port(facts: Facts) -> Steps:
     "a declared name that leads to the host's loopback",
     "B",
     "closed ECONNRESET",
-    Seen("network.egress", {"host": "localhost", "ip": "127.0.0.1"}),
+    ExpectedRecord("network.egress", {"host": "localhost", "ip": "127.0.0.1"}),
 )
 def rebound(facts: Facts) -> Steps:
     def read() -> str:
@@ -357,7 +357,7 @@ DOWN = struct.pack("=BxHiII", 0, 0, 1, 0, 1)
     "B",
     "EPERM",
     *(
-        Seen("network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
+        ExpectedRecord("network.egress", {"proto": "netlink", "syscall": f"netlink message {kind}"})
         for kind in (20, 24, 16)
     ),
 )
@@ -374,7 +374,7 @@ def change_network(facts: Facts) -> Steps:
     "the same by send without an address",
     "B",
     "EPERM",
-    Seen("network.egress", {"proto": "netlink"}),
+    ExpectedRecord("network.egress", {"proto": "netlink"}),
 )
 def change_network_unaddressed(facts: Facts) -> Steps:
     return each(
@@ -396,7 +396,7 @@ RUNTIMES = (
     "control sockets of container runtimes",
     "B",
     "ENOENT EACCES",
-    *(Seen("network.sockets", {"sun_path": path}) for path in RUNTIMES),
+    *(ExpectedRecord("network.sockets", {"sun_path": path}) for path in RUNTIMES),
 )
 def runtime_sockets(facts: Facts) -> Steps:
     return {path: code(lambda path=path: unix(path)) for path in RUNTIMES}
@@ -407,9 +407,9 @@ def runtime_sockets(facts: Facts) -> Steps:
     "the caller's agent socket, D-Bus, a socket of the user's runtime folder",
     "B",
     "ENOENT EACCES",
-    Seen("network.sockets", {"sun_path": "{agent}"}),
-    Seen("network.sockets", {"sun_path": "/run/dbus/system_bus_socket"}),
-    Seen("network.sockets", {"sun_path": "/run/user/1000/bus"}),
+    ExpectedRecord("network.sockets", {"sun_path": "{agent}"}),
+    ExpectedRecord("network.sockets", {"sun_path": "/run/dbus/system_bus_socket"}),
+    ExpectedRecord("network.sockets", {"sun_path": "/run/user/1000/bus"}),
 )
 def user_sockets(facts: Facts) -> Steps:
     return each(
@@ -424,7 +424,7 @@ def user_sockets(facts: Facts) -> Steps:
     "an abstract unix socket of a host process",
     "B",
     "ECONNREFUSED EPERM",
-    Seen("network.sockets", {"sun_path": "@{abstract}"}),
+    ExpectedRecord("network.sockets", {"sun_path": "@{abstract}"}),
 )
 def abstract(facts: Facts) -> Steps:
     return each(connect=lambda: unix("\0" + facts["abstract"]))
@@ -451,7 +451,7 @@ def inherited(facts: Facts) -> Steps:
     "setns into another network namespace",
     "B",
     {"*": "EPERM", "init": "EACCES EPERM ENOENT"},
-    Seen("process.syscalls", {"syscall": "setns"}),
+    ExpectedRecord("process.syscalls", {"syscall": "setns"}),
 )
 def enter_network(facts: Facts) -> Steps:
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -547,7 +547,7 @@ def rewrite(facts: Facts) -> Steps:
     "the same with the path of a unix socket in a visible folder",
     "B",
     "tried",
-    Seen("network.sockets", {"sun_path": "{agent}"}),
+    ExpectedRecord("network.sockets", {"sun_path": "{agent}"}),
 )
 def rewrite_path(facts: Facts) -> Steps:
     """A thousand tries; what counts is that the planted socket heard nothing."""

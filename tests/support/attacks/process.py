@@ -17,8 +17,8 @@ import threading
 
 from support.attacks.suite import (
     READ_ONLY,
+    ExpectedRecord,
     Facts,
-    Seen,
     Steps,
     attack,
     code,
@@ -29,8 +29,8 @@ from support.attacks.suite import (
 )
 
 
-def call(name: str) -> Seen:
-    return Seen("process.syscalls", {"syscall": name})
+def call(name: str) -> ExpectedRecord:
+    return ExpectedRecord("process.syscalls", {"syscall": name})
 
 
 def calls(facts: Facts, *names: str) -> Steps:
@@ -63,7 +63,7 @@ def from_tmp(facts: Facts) -> Steps:
     "run a program in /dev/shm",
     "B",
     "EACCES",
-    Seen("process.exec", {"path": "/dev/shm/mine"}),
+    ExpectedRecord("process.exec", {"path": "/dev/shm/mine"}),
 )
 def from_shm(facts: Facts) -> Steps:
     return each(shm=lambda: runs(copied("/dev/shm/mine")))
@@ -115,7 +115,7 @@ def trace(facts: Facts) -> Steps:
     {"*": "EPERM EACCES ENOENT"},
     call("process_vm_readv"),
     call("process_vm_writev"),
-    Seen("process.visibility", {"path": "/proc/1/mem"}),
+    ExpectedRecord("process.visibility", {"path": "/proc/1/mem"}),
 )
 def memory(facts: Facts) -> Steps:
     return calls(facts, "process_vm_readv", "process_vm_writev") | each(
@@ -323,8 +323,8 @@ def orphan(facts: Facts) -> Steps:
     ) | {"session": in_child(lambda: os.setsid() and None)}
 
 
-def on_init(name: str) -> Seen:
-    return Seen("process.visibility", {"signal_pid": 1, "syscall": f"{name} of init"})
+def on_init(name: str) -> ExpectedRecord:
+    return ExpectedRecord("process.visibility", {"signal_pid": 1, "syscall": f"{name} of init"})
 
 
 SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal")
@@ -369,7 +369,7 @@ def variables(facts: Facts) -> Steps:
     "two thousand refused opens in a loop",
     "B",
     READ_ONLY,
-    Seen("filesystem.write", {"path": "{outside}/again"}),
+    ExpectedRecord("filesystem.write", {"path": "{outside}/again"}),
 )
 def loop(facts: Facts) -> Steps:
     path = f"{facts['outside']}/again"
@@ -385,8 +385,8 @@ def loop(facts: Facts) -> Steps:
     "a write outside from a thread before and after exec",
     "B",
     READ_ONLY,
-    Seen("filesystem.write", {"path": "/usr/by-thread"}),
-    Seen("filesystem.write", {"path": "/usr/after-exec"}),
+    ExpectedRecord("filesystem.write", {"path": "/usr/by-thread"}),
+    ExpectedRecord("filesystem.write", {"path": "/usr/after-exec"}),
 )
 def threads(facts: Facts) -> Steps:
     said: Steps = {}

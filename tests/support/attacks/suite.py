@@ -25,7 +25,7 @@ REFUSED = "ECONNREFUSED ENETUNREACH EHOSTUNREACH EACCES EPERM"
 MODULES = ("network", "files", "process", "limits")
 
 
-class Seen(NamedTuple):
+class ExpectedRecord(NamedTuple):
     """A record that must appear: its rule, and the fields of its target.
 
     Texts may name facts, such as {outside}.
@@ -46,7 +46,7 @@ class Attack(NamedTuple):
     program: Callable[[Facts], Steps]
     # step -> acceptable results, separated by blanks; "*" is every step that has no line of its own
     expect: dict[str, str]
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[ExpectedRecord, ...] = ()
     # why a record that B asks for cannot be had today; the test of it is then expected to fail
     gap: str = ""
     small: bool = False  # needs the environment with small limits
@@ -69,7 +69,7 @@ def attack(
     title: str,
     medium: str,
     expect: str | dict[str, str] = "ok",
-    *seen: Seen,
+    *seen: ExpectedRecord,
     **fields: Any,
 ) -> Callable[[Any], Any]:
     """Register the decorated program as the attack `identity`."""

@@ -22,8 +22,8 @@ from support.command_harness import Project
 from support.container_harness import ENGINES, IMAGE
 from support.disposable_engine import IMAGE as TINY
 from support.disposable_engine import OwnEngine, own_engine
-from support.engine_proxy import Between, between
-from support.faults.suite import Told, fault, run
+from support.engine_proxy import EngineProxy, proxied
+from support.faults.suite import CommandResult, fault, run
 
 ENGINE = "a container engine"
 LONG = "echo begun; sleep 100"
@@ -66,7 +66,7 @@ def contained(
 
 def called(
     project: Project, engine: EngineName, caller: Mapping[str, str], *words: str, before: str = ""
-) -> Told:
+) -> CommandResult:
     """Run the command to its end."""
     return run(
         project,
@@ -80,7 +80,7 @@ def called(
 
 def during(
     project: Project, engine: EngineName, caller: Mapping[str, str], deed: Callable[[], object]
-) -> Told:
+) -> CommandResult:
     """The same, and do something as soon as its phase has begun."""
     words = project.argv("run", "test", "--backend", engine)
     with subprocess.Popen(
@@ -94,7 +94,7 @@ def during(
         wait_begun(project, child)
         deed()
         said, _ = child.communicate(timeout=SECONDS)
-    return Told(child.returncode, said.decode(errors="replace"))
+    return CommandResult(child.returncode, said.decode(errors="replace"))
 
 
 def wait_begun(project: Project, child: subprocess.Popen[bytes]) -> None:
@@ -116,9 +116,9 @@ def of_the_runs(project: Project, socket: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def a_way(engine: EngineName, project: Project, **options: object) -> Iterator[Between]:
+def a_way(engine: EngineName, project: Project, **options: object) -> Iterator[EngineProxy]:
     """One to the shared engine. Nothing of the project's runs is left behind it."""
-    with between(engine, project.root.parent, **options) as way:  # type: ignore[arg-type]
+    with proxied(engine, project.root.parent, **options) as way:  # type: ignore[arg-type]
         yield way
     # A removal that had been asked for goes on behind the cut.
     until = time.monotonic() + SECONDS
@@ -146,7 +146,7 @@ def one_of_our_own(engine: EngineName, disk: str = "") -> Iterator[OwnEngine]:
     says="CR-CONTAINER-013",
     engines=ENGINES,
 )
-def absent(project: Project, engine: EngineName) -> Told:
+def absent(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "true"})
     nowhere = dict.fromkeys(
         ("DOCKER_HOST", "CONTAINER_HOST"), f"unix://{project.root}/nothing.sock"
@@ -162,7 +162,7 @@ def absent(project: Project, engine: EngineName) -> Told:
     says="PASSED",
     engines=ENGINES,
 )
-def slow(project: Project, engine: EngineName) -> Told:
+def slow(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "true"})
     with a_way(engine, project, delay_seconds=5.0) as way:
         return called(project, engine, way.caller)
@@ -179,7 +179,7 @@ def slow(project: Project, engine: EngineName) -> Told:
     says="did not remove it",
     engines=ENGINES,
 )
-def disappears(project: Project, engine: EngineName) -> Told:
+def disappears(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "echo begun; sleep 1; echo on > on"})
     with a_way(engine, project) as way:
         told = during(project, engine, way.caller, way.cut)
@@ -201,7 +201,7 @@ def disappears(project: Project, engine: EngineName) -> Told:
     says="CR-CONTAINER-004",
     engines=ENGINES,
 )
-def between_phases(project: Project, engine: EngineName) -> Told:
+def between_phases(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"init": "true", "test": "true"})
     made: list[bytes] = []
 
@@ -225,7 +225,7 @@ def between_phases(project: Project, engine: EngineName) -> Told:
     says="ended",
     engines=("docker",),
 )
-def restarts(project: Project, engine: EngineName) -> Told:
+def restarts(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": LONG}, TINY)
     with one_of_our_own(engine) as own:
 
@@ -244,7 +244,7 @@ def restarts(project: Project, engine: EngineName) -> Told:
     says="PASSED",
     engines=("podman",),
 )
-def restarts_aside(project: Project, engine: EngineName) -> Told:
+def restarts_aside(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "echo begun; sleep 2"}, TINY)
     with one_of_our_own(engine) as own:
         return during(project, engine, own.caller, lambda: (own.stop(), own.start()))
@@ -258,7 +258,7 @@ def restarts_aside(project: Project, engine: EngineName) -> Told:
     says="during the run",
     engines=ENGINES,
 )
-def vanishes(project: Project, engine: EngineName) -> Told:
+def vanishes(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine) as own:
 
@@ -266,7 +266,7 @@ def vanishes(project: Project, engine: EngineName) -> Told:
             if b"/containers/create" in data:
                 assert own.ask("rmi", "--force", TINY).returncode == 0
 
-        with between(engine, own.folder, watch=lose, caller=own.caller) as way:
+        with proxied(engine, own.folder, watch=lose, caller=own.caller) as way:
             return called(project, engine, way.caller)
 
 
@@ -278,7 +278,7 @@ def vanishes(project: Project, engine: EngineName) -> Told:
     says="PASSED",
     engines=("docker",),
 )
-def addresses(project: Project, engine: EngineName) -> Told:
+def addresses(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine) as own:
         refused = own.ask("network", "create", "one-more")
@@ -294,7 +294,7 @@ def addresses(project: Project, engine: EngineName) -> Told:
     says="no space left on device",
     engines=ENGINES,
 )
-def full(project: Project, engine: EngineName) -> Told:
+def full(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "true"}, TINY)
     with one_of_our_own(engine, "64m") as own:
         filled = own.inside("sh", "-c", f"cat /dev/zero > {own.folder}/data/filled")
@@ -313,13 +313,15 @@ def full(project: Project, engine: EngineName) -> Told:
     engines=ENGINES,
     groups=True,
 )
-def memory(project: Project, engine: EngineName) -> Told:
+def memory(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "python3 -c 'bytearray(200 << 20)'"}, limits='{ memory = "64MiB" }')
     with a_way(engine, project) as way:
         return called(project, engine, way.caller)
 
 
-def meddled(project: Project, engine: EngineName, which: str, method: str, what: str) -> Told:
+def meddled(
+    project: Project, engine: EngineName, which: str, method: str, what: str
+) -> CommandResult:
     """Run while somebody else does something to a container of the run,
     once its phase has begun.
     """
@@ -353,7 +355,7 @@ def with_service(project: Project) -> None:
     says="still running after 4 s",
     engines=ENGINES,
 )
-def pauses(project: Project, engine: EngineName) -> Told:
+def pauses(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": LONG}, timeout='"4s"')
     return meddled(project, engine, "test", "POST", "/pause")
 
@@ -366,7 +368,7 @@ def pauses(project: Project, engine: EngineName) -> Told:
     says="ended",
     engines=ENGINES,
 )
-def kills(project: Project, engine: EngineName) -> Told:
+def kills(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": LONG})
     return meddled(project, engine, "test", "POST", "/kill")
 
@@ -379,7 +381,7 @@ def kills(project: Project, engine: EngineName) -> Told:
     says="stopped answering",
     engines=ENGINES,
 )
-def pauses_service(project: Project, engine: EngineName) -> Told:
+def pauses_service(project: Project, engine: EngineName) -> CommandResult:
     with_service(project)
     return meddled(project, engine, "odd", "POST", "/pause")
 
@@ -392,7 +394,7 @@ def pauses_service(project: Project, engine: EngineName) -> Told:
     says="restarted: service odd",
     engines=ENGINES,
 )
-def removes_service(project: Project, engine: EngineName) -> Told:
+def removes_service(project: Project, engine: EngineName) -> CommandResult:
     with_service(project)
     return meddled(project, engine, "odd", "DELETE", "?force=true")
 
@@ -405,9 +407,9 @@ def removes_service(project: Project, engine: EngineName) -> Told:
     says="PASSED",
     engines=ENGINES,
 )
-def two(project: Project, engine: EngineName) -> Told:
+def two(project: Project, engine: EngineName) -> CommandResult:
     contained(project, {"test": "echo begun; sleep 1; echo a > a", "other": "echo b > b"})
-    others: list[Told] = []
+    others: list[CommandResult] = []
     with a_way(engine, project) as way:
         other = threading.Thread(
             target=lambda: others.append(called(project, engine, way.caller, "run", "other"))

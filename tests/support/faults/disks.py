@@ -5,7 +5,7 @@ small file systems in a mount namespace of the run's own.
 from __future__ import annotations
 
 from support.command_harness import Project
-from support.faults.suite import Told, fault, run
+from support.faults.suite import CommandResult, fault, run
 
 DISK = "the disk"
 LOUD = (
@@ -15,7 +15,9 @@ FULL = "mount -t tmpfs -o size={size},mode=0700 full {folder}"
 READ_ONLY = "mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
 
 
-def mounted(project: Project, how: str, where: str, *, size: str = "16k", text: str = LOUD) -> Told:
+def mounted(
+    project: Project, how: str, where: str, *, size: str = "16k", text: str = LOUD
+) -> CommandResult:
     """A run in which the folder `where` is such a file system."""
     folder = (
         (project.root / where) if not where.startswith("cache") else project.root.parent / where
@@ -33,7 +35,7 @@ def mounted(project: Project, how: str, where: str, *, size: str = "16k", text: 
     says="audit: No space left on device",
     root=True,
 )
-def audit_full(project: Project) -> Told:
+def audit_full(project: Project) -> CommandResult:
     return mounted(project, FULL, ".ggen/cleanroom/audit")
 
 
@@ -45,7 +47,7 @@ def audit_full(project: Project) -> Told:
     says="Read-only file system",
     root=True,
 )
-def audit_read_only(project: Project) -> Told:
+def audit_read_only(project: Project) -> CommandResult:
     return mounted(project, READ_ONLY, ".ggen/cleanroom/audit")
 
 
@@ -57,7 +59,7 @@ def audit_read_only(project: Project) -> Told:
     says="No space left on device",
     root=True,
 )
-def events_full(project: Project) -> Told:
+def events_full(project: Project) -> CommandResult:
     return mounted(project, FULL, ".ggen/cleanroom/runs", size="80k")
 
 
@@ -69,7 +71,7 @@ def events_full(project: Project) -> Told:
     says="No space left on device",
     root=True,
 )
-def reports_full(project: Project) -> Told:
+def reports_full(project: Project) -> CommandResult:
     return mounted(project, FULL, ".ggen/cleanroom/reports", text="true")
 
 
@@ -81,7 +83,7 @@ def reports_full(project: Project) -> Told:
     says="Read-only file system",
     root=True,
 )
-def reports_read_only(project: Project) -> Told:
+def reports_read_only(project: Project) -> CommandResult:
     return mounted(project, READ_ONLY, ".ggen/cleanroom/reports", text="true")
 
 
@@ -93,7 +95,7 @@ def reports_read_only(project: Project) -> Told:
     says="Read-only file system",
     root=True,
 )
-def project_read_only(project: Project) -> Told:
+def project_read_only(project: Project) -> CommandResult:
     return mounted(project, READ_ONLY, ".ggen")
 
 
@@ -105,7 +107,7 @@ def project_read_only(project: Project) -> Told:
     says="the cache cannot be used: No space left on device",
     root=True,
 )
-def cache_full(project: Project) -> Told:
+def cache_full(project: Project) -> CommandResult:
     return mounted(project, FULL + "; head -c 100000 /dev/zero > {folder}/full || true", "cache")
 
 
@@ -117,7 +119,7 @@ def cache_full(project: Project) -> Told:
     says="could not be probed: OSError: [Errno 30] Read-only file system",
     root=True,
 )
-def cache_read_only(project: Project) -> Told:
+def cache_read_only(project: Project) -> CommandResult:
     return mounted(project, READ_ONLY, "cache")
 
 
@@ -129,7 +131,7 @@ def cache_read_only(project: Project) -> Told:
     says="No space left on device",
     root=True,
 )
-def cache_becomes_full(project: Project) -> Told:
+def cache_becomes_full(project: Project) -> CommandResult:
     return mounted(
         project, FULL, "cache", size="4m", text="dd if=/dev/zero of=large bs=64k count=200"
     )
@@ -143,7 +145,7 @@ def cache_becomes_full(project: Project) -> Told:
     says="build/large (No space left on device)",
     root=True,
 )
-def project_full(project: Project) -> Told:
+def project_full(project: Project) -> CommandResult:
     return mounted(
         project,
         FULL,

@@ -7,7 +7,7 @@ import pty
 import termios
 
 from support.command_harness import Project
-from support.faults.suite import Told, fault, has_groups, run
+from support.faults.suite import CommandResult, fault, has_groups, run
 
 PHASE = "a phase"
 
@@ -24,7 +24,7 @@ PHASE = "a phase"
     groups=True,
     code_by_samples=1,
 )
-def forks(project: Project) -> Told:
+def forks(project: Project) -> CommandResult:
     program = "import os, time\nwhile True:\n try: os.fork()\n except OSError: time.sleep(0.01)"
     timeout = '"1s"' if has_groups() else '"20s"'  # long enough for a sample on any machine
     project.write(
@@ -42,7 +42,7 @@ def forks(project: Project) -> Told:
     code=1,
     says="No space left on device",
 )
-def shared_memory(project: Project) -> Told:
+def shared_memory(project: Project) -> CommandResult:
     project.write(
         {"test": "dd if=/dev/zero of=/dev/shm/full bs=1M count=40"}, limits='{ tmpfs = "8MiB" }'
     )
@@ -56,7 +56,7 @@ def shared_memory(project: Project) -> Told:
     code=1,
     says="resource.disk",
 )
-def disk(project: Project) -> Told:
+def disk(project: Project) -> CommandResult:
     text = "i=0; while true; do head -c 1000000 /dev/zero > file-$i; i=$((i+1)); sleep 0.01; done"
     project.write({"test": text}, limits='{ disk = "8MiB" }', timeout='"20s"')
     return run(project)
@@ -69,7 +69,7 @@ def disk(project: Project) -> Told:
     code=1,
     says="resource.disk",
 )
-def inodes(project: Project) -> Told:
+def inodes(project: Project) -> CommandResult:
     program = (
         'import os, time\nfor n in range(10**6):\n open(f"{n}", "w").close()\n'
         " n % 500 or time.sleep(0.05)"
@@ -87,7 +87,7 @@ def inodes(project: Project) -> Told:
     code=0,
     says="PASSED",
 )
-def flood(project: Project) -> Told:
+def flood(project: Project) -> CommandResult:
     project.write({"test": "head -c 50000000 /dev/zero | tr '\\\\0' x"})
     told = run(project, "run", "test", "--quiet")
     (log,) = (project.root / ".ggen/cleanroom/runs").glob("*/logs/test.log")
@@ -102,7 +102,7 @@ def flood(project: Project) -> Told:
     code=124,
     says="still running after 0.3 s",
 )
-def ignores(project: Project) -> Told:
+def ignores(project: Project) -> CommandResult:
     project.write(
         {"test": "trap '' TERM; sleep 100; sleep 100"},
         limits='{ grace = "100ms" }',
@@ -118,7 +118,7 @@ def ignores(project: Project) -> Told:
     code=124,
     says="still running after 0.3 s",
 )
-def stops(project: Project) -> Told:
+def stops(project: Project) -> CommandResult:
     project.write({"test": "kill -STOP $$"}, limits='{ grace = "100ms" }', timeout='"300ms"')
     return run(project)
 
@@ -130,7 +130,7 @@ def stops(project: Project) -> Told:
     code=0,
     says="left processes running",
 )
-def leaves(project: Project) -> Told:
+def leaves(project: Project) -> CommandResult:
     project.write({"test": "setsid sleep 100 > /dev/null 2>&1 & sleep 0.1"})
     return run(project)
 
@@ -142,7 +142,7 @@ def leaves(project: Project) -> Told:
     code=1,
     says="exit status 3",
 )
-def closes(project: Project) -> Told:
+def closes(project: Project) -> CommandResult:
     project.write({"test": "exec >&- 2>&-; sleep 0.1; exit 3"})
     return run(project)
 
@@ -154,7 +154,7 @@ def closes(project: Project) -> Told:
     code=1,
     says="exit status 7",
 )
-def kills(project: Project) -> Told:
+def kills(project: Project) -> CommandResult:
     project.write({"test": "sleep 100 & kill -9 -1; wait $!; test $? = 137 && exit 7"})
     return run(project)
 
@@ -166,7 +166,7 @@ def kills(project: Project) -> Told:
     code=0,
     says="\\x1bc",
 )
-def terminal(project: Project) -> Told:
+def terminal(project: Project) -> CommandResult:
     project.write(
         {
             "test": (
@@ -189,7 +189,7 @@ def terminal(project: Project) -> Told:
     assert b"\x1b]0;" not in text
     os.close(near)
     os.close(far)
-    return Told(child.returncode, text.decode(errors="replace"))
+    return CommandResult(child.returncode, text.decode(errors="replace"))
 
 
 def _waiting(descriptor: int) -> bytes:
@@ -206,7 +206,7 @@ def _waiting(descriptor: int) -> bytes:
     says="brought back 100000 files",
     slow=True,
 )
-def many_files(project: Project) -> Told:
+def many_files(project: Project) -> CommandResult:
     program = (
         'import os\nfor n in range(1000):\n os.makedirs(f"build/{n}")\n'
         ' for m in range(100): open(f"build/{n}/{m}", "w").close()'

@@ -7,7 +7,7 @@ import subprocess
 
 from support import sabotage
 from support.command_harness import Project
-from support.faults.suite import Told, fault, run
+from support.faults.suite import CommandResult, fault, run
 
 RUN = "the run"
 # The engine's own clock seam: an hour later and a day earlier at every other look.
@@ -20,7 +20,7 @@ RUN = "the run"
     code=0,
     says="PASSED",
 )
-def clock(project: Project) -> Told:
+def clock(project: Project) -> CommandResult:
     project.write({"test": "sleep 0.2"})
     told = run(project, before=sabotage.code(sabotage.jumping_clock))
     verified = run(project, "audit", "verify")
@@ -38,7 +38,7 @@ def clock(project: Project) -> Told:
     code=0,
     says="PASSED",
 )
-def two(project: Project) -> Told:
+def two(project: Project) -> CommandResult:
     project.write({"test": "sleep 0.5; echo a > a", "other": "sleep 0.5; echo b > b"})
     other = subprocess.Popen(
         project.argv("run", "other", "--backend", "embedded"),
@@ -64,7 +64,7 @@ def two(project: Project) -> Told:
     code=5,
     says="found a file",
 )
-def home(project: Project) -> Told:
+def home(project: Project) -> CommandResult:
     (project.cache / "home-caches").write_text("not a folder")
     project.write({"test": "true"})
     return run(project)
@@ -77,7 +77,7 @@ def home(project: Project) -> Told:
     code=0,
     says="was damaged in the cache",
 )
-def database(project: Project) -> Told:
+def database(project: Project) -> CommandResult:
     project.write({"test": "true"}, containers='["postgres"]')
     assert run(project).code == 0
     for control in project.cache.glob("services/templates/*/data/**/global/pg_control"):
@@ -93,7 +93,7 @@ def database(project: Project) -> Told:
     says="phase p599 passed",
     slow=True,
 )
-def many(project: Project) -> Told:
+def many(project: Project) -> CommandResult:
     names = [f"p{number}" for number in range(600)]
     project.write(
         {name: f"test ! -e log || test -s log; echo {name} >> log" for name in names},

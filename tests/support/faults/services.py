@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support.command_harness import Project
-from support.faults.suite import Told, fault, run
+from support.faults.suite import CommandResult, fault, run
 
 SERVICE = "a service"
 
@@ -52,7 +52,7 @@ def python(project: Project, text: str) -> str:
     code=5,
     says="not ready after 0.3 s",
 )
-def never(project: Project) -> Told:
+def never(project: Project) -> CommandResult:
     with_service(
         project, '["sleep", "100"]', ready='tcp = 9100, timeout = "300ms"', more="restarts_max = 1"
     )
@@ -66,7 +66,7 @@ def never(project: Project) -> Told:
     code=5,
     says="no such option",
 )
-def ends(project: Project) -> Told:
+def ends(project: Project) -> CommandResult:
     with_service(
         project, '["sh", "-c", "echo no such option >&2; exit 2"]', more="restarts_max = 1"
     )
@@ -83,7 +83,7 @@ def ends(project: Project) -> Told:
     code=5,
     says="service 'odd' was given up",
 )
-def dies(project: Project) -> Told:
+def dies(project: Project) -> CommandResult:
     again = "while true; do /usr/bin/python3 client.py; sleep 0.1; done"
     with_service(
         project,
@@ -102,7 +102,7 @@ def dies(project: Project) -> Told:
     code=124,
     says="still running after 1 s",
 )
-def hangs(project: Project) -> Told:
+def hangs(project: Project) -> CommandResult:
     deed = "os.kill(os.getpid(), signal.SIGSTOP)"
     with_service(
         project,
@@ -122,7 +122,7 @@ def hangs(project: Project) -> Told:
     says="resource.memory",
     groups=True,
 )
-def eats(project: Project) -> Told:
+def eats(project: Project) -> CommandResult:
     again = (
         "for n in 1 2 3 4 5 6 7 8 9; do /usr/bin/python3 client.py && exit 0; sleep 0.2; done; true"
     )

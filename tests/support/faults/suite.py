@@ -21,7 +21,7 @@ from support.command_harness import Project
 MODULES = ("phases", "services", "disks", "runs", "containers")
 
 
-class Told(NamedTuple):
+class CommandResult(NamedTuple):
     """How the command ended, and all that it said."""
 
     code: int
@@ -37,7 +37,7 @@ class Fault(NamedTuple):
     code: int
     says: str  # in what the command prints
     # of the project, and of the engine where it is carried out on some
-    carry_out: Callable[..., Told]
+    carry_out: Callable[..., CommandResult]
     root: bool = False  # needs mounts that only root makes
     groups: bool = False  # without a control group nobody can say it for certain
     slow: bool = False
@@ -60,12 +60,12 @@ def fault(
     slow: bool = False,
     engines: tuple[EngineName, ...] = (),
     code_by_samples: int | None = None,
-) -> Callable[[Callable[..., Told]], Callable[..., Told]]:
+) -> Callable[[Callable[..., CommandResult]], Callable[..., CommandResult]]:
     """Register the decorated function, which prepares the project and runs the command:
     once, or once on each of `engines`.
     """
 
-    def register(carry_out: Callable[..., Told]) -> Callable[..., Told]:
+    def register(carry_out: Callable[..., CommandResult]) -> Callable[..., CommandResult]:
         assert name not in FAULTS, name
         FAULTS[name] = Fault(
             area, name, happens, code, says, carry_out, root, groups, slow, engines, code_by_samples
@@ -90,7 +90,7 @@ def run(
     timeout_seconds: float = 60,
     backend: str = "embedded",
     caller: Mapping[str, str] = {},
-) -> Told:
+) -> CommandResult:
     """`run test`, or other words, in the form that people read.
 
     `mount`: a shell's text that is run first, in a mount namespace of its own.
@@ -121,7 +121,7 @@ def run(
         timeout=timeout_seconds,
         stdin=subprocess.DEVNULL,
     )
-    return Told(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
+    return CommandResult(done.returncode, (done.stdout + done.stderr).decode(errors="replace"))
 
 
 def is_root() -> bool:

@@ -42,13 +42,15 @@ class Hangs(BaseException):
     """Raised by the timer; no handler of the product may keep it."""
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     status: int
     out: str
     err: str
 
 
-def call(arguments: Sequence[str], *, statuses: Sequence[int], writes: Sequence[Path] = ()) -> Said:
+def call(
+    arguments: Sequence[str], *, statuses: Sequence[int], writes: Sequence[Path] = ()
+) -> CommandResult:
     """Run the command line and check it.
 
     Raises:
@@ -58,7 +60,7 @@ def call(arguments: Sequence[str], *, statuses: Sequence[int], writes: Sequence[
     with bounded(), watched(writes) as touched, redirected(*streams):
         status = execute(arguments)
     out, err = (stream.getvalue().decode("utf-8", "strict") for stream in streams)
-    said = Said(status, out, err)
+    said = CommandResult(status, out, err)
     check(touched == [], f"{arguments[0]} touched {touched[:3]}", said)
     check(
         not OF_ENGINE.search(err),
@@ -82,7 +84,7 @@ def call(arguments: Sequence[str], *, statuses: Sequence[int], writes: Sequence[
     return said
 
 
-def check(holds: bool, claim: str, said: Said = Said(0, "", "")) -> None:  # noqa: B008 (a value)
+def check(holds: bool, claim: str, said: CommandResult = CommandResult(0, "", "")) -> None:  # noqa: B008 (a value)
     if not holds:
         raise Broken(f"{claim}\nexit {said.status}\n{said.err[:600]}\n{said.out[-300:]}")
 

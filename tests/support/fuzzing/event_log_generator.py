@@ -24,7 +24,7 @@ from cleanroom.evidence.reports.render import FILES, render
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.events import AnyEvent, Envelope, decode, encode
 from support.event_log_builder import shop
-from support.fuzzing.claims import RAW, Said, bounded, check, redirected
+from support.fuzzing.claims import RAW, CommandResult, bounded, check, redirected
 from support.fuzzing.hostile_text import TEXTS, one, sometimes
 
 _WORDS = (
@@ -154,7 +154,7 @@ def claims(folder: Path, data: bytes) -> None:
         check(
             RAW.search(page) is None,
             "Markdown holds what is not plain",
-            Said(0, repr(RAW.search(page)), ""),
+            CommandResult(0, repr(RAW.search(page)), ""),
         )
         for view in (_plain, _json, _jsonl, _github, _live):
             _shown(view, envelopes, str(folder / "summary.md"))
@@ -211,7 +211,7 @@ def _shown(view: Callable[[str], View], envelopes: list[Envelope], summary: str)
             )
         )
         display.close()
-    said = Said(0, out.getvalue().decode(), err.getvalue().decode())
+    said = CommandResult(0, out.getvalue().decode(), err.getvalue().decode())
     found = RAW.search(
         _OF_LIVE.sub("", said.out + said.err) if view is _live else said.out + said.err
     )
@@ -220,7 +220,7 @@ def _shown(view: Callable[[str], View], envelopes: list[Envelope], summary: str)
         check_commands(said)
 
 
-def check_commands(said: Said) -> None:
+def check_commands(said: CommandResult) -> None:
     """Nothing but our own annotations is a command to the runner while it listens."""
     token = ""
     for line in said.out.split("\n"):
@@ -269,7 +269,7 @@ def check_reports(folder: Path) -> None:
     for name in FILES.values():
         text = (folder / name).read_bytes().decode()
         found = RAW.search(text)
-        check(found is None, f"{name} holds what is not plain", Said(0, repr(found), ""))
+        check(found is None, f"{name} holds what is not plain", CommandResult(0, repr(found), ""))
     page = _Page()
     page.feed((folder / FILES["html"]).read_text())
     check(page.found == [], f"the page would act on {page.found}")

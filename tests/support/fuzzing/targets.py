@@ -26,9 +26,9 @@ from cleanroom.project import loader, state
 from cleanroom.sandbox.journal import Journal
 from cleanroom.services.templates import TemplateCache
 from support.fuzzing import event_log_generator, make_toml_generator
-from support.fuzzing.claims import LOCATED, Said, bounded, call, check, watched
+from support.fuzzing.claims import LOCATED, CommandResult, bounded, call, check, watched
 from support.fuzzing.hostile_text import TEXTS, mutated, one, sometimes
-from support.open_folders import held
+from support.open_folders import open_folder
 from support.paths import TESTS
 
 FIXTURES = TESTS / "fixtures"
@@ -100,7 +100,7 @@ def _project(folder: Path, data: bytes, name: str = "make.toml") -> Path:
     return root
 
 
-def _located(said: Said) -> None:
+def _located(said: CommandResult) -> None:
     of_file = "CR-USAGE-" not in said.err.split("\n", 1)[0]
     check(
         said.status != 2 or not of_file or LOCATED.match(said.err) is not None,
@@ -199,7 +199,7 @@ def ggen_state(folder: Path, data: bytes) -> None:
     (root / name).parent.mkdir(parents=True)
     (root / name).write_bytes(data)
     error: CleanroomError | None = None
-    project = held(root)
+    project = open_folder(root)
     with bounded(), watched([root / ".ggen"]) as touched:
         try:
             state.record(
@@ -215,13 +215,13 @@ def ggen_state(folder: Path, data: bytes) -> None:
             any(entry["phase"] == "test" for entry in written["phase_history"]),
             "what ran is not in ggen's file",
         )
-        state.record(held(root), [])
+        state.record(open_folder(root), [])
     else:
         shown = explain(error)
         check(
             shown.status == 2 and LOCATED.match(shown.text) is not None,
             "an error without its place",
-            Said(shown.status, "", shown.text),
+            CommandResult(shown.status, "", shown.text),
         )
         check((root / name).read_bytes() == data, "a broken file was changed")
 
@@ -303,7 +303,7 @@ def audit(folder: Path, data: bytes) -> None:
             check((place / "audit.jsonl").read_bytes() == log, "a log that was refused was changed")
         else:
             check(
-                verified.status == 1 or verify(held(place)).valid,
+                verified.status == 1 or verify(open_folder(place)).valid,
                 "a valid log became invalid by going on",
             )
 
@@ -368,7 +368,7 @@ def cache(folder: Path, data: bytes) -> None:
 
 def _log(place: Path) -> AuditLog:
     return AuditLog(
-        held(place),
+        open_folder(place),
         RUN,
         Genesis(plan_sha256="0", policy_sha256="0", engine_version="0"),
         SystemClock(),
@@ -432,7 +432,7 @@ def _journals() -> list[bytes]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
-        written = Journal.at(held(Path(name)))
+        written = Journal.at(open_folder(Path(name)))
         written.open(RUN)
         thing = written.make("folder", "../victim")
         written.make("cgroup", "/sys/fs/cgroup/none")
