@@ -1,10 +1,10 @@
-"""The folder that we have in a project, `.ggen/cleanroom`:
-what is in it, and holding it during a run.
+"""The folder of ours in a project, `.ggen/cleanroom`: its contents, held open during a run.
 
-A phase, a repository or whoever owns the project may put a link, or another's file, anywhere below
-it. So it is reached from the project's folder, which is held open, and what a run writes to is
-opened and checked once, before anything runs: whatever is renamed later, the same folders are
-written to.
+A phase, a repository or the owner of the project may put a link, or another user's file, anywhere
+below it.
+So its parts are opened relative to the project's folder, which is held open, and the folders that a
+run writes to are opened and checked once, before anything runs.
+If one is renamed later, the run still writes to the same folder.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ RUNS, AUDIT, REPORTS, SESSIONS, CACHE = (
 )
 _OF_OTHERS = "make the folder above it readable and yours; a run as root may have made it"
 STATE_LOCK = f"{OURS}/state.lock"
-# Read, or changed in place; every other file of ours is made anew or replaced.
+# These are read or changed in place; every other file of ours is created or replaced.
 _FILES = (f"{AUDIT}/audit.jsonl", f"{AUDIT}/audit.head", f"{AUDIT}/audit.lock", STATE_LOCK)
 
 
 class RunFolders(NamedTuple):
-    """What one run writes to, held open."""
+    """The folders that one run writes to, held open."""
 
     run: Folder  # .ggen/cleanroom/runs/<run_id>
     logs: Folder
@@ -40,16 +40,16 @@ class RunFolders(NamedTuple):
 
 
 def check_own_folders(root: Folder) -> None:
-    """Refuse a project that brings something else in the place of a folder or file of ours.
+    """Check that nothing else stands in the place of a folder or file of ours.
 
     Raises:
-        ProjectError: it names the first one, or a folder that cannot be looked at.
+        ProjectError: something does, or a folder cannot be opened; it names the first one.
     """
     folders = (GGEN, OURS, RUNS, AUDIT, REPORTS, SESSIONS, CACHE, *_entries(root))
     for name in (*folders, *_FILES):
         try:
-            _look(root, name, name in folders)
-        # what is not there, or a file that may not be read, is said when it is needed
+            _check_entry(root, name, name in folders)
+        # a file that is missing or unreadable is an error where it is needed
         except OSError as error:
             if is_misplaced(error):
                 raise misplaced(name, error.strerror or str(error)) from None
@@ -60,7 +60,7 @@ def check_own_folders(root: Folder) -> None:
                 ) from None
 
 
-def _look(root: Folder, name: str, is_folder: bool) -> None:
+def _check_entry(root: Folder, name: str, is_folder: bool) -> None:
     if is_folder:
         root.folder(name).close()
     else:
@@ -68,7 +68,7 @@ def _look(root: Folder, name: str, is_folder: bool) -> None:
 
 
 def _entries(root: Folder) -> list[str]:
-    """Folders in the cache of phases, which only a project's phases name."""
+    """The folders in the cache of phases, which are named after the project's phases."""
     try:
         with root.folder(CACHE) as cache:
             return [f"{CACHE}/{name}" for name in cache.names()]
@@ -78,7 +78,7 @@ def _entries(root: Folder) -> list[str]:
 
 @contextmanager
 def run_folders(root: Folder, run_id: str, reports: Path | None) -> Iterator[RunFolders]:
-    """Make and hold what a run writes to; `reports` is a folder that a person named.
+    """Make and hold the folders that a run writes to; `reports` is a folder that a person named.
 
     Raises:
         ProjectError: something else stands in the place of one.
@@ -93,6 +93,11 @@ def run_folders(root: Folder, run_id: str, reports: Path | None) -> Iterator[Run
 
 
 def own_folder(root: Folder, name: str) -> Folder:
-    """One folder of ours, made where it is not there. Raises as `run_folders` does."""
+    """Open one folder of ours; make it where it does not exist.
+
+    Raises:
+        ProjectError: something else stands in its place.
+        ArtifactError: it cannot be made.
+    """
     with named("CR-FILE-001", "write to", root.path / name):
         return root.folder(name, make=True)

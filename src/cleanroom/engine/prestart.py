@@ -1,9 +1,8 @@
-"""What takes long to come up and nearly every run needs,
-started before the engine is even imported: the keeper, which looks at the kernel meanwhile.
+"""Starting the keeper before the engine is imported: it probes the kernel meanwhile.
 
-Imports next to nothing.
-The command calls it first of all and hands the engine what it got;
-an engine that was handed nothing starts its own.
+This module imports next to nothing.
+The command calls it first of all and passes the keeper to the engine; an engine without one starts
+its own.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ __all__ = ["KeeperProcess", "keeper"]
 
 
 def keeper(backend: str | None, caller: Mapping[str, str]) -> KeeperProcess | None:
-    """The keeper of a run on `backend` (None: as the project says), starting;
-    None where there will be none.
+    """Start the keeper of a run on `backend` (None: as the project says).
 
-    Whoever gets it lets an engine adopt it, or abandons it.
+    None if the run needs no keeper.
+    Pass the result to `Engine.adopt`, or call its `abandon`.
     """
     return None if caller.get("CLEANROOM_RUN_ID") else start_early(backend, cache_folder(caller))

@@ -1,10 +1,12 @@
 """Loading no code from a workspace once its phases run.
 
 The engine is often installed in the project's own virtual environment, and `python -m cleanroom`
-has the project itself on its import path. What the process loads later, from a file that a phase
-wrote meanwhile, would run with the engine's rights. So a process that is the engine's alone loads
-what it may still need before the first phase, and looks into no workspace from then on. The keeper
-does the same for itself (`sandbox/processes/keeper.py`).
+has the project itself on its import path.
+A module that the process loads later, from a file that a phase wrote meanwhile, would run with the
+engine's rights.
+So a process that is the engine's alone loads all modules that it may still need before the first
+phase, and searches no workspace from then on.
+The keeper does the same for itself (`sandbox/processes/keeper.py`).
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import BuiltinImporter, FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
 
-# Modules of other distributions that ours import inside functions; a test compares. What is not
-# installed is not needed.
+# Modules of other distributions that ours import inside functions; a test compares.
+# One that is not installed is not needed.
 LATER = (
     "aiofiles",
     "aiofiles.threadpool",
@@ -73,8 +75,9 @@ _COMMANDS = (
 def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
     """Load no code from these folders from now on.
 
-    What may be needed later is loaded first, where we lie in one of them ourselves. Sealing again
-    adds folders. Blocks: a tenth of a second where something is loaded.
+    Where this package lies in one of them, modules that may be needed later are loaded first.
+    Sealing again adds folders.
+    Blocks: a tenth of a second where something is loaded.
     """
     sealed = _Sealed(roots)
     package = sys.modules["cleanroom"]
@@ -84,15 +87,15 @@ def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
 
 
 def _of_others() -> list[str]:
-    """Where the other distributions that we need were loaded from."""
+    """The files that the other distributions we need were loaded from."""
     found = (getattr(sys.modules.get(name), "__file__", None) for name in ("msgspec", "anyio"))
     return [file for file in found if file]
 
 
 def _load(telemetry: bool) -> None:
-    """Everything that a run may need and has not loaded yet."""
-    told = ("cleanroom.evidence.tracing.sdk", *TELEMETRY) if telemetry else ()
-    for name in (*_ours(), *LATER, *told):
+    """Load every module that a run may need and has not loaded yet."""
+    exporters = ("cleanroom.evidence.tracing.sdk", *TELEMETRY) if telemetry else ()
+    for name in (*_ours(), *LATER, *exporters):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
@@ -128,7 +131,9 @@ class _Sealed:
         path: Iterable[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """Where the module is; None leaves it to the others, where none of the folders is asked.
+        """Find the module outside of the folders.
+
+        None leaves it to the other finders, where none of the folders would be searched.
 
         Raises:
             ModuleNotFoundError: it is nowhere else.

@@ -1,7 +1,7 @@
-"""Programs that a phase needed and its level does not show:
-where they are, and what would show them.
+"""Programs that a phase needed and that its level hides: where they are, and the setting that shows
+them.
 
-Looks at the host's folders, changes nothing.
+Reads the host's folders, changes nothing.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-# what a shell says of a program that is not there, and of one that it may not start
+# the exit statuses of a shell for a program that does not exist, and for one it may not start
 NOT_FOUND, NOT_STARTED = 127, 126
 
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _WORDS_MOST = 64  # of a command: enough for any line that a person wrote
-# what makes the parent of a bin folder the installation that its programs need
+# any of these in the parent of a bin folder makes it the installation that the programs need
 _SIGNS = ("lib", "lib64", "libexec", "pyvenv.cfg")
 _SHARED = ("/", "/usr", "/opt", "/srv", "/home", "/root")
-# hold what is private beside programs, so that only their folder of programs may be shown
+# contain private files beside programs, so that only their folder of programs may be shown
 _MIXED = (".local", ".cargo")
 
 
@@ -55,9 +55,7 @@ def shown_by(program: str) -> str:
 
 
 def explained(programs: Sequence[str], level: str) -> tuple[str, str]:
-    """What is said of them, and the line that helps; the programs are there,
-    the level hides them.
-    """
+    """The reason of a phase that failed for these hidden programs, and the hint that helps."""
     named = ", ".join(programs)
     folders = ", ".join(f'"{folder}"' for folder in dict.fromkeys(map(shown_by, programs)))
     return (

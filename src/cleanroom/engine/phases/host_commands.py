@@ -1,5 +1,4 @@
-"""Commands of phases that run on the host: plain processes in a group of their own,
-ended as a group.
+"""Commands of phases that run on the host: plain processes, each ended as a process group.
 
 Nothing here is isolated.
 """
@@ -18,7 +17,7 @@ from anyio.abc import ByteReceiveStream, Process
 from cleanroom.backends.base import ExecResult, OnOutput, Stream
 from cleanroom.model.errors import BackendUnavailable
 
-DRAIN_SECONDS = 1.0  # for output that is still in the pipes when the group is gone
+DRAIN_SECONDS = 1.0  # for output that is still in the pipes after the group has ended
 
 
 class HostCommands:
@@ -34,9 +33,12 @@ class HostCommands:
     async def exec(
         self, argv: Sequence[str], *, on_output: OnOutput, timeout_seconds: float | None = None
     ) -> ExecResult:
-        """As a backend's environment does it.
+        """Run a command as `Environment.exec` does.
 
-        Whatever is left of its process group afterwards is killed.
+        Afterwards the rest of its process group is killed.
+
+        Raises:
+            BackendUnavailable: the command cannot be started.
         """
         began = anyio.current_time()
         try:
@@ -76,7 +78,7 @@ class HostCommands:
         )
 
     async def _wait(self, process: Process, timeout_seconds: float | None) -> bool:
-        """Wait for its end; True when that took SIGTERM or, after the grace, SIGKILL."""
+        """Wait for its end. True where that took SIGTERM or, after the grace, SIGKILL."""
         with anyio.move_on_after(timeout_seconds) as limit:
             await process.wait()
         if not limit.cancelled_caught:

@@ -1,7 +1,6 @@
-"""What package managers are told where there is no network,
-so that a missing package fails at once and says so, and nothing asks for news.
+"""Variables for package managers where there is no network. Pure.
 
-Pure.
+A missing package then fails at once, with an error that says so, and nothing looks for updates.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ SWITCHES = {
     "COREPACK_ENABLE_NETWORK": "0",
     "GOPROXY": "off",
     "GOTOOLCHAIN": "local",
-    # what Go tells its own children: start no process for telemetry, which would be left running
+    # Go sets this for its own children: start no telemetry process, which would be left running
     "GO_TELEMETRY_CHILD": "2",
     "NO_UPDATE_NOTIFIER": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -27,7 +26,8 @@ SWITCHES = {
 
 
 def switches(policy: Policy) -> dict[str, str]:
-    """Variables for a phase under this policy; none where it has a network,
-    or hosts that it may reach.
+    """The variables for a phase under this policy.
+
+    None for a phase that has a network, or hosts that it may reach.
     """
     return SWITCHES if policy.offline else {}

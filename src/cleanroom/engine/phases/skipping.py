@@ -1,4 +1,4 @@
-"""The lifecycle's view of the phase cache: whether a phase is skipped, and remembering one.
+"""The protocol between lifecycle and phase cache: whether a phase runs, and that it passed.
 
 Values and a protocol.
 """
@@ -12,7 +12,7 @@ Parts = Mapping[str, str]
 
 
 class Decision(NamedTuple):
-    """Whether one phase is skipped, and why. Without parts it is not remembered either."""
+    """Whether one phase runs, and why. Without parts its result is not remembered either."""
 
     parts: Parts | None = None
     run_id: str = ""  # of the run that passed it; empty: it runs
@@ -28,16 +28,14 @@ RUNS = Decision()
 
 
 class Remembered(NamedTuple):
-    """Whether a phase was remembered, so that a later run may skip it."""
+    """Whether a phase's result was remembered, so that a later run may skip the phase."""
 
-    # for the end of the phase's span, as evidence for a later run
-    attributes: Mapping[str, str] = {}
-    # why nothing is remembered, for people; empty where something is
-    why_not: str = ""
+    attributes: Mapping[str, str] = {}  # for the end of the phase's span, as evidence
+    why_not: str = ""  # for people: why nothing is remembered
 
 
 class Skipping(Protocol):
-    """The phase cache. Positions count the plan's phases over all workspaces."""
+    """Decides on phases. Positions count the plan's phases over all workspaces."""
 
     async def decide(self, position: int, uncommitted: Sequence[str]) -> Decision:
         """Whether this phase is skipped now.
@@ -49,4 +47,4 @@ class Skipping(Protocol):
     async def remember(
         self, position: int, decision: Decision, written_back: Sequence[str]
     ) -> Remembered:
-        """Remember a phase that passed, and of which these paths came back."""
+        """Remember that the phase passed, and that these paths were written back."""

@@ -1,12 +1,10 @@
-"""An OTLP endpoint for one phase: takes the spans of its own programs over HTTP,
-bounded in rate and size, and publishes them.
+"""An OTLP endpoint for one phase: receives the spans of its own programs over HTTP, bounded in rate
+and size, and publishes them.
 
-Nothing else gets out this way.
-
-It listens on a unix socket of the run's scratch; inside,
-127.0.0.1:4318 leads there by the same relay as declared hosts do.
-Whatever else is sent is answered with an error and goes nowhere.
-What was refused is told once, when the phase has ended.
+The endpoint listens on a unix socket in the run's scratch folder.
+Inside, the relay that leads to declared hosts forwards 127.0.0.1:4318 to it.
+Any other request gets an error response, and its content goes nowhere.
+Refusals are reported once, when the phase has ended.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ PHASE_BYTES = 32 << 20  # of decoded requests: a phase's share of the event log
 PHASE_SPANS = 20_000
 SPANS_PER_SECOND = 5_000  # on average, with a burst of two seconds
 CONNECTIONS_MAX = 32
-IDLE_SECONDS = 30.0  # a connection that says nothing is closed
+IDLE_SECONDS = 30.0  # a connection that sends nothing is closed
 VARIABLES = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{PORT}",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
@@ -47,31 +45,33 @@ VARIABLES = {
 }
 
 
-class Answer(NamedTuple):
-    """What an HTTP client is told."""
+class HttpResponse(NamedTuple):
+    """A response without a body; `reason` of a refusal is for the report."""
 
     status: int
-    why: str = ""
+    reason: str = ""
     headers: tuple[tuple[str, str], ...] = ()
 
 
 class Quota:
-    """How much one phase may still send. Pure but for the time it is told."""
+    """How much one phase may still send. The caller passes the time."""
 
     def __init__(self, now: float) -> None:
         self._spans_left, self._bytes_left = PHASE_SPANS, PHASE_BYTES
         self._tokens, self._at = 2.0 * SPANS_PER_SECOND, now
 
-    def take(self, spans: int, size: int, now: float) -> Answer | None:
-        """None where they fit; else the answer that says why not."""
+    def take(self, spans: int, size: int, now: float) -> HttpResponse | None:
+        """Count a request against the quota. None where it fits; else the refusing response."""
         self._tokens = min(
             2.0 * SPANS_PER_SECOND, self._tokens + (now - self._at) * SPANS_PER_SECOND
         )
         self._at = now
         if spans > self._spans_left or size > self._bytes_left:
-            return Answer(413, f"a phase may send {PHASE_SPANS} spans and {PHASE_BYTES >> 20} MiB")
+            return HttpResponse(
+                413, f"a phase may send {PHASE_SPANS} spans and {PHASE_BYTES >> 20} MiB"
+            )
         if spans > self._tokens:
-            return Answer(
+            return HttpResponse(
                 429, f"more than {SPANS_PER_SECOND} spans a second", (("retry-after", "1"),)
             )
         self._tokens -= spans
@@ -93,7 +93,7 @@ class Receiver:
         self._connections: set[asyncio.Task[None]] = set()
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A client came."""
+        """Serve a new connection in a task of its own."""
         if len(self._connections) >= CONNECTIONS_MAX:
             writer.transport.abort()
             return
@@ -102,19 +102,19 @@ class Receiver:
         task.add_done_callback(self._connections.discard)
 
     async def close(self) -> None:
-        """End what is still connected, and tell what was refused."""
+        """End all connections, and report refusals."""
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         if self._refused:
-            told = ", ".join(
-                f"{why} ({count} times)" if count > 1 else why
-                for why, count in self._refused.most_common(5)
+            refusals = ", ".join(
+                f"{reason} ({count} times)" if count > 1 else reason
+                for reason, count in self._refused.most_common(5)
             )
             note = Note(
                 subject=self._subject,
                 level="warning",
-                text=f"telemetry of phase {self._subject.name!r} was refused: {told}",
+                text=f"telemetry of phase {self._subject.name!r} was refused: {refusals}",
                 code="CR-TRACE-007",
             )
             self._bus.publish(note, self._at)
@@ -124,17 +124,17 @@ class Receiver:
 
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=64 << 10)
         try:
-            while await self._request(connection, reader, writer):
+            while await self._serve_request(connection, reader, writer):
                 connection.start_next_cycle()
         except (h11.ProtocolError, OSError, TimeoutError):
-            pass  # not HTTP, gone, or silent: there is nobody to answer
+            pass  # not HTTP, closed, or idle: no client is left to respond to
         finally:
             writer.transport.abort()
 
-    async def _request(
+    async def _serve_request(
         self, connection: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """Take one request and answer it; False where no further one can come."""
+        """Read one request and respond. False where the connection cannot take another."""
         import h11
 
         request: Any = None
@@ -153,50 +153,57 @@ class Receiver:
             elif isinstance(event, h11.Data):
                 body += event.data
                 if len(body) > REQUEST_BYTES:
-                    return await self._answer(
+                    return await self._respond(
                         connection,
                         writer,
-                        Answer(413, f"a request of more than {REQUEST_BYTES >> 20} MiB"),
+                        HttpResponse(413, f"a request of more than {REQUEST_BYTES >> 20} MiB"),
                         last=True,
                     )
             elif isinstance(event, h11.EndOfMessage):
-                return await self._answer(connection, writer, self._take(request, bytes(body)))
+                return await self._respond(
+                    connection, writer, self._receive_spans(request, bytes(body))
+                )
             else:
                 return False  # closed
 
-    async def _answer(
-        self, connection: Any, writer: asyncio.StreamWriter, answer: Answer, *, last: bool = False
+    async def _respond(
+        self,
+        connection: Any,
+        writer: asyncio.StreamWriter,
+        response: HttpResponse,
+        *,
+        last: bool = False,
     ) -> bool:
         import h11
 
-        if answer.status != 200:
-            self._refused[answer.why] += 1
+        if response.status != 200:
+            self._refused[response.reason] += 1
         headers = [
             ("content-type", "application/x-protobuf"),
             ("content-length", "0"),
-            *answer.headers,
+            *response.headers,
             *([("connection", "close")] if last else []),
         ]
         writer.write(
-            connection.send(h11.Response(status_code=answer.status, headers=headers))
+            connection.send(h11.Response(status_code=response.status, headers=headers))
             + connection.send(h11.EndOfMessage())
         )
         await writer.drain()
         return not last and connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
-    def _take(self, request: Any, body: bytes) -> Answer:
-        """Check, bound, adopt, publish."""
+    def _receive_spans(self, request: Any, body: bytes) -> HttpResponse:
+        """Check a request, count it against the quota, and publish its spans."""
         headers = {
             name.decode("ascii", "replace"): value.decode("latin-1")
             for name, value in request.headers
         }
         if request.method != b"POST" or request.target.split(b"?")[0] != b"/v1/traces":
-            return Answer(404, "something else than POST /v1/traces")
+            return HttpResponse(404, "something else than POST /v1/traces")
         try:
             data = inflated(body, headers.get("content-encoding", ""))
             spans = decode(data, headers.get("content-type", ""))
         except NotTaken as error:
-            return Answer(400, str(error))
+            return HttpResponse(400, str(error))
         if refusal := self._quota.take(len(spans), len(data), anyio.current_time()):
             return refusal
         if spans:
@@ -205,14 +212,14 @@ class Receiver:
                 Spans(subject=self._subject, count=len(spans), resource_spans=tuple(found)),
                 self._at,
             )
-        return Answer(200)
+        return HttpResponse(200)
 
 
 def inflated(body: bytes, encoding: str) -> bytes:
-    """The body as it was before it was compressed.
+    """The decompressed body.
 
     Raises:
-        NotTaken: it cannot be read, or is larger than a request may be.
+        NotTaken: the body is not of this encoding, or is larger than a request may be.
     """
     match encoding.strip().lower():
         case "" | "identity":
@@ -236,17 +243,16 @@ def inflated(body: bytes, encoding: str) -> bytes:
 async def receive(
     bus: Bus, subject: Subject, at: SpanContext, folder: Path
 ) -> AsyncIterator[Receiver]:
-    """An endpoint of this phase while the body runs; `folder` is the run's own,
-    and takes its socket.
+    """An endpoint of this phase while the body runs; its socket lies in `folder`.
 
     Raises:
-        BackendUnavailable: the packages that it needs are not installed.
+        BackendUnavailable: the packages that decode spans are not installed.
     """
     require_protobuf()
     path = folder / f"otlp-{at.span_id}.sock"
     receiver = Receiver(bus, subject, at, path)
     server = await asyncio.start_unix_server(
-        receiver.connected, sock=_listening(path), limit=256 << 10
+        receiver.connected, sock=_listen(path), limit=256 << 10
     )
     try:
         yield receiver
@@ -258,15 +264,15 @@ async def receive(
             path.unlink()
 
 
-def _listening(path: Path) -> socket.socket:
+def _listen(path: Path) -> socket.socket:
     """A unix socket at `path`; its folder is held open only while the socket gets its name."""
-    held = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder_descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        listening.bind(unix_address(held, path.name))
+        listening.bind(unix_address(folder_descriptor, path.name))
     except BaseException:
         listening.close()
         raise
     finally:
-        os.close(held)
+        os.close(folder_descriptor)
     return listening

@@ -1,4 +1,4 @@
-"""Judging: what an attempt counts as, and how a phase ended. Pure functions over values."""
+"""The verdict on a phase, and the causes of a run's exit status. Pure functions over values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cleanroom.model.policy import Reaction
 
 
 def broken_canaries(canaries: Sequence[Canary], degraded: Collection[str] = ()) -> str:
-    """What the canaries that were not stopped say; empty when all were,
-    but for those of rules that the run was let go without.
+    """The findings of canaries that were not stopped, as one text; empty where all were.
+
+    Canaries of `degraded` rules do not count.
     """
     return "; ".join(
         f"{c.name} ({c.rule}): expected {c.expected}, found {c.found}"
@@ -24,7 +25,7 @@ def broken_canaries(canaries: Sequence[Canary], degraded: Collection[str] = ()) 
 
 
 class Verdict(NamedTuple):
-    """How a phase ended."""
+    """How a phase ended, as the end of its span has it."""
 
     result: Result
     exit_code: int | None
@@ -40,8 +41,9 @@ def phase_verdict(
     ended_for: str,
     timeout_seconds: float,
 ) -> Verdict:
-    """From how the phase's commands ended, what it tried, and why its environment was ended early
-    (empty: it was not).
+    """The verdict on a phase, by its commands, its violations and the end of its environment.
+
+    `ended_for` is why the environment was ended early; empty where it was not.
     """
     last = results[-1] if results else None
     status = last.exit_code if last and last.ran else None
@@ -101,7 +103,7 @@ class Cause(NamedTuple):
 
     @classmethod
     def of(cls, error: CleanroomError, exit: Exit | None = None) -> Cause:
-        """An error as a cause, of its own exit status unless another is said."""
+        """An error as a cause, with its own exit status unless another is given."""
         return cls(error.exit if exit is None else exit, str(error), error.code, error.hint)
 
 
@@ -113,9 +115,9 @@ def decisive(causes: Iterable[Cause]) -> Cause:
 def phase_causes(
     name: str, result: Result, reason: str, error: CleanroomError | None
 ) -> tuple[Cause, ...]:
-    """What a phase that ended so says of its run; nothing where it passed.
+    """The causes that a phase contributes to its run's exit status; none where it passed.
 
-    `error` kept it from its end.
+    `error` is the one that kept the phase from running to its end.
     """
     if error is not None:
         return Cause.of(error), Cause.of(error, RESULT_EXITS[result])
@@ -127,9 +129,9 @@ def phase_causes(
 
 
 def verifies(results: Iterable[Result]) -> bool:
-    """Did a command run in one of the phases that ended so?
+    """True if a command ran in one of the phases with these results.
 
-    A phase that the cache skipped counts: it does so only while the evidence of the run that passed
-    it is there.
+    A phase that the cache skipped counts: the cache skips one only while the evidence of the run
+    that passed it exists.
     """
     return any(result in VERIFYING for result in results)

@@ -1,4 +1,4 @@
-"""Judging an attempt: what it counts as under a policy, and which attempts are one fact.
+"""The judgement of an attempt: its severity under a policy, and the reason.
 
 Pure functions over values.
 """
@@ -14,21 +14,22 @@ from cleanroom.model.capability import Attempt, Target, aggregation_key, bracket
 from cleanroom.model.policy import Policy
 
 Severity = Literal["violation", "notice", "tolerated"]
-# What well-behaved programs do without meaning it: byte code beside a mounted tool,
-# a resolver's own sockets, looking whether something is there.
+# Attempts that well-behaved programs make unintentionally: byte code beside a mounted tool,
+# a resolver's own sockets, a test whether a file exists.
 NOTICE_TAGS = frozenset(("pycache", "resolver", "probe"))
-# A resolver's or a logger's own socket is looked for by the C library itself, in every `ls -l`:
-# no level could hold that against a phase.
+# The C library itself looks for the sockets of resolvers and loggers, in every `ls -l`:
+# no level counts that against a phase.
 SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe"))
-# such a record is a name asked for with no packet following:
+# such a record is a query for a name that no packet followed:
 # a packet would carry the name in its own record
 NAMES_RULE = "network.names"
 RECORD_RULE = "network.record"
 
 
 def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
-    """What the attempt counts as and why; None for a canary's own,
-    which is evidence and no trouble.
+    """The severity of the attempt under this policy, and the reason.
+
+    None for an attempt of a canary: it is evidence of the policy.
     """
     if "canary" in attempt.tags:
         return None
@@ -51,7 +52,7 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
 
 
 def _despite_declaration(egress: Sequence[str], target: Target) -> str:
-    """Why a declared host was refused all the same; empty for what is not declared."""
+    """Why a declared host was refused all the same; empty for a host that is not declared."""
     declared = [entry.rpartition(":") for entry in egress]
     asked = target.host or target.ip
     ports = [
@@ -67,8 +68,9 @@ def _despite_declaration(egress: Sequence[str], target: Target) -> str:
 
 
 def _target_names(attempt: Attempt) -> tuple[str, ...]:
-    """How a person may call the target: its parts, host and port together,
-    and the text that lines and reports print.
+    """The names by which a person may expect the target.
+
+    They are its parts, host and port together, and the text that lines and reports print.
     """
     target = attempt.target
     printed = str(target)

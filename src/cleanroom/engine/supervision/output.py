@@ -1,5 +1,5 @@
-"""What processes write, on its way to the log file and to the bus:
-redacted, in bounded pieces, decoded.
+"""The output of processes, on its way to the log file and to the bus: redacted, in bounded pieces,
+decoded.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from cleanroom.core.bus import Bus, SpanContext
 from cleanroom.model.events import Output, Subject
 
 PIECE_BYTES = 32 << 10  # one event: large enough to be cheap, small enough for a line of a log
-STREAM_BYTES = 1 << 20  # per stream in events; the whole is in the log file
-PAUSE_SECONDS = 0.05  # what a person does not notice: small writes within it become one event
+STREAM_BYTES = 1 << 20  # per stream in events; the log file has all of it
+PAUSE_SECONDS = 0.05  # too short for a person to notice: small writes within it are one event
 
 
 class LogSink(Protocol):
@@ -27,7 +27,7 @@ class LogSink(Protocol):
 
 
 class RedactingStream(Protocol):
-    """Takes secrets out of a stream, also those that are split over pieces."""
+    """Removes secrets from a stream, also those that are split over pieces."""
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -35,28 +35,28 @@ class RedactingStream(Protocol):
 
 
 class Redacting(Protocol):
-    """Knows the run's secrets."""
+    """Makes streams without the run's secrets."""
 
     def add(self, *values: str) -> None: ...
 
     def stream(self) -> RedactingStream: ...
 
 
-class _Half:
-    """One of the two streams."""
+class _StreamState:
+    """The state of one of the two streams."""
 
     def __init__(self, redactor: RedactingStream) -> None:
         self.redactor = redactor
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.waiting = bytearray()
-        self.offset = 0  # bytes told so far
+        self.offset = 0  # bytes published so far
         self.cut = False
 
 
 class OutputPump:
-    """Takes the raw output of one subject.
+    """Receives the raw output of one subject.
 
-    `feed` is cheap and never waits; call `end` when nothing more comes.
+    `feed` is cheap and never waits; call `end` after the last piece.
     """
 
     def __init__(
@@ -74,23 +74,23 @@ class OutputPump:
         self._subject = subject
         self._log = log
         self._at = at
-        self._halves: dict[Stream, _Half] = {
-            "stdout": _Half(redactor.stream()),
-            "stderr": _Half(redactor.stream()),
+        self._streams: dict[Stream, _StreamState] = {
+            "stdout": _StreamState(redactor.stream()),
+            "stderr": _StreamState(redactor.stream()),
         }
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
 
     def feed(self, stream: Stream, data: bytes) -> None:
-        """One piece as it came."""
+        """Receive one piece of output."""
         if self._ended:
             return  # a late piece of a process that outlived its command
-        self._take(stream, self._halves[stream].redactor.feed(data))
+        self._take(stream, self._streams[stream].redactor.feed(data))
 
     def end(self) -> None:
-        """Tell what is held back."""
-        for stream, half in self._halves.items():
-            self._take(stream, half.redactor.end())
+        """Publish the rest, and ignore later pieces."""
+        for stream, state in self._streams.items():
+            self._take(stream, state.redactor.end())
         self._ended = True
         self._flush(final=True)
 
@@ -98,12 +98,12 @@ class OutputPump:
         if not clean:
             return
         self._logs.write(self._log, clean)
-        half = self._halves[stream]
-        if half.cut:
+        state = self._streams[stream]
+        if state.cut:
             return
-        half.waiting += clean
-        if len(half.waiting) >= PIECE_BYTES:
-            self._tell(stream, half, final=False)
+        state.waiting += clean
+        if len(state.waiting) >= PIECE_BYTES:
+            self._publish_pieces(stream, state, final=False)
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._flush)
 
@@ -111,30 +111,30 @@ class OutputPump:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for stream, half in self._halves.items():
-            self._tell(stream, half, final=final)
+        for stream, state in self._streams.items():
+            self._publish_pieces(stream, state, final=final)
 
-    def _tell(self, stream: Stream, half: _Half, *, final: bool) -> None:
-        while half.waiting and not half.cut:
-            size = min(PIECE_BYTES, len(half.waiting), STREAM_BYTES - half.offset)
-            piece, half.waiting = bytes(half.waiting[:size]), half.waiting[size:]
-            half.cut = bool(half.waiting) and half.offset + size >= STREAM_BYTES
-            self._publish(stream, half, half.decoder.decode(piece, half.cut), size)
-        if half.cut:
-            half.waiting.clear()
-        elif final and (rest := half.decoder.decode(b"", True)):
-            self._publish(stream, half, rest, 0)
+    def _publish_pieces(self, stream: Stream, state: _StreamState, *, final: bool) -> None:
+        while state.waiting and not state.cut:
+            size = min(PIECE_BYTES, len(state.waiting), STREAM_BYTES - state.offset)
+            piece, state.waiting = bytes(state.waiting[:size]), state.waiting[size:]
+            state.cut = bool(state.waiting) and state.offset + size >= STREAM_BYTES
+            self._publish(stream, state, state.decoder.decode(piece, state.cut), size)
+        if state.cut:
+            state.waiting.clear()
+        elif final and (rest := state.decoder.decode(b"", True)):
+            self._publish(stream, state, rest, 0)
 
-    def _publish(self, stream: Stream, half: _Half, text: str, size: int) -> None:
-        if text or half.cut:
+    def _publish(self, stream: Stream, state: _StreamState, text: str, size: int) -> None:
+        if text or state.cut:
             self._bus.publish(
                 Output(
                     subject=self._subject,
                     stream=stream,
                     text=text,
-                    offset=half.offset,
-                    cut=half.cut,
+                    offset=state.offset,
+                    cut=state.cut,
                 ),
                 self._at,
             )
-        half.offset += size
+        state.offset += size
