@@ -1,9 +1,7 @@
-"""What this machine can hold and what is there to work with:
-the checks behind `cleanroom-engine doctor`.
+"""The checks of `cleanroom-engine doctor`: the policies that this machine can hold, its services.
 
-Composition: it asks the backend's own probe and the services' own discovery,
-and weakens or repairs nothing.
-Each check that is not ok has a code and says what would help.
+The checks use the backend's own probe and the services' own discovery, and change nothing.
+Each check that is not ok has a code and a hint.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ _TARFILE_FIXED = {(3, 11): 13, (3, 12): 11, (3, 13): 4}
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
+    """One check and its result."""
 
     name: str
     status: Status
@@ -54,7 +52,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `medium` decides the exit status."""
+    """All checks. `medium` decides the exit status."""
 
     checks: tuple[Check, ...]
     levels: dict[str, bool]  # level -> it can be held here
@@ -64,7 +62,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def diagnose(*, caller: Mapping[str, str]) -> Diagnosis:
-    """Look at everything; a check that cannot be made is a finding, never an exception.
+    """Make all checks. One that cannot be made is a finding, never an exception.
 
     `caller` is the caller's environment: its PATH is searched for servers.
     Runs an event loop of its own for the backend's probe.
@@ -89,7 +87,7 @@ def diagnose(*, caller: Mapping[str, str]) -> Diagnosis:
 
 
 def host_checks(caller: Mapping[str, str]) -> tuple[Check, ...]:
-    """What needs no backend to be asked."""
+    """The checks that need no backend."""
     from cleanroom.core.locations import cache_folder
 
     cache = cache_folder(caller)
@@ -159,7 +157,7 @@ def capability_checks(report: CapabilityReport) -> tuple[Check, ...]:
 
 
 def level_checks(report: CapabilityReport) -> tuple[Check, ...]:
-    """Which policy levels hold here, and for each that does not, the rules that are missing."""
+    """One check for each policy level; where it cannot be held, with the rules that are missing."""
     checks = []
     for level in Level:
         lacking = unmet(report, level)
@@ -242,7 +240,7 @@ def _installed(name: str) -> str | None:
 
 
 def _kernel_checks() -> Iterable[Check]:
-    """Kernel version, Landlock and cgroups; none of it elsewhere than on Linux."""
+    """Kernel version, Landlock and cgroups; only on Linux."""
     if sys.platform != "linux":
         return
     from cleanroom.sandbox.kernel import cgroups, syscalls
@@ -273,7 +271,7 @@ def landlock_check(abi: int) -> Check:
 
 
 def cgroup_check(homes: Homes) -> Check:
-    """Without control groups limits are held by rlimits and samples, which every report says."""
+    """Without control groups, rlimits and samples hold the limits, and every report says so."""
     if homes.version:
         return Check(
             name="cgroups",
@@ -311,9 +309,9 @@ def _found(name: str, find: Callable[[], Programs]) -> Check:
 
 
 def _container_checks(caller: Mapping[str, str], cache: Path) -> Iterable[Check]:
-    """The container engines that this machine has, each with all that a run would lack.
+    """The container engines of this machine, each with all that a run would lack.
 
-    Who has none of them wants none.
+    A machine without one gets no check: its user needs none.
     """
     from cleanroom.backends import registry
     from cleanroom.backends.containers.requirements import inspect_machine
@@ -355,7 +353,7 @@ def disk_check(cache: Path, free_bytes: int) -> Check:
 def leftovers_check(cache: Path) -> Check:
     """Folders of runs in the cache.
 
-    A run that lives has one too, so this only points to `sweep`, which can tell them apart.
+    A run that lives has one too, so this only points to `sweep`, which distinguishes them.
     """
     try:
         runs = [entry.name for entry in os.scandir(cache / "runs")]

@@ -1,7 +1,6 @@
-"""What earlier runs left, read again: audit log, events, reports;
-and removing what killed runs left behind.
+"""The records of earlier runs, read and rendered again; the leftovers of killed runs, removed.
 
-Part of the engine's door.
+Part of the engine's public functions.
 """
 
 from __future__ import annotations
@@ -40,29 +39,28 @@ if TYPE_CHECKING:
     from cleanroom.evidence.tracing.delivery import Delivered
 
 
-TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than is ever looked at
+TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than anybody reads
 EVENTS = "events.jsonl"
-# a longer line is no event of ours; bounds what reading a hostile file takes
+# a longer line is no event of ours; bounds the memory that a hostile file takes
 LINE_LIMIT_BYTES = 16 << 20
 
 
 class SweepReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found dead, what was removed, what could not be,
-    and what is left for now and why.
-    """
+    """The dead runs that a sweep found, and what became of their leftovers."""
 
     runs: tuple[str, ...] = ()
     removed: tuple[Leftover, ...] = ()
     left: tuple[Leftover, ...] = ()
-    living: int = 0  # runs that are under way and were left alone
-    waiting: tuple[Leftover, ...] = ()  # nobody can tell yet, or from here, whether their run lives
+    living: int = 0  # runs that are under way
+    # left alone: it cannot be known yet, or from this machine, whether their run lives
+    waiting: tuple[Leftover, ...] = ()
 
 
 def verify_audit(project: str | Path) -> Verification:
     """Check every record of the project's audit log.
 
     Raises:
-        ProjectError: it is not there, or something else stands in the place of its folder.
+        ProjectError: there is none, or something else stands in the place of its folder.
     """
     from cleanroom.evidence.audit.log import verify
 
@@ -87,7 +85,7 @@ def show_audit(project: str | Path, run_id: str | None = None) -> Iterator[dict[
 
 
 def list_runs(project: str | Path) -> list[str]:
-    """The runs whose events are there, oldest first; one that may not be read is among them.
+    """The runs that have events, oldest first; one that may not be read is among them.
 
     Raises:
         ProjectError: their folder may not be read.
@@ -107,8 +105,9 @@ _SECOND = len("YYYYMMDD-HHMMSS")
 
 
 def _age(run: tuple[str, int | None]) -> tuple[str, int]:
-    """A run's id says in which second it began; of two in one second the later one was written to
-    last.
+    """The key that sorts runs by age.
+
+    A run's id has the second in which it began; of two in one second the later was written last.
     """
     name, written_ns = run
     return name[:_SECOND], written_ns or 0
@@ -117,8 +116,8 @@ def _age(run: tuple[str, int | None]) -> tuple[str, int]:
 def _written_ns(runs: Folder, name: str) -> int | None:
     """When a run's events were written last; None if it has none.
 
-    One that may not be read counts: left out it would make an older one the newest.
-    Whoever reads it learns why it cannot be.
+    A run that may not be read counts: without it an older one would be the newest.
+    Reading it is an error that says why.
     """
     try:
         with runs.reading(f"{name}/{EVENTS}") as stream:
@@ -130,9 +129,9 @@ def _written_ns(runs: Folder, name: str) -> int | None:
 
 
 def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
-    """The events of a run, the newest where none is named.
+    """The events of a run, of the newest where none is named.
 
-    A torn last line, as a killed engine leaves it, is left out.
+    An incomplete last line, as a killed engine leaves it, is skipped.
 
     Raises:
         UsageError: there is no such run.
@@ -143,7 +142,7 @@ def read_run(project: str | Path, run_id: str | None = None) -> list[Envelope]:
 
 
 def chosen_run(project: str | Path, run_id: str | None = None) -> str:
-    """The run that is meant: the newest where none is named.
+    """The id of a run: `run_id`, or the newest's where none is named.
 
     Raises:
         UsageError: there is no such run.
@@ -160,7 +159,7 @@ def chosen_run(project: str | Path, run_id: str | None = None) -> str:
 
 
 def read_events(file: Path) -> list[Envelope]:
-    """The events of a file, without a torn last line.
+    """The events of a file, without an incomplete last line.
 
     Raises:
         ProjectError: it cannot be read, or a line that is not the last is not an event.
@@ -173,7 +172,11 @@ def read_events(file: Path) -> list[Envelope]:
 
 
 def _events_in(folder: Folder) -> list[Envelope]:
-    """The events of a run's folder. Raises as `read_events` does."""
+    """The events of a run's folder.
+
+    Raises:
+        ProjectError: they cannot be read, or a line that is not the last is not an event.
+    """
     file = folder.path / EVENTS
     try:
         with folder.reading(EVENTS) as stream:
@@ -222,8 +225,9 @@ def _unreadable(file: Path, error: OSError) -> ProjectError:
 
 
 def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, list[SpanData]]:
-    """A run's id and its spans, the newest run's where none is named:
-    from its trace file, else, as for a killed engine, from its events.
+    """A run's id and its spans, the newest run's where none is named.
+
+    The spans are read from the trace file; for a killed engine, which wrote none, from the events.
 
     Raises:
         UsageError: there is no such run.
@@ -252,18 +256,18 @@ def read_trace(project: str | Path, run_id: str | None = None) -> tuple[str, lis
 
 
 def delivered_to(project: str | Path, run_id: str) -> str:
-    """The endpoint that has taken this run's spans, the newest of several; "" where none has."""
+    """The endpoint that received this run's spans, the last of several; "" where none did.
+
+    Raises:
+        UsageError: there is no such run.
+    """
     from cleanroom.subscribers.tracer import read_deliveries
 
     with _folder(project, f"{RUNS}/{chosen_run(project, run_id)}") as folder:
-        return next(
-            (
-                told.endpoint
-                for told in reversed(read_deliveries(folder))
-                if "traces" in told.counts
-            ),
-            "",
-        )
+        for delivery in reversed(read_deliveries(folder)):
+            if "traces" in delivery.counts:
+                return delivery.endpoint
+    return ""
 
 
 def push_trace(
@@ -273,12 +277,14 @@ def push_trace(
     *,
     caller: Mapping[str, str] | None = None,
 ) -> tuple[str, Delivered, bool]:
-    """Send a recorded run to `endpoint`, else where the caller's OTEL_* variables say:
-    the run, what became of it, and whether it was there already.
+    """Send a recorded run to `endpoint`, or where the caller's OTEL_* variables say.
+
+    Returns:
+        The run's id, its delivery, and whether the endpoint had received it before.
 
     Raises:
         UsageError: there is no such run, or no collector is named.
-        ProjectError: what is recorded cannot be read.
+        ProjectError: the records cannot be read.
     """
     from cleanroom.evidence.tracing.settings import read_settings, with_endpoint
     from cleanroom.subscribers.tracer import push
@@ -300,10 +306,13 @@ def push_trace(
 def render_reports(
     project: str | Path, events_file: str | Path | None = None, folder: str | Path | None = None
 ) -> dict[str, str]:
-    """Make a project's reports again from recorded events alone: kind -> path.
+    """Render a project's reports again from recorded events alone.
 
-    The events are those of the newest run and the reports go where a run's do, unless a file and a
-    folder are named.
+    The events are those of the newest run, or of `events_file`.
+    The reports are written where a run writes them, or into `folder`.
+
+    Returns:
+        The path of each report, by its kind.
 
     Raises:
         UsageError: no run is recorded, or the project is no path.
@@ -336,9 +345,7 @@ def _own_reports(project: str | Path) -> Folder:
 
 
 def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> SweepReport:
-    """Remove what killed runs left on this machine.
-
-    Runs that live are left alone.
+    """Remove the leftovers of killed runs on this machine; runs that live are left alone.
 
     Raises:
         ProjectError: a link stands in the place of a folder of ours,
@@ -376,14 +383,14 @@ async def build_images(
     mirror: str = "",
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Built]:
-    """Make these images, or all, from Debian's packages and load them into the engine of `backend`.
+    """Build these images, or all, from Debian's packages, and load them into the container engine.
 
-    `say` gets lines of progress.
+    `say` is called with lines of progress.
 
     Raises:
         UsageError: there is no such image.
         BackendUnavailable: the engine, its client library or mmdebstrap is missing;
-            all that are, are named.
+            the error names all that are.
         EnvironmentFailed: one could not be made.
     """
     import anyio.to_thread
@@ -410,7 +417,13 @@ async def build_images(
 
 
 def init(root: str | Path, source: str | Path | None = None) -> Path:
-    """Write a make.toml that fits the project."""
+    """Write a make.toml that fits the project, and return its path.
+
+    Raises:
+        UsageError: an argument is no path.
+        ProjectError: there is a make.toml already, or `source` is no project.
+        ArtifactError: the file could not be written.
+    """
     from cleanroom.project.init import write_make_toml
 
     check("project", root, PATH)
@@ -419,7 +432,7 @@ def init(root: str | Path, source: str | Path | None = None) -> Path:
 
 
 def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
-    """What this machine can hold, and what to do about the rest."""
+    """Which policies this machine can hold, and what helps with the rest."""
     from cleanroom.engine.doctor import diagnose as look
 
     return look(caller=os.environ if caller is None else caller)
@@ -427,10 +440,10 @@ def diagnose(*, caller: Mapping[str, str] | None = None) -> Diagnosis:
 
 @contextmanager
 def _folder(project: str | Path, name: str) -> Iterator[Folder]:
-    """A folder of ours in a project, which no link leads to.
+    """Open a folder of ours in a project, following no link.
 
     Raises:
-        ProjectError: there is none.
+        ProjectError: there is none, or something else stands in its place.
     """
     check("project", project, PATH)
     try:
@@ -445,7 +458,7 @@ def _folder(project: str | Path, name: str) -> Iterator[Folder]:
 
 
 def _recorded(root: Folder) -> Iterator[Folder]:
-    """The folders of a project's runs and sessions, each open until the next."""
+    """The folders of a project's runs and sessions, each open until the next is yielded."""
     for kind in (RUNS, SESSIONS):
         try:
             with root.folder(kind) as around:

@@ -1,4 +1,4 @@
-"""The judgement of an attempt: its severity under a policy, and the reason.
+"""The judgement of an attempt: its severity under a policy, and the key of equal attempts.
 
 Pure functions over values.
 """
