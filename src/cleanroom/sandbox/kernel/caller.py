@@ -1,8 +1,7 @@
-"""Who made a held call: its memory, its place, its identity,
-read through a descriptor of the warden's own /proc.
+"""The thread that made a held call: its memory, descriptors and identity, by the warden's /proc.
 
-`pid` is a thread's number as the warden sees it.
-Everything read here was written by the environment: it is bounded and never trusted.
+`pid` is the thread's number in the warden's pid namespace.
+The environment wrote everything that is read here: each read is bounded, and nothing is trusted.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _ARGUMENTS_BYTES = 4096
 
 
 class Unreadable(Exception):
-    """The caller's memory or place may not be read; says why."""
+    """The caller's /proc folder may not be read; the message says why."""
 
 
 class BadAddress(Exception):
-    """The caller named memory that it does not have; the kernel would say EFAULT."""
+    """The caller named memory that it does not have: EFAULT."""
 
 
 def shown(text: str) -> str:
@@ -36,7 +35,7 @@ def shown(text: str) -> str:
 
 
 class Caller:
-    """One thread, for the time that its call is held."""
+    """One thread, as long as its call is held."""
 
     __slots__ = ("_proc", "_status", "pid")
 
@@ -46,11 +45,13 @@ class Caller:
         self._status: dict[str, str] | None = None
 
     def memory(self, address: int, length: int) -> bytes:
-        """At most `length` bytes from `address` on.
+        """Read at most `length` bytes from `address` on.
 
-        The file is opened for each read: one kept open would show the old program's memory after
-        exec.
+        Raises:
+            Unreadable: its memory may not be read.
+            BadAddress: there is no memory at `address`.
         """
+        # Opened for each read: a descriptor keeps the memory from before an execve(2).
         try:
             descriptor = os.open(f"{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError as error:
@@ -63,7 +64,12 @@ class Caller:
             os.close(descriptor)
 
     def write(self, address: int, data: bytes) -> None:
-        """Put `data` into its memory."""
+        """Write `data` into its memory.
+
+        Raises:
+            Unreadable: its memory may not be written.
+            BadAddress: there is no memory at `address`.
+        """
         try:
             descriptor = os.open(f"{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError as error:
@@ -76,8 +82,11 @@ class Caller:
             os.close(descriptor)
 
     def string(self, address: int) -> str | None:
-        """The path at `address`; None if it does not end within PATH_MAX,
-        as the kernel would refuse it.
+        """Read the path at `address`; None if it does not end within PATH_MAX: ENAMETOOLONG.
+
+        Raises:
+            Unreadable: its memory may not be read.
+            BadAddress: there is no memory at `address`, or the path goes on beyond it.
         """
         short = syscalls.peek(self.pid, address)
         if short is not None:
@@ -92,14 +101,14 @@ class Caller:
         return None
 
     def link(self, name: str) -> str:
-        """Where a link of its /proc folder leads: cwd, exe, fd/N; empty if it cannot be read."""
+        """The target of a link of its /proc folder (cwd, exe, fd/N); empty if it cannot be read."""
         try:
             return os.readlink(f"{self.pid}/{name}", dir_fd=self._proc)
         except OSError:
             return ""
 
     def handle(self, name: str) -> int:
-        """A descriptor without any right for what a link of its /proc folder leads to.
+        """Open the target of a link of its /proc folder with O_PATH.
 
         Raises:
             OSError: there is no such link, or it may not be followed.
@@ -107,7 +116,7 @@ class Caller:
         return os.open(f"{self.pid}/{name}", constants.O_PATH | os.O_CLOEXEC, dir_fd=self._proc)
 
     def base(self, directory: int) -> str:
-        """The folder that a relative path starts from, by the dirfd argument."""
+        """The path of the folder that a dirfd argument stands for."""
         low = directory & constants.UINT_MAX
         found = self.link("cwd" if low == constants.AT_FDCWD_U32 else f"fd/{low}")
         return found.removesuffix(" (deleted)")
@@ -123,7 +132,7 @@ class Caller:
         )
 
     def status(self) -> dict[str, str]:
-        """Its /proc status, read once."""
+        """The fields of its /proc status, read once."""
         if self._status is None:
             text = self._text("status")
             self._status = {
@@ -134,16 +143,16 @@ class Caller:
 
     @property
     def group(self) -> int:
-        """The process it is a thread of, as the warden sees it."""
+        """The pid of its process in the warden's pid namespace."""
         return int(self.status().get("Tgid") or self.pid)
 
     def inner_numbers(self) -> tuple[str, str]:
-        """Its process and thread number inside the environment."""
+        """Its pid and its thread id inside the environment."""
         status = self.status()
         return status.get("NStgid", "").split("\t")[-1], status.get("NSpid", "").split("\t")[-1]
 
     def identity(self) -> Process:
-        """What capability.Process says of it; empty if it is gone."""
+        """Its process in the shape of `capability.Process`; empty if it is gone."""
         status = self.status()
         if not status:
             return {}
@@ -161,7 +170,7 @@ class Caller:
         }
 
     def borrow(self, descriptor: int) -> socket.socket:
-        """A copy of its socket; what is done to it is done to the caller's.
+        """A duplicate of its socket: both are one open file description (pidfd_getfd(2)).
 
         Raises:
             OSError: it is no socket of the caller's, or may not be borrowed.
@@ -174,8 +183,7 @@ class Caller:
             raise
 
     def copy(self, descriptor: int) -> int:
-        """A copy of any descriptor of its, from its own table:
-        a thread may have left that of its process.
+        """A duplicate of a descriptor of the thread, whose table may not be that of its process.
 
         Raises:
             OSError: it has none of that number, or it may not be borrowed.
@@ -196,9 +204,7 @@ class Caller:
         return copy
 
     def _handle(self) -> tuple[int, bool]:
-        """A descriptor of the thread itself, or before Linux 6.9 of its process;
-        and which of them it is.
-        """
+        """A pidfd of the thread itself and True, or before Linux 6.9 of its process and False."""
         if self.pid != self.group:
             try:
                 return syscalls.pidfd_open(self.pid, constants.PIDFD_THREAD), True
@@ -208,18 +214,17 @@ class Caller:
         return syscalls.pidfd_open(self.group), False
 
     def signal(self, number: int) -> None:
-        """Send its process a signal that the kernel would have sent."""
+        """Send it a signal that the kernel would have sent."""
         try:
             os.kill(self.pid, number)
         except (ProcessLookupError, PermissionError):
             pass
 
     def interrupted(self) -> int:
-        """The errno with which the kernel would call it away for a signal that waits;
-        0 while none does.
+        """The errno with which a pending signal interrupts its call; 0 while there is none.
 
-        A handler may want the call to be made again, which the kernel knows:
-        it is asked where no other thread can have taken the signal meanwhile.
+        signal(7): a handler with SA_RESTART restarts the call. Only the kernel knows it, and
+        ERESTARTSYS leaves it the choice, where no other thread can have taken the signal meanwhile.
         """
         self._status = None
         status = self.status()
@@ -229,13 +234,13 @@ class Caller:
         return constants.ERESTARTSYS if status.get("Threads") == "1" else errno.EINTR
 
     def identities(self) -> tuple[int, tuple[int, ...]]:
-        """The user and the groups by which the kernel judges what it does to files."""
+        """Its file system user and groups (credentials(7)), by which the kernel judges access."""
         status = self.status()
         user, group = (int(status[name].split("\t")[-1]) for name in ("Uid", "Gid"))
         return user, (group, *map(int, status.get("Groups", "").split()))
 
     def process_behind(self, descriptor: int) -> int:
-        """The process that a pidfd of its stands for, as the warden sees it; else 0."""
+        """The process of one of its pidfds, as the warden numbers it; 0 where it is no pidfd."""
         rows = (line.partition(":") for line in self._text(f"fdinfo/{descriptor}").splitlines())
         return next((int(value) for key, _, value in rows if key == "Pid"), 0)
 
@@ -244,7 +249,7 @@ class Caller:
         return self._bytes("net/unix", 1 << 20)
 
     def open_files(self) -> tuple[set[int], int]:
-        """The numbers of its descriptors, and below which number new ones have to be."""
+        """The numbers of its descriptors, and RLIMIT_NOFILE, below which new ones have to be."""
         limit = next(
             (
                 line.split()[3]
@@ -262,9 +267,7 @@ class Caller:
             os.close(folder)
 
     def socket_kind(self, descriptor: int, family: int = 0) -> tuple[int, int]:
-        """Type and protocol of its socket; (0, 0) where it cannot be borrowed,
-        or is not of the `family` that is asked for.
-        """
+        """Type and protocol of its socket; (0, 0) where it has none, or one of another `family`."""
         try:
             with self.borrow(descriptor) as found:
                 if family and found.family != family:
@@ -305,7 +308,7 @@ class Caller:
         return os.fsdecode(self._bytes(name, 1 << 16))
 
     def _bytes(self, name: str, most: int) -> bytes:
-        """What a file of its /proc folder holds; the kernel gives a page of a table at a time."""
+        """Read a file of its /proc folder: a read(2) of a table gives one page of it."""
         try:
             descriptor = os.open(
                 f"{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc

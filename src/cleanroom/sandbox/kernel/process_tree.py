@@ -18,8 +18,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from cleanroom.sandbox.kernel import constants, syscalls
 
-# a hundred times what a tree of a thousand took; past it something cannot be killed,
-# and the ledger says so
+# A hundred times the time that a tree of a thousand took. Beyond it some process cannot be killed,
+# which the ledger reports.
 END_SECONDS = 5.0
 _SEGMENTS = "/proc/sysvipc/shm"
 
@@ -66,9 +66,7 @@ def wait_for_children() -> None:
 
 
 def parents() -> dict[int, int]:
-    """Process to parent, of all that this process may see;
-    zombies are left out, since they run no more.
-    """
+    """The parent of each process that this one may see in /proc, zombies left out."""
     found = {}
     for name in os.listdir("/proc"):
         if name.isdigit() and (parent := _parent(name)):
@@ -86,7 +84,7 @@ def _parent(name: str) -> int:
 
 
 def descendants(root: int, spare: Collection[int] = ()) -> list[int]:
-    """All living processes below `root`, without those in `spare` and what is below them."""
+    """All running processes below `root`, without those in `spare` and their descendants."""
     children: dict[int, list[int]] = {}
     for pid, parent in parents().items():
         children.setdefault(parent, []).append(pid)
@@ -102,7 +100,8 @@ def descendants(root: int, spare: Collection[int] = ()) -> list[int]:
 def within(pid: int, root: int) -> bool:
     """Whether `pid` is `root` or descends from it."""
     seen = 0
-    while pid > 1 and seen < 4096:  # deeper than any tree under a limit of processes
+    # Deeper than any tree under a limit of processes; parents that change could make a circle.
+    while pid > 1 and seen < 4096:
         if pid == root:
             return True
         pid, seen = _parent(str(pid)), seen + 1
@@ -110,7 +109,7 @@ def within(pid: int, root: int) -> bool:
 
 
 def tasks_of(user: int) -> int:
-    """How many threads a user has now: without a user namespace its limit counts them all."""
+    """The number of a user's threads: without a user namespace RLIMIT_NPROC counts them all."""
     found = 0
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -121,10 +120,9 @@ def tasks_of(user: int) -> int:
 
 
 def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) -> list[int]:
-    """Kill everything below `root`, the caller or an ancestor of it all,
-    until a look finds nothing; returns what resisted.
+    """Kill every process below `root` until a listing is empty; returns those that resisted.
 
-    Children of the caller among them are waited for, since they would be found again otherwise.
+    Children of the caller among them are waited for.
     """
     deadline = time.monotonic() + seconds
     while left := descendants(root, spare):
@@ -140,9 +138,7 @@ def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) ->
 
 
 def _kill(pid: int) -> None:
-    """By descriptor, and only what still has a parent: a number that was given to somebody else
-    meanwhile is not in the tree.
-    """
+    """Send SIGKILL by pidfd: the pid may be reused between opening and sending, the pidfd not."""
     with contextlib.suppress(OSError):
         held = syscalls.pidfd_open(pid)
         try:
@@ -152,11 +148,11 @@ def _kill(pid: int) -> None:
 
 
 def release_segments(makers: Iterable[int], *, attached: bool) -> None:
-    """Mark the System V shared memory that these processes made as to be removed with its last
-    user; `attached`: only what is in use.
+    """Let the System V shared memory that these processes made end with its last user.
 
-    PostgreSQL makes a segment to notice a second server on the same data.
-    Without an ipc namespace it would outlive a killed server.
+    `attached`: only segments that are in use.
+    PostgreSQL makes one to notice a second server on the same data. Without an ipc namespace it
+    would outlive a killed server. shmctl(2): IPC_RMID destroys it once the last process detaches.
     """
     numbers = set(makers)
     with contextlib.suppress(OSError), open(_SEGMENTS) as file:

@@ -1,6 +1,6 @@
 """Thin wrappers over the Linux calls that the sandbox needs and Python does not have.
 
-Each raises OSError with the errno and the call's name.
+Each raises OSError with the errno and the call's name; its manual page has the call's name too.
 Nothing here decides anything; standard library only, safe after fork.
 Flag words are made of `constants`.
 Importing this works on every Unix, calling it only on Linux.
@@ -25,9 +25,12 @@ _Argument = int | bytes | None | ctypes.Array[ctypes.c_char]
 
 
 def _call(name: str, *arguments: _Argument) -> int:
-    """Make the system call `name`; integers travel as full words,
-    since ctypes would cut them to 32 bits.
+    """Make the system call `name`.
+
+    Raises:
+        OSError: it failed.
     """
+    # ctypes would cut an int to 32 bits; a system call's argument is a full word.
     words = [
         ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments
     ]
@@ -38,7 +41,7 @@ def _call(name: str, *arguments: _Argument) -> int:
 
 
 def failure(what: str) -> OSError:
-    """The OSError for a libc call that has just failed."""
+    """The OSError of the libc call that has just failed."""
     code = ctypes.get_errno()
     return OSError(code, f"{what}: {os.strerror(code)}")
 
@@ -112,8 +115,9 @@ def mount_setattr(
     propagation: int = 0,
     user_namespace: int = 0,
 ) -> None:
-    """mount_setattr(2); with MOUNT_ATTR_IDMAP in `attr_set`,
-    `user_namespace` is the descriptor whose map applies.
+    """mount_setattr(2), since 5.12.
+
+    With MOUNT_ATTR_IDMAP, the id map of the descriptor `user_namespace` applies.
     """
     attributes = struct.pack("=QQQQ", attr_set, attr_clear, propagation, user_namespace)
     _call("mount_setattr", directory, os.fsencode(path), flags, attributes, len(attributes))
@@ -136,7 +140,7 @@ def fsconfig_create(context: int) -> None:
 
 
 def fsmount(context: int, attributes: int = 0) -> int:
-    """The mount made of `context` as a descriptor for `move_mount`."""
+    """A descriptor of the mount that `context` makes, for `move_mount`."""
     return _call("fsmount", context, constants.FSMOUNT_CLOEXEC, attributes)
 
 
@@ -179,15 +183,15 @@ def set_child_subreaper() -> None:
 
 
 def set_process_name(name: str) -> None:
-    """The name that ps shows as comm; cut at 15 bytes by the kernel."""
+    """Set the name that ps shows as comm; the kernel cuts it at 15 bytes."""
     _call("prctl", constants.PR_SET_NAME, name.encode() + b"\0", 0, 0, 0)
 
 
 def set_command_line(text: str) -> None:
     """Change what /proc shows as this process's command line, and empty its first variables.
 
-    The text is cut to the length of the old one. Both lie in the memory of this process, where a
-    fork finds those of the program that it came from.
+    The text is cut to the length of the old one. proc(5): the kernel reads both from this process's
+    memory, where a fork has those of its parent.
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -199,7 +203,7 @@ def set_command_line(text: str) -> None:
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
-    """Set this thread's capability words."""
+    """Set this thread's capability sets; see capabilities(7)."""
     low, high = 0xFFFFFFFF, 32
     header = struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0)
     words = (
@@ -214,7 +218,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def capget() -> tuple[int, int, int]:
-    """This thread's effective, permitted and inheritable words."""
+    """This thread's effective, permitted and inheritable sets."""
     data = ctypes.create_string_buffer(24)
     _call("capget", struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0), data)
     words = struct.unpack("=6I", data.raw)
@@ -222,7 +226,7 @@ def capget() -> tuple[int, int, int]:
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
-    """Close all descriptors from `first` to `last`; one by one before Linux 5.9."""
+    """Close all descriptors from `first` to `last`; one by one before 5.9."""
     try:
         _call("close_range", first, last, flags)
     except OSError as error:
@@ -243,14 +247,18 @@ def pidfd_send_signal(descriptor: int, signal_number: int) -> None:
     _call("pidfd_send_signal", descriptor, signal_number, None, 0)
 
 
-class _Piece(ctypes.Structure):
+class _Iovec(ctypes.Structure):
+    """struct iovec."""
+
     _fields_ = (("address", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-_PAGE, _PEEK = 4096, 256  # most paths end within these bytes
+# Most paths end within _PEEK bytes. process_vm_readv(2) reads nothing of an iovec that touches a
+# page which is not mapped, so one read never goes beyond a page.
+_PAGE, _PEEK = 4096, 256
 _peeked = ctypes.create_string_buffer(_PEEK)
-# kept: a call is made for each file that a program writes
-_here, _there = _Piece(ctypes.addressof(_peeked), _PEEK), _Piece()
+# Made once: a call is made for each file that a program opens to write.
+_here, _there = _Iovec(ctypes.addressof(_peeked), _PEEK), _Iovec()
 _AT_HERE, _AT_THERE = (
     ctypes.c_void_p(ctypes.addressof(_here)),
     ctypes.c_void_p(ctypes.addressof(_there)),
@@ -259,15 +267,16 @@ _ONE, _NO_FLAGS = ctypes.c_ulong(1), ctypes.c_ulong(0)
 
 
 def peek(pid: int, address: int) -> bytes | None:
-    """The text at `address` of another process's memory, in one call;
-    None where it is long, goes on in the next page, or may not be read.
+    """Read the text at `address` of another process's memory in one call.
 
-    For one thread only.
+    None where it is long, continues in the next page, or may not be read.
+    Not thread-safe: the buffer is shared.
     """
     _here.length = _there.length = min(_PEEK, _PAGE - address % _PAGE)
     _there.address = address
     read: int = libc.process_vm_readv(pid, _AT_HERE, _ONE, _AT_THERE, _ONE, _NO_FLAGS)
-    text = _peeked.value  # up to the first NUL, which may be one of an earlier text
+    # Up to the first NUL, which may be one of an earlier text.
+    text = _peeked.value
     return text if len(text) < read else None
 
 
@@ -313,8 +322,9 @@ def memfd(name: str, flags: int = constants.MFD_CLOEXEC) -> int:
 
 
 def set_limits(limits: Mapping[int, int]) -> None:
-    """Set soft and hard rlimits; each at most the hard limit we already have,
-    which an ordinary user cannot raise.
+    """Set soft and hard limits, each at most the present hard limit.
+
+    setrlimit(2): an ordinary user cannot raise a hard limit.
     """
     for kind, wanted in limits.items():
         _soft, hard = resource.getrlimit(kind)

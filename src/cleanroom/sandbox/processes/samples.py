@@ -1,6 +1,4 @@
-"""Readings of an environment's use of the host: from its control group where there is one,
-else summed over its processes.
-"""
+"""Samples of an environment's use of the host, by its control group or summed over processes."""
 
 from __future__ import annotations
 
@@ -13,14 +11,14 @@ from cleanroom.model.capability import Process, Sample
 from cleanroom.sandbox.filesystem import layers
 from cleanroom.sandbox.kernel import cgroups
 
-# between walks of a layer: a second, and twenty times what the last one took
+# Between walks of a layer: a second, and twenty times the duration of the last one.
 WALK_SECONDS, WALK_SHARE = 1.0, 20.0
 
 
 class Sampler:
-    """Reads one environment.
+    """Samples one environment.
 
-    Processor time of ended processes is kept, so the total never falls.
+    The processor time of ended processes is kept, so that the total never falls.
     """
 
     def __init__(
@@ -32,9 +30,9 @@ class Sampler:
         *,
         own_network: bool = True,
     ) -> None:
-        """`written` are the folders that it fills on disk.
+        """`written`: the folders on disk that the environment fills.
 
-        Without `own_network` its links are the host's, and what goes over them says nothing of it.
+        Without `own_network` its links are the host's, whose counters say nothing about it.
         """
         self._own_network = own_network
         self._near_bytes = memory_limit_bytes // 2
@@ -48,14 +46,12 @@ class Sampler:
         self._walk_at = 0.0
 
     def take(self, last: bool = False) -> Sample | None:
-        """One reading; None when the environment is gone.
+        """Take one sample; None when the environment is gone.
 
         Blocks for some ms: call it in a worker thread.
-
-        The last one looks at the layer whenever that was done before: no other sees what a short
-        phase wrote.
+        The `last` one always walks the layer: no other sees what a short phase wrote.
         """
-        # walking a layer costs more than the rest together
+        # Walking a layer costs more than everything else here.
         if self._written and (last or time.monotonic() >= self._walk_at):
             began = time.monotonic()
             self._disk_bytes = sum(layers.size_of(folder) for folder in self._written)
@@ -127,8 +123,7 @@ def _identity(pid: int) -> Process | None:
 
 
 def _proportional(pid: int) -> int:
-    """Memory with shared pages counted once over all that share them:
-    the honest number for forked servers.
+    """Proportional set size in bytes (proc(5)): a shared page counts once over all that share it.
 
     0 if it cannot be read.
     """
@@ -140,7 +135,7 @@ def _proportional(pid: int) -> int:
 
 
 def _network_bytes(init: int) -> int:
-    """What went over the environment's own links, which are its loopback only."""
+    """Bytes received on the links of the environment's network namespace: its loopback."""
     with contextlib.suppress(OSError):
         rows = [
             line.split(":")[1].split()
