@@ -40,8 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make tests spans, where that is asked for; not in the process that only hands them out to
-    others.
+    """Register the spans of tests where `--cleanroom-spans` asks for them, but for the process of
+    pytest-xdist that only distributes tests.
+
+    Raises:
+        pytest.UsageError: OpenTelemetry's packages are not installed.
     """
     if not config.getoption("cleanroom_spans") or getattr(config.option, "numprocesses", None):
         return
@@ -76,17 +79,17 @@ class Cleanroom:
             CleanroomError: there is no run, because the plan does not stand.
         """
         return self._portal.call(
-            partial(_carry_out, project or self._root, phases, single=False, options=options)
+            partial(_run_phases, project or self._root, phases, single=False, options=options)
         )
 
     def run(self, phase: str, *, project: str | Path | None = None, **options: Any) -> RunResult:
         """As `Engine.run`. Arguments and errors are those of `pipeline`."""
         return self._portal.call(
-            partial(_carry_out, project or self._root, (phase,), single=True, options=options)
+            partial(_run_phases, project or self._root, (phase,), single=True, options=options)
         )
 
 
-async def _carry_out(
+async def _run_phases(
     project: str | Path, phases: tuple[str, ...], *, single: bool, options: dict[str, Any]
 ) -> RunResult:
     from cleanroom.engine import open

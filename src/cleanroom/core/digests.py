@@ -1,5 +1,6 @@
-"""The SHA-256 of files. hashlib's own `file_digest` clears 256 KiB for each,
-which for a thousand small ones is most of the time.
+"""SHA-256 of files.
+
+hashlib's `file_digest` clears 256 KiB for each file, most of the time of a thousand small ones.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
-# small enough to be taken from what the process has at hand, large enough that calls do not count
+# Small enough for memory that the process has already, large enough that calls do not count.
 _PIECE_BYTES = 64 << 10
 
 

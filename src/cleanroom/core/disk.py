@@ -1,10 +1,9 @@
-"""What is asked of the file system when evidence is written:
-each call on its own, in the order that a power cut demands.
+"""The file system calls that write evidence, in the order that survives a power cut.
 
-The one seam for it: tests put another `Disk` in the place of `here`, let each call fail in turn,
-or cut the power after it.
-What is appended without waiting for the disk (events, logs, journals) does not pass here:
-its readers take any beginning of it.
+Tests replace `here` by another `Disk`, in which each call fails in turn, or is the last before a
+power cut.
+Files that are appended without waiting for the disk (events, logs, journals) are not written by
+it: their readers take any beginning of them.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Disk:
         return folder.open_own(name, _APPENDING, mode)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        """Write some of the bytes, and say how many."""
+        """Write some of the bytes, and return how many."""
         return os.write(descriptor, data)
 
     def truncate(self, descriptor: int, size: int) -> None:

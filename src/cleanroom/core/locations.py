@@ -1,4 +1,4 @@
-"""Where the user's own files of the engine lie."""
+"""Folders of the user in which the engine keeps files."""
 
 from __future__ import annotations
 

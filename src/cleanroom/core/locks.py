@@ -1,7 +1,7 @@
-"""Locks between processes: a file of ours in a folder that is held open, which one of them holds.
+"""Locks between processes: flock(2) on a file of ours in a folder that is held open.
 
-The kernel lets go of it with the process. A library that opens a lock by its path would follow, and
-truncate, whatever somebody put in its place.
+The kernel releases a lock at the end of its process.
+A library that opens a lock file by its path would follow, and truncate, a link in its place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from cleanroom.core.beneath import Folder
 
-PAUSE_SECONDS = 0.005  # between two tries; whoever holds one of these writes for milliseconds
+PAUSE_SECONDS = 0.005  # between two tries; a holder of such a lock writes for milliseconds
 
 
 def try_lock(folder: Folder, name: str) -> int | None:
@@ -37,7 +37,7 @@ def try_lock(folder: Folder, name: str) -> int | None:
 
 @contextmanager
 def locked(folder: Folder, name: str, *, seconds: float) -> Iterator[None]:
-    """Hold the lock while the block runs. Blocks until it is had.
+    """Hold the lock while the block runs. Blocks until it is acquired.
 
     Raises:
         TimeoutError: another process held it for so long.

@@ -1,4 +1,4 @@
-"""What to do: imperative values that recovery sends to the supervisor. Facts are in `events.py`."""
+"""Commands: values that recovery sends to the supervisor. Facts are in `events.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Restart(msgspec.Struct, frozen=True, kw_only=True, tag="restart"):
 
 
 class GiveUp(msgspec.Struct, frozen=True, kw_only=True, tag="give_up"):
-    """Leave the service down and fail what waits for it."""
+    """Leave the service down, and fail the phases that wait for it."""
 
     service: str
     cause: str

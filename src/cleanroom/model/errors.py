@@ -1,4 +1,4 @@
-"""What can go wrong, split by who can act, and the exit status each ends with.
+"""Errors, one class for each party that can act on them, and their exit statuses.
 
 Values only.
 The texts behind `cleanroom-engine explain CODE` are in `cli/codes/`;
@@ -24,8 +24,8 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-# Where several apply the first of these wins: a signal explains everything else,
-# a file that has to be edited what did not run, a pass nothing.
+# Where several apply the first of these wins: a signal explains all others, a file that has to be
+# edited explains that nothing ran, and a pass explains nothing.
 EXIT_ORDER = (
     Exit.INTERRUPTED,
     Exit.TERMINATED,
@@ -40,10 +40,10 @@ EXIT_ORDER = (
 
 
 class CleanroomError(Exception):
-    """Base of every error that is ours.
+    """Base of all errors of the engine.
 
-    `code` is a stable identifier such as CR-PLAN-004, `hint` what would help,
-    `where` a file position such as `make.toml:5:9` or empty.
+    `code` is a stable identifier such as CR-PLAN-004, `hint` a remedy or "",
+    `where` a file position such as `make.toml:5:9` or "".
     """
 
     exit = Exit.ENGINE
@@ -80,7 +80,7 @@ class PolicyRefused(CleanroomError):
 
 
 class NothingToVerify(CleanroomError):
-    """What was to be run cannot tell anything, whatever it ends with."""
+    """The requested commands verify nothing, whatever their exit status."""
 
     exit = Exit.UNVERIFIED
 
@@ -92,7 +92,7 @@ class BackendUnavailable(CleanroomError):
 
 
 class EnvironmentFailed(CleanroomError):
-    """An environment could not be made, or ended while it was needed."""
+    """An environment could not be made, or ended while it was in use."""
 
     exit = Exit.ENGINE
 
@@ -104,18 +104,21 @@ class ServiceFailed(CleanroomError):
 
 
 class ArtifactError(CleanroomError):
-    """A file of ours could not be written or read."""
+    """A file of the engine could not be written or read."""
 
     exit = Exit.ENGINE
 
 
 def combined(codes: list[Exit]) -> Exit:
-    """The exit status that stands for all of `codes`."""
+    """The exit status of a command to which all of `codes` apply."""
     return next((code for code in EXIT_ORDER if code in codes), Exit.OK)
 
 
 def first_cause(error: BaseException) -> CleanroomError:
-    """The error that explains an exception or a group of them, as one of ours."""
+    """The error that explains an exception or a group of them.
+
+    An exception that is no CleanroomError becomes the cause of one.
+    """
     found = _leaves(error)
     ours = [leaf for leaf in found if isinstance(leaf, CleanroomError)]
     if ours:

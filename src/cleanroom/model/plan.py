@@ -1,9 +1,8 @@
-"""What is asked: the frozen result of reading a project's files.
+"""The plan: the frozen result of reading a project's files.
 
-Nothing here does I/O.
-
-`project/` makes a `Plan`, `engine/engine.py` carries it out.
+`project/` makes a `Plan`, `engine/` runs it.
 Paths are absolute; durations are seconds; sizes are bytes.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One service as the project asks for it."""
+    """One service as the project declares it."""
 
     name: str
     kind: ServiceKind
@@ -61,7 +60,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
-    """One phase in the order it will run; hooks and prerequisites are entries of their own."""
+    """One phase at its place in the order; hooks and prerequisites are entries of their own."""
 
     name: str
     commands: tuple[str, ...]
@@ -87,11 +86,12 @@ class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runs_commands(self) -> bool:
+        """Whether a command is not blank."""
         return any(command.strip() for command in self.commands)
 
 
 class Workspace(msgspec.Struct, frozen=True, kw_only=True):
-    """A root folder and what runs in it."""
+    """A root folder and the phases that run in it, in order."""
 
     name: str  # "" for the project itself
     path: str
@@ -107,7 +107,7 @@ class Ignored(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run needs to know, decided before anything starts."""
+    """All settings of a run, decided before anything starts."""
 
     project: str
     root: str
@@ -141,9 +141,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Those that its hermetic phases are held to, the lowest first;
-        the project's own where there is none.
-        """
+        """The levels of its hermetic phases, the lowest first; the project's where it has none."""
         found = {phase.policy.level for phase in self.phases if phase.hermetic} or {
             self.policy.level
         }

@@ -25,7 +25,10 @@ class Level(StrEnum):
     LOCKED = "Locked"
 
     def at_least(self, other: Level) -> bool:
-        """Whether it is `other` or a stricter one. As texts they compare by the alphabet."""
+        """Whether this level is `other` or a stricter one.
+
+        Use it in place of `<`, which compares names by the alphabet.
+        """
         return _ORDER.index(self) >= _ORDER.index(other)
 
 
@@ -33,7 +36,7 @@ _ORDER = tuple(Level)
 
 
 def lowest_first(levels: Iterable[Level]) -> tuple[Level, ...]:
-    """Each of them once, in order."""
+    """Each level once, in order."""
     return tuple(sorted(set(levels), key=_ORDER.index))
 
 
@@ -45,17 +48,20 @@ Reaction = Literal["warn", "fail", "end"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of one environment. Downwards freely, upwards only with a written reason."""
+    """Bounds of one environment.
 
-    memory_bytes: int
-    cpus: float
-    pids: int
-    disk_bytes: int
-    tmpfs_bytes: int
-    open_files: int
-    output_bytes: int
+    A project lowers them freely, and raises them only with a written reason.
+    """
+
+    memory_bytes: int  # of all processes together
+    cpus: float  # seconds of processor time in a second; 0: no bound
+    pids: int  # processes and threads at once
+    disk_bytes: int  # written into the workspace's layer
+    tmpfs_bytes: int  # size of /tmp
+    open_files: int  # of each process
+    output_bytes: int  # of output that is kept; the rest is cut and marked
     wall_seconds: float
-    grace_seconds: float
+    grace_seconds: float  # between the request to end and the kill
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,10 +279,10 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What one phase may do.
+    """Rights and bounds of one phase.
 
-    What its level means is said by properties, which no encoder writes:
-    the JSON of a policy is part of audit logs and of keys in caches.
+    The meaning of its level is given by properties, which no encoder writes: the JSON of a policy
+    is part of audit logs and of cache keys.
     """
 
     level: Level
