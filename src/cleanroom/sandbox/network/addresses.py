@@ -9,8 +9,10 @@ are packed, 4 or 16 bytes.
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from typing import NamedTuple
+
+from cleanroom.sandbox.kernel import constants
 
 THIS_NETWORK, LOOPBACK, LINK_LOCAL, METADATA = "this network", "loopback", "link-local", "metadata"
 PRIVATE, SHARED, MULTICAST, RESERVED = "private", "shared", "multicast", "reserved"
@@ -73,7 +75,6 @@ class _Carrier(NamedTuple):
     places: tuple[tuple[int, int, int, int], ...]
 
 
-MAPPED = bytes(10) + b"\xff\xff"  # how IPv6 writes an IPv4 address
 _LAST = (12, 13, 14, 15)
 CARRIERS = (
     _Carrier("::ffff:0:0/96", (_LAST,)),  # mapped
@@ -108,7 +109,7 @@ def local(address: bytes) -> bool:
 
 def loopback(address: bytes) -> bool:
     """Whether whoever listens there is reached by this machine alone."""
-    mapped = address[12:] if address[:12] == MAPPED else address
+    mapped = address[12:] if address[:12] == constants.V4MAPPED_PREFIX else address
     return _kind(mapped) == LOOPBACK
 
 
@@ -149,8 +150,12 @@ def _within(address: bytes, network: str) -> bool:
 
 
 def _parsed(network: str) -> tuple[int, int, int]:
-    found = ipaddress.ip_network(network)
-    return int(found.network_address), int(found.netmask), found.max_prefixlen // 8
+    # Every keeper does this as it starts: inet_pton(3) is faster than `ipaddress` by far.
+    prefix, _, bits = network.partition("/")
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in prefix else socket.AF_INET, prefix)
+    width = 8 * len(packed)
+    mask = (1 << width) - (1 << (width - int(bits)))
+    return int.from_bytes(packed), mask, len(packed)
 
 
 _WRITTEN = (*(network for network, _ in SPECIAL), *(carrier.network for carrier in CARRIERS))

@@ -13,27 +13,22 @@ if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt, Process
 
 
-class _Evidence(NamedTuple):
-    """How it is known that a limit acted. `source` opens the sentence about what it leaves open."""
+class _Limit(NamedTuple):
+    """A limit, and how it is known that it acted. `word` stands before its value in the report."""
 
+    rule: str
+    word: str
+    outcome: str
     mechanism: str
     certainty: str
     source: str
 
 
-class _Limit(NamedTuple):
-    rule: str
-    # before the limit's value in the report
-    word: str
-    outcome: str
-    evidence: _Evidence
-
-
-_COUNTER = _Evidence("cgroup", "counter", "the group's counter")
-_SIGNAL = _Evidence("rlimit", "inferred", "the signal")
-_MEMORY = _Limit("resource.memory", "memory", "killed", _COUNTER)
-_PIDS = _Limit("resource.pids", "processes", "blocked", _COUNTER)
-_DISK = _Limit("resource.disk", "file of", "killed", _SIGNAL)
+_COUNTER = ("cgroup", "counter", "the group's counter")
+_SIGNAL = ("rlimit", "inferred", "the signal")
+_MEMORY = _Limit("resource.memory", "memory", "killed", *_COUNTER)
+_PIDS = _Limit("resource.pids", "processes", "blocked", *_COUNTER)
+_DISK = _Limit("resource.disk", "file of", "killed", *_SIGNAL)
 
 
 class LimitReports:
@@ -78,7 +73,7 @@ class LimitReports:
     def _report(self, limit: _Limit, count: int, command: Process | None) -> None:
         if count <= 0:
             return
-        gap = f"{limit.evidence.source} names no process"
+        gap = f"{limit.source} names no process"
         if command:
             gap += "; this is the command under which it happened"
         now = time.time_ns()
@@ -87,8 +82,8 @@ class LimitReports:
                 "dimension": "resource",
                 "rule": limit.rule,
                 "outcome": limit.outcome,
-                "mechanism": limit.evidence.mechanism,
-                "certainty": limit.evidence.certainty,
+                "mechanism": limit.mechanism,
+                "certainty": limit.certainty,
                 "target": {"limit": f"{limit.word} {self._shown[limit.rule]}"},
                 "process": command,
                 "attribution_gap": gap,
