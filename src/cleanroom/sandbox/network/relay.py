@@ -15,10 +15,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import queue
 import selectors
 import socket
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from cleanroom.sandbox import channel
@@ -52,8 +52,7 @@ class Relay:
         self._watched: dict[socket.socket, int] = {}
         self._connections: set[Connection] = set()
         # Accepted sockets with the connections that threads have made for them.
-        self._dialled: queue.SimpleQueue[tuple[socket.socket, socket.socket | None]]
-        self._dialled = queue.SimpleQueue()
+        self._dialled: deque[tuple[socket.socket, socket.socket | None]] = deque()
         self._wake, self._woken = socket.socketpair()
         self._dialling = 0
 
@@ -154,7 +153,7 @@ class Relay:
         self._dialling += 1
 
         def dial() -> None:
-            self._dialled.put((inside, self._connect(inside, forward)))
+            self._dialled.append((inside, self._connect(inside, forward)))
             with contextlib.suppress(OSError):
                 self._wake.send(b"d")
 
@@ -162,9 +161,9 @@ class Relay:
 
     def _add_dialled(self) -> bool:
         self._woken.recv(DIALLING_MOST)
-        while not self._dialled.empty():
+        while self._dialled:
             self._dialling -= 1
-            self._add(*self._dialled.get())
+            self._add(*self._dialled.popleft())
         return True
 
     def _connect(self, inside: socket.socket, forward: _Forward) -> socket.socket | None:
