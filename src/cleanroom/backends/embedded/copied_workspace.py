@@ -1,6 +1,4 @@
-"""The embedded backend's workspaces where no overlay can be mounted:
-one copy of the project for the run, which its environments share.
-"""
+"""The workspace where no overlay can be mounted: one copy of the project for the run."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from cleanroom.sandbox.filesystem.changes import Entry
 
 
 class CopiedWorkspace(HostWorkspace):
-    """The same promises as `EmbeddedWorkspace`; the copy lies at `place`,
-    another path than the project's.
-    """
+    """A copy of the project at `place`, which all environments of the run share."""
 
     def __init__(self, spec: WorkspaceSpec, place: Path, user: int) -> None:
         super().__init__(spec)
@@ -31,7 +27,7 @@ class CopiedWorkspace(HostWorkspace):
         with Folder.at(place) as copied:
             self._before = copied_tree.snapshot(copied, spec.masked)
 
-    def _written(self) -> Path:
+    def _changed_folder(self) -> Path:
         return self.place
 
     def _find_changes(self, written: Folder) -> list[Entry]:

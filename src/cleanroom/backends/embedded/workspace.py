@@ -1,5 +1,6 @@
-"""The embedded backend's workspaces: what they share, and a project's folder below a growing stack
-of copy-on-write layers.
+"""Workspaces of the embedded backend: their base, and the one made of copy-on-write layers.
+
+`copied_workspace` has the other one, for where no overlay can be mounted.
 """
 
 from __future__ import annotations
@@ -45,37 +46,37 @@ class HostWorkspace(ABC):
         self.home = HomeCache(Path(spec.scratch), Path(spec.root))
 
     async def finish_home(self, keep: bool) -> None:
-        """Keep what the last environment wrote in its home's `.cache`, or throw it away."""
+        """Keep or discard what the last environment wrote to its home's `.cache`."""
         await anyio.to_thread.run_sync(self.home.settle, keep)
 
     def close(self) -> None:
-        """Let go of the project's folder."""
+        """Close the project's folder."""
         self._project.close()
 
     def add_own_interval(self, began_ns: int, ended_ns: int) -> None:
-        """What changed in the project between these moments was the run itself."""
+        """Count changes of the project between these moments (wall clock) as the run's own."""
         self._writer.host.add_own_interval(began_ns, ended_ns)
 
     @abstractmethod
-    def _written(self) -> Path | None:
-        """The folder that the environment wrote which was left last, if there is one."""
+    def _changed_folder(self) -> Path | None:
+        """The folder with the changes of the environment that was left last, if there is one."""
 
     @abstractmethod
     def _find_changes(self, written: Folder) -> list[Entry]:
-        """What differs in it."""
+        """The differences between this folder and the project."""
 
-    def _settle(self) -> None:
-        """The project has all of the last changes: forget them. Blocks."""
+    def _forget_changes(self) -> None:
+        """Forget the last changes, all of which the project has now. Blocks."""
         self._changes = []
 
     async def changes(self, tools: Sequence[str] = ()) -> tuple[Change, ...]:
-        """What the environment that was left last changed."""
+        """The changes of the environment that was left last."""
         self._visible = (*mount_plan.TRUSTED_LINKS, *tools)
-        self._changes = await anyio.to_thread.run_sync(self._found)
+        self._changes = await anyio.to_thread.run_sync(self._read_changes)
         return tuple(map(_change, self._changes))
 
-    def _found(self) -> list[Entry]:
-        place = self._written()
+    def _read_changes(self) -> list[Entry]:
+        place = self._changed_folder()
         if place is None:
             return []
         with Folder.at(place) as written:
@@ -87,7 +88,7 @@ class HostWorkspace(ABC):
         run: Folder,
         conflicts: str = CONFLICTS,
     ) -> WrittenBack:
-        """Write the chosen changes to the project."""
+        """Write the changes at `paths` to the project; None means all but git's and ggen's."""
         chosen = None if paths is None else frozenset(paths)
         return await anyio.to_thread.run_sync(self._write_back, chosen, run, conflicts)
 
@@ -97,7 +98,7 @@ class HostWorkspace(ABC):
         run: Folder,
         conflicts: str,
     ) -> WrittenBack:
-        place = self._written()
+        place = self._changed_folder()
         if place is None:
             return WrittenBack(files=0, bytes=0)
         selected = [entry for entry in self._changes if _is_chosen(entry, chosen)]
@@ -105,15 +106,15 @@ class HostWorkspace(ABC):
             done = self._writer.apply(written, selected, run, self._visible, conflicts)
         whole = not (done.conflicts or done.refused or done.failed)
         if whole and len(selected) == len(self._changes):
-            self._settle()
+            self._forget_changes()
         return written_back(done)
 
     async def save_changes(self, run: Folder, inside: str) -> None:
-        """Copy the last changes for a person to read."""
+        """Copy the last changes to a folder of the run, for a person to read."""
         await anyio.to_thread.run_sync(self._save_changes, run, inside)
 
     def _save_changes(self, run: Folder, inside: str) -> None:
-        place = self._written()
+        place = self._changed_folder()
         if place is None:
             return
         try:
@@ -131,7 +132,7 @@ class HostWorkspace(ABC):
 
 
 def written_back(done: Outcome) -> WrittenBack:
-    """What a backend says of what was written to the project."""
+    """The outcome of a write-back in the protocol's terms."""
     return WrittenBack(
         files=done.files,
         bytes=done.bytes,
@@ -180,10 +181,10 @@ class EmbeddedWorkspace(HostWorkspace):
         self._in_place = False
 
     async def push(self) -> list[Path]:
-        """A fresh layer on top; the stack with the newest first."""
+        """Put a new layer on top; returns the stack, the newest first."""
         if len(self._layers) >= merge_layers.LAYERS_MAX:
             self._layers = [await anyio.to_thread.run_sync(merge_layers.merge, self._layers)]
-        # what was written there meanwhile was ours, and lies below what comes now
+        # Whatever was written to the project in place was the run's own.
         if self._in_place:
             self._in_place = False
             self._writer = ProjectWriter(self._project, time.time_ns())
@@ -194,19 +195,17 @@ class EmbeddedWorkspace(HostWorkspace):
         return list(reversed(self._layers))
 
     def used_in_place(self) -> None:
-        """The next environment writes to the project itself:
-        there will be nothing to write back.
-        """
+        """The next environment writes to the project itself: nothing is to be written back."""
         self._in_place = True
 
-    def _written(self) -> Path | None:
+    def _changed_folder(self) -> Path | None:
         return self._layers[-1] / "upper" if self._layers and not self._in_place else None
 
     def _find_changes(self, written: Folder) -> list[Entry]:
         return layer_changes.find_changes(written, self._project, self._visible)
 
-    def _settle(self) -> None:
-        super()._settle()
-        # Without it the project shows the same, unless an older layer lies in between.
+    def _forget_changes(self) -> None:
+        super()._forget_changes()
+        # The project shows the same without it, unless an older layer lies in between.
         if len(self._layers) == 1:
             tree_removal.remove_tree(self._layers.pop())

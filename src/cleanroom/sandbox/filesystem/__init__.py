@@ -1,4 +1,5 @@
-"""What an environment sees as files, and what becomes of what it wrote: mount plans and carrying
-them out, layers, copies, and the way back to the project. Which of the changes a project wants is
-decided in the engine.
+"""The files of an environment: what it sees, and what becomes of what it wrote.
+
+Mount plans and the mounts themselves, layers and copies, and writing changes back to the project.
+The engine decides which changes are written back.
 """

@@ -105,6 +105,7 @@ def _differences(ours: Tree, theirs: Tree) -> Iterator[_Difference]:
             if stat.S_ISDIR(info.st_mode) and is_utf8(path):
                 deeper.append((path, hidden))
         if hidden:
+            # overlayfs writes no whiteouts for what an opaque folder hides.
             yield from _hidden_deletions(inside, theirs, {name for name, _ in here})
         pending += reversed(deeper)
 
@@ -231,6 +232,7 @@ def _project_link(path: str, project: Folder) -> str | None:
     except OSError:
         return None
     try:
+        # readlinkat(2): an empty path reads the link that an O_PATH descriptor holds.
         return os.readlink("", dir_fd=held) if stat.S_ISLNK(os.fstat(held).st_mode) else None
     finally:
         os.close(held)
@@ -246,6 +248,7 @@ def _breaks_hard_link(ours: os.stat_result, theirs: os.stat_result) -> bool:
     """
     if not stat.S_ISREG(theirs.st_mode) or theirs.st_nlink < 2:
         return False
+    # A copy-up for chmod(2) or link(2) keeps size and mtime.
     return (ours.st_size, ours.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns)
 
 

@@ -39,6 +39,7 @@ class PathState(NamedTuple):
     inode: int
     mode: int
     size: int
+    # ctime: utimensat(2) cannot set it
     changed_ns: int
 
 
@@ -87,6 +88,7 @@ class _TreeCopy:
             for name, info in children:
                 path = f"{inside}/{name}" if inside else name
                 if stat.S_ISDIR(info.st_mode):
+                    # Closed to others until the copy is complete.
                     os.mkdir(name, 0o700, dir_fd=self._targets.enter(inside))
                     folders.append((path, info))
                     pending += [] if path in masked else [path]
@@ -127,6 +129,7 @@ class _TreeCopy:
     def _link_to(self, first: str, path: str) -> None:
         folder, _, known = first.rpartition("/")
         inside, _, name = path.rpartition("/")
+        # `enter` closes the folder of the first name on its way to the other.
         at = os.dup(self._targets.enter(folder))
         try:
             os.link(known, name, src_dir_fd=at, dst_dir_fd=self._targets.enter(inside))
@@ -138,6 +141,7 @@ class _TreeCopy:
         try:
             if not _clone_blocks(reading, sink):
                 copy_content(reading, sink, info)
+            # The mtime comes last: write(2) sets it.
             if self._owner is not None:
                 os.fchown(sink, *self._owner)
             os.fchmod(sink, permissions(info))

@@ -52,6 +52,7 @@ def _copy_data(reading: int, sink: int, size: int) -> int:
             if error.errno == errno.ENXIO:
                 # Only a hole follows.
                 break
+            # The file system reports no holes: everything counts as data.
             begin, end = at, size
         os.lseek(reading, begin, os.SEEK_SET)
         os.lseek(sink, begin, os.SEEK_SET)
@@ -66,6 +67,8 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
         try:
             moved = os.copy_file_range(reading, sink, length - done)
         except OSError as error:
+            # EXDEV: two file systems, before 5.3, and of two types from 5.19 on.
+            # The others: the kernel, the file system or this kind of file has no such call.
             if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
             moved = 0

@@ -29,6 +29,7 @@ def covers(plan: MountPlan) -> list[Device]:
 
 def _bound_sockets() -> list[str]:
     """Paths of this network namespace's bound unix sockets that exist; see proc(5)."""
+    # Eight columns, the path last; the name of an abstract socket begins with "@".
     with open("/proc/net/unix", "rb") as file:
         rows = [line.rstrip(b"\n").split(None, 7) for line in file]
     paths = {os.fsdecode(row[7]) for row in rows if len(row) == 8 and row[7].startswith(b"/")}

@@ -42,6 +42,7 @@ class HostState:
 
     def is_unmodified(self, info: os.stat_result) -> bool:
         """Whether a path is as it was when the run began, or as the run left it."""
+        # The ctime is the kernel's: no call sets it to a time of choice; inode(7).
         return info.st_ctime_ns <= self._since_ns or self.is_own_write(info)
 
     def is_own_write(self, info: os.stat_result) -> bool:

@@ -26,6 +26,7 @@ def make(folder: Path, like: Path, owner: tuple[int, int] | None = None) -> None
 
     It belongs to `owner` (user, group) if one is given.
     """
+    # overlayfs prepares files in "work", on the same file system, and renames them into "upper".
     (folder / "work").mkdir(parents=True)
     (folder / "upper").mkdir()
     os.chmod(folder / "upper", stat.S_IMODE(like.stat().st_mode) | 0o700)

@@ -77,6 +77,7 @@ def _move_missing(inside: str, lowers: Tree, uppers: Tree) -> list[tuple[str, os
             _move(name, source, lower, upper)
         elif stat.S_ISDIR(target.st_mode):
             met.append((f"{inside}/{name}" if inside else name, source))
+    # rename(2) into a folder sets its mtime, and the mtime of an upper folder is what is shown.
     os.utime(proc_path(upper), ns=(before.st_atime_ns, before.st_mtime_ns))
     return met
 

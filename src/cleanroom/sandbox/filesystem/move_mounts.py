@@ -43,6 +43,7 @@ def show(
     trees = [(target, _detached_clone(root + target)) for target in targets]
     syscalls.setns(namespace, constants.CLONE_NEWNS)
     for target, tree in trees:
+        # move_mount(2) would follow it.
         if os.path.islink(target):
             raise OSError(errno.ELOOP, "it is a link in the image", target)
         if not os.path.lexists(target) and not stat.S_ISDIR(os.fstat(tree).st_mode):

@@ -114,6 +114,7 @@ class ProjectFiles:
             return False
         if self._theirs.is_unmodified(before) and before.st_mtime_ns != info.st_mtime_ns:
             return False
+        # The file is the project's: one that may not be read is overwritten.
         try:
             theirs, _ = open_file(target.name, target.at)
         except OSError:
@@ -160,6 +161,7 @@ class ProjectFiles:
         try:
             _require_room(sink, info)
             size = copy_content(reading, sink, info)
+            # chown(2) may clear mode bits, and write(2) sets the mtime: in this order they stay.
             if self._project.owner is not None:
                 os.fchown(sink, *self._project.owner)
             os.fchmod(sink, permissions(info))

@@ -42,6 +42,7 @@ class ProjectRemoval:
             return
         doomed = [(target.path, target.before), *self._descendants(target.path)]
         filled = _with_files(doomed)
+        # Children come first: rmdir(2) fails with ENOTEMPTY otherwise.
         for path, info in reversed(doomed):
             self._remove(path, info)
             # A folder counts only if no file in it does.

@@ -120,6 +120,7 @@ class ProjectTree(Tree):
 
     @contextlib.contextmanager
     def _recording_links(self, target: Target) -> Iterator[None]:
+        # The descriptor keeps the inode when its name is gone.
         held = os.open(target.name, ITSELF, dir_fd=target.at)
         try:
             yield
@@ -133,6 +134,7 @@ class ProjectTree(Tree):
         Raises:
             OSError: what mkdir(2) says, or EEXIST: somebody put another in its place at once.
         """
+        # mkdir(2) returns no descriptor: somebody may put another folder there before it is opened.
         os.mkdir(name, 0o777, dir_fd=at)
         folder = open_folder(name, at)
         try:
@@ -169,4 +171,5 @@ def change_owner(held: int, owner: tuple[int, int]) -> None:
     is_empty = not stat.S_ISDIR(info.st_mode) or not entries(held)
     if info.st_uid != os.geteuid() or stat.S_ISREG(info.st_mode) or not is_empty:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    # fchown(2) fails with EBADF on O_PATH.
     os.chown(proc_path(held), *owner)

@@ -72,6 +72,7 @@ class SavedChanges(Tree):
     def _new_file(self, inside: str, name: str, mode: int) -> Iterator[int]:
         """A new file in place of an older one; `mode` is set when it is complete."""
         at = self.enter(inside)
+        # O_EXCL opens no file that exists, and follows no link.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=at)
         sink = os.open(name, NEW_FILE, 0o600, dir_fd=at)

@@ -105,6 +105,7 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
     Raises:
         OSError: it may not be listed.
     """
+    # getdents(2) fails with EBADF on O_PATH.
     listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         with os.scandir(listed) as items:

@@ -86,6 +86,7 @@ class ProjectWriter:
             report = _Report(ours, saved, conflicts)
             for entry in refuse_outward_links(entries, folder, visible):
                 _apply_or_report(entry, application, report)
+            # Modes of folders come last: one may forbid to write in it.
             for path, error in theirs.restore_modes():
                 report.add_error(path, error)
             return report.outcome(totals)
