@@ -1,16 +1,18 @@
-"""What phases keep in their home's `.cache` from one run to the next:
-one for each project and level.
+"""The `.cache` folders of phases' homes, kept from one run to the next.
 
-    CACHE/home-caches/PROJECT/LEVEL/ lock         held while a layer is added,
-        for a moment used         held (shared) by every environment that is shown the layers 0/
-        empty, the lowest 1/ 2/ ...    what a phase that passed had added;
-        never changed, so that others may be shown it whole/       the same without overlays (tier
-        E3): one folder, which one environment has at a time
+There is one for each project and level, in `CACHE/home-caches/PROJECT/LEVEL/`:
 
-A phase writes to a layer of its own. Only of one that passed and broke no rule it is added, and
-only where no other was added meanwhile: what it was made above is what it lies above. Everything
-that is in a layer was written by the code under test; nothing here opens or follows it. All
-functions block.
+    lock        held for a moment, while a layer is added
+    used        held (shared) by every environment that is shown the layers
+    0/          empty, the lowest
+    1/ 2/ ...   layers of phases that passed; never changed, so that others may be shown them
+    whole/      instead of layers without overlays (tier E3): one environment has it at a time
+
+A phase writes to a layer of its own.
+The layer is added only if the phase passed and broke no rule, and no other was added meanwhile:
+it lies above what it was made above.
+Files in a layer were written by the code under test; nothing here opens or follows them.
+All functions block.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from cleanroom.sandbox.filesystem.mount_ops import HomeLayers
 
 LOCK, USED, LOWEST, WHOLE = "lock", "used", "0", "whole"
 LOCK_SECONDS = 20.0  # held while names are changed
-FOLD_AT = 8  # layers: few enough to look through, and folding is renaming
-KEPT_MAX = 40  # where somebody is shown them all the time; the kernel mounts more
+# Layers: few enough for lookups, and merging them is only renaming.
+FOLD_AT = 8
+# Layers that are added although somebody is always shown the older ones, so none can be merged.
+KEPT_MAX = 40
 Owner = tuple[int, int] | None
 
 
@@ -69,8 +73,7 @@ class HomeCache:
         )
 
     def take_whole(self, home: str) -> Path:
-        """The one folder that is kept in the folder `home`, as this environment's own;
-        an empty one where it is not there.
+        """Take the folder `whole` out of `home`; an empty one if it is missing.
 
         Raises:
             OSError: it cannot be made.
@@ -98,7 +101,7 @@ class HomeCache:
                 # Refused where another's is there, unless it is empty.
                 os.rename(self._whole, WHOLE, dst_dir_fd=level.descriptor)
         self._level = self._layer = self._whole = None
-        self._let_go()
+        self._release()
 
     def _enter(self, home: str) -> Folder:
         self.settle(False)
@@ -112,11 +115,11 @@ class HomeCache:
         return level
 
     def _use(self, level: Folder) -> None:
-        """Nobody folds what is shown."""
+        """Hold `used`: no run merges layers that are shown."""
         self._used = level.open_own(USED, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._used, fcntl.LOCK_SH)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._used >= 0:
             os.close(self._used)
             self._used = -1
@@ -125,19 +128,19 @@ class HomeCache:
         if not os.listdir(upper):
             return
         if self._owner is not None:
-            _give(upper, self._owner)
+            _change_owner(upper, self._owner)
         with locked(level, LOCK, seconds=LOCK_SECONDS):
             known = _numbers(level)
             if known[-1] != self._newest or len(known) > KEPT_MAX:
                 return
             os.rename(upper, str(self._newest + 1), dst_dir_fd=level.descriptor)
             if len(known) >= FOLD_AT:
-                self._let_go()
-                _fold(level, [*known[1:], self._newest + 1])
+                self._release()
+                _merge(level, [*known[1:], self._newest + 1])
 
 
 def _numbers(level: Folder) -> list[int]:
-    """Of the layers that are kept, the lowest first."""
+    """Numbers of the layers, the lowest first."""
     found = []
     for name in level.names():
         if name.isdecimal():
@@ -146,7 +149,7 @@ def _numbers(level: Folder) -> list[int]:
     return sorted(found)
 
 
-def _give(upper: Path, owner: tuple[int, int]) -> None:
+def _change_owner(upper: Path, owner: tuple[int, int]) -> None:
     """Give a layer, whose files belong to a run's user, to whoever owns the project."""
     for _, folders, files, held in os.fwalk(upper, follow_symlinks=False):
         for name in (*folders, *files):
@@ -154,10 +157,10 @@ def _give(upper: Path, owner: tuple[int, int]) -> None:
         os.fchown(held, *owner)
 
 
-def _fold(level: Folder, numbers: list[int]) -> None:
-    """Lay the older layers under the newest, unless somebody is shown them now.
+def _merge(level: Folder, numbers: list[int]) -> None:
+    """Merge the older layers into the newest, unless somebody is shown them now.
 
-    What cannot be folded is forgotten.
+    Layers that cannot be merged are removed.
     """
     *older, newest = map(str, numbers)
     used = level.open_own(USED, os.O_RDWR)
