@@ -177,4 +177,4 @@ def test_cli_signs_follow_the_locale(
     monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     output = Output("never", locale)
     assert output.unicode is expected
-    assert output.shown("a · b").isascii() is not expected
+    assert output.with_signs("a · b").isascii() is not expected

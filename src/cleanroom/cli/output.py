@@ -23,7 +23,7 @@ _LINES_AT_ONCE = 1000  # one write for a screenful, and a reader that goes away 
 
 
 class OutputLost(CleanroomError):
-    """Standard output did not take what had to be said.
+    """Standard output did not take a result.
 
     `reported` where the reader went away: no stream is left to show the error on.
     """
@@ -57,16 +57,16 @@ class Output:
         self.lost: OutputLost | None = None
         self.colour_out = wants_colour(colour, sys.stdout, environ)
         self.colour_err = wants_colour(colour, sys.stderr, environ)
-        self.unicode = not _says_ascii(environ) and all(
+        self.unicode = not _ascii_locale(environ) and all(
             "utf" in (stream.encoding or "").lower() for stream in (sys.stdout, sys.stderr)
         )
 
     def out(self, text: str) -> None:
-        """A piece of the result. After the first failure the rest is dropped; `check` tells."""
-        self.raw(self._encoded(text, sys.stdout))
+        """Write a piece of the result. After a failure the rest is dropped, and `check` raises."""
+        self.raw(self._encode(text, sys.stdout))
 
     def raw(self, data: bytes) -> None:
-        """Bytes of the result, written through at once."""
+        """Write bytes of the result, and flush them."""
         if self.lost is not None:
             return
         try:
@@ -77,7 +77,7 @@ class Output:
             self.lost = OutputLost.because(error)
 
     def json(self, *values: object) -> None:
-        """JSON values, each on one line."""
+        """Write JSON values, each on one line."""
         import msgspec
 
         from cleanroom.core.text import json_written_out
@@ -85,10 +85,10 @@ class Output:
         self.raw(b"".join(json_written_out(msgspec.json.encode(value)) + b"\n" for value in values))
 
     def err(self, text: str) -> None:
-        """Progress. A standard error that is gone is no reason to stop."""
+        """Write progress. A closed standard error is no reason to stop."""
         try:
             sys.stderr.flush()
-            sys.stderr.buffer.write(self._encoded(text, sys.stderr))
+            sys.stderr.buffer.write(self._encode(text, sys.stderr))
             sys.stderr.buffer.flush()
         except (OSError, ValueError):
             pass
@@ -101,12 +101,12 @@ class Output:
         if self.lost is not None:
             raise self.lost
 
-    def shown(self, text: str) -> str:
-        """`text` with signs that the terminal has."""
+    def with_signs(self, text: str) -> str:
+        """`text` with our signs replaced where the streams have no Unicode."""
         return text if self.unicode else text.translate(_ASCII)
 
-    def _encoded(self, text: str, stream: TextIO) -> bytes:
-        return self.shown(text).encode(stream.encoding or "utf-8", "backslashreplace")
+    def _encode(self, text: str, stream: TextIO) -> bytes:
+        return self.with_signs(text).encode(stream.encoding or "utf-8", "backslashreplace")
 
     def paint(self, text: str, colour: str, *, err: bool = False) -> str:
         """`text` in colour where the stream wants it."""
@@ -118,10 +118,10 @@ class Output:
         return {"ok": "✓", "warn": "!", "fail": "✗"}[name]
 
 
-def _says_ascii(environ: Mapping[str, str]) -> bool:
-    """Does the locale say so?
+def _ascii_locale(environ: Mapping[str, str]) -> bool:
+    """Whether the locale is C or POSIX.
 
-    Python reads and writes UTF-8 in the C locale; whether the terminal shows it is another matter.
+    Python reads and writes UTF-8 there, but a terminal need not show it.
     """
     return next(
         (environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), ""
@@ -129,8 +129,8 @@ def _says_ascii(environ: Mapping[str, str]) -> bool:
 
 
 def wants_colour(choice: str, stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Decided per stream: the option, then NO_COLOR, then FORCE_COLOR,
-    then whether it is a terminal that knows colour.
+    """Whether a stream gets colour: the option decides, then NO_COLOR, then FORCE_COLOR, then
+    whether it is a terminal with colour.
     """
     if choice != "auto":
         return choice == "always"

@@ -11,7 +11,7 @@ from cleanroom.cli.options import debug_option
 @click.argument(
     "code",
     required=False,
-    shell_complete=lambda context, parameter, incomplete: beginning_with(incomplete),
+    shell_complete=lambda context, parameter, incomplete: codes_beginning_with(incomplete),
 )
 @debug_option
 def explain(code: str | None) -> None:
@@ -27,17 +27,17 @@ def explain(code: str | None) -> None:
     if code is None:
         write_lines(Output(), [f"{name}  {entry.title}" for name, entry in sorted(CODES.items())])
         return
-    write_lines(Output(), page(known(code)))
+    write_lines(Output(), page(known_code(code)))
 
 
-def beginning_with(incomplete: str) -> list[str]:
+def codes_beginning_with(incomplete: str) -> list[str]:
     """The codes that begin so, for completion."""
     from cleanroom.cli.codes.table import CODES
 
     return [code for code in sorted(CODES) if code.startswith(incomplete.upper())]
 
 
-def known(code: str) -> str:
+def known_code(code: str) -> str:
     """The code as it is written in the table.
 
     Raises:

@@ -55,7 +55,7 @@ def start(idle: float, backend: str | None, form: str, colour: str, root: str) -
     \b
     cleanroom-engine pool start --idle 2h
     """
-    _show(_asked(root, backend, lambda engine: engine.start_pool(idle)), form, colour)
+    _show(_call_engine(root, backend, lambda engine: engine.start_pool(idle)), form, colour)
 
 
 @pool.command(short_help="Show the project's pool.")
@@ -68,7 +68,7 @@ def status(backend: str | None, form: str, colour: str, root: str) -> None:
     \b
     cleanroom-engine pool status --output json
     """
-    _show(_asked(root, backend, lambda engine: engine.pool_status()), form, colour)
+    _show(_call_engine(root, backend, lambda engine: engine.pool_status()), form, colour)
 
 
 @pool.command(short_help="End the project's pool and remove everything of it.")
@@ -81,21 +81,23 @@ def stop(backend: str | None, form: str, colour: str, root: str) -> None:
     \b
     cleanroom-engine pool stop
     """
-    _show(_asked(root, backend, lambda engine: engine.stop_pool()), form, colour, word="stopped")
+    _show(
+        _call_engine(root, backend, lambda engine: engine.stop_pool()), form, colour, word="stopped"
+    )
 
 
-def _asked(
-    root: str, backend: str | None, ask: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]
+def _call_engine(
+    root: str, backend: str | None, call: Callable[[Engine], Coroutine[Any, Any, PoolStatus]]
 ) -> PoolStatus:
     import anyio
 
     from cleanroom import engine
 
-    async def asked() -> PoolStatus:
+    async def called() -> PoolStatus:
         async with engine.open(root, caller=os.environ, backend=backend) as opened:
-            return await ask(opened)
+            return await call(opened)
 
-    return anyio.run(asked)
+    return anyio.run(called)
 
 
 def _show(found: PoolStatus, form: str, colour: str, word: str = "runs") -> None:

@@ -1,4 +1,4 @@
-"""How an exception reads, and the exit status that it stands for. Pure; `app` prints."""
+"""The message and the exit status of an exception. Pure; `app` prints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NothingRecorded(CleanroomError):
 
 
 class Stopped(BaseException):
-    """A signal ended the command before there was a run that could tell of it."""
+    """A signal ended the command before there was a run that could report it."""
 
     def __init__(self, status: Exit) -> None:
         super().__init__(f"stopped by a signal, exit status {int(status)}")
@@ -31,14 +31,14 @@ class Stopped(BaseException):
 
 
 class Shown(NamedTuple):
-    """What goes to standard error, and how the command ends."""
+    """The text for standard error, and the command's exit status."""
 
     text: str
     status: int
 
 
 def explain(error: BaseException) -> Shown:
-    """The message and exit status of whatever ended the command."""
+    """The message and exit status of the exception that ended the command."""
     cause = root_cause(error)
     if isinstance(cause, CleanroomError):
         return Shown(
@@ -82,7 +82,7 @@ def explain(error: BaseException) -> Shown:
 
 
 def coded(code: str, message: str, hint: str = "") -> str:
-    """The form of every error: what, what helps, where to read more."""
+    """The form of every error: message, hint, and the command that explains its code."""
     first, *rest = message.splitlines() or [""]
     lines = [f"error[{code}]: {_short(first)}", *(f"  {_short(line)}" for line in rest)]
     lines += [

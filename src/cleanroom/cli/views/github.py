@@ -84,13 +84,13 @@ class GithubView:
         self._print([f"::stop-commands::{self._token}"])
 
     def show(self, envelope: Envelope) -> None:
-        self._say(self._plain.lines(envelope))
+        self._print_unless_quiet(self._plain.lines(envelope))
 
     def tick(self, now_ns: int) -> None:
-        self._say(self._plain.tick(now_ns))
+        self._print_unless_quiet(self._plain.tick(now_ns))
 
     def finish(self, result: RunResult, rerun: str) -> None:
-        self._say(summary(result, rerun))
+        self._print_unless_quiet(summary(result, rerun))
         self.close()
         self._print(annotation.command(self._root) for annotation in annotated(result))
         if self._summary_file:
@@ -127,7 +127,7 @@ class GithubView:
             text = f"{self._summary_file}: {error.strerror or error}"
             self._print([Annotation("warning", "step summary", text).command()])
 
-    def _say(self, lines: Iterable[Line]) -> None:
+    def _print_unless_quiet(self, lines: Iterable[Line]) -> None:
         if not self._quiet:
             print_lines(self._output, [line._replace(out=True) for line in lines])
 

@@ -126,7 +126,9 @@ class LiveView:
         from rich.text import Text
 
         if self._pending:
-            lines = [Text(self._output.shown(line.text), style=line.tone) for line in self._pending]
+            lines = [
+                Text(self._output.with_signs(line.text), style=line.tone) for line in self._pending
+            ]
             self._console.print(Text("\n").join(lines), soft_wrap=True)
             self._pending.clear()
 
