@@ -7,7 +7,8 @@ import pytest
 
 from cleanroom.backends import registry
 from cleanroom.backends.base import EnvironmentSpec
-from cleanroom.backends.memory import NO_SCRIPT, forever
+from cleanroom.backends.memory.backend import NO_SCRIPT
+from cleanroom.backends.memory.programs import forever
 from cleanroom.model.errors import EnvironmentFailed, PolicyRefused, UsageError
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import CHECK_SCRIPT, CHECKS, Check, MemoryBackend, Script, check_backend

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from cleanroom.backends.base import Leftover
-from cleanroom.backends.memory import broken
+from cleanroom.backends.memory.script import broken
 from cleanroom.model.capability import Canary, Missing, Sample
 from cleanroom.model.policy import GIB, Level, default_policy
 from cleanroom.services.base import Probe, Recipe

@@ -12,7 +12,7 @@ import pytest
 import cleanroom
 from cleanroom import engine as door
 from cleanroom.backends.base import Backend
-from cleanroom.backends.memory import Inside
+from cleanroom.backends.memory.programs import Inside
 from cleanroom.engine import Engine, Options
 from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
 from cleanroom.model.events import Finished

@@ -8,7 +8,8 @@ from typing import Any, cast
 import msgspec
 
 from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount
-from cleanroom.backends.memory import MemoryBackend, Script
+from cleanroom.backends.memory.backend import MemoryBackend
+from cleanroom.backends.memory.script import Script
 from cleanroom.core.bus import Bus
 from cleanroom.core.clock import SystemClock
 from cleanroom.engine.phases.current_phase import CurrentPhase

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.memory import Inside
+from cleanroom.backends.memory.programs import Inside
 from cleanroom.model.events import Artifact, Note, Subject
 from cleanroom.model.plan import Workspace
 from cleanroom.testing import MemoryBackend, Outcome, Script, phase, plan, run_plan, succeed

@@ -84,7 +84,7 @@ def make(
     `cache` is the user's cache folder, the run's own if none is given.
     """
     if name == "memory":
-        from cleanroom.backends.memory import MemoryBackend
+        from cleanroom.backends.memory.backend import MemoryBackend
 
         return MemoryBackend()
     module, _, attribute = HOMES[name].partition(":")

@@ -17,15 +17,9 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
-from cleanroom.backends.memory import (
-    Fault,
-    Inside,
-    MemoryBackend,
-    Program,
-    Script,
-    forever,
-    succeed,
-)
+from cleanroom.backends.memory.backend import MemoryBackend
+from cleanroom.backends.memory.programs import Inside, Program, forever, succeed
+from cleanroom.backends.memory.script import Fault, Script
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus
 from cleanroom.core.clock import LoopClock

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cleanroom.backends.memory import Inside, Script, forever, succeed
+from cleanroom.backends.memory.programs import Inside, forever, succeed
+from cleanroom.backends.memory.script import Script
 from cleanroom.model.capability import Attempt, Process, Target
 from cleanroom.testing.checks import (
     ADDRESS,
