@@ -1,4 +1,4 @@
-"""The only door to everything that runs, verifies or sweeps.
+"""The public functions of everything that runs, verifies or sweeps.
 
 What is named here is for the command, for libraries and for tests; modules of this room are not,
 but for `prestart`. Names load on first use: the keeper is started, and shared services are served,

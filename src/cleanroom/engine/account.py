@@ -24,7 +24,7 @@ class Account:
     left: tuple[Leftover, ...] = ()
     degraded: tuple[str, ...] = ()  # rules that are not held
     backend: Backend | None = None  # the last one that was made
-    held: tuple[str, ...] = ()  # resources of another process that the run used
+    shared_resources: tuple[str, ...] = ()  # resources of another process that the run used
 
     @property
     def conflicts(self) -> int:

@@ -30,7 +30,6 @@ from cleanroom.core.private_cache import open_cache
 from cleanroom.core.redaction import Redactor, secret_values
 from cleanroom.engine.options import INTERRUPTING_EXIT, PHASES, Options, checked_options
 from cleanroom.engine.own_folder import RunFolders, run_folders
-from cleanroom.engine.phase_cache.cache import PhaseCache, RunFacts, service_identities
 from cleanroom.engine.phases.skipping import RUNS, Decision
 from cleanroom.engine.prestart import KeeperProcess, keeper
 from cleanroom.engine.project_folders import (
@@ -40,36 +39,23 @@ from cleanroom.engine.project_folders import (
     refuse_machine,
 )
 from cleanroom.engine.run import Run
-from cleanroom.engine.run_settings import (
-    CachePlaces,
-    RunHooks,
-    RunPlaces,
-    RunSettings,
-    ServiceRecipes,
-)
-from cleanroom.engine.service_resolution import require_parts, resolve_services
-from cleanroom.engine.service_server import (
-    pool_of_project,
-    poolable_services,
-    server_of_run,
-    service_backend,
-    start_pool,
-)
+from cleanroom.engine.run_preparation import RunPreparation
+from cleanroom.engine.run_settings import RunHooks, RunPlaces, RunSettings
+from cleanroom.engine.service_resolution import require_parts
+from cleanroom.engine.service_server import poolable_services, service_backend, start_pool
 from cleanroom.engine.shared_services.ancestry import (
     ancestors_to_ggen,
     starting_processes,
     wait_ended,
 )
-from cleanroom.engine.shared_services.discovery import ServerConfig
 from cleanroom.engine.shared_services.pool import PoolStatus, pool_status, stop_pool
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.evidence.tracing.delivery import Delivered
 from cleanroom.evidence.tracing.settings import place
-from cleanroom.model.errors import CleanroomError, Exit, ProjectError, UsageError
+from cleanroom.model.errors import CleanroomError, Exit, UsageError
 from cleanroom.model.events import Envelope, Event
 from cleanroom.model.plan import Plan
 from cleanroom.sandbox.journal import Journal
-from cleanroom.services import TemplateCache
 
 if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepFindings
@@ -129,11 +115,10 @@ class Engine:
             CleanroomError: the plan does not stand, as `plan` says.
         """
         plan = self.plan(*phases)
-        services = ServiceRecipes()
-        if any(phase.cache_inputs for phase in plan.phases):
-            services = resolve_services(plan, self._caller, self._cache_places(plan.root))
+        preparation = self._preparation(plan)
+        services = preparation.services_of_cached_phases()
         with opened_project(plan.root) as root:
-            cache = self._phase_cache(plan, root, services)
+            cache = preparation.phase_cache(root, services)
             return [
                 cache.decide_now(position, ()) if cache.enabled else RUNS
                 for position in range(len(plan.phases))
@@ -238,7 +223,8 @@ class Engine:
             refuse_machine(tuple(projects))
             self._redactor.add(*_secrets(self._caller, plan))
             await anyio.to_thread.run_sync(require_parts, plan, self._caller)
-            services = await self._resolve_services(plan)
+            preparation = self._preparation(plan)
+            services = await preparation.resolve_services()
             reports = self._options.report_directory
             own = stack.enter_context(
                 run_folders(
@@ -246,12 +232,12 @@ class Engine:
                 )
             )
             skipping = await anyio.to_thread.run_sync(
-                self._phase_cache, plan, projects[plan.root], services
+                preparation.phase_cache, projects[plan.root], services
             )
-            server = await anyio.to_thread.run_sync(self._server, plan)
+            server = await anyio.to_thread.run_sync(preparation.server)
             settings = RunSettings(
                 plan=plan,
-                places=RunPlaces(Path(plan.root), own, self._cache_places(plan.root)),
+                places=RunPlaces(Path(plan.root), own, preparation.places),
                 caller=self._caller,
                 services=services,
                 keep=self._options.keep,
@@ -294,71 +280,18 @@ class Engine:
                 ),
             )
 
-    async def _resolve_services(self, plan: Plan) -> ServiceRecipes:
-        """The recipes of the plan's services.
-
-        Any other error than this one belongs to the run, and is in the value.
-
-        Raises:
-            ProjectError: a file has to be edited.
-        """
-        places = self._cache_places(plan.root)
-        services = await anyio.to_thread.run_sync(resolve_services, plan, self._caller, places)
-        if isinstance(services.error, ProjectError):
-            raise services.error
-        return services
-
-    def _phase_cache(self, plan: Plan, root: Folder, services: ServiceRecipes) -> PhaseCache:
-        """The cache of the plan's phases; of a plan without inputs, one that decides nothing.
-
-        The identities of services that could not be resolved are unknown to it.
-        Blocks.
-        """
-        identities: dict[str, str] = {}
-        secret = ""
-        if any(phase.cache_inputs for phase in plan.phases):
-            with suppress(CleanroomError):
-                identities = service_identities(plan, services.required())
-            if any(phase.passed for phase in plan.phases):
-                secret = TemplateCache(cache_folder(self._caller) / "services").secret("phases")
-        facts = RunFacts(
-            caller=self._caller,
-            service_identities=identities,
-            secret=secret,
-            services_outlive_run=started_by_ggen() and self._server(plan) is not None,
-        )
-        ignored = self._options.fresh or self._options.no_cache
-        return PhaseCache(plan, root, self._bus.run_id, facts, ignored=ignored)
-
-    def _server(self, plan: Plan) -> ServerConfig | None:
-        """The session or pool that is to run the services. Blocks."""
-        if self._options.fresh:
-            return None
-        return server_of_run(plan, self._caller, self._cache_places(plan.root))
+    def _preparation(self, plan: Plan) -> RunPreparation:
+        return RunPreparation(plan, self._caller, self._options, self._bus.run_id)
 
     def _hooks(self, plan: Plan, projects: Mapping[str, Folder], own: RunFolders) -> RunHooks:
         return RunHooks(
             make_backend=partial(self._make_backend, journal=partial(Journal.at, own.run)),
             record=partial(record_outcomes, plan, projects),
             sweep=partial(_sweep_runs, cache_folder(self._caller)),
-            before_phases=partial(self._seal, plan, tuple(projects)),
+            before_phases=partial(_seal, plan, tuple(projects), self._caller)
+            if self._alone
+            else None,
         )
-
-    def _seal(self, plan: Plan, roots: Sequence[str]) -> None:
-        """In a process of the engine's own: load no code from the workspaces from now on. Blocks.
-
-        A phase may write there.
-        """
-        if not self._alone:
-            return
-        from cleanroom.engine.sealed import seal
-
-        exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in self._caller)
-        seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
-
-    def _cache_places(self, root: str) -> CachePlaces:
-        fresh = self._options.fresh
-        return CachePlaces.of(self._caller, root, self._bus.run_id, fresh=fresh)
 
     def _make_backend(self, name: str, journal: Callable[[], Journal]) -> Backend:
         cache = cache_folder(self._caller)
@@ -403,11 +336,10 @@ class Engine:
             await anyio.to_thread.run_sync(require_parts, plan, self._caller)
             async with self._make_backend(plan.backend, _no_journal):
                 pass  # entered only so that a backend which cannot be used is an error here
-        services = await self._resolve_services(plan)
+        preparation = self._preparation(plan)
+        services = await preparation.resolve_services()
         recipes = [recipe for recipe in services.required() if recipe.name in names]
-        places = self._cache_places(plan.root)
-        config = pool_of_project(plan, self._caller, places, idle_seconds)
-        await start_pool(config, self._bus.run_id, recipes)
+        await start_pool(preparation.pool(idle_seconds), self._bus.run_id, recipes)
         return await self.pool_status()
 
     async def pool_status(self) -> PoolStatus:
@@ -506,6 +438,14 @@ async def _interrupt_when_ended(run: Run, process: str) -> None:
     await wait_ended(process)
     number = process.partition(":")[0]
     run.interrupt(Exit.TERMINATED, f"process {number}, which started this run, has ended")
+
+
+def _seal(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:
+    """Load no code from the workspaces from now on: a phase may write there. Blocks."""
+    from cleanroom.engine.sealed import seal
+
+    exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in caller)
+    seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
 
 
 def _sweep_runs(cache: Path) -> SweepFindings:

@@ -243,7 +243,7 @@ class Run:
             return None
         for service in server.services.values():
             self._redactor.add(*service.recipe.secrets)
-        self._account.held = server.resources
+        self._account.shared_resources = server.resources
         for name in server.others:
             elsewhere = f"{config.kind} {server.id} with another configuration"
             own = "this run has its own, with data of its own"
@@ -287,7 +287,7 @@ class Run:
             subject=self._settings.subject,
             created=created,
             removed=removed,
-            held=self._account.held,
+            held=self._account.shared_resources,
             left=tuple(f"{thing.kind} {thing.name}" for thing in left),
         )
         self._bus.publish(ledger)

@@ -1,4 +1,5 @@
-"""Running phases: environment, commands, verdict, and what comes back to the project. Services are
-asked of `supervision`; whether a phase may be skipped is asked through `skipping` and answered by
-`phase_cache`.
+"""Running phases: environment, commands, verdict, and writing back to the project.
+
+Services are requested from `supervision`.
+`skipping` is the protocol by which a phase may be skipped; `phase_cache` implements it.
 """

@@ -1,3 +1,3 @@
-"""What lives beside phases: services and their restarts, environments under observation, judging
-their attempts, what processes print. Knows no phase.
+"""Everything that runs beside phases: services and their restarts, the observation of environments,
+the judgement of attempts, the output of processes. Knows no phase.
 """

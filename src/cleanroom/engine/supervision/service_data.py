@@ -158,12 +158,12 @@ def write_folders(folder: Path, files: Mapping[str, str]) -> None:
     """Make a service's folders and private files below `folder`."""
     with (
         Folder.at(folder.parent.parent) as around,
-        around.folder(f"{folder.parent.name}/{folder.name}", make=True, mode=0o700) as held,
+        around.folder(f"{folder.parent.name}/{folder.name}", make=True, mode=0o700) as opened,
     ):
         for name in ("data", "private", "run"):
-            held.folder(name, make=True, mode=0o700).close()
+            opened.folder(name, make=True, mode=0o700).close()
         for name, text in files.items():
-            write_private(held, f"private/{name}", text)
+            write_private(opened, f"private/{name}", text)
 
 
 def write_private(folder: Folder, path: str, text: str) -> None:
@@ -174,8 +174,8 @@ def write_private(folder: Folder, path: str, text: str) -> None:
     """
     drop_private(folder, path)
     around, name = os.path.split(path)
-    with folder.folder(around) as held:
-        descriptor = held.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with folder.folder(around) as opened:
+        descriptor = opened.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -183,5 +183,5 @@ def write_private(folder: Folder, path: str, text: str) -> None:
 def drop_private(folder: Folder, path: str) -> None:
     """Remove a private file, if it exists."""
     around, name = os.path.split(path)
-    with folder.folder(around) as held, suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=held.descriptor)
+    with folder.folder(around) as opened, suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=opened.descriptor)
