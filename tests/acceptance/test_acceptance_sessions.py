@@ -37,11 +37,12 @@ import os, socket, sys, urllib.parse
 url = urllib.parse.urlsplit(os.environ["REDIS_URL"])
 end = socket.create_connection((url.hostname, url.port), timeout=10)
 for words in (["AUTH", url.password], sys.argv[1:]):
-    end.sendall(b"*%d\\r\\n" % len(words) + b"".join(b"$%d\\r\\n%s\\r\\n" % (len(w), w.encode()) for w in words))
+    sent = b"".join(b"$%d\\r\\n%s\\r\\n" % (len(w), w.encode()) for w in words)
+    end.sendall(b"*%d\\r\\n" % len(words) + sent)
     answer = end.recv(4096).decode()
 sys.stdout.write(answer)
 sys.exit(answer.startswith("-"))
-"""  # noqa: E501
+"""
 SLEEP_COMMAND = "sleep 30"
 SLEEP = f"exec {SLEEP_COMMAND}"
 

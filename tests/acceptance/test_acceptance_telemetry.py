@@ -37,13 +37,15 @@ PROGRAM = """
 import json, os, sys, urllib.error, urllib.request
 def send(where, data, kind="application/json"):
     try:
-        print(where, urllib.request.urlopen(urllib.request.Request(where, data, {"content-type": kind}), timeout=5).status)
+        request = urllib.request.Request(where, data, {"content-type": kind})
+        print(where, urllib.request.urlopen(request, timeout=5).status)
     except urllib.error.HTTPError as error:
         print(where, error.code)
     except OSError as error:
         print(where, error)
 told = os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
-span = {"traceId": "c" * 32, "spanId": "d" * 16, "name": "mine", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+span = {"traceId": "c" * 32, "spanId": "d" * 16, "name": "mine"}
+span |= {"startTimeUnixNano": "1", "endTimeUnixNano": "2"}
 export = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}).encode()
 if len(sys.argv) > 1:
     send(sys.argv[1] + "/v1/traces", b"stolen directly")
@@ -52,7 +54,7 @@ else:
     send(told + "/v1/logs", b"stolen")
     send(told + "/v1/traces", b"stolen", "text/plain")
     print(os.environ.get("OTEL_EXPORTER_OTLP_HEADERS"), os.environ.get("OTEL_RESOURCE_ATTRIBUTES"))
-"""  # noqa: E501
+"""
 
 
 def run(project: Project, collector: Collector, level: str, before: str, *arguments: str) -> Any:

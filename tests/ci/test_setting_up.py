@@ -19,12 +19,16 @@ CI = ROOT / ".ci"
 # and `install` writes those files unless BROKEN is set.
 DPKG_QUERY = """#!/bin/sh
 for name; do :; done
-cat "$PACKAGES/$name" 2>/dev/null || { echo "dpkg-query: no packages found matching $name" >&2; exit 1; }
-"""  # noqa: E501
+cat "$PACKAGES/$name" 2>/dev/null && exit
+echo "dpkg-query: no packages found matching $name" >&2
+exit 1
+"""
 APT_GET = """#!/bin/sh
 echo "apt-get $*" >> "$PACKAGES/.log"
-case "$*" in *" install "*) [ "$BROKEN" ] || for name; do printf 'installed ' > "$PACKAGES/$name"; done;; esac
-"""  # noqa: E501
+case "$*" in
+  *" install "*) [ "$BROKEN" ] || for name; do printf 'installed ' > "$PACKAGES/$name"; done;;
+esac
+"""
 STAND_INS = {
     "dpkg-query": DPKG_QUERY,
     "apt-get": APT_GET,

@@ -40,9 +40,12 @@ for word in sys.argv[2:]:
 LIST = """
 import os, sys
 for where, folders, files in os.walk(sys.argv[1]):
-    for name in sorted(folders): print("folder", os.path.relpath(os.path.join(where, name), sys.argv[1]))
-    for name in sorted(files): print("file", os.path.relpath(os.path.join(where, name), sys.argv[1]), open(os.path.join(where, name)).read())
-"""  # noqa: E501
+    for name in sorted(folders):
+        print("folder", os.path.relpath(os.path.join(where, name), sys.argv[1]))
+    for name in sorted(files):
+        path = os.path.join(where, name)
+        print("file", os.path.relpath(path, sys.argv[1]), open(path).read())
+"""
 
 
 def inside(project: Path, stack: list[Path], program: str, *words: str) -> str:

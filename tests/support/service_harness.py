@@ -29,10 +29,12 @@ ENTER = """
 set -eu
 mount -t tmpfs -o size=1m,mode=755 none /var && mount -t tmpfs -o size=1m,mode=755 none /run
 mkdir -p {data} {private} {run}
-mount --bind {host}/data {data} && mount --bind {host}/private {private} && mount --bind {host}/run {run}
+mount --bind {host}/data {data} &&
+mount --bind {host}/private {private} &&
+mount --bind {host}/run {run}
 cd "$1"; shift
 exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"
-"""  # noqa: E501
+"""
 UNSHARE = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "--mount")
 
 

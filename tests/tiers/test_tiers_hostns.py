@@ -89,10 +89,11 @@ for family, bound, asked in {ways}:
     other = server.accept()[0]; other.sendall(b"hello"); other.close()
     seen.append(client.recv(9).decode() + client.recv(9).decode())
     client.close(); server.close()
-    first = socket.socket(family); first.bind((bound, 0)); port = first.getsockname()[1]; first.close()
+    first = socket.socket(family); first.bind((bound, 0))
+    port = first.getsockname()[1]; first.close()
     again = socket.socket(family); again.bind((bound, port)); again.close()
 print(json.dumps(seen))
-"""  # noqa: E501
+"""
     ways = [(2, "127.0.0.1", "127.0.0.1"), (2, "", "127.0.0.1"), (10, "::", "::ffff:127.0.0.1")]
     # containers often have none
     if (
@@ -109,7 +110,8 @@ async def test_datagrams_reach_an_own_socket_and_nobody_else(project: Path, tmp_
     """Connected or not, by sendto and by sendmsg."""
     code = """
 import errno, json, socket
-server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); server.bind(("127.0.0.1", 0)); server.settimeout(5)
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("127.0.0.1", 0)); server.settimeout(5)
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.sendto(b"one", server.getsockname()); one, back = server.recvfrom(9)
 client.sendmsg([b"t", b"wo"], [], 0, server.getsockname()); two = server.recv(9)
@@ -119,7 +121,7 @@ try:
 except OSError as error:
     refused = errno.errorcode[error.errno]
 print(json.dumps([one.decode(), two.decode(), answer.decode(), refused]))
-"""  # noqa: E501
+"""
     async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code) == ["one", "two", "answer", "ENETUNREACH"]
     assert place.targets("network.egress") == ["udp 192.0.2.7:9"]
@@ -376,11 +378,13 @@ held = os.open("file", os.O_RDONLY)
 seen = [oct(stat.S_IMODE(os.stat("file").st_mode)), os.stat("file").st_mtime_ns]
 os.fchmod(held, 0o600); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
 os.chmod(f"/proc/self/fd/{held}", 0o604); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
-os.symlink("file", "link"); os.utime("link", ns=(1, 2), follow_symlinks=False); os.chmod("link", 0o644)
+os.symlink("file", "link"); os.utime("link", ns=(1, 2), follow_symlinks=False)
+os.chmod("link", 0o644)
 seen.append(os.lstat("link").st_mtime_ns); seen.append(oct(stat.S_IMODE(os.stat("file").st_mode)))
-os.chown("file", os.getuid(), os.getgid()); os.utime("file"); seen.append(os.stat("file").st_mtime_ns > 10**18)
+os.chown("file", os.getuid(), os.getgid()); os.utime("file")
+seen.append(os.stat("file").st_mtime_ns > 10**18)
 print(json.dumps(seen))
-"""  # noqa: E501
+"""
     async with hostns_environment(project, tmp_path) as place:
         assert await place.python(code) == [
             "0o640",
@@ -407,8 +411,9 @@ for name in os.listdir("/proc"):
             seen.append(open(f"/proc/{name}/comm").read().strip())
         except OSError:
             pass
-print(json.dumps([sorted(set(seen)), open("/proc/self/status").readline().split()[1], len(open("/proc/meminfo").read()) > 0]))
-"""  # noqa: E501
+name = open("/proc/self/status").readline().split()[1]
+print(json.dumps([sorted(set(seen)), name, len(open("/proc/meminfo").read()) > 0]))
+"""
     async with hostns_environment(project, tmp_path) as place:
         seen, own, memory = await place.python(code)
     assert own in seen
