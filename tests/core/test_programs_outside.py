@@ -35,7 +35,7 @@ MAY_START = {
         "a phase with `enabled = false` is the project's own command, on the host"
     ),
     "sandbox/processes/init.py": "the command of a phase or a service, inside its environment",
-    "sandbox/selftest/canaries.py": "a program that must not start, inside an environment",
+    "sandbox/selftest/process_attempts.py": "a program that must not start, inside an environment",
     "sandbox/selftest/probe_hostns.py": "the kernel is asked: /bin/sh below a filter that ends it",
     "cli/commands/report.py": "`report --open`: a person asks for a browser, and no phase runs",
 }
