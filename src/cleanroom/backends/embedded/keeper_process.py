@@ -19,9 +19,12 @@ from cleanroom.sandbox import channel
 PACKAGES = str(Path(__file__).resolve().parents[3])
 # The keeper runs without `site`, so with the standard library only.
 # Our folder is on sys.path, behind the library, until the keeper's module is imported.
+# Nothing that an import makes is garbage: looking for it meanwhile takes a twentieth of the start.
+# Frozen afterwards, it is not looked at again, so that forked processes copy no pages for it.
 PROGRAM = (
-    f"import sys; sys.path.append({PACKAGES!r}); from cleanroom.sandbox.processes.keeper import "
-    "main; sys.path.pop(); main()"
+    f"import gc, sys; gc.disable(); sys.path.append({PACKAGES!r}); "
+    "from cleanroom.sandbox.processes.keeper import main; "
+    "sys.path.pop(); gc.freeze(); gc.enable(); main()"
 )
 POLL_SECONDS = 0.01
 # backends whose environments have a keeper
