@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +111,21 @@ def test_sealed_imports_look_into_no_workspace(tmp_path: Path):
     with pytest.raises(ModuleNotFoundError):
         finder.find_spec("planted", places)
     assert finder.find_spec("planted", places[1:]) is None
+
+
+def test_the_command_collects_garbage_again_once_everything_is_loaded(tmp_path: Path):
+    """It stops the collector while it loads; a run of hours has it."""
+    (tmp_path / "make.toml").write_text(
+        '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\n'
+    )
+    program = (
+        "import gc, os, sys\n"
+        "os._exit = lambda status: print('collects', gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "sys.argv = ['cleanroom-engine', 'run', 'test', '--backend', 'memory']\n"
+        "from cleanroom.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert "collects True True" in done.stdout, done.stdout + done.stderr

@@ -9,6 +9,7 @@ A run opens everything in order and leaves it in reverse (`run.py`).
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -441,11 +442,17 @@ async def _interrupt_when_ended(run: Run, process: str) -> None:
 
 
 def _seal(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:
-    """Load no code from the workspaces from now on: a phase may write there. Blocks."""
+    """Load no code from the workspaces from now on: a phase may write there. Blocks.
+
+    With that everything is loaded: it stays, and the collector of garbage, which the command
+    stops while it loads, need not look at it again.
+    """
     from cleanroom.engine.sealed import seal
 
     exporting = any(name.startswith("OTEL_EXPORTER_OTLP") for name in caller)
     seal(roots, telemetry=exporting or any(phase.telemetry for phase in plan.phases))
+    gc.freeze()
+    gc.enable()
 
 
 def _sweep_runs(cache: Path) -> SweepFindings:
