@@ -53,10 +53,13 @@ class Caller:
         """
         # Opened for each read: a descriptor keeps the memory from before an execve(2).
         try:
+            # Needs the right to trace (PTRACE_MODE_ATTACH_FSCREDS), which open(2) checks.
             descriptor = os.open(f"{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
         except OSError as error:
             raise Unreadable(f"/proc/{self.pid}/mem: {error.strerror}") from error
         try:
+            # EIO where nothing is mapped, fewer bytes where the mapping ends.
+            # OverflowError for an address from 2**63 on, which is no off_t.
             return os.pread(descriptor, length, address)
         except (OSError, OverflowError) as error:
             raise BadAddress(hex(address)) from error
@@ -113,12 +116,15 @@ class Caller:
         Raises:
             OSError: there is no such link, or it may not be followed.
         """
+        # A link of /proc leads to the object itself, also where its path now names another one.
         return os.open(f"{self.pid}/{name}", constants.O_PATH | os.O_CLOEXEC, dir_fd=self._proc)
 
     def base(self, directory: int) -> str:
         """The path of the folder that a dirfd argument stands for."""
+        # The kernel takes the argument as an int: its upper half is ignored.
         low = directory & constants.UINT_MAX
         found = self.link("cwd" if low == constants.AT_FDCWD_U32 else f"fd/{low}")
+        # The kernel appends this where the folder was removed.
         return found.removesuffix(" (deleted)")
 
     def root(self) -> int:
@@ -127,6 +133,7 @@ class Caller:
         Raises:
             OSError: it may not be opened.
         """
+        # proc_pid_root(5): the folder as the thread's mount namespace has it.
         return os.open(
             f"{self.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc
         )
@@ -134,6 +141,7 @@ class Caller:
     def status(self) -> dict[str, str]:
         """The fields of its /proc status, read once."""
         if self._status is None:
+            # proc_pid_status(5). The name of the thread is its own choice, with newlines escaped.
             text = self._text("status")
             self._status = {
                 key: value.strip()
@@ -149,6 +157,7 @@ class Caller:
     def inner_numbers(self) -> tuple[str, str]:
         """Its pid and its thread id inside the environment."""
         status = self.status()
+        # Since 4.1: the ids from the namespace of this /proc down to the thread's own, the last.
         return status.get("NStgid", "").split("\t")[-1], status.get("NSpid", "").split("\t")[-1]
 
     def identity(self) -> Process:
@@ -156,6 +165,7 @@ class Caller:
         status = self.status()
         if not status:
             return {}
+        # proc_pid_cmdline(5): from the caller's memory, so it can show what it likes.
         raw = self._bytes("cmdline", _ARGUMENTS_BYTES).split(b"\0")
         arguments = [shown(os.fsdecode(part)) for part in raw[:_ARGUMENTS_MOST]]
         return {
@@ -166,6 +176,7 @@ class Caller:
             "comm": shown(status.get("Name", "")),
             "argv": arguments[:-1] if arguments and not arguments[-1] else arguments,
             "cwd": shown(self.link("cwd")),
+            # Real, effective, saved and file system uid, as the reader's user namespace maps them.
             "uid": int(status.get("Uid", "-1").split("\t")[0]),
         }
 
@@ -189,6 +200,7 @@ class Caller:
             OSError: it has none of that number, or it may not be borrowed.
         """
         number = descriptor & constants.UINT_MAX
+        # pidfd_getfd(2) with a process's pidfd looks into the table of its first thread.
         process, exact = self._handle()
         try:
             copy = syscalls.pidfd_getfd(process, number)
@@ -209,6 +221,7 @@ class Caller:
             try:
                 return syscalls.pidfd_open(self.pid, constants.PIDFD_THREAD), True
             except OSError as error:
+                # EINVAL: the kernel does not know PIDFD_THREAD.
                 if error.errno != errno.EINVAL:
                     raise
         return syscalls.pidfd_open(self.group), False
@@ -228,6 +241,7 @@ class Caller:
         """
         self._status = None
         status = self.status()
+        # Pending for the thread alone, and for its process: any thread may take those.
         waiting = int(status.get("SigPnd", "0"), 16) | int(status.get("ShdPnd", "0"), 16)
         if not waiting & ~int(status.get("SigBlk", "0"), 16):
             return 0
@@ -236,11 +250,13 @@ class Caller:
     def identities(self) -> tuple[int, tuple[int, ...]]:
         """Its file system user and groups (credentials(7)), by which the kernel judges access."""
         status = self.status()
+        # The last of real, effective, saved and file system id.
         user, group = (int(status[name].split("\t")[-1]) for name in ("Uid", "Gid"))
         return user, (group, *map(int, status.get("Groups", "").split()))
 
     def process_behind(self, descriptor: int) -> int:
         """The process of one of its pidfds, as the warden numbers it; 0 where it is no pidfd."""
+        # A pidfd's fdinfo gives the pid in the namespace of the /proc that is read (pidfd_open(2)).
         rows = (line.partition(":") for line in self._text(f"fdinfo/{descriptor}").splitlines())
         return next((int(value) for key, _, value in rows if key == "Pid"), 0)
 
@@ -272,6 +288,7 @@ class Caller:
             with self.borrow(descriptor) as found:
                 if family and found.family != family:
                     return 0, 0
+                # SO_PROTOCOL: since 2.6.32.
                 return found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), found.getsockopt(
                     socket.SOL_SOCKET, socket.SO_PROTOCOL
                 )
@@ -301,6 +318,8 @@ class Caller:
         for line in self._text("net/udp").splitlines()[1:]:
             columns = line.split()
             if len(columns) > 9:
+                # proc_pid_net(5): column 1 is the local address and port, in hexadecimal.
+                # Column 9 is the socket's inode.
                 found[int(columns[1].rpartition(":")[2], 16)] = columns[9]
         return found
 

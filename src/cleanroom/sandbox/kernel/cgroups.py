@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
-_TEXT_MOST = 1 << 14  # what a counter's file says, many times over
+# many times the length of a counter's file
+_TEXT_MOST = 1 << 14
 # for the kernel to count an ended environment's processes out: a few ms, also on a busy machine
 CLEAR_SECONDS = 1.0
 
@@ -29,7 +30,8 @@ class Homes(NamedTuple):
 
     version: int
     folders: dict[str, Path]
-    why: str  # what stands in the way, for version 0
+    # the obstacle, for version 0
+    why: str
 
 
 class Counters(NamedTuple):
@@ -52,12 +54,14 @@ def homes(root: Path = ROOT, own: str | None = None) -> Homes:
     found: dict[str, Path] = {}
     reason = "no controller is mounted"
     for line in lines:
+        # cgroups(7): hierarchy, controllers, path. Version 2 is hierarchy 0 without controllers.
         _, names, path = line.split(":", 2)
         if names == "":
             candidate = root / path.lstrip("/")
             if (candidate / "cgroup.controllers").exists() and _delegated(candidate):
                 return Homes(2, dict.fromkeys(CONTROLLERS, candidate), "")
             continue
+        # Version 1 may mount several controllers together, in a folder such as "cpu,cpuacct".
         for controller in names.split(","):
             folder = next(
                 (
@@ -78,6 +82,7 @@ def homes(root: Path = ROOT, own: str | None = None) -> Homes:
 def _delegated(folder: Path) -> bool:
     """Version 2: memory and pids are given to children of this folder, which may be written."""
     with contextlib.suppress(OSError):
+        # The controllers that children of this folder have files of.
         given = (folder / "cgroup.subtree_control").read_text().split()
         return {"memory", "pids"} <= set(given) and os.access(folder, os.W_OK)
     return False
@@ -132,15 +137,19 @@ class Group:
         """
         try:
             for path in self.paths:
+                # The kernel fills a new folder with the files of its controllers.
                 path.mkdir()
             if self.version == 2:
                 self._set("memory", "memory.max", memory_bytes)
+                # The file is missing on a kernel without swap, or one that does not account for it.
                 self._set("memory", "memory.swap.max", 0, optional=True)
                 self._set("pids", "pids.max", pids)
                 if cpus:
+                    # Quota and period in microseconds.
                     self._set("cpu", "cpu.max", f"{int(cpus * 100_000)} 100000", optional=True)
                 return
             self._set("memory", "memory.limit_in_bytes", memory_bytes)
+            # Second: the kernel refuses one below memory.limit_in_bytes (EINVAL).
             self._set("memory", "memory.memsw.limit_in_bytes", memory_bytes, optional=True)
             self._set("pids", "pids.max", pids)
             if cpus and "cpu" in self.folders:
@@ -162,6 +171,7 @@ class Group:
         moving another process, or a whole one, makes the kernel wait for every processor (8 to 20
         ms).
         """
+        # cgroups(7): 0 stands for the process that writes.
         name = "tasks" if self.version == 1 else "cgroup.procs"
         for path in self.paths:
             _write(f"{path}/{name}", "0")
@@ -173,6 +183,7 @@ class Group:
             events = _fields(read("memory", "memory.events"))
             return Counters(
                 _number(read("memory", "memory.current")),
+                # since 5.19
                 _number(read("memory", "memory.peak")),
                 events.get("oom_kill", -1),
                 _number(read("pids", "pids.current")),
@@ -208,6 +219,7 @@ class Group:
         left = []
         for path in self.paths:
             try:
+                # EBUSY while the group has processes, or groups below it.
                 path.rmdir()
             except FileNotFoundError:
                 continue
@@ -223,7 +235,8 @@ def clear(group: Group) -> list[Path]:
     """
     # the second is there only if the warden was killed while it proved the limits
     both = (group, group.beside())
-    pause, waited = 0.0005, 0.0  # usually it has been counted out at the second look
+    # Usually the second attempt succeeds.
+    pause, waited = 0.0005, 0.0
     while waited < CLEAR_SECONDS:
         left = [path for one in both for path in one.remove()]
         if not left:

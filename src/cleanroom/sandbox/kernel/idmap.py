@@ -23,11 +23,14 @@ def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
     """
     ready_read, ready_write = os.pipe()
     done_read, done_write = os.pipe()
+    # A child makes it: unshare(2) moves its caller, and a map of several ids needs CAP_SETUID in
+    # the parent namespace.
     pid = os.fork()
     if pid == 0:
         try:
             syscalls.set_parent_death_signal(signal.SIGKILL)
             os.close(done_write)
+            # The namespace has no id map yet, which only a privileged process outside may give it.
             syscalls.unshare(constants.CLONE_NEWUSER)
             os.write(ready_write, b"r")
             os.read(done_read, 1)
@@ -38,7 +41,9 @@ def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
     try:
         if not os.read(ready_read, 1):
             raise OSError(1, "no user namespace for the id map")
+        # user_namespaces(7): a map can be written once.
         privileges.write_id_maps(pid, lines(owner, user), lines(owner_group, group))
+        # The descriptor keeps the namespace after its only process has ended (namespaces(7)).
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ready_read)

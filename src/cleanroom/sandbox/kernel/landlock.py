@@ -34,7 +34,8 @@ _FILE_RIGHTS = (
     | LANDLOCK_ACCESS_FS_TRUNCATE
     | LANDLOCK_ACCESS_FS_IOCTL_DEV
 )
-SCOPES_SINCE = 6  # the ABI that knows them
+# the ABI that knows scopes: Linux 6.12
+SCOPES_SINCE = 6
 # abstract unix sockets and signals of processes outside
 _SCOPES = LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | LANDLOCK_SCOPE_SIGNAL
 
@@ -88,6 +89,7 @@ def restrict(
     try:
         for path, access in allowed:
             _allow(ruleset, path, access)
+        # EPERM without it, as long as this process has no CAP_SYS_ADMIN.
         syscalls.set_no_new_privileges()
         syscalls.landlock_restrict_self(ruleset)
     finally:
@@ -106,6 +108,7 @@ def rules(
     """What `restrict` lays, for this kernel: the ruleset's struct,
     and paths with their rights as folders.
     """
+    # A ruleset with a right that the kernel does not know is EINVAL.
     version = abi()
     handled = _HANDLED.get(version, (1 << 16) - 1)
     grants = (
@@ -131,6 +134,7 @@ def _attributes(version: int, handled: int) -> bytes:
 
     Ports are left to the namespace.
     """
+    # A longer struct than the kernel's is E2BIG unless the rest is zeros; a shorter one is allowed.
     if version >= SCOPES_SINCE:
         return struct.pack("=QQQ", handled, 0, _SCOPES)
     return struct.pack("=QQ", handled, 0) if version >= 4 else struct.pack("=Q", handled)
@@ -138,6 +142,7 @@ def _attributes(version: int, handled: int) -> bytes:
 
 def _allow(ruleset: int, path: str, access: int) -> None:
     try:
+        # landlock_add_rule(2) takes O_PATH, which needs no right to read.
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return

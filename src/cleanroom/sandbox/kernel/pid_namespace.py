@@ -25,6 +25,7 @@ def fork_into(namespace: int) -> int:
     Raises:
         OSError: the namespace cannot be joined.
     """
+    # The process's own namespace; that of its children is ns/pid_for_children, since 4.12.
     with open("/proc/self/ns/pid", "rb") as own:
         syscalls.setns(namespace, constants.CLONE_NEWPID)
         pid = -1
@@ -39,6 +40,7 @@ def fork_into(namespace: int) -> int:
         return pid
     # Without the child its service is lost, as with one that ends.
     with contextlib.suppress(OSError):
+        # A second fork: only an orphan is adopted, so the process between ends at once.
         if os.fork() == 0:
             _wait_until_adopted()
             return 0

@@ -27,6 +27,7 @@ def drop_privileges(identity: Identity) -> None:
         drop_root(identity["user"], identity["group"])
         return
     syscalls.set_no_new_privileges()
+    # An ordinary user has some by file capabilities, or all in a user namespace of its own.
     syscalls.capset(0, 0, 0)
 
 
@@ -41,6 +42,7 @@ def drop_root(user: int, group: int) -> None:
     drop_bounding_set()
     switch_user(user, group)
     syscalls.set_no_new_privileges()
+    # The change from uid 0 clears the permitted and effective sets, not the inheritable one.
     syscalls.capset(0, 0, 0)
 
 
@@ -52,6 +54,7 @@ def switch_user(user: int, group: int) -> None:
     Raises:
         OSError: this process is not root.
     """
+    # Groups first, which need CAP_SETGID: the change of the uid takes it (capabilities(7)).
     os.setgroups([])
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)
@@ -63,6 +66,7 @@ def drop_all_capabilities() -> None:
     Raises:
         OSError: a capability is in the bounding set and may not be dropped.
     """
+    # Ambient capabilities would survive the execve(2) of a program without file capabilities.
     syscalls.prctl(constants.PR_CAP_AMBIENT, constants.PR_CAP_AMBIENT_CLEAR_ALL)
     drop_bounding_set()
     syscalls.capset(0, 0, 0)
@@ -74,6 +78,7 @@ def drop_bounding_set() -> None:
     Raises:
         OSError: a capability is still in the set and may not be dropped.
     """
+    # Per thread since 2.6.25; execve(2) grants no capability that is outside the set.
     for capability in range(constants.CAPABILITIES_MAX):
         try:
             present = syscalls.prctl(constants.PR_CAPBSET_READ, capability)
@@ -93,6 +98,7 @@ def enter_user_namespace(inside: int, user: int, group: int) -> None:
     Raises:
         OSError: user namespaces are refused here.
     """
+    # The first process of a user namespace has every capability in it, and none outside.
     syscalls.unshare(constants.CLONE_NEWUSER)
     map_own_user(inside, user, group)
 
@@ -105,6 +111,7 @@ def map_own_user(inside: int, user: int, group: int) -> None:
     Raises:
         OSError: the kernel refused a map.
     """
+    # Before gid_map, after which it can no longer be denied.
     _write("self", "setgroups", "deny")
     write_id_maps("self", f"{inside} {user} 1", f"{inside} {group} 1")
 

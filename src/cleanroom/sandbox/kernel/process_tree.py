@@ -31,6 +31,7 @@ class Reaper:
     """
 
     def __init__(self) -> None:
+        # signal.set_wakeup_fd() refuses a descriptor that blocks.
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         # SIG_DFL and SIG_IGN would never write to the descriptor.
@@ -46,6 +47,7 @@ class Reaper:
             os.read(self._wake, 4096)
         with contextlib.suppress(ChildProcessError):
             while True:
+                # signal(7): SIGCHLD does not queue, so one of them may stand for many children.
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
@@ -77,9 +79,11 @@ def parents() -> dict[int, int]:
 def _parent(name: str) -> int:
     try:
         with open(f"/proc/{name}/stat", "rb") as file:
+            # proc_pid_stat(5): the name in parentheses may have spaces and parentheses of its own.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0
+    # Zombies and dead: no signal reaches them, and they make no children.
     return 0 if fields[0] in (b"Z", b"X") else int(fields[1])
 
 
@@ -114,6 +118,7 @@ def tasks_of(user: int) -> int:
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
+                # The folder's owner is the effective uid, for an undumpable process root.
                 if os.stat(f"/proc/{name}").st_uid == user:
                     found += len(os.listdir(f"/proc/{name}/task"))
     return found
@@ -130,6 +135,7 @@ def end(root: int, spare: Collection[int] = (), seconds: float = END_SECONDS) ->
             _kill(pid)
         for pid in left:
             with contextlib.suppress(ChildProcessError):
+                # ECHILD for a process that is no child of this one.
                 os.waitpid(pid, os.WNOHANG)
         if time.monotonic() > deadline:
             return left
@@ -157,6 +163,7 @@ def release_segments(makers: Iterable[int], *, attached: bool) -> None:
     numbers = set(makers)
     with contextlib.suppress(OSError), open(_SEGMENTS) as file:
         for row in file.readlines()[1:]:
+            # sysvipc(7): 1 is shmid, 4 cpid (the maker), 6 nattch.
             fields = row.split()
             if int(fields[4]) in numbers and (int(fields[6]) or not attached):
                 syscalls.libc.shmctl(int(fields[1]), constants.IPC_RMID, ctypes.c_void_p())

@@ -56,10 +56,13 @@ def kernel_version() -> tuple[int, int]:
 
 
 def unshare(flags: int) -> None:
+    # CLONE_NEWUSER is EINVAL in a process with more than one thread.
+    # CLONE_NEWPID applies to later children only.
     _call("unshare", flags)
 
 
 def setns(descriptor: int, flags: int = 0) -> None:
+    # EINVAL for a namespace of another kind than `flags` says.
     _call("setns", descriptor, flags)
 
 
@@ -119,6 +122,7 @@ def mount_setattr(
 
     With MOUNT_ATTR_IDMAP, the id map of the descriptor `user_namespace` applies.
     """
+    # struct mount_attr; its size goes along, so that later kernels can make it longer.
     attributes = struct.pack("=QQQQ", attr_set, attr_clear, propagation, user_namespace)
     _call("mount_setattr", directory, os.fsencode(path), flags, attributes, len(attributes))
 
@@ -141,10 +145,13 @@ def fsconfig_create(context: int) -> None:
 
 def fsmount(context: int, attributes: int = 0) -> int:
     """A descriptor of the mount that `context` makes, for `move_mount`."""
+    # EBUSY for a second mount of one context.
     return _call("fsmount", context, constants.FSMOUNT_CLOEXEC, attributes)
 
 
 def openat2(directory: int, path: str | bytes, flags: int, resolve: int = 0, mode: int = 0) -> int:
+    # struct open_how. EINVAL for unknown bits, which openat(2) ignores.
+    # A mode without O_CREAT or O_TMPFILE is EINVAL too.
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _call("openat2", directory, os.fsencode(path), how, len(how))
 
@@ -159,6 +166,7 @@ def sethostname(name: str) -> None:
 
 def prctl(option: int, *arguments: int) -> int:
     """prctl(2) with the rest of its five arguments zero."""
+    # EINVAL for some options unless the arguments that they do not use are zero.
     return _call("prctl", option, *(arguments + (0,) * (4 - len(arguments))))
 
 
@@ -171,10 +179,12 @@ def set_parent_death_signal(signal_number: int) -> None:
 
 
 def set_no_new_privileges() -> None:
+    # The condition under which Landlock and seccomp filters need no CAP_SYS_ADMIN.
     prctl(constants.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_dumpable(dumpable: bool) -> None:
+    # execve(2) sets it anew, as the new program's mode and credentials have it.
     prctl(constants.PR_SET_DUMPABLE, int(dumpable))
 
 
@@ -195,6 +205,7 @@ def set_command_line(text: str) -> None:
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
+    # proc_pid_stat(5): fields 48 to 51, arg_start to env_end, 0 without the right to trace.
     words, words_end, variables, variables_end = map(int, fields[45:49])
     for start, end in ((words, words_end), (variables, variables_end)):
         ctypes.memset(start, 0, end - start)
@@ -205,7 +216,9 @@ def set_command_line(text: str) -> None:
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's capability sets; see capabilities(7)."""
     low, high = 0xFFFFFFFF, 32
+    # Pid 0 is the calling thread: capabilities are a thread's, not a process's.
     header = struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0)
+    # Version 3 has 64-bit sets in two structs, the low words of all three sets first.
     words = (
         effective & low,
         permitted & low,
@@ -230,6 +243,7 @@ def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
     try:
         _call("close_range", first, last, flags)
     except OSError as error:
+        # What the flags do cannot be done one by one.
         if error.errno != errno.ENOSYS or flags:
             raise
         os.closerange(first, min(last, os.sysconf("SC_OPEN_MAX")))
@@ -240,10 +254,12 @@ def pidfd_open(pid: int, flags: int = 0) -> int:
 
     With PIDFD_THREAD for one thread (Linux 6.9; else EINVAL).
     """
+    # Since 5.3; ESRCH once the process was reaped.
     return _call("pidfd_open", pid, flags)
 
 
 def pidfd_send_signal(descriptor: int, signal_number: int) -> None:
+    # Since 5.1; without siginfo it is sent as kill(2) sends it.
     _call("pidfd_send_signal", descriptor, signal_number, None, 0)
 
 
@@ -281,6 +297,7 @@ def peek(pid: int, address: int) -> bytes | None:
 
 
 def pidfd_getfd(descriptor: int, foreign: int) -> int:
+    # Since 5.6; EPERM without the right to trace the process (PTRACE_MODE_ATTACH_REALCREDS).
     return _call("pidfd_getfd", descriptor, foreign, 0)
 
 
@@ -314,6 +331,7 @@ def sendmsg(
         len(control),
         0,
     )
+    # sendmsg(2) is EMSGSIZE for a datagram that the socket cannot take in one piece.
     return _call("sendmsg", descriptor, header, flags)
 
 
@@ -336,12 +354,14 @@ def set_limits(limits: Mapping[int, int]) -> None:
 
 
 def seccomp(operation: int, flags: int, argument: bytes | None) -> int:
+    # EACCES without PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN.
     return _call("seccomp", operation, flags, argument)
 
 
 def landlock_abi() -> int:
     """The Landlock ABI version; 0 where there is none."""
     try:
+        # ENOSYS where it was not built in, EOPNOTSUPP where it is off at boot.
         return _call("landlock_create_ruleset", None, 0, constants.LANDLOCK_CREATE_RULESET_VERSION)
     except OSError:
         return 0
@@ -352,9 +372,11 @@ def landlock_create_ruleset(attributes: bytes) -> int:
 
 
 def landlock_add_path(ruleset: int, descriptor: int, access: int) -> None:
+    # struct landlock_path_beneath_attr is packed: 12 bytes. ENOMSG for a rule without any right.
     rule = struct.pack("=Qi", access, descriptor)
     _call("landlock_add_rule", ruleset, constants.LANDLOCK_RULE_PATH_BENEATH, rule, 0)
 
 
 def landlock_restrict_self(ruleset: int, flags: int = 0) -> None:
+    # EPERM without PR_SET_NO_NEW_PRIVS or CAP_SYS_ADMIN, E2BIG where too many are stacked.
     _call("landlock_restrict_self", ruleset, flags)
