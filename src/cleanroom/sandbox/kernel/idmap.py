@@ -9,7 +9,8 @@ import signal
 
 from cleanroom.sandbox.kernel import constants, privileges, syscalls
 
-TOP = 65536  # ids that distributions give out; beyond them files belong to nobody inside
+# ids that distributions give out; files with ids beyond belong to nobody inside
+TOP = 65536
 
 
 def open_map(owner: int, owner_group: int, user: int, group: int) -> int:

@@ -59,6 +59,7 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
+        # An ordinary user connects only with the right to write to the socket (unix(7)).
         self.sock.connect(self._path)
 
 

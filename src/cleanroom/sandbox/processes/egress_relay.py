@@ -38,9 +38,11 @@ class EgressRelay:
         ours, theirs = channel.pair()
         pid = os.fork()
         if pid == 0:
+            # First: a parent that ends before it sends no signal (prctl(2)).
             syscalls.set_parent_death_signal(signal.SIGKILL)
             syscalls.set_process_name("relay out")
             process_tree.stop_reaping()
+            # The owner notices the keeper's end by the end of this channel.
             self._owner.close()
             ours.close()
             with contextlib.suppress(BaseException):

@@ -36,7 +36,9 @@ def listen(forwards: Sequence[Forward]) -> list[socket.socket]:
     for forward in forwards:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # ip(7): all of 127.0.0.0/8 is local without being configured, once "lo" is up.
         listening.bind((forward["address"], forward["port"]))
+        # listen(2): at most net.core.somaxconn, which is 4096 since 5.4.
         listening.listen(_BACKLOG)
         opened.append(listening)
     return opened
@@ -61,6 +63,7 @@ def resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     for end in (udp, tcp):
+        # A port below 1024: needs CAP_NET_BIND_SERVICE in the owning user namespace.
         end.bind((address, constants.NAMESERVER_PORT))
         end.setblocking(False)
     tcp.listen(_RESOLVER_BACKLOG)

@@ -62,6 +62,7 @@ def main(
         # The keeper's command line names folders of the engine.
         syscalls.set_command_line("init")
         # First, so that no process of the environment ever runs outside its group.
+        # cgroups(7): a child starts in the group of its parent.
         if group is not None:
             group.join()
         if bare:
@@ -95,12 +96,17 @@ def _restrict(
     as_root = identity["mode"] == "root"
     user, group = (identity["user"], identity["group"]) if as_root else (USER_ID, USER_ID)
     files = spec["filesystem"]
+    # Needs CAP_SYS_ADMIN, which the change of the user takes.
     mounts.build(files["mounts"], files["root"], mounts.Owner(user, group, id_map))
+    # Hard limits that an ordinary user cannot raise again (setrlimit(2)).
     _limit(spec["limits"]["rlimits"])
+    # landlock(7): a descriptor that was opened before keeps all its rights.
     syscalls.close_range(3 + _move_to_front(orders, handover))
     if as_root:
         _become(identity["user"], identity["group"])
+    # user_namespaces(7): the first process of a new namespace has every capability in it.
     privileges.drop_all_capabilities()
+    # Before Landlock (EPERM without it) and before the filter (EACCES without it).
     syscalls.set_no_new_privileges()
     listed = files["allowlist"]
     readable, executable = files["readable"], files["executable"]
@@ -110,6 +116,7 @@ def _restrict(
     writable = [*files["writable"], "/proc"]
     if spec["landlock"]:
         landlock.restrict(readable, writable, executable, listable=["/"], run_written=not listed)
+    # The filter comes last: it refuses mount(2), unshare(2) and others that were needed until here.
     machine = os.uname().machine
     if spec["notify"]:
         shared = spec["network"]["host_network"] is not None
@@ -131,12 +138,14 @@ def _restrict_hostns(spec: SandboxSpec, orders: socket.socket, handover: socket.
 
     Nothing is mounted. Orphans become children of this subreaper and stay in its tree.
     """
+    # prctl(2), since 3.4: not inherited by fork(2).
     syscalls.set_child_subreaper()
     os.umask(0o022)
     files, given = spec["filesystem"], spec["host_namespaces"]
     assert given is not None, "only such an environment comes here"
     _limit(spec["limits"]["rlimits"])
     syscalls.close_range(3 + _move_to_front(orders, handover))
+    # Landlock and the filter need no privilege after it, only PR_SET_NO_NEW_PRIVS.
     privileges.drop_privileges(spec["identity"])
     if spec["landlock"]:
         devices = given["devices"]
@@ -164,6 +173,7 @@ def _die_with_warden(orders: socket.socket) -> None:
     A warden that died before has closed its end of the channel: then this process ends at once.
     """
     syscalls.set_parent_death_signal(signal.SIGKILL)
+    # After prctl(2): a parent that ended before it sends no signal.
     readable, _, _ = select.select([orders], [], [], 0)
     if readable and orders.recv(1, socket.MSG_PEEK) == b"":
         os._exit(1)
@@ -175,6 +185,7 @@ def _move_to_front(*sockets: socket.socket) -> int:
         if held.fileno() != number:
             for other in sockets:
                 if other.fileno() == number:
+                    # dup2(2) closes what is open under the number that it is given.
                     moved = os.dup(number)
                     other.detach()
                     other.__init__(fileno=moved)  # type: ignore[misc]
@@ -211,6 +222,7 @@ class _Init:
     def serve(self) -> None:
         reaper = process_tree.Reaper()
         while True:
+            # pid_namespaces(7): pid 1 becomes the parent of every orphan.
             readable, _, _ = select.select([self._orders.fileno(), reaper.fileno()], [], [])
             if reaper.fileno() in readable:
                 for pid, status in reaper.reap():
@@ -232,6 +244,7 @@ class _Init:
                 self._prove(order)
             case "signal":
                 for pid, running in self._commands.items():
+                    # setsid(2) made the command the leader of a group whose number is its pid.
                     if running == order["n"]:
                         with contextlib.suppress(ProcessLookupError, PermissionError):
                             os.killpg(pid, order["signal"])
@@ -293,6 +306,7 @@ class _Init:
 def _reset_signals() -> None:
     """In a child of init: default signal actions, an empty mask, and a session of its own."""
     signal.set_wakeup_fd(-1)
+    # signal(7): execve(2) resets handlers, but keeps what is ignored and what is blocked.
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
@@ -348,6 +362,7 @@ def _raise_oom_score() -> None:
     """
     # Else /proc/self belongs to root. The execve(2) that follows makes it dumpable anyway.
     syscalls.set_dumpable(True)
+    # proc_pid_oom_score_adj(5): raising needs no privilege; fork(2) and execve(2) keep it.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
 
@@ -367,6 +382,7 @@ def describe(pid: int) -> LivingProcess | None:
             words = file.read().rstrip(b"\0").split(b"\0")
     except OSError:
         return None
+    # Z is a zombie, X a dead process.
     if stat.rpartition(")")[2].split()[0] in "ZX":
         return None
     return {

@@ -122,6 +122,7 @@ class Keeper:
         if pid := os.fork():
             self._probes[pid] = folder
             return
+        # prctl(2): not inherited by fork(2), so every child asks for it.
         syscalls.set_parent_death_signal(signal.SIGKILL)
         answer: protocol.Probed | protocol.ProbeFailed
         answer = {"kind": "probe_failed", "error": "its process was interrupted"}
@@ -275,12 +276,15 @@ def _remove_folder(folder: str) -> None:
 
 def main() -> None:
     """Entry point: the owner's end of the channel is standard input."""
+    # A new session: kill(2) on the owner's process group does not reach it.
     os.setsid()
     syscalls.set_process_name("cleanroom-keep")
+    # prctl(2), since 3.4: orphans of a killed warden become our children and can be waited for.
     syscalls.set_child_subreaper()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A terminal signals the whole group; the owner decides when we end.
         signal.signal(number, signal.SIG_IGN)
+    # Descriptor 0 becomes /dev/null: a child must not inherit the channel as its standard input.
     owner = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

@@ -59,6 +59,7 @@ class LimitReports:
 
         `status`: how the command ended, as a shell has it: 128 and the signal.
         """
+        # The counters never fall, so a difference is what happened since.
         now, before = self._counters(), self._before
         self._before = now
         if now is not None and before is not None:

@@ -66,6 +66,7 @@ class Sampler:
                 memory_bytes=counters.memory_bytes,
                 disk_bytes=self._disk_bytes,
                 network_bytes=_network_bytes(self._init) if self._own_network else 0,
+                # pids.current counts threads, too.
                 processes=counters.pids,
                 source="cgroup",
             )
@@ -84,6 +85,7 @@ class Sampler:
         for process in tree:
             with contextlib.suppress(psutil.Error, OSError), process.oneshot():
                 times = process.cpu_times()
+                # A pid alone may be used again: the start time tells the two apart.
                 now[process.pid, process.create_time()] = times.user + times.system
                 held[process.pid] = _proportional(process.pid) or process.memory_info().rss
         self._ended_seconds += sum(
@@ -128,6 +130,7 @@ def _proportional(pid: int) -> int:
     0 if it cannot be read.
     """
     with contextlib.suppress(OSError):
+        # Since 4.14: the sums of /proc/PID/smaps, without a line for each mapping.
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
@@ -137,6 +140,8 @@ def _proportional(pid: int) -> int:
 def _network_bytes(init: int) -> int:
     """Bytes received on the links of the environment's network namespace: its loopback."""
     with contextlib.suppress(OSError):
+        # proc_pid_net(5): two lines of headings, then the bytes received in the first column.
+        # /proc/PID/net is that of the process's network namespace.
         rows = [
             line.split(":")[1].split()
             for line in Path(f"/proc/{init}/net/dev").read_text().splitlines()[2:]

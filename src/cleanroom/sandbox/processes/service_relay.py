@@ -39,6 +39,7 @@ class ServiceRelay:
         if fork() == 0:
             with contextlib.suppress(BaseException):
                 syscalls.set_process_name("relay")
+                # A socket ends for its peer when its last descriptor is closed.
                 for end in (*inherited, self._channel):
                     end.close()
                 if identity is not None:
@@ -70,8 +71,10 @@ def open_folders_inside(init: int, targets: Sequence[str]) -> dict[str, int]:
     Raises:
         OSError: one is not there, or `init` may not be looked into.
     """
+    # proc_pid_root(5): leads into the mount namespace of that process.
     root = os.open(f"/proc/{init}/root", _FOLDER)
     try:
+        # openat2(2): an absolute path starts at `root`, and a symbolic link in it is ELOOP.
         resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
         return {target: syscalls.openat2(root, target, _FOLDER, resolve) for target in targets}
     finally:

@@ -22,9 +22,13 @@ from cleanroom.sandbox.selftest.canary import Canary, allowlist, host_network, v
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import CanaryRun, Expectations, Target
 
+# ECONNREFUSED where nobody listens, ENETUNREACH without a route (ip(7)), EHOSTUNREACH without a
+# neighbour; EACCES and EPERM of a policy, such as Landlock's for TCP.
 _REFUSED = ("ECONNREFUSED", "ENETUNREACH", "EHOSTUNREACH", "EACCES", "EPERM")
 # Our filter answers EPERM; a filter around ours may answer ENOSYS first.
 _NO_CALL = ("EPERM", "ENOSYS")
+# EROFS of a read-only mount, EACCES of Landlock and of file modes, EPERM of a call that only the
+# owner of the file may make.
 _READ_ONLY = ("EROFS", "EACCES", "EPERM")
 # A file that every environment may read.
 _SHELL = "/bin/sh"
@@ -107,6 +111,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary(
         "packet socket",
         "network.families",
+        # packet(7): EPERM without CAP_NET_RAW, where no filter answers first.
         ("EAFNOSUPPORT", "EPERM"),
         lambda _: network_attempts.open_family(constants.AF_PACKET),
         lambda _: {"proto": "AF_PACKET"},
@@ -121,6 +126,7 @@ CANARIES: tuple[Canary, ...] = (
     Canary(
         "unix socket outside",
         "network.sockets",
+        # ENOENT: no mount shows its folder. ECONNREFUSED: no socket listens on the file.
         ("ENOENT", "EACCES", "ECONNREFUSED", "EPERM"),
         lambda expect: network_attempts.connect_unix_path(expect["unix"]),
         lambda expect: (
@@ -146,6 +152,7 @@ CANARIES: tuple[Canary, ...] = (
         "chmod outside",
         "filesystem.metadata",
         _READ_ONLY,
+        # Landlock does not cover chmod(2): here only the mount refuses, or a held call.
         lambda expect: file_attempts.try_each_folder(expect, file_attempts.chmod_outside),
         lambda expect: {"path": expect["outside"][-1]},
     ),
@@ -163,18 +170,21 @@ CANARIES: tuple[Canary, ...] = (
         lambda _: syscalls.unshare(constants.CLONE_NEWUSER),
         _syscall_target("unshare"),
     ),
+    # EINVAL: uid 0 has no map in this user namespace (setresuid(2)).
     Canary("become root", "process.privileges", ("EPERM", "EINVAL"), process_attempts.become_root),
     Canary("capabilities", "process.privileges", ("EPERM",), process_attempts.read_capabilities),
     Canary(
         "see the engine",
         "process.visibility",
         ("ENOENT", "ESRCH", "EACCES"),
+        # pid_namespaces(7): /proc shows the processes of its own namespace and those below.
         process_attempts.see_engine,
     ),
     Canary(
         "signal the engine",
         "process.visibility",
         ("ESRCH", "EPERM", "ENOENT"),
+        # ESRCH in another pid namespace; EPERM of another user, or of a Landlock scope.
         process_attempts.signal_engine,
     ),
     Canary(
@@ -207,6 +217,7 @@ ALLOWLIST: tuple[Canary, ...] = (
         "start what was written",
         "process.exec",
         ("EACCES",),
+        # execve(2): EACCES on a mount with MS_NOEXEC, as of Landlock.
         process_attempts.start_written_program,
         lambda expect: {"path": process_attempts.written_program(expect)},
     ),
@@ -214,6 +225,7 @@ ALLOWLIST: tuple[Canary, ...] = (
         "file in memory that may be started",
         "process.exec",
         ("ENOSYS",),
+        # Landlock does not see it: a memfd lies on a mount of the kernel's own.
         process_attempts.make_executable_memfd,
         _syscall_target("memfd_create"),
     ),
@@ -221,6 +233,7 @@ ALLOWLIST: tuple[Canary, ...] = (
         "listen on a port",
         "network.listen",
         ("EACCES",),
+        # EACCES is the answer to the held bind(2) or listen(2).
         network_attempts.listen,
         lambda expect: {"port": allowlist(expect)["port"]},
     ),
@@ -259,6 +272,7 @@ HOST_NAMESPACES: tuple[Canary, ...] = (
         "mode of an open file outside",
         "filesystem.metadata",
         _READ_ONLY,
+        # Neither Landlock nor the mode of opening bounds fchmod(2): the held call does.
         lambda _: file_attempts.chmod_open_file(_SHELL),
         lambda _: {"path": os.path.realpath(_SHELL)},
     ),
@@ -266,6 +280,7 @@ HOST_NAMESPACES: tuple[Canary, ...] = (
         "limits of the engine",
         "process.visibility",
         ("EPERM", "ESRCH"),
+        # prlimit(2): EPERM where the ids differ, without CAP_SYS_RESOURCE.
         process_attempts.read_engine_limits,
         lambda expect: {"signal_pid": expect["pid"]},
     ),

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def write_outside(folder: str) -> None:
     path = f"{folder}/cleanroom-canary"
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    os.unlink(path)  # it should not have come this far
+    # Reached only where the sandbox has failed.
+    os.unlink(path)
 
 
 def try_each_folder(expect: Expectations, action: Callable[[str], None]) -> None:
@@ -31,6 +32,7 @@ def try_each_folder(expect: Expectations, action: Callable[[str], None]) -> None
 
 
 def chmod_outside(folder: str) -> None:
+    # The mode that it has: the attempt is a full chmod(2), and leaves no trace where it succeeds.
     os.chmod(folder, os.stat(folder).st_mode & 0o7777)
 
 
@@ -38,6 +40,7 @@ def chmod_open_file(path: str) -> None:
     """Change the mode of a file that was opened for reading only."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # fchmod(2) needs ownership, not a descriptor that may write.
         os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o7777)
     finally:
         os.close(descriptor)

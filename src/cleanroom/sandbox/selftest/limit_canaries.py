@@ -37,6 +37,7 @@ def prove_inside(temporary: str) -> list[CanaryResult]:
     `temporary`: where a file may be made.
     """
     return [
+        # RLIMIT_NPROC does not bind CAP_SYS_RESOURCE or CAP_SYS_ADMIN (setrlimit(2)).
         _refused(
             "one process too many", "resource.pids", errno.EAGAIN, resource.RLIMIT_NPROC, 1, _fork
         ),
@@ -63,6 +64,7 @@ def _refused(
     name: str, rule: str, expected: int, limit: int, value: int, attempt: Callable[[], None]
 ) -> CanaryResult:
     try:
+        # The hard limit too: the process ends after these attempts, and needs none of it back.
         resource.setrlimit(limit, (value, value))
         attempt()
         found, passed = "it worked", False
@@ -82,6 +84,7 @@ def _fork() -> None:
 
 
 def _write_file(temporary: str) -> None:
+    # setrlimit(2): with the signal ignored, write(2) itself is EFBIG.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     path = f"{temporary}/.limit-{os.getpid()}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -94,6 +97,7 @@ def _write_file(temporary: str) -> None:
 
 
 def _reserve() -> None:
+    # RLIMIT_DATA counts private writable mappings since 4.7, touched or not.
     mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
 
 
@@ -171,6 +175,7 @@ def _in_group(group: cgroups.Group, attempt: Callable[[], int]) -> int:
         status = 255
         try:
             syscalls.set_parent_death_signal(signal.SIGKILL)
+            # cgroups(7): later children are counted here too.
             group.join()
             status = attempt()
         finally:

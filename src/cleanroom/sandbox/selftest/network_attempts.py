@@ -31,6 +31,7 @@ def connect(family: int, address: tuple[str, int], protocol: int = 0) -> None:
         try:
             probe.connect(address)
         except BlockingIOError:
+            # connect(2), EINPROGRESS: writable once it is decided, and SO_ERROR says how.
             if not select.select([], [probe], [], _CONNECT_SECONDS)[1]:
                 raise TimeoutError(errno.ETIMEDOUT, "no refusal in time") from None
             _raise(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -55,12 +56,14 @@ def fast_open(address: tuple[str, int], *, by_message: bool) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         if by_message:
+            # MSG_FASTOPEN: the address connects, without a connect(2) that could be held.
             probe.sendmsg([b"canary"], [], constants.MSG_FASTOPEN, address)
         else:
             probe.sendto(b"canary", constants.MSG_FASTOPEN, address)
 
 
 def open_family(family: int) -> None:
+    # vsock(7) has no raw sockets, packet(7) no streams.
     socket.socket(
         family, socket.SOCK_STREAM if family == constants.AF_VSOCK else socket.SOCK_RAW
     ).close()
@@ -74,6 +77,7 @@ def connect_unix_path(path: str) -> None:
         return connect_unix(path)
     folder, name = os.path.split(path)
     try:
+        # O_PATH needs no right to read the folder, only to search those above it.
         held = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise Unavailable(f"its folder: {error.strerror}") from error
@@ -100,16 +104,19 @@ def look_up_name(expect: Expectations) -> None:
         + b"\0\0\1\0\1"
     )
     packet = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + question
-    stream = expect["bare"]  # where names are asked over TCP
+    # In the host's namespaces names are asked over TCP.
+    stream = expect["bare"]
     with socket.socket(
         socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
     ) as probe:
         probe.connect(("127.0.0.1", 53))
+        # RFC 1035: over TCP two bytes of length come first.
         probe.send(len(packet).to_bytes(2, "big") + packet if stream else packet)
         if not select.select([probe], [], [], _ANSWER_SECONDS)[0]:
             raise TimeoutError(errno.ETIMEDOUT, "no answer")
         answer = probe.recv(514)[2 if stream else 0 :]
     address = answer[-4:]
+    # RCODE is the lower half of byte 3; the sink's addresses are in 198.18.0.0/15.
     if answer[3] & 15 or address[:1] != b"\xc6" or address[1] & 0xFE != 18:
         raise ValueError(f"answered with {socket.inet_ntoa(address)}")
 
@@ -122,6 +129,7 @@ def listen(expect: Expectations) -> None:
 
 def listen_unbound(_: Expectations) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # ip(7): on a socket without an address the kernel chooses a port, on every interface.
         probe.listen()
 
 
@@ -133,6 +141,7 @@ def listen_as_clients_do(_: Expectations) -> None:
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
+        # unix(7), autobind: without a name the kernel chooses an abstract one.
         local.bind("")
         local.listen()
         client.bind(("127.0.0.1", 0))

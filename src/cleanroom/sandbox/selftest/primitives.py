@@ -92,6 +92,7 @@ def try_primitives(folder: str) -> Primitives:
     if os.geteuid() == 0:
         found |= _in_child(_user_namespace_of_root)
         found |= _in_child(_id_mapped)
+    # In a child: a filter stays until its process ends.
     found |= _in_child(_filters)
     lacking = any(name not in found or not found[name].works for name in RULES)
     for steps in probe_hostns.steps(constants.OVERFLOW_UID) if lacking else ():
@@ -117,6 +118,7 @@ def _pidfd() -> Primitive:
     try:
         own = syscalls.pidfd_open(os.getpid())
         try:
+            # kill(2): signal 0 only checks.
             syscalls.pidfd_send_signal(own, 0)
         finally:
             os.close(own)
@@ -139,6 +141,7 @@ def _openat2() -> Primitive:
 
 def _openable(path: str) -> Primitive:
     try:
+        # ENODEV without the driver behind the node, EPERM where a device cgroup refuses it.
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return Primitive(False, error.strerror or "")
@@ -211,15 +214,18 @@ def _namespaces(folder: str) -> list[Step]:
 
 def _mount_namespace() -> None:
     syscalls.unshare(constants.CLONE_NEWNS)
+    # mount_namespaces(7): a shared mount would pass new mounts on to the host's namespace.
     syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
 
 
 def _network_namespace() -> None:
     syscalls.unshare(constants.CLONE_NEWNET)
+    # network_namespaces(7): a new one has nothing but "lo", which is down.
     dns.raise_link("lo")
 
 
 def _pid_namespace() -> None:
+    # CLONE_NEWPID leaves the caller where it is and applies to its children (unshare(2)).
     syscalls.unshare(constants.CLONE_NEWPID | constants.CLONE_NEWIPC | constants.CLONE_NEWUTS)
     pid = os.fork()
     if pid == 0:
@@ -231,6 +237,7 @@ def _pid_namespace() -> None:
 def _overlay(folder: str, *, as_root: bool) -> None:
     for name in ("lower", "upper", "work", "merged"):
         os.mkdir(f"{folder}/{name}")
+    # "volatile", since 5.10: no sync of the upper layer.
     options = f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work,volatile"
     # In a user namespace overlayfs may not write trusted.* attributes (since 5.11).
     if not as_root:
@@ -246,6 +253,7 @@ def _read_only_mount(folder: str) -> None:
     clone = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | constants.AT_RECURSIVE
     tree = syscalls.open_tree(constants.AT_FDCWD, folder, clone)
     deep = constants.AT_EMPTY_PATH | constants.AT_RECURSIVE
+    # Before it is attached: nobody sees the mount while it can be written.
     syscalls.mount_setattr(tree, "", deep, attr_set=constants.MOUNT_ATTR_RDONLY)
     syscalls.move_mount(tree, "", constants.AT_FDCWD, folder, constants.MOVE_MOUNT_F_EMPTY_PATH)
     if os.access(folder, os.W_OK):
@@ -260,6 +268,7 @@ def _user_namespace_of_root() -> list[Step]:
     def step() -> None:
         nobody = constants.OVERFLOW_UID
         privileges.switch_user(nobody, nobody)
+        # setresuid(2) has made it undumpable: /proc/self/uid_map would belong to root.
         syscalls.set_dumpable(True)
         privileges.enter_user_namespace(1000, nobody, nobody)
 
@@ -275,6 +284,7 @@ def _id_mapped() -> list[Step]:
         pid = os.fork()
         if pid == 0:
             try:
+                # mount_setattr(2) refuses the initial user namespace: the map needs one of its own.
                 syscalls.unshare(constants.CLONE_NEWUSER)
                 os.write(child_end, b"r")
                 os.close(done_end)
@@ -291,6 +301,7 @@ def _id_mapped() -> list[Step]:
                 constants.AT_FDCWD, "/usr", constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC
             )
             users = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            # EINVAL from a file system that does not allow id-mapped mounts.
             syscalls.mount_setattr(
                 tree,
                 "",

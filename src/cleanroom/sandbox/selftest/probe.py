@@ -152,9 +152,11 @@ def tier(primitives: Mapping[str, Primitive], is_root: bool) -> Tier:
     Where namespaces do not hold Medium, Landlock and held calls alone may.
     """
     needs = dict(RULES)
-    if is_root:  # a root-owned project is made the environment's own by an id map
+    if is_root:
+        # An id map makes a root-owned project the environment's own.
         needs["idmapped_mounts"] = ("filesystem.workspace",)
-    else:  # everything else is made inside it
+    else:
+        # Everything else is made inside it.
         needs["user_namespace"] = tuple(
             dict.fromkeys(rule for rules in RULES.values() for rule in rules)
         )

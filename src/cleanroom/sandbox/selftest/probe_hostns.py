@@ -29,8 +29,10 @@ _ON_BEHALF = (
     "network.sockets",
     "process.visibility",
 )
-_ASKED_SECONDS = 1.0  # for a child to make its call
-TRUNCATE_SINCE = 3  # the ABI of Landlock that refuses to cut a file by its name
+# for a child to make its call
+_ASKED_SECONDS = 1.0
+# the ABI of Landlock, Linux 6.2, that refuses to cut a file by its name
+TRUNCATE_SINCE = 3
 HOLDS: dict[str, tuple[str, ...]] = {
     "landlock": ("filesystem.secrets", "filesystem.write", "process.visibility"),
     "landlock_truncate": ("filesystem.write",),
@@ -150,6 +152,7 @@ def _abi(wanted: int) -> str:
 def _loopback() -> None:
     """A socket that is bound to the loopback device reaches what is on it."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        # SO_BINDTODEVICE: since 5.7 without CAP_NET_RAW, while the socket is bound to no device.
         client.setsockopt(socket.SOL_SOCKET, 25, b"lo\0")
         client.settimeout(1)
         client.connect(server.getsockname())
@@ -161,10 +164,13 @@ def _memory() -> None:
     pid = os.fork()
     if pid == 0:
         os.dup2(write_end, 1)
+        # execve(2) makes it dumpable again; the shell that answers shows that this is done.
         os.execv("/bin/sh", ["sh", "-c", "echo x; exec sleep 10"])
     os.close(write_end)
     os.read(read_end, 1)
     try:
+        # ptrace(2): needs the same ids and a dumpable process. Yama's ptrace_scope 1 leaves it to
+        # ancestors, 2 to CAP_SYS_PTRACE.
         os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
         os.readlink(f"/proc/{pid}/fd/1")
     finally:
@@ -176,6 +182,7 @@ def _gift() -> None:
     """A held caller is given a descriptor."""
     pid, listener = _held_child("fchown", lambda: os.fchown(0, -1, -1))
     try:
+        # struct seccomp_notif. seccomp_unotify(2): EINVAL unless it is all zeros.
         held = bytearray(80)
         fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_RECV, held)
         answer = inject_fd(listener, int.from_bytes(held[:8], "little"), 0, close_on_exec=True)
@@ -199,6 +206,7 @@ def _first() -> None:
             # us
             if not select.select([listener], [], [], _ASKED_SECONDS)[0]:
                 raise OSError(1, f"{name} is answered by another filter first")
+            # Only to see it arrive: the child is killed while its call is held.
             fcntl.ioctl(listener, constants.SECCOMP_IOCTL_NOTIF_RECV, bytearray(80))
         finally:
             _away(pid, listener)

@@ -23,6 +23,7 @@ def become_root(_: Expectations) -> None:
 
 
 def read_capabilities(_: Expectations) -> None:
+    # capabilities(7): uid 0 gets its capabilities with the next execve(2).
     if os.geteuid() and syscalls.capget() == (0, 0, 0):
         raise PermissionError(errno.EPERM, "none")
 
@@ -30,12 +31,14 @@ def read_capabilities(_: Expectations) -> None:
 def see_engine(expect: Expectations) -> None:
     """The engine is recognised by its start time: another process inside may bear its number."""
     with open(f"/proc/{expect['pid']}/stat", "rb") as file:
+        # proc_pid_stat(5): field 22, starttime.
         start = int(file.read().rpartition(b")")[2].split()[19])
     if start != expect["start"]:
         raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
 
 
 def signal_engine(expect: Expectations) -> None:
+    # kill(2): signal 0 only checks.
     os.kill(expect["pid"], 0)
     # there the number is the engine's, and that it cannot be looked at must not hide that it can be
     # signalled
@@ -44,7 +47,8 @@ def signal_engine(expect: Expectations) -> None:
 
 
 def read_engine_limits(expect: Expectations) -> None:
-    resource.prlimit(expect["pid"], resource.RLIMIT_CORE)  # asking is refused too
+    # Reading them takes the same right as changing them (prlimit(2)).
+    resource.prlimit(expect["pid"], resource.RLIMIT_CORE)
 
 
 def written_program(expect: Expectations) -> str:
@@ -56,6 +60,7 @@ def start_written_program(expect: Expectations) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o700)
     try:
         os.write(descriptor, b"#!/bin/sh\nexit 0\n")
+        # execve(2): ETXTBSY for a file that is open for writing.
         os.close(descriptor)
         start(path)
     finally:

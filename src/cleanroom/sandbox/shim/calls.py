@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 # no system call: start the program that the first argument names and give its refusal
 _START = 0xFFFFFFFF
+# AT_FDCWD
 _CWD = -100
 _NEW = os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _RLIMIT_FSIZE, _SIG_BLOCK, _SIGXFSZ = 1, 0, 25
+# Since 2.6.27 socket(2) takes the two flags of its descriptor in the type.
 _TYPE = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
@@ -59,7 +61,8 @@ class Step(NamedTuple):
 class Told(NamedTuple):
     """What a step gave."""
 
-    result: int  # below zero: an errno
+    # below zero: an errno
+    result: int
     room: bytes
 
 
@@ -105,6 +108,7 @@ def _outcome(script: Script, told: Sequence[Told]) -> None:
         raise ValueError("the process that tried it did not come to its end")
     last = told[-1].result
     if last < 0:
+        # Such as EAFNOSUPPORT: without a socket there was no attempt to record.
         if len(told) == 1 and len(script.steps) > 1 and script.steps[0].call == number("socket"):
             raise Unavailable(f"no such socket: {os.strerror(-last)}")
         raise OSError(-last, os.strerror(-last))
@@ -129,12 +133,14 @@ def _path(path: str) -> bytes:
 
 def _internet(ip: str, port: int) -> bytes:
     if ":" in ip:
+        # struct sockaddr_in6: family, port, flow information, address, scope.
         return (
             struct.pack("=H", socket.AF_INET6)
             + struct.pack(">HI", port, 0)
             + socket.inet_pton(socket.AF_INET6, ip)
             + bytes(4)
         )
+    # struct sockaddr_in: the family in the machine's order, the port in the network's.
     return (
         struct.pack("=H", socket.AF_INET)
         + struct.pack(">H", port)
@@ -175,6 +181,8 @@ def _send(address: bytes, kind: int, flags: int) -> tuple[Script, ...]:
 
 
 def _unix(path: bytes) -> tuple[Script, ...]:
+    # sun_path has 108 bytes (unix(7)). A program reaches a longer path through its folder, so
+    # opening that is the attempt.
     if len(path) > 108:
         return _one(
             _do(
@@ -206,6 +214,7 @@ def _each(expect: Expectations, make: Callable[[str], Step]) -> tuple[Script, ..
 
 def _engine(expect: Expectations, *before: Step) -> tuple[Script, ...]:
     def look(told: Sequence[Told]) -> None:
+        # proc_pid_stat(5): field 22, starttime; a pid alone may be another process's here.
         if int(told[-1].room.rstrip(b"\0").rpartition(b")")[2].split()[19]) != expect["start"]:
             raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
 
@@ -225,6 +234,7 @@ def _capabilities(told: Sequence[Told]) -> None:
 
 def _name(expect: Expectations) -> tuple[Script, ...]:
     """Only the sink's own address may come back."""
+    # RFC 1035: an id, the flag RD, one question; type A, class IN.
     question = b"\x43\x52\1\0\0\1\0\0\0\0\0\0" + b"".join(
         bytes((len(part),)) + part.encode() for part in expect["name"].split(".")
     )
@@ -232,6 +242,7 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
     answerer = _internet("127.0.0.1", 53)
 
     def look(told: Sequence[Told]) -> None:
+        # RCODE is the lower half of byte 3 (RFC 1035); the sink's addresses are in 198.18.0.0/15.
         answer = told[-1].room[: told[-1].result]
         if len(answer) < 4 or answer[3] & 15 or answer[-4] != 198 or answer[-3] & 0xFE != 18:
             raise ValueError(f"answered with {answer[-4:].hex()}")
@@ -243,6 +254,7 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
             _result(0),
             socket.SOL_SOCKET,
             socket.SO_RCVTIMEO,
+            # struct timeval, two seconds: a read(2) that waits longer is EAGAIN.
             struct.pack("=qq", 2, 0),
             16,
         ),
@@ -267,6 +279,7 @@ def _listen_freely() -> tuple[Script, ...]:
     anywhere = _internet("127.0.0.1", 0)
     return _one(
         _do("socket", socket.AF_UNIX, _TYPE, 0),
+        # unix(7), autobind: an address of the family alone gets an abstract name from the kernel.
         _do("bind", _result(0), _local(b""), 2),
         _do("listen", _result(0), 1),
         _do("socket", socket.AF_INET, socket.SOCK_DGRAM, 0),
@@ -279,14 +292,17 @@ def _file_too_large() -> tuple[Script, ...]:
     path = f"/tmp/.limit-{os.urandom(4).hex()}"
     return _one(
         _do("prlimit64", 0, _RLIMIT_FSIZE, struct.pack("=QQ", 4096, 4096), 0),
+        # The kernel's own sigset_t has 8 bytes, unlike libc's.
         _do("rt_sigprocmask", _SIG_BLOCK, struct.pack("=Q", 1 << (_SIGXFSZ - 1)), 0, 8),
         _open(path, os.O_WRONLY | _NEW, 0o600),
         _do("write", _result(2), bytes(4096), 4096),
+        # setrlimit(2): a write(2) that begins at the limit is EFBIG, one that crosses it is cut.
         _do("write", _result(2), b"x", 1),
     )
 
 
 _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
+    # 192.0.2.0/24 and 2001:db8::/32 are for documentation: RFC 5737, RFC 3849.
     "tcp": lambda _: _connect(_internet("192.0.2.1", 9)),
     "tcp over IPv6": lambda _: _connect(_internet("2001:db8::1", 9)),
     "metadata service": lambda _: _connect(_internet("169.254.169.254", 80)),
@@ -303,6 +319,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     ),
     "mptcp": lambda _: _connect(_internet("192.0.2.4", 9), 262),
     "packet socket": lambda _: _socket(socket.AF_PACKET, socket.SOCK_RAW),
+    # 40 is AF_VSOCK.
     "vsock": lambda _: _socket(40, socket.SOCK_STREAM),
     "unix socket outside": lambda expect: _unix(_path(expect["unix"])),
     "abstract socket outside": lambda expect: _connect(_local(b"\0" + expect["abstract"].encode())),
@@ -318,12 +335,14 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "secret of the home folder": lambda expect: _one(_open(expect["secret"], os.O_RDONLY)),
     "mount": lambda _: _one(_do("mount", b"none\0", b"/tmp\0", b"tmpfs\0", 0, b"size=4k\0")),
     "new namespace": lambda _: _one(_do("unshare", constants.CLONE_NEWUSER)),
+    # EINVAL too: in a user namespace without a map for it uid 0 does not exist (setresuid(2)).
     "become root": lambda _: _one(_do("setresuid", 0, 0, 0)),
     "capabilities": lambda _: _one(
         _do("capget", struct.pack("=Ii", constants.LINUX_CAPABILITY_VERSION_3, 0), _room(24)),
         check=_capabilities,
     ),
     "see the engine": lambda expect: _engine(expect),
+    # kill(2): signal 0 only checks the right to send one.
     "signal the engine": lambda expect: _engine(expect, _do("kill", expect["pid"], 0)),
     "undeclared name": _name,
     "control: /dev/null is written": lambda _: _one(

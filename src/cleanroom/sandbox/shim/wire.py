@@ -138,6 +138,7 @@ class ShimSocket:
 
     def __init__(self, end: socket.socket) -> None:
         self.end = end
+        # EMSGSIZE for a message beyond the send buffer; net.core.wmem_max bounds it (socket(7)).
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
 
     def fileno(self) -> int:
@@ -152,6 +153,7 @@ class ShimSocket:
             if descriptors
             else []
         )
+        # MSG_NOSIGNAL: EPIPE without SIGPIPE where the container has ended.
         self.end.sendmsg([body], beside, socket.MSG_NOSIGNAL)
 
     def order(self, order: ShimOrder, descriptors: Sequence[int] = ()) -> None:
@@ -173,10 +175,12 @@ class ShimSocket:
         try:
             body, descriptors, _, _ = socket.recv_fds(self.end, MESSAGE_MAX, DESCRIPTORS_MAX)
         except ConnectionResetError:
+            # ECONNRESET: the peer closed with messages that it had not read.
             return None
         if not body:
             return None
         for descriptor in descriptors:
+            # socket.recv_fds() does not ask for MSG_CMSG_CLOEXEC (recvmsg(2)).
             os.set_inheritable(descriptor, False)
         return (decoded(body), list(descriptors))
 
