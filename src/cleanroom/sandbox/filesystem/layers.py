@@ -56,6 +56,7 @@ def foreign_files(project: Path, entries_max: int = 5000, found_max: int = 3) ->
 def is_opaque(folder: int) -> bool:
     """Whether a folder of a layer hides the folders below it; an O_PATH descriptor will do."""
     try:
+        # fgetxattr(2) fails with EBADF on O_PATH. ENODATA: the folder has no such mark.
         return os.getxattr(proc_path(folder), OPAQUE) == b"y"
     except OSError:
         return False
@@ -72,6 +73,7 @@ def size_of(folder: Path) -> int:
         with contextlib.suppress(OSError), os.scandir(pending.pop()) as items:
             for item in items:
                 info = item.stat(follow_symlinks=False)
+                # st_blocks counts units of 512 bytes on every file system (stat(3type)).
                 total += max(info.st_blocks * 512, BLOCK_BYTES)
                 if stat.S_ISDIR(info.st_mode):
                     pending.append(item.path)

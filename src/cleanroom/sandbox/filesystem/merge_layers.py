@@ -89,6 +89,8 @@ def _move(name: str, source: os.stat_result, lower: int, upper: int) -> None:
         return
     folder = open_folder(name, lower)
     try:
+        # A folder that gets another parent has its ".." rewritten, which needs the right to write
+        # it (rename(2)).
         set_mode(folder, source.st_mode | stat.S_IWUSR)
         os.rename(name, name, src_dir_fd=lower, dst_dir_fd=upper)
         set_mode(folder, source.st_mode)

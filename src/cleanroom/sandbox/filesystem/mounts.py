@@ -61,11 +61,13 @@ def build(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
         OSError: something could not be put in place; its file name says what.
     """
     stage(mount_ops, root, owner)
+    # Only the root itself: without AT_RECURSIVE mounts below keep their flags (mount_setattr(2)).
     syscalls.mount_setattr(constants.AT_FDCWD, root, 0, attr_set=constants.MOUNT_ATTR_RDONLY)
     os.chdir(root)
     # pivot_root(2), "pivot_root(".", ".")": the old root lies on top of the new one until it is
     # unmounted.
     syscalls.pivot_root(".", ".")
+    # MNT_DETACH: the host's mounts below the old root would make it EBUSY (umount(2)).
     syscalls.umount2(".", constants.MNT_DETACH)
     os.chdir("/")
 
@@ -76,7 +78,10 @@ def stage(mount_ops: Sequence[protocol.MountOp], root: str, owner: Owner) -> Non
     Raises as `build` does.
     """
     syscalls.unshare(constants.CLONE_NEWNS)
+    # Copies of shared mounts stay peers of the host's: what is mounted here would appear there
+    # (mount_namespaces(7)). pivot_root(2) fails with EINVAL below a shared mount, too.
     syscalls.mount(None, "/", None, constants.MS_REC | constants.MS_PRIVATE)
+    # pivot_root(2) takes a mount point only (EINVAL), and this one carries the others.
     syscalls.mount("tmpfs", root, "tmpfs", _MS_GUARDED, "mode=755,size=16m")
     for mount in mount_ops:
         _perform(root, mount, owner)
@@ -137,6 +142,9 @@ def _exec_folder(root: str, mount: protocol.ExecFolder) -> None:
         # No folder, or a link that leads elsewhere: no program in it may be started.
         return
     attributes = _ATTR_GUARDED if mount["writable"] else _ATTR_READ_ONLY
+    # A clone inherits the flags of its mount. They may be cleared because that mount was made in
+    # this namespace: those of inherited mounts are locked in a user namespace (EPERM,
+    # mount_namespaces(7)).
     _attach(root, _Clone(target, mount["target"], attributes, clear=constants.MOUNT_ATTR_NOEXEC))
 
 
@@ -194,6 +202,7 @@ def _copy(host: int, folder: int, name: str) -> None:
     try:
         made = os.open(name, NEW_FILE, 0o644, dir_fd=folder)
         try:
+            # sendfile(2) may send a part; 0 is the end of the file.
             while os.sendfile(made, source, None, _SENDFILE_BYTES):
                 pass
         finally:
@@ -217,6 +226,7 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
     os.makedirs(target, exist_ok=True)
     options = [f"mode={mount['mode']:o}"]
     if mount["size"]:
+        # `size` limits the pages of files only; empty files count as inodes (tmpfs(5)).
         options += [f"size={mount['size']}", "nr_inodes=200k"]
     if mount["own"]:
         options += [f"uid={owner.user}", f"gid={owner.group}"]
@@ -231,6 +241,8 @@ def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
 def _proc(root: str, mount: protocol.Proc) -> None:
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
+    # It shows the pid namespace of the process that mounts it (pid_namespaces(7)). `hidepid` is an
+    # option of this instance since 5.8; before it was one of the pid namespace.
     syscalls.mount(
         "proc", target, "proc", _MS_GUARDED | constants.MS_NOEXEC, mount["options"] or None
     )
@@ -243,12 +255,17 @@ def _devpts(root: str, mount: protocol.Devpts) -> None:
         "devpts",
         target,
         "devpts",
+        # No MS_NODEV: terminals are devices.
         constants.MS_NOSUID | constants.MS_NOEXEC,
+        # devpts: each mount is an instance of its own since 4.7, and newinstance is accepted
+        # still. Without ptmxmode its ptmx has mode 0000, and nobody could open it.
         "newinstance,ptmxmode=0666,mode=0620",
     )
 
 
 def _device(root: str, mount: protocol.Device) -> None:
+    # The host's node is bound: mknod(2) of a device fails with EPERM in a user namespace.
+    # MOUNT_ATTR_NODEV would forbid to open it.
     attributes = constants.MOUNT_ATTR_NOSUID | constants.MOUNT_ATTR_NOEXEC
     _attach(root, _Clone(mount["source"], mount["target"], attributes))
 
@@ -286,6 +303,7 @@ def _attach(root: str, clone: _Clone) -> None:
         target = _at(root, clone.target)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             os.makedirs(target, exist_ok=True)
+        # The kernel mounts a folder on a folder only, and a file on a file.
         elif not os.path.lexists(target):
             _write(target, b"")
         syscalls.move_mount(tree, "", constants.AT_FDCWD, target, constants.MOVE_MOUNT_F_EMPTY_PATH)
@@ -300,6 +318,8 @@ def _attach(root: str, clone: _Clone) -> None:
 def _restricted(clone: _Clone) -> int:
     """A descriptor of the detached clone; on failure nothing stays open."""
     deep = constants.AT_RECURSIVE if clone.recursive else 0
+    # Without AT_RECURSIVE the clone has the mount itself, and none of those below it
+    # (open_tree(2)).
     flags = constants.OPEN_TREE_CLONE | constants.OPEN_TREE_CLOEXEC | deep
     tree = syscalls.open_tree(constants.AT_FDCWD, clone.source, flags)
     try:
@@ -310,6 +330,7 @@ def _restricted(clone: _Clone) -> int:
             attr_set=clone.attributes,
             attr_clear=clone.clear,
         )
+        # Before it is attached: only a detached mount can be idmapped (EINVAL, mount_setattr(2)).
         if clone.id_map:
             _map_ids(tree, clone)
     except BaseException:
@@ -358,9 +379,12 @@ def _overlay(root: str, mount: protocol.Overlay, owner: Owner) -> None:
     # so neither a first change of a file nor the end has to wait for the disk.
     # userxattr (since 5.11): marks are user.overlay.*, which need no CAP_SYS_ADMIN.
     options = f"lowerdir={lower},upperdir=l0/upper,workdir=l0/work,userxattr,volatile"
+    # overlayfs: the leftmost lower folder is the uppermost, and "work" has to be an empty folder
+    # on the file system of "upper".
     syscalls.mount("overlay", target, "overlay", flags, options)
     os.chdir("/")
     for name in sources:
+        # overlayfs holds private clones of its layers' mounts, and needs their names no longer.
         syscalls.umount2(f"{stage}/{name}", constants.MNT_DETACH)
         os.rmdir(f"{stage}/{name}")
     os.rmdir(stage)

@@ -41,11 +41,14 @@ def show(
     mounts.stage(mount_ops, root, owner)
     # Clones of open_tree(2) are detached: move_mount(2) attaches them in the namespace entered.
     trees = [(target, _detached_clone(root + target)) for target in targets]
+    # Root and working folder become those of the namespace, so targets are the container's paths.
+    # EINVAL in a process that shares them with another one, as threads do (setns(2)).
     syscalls.setns(namespace, constants.CLONE_NEWNS)
     for target, tree in trees:
         # move_mount(2) would follow it.
         if os.path.islink(target):
             raise OSError(errno.ELOOP, "it is a link in the image", target)
+        # A missing folder stays an error: move_mount(2) fails with ENOENT.
         if not os.path.lexists(target) and not stat.S_ISDIR(os.fstat(tree).st_mode):
             continue
         try:

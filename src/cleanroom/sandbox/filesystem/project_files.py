@@ -144,6 +144,7 @@ class ProjectFiles:
                 # linkat(2): AT_SYMLINK_FOLLOW on /proc/self/fd needs no capability, AT_EMPTY_PATH
                 # needs CAP_DAC_READ_SEARCH.
                 source = proc_path(held)
+                # EEXIST where the temporary name is taken: link(2) never replaces.
                 os.link(source, self._temporary, dst_dir_fd=target.at, follow_symlinks=True)
                 self._rename(target)
             self._project.host.record(os.fstat(held))

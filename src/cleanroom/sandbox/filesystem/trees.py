@@ -63,6 +63,7 @@ def open_file(name: str, at: int, *, force: bool = False) -> tuple[int, os.stat_
         if not force:
             raise
         descriptor = _open_unreadable(name, at)
+    # Judged after open(2), on the descriptor: a name could be exchanged between the two.
     info = os.fstat(descriptor)
     if not stat.S_ISREG(info.st_mode):
         os.close(descriptor)
@@ -78,6 +79,8 @@ def _open_unreadable(name: str, at: int) -> int:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
         set_mode(held, mode | stat.S_IRUSR)
         try:
+            # O_NOFOLLOW would fail with ELOOP on the link in /proc/self/fd (open(2)). It leads to
+            # the open file itself, whatever has its name by now.
             return os.open(proc_path(held), _FILE & ~os.O_NOFOLLOW)
         finally:
             set_mode(held, mode)

@@ -163,6 +163,7 @@ _DATAGRAM_PROTOCOLS = (0, socket.IPPROTO_UDP)
 
 # label -> answer, of filters with a listener
 HOLD_OR_ALLOW = {
+    # since 5.0; without a listener the kernel answers ENOSYS (seccomp(2))
     "hold": constants.SECCOMP_RET_USER_NOTIF,
     "allow": constants.SECCOMP_RET_ALLOW,
     "absent": constants.SECCOMP_RET_ERRNO | errno.ENOSYS,
@@ -231,6 +232,7 @@ def service_filter(machine: str) -> bytes:
     """
     known = numbers(machine)
     asm = Assembler()
+    # SECCOMP_RET_KILL_PROCESS (since 4.14) ends all threads, SECCOMP_RET_KILL_THREAD one only
     load_number(asm, machine, foreign=constants.SECCOMP_RET_KILL_PROCESS, x32="absent")
     jump_from_each(asm, known, DENIED, "denied")
     jump_from_each(asm, known, ABSENT, "absent")
@@ -380,6 +382,7 @@ def _test_sockets(asm: Assembler, *, host_network: bool, track_sockets: bool) ->
     asm.jump("hold")
     asm.label("internet")
     asm.load(argument(1))
+    # the argument also has SOCK_NONBLOCK and SOCK_CLOEXEC (socket(2), since 2.6.27)
     asm.mask(constants.SOCK_TYPE_MASK)
     asm.jump_if(BPF_JEQ_K, socket.SOCK_STREAM, "stream")
     asm.jump_if(BPF_JEQ_K, socket.SOCK_DGRAM, "datagram")
@@ -401,9 +404,11 @@ def _test_executable_memory(asm: Assembler) -> None:
     asm.jump("allow")
     asm.label("mmap of code")
     asm.load(argument(3))
+    # no file is mapped, so there is no path to judge
     asm.jump_if(BPF_JSET_K, mmap.MAP_ANONYMOUS, "allow")
     asm.jump("hold")
     asm.label("memfd_create")
     asm.load(argument(1))
+    # since 6.3; older kernels answer EINVAL (memfd_create(2))
     asm.jump_if(BPF_JSET_K, constants.MFD_NOEXEC_SEAL, "allow")
     asm.jump("hold")
