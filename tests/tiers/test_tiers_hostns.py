@@ -175,6 +175,22 @@ print(json.dumps(found))
     assert [attempt.syscall for attempt in place.attempts] == ["setpriority"]
 
 
+async def test_a_process_asks_for_its_own_core_limit_by_the_number_zero(
+    project: Path, tmp_path: Path
+):
+    """As every getrlimit and setrlimit of the C library does: no attempt, and the limit stays."""
+    code = """
+import json, resource
+before = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print(json.dumps([before, resource.getrlimit(resource.RLIMIT_CORE)]))
+"""
+    async with hostns_environment(project, tmp_path) as place:
+        before, after = await place.python(code)
+    assert before == after
+    assert place.attempts == []
+
+
 ATTACKS = {
     "a file of the home folder": ("open({secret!r}).read()", ""),
     "a file of /proc that is the engine's": ("open('/proc/{engine}/cmdline').read()", ""),

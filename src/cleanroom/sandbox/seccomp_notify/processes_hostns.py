@@ -49,13 +49,11 @@ class HostnsProcesses(processes.Processes):
         return super().judge(call)
 
     def _judge_other(self, call: HeldCall) -> Response | None:
-        """A thread may change itself and its siblings; their numbers cannot be reused while it
-        waits for a response.
-        """
+        """A thread may change itself and its siblings, by the number 0 or by their own."""
         number = call.arguments[PID_ARGUMENT[call.name]] & UINT_MAX
         group = call.caller.group
         if _means_one_process(call) and (
-            number in (call.caller.pid, group) or os.path.exists(f"/proc/{group}/task/{number}")
+            number in (0, call.caller.pid, group) or os.path.exists(f"/proc/{group}/task/{number}")
         ):
             return None
         return Response(
