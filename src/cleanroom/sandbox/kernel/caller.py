@@ -22,7 +22,7 @@ _ARGUMENTS_BYTES = 4096
 
 
 class Unreadable(Exception):
-    """The caller's /proc folder may not be read; the message says why."""
+    """The caller's /proc folder may not be read; the message names the file and the error."""
 
 
 class BadAddress(Exception):

@@ -1,5 +1,5 @@
-"""Control groups: limits and counters where this process may write them, both versions,
-and word of what is missing.
+"""Control groups of both versions: limits and counters where this process may write them, and the
+obstacle where it may not.
 
 A group is made beside the engine's own, so that limits set on the engine from outside still bind.
 Version 1 has one folder a controller.
@@ -35,7 +35,7 @@ class Homes(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """Totals of one group. -1 where the kernel does not say."""
+    """Totals of one group. -1 where the kernel has no such counter."""
 
     memory_bytes: int
     memory_peak_bytes: int
@@ -106,11 +106,11 @@ class Group:
 
     @classmethod
     def from_wire(cls, told: ControlGroup) -> Group:
-        """The group that another process described."""
+        """The group of a description by `to_wire`."""
         return cls(told["version"], {known: Path(at) for known, at in told["folders"].items()})
 
     def to_wire(self) -> ControlGroup:
-        """The group as another process is told it."""
+        """The description of the group for another process."""
         folders = {known: str(folder) for known, folder in self.folders.items()}
         return {"version": self.version, "folders": folders}
 
@@ -167,9 +167,9 @@ class Group:
     def join(self) -> None:
         """Put this process, which has one thread, and so all it will start, into the group.
 
-        By itself and, where that can be said, as a thread:
-        moving another process, or a whole one, makes the kernel wait for every processor (8 to 20
-        ms).
+        The process moves itself and, in version 1, only its thread.
+        Moving another process, or all threads of one, takes 8 to 20 ms: the kernel waits for every
+        processor.
         """
         # cgroups(7): 0 stands for the process that writes.
         name = "tasks" if self.version == 1 else "cgroup.procs"
@@ -215,7 +215,7 @@ class Group:
             os.close(descriptor)
 
     def remove(self) -> list[Path]:
-        """Remove it; what still holds processes stays and is returned."""
+        """Remove its folders; returns those that stay, because they still hold processes."""
         left = []
         for path in self.paths:
             try:
@@ -229,7 +229,7 @@ class Group:
 
 
 def clear(group: Group) -> list[Path]:
-    """Remove the group of an environment that has ended, and return what stays.
+    """Remove the group of an environment that has ended; returns the folders that stay.
 
     The kernel may still be counting the last of its processes out.
     """
@@ -247,8 +247,8 @@ def clear(group: Group) -> list[Path]:
 
 
 def _write(path: str, text: str) -> None:
-    """In one piece and three calls: the files are the kernel's,
-    and an environment's start and end write and read dozens.
+    """Write a file of the kernel in three system calls: an environment's start and end write and
+    read dozens.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -1,5 +1,5 @@
-"""Id maps for mounts: root's environments see a project's files as their own without being its
-owner on disk.
+"""Id maps for mounts: environments of root see a project's files as their own, while the files keep
+their owner on disk.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ TOP = 65536
 
 
 def open_map(owner: int, owner_group: int, user: int, group: int) -> int:
-    """A user namespace, as a descriptor, whose map turns `owner` on disk into `user`;
-    everyone else stays who they are.
+    """Make a user namespace whose map shows `owner` on disk as `user`, every other id as itself.
+
+    Returns its descriptor.
 
     Needs root.
 

@@ -1,5 +1,5 @@
-"""Landlock: the kernel's own list of what a process tree may read, write and execute,
-laid over the mounts as a second layer.
+"""Landlock: the kernel's list of the paths that a process tree may read, write and execute, as a
+second layer over the mounts.
 
 `restrict` holds for the calling thread and everything it starts, for good;
 call it in a single-threaded child before exec.
@@ -73,10 +73,9 @@ def restrict(
     """Allow reading `readable`, reading and executing `executable`, everything in `writable`,
     listing folders in `listable`, and nothing else.
 
-    Without `run_written` what lies in `writable` is executed only where it lies in `executable`
-    too.
+    Without `run_written` a file in `writable` may be executed only if it is in `executable` too.
 
-    Paths that cannot be opened are skipped: a rule for what is not there would allow nothing.
+    Paths that cannot be opened are skipped: a rule for a missing path would allow nothing.
     Overlays need their rule on the merged mount.
 
     Raises:
@@ -105,8 +104,8 @@ def rules(
     run_written: bool = True,
     devices: Iterable[str] = DEVICES,
 ) -> tuple[bytes, list[tuple[str, int]]]:
-    """What `restrict` lays, for this kernel: the ruleset's struct,
-    and paths with their rights as folders.
+    """The rules of `restrict` for this kernel: the ruleset's struct, and paths with the rights that
+    each has if it is a folder.
     """
     # A ruleset with a right that the kernel does not know is EINVAL.
     version = abi()

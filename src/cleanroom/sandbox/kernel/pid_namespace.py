@@ -48,6 +48,8 @@ def fork_into(namespace: int) -> int:
 
 
 def _wait_until_adopted() -> None:
-    """A parent death signal that is set before would be that of the process between."""
+    """Wait until pid 1 is the parent: a parent death signal that is set before would be sent at the
+    end of the process between.
+    """
     while os.getppid() != 1:
         time.sleep(ADOPTED_SECONDS)

@@ -25,7 +25,7 @@ _SEGMENTS = "/proc/sysvipc/shm"
 
 
 class Reaper:
-    """Tells of children that ended through a descriptor, so that select(2) can wait for them.
+    """Reports ended children through a descriptor, so that select(2) can wait for them.
 
     One per process: the wake-up descriptor and the handler of SIGCHLD are the process's.
     """

@@ -171,7 +171,8 @@ _TABLE: dict[str, tuple[int, int]] = {
 
 MACHINES = ("x86_64", "aarch64")
 
-AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # what seccomp_data.arch holds
+# the values of seccomp_data.arch
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def machine() -> str:

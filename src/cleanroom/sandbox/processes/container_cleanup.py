@@ -96,7 +96,7 @@ def pid_namespace() -> str:
 
 
 def owner_labels(run_id: str) -> dict[str, str]:
-    """The labels by which another process tells whether this process's run is over."""
+    """The labels from which another process learns whether this process's run is over."""
     return {
         RUN: run_id,
         OWNER: journal.process_name(os.getpid()),

@@ -44,7 +44,7 @@ class _Warden(NamedTuple):
 
 
 class Keeper:
-    """Carries out its owner's orders until the owner says goodbye or is gone."""
+    """Carries out its owner's orders until the owner sends "bye" or has ended."""
 
     def __init__(self, owner: socket.socket) -> None:
         self._owner = owner
@@ -60,7 +60,7 @@ class Keeper:
         self._goodbye = False
 
     def serve(self) -> None:
-        """Serve until the channel ends, then end what still runs."""
+        """Serve until the channel ends, then end the remaining children."""
         reaper = process_tree.Reaper()
         # The owner may be gone already; its orders are waiting all the same.
         with contextlib.suppress(OSError):
@@ -225,7 +225,7 @@ class Keeper:
                 os.kill(pid, signal.SIGKILL)
 
     def _end(self) -> None:
-        """End what still runs; without a goodbye also remove the owner's resources."""
+        """End the remaining children; without a goodbye also remove the owner's resources."""
         for pid in (*self._wardens, *self._probes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -51,7 +51,7 @@ class LimitReports:
         self.restart()
 
     def restart(self) -> None:
-        """Report nothing of what was counted until now."""
+        """Leave events that were counted until now out of later reports."""
         self._before = self._counters()
 
     def report(self, command: Process | None, status: int) -> None:

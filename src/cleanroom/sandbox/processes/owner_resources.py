@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Folder(NamedTuple):
-    """`parent` is a descriptor of the folder around: nobody can exchange it meanwhile."""
+    """`parent` is a descriptor of the parent folder, which nobody can replace by another one."""
 
     parent: int
     name: str
@@ -62,7 +62,7 @@ class OwnerResources:
         self._containers.take(order)
 
     def remove(self) -> None:
-        """Remove everything, and write down what is gone."""
+        """Remove every resource, and record each removal in the journal."""
         if self._containers is not None:
             self._containers.remove(self._record_removal)
         for path, folder in self._folders.items():

@@ -32,7 +32,7 @@ class Sampler:
     ) -> None:
         """`written`: the folders on disk that the environment fills.
 
-        Without `own_network` its links are the host's, whose counters say nothing about it.
+        Without `own_network` its links are the host's, whose counters include other processes.
         """
         self._own_network = own_network
         self._near_bytes = memory_limit_bytes // 2
@@ -49,7 +49,7 @@ class Sampler:
         """Take one sample; None when the environment is gone.
 
         Blocks for some ms: call it in a worker thread.
-        The `last` one always walks the layer: no other sees what a short phase wrote.
+        The `last` one always walks the layer, or a short phase's files would not be counted.
         """
         # Walking a layer costs more than everything else here.
         if self._written and (last or time.monotonic() >= self._walk_at):

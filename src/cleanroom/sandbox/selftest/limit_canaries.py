@@ -102,7 +102,7 @@ def _reserve() -> None:
 
 
 class GroupProof:
-    """The proof of a group's limits, under way. Whoever begins it asks for its results."""
+    """The running proof of a group's limits. `results` must be called: it reaps the process."""
 
     def __init__(self, group: cgroups.Group) -> None:
         self._said, say = os.pipe()
@@ -116,7 +116,7 @@ class GroupProof:
         os.close(say)
 
     def results(self) -> list[CanaryResult]:
-        """What it found, once; waits for its end. One that came to no end has proven nothing."""
+        """Wait for the end and return the results, once. An interrupted proof has failed."""
         with os.fdopen(self._said, "rb") as file:
             said = file.read()
         os.waitpid(self._pid, 0)

@@ -120,7 +120,7 @@ def report(folder: str) -> ProbeReport:
     """Tier, dimensions, missing rules, levels and mechanisms in the shape of
     capability.CapabilityReport; `folder` is one that is not there, beside where layers will lie.
 
-    The row of resources says what holds without cgroups; whoever can make groups replaces it.
+    The row of resources assumes no cgroups; a backend that can make groups replaces it.
     `mode` and `landlock` are for the backend.
     """
     found = try_primitives(folder)

@@ -1,5 +1,5 @@
-"""What environments without namespaces stand on: the primitives, which rules each holds,
-and how each is tried.
+"""The primitives of environments without namespaces: the rules that each holds, and the attempt
+that shows whether it works.
 """
 
 from __future__ import annotations
@@ -119,12 +119,12 @@ LEVELS: dict[str, list[MissingRule]] = {
 
 
 def needs(is_root: bool) -> dict[str, tuple[str, ...]]:
-    """Primitive to rules; root has to be able to become somebody else."""
+    """Primitive to rules; root must also be able to change to an ordinary user."""
     return HOLDS | {"own_user": ("process.privileges",)} if is_root else HOLDS
 
 
 def steps(anybody: int) -> list[Callable[[], list[Step]]]:
-    """What to try, each list in a child of its own."""
+    """The attempts, each list for a child of its own."""
 
     def own_user() -> None:
         privileges.switch_user(anybody, anybody)

@@ -68,7 +68,7 @@ def start_written_program(expect: Expectations) -> None:
 
 
 def start(path: str) -> None:
-    """Start a program in a child; what refuses it is the child's status."""
+    """Start a program in a child, whose exit status is the errno of a refusal."""
     pid = os.fork()
     if pid == 0:
         status = errno.ECANCELED

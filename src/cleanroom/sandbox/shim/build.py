@@ -1,5 +1,5 @@
-"""Building pid 1 of containers from `init.c` with the C compiler that is there,
-once per source and machine.
+"""Building pid 1 of containers from `init.c` with an installed C compiler, once per source and
+machine.
 
 The result is static, so that it starts in any image, and lies in the user's cache under the digest
 of its source.
@@ -25,11 +25,11 @@ COMPILE_SECONDS = 60.0
 
 
 class NotBuilt(Exception):
-    """It could not be built; says why."""
+    """It could not be built; the message gives the reason."""
 
 
 def program_in(folder: Path) -> Path:
-    """Where `build` puts it: another place for each source and machine."""
+    """The path at which `build` puts it: another one for each source and machine."""
     return (
         folder / f"init-{platform.machine()}-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]}"
     )

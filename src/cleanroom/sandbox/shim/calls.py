@@ -1,9 +1,8 @@
-"""The canaries as system calls, for environments in which no Python of ours runs:
-data that pid 1 carries out in a child.
+"""The canaries as lists of system calls, which pid 1 makes in a child, for environments in which
+no Python of ours runs.
 
-For each canary of `canaries.CANARIES` and `canaries.ALLOWLIST` the same attempt,
-in the words of the kernel.
-Rules, expected refusals and records are theirs.
+Each canary of `canaries.CANARIES` and `canaries.ALLOWLIST` has its attempt here as system calls.
+Rules, expected refusals and records are taken from there.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _TYPE = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Word(NamedTuple):
-    """An argument that is only known inside: "r", the result of the step `value`, or "o",
-    room for so many bytes that are told back.
+    """An argument that is only known inside: "r" is the result of the step `value`, "o" a buffer of
+    `value` bytes, whose content is reported.
     """
 
     letter: str
@@ -59,7 +58,7 @@ class Step(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a step gave."""
+    """The outcome of a step."""
 
     # below zero: an errno
     result: int
@@ -67,8 +66,9 @@ class Told(NamedTuple):
 
 
 class Script(NamedTuple):
-    """Steps of which the last, or the first that fails, tells;
-    `check` looks at what was read and raises the refusal that it means.
+    """Steps of which the last one, or the first that fails, decides.
+
+    `check` reads the outcomes and raises the refusal that they mean.
     """
 
     steps: tuple[Step, ...]
@@ -288,7 +288,7 @@ def _listen_freely() -> tuple[Script, ...]:
 
 
 def _file_too_large() -> tuple[Script, ...]:
-    """The signal that comes with it is blocked, so that the call itself tells."""
+    """Write beyond RLIMIT_FSIZE with SIGXFSZ blocked, so that write(2) returns the refusal."""
     path = f"/tmp/.limit-{os.urandom(4).hex()}"
     return _one(
         _do("prlimit64", 0, _RLIMIT_FSIZE, struct.pack("=QQ", 4096, 4096), 0),

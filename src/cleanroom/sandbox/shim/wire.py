@@ -1,5 +1,5 @@
-"""The messages between a container's warden and its pid 1,
-and that socket dressed as the channel that wardens know.
+"""The messages between a container's warden and its pid 1, and an adapter that gives their socket
+the interface of init's channel.
 
 A message is one datagram: a letter, then fields of a u32 length and bytes.
 Strings end with a zero byte, so that C can use them where they are.
@@ -30,7 +30,7 @@ class Listening(TypedDict):
 
 
 class Tried(TypedDict):
-    """What the steps of one attempt gave."""
+    """The outcomes of the steps of one attempt."""
 
     kind: Literal["tried"]
     n: int
@@ -39,7 +39,7 @@ class Tried(TypedDict):
 
 if TYPE_CHECKING:
     ShimMessage = protocol.InitMessage | Listening | Tried
-    # What pid 1 carries out itself; canaries it gets as attempts.
+    # Orders that pid 1 carries out itself; it gets canaries as attempts.
     ShimOrder = protocol.Execute | protocol.Signal | protocol.ListProcesses
 
 
@@ -58,8 +58,8 @@ def _text(value: str) -> bytes:
 def restrict(
     attributes: bytes, rules: Sequence[tuple[str, int]], program: bytes, *, hold: bool
 ) -> bytes:
-    """Lay these Landlock rules (path, access) and install the filter;
-    with `hold` its listener comes back.
+    """Apply these Landlock rules (path, access) and install the filter; with `hold` pid 1 sends its
+    listener back.
     """
     paths = b"".join(_number(access) + _text(path) for path, access in rules)
     return (
@@ -108,7 +108,7 @@ def _argument(word: Argument) -> bytes:
 
 
 def told(payload: bytes) -> list[Told]:
-    """What each step gave: its result (an errno below zero) and what was written into its room."""
+    """The outcome of each step: its result (a negative errno) and the content of its buffer."""
     found, at = [], 0
     while at + 12 <= len(payload):
         result, size = struct.unpack_from("=qI", payload, at)
@@ -118,7 +118,7 @@ def told(payload: bytes) -> list[Told]:
 
 
 def left(payload: bytes) -> list[protocol.LivingProcess]:
-    """Living processes but pid 1, as init tells them."""
+    """The running processes but pid 1, in the form of init's message."""
     parts = payload.decode(errors="replace").split("\0")[:-1]
     found: list[protocol.LivingProcess] = []
     for pid, stat, words in zip(parts[::3], parts[1::3], parts[2::3], strict=False):
@@ -134,7 +134,7 @@ def left(payload: bytes) -> list[protocol.LivingProcess]:
 
 
 class ShimSocket:
-    """The end of a container's socket, taking orders and giving news as init's channel does."""
+    """The warden's end of a container's socket, with the orders and messages of init's channel."""
 
     def __init__(self, end: socket.socket) -> None:
         self.end = end
@@ -169,7 +169,7 @@ class ShimSocket:
                 assert_never(order)
 
     def receive(self) -> tuple[ShimMessage, list[int]] | None:
-        """The next message as init's channel would give it, with descriptors;
+        """The next message, in the form of init's messages, and its descriptors;
         None when the container has ended.
         """
         try:
@@ -186,7 +186,7 @@ class ShimSocket:
 
 
 def decoded(body: bytes) -> ShimMessage:
-    """What pid 1 says, as init would say it."""
+    """A message of pid 1, in the form of init's messages."""
     letter, payload = body[:1].decode(), body[5:]
     number = struct.unpack_from("=I", body, 1)[0] if len(body) >= 5 else 0
     match letter:
