@@ -60,6 +60,7 @@ def open_channels(
 
 def resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
     """UDP and TCP sockets on the port for names of one of the environment's own addresses."""
+    # RFC 1035: names are asked over UDP, and over TCP where an answer was truncated.
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     for end in (udp, tcp):

@@ -204,6 +204,7 @@ def _become(user: int, group: int) -> None:
 
     RLIMIT_NPROC counts the processes of a user in one user namespace (since 5.14).
     """
+    # Before the namespace: in it no other uid has a map, so the change would be EINVAL.
     privileges.switch_user(user, group)
     # Else /proc/self belongs to root, and the id maps cannot be written.
     syscalls.set_dumpable(True)
@@ -260,6 +261,7 @@ class _Init:
         try:
             pid = os.fork()
         except OSError:
+            # EAGAIN: pids.max or RLIMIT_NPROC is reached, both of which count threads.
             self._send({"kind": "exited", "n": number, "status": 126})
             return
         if pid == 0:
@@ -299,6 +301,7 @@ class _Init:
             self._send({"kind": "proof_failed", "n": proof, "why": why})
         command = self._commands.pop(pid, None)
         if command is not None:
+            # A signal leaves no exit status: a shell shows 128 and its number.
             shell_status = code if code >= 0 else 128 - code
             self._send({"kind": "exited", "n": command, "status": shell_status})
 
@@ -323,6 +326,7 @@ def _execute(order: Execute, descriptors: list[int]) -> NoReturn:
     try:
         _reset_signals()
         for target, descriptor in enumerate(descriptors):
+            # dup2(2) leaves the copy without close-on-exec.
             os.dup2(descriptor, target)
         syscalls.close_range(3)
         _raise_oom_score()

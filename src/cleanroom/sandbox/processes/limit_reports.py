@@ -63,6 +63,7 @@ class LimitReports:
         now, before = self._counters(), self._before
         self._before = now
         if now is not None and before is not None:
+            # The OOM killer may take a child of the command, whose status then shows nothing.
             self._report(_MEMORY, now.oom_kills - before.oom_kills, command)
             self._report(_PIDS, now.pids_refused - before.pids_refused, command)
         # setrlimit(2): beyond RLIMIT_FSIZE the writer gets SIGXFSZ.

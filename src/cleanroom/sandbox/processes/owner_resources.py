@@ -83,6 +83,7 @@ class OwnerResources:
 def _owner_of(folder: _Folder) -> int | None:
     """The uid that owns the folder; None where there is none."""
     try:
+        # Relative to a descriptor and without following a link: the path cannot lead elsewhere.
         return os.stat(folder.name, dir_fd=folder.parent, follow_symlinks=False).st_uid
     except OSError:
         return None

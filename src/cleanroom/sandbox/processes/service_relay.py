@@ -87,4 +87,5 @@ def open_folders_outside(sources: dict[str, str]) -> dict[str, int]:
     Raises:
         OSError: one is not there.
     """
+    # O_PATH: a place to start from, without a right to read.
     return {target: os.open(source, _FOLDER) for target, source in sources.items()}

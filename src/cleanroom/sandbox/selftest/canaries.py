@@ -58,6 +58,7 @@ def _ip_target(ip: str, port: int) -> Callable[[Expectations], Target]:
 
 CANARIES: tuple[Canary, ...] = (
     Canary(
+        # For documentation (RFC 5737, RFC 3849): a packet that got out would reach no host.
         "tcp",
         "network.egress",
         _REFUSED,
@@ -75,6 +76,7 @@ CANARIES: tuple[Canary, ...] = (
         "metadata service",
         "network.egress",
         _REFUSED,
+        # Link-local (RFC 3927), where clouds serve credentials.
         lambda _: network_attempts.connect(socket.AF_INET, ("169.254.169.254", 80)),
         _ip_target("169.254.169.254", 80),
     ),
@@ -120,6 +122,7 @@ CANARIES: tuple[Canary, ...] = (
         "vsock",
         "network.families",
         ("EAFNOSUPPORT",),
+        # vsock(7) leads to the hypervisor, over no link of the network namespace.
         lambda _: network_attempts.open_family(constants.AF_VSOCK),
         lambda _: {"proto": "AF_VSOCK"},
     ),
@@ -139,6 +142,8 @@ CANARIES: tuple[Canary, ...] = (
         "abstract socket outside",
         "network.sockets",
         ("ECONNREFUSED", "EPERM"),
+        # Abstract names belong to a network namespace: ECONNREFUSED in another one (unix(7)).
+        # EPERM: a Landlock scope, from ABI 6 on.
         lambda expect: network_attempts.connect_unix(f"\0{expect['abstract']}"),
     ),
     Canary(
@@ -160,6 +165,7 @@ CANARIES: tuple[Canary, ...] = (
         "secret of the home folder",
         "filesystem.secrets",
         ("ENOENT", "EACCES"),
+        # ENOENT: the folder is not in the environment's own root. EACCES: Landlock.
         lambda expect: file_attempts.read(expect["secret"]),
     ),
     Canary("mount", "process.syscalls", _NO_CALL, process_attempts.mount, _syscall_target("mount")),
@@ -241,6 +247,7 @@ ALLOWLIST: tuple[Canary, ...] = (
         "listen without a port",
         "network.listen",
         ("EACCES",),
+        # listen(2) binds a socket without an address by itself, with no bind(2) to hold.
         network_attempts.listen_unbound,
         lambda _: {"ip": "0.0.0.0"},  # noqa: S104
     ),

@@ -140,6 +140,7 @@ def prove_group(group: cgroups.Group) -> list[CanaryResult]:
             result("a group for the limits", "resource.pids", "made", f"{error.strerror}", False)
         ]
     try:
+        # pids.max is 1: the process itself is counted, so its first fork(2) is EAGAIN.
         refused = _in_group(small, _fork_status)
         killed = _in_group(small, _touch_memory)
         counted = small.counters()

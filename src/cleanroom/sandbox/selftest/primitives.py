@@ -255,6 +255,7 @@ def _read_only_mount(folder: str) -> None:
     deep = constants.AT_EMPTY_PATH | constants.AT_RECURSIVE
     # Before it is attached: nobody sees the mount while it can be written.
     syscalls.mount_setattr(tree, "", deep, attr_set=constants.MOUNT_ATTR_RDONLY)
+    # Over the folder itself: what follows looks up the new mount.
     syscalls.move_mount(tree, "", constants.AT_FDCWD, folder, constants.MOVE_MOUNT_F_EMPTY_PATH)
     if os.access(folder, os.W_OK):
         raise OSError(errno.EROFS, "a read-only mount can be written")
@@ -295,6 +296,7 @@ def _id_mapped() -> list[Step]:
             os.close(child_end)
             if not os.read(parent_end, 1):
                 raise OSError(1, "no user namespace for the map")
+            # From outside, and by root: a map other than the writer's own id needs CAP_SETUID.
             privileges.write_id_maps(pid, "0 1000 1\n", "0 1000 1\n")
             syscalls.unshare(constants.CLONE_NEWNS)
             tree = syscalls.open_tree(
@@ -321,6 +323,7 @@ def _filters() -> list[Step]:
 
     def notify() -> None:
         nonlocal listener
+        # EBUSY where a filter of this process has a listener already.
         installed = bpf.install(_ALLOW_ALL, listener=True)
         assert installed is not None
         listener = installed

@@ -198,6 +198,7 @@ def _first() -> None:
     """
     for name, act in (
         ("mount", lambda: syscalls.mount("none", "/", "none")),
+        # Docker's filter allows both to CAP_SYS_ADMIN only.
         ("unshare", lambda: syscalls.unshare(constants.CLONE_NEWUSER)),
     ):
         pid, listener = _held_child(name, act)
@@ -223,6 +224,7 @@ def _held_child(name: str, act: Callable[[], object]) -> tuple[int, int]:
         finally:
             os._exit(0)
     theirs.close()
+    # Blocks until the child has sent its listener, or has ended.
     _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
     mine.close()
     if not descriptors:
@@ -232,6 +234,7 @@ def _held_child(name: str, act: Callable[[], object]) -> tuple[int, int]:
 
 
 def _away(pid: int, listener: int) -> None:
+    # Held calls return ENOSYS once no listener is open (seccomp_unotify(2)).
     os.close(listener)
     os.kill(pid, 9)
     os.waitpid(pid, 0)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 def mount(_: Expectations) -> None:
+    # tmpfs is a file system that user namespaces may mount: only the filter and the lack of
+    # CAP_SYS_ADMIN refuse.
     syscalls.mount("none", "/tmp", "tmpfs", 0, "size=4k")
 
 
@@ -73,6 +75,7 @@ def start(path: str) -> None:
     if pid == 0:
         status = errno.ECANCELED
         try:
+            # A failing execve(2) returns: its errno becomes the exit status, one byte of it.
             os.execve(path, [path, "-c", "exit 0"], {})
         except OSError as error:
             status = error.errno or status

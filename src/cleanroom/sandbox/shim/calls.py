@@ -204,6 +204,7 @@ def _write(path: str, data: bytes) -> tuple[Script, ...]:
     return _one(
         _open(path, os.O_RDWR | _NEW, 0o600),
         _do("write", _result(0), data, len(data)),
+        # unlinkat(2) without AT_REMOVEDIR acts as unlink(2).
         _do("unlinkat", _CWD, _path(path), 0),
     )
 
@@ -258,6 +259,7 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
             struct.pack("=qq", 2, 0),
             16,
         ),
+        # connect(2) on a datagram socket sends nothing: it sets the peer of write(2) and read(2).
         _do("connect", _result(0), answerer, len(answerer)),
         _do("write", _result(0), question, len(question)),
         _do("read", _result(0), _room(512), 512),
@@ -270,6 +272,7 @@ def _own_program(expect: Expectations) -> tuple[Script, ...]:
     return _one(
         _open(path, os.O_WRONLY | _NEW, 0o700),
         _do("write", _result(0), text, len(text)),
+        # execve(2): ETXTBSY for a file that is open for writing.
         _do("close", _result(0)),
         Step(_START, (_path(path),)),
     )
@@ -305,6 +308,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     # 192.0.2.0/24 and 2001:db8::/32 are for documentation: RFC 5737, RFC 3849.
     "tcp": lambda _: _connect(_internet("192.0.2.1", 9)),
     "tcp over IPv6": lambda _: _connect(_internet("2001:db8::1", 9)),
+    # Link-local (RFC 3927), where clouds serve credentials.
     "metadata service": lambda _: _connect(_internet("169.254.169.254", 80)),
     "udp": lambda _: _send(_internet("192.0.2.9", 123), socket.SOCK_DGRAM, 0),
     "tcp fast open": lambda _: _send(_internet("192.0.2.2", 9), _TYPE, socket.MSG_FASTOPEN),
@@ -317,14 +321,18 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
             socket.MSG_FASTOPEN,
         ),
     ),
+    # 262 is IPPROTO_MPTCP.
     "mptcp": lambda _: _connect(_internet("192.0.2.4", 9), 262),
+    # packet(7): needs CAP_NET_RAW.
     "packet socket": lambda _: _socket(socket.AF_PACKET, socket.SOCK_RAW),
     # 40 is AF_VSOCK.
     "vsock": lambda _: _socket(40, socket.SOCK_STREAM),
     "unix socket outside": lambda expect: _unix(_path(expect["unix"])),
+    # unix(7): an abstract name starts with a zero byte, and belongs to a network namespace.
     "abstract socket outside": lambda expect: _connect(_local(b"\0" + expect["abstract"].encode())),
     "write outside": lambda expect: _each(
         expect,
+        # O_EXCL: nothing that exists is opened, were the folder writable.
         lambda folder: _open(
             f"{folder}/cleanroom-canary", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
         ),
@@ -352,6 +360,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
     "control: /dev/urandom is read": lambda _: _one(_open("/dev/urandom", os.O_RDONLY)),
     "read what is not listed": lambda expect: _one(_open(allowlist(expect)["unread"], os.O_RDONLY)),
     "start what was written": _own_program,
+    # MFD_CLOEXEC without MFD_NOEXEC_SEAL: the file could be executed.
     "file in memory that may be started": lambda _: _one(
         _do("memfd_create", b"canary\0", constants.MFD_CLOEXEC)
     ),
@@ -360,6 +369,7 @@ _SCRIPTS: dict[str, Callable[[Expectations], tuple[Script, ...]]] = {
         _do("bind", _result(0), _internet("127.0.0.1", allowlist(expect)["port"]), 16),
         _do("listen", _result(0), 1),
     ),
+    # ip(7): the kernel chooses a port, on every interface.
     "listen without a port": lambda _: _one(
         _do("socket", socket.AF_INET, _TYPE, 0), _do("listen", _result(0), 1)
     ),

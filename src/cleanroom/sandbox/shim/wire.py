@@ -188,6 +188,7 @@ class ShimSocket:
 def decoded(body: bytes) -> ShimMessage:
     """A message of pid 1, in the form of init's messages."""
     letter, payload = body[:1].decode(), body[5:]
+    # A message is one letter, the number of its order, and the rest.
     number = struct.unpack_from("=I", body, 1)[0] if len(body) >= 5 else 0
     match letter:
         case "l":
