@@ -105,9 +105,9 @@ class Group:
         return cls(homes.version, {known: folder / name for known, folder in homes.folders.items()})
 
     @classmethod
-    def from_wire(cls, told: ControlGroup) -> Group:
+    def from_wire(cls, group: ControlGroup) -> Group:
         """The group of a description by `to_wire`."""
-        return cls(told["version"], {known: Path(at) for known, at in told["folders"].items()})
+        return cls(group["version"], {known: Path(at) for known, at in group["folders"].items()})
 
     def to_wire(self) -> ControlGroup:
         """The description of the group for another process."""

@@ -105,24 +105,24 @@ class GroupProof:
     """The running proof of a group's limits. `results` must be called: it reaps the process."""
 
     def __init__(self, group: cgroups.Group) -> None:
-        self._said, say = os.pipe()
+        self._read_end, write_end = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 syscalls.set_parent_death_signal(signal.SIGKILL)
-                os.write(say, json.dumps(prove_group(group)).encode())
+                os.write(write_end, json.dumps(prove_group(group)).encode())
             finally:
                 os._exit(0)
-        os.close(say)
+        os.close(write_end)
 
     def results(self) -> list[CanaryResult]:
         """Wait for the end and return the results, once. An interrupted proof has failed."""
-        with os.fdopen(self._said, "rb") as file:
-            said = file.read()
+        with os.fdopen(self._read_end, "rb") as file:
+            output = file.read()
         os.waitpid(self._pid, 0)
         found: list[CanaryResult] = (
-            json.loads(said)
-            if said
+            json.loads(output)
+            if output
             else [result("a group for the limits", "resource.pids", "made", "no answer", False)]
         )
         return found
@@ -151,20 +151,20 @@ def prove_group(group: cgroups.Group) -> list[CanaryResult]:
             "a process past the group's number",
             "resource.pids",
             "EAGAIN, counted",
-            _said(refused, counted.pids_refused),
+            _with_counter(refused, counted.pids_refused),
             refused == errno.EAGAIN and counted.pids_refused > 0,
         ),
         result(
             "memory past the group's limit",
             "resource.memory",
             "killed, counted",
-            _said(killed, counted.oom_kills),
+            _with_counter(killed, counted.oom_kills),
             killed == -signal.SIGKILL and counted.oom_kills > 0,
         ),
     ]
 
 
-def _said(status: int, counted: int) -> str:
+def _with_counter(status: int, counted: int) -> str:
     shown = f"signal {-status}" if status < 0 else errno.errorcode.get(status, "it worked")
     return f"{shown}, counter {counted}"
 

@@ -48,21 +48,21 @@ def build(folder: Path) -> Path:
         return program
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     passing = program.with_name(f"{program.name}.{os.getpid()}")
-    said = "none of " + ", ".join(COMPILERS) + " is in the system's folders"
+    reason = "none of " + ", ".join(COMPILERS) + " is in the system's folders"
     for compiler in filter(host_programs.find, COMPILERS):
         try:
             words = [*OPTIONS, "-o", str(passing), str(SOURCE)]
             done = host_programs.run(compiler, words, timeout_seconds=COMPILE_SECONDS)
         except TimeoutExpired:
-            said = f"{compiler} took more than {COMPILE_SECONDS:g} s"
+            reason = f"{compiler} took more than {COMPILE_SECONDS:g} s"
             continue
         if done.returncode == 0:
             passing.chmod(0o755)
             # rename(2) is atomic: nobody starts half a program.
             passing.rename(program)
             return program
-        said = f"{compiler}: {done.stderr.strip()[-500:]}"
-    raise NotBuilt(said)
+        reason = f"{compiler}: {done.stderr.strip()[-500:]}"
+    raise NotBuilt(reason)
 
 
 if __name__ == "__main__":

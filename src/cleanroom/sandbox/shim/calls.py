@@ -68,7 +68,7 @@ class Told(NamedTuple):
 class Script(NamedTuple):
     """Steps of which the last one, or the first that fails, decides.
 
-    `check` reads the outcomes and raises the refusal that they mean.
+    `check` reads the results and raises the refusal that they mean.
     """
 
     steps: tuple[Step, ...]
@@ -87,9 +87,9 @@ def judge(
 
     def replay() -> None:
         refusal: Exception | None = None
-        for script, told in given:
+        for script, results in given:
             try:
-                _outcome(script, told)
+                _outcome(script, results)
             except (OSError, Unavailable, ValueError) as error:
                 refusal = error
                 continue
@@ -103,16 +103,16 @@ def judge(
 LIMIT = Canary("one byte too many in a file", "resource.disk", ("EFBIG",), lambda _: None)
 
 
-def _outcome(script: Script, told: Sequence[Told]) -> None:
-    if not told:
+def _outcome(script: Script, results: Sequence[Told]) -> None:
+    if not results:
         raise ValueError("the process that tried it did not come to its end")
-    last = told[-1].result
+    last = results[-1].result
     if last < 0:
         # Such as EAFNOSUPPORT: without a socket there was no attempt to record.
-        if len(told) == 1 and len(script.steps) > 1 and script.steps[0].call == number("socket"):
+        if len(results) == 1 and len(script.steps) > 1 and script.steps[0].call == number("socket"):
             raise Unavailable(f"no such socket: {os.strerror(-last)}")
         raise OSError(-last, os.strerror(-last))
-    script.check(told)
+    script.check(results)
 
 
 def _do(name: str, *arguments: Argument) -> Step:
@@ -214,9 +214,9 @@ def _each(expect: Expectations, make: Callable[[str], Step]) -> tuple[Script, ..
 
 
 def _engine(expect: Expectations, *before: Step) -> tuple[Script, ...]:
-    def look(told: Sequence[Told]) -> None:
+    def verify(results: Sequence[Told]) -> None:
         # proc_pid_stat(5): field 22, starttime; a pid alone may be another process's here.
-        if int(told[-1].room.rstrip(b"\0").rpartition(b")")[2].split()[19]) != expect["start"]:
+        if int(results[-1].room.rstrip(b"\0").rpartition(b")")[2].split()[19]) != expect["start"]:
             raise ProcessLookupError(errno.ESRCH, "its number belongs to another process here")
 
     opened = len(before)
@@ -224,12 +224,12 @@ def _engine(expect: Expectations, *before: Step) -> tuple[Script, ...]:
         *before,
         _open(f"/proc/{expect['pid']}/stat", os.O_RDONLY),
         _do("read", _result(opened), _room(512), 511),
-        check=look,
+        check=verify,
     )
 
 
-def _capabilities(told: Sequence[Told]) -> None:
-    if not any(told[-1].room):
+def _capabilities(results: Sequence[Told]) -> None:
+    if not any(results[-1].room):
         raise PermissionError(errno.EPERM, "none")
 
 
@@ -242,9 +242,9 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
     question += b"\0\0\1\0\1"
     answerer = _internet("127.0.0.1", 53)
 
-    def look(told: Sequence[Told]) -> None:
+    def verify(results: Sequence[Told]) -> None:
         # RCODE is the lower half of byte 3 (RFC 1035); the sink's addresses are in 198.18.0.0/15.
-        answer = told[-1].room[: told[-1].result]
+        answer = results[-1].room[: results[-1].result]
         if len(answer) < 4 or answer[3] & 15 or answer[-4] != 198 or answer[-3] & 0xFE != 18:
             raise ValueError(f"answered with {answer[-4:].hex()}")
 
@@ -263,7 +263,7 @@ def _name(expect: Expectations) -> tuple[Script, ...]:
         _do("connect", _result(0), answerer, len(answerer)),
         _do("write", _result(0), question, len(question)),
         _do("read", _result(0), _room(512), 512),
-        check=look,
+        check=verify,
     )
 
 
