@@ -44,6 +44,7 @@ class Link(Generic[Received]):
         channel.send(self._end, message, descriptors)
 
     def _read(self) -> None:
+        # -1: the handler of a message has closed it.
         while self._end.fileno() >= 0:
             try:
                 arrived = self._receive(self._end)

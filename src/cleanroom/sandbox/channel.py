@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 # an environment's whole description with its variables; the kernel's default of 208 KiB is too near
 MESSAGE_MAX = 1 << 20
-DESCRIPTORS_MAX = 64  # listening sockets of all declared services at once, the most that travels
+# listening sockets of all declared services at once, the most that travels
+DESCRIPTORS_MAX = 64
 
 Message = dict[str, Any]
 
@@ -38,6 +39,8 @@ def end() -> socket.socket:
 
 def widened(end: socket.socket) -> socket.socket:
     """The same end, with room for the largest message."""
+    # A message has to fit the send buffer (EMSGSIZE). The kernel caps the value at
+    # net.core.wmem_max, then doubles it (socket(7)).
     end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_MAX)
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MESSAGE_MAX)
     return end
@@ -61,6 +64,7 @@ def send(
         return
     end.sendmsg(
         [body],
+        # One message has 253 descriptors at most (SCM_MAX_FD, unix(7)).
         [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))],
         socket.MSG_NOSIGNAL,
     )
@@ -74,6 +78,7 @@ def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
         BlockingIOError: nothing is waiting on a non-blocking socket.
     """
     room = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
+    # Close-on-exec as they arrive: a program started in between would inherit them (recv(2)).
     body, beside, flags, _ = end.recvmsg(MESSAGE_MAX, room, socket.MSG_CMSG_CLOEXEC)
     descriptors: list[int] = []
     for level, kind, data in beside:
@@ -81,6 +86,7 @@ def receive(end: socket.socket) -> tuple[Message, list[int]] | None:
             held = array.array("i")
             held.frombytes(data[: len(data) - len(data) % held.itemsize])
             descriptors.extend(held)
+    # MSG_CTRUNC: descriptors beyond the buffer were closed by the kernel (unix(7)).
     assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC), "a message was cut"
     if not body:
         return None

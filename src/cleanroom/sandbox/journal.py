@@ -37,6 +37,9 @@ def start_time(pid: int) -> int:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
+    # The second field is a program's name of its own choice, with spaces and parentheses; the
+    # fields after it begin with the third, the state. The 22nd is the start time
+    # (proc_pid_stat(5)).
     fields = stat.rpartition(")")[2].split()
     return 0 if fields[0] in "ZX" else int(fields[19])
 
@@ -59,6 +62,8 @@ def lock(descriptor: int) -> None:
     """
     # On a file system without locks the pid has to do.
     with contextlib.suppress(OSError):
+        # The lock is one of the open file: forked copies share it, and the last one closed ends
+        # it.
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
@@ -69,6 +74,7 @@ def try_lock(folder: Folder, name: str) -> Iterator[bool]:
     True where there is no such file.
     """
     try:
+        # flock(2) needs no right to write. Without O_NONBLOCK a FIFO in its place would block.
         descriptor = folder.open(name, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         yield True
@@ -87,6 +93,7 @@ def locked(folder: Folder, name: str) -> bool:
 
 def _lock_exclusively(descriptor: int) -> bool:
     try:
+        # EWOULDBLOCK while anybody has a shared lock.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -132,6 +139,7 @@ class Journal:
         os.close(self.descriptor)
 
     def _write(self, **record: Any) -> None:
+        # O_APPEND: the kernel seeks to the end and writes in one step (open(2)).
         os.write(self.descriptor, json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def covers(plan: MountPlan) -> list[Device]:
     """Mounts of /dev/null over each socket that lies in a read-only tree of the plan."""
     return [
+        # connect(2) to a file that is no socket fails with ECONNREFUSED.
         device("/dev/null", path)
         for path in _bound_sockets()
         if innermost_length(path, plan.executable) > innermost_length(path, plan.writable)

@@ -143,6 +143,7 @@ def private_folders(
         tmpfs("/dev/shm", size=size, mode=0o1777, exec=memory_exec),
         {"kind": "devpts", "target": "/dev/pts"},
         *(make_link(f"/dev/{name}", f"/proc/self/fd{tail}") for name, tail in streams),
+        # devpts: terminals that are opened here belong to the instance at /dev/pts.
         make_link("/dev/ptmx", "pts/ptmx"),
     ]
 

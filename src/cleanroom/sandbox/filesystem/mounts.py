@@ -224,6 +224,8 @@ def _replace(root: str, mount: protocol.ReplaceFile) -> None:
 def _tmpfs(root: str, mount: protocol.Tmpfs, owner: Owner) -> None:
     target = _at(root, mount["target"])
     os.makedirs(target, exist_ok=True)
+    # Without `size` the limit is half of the memory (tmpfs(5)); covers are read-only and need
+    # none.
     options = [f"mode={mount['mode']:o}"]
     if mount["size"]:
         # `size` limits the pages of files only; empty files count as inodes (tmpfs(5)).

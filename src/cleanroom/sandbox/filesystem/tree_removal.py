@@ -63,9 +63,11 @@ def _open_to_change(at: int, name: str) -> int:
     try:
         folder = os.open(name, _READ_FOLDER, dir_fd=at)
     except PermissionError:
+        # O_PATH needs no right on the folder itself (open(2)).
         held = open_folder(name, at)
         try:
             set_mode(held, 0o700)
+            # An O_PATH descriptor cannot be listed, so the folder is opened once more through it.
             folder = os.open(".", _READ_FOLDER, dir_fd=held)
         finally:
             os.close(held)

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 # between a question and its connection lie milliseconds; a busy machine stretches them
 _HOLD_NS = 250_000_000
-_REMEMBERED_MOST = 4096  # names; more than that get no address, and are counted as dropped
-_ASKERS_MOST = 8  # processes that may wait for an answer at the same time and still be told apart
+# names; more than that get no address, and are counted as dropped
+_REMEMBERED_MOST = 4096
+# processes that may wait for an answer at the same time and still be told apart
+_ASKERS_MOST = 8
 _PACKET_MOST = 512
-_TCP_MOST = 64  # connections to the answerer that may be open; the oldest gives way
+# connections to the answerer that may be open; the oldest gives way
+_TCP_MOST = 64
 
 _A, _AAAA, _ANY, _INTERNET = 1, 28, 255, 1
 _NO_ERROR, _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 1, 3, 4
@@ -38,6 +41,8 @@ _NO_ERROR, _FORMAT_ERROR, _NO_SUCH_NAME, _NOT_IMPLEMENTED = 0, 1, 3, 4
 
 def raise_link(name: str) -> None:
     """Bring a network interface of this namespace up."""
+    # In a new network namespace even the loopback device is down. SIOCSIFFLAGS replaces all flags,
+    # so they are read first (netdevice(7)).
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sh22x", name.encode(), 0)
         flags = struct.unpack_from("16sh", fcntl.ioctl(control, constants.SIOCGIFFLAGS, request))[1]
@@ -128,6 +133,8 @@ class Names:
                 self.dropped += 1
                 return ""
             serial = len(self._addresses) + 1
+            # 198.18.0.0/15 is set aside for benchmarks (RFC 2544): no host of the internet has
+            # such an address.
             address = socket.inet_ntoa(struct.pack(">I", (198 << 24 | 18 << 16) + serial))
             self._addresses[name] = address
             self._hosts[address] = name
@@ -215,6 +222,7 @@ class Answerer:
 
     def filenos(self) -> list[int]:
         """What to poll: one descriptor that stands for all, since connections come and go."""
+        # An epoll descriptor is readable when one of its own is ready (epoll(7)).
         return [self._waiting.fileno()]
 
     def close(self) -> None:
@@ -237,7 +245,8 @@ class Answerer:
                 try:
                     self._udp.sendto(answer, asker)
                 except OSError:
-                    pass  # it has gone
+                    # it has gone
+                    pass
         self._accept()
         for connection in list(self._open):
             self._serve(connection)
@@ -248,10 +257,13 @@ class Answerer:
         """
         if len(packet) < 2:
             return b""
+        # A header has 12 bytes, and QR marks an answer (RFC 1035, 4.1.1).
         if len(packet) < 12 or packet[2] & 0x80:
             return packet[:2] + struct.pack(">HHHHH", 0x8000 | _FORMAT_ERROR, 0, 0, 0, 0)
         flags, questions = struct.unpack_from(">HH", packet, 2)
-        reply = 0x8480 | (flags & 0x7900)  # an authoritative answer with recursion, as asked
+        # an authoritative answer with recursion, as asked
+        reply = 0x8480 | (flags & 0x7900)
+        # The opcode: 0 is a standard query.
         if flags & 0x7800:
             return packet[:2] + struct.pack(">HHHHH", reply | _NOT_IMPLEMENTED, 0, 0, 0, 0)
         parsed = parse_question(packet) if questions == 1 else None
@@ -260,6 +272,8 @@ class Answerer:
         name, kind, end = parsed
         code, address = self._look_up(name, kind, port)
         data = (
+            # The name is a pointer to offset 12, the question's (RFC 1035, 4.1.4). TTL 1 keeps
+            # resolvers from caching it.
             b"\xc0\x0c" + struct.pack(">HHIH", _A, _INTERNET, 1, 4) + socket.inet_aton(address)
             if address
             else b""
@@ -276,7 +290,8 @@ class Answerer:
         address = self._names.declared_address(name)
         if not address:
             if name.endswith((".in-addr.arpa", ".ip6.arpa")):
-                return _NO_ERROR, ""  # the name of an address: asks for nothing outside
+                # the name of an address: asks for nothing outside
+                return _NO_ERROR, ""
             address = self._names.add_question(name, self._asker(port))
             if not address:
                 return _NO_SUCH_NAME, ""
@@ -288,7 +303,8 @@ class Answerer:
         if not askers:
             return {}
         inode = askers[0].udp_sockets().get(port)
-        if inode is None:  # over TCP, or from a process that has just ended
+        # over TCP, or from a process that has just ended
+        if inode is None:
             return askers[0].identity() if len(askers) == 1 or not port else {}
         holder = next((caller for caller in askers if caller.has_socket(inode)), None)
         return holder.identity() if holder is not None else {}
@@ -317,6 +333,7 @@ class Answerer:
         try:
             piece = connection.recv(4096)
             held += piece
+            # Over TCP two bytes with its length precede each message (RFC 1035, 4.2.2).
             while len(held) >= 2 and len(held) >= 2 + (length := int.from_bytes(held[:2], "big")):
                 answer = self.answer(bytes(held[2 : 2 + length]))
                 del held[: 2 + length]
@@ -338,10 +355,12 @@ def parse_question(packet: bytes) -> tuple[str, int, int] | None:
     at = 12
     while at < len(packet) and packet[at]:
         length = packet[at]
+        # A label has 63 bytes at most; the two bits above mark a pointer (RFC 1035, 4.1.4).
         if length > 63 or at + 1 + length >= len(packet):
             return None
         labels.append(packet[at + 1 : at + 1 + length].decode("ascii", "backslashreplace"))
         at += 1 + length
+    # A name has 255 bytes at most, with its last zero (RFC 1035, 2.3.4).
     if at - 12 > 254 or at + 5 > len(packet):
         return None
     kind, category = struct.unpack_from(">HH", packet, at + 1)

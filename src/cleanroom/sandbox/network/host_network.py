@@ -51,14 +51,18 @@ class HostNetworkPolicy(NamedTuple):
     internet: bool = False
     # declared services and hosts: (address, port) -> where it leads
     forwards: Mapping[tuple[bytes, int], str] = {}
-    hosts: Mapping[bytes, str] = {}  # the address that stands for a declared host -> its name
+    # the address that stands for a declared host -> its name
+    hosts: Mapping[bytes, str] = {}
     # the host's name servers, which may lie on its loopback
     resolvers: frozenset[bytes] = frozenset()
-    listen: bool = True  # on loopback, on any port that nobody needs a privilege for
-    ports: frozenset[int] = frozenset()  # declared ones
+    # on loopback, on any port that nobody needs a privilege for
+    listen: bool = True
+    # declared ones
+    ports: frozenset[int] = frozenset()
     # whatever a socket is bound to, it is reached over the loopback device only
     confined: bool = False
-    first_port: int = 1024  # below it nobody without privileges may
+    # below it nobody without privileges may
+    first_port: int = 1024
 
 
 class Decision(NamedTuple):
@@ -87,6 +91,7 @@ def outgoing(
 
     `own`: a socket of this environment receives there. `vacant`: no socket does.
     """
+    # as where nobody listens, and as where no route leads
     refused = errno.ECONNREFUSED if kind.stream else errno.ENETUNREACH
     forward = policy.forwards.get((address, port), "") if kind.stream else ""
     if forward:
@@ -117,6 +122,7 @@ def bound(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
 
     Port 0 is allowed anywhere: such a socket is a client's until it listens.
     """
+    # bind(2) fails with EACCES below net.ipv4.ip_unprivileged_port_start
     if 0 < port < policy.first_port:
         return Decision(errno.EACCES)
     return _judge_listener(policy, address, port) if port else Decision()
@@ -144,6 +150,7 @@ def unix(
         return Decision()
     if abstract:
         return Decision(errno.ECONNREFUSED, LOCAL if policy.internet else SOCKETS)
+    # as connect(2) does for a path; an abstract name nobody has is ECONNREFUSED (unix(7))
     refused = errno.EACCES if exists else errno.ENOENT
     if control or not policy.internet:
         return Decision(refused, CONTROLS if policy.internet else SOCKETS)

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from cleanroom.core.beneath import open_beneath, unix_address
 from cleanroom.sandbox.kernel import constants
 
-CONNECT_SECONDS = 5.0  # a server whose queue stays full for so long is not there
+# a server whose queue stays full for so long is not there
+CONNECT_SECONDS = 5.0
 
 
 class Peer(NamedTuple):
@@ -47,6 +48,7 @@ def connect(
         OSError: ECONNREFUSED where it is no socket, or its listener does not belong; ELOOP, ENOTDIR
             or EXDEV where the path has a link in it or leads out; what open(2) and connect(2) say.
     """
+    # Without O_PATH open(2) of a socket fails with ENXIO.
     handle = open_beneath(folder, path, constants.O_PATH)
     try:
         if not stat.S_ISSOCK(os.fstat(handle).st_mode):
@@ -74,6 +76,8 @@ def _connected(handle: int, path: str, belongs: Belongs, kind: int) -> socket.so
     end = socket.socket(socket.AF_UNIX, kind)
     try:
         seconds = struct.pack("=qq", int(CONNECT_SECONDS), 0)
+        # connect(2) waits while the listener's queue is full; on a non-blocking socket, which
+        # Python's `settimeout` makes, it would fail with EAGAIN at once (connect(2)).
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
         end.connect(unix_address(handle))
         if not belongs(end, peer_of(end)):
@@ -86,6 +90,8 @@ def _connected(handle: int, path: str, belongs: Belongs, kind: int) -> socket.so
 
 def peer_of(end: socket.socket) -> Peer:
     """Who listened on what this connected socket reaches."""
+    # struct ucred, of the moment when the peer called listen(2): it may have ended since
+    # (unix(7)).
     return Peer(*struct.unpack("=iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
 
 
@@ -109,6 +115,8 @@ def living(end: socket.socket, peer: Peer, is_ours: Callable[[int], bool]) -> bo
     except OSError:
         return False
     try:
+        # Judged between opening the pidfd and polling it: a process that lives at the end had its
+        # number all the time. A pidfd is readable once its process has ended (pidfd_open(2)).
         accepted = of_our_user(end, peer) and is_ours(peer.pid)
         return accepted and not select.select([held], [], [], 0)[0]
     finally:
@@ -116,6 +124,8 @@ def living(end: socket.socket, peer: Peer, is_ours: Callable[[int], bool]) -> bo
 
 
 def _peer_pidfd(end: socket.socket, peer: Peer) -> int:
+    # SO_PEERPIDFD (since 6.5) refers to the process that listens, pidfd_open(2) to the one that
+    # has its number by now.
     with contextlib.suppress(OSError):
         packed = end.getsockopt(socket.SOL_SOCKET, constants.SO_PEERPIDFD, 4)
         return int.from_bytes(packed, "little", signed=True)

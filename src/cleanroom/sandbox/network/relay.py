@@ -155,6 +155,7 @@ class Relay:
         def dial() -> None:
             self._dialled.append((inside, self._connect(inside, forward)))
             with contextlib.suppress(OSError):
+                # It wakes the selector, which only the main thread may change.
                 self._wake.send(b"d")
 
         threading.Thread(target=dial, daemon=True).start()
@@ -239,6 +240,7 @@ def _next_socket(source: socket.socket) -> socket.socket:
         BlockingIOError: there is none now.
         OSError: there will be none any more.
     """
+    # 1 for a socket that listens (socket(7)); a channel's end does not.
     if source.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return source.accept()[0]
     arrived = channel.FORWARDED.receive(source)

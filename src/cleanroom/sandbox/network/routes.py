@@ -13,8 +13,11 @@ import struct
 
 from cleanroom.sandbox.kernel import constants
 
+# struct nlmsghdr: length, type, flags, sequence, port; struct rtmsg: family, lengths of
+# destination and source, tos, table, protocol, scope, type, flags; struct rtattr: length, type
 _HEADER, _ROUTE, _ATTRIBUTE = "=IHHII", "=BBBBBBBBI", "=HH"
-_ANSWER_SECONDS = 5.0  # the kernel answers at once
+# the kernel answers at once
+_ANSWER_SECONDS = 5.0
 # There is no way, or one that refuses: connecting says so itself.
 _NO_WAY = frozenset((errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL))
 
@@ -47,6 +50,7 @@ def _route_kind(address: bytes) -> int:
         + route
         + attribute
     )
+    # With a destination RTM_GETROUTE asks for the one route that a packet would take.
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, constants.NETLINK_ROUTE) as link:
         link.settimeout(_ANSWER_SECONDS)
         link.sendto(request, (0, 0))
@@ -54,6 +58,7 @@ def _route_kind(address: bytes) -> int:
     _, kind, *_ = struct.unpack_from(_HEADER, answer)
     body = struct.calcsize(_HEADER)
     if kind == constants.NLMSG_ERROR:
+        # struct nlmsgerr begins with a negative errno (netlink(7)).
         code = -struct.unpack_from("=i", answer, body)[0]
         raise OSError(code, os.strerror(code))
     if kind != constants.RTM_NEWROUTE:

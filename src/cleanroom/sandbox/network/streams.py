@@ -41,6 +41,7 @@ class _Flow:
         self._drain()
         if self.source_ended and not self.buffered and not self.finished:
             self.finished = True
+            # Only this direction ends: a client may send everything, end its side, and read then.
             with contextlib.suppress(OSError):
                 self.sink.shutdown(socket.SHUT_WR)
 

@@ -157,6 +157,7 @@ def _test_init(asm: Assembler, init: int) -> None:
     """Signals to init by its number, by that of a group, or to all processes (kill(2))."""
     asm.label("kill")
     asm.load(argument(0))
+    # a number is an int, so bit 31 is its sign; 0 is the caller's own group
     asm.jump_if(BPF_JSET_K, _SIGN_BIT, "hold")
     asm.jump_if(BPF_JEQ_K, init, "hold")
     asm.jump("allow")

@@ -59,6 +59,7 @@ def connect_pair(sock: socket.socket) -> socket.socket:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(_STRANGERS_MOST)
+        # the kernel completes a connection by itself, and accept(2) takes it from the queue later
         connect_local(sock, _loopback_address(sock, listening.getsockname()[1]))
         return _accept_peer(listening, sock)
 

@@ -71,10 +71,12 @@ class Listener:
 
     def let_continue(self, identifier: int) -> None:
         """Let the kernel carry the call out."""
+        # since 5.5; value and error have to be 0 (EINVAL)
         self._send(_SECCOMP_NOTIF_RESP.pack(identifier, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE))
 
     def respond(self, identifier: int, value: int, code: int) -> None:
         """Answer with `value`, or with errno `code` unless that is 0."""
+        # the error field is a negative errno, and the value counts only where it is 0
         self._send(_SECCOMP_NOTIF_RESP.pack(identifier, value, -code, 0))
 
     def is_valid(self, identifier: int) -> bool:
@@ -96,4 +98,5 @@ class Listener:
         try:
             fcntl.ioctl(self._descriptor, SECCOMP_IOCTL_NOTIF_SEND, response)
         except OSError:
-            pass  # the caller was killed while it waited
+            # the caller was killed while it waited
+            pass

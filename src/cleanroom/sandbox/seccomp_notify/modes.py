@@ -109,6 +109,7 @@ class Modes:
         # as the kernel does for a caller who is not in the file's group (chmod(2))
         if found.st_gid not in groups:
             mode &= ~stat.S_ISGID
+        # fchmod(2) fails with EBADF on O_PATH
         os.chmod(link, mode)
         return Response(0)
 

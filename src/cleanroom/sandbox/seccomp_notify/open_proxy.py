@@ -46,6 +46,7 @@ _CLOSED = frozenset(
 _MAGIC_LINKS = frozenset(("root", "cwd", "exe", "map_files", "ns"))
 # settings of a process that it may write
 _WRITABLE = frozenset(("oom_score_adj", "comm", "coredump_filter", "timerslack_ns"))
+# openat2(2), since 5.6: EXDEV for a path that leaves the folder, ELOOP for a link
 _RESOLVE = (
     constants.RESOLVE_BENEATH | constants.RESOLVE_NO_SYMLINKS | constants.RESOLVE_NO_MAGICLINKS
 )

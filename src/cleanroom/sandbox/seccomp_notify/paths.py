@@ -18,6 +18,7 @@ _OPENAT2 = NUMBERS.get("openat2", -1)
 # struct open_how: flags, mode, resolve
 _OPEN_HOW_BYTES = ctypes.c_size_t(24)
 _HANDLE = (os.O_CLOEXEC | constants.O_PATH).to_bytes(8, "little") + bytes(8)
+# RESOLVE_IN_ROOT (since 5.6): "/", absolute links and ".." stay below the descriptor (openat2(2))
 _RESOLVE_PLAIN = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
 _HOW_PLAIN = _HANDLE + _RESOLVE_PLAIN.to_bytes(8, "little")
 _HOW_IN_ROOT = _HANDLE + constants.RESOLVE_IN_ROOT.to_bytes(8, "little")
@@ -156,6 +157,7 @@ class Paths:
                 done = step
                 continue
             links += 1
+            # the kernel answers ELOOP (path_resolution(7))
             if links > constants.MAXSYMLINKS:
                 return path
             # the target of a magic link is no path where the file has none (proc(5))

@@ -46,6 +46,7 @@ class DuplicatedSockets:
     """Duplicates by pidfd_getfd(2)."""
 
     def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
+        # since 5.6; it needs the right to ptrace(2) the caller (pidfd_getfd(2))
         return caller.borrow(descriptor)
 
     def stop_tracking(self, sock: socket.socket) -> None: ...
@@ -218,7 +219,8 @@ def _table(proc_fd: int, name: str) -> bytes:
     try:
         descriptor = os.open(f"self/net/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc_fd)
     except FileNotFoundError:
-        return b""  # a kernel without IPv6
+        # a kernel without IPv6
+        return b""
     with open(descriptor, "rb") as file:
         return file.read()
 
@@ -233,7 +235,8 @@ def _links(proc_fd: int, pid: str) -> list[str]:
     try:
         return [os.readlink(name, dir_fd=folder) for name in os.listdir(folder)]
     except OSError:
-        return []  # it has just ended, or closed one
+        # it has just ended, or closed one
+        return []
     finally:
         os.close(folder)
 
