@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleanroom.sandbox.network.dns import Answerer, Names, parse_question
+from cleanroom.sandbox.network.dns import DnsServer, NameTable, parse_question
 
 A, AAAA, PTR = 1, 28, 12
 
@@ -41,14 +41,14 @@ class Bench:
     def __init__(self, known: dict[str, str] | None = None) -> None:
         self.clock = Clock()
         self.records: list[dict[str, Any]] = []
-        self.names = Names(known or {}, self.clock)
+        self.names = NameTable(known or {}, self.clock)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.tcp = socket.socket()
         for end in (self.udp, self.tcp):
             end.bind(("127.0.0.1", 0))
             end.setblocking(False)
         self.tcp.listen(8)
-        self.answerer = Answerer(self.udp, self.tcp, self.names, self.records.append)
+        self.answerer = DnsServer(self.udp, self.tcp, self.names, self.records.append)
 
     def __enter__(self) -> Bench:
         return self

@@ -96,20 +96,24 @@ def no_scopes() -> None:
     from cleanroom.sandbox.network import host_network
 
     _replace(landlock, _SCOPES=0)
-    _replace(host_network, unix=lambda *given, **named: host_network.Decision())
+    _replace(host_network, judge_unix=lambda *given, **named: host_network.Decision())
 
 
 def host_loopback_open() -> None:
     from cleanroom.sandbox.network import host_network
 
-    honest = host_network.outgoing
+    honest = host_network.judge_outgoing
 
-    def outgoing(where: Any, kind: Any, address: Any, port: Any, **named: Any) -> Any:
+    def judge_outgoing(where: Any, kind: Any, address: Any, port: Any, **named: Any) -> Any:
         if address[:1] == b"\x7f" and port != 53:
             return host_network.Decision()
         return honest(where, kind, address, port, **named)
 
-    _replace(host_network, unix=lambda *given, **named: host_network.Decision(), outgoing=outgoing)
+    _replace(
+        host_network,
+        judge_unix=lambda *given, **named: host_network.Decision(),
+        judge_outgoing=judge_outgoing,
+    )
 
 
 def proc_not_withheld() -> None:

@@ -157,8 +157,8 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
         dns.raise_link("lo")
     udp, tcp = resolver or _resolver()
     attempts: list[dict[str, Any]] = []
-    remembered = dns.Names(known)
-    answerer = dns.Answerer(udp, tcp, remembered, attempts.append)
+    remembered = dns.NameTable(known)
+    answerer = dns.DnsServer(udp, tcp, remembered, attempts.append)
     inside = os.fork()
     if inside == 0:
         os.close(news)
@@ -192,7 +192,7 @@ def _warden(action, workspace, given, results, news, mine, theirs) -> None:
     )
 
 
-def _serve(recorder: Recorder, answerer: dns.Answerer, inside: int) -> None:
+def _serve(recorder: Recorder, answerer: dns.DnsServer, inside: int) -> None:
     poll = select.poll()
     for descriptor in (*recorder.filenos(), *answerer.filenos()):
         poll.register(descriptor, select.POLLIN)

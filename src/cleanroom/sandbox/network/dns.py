@@ -53,7 +53,7 @@ def raise_link(name: str) -> None:
         )
 
 
-class Names:
+class NameTable:
     """What is known of names in one environment; shared by the answerer, which hears questions,
     and the recorder, which sees connections.
     """
@@ -195,7 +195,7 @@ def _name_record(name: str, process: Process, now: int) -> Attempt:
     }
 
 
-class Answerer:
+class DnsServer:
     """Answers what arrives on a UDP and a listening TCP socket, both non-blocking.
 
     Names that nothing follows go to `emit`.
@@ -207,7 +207,7 @@ class Answerer:
         self,
         udp: socket.socket | None,
         tcp: socket.socket | None,
-        names: Names,
+        names: NameTable,
         emit: Callable[[Attempt], None],
     ) -> None:
         self._udp = udp

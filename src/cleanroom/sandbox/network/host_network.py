@@ -32,7 +32,7 @@ PUBLISH, LISTEN, SOCKETS, CONTROLS = (
 _OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
 
 
-class Kind(NamedTuple):
+class SocketKind(NamedTuple):
     """What a socket is, by its own word."""
 
     family: int
@@ -78,9 +78,9 @@ class Decision(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-def outgoing(
+def judge_outgoing(
     policy: HostNetworkPolicy,
-    kind: Kind,
+    kind: SocketKind,
     address: bytes,
     port: int,
     *,
@@ -117,7 +117,7 @@ def outgoing(
     return Decision(refused, EGRESS)
 
 
-def bound(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
+def judge_bind(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     """Whether a socket may be bound.
 
     Port 0 is allowed anywhere: such a socket is a client's until it listens.
@@ -128,7 +128,7 @@ def bound(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     return _judge_listener(policy, address, port) if port else Decision()
 
 
-def listened(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
+def judge_listen(policy: HostNetworkPolicy, address: bytes, port: int) -> Decision:
     """Whether a bound socket may listen: never where another machine could connect."""
     return _judge_listener(policy, address, port)
 
@@ -139,7 +139,7 @@ def _judge_listener(policy: HostNetworkPolicy, address: bytes, port: int) -> Dec
     return Decision() if policy.listen or port in policy.ports else Decision(errno.EACCES, LISTEN)
 
 
-def unix(
+def judge_unix(
     policy: HostNetworkPolicy, *, own: bool, control: bool, exists: bool, abstract: bool
 ) -> Decision:
     """Whether a unix socket may be connected.

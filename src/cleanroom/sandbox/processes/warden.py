@@ -104,7 +104,7 @@ class Warden:
         self._group = cgroups.Group.from_wire(group) if group is not None else None
         self._limits = LimitReports(self._group, spec["limits"]["shown"], self._report_attempt)
         self._recorder: Recorder | None = None
-        self._resolvers: list[dns.Answerer] = []
+        self._resolvers: list[dns.DnsServer] = []
         self._relay: ServiceRelay | None = None
         # Relays of declared hosts report here which connections they refused.
         self._egress_reports: socket.socket | None = None
@@ -145,7 +145,7 @@ class Warden:
             (forward["service"], forward["address"], forward["port"])
             for forward in forward_sockets.egress(forwards)
         ]
-        names = dns.Names(forward_sockets.addresses(forwards), egress=egress)
+        names = dns.NameTable(forward_sockets.addresses(forwards), egress=egress)
         if self._spec["notify"] and host_network is None:
             self._start_resolvers(names)
         listener = self._start_init()
@@ -175,10 +175,10 @@ class Warden:
         if not shared:
             dns.raise_link("lo")
 
-    def _start_resolvers(self, names: dns.Names) -> None:
+    def _start_resolvers(self, names: dns.NameTable) -> None:
         for address in forward_sockets.RESOLVERS:
             udp, tcp = forward_sockets.resolver_sockets(address)
-            self._resolvers.append(dns.Answerer(udp, tcp, names, self._report_attempt))
+            self._resolvers.append(dns.DnsServer(udp, tcp, names, self._report_attempt))
 
     def _rules(self) -> Rules:
         """The rules by which the environment's held calls are judged."""

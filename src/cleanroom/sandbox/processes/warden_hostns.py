@@ -60,8 +60,8 @@ class HostnsWarden(warden.Warden):
         syscalls.set_dumpable(False)
         # As in every tier, a service is refused the same, and its attempts are not reported.
         emit = self._report_attempt if self._spec["role"] == "phase" else lambda _: None
-        names = dns.Names(forward_sockets.addresses(self._spec["network"]["forwards"]))
-        resolver = dns.Answerer(None, None, names, emit)
+        names = dns.NameTable(forward_sockets.addresses(self._spec["network"]["forwards"]))
+        resolver = dns.DnsServer(None, None, names, emit)
         self._resolvers = [resolver]
         if listener is not None:
             host = self._spec["host_namespaces"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import shown
 from cleanroom.sandbox.network import addresses, control_sockets, host_network
-from cleanroom.sandbox.network.dns import Names, parse_question
+from cleanroom.sandbox.network.dns import NameTable, parse_question
 from cleanroom.sandbox.network.host_network import Decision, HostNetworkPolicy
 from cleanroom.sandbox.seccomp_notify import network
 from cleanroom.sandbox.seccomp_notify.files import Files
@@ -51,7 +51,7 @@ class Destinations:
         self,
         policy: HostNetworkPolicy,
         files: Files,
-        names: Names,
+        names: NameTable,
         owned: OwnedSockets,
         controls: tuple[str, ...],
     ) -> None:
@@ -69,7 +69,7 @@ class Destinations:
         named = internet_address(raw)
         if named is None:
             return Response(0)
-        return self._respond(host_network.bound(self._policy, *named), operation, *named)
+        return self._respond(host_network.judge_bind(self._policy, *named), operation, *named)
 
     def judge_listen(self, operation: SocketOperation) -> Response:
         """Whether a socket may listen where it is bound."""
@@ -77,7 +77,7 @@ class Destinations:
         if sock.family not in INTERNET:
             return Response(0)
         address, port = _packed(sock.family, sock.getsockname())
-        decision = host_network.listened(self._policy, address, port)
+        decision = host_network.judge_listen(self._policy, address, port)
         return self._respond(decision, operation, address, port)
 
     def judge(self, operation: SocketOperation, raw: bytes, payload: bytes | None) -> Destination:
@@ -99,7 +99,9 @@ class Destinations:
         local = addresses.local(address)
         own = local and self._owned.own_listener(kind, address, port)
         vacant = local and not own and self._owned.is_vacant(kind, address, port)
-        decision = host_network.outgoing(self._policy, kind, address, port, own=own, vacant=vacant)
+        decision = host_network.judge_outgoing(
+            self._policy, kind, address, port, own=own, vacant=vacant
+        )
         response = self._respond(decision, operation, address, port, payload or b"")
         return Destination(response, raw, forward=decision.forward)
 
@@ -122,7 +124,7 @@ class Destinations:
         # abstract: all bytes behind the NUL are the name (unix(7))
         if raw[2] == 0:
             own = self._owned.own_abstract_name(raw[3:])
-            decision = host_network.unix(
+            decision = host_network.judge_unix(
                 self._policy, own=own, control=False, exists=True, abstract=True
             )
             name = "@" + raw[3:].decode("utf-8", "backslashreplace")
@@ -132,7 +134,7 @@ class Destinations:
         # connected below this root later, so that no link made meanwhile leads elsewhere
         root = self._files.root(operation.caller)
         control = self._is_control(path)
-        decision = host_network.unix(
+        decision = host_network.judge_unix(
             self._policy, own=own, control=control, exists=exists, abstract=False
         )
         return Destination(_unix_response(decision, name, path), raw, root, path)

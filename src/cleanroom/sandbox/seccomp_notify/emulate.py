@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cleanroom.sandbox.kernel import constants
-from cleanroom.sandbox.network.dns import Names
+from cleanroom.sandbox.network.dns import NameTable
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp_notify import network, sendmsg
 from cleanroom.sandbox.seccomp_notify.destination import INTERNET, Destination, Destinations
@@ -66,7 +66,7 @@ class NetworkEmulator:
         self,
         access: HostNetworkAccess,
         files: Files,
-        names: Names,
+        names: NameTable,
         sockets: Sockets,
         owned: OwnedSockets,
         listener: Listener,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
-from cleanroom.sandbox.network.dns import Names, parse_question
+from cleanroom.sandbox.network.dns import NameTable, parse_question
 from cleanroom.sandbox.seccomp_notify import forward, sendmsg
 from cleanroom.sandbox.seccomp_notify.files import Files
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
@@ -95,7 +95,7 @@ class Network:
     """
 
     def __init__(
-        self, names: Names, files: Files, host_unix_fd: int = -1, *, host_network: bool = False
+        self, names: NameTable, files: Files, host_unix_fd: int = -1, *, host_network: bool = False
     ) -> None:
         """`host_unix_fd` is the host's /proc/net/unix, opened before the environment had a network
         namespace. `host_network`: it has none.

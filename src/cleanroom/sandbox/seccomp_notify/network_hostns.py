@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cleanroom.sandbox.kernel import constants
-from cleanroom.sandbox.network.dns import Answerer, Names
+from cleanroom.sandbox.network.dns import DnsServer, NameTable
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 from cleanroom.sandbox.seccomp_notify import network
 from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
@@ -46,7 +46,7 @@ class ForwardChannel(NamedTuple):
 class ForwardsAndNames:
     """Connects callers' sockets to relays, or to the answerer of names."""
 
-    def __init__(self, forwards: Sequence[ForwardChannel], answerer: Answerer) -> None:
+    def __init__(self, forwards: Sequence[ForwardChannel], answerer: DnsServer) -> None:
         self._forwards = Forwards({forward.name: forward.channel for forward in forwards})
         self._answerer = answerer
 
@@ -78,7 +78,11 @@ class HostnsNetwork:
     """Judges the socket calls of one environment."""
 
     def __init__(
-        self, tracked: TrackedSockets, emulator: NetworkEmulator, names: Names, listener: Listener
+        self,
+        tracked: TrackedSockets,
+        emulator: NetworkEmulator,
+        names: NameTable,
+        listener: Listener,
     ) -> None:
         self._tracked = tracked
         self._emulator = emulator

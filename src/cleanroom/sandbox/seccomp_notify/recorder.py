@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.kernel.caller import BadAddress, Caller
 from cleanroom.sandbox.kernel.constants import UINT_MAX, X32_SYSCALL_BIT
 from cleanroom.sandbox.kernel.syscall_numbers import AUDIT_ARCH, NAMES, machine
-from cleanroom.sandbox.network.dns import Names
+from cleanroom.sandbox.network.dns import NameTable
 from cleanroom.sandbox.seccomp.filters import FIRST_NETLINK
 from cleanroom.sandbox.seccomp_notify import (
     attempts,
@@ -58,7 +58,7 @@ class Environment(NamedTuple):
     """The environment whose calls are judged."""
 
     rules: Rules
-    names: Names
+    names: NameTable
     # descriptor of /proc
     proc_fd: int
     # descriptor of the host's /proc/net/unix, opened outside of the network namespace; -1: none

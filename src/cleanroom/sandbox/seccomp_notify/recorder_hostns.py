@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.sandbox.kernel import constants
-from cleanroom.sandbox.network.dns import Answerer
+from cleanroom.sandbox.network.dns import DnsServer
 from cleanroom.sandbox.seccomp_notify import (
     emulate,
     metadata,
@@ -39,7 +39,7 @@ class HostnsAccess(NamedTuple):
     # path inside -> file on the host that is read instead
     texts: Mapping[str, str]
     forwards: Sequence[ForwardChannel]
-    answerer: Answerer
+    answerer: DnsServer
 
 
 class HostnsRecorder(recorder.Recorder):

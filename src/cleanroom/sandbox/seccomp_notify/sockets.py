@@ -16,7 +16,7 @@ from typing import Protocol
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller
-from cleanroom.sandbox.network.host_network import Kind
+from cleanroom.sandbox.network.host_network import SocketKind
 
 # duplicates; past it those of sockets that no process has open any more are closed
 _TRACKED_MOST = 512
@@ -133,7 +133,7 @@ class OwnedSockets:
             del self._inodes[next(iter(self._inodes))]
         self._inodes[inode(sock)] = None
 
-    def own_listener(self, kind: Kind, address: bytes, port: int) -> bool:
+    def own_listener(self, kind: SocketKind, address: bytes, port: int) -> bool:
         """Whether all sockets that receive at this address of the host are the environment's, and
         there is one.
         """
@@ -142,7 +142,7 @@ class OwnedSockets:
         found = self._receivers(kind, address, port)
         return bool(found) and all(number in self._inodes for number in found)
 
-    def is_vacant(self, kind: Kind, address: bytes, port: int) -> bool:
+    def is_vacant(self, kind: SocketKind, address: bytes, port: int) -> bool:
         """Whether no socket at all receives there."""
         return not self._receivers(kind, address, port)
 
@@ -155,7 +155,7 @@ class OwnedSockets:
         found = [int(row[6]) in self._inodes for row in rows if len(row) == 8 and row[7] == shown]
         return bool(found) and all(found)
 
-    def _receivers(self, kind: Kind, address: bytes, port: int) -> list[int]:
+    def _receivers(self, kind: SocketKind, address: bytes, port: int) -> list[int]:
         return receiving_inodes(self._proc_fd, "tcp" if kind.stream else "udp", address, port)
 
 
@@ -171,10 +171,10 @@ def inode(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
-def kind_of(sock: socket.socket) -> Kind:
+def kind_of(sock: socket.socket) -> SocketKind:
     """Family, type and protocol of a socket."""
     protocol = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
-    return Kind(sock.family, sock.type & constants.SOCK_TYPE_MASK, protocol)
+    return SocketKind(sock.family, sock.type & constants.SOCK_TYPE_MASK, protocol)
 
 
 def inodes_open_in(proc_fd: int, pids: Iterable[int]) -> set[int]:
