@@ -121,6 +121,7 @@ def project_status(path: str, project: Tree) -> os.stat_result | None:
 
 def _is_whiteout(info: os.stat_result) -> bool:
     """Whether overlayfs marked a deletion: a character device 0/0."""
+    # mknod(2) of that device needs no privilege since 5.8.
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 

@@ -104,6 +104,7 @@ class _TreeCopy:
         inside, _, name = path.rpartition("/")
         source, target = self._sources.enter(inside), self._targets.enter(inside)
         if stat.S_ISLNK(info.st_mode):
+            # The text is copied as it is: links are judged when they are written back.
             os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
             if self._owner is not None:
                 os.chown(name, *self._owner, dir_fd=target, follow_symlinks=False)
@@ -161,6 +162,7 @@ class _TreeCopy:
 def _clone_blocks(reading: int, sink: int) -> bool:
     """Share the blocks of a file by ioctl_ficlone(2); False if the file system cannot."""
     try:
+        # EOPNOTSUPP without reflinks, EXDEV between two file systems.
         fcntl.ioctl(sink, constants.FICLONE, reading)
     except OSError:
         return False

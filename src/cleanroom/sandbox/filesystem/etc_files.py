@@ -74,7 +74,10 @@ SHOWN = (
     "xml",
 )
 
+# The server answers at once: a question that gets no answer need not wait 5 s, which
+# resolv.conf(5) has as the default, nor be asked twice.
 RESOLV_CONF = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+# No module that would ask a service of the host, such as nss-resolve(8) (nsswitch.conf(5)).
 NSSWITCH_CONF = (
     "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
     "protocols: files\nservices: files\n"

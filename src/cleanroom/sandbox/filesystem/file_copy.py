@@ -19,6 +19,7 @@ def copy_content(reading: int, sink: int, info: os.stat_result) -> int:
     if info.st_blocks * 512 >= info.st_size:
         return _copy_range(reading, sink, info.st_size)
     copied = _copy_data(reading, sink, info.st_size)
+    # After a hole at the end no write has made the file as long.
     os.ftruncate(sink, info.st_size)
     return copied
 
@@ -65,6 +66,7 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
     done = 0
     while done < length:
         try:
+            # It moves both offsets by what it copied, which may be less than asked for.
             moved = os.copy_file_range(reading, sink, length - done)
         except OSError as error:
             # EXDEV: two file systems, before 5.3, and of two types from 5.19 on.
@@ -78,6 +80,7 @@ def _copy_range(reading: int, sink: int, length: int) -> int:
             if not piece:
                 break
             moved = os.write(sink, piece)
+            # write(2) may take a part: the rest is read again.
             os.lseek(reading, moved - len(piece), os.SEEK_CUR)
         done += moved
     return done

@@ -36,6 +36,7 @@ SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "srv",
 # Folders with programs that are neither the system's nor declared: not shown from level High on.
 UNLISTED = ("opt", "srv")
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+# C libraries count processors there (sysconf(3)).
 PROCESSORS = "/sys/devices/system/cpu"
 TEMPORARY = ("/tmp", "/var/tmp")
 # What may be read beside the trees of programs.

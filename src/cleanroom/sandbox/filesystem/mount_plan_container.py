@@ -74,6 +74,7 @@ def _private(view: View) -> list[MountOp]:
     return [
         *temporary_folders(view.tmpfs_bytes, exec=view.tmp_exec),
         *(tmpfs(target, size=SMALL_BYTES, mode=0o755, exec=False) for target in holders),
+        # After /home, in which it lies.
         home_folder(view),
     ]
 

@@ -71,6 +71,7 @@ def read_root_facts(home: str) -> RootFacts:
                 texts[name] = file.read()
         except OSError:
             continue
+        # A mount on a link would cover the link itself: other paths to the file would show it.
         real_paths[name] = os.path.realpath(f"/etc/{name}")
     has_cache = os.path.isdir(f"{home}/.cache") if home else False
     return RootFacts(entries, texts, real_paths, home, has_cache)
@@ -86,6 +87,7 @@ def plan(host: HostFacts, root: RootFacts, view: View) -> MountPlan:
     cache_folder = f"{home}/.cache" if view.cache and root.has_cache else ""
     tools = parents_first([*view.tools, *([home] if len(home) > 1 else [])])
     mounts: list[MountOp] = [
+        # First, since the host's top entries may contain the folder in which the root is built.
         {"kind": "unbindable", "target": "/"},
         make_folder("/run"),
         *_entries(root),
@@ -93,6 +95,7 @@ def plan(host: HostFacts, root: RootFacts, view: View) -> MountPlan:
         *_replaced_files(root, view),
         *(bind(tool, tool, tool=True) for tool in tools),
         *([home_cache(view.cache, cache_folder)] if view.cache and cache_folder else []),
+        # After the home, in which it may lie: a later mount covers an earlier one.
         bind(workspace, workspace, writable=True),
         *ggen_folder(workspace, view.masked),
         *host_mounts(view),

@@ -305,7 +305,7 @@ def _attach(root: str, clone: _Clone) -> None:
         target = _at(root, clone.target)
         if stat.S_ISDIR(os.fstat(tree).st_mode):
             os.makedirs(target, exist_ok=True)
-        # The kernel mounts a folder on a folder only, and a file on a file.
+        # The kernel mounts a folder on a folder only, and a file on a file (else EINVAL).
         elif not os.path.lexists(target):
             _write(target, b"")
         syscalls.move_mount(tree, "", constants.AT_FDCWD, target, constants.MOVE_MOUNT_F_EMPTY_PATH)

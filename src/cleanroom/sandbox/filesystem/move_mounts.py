@@ -45,7 +45,7 @@ def show(
     # EINVAL in a process that shares them with another one, as threads do (setns(2)).
     syscalls.setns(namespace, constants.CLONE_NEWNS)
     for target, tree in trees:
-        # move_mount(2) would follow it.
+        # Without MOVE_MOUNT_T_SYMLINKS move_mount(2) covers the link itself, and its target stays.
         if os.path.islink(target):
             raise OSError(errno.ELOOP, "it is a link in the image", target)
         # A missing folder stays an error: move_mount(2) fails with ENOENT.

@@ -82,6 +82,7 @@ class ProjectFiles:
             self._project.host.record(before)
             return
         self._theirs.require_unmodified(target)
+        # symlink(2) replaces nothing (EEXIST), rename(2) does so in one step.
         os.symlink(text, self._temporary, dir_fd=target.at)
         held = os.open(self._temporary, ITSELF, dir_fd=target.at)
         try:

@@ -86,6 +86,7 @@ class ProjectRemoval:
 
     def _unlink(self, target: Target) -> None:
         with self._project.recording_links(target):
+            # A link is removed itself (unlink(2)).
             os.unlink(target.name, dir_fd=target.at)
 
 

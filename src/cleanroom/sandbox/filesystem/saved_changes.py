@@ -78,6 +78,7 @@ class SavedChanges(Tree):
         sink = os.open(name, NEW_FILE, 0o600, dir_fd=at)
         try:
             yield sink
+            # open(2) reduces a mode by the umask, fchmod(2) does not.
             os.fchmod(sink, mode)
         finally:
             os.close(sink)

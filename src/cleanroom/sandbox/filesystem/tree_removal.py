@@ -41,6 +41,7 @@ def remove_beneath(parent: int, name: str) -> None:
             try:
                 for child, is_folder in _children(inner):
                     if not is_folder:
+                        # unlink(2) needs the right to write the folder, and none on the file.
                         os.unlink(child, dir_fd=inner)
                         continue
                     # rename(2): EACCES for a folder that its owner may not write, since its ".."
@@ -52,6 +53,7 @@ def remove_beneath(parent: int, name: str) -> None:
             finally:
                 if inner != top:
                     os.close(inner)
+                    # It is empty by now: rmdir(2) fails with ENOTEMPTY otherwise.
                     os.rmdir(inside, dir_fd=top)
     finally:
         os.close(top)

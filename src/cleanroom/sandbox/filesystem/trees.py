@@ -23,6 +23,7 @@ ENTER, LIST, CHANGE, ALL = 0o100, 0o500, 0o300, 0o700
 # Opens a file, folder or link itself; a link is not followed.
 ITSELF = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_PATH with O_NOFOLLOW opens a link itself; O_DIRECTORY refuses it (ENOTDIR, open(2)).
 _FOLDER = ITSELF | os.O_DIRECTORY
 # open(2) of a FIFO without a writer, or of a terminal, would block or attach: these do neither.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -115,6 +116,7 @@ def entries(folder: int) -> list[tuple[str, os.stat_result]]:
             found = [(item.name, item.stat(follow_symlinks=False)) for item in items]
     finally:
         os.close(listed)
+    # The kernel gives names in the order of the file system, which differs between machines.
     return sorted(found, key=lambda pair: pair[0])
 
 

@@ -50,6 +50,7 @@ class ProjectWriter:
     def __init__(self, folder: Folder, began_ns: int) -> None:
         """The folder stays the caller's, and has to stay open."""
         self.host = HostState(began_ns)
+        # Root gives new files the owner of the project's folder; others cannot (EPERM, chown(2)).
         info = os.fstat(folder.descriptor)
         owner = (info.st_uid, info.st_gid) if os.geteuid() == 0 else None
         self._project = Project(folder, self.host, owner)

@@ -1,5 +1,5 @@
-"""Names inside an environment: declared ones lead to their service,
-all others to a sink that remembers what was asked.
+"""Names inside an environment: declared ones have the address of their service,
+all others one that stands for the name.
 
 The answerer speaks DNS on the environment's own loopback; no question ever leaves.
 An address from 198.18.0.0/15 stands for each undeclared name,
@@ -54,8 +54,9 @@ def raise_link(name: str) -> None:
 
 
 class NameTable:
-    """What is known of names in one environment; shared by the answerer, which hears questions,
-    and the recorder, which sees connections.
+    """Declared names, questions and their addresses in one environment.
+
+    The server adds questions, and the recorder takes the names of addresses.
     """
 
     def __init__(
@@ -78,10 +79,10 @@ class NameTable:
         self._hosts: dict[str, str] = {}
         self._pending: dict[str, Attempt] = {}
         self._emit: Callable[[Attempt], None] = lambda _: None
-        # who turned to the answerer, the last one last
+        # processes that sent to the server, the last one last
         self.askers: deque[Caller] = deque(maxlen=_ASKERS_MOST)
         self.dropped = 0
-        # port of a socket that a declared host's relay accepted -> who connected it
+        # port of a socket that a declared host's relay accepted -> the process that connected it
         self._connections: dict[int, Process] = {}
 
     def is_egress(self, address: bytes, port: int) -> bool:
@@ -221,7 +222,7 @@ class DnsServer:
         names.report_to(emit)
 
     def filenos(self) -> list[int]:
-        """What to poll: one descriptor that stands for all, since connections come and go."""
+        """Descriptors to poll: one that stands for all, since connections come and go."""
         # An epoll descriptor is readable when one of its own is ready (epoll(7)).
         return [self._waiting.fileno()]
 
@@ -234,7 +235,10 @@ class DnsServer:
         self._open.clear()
 
     def ready(self) -> None:
-        """Answer everything that waits. Nothing that a client sends or omits ends this."""
+        """Answer everything that waits.
+
+        No packet or connection of a client raises an error.
+        """
         while self._udp is not None:
             try:
                 packet, asker = self._udp.recvfrom(4096)
@@ -245,7 +249,7 @@ class DnsServer:
                 try:
                     self._udp.sendto(answer, asker)
                 except OSError:
-                    # it has gone
+                    # the asker has gone
                     pass
         self._accept()
         for connection in list(self._open):
@@ -298,7 +302,7 @@ class DnsServer:
         return _NO_ERROR, address if kind in (_A, _ANY) else ""
 
     def _asker(self, port: int) -> Process:
-        """Who holds the socket that a question came from, among those who turned to us last."""
+        """The process with the socket that sent a question, among the last askers."""
         askers = list({caller.group: caller for caller in reversed(self._names.askers)}.values())
         if not askers:
             return {}
@@ -318,7 +322,7 @@ class DnsServer:
             self.adopt(connection)
 
     def adopt(self, connection: socket.socket) -> None:
-        """Serve a connection, which becomes ours; the oldest gives way to one too many."""
+        """Take over a connection and serve it; the oldest is closed for one too many."""
         connection.setblocking(False)
         self._open[connection] = bytearray()
         self._waiting.register(connection, select.EPOLLIN)

@@ -33,7 +33,7 @@ _OWN_KINDS = frozenset((addresses.LOOPBACK, addresses.THIS_NETWORK))
 
 
 class SocketKind(NamedTuple):
-    """What a socket is, by its own word."""
+    """Family, type and protocol of a socket."""
 
     family: int
     type: int

@@ -26,7 +26,10 @@ CONNECT_SECONDS = 5.0
 
 
 class Peer(NamedTuple):
-    """Who listens: ids as this process's namespaces number them; `pid` is 0 in none of ours."""
+    """The listening process, by the ids of this process's namespaces.
+
+    `pid` is 0 for a process of another pid namespace.
+    """
 
     pid: int
     user: int
@@ -89,7 +92,7 @@ def _connected(handle: int, path: str, belongs: Belongs, kind: int) -> socket.so
 
 
 def peer_of(end: socket.socket) -> Peer:
-    """Who listened on what this connected socket reaches."""
+    """The process that listens on the socket to which `end` is connected."""
     # struct ucred, of the moment when the peer called listen(2): it may have ended since
     # (unix(7)).
     return Peer(*struct.unpack("=iII", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)))
@@ -101,7 +104,7 @@ def of_our_user(end: socket.socket, peer: Peer) -> bool:
 
 
 def in_our_namespace(end: socket.socket, peer: Peer) -> bool:
-    """Whether our own user listens in our own pid namespace: nobody else has a number here."""
+    """Whether our own user listens in our own pid namespace: no other process has a number here."""
     return peer.pid > 0 and of_our_user(end, peer)
 
 

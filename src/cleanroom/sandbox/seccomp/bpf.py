@@ -71,6 +71,7 @@ class Assembler:
         packed = []
         for index, (code, true, false, value, label) in enumerate(self._code):
             operand = self._labels[label] - index - 1 if label else value
+            # struct sock_filter: code, jt, jf, k; offsets count from the next instruction
             packed.append(_SOCK_FILTER.pack(code, true, false, operand))
         return b"".join(packed)
 

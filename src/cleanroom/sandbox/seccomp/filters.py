@@ -76,6 +76,7 @@ DENIED = (
 
 # Changes by path.
 # Changes by descriptor need no judgement: opening the file for writing was judged.
+# fchmodat2 is known since 6.6, setxattrat and removexattrat since 6.13, file_setattr since 6.17.
 PATH_CHANGES = (
     "creat",
     "mkdir",

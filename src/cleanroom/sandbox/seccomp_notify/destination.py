@@ -77,6 +77,7 @@ class Destinations:
         if sock.family not in INTERNET:
             return Response(0)
         address, port = _packed(sock.family, sock.getsockname())
+        # getsockname(2) of a socket that is not bound is the unspecified address, with port 0
         decision = host_network.judge_listen(self._policy, address, port)
         return self._respond(decision, operation, address, port)
 

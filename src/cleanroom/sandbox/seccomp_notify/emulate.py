@@ -156,6 +156,7 @@ class NetworkEmulator:
             operation,
             lambda: self._open(operation, destination),
             response,
+            # after SO_SNDTIMEO; send(2) fails with EAGAIN then (socket(7))
             timeout_errno=errno.EINPROGRESS,
         )
 
@@ -236,10 +237,12 @@ class NetworkEmulator:
         """
         caller = operation.caller
         total = Response(0)
+        # sendmmsg(2) caps the number of messages at UIO_MAXIOV
         for index in range(min(arguments[2] & constants.UINT_MAX, constants.UIO_MAXIOV)):
             at = arguments[1] + index * _MMSGHDR_BYTES
 
             def write_length(length: int, at: int = at) -> int:
+                # msg_len follows the header: the bytes that were sent
                 caller.write(at + sendmsg.HEADER_BYTES, struct.pack("=I", length))
                 return 1
 

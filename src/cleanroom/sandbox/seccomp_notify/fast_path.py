@@ -73,6 +73,7 @@ class FastPath:
             base = os.readlink(link, dir_fd=self._proc_fd)
         except OSError:
             return b""
+        # no path leads to a folder that was removed (proc(5))
         return b"" if base.endswith(b" (deleted)") else base
 
 

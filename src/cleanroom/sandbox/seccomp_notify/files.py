@@ -53,10 +53,12 @@ def _rename(
 
 _PATH_CALLS: dict[str, _PathCall] = {
     "creat": _PathCall(_WRITE, (PathArgument(None, 0, effect="create"),)),
+    # mkdir(2) and mknod(2) follow no link in the last part: it is there already (EEXIST)
     "mkdir": _PathCall(_WRITE, (PathArgument(None, 0, "new"),), follow=False),
     "mkdirat": _PathCall(_WRITE, (PathArgument(0, 1, "new"),), follow=False),
     "mknod": _PathCall(_WRITE, (PathArgument(None, 0, "new", "create"),), follow=False),
     "mknodat": _PathCall(_WRITE, (PathArgument(0, 1, "new", "create"),), follow=False),
+    # these act on a link itself (symlink(7))
     "rmdir": _PathCall(_WRITE, (PathArgument(None, 0, "old", "remove"),), follow=False),
     "unlink": _PathCall(_WRITE, (PathArgument(None, 0, "old", "remove"),), follow=False),
     "unlinkat": _PathCall(_WRITE, (PathArgument(0, 1, "old", "remove"),), follow=False),

@@ -89,6 +89,7 @@ def _loopback_address(sock: socket.socket, port: int) -> bytes:
     if sock.family == socket.AF_INET:
         return head + address + bytes(8)
     # flow label before the address, scope after it
+    # an IPv6 socket reaches IPv4 by mapped addresses, unless it is IPV6_V6ONLY (ipv6(7))
     return head + bytes(4) + V4MAPPED_PREFIX + address + bytes(4)
 
 

@@ -36,6 +36,7 @@ class SocketOperation(NamedTuple):
     rights: list[int]
 
     def close(self) -> None:
+        # a descriptor that was sent is another one: closing ours closes none of the caller's
         self.sock.close()
         for descriptor in self.rights:
             os.close(descriptor)

@@ -186,6 +186,7 @@ def _change_times(index: int, form: str, scale: int) -> _Change:
 
 
 def _set_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -> None:
+    # as setxattr(2) answers a value that is too long
     if arguments[3] > constants.XATTR_SIZE_MAX:
         raise OSError(errno.E2BIG, "too long")
     value = caller.memory(arguments[2], arguments[3]) if arguments[3] else b""
@@ -199,6 +200,7 @@ def _remove_attribute(handle: int, caller: Caller, arguments: tuple[int, ...]) -
 
 def _attribute(caller: Caller, address: int) -> bytes:
     name = caller.memory(address, constants.XATTR_NAME_MAX + 1).split(b"\0")[0]
+    # as setxattr(2) answers an empty name
     if not name:
         raise OSError(errno.ERANGE, "no name")
     return name

@@ -87,6 +87,8 @@ class Modes:
         follow = not (name == "fchmodat2" and arguments[3] & constants.AT_SYMLINK_NOFOLLOW)
         path = self._files.resolved(caller, directory, address, follow=follow)
         resolve = constants.RESOLVE_IN_ROOT | constants.RESOLVE_NO_SYMLINKS
+        # with O_PATH and O_NOFOLLOW a link in the last part is opened itself, in spite of
+        # RESOLVE_NO_SYMLINKS (openat2(2))
         flags = constants.O_PATH | (0 if follow else os.O_NOFOLLOW)
         return syscalls.openat2(self._files.root(caller), path, flags, resolve)
 

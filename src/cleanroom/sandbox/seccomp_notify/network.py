@@ -27,6 +27,7 @@ NAMES = frozenset(
     ("connect", "sendto", "sendmsg", "sendmmsg", "socket", "socketpair", "write", "writev")
 )
 
+# AF_ constants of socket(2), some of which Python does not have everywhere
 _FAMILY_NAMES = {
     5: "AF_APPLETALK",
     17: "AF_PACKET",
@@ -223,6 +224,7 @@ def _lists(table: bytes, name: bytes) -> bool:
 def _read_all(descriptor: int) -> bytes:
     """A file of /proc from its beginning, as it is now."""
     pieces, at = [], 0
+    # a read of /proc may return less than there is; only 0 bytes are the end
     while piece := os.pread(descriptor, 1 << 16, at):
         pieces.append(piece)
         at += len(piece)

@@ -135,5 +135,6 @@ def _without_self(parts: list[str], caller: Caller) -> list[str]:
     if parts and parts[0] in _SELF_LINKS:
         return [str(caller.group), *_SELF_LINKS[parts[0]], *parts[1:]]
     if parts[:1] == ["thread-self"]:
+        # since 3.17: the folder of the thread itself (proc(5))
         return [str(caller.group), "task", str(caller.pid), *parts[1:]]
     return parts

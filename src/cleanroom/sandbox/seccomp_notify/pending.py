@@ -19,6 +19,7 @@ from cleanroom.sandbox.seccomp_notify.listener import Listener
 from cleanroom.sandbox.seccomp_notify.response import Response
 from cleanroom.sandbox.seccomp_notify.socket_calls import is_blocking
 
+# begun; begun by an earlier connect(2); a full buffer, or the full queue of a unix socket
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EAGAIN)
 # between two checks whether a caller was killed or has a signal: a person's Ctrl-C, no loop's
 _CHECK_SECONDS = 0.05

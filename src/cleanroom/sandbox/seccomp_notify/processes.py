@@ -88,6 +88,7 @@ def _judge_core_limit(caller: Caller, new: int, old: int) -> Response:
     if len(limit) < _RLIMIT.size:
         raise BadAddress(hex(new + len(limit)))
     soft, hard = _RLIMIT.unpack(limit)
+    # as setrlimit(2) answers
     if soft > hard:
         return Response(errno.EINVAL)
     # raising a hard limit needs CAP_SYS_RESOURCE (setrlimit(2))

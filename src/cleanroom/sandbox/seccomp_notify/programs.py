@@ -42,6 +42,7 @@ _LOADER_OPTIONS_WITH_VALUE = frozenset(
     )
 )
 # BINPRM_BUF_SIZE: bytes that the kernel reads of a script's first line
+# since 5.1; 128 before (execve(2))
 _SCRIPT_HEAD = 256
 # interpreters that are scripts in turn: the kernel's own limit (execve(2), ELOOP)
 _INTERPRETERS_MOST = 5

@@ -82,6 +82,7 @@ class HostnsRecorder(recorder.Recorder):
             judges |= dict.fromkeys(names, judge)
         return judges | {
             "socket": network.judge_socket,
+            # only pairs of datagram sockets and of other families are held
             "socketpair": network.judge_socketpair,
             "ioctl": _answer_ioctl,
             "clone": _judge_clone,
@@ -112,4 +113,5 @@ def _judge_clone(call: HeldCall) -> Response:
     # clone3(2) is answered ENOSYS by the filter, so all flags are an argument by value
     if call.arguments[0] & constants.CLONE_NEW_ANY:
         return Response(errno.EPERM, "process.syscalls", {"syscall": "clone"})
+    # CLONE_FILES without CLONE_THREAD: EINVAL is clone(2)'s answer to flags it cannot combine
     return Response(errno.EINVAL)

@@ -80,6 +80,7 @@ def read_message(caller: Caller, at: int) -> Message:
     )
     if vector_length > constants.UIO_MAXIOV:
         raise OSError(errno.EMSGSIZE, "too many pieces")
+    # the kernel's own limit is net.core.optmem_max (socket(7)), with the same errno
     if control and control_length > _CONTROL_MOST:
         raise OSError(errno.ENOBUFS, "too much beside it")
     payload, cut = bytearray(), False
@@ -111,6 +112,7 @@ def read_control(control: bytes) -> tuple[bytes, list[int]]:
         elif (level, kind) in _PASSED_ON:
             passed_on += _CMSGHDR.pack(length, level, kind) + body + bytes(-len(body) % 8)
         else:
+            # SCM_CREDENTIALS would be checked against the recorder's privileges (unix(7))
             raise OSError(errno.EPERM, "ancillary data that is not passed on")
         # CMSG_ALIGN: messages begin at multiples of 8 bytes (cmsg(3))
         at += (length + 7) & ~7

@@ -132,6 +132,7 @@ def _serve(orders: socket.socket, user: int, group: int) -> NoReturn:
         # as descriptor 0, so that all others can be closed at once (close_range(2))
         os.dup2(orders.fileno(), 0, inheritable=False)
         # the child keeps no descriptor of the warden but the channel
+        # close_range(2), since 5.9
         syscalls.close_range(1)
         orders.detach()
         engine = socket.socket(fileno=0)

@@ -189,6 +189,7 @@ def receiving_inodes(proc_fd: int, protocol: str, address: bytes, port: int) -> 
     A TCP socket receives where it listens, a UDP socket where it is bound.
     """
     found = []
+    # an IPv6 socket may receive for an IPv4 address too (ipv6(7))
     for table in (protocol, f"{protocol}6"):
         for bound_to, state, number in _rows(proc_fd, table, port):
             receives = state == _TCP_LISTEN or protocol == "udp"
