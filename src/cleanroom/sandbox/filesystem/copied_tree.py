@@ -200,7 +200,7 @@ def find_changes(
     after: Snapshot,
     visible: Sequence[str],
 ) -> list[Entry]:
-    """What differs between two snapshots of a copy, as `changes.find_changes` gives it."""
+    """Differences between two snapshots of a copy, as `changes.find_changes` gives it."""
     found: list[Entry] = []
     gone = {path for path in before if path not in after}
     gone |= {path for path in before.keys() & after if _kind(before[path]) != _kind(after[path])}

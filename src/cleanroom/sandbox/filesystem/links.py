@@ -1,4 +1,4 @@
-"""Where a symbolic link leads once it is in a project: followed step by step.
+"""The target of a symbolic link once it is in a project: followed step by step.
 
 Never judged by its text alone: `folder/..` is the parent only while `folder` is no link.
 """

@@ -89,7 +89,7 @@ class LayerMount(NamedTuple):
 
 
 class View(NamedTuple):
-    """What one environment is to see: the same for every kind of plan."""
+    """Folders and names that one environment sees: the same for every kind of plan."""
 
     run_id: str
     # of each private file system

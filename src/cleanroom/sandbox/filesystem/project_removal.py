@@ -12,7 +12,7 @@ from cleanroom.sandbox.filesystem.project_tree import Conflict, ProjectTree, Tar
 
 @dataclass
 class Totals:
-    """What was written to the project so far; see `write_back.Outcome`."""
+    """Numbers of what was written to the project so far; see `write_back.Outcome`."""
 
     files: int = 0
     bytes: int = 0

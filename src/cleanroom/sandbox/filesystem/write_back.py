@@ -27,7 +27,7 @@ CONFLICTS = "conflicts"
 
 
 class Outcome(NamedTuple):
-    """What became of the entries. Files include links; each name of a file counts."""
+    """The result for each kind of entry. Files include links; each name of a file counts."""
 
     files: int
     bytes: int

@@ -45,7 +45,7 @@ class SocketKind(NamedTuple):
 
 
 class HostNetworkPolicy(NamedTuple):
-    """What one environment may do. Addresses are packed, 4 or 16 bytes."""
+    """Rules of one environment. Addresses are packed, 4 or 16 bytes."""
 
     # addresses that are neither the host's own nor link-local: done and recorded, else refused
     internet: bool = False

@@ -1,4 +1,4 @@
-"""Where a held call on a shared network leads, and whether its environment may go there.
+"""The destination of a held call on a shared network, and whether its environment may go there.
 
 The address was copied from the caller once; what is judged here is what the call is performed with.
 """
@@ -33,7 +33,7 @@ _PROTOCOLS = {6: "tcp", 17: "udp", 136: "udplite", 262: "mptcp"}
 
 
 class Destination(NamedTuple):
-    """Where a call leads, as the kernel takes it, and what is answered and recorded of it."""
+    """Address of a call, as the kernel takes it, with the response and the record of it."""
 
     response: Response = Response(0)
     address: bytes = b""
@@ -82,7 +82,7 @@ class Destinations:
         return self._respond(decision, operation, address, port)
 
     def judge(self, operation: SocketOperation, raw: bytes, payload: bytes | None) -> Destination:
-        """Where a socket address leads.
+        """The destination that a socket address names.
 
         `payload` is None on connecting, where an unspecified family ends a connection (connect(2)).
         """
@@ -107,7 +107,7 @@ class Destinations:
         return Destination(response, raw, forward=decision.forward)
 
     def judge_connected(self, operation: SocketOperation, payload: bytes) -> Response:
-        """What a datagram on a connected socket asks of a name server; others are not recorded."""
+        """Record a question that a connected datagram socket sends to a name server."""
         # ENOTCONN: the kernel answers EDESTADDRREQ (send(2))
         try:
             address, port = _packed(operation.sock.family, operation.sock.getpeername())

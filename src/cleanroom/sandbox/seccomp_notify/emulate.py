@@ -215,7 +215,7 @@ class NetworkEmulator:
     def _destination(
         self, operation: SocketOperation, message: Message, *, opens: bool
     ) -> Destination:
-        """Where a message goes, and what is recorded of it."""
+        """The destination of a message, and the record of it."""
         sock = operation.sock
         datagram = sock.type == socket.SOCK_DGRAM
         destination = Destination()

@@ -25,7 +25,7 @@ _WRITE, _METADATA, _READ = "filesystem.write", "filesystem.metadata", "filesyste
 
 
 class PathArgument(NamedTuple):
-    """Where a call's path is among its arguments, and when naming it is an attempt."""
+    """Indexes of the arguments that name a path, and when naming it is an attempt."""
 
     # index of the folder's descriptor; None: the working directory
     directory: int | None

@@ -35,7 +35,7 @@ _Change = Callable[[int, Caller, tuple[int, ...]], None]
 
 
 class _FileArgument(NamedTuple):
-    """Where a call's file is among its arguments."""
+    """Indexes of the arguments that name a call's file."""
 
     # index of the descriptor; None: the working directory
     directory: int | None

@@ -346,7 +346,7 @@ def _first_piece(caller: Caller, vector: int, pieces: int) -> tuple[int, int]:
 
 
 def _judge_netlink_send(call: HeldCall, message: _Message) -> Response | None:
-    """What is sent to a netlink socket; None for any other one."""
+    """Judge a message to a netlink socket; None for any other one."""
     caller, descriptor = call.caller, call.arguments[0]
     payload = b""
     if message.length:

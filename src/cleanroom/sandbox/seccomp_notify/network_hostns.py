@@ -63,7 +63,7 @@ class ForwardsAndNames:
 
 
 def confined_policy(forwards: Sequence[ForwardChannel]) -> HostNetworkPolicy:
-    """What an environment may reach over the loopback device: its forwards, names and itself."""
+    """Targets that an environment may reach over the loopback device: forwards, names, itself."""
     targets = {(socket.inet_aton(each.address), each.port): each.name for each in forwards}
     for address in _RESOLVERS:
         targets[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER

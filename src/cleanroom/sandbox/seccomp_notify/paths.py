@@ -43,7 +43,7 @@ class Paths:
     def canonical(
         self, caller: Caller, path: str, *, follow: bool, allowed: tuple[str, ...]
     ) -> str:
-        """Where the absolute `path` leads; empty for what is no file at all, such as a pipe behind
+        """The target of the absolute `path`; empty for what is no file at all, as a pipe behind
         /proc/self/fd.
 
         The common case costs one call: a path below an `allowed` prefix without a link in it is

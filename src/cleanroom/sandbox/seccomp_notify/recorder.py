@@ -137,7 +137,7 @@ class Recorder:
         return self._listener.fileno()
 
     def filenos(self) -> list[int]:
-        """What to poll: the listener, and the sockets of pending calls."""
+        """Descriptors to poll: the listener, and the sockets of pending calls."""
         if self._emulator is None:
             return [self._listener.fileno()]
         return [self._listener.fileno(), self._emulator.pending.fileno()]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class HostnsAccess(NamedTuple):
-    """What stands in for the mounts and the network namespace of an environment without them."""
+    """Replacements for the mounts and the network namespace of an environment without them."""
 
     # path inside -> file on the host that is read instead
     texts: Mapping[str, str]

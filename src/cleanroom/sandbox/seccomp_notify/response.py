@@ -1,4 +1,4 @@
-"""What is answered to a held call, and what is recorded of it."""
+"""The response to a held call, and the record of it."""
 
 from __future__ import annotations
 

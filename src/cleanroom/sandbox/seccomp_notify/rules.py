@@ -9,7 +9,7 @@ from cleanroom.sandbox.kernel.landlock import DEVICES
 
 
 class Grants(NamedTuple):
-    """What one environment may write, reach, start and listen on.
+    """Paths and ports that one environment may write, reach, start and listen on.
 
     Paths are those of its own view, canonical.
     """

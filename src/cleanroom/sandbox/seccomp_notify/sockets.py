@@ -27,7 +27,7 @@ _TCP_LISTEN = "0A"
 
 
 class Sockets(Protocol):
-    """Where duplicates come from."""
+    """A source of duplicates."""
 
     def duplicate(self, caller: Caller, descriptor: int) -> socket.socket:
         """A duplicate of the caller's socket, which whoever asked closes.
