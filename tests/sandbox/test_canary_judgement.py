@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cleanroom.sandbox.kernel import cgroups
-from cleanroom.sandbox.protocol import CanaryResult, Expectations
+from cleanroom.sandbox.protocol import AllowlistExpectations, CanaryResult, Expectations
 from cleanroom.sandbox.selftest import canaries, limit_canaries
 from cleanroom.sandbox.selftest.canary import judge, verdict
 from support.sandbox_harness import attack
@@ -147,19 +148,27 @@ def test_outside_a_cage_nearly_everything_fails(expectations: Expectations):
     ]
 
 
-LISTED = {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written": "/tmp"}
+@pytest.fixture
+def listed() -> Iterator[AllowlistExpectations]:
+    """The allowlist's expectations, with a folder for what is written of this test alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as written:
+        os.chmod(written, 0o777)  # the canaries may be another user
+        yield {"unread": "/var/lib", "port": 47_800, "program": "/bin/sh", "written": written}
 
 
 @pytest.mark.parametrize("proving", [True, False])
 def test_those_of_high_pass_where_high_is_held(
-    workspace: str, expectations: Expectations, proving: bool
+    workspace: str,
+    expectations: Expectations,
+    listed: AllowlistExpectations,
+    proving: bool,
 ):
     """Reads, programs and ports outside the list are refused and recorded,
     and what is listed works.
     """
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
     caught = attack(
-        lambda _: canaries.run({**expectations, "allowlist": LISTED}),
+        lambda _: canaries.run({**expectations, "allowlist": listed}),
         workspace,
         hidden=hidden,
         proving=proving,
@@ -170,10 +179,12 @@ def test_those_of_high_pass_where_high_is_held(
     assert len(judged) == len(canaries.CANARIES) + len(canaries.ALLOWLIST)
 
 
-def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectations: Expectations):
+def test_those_of_high_fail_where_only_medium_is_held(
+    workspace: str, expectations: Expectations, listed: AllowlistExpectations
+):
     """Sabotage: without the list each of them notices, and only the controls pass."""
     caught = attack(
-        lambda _: canaries.run({**expectations, "allowlist": {**LISTED, "unread": "/usr/lib"}}),
+        lambda _: canaries.run({**expectations, "allowlist": {**listed, "unread": "/usr/lib"}}),
         workspace,
     )
     failed = failures(judge(caught.result, caught.attempts))
@@ -182,11 +193,13 @@ def test_those_of_high_fail_where_only_medium_is_held(workspace: str, expectatio
     ]
 
 
-def test_a_port_that_nobody_recorded_fails(workspace: str, expectations: Expectations):
+def test_a_port_that_nobody_recorded_fails(
+    workspace: str, expectations: Expectations, listed: AllowlistExpectations
+):
     """Sabotage: a refusal at High without its record proves no detection."""
     hidden = ("/root", "/run", "/var", str(Path(expectations["secret"]).parent))
     caught = attack(
-        lambda _: canaries.run({**expectations, "allowlist": LISTED}),
+        lambda _: canaries.run({**expectations, "allowlist": listed}),
         workspace,
         hidden=hidden,
         listed=True,
