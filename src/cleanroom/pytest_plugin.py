@@ -130,7 +130,7 @@ def cleanroom_postgres_server(
         init=pytestconfig.getini("cleanroom_postgres_init"),
         folder=tmp_path_factory.mktemp("cleanroom-postgres"),
     )
-    with _told(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
+    with _with_short_errors(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
         yield server
 
 
@@ -141,7 +141,7 @@ def cleanroom_postgres(
     """A PostgreSQL database of this test's own, filled by `cleanroom_postgres_init`:
     url, host, port, user, password, database, variables.
     """
-    with _told(
+    with _with_short_errors(
         _cleanroom_portal.wrap_async_context_manager(cleanroom_postgres_server.database())
     ) as database:
         yield database
@@ -155,7 +155,7 @@ def cleanroom_redis_server(
     from cleanroom import servers
 
     opened = servers.redis(folder=tmp_path_factory.mktemp("cleanroom-redis"))
-    with _told(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
+    with _with_short_errors(_cleanroom_portal.wrap_async_context_manager(opened)) as server:
         yield server
 
 
@@ -167,25 +167,25 @@ def cleanroom_redis(
 
     Whatever an earlier test left was removed, connections too.
     """
-    with _telling():
+    with _short_errors():
         _cleanroom_portal.call(cleanroom_redis_server.clear)
     return cleanroom_redis_server.keyvalue
 
 
 @contextmanager
-def _told(manager: AbstractContextManager[Any]) -> Iterator[Any]:
+def _with_short_errors(manager: AbstractContextManager[Any]) -> Iterator[Any]:
     """Entered and left so that an error of ours is shown as its message and not as our call
     stack.
     """
-    with _telling():
+    with _short_errors():
         value = manager.__enter__()
     yield value
-    with _telling():
+    with _short_errors():
         manager.__exit__(None, None, None)
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _short_errors() -> Iterator[None]:
     from cleanroom.model.errors import CleanroomError
 
     try:

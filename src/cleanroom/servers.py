@@ -131,19 +131,19 @@ class PostgresServer(_Server):
         )
 
     async def _administer(self, statement: str) -> None:
-        heard = bytearray()
+        output = bytearray()
 
         def listen(stream: Stream, data: bytes) -> None:
-            heard.extend(data)
+            output.extend(data)
 
         environment = await self._supervisor.ready_environment(self._recipe.name)
         argv = (*self._recipe.administer, statement)
         result = await environment.exec(argv, on_output=listen, timeout_seconds=STATEMENT_SECONDS)
         if result.exit_code:
-            said = heard.decode(errors="replace").strip() or f"exit status {result.exit_code}"
+            reason = output.decode(errors="replace").strip() or f"exit status {result.exit_code}"
             raise ServiceFailed(
                 "CR-SERVICE-030",
-                f"{statement}: {said}",
+                f"{statement}: {reason}",
                 hint="is something still connected, or the disk full?",
             )
 
@@ -301,11 +301,11 @@ async def _open(
     scratch = cache / "runs" / bus.run_id
     held = stack.enter_context(hold(files))
     logs = stack.enter_context(LogFiles(held))
-    backend = await _choose(
+    backend = await _enter_backend(
         stack, plan, bus.run_id, scratch, partial(Journal.at, held, f"{bus.run_id}.journal")
     )
-    thing = await backend.folder(scratch / "data")
-    stack.push_async_callback(_drop, backend, thing)
+    folder = await backend.folder(scratch / "data")
+    stack.push_async_callback(_drop, backend, folder)
     context = RunContext(
         run_id=bus.run_id,
         plan=plan,
@@ -320,7 +320,7 @@ async def _open(
     return context, recipe, templates
 
 
-async def _choose(
+async def _enter_backend(
     stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Callable[[], Journal]
 ) -> Backend:
     """The first backend that holds the level, entered.
@@ -367,6 +367,6 @@ async def _supervised(
             context.bus.close()
 
 
-async def _drop(backend: Backend, thing: object) -> None:
+async def _drop(backend: Backend, folder: object) -> None:
     with anyio.CancelScope(shield=True):
-        await backend.drop_folder(thing)
+        await backend.drop_folder(folder)

@@ -154,14 +154,14 @@ def test_a_project_is_shown_at_its_own_path(tmp_path: Path, root: str, targets: 
 
 def test_a_services_socket_folder_is_shown_read_only_and_may_be_reached(tmp_path: Path):
     """The folder of its sockets, and a door on 127.0.0.1 that bears its name."""
-    door = PortForward(
+    forward = PortForward(
         service="postgres",
         port=5432,
         environment="service-1",
         to="unix:/run/cleanroom/postgres/socket",
     )
     mount = Mount(source="/cache/run", target="/run/cleanroom/postgres")
-    wire = described(tmp_path, doorways=(door,), mounts=(mount,))
+    wire = described(tmp_path, port_forwards=(forward,), mounts=(mount,))
     assert wire["filesystem"]["sockets"] == ["/run/cleanroom/postgres"]
     mounts = wire["filesystem"]["mounts"]
     assert mount_ops.bind("/cache/run", "/run/cleanroom/postgres") in mounts

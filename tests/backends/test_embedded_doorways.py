@@ -74,11 +74,11 @@ async def serving(
 
 async def test_a_phase_reaches_a_declared_service_by_name_and_port(entered: Entered, phase: Phase):
     """Its name leads to 127.0.0.1, and the declared port to the server, by TCP."""
-    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
+    forward = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
-        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
     ):
         assert (await run(environment, ASK + "echo 7000"))[1] == "hello\n"
         assert (await run(environment, ASK + "127.0.0.1 7000"))[1] == "hello\n"
@@ -94,10 +94,10 @@ async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(
         spec = service(
             "echo", Mount(source=str(backend.scratch / "data"), target="/run/data", writable=True)
         )
-        door = PortForward(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
+        forward = PortForward(service="echo", port=7000, environment="echo", to="unix:/run/data/s")
         async with (
             serving(backend, spec, "unix", "/run/data/s"),
-            backend.environment(phase(**BARE, doorways=(door,))) as environment,
+            backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
         ):
             assert (await run(environment, ASK + "echo 7000"))[1] == "hello\n"
         await backend.drop_folder(data)
@@ -105,11 +105,11 @@ async def test_a_service_on_a_unix_socket_is_reached_through_its_doorway(
 
 async def test_an_undeclared_port_of_a_service_is_closed(entered: Entered, phase: Phase):
     """The server's own port, and every other one, does not exist for the phase."""
-    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
+    forward = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
-        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
     ):
         _, said = await run(environment, ASK + "echo 5555")
         assert "ConnectionRefusedError" in said
@@ -123,9 +123,9 @@ async def test_two_runs_on_one_port_do_not_meet(entered: Entered, phase: Phase):
         serving(backend, service("two"), "tcp", "5555", "2:"),
     ):
         for name, answer in (("one", "1:hello\n"), ("two", "2:hello\n")):
-            door = PortForward(service="echo", port=7000, environment=name, to="tcp:5555")
+            forward = PortForward(service="echo", port=7000, environment=name, to="tcp:5555")
             async with backend.environment(
-                phase(f"of-{name}", **BARE, doorways=(door,))
+                phase(f"of-{name}", **BARE, port_forwards=(forward,))
             ) as environment:
                 assert (await run(environment, ASK + "echo 7000"))[1] == answer
 
@@ -146,32 +146,32 @@ threads = [threading.Thread(target=ask, args=(n,)) for n in range(20)]
 [t.start() for t in threads]; [t.join() for t in threads]
 print(wrong)
 END"""
-    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
+    forward = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         serving(backend, service("echo"), "tcp", "5555"),
-        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
     ):
         assert (await run(environment, client))[1] == "[]\n"
 
 
 async def test_a_service_that_is_gone_is_a_reset_and_not_a_silence(entered: Entered, phase: Phase):
     """Once the server has ended the client learns at once."""
-    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
+    forward = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
         backend.environment(service("echo")),
-        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
     ):
         assert "Connection" in (await run(environment, ASK + "echo 7000"))[1].splitlines()[-1]
 
 
 async def test_a_doorway_leads_to_each_life_of_its_service(entered: Entered, phase: Phase):
     """Opened before the service is there, the same door leads to its first life and to the next."""
-    door = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
+    forward = PortForward(service="echo", port=7000, environment="echo", to="tcp:5555")
     async with (
         entered() as backend,
-        backend.environment(phase(**BARE, doorways=(door,))) as environment,
+        backend.environment(phase(**BARE, port_forwards=(forward,))) as environment,
     ):
         for life in ("1:", "2:"):
             async with serving(backend, service("echo"), "tcp", "5555", life):

@@ -146,8 +146,10 @@ async def serving(
 
 async def asked(backend: EmbeddedBackend, phase: Phase, to: str) -> str:
     """What a phase finds behind the door of the service."""
-    door = PortForward(service="service", port=7000, environment="service", to=to)
-    async with backend.environment(phase(**BARE, doorways=(door,), image=IMAGE)) as environment:
+    forward = PortForward(service="service", port=7000, environment="service", to=to)
+    async with backend.environment(
+        phase(**BARE, port_forwards=(forward,), image=IMAGE)
+    ) as environment:
         _, said = await run(environment, f"python3 -c '{ASK}'")
     return said.strip()
 

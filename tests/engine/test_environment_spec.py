@@ -95,7 +95,7 @@ def test_a_declared_host_may_be_an_ipv6_address():
     """Its brackets are of the notation."""
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("[::1]:443",))
     declared = phase("test", "true", policy=policy)
-    assert spec(declared).holes == (EgressRule(host="::1", port=443),)
+    assert spec(declared).egress == (EgressRule(host="::1", port=443),)
 
 
 def test_the_path_inside_names_folders_that_exist_there():

@@ -60,7 +60,7 @@ async def answered(folder: Path, *requests: bytes, secret: str = "") -> tuple[li
     inbox: Subscription = bus.subscribe("all", limit=1000)
     statuses = []
     async with receive(bus, PHASE, HERE, folder) as receiver:
-        path = receiver.doorway.to
+        path = receiver.port_forward.to
         for request in requests:
             reader, writer = await asyncio.open_unix_connection(sock=dial_out(path))
             writer.write(request)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.run_folders import grounds
+from cleanroom.backends.run_folders import run_areas
 from cleanroom.core.beneath import Folder
 from cleanroom.model.errors import ArtifactError
 from cleanroom.sandbox.filesystem.etc_files import host_name
@@ -487,7 +487,7 @@ async def test_a_folder_that_somebody_made_in_the_place_of_a_run_s_is_refused(
     project: Path, tmp_path: Path
 ):
     """By a named error; what is there stays as it is."""
-    taken = grounds(RUN_ID)[0]
+    taken = run_areas(RUN_ID)[0]
     taken.mkdir()
     try:
         with pytest.raises(ArtifactError, match="cannot be used: File exists"):

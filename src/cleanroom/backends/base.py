@@ -88,8 +88,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     working_directory: str = "/"
     workspace: WorkspaceSpec | None = None
     mounts: tuple[Mount, ...] = ()
-    doorways: tuple[PortForward, ...] = ()
-    holes: tuple[EgressRule, ...] = ()
+    port_forwards: tuple[PortForward, ...] = ()
+    egress: tuple[EgressRule, ...] = ()
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
@@ -311,7 +311,7 @@ class Backend(Protocol):
         Give what comes back to `drop_folder`.
         """
 
-    async def drop_folder(self, thing: Any) -> None:
+    async def drop_folder(self, folder: Any) -> None:
         """Remove such a folder with all that is in it."""
 
     def workspace(self, spec: WorkspaceSpec) -> AbstractAsyncContextManager[Workspace]: ...

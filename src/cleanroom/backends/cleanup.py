@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from cleanroom.backends.base import Leftover
-from cleanroom.backends.run_folders import GROUPS, OWNER, PREFIX, grounds
+from cleanroom.backends.run_folders import GROUPS, OWNER, PREFIX, run_areas
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox import journal
 from cleanroom.sandbox.filesystem import tree_removal
@@ -63,14 +63,14 @@ def sweep(cache: Path, journals: Iterable[Folder]) -> SweepFindings:
     found = sweep_runs(cache)
     removed, left, waiting = list(found.removed), list(found.left), list(found.waiting)
     for group in _groups(cgroups.homes().folders.values()):
-        if _of(group, found.living) or _populated(group):
+        if _is_of(group, found.living) or _populated(group):
             continue
-        if wait := _age_of(group):
+        if wait := _group_too_young(group):
             waiting.append(Leftover(kind="cgroup", name=str(group), detail=wait))
         else:
             _remove(group, "cgroup", removed, left)
     for folder in journals:
-        _settle(folder)
+        _record_removals(folder)
     return SweepFindings(
         removed=tuple(removed), left=tuple(left), living=found.living, waiting=tuple(waiting)
     )
@@ -94,10 +94,10 @@ def sweep_runs(cache: Path) -> SweepFindings:
                 waiting.append(Leftover(kind="folder", name=str(folder.path), detail=wait))
                 continue
             for group in _groups(_named_groups(folder)):
-                if _of(group, {name}) and not _populated(group):
+                if _is_of(group, {name}) and not _populated(group):
                     _remove(group, "cgroup", removed, left)
-            for ground in grounds(name):
-                _remove_ground(ground, removed, left)
+            for area in run_areas(name):
+                _remove_run_area(area, removed, left)
             _remove_folder(runs, name, removed, left)
     return SweepFindings(
         removed=tuple(removed), left=tuple(left), living=frozenset(living), waiting=tuple(waiting)
@@ -163,14 +163,14 @@ def _too_young(info: os.stat_result) -> str:
     )
 
 
-def _age_of(group: Path) -> str:
+def _group_too_young(group: Path) -> str:
     """As `_too_young`; empty where it is gone."""
     with contextlib.suppress(OSError):
         return _too_young(group.stat())
     return ""
 
 
-def _of(group: Path, runs: Set[str]) -> bool:
+def _is_of(group: Path, runs: Set[str]) -> bool:
     """Whether a group belongs to one of these runs; one of another cache may be about to get its
     first process.
     """
@@ -211,31 +211,31 @@ def _remove(path: Path, kind: str, removed: list[Leftover], left: list[Leftover]
 def _remove_folder(
     around: Folder, name: str, removed: list[Leftover], left: list[Leftover]
 ) -> None:
-    thing = Leftover(kind="folder", name=str(around.path / name))
-    _try(partial(tree_removal.remove_beneath, around.descriptor, name), thing, removed, left)
+    leftover = Leftover(kind="folder", name=str(around.path / name))
+    _try(partial(tree_removal.remove_beneath, around.descriptor, name), leftover, removed, left)
 
 
-def _remove_ground(ground: Path, removed: list[Leftover], left: list[Leftover]) -> None:
+def _remove_run_area(area: Path, removed: list[Leftover], left: list[Leftover]) -> None:
     """One that this user made: in a sticky folder nobody else can put another in its place."""
-    with contextlib.suppress(OSError), Folder.at(ground.parent) as around:
-        found = os.stat(ground.name, dir_fd=around.descriptor, follow_symlinks=False)
+    with contextlib.suppress(OSError), Folder.at(area.parent) as around:
+        found = os.stat(area.name, dir_fd=around.descriptor, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
-            _remove_folder(around, ground.name, removed, left)
+            _remove_folder(around, area.name, removed, left)
 
 
 def _try(
-    act: Callable[[], None], thing: Leftover, removed: list[Leftover], left: list[Leftover]
+    act: Callable[[], None], leftover: Leftover, removed: list[Leftover], left: list[Leftover]
 ) -> None:
     try:
         act()
-        removed.append(thing)
+        removed.append(leftover)
     except FileNotFoundError:
         return  # whoever made it was faster
     except OSError as error:
-        left.append(msgspec.structs.replace(thing, detail=error.strerror or str(error)))
+        left.append(msgspec.structs.replace(leftover, detail=error.strerror or str(error)))
 
 
-def _settle(folder: Folder) -> None:
+def _record_removals(folder: Folder) -> None:
     """Say in a dead run's journal what was seen to be gone, and close it when that is all."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         record = journal.read(folder)
@@ -243,10 +243,12 @@ def _settle(folder: Folder) -> None:
             return
         written = journal.Journal.at(folder)
         remaining = [
-            thing for thing in record.left if thing.kind == "folder" and os.path.lexists(thing.name)
+            leftover
+            for leftover in record.left
+            if leftover.kind == "folder" and os.path.lexists(leftover.name)
         ]
-        for thing in record.left:
-            if thing not in remaining:
-                written.gone(thing)
+        for leftover in record.left:
+            if leftover not in remaining:
+                written.gone(leftover)
         if not remaining:
             written.close()

@@ -16,7 +16,7 @@ OWNER = "owner"
 GROUPS = "groups"
 
 
-def grounds(run_id: str) -> tuple[Path, Path]:
+def run_areas(run_id: str) -> tuple[Path, Path]:
     """Folders outside the cache that a run may have: for much and for short names."""
     return Path(f"/var/tmp/{PREFIX}{run_id}"), Path(f"/tmp/{PREFIX}{run_id}")
 

@@ -364,7 +364,9 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
         check_own_folders(root)
         contained = sweep_engines(os.environ if caller is None else caller)
         swept = sweep_machine(cache, _recorded(root))
-    runs = tuple(Path(thing.name).name for thing in swept.removed if thing.kind == "folder")
+    runs = tuple(
+        Path(leftover.name).name for leftover in swept.removed if leftover.kind == "folder"
+    )
     done = merged(contained, swept)
     return SweepReport(
         runs=runs,

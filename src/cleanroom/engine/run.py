@@ -179,11 +179,11 @@ class Run:
             return
         found = await anyio.to_thread.run_sync(self._hooks.sweep)
         if found.removed:
-            names = ", ".join(Path(thing.name).name for thing in found.removed)
+            names = ", ".join(Path(leftover.name).name for leftover in found.removed)
             self._note("info", f"removed what killed runs had left: {names}")
-        for thing in found.left:
-            left = f"a killed run left the {thing.kind} {thing.name}"
-            text = f"{left}, which cannot be removed: {thing.detail}"
+        for leftover in found.left:
+            left = f"a killed run left the {leftover.kind} {leftover.name}"
+            text = f"{left}, which cannot be removed: {leftover.detail}"
             self._note("warning", text, "CR-ENGINE-003")
 
     async def _choose_backend(self, stack: AsyncExitStack, span: Span) -> Backend:
@@ -288,7 +288,7 @@ class Run:
             created=created,
             removed=removed,
             held=self._account.shared_resources,
-            left=tuple(f"{thing.kind} {thing.name}" for thing in left),
+            left=tuple(f"{leftover.kind} {leftover.name}" for leftover in left),
         )
         self._bus.publish(ledger)
 

@@ -142,7 +142,7 @@ async def run_plan(
         )
         places = RunPlaces(Path(plan.root), RunFolders(held, held, held, held), cache)
         bus = Bus("run-1", LoopClock())
-        heard = bus.subscribe("test", limit=EVENTS_MAX)
+        received = bus.subscribe("test", limit=EVENTS_MAX)
         used = backend or MemoryBackend(Script(otherwise=succeed()))
         settings = RunSettings(
             plan=plan,
@@ -165,7 +165,7 @@ async def run_plan(
                 with anyio.CancelScope(shield=True):
                     await settle(seen)
                     bus.close()
-        events = tuple(await heard.batch())
+        events = tuple(await received.batch())
         return Outcome(fold(events), events, run)
 
 

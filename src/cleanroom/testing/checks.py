@@ -48,7 +48,7 @@ class Bench:
         self._scratch = scratch
         self._image = image
         self._number = 0
-        self.said: dict[Stream, bytes] = {}
+        self.output: dict[Stream, bytes] = {}
 
     def workspace_spec(self) -> WorkspaceSpec:
         return WorkspaceSpec(root=str(self.root), scratch=str(self._scratch / "workspace"))
@@ -71,15 +71,15 @@ class Bench:
     async def run(
         self, environment: Environment, *argv: str, timeout_seconds: float | None = None
     ) -> ExecResult:
-        """Run a command (one word: a shell's text) and keep what it says in `said`."""
-        heard: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        """Run a command (one word: a shell's text) and keep what it says in `output`."""
+        received: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         words = ("sh", "-c", *argv) if len(argv) == 1 else argv
         result = await environment.exec(
             words,
-            on_output=lambda stream, data: heard[stream].extend(data),
+            on_output=lambda stream, data: received[stream].extend(data),
             timeout_seconds=timeout_seconds,
         )
-        self.said = {stream: bytes(data) for stream, data in heard.items()}
+        self.output = {stream: bytes(data) for stream, data in received.items()}
         return result
 
 
@@ -173,11 +173,11 @@ async def gives_output_as_it_was(bench: Bench) -> None:
     async with AsyncExitStack() as stack:
         _, environment = await _opened(bench, stack)
         await bench.run(environment, OUTPUT)
-        assert bench.said == {"stdout": b"abc", "stderr": b"x"}
+        assert bench.output == {"stdout": b"abc", "stderr": b"x"}
         await bench.run(environment, BINARY)
-        assert bench.said["stdout"] == b"\0\xff\xfe"
+        assert bench.output["stdout"] == b"\0\xff\xfe"
         await bench.run(environment, LARGE)
-        assert bench.said["stdout"] == b"x" * LARGE_BYTES
+        assert bench.output["stdout"] == b"x" * LARGE_BYTES
 
 
 async def gives_exactly_the_environment(bench: Bench) -> None:
@@ -189,11 +189,11 @@ async def gives_exactly_the_environment(bench: Bench) -> None:
         _, environment = await _opened(bench, stack, variables=variables)
         await bench.run(environment, "env", "-0")
         found = dict(
-            entry.split("=", 1) for entry in bench.said["stdout"].decode().split("\0") if entry
+            entry.split("=", 1) for entry in bench.output["stdout"].decode().split("\0") if entry
         )
         assert found == variables
         await bench.run(environment, "pwd")
-        assert bench.said["stdout"].decode().strip() == str(bench.root)
+        assert bench.output["stdout"].decode().strip() == str(bench.root)
 
 
 async def hands_files_on_and_back(bench: Bench) -> None:
@@ -210,7 +210,7 @@ async def hands_files_on_and_back(bench: Bench) -> None:
         )
         async with bench.backend.environment(bench.spec()) as second:
             await bench.run(second, READ)
-            assert bench.said["stdout"] == b"kept\n"
+            assert bench.output["stdout"] == b"kept\n"
         async with bench.backend.environment(bench.spec()) as third:
             await bench.run(third, WRITE)
         await workspace.changes()
@@ -266,12 +266,12 @@ async def runs_twenty_commands_at_once(bench: Bench) -> None:
     """Commands at the same time keep their own output and status."""
     async with AsyncExitStack() as stack:
         _, environment = await _opened(bench, stack)
-        heard = [bytearray() for _ in range(20)]
+        received = [bytearray() for _ in range(20)]
         statuses: list[int] = []
 
         async def one(number: int) -> None:
             result = await environment.exec(
-                ("sh", "-c", TOGETHER), on_output=lambda stream, data: heard[number].extend(data)
+                ("sh", "-c", TOGETHER), on_output=lambda stream, data: received[number].extend(data)
             )
             statuses.append(result.exit_code)
 
@@ -279,7 +279,7 @@ async def runs_twenty_commands_at_once(bench: Bench) -> None:
             for number in range(20):
                 tasks.start_soon(one, number)
         assert statuses == [0] * 20
-        assert [bytes(said) for said in heard] == [b"together\n"] * 20
+        assert [bytes(output) for output in received] == [b"together\n"] * 20
 
 
 async def keeps_environments_apart(bench: Bench) -> None:
@@ -364,7 +364,7 @@ async def leads_to_declared_services(bench: Bench) -> None:
         service = await stack.enter_async_context(
             bench.backend.environment(bench.spec(role="service", **BARE))
         )
-        door = PortForward(service="echo", port=7000, environment=service.id, to="tcp:5555")
+        forward = PortForward(service="echo", port=7000, environment=service.id, to="tcp:5555")
         listening, tasks = anyio.Event(), await stack.enter_async_context(anyio.create_task_group())
 
         async def serve() -> None:
@@ -373,11 +373,11 @@ async def leads_to_declared_services(bench: Bench) -> None:
         tasks.start_soon(serve)
         await listening.wait()
         asking = await stack.enter_async_context(
-            bench.backend.environment(bench.spec(doorways=(door,), **BARE))
+            bench.backend.environment(bench.spec(port_forwards=(forward,), **BARE))
         )
         for command in (ASK, ASK_BY_NAME):
             assert (await bench.run(asking, command)).exit_code == 0
-            assert bench.said["stdout"] == b"hello\n"
+            assert bench.output["stdout"] == b"hello\n"
         stranger = await stack.enter_async_context(bench.backend.environment(bench.spec(**BARE)))
         assert (await bench.run(stranger, ASK)).exit_code != 0
         tasks.cancel_scope.cancel()

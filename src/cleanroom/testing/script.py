@@ -87,7 +87,7 @@ async def _large(inside: Inside) -> int:
 
 
 async def _ask(inside: Inside) -> int:
-    if not inside.environment.spec.doorways:
+    if not inside.environment.spec.port_forwards:
         return 1
     inside.write(b"hello\n")
     return 0

@@ -345,7 +345,7 @@ async def collect(folder: Path, level: Level = Level.MEDIUM) -> dict[str, Any]:
                     "LC_ALL": "C.UTF-8",
                 },
                 mounts=(Mount(source=str(planted.outside), target=str(planted.outside)),),
-                holes=(
+                egress=(
                     EgressRule(host="declared.test", port=443),
                     EgressRule(host="localhost", port=planted.port),
                 )

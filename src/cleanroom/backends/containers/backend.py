@@ -121,9 +121,9 @@ class ContainerBackend:
         """Make a folder below the scratch."""
         return await self._machinery.resources.folder(path)
 
-    async def drop_folder(self, thing: Resource) -> None:
+    async def drop_folder(self, folder: Resource) -> None:
         """Remove such a folder, unless a running environment shows it."""
-        await self._machinery.resources.drop_folder(thing)
+        await self._machinery.resources.drop_folder(folder)
 
     def workspace(self, spec: WorkspaceSpec) -> AbstractAsyncContextManager[HostWorkspace]:
         """A copy-on-write view of `spec.root`."""

@@ -291,25 +291,26 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
     ) as client:
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                said = await _query_versions(client)
+                versions = await _query_versions(client)
         except (aiodocker.DockerError, OSError, TimeoutError) as error:
             raise BackendUnavailable(
                 "CR-CONTAINER-001",
                 f"{name} does not answer at {path}: {error}",
                 hint=START_HINTS[name],
             ) from error
-        api = negotiated_version(said.newest, said.oldest)
+        api = negotiated_version(versions.newest, versions.oldest)
         if not api:
             raise BackendUnavailable(
                 "CR-CONTAINER-001",
                 (
-                    f"{name} at {path} speaks API {said.oldest or '?'} to {said.newest or '?'}, "
+                    f"{name} at {path} speaks API {versions.oldest or '?'} to "
+                    f"{versions.newest or '?'}, "
                     f"expected {OLDEST} to {NEWEST}"
                 ),
                 hint="update it",
             )
         client.api_version = api
-        yield ContainerClient(name, path, client, said.version)
+        yield ContainerClient(name, path, client, versions.version)
 
 
 async def _query_versions(client: aiodocker.Docker) -> EngineVersions:

@@ -108,7 +108,7 @@ class Decoys:
 
     def _allowlist(self, spec: EnvironmentSpec) -> AllowlistExpectations:
         """What the canaries of an allowlist expect."""
-        used = {*spec.policy.listen, *(door.port for door in spec.doorways)}
+        used = {*spec.policy.listen, *(forward.port for forward in spec.port_forwards)}
         unread = str(self._secret)
         if unread.startswith(PRIVATE):
             unread = next((path for path in UNREAD if os.path.lexists(path)), UNREAD[0])

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from cleanroom.backends.base import Mount
-from cleanroom.backends.run_folders import grounds
+from cleanroom.backends.run_folders import run_areas
 from cleanroom.core.beneath import Folder
 from cleanroom.sandbox.filesystem import copied_tree, tree_removal
 
@@ -22,7 +22,7 @@ _SOCKET_FOLDER_BYTES = 60
 
 def area_paths(run_id: str, scratch: Path) -> tuple[Path, Path]:
     """The folder for everything of a run's environments, and one with a short name."""
-    large, short = grounds(run_id)
+    large, short = run_areas(run_id)
     return (large, large) if os.geteuid() == 0 else (scratch, short)
 
 

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 
 # uids that distributions leave unused; one per run, so that runs cannot touch each other's files
 FIRST_USER, USERS = 200_000, 50_000
-FIRST_HOLE = "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
+FIRST_EGRESS_ADDRESS = (
+    "127.77.0."  # addresses of declared hosts inside; 127.0.0.1 stays the services'
+)
 PIDS_BEYOND = 64  # above the group's limit, whose counter is what is reported
 # RLIMIT_DATA counts what is reserved, not what is used: a backstop far above the sampled limit
 DATA_FACTOR = 4
@@ -261,7 +263,7 @@ def _network_of(spec: EnvironmentSpec, shared: bool) -> Network:
     """What it may reach; `shared` with the host."""
     return {
         "forwards": forwards_of(spec),
-        "ports": sorted({*spec.policy.listen, *(door.port for door in spec.doorways)}),
+        "ports": sorted({*spec.policy.listen, *(forward.port for forward in spec.port_forwards)}),
         "host_network": _host_network(_callers_home(spec)) if shared else None,
     }
 
@@ -311,14 +313,14 @@ def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
     at Low those are reached as any other host.
     """
     forwards = [
-        _forward(door.service, "127.0.0.1", door.port, door.to, door.environment)
-        for door in spec.doorways
+        _forward(forward.service, "127.0.0.1", forward.port, forward.to, forward.environment)
+        for forward in spec.port_forwards
     ]
-    holes = () if spec.host_network else spec.holes
-    hosts = sorted({hole.host for hole in holes})
-    for hole in holes:
-        address = f"{FIRST_HOLE}{hosts.index(hole.host) + 1}"
-        forwards.append(_forward(hole.host, address, hole.port, f"out:{hole.host}:{hole.port}"))
+    egress = () if spec.host_network else spec.egress
+    hosts = sorted({rule.host for rule in egress})
+    for rule in egress:
+        address = f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
+        forwards.append(_forward(rule.host, address, rule.port, f"out:{rule.host}:{rule.port}"))
     return forwards
 
 

@@ -53,8 +53,8 @@ def show(
     from cleanroom.cli.views.text import safe, table
 
     loaded = load(root, (), options)
-    said = {name: value for name, value in options.items() if value not in (None, ())}
-    rows = [*settings(loaded, said, os.environ, positions=positions), *telemetry(os.environ)]
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    rows = [*settings(loaded, given, os.environ, positions=positions), *telemetry(os.environ)]
     output = Output(colour)
     if form == "json":
         write_object(
@@ -73,7 +73,7 @@ def show(
 
 
 def settings(
-    loaded: Plan, said: Mapping[str, Any], caller: Mapping[str, str], *, positions: bool = False
+    loaded: Plan, given: Mapping[str, Any], caller: Mapping[str, str], *, positions: bool = False
 ) -> list[tuple[str, Any, str]]:
     """Name, value and origin of every setting of the whole project.
 
@@ -87,7 +87,7 @@ def settings(
         return _origin(tables, path, positions)
 
     place = "GGEN_ENV" if caller.get("GGEN_ENV") else "default"
-    if "env" in said:
+    if "env" in given:
         place = "command line"
     rows: list[tuple[str, Any, str]] = [("env", loaded.environment, place)]
     values = {
@@ -101,7 +101,7 @@ def settings(
         "egress": list(loaded.policy.egress),
     }
     rows += [
-        (name, value, "command line" if name in said else origin(name))
+        (name, value, "command line" if name in given else origin(name))
         for name, value in values.items()
     ]
     limits = msgspec.to_builtins(loaded.policy.limits)

@@ -95,9 +95,9 @@ class HostIgnores:
             self._matches_left -= len(patterns)
             if self._matches_left < 0:
                 return False
-            said = gitignore.verdict(patterns, path[len(base) :], is_folder)
-            if said is not None:
-                return said
+            verdict = gitignore.verdict(patterns, path[len(base) :], is_folder)
+            if verdict is not None:
+                return verdict
         return False
 
     def _rules_in(self, top: Folder, folder: bytes) -> Chain:
@@ -166,9 +166,9 @@ def _repository(project: str) -> tuple[str, str]:
     while True:
         git = os.path.join(top, ".git")
         if _is_file(git):
-            said = _content(git).decode(errors="surrogateescape")
-            elsewhere = said.removeprefix("gitdir:")
-            git = os.path.join(top, elsewhere.strip()) if elsewhere != said else ""
+            content = _content(git).decode(errors="surrogateescape")
+            elsewhere = content.removeprefix("gitdir:")
+            git = os.path.join(top, elsewhere.strip()) if elsewhere != content else ""
         if git and os.path.lexists(os.path.join(git, "HEAD")):
             return (top, git) if os.lstat(git).st_uid in trusted else ("", "")
         if top == os.path.dirname(top):

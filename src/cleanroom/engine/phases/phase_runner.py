@@ -165,7 +165,9 @@ class PhaseRunner:
                 **spec.variables,
             }
             yield msgspec.structs.replace(
-                spec, doorways=(*spec.doorways, receiver.doorway), variables=variables
+                spec,
+                port_forwards=(*spec.port_forwards, receiver.port_forward),
+                variables=variables,
             )
 
     async def _prove(self, observed: ObservedEnvironment) -> None:
@@ -191,7 +193,9 @@ class PhaseRunner:
         left = await observed.environment.left_over()
         if not left:
             return
-        names = ", ".join(f"{thing.name} {thing.detail}".strip() for thing in left[:NAMED_MAX])
+        names = ", ".join(
+            f"{leftover.name} {leftover.detail}".strip() for leftover in left[:NAMED_MAX]
+        )
         more = f" and {len(left) - NAMED_MAX} more" if len(left) > NAMED_MAX else ""
         subject = f"phase {current.phase.name!r}"
         text = f"{subject} left processes running, they are ended with it: {names}{more}"

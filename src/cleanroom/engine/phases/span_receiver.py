@@ -87,7 +87,9 @@ class Receiver:
         self._bus = bus
         self._subject = subject
         self._at = at
-        self.doorway = PortForward(service="otlp", port=PORT, environment="", to=f"host:{path}")
+        self.port_forward = PortForward(
+            service="otlp", port=PORT, environment="", to=f"host:{path}"
+        )
         self._quota = Quota(anyio.current_time())
         self._refused: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()

@@ -151,7 +151,9 @@ class EnvironmentObserver:
         It will not come back, so their connections to it would wait for ever.
         """
         for observed in list(self._open.values()):
-            if any(doorway.environment == identity for doorway in observed.spec.doorways):
+            if any(
+                port_forward.environment == identity for port_forward in observed.spec.port_forwards
+            ):
                 observed.failure = failure
                 with suppress(EnvironmentFailed):
                     await observed.environment.kill()

@@ -37,7 +37,7 @@ class ServiceState(NamedTuple):
 class ServiceAccess(NamedTuple):
     """How a phase reaches the services that it names."""
 
-    doorways: tuple[PortForward, ...]
+    port_forwards: tuple[PortForward, ...]
     mounts: tuple[Mount, ...]  # the folders of their sockets
     variables: dict[str, str]
 

@@ -90,7 +90,7 @@ class Supervisor:
     def access(self, names: Sequence[str]) -> ServiceAccess:
         """How a phase that names these services reaches them."""
         chosen = [self._services[name] for name in names]
-        doorways = tuple(
+        port_forwards = tuple(
             PortForward(
                 service=service.recipe.name,
                 port=service.recipe.port,
@@ -109,7 +109,7 @@ class Supervisor:
             if not service.idle
         )
         return ServiceAccess(
-            doorways, mounts, phase_variables([service.recipe for service in chosen])
+            port_forwards, mounts, phase_variables([service.recipe for service in chosen])
         )
 
     async def ready_environment(self, name: str) -> Environment:

@@ -232,12 +232,12 @@ class _Init:
                 arrived = channel.INIT_ORDERS.receive(self._orders)
                 if arrived is None:
                     return
-                self._carry_out(*arrived)
+                self._execute_order(*arrived)
 
     def _send(self, message: InitMessage) -> None:
         channel.INIT_MESSAGES.send(self._orders, message)
 
-    def _carry_out(self, order: InitOrder, descriptors: list[int]) -> None:
+    def _execute_order(self, order: InitOrder, descriptors: list[int]) -> None:
         match order["op"]:
             case "exec":
                 self._start(order, descriptors)
