@@ -74,7 +74,7 @@ def command(pid: int) -> str:
             .read_bytes()
             .replace(b"\0", b" ")
             .decode(errors="replace")
-            .strip()[:120]
+            .strip()
         )
     return ""
 
