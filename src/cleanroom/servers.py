@@ -263,7 +263,7 @@ async def _serve(
         context, recipe, cache = await _open(stack, spec, files, given)
         listening = stack.enter_context(socket.create_server((HOST, 0), backlog=BACKLOG))
         supervisor = await stack.enter_async_context(_supervised(context, recipe, cache))
-        supervisor.admit(recipe.name, listening)
+        supervisor.forward(recipe.name, listening)
         try:
             await supervisor.wait_ready((recipe.name,))
             yield recipe, supervisor, listening.getsockname()[1]

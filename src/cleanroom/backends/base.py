@@ -258,16 +258,18 @@ class Environment(Protocol):
             OSError: nobody listens there.
         """
 
-    def admit(self, listening: socket.socket, to: str) -> None:
-        """Lead whoever connects to this listening socket of the host to `to` inside,
-        as `dial` has it, until the environment ends.
+    def forward(self, listening: socket.socket, to: str) -> None:
+        """Forward connections on this listening socket of the host to `to` inside.
+
+        `to` is written as for `dial`.
+        Forwarding stops when the environment ends.
 
         Raises:
             EnvironmentFailed: it has ended.
         """
 
-    def dismiss(self, listening: socket.socket) -> None:
-        """Close an admitted socket: a service may outlive the client that the socket was for."""
+    def stop_forwarding(self, listening: socket.socket) -> None:
+        """Stop accepting on a forwarded socket: a service may outlive that socket's client."""
 
     async def sample(self, *, last: bool = False) -> Sample | None:
         """Its use of the host now; None when it cannot be read.
@@ -325,15 +327,16 @@ class Backend(Protocol):
             EnvironmentFailed: it could not be made.
         """
 
-    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
+    def forward_elsewhere(self, environment: str, forward: Callable[[str, int], None]) -> None:
         """Pass the listening socket of each port forward to `environment`, which another process
-        made, to `admit`: the address inside, and the descriptor, which stays the backend's.
+        made, to `forward`: the address inside, and the descriptor, which stays the backend's.
 
         Only called where `forwards_elsewhere` is true.
         """
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
-        """Things created, things removed, and what is left of them, by looking.
+        """The numbers of resources created and removed, and those that still exist.
 
-        Asked after the backend has been left.
+        Those that still exist are looked for on the machine.
+        Called after the backend has been left.
         """

@@ -90,9 +90,9 @@ class EmbeddedBackend:
         """An environment, started and left."""
         return self._runtime.environment(spec)
 
-    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
-        """Pass sockets that lead to `environment`, which another process made, to `admit`."""
-        self._machinery.forwards.forward_elsewhere(environment, admit)
+    def forward_elsewhere(self, environment: str, forward: Callable[[str, int], None]) -> None:
+        """Pass sockets that lead to `environment`, which another process made, to `forward`."""
+        self._machinery.forwards.forward_elsewhere(environment, forward)
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         """Numbers of created and of removed resources, and what is left."""

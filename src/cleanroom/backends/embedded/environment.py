@@ -227,11 +227,11 @@ class EmbeddedEnvironment:
             return await anyio.abc.UNIXSocketStream.from_socket(end)
         return await anyio.abc.SocketStream.from_socket(end)
 
-    def admit(self, listening: socket.socket, to: str) -> None:
+    def forward(self, listening: socket.socket, to: str) -> None:
         """Pass a listening socket of the host to its relay."""
         self.order({"op": "relay", "to": to}, [listening.fileno()])
 
-    def dismiss(self, listening: socket.socket) -> None:
+    def stop_forwarding(self, listening: socket.socket) -> None:
         """Let its relay close such a socket."""
         with contextlib.suppress(EnvironmentFailed):
             self.order({"op": "drop", "inode": os.fstat(listening.fileno()).st_ino})

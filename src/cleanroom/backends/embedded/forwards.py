@@ -60,9 +60,9 @@ class Forwards:
             with contextlib.suppress(EnvironmentFailed):
                 service.order({"op": "relay", "to": forward["to"]}, [listening])
 
-    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
-        """Pass sockets that lead to `environment`, which another process made, to `admit`."""
-        self._elsewhere[environment] = admit
+    def forward_elsewhere(self, environment: str, forward: Callable[[str, int], None]) -> None:
+        """Pass sockets that lead to `environment`, which another process made, to `forward`."""
+        self._elsewhere[environment] = forward
 
     def reconnect(self, service: OrderReceiver) -> None:
         """Pass the sockets that lead to a service to its relay, which is new after a restart."""

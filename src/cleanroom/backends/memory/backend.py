@@ -118,7 +118,7 @@ class MemoryBackend:
             with anyio.CancelScope(shield=True):
                 await self._calls.call("leave")
 
-    def forward_elsewhere(self, environment: str, admit: Callable[[str, int], None]) -> None:
+    def forward_elsewhere(self, environment: str, forward: Callable[[str, int], None]) -> None:
         """Nothing: this backend forwards no ports."""
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:

@@ -85,10 +85,10 @@ class MemoryEnvironment:
             raise ConnectionRefusedError(f"nobody listens at {to}")
         return await self._calls.script.dials[to]()
 
-    def admit(self, listening: socket.socket, to: str) -> None:
+    def forward(self, listening: socket.socket, to: str) -> None:
         """Nothing: scripted services are reached by `dial`."""
 
-    def dismiss(self, listening: socket.socket) -> None:
+    def stop_forwarding(self, listening: socket.socket) -> None:
         """Nothing: no socket was taken."""
 
     async def sample(self, *, last: bool = False) -> Sample | None:

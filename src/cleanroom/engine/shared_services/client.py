@@ -61,7 +61,7 @@ class RemoteService:
         self._state = ServiceState()
         self._changed = anyio.Event()
 
-    def admit(self, to: str, listening: int) -> None:
+    def forward(self, to: str, listening: int) -> None:
         self._server.send(protocol.ForwardPort(self._name), [listening])
 
     async def states(self) -> AsyncIterator[ServiceState]:

@@ -136,7 +136,7 @@ class JoinedRuns:
             case protocol.ForwardPort(name):
                 listening = socket.socket(fileno=descriptors.pop(0))
                 run.forwards.append((name, listening))
-                self._supervisor.admit(name, listening)
+                self._supervisor.forward(name, listening)
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -149,7 +149,7 @@ class JoinedRuns:
 
     def _close_forwards(self, run: JoinedRun) -> None:
         for name, listening in run.forwards:
-            self._supervisor.dismiss(name, listening)
+            self._supervisor.stop_forwarding(name, listening)
             listening.close()
         run.forwards.clear()
 

@@ -50,7 +50,7 @@ class SharedService(Protocol):
     folder: Path  # of its sockets, on the host
     attached: Attached  # the fact that this run uses it
 
-    def admit(self, to: str, listening: int) -> None:
+    def forward(self, to: str, listening: int) -> None:
         """Forward connections on `listening` (a descriptor) to `to` inside the service, across
         restarts, until this run ends.
         """
@@ -166,18 +166,18 @@ class Service:
             raise self.failure
         await self.changed.wait()
 
-    def admit(self, listening: socket.socket) -> None:
+    def forward(self, listening: socket.socket) -> None:
         """Forward connections on `listening` to the service, across restarts."""
         self.listening.append(listening)
         if self.ready and self.environment is not None:
             with suppress(EnvironmentFailed):  # the next run forwards them
-                self.environment.admit(listening, self.recipe.to)
+                self.environment.forward(listening, self.recipe.to)
 
-    def dismiss(self, listening: socket.socket) -> None:
+    def stop_forwarding(self, listening: socket.socket) -> None:
         """Stop forwarding connections on `listening`."""
         self.listening.remove(listening)
         if self.environment is not None:
-            self.environment.dismiss(listening)
+            self.environment.stop_forwarding(listening)
 
     def take_output(self, data: bytes) -> None:
         """Append to the output, of which only the end is kept."""

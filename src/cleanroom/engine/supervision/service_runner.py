@@ -166,7 +166,7 @@ class ServiceRunner:
         recipe = service.recipe
         service.environment = observed.environment
         for listening in service.listening:
-            observed.environment.admit(listening, recipe.to)
+            observed.environment.forward(listening, recipe.to)
         service.change(ready=True)
         unanswered = 0
         while unanswered < UNANSWERED_MAX:

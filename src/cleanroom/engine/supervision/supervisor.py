@@ -125,13 +125,13 @@ class Supervisor:
 
     # --- for clients on the host
 
-    def admit(self, name: str, listening: socket.socket) -> None:
+    def forward(self, name: str, listening: socket.socket) -> None:
         """Forward connections on `listening` to the service, across restarts."""
-        self._services[name].admit(listening)
+        self._services[name].forward(listening)
 
-    def dismiss(self, name: str, listening: socket.socket) -> None:
+    def stop_forwarding(self, name: str, listening: socket.socket) -> None:
         """Stop forwarding connections on `listening`."""
-        self._services[name].dismiss(listening)
+        self._services[name].stop_forwarding(listening)
 
     # --- services
 
@@ -178,7 +178,7 @@ class Supervisor:
             backend = self._context.backend
             assert backend.forwards_elsewhere, "a run joins others only on such a backend"
             service.shared, service.environment_id = shared, shared.environment
-            backend.forward_elsewhere(shared.environment, shared.admit)
+            backend.forward_elsewhere(shared.environment, shared.forward)
         return service
 
     # --- services of another process
