@@ -194,14 +194,14 @@ def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
     """A run that goes on keeps what it saw when it began."""
     other, home = HomeCache(tmp_path / "other", tmp_path), str(tmp_path / "homes/project/Medium")
     added(HomeCache(tmp_path / "run", tmp_path), home, "first")
-    shown = other.take(home, None)
+    shown = other.make_layer(home, None)
     for number in range(FOLD_AT + 2):
         added(HomeCache(tmp_path / f"run-{number}", tmp_path), home, str(number))
     assert [path.is_dir() for path in shown.lower] == [True] * 2
     assert (shown.lower[0] / "first").exists()
-    other.settle(True)  # another was added meanwhile, so its own is not
+    other.finish(True)  # another was added meanwhile, so its own is not
     added(HomeCache(tmp_path / "last", tmp_path), home, "last")
-    newest = HomeCache(tmp_path / "look", tmp_path).take(home, None).lower
+    newest = HomeCache(tmp_path / "look", tmp_path).make_layer(home, None).lower
     assert len(newest) == 2
     assert {path.name for path in newest[0].iterdir()} == {
         "first",
@@ -211,9 +211,9 @@ def test_layers_that_somebody_is_shown_are_not_folded(tmp_path: Path):
 
 
 def added(cache: HomeCache, home: str, name: str) -> None:
-    layer = cache.take(home, None).layer
+    layer = cache.make_layer(home, None).layer
     (layer / "upper" / name).touch()
-    cache.settle(True)
+    cache.finish(True)
 
 
 @pytest.mark.parametrize("name", ["0", "1", "lock", "used"])
@@ -224,7 +224,7 @@ def test_a_link_among_what_is_kept_is_not_followed(tmp_path: Path, name: str):
     level.mkdir(parents=True)
     (level / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=r"Not a directory|symbolic link"):
-        HomeCache(tmp_path / "run", tmp_path).take(str(level), None)
+        HomeCache(tmp_path / "run", tmp_path).make_layer(str(level), None)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

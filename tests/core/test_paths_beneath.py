@@ -77,7 +77,7 @@ ALLOWED = {
     "core/private_cache.py:_walk": "each step is looked at before the next is made",
     "backends/embedded/resources.py:_make_parent": PRIVATE,
     "backends/embedded/home_cache.py:HomeCache._enter": PRIVATE,
-    "backends/embedded/home_cache.py:HomeCache.take_whole": SCRATCH,
+    "backends/embedded/home_cache.py:HomeCache.claim_folder": SCRATCH,
     "backends/containers/images.py:build": PRIVATE,
     "backends/containers/images.py:load": PRIVATE,
     "backends/containers/images.py:_write_archive": PRIVATE,

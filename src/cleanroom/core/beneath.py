@@ -164,7 +164,7 @@ class Folder:
             raise Misplaced(errno.EINVAL, "it is no regular file", path)
         return os.fdopen(descriptor, "rb")
 
-    def give(self, mode: int, owner: tuple[int, int] | None) -> None:
+    def set_owner_and_mode(self, mode: int, owner: tuple[int, int] | None) -> None:
         """Set its mode, and its user and group where they are given."""
         opened = self.open(".", os.O_RDONLY | os.O_DIRECTORY)
         try:

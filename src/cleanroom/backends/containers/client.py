@@ -1,10 +1,10 @@
-"""The one adapter to container engines: Docker and Podman over their unix sockets, by aiodocker,
-with every known quirk in this file.
+"""The adapter to container engines: Docker and Podman over their unix sockets, by aiodocker.
 
-The version spoken is the newest that both sides know.
-Everything that is not done with an engine's API does not need it:
-commands, output, signals and samples go through the container's own pid 1 and its warden,
-so that an engine that loses events or hangs in `wait` is not asked.
+Every known quirk of an engine is handled in this file.
+The API version is the newest that both sides support.
+The API is used only to inspect, load, create, start and remove.
+Commands, output, signals and samples go through the container's own pid 1 and its warden:
+an engine may lose events, or hang in `wait`.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ START_HINTS: dict[EngineName, str] = {
 
 
 class EngineVersions(NamedTuple):
-    """An engine's own version, and the API versions that it speaks;
-    `oldest` is empty where ours are old enough not to ask.
+    """An engine's own version, and the API versions that it supports.
+
+    `oldest` is empty where it was not asked for: the engine's newest is one of ours.
     """
 
     version: str
@@ -70,12 +71,13 @@ class EngineVersions(NamedTuple):
 
 
 class Refused(EnvironmentFailed):
-    """The engine answered, and said no."""
+    """The engine answered with an error."""
 
 
 def find_socket(name: EngineName, caller: Mapping[str, str]) -> str:
-    """The engine's socket: the one that the caller's environment names,
-    else the first of the usual ones that is there.
+    """The path of the engine's socket.
+
+    The caller's environment names it; else it is the first usual path with a socket.
 
     Raises:
         BackendUnavailable: there is none, or what is named is not on this machine.
@@ -113,8 +115,9 @@ def _is_socket(path: str) -> bool:
 
 
 def negotiated_version(newest: str, oldest: str) -> str:
-    """The version to speak with an engine that knows `oldest` to `newest`, such as "v1.41";
-    empty where there is none.
+    """The API version for an engine that supports `oldest` to `newest`, such as "v1.41".
+
+    Empty where no version is common to both sides.
     """
     theirs, least = _version(newest), _version(oldest or "1.0")
     chosen = min(theirs, NEWEST)
@@ -127,7 +130,7 @@ def _version(text: str) -> tuple[int, int]:
 
 
 def inspect_image(engine: EngineName, socket: str, name: str) -> dict[str, Any]:
-    """What the engine says of an image, without a client or a loop. Blocks for some ms.
+    """The engine's description of an image, without a client or a loop. Blocks for some ms.
 
     Raises:
         ProjectError: it is not there.
@@ -160,7 +163,7 @@ class ContainerClient:
         self._images: dict[str, Image] = {}
 
     async def image(self, name: str) -> Image:
-        """The image that `name` stands for here; asked once. Nothing is ever pulled.
+        """The image of this name in the engine, inspected once. Nothing is ever pulled.
 
         Raises:
             ProjectError: it is not there.
@@ -181,7 +184,7 @@ class ContainerClient:
     async def create(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Create a container.
 
-        An image that vanished since it was looked for is said by its name.
+        The error for an image that was removed since it was inspected gives its name.
         """
         named = next(
             (
@@ -201,14 +204,14 @@ class ContainerClient:
             await self._client.containers.create(dict(parameters), name=name)
 
     async def start(self, name: str) -> None:
-        """Start it."""
+        """Start a container."""
         async with self._translated_errors(f"starting container {name}"):
             await self._client.containers.container(name).start()
 
     async def remove(self, name: str) -> bool:
-        """Remove it by force with its anonymous volumes; True once it is seen to be gone.
+        """Remove a container by force with its anonymous volumes; True once the engine has none.
 
-        A removal that is under way is waited for, and an engine that starts again too.
+        Waits for a removal under way, and for an engine that restarts.
         """
         from aiodocker import DockerError
         from aiohttp import ClientError
@@ -229,17 +232,17 @@ class ContainerClient:
         return False
 
     async def load(self, archive: Path) -> str:
-        """Load the images of a `docker save` archive; the digest of the last one."""
+        """Load the images of a `docker save` archive; returns the digest of the last one."""
         async with self._translated_errors(f"loading {archive.name}"):
             with archive.open("rb") as file:
-                told = await self._client.images.import_image(file)
-        return str(told[-1]) if told else ""
+                digests = await self._client.images.import_image(file)
+        return str(digests[-1]) if digests else ""
 
     @contextlib.asynccontextmanager
     async def _translated_errors(
         self, what: str, missing: CleanroomError | None = None
     ) -> AsyncIterator[None]:
-        """Client errors become ours in this one place, with the cause kept."""
+        """Translate the client's errors to ours, with the cause kept."""
         from aiodocker import DockerError
         from aiohttp import ClientError
 
@@ -314,10 +317,10 @@ async def connect(name: EngineName, caller: Mapping[str, str]) -> AsyncIterator[
 
 
 async def _query_versions(client: aiodocker.Docker) -> EngineVersions:
-    """What an engine says of itself.
+    """The versions of an engine.
 
-    All of it is asked for only where it knows versions that we do not:
-    Podman runs half a dozen programs to tell, for 1 to 5 s.
+    The whole description is requested only where the engine's newest version is not one of ours:
+    for that, Podman runs half a dozen programs, which takes 1 to 5 s.
     """
     async with client._query("_ping", versioned_api=False) as answer:
         newest, server = answer.headers.get("Api-Version", ""), answer.headers.get("Server", "")
@@ -347,7 +350,7 @@ def _missing_image(name: str, engine: str) -> ProjectError:
 
 
 def _advice(message: str) -> str:
-    """What helps with refusals that were seen."""
+    """A hint for errors of engines that are known; else empty."""
     if "RLIMIT" in message or "rlimit" in message:
         return "containers.conf: default_ulimits at or below this machine's hard limits"
     if "hybrid" in message:

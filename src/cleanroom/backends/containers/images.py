@@ -1,9 +1,9 @@
-"""Images made without a registry: Debian's packages become an archive that any engine loads,
-with the same digest for the same packages.
+"""Images built without a registry, from Debian's packages.
 
-`mmdebstrap` makes the file system (as root or not), this module wraps it the way `docker save`
-would, with every date the same.
-What blocks says so.
+Equal packages give an archive with an equal digest, which any engine loads.
+`mmdebstrap` builds the root file system, as root or not.
+This module wraps it in the format of `docker save`, with one date for all files.
+Functions that block say so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RECIPE_LABEL = "cleanroom.recipe"
 
 
 class ImagePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What an image consists of."""
+    """The contents of an image."""
 
     name: str
     packages: tuple[str, ...]
@@ -92,9 +92,9 @@ def chosen(names: Sequence[str]) -> tuple[ImagePlan, ...]:
 
 
 def recipe(plan: ImagePlan) -> str:
-    """A hash of all that an image is made by: what `RECIPE_LABEL` says of it.
+    """The hash of everything that determines an image: the value of its `RECIPE_LABEL`.
 
-    Another one is an image of another version of this code.
+    A different value means that another version of this code built the image.
     """
     return hashlib.sha256(msgspec.json.encode((SUITE, plan))).hexdigest()
 
@@ -161,10 +161,10 @@ def _bootstrap(plan: ImagePlan, layer: Path, mirror: str) -> None:
             "CR-CONTAINER-012", f"{plan.name}: mmdebstrap did not end within {BUILD_SECONDS:g} s"
         ) from error
     if done.returncode:
-        said = "\n".join(done.stderr.strip().splitlines()[-8:])
+        output = "\n".join(done.stderr.strip().splitlines()[-8:])
         raise EnvironmentFailed(
             "CR-CONTAINER-012",
-            f"{plan.name}: mmdebstrap ended with status {done.returncode}: {said}",
+            f"{plan.name}: mmdebstrap ended with status {done.returncode}: {output}",
             hint="is the mirror reachable?",
         )
 
@@ -223,7 +223,7 @@ def _configuration(plan: ImagePlan, layer: str, packages: Mapping[str, str]) -> 
 def _write_archive(
     archive: Path, name: str, configuration: bytes, layer: Path, digest: str
 ) -> None:
-    """What `docker save` writes and every engine loads."""
+    """Write the archive in the format of `docker save`, which every engine loads."""
     identity = hashlib.sha256(configuration).hexdigest()
     manifest = [
         {
@@ -247,11 +247,10 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes], size: int) -> None:
 
 
 async def load(built: Built, engine: Any) -> None:
-    """Load an archive into a connected engine, see that it is there under its digest,
-    and remove the archive.
+    """Load an archive into a connected engine, check the digest there, and remove the archive.
 
     Raises:
-        EnvironmentFailed: the engine did not take it as it is.
+        EnvironmentFailed: the engine refused it, or has it under another digest.
     """
     archive = Path(built.archive)
     try:

@@ -146,12 +146,12 @@ class ContainerTier(LayeredTier):
     # --- removal
 
     def discard(self, identity: str) -> None:
-        """Remove the environment's container while the run goes on; `settled` waits for that."""
+        """Begin to remove the environment's container; `wait_discarded` waits for the end."""
         container = self._containers.pop(identity, None)
         if container is not None:
             self._removals.add(asyncio.create_task(self._remove(container)))
 
-    async def settled(self) -> None:
+    async def wait_discarded(self) -> None:
         """Wait until the engine has removed all discarded containers."""
         while self._removals:
             # cancelling this wait cancels no removal

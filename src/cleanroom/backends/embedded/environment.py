@@ -82,7 +82,7 @@ class EmbeddedEnvironment:
         self._folder = await self._resources.folder(root)
         described = await self._tier.describe(self._spec, root)
         self._declared = described.spec["network"]["forwards"]
-        self._commands.path_map = described.places
+        self._commands.path_map = described.path_map
         self._temporary = described.temporary
         self._record = self._resources.record("environment", self.id)
         self._order_warden(described)

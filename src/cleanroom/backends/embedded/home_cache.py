@@ -53,10 +53,10 @@ class HomeCache:
         self._used = -1  # says that layers are shown
         self._layer: Path | None = None
         self._newest = 0
-        self._whole: Path | None = None
+        self._claimed: Path | None = None
 
-    def take(self, home: str, user: Owner) -> HomeLayers:
-        """A new layer, which belongs to `user`, above what is kept in the folder `home` now.
+    def make_layer(self, home: str, user: Owner) -> HomeLayers:
+        """Make a layer, which belongs to `user`, above the layers in the folder `home` now.
 
         Raises:
             OSError: it cannot be made.
@@ -72,46 +72,46 @@ class HomeCache:
             self._layer, tuple(level.path / str(number) for number in reversed(known))
         )
 
-    def take_whole(self, home: str) -> Path:
-        """Take the folder `whole` out of `home`; an empty one if it is missing.
+    def claim_folder(self, home: str) -> Path:
+        """Move the folder `whole` out of `home`; makes an empty one if it is missing.
 
         Raises:
             OSError: it cannot be made.
         """
         level = self._enter(home)
-        self._whole = self._scratch / f"home-{next(self._numbers)}"
+        self._claimed = self._scratch / f"home-{next(self._numbers)}"
         try:
-            os.rename(WHOLE, self._whole, src_dir_fd=level.descriptor)
+            os.rename(WHOLE, self._claimed, src_dir_fd=level.descriptor)
         except FileNotFoundError:
-            self._whole.mkdir(mode=0o700)
-        return self._whole
+            self._claimed.mkdir(mode=0o700)
+        return self._claimed
 
-    def settle(self, keep: bool) -> None:
-        """After the environment was left: add what it wrote,
-        or leave it to be removed with the run.
+    def finish(self, keep: bool) -> None:
+        """Add the changes of the environment that was left, if `keep`.
 
-        What cannot be added is left too.
+        Else they are removed with the run.
+        Changes that cannot be added are left too.
         """
         if self._level is None:
             return
         with self._level as level, suppress(OSError, TimeoutError):
             if keep and self._layer is not None:
                 self._add(level, self._layer / "upper")
-            if keep and self._whole is not None:
+            if keep and self._claimed is not None:
                 # Refused where another's is there, unless it is empty.
-                os.rename(self._whole, WHOLE, dst_dir_fd=level.descriptor)
-        self._level = self._layer = self._whole = None
+                os.rename(self._claimed, WHOLE, dst_dir_fd=level.descriptor)
+        self._level = self._layer = self._claimed = None
         self._release()
 
     def _enter(self, home: str) -> Folder:
-        self.settle(False)
+        self.finish(False)
         path = Path(home)
         path.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with Folder.at(path.parent.parent) as homes:
             level = homes.folder(f"{path.parent.name}/{path.name}", make=True, mode=0o700)
         self._level = level
         with level.folder(LOWEST, make=True, mode=0o700) as lowest:
-            lowest.give(0o700, self._owner)
+            lowest.set_owner_and_mode(0o700, self._owner)
         return level
 
     def _use(self, level: Folder) -> None:

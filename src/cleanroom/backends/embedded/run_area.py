@@ -37,7 +37,7 @@ def make_area_folder(parent: Folder, name: str, user: int) -> Folder:
     os.mkdir(name, 0o700, dir_fd=parent.descriptor)
     folder = parent.folder(name)
     if os.geteuid() == 0:
-        folder.give(0o710, (0, user))
+        folder.set_owner_and_mode(0o710, (0, user))
     return folder
 
 
@@ -63,7 +63,7 @@ class RunArea:
     def open_private_folder(self, *parts: str) -> Folder:
         """Make a folder that only the environments' user enters, and hold it open."""
         folder = self._top.folder("/".join(parts), make=True, mode=0o711)
-        folder.give(0o700, self._owner)
+        folder.set_owner_and_mode(0o700, self._owner)
         return folder
 
     def host_path(self, mount: Mount) -> Path:

@@ -34,7 +34,7 @@ class Runtime:
         with anyio.CancelScope(shield=True):
             for environment in list(self.machinery.environments.values()):
                 await environment.leave()
-            await self.tier.settled()
+            await self.tier.wait_discarded()
             await self.machinery.resources.drop_run_folders()
             await self.machinery.keeper.close()
             self.machinery.resources.close()
@@ -80,5 +80,5 @@ class Runtime:
 
     async def ledger(self) -> tuple[int, int, tuple[Leftover, ...]]:
         """Numbers of created and of removed resources, and what is left."""
-        await self.tier.settled()
+        await self.tier.wait_discarded()
         return self.machinery.ledger.totals()

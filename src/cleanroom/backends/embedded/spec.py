@@ -60,13 +60,13 @@ def environment_user(run_id: str) -> int:
 
 
 class Described(NamedTuple):
-    """An environment as its warden is told it, and what the engine has to know of it beside."""
+    """The specification for an environment's warden, and facts about it for the engine."""
 
     spec: SandboxSpec
     # folders of the host that the environment fills
     written: tuple[Path, ...] = ()
-    # where paths inside really lie; without mounts only
-    places: PathMap = PathMap()
+    # from paths inside to host paths; without mounts only
+    path_map: PathMap = PathMap()
     # its folder for temporary files; without mounts only
     temporary: str = ""
 

@@ -83,7 +83,7 @@ class Tier(ABC, Generic[SharedWorkspace]):
     def discard(self, identity: str) -> None:
         """Begin to remove what `launch` started, once the environment has been left."""
 
-    async def settled(self) -> None:
+    async def wait_discarded(self) -> None:
         """Wait until all that was discarded is removed."""
 
     @property
@@ -119,7 +119,9 @@ class LayeredTier(Tier[EmbeddedWorkspace]):
             await anyio.to_thread.run_sync(_make_mount_layers, spec, owner)
             if not spec.home or workspace is None:
                 return stack, None
-            return stack, await anyio.to_thread.run_sync(workspace.home.take, spec.home, owner)
+            return stack, await anyio.to_thread.run_sync(
+                workspace.home.make_layer, spec.home, owner
+            )
 
 
 class NamespacesTier(LayeredTier):
@@ -183,8 +185,8 @@ class HostnsTier(Tier[CopiedWorkspace]):
             if workspace is not None:
                 copy = str(workspace.place)
                 if spec.home and os.geteuid() != 0:
-                    take = workspace.home.take_whole
-                    cache = str(await anyio.to_thread.run_sync(take, spec.home))
+                    claim = workspace.home.claim_folder
+                    cache = str(await anyio.to_thread.run_sync(claim, spec.home))
             await self._machinery.keeper.wait_up()
             given = spec_hostns.HostFolders(area, root, copy, cache)
             find = partial(

@@ -47,7 +47,7 @@ class HostWorkspace(ABC):
 
     async def finish_home(self, keep: bool) -> None:
         """Keep or discard what the last environment wrote to its home's `.cache`."""
-        await anyio.to_thread.run_sync(self.home.settle, keep)
+        await anyio.to_thread.run_sync(self.home.finish, keep)
 
     def close(self) -> None:
         """Close the project's folder."""
