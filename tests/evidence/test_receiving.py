@@ -187,10 +187,10 @@ def test_a_phase_is_bounded_in_rate_and_in_all():
     """A burst of two seconds, then the average; and an end."""
     quota = Quota(0.0)
 
-    assert quota.take(2 * SPANS_PER_SECOND, 10, 0.0) is None
-    assert quota.take(1, 10, 0.0).status == 429
-    assert quota.take(SPANS_PER_SECOND, 10, 1.0) is None
-    assert quota.take(PHASE_SPANS, 10, 100.0).status == 413
+    assert quota.charge(2 * SPANS_PER_SECOND, 10, 0.0) is None
+    assert quota.charge(1, 10, 0.0).status == 429
+    assert quota.charge(SPANS_PER_SECOND, 10, 1.0) is None
+    assert quota.charge(PHASE_SPANS, 10, 100.0).status == 413
 
 
 def test_a_cut_stream_is_not_taken_as_whole():

@@ -55,7 +55,7 @@ class RunSubscribers:
         self._publishing: list[Subscription] = []  # inboxes of those that publish themselves
         self._guards: list[anyio.CancelScope] = []
         self._running = 0
-        self._drained = anyio.Event()
+        self._all_ended = anyio.Event()
 
     @property
     def failure(self) -> BaseException | None:
@@ -103,7 +103,7 @@ class RunSubscribers:
                 self._fail(error)
         self._running -= 1
         if not self._running:
-            self._drained.set()
+            self._all_ended.set()
 
     def _fail(self, error: Exception) -> None:
         self._failures.append(error)
@@ -115,10 +115,10 @@ class RunSubscribers:
         Before that the last sample may still become a violation.
         """
         with anyio.move_on_after(DRAIN_SECONDS):
-            await settle(self._publishing, lambda: bool(self._failures))
+            await wait_until_idle(self._publishing, lambda: bool(self._failures))
         self._bus.close()
         with anyio.move_on_after(DRAIN_SECONDS) as limit:
-            await self._drained.wait()
+            await self._all_ended.wait()
         if limit.cancelled_caught:
             error = CleanroomError(
                 "CR-ENGINE-002",
@@ -162,11 +162,13 @@ class RunSubscribers:
         )
 
 
-async def settle(
+async def wait_until_idle(
     inboxes: Sequence[Subscription], broken: Callable[[], bool] = lambda: False
 ) -> None:
-    """Wait until the subscribers of these inboxes have published all that follows from them;
-    or until one of them is `broken`.
+    """Wait until the subscribers of these inboxes have processed all events.
+
+    Their reactions are events too, and are processed as well.
+    Returns early once `broken` is true.
     """
     for _ in range(3):  # a reaction may cause another
         await anyio.lowlevel.checkpoint()

@@ -33,7 +33,7 @@ from cleanroom.engine.run_settings import (
     RunSettings,
     ServiceRecipes,
 )
-from cleanroom.engine.run_subscribers import settle
+from cleanroom.engine.run_subscribers import wait_until_idle
 from cleanroom.evidence.reports.fold import fold
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import Envelope
@@ -163,7 +163,7 @@ async def run_plan(
                 await run.run_in_span(_NoLogs(there))
             finally:
                 with anyio.CancelScope(shield=True):
-                    await settle(seen)
+                    await wait_until_idle(seen)
                     bus.close()
         events = tuple(await received.batch())
         return Outcome(fold(events), events, run)

@@ -16,7 +16,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.core.paths import parent
 from cleanroom.engine.phases.host_links import READ_FOLDER, link_ends
 from cleanroom.engine.phases.project_links import ProjectLinks
-from cleanroom.engine.phases.repositories import is_never_name, made_repositories
+from cleanroom.engine.phases.repositories import is_history_folder, made_repositories
 
 # Paths that are looked through in a folder that a change removes; as many as there may be changes.
 REMOVED_PATHS_MAX = 500_000
@@ -144,7 +144,7 @@ def _protected_in(project: int, path: str, protected: Collection[str]) -> str:
         folder = pending.pop()
         for name, is_folder in _children(project, folder):
             inner = f"{folder}/{name}"
-            if is_never_name(name) or inner in protected:
+            if is_history_folder(name) or inner in protected:
                 return inner
             if is_folder:
                 pending.append(inner)

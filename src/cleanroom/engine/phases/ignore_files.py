@@ -1,10 +1,12 @@
 """Which paths of a project the host's own ignore files cover, as they were before the run.
 
-They are read here and matched by `gitignore`: no git is started in a folder that code under test
-may have written to. Read are `.gitignore` in every folder from the repository's top down, the
-repository's `info/exclude`, and the caller's own file (`core.excludesFile` of their git
-configuration, else `~/.config/git/ignore`). Nothing is followed below the repository's top, and
-nothing waits. Everything here blocks.
+This module reads them and `gitignore` matches them.
+No git is started in a folder that code under test may have written to.
+The files are `.gitignore` in every folder from the repository's top down, the repository's
+`info/exclude`, and the caller's own file: `core.excludesFile` of their git configuration, else
+`~/.config/git/ignore`.
+No link is followed below the repository's top, and no open waits for another process.
+All functions block on the disk.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ Chain = list[Rules] | None  # the nearest first; None: not known
 
 
 class HostIgnores:
-    """The ignore files that count for one project during one run.
+    """The ignore files that apply to one project during one run.
 
-    A file that was written after `began_ns` (Unix time) is not the host's as it was before the run:
-    it does not count, and what lies beside and below it does not count as ignored.
+    A file changed after `began_ns` (Unix time) does not show the host's state before the run.
+    Such a file does not apply, and no path beside or below it is treated as ignored.
     """
 
     def __init__(self, project: str, variables: Mapping[str, str], began_ns: int) -> None:
@@ -78,7 +80,10 @@ class HostIgnores:
         return self._ignored.get(above, True) or self._matched(top, path, is_folder)
 
     def _judge_folders(self, top: Folder, folder: bytes) -> None:
-        """From the outermost on, down to the first that is ignored: what lies below it is too."""
+        """Match folders from the outermost down to the first ignored one.
+
+        All paths below an ignored folder are ignored.
+        """
         end = 0
         while end < len(folder):
             end = folder.find(b"/", end + 1) % (len(folder) + 1)
@@ -90,7 +95,7 @@ class HostIgnores:
                 return
 
     def _matched(self, top: Folder, path: bytes, is_folder: bool) -> bool:
-        """As the nearest ignore file says that says anything."""
+        """The verdict of the nearest ignore file with a pattern that matches."""
         for base, patterns in self._rules_in(top, path.rpartition(b"/")[0]) or ():
             self._matches_left -= len(patterns)
             if self._matches_left < 0:
@@ -101,14 +106,14 @@ class HostIgnores:
         return False
 
     def _rules_in(self, top: Folder, folder: bytes) -> Chain:
-        """The rules for what lies in a folder."""
+        """The rules for the entries of a folder."""
         if folder not in self._rules:
             outer = self._rules_in(top, folder.rpartition(b"/")[0])
             self._rules[folder] = self._with_own(top, folder, outer)
         return self._rules[folder]
 
     def _with_own(self, top: Folder, folder: bytes, outer: Chain) -> Chain:
-        own = self._before(_open_below(top, os.path.join(os.fsdecode(folder), FILE)))
+        own = self._content_before_run(_open_beneath(top, os.path.join(os.fsdecode(folder), FILE)))
         if outer is None or own is None:
             return None
         base = folder + b"/" if folder else b""
@@ -118,17 +123,23 @@ class HostIgnores:
         """The rules at the top: its ignore file, the repository's exclusions, the caller's."""
         common = _content(os.path.join(git, "commondir")).decode(errors="surrogateescape").strip()
         exclude = os.path.join(git, common, "info", "exclude")
-        texts = [self._before(_opened(file)) for file in (exclude, excludes_file(self._variables))]
+        texts = [
+            self._content_before_run(_open_file(file))
+            for file in (exclude, excludes_file(self._variables))
+        ]
         if None in texts:
             return None
         return self._with_own(top, b"", [(b"", gitignore.parse(text)) for text in texts if text])
 
-    def _before(self, descriptor: int) -> bytes | None:
-        """What a file held before the run; empty for no file; None where that is not known."""
+    def _content_before_run(self, descriptor: int) -> bytes | None:
+        """A file's content before the run; empty for no file; None if it changed since.
+
+        Closes the descriptor.
+        """
         if descriptor < 0:
             return b""
         changed = os.fstat(descriptor).st_ctime_ns > self._began_ns
-        content = _drained(descriptor, BYTES_MAX)
+        content = _read_and_close(descriptor, BYTES_MAX)
         return None if changed else content
 
 
@@ -217,14 +228,14 @@ def _is_file(path: str) -> bool:
         return False
 
 
-def _open_below(folder: Folder, path: str) -> int:
+def _open_beneath(folder: Folder, path: str) -> int:
     try:
         return folder.open(path, _READ)
     except (OSError, ValueError):
         return -1
 
 
-def _opened(path: str) -> int:
+def _open_file(path: str) -> int:
     try:
         return os.open(path, _READ)
     except (OSError, ValueError):
@@ -232,12 +243,12 @@ def _opened(path: str) -> int:
 
 
 def _content(path: str, most: int = BYTES_MAX) -> bytes:
-    descriptor = _opened(path)
-    return b"" if descriptor < 0 else _drained(descriptor, most)
+    descriptor = _open_file(path)
+    return b"" if descriptor < 0 else _read_and_close(descriptor, most)
 
 
-def _drained(descriptor: int, most: int) -> bytes:
-    """What is in a regular file, at most so many bytes; empty of everything else. Closes it."""
+def _read_and_close(descriptor: int, most: int) -> bytes:
+    """The first `most` bytes of a regular file; empty for any other. Closes the descriptor."""
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return b""

@@ -1,4 +1,4 @@
-"""What git takes for a repository, and the folders of history that are not written back.
+"""Detection of git repositories, and the folders of history that are not written back.
 
 Values only.
 """
@@ -14,7 +14,7 @@ from cleanroom.backends.base import Change
 from cleanroom.engine.phases.outputs import Outputs, Parts
 
 # Written back only if declared: a phase could write its own history otherwise.
-NEVER = (".git", ".ggen")
+HISTORY_FOLDERS = (".git", ".ggen")
 
 # What git looks for in a folder that it takes for a repository, and what it then obeys.
 _LAYOUT = """head objects refs commondir gitdir config config.worktree hooks index info packed-refs
@@ -38,30 +38,32 @@ class HistoryChange(NamedTuple):
 
 
 @lru_cache(1 << 16)
-def is_never_name(name: str) -> bool:
-    """Whether some file system takes `name` for one of `NEVER`."""
-    if name in NEVER:
+def is_history_folder(name: str) -> bool:
+    """Whether some file system resolves `name` to one of `HISTORY_FOLDERS`."""
+    if name in HISTORY_FOLDERS:
         return True
     # NTFS ignores a stream's name after a colon, and dots and spaces at the end.
     plain = _IGNORED.sub("", name).casefold().partition(":")[0].rstrip(". ")
-    return plain in NEVER or _SHORT_NAME.fullmatch(plain) is not None
+    return plain in HISTORY_FOLDERS or _SHORT_NAME.fullmatch(plain) is not None
 
 
-def never_part(parts: Parts, outputs: Outputs) -> str:
+def history_part(parts: Parts, outputs: Outputs) -> str:
     """The component of a path that is never written back, as it is spelled.
 
     Empty if there is none, or if an output spells it.
     """
-    never = next((index for index, part in enumerate(parts) if is_never_name(part)), None)
-    return "" if never is None or outputs.name(parts, never + 1) else parts[never]
+    at = next((index for index, part in enumerate(parts) if is_history_folder(part)), None)
+    return "" if at is None or outputs.name(parts, at + 1) else parts[at]
 
 
 def history_change(change: Change, parts: Parts) -> HistoryChange | None:
-    """What a change below one of `NEVER` does to a repository's history; None for nothing.
+    """The effect of a change below one of `HISTORY_FOLDERS` on a repository's history.
+
+    None if it has none.
 
     Tools that only look at a repository write to it every time.
     """
-    at = next(index for index, part in enumerate(parts) if part in NEVER)
+    at = next(index for index, part in enumerate(parts) if part in HISTORY_FOLDERS)
     if parts[at] != ".git":
         return None
     inside = parts[at + 1 :]

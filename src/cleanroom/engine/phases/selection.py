@@ -10,9 +10,9 @@ from cleanroom.core.paths import parent, parents
 from cleanroom.engine.phases.host_facts import HostFacts
 from cleanroom.engine.phases.outputs import Outputs, Parts
 from cleanroom.engine.phases.repositories import (
-    NEVER,
+    HISTORY_FOLDERS,
     history_change,
-    never_part,
+    history_part,
     repository_depth,
 )
 
@@ -64,12 +64,12 @@ def select(
         asked_for = everything or not change.path or declared.cover(parts)
         if not asked_for and (passed or not _is_spared(change, host)):
             continue
-        never = never_part(parts, declared)
-        if never in NEVER:
+        spelled = history_part(parts, declared)
+        if spelled in HISTORY_FOLDERS:
             if history := history_change(change, parts):
                 histories.setdefault(history.repository, set()).add(history.part)
-        elif never:
-            reason = f"another spelling of {' or '.join(NEVER)}"
+        elif spelled:
+            reason = f"another spelling of {' or '.join(HISTORY_FOLDERS)}"
             withheld.append(Withheld(change.path, reason))
         elif found := _why_withheld(change, parts, declared, host):
             withheld.append(found)
@@ -116,7 +116,7 @@ def _reportable_path(change: Change) -> str:
     Empty for what is never reported: tools write to a repository whenever they look at it.
     """
     parts = tuple(change.path.split("/"))
-    if not any(part in NEVER for part in parts):
+    if not any(part in HISTORY_FOLDERS for part in parts):
         return change.path
     history = history_change(change, parts)
     return history.repository if history else ""

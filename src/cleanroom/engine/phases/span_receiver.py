@@ -54,13 +54,13 @@ class HttpResponse(NamedTuple):
 
 
 class Quota:
-    """How much one phase may still send. The caller passes the time."""
+    """The remaining quota of one phase. The caller passes the time."""
 
     def __init__(self, now: float) -> None:
         self._spans_left, self._bytes_left = PHASE_SPANS, PHASE_BYTES
         self._tokens, self._at = 2.0 * SPANS_PER_SECOND, now
 
-    def take(self, spans: int, size: int, now: float) -> HttpResponse | None:
+    def charge(self, spans: int, size: int, now: float) -> HttpResponse | None:
         """Count a request against the quota. None where it fits; else the refusing response."""
         self._tokens = min(
             2.0 * SPANS_PER_SECOND, self._tokens + (now - self._at) * SPANS_PER_SECOND
@@ -206,7 +206,7 @@ class Receiver:
             spans = decode(data, headers.get("content-type", ""))
         except NotTaken as error:
             return HttpResponse(400, str(error))
-        if refusal := self._quota.take(len(spans), len(data), anyio.current_time()):
+        if refusal := self._quota.charge(len(spans), len(data), anyio.current_time()):
             return refusal
         if spans:
             found = to_otlp(adopted(spans, self._at.trace_id, self._at.span_id, self._subject.name))

@@ -33,8 +33,11 @@ class Databases:
         # service -> database and password that its next run gets
         self._spare: dict[str, tuple[str, str]] = {}
 
-    async def take(self, service: Service) -> tuple[str, str, bool]:
-        """Name and password of a database for one run, and whether it exists; else `make` it."""
+    async def assign(self, service: Service) -> tuple[str, str, bool]:
+        """Assign a database to one run: its name, its password, and whether it exists already.
+
+        One that does not exist is created by `make`.
+        """
         async with self._lock:  # waiting for a spare that is being created is faster than another
             spare = self._spare.pop(service.recipe.name, None)
         return (*spare, True) if spare else (*self._new(), False)

@@ -85,7 +85,7 @@ class Leases:
         """
         if service.recipe.kind not in DIVISIBLE_KINDS:
             return grant, None
-        name, password, exists = await self._databases.take(service)
+        name, password, exists = await self._databases.assign(service)
         pending = None
         if exists:
             run.leases.append(Lease(service.recipe.name, name))

@@ -269,5 +269,14 @@ def _attributes(spec: EnvironmentSpec, of: str) -> dict[str, str | int | float |
 
 
 def _metric(observed: ObservedEnvironment, sample: Sample) -> Metric:
-    fields = {name: getattr(sample, name) for name in sample.__struct_fields__}
-    return Metric(subject=observed.subject, environment=observed.spec.id, **fields)
+    return Metric(
+        subject=observed.subject,
+        environment=observed.spec.id,
+        cpu_seconds=sample.cpu_seconds,
+        memory_bytes=sample.memory_bytes,
+        disk_bytes=sample.disk_bytes,
+        network_bytes=sample.network_bytes,
+        processes=sample.processes,
+        source=sample.source,
+        largest=sample.largest,
+    )
