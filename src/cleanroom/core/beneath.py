@@ -1,9 +1,10 @@
-"""Paths below a folder that is held open: reached through its descriptor, by no link, never out.
+"""Paths below an open folder: resolved from its descriptor, through no link, never out of it.
 
-A phase, a service or another user may put a link, or another folder, in the place of any path
-below a project, a cache or a run's folder, at any moment. So whoever writes there opens the folder
-once, at the start, and names everything else from its descriptor. The one module for it, for the
-engine and for the sandbox: standard library only, and importing it does nothing.
+A phase, a service or another user may replace any path below a project, a cache or a run's folder
+by a link or another folder, at any moment.
+So code that writes there opens the folder once, at the start, and resolves all other paths from
+its descriptor.
+The engine and the sandbox both use this module: standard library only, no effect on import.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
 def open_own(folder: int, path: str, flags: int, mode: int = 0o644) -> int:
     """Open a file below to change it in place: to append to it, to lock it.
 
-    A name in the right folder may still be somebody's other file: by a second name (a hard link),
-    or moved there. And a FIFO or a device would hold up whoever opens it.
+    A name in the right folder may still be another file of another user: a hard link to it, or the
+    file itself, moved there.
+    Opening a FIFO or a device could block.
 
     Raises:
         Misplaced: it is no regular file, has a second name, or belongs to a third.
@@ -83,16 +85,16 @@ def unix_address(descriptor: int, name: str = "") -> str:
 
 
 class Misplaced(OSError):
-    """Something else stands where a file of ours is to be."""
+    """Another object occupies the path of a file of ours."""
 
 
-# What the system says of a link, of a file in a folder's place, and the other way round; ENXIO: of
-# a socket or a FIFO that nobody reads.
+# The errors for a link, for a file in a folder's place and a folder in a file's; ENXIO is that for
+# a socket, or a FIFO without a reader.
 _MISPLACED = (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EXDEV)
 
 
 def is_misplaced(error: OSError) -> bool:
-    """Was something refused for what stands there, and not for want of room or rights?"""
+    """Whether the object at the path is the reason, and not a lack of space or permissions."""
     return isinstance(error, Misplaced) or error.errno in _MISPLACED
 
 
@@ -175,10 +177,10 @@ class Folder:
             os.close(opened)
 
     def names(self) -> list[str]:
-        """What is in it, sorted.
+        """The names of its entries, sorted.
 
         Raises:
-            OSError: it may not be read.
+            OSError: the folder may not be read.
         """
         listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.descriptor)
         try:
@@ -187,7 +189,7 @@ class Folder:
             os.close(listed)
 
     def close(self) -> None:
-        """Let go of it. Closing twice is no error."""
+        """Close the descriptor. Closing twice is no error."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -219,5 +221,5 @@ def _made(at: int, name: str, mode: int) -> int:
     try:
         os.mkdir(name, mode, dir_fd=at)
     except FileExistsError:
-        pass  # somebody was faster: whether it is a folder the next line says
+        pass  # another process was faster; the open below fails unless it is a folder
     return os.open(name, _FOLDER, dir_fd=at)

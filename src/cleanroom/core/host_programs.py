@@ -1,15 +1,15 @@
-"""Programs that the engine starts outside any environment: found and started here alone.
+"""The engine's only way to find and start programs outside an environment.
 
-A workspace is written by phases, so nothing that lies in one is started with the engine's rights,
-and nothing that is there configures what is. Programs are looked for in the system's own folders
-and never on the caller's PATH, which may begin with `.venv/bin` or `node_modules/.bin`; they get an
-environment of their own and the root as their working directory. What the engine starts of itself
-is the very interpreter that it runs on.
+Phases write to a workspace.
+So the engine starts no program from a workspace, and no file there configures one that it starts.
+Programs come from the system's folders, never from the caller's PATH, which may begin with
+`.venv/bin` or `node_modules/.bin`.
+They get variables of their own, and `/` as their working directory.
+Processes of the engine itself run on the interpreter of this process.
+The one exception is `host_commands`, which runs the project's own command for a phase with
+`enabled = false`.
 
-Standard library only, and importing it costs nothing: the keeper is started by it before anything
-else is imported.
-A phase with `enabled = false` is the one exception: `host_commands` runs the project's own command,
-as it was asked to.
+Standard library only, and cheap to import: the keeper is started from here before other imports.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ _OURSELVES = "/proc/self/exe"
 
 
 class NotTrusted(Exception):
-    """The program is not there, or somebody else could have put it there."""
+    """The program does not exist, or another user could have placed it there."""
 
 
 def find(name: str) -> str | None:
-    """The program of this name in the system's folders, links resolved; None where none is."""
+    """The path of this program in the system's folders, links resolved; None if there is none."""
     found = (trusted(os.path.join(folder, name)) for folder in SYSTEM_PATH)
     return next((path for path in found if path is not None), None)
 
 
 def trusted(path: str, never_in: Iterable[str] = ()) -> str | None:
-    """The program behind `path`, links resolved, where nobody else could have put it there.
+    """The program behind `path`, links resolved, if no other user could have placed it there.
 
-    Every folder, link and file on the way is root's or our own, and none may be written by all.
-    None otherwise, where it is no program, and where it or a link to it lies in a folder of
-    `never_in` (absolute).
+    Every folder, link and file on the way must belong to root or to this user, and none may be
+    world-writable.
+    None if that does not hold, if the file is no program, or if it or a link to it lies in a
+    folder of `never_in` (absolute).
     """
     refused = [f"{os.path.realpath(folder).rstrip('/')}/" for folder in never_in]
     done, todo, links = "", os.path.abspath(path).split("/")[::-1], 0  # noqa: PTH100
@@ -85,12 +86,12 @@ def run(
     variables: Mapping[str, str] | None = None,
     never_in: Iterable[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, and wait for its end: a name of the system's folders, or an absolute path.
+    """Run a program and wait for its end: a name in the system's folders, or an absolute path.
 
     Output is text; a status other than zero is a result. `variables` are added to `VARIABLES`.
 
     Raises:
-        NotTrusted: it is not there, or somebody else could have put it there; see `trusted`.
+        NotTrusted: it does not exist, or another user could have placed it; see `trusted`.
         TimeoutExpired: it ran past timeout_seconds and has been killed.
         OSError: it cannot be started.
     """
@@ -118,7 +119,10 @@ def start_python(code: str, *, stdin: int) -> subprocess.Popen[bytes]:
 
 
 def leave_python(code: str, *, stdin: int, output: int) -> int:
-    """The same of a process that outlives this one: its number. Nobody waits for it here."""
+    """Start the interpreter as a process that outlives this one; returns its pid.
+
+    This process does not wait for it.
+    """
     path, name = _interpreter()
     code = f"import os; os.chdir('/'); {code}"
     actions = [
@@ -148,9 +152,10 @@ def import_path(roots: Iterable[str], needed: Iterable[str]) -> list[str]:
 
 
 def lies_in(roots: Iterable[str]) -> str:
-    """A folder of these that holds the standard library or the system's programs: that folder.
+    """The folder of `roots` that contains the standard library or the system's programs.
 
-    "" where none does. What is started from memory's word alone would then be a workspace's.
+    Empty if none does.
+    If one does, the programs that this module trusts are files of a workspace.
     """
     library = os.path.dirname(os.__file__)
     places = [os.path.realpath(place) for place in (library, *SYSTEM_PATH)]
@@ -162,16 +167,17 @@ def lies_in(roots: Iterable[str]) -> str:
 
 
 def _isolated() -> list[str]:
-    """-I and -S: no variable, no folder that it starts in and no site says what it imports."""
+    """-I and -S: variables, the working directory and site-packages do not affect imports."""
     return ["-I", "-S", *(["-B"] if sys.dont_write_bytecode else [])]
 
 
 def _interpreter() -> tuple[str, str]:
-    """What to execute, and what the interpreter is told that it was called.
+    """The file to execute, and argv[0] of the interpreter.
 
-    The file that this process runs, whatever has been put in its place since. By its name it finds
-    its library, so that is the installation's and not that of a virtual environment, whose
-    `pyvenv.cfg` could name another one.
+    The file is the one that this process runs, even if its path has been replaced since.
+    The interpreter finds its library by argv[0].
+    So that is the installation's path and not a virtual environment's, whose `pyvenv.cfg` could
+    name another library.
     """
     name = getattr(sys, "_base_executable", "") or sys.executable
     try:
@@ -180,7 +186,7 @@ def _interpreter() -> tuple[str, str]:
         running = ""  # no Linux, or no /proc
     if running.startswith(("python", "pypy")):
         return _OURSELVES, name
-    # Embedded in another program, or started by a loader: what the installation has by that name.
+    # Embedded in another program, or started by a loader: the installation's file of that name.
     path = trusted(name)
     if path is None:
         raise NotTrusted(name)
@@ -188,7 +194,7 @@ def _interpreter() -> tuple[str, str]:
 
 
 def _own_mode(path: str) -> int | None:
-    """The mode of what is there itself; None where nothing is, or others own or may change it."""
+    """The mode of the file itself; None if there is none, or others own it or may write to it."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -1,16 +1,15 @@
 # ruff: noqa: PTH110, PTH112, PTH113, PTH115, PTH117, PTH119, PTH207
 # Paths are compared as the strings under which they will be mounted.
-"""Which folders hold the programs that the caller can call, so that a phase can call them too.
+"""The folders of the caller's programs, which phases see too.
 
-Read-only looking at the file system: the folders of PATH outside the system's own,
-the installations they belong to, and the interpreters that the project's virtual environments lead
-to.
-Never the home folder itself and never where credentials lie.
+Found by reading the file system: the folders of PATH outside the system's own, the installations
+that they belong to, and the interpreters of the project's virtual environments.
+The home folder itself and folders of credentials are never among them.
 
-PATH and variables are the caller's word.
-What lies in the project is not: a repository brings it and phases change it,
-so a link or a `pyvenv.cfg` there shows an interpreter's installation and nothing else.
-`editable_installs` names what it would have shown too.
+The caller chose PATH and the variables.
+The project's files come from a repository, and phases change them.
+So a link or a `pyvenv.cfg` in the project adds an interpreter's installation and nothing else.
+`editable_installs` names the folders that it leaves out for that reason.
 """
 
 from __future__ import annotations
@@ -107,8 +106,7 @@ _VARIABLES = (
     "CONDA_PREFIX",
     "VIRTUAL_ENV",
 )
-# What tells that the parent of a bin folder is an installation and not some folder with a bin in
-# it.
+# Entries that mark the parent of a bin folder as an installation.
 _SIGNS = ("pyvenv.cfg", "lib", "lib64", "libexec", "conda-meta", "VERSION", "release")
 _BIN = ("bin", "sbin", "Scripts", "shims")
 _FOLDERS_MAX = 256  # followed; PATH and links of a real machine lead to a dozen
@@ -123,8 +121,9 @@ def visible_tools(caller: Mapping[str, str], root: Path) -> tuple[str, ...]:
 
 
 def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str, str]:
-    """What installations need to be told inside, where the home folder is another one:
-    a variable for each whose folder is shown.
+    """The variables by which installations find their folders where the home folder differs.
+
+    There is one for each installation whose folder is shown.
     """
     home, shown = caller.get("HOME", ""), tuple(tools)
     usual = {
@@ -179,7 +178,7 @@ class _Search:
         self.seen: set[str] = set()
 
     def run(self, caller: Mapping[str, str]) -> tuple[str, ...]:
-        """The folders that are shown, from the caller's word and from what that leads to."""
+        """The folders that are shown: those that the caller names, and those that these lead to."""
         self.rustup = caller.get("RUSTUP_HOME", os.path.join(self.home, ".rustup"))
         waiting = [
             folder for folder in caller.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)
@@ -192,28 +191,28 @@ class _Search:
             folder = os.path.normpath(waiting.pop(0))
             if folder not in self.seen:
                 self.seen.add(folder)
-                waiting += self.look(folder)
+                waiting += self.examine(folder)
         return _minimal(self.found)
 
-    def look(self, folder: str) -> Iterator[str]:
-        """Note what this folder belongs to, and give the folders that it leads to."""
+    def examine(self, folder: str) -> Iterator[str]:
+        """Record the installation of this folder, and yield the folders that it leads to."""
         if not os.path.isdir(folder):
             return
         shown = self.installation(folder)
         if self.useful(shown):
             self.found.add(shown)
-        led = self.led_to(folder, shown)
+        led = self.linked_folders(folder, shown)
         yield from filter(self.interpreters, led) if self.in_project(folder) else led
 
-    def led_to(self, folder: str, shown: str) -> Iterator[str]:
-        """Where its own links and settings lead."""
+    def linked_folders(self, folder: str, shown: str) -> Iterator[str]:
+        """The folders that its links and settings lead to."""
         real = os.path.realpath(folder)
         if real != folder:
             yield real
         yield from self.further(folder, shown)
         for base in {folder, os.path.join(folder, "bin")}:
             if not is_within(base, "/usr") or is_within(base, "/usr/local"):
-                yield from _linked(base)
+                yield from _link_targets(base)
 
     def in_project(self, folder: str) -> bool:
         return any(is_within(folder, root) for root in self.roots)
@@ -349,7 +348,7 @@ def _editable(environment: str) -> Iterator[str]:
         yield from (line.strip() for line in lines if os.path.isabs(line.strip()))
 
 
-def _linked(folder: str) -> Iterator[str]:
+def _link_targets(folder: str) -> Iterator[str]:
     """The folders that the links in a folder of programs lead to, each step of the way."""
     try:
         with os.scandir(folder) as entries:

