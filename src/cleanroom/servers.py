@@ -61,7 +61,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a program that is told by its environment needs: DATABASE_URL and libpq's names."""
+        """Environment variables for a client: DATABASE_URL and those of libpq."""
         return {
             "DATABASE_URL": self.url,
             "PGHOST": self.host,
@@ -83,7 +83,7 @@ class KeyValue(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a program that is told by its environment needs: REDIS_URL."""
+        """Environment variables for a client: REDIS_URL."""
         return {"REDIS_URL": self.url}
 
 
@@ -133,12 +133,12 @@ class PostgresServer(_Server):
     async def _administer(self, statement: str) -> None:
         output = bytearray()
 
-        def listen(stream: Stream, data: bytes) -> None:
+        def collect(stream: Stream, data: bytes) -> None:
             output.extend(data)
 
         environment = await self._supervisor.ready_environment(self._recipe.name)
         argv = (*self._recipe.administer, statement)
-        result = await environment.exec(argv, on_output=listen, timeout_seconds=STATEMENT_SECONDS)
+        result = await environment.exec(argv, on_output=collect, timeout_seconds=STATEMENT_SECONDS)
         if result.exit_code:
             reason = output.decode(errors="replace").strip() or f"exit status {result.exit_code}"
             raise ServiceFailed(
@@ -245,7 +245,7 @@ def _spec(kind: ServiceKind, version: str, init: Sequence[str | Path] = ()) -> S
 async def _serve(
     spec: ServiceSpec, folder: str | Path | None, caller: Mapping[str, str] | None
 ) -> AsyncIterator[tuple[Recipe, Supervisor, int]]:
-    """One service with everything around it, and the host's port that leads to it."""
+    """Run one service under supervision; yields it with the host's port that is forwarded to it."""
     given = os.environ if caller is None else caller
     if outer := given.get("CLEANROOM_RUN_ID"):
         raise UsageError(
@@ -277,7 +277,7 @@ async def _serve(
 async def _open(
     stack: AsyncExitStack, spec: ServiceSpec, files: Path, caller: Mapping[str, str]
 ) -> tuple[RunContext, Recipe, TemplateCache]:
-    """The backend and what a run has around its services, but for phases and reports."""
+    """The backend and the context of a run's services, without phases and reports."""
     cache = cache_folder(caller)
     stack.enter_context(await anyio.to_thread.run_sync(open_cache, cache))
     templates = TemplateCache(cache / "services")
@@ -323,10 +323,10 @@ async def _open(
 async def _enter_backend(
     stack: AsyncExitStack, plan: Plan, run_id: str, scratch: Path, journal: Callable[[], Journal]
 ) -> Backend:
-    """The first backend that holds the level, entered.
+    """Enter the first backend that can enforce the level.
 
     Raises:
-        PolicyRefused: none does.
+        PolicyRefused: no backend can.
     """
     make = partial(registry.make, run_id=run_id, scratch=scratch, journal=journal)
     names = registry.candidates(plan.backend)

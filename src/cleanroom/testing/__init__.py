@@ -1,5 +1,5 @@
-"""For tests of whoever builds on the engine: plans in a line, runs without a disk,
-and the suite that every backend must pass.
+"""Helpers for tests of programs that use the engine: short plans, runs in memory, and the suite
+that every backend must pass.
 
 `run_plan` makes no thread and touches only a temporary folder,
 so it runs in virtual time too (`@pytest.mark.looptime`: an hour's timeout is instant).
@@ -70,7 +70,7 @@ EVENTS_MAX = 1_000_000  # of one run: a test that needs more has lost control of
 
 
 class Outcome(NamedTuple):
-    """What a run came to, and everything that happened."""
+    """The result of a run, and all its events."""
 
     result: RunResult
     events: tuple[Envelope, ...]
@@ -119,10 +119,9 @@ async def run_plan(
     caller: Mapping[str, str] | None = None,
     started: Callable[[Run], None] = lambda run: None,
 ) -> Outcome:
-    """Carry out a plan on the memory backend, with monitor and recovery and without files of
-    evidence.
+    """Run a plan on the memory backend, with monitor and recovery, without files of evidence.
 
-    `started` gets the run before it begins.
+    `started` is called with the run before it begins.
     """
     with (
         ExitStack() as held_folders,
@@ -157,8 +156,10 @@ async def run_plan(
             bus.subscribe("recovery", recovery.READS, limit=EVENTS_MAX),
         ]
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_to_its_end, partial(monitor.run, seen[0], bus))
-            tasks.start_soon(_to_its_end, partial(recovery.run, seen[1], run.send, seed=plan.seed))
+            tasks.start_soon(_run_shielded, partial(monitor.run, seen[0], bus))
+            tasks.start_soon(
+                _run_shielded, partial(recovery.run, seen[1], run.send, seed=plan.seed)
+            )
             try:
                 await run.run_in_span(_NoLogs(there))
             finally:
@@ -169,20 +170,20 @@ async def run_plan(
         return Outcome(fold(events), events, run)
 
 
-async def _to_its_end(work: Callable[[], Awaitable[None]]) -> None:
-    """A subscriber outlives the cancellation of what it observes."""
+async def _run_shielded(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a subscriber to its end, also when the run that it observes is cancelled."""
     with anyio.CancelScope(shield=True):
         await work()
 
 
 class _NoLogs:
-    """Log files that nobody will read."""
+    """Log files that discard their content."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def write(self, name: str, data: bytes) -> None:
-        """Forget it: the events hold what a test looks at."""
+        """Discard the data: tests read the events."""
 
     def path(self, name: str) -> Path:
         return self._folder / f"{name}.log"

@@ -33,7 +33,7 @@ from cleanroom.model.policy import Level, Policy, default_policy
 # for one check: only a hang reaches it; twenty containers at once take a tenth of it on a small
 # machine
 CHECK_SECONDS = 240.0
-# of the environments: a backend that is told the run when it is made has to be told this one
+# The run of the environments: a backend that takes a run id when it is made must get this one.
 CHECK_RUN_ID = f"check{os.getpid()}"
 
 MakeBackend = Callable[[Path], Backend]  # from a scratch folder that is removed afterwards
@@ -71,7 +71,7 @@ class Bench:
     async def run(
         self, environment: Environment, *argv: str, timeout_seconds: float | None = None
     ) -> ExecResult:
-        """Run a command (one word: a shell's text) and keep what it says in `output`."""
+        """Run a command (one word: a shell's text) and store its output in `output`."""
         received: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         words = ("sh", "-c", *argv) if len(argv) == 1 else argv
         result = await environment.exec(
@@ -92,7 +92,7 @@ async def check_backend(
 ) -> None:
     """Run every check, or these, on a backend of its own each, and the ledger after each one.
 
-    `image` is what backends of containers run it in.
+    `image` is the image for container backends.
 
     Raises:
         AssertionError: the backend does not keep the protocol.
@@ -197,8 +197,8 @@ async def gives_exactly_the_environment(bench: Bench) -> None:
 
 
 async def hands_files_on_and_back(bench: Bench) -> None:
-    """What one environment writes the next one sees, the project does not,
-    until it is brought back.
+    """The next environment sees the files that one writes; the project gets them
+    when they are written back.
     """
     async with AsyncExitStack() as stack:
         workspace = await stack.enter_async_context(bench.backend.workspace(bench.workspace_spec()))
@@ -222,8 +222,8 @@ async def hands_files_on_and_back(bench: Bench) -> None:
 
 
 async def brings_deletions_back(bench: Bench) -> None:
-    """A file deleted inside is there on the host until that is brought back,
-    and gone afterwards.
+    """A file deleted inside exists on the host until the deletion is written back,
+    and not afterwards.
     """
     (bench.root / "old.txt").write_text("old")
     async with AsyncExitStack() as stack:
@@ -283,8 +283,8 @@ async def runs_twenty_commands_at_once(bench: Bench) -> None:
 
 
 async def keeps_environments_apart(bench: Bench) -> None:
-    """What one environment writes outside the workspace,
-    another one at the same time does not see.
+    """Files that one environment writes outside the workspace
+    are not visible in another one at the same time.
     """
     async with AsyncExitStack() as stack:
         _, first = await _opened(bench, stack)
@@ -353,7 +353,7 @@ async def attributes_attempts(bench: Bench) -> None:
                 assert (attempt.target.ip, attempt.target.port) == (ADDRESS, PORT)
                 assert attempt.process is not None
                 return
-        raise AssertionError("the attempt was not told")
+        raise AssertionError("the attempt was not reported")
 
 
 async def leads_to_declared_services(bench: Bench) -> None:
@@ -372,19 +372,19 @@ async def leads_to_declared_services(bench: Bench) -> None:
 
         tasks.start_soon(serve)
         await listening.wait()
-        asking = await stack.enter_async_context(
+        client = await stack.enter_async_context(
             bench.backend.environment(bench.spec(port_forwards=(forward,), **BARE))
         )
         for command in (ASK, ASK_BY_NAME):
-            assert (await bench.run(asking, command)).exit_code == 0
+            assert (await bench.run(client, command)).exit_code == 0
             assert bench.output["stdout"] == b"hello\n"
-        stranger = await stack.enter_async_context(bench.backend.environment(bench.spec(**BARE)))
-        assert (await bench.run(stranger, ASK)).exit_code != 0
+        undeclared = await stack.enter_async_context(bench.backend.environment(bench.spec(**BARE)))
+        assert (await bench.run(undeclared, ASK)).exit_code != 0
         tasks.cancel_scope.cancel()
 
 
 async def bounds_memory(bench: Bench) -> None:
-    """Where it claims to enforce limits: what takes more memory than it may is killed,
+    """Where it claims to enforce limits: a command that uses more memory than its limit is killed,
     and the result says why.
     """
     async with AsyncExitStack() as stack:
@@ -399,8 +399,8 @@ async def bounds_memory(bench: Bench) -> None:
 
 
 async def bounds_processes(bench: Bench) -> None:
-    """Where it claims to enforce limits: a process beyond the limit is refused, told,
-    and harms nobody else.
+    """Where it claims to enforce limits: a process beyond the limit is refused and reported,
+    and harms no other process.
     """
     async with AsyncExitStack() as stack:
         environment = await stack.enter_async_context(
@@ -412,7 +412,7 @@ async def bounds_processes(bench: Bench) -> None:
         async for attempt in environment.attempts():
             if attempt.rule == "resource.pids":
                 return
-        raise AssertionError("the refused processes were not told")
+        raise AssertionError("the refused processes were not reported")
 
 
 async def makes_twenty_environments_at_once(bench: Bench) -> None:
@@ -436,24 +436,24 @@ async def makes_twenty_environments_at_once(bench: Bench) -> None:
 
 
 async def leaves_nothing_when_cancelled(bench: Bench) -> None:
-    """Cancelled at moments all over an environment's life,
-    from before it is asked for until it is left: the ledger is even after each.
+    """Cancelled at moments from before an environment is requested until it is left:
+    the ledger is even after each.
     """
 
-    async def life() -> None:
+    async def use_environment() -> None:
         async with AsyncExitStack() as stack:
             _, environment = await _opened(bench, stack)
             await bench.run(environment, TOGETHER)
 
     began = time.monotonic()
-    await life()
-    whole = time.monotonic() - began
+    await use_environment()
+    duration_seconds = time.monotonic() - began
     for moment in range(CANCELLED_MOMENTS):
-        with anyio.move_on_after(whole * moment / CANCELLED_MOMENTS):
-            await life()
+        with anyio.move_on_after(duration_seconds * moment / CANCELLED_MOMENTS):
+            await use_environment()
         _, _, left = await bench.backend.ledger()
         assert left == (), f"cancelled after {moment} of {CANCELLED_MOMENTS} parts: {left}"
-    await life()
+    await use_environment()
 
 
 async def _claims_limits(bench: Bench) -> bool:

@@ -1,4 +1,4 @@
-"""The suite's commands for the memory backend, which runs no program: what each would do."""
+"""The suite's commands for the memory backend, which runs no program: the effect of each."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def _fork(inside: Inside) -> int:
 
 
 def egress_attempt(ip: str, port: int) -> Attempt:
-    """A refused connection, as a backend that attributes tells it."""
+    """A refused connection, as a backend that attributes attempts reports it."""
     return Attempt(
         environment="",
         dimension="network",
