@@ -25,12 +25,12 @@ class CopiedWorkspace(HostWorkspace):
         # Nobody else's, whatever the project is; nor would its own mode come back.
         place.chmod(0o700)
         with Folder.at(place) as copied:
-            self._before = copied_tree.snapshot(copied, spec.masked)
+            self._snapshot = copied_tree.snapshot(copied, spec.masked)
 
     def _changed_folder(self) -> Path:
         return self.place
 
     def _find_changes(self, written: Folder) -> list[Entry]:
         after = copied_tree.snapshot(written, self.masked)
-        before, self._before = self._before, after
+        before, self._snapshot = self._snapshot, after
         return copied_tree.find_changes(written, self._project, before, after, self._visible)

@@ -161,7 +161,7 @@ class Containers:
         self._announced: dict[str, TrackContainer] = {}
         self._created: set[str] = set()
 
-    def take(self, order: TrackContainer) -> None:
+    def track(self, order: TrackContainer) -> None:
         """Follow one step: "asked" before a creation, "made" after it, "gone" after the removal."""
         name = order["name"]
         match order["step"]:

@@ -52,7 +52,7 @@ class LimitReports:
 
     def restart(self) -> None:
         """Leave events that were counted until now out of later reports."""
-        self._before = self._counters()
+        self._previous = self._counters()
 
     def report(self, command: Process | None, status: int) -> None:
         """Emit an attempt for each limit that acted since the last report.
@@ -60,12 +60,12 @@ class LimitReports:
         `status`: how the command ended, as a shell has it: 128 and the signal.
         """
         # The counters never fall, so a difference is what happened since.
-        now, before = self._counters(), self._before
-        self._before = now
-        if now is not None and before is not None:
+        now, previous = self._counters(), self._previous
+        self._previous = now
+        if now is not None and previous is not None:
             # The OOM killer may take a child of the command, whose status then shows nothing.
-            self._report(_MEMORY, now.oom_kills - before.oom_kills, command)
-            self._report(_PIDS, now.pids_refused - before.pids_refused, command)
+            self._report(_MEMORY, now.oom_kills - previous.oom_kills, command)
+            self._report(_PIDS, now.pids_refused - previous.pids_refused, command)
         # setrlimit(2): beyond RLIMIT_FSIZE the writer gets SIGXFSZ.
         self._report(_DISK, int(status == 128 + signal.SIGXFSZ), command)
 

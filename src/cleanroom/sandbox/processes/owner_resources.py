@@ -59,7 +59,7 @@ class OwnerResources:
             from cleanroom.sandbox.processes.container_cleanup import Containers
 
             self._containers = Containers()
-        self._containers.take(order)
+        self._containers.track(order)
 
     def remove(self) -> None:
         """Remove every resource, and record each removal in the journal."""
