@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cleanroom.backends.base import Backend, Leftover
@@ -14,17 +13,18 @@ from cleanroom.model.errors import CleanroomError, EnvironmentFailed, Exit, firs
 from cleanroom.model.plan import Plan
 
 
-@dataclass
 class Account:
     """Totals of a run, read when its span ends."""
 
-    outcomes: list[PhaseOutcome] = field(default_factory=list)
-    error: CleanroomError | None = None
-    service_violations: int = 0
-    left: tuple[Leftover, ...] = ()
-    degraded: tuple[str, ...] = ()  # rules that are not held
-    backend: Backend | None = None  # the last one that was made
-    shared_resources: tuple[str, ...] = ()  # resources of another process that the run used
+    def __init__(self) -> None:
+        self.outcomes: list[PhaseOutcome] = []
+        self.error: CleanroomError | None = None
+        self.service_violations = 0
+        self.left: tuple[Leftover, ...] = ()
+        self.degraded: tuple[str, ...] = ()  # rules that are not held
+        self.backend: Backend | None = None  # the last one that was made
+        # resources of another process that the run used
+        self.shared_resources: tuple[str, ...] = ()
 
     @property
     def conflicts(self) -> int:

@@ -120,10 +120,10 @@ class Engine:
         services = preparation.services_of_cached_phases()
         with opened_project(plan.root) as root:
             cache = preparation.phase_cache(root, services)
-            return [
-                cache.decide_now(position, ()) if cache.enabled else RUNS
-                for position in range(len(plan.phases))
-            ]
+            positions = range(len(plan.phases))
+            if cache is None:
+                return [RUNS for _ in positions]
+            return [cache.decide_now(position, ()) for position in positions]
 
     async def pipeline(self, *phases: str) -> RunResult:
         """Run these phases with their hooks and prerequisites, in every workspace.

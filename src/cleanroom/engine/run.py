@@ -25,7 +25,6 @@ from cleanroom.core.redaction import Redactor
 from cleanroom.core.version import __version__
 from cleanroom.engine.account import Account, Interruption, RunEnd, causes, missed_slo
 from cleanroom.engine.backend_choice import choice_notes, choose_backend, degraded_rules
-from cleanroom.engine.phase_cache.cache import PhaseCache
 from cleanroom.engine.phases.lifecycle import Lifecycle
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, decisive
 from cleanroom.engine.run_settings import RunHooks, RunSettings
@@ -42,6 +41,7 @@ from cleanroom.model.events import Capability, Ledger, Note
 from cleanroom.services import Recipe, TemplateCache
 
 if TYPE_CHECKING:
+    from cleanroom.engine.phase_cache.cache import PhaseCache
     from cleanroom.engine.run_subscribers import RunSubscribers
     from cleanroom.evidence.tracing.delivery import Delivered
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from cleanroom.core.beneath import Folder
 from cleanroom.engine.options import Options
-from cleanroom.engine.phase_cache.cache import PhaseCache, RunFacts, service_identities
 from cleanroom.engine.run_settings import CachePlaces, ServiceRecipes
 from cleanroom.engine.service_resolution import resolve_services
 from cleanroom.engine.service_server import pool_of_project, server_of_run
@@ -18,6 +18,9 @@ from cleanroom.engine.shared_services.discovery import ServerConfig
 from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.model.plan import Plan
 from cleanroom.services import TemplateCache
+
+if TYPE_CHECKING:
+    from cleanroom.engine.phase_cache.cache import PhaseCache
 
 
 class RunPreparation:
@@ -63,19 +66,22 @@ class RunPreparation:
         """The project's pool, which ends when no run has used it for `idle_seconds`."""
         return pool_of_project(self._plan, self._caller, self.places, idle_seconds)
 
-    def phase_cache(self, root: Folder, services: ServiceRecipes) -> PhaseCache:
-        """The cache of the plan's phases; of a plan without inputs, one that decides nothing.
+    def phase_cache(self, root: Folder, services: ServiceRecipes) -> PhaseCache | None:
+        """The cache of the plan's phases; None where no phase has inputs.
 
         `root` is the project's folder.
         The identities of services that could not be resolved are unknown to the cache.
         """
+        if not self._has_cached_phases():
+            return None
+        from cleanroom.engine.phase_cache.cache import PhaseCache, RunFacts, service_identities
+
         identities: dict[str, str] = {}
         secret = ""
-        if self._has_cached_phases():
-            with suppress(CleanroomError):
-                identities = service_identities(self._plan, services.required())
-            if any(phase.passed for phase in self._plan.phases):
-                secret = TemplateCache(self.places.cache / "services").secret("phases")
+        with suppress(CleanroomError):
+            identities = service_identities(self._plan, services.required())
+        if any(phase.passed for phase in self._plan.phases):
+            secret = TemplateCache(self.places.cache / "services").secret("phases")
         facts = RunFacts(
             caller=self._caller,
             service_identities=identities,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -86,8 +85,7 @@ class RunHooks(NamedTuple):
     before_phases: Callable[[], None] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """One run, complete."""
 
     plan: Plan

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cleanroom.backends.embedded.forwards import Forwards, OrderReceiver
 from cleanroom.backends.embedded.keeper_client import KeeperClient
@@ -19,8 +18,7 @@ class RunningEnvironment(FolderUser, OrderReceiver, Protocol):
     async def leave(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Machinery:
+class Machinery(NamedTuple):
     """One of each, made by `assemble`."""
 
     run: RunSettings

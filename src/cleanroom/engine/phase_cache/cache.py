@@ -30,7 +30,7 @@ from cleanroom.engine.phase_cache.keys import (
     reason_never_skipped,
     skip_groups,
 )
-from cleanroom.engine.phases.skipping import RUNS, Decision, Remembered
+from cleanroom.engine.phases.skipping import Decision, Remembered
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.model.plan import Plan
 from cleanroom.services import Recipe
@@ -68,15 +68,8 @@ class PhaseCache:
         self._resolved: dict[int, Decision] = {}
         self._keys: dict[int, str] = {}
 
-    @property
-    def enabled(self) -> bool:
-        """Whether any phase has inputs; else there is nothing to decide."""
-        return any(planned.phase.cache_inputs for planned in self._phases)
-
     async def decide(self, position: int, uncommitted: Sequence[str]) -> Decision:
         """As `skipping.Skipping` has it."""
-        if not self.enabled:
-            return RUNS
         return await anyio.to_thread.run_sync(self.decide_now, position, uncommitted)
 
     async def remember(
@@ -89,7 +82,7 @@ class PhaseCache:
 
     async def needed_recipes(self, recipes: Sequence[Recipe]) -> tuple[Recipe, ...]:
         """The recipes without services that only phases use which are skipped before any runs."""
-        skipped = await anyio.to_thread.run_sync(self._count_leading_skips) if self.enabled else 0
+        skipped = await anyio.to_thread.run_sync(self._count_leading_skips)
         if not skipped:
             return tuple(recipes)
         left = self._phases[skipped:]

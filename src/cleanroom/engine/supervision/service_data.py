@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 
 from cleanroom.backends.base import Environment, Stream
@@ -96,10 +95,11 @@ class ServiceData:
 
         False where the backend runs nothing.
         """
+        # Only the first run of a service builds one, and loading this takes 2 ms.
+        from anyio.from_thread import check_cancelled
+
         recipe = service.recipe
-        building = self._cache.building(
-            recipe.template_key, waiting=anyio.from_thread.check_cancelled
-        )
+        building = self._cache.building(recipe.template_key, waiting=check_cancelled)
         try:
             with self._bus.span(Subject("prepare", recipe.name)):
                 async with in_thread(building) as folder:

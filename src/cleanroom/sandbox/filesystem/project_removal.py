@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cleanroom.sandbox.filesystem.project_tree import Conflict, ProjectTree, Target
 
 
-@dataclass
 class Totals:
     """Numbers of what was written to the project so far; see `write_back.Outcome`."""
 
-    files: int = 0
-    bytes: int = 0
-    deleted: int = 0
+    def __init__(self) -> None:
+        self.files = 0
+        self.bytes = 0
+        self.deleted = 0
 
 
 class ProjectRemoval:
