@@ -56,16 +56,16 @@ def capabilities_kept() -> None:
 
 def no_process_namespace() -> None:
     from cleanroom.sandbox.kernel import constants
-    from cleanroom.sandbox.processes import warden
+    from cleanroom.sandbox.processes import warden_start
 
-    _replace(warden, NAMESPACES=warden.NAMESPACES & ~constants.CLONE_NEWPID)
+    _replace(warden_start, NAMESPACES=warden_start.NAMESPACES & ~constants.CLONE_NEWPID)
 
 
 def no_network_namespace() -> None:
     from cleanroom.sandbox.kernel import constants
-    from cleanroom.sandbox.processes import warden
+    from cleanroom.sandbox.processes import warden_start
 
-    _replace(warden, NAMESPACES=warden.NAMESPACES & ~constants.CLONE_NEWNET)
+    _replace(warden_start, NAMESPACES=warden_start.NAMESPACES & ~constants.CLONE_NEWNET)
 
 
 def nothing_recorded() -> None:

@@ -12,42 +12,35 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.filesystem.constants import NO_EXEC_FOLDERS, USER_ID
-from cleanroom.sandbox.kernel import cgroups, constants, privileges, process_tree, syscalls
+from cleanroom.sandbox.kernel import cgroups, process_tree, syscalls
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.network.dial import Service
-from cleanroom.sandbox.processes import forward_sockets, init, service_relay
+from cleanroom.sandbox.processes import forward_sockets, service_relay
+from cleanroom.sandbox.processes.init_process import InitProcess
 from cleanroom.sandbox.processes.limit_reports import LimitReports
+from cleanroom.sandbox.processes.proofs import Proofs
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
+from cleanroom.sandbox.processes.warden_start import (
+    StartFailed,
+    enter_namespaces,
+    fork_init,
+    rules_of,
+    socket_executor,
+)
 from cleanroom.sandbox.seccomp_notify.emulate import HostNetworkAccess
 from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.recorder import Environment, Recorder
-from cleanroom.sandbox.seccomp_notify.rules import Grants, Rules
-from cleanroom.sandbox.seccomp_notify.socket_calls import (
-    DirectExecutor,
-    SocketExecutor,
-    UnprivilegedExecutor,
-)
+from cleanroom.sandbox.seccomp_notify.rules import Rules
 from cleanroom.sandbox.selftest import limit_canaries
-from cleanroom.sandbox.selftest.canary import judge
 
 if TYPE_CHECKING:
     from cleanroom.sandbox import protocol
-    from cleanroom.sandbox.protocol import Identity, SandboxSpec
-
-NAMESPACES = (
-    constants.CLONE_NEWNET
-    | constants.CLONE_NEWPID
-    | constants.CLONE_NEWIPC
-    | constants.CLONE_NEWUTS
-)
+    from cleanroom.sandbox.protocol import SandboxSpec
 
 # Called when its descriptor is readable; False ends the environment.
 Handler = Callable[[], bool | None]
@@ -76,19 +69,6 @@ def main(
         os._exit(status)
 
 
-class StartFailed(Exception):
-    """A step of the start failed; the message names it."""
-
-
-class _Proof:
-    """A proof under way: attempts that are recorded meanwhile are evidence and no violations."""
-
-    def __init__(self, group_results: limit_canaries.Outcome) -> None:
-        """`group_results` waits for what the canaries of the control group found."""
-        self.attempts: list[protocol.Attempt] = []
-        self.group_results = group_results
-
-
 class Warden:
     """Makes one environment and serves it.
 
@@ -113,12 +93,10 @@ class Warden:
         self._socket_folders: dict[str, int] = {}
         self._poll = select.poll()
         self._handlers: dict[int, Handler] = {}
-        self._init = 0
-        self._pidfd = -1
-        self._init_channel: socket.socket
+        self._init: InitProcess
         # By the order's number, for limits whose counters name no process.
         self._commands: dict[int, protocol.Process] = {}
-        self._proof: _Proof | None = None
+        self._proofs = Proofs(self._limits)
 
     # --- start
 
@@ -135,7 +113,7 @@ class Warden:
         network = self._spec["network"]
         forwards, host_network = network["forwards"], network["host_network"]
         # Forked before there is a pid namespace in which it would be visible.
-        executor = _socket_executor(self._spec["identity"]) if host_network else None
+        executor = socket_executor(self._spec["identity"]) if host_network else None
         self._enter_network()
         if host_network is None:
             forward_ends = forward_sockets.listen(forwards)
@@ -157,7 +135,7 @@ class Warden:
                 controls = tuple(host_network["controls"])
                 access = HostNetworkAccess(policy, connect, executor, controls)
             environment = Environment(
-                self._rules(), names, self._proc, host_sockets, init_pid=self._init
+                self._rules(), names, self._proc, host_sockets, init_pid=self._init.pid
             )
             self._recorder = Recorder(listener, environment, self._report_attempt, access)
         self._await_ready()
@@ -170,7 +148,7 @@ class Warden:
     def _enter_network(self) -> None:
         """Enter the environment's network namespace."""
         shared = self._spec["network"]["host_network"] is not None
-        _enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
+        enter_namespaces(self._spec["identity"]["mode"] == "root", own_network=not shared)
         syscalls.sethostname(self._spec["hostname"])
         if not shared:
             dns.raise_link("lo")
@@ -182,55 +160,27 @@ class Warden:
 
     def _rules(self) -> Rules:
         """The rules by which the environment's held calls are judged."""
-        files = self._spec["filesystem"]
-        shared = self._spec["network"]["host_network"] is not None
-        grants = Grants(
-            writable=files["writable"],
-            read_only=files["executable"],
-            sockets=files["sockets"],
-            programs=files["programs"] if files["allowlist"] else (),
-            startable=files["startable"] if files["allowlist"] else (),
-            ports=self._spec["network"]["ports"],
-            noexec=() if shared else NO_EXEC_FOLDERS,
-            lasting=files["lasting"],
-            project=files["project"],
-        )
-        return Rules(grants)
+        return rules_of(self._spec)
 
     def _start_init(self) -> int | None:
-        """Fork init; the listener of its filter where calls are held, else None."""
-        self._init_channel, inits_end = channel.pair()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        pid = os.fork()
-        if pid == 0:
-            for end in (self._init_channel, ours, self._control):
-                end.detach()
-            init.main(self._spec, inits_end, theirs, self._id_map, self._group)
-        self._init, self._pidfd = pid, syscalls.pidfd_open(pid)
-        inits_end.close()
-        theirs.close()
-        with ours:
-            if not self._spec["notify"]:
-                return None
-            descriptors: list[int] = []
-            # An init that failed earlier sends nothing here, and its reason on the channel.
-            with contextlib.suppress(OSError):
-                _, descriptors, _, _ = socket.recv_fds(ours, 16, 1)
-        if not descriptors:
+        """Start init; the listener of its filter where calls are held, else None."""
+        self._init, listener = fork_init(self._spec, self._control, self._id_map, self._group)
+        if listener is None and self._spec["notify"]:
+            # An init that failed earlier has sent its reason.
             self._await_ready()
             raise StartFailed("the filter's listener was not handed over")
-        return descriptors[0]
+        return listener
 
     def _await_ready(self) -> None:
         """Wait for init's first message, answering the calls that its own last steps hold."""
         while True:
-            watched = [self._init_channel.fileno()]
+            watched = [self._init.fileno()]
             if self._recorder is not None:
                 watched.append(self._recorder.fileno())
             readable, _, _ = select.select(watched, [], [])
             if self._recorder is not None and self._recorder.fileno() in readable:
                 self._recorder.ready()
-            if self._init_channel.fileno() in readable:
+            if self._init.fileno() in readable:
                 arrived = self._receive_from_init()
                 if arrived is None:
                     raise StartFailed("init ended while it started")
@@ -248,7 +198,7 @@ class Warden:
             return {}
         folders = self._spec["filesystem"]["socket_folders"]
         if self._spec["identity"]["mode"] == "root":
-            return service_relay.open_folders_inside(self._init, list(folders))
+            return service_relay.open_folders_inside(self._init.pid, list(folders))
         return service_relay.open_folders_outside(folders)
 
     # --- channels
@@ -259,30 +209,21 @@ class Warden:
     def _send_ready(self, forward_ends: Sequence[socket.socket]) -> None:
         """Send the engine the ends of the forwards, in their order."""
         group = self._group.to_wire() if self._group is not None else None
-        ready: protocol.Ready = {"kind": "ready", "init": self._init, "cgroup": group}
+        ready: protocol.Ready = {"kind": "ready", "init": self._init.pid, "cgroup": group}
         self._send(ready, [end.fileno() for end in forward_ends])
         for end in forward_ends:
             end.close()
 
     def _report_attempt(self, attempt: protocol.Attempt) -> None:
         """Send an attempt to the engine, or keep it as evidence while canaries run."""
-        if self._proof is not None:
-            self._proof.attempts.append(attempt)
-            return
-        self._send({"kind": "attempt", "attempt": attempt})
+        if not self._proofs.take(attempt):
+            self._send({"kind": "attempt", "attempt": attempt})
 
     def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
-        channel.INIT_ORDERS.send(self._init_channel, order, descriptors)
+        self._init.send(order, descriptors)
 
     def _receive_from_init(self) -> tuple[protocol.InitMessage, list[int]] | None:
-        """Init's next message; None when it has ended.
-
-        Where it ended with orders unread, the kernel reports ECONNRESET once, then what it sent.
-        """
-        try:
-            return channel.INIT_MESSAGES.receive(self._init_channel)
-        except ConnectionResetError:
-            return channel.INIT_MESSAGES.receive(self._init_channel)
+        return self._init.receive()
 
     def _send_to_relay(self, order: protocol.RelayOrder, descriptors: Sequence[int]) -> None:
         """Pass an order to the service's relay, which starts with the first one."""
@@ -296,7 +237,7 @@ class Warden:
 
     def _start_relay(self) -> ServiceRelay:
         service = Service(self._socket_folders)
-        inherited = (self._control, self._init_channel)
+        inherited = (self._control, self._init.end)
         return ServiceRelay(service, self._spec["identity"], inherited)
 
     # --- serving
@@ -325,8 +266,8 @@ class Warden:
     def _initial_handlers(self) -> dict[int, Handler]:
         handlers: dict[int, Handler] = {
             self._control.fileno(): self._handle_order,
-            self._init_channel.fileno(): self._handle_init_message,
-            self._pidfd: lambda: False,
+            self._init.fileno(): self._handle_init_message,
+            self._init.pidfd: lambda: False,
         }
         if self._recorder is not None:
             handlers |= dict.fromkeys(self._recorder.filenos(), self._recorder.ready)
@@ -384,14 +325,14 @@ class Warden:
         """Forward init's message, adding host pids, canary verdicts and limit reports."""
         match message["kind"]:
             case "canaries":
-                results = self._judge_canaries(message)
+                results = self._proofs.judge(message)
                 self._send({"kind": "proved", "n": message["n"], "results": results})
                 return
             case "proof_failed":
-                self._end_proof()
+                self._proofs.abandon()
             case "started":
                 if (command := self._commands.get(message["n"])) is not None:
-                    command["pid"] = self._host_pid(message["pid"])
+                    command["pid"] = self._init.host_pid(message["pid"])
                     command["ns_pid"] = message["pid"]
             case "exited":
                 if self._recorder is not None:
@@ -417,45 +358,16 @@ class Warden:
         _, host, port = report["to"].split(":", 2)
         self._recorder.record_relay_refusal(host, int(port), report["ip"], report["source"])
 
-    def _host_pid(self, inside: int) -> int:
-        """The host's pid of a child of init; 0 when it has ended already."""
-        with contextlib.suppress(OSError, ValueError):
-            children = Path(f"/proc/{self._init}/task/{self._init}/children").read_text()
-            for pid in children.split():
-                status = Path(f"/proc/{pid}/status").read_text().splitlines()
-                numbers = next(line for line in status if line.startswith("NSpid:"))
-                if int(numbers.split()[-1]) == inside:
-                    return int(pid)
-        return 0
-
     # --- proofs
 
     def _begin_proof(self, order: protocol.Prove) -> None:
-        self._proof = _Proof(self._begin_group_proof() if order["limits"] else list)
-        if self._recorder is not None:
-            # The kernel has to refuse by itself: the recorder lets the calls pass.
-            self._recorder.proving = True
+        group_results = self._begin_group_proof() if order["limits"] else list
+        self._proofs.begin(self._recorder, group_results)
         self._send_to_init(order)
 
     def _begin_group_proof(self) -> limit_canaries.Outcome:
         """Start the canaries of the control group's limits beside those of init."""
         return limit_canaries.GroupProof(self._group).results if self._group is not None else list
-
-    def _judge_canaries(self, message: protocol.CanariesRun) -> list[protocol.CanaryResult]:
-        """Hold each canary's outcome against the record; add what the group's canaries found."""
-        attempts, group_results = self._end_proof()
-        judged = judge(message["results"], attempts)
-        return [*judged, *message["limits"], *group_results]
-
-    def _end_proof(self) -> tuple[list[protocol.Attempt], list[protocol.CanaryResult]]:
-        """The attempts that were recorded in the proof, and the results of the group's canaries."""
-        if self._recorder is not None:
-            self._recorder.flush()
-            self._recorder.proving = False
-        proof, self._proof = self._proof or _Proof(list), None
-        group_results = proof.group_results()
-        self._limits.restart()
-        return proof.attempts, group_results
 
     # --- end
 
@@ -472,9 +384,7 @@ class Warden:
             self._send({"kind": "ended"})
 
     def _kill(self) -> None:
-        """Kill init; the kernel kills its pid namespace with it."""
-        with contextlib.suppress(OSError):
-            syscalls.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._init.kill()
 
     def _close_recorder(self) -> None:
         """Send what is recorded and not sent yet, and close the listener; once."""
@@ -486,24 +396,3 @@ class Warden:
 
     def _await_end(self) -> None:
         """Wait for what is no child of this process: nothing here."""
-
-
-def _socket_executor(identity: Identity) -> SocketExecutor:
-    if identity["mode"] == "root":
-        return UnprivilegedExecutor(identity["user"], identity["group"])
-    return DirectExecutor()
-
-
-def _enter_namespaces(as_root: bool, *, own_network: bool) -> None:
-    """Make and enter the environment's namespaces.
-
-    Root makes them in its own user namespace, so that the environment has no right over them. An
-    ordinary user needs a user namespace to make them at all (user_namespaces(7)).
-    """
-    flags = NAMESPACES if own_network else NAMESPACES & ~constants.CLONE_NEWNET
-    if as_root:
-        syscalls.unshare(flags)
-        return
-    user, group = os.geteuid(), os.getegid()
-    syscalls.unshare(flags | constants.CLONE_NEWUSER)
-    privileges.map_own_user(USER_ID, user, group)

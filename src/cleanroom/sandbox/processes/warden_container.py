@@ -22,8 +22,10 @@ from cleanroom.sandbox.kernel import cgroups, constants, landlock, pid_namespace
 from cleanroom.sandbox.network import dns
 from cleanroom.sandbox.network.dial import Service
 from cleanroom.sandbox.processes.container_canaries import CanaryScripts, group_limits
+from cleanroom.sandbox.processes.init_process import InitProcess
 from cleanroom.sandbox.processes.service_relay import ServiceRelay
-from cleanroom.sandbox.processes.warden import StartFailed, Warden
+from cleanroom.sandbox.processes.warden import Warden
+from cleanroom.sandbox.processes.warden_start import StartFailed
 from cleanroom.sandbox.seccomp import filters
 from cleanroom.sandbox.selftest import limit_canaries
 from cleanroom.sandbox.shim import wire
@@ -52,14 +54,13 @@ class ContainerWarden(Warden):
 
     def _enter_network(self) -> None:
         """Wait for pid 1, and enter its network namespace; its mounts are made later."""
-        self._shim, self._init = _accept(self._listening, self._control)
-        self._init_channel = self._shim.end
-        self._pidfd = syscalls.pidfd_open(self._init)
-        self._group = _group_of(self._init)
+        self._shim, pid = _accept(self._listening, self._control)
+        self._init = InitProcess(pid, self._shim.end)
+        self._group = _group_of(pid)
         self._limits.watch(self._group)
-        with open(f"/proc/{self._init}/ns/net", "rb") as theirs:
+        with open(f"/proc/{pid}/ns/net", "rb") as theirs:
             syscalls.setns(theirs.fileno(), constants.CLONE_NEWNET)
-        self._pid_namespace = os.open(f"/proc/{self._init}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._pid_namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         # Not every engine does it where it makes no network.
         dns.raise_link("lo")
 
@@ -68,7 +69,7 @@ class ContainerWarden(Warden):
 
         Returns the listener of its filter where calls are held, else None.
         """
-        _move_mounts(self._spec, self._init, self._id_map)
+        _move_mounts(self._spec, self._init.pid, self._id_map)
         self._shim.send(_restrictions(self._spec))
         if not self._spec["notify"]:
             return None
@@ -141,7 +142,7 @@ class ContainerWarden(Warden):
 
     def _start_relay(self) -> ServiceRelay:
         service = Service(self._socket_folders)
-        inherited = (self._control, self._init_channel)
+        inherited = (self._control, self._init.end)
 
         def fork() -> int:
             return pid_namespace.fork_into(self._pid_namespace)
@@ -158,7 +159,7 @@ class ContainerWarden(Warden):
 
     def _await_end(self) -> None:
         """Pid 1 is the engine's child: a pidfd is readable once its process has ended."""
-        select.select([self._pidfd], [], [], END_SECONDS)
+        select.select([self._init.pidfd], [], [], END_SECONDS)
 
 
 def _listen(path: str, user: int) -> socket.socket:

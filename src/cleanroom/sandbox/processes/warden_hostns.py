@@ -66,7 +66,7 @@ class HostnsWarden(warden.Warden):
         if listener is not None:
             host = self._spec["host_namespaces"]
             assert host is not None, "the keeper chose this warden for it"
-            environment = Environment(self._rules(), names, self._proc, init_pid=self._init)
+            environment = Environment(self._rules(), names, self._proc, init_pid=self._init.pid)
             access = HostnsAccess(host["texts"], forwards, resolver)
             self._recorder = HostnsRecorder(listener, environment, emit, access)
         self._await_ready()
@@ -107,13 +107,13 @@ class HostnsWarden(warden.Warden):
         This process has given up its privileges, so the relay has none.
         """
         service = Service(self._socket_folders, self._belongs, self._owns_port)
-        return ServiceRelay(service, None, (self._control, self._init_channel))
+        return ServiceRelay(service, None, (self._control, self._init.end))
 
     def _belongs(self, end: socket.socket, peer: peers.Peer) -> bool:
         """Whether a process of the environment listens, or this warden on behalf of one."""
 
         def is_ours(pid: int) -> bool:
-            return pid == self._own_pid or process_tree.within(pid, self._init)
+            return pid == self._own_pid or process_tree.within(pid, self._init.pid)
 
         return peers.living(end, peer, is_ours)
 
@@ -143,10 +143,7 @@ class HostnsWarden(warden.Warden):
         return lambda: self._group_results
 
     def _tree(self) -> list[int]:
-        return [self._init, *process_tree.descendants(self._init)]
-
-    def _host_pid(self, inside: int) -> int:
-        return inside
+        return [self._init.pid, *process_tree.descendants(self._init.pid)]
 
     def _send_to_init(self, order: protocol.InitOrder, descriptors: Sequence[int] = ()) -> None:
         """Pass an order on; living processes are listed here, since init sees none."""
@@ -155,7 +152,7 @@ class HostnsWarden(warden.Warden):
             return
         found = [
             process
-            for pid in process_tree.descendants(self._init)
+            for pid in process_tree.descendants(self._init.pid)
             if (process := init.describe(pid)) is not None
         ]
         self._send({"kind": "processes", "n": order["n"], "processes": found})
