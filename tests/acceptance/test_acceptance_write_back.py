@@ -368,3 +368,17 @@ def test_rights_to_write_that_others_get_are_named(project: Project, way: Way):
     named = line.partition("written by others: ")[2].partition(" [CR")[0]
     assert sorted(named.split(", ")) == ["file", "folder", "replaced", "wide"]
     assert "[CR-WORKSPACE-008]" not in run(project, way, "run", "plain").err
+
+
+@each_way
+def test_names_that_a_phase_made_stay_on_the_line_that_names_them(project: Project, way: Way):
+    """Neither a line end nor a terminal sequence in a name changes what is read: no line of the
+    phase's own (`::error::` is a command to GitHub), no name that is not there."""
+    made = ("x\n::error::forged", "\x1b[31mMakefile")
+    program = f"import os; [os.mkfifo(n) for n in {made!r}]"
+    (project.root / "make.py").write_text(program)
+    write(project, way, t="python3 make.py")
+    said = run(project, way, "run", "t")
+    (line,) = [line for line in said.err.splitlines() if "[CR-WORKSPACE-002]" in line]
+    assert "x\\x0a::error::forged" in line
+    assert "\\x1b[31mMakefile" in line

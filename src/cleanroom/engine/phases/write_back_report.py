@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from cleanroom.backends.base import Change, WrittenBack
+from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases.phase_end import PhaseEnd
 from cleanroom.engine.phases.selection import Selection, Withheld, fully_written, unreported
 from cleanroom.engine.supervision.context import RunContext
@@ -134,6 +135,8 @@ class WriteBackReport:
         self._context.bus.publish(event, self._end.span.context)
 
     def _note(self, text: str, code: str = "", level: NoteLevel = "warning") -> None:
+        # A phase chose the paths: their line ends would be lines that the engine seems to say.
+        text = written_out_on_one_line(text)
         note = Note(subject=self._end.subject, level=level, text=text, code=code)
         self._context.bus.publish(note, self._end.span.context)
 
