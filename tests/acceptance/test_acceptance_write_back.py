@@ -382,3 +382,19 @@ def test_names_that_a_phase_made_stay_on_the_line_that_names_them(project: Proje
     (line,) = [line for line in said.err.splitlines() if "[CR-WORKSPACE-002]" in line]
     assert "x\\x0a::error::forged" in line
     assert "\\x1b[31mMakefile" in line
+
+
+@each_way
+def test_words_of_a_process_left_running_stay_on_the_line_that_names_it(project: Project, way: Way):
+    """Its arguments come from inside: a line end in them begins no line of ours."""
+    program = (
+        "import os\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    os.execv('/bin/sh', ['x\\n::error::a', '-c', 'sleep 9; :', '\\n::error::b'])\n"
+    )
+    (project.root / "leave.py").write_text(program)
+    write(project, way, t="python3 leave.py")
+    said = run(project, way, "run", "t").err.splitlines()
+    assert [line for line in said if "[CR-PHASE-007]" in line]
+    assert not [line for line in said if line.strip().startswith("::error::")]

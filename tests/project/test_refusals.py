@@ -169,6 +169,11 @@ BAD = {
         "5:1",
         "cleanroom.services.mail: ",
     ),
+    "service with a path for a name": (
+        PHASE + '[cleanroom.services."../x"]\ncommand = ["maild"]\nready = { tcp = 1 }\n',
+        "5:1",
+        'cleanroom.services."../x": ',
+    ),
     "runs itself": (
         HEAD + '[lifecycle.test]\ncommand = "cleanroom-engine run test"\n',
         "4:11",
@@ -214,6 +219,7 @@ OF_BAD = {
     "CR-PROJECT-016": "workspace missing",
     "CR-PROJECT-018": "service without ready",
     "CR-PROJECT-019": "tools that do not exist",
+    "CR-PROJECT-020": "service with a path for a name",
 }
 
 

@@ -17,7 +17,10 @@ GROUPS = "groups"
 
 
 def run_areas(run_id: str) -> tuple[Path, Path]:
-    """Folders outside the cache that a run may have: for much and for short names."""
+    """Folders outside the cache that a run may have.
+
+    The first is on a disk, for large copies; the second has a short path, for unix sockets.
+    """
     return Path(f"/var/tmp/{PREFIX}{run_id}"), Path(f"/tmp/{PREFIX}{run_id}")
 
 

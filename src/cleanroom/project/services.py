@@ -23,6 +23,10 @@ BUILT_IN: dict[str, ServiceKind] = {
     "valkey": "redis",
 }
 
+# It is a host name inside, part of variables' names, and the name of a folder.
+NAME_MAX = 63
+_NAME = re.compile(rf"\w[\w.-]{{0,{NAME_MAX - 1}}}")
+
 
 def canonical(name: str) -> str:
     """A built-in service has one name, whatever it is called."""
@@ -71,6 +75,13 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
                 "CR-PROJECT-018",
                 f"expected one table for {name}, found two",
                 hint="join them",
+                at_key=True,
+            )
+        if not _NAME.fullmatch(name):
+            raise places[written].error(
+                "CR-PROJECT-020",
+                "expected a name of letters, digits, '_', '-' and '.', "
+                f"{NAME_MAX} characters at most, found {written[:80]!r}",
                 at_key=True,
             )
         declared[name] = _spec(name, keys, places[written], root)

@@ -1,6 +1,7 @@
 """The monitor: judges every sample against its environment's limits.
 
-Sampled limits are not the kernel's: recovery has to act on them.
+No kernel enforces a limit that is only sampled: a violation of one makes recovery end the
+environment.
 
 Limits come from the environment's Started event, so nothing but events is needed here:
 `memory_limit_bytes`, `pids_limit`, `disk_limit_bytes`, `cpus_limit`, `network_limit_bytes`;
@@ -175,7 +176,7 @@ def _readings(
     if limits.pids is not None:
         # Without a group the kernel refuses the next one silently:
         # the limit reached is all that can be seen of it.
-        reached = metric.processes + (metric.source == "processes")
+        reached = metric.processes + 1 if metric.source == "processes" else metric.processes
         found.append(
             _Reading(
                 "resource.pids",

@@ -251,4 +251,19 @@ CODES = (
         """,
         example="$ ls schema.sql",
     ),
+    Code(
+        "CR-PROJECT-020",
+        title="a service has a name that it cannot have",
+        text="""
+            A service's name is a host name inside, part of its variables' names, and the name of a
+            folder.
+            It begins with a letter, a digit or '_', goes on with these, '-' and '.', and has 63
+            characters at most.
+        """,
+        example="""
+            [cleanroom.services.mail]
+            command = ["maild", "--port", "1025"]
+            ready = { tcp = 1025 }
+        """,
+    ),
 )

@@ -13,6 +13,7 @@ from functools import partial
 import anyio
 
 from cleanroom.backends.base import Workspace
+from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases.current_phase import phase_attributes, phase_subject
 from cleanroom.engine.phases.environment_spec import workspace_spec
 from cleanroom.engine.phases.outcome import PhaseOutcome
@@ -146,6 +147,7 @@ class Lifecycle:
     def _warn_of_hindrances(self, workspace: Workspace) -> None:
         subject = Subject("run", self._context.plan.project)
         for text in hindrances(workspace.root, workspace.unchangeable, workspace.unseen):
+            text = written_out_on_one_line(text)
             note = Note(subject=subject, level="warning", text=text, code="CR-WORKSPACE-003")
             self._bus.publish(note)
 

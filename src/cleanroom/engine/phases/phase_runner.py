@@ -15,6 +15,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Workspace
+from cleanroom.core.text import written_out_on_one_line
 from cleanroom.engine.phases import hidden_programs, span_receiver
 from cleanroom.engine.phases.commands import run_commands
 from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
@@ -304,6 +305,8 @@ class PhaseRunner:
         self, current: CurrentPhase, text: str, code: str, level: NoteLevel = "warning"
     ) -> None:
         subject = Subject("run", self._context.plan.project)
+        # Names of processes and files come from inside.
+        text = written_out_on_one_line(text)
         note = Note(subject=subject, level=level, text=text, code=code)
         self._bus.publish(note, current.span.context)
 

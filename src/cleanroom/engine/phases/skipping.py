@@ -1,4 +1,5 @@
-"""The protocol between lifecycle and phase cache: whether a phase runs, and that it passed.
+"""The protocol between `lifecycle` and `engine/phase_cache`: whether a phase runs, and that it
+passed.
 
 Values and a protocol.
 """

@@ -90,9 +90,8 @@ class Aggregate:
 def _counted_only(attempt: Attempt) -> Attempt:
     """The record of the attempts that are counted only."""
     most = f"more than {_DISTINCT_MOST} different attempts"
-    gap = (
-        f"the first {_DISTINCT_MOST} different attempts are told one by one, these are only counted"
-    )
+    one_by_one = f"the first {_DISTINCT_MOST} different attempts are reported one by one"
+    gap = f"{one_by_one}, these are only counted"
     return {
         **attempt,
         "target": {"limit": most},
