@@ -22,6 +22,7 @@ from cleanroom.model.capability import Attempt, Canary, CapabilityReport, Sample
 from cleanroom.model.policy import Level, Policy
 
 Stream = Literal["stdout", "stderr"]
+Reach = Literal["public", "documentation", "private"]
 CONFLICTS = "conflicts"
 # called on the event loop with pieces as they come; must not block
 OnOutput = Callable[[Stream, bytes], None]
@@ -65,6 +66,8 @@ class EgressRule(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
+    # addresses that the name may lead to; each kind contains the one before
+    reach: Reach = "public"
 
 
 class WorkspaceSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         keep: Keep | None
         fresh: bool
         no_cache: bool
+        offline: bool
         quiet: int
         verbose: int
         colour: str
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         report_directory: str | None
         fresh: bool
         no_cache: bool
+        offline: bool
 
 
 Body = TypeVar("Body", bound=Callable[..., Any])
@@ -224,6 +226,9 @@ run_options = chain(
         "--fresh", is_flag=True, help="Use no cached data of services and homes, and skip no phase."
     ),
     click.option("--no-cache", is_flag=True, help="Skip no phase, whatever cache.inputs say."),
+    click.option(
+        "--offline", is_flag=True, help="Fetch no dependencies: use those that the store has."
+    ),
     verbosity_options,
     general_options,
 )

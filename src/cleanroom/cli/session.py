@@ -210,6 +210,7 @@ def _run_options(options: RunOptions) -> EngineOptions:
         "report_directory": os.path.abspath(folder) if folder else None,  # noqa: PTH100
         "fresh": options["fresh"],
         "no_cache": options["no_cache"],
+        "offline": options["offline"],
     }
 
 

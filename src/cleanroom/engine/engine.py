@@ -243,6 +243,7 @@ class Engine:
                 services=services,
                 keep=self._options.keep,
                 server=server,
+                offline=self._options.offline,
             )
             hooks = self._hooks(plan, projects, own)
             return await self._run_to_end(Run(settings, hooks, self._bus, self._redactor, skipping))

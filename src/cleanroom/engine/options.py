@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     report_directory: str | None = None  # None: .ggen/cleanroom/reports
     fresh: bool = False  # use no cached data of services and homes, and skip no phase
     no_cache: bool = False  # skip no phase
+    offline: bool = False  # fetch no dependencies: those that the store lacks are missing
 
     def overrides(self) -> Overrides:
         """Those that change the plan."""
@@ -71,6 +72,7 @@ _EXPECTED = {
     "report_directory": optional(PATH),
     "fresh": FLAG,
     "no_cache": FLAG,
+    "offline": FLAG,
 }
 PHASES = Expected("names of phases, each an argument of its own", TEXTS.holds)
 INTERRUPTING_EXIT = Expected(

@@ -38,6 +38,7 @@ from cleanroom.model.capability import CapabilityReport
 from cleanroom.model.commands import Command
 from cleanroom.model.errors import CleanroomError, Exit, first_cause
 from cleanroom.model.events import Capability, Ledger, Note
+from cleanroom.model.plan import Plan
 from cleanroom.services import Recipe, TemplateCache
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ class Run:
             self._supervisor = supervisor = await stack.enter_async_context(
                 supervise(context, recipes, templates, server)
             )
+            context = await self._fetch_dependencies(stack, context, supervisor)
             if self._hooks.before_phases is not None:
                 await anyio.to_thread.run_sync(self._hooks.before_phases)
             outcomes = self._account.outcomes
@@ -251,6 +253,22 @@ class Run:
             self._note("warning", text, "CR-SESSION-005")
         return server
 
+    async def _fetch_dependencies(
+        self, stack: AsyncExitStack, context: RunContext, supervisor: Supervisor
+    ) -> RunContext:
+        """Fetch what lock files name, if a phase has no network to do it itself."""
+        if not _needs_dependencies(self._plan, context.backend):
+            return context
+        from cleanroom.engine.fetch.step import fetch_dependencies
+
+        access = await fetch_dependencies(
+            context,
+            supervisor.observer,
+            self._places.cache.cache,
+            offline=self._settings.offline,
+        )
+        return context._replace(dependencies=access)
+
     def _context(self, backend: Backend, logs: LogSink, scratch: Path) -> RunContext:
         return RunContext(
             run_id=self._bus.run_id,
@@ -329,6 +347,12 @@ class Run:
     def _note(self, level: Literal["info", "warning"], text: str, code: str = "") -> None:
         note = Note(subject=self._settings.subject, level=level, text=text, code=code)
         self._bus.publish(note)
+
+
+def _needs_dependencies(plan: Plan, backend: Backend) -> bool:
+    """Whether a phase has no network by which its tools could get the project's dependencies."""
+    offline = any(phase.hermetic and phase.policy.offline for phase in plan.phases)
+    return offline and backend.shows_host
 
 
 async def _shielded(work: Callable[[], Awaitable[None]]) -> None:

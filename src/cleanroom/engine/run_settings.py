@@ -95,6 +95,8 @@ class RunSettings(NamedTuple):
     keep: Keep = "never"
     # the session or pool that is to run the services, where the backend can forward to it
     server: ServerConfig | None = None
+    # nothing is fetched: what the store lacks is missing
+    offline: bool = False
 
     @property
     def subject(self) -> Subject:

@@ -103,6 +103,22 @@ class ServiceFailed(CleanroomError):
     exit = Exit.ENGINE
 
 
+class DependencyError(CleanroomError):
+    """A dependency of the project could not be fetched."""
+
+
+class DependencyRejected(DependencyError):
+    """A registry gave another file than the lock names, or led elsewhere."""
+
+    exit = Exit.REFUSED
+
+
+class DependencyUnavailable(DependencyError):
+    """A registry does not have a file, does not answer, or may not be asked."""
+
+    exit = Exit.ENGINE
+
+
 class ArtifactError(CleanroomError):
     """A file of the engine could not be written or read."""
 

@@ -44,6 +44,7 @@ SubjectKind = Literal[
     "report",
     "unwind",
     "prepare",
+    "fetch",
 ]
 Result = Literal[
     "passed",

@@ -320,7 +320,8 @@ def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
     hosts = sorted({rule.host for rule in egress})
     for rule in egress:
         address = f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
-        forwards.append(_forward(rule.host, address, rule.port, f"out:{rule.host}:{rule.port}"))
+        to = f"out:{rule.host}:{rule.port}:{rule.reach}"
+        forwards.append(_forward(rule.host, address, rule.port, to))
     return forwards
 
 

@@ -18,6 +18,7 @@ _AREA_NAMES = (
     "doctor",
     "engine",
     "env",
+    "fetch",
     "file",
     "fs",
     "history",

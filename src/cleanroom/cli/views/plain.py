@@ -10,6 +10,7 @@ from cleanroom.cli.views.process_output import OutputLines, phase_of
 from cleanroom.cli.views.progress import Progress, Slow
 from cleanroom.cli.views.text import safe
 from cleanroom.cli.views.words import Line, qualified_name, title
+from cleanroom.core.text import format_size
 from cleanroom.evidence.reports.text import seconds
 from cleanroom.evidence.reports.violation_results import owner, violation_row
 from cleanroom.model.events import (
@@ -86,6 +87,8 @@ class PlainLines:
             self.progress.start_command(phase_of(subject))
         if subject.kind == "environment":
             self._environments[subject.name] = event.attributes
+        if subject.kind == "fetch":
+            return [Line(f"fetching {safe(subject.name)}", tone="dim")]
         if subject.kind not in ("phase", "service"):
             return [Line(f"{title(subject)} started", tone="dim")] if self._verbose > 1 else []
         self.progress.start(event, at_ns)
@@ -95,6 +98,8 @@ class PlainLines:
         subject = event.subject
         if subject.kind == "readiness":
             return self._readiness(event)
+        if subject.kind == "fetch":
+            return [_fetch_finished(event)]
         self.progress.end(subject)
         if subject.kind == "phase":
             return [_phase_finished(event)]
@@ -191,6 +196,18 @@ def _phase_started(event: Started) -> Line:
     if uncached:
         text += f", not from the cache: {safe(str(uncached))}"
     return Line(text, begins=hermetic and not uncached)
+
+
+def _fetch_finished(event: Finished) -> Line:
+    """What was fetched, and how much of it this machine had already."""
+    name, took = safe(event.subject.name), seconds(event.duration_seconds)
+    if event.result != "passed":
+        return Line(f"fetching {name} {event.result}: {safe(event.reason)}", tone="red")
+    if "files" not in event.attributes:
+        return Line(f"laid out {name} in {took}", tone="dim")
+    files, fetched = event.attributes["files"], event.attributes["fetched"]
+    size = format_size(int(event.attributes["bytes"]))
+    return Line(f"fetched {name}: {files} files, {fetched} from registries ({size}), in {took}")
 
 
 def _phase_finished(event: Finished) -> Line:

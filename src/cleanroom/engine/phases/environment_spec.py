@@ -45,7 +45,11 @@ def environment_spec(
         variables=_variables(context, current, tools, services.variables),
         working_directory=phase.working_directory or planned.path,
         workspace=workspace_spec(context, planned),
-        mounts=(*(Mount(source=tool, target=tool) for tool in tools), *services.mounts),
+        mounts=(
+            *(Mount(source=tool, target=tool) for tool in tools),
+            *_dependency_mounts(context, current),
+            *services.mounts,
+        ),
         port_forwards=services.port_forwards,
         egress=tuple(_egress_rule(entry) for entry in phase.policy.egress),
         image=phase.image,
@@ -88,6 +92,25 @@ def _tools(context: RunContext, phase: PhaseRun) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*shown, *phase.tools)))
 
 
+def _dependency_mounts(context: RunContext, current: CurrentPhase) -> tuple[Mount, ...]:
+    """The packages that were fetched, where the phase has no network to get them itself."""
+    if not current.phase.policy.offline:
+        return ()
+    scratch = context.scratch / "dependencies" / str(current.number)
+    return (
+        *(Mount(source=folder, target=folder) for folder in context.dependencies.folders),
+        *(
+            Mount(
+                source=str(scratch / str(number)),
+                target=overlay.target,
+                above=overlay.source,
+                writable=True,
+            )
+            for number, overlay in enumerate(context.dependencies.overlays)
+        ),
+    )
+
+
 def _home_cache(context: RunContext, policy: Policy) -> str:
     """The host's folder for the home's .cache; empty for a fresh one.
 
@@ -121,6 +144,7 @@ def _variables(
     return {
         **_fixed_variables(context, current, tools),
         **switches(phase.policy),
+        **(context.dependencies.variables if phase.policy.offline else {}),
         **tool_variables,
         **service_variables,
         **passed,

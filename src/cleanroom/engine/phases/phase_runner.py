@@ -23,15 +23,15 @@ from cleanroom.engine.phases.environment_spec import environment_spec, host_vari
 from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.phase_end import PhaseEnd
+from cleanroom.engine.phases.prove import prove
 from cleanroom.engine.phases.skipping import Remembered
-from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, broken_canaries, phase_verdict
+from cleanroom.engine.phases.verdict import ERROR_RESULTS, Verdict, phase_verdict
 from cleanroom.engine.phases.write_back import WriteBack, WriteBackResult
 from cleanroom.engine.phases.write_back_report import NoteLevel
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.environments import ObservedEnvironment
 from cleanroom.engine.supervision.supervisor import Supervisor
-from cleanroom.model import events
-from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify, PolicyRefused
+from cleanroom.model.errors import CleanroomError, EnvironmentFailed, NothingToVerify
 from cleanroom.model.events import Note, Subject
 from cleanroom.model.plan import PhaseRun
 from cleanroom.model.plan import Workspace as PlannedWorkspace
@@ -129,7 +129,7 @@ class PhaseRunner:
                 self._with_telemetry(current, spec) as spec,
                 self._supervisor.environment(spec, of=phase.name) as observed,
             ):
-                await self._prove(observed)
+                await prove(self._context, observed)
                 # Services became ready while the environment was made and proven.
                 await self._supervisor.wait_ready(phase.services)
                 await run_commands(self._context, current, observed.environment, results)
@@ -169,24 +169,6 @@ class PhaseRunner:
                 spec,
                 port_forwards=(*spec.port_forwards, receiver.port_forward),
                 variables=variables,
-            )
-
-    async def _prove(self, observed: ObservedEnvironment) -> None:
-        """Run the canaries inside.
-
-        Raises:
-            PolicyRefused: one that the policy forbids was not stopped.
-        """
-        canaries = await observed.environment.prove()
-        for canary in canaries:
-            self._bus.publish(
-                events.assertion(Subject("canary", canary.name), canary, observed.spec.id)
-            )
-        if broken := broken_canaries(canaries, self._context.degraded):
-            raise PolicyRefused(
-                "CR-POLICY-010",
-                f"what the policy forbids was not stopped, so nothing was run: {broken}",
-                hint="`cleanroom-engine doctor` tells what this machine holds",
             )
 
     async def _report_left_over(self, current: CurrentPhase, observed: ObservedEnvironment) -> None:

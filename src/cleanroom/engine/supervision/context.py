@@ -10,6 +10,7 @@ from cleanroom.backends.base import Backend
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Bus, SpanContext
 from cleanroom.core.files import relative
+from cleanroom.dependencies.model import NO_ACCESS, Access
 from cleanroom.engine.supervision.output import LogSink, OutputPump, Redacting
 from cleanroom.model.events import Subject
 from cleanroom.model.plan import Plan
@@ -35,6 +36,8 @@ class RunContext(NamedTuple):
     keep: Keep = "never"
     # rules that are not held here and that file and command line both let go
     degraded: tuple[str, ...] = ()
+    # how phases without a network reach the project's dependencies
+    dependencies: Access = NO_ACCESS
 
     def log_path(self, name: str) -> str:
         """Where the log called `name` is, as a person would look for it:

@@ -13,6 +13,12 @@ from cleanroom.sandbox.network import addresses, peers, routes
 DIAL_SECONDS = 5.0
 # Targets outside of every environment, which the keeper's own relay serves.
 OUTWARD = ("out:", "host:")
+# Kinds of addresses beside hosts of the internet that a declaration opens.
+_REACH = {
+    "public": frozenset[str](),
+    "documentation": frozenset((addresses.EXAMPLE,)),
+    "private": frozenset((addresses.EXAMPLE, addresses.PRIVATE, addresses.SHARED)),
+}
 
 # Connects to a target. Raises OSError where nobody listens.
 Dial = Callable[[str], socket.socket]
@@ -88,14 +94,18 @@ def dial_out(to: str) -> socket.socket:
     """
     if to.startswith("host:"):
         return peers.connect_at(to.removeprefix("host:"), peers.of_our_user)
-    _, host, port = to.split(":", 2)
-    return _first_public(host, socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM))
+    _, rest = to.split(":", 1)
+    host, port, reach = rest.rsplit(":", 2)
+    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    return _first_public(host, found, _REACH[reach])
 
 
-def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) -> socket.socket:
+def _first_public(
+    host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]], allowed: frozenset[str]
+) -> socket.socket:
     failure: OSError = NotOpened(next((str(address[0]) for *_, address in found), host))
     for family, kind, _, _, address in found:
-        if not _is_elsewhere(socket.inet_pton(family, str(address[0]).partition("%")[0])):
+        if not _is_elsewhere(socket.inet_pton(family, str(address[0]).partition("%")[0]), allowed):
             continue
         end = socket.socket(family, kind)
         try:
@@ -109,6 +119,8 @@ def _first_public(host: str, found: Sequence[tuple[Any, Any, Any, Any, Any]]) ->
     raise failure
 
 
-def _is_elsewhere(address: bytes) -> bool:
-    """Whether an address is a host of the internet, and none of this machine's own."""
-    return not addresses.special(address) and all(map(routes.leads_out, addresses.judged(address)))
+def _is_elsewhere(address: bytes, allowed: frozenset[str]) -> bool:
+    """Whether an address is of an allowed kind, and none of this machine's own."""
+    return addresses.kinds(address) <= allowed and all(
+        map(routes.leads_out, addresses.judged(address))
+    )

@@ -1,0 +1,1 @@
+"""Programs that the fetch step runs in its environments: nothing here imports the engine."""

@@ -1,0 +1,178 @@
+"""Downloads files over HTTPS, several at once: the program of the fetch step's environments.
+
+    python download.py ORDERS FOLDER
+
+ORDERS is a JSON file, written by `engine/fetch/environment`:
+
+    {"files": [{"url": ..., "headers": {...}, "limit": bytes}, ...],
+     "hosts": ["registry.example.org:443", ...], "proxy": "", "certificates": "", "retries": 3}
+
+The answer to the file number N is written to FOLDER/N. Each line of output is one JSON object:
+{"n": N, "bytes": so far}, {"n": N, "done": bytes} or {"n": N, "failed": reason, "kind": kind}.
+A redirect is followed to a host of "hosts" only, and credentials stay with the host they are for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+
+THREADS = 16
+CHUNK = 1 << 16
+REDIRECTS_MAX = 5
+CONNECT_SECONDS, READ_SECONDS = 15.0, 60.0
+REPORT_BYTES = 1 << 20
+TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
+_printing = threading.Lock()
+
+
+class Failed(Exception):
+    """A download that was given up."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind  # absent, refused, redirect, truncated, too large, network
+        self.reason = reason
+
+
+def main() -> int:
+    """Download everything; 0 if nothing failed."""
+    with open(sys.argv[1], encoding="utf-8") as stream:
+        orders = json.load(stream)
+    downloader = Downloader(orders, sys.argv[2])
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = list(pool.map(downloader.fetch, range(len(orders["files"]))))
+    return 0 if all(results) else 1
+
+
+class Downloader:
+    """The downloads of one file of orders."""
+
+    def __init__(self, orders: Mapping[str, Any], folder: str) -> None:
+        self._files = orders["files"]
+        self._hosts = frozenset(orders["hosts"])
+        self._folder = folder
+        self._retries = orders.get("retries", 3)
+        self._pool = _connections(orders)
+        self._stopped = threading.Event()
+
+    def fetch(self, number: int) -> bool:
+        """Download one file, trying again where that may help."""
+        for attempt in range(self._retries + 1):
+            if self._stopped.is_set():
+                return False
+            try:
+                size = self._once(number)
+            except Failed as failure:
+                last = failure.kind in ("network", "truncated") and attempt < self._retries
+                if last:
+                    time.sleep(0.25 * 2**attempt)
+                    continue
+                _report({"n": number, "failed": failure.reason, "kind": failure.kind})
+                # A person wants to know the first one, and not to wait for a thousand others.
+                self._stopped.set()
+                return False
+            _report({"n": number, "done": size})
+            return True
+        return False
+
+    def _once(self, number: int) -> int:
+        order = self._files[number]
+        try:
+            return self._request(number, order)
+        except urllib3.exceptions.HTTPError as error:
+            raise Failed("network", _sentence(error)) from error
+        except OSError as error:
+            raise Failed("network", str(error)) from error
+
+    def _request(self, number: int, order: Mapping[str, Any]) -> int:
+        url, headers = order["url"], dict(order.get("headers", {}))
+        first = urlsplit(url).netloc
+        for _ in range(REDIRECTS_MAX):
+            self._check_host(url)
+            if urlsplit(url).netloc != first:
+                headers.pop("Authorization", None)
+            response = self._pool.request(
+                "GET", url, headers=headers, preload_content=False, redirect=False, retries=False
+            )
+            try:
+                if response.status in (301, 302, 303, 307, 308):
+                    url = urljoin(url, response.headers.get("Location", ""))
+                    response.drain_conn()
+                    continue
+                return self._save(number, order, response)
+            finally:
+                response.release_conn()
+        raise Failed("redirect", f"more than {REDIRECTS_MAX} redirects")
+
+    def _check_host(self, url: str) -> None:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if f"{parts.hostname}:{port}" not in self._hosts:
+            raise Failed("redirect", f"redirected to {parts.hostname}:{port}, which nothing names")
+
+    def _save(self, number: int, order: Mapping[str, Any], response: Any) -> int:
+        if response.status in (404, 410):
+            raise Failed("absent", f"the registry answered {response.status}")
+        if response.status in TRANSIENT:
+            raise Failed("network", f"the registry answered {response.status}")
+        if response.status != 200:
+            raise Failed("refused", f"the registry answered {response.status}")
+        size, reported, limit = 0, 0, order["limit"]
+        path = os.path.join(self._folder, str(number))
+        with open(path, "wb") as target:
+            for chunk in response.stream(CHUNK, decode_content=order.get("decode", False)):
+                size += len(chunk)
+                if size > limit:
+                    raise Failed("too large", f"more than {limit} bytes")
+                target.write(chunk)
+                if size - reported >= REPORT_BYTES:
+                    reported = size
+                    _report({"n": number, "bytes": size})
+        return size
+
+
+def _connections(orders: Mapping[str, Any]) -> Any:
+    context = urllib3.util.ssl_.create_urllib3_context()
+    context.load_default_certs()
+    if orders.get("certificates"):
+        context.load_verify_locations(orders["certificates"])
+    arguments: dict[str, Any] = {
+        "ssl_context": context,
+        "maxsize": THREADS,
+        "num_pools": 64,
+        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+    }
+    if not orders.get("proxy"):
+        return urllib3.PoolManager(**arguments)
+    proxy = urlsplit(orders["proxy"])
+    headers = {}
+    if proxy.username:
+        login = f"{proxy.username}:{proxy.password or ''}"
+        headers = urllib3.make_headers(proxy_basic_auth=login)
+    address = f"{proxy.scheme}://{proxy.hostname}:{proxy.port or 3128}"
+    return urllib3.ProxyManager(address, proxy_headers=headers, **arguments)
+
+
+def _sentence(error: BaseException) -> str:
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split())[:400] or type(error).__name__
+
+
+def _report(line: Mapping[str, object]) -> None:
+    with _printing:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The caller's own configuration of package managers: mirrors, credentials, proxy, certificates.
+
+The project's files have no say here but where a module names them: they come from a repository.
+"""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from cleanroom.core.files import open_to_read
+
+_READ_MAX = 4 << 20
+# Variables that name a file of certificates; the first that is set counts.
+CERTIFICATE_VARIABLES = (
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "CARGO_HTTP_CAINFO",
+)
+
+
+class Settings(NamedTuple):
+    """The caller's environment, and the files in their home folder that managers read."""
+
+    variables: Mapping[str, str]
+    home: Path
+
+    @classmethod
+    def of(cls, caller: Mapping[str, str]) -> Settings:
+        """The settings of a caller with these variables."""
+        return cls(caller, Path(caller.get("HOME") or "/nonexistent"))
+
+    def text(self, path: str) -> str:
+        """The text of a file below the home folder; "" where it is not there or cannot be read."""
+        return read_text(self.home / path)
+
+    @property
+    def certificates(self) -> str:
+        """The file of certificates that the caller's tools trust; "" for the system's."""
+        named = (self.variables.get(name, "") for name in CERTIFICATE_VARIABLES)
+        return next((path for path in named if path and os.path.isfile(path)), "")  # noqa: PTH113
+
+    def credentials(self, url: str) -> Mapping[str, str]:
+        """The header that this host's registry wants of the caller; empty for none.
+
+        From `~/.netrc`. Managers that have files of their own for them add to it.
+        """
+        host = urlsplit(url).hostname or ""
+        login = netrc_login(Path(self.variables.get("NETRC") or self.home / ".netrc"), host)
+        if login is None:
+            return {}
+        encoded = base64.b64encode(":".join(login).encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+
+    def proxy_for(self, url: str) -> str:
+        """The proxy by which an address is reached; "" for none."""
+        host = urlsplit(url).hostname or ""
+        for entry in self.no_proxy.split(","):
+            name = entry.strip().lstrip("*.").partition(":")[0]
+            if name and (host == name or host.endswith(f".{name}")):
+                return ""
+        return "" if "*" in self.no_proxy.split(",") else self.proxy
+
+    @property
+    def proxy(self) -> str:
+        """The proxy for https addresses; "" for none."""
+        for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            if self.variables.get(name):
+                return self.variables[name]
+        return ""
+
+    @property
+    def no_proxy(self) -> str:
+        """Hosts that are reached without the proxy, as the variable lists them."""
+        return self.variables.get("no_proxy") or self.variables.get("NO_PROXY") or ""
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; "" where it is not there or cannot be read."""
+    try:
+        with open_to_read(path) as stream:
+            return stream.read(_READ_MAX).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def host_of(url: str) -> str:
+    """HOST:PORT of an address."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def netrc_login(path: Path, host: str) -> tuple[str, str] | None:
+    """User and password for a host in a netrc file; None where it has none."""
+    try:
+        found = netrc.netrc(str(path)).authenticators(host)
+    except (netrc.NetrcParseError, OSError, ValueError):
+        return None
+    return (found[0], found[2] or "") if found else None

@@ -1,0 +1,313 @@
+"""The store of fetched files, in the user's cache. All functions block.
+
+    dependencies/
+      files/ab/abcdef...      each by its SHA-256, read-only, never changed
+      sets/KEY.json           a `Fetched`: what one set of lock files needs, all of it in files/
+      views/NAME-KEY/         laid out for a tool; made whole, then renamed into its place
+      building/               what is being made; removed when its maker is gone
+      locks/
+
+A killed process leaves nothing but entries of `building`: files and views are renamed into their
+place when they are complete, and a set is written last.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from cleanroom.core.beneath import Folder
+from cleanroom.core.files import write_atomic
+from cleanroom.core.locks import try_lock
+from cleanroom.dependencies.digests import algorithm, read_digests
+from cleanroom.dependencies.model import Artifact, Fetched, Stored
+
+FOLDER = "dependencies"
+PARTS = ("files", "sets", "views", "building", "locks")
+MODE_FILE, MODE_FOLDER = 0o444, 0o700
+LOCK_SECONDS = 3600.0  # another process may be fetching a large set
+PAUSE_SECONDS = 0.05
+BYTES_MAX = 20 << 30  # of the whole store
+AGE_SECONDS = 90 * 86400.0  # since a set was used last
+
+
+class Rejected(Exception):
+    """A file is not the one that its lock names."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+
+
+# The digest of a file by an algorithm that is not hashlib's, such as Go's h1.
+Measure = Callable[[Path], str]
+
+
+class Store:
+    """The store below one cache folder."""
+
+    def __init__(self, cache: Path, measures: dict[str, Measure] | None = None) -> None:
+        self.path = cache / FOLDER
+        self._measures = measures or {}
+        for part in PARTS:
+            (self.path / part).mkdir(parents=True, exist_ok=True, mode=MODE_FOLDER)
+
+    # --- files
+
+    def file(self, sha256: str) -> Path:
+        """The place of the file with this digest."""
+        return self.path / "files" / sha256[:2] / sha256
+
+    def has(self, stored: Stored) -> bool:
+        """Whether the file is there and as it was verified.
+
+        A file whose state is another one than was recorded is read again, and removed if it is
+        not what it was.
+        """
+        path = self.file(stored.sha256)
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return False
+        same = (found.st_size, found.st_mtime_ns) == (stored.size, stored.modified_ns)
+        if stat.S_ISREG(found.st_mode) and same:
+            return True
+        return self._verify_again(path, stored.sha256)
+
+    def find(self, artifact: Artifact) -> Stored | None:
+        """The file that has this artifact's SHA-256, verified; None if it is not there."""
+        name, _, value = artifact.digest.partition(":")
+        if name != "sha256" or not self._verify_again(self.file(value), value):
+            return None
+        return self._stored(artifact, value)
+
+    def add(self, artifact: Artifact, source: Path, host: str = "") -> Stored:
+        """Move a regular file into the store, if it has the artifact's digest.
+
+        Raises:
+            Rejected: it is another file, or none.
+            OSError: it cannot be read or moved.
+        """
+        sha256 = self._checked(artifact, source)
+        path = self.file(sha256)
+        if not self._verify_again(path, sha256):
+            path.parent.mkdir(exist_ok=True, mode=MODE_FOLDER)
+            source.chmod(MODE_FILE)
+            source.rename(path)
+        return self._stored(artifact, sha256, host)
+
+    def copy(self, artifact: Artifact, source: Path) -> Stored | None:
+        """Copy a file of another cache into the store; None if it is not this artifact."""
+        with self.building() as folder:
+            copied = folder / "file"
+            try:
+                shutil.copyfile(source, copied, follow_symlinks=False)
+                return self.add(artifact, copied)
+            except (OSError, Rejected):
+                return None
+
+    def _checked(self, artifact: Artifact, source: Path) -> str:
+        """The SHA-256 of a file that is the artifact's."""
+        name, _, expected = artifact.digest.partition(":")
+        measure = self._measures.get(name)
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise Rejected(artifact.digest or "a regular file", "none")
+            names = {"sha256"} if measure or not name else {"sha256", name}
+            digests, size = read_digests(stream, names)
+        found = digests.get(name, "")
+        if measure is not None:
+            found = measure(source)
+        if name and found != expected:
+            raise Rejected(artifact.digest, f"{name}:{found}")
+        if artifact.size and artifact.size != size:
+            raise Rejected(f"{artifact.size} bytes", f"{size} bytes")
+        return digests["sha256"]
+
+    def _stored(self, artifact: Artifact, sha256: str, host: str = "") -> Stored:
+        found = self.file(sha256).stat()
+        return Stored(
+            artifact=artifact,
+            sha256=sha256,
+            size=found.st_size,
+            host=host,
+            modified_ns=found.st_mtime_ns,
+        )
+
+    def _verify_again(self, path: Path, sha256: str) -> bool:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False
+        with os.fdopen(descriptor, "rb") as stream:
+            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            if regular and read_digests(stream, ("sha256",))[0]["sha256"] == sha256:
+                return True
+        with suppress(OSError):
+            path.unlink()
+        return False
+
+    # --- sets
+
+    def load(self, key: str) -> Fetched | None:
+        """The set with this key, if all its files are there as they were verified."""
+        try:
+            text = (self.path / "sets" / f"{key}.json").read_bytes()
+            found = msgspec.json.decode(text, type=Fetched)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        if not all(map(self.has, found.files)):
+            return None
+        with suppress(OSError):
+            os.utime(self.path / "sets" / f"{key}.json")
+        return found
+
+    def save(self, key: str, fetched: Fetched) -> None:
+        """Keep a set that is complete."""
+        with Folder.at(self.path / "sets") as folder:
+            write_atomic(folder, f"{key}.json", msgspec.json.encode(fetched))
+
+    # --- views
+
+    def view(self, name: str) -> Path | None:
+        """A finished view; None if it is to be made."""
+        path = self.path / "views" / name
+        with suppress(OSError):
+            if stat.S_ISDIR(path.lstat().st_mode):
+                os.utime(path)
+                return path
+        return None
+
+    def place(self, name: str) -> Path:
+        """Where a view will be."""
+        return self.path / "views" / name
+
+    def finish_view(self, built: Path, name: str) -> Path:
+        """Put a view that is complete into its place; another process may have been faster."""
+        path = self.place(name)
+        with suppress(OSError):
+            built.rename(path)
+        return path
+
+    @contextmanager
+    def building(self) -> Iterator[Path]:
+        """An empty folder beside files and views, removed at the end.
+
+        A lock says that its maker lives; without one `evict` removes it.
+        """
+        name = secrets.token_hex(8)
+        path = self.path / "building" / name
+        with Folder.at(self.path / "locks") as locks:
+            lock = try_lock(locks, f"building-{name}")
+            path.mkdir(mode=MODE_FOLDER)
+            try:
+                yield path
+            finally:
+                remove_tree(path)
+                with suppress(OSError):
+                    (locks.path / f"building-{name}").unlink()
+                if lock is not None:
+                    os.close(lock)
+
+    def try_lock(self, key: str) -> int | None:
+        """A descriptor that holds the lock of a key until it is closed; None if another has it."""
+        with Folder.at(self.path / "locks") as locks:
+            return try_lock(locks, key)
+
+    # --- eviction
+
+    def evict(self, *, bytes_max: int = BYTES_MAX, age_seconds: float = AGE_SECONDS) -> int:
+        """Remove what dead builders left, sets not used for long, and files that no set names.
+
+        Returns the number of bytes that were freed.
+        """
+        self._remove_abandoned()
+        sets = self._sets_by_use()
+        kept: dict[str, int] = {}
+        total = 0
+        oldest = time.time() - age_seconds
+        for used, path, fetched in sets:
+            new = {one.sha256: one.size for one in fetched.files if one.sha256 not in kept}
+            if used < oldest or total + sum(new.values()) > bytes_max:
+                path.unlink(missing_ok=True)
+                continue
+            kept |= new
+            total += sum(new.values())
+        self._remove_views(oldest)
+        return self._remove_files(frozenset(kept))
+
+    def _remove_abandoned(self) -> None:
+        for path in (self.path / "building").iterdir():
+            descriptor = self.try_lock(f"building-{path.name}")
+            if descriptor is not None:
+                remove_tree(path)
+                (self.path / "locks" / f"building-{path.name}").unlink(missing_ok=True)
+                os.close(descriptor)
+
+    def _sets_by_use(self) -> list[tuple[float, Path, Fetched]]:
+        """The sets, the last used first; those that cannot be read are removed."""
+        found = []
+        for path in (self.path / "sets").glob("*.json"):
+            try:
+                fetched = msgspec.json.decode(path.read_bytes(), type=Fetched)
+                found.append((path.stat().st_mtime, path, fetched))
+            except (OSError, msgspec.MsgspecError):
+                path.unlink(missing_ok=True)
+        return sorted(found, key=lambda one: one[0], reverse=True)
+
+    def _remove_views(self, oldest: float) -> None:
+        for path in (self.path / "views").iterdir():
+            if path.stat().st_mtime < oldest:
+                remove_tree(path)
+
+    def _remove_files(self, kept: frozenset[str]) -> int:
+        freed = 0
+        for path in (self.path / "files").glob("*/*"):
+            found = path.stat()
+            # A view may have it by another name; one that was just added belongs to a set to come.
+            recent = found.st_ctime > time.time() - LOCK_SECONDS
+            if path.name in kept or found.st_nlink > 1 or recent:
+                continue
+            path.unlink(missing_ok=True)
+            freed += found.st_size
+        return freed
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it, also folders that nobody may write to."""
+
+    def allow(_function: object, name: str, _error: object) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)  # noqa: PTH101
+            os.chmod(name, 0o700)  # noqa: PTH101
+            if os.path.isdir(name) and not os.path.islink(name):  # noqa: PTH112, PTH114
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                os.unlink(name)  # noqa: PTH108
+
+    shutil.rmtree(path, onerror=allow)
+
+
+def hard_link(stored: Path, target: Path) -> None:
+    """Show a file of the store under another name; copied where its file system has no link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(stored)
+    except FileExistsError:
+        return
+    except OSError:
+        shutil.copyfile(stored, target)
+        target.chmod(MODE_FILE)
+
+
+__all__ = ["Measure", "Rejected", "Store", "algorithm", "hard_link", "remove_tree"]

@@ -1,0 +1,55 @@
+"""The errors of the fetch step. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from cleanroom.dependencies.model import Artifact
+from cleanroom.dependencies.store import Rejected
+from cleanroom.model.errors import DependencyRejected, DependencyUnavailable
+
+
+def rejected_download(artifact: Artifact, host: str, rejected: Rejected) -> DependencyRejected:
+    """A registry gave another file than the lock names."""
+    return DependencyRejected(
+        "CR-FETCH-001",
+        f"{artifact.name} {artifact.version} from {host}: the lock file names "
+        f"{rejected.expected}, the registry gave {rejected.found}",
+        hint="do not use it: find out who changed the registry or the lock file",
+    )
+
+
+def failed_download(name: str, url: str, reason: str, kind: str) -> Exception:
+    """A file could not be fetched."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if kind in ("redirect", "too large"):
+        return DependencyRejected(
+            "CR-FETCH-002",
+            f"{name} from {host}: {reason}",
+            hint="name the host in the package manager's own configuration if that is right",
+        )
+    return DependencyUnavailable(
+        "CR-FETCH-003",
+        f"{name} from {host}: {reason}",
+        hint="look at the registry, the network, and the package manager's configuration",
+    )
+
+
+def may_not_fetch(manager: str, names: Sequence[str]) -> DependencyUnavailable:
+    """Something is missing, and the run is offline."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return DependencyUnavailable(
+        "CR-FETCH-004",
+        f"{manager}: not in the store: {', '.join(names[:3])}{more}",
+        hint="run `cleanroom-engine fetch` while there is a network, or leave --offline out",
+    )
+
+
+def unanswered(manager: str, exit_code: int, output: str) -> DependencyUnavailable:
+    """The downloader itself failed."""
+    return DependencyUnavailable(
+        "CR-FETCH-005",
+        f"{manager}: the download ended with status {exit_code}: {output}",
+        hint="--debug shows more",
+    )

@@ -1,0 +1,266 @@
+"""The fetch step at work for one set of dependencies: what managers may ask of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import anyio.to_thread
+import msgspec
+
+from cleanroom.dependencies.inside import download, serve
+from cleanroom.dependencies.model import Artifact, Stored
+from cleanroom.dependencies.session import Manager, Page, ToolResult, ToolRun
+from cleanroom.dependencies.settings import host_of
+from cleanroom.dependencies.store import Rejected, Store
+from cleanroom.engine.fetch.environment import (
+    ORDERS,
+    OUTPUT_BYTES,
+    WORK,
+    FetchEnvironments,
+    Orders,
+    python_program,
+)
+from cleanroom.engine.fetch.errors import (
+    failed_download,
+    may_not_fetch,
+    rejected_download,
+    unanswered,
+)
+from cleanroom.engine.fetch.progress import Progress
+
+PAGE_BYTES = 64 << 20
+FILE_BYTES = 4 << 30
+UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
+RETRIES = 3
+
+
+class Policy(NamedTuple):
+    """What the fetch step may do."""
+
+    offline: bool = False
+
+
+class FetchSession:
+    """One set's downloads and tool runs. Its folders are removed at the end."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        store: Store,
+        environments: FetchEnvironments,
+        progress: Progress,
+        policy: Policy,
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._environments = environments
+        self._progress = progress
+        self._policy = policy
+        self._folders = ExitStack()
+
+    async def __aenter__(self) -> FetchSession:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._folders.close)
+
+    def file(self, stored: Stored) -> Path:
+        """The store's file."""
+        return self._store.file(stored.sha256)
+
+    # --- documents
+
+    async def read(self, pages: Sequence[Page]) -> list[bytes]:
+        """The documents, in order. Raises as `dependencies.session.Session` says."""
+        if not pages:
+            return []
+        orders = [self._order(page.url, PAGE_BYTES, page.accept) for page in pages]
+        names = [page.url for page in pages]
+        folder = await self._download(orders, names)
+        return await anyio.to_thread.run_sync(
+            lambda: [_read_regular(folder / str(number)) for number in range(len(pages))]
+        )
+
+    # --- files
+
+    async def download(self, artifacts: Sequence[Artifact]) -> tuple[Stored, ...]:
+        """See that the store has these files. Raises as `dependencies.session.Session` says."""
+        found = await anyio.to_thread.run_sync(self._stored_already, tuple(artifacts))
+        missing = [one for one in artifacts if one not in found]
+        self._progress.expect(len(artifacts), len(missing))
+        if missing:
+            orders = [self._order(one.url, _limit(one)) for one in missing]
+            folder = await self._download(orders, [f"{one.name} {one.version}" for one in missing])
+            found |= await anyio.to_thread.run_sync(self._add_all, missing, folder)
+        return tuple(found[one] for one in artifacts)
+
+    def _stored_already(self, artifacts: Sequence[Artifact]) -> dict[Artifact, Stored]:
+        """Those that the store has, or the machine's own caches."""
+        found: dict[Artifact, Stored] = {}
+        for artifact in artifacts:
+            stored = self._store.find(artifact)
+            if stored is None and artifact.digest:
+                copies = (
+                    self._store.copy(artifact, path)
+                    for path in self._manager.local_copies(artifact)
+                    if path.is_file()
+                )
+                stored = next((copy for copy in copies if copy is not None), None)
+            if stored is not None:
+                found[artifact] = stored
+        return found
+
+    def _add_all(self, artifacts: Sequence[Artifact], folder: Path) -> dict[Artifact, Stored]:
+        """Verify what was fetched, and move it into the store.
+
+        Raises:
+            DependencyError: a file is not the one that its lock names.
+        """
+        found: dict[Artifact, Stored] = {}
+        for number, artifact in enumerate(artifacts):
+            host = host_of(artifact.url)
+            try:
+                found[artifact] = self._store.add(artifact, folder / str(number), host)
+            except Rejected as rejected:
+                raise rejected_download(artifact, host, rejected) from rejected
+        return found
+
+    # --- the downloader
+
+    def _order(self, url: str, limit: int, accept: str = "") -> dict[str, object]:
+        headers = dict(self._manager.credentials(url))
+        if accept:
+            headers["Accept"] = accept
+        return {"url": url, "headers": headers, "limit": limit, "decode": bool(accept)}
+
+    async def _download(self, files: Sequence[Mapping[str, object]], names: Sequence[str]) -> Path:
+        """Fetch files in an environment; returns the folder that holds them by their numbers."""
+        urls = [str(file["url"]) for file in files]
+        if self._policy.offline:
+            raise may_not_fetch(self._manager.name, names)
+        settings = self._manager.settings
+        hosts = sorted({host_of(url) for url in urls})
+        proxy = settings.proxy_for(urls[0])
+        work, ordered = await self._new_folders()
+        certificates = ""
+        if settings.certificates:
+            text = await anyio.to_thread.run_sync(Path(settings.certificates).read_bytes)
+            await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
+            certificates = f"{ORDERS}/certificates.pem"
+        document = {
+            "files": files,
+            "hosts": hosts,
+            "proxy": proxy,
+            "certificates": certificates,
+            "retries": RETRIES,
+        }
+        encoded = msgspec.json.encode(document)
+        await anyio.to_thread.run_sync(_write, ordered / "orders.json", encoded)
+        argv, folders, variables = python_program(download)
+        reader = self._progress.reader(names)
+        egress = (host_of(proxy),) if proxy else hosts
+        result = await self._environments.run(
+            Orders(
+                argv=[*argv, f"{ORDERS}/orders.json", WORK],
+                work=work,
+                orders=ordered,
+                egress=tuple(egress),
+                private=self._private(proxy),
+                variables=variables,
+                folders=folders,
+            ),
+            reader.feed,
+        )
+        if reader.failure is not None:
+            number, reason, kind = reader.failure
+            raise failed_download(names[number], urls[number], reason, kind)
+        if result.exit_code:
+            raise unanswered(self._manager.name, result.exit_code, reader.tail)
+        return work
+
+    # --- tools
+
+    async def run(self, tool: ToolRun) -> ToolResult:
+        """Run a program. Raises as `dependencies.session.Session` says."""
+        if self._policy.offline and tool.egress:
+            raise may_not_fetch(self._manager.name, (" ".join(tool.argv[:2]),))
+        work, ordered = await self._new_folders()
+        await anyio.to_thread.run_sync(partial(_write_files, work, tool.files))
+        argv, variables = list(tool.argv), dict(tool.variables)
+        folders: list[str] = []
+        if tool.served:
+            document = {"files": {path: str(file) for path, file in tool.served.items()}}
+            await anyio.to_thread.run_sync(
+                _write, ordered / "served.json", msgspec.json.encode(document)
+            )
+            program, folders, python_variables = python_program(serve)
+            argv = [*program, f"{ORDERS}/served.json", *argv]
+            folders += [str(self._store.path / "files")]
+            variables = {**python_variables, **variables}
+        output = bytearray()
+
+        def take(data: bytes) -> None:
+            output.extend(data)
+            del output[:-OUTPUT_BYTES]
+            self._progress.log(data)
+
+        result = await self._environments.run(
+            Orders(
+                argv=argv,
+                work=work,
+                orders=ordered,
+                egress=tuple(tool.egress),
+                private=self._private(),
+                variables=variables,
+                folders=folders,
+            ),
+            take,
+        )
+        return ToolResult(result.exit_code, bytes(output), work)
+
+    def _private(self, proxy: str = "") -> frozenset[str]:
+        """Hosts that may be private ones: the caller's own configuration names them."""
+        return self._manager.named_hosts() | ({host_of(proxy)} if proxy else frozenset())
+
+    async def _new_folders(self) -> tuple[Path, Path]:
+        """Two folders on the store's file system: one to be written, one to be read."""
+        building = self._store.building()
+        around = await anyio.to_thread.run_sync(self._folders.enter_context, building)
+        for name in ("work", "orders"):
+            (around / name).mkdir(mode=0o700)
+        return around / "work", around / "orders"
+
+
+def _limit(artifact: Artifact) -> int:
+    return min(artifact.size or UNKNOWN_BYTES, FILE_BYTES)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _read_regular(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(PAGE_BYTES)

@@ -1,0 +1,236 @@
+"""The fetch step of a run: finds dependencies, fetches what the store lacks, lays it out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from cleanroom.core.files import write_atomic
+from cleanroom.dependencies import discovery
+from cleanroom.dependencies.managers import managers
+from cleanroom.dependencies.model import NO_ACCESS, Access, Fetched, Found, Overlay
+from cleanroom.dependencies.session import Manager
+from cleanroom.dependencies.settings import Settings
+from cleanroom.dependencies.store import PAUSE_SECONDS, Store
+from cleanroom.engine.fetch.environment import FetchEnvironments
+from cleanroom.engine.fetch.progress import Progress
+from cleanroom.engine.fetch.session import FetchSession, Policy
+from cleanroom.engine.supervision.context import RunContext
+from cleanroom.engine.supervision.environments import EnvironmentObserver
+from cleanroom.model.errors import DependencyUnavailable
+from cleanroom.model.events import Artifact, Note, Subject
+from cleanroom.model.plan import Plan
+
+RECORD = "dependencies.json"
+
+
+class FoundSet(NamedTuple):
+    """One set of dependencies of the project, and its key in the store."""
+
+    manager: Manager
+    found: Found
+    key: str
+
+
+def find(plan: Plan, caller: Mapping[str, str]) -> list[FoundSet]:
+    """The sets of the plan's project and workspaces. Reads lock files, and blocks."""
+    known = managers(Settings.of(caller))
+    inner = (os.path.relpath(one.path, plan.root) for one in plan.workspaces)
+    workspaces = [path for path in inner if not path.startswith("..") and path != "."]
+    with discovery.opened(Path(plan.root)) as root:
+        return [
+            FoundSet(manager, found, _key(manager, found))
+            for folder in discovery.folders(root, workspaces)
+            for manager in known
+            if (found := manager.find(folder)) is not None
+        ]
+
+
+def _key(manager: Manager, found: Found) -> str:
+    """What an entry of the store depends on, as a digest."""
+    parts = [manager.name, str(manager.layout), manager.context(), found.folder]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for path, content in found.files.items():
+        digest.update(f"\0{path}\0{hashlib.sha256(content).hexdigest()}".encode())
+    return f"{manager.name}-{digest.hexdigest()[:32]}"
+
+
+async def fetch_dependencies(
+    context: RunContext, observer: EnvironmentObserver, cache: Path, *, offline: bool
+) -> Access:
+    """Fetch what the project's lock files name; returns how phases reach it.
+
+    Raises:
+        DependencyRejected: a registry gave another file than a lock names.
+        ProjectError: a lock file cannot be read.
+    """
+    store = await anyio.to_thread.run_sync(Store, cache)
+    return await FetchStep(context, observer, store, Policy(offline)).run()
+
+
+class FetchStep:
+    """The fetch step of one run."""
+
+    def __init__(
+        self, context: RunContext, observer: EnvironmentObserver, store: Store, policy: Policy
+    ) -> None:
+        self._context = context
+        self._bus = context.bus
+        self._store = store
+        self._policy = policy
+        self._environments = FetchEnvironments(context, observer)
+
+    async def run(self) -> Access:
+        """See that all dependencies are in the store, and return how phases reach them.
+
+        What no registry gives is a warning: the phases may not need it.
+
+        Raises:
+            DependencyRejected: a registry gave another file than a lock names.
+            ProjectError: a lock file cannot be read.
+        """
+        plan = self._context.plan
+        sets = await anyio.to_thread.run_sync(find, plan, self._context.caller)
+        if not sets:
+            return NO_ACCESS
+        complete: list[tuple[FoundSet, Fetched]] = []
+        for one in sets:
+            fetched = await self._ensure(one)
+            if fetched is not None:
+                complete.append((one, fetched))
+        accesses = [
+            await self._lay_out(manager, [pair for pair in complete if pair[0].manager is manager])
+            for manager in dict.fromkeys(one.manager for one, _ in complete)
+        ]
+        await self._record([fetched for _, fetched in complete])
+        return merged(accesses)
+
+    async def _ensure(self, one: FoundSet) -> Fetched | None:
+        """The complete set; None where it cannot be had."""
+        fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
+        if fetched is not None:
+            return fetched
+        lock = await self._acquire(one.key)
+        try:
+            # Another run may have fetched it while this one waited.
+            fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
+            return fetched or await self._fetch(one)
+        except DependencyUnavailable as error:
+            self._note(f"{one.found.name}: {error}; {error.hint}", error.code)
+            return None
+        finally:
+            os.close(lock)
+
+    async def _acquire(self, key: str) -> int:
+        """The lock of a key, a descriptor; another run may be fetching the same set."""
+        while True:
+            lock = await anyio.to_thread.run_sync(self._store.try_lock, key)
+            if lock is not None:
+                return lock
+            await anyio.sleep(PAUSE_SECONDS)
+
+    async def _fetch(self, one: FoundSet) -> Fetched:
+        subject = Subject("fetch", f"{one.manager.name} {one.found.name}")
+        with self._bus.span(subject) as span:
+            pump = self._context.pump(subject, "fetch", span.context)
+            progress = Progress(lambda data: pump.feed("stdout", data), one.found.name)
+            lock = await anyio.to_thread.run_sync(one.manager.read, one.found)
+            session = FetchSession(
+                one.manager, self._store, self._environments, progress, self._policy
+            )
+            try:
+                async with session:
+                    artifacts = await one.manager.resolve(session, one.found, lock)
+                    files = await session.download(artifacts)
+            finally:
+                pump.end()
+            fetched = Fetched(
+                manager=one.manager.name,
+                folder=one.found.folder,
+                name=one.found.name,
+                files=files,
+                unpinned=lock.unpinned,
+                problems=lock.problems,
+                fetched_unix=int(time.time()),
+            )
+            await anyio.to_thread.run_sync(self._store.save, one.key, fetched)
+            span.attributes["files"] = len(files)
+            span.attributes["fetched"] = progress.fetched
+            span.attributes["bytes"] = progress.bytes
+            for problem in lock.problems:
+                hint = f"; {problem.hint}" if problem.hint else ""
+                text = f"{one.found.name}: {problem.entry}: {problem.why}{hint}"
+                self._note(text, "CR-FETCH-008")
+        return fetched
+
+    async def _lay_out(
+        self, manager: Manager, complete: Sequence[tuple[FoundSet, Fetched]]
+    ) -> Access:
+        """The view of all of a manager's sets, made unless it is there."""
+        keys = sorted({one.key for one, _ in complete})
+        digest = hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]
+        name = f"{manager.name}-{manager.layout}-{digest}"
+        view = await anyio.to_thread.run_sync(self._store.view, name)
+        if view is None:
+            view = await self._build(manager, [fetched for _, fetched in complete], name)
+        return manager.access(str(view))
+
+    async def _build(self, manager: Manager, sets: Sequence[Fetched], name: str) -> Path:
+        place = self._store.place(name)
+        subject = Subject("fetch", f"{manager.name} store")
+        with self._bus.span(subject) as span:
+            pump = self._context.pump(subject, "fetch", span.context)
+            progress = Progress(lambda data: pump.feed("stdout", data), manager.name)
+            session = FetchSession(manager, self._store, self._environments, progress, self._policy)
+            building = self._store.building()
+            try:
+                async with session:
+                    around = await anyio.to_thread.run_sync(building.__enter__)
+                    built = around / "view"
+                    built.mkdir(mode=0o755)
+                    await manager.lay_out(session, sets, built, str(place))
+                    return await anyio.to_thread.run_sync(self._store.finish_view, built, name)
+            finally:
+                pump.end()
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(building.__exit__, None, None, None)
+
+    async def _record(self, sets: Sequence[Fetched]) -> None:
+        """Write what phases could use into the run's folder."""
+        text = msgspec.json.format(msgspec.json.encode(sets), indent=1)
+        folder = self._context.folder
+        await anyio.to_thread.run_sync(write_atomic, folder, RECORD, text)
+        self._bus.publish(
+            Artifact(
+                subject=Subject("run", self._context.plan.project),
+                path=self._context.shown(folder.path / RECORD),
+                role="dependencies",
+                bytes=len(text),
+                sha256=hashlib.sha256(text).hexdigest(),
+                files=1,
+            )
+        )
+
+    def _note(self, text: str, code: str) -> None:
+        subject = Subject("run", self._context.plan.project)
+        self._bus.publish(Note(subject=subject, level="warning", text=text, code=code))
+
+
+def merged(accesses: Iterable[Access]) -> Access:
+    """All of them as one; managers have variables of their own."""
+    variables: dict[str, str] = {}
+    folders: list[str] = []
+    overlays: list[Overlay] = []
+    for access in accesses:
+        variables |= access.variables
+        folders += access.folders
+        overlays += access.overlays
+    return Access(variables, tuple(folders), tuple(overlays))
