@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "events": ("events:events", "Show, replay or describe recorded events.", "Evidence"),
     "trace": ("trace:trace", "Show where a run's time went; compare, open or send it.", "Evidence"),
     "init": ("init:init", "Write a make.toml for this project.", "Project"),
+    "fetch": ("fetch:fetch", "Fetch the project's dependencies into the store.", "Project"),
     "config": ("config:config", "Show the settings in force and where they come from.", "Project"),
     "doctor": (
         "doctor:doctor",

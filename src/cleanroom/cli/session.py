@@ -49,6 +49,7 @@ class Request(NamedTuple):
     phases: tuple[str, ...]
     single: bool  # `run PHASE`: workspaces are ignored
     options: EngineOptions
+    fetch_only: bool = False  # no phase runs
 
 
 class FinishedRun(NamedTuple):
@@ -64,6 +65,7 @@ def run_and_show(
     *,
     single: bool,
     keeper: KeeperProcess | None,
+    fetch_only: bool = False,
 ) -> int:
     """Run the phases, show the run as `options` ask, and return the exit status.
 
@@ -73,7 +75,7 @@ def run_and_show(
         CleanroomError: nothing could be run at all.
         Stopped: a signal came before the engine had opened.
     """
-    request = Request(options["root"], phases, single, _run_options(options))
+    request = Request(options["root"], phases, single, _run_options(options), fetch_only)
     with stop_signals_raise():
         below_ggen = started_by_ggen()  # asked first: ggen may have ended when the run has
         output = Output(options["colour"])
@@ -134,16 +136,20 @@ async def _run_in_engine(request: Request, view: View, keeper: KeeperProcess | N
             opened.alone()
             async with anyio.create_task_group() as showing:
                 showing.start_soon(_show_events, opened.events(), view)
-                result = await (
-                    opened.run(request.phases[0])
-                    if request.single
-                    else opened.pipeline(*request.phases)
-                )
+                result = await _requested(opened, request)
                 finished = FinishedRun(result, opened.delivered)
         helpers.cancel_scope.cancel()
     if finished is None:
         raise Stopped(signals.status)
     return finished
+
+
+async def _requested(opened: Engine, request: Request) -> RunResult:
+    if request.fetch_only:
+        return await opened.fetch()
+    if request.single:
+        return await opened.run(request.phases[0])
+    return await opened.pipeline(*request.phases)
 
 
 class _Signals:

@@ -2,6 +2,7 @@
 
     dependencies/
       files/ab/abcdef...      each by its SHA-256, read-only, never changed
+      names/sha512-abc...     the SHA-256 of the file that has another digest
       sets/KEY.json           a `Fetched`: what one set of lock files needs, all of it in files/
       views/NAME-KEY/         laid out for a tool; made whole, then renamed into its place
       building/               what is being made; removed when its maker is gone
@@ -31,7 +32,7 @@ from cleanroom.dependencies.digests import algorithm, read_digests
 from cleanroom.dependencies.model import Artifact, Fetched, Stored
 
 FOLDER = "dependencies"
-PARTS = ("files", "sets", "views", "building", "locks")
+PARTS = ("files", "names", "sets", "views", "building", "locks")
 MODE_FILE, MODE_FOLDER = 0o444, 0o700
 LOCK_SECONDS = 3600.0  # another process may be fetching a large set
 PAUSE_SECONDS = 0.05
@@ -84,11 +85,12 @@ class Store:
         return self._verify_again(path, stored.sha256)
 
     def find(self, artifact: Artifact) -> Stored | None:
-        """The file that has this artifact's SHA-256, verified; None if it is not there."""
+        """The file that has this artifact's digest, verified; None if it is not there."""
         name, _, value = artifact.digest.partition(":")
-        if name != "sha256" or not self._verify_again(self.file(value), value):
+        sha256 = value if name == "sha256" else self._by_other_digest(artifact.digest)
+        if not sha256 or not self._verify_again(self.file(sha256), sha256):
             return None
-        return self._stored(artifact, value)
+        return self._stored(artifact, sha256)
 
     def add(self, artifact: Artifact, source: Path, host: str = "") -> Stored:
         """Move a regular file into the store, if it has the artifact's digest.
@@ -103,6 +105,7 @@ class Store:
             path.parent.mkdir(exist_ok=True, mode=MODE_FOLDER)
             source.chmod(MODE_FILE)
             source.rename(path)
+        self._remember(artifact.digest, sha256)
         return self._stored(artifact, sha256, host)
 
     def copy(self, artifact: Artifact, source: Path) -> Stored | None:
@@ -133,6 +136,18 @@ class Store:
         if artifact.size and artifact.size != size:
             raise Rejected(f"{artifact.size} bytes", f"{size} bytes")
         return digests["sha256"]
+
+    def _by_other_digest(self, digest: str) -> str:
+        try:
+            return (self.path / "names" / _file_name(digest)).read_text()[:64] if digest else ""
+        except OSError:
+            return ""
+
+    def _remember(self, digest: str, sha256: str) -> None:
+        """Note which file has a digest that is no SHA-256."""
+        if digest and algorithm(digest) != "sha256":
+            with Folder.at(self.path / "names") as folder:
+                write_atomic(folder, _file_name(digest), sha256.encode())
 
     def _stored(self, artifact: Artifact, sha256: str, host: str = "") -> Stored:
         found = self.file(sha256).stat()
@@ -283,6 +298,11 @@ class Store:
         return freed
 
 
+def _file_name(digest: str) -> str:
+    """A digest as the name of a file: base64 has slashes."""
+    return digest.replace(":", "-").replace("/", "_")
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it, also folders that nobody may write to."""
 
@@ -308,6 +328,3 @@ def hard_link(stored: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(stored, target)
         target.chmod(MODE_FILE)
-
-
-__all__ = ["Measure", "Rejected", "Store", "algorithm", "hard_link", "remove_tree"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
     from cleanroom.engine.engine import Engine, open, started_by_ggen
+    from cleanroom.engine.fetch.forecast import SetForecast
     from cleanroom.engine.options import Options
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
@@ -37,6 +38,7 @@ _HOMES = {
     "Engine": "engine",
     "Options": "options",
     "PoolStatus": "shared_services.pool",
+    "SetForecast": "fetch.forecast",
     "SweepReport": "records",
     "build_images": "records",
     "delivered_to": "records",
@@ -59,6 +61,7 @@ __all__ = [
     "Engine",
     "Options",
     "PoolStatus",
+    "SetForecast",
     "SweepReport",
     "build_images",
     "delivered_to",

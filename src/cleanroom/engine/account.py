@@ -48,6 +48,7 @@ class RunEnd(NamedTuple):
     interruption: Interruption | None
     failure: BaseException | None  # of a subscriber
     conflicts_folder: str  # with the run's versions, relative to the project; empty: none
+    fetch_only: bool = False  # no phase was to run
 
 
 def causes(end: RunEnd) -> Iterator[Cause]:
@@ -71,7 +72,7 @@ def causes(end: RunEnd) -> Iterator[Cause]:
         yield Cause(Exit.NOT_PASSED, f"{count} by services")
     if plan.strict_slo and (missed := missed_slo(plan, end.duration_seconds)):
         yield Cause(Exit.NOT_PASSED, missed, "CR-SLO-001")
-    if not verifies(outcome.result for outcome in account.outcomes):
+    if not end.fetch_only and not verifies(outcome.result for outcome in account.outcomes):
         yield Cause(Exit.UNVERIFIED, "no command ran, so nothing was verified")
 
 

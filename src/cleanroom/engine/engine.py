@@ -60,6 +60,7 @@ from cleanroom.sandbox.journal import Journal
 
 if TYPE_CHECKING:
     from cleanroom.backends.cleanup import SweepFindings
+    from cleanroom.engine.fetch.forecast import SetForecast
 
 # A reader of all events: more than a run has had so far.
 # One that stops reading gets SubscriberLagged, and the run goes on.
@@ -143,6 +144,28 @@ class Engine:
         """
         return await self._run_phases((phase,), single=True)
 
+    async def fetch(self) -> RunResult:
+        """Fetch the dependencies of all phases into the store; no phase runs.
+
+        What cannot be had is an error of the result.
+
+        Raises:
+            CleanroomError: there is no run, because the plan does not stand.
+        """
+        return await self._run_phases((), single=False, fetch_only=True)
+
+    def dependencies(self, *phases: str) -> list[SetForecast]:
+        """The sets of dependencies that a run of these phases finds, and what it would fetch.
+
+        Reads lock files and the store, and blocks.
+
+        Raises:
+            CleanroomError: the plan does not stand, as `plan` says; or a lock file cannot be read.
+        """
+        from cleanroom.engine.fetch.forecast import forecast
+
+        return forecast(self.plan(*phases), self._caller)
+
     def events(self) -> AsyncIterator[Envelope]:
         """All events of the next run, ending with it. Call it before the run."""
         return _envelopes(self.subscribe("reader", limit=READER_LIMIT, keep_newest=False))
@@ -191,12 +214,14 @@ class Engine:
 
     # --- a run
 
-    async def _run_phases(self, phases: Sequence[str], *, single: bool) -> RunResult:
+    async def _run_phases(
+        self, phases: Sequence[str], *, single: bool, fetch_only: bool = False
+    ) -> RunResult:
         """Check the request, start the keeper, plan, and run the plan."""
         self._refuse_second()
         _refuse_recursion(self._caller)
         check("the engine: phases", phases, PHASES)
-        if not phases:
+        if not phases and not fetch_only:
             raise UsageError(
                 "CR-ENGINE-005",
                 "expected the name of a phase, found none",
@@ -209,14 +234,14 @@ class Engine:
                     keeper, self._options.backend, self._caller
                 )
             plan = await anyio.to_thread.run_sync(partial(self.plan, *phases, single=single))
-            return await self._run_plan(plan)
+            return await self._run_plan(plan, fetch_only)
         finally:
             self._busy = False
             if self._keeper is not None:
                 self._keeper.abandon()
                 self._keeper = None
 
-    async def _run_plan(self, plan: Plan) -> RunResult:
+    async def _run_plan(self, plan: Plan, fetch_only: bool) -> RunResult:
         """Open the plan's folders, resolve its services, and run it."""
         with ExitStack() as stack:
             projects = stack.enter_context(opened_projects(plan))
@@ -227,6 +252,9 @@ class Engine:
             preparation = self._preparation(plan)
             services = await preparation.resolve_services()
             reports = self._options.report_directory
+            if fetch_only:
+                # The project's reports are about its phases.
+                reports = reports or str(_fetch_reports(plan, self._bus.run_id))
             own = stack.enter_context(
                 run_folders(
                     projects[plan.root], self._bus.run_id, Path(reports) if reports else None
@@ -244,6 +272,7 @@ class Engine:
                 keep=self._options.keep,
                 server=server,
                 offline=self._options.offline,
+                fetch_only=fetch_only,
             )
             hooks = self._hooks(plan, projects, own)
             return await self._run_to_end(Run(settings, hooks, self._bus, self._redactor, skipping))
@@ -410,6 +439,11 @@ async def _envelopes(inbox: Subscription) -> AsyncIterator[Envelope]:
     while batch := await inbox.batch():
         for envelope in batch:
             yield envelope
+
+
+def _fetch_reports(plan: Plan, run_id: str) -> Path:
+    """The folder of the reports of a run that only fetched."""
+    return Path(plan.root) / ".ggen/cleanroom/runs" / run_id / "reports"
 
 
 def _refuse_recursion(caller: Mapping[str, str]) -> None:

@@ -169,7 +169,9 @@ class Run:
             self._supervisor = supervisor = await stack.enter_async_context(
                 supervise(context, recipes, templates, server)
             )
-            context = await self._fetch_dependencies(stack, context, supervisor)
+            context = await self._fetch_dependencies(context, supervisor)
+            if self._settings.fetch_only:
+                return
             if self._hooks.before_phases is not None:
                 await anyio.to_thread.run_sync(self._hooks.before_phases)
             outcomes = self._account.outcomes
@@ -216,6 +218,8 @@ class Run:
         Raises:
             CleanroomError: a service cannot be resolved.
         """
+        if self._settings.fetch_only:
+            return ()
         recipes: Sequence[Recipe] = self._settings.services.required()
         if self._skipping is not None:
             recipes = await self._skipping.needed_recipes(recipes)
@@ -253,19 +257,18 @@ class Run:
             self._note("warning", text, "CR-SESSION-005")
         return server
 
-    async def _fetch_dependencies(
-        self, stack: AsyncExitStack, context: RunContext, supervisor: Supervisor
-    ) -> RunContext:
+    async def _fetch_dependencies(self, context: RunContext, supervisor: Supervisor) -> RunContext:
         """Fetch what lock files name, if a phase has no network to do it itself."""
         if not _needs_dependencies(self._plan, context.backend):
             return context
+        from cleanroom.engine.fetch.session import FetchPolicy
         from cleanroom.engine.fetch.step import fetch_dependencies
 
         access = await fetch_dependencies(
             context,
             supervisor.observer,
             self._places.cache.cache,
-            offline=self._settings.offline,
+            FetchPolicy(self._settings.offline, required=self._settings.fetch_only),
         )
         return context._replace(dependencies=access)
 
@@ -332,6 +335,7 @@ class Run:
             interruption=self._interruption,
             failure=self._subscribers.failure if self._subscribers is not None else None,
             conflicts_folder=self._conflicts_folder(),
+            fetch_only=self._settings.fetch_only,
         )
         cause = decisive(causes(end))
         span.result, span.exit_code = EXIT_RESULTS[cause.exit], int(cause.exit)

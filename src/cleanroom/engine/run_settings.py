@@ -97,6 +97,8 @@ class RunSettings(NamedTuple):
     server: ServerConfig | None = None
     # nothing is fetched: what the store lacks is missing
     offline: bool = False
+    # only the dependencies are fetched: no service starts, and no phase runs
+    fetch_only: bool = False
 
     @property
     def subject(self) -> Subject:

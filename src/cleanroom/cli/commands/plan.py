@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from cleanroom.cli.options import PlanOptions
-    from cleanroom.engine import Decision
+    from cleanroom.engine import Decision, SetForecast
     from cleanroom.model.plan import Plan
 
 
@@ -41,11 +41,12 @@ def plan(
         if any(phase.cache_inputs for phase in loaded.phases)
         else None
     )
+    dependencies = find_dependencies(root, phases, options)
     output = Output(colour)
     if form == "json":
-        write_object(output, plan_object(loaded, decisions))
+        write_object(output, plan_object(loaded, decisions, dependencies))
     else:
-        write_lines(output, plan_lines(loaded, decisions))
+        write_lines(output, plan_lines(loaded, decisions, dependencies))
 
 
 def load(root: str, phases: tuple[str, ...], options: PlanOptions) -> Plan:
@@ -70,6 +71,18 @@ def load(root: str, phases: tuple[str, ...], options: PlanOptions) -> Plan:
         allow_degraded=options["allow_degraded"],
     )
     return load_project(Path(root), phases, overrides=overrides, caller=os.environ)
+
+
+def find_dependencies(
+    root: str, phases: tuple[str, ...], options: PlanOptions
+) -> list[SetForecast]:
+    """The sets of dependencies that a run would see to, and what it would fetch."""
+    from cleanroom.cli.options import engine_options
+    from cleanroom.engine import Engine, Options
+
+    folder = os.path.abspath(root)  # noqa: PTH100
+    engine = Engine(folder, os.environ, Options(**engine_options(options)))
+    return engine.dependencies(*phases)
 
 
 def forecast(root: str, phases: tuple[str, ...], options: PlanOptions) -> list[Decision]:

@@ -203,8 +203,6 @@ def _fetch_finished(event: Finished) -> Line:
     name, took = safe(event.subject.name), seconds(event.duration_seconds)
     if event.result != "passed":
         return Line(f"fetching {name} {event.result}: {safe(event.reason)}", tone="red")
-    if "files" not in event.attributes:
-        return Line(f"laid out {name} in {took}", tone="dim")
     files, fetched = event.attributes["files"], event.attributes["fetched"]
     size = format_size(int(event.attributes["bytes"]))
     return Line(f"fetched {name}: {files} files, {fetched} from registries ({size}), in {took}")

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cleanroom.cli.views.text import clip, safe, table
-from cleanroom.evidence.reports.text import seconds
+from cleanroom.evidence.reports.text import plural, seconds
 from cleanroom.model.plan import Ignored, PhaseRun, Plan, ServiceSpec
 
 if TYPE_CHECKING:
-    from cleanroom.engine import Decision
+    from cleanroom.engine import Decision, SetForecast
 
+NAMED_MOST = 5  # of many names in one line; --output json has all of them
 _COMMAND_CHARACTERS = 200  # of a command line; --output json has all of it
 
 
-def plan_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> dict[str, object]:
+def plan_object(
+    loaded: Plan,
+    decisions: Sequence[Decision] | None = None,
+    dependencies: Sequence[SetForecast] = (),
+) -> dict[str, object]:
     """The plan's fields, its phases in one list in run order, each with its workspace.
 
     `decisions`, one for each phase, become the phases' `cache`.
@@ -45,10 +50,15 @@ def plan_object(loaded: Plan, decisions: Sequence[Decision] | None = None) -> di
         "policy_details": fields["policy"],
         "phases": phases,
         "workspaces": workspaces,
+        "dependencies": msgspec.to_builtins(dependencies),
     }
 
 
-def plan_lines(loaded: Plan, decisions: Sequence[Decision] | None = None) -> list[str]:
+def plan_lines(
+    loaded: Plan,
+    decisions: Sequence[Decision] | None = None,
+    dependencies: Sequence[SetForecast] = (),
+) -> list[str]:
     """The project's settings, each phase, services, tools, ignored keys and notes.
 
     `decisions`, one for each phase, become lines about the cache.
@@ -65,10 +75,35 @@ def plan_lines(loaded: Plan, decisions: Sequence[Decision] | None = None) -> lis
     return [
         *lines,
         *_section("services", [_service(service) for service in loaded.services]),
+        *_section("dependencies", [line for one in dependencies for line in _dependencies(one)]),
         *_section("tools, mounted read-only", list(tools)),
         *_section("ignored, as ggen does", [_ignored(entry) for entry in loaded.ignored]),
         *_section("notes", list(loaded.notes)),
     ]
+
+
+def _dependencies(one: SetForecast) -> list[str]:
+    """A set of dependencies: how many files, where from, and what nobody can vouch for."""
+    many = plural(one.files, "file")
+    if one.stored:
+        state = f"{many}, in the store"
+    else:
+        hosts = ", ".join(host.removesuffix(":443") for host in one.hosts)
+        state = f"{many}, to be fetched{f' from {hosts}' if hosts else ''}"
+    if one.unresolved and not one.stored:
+        state += f"; {one.manager} resolves {_some(one.unresolved)} first"
+    lines = [f"{one.manager} {one.file}: {state}"]
+    if one.unpinned:
+        lines.append(f"  no lock pins {_some(one.unpinned)}: pinned on first use")
+    for problem in one.problems:
+        hint = f"; {problem.hint}" if problem.hint else ""
+        lines.append(f"  {problem.entry} is not fetched: {problem.why}{hint}")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    return f"{', '.join(names[:NAMED_MOST])}{more}"
 
 
 def _heading(loaded: Plan) -> list[str]:

@@ -40,10 +40,13 @@ UNKNOWN_BYTES = 2 << 30  # of a file whose size no lock says
 RETRIES = 3
 
 
-class Policy(NamedTuple):
-    """What the fetch step may do."""
+class FetchPolicy(NamedTuple):
+    """What the fetch step may do, and must."""
 
+    # nothing is fetched
     offline: bool = False
+    # what cannot be had is an error; else a warning, since phases may not need it
+    required: bool = False
 
 
 class FetchSession:
@@ -55,7 +58,7 @@ class FetchSession:
         store: Store,
         environments: FetchEnvironments,
         progress: Progress,
-        policy: Policy,
+        policy: FetchPolicy,
     ) -> None:
         self._manager = manager
         self._store = store

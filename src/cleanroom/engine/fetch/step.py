@@ -5,66 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
 import msgspec
 
 from cleanroom.core.files import write_atomic
-from cleanroom.dependencies import discovery
 from cleanroom.dependencies.managers import managers
-from cleanroom.dependencies.model import NO_ACCESS, Access, Fetched, Found, Overlay
+from cleanroom.dependencies.model import NO_ACCESS, Access, Fetched, Overlay
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
 from cleanroom.engine.fetch.environment import FetchEnvironments
+from cleanroom.engine.fetch.find import FoundSet, find
 from cleanroom.engine.fetch.progress import Progress
-from cleanroom.engine.fetch.session import FetchSession, Policy
+from cleanroom.engine.fetch.session import FetchPolicy, FetchSession
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.environments import EnvironmentObserver
 from cleanroom.model.errors import DependencyUnavailable
 from cleanroom.model.events import Artifact, Note, Subject
-from cleanroom.model.plan import Plan
 
 RECORD = "dependencies.json"
 
 
-class FoundSet(NamedTuple):
-    """One set of dependencies of the project, and its key in the store."""
-
-    manager: Manager
-    found: Found
-    key: str
-
-
-def find(plan: Plan, caller: Mapping[str, str]) -> list[FoundSet]:
-    """The sets of the plan's project and workspaces. Reads lock files, and blocks."""
-    known = managers(Settings.of(caller))
-    inner = (os.path.relpath(one.path, plan.root) for one in plan.workspaces)
-    workspaces = [path for path in inner if not path.startswith("..") and path != "."]
-    with discovery.opened(Path(plan.root)) as root:
-        return [
-            FoundSet(manager, found, _key(manager, found))
-            for folder in discovery.folders(root, workspaces)
-            for manager in known
-            if (found := manager.find(folder)) is not None
-        ]
-
-
-def _key(manager: Manager, found: Found) -> str:
-    """What an entry of the store depends on, as a digest."""
-    parts = [manager.name, str(manager.layout), manager.context(), found.folder]
-    digest = hashlib.sha256("\0".join(parts).encode())
-    for path, content in found.files.items():
-        digest.update(f"\0{path}\0{hashlib.sha256(content).hexdigest()}".encode())
-    return f"{manager.name}-{digest.hexdigest()[:32]}"
-
-
 async def fetch_dependencies(
-    context: RunContext, observer: EnvironmentObserver, cache: Path, *, offline: bool
+    context: RunContext, observer: EnvironmentObserver, cache: Path, policy: FetchPolicy
 ) -> Access:
     """Fetch what the project's lock files name; returns how phases reach it.
 
@@ -73,14 +40,14 @@ async def fetch_dependencies(
         ProjectError: a lock file cannot be read.
     """
     store = await anyio.to_thread.run_sync(Store, cache)
-    return await FetchStep(context, observer, store, Policy(offline)).run()
+    return await FetchStep(context, observer, store, policy).run()
 
 
 class FetchStep:
     """The fetch step of one run."""
 
     def __init__(
-        self, context: RunContext, observer: EnvironmentObserver, store: Store, policy: Policy
+        self, context: RunContext, observer: EnvironmentObserver, store: Store, policy: FetchPolicy
     ) -> None:
         self._context = context
         self._bus = context.bus
@@ -98,7 +65,9 @@ class FetchStep:
             ProjectError: a lock file cannot be read.
         """
         plan = self._context.plan
-        sets = await anyio.to_thread.run_sync(find, plan, self._context.caller)
+        sets = await anyio.to_thread.run_sync(
+            find, plan, managers(Settings.of(self._context.caller))
+        )
         if not sets:
             return NO_ACCESS
         complete: list[tuple[FoundSet, Fetched]] = []
@@ -124,6 +93,8 @@ class FetchStep:
             fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
             return fetched or await self._fetch(one)
         except DependencyUnavailable as error:
+            if self._policy.required:
+                raise
             self._note(f"{one.found.name}: {error}; {error.hint}", error.code)
             return None
         finally:
@@ -185,7 +156,7 @@ class FetchStep:
 
     async def _build(self, manager: Manager, sets: Sequence[Fetched], name: str) -> Path:
         place = self._store.place(name)
-        subject = Subject("fetch", f"{manager.name} store")
+        subject = Subject("prepare", f"{manager.name} store")
         with self._bus.span(subject) as span:
             pump = self._context.pump(subject, "fetch", span.context)
             progress = Progress(lambda data: pump.feed("stdout", data), manager.name)

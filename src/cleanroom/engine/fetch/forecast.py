@@ -1,0 +1,54 @@
+"""What the fetch step would find and do, for people who ask before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from cleanroom.core.locations import cache_folder
+from cleanroom.dependencies.managers import managers
+from cleanroom.dependencies.model import Problem
+from cleanroom.dependencies.settings import Settings, host_of
+from cleanroom.dependencies.store import FOLDER, Store
+from cleanroom.engine.fetch.find import FoundSet, find
+from cleanroom.model.plan import Plan
+
+
+class SetForecast(msgspec.Struct, frozen=True, kw_only=True):
+    """One set of dependencies, and what a run would do about it."""
+
+    manager: str
+    file: str  # the lock file, relative to the project
+    files: int  # that the lock names; a resolver may find more
+    stored: bool  # nothing would be fetched
+    hosts: tuple[str, ...] = ()  # HOST:PORT of the registries that the lock names
+    unresolved: tuple[str, ...] = ()  # asked of a registry or of the tool first
+    unpinned: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def forecast(plan: Plan, caller: Mapping[str, str]) -> list[SetForecast]:
+    """One entry for each set. Reads lock files and the store, makes nothing, and blocks.
+
+    Raises:
+        ProjectError: a lock file cannot be read.
+    """
+    cache = cache_folder(caller)
+    store = Store(cache) if (cache / FOLDER).is_dir() else None
+    return [_forecast(one, store) for one in find(plan, managers(Settings.of(caller)))]
+
+
+def _forecast(one: FoundSet, store: Store | None) -> SetForecast:
+    lock = one.manager.read(one.found)
+    fetched = store.load(one.key) if store is not None else None
+    return SetForecast(
+        manager=one.manager.name,
+        file=one.found.name,
+        files=len(fetched.files if fetched is not None else lock.artifacts),
+        stored=fetched is not None,
+        hosts=tuple(sorted({host_of(entry.url) for entry in lock.artifacts if entry.url})),
+        unresolved=lock.unresolved,
+        unpinned=lock.unpinned,
+        problems=lock.problems,
+    )
