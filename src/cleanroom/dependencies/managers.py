@@ -5,8 +5,9 @@ from __future__ import annotations
 from cleanroom.dependencies.npm import Npm
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.settings import Settings
+from cleanroom.dependencies.uv import Uv
 
-MANAGERS: tuple[type[Manager], ...] = (Npm,)
+MANAGERS: tuple[type[Manager], ...] = (Uv, Npm)
 
 
 def managers(settings: Settings) -> tuple[Manager, ...]:

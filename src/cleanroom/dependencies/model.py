@@ -80,6 +80,13 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     fetched_unix: int = 0
 
 
+class Complete(NamedTuple):
+    """A set of the project, and what the store has for it."""
+
+    found: Found
+    fetched: Fetched
+
+
 class Overlay(NamedTuple):
     """A folder that phases see copy-on-write.
 

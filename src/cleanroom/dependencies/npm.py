@@ -17,7 +17,7 @@ import msgspec
 
 from cleanroom.dependencies.digests import from_integrity
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.model import Access, Artifact, Fetched, Found, Lock, Problem
+from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem
 from cleanroom.dependencies.session import Manager, Session
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import ProjectError
@@ -49,10 +49,10 @@ class Npm(Manager):
         return read_lock(found.name, found.files[found.name], self._registry())
 
     async def lay_out(
-        self, session: Session, sets: Sequence[Fetched], view: Path, place: str
+        self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
         """npm's cache: content by its digest."""
-        for stored in (one for fetched in sets for one in fetched.files):
+        for stored in (one for _, fetched in sets for one in fetched.files):
             hard_link(session.file(stored), view / _content_path(stored.artifact.digest))
 
     def access(self, view: str) -> Access:

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.model import Access, Artifact, Fetched, Found, Lock, Stored
+from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Stored
 from cleanroom.dependencies.settings import Settings
+
+# The folder that a tool starts in, as it sees it.
+WORK = "/var/lib/cleanroom-fetch"
+# Stands for the address of the server on the loopback, in a tool's words, variables and files.
+SERVED = "{served}"
 
 
 class Page(NamedTuple):
@@ -124,7 +129,7 @@ class Manager(ABC):
 
     @abstractmethod
     async def lay_out(
-        self, session: Session, sets: Sequence[Fetched], view: Path, place: str
+        self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
         """Make in the empty folder `view` what the tool reads offline, for all sets of a project.
 

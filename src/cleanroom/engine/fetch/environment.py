@@ -22,6 +22,7 @@ from cleanroom.backends.base import (
     Reach,
     Stream,
 )
+from cleanroom.dependencies.session import WORK
 from cleanroom.engine.phases.environment_spec import HOME, inside_path
 from cleanroom.engine.phases.prove import prove
 from cleanroom.engine.supervision.context import RunContext
@@ -29,8 +30,8 @@ from cleanroom.engine.supervision.environments import EnvironmentObserver
 from cleanroom.model.errors import EnvironmentFailed
 from cleanroom.model.policy import GIB, Level, default_policy
 
-# Inside: the folder that is written, and the folder with what is served and ordered.
-WORK, ORDERS = "/var/lib/cleanroom-fetch", "/var/lib/cleanroom-orders"
+# Inside: the folder with what is served and ordered.
+ORDERS = "/var/lib/cleanroom-orders"
 WALL_SECONDS = 3600.0
 DISK_BYTES = 50 * GIB
 OUTPUT_BYTES = 64 << 10

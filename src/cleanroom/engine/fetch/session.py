@@ -15,13 +15,12 @@ import msgspec
 
 from cleanroom.dependencies.inside import download, serve
 from cleanroom.dependencies.model import Artifact, Stored
-from cleanroom.dependencies.session import Manager, Page, ToolResult, ToolRun
+from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import host_of
 from cleanroom.dependencies.store import Rejected, Store
 from cleanroom.engine.fetch.environment import (
     ORDERS,
     OUTPUT_BYTES,
-    WORK,
     FetchEnvironments,
     Orders,
     python_program,

@@ -14,7 +14,7 @@ import msgspec
 
 from cleanroom.core.files import write_atomic
 from cleanroom.dependencies.managers import managers
-from cleanroom.dependencies.model import NO_ACCESS, Access, Fetched, Overlay
+from cleanroom.dependencies.model import NO_ACCESS, Access, Complete, Fetched, Overlay
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
@@ -151,10 +151,12 @@ class FetchStep:
         name = f"{manager.name}-{manager.layout}-{digest}"
         view = await anyio.to_thread.run_sync(self._store.view, name)
         if view is None:
-            view = await self._build(manager, [fetched for _, fetched in complete], name)
+            view = await self._build(
+                manager, [Complete(one.found, fetched) for one, fetched in complete], name
+            )
         return manager.access(str(view))
 
-    async def _build(self, manager: Manager, sets: Sequence[Fetched], name: str) -> Path:
+    async def _build(self, manager: Manager, sets: Sequence[Complete], name: str) -> Path:
         place = self._store.place(name)
         subject = Subject("prepare", f"{manager.name} store")
         with self._bus.span(subject) as span:

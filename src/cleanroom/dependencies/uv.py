@@ -1,0 +1,252 @@
+"""uv: `uv.lock`, and uv's own cache, filled by uv itself from files that were verified before.
+
+uv's cache has a layout of its own that changes from version to version, so uv writes it: it syncs a
+copy of the lock, in which every address leads to a server on the loopback, into an environment that
+is thrown away. No package is built: that would run its code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from cleanroom.dependencies.discovery import ProjectFolder
+from cleanroom.dependencies.model import (
+    Access,
+    Artifact,
+    Complete,
+    Found,
+    Lock,
+    Overlay,
+    Problem,
+    Stored,
+)
+from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
+from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
+from cleanroom.dependencies.session import SERVED as MARK
+from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
+from cleanroom.model.errors import DependencyUnavailable, ProjectError
+
+LOCK, PROJECT = "uv.lock", "pyproject.toml"
+CACHE = "cache"  # in the folder that uv starts in
+SYNC = (
+    *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages", "--no-build"),
+    *("--no-install-workspace", "--no-install-local", "--no-progress"),
+)
+_VARIABLES = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
+
+
+class Uv(Manager):
+    """uv and the registries that its lock names."""
+
+    name = "uv"
+
+    def find(self, folder: ProjectFolder) -> Found | None:
+        """The lock of this folder, and the project files of the members that it names."""
+        content = folder.read(LOCK) if LOCK in folder.names else None
+        if content is None:
+            return None
+        members = [f"{member}/{PROJECT}" for member in _members(content) if member != "."]
+        further = folder.files((PROJECT, ".python-version", *members))
+        return Found(self.name, folder.path, {folder.inside(LOCK): content, **further})
+
+    def read(self, found: Found) -> Lock:
+        """The packages of registries; which of their wheels is fetched `resolve` decides.
+
+        Raises:
+            ProjectError: it is no lock of uv's.
+        """
+        packages = _packages(found)
+        problems = [problem for package in packages if (problem := _problem(package))]
+        names = {_entry(package) for package in packages if _registry(package)}
+        return Lock(unresolved=tuple(sorted(names)), problems=tuple(problems))
+
+    async def resolve(self, session: Session, found: Found, lock: Lock) -> tuple[Artifact, ...]:
+        """For each package the wheel that fits the interpreter which uv takes.
+
+        Raises:
+            DependencyUnavailable: uv is not there, or finds no interpreter.
+        """
+        interpreter = await self._interpreter(session, found)
+        packages = [package for package in _packages(found) if _registry(package)]
+        artifacts = (_wheel(package, interpreter) for package in packages)
+        return tuple(artifact for artifact in artifacts if artifact is not None)
+
+    async def _interpreter(self, session: Session, found: Found) -> Interpreter:
+        script = 'exec "$(uv python find)" -c "$0"'
+        result = await session.run(
+            ToolRun(
+                ["sh", "-c", script, TAGS_PROGRAM],
+                files=_beside(found),
+                variables={**_VARIABLES, "UV_CACHE_DIR": "/tmp/uv"},  # noqa: S108
+            )
+        )
+        if result.exit_code:
+            raise _uv_failed(found, result.output)
+        return read_interpreter(result.output)
+
+    async def lay_out(
+        self, session: Session, sets: Sequence[Complete], view: Path, place: str
+    ) -> None:
+        """uv's cache, as uv writes it.
+
+        Raises:
+            DependencyUnavailable: uv fails.
+        """
+        files: dict[str, bytes] = {}
+        served: dict[str, Path] = {}
+        commands = []
+        for number, (found, fetched) in enumerate(sets):
+            served |= {_path(one.artifact.url): session.file(one) for one in fetched.files}
+            beside = _beside(found)
+            beside[LOCK] = _led_to_server(beside[LOCK], fetched.files)
+            files |= {f"{number}/{name}": content for name, content in beside.items()}
+            without = _without_wheel(_packages(found), fetched.files)
+            words = [*SYNC, *(f"--no-install-package={name}" for name in without)]
+            commands.append(f"(cd {number} && {' '.join(words)})")
+        result = await session.run(
+            ToolRun(
+                ["sh", "-ec", " && ".join(commands)],
+                files=files,
+                variables={
+                    **_VARIABLES,
+                    "UV_CACHE_DIR": f"{WORK}/{CACHE}",
+                    "UV_PROJECT_ENVIRONMENT": "/tmp/uv-environment",  # noqa: S108
+                    "UV_LINK_MODE": "copy",
+                },
+                served=served,
+            )
+        )
+        if result.exit_code:
+            raise _uv_failed(sets[0].found, result.output)
+        (result.folder / CACHE).rename(view / CACHE)
+
+    def access(self, view: str) -> Access:
+        """uv writes to its cache, so phases have it copy-on-write."""
+        cache = f"{view}/{CACHE}"
+        variables = {
+            "UV_CACHE_DIR": cache,
+            "UV_LINK_MODE": "copy",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+        return Access(variables, overlays=(Overlay(cache, cache),))
+
+
+# --- the lock
+
+
+def _packages(found: Found) -> list[dict[str, Any]]:
+    path = found.name
+    try:
+        document = tomllib.loads(found.files[path].decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
+    packages: list[dict[str, Any]] = document.get("package", [])
+    valid = isinstance(packages, list) and all(
+        isinstance(one, dict)
+        and isinstance(one.get("name"), str)
+        and isinstance(one.get("source"), dict)
+        for one in packages
+    )
+    if not valid:
+        raise _unreadable(path, "it has packages without name or source")
+    return packages
+
+
+def _members(content: bytes) -> list[str]:
+    """The folders of the workspace's members, as the lock has them."""
+    text = content.decode(errors="replace")
+    return re.findall(r'source = \{ (?:editable|virtual) = "([^"]+)" \}', text)
+
+
+def _registry(package: Mapping[str, Any]) -> bool:
+    return "registry" in package["source"]
+
+
+def _entry(package: Mapping[str, Any]) -> str:
+    return f"{package['name']} {package.get('version', '')}".strip()
+
+
+def _problem(package: Mapping[str, Any]) -> Problem | None:
+    """Why a package cannot be had without running its code; None if it can."""
+    entry = _entry(package)
+    kind = next(iter(package["source"]), "")
+    if kind in ("git", "url"):
+        return Problem(entry=entry, why=f"{kind} sources are not fetched yet")
+    if kind == "registry" and not package.get("wheels"):
+        return Problem(
+            entry=entry,
+            why="it has no wheel, and to build one runs its code",
+            hint="build it in a phase with egress",
+        )
+    return None
+
+
+def _wheel(package: Mapping[str, Any], interpreter: Interpreter) -> Artifact | None:
+    """The package's wheel for this interpreter."""
+    wheels = {
+        unquote(urlsplit(str(one.get("url", ""))).path).rpartition("/")[2]: one
+        for one in package.get("wheels", [])
+        if isinstance(one, dict)
+    }
+    name = best_wheel(wheels, interpreter)
+    if name is None:
+        return None
+    wheel, version = wheels[name], str(package.get("version", ""))
+    return Artifact(
+        name=package["name"],
+        version=version,
+        file=name,
+        url=wheel["url"],
+        digest=str(wheel.get("hash", "")),
+        size=wheel.get("size", 0) if isinstance(wheel.get("size", 0), int) else 0,
+        purl=f"pkg:pypi/{quote(package['name'])}@{quote(version)}",
+    )
+
+
+def _without_wheel(packages: Iterable[Mapping[str, Any]], files: Iterable[Stored]) -> list[str]:
+    have = {one.artifact.name for one in files}
+    return sorted({one["name"] for one in packages if _registry(one) and one["name"] not in have})
+
+
+def _beside(found: Found) -> dict[str, bytes]:
+    """The files by their paths relative to the lock's folder."""
+    return {
+        os.path.relpath(path, found.folder or "."): content for path, content in found.files.items()
+    }
+
+
+def _path(url: str) -> str:
+    """Where the server has the file of an address."""
+    parts = urlsplit(url)
+    return f"/{parts.netloc}{unquote(parts.path)}"
+
+
+def _led_to_server(lock: bytes, files: Iterable[Stored]) -> bytes:
+    for one in files:
+        url = one.artifact.url
+        lock = lock.replace(f'"{url}"'.encode(), f'"{MARK}{quote(_path(url))}"'.encode())
+    return lock
+
+
+def _unreadable(path: str, why: str) -> ProjectError:
+    return ProjectError(
+        "CR-FETCH-006",
+        f"expected a lock of uv's, found another file: {why}",
+        hint="`uv lock` writes one",
+        where=f"{path}:1:1",
+    )
+
+
+def _uv_failed(found: Found, output: bytes) -> DependencyUnavailable:
+    text = output.decode(errors="replace").strip()[-400:]
+    return DependencyUnavailable(
+        "CR-FETCH-009",
+        f"{found.name}: uv cannot prepare its packages: {text}",
+        hint="install uv where PATH leads to it, and see that `uv sync` works",
+    )
