@@ -355,7 +355,7 @@ class Warden:
             self._poll.unregister(self._egress_reports.fileno())
             return
         report = arrived[0]
-        _, host, port = report["to"].split(":", 2)
+        _, host, port, _ = report["to"].rsplit(":", 3)
         self._recorder.record_relay_refusal(host, int(port), report["ip"], report["source"])
 
     # --- proofs
