@@ -34,6 +34,7 @@ MAY_START = {
     "engine/phases/host_commands.py": (
         "a phase with `enabled = false` is the project's own command, on the host"
     ),
+    "dependencies/inside/serve.py": "a tool of the fetch step, inside its environment",
     "sandbox/processes/init.py": "the command of a phase or a service, inside its environment",
     "sandbox/selftest/process_attempts.py": "a program that must not start, inside an environment",
     "sandbox/selftest/probe_hostns.py": "the kernel is asked: /bin/sh below a filter that ends it",

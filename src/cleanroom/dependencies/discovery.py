@@ -81,6 +81,8 @@ def folders(root: Folder, workspaces: Iterable[str] = ()) -> Iterator[ProjectFol
             continue
         seen.add(path)
         found = ProjectFolder(root, path)
+        if "pyvenv.cfg" in found.names:
+            continue  # a virtual environment, whatever it is called
         yield found
         if path.count("/") + bool(path) < DEPTH_MAX:
             pending += [

@@ -24,7 +24,8 @@ from cleanroom.model.errors import ProjectError
 
 LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
 REGISTRY = "https://registry.npmjs.org"
-_LOCAL = re.compile(r"(file:|link:|workspace:|\.)")
+_NAME = re.compile(r"(@[\w.~-]+/)?[\w.~-]+")
+_VERSION = re.compile(r"[\w.+-]+")
 
 
 class Npm(Manager):
@@ -133,6 +134,8 @@ def _artifact(place: str, entry: Mapping[str, Any], registry: str) -> Artifact |
         return Problem(
             entry=place, why=f"{address.partition('+')[0]} dependencies are not fetched yet"
         )
+    if not _VERSION.fullmatch(version) or not _NAME.fullmatch(name):
+        return Problem(entry=place, why="its name or version is none that npm has")
     if not digest:
         return Problem(
             entry=place, why="it has no digest", hint="`npm install` writes one into the lock"

@@ -14,6 +14,7 @@ place when they are complete, and a set is written last.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -316,6 +317,17 @@ def remove_tree(path: Path) -> None:
                 os.unlink(name)  # noqa: PTH108
 
     shutil.rmtree(path, onerror=allow)
+
+
+def take_folder(source: Path, target: Path) -> None:
+    """Move a folder that a tool wrote; a link in its place would lead anywhere.
+
+    Raises:
+        OSError: it is no folder.
+    """
+    if not stat.S_ISDIR(source.lstat().st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "a tool put something else in its place", source)
+    source.rename(target)
 
 
 def hard_link(stored: Path, target: Path) -> None:

@@ -30,9 +30,11 @@ from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
+from cleanroom.dependencies.store import take_folder
 from cleanroom.model.errors import DependencyUnavailable, ProjectError
 
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
+TAGS = "cleanroom-tags.py"
 CACHE = "cache"  # in the folder that uv starts in
 SYNC = (
     *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages", "--no-build"),
@@ -78,11 +80,11 @@ class Uv(Manager):
         return tuple(artifact for artifact in artifacts if artifact is not None)
 
     async def _interpreter(self, session: Session, found: Found) -> Interpreter:
-        script = 'exec "$(uv python find)" -c "$0"'
+        script = 'python=$(uv python find) && exec "$python" "$0"'
         result = await session.run(
             ToolRun(
-                ["sh", "-c", script, TAGS_PROGRAM],
-                files=_beside(found),
+                ["sh", "-c", script, TAGS],
+                files={**_beside(found), TAGS: TAGS_PROGRAM.encode()},
                 variables={**_VARIABLES, "UV_CACHE_DIR": "/tmp/uv"},  # noqa: S108
             )
         )
@@ -124,7 +126,7 @@ class Uv(Manager):
         )
         if result.exit_code:
             raise _uv_failed(sets[0].found, result.output)
-        (result.folder / CACHE).rename(view / CACHE)
+        take_folder(result.folder / CACHE, view / CACHE)
 
     def access(self, view: str) -> Access:
         """uv writes to its cache, so phases have it copy-on-write."""
@@ -244,7 +246,8 @@ def _unreadable(path: str, why: str) -> ProjectError:
 
 
 def _uv_failed(found: Found, output: bytes) -> DependencyUnavailable:
-    text = output.decode(errors="replace").strip()[-400:]
+    lines = output.decode(errors="replace").strip().splitlines()[-3:]
+    text = "; ".join(line.strip() for line in lines)[-400:] or "it said nothing"
     return DependencyUnavailable(
         "CR-FETCH-009",
         f"{found.name}: uv cannot prepare its packages: {text}",

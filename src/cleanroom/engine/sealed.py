@@ -28,6 +28,7 @@ LATER = (
     "anyio._core._fileio",  # by anyio itself, with the first path
     "h11",
     "psutil",
+    "urllib3",
 )
 # The same, where spans are received or sent: they take a third of a second, so not for everyone.
 TELEMETRY = (

@@ -95,7 +95,7 @@ class FetchStep:
         except DependencyUnavailable as error:
             if self._policy.required:
                 raise
-            self._note(f"{one.found.name}: {error}; {error.hint}", error.code)
+            self._note(f"{error}; {error.hint}", error.code)
             return None
         finally:
             os.close(lock)

@@ -1,0 +1,121 @@
+"""npm's lock: which packages are fetched, from where, under which digest."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanroom.dependencies.npm import read_lock
+from cleanroom.model.errors import ProjectError
+
+DIGEST = "sha512-" + base64.b64encode(hashlib.sha512(b"x").digest()).decode()
+SHOWN = f"sha512:{hashlib.sha512(b'x').hexdigest()}"
+
+
+def lock(**packages: dict[str, Any]) -> bytes:
+    entries = {f"node_modules/{name}": entry for name, entry in packages.items()}
+    return json.dumps({"lockfileVersion": 3, "packages": {"": {"name": "p"}, **entries}}).encode()
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    return {"version": "1.2.3", "integrity": DIGEST, **fields}
+
+
+def test_an_entry_has_its_address_digest_and_purl():
+    """As npm itself would take it."""
+    url = "https://registry.example/@scope/a/-/a-1.2.3.tgz"
+    (found,) = read_lock("l", lock(**{"@scope/a": entry(resolved=url)})).artifacts
+    assert (found.name, found.url, found.digest) == ("@scope/a", url, SHOWN)
+    assert (found.file, found.purl) == ("a-1.2.3.tgz", "pkg:npm/%40scope/a@1.2.3")
+
+
+def test_an_address_that_the_lock_leaves_out_is_derived():
+    """npm's `omit-lockfile-registry-resolved` writes such locks."""
+    (found,) = read_lock("l", lock(**{"@scope/a": entry()}), "https://r.example").artifacts
+    assert found.url == "https://r.example/@scope/a/-/a-1.2.3.tgz"
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        {"link": True},
+        {"inBundle": True},
+        {"optional": True, "os": ["darwin"]},
+        {"optional": True, "cpu": ["s390x"]},
+        {"optional": True, "os": ["!linux"]},
+    ],
+)
+def test_what_this_platform_does_not_install_is_not_fetched(left_out: dict[str, Any]):
+    """Optional packages of others, links to workspaces, what comes inside another package."""
+    assert read_lock("l", lock(a=entry(**left_out))).artifacts == ()
+
+
+def test_the_same_file_at_two_places_is_one():
+    """A package that several others need is fetched once."""
+    found = read_lock("l", lock(a=entry(), **{"b/node_modules/a": entry()}))
+    assert len(found.artifacts) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"integrity": ""},
+        {"resolved": "git+ssh://git@host.example/a.git#1"},
+        {"version": "../../1"},
+        {"name": "../a", "version": "1\n"},
+    ],
+)
+def test_an_entry_that_cannot_be_fetched_is_named(fields: dict[str, Any]):
+    """Nothing is left out silently."""
+    found = read_lock("l", lock(a=entry(**fields)))
+    assert found.artifacts == ()
+    assert [problem.entry for problem in found.problems] == ["node_modules/a"]
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"packages": 1}', b"\xff", b"null"])
+def test_what_is_no_lock_is_refused_by_name(text: bytes):
+    """CR-FETCH-006, at the file."""
+    with pytest.raises(ProjectError) as refused:
+        read_lock("web/package-lock.json", text)
+    assert (refused.value.code, refused.value.where) == (
+        "CR-FETCH-006",
+        "web/package-lock.json:1:1",
+    )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["node_modules/a", "a", ""]), JSON))
+def test_any_content_is_read_or_refused(packages: dict[str, Any]):
+    """A lock comes with the project: it may say anything."""
+    found = read_lock("l", json.dumps({"packages": packages}).encode())
+    assert all(isinstance(one.url, str) for one in found.artifacts)
+
+
+@given(st.dictionaries(st.sampled_from(["version", "resolved", "integrity", "name", "os"]), JSON))
+def test_any_fields_of_an_entry_are_read_or_named(fields: dict[str, Any]):
+    """Whatever types they have; a file name never has a folder."""
+    found = read_lock("l", lock(a={**entry(), **fields}))
+    assert all("/" not in one.file for one in found.artifacts)
+    assert len(found.artifacts) + len(found.problems) <= 1
+
+
+def test_npms_cache_has_content_under_its_digest(tmp_path: Path):
+    """The path that npm computes from the lock."""
+    from cleanroom.dependencies.npm import _content_path
+
+    value = SHOWN.partition(":")[2]
+    assert _content_path(SHOWN) == (
+        f"_cacache/content-v2/sha512/{value[:2]}/{value[2:4]}/{value[4:]}"
+    )

@@ -1,0 +1,203 @@
+"""A registry that lies, through the real command: each lie is caught and named."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from support.lying_registry import PORT, Answer, make_certificates
+from support.paths import ROOT
+
+NEEDS = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="makes network namespaces, as root"
+)
+pytestmark = [pytest.mark.sandbox, NEEDS]
+
+BODY = b"the package\n"
+FILE = "/left-pad/-/left-pad-1.0.0.tgz"
+URL = f"https://registry.test:{PORT}{FILE}"
+MAKE = '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\n'
+
+
+class Said(NamedTuple):
+    code: int
+    err: str
+    requests: list[str]
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    folder = tmp_path / "server"
+    folder.mkdir()
+    make_certificates(folder)
+    return folder
+
+
+def lock(digest_of: bytes = BODY, url: str = URL) -> str:
+    digest = base64.b64encode(hashlib.sha512(digest_of).digest()).decode()
+    entry = {"version": "1.0.0", "resolved": url, "integrity": f"sha512-{digest}"}
+    packages = {"": {}, "node_modules/left-pad": entry}
+    return json.dumps({"lockfileVersion": 3, "packages": packages})
+
+
+def run(
+    tmp_path: Path, server: Path, answers: dict[str, Answer], text: str, *words: str, **more: str
+) -> Said:
+    project = tmp_path / "project"
+    project.mkdir(exist_ok=True)
+    (project / "make.toml").write_text(MAKE)
+    (project / "package-lock.json").write_text(text)
+    (server / "answers").write_text(json.dumps(answers))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT / "tests"),
+        "CLEANROOM_CACHE": str(tmp_path / "cache"),
+        "SSL_CERT_FILE": str(server / "certificate.pem"),
+        **more,
+    }
+    program = [sys.executable, "-m", "support.lying_registry", str(server / "answers"), str(server)]
+    engine = [sys.executable, "-m", "cleanroom", *(words or ("pipeline", "test"))]
+    done = subprocess.run(
+        [*program, *engine],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    log = server / "requests"
+    return Said(done.returncode, done.stderr, log.read_text().splitlines() if log.exists() else [])
+
+
+def test_what_the_lock_names_is_fetched_once_and_then_never_again(
+    tmp_path: Path, certificates: Path
+):
+    """The second run, and an offline one, ask nobody."""
+    answers = {FILE: Answer(body=BODY.hex())}
+    first = run(tmp_path, certificates, answers, lock())
+    assert (first.code, len(first.requests)) == (0, 1), first.err
+    again = run(tmp_path, certificates, answers, lock())
+    offline = run(tmp_path, certificates, answers, lock(), "pipeline", "test", "--offline")
+    assert (again.code, offline.code, len(offline.requests)) == (0, 0, 1)
+
+
+LIES = {
+    "another file": (Answer(body=b"another\n".hex()), 3, "CR-FETCH-001", "the registry gave"),
+    "a longer file": (Answer(body=(BODY + b"x").hex()), 3, "CR-FETCH-001", "the registry gave"),
+    "a redirect to a private address": (
+        Answer(status=302, location=f"https://private.test:{PORT}{FILE}"),
+        3,
+        "CR-FETCH-002",
+        "redirected to private.test",
+    ),
+    "a redirect to the loopback": (
+        Answer(status=302, location="https://127.0.0.1/x"),
+        3,
+        "CR-FETCH-002",
+        "redirected to 127.0.0.1",
+    ),
+    "a redirect in a circle": (
+        Answer(status=302, location=URL),
+        3,
+        "CR-FETCH-002",
+        "more than 5 redirects",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_named_and_refuses_the_run(tmp_path: Path, certificates: Path, lie: str):
+    """No phase runs, and the store keeps nothing of it."""
+    answer, code, error, text = LIES[lie]
+    said = run(tmp_path, certificates, {FILE: answer}, lock())
+    assert said.code == code, said.err
+    assert error in said.err
+    assert text in said.err
+    assert not [
+        path for path in (tmp_path / "cache/dependencies/files").rglob("*") if path.is_file()
+    ]
+    assert not list((tmp_path / "cache/dependencies/building").iterdir())
+
+
+FAULTS = {
+    "a file that is not there": (Answer(status=404), "answered 404"),
+    "a refusal": (Answer(status=403), "answered 403"),
+    "a file cut short": (Answer(body=BODY.hex(), length=1000), "registry.test"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_registry_in_trouble_is_a_warning_and_an_error_of_fetch(
+    tmp_path: Path, certificates: Path, fault: str
+):
+    """Phases may not need the package: they run, and `fetch` says 5."""
+    answer, text = FAULTS[fault]
+    said = run(tmp_path, certificates, {FILE: answer}, lock())
+    assert said.code == 0, said.err
+    assert "CR-FETCH-003" in said.err
+    assert text in said.err
+    assert run(tmp_path, certificates, {FILE: answer}, lock(), "fetch").code == 5
+
+
+def test_a_private_registry_that_only_the_lock_names_is_not_reached(
+    tmp_path: Path, certificates: Path
+):
+    """A lock file comes with the project: it opens no way to the caller's own network."""
+    url = f"https://private.test:{PORT}{FILE}"
+    said = run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock(url=url), "fetch")
+    assert (said.code, said.requests) == (5, [])
+    assert "private.test" in said.err
+
+
+def test_offline_names_what_is_missing(tmp_path: Path, certificates: Path):
+    """Nothing is asked, the phases run, and `fetch --offline` says 5."""
+    said = run(tmp_path, certificates, {}, lock(), "pipeline", "test", "--offline")
+    assert (said.code, said.requests) == (0, [])
+    assert "CR-FETCH-004" in said.err
+    assert run(tmp_path, certificates, {}, lock(), "fetch", "--offline").code == 5
+
+
+def test_credentials_of_netrc_reach_their_host_and_nothing_else(tmp_path: Path, certificates: Path):
+    """The registry gets them; a phase, the output and the run's files do not."""
+    (tmp_path / ".netrc").write_text("machine registry.test login me password hunter2-hunter2\n")
+    said = run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock())
+    sent = "Basic " + base64.b64encode(b"me:hunter2-hunter2").decode()
+    assert said.requests == [f"{sent} {FILE}"]
+    kept = [
+        path
+        for folder in (tmp_path / "project", tmp_path / "cache")
+        for path in folder.rglob("*")
+        if path.is_file() and b"hunter2" in path.read_bytes()
+    ]
+    assert (kept, "hunter2" in said.err) == ([], False)
+
+
+def test_certificates_that_are_none_are_an_error_of_the_download(
+    tmp_path: Path, certificates: Path
+):
+    """The caller's own file: said, and nothing is fetched without it."""
+    broken = tmp_path / "broken.pem"
+    broken.write_text("none")
+    answers = {FILE: Answer(body=BODY.hex())}
+    said = run(tmp_path, certificates, answers, lock(), "fetch", SSL_CERT_FILE=str(broken))
+    assert (said.code, said.requests) == (5, [])
+    assert "CR-FETCH-005" in said.err
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_not_believed(
+    tmp_path: Path, certificates: Path
+):
+    """Without the caller's file its authority is unknown."""
+    answers = {FILE: Answer(body=BODY.hex())}
+    said = run(tmp_path, certificates, answers, lock(), "fetch", SSL_CERT_FILE="")
+    assert (said.code, said.requests) == (5, [])
+    assert "CERTIFICATE_VERIFY_FAILED" in said.err
