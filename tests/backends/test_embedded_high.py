@@ -89,7 +89,7 @@ async def test_the_workspace_starts_nothing_but_what_lies_in_its_build_folder(
     run.
     """
     shutil.copy("/bin/true", project / "tool")
-    async with inside(outputs=("target/", "*.txt")) as high:
+    async with inside(build_outputs=("target/", "*.txt")) as high:
         built = await high.run(
             "mkdir target && cp tool target/tool && target/tool && mv target/tool "
             "target/other && target/other"
@@ -111,7 +111,7 @@ async def test_a_build_removes_and_renames_its_folder(inside: Any, project: Path
     """
     (project / "dist").mkdir()
     shutil.copy("/bin/true", project / "dist/tool")
-    async with inside(outputs=("dist/",)) as high:
+    async with inside(build_outputs=("dist/",)) as high:
         moved = await high.run("mv dist old && mkdir dist && cp old/tool dist/ && dist/tool")
         removed = await high.run(
             "rm -rf dist && mkdir -p dist/deep && cp old/tool dist/deep/ && dist/deep/tool"
@@ -127,7 +127,7 @@ async def test_a_declared_folder_that_no_phase_made_does_not_appear(
     entered: Any, phase: Callable[..., EnvironmentSpec], project: Path, tmp_path: Path
 ):
     """Neither inside nor among what the phase changed."""
-    spec = phase(policy=POLICY, run_id=f"t{os.getpid()}", outputs=("dist/", "deep/er/"))
+    spec = phase(policy=POLICY, run_id=f"t{os.getpid()}", build_outputs=("dist/", "deep/er/"))
     async with entered() as backend:
         if lacking := unmet(await backend.probe(Level.HIGH), Level.HIGH):
             pytest.skip(f"this machine cannot hold High: {lacking[0].rule}")
@@ -146,7 +146,7 @@ async def test_a_library_is_loaded_from_the_build_folder_alone(inside: Any, proj
     """
     shutil.copy("/lib/x86_64-linux-gnu/libz.so.1", project / "mine.so")
     load = "python3 -c 'import ctypes; ctypes.CDLL(\"{}\")'"
-    async with inside(outputs=("dist/",)) as high:
+    async with inside(build_outputs=("dist/",)) as high:
         made = await high.run("mkdir dist && cp mine.so dist/")
         good = await high.run(load.format("./dist/mine.so"))
         bad = await high.run(load.format("./mine.so"))

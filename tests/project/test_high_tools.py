@@ -44,3 +44,17 @@ def test_the_projects_own_virtual_environment_is_a_tool_at_high(tmp_path: Path):
         (str(venv),)
     ]
     assert [phase.tools for phase in planned(tmp_path, HEAD + PHASE).phases] == [()]
+
+
+def test_builds_lets_programs_of_tmp_start_too(tmp_path: Path):
+    """Without it neither may; what `tmp_exec` says goes before."""
+
+    def said(settings: str, policy: str = "High") -> tuple[bool, bool]:
+        text = f"{HEAD}{PHASE}{settings}"
+        (phase,) = planned(tmp_path, text, policy=policy).phases
+        return phase.builds, phase.policy.tmp_exec
+
+    assert said("") == (False, False)
+    assert said("cleanroom.builds = true") == (True, True)
+    assert said("cleanroom.builds = true", "Locked") == (True, True)
+    assert said("cleanroom.builds = true\ncleanroom.tmp_exec = false") == (True, False)

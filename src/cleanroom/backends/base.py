@@ -97,8 +97,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
     seed: int = 42
-    # declared ones; those that are folders are where built programs may be started at High
-    outputs: tuple[str, ...] = ()
+    # declared outputs; in those that are folders programs may be started from level High on
+    build_outputs: tuple[str, ...] = ()
 
     # What a level means for phases: a service, and what prepares its data, never has it.
 

@@ -72,6 +72,8 @@ class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float
     budget_seconds: float | None = None
     outputs: tuple[str, ...] | None = None  # None: every change of a phase that passed
+    # from level High on: programs in folders among the outputs may be started
+    builds: bool = False
     variables: dict[str, str] = {}  # set inside
     passed: tuple[str, ...] = ()  # names handed over from the caller's environment
     tools: tuple[str, ...] = ()  # further folders mounted read-only

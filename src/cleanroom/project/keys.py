@@ -279,6 +279,17 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
     tmp_exec: Annotated[
         bool | None, key("flag", "Programs in /tmp may run.", "true up to Medium")
     ] = None
+    builds: Annotated[
+        bool | None,
+        key(
+            "flag",
+            (
+                "From High on: programs that the phase built may run, in the folders among its "
+                "`outputs` and, unless `tmp_exec = false`, in /tmp."
+            ),
+            "false",
+        ),
+    ] = None
     reason: Annotated[
         str | None,
         key("text", "Why a limit is raised or a reaction is laxer; copied into the report."),

@@ -103,6 +103,7 @@ def phase_run(
         timeout_seconds=policies.timeout_of(settings, policy.limits),
         budget_seconds=settings.budget,
         outputs=settings.outputs,
+        builds=bool(settings.builds),
         variables=_variables(context, project, phase, layer, path),
         passed=tuple(dict.fromkeys(settings.passed or ())),
         tools=_tools(context, layer, policy, path),

@@ -161,6 +161,9 @@ def _reaction(layer: Layer, level: Level) -> Reaction:
 def _tmp_exec(layer: Layer, level: Level) -> bool:
     default = default_policy(level).tmp_exec
     requested = layer.settings.tmp_exec
+    if requested is None and layer.settings.builds:
+        # Tools such as `go test` build there what they start.
+        return True
     if requested and not default and not layer.settings.reason:
         raise _laxer(layer.nodes["tmp_exec"], f"false at {level}")
     return default if requested is None else requested

@@ -341,7 +341,7 @@ def _build_folders(spec: EnvironmentSpec, workspace: WorkspaceSpec) -> list[str]
     They are outputs that end with a slash or are folders already; a pattern names none.
     """
     folders = []
-    for output in spec.outputs:
+    for output in spec.build_outputs:
         path = os.path.normpath(os.path.join(workspace.root, output))
         is_pattern = any(sign in output for sign in "*?[")
         is_inside = is_within(path, workspace.root) and path != workspace.root

@@ -141,6 +141,24 @@ CODES = (
         example="$ cargo vendor && git add vendor",
     ),
     Code(
+        "CR-PHASE-011",
+        title="a program that the phase built may not be started at its level",
+        text="""
+            At High and above only the system's programs and declared tools start, and nothing that
+            was written.
+            Test runners and build tools start what they have just built: `go test` in the folder
+            for temporary files, cargo its build scripts in target/.
+            `cleanroom.builds = true` lets programs start that lie in the folders among the phase's
+            `outputs`, and in /tmp.
+            The message names the program and the lines that are missing.
+        """,
+        example="""
+            [lifecycle.test]
+            cleanroom.builds = true
+            cleanroom.outputs = ["target/"]
+        """,
+    ),
+    Code(
         "CR-PHASE-020",
         title="a phase's command is an interpreter with nothing to do",
         text="""

@@ -115,6 +115,7 @@ class KeyParts:
             "environment": digest([plan.environment, path, plan.tool_variables]),
             "seed": str(plan.seed),
             "patterns": digest([phase.cache_inputs, phase.outputs]),
+            **({"builds": "true"} if phase.builds else {}),
             "system": self._system_stamp(),
             **{f"program {program}": stamp for program, stamp in programs.items()},
         }

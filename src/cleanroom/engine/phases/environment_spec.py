@@ -55,7 +55,7 @@ def environment_spec(
         image=phase.image,
         home=_home_cache(context, phase.policy),
         seed=context.plan.seed,
-        outputs=phase.outputs or (),
+        build_outputs=(phase.outputs or ()) if phase.builds else (),
     )
 
 

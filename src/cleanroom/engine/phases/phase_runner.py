@@ -16,7 +16,7 @@ import msgspec
 
 from cleanroom.backends.base import EnvironmentSpec, ExecResult, Workspace
 from cleanroom.core.text import written_out_on_one_line
-from cleanroom.engine.phases import hidden_programs, span_receiver
+from cleanroom.engine.phases import built_programs, hidden_programs, span_receiver
 from cleanroom.engine.phases.commands import run_commands
 from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
 from cleanroom.engine.phases.environment_spec import environment_spec, host_variables
@@ -201,6 +201,7 @@ class PhaseRunner:
             timeout_seconds=phase.timeout_seconds,
         )
         verdict = await self._explain_hidden(current, spec, observed, verdict)
+        verdict = _explain_built(current, observed, verdict)
         if verdict.code == "CR-PHASE-001" and phase.dependencies:
             return verdict._replace(reason=phase.dependencies, code="CR-PHASE-010")
         return verdict
@@ -291,6 +292,24 @@ class PhaseRunner:
         text = written_out_on_one_line(text)
         note = Note(subject=subject, level=level, text=text, code=code)
         self._bus.publish(note, current.span.context)
+
+
+def _explain_built(
+    current: CurrentPhase, observed: ObservedEnvironment, verdict: Verdict
+) -> Verdict:
+    """Where a program that the phase built was not started, the verdict with the setting that
+    lets it.
+    """
+    phase = current.phase
+    explicable = verdict.code in ("CR-PHASE-001", "CR-PHASE-005")
+    if not explicable or not phase.policy.allowlist:
+        return verdict
+    programs = tuple(dict.fromkeys(observed.not_startable))
+    reason, hint = built_programs.explained(programs, current.planned.path, phase)
+    if not hint:
+        return verdict
+    current.span.attributes["hint"] = hint
+    return verdict._replace(reason=f"{reason}; {hint}", code="CR-PHASE-011")
 
 
 def _unfit(broke_rule: bool, written: WriteBackResult) -> str:

@@ -61,6 +61,8 @@ class ObservedEnvironment:
         self.failure: CleanroomError | None = None
         # programs that a command tried to start, and that exist on the host but not inside
         self.hidden: list[str] = []
+        # programs that exist inside and may not be started there
+        self.not_startable: list[str] = []
         self.reading = anyio.CancelScope()  # of its attempts
         self.sampling = anyio.CancelScope()
         self.leaving = anyio.Event()  # the last sample is due
@@ -197,12 +199,10 @@ class EnvironmentObserver:
         if judged is None:
             return
         severity, reason = judged
-        if (
-            attempt.rule == EXEC_RULE
-            and attempt.errno == "ENOENT"
-            and len(observed.hidden) < HIDDEN_MOST
-        ):
-            observed.hidden.append(attempt.target.path)
+        if attempt.rule == EXEC_RULE and severity != "tolerated":
+            refused = observed.hidden if attempt.errno == "ENOENT" else observed.not_startable
+            if len(refused) < HIDDEN_MOST:
+                refused.append(attempt.target.path)
         key = attempt_key(attempt)
         earlier = observed.reported.get(key)
         if earlier is None:
