@@ -17,7 +17,7 @@ from cleanroom.engine.phases.environment_spec import environment_spec, inside_pa
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import ServiceAccess
 from cleanroom.model.events import Subject
-from cleanroom.model.plan import PhaseRun
+from cleanroom.model.plan import PhaseRun, ToolFile
 from cleanroom.model.policy import Level, default_policy
 from cleanroom.testing import phase, plan
 
@@ -103,3 +103,28 @@ def test_the_path_inside_names_folders_that_exist_there():
     asked = CALLER["PATH"]
     assert inside_path(asked, ()) == f"/opt/tool/bin:/usr/bin:{SYSTEM.replace('/usr/bin:', '')}"
     assert inside_path(asked, ("/home/me/",), listed=True).startswith("/home/me/bin:/usr/bin:")
+
+
+def test_version_managers_find_their_files_in_the_home_where_it_is_another():
+    """At Low the home is the caller's own; at High only a declared manager is shown."""
+    fields: dict[str, Any] = {
+        "tools": ("/m",),
+        "tool_variables": {"MISE_DATA_DIR": "/m"},
+        "tool_files": (ToolFile(name=".mise-global.toml", text="[tools]", of="/m"),),
+    }
+
+    def given(declared: PhaseRun) -> tuple[dict[str, str], str | None]:
+        found = spec(declared, **fields)
+        return found.home_files, found.variables.get("MISE_GLOBAL_CONFIG_FILE")
+
+    shown = ({".mise-global.toml": "[tools]"}, "/home/cleanroom/.mise-global.toml")
+    assert given(at(Level.MEDIUM)) == shown
+    assert given(at(Level.HIGH)) == ({}, None)
+    assert given(at(Level.HIGH, tools=("/m",))) == shown
+    assert given(at(Level.LOW)) == ({}, None)
+
+
+def test_mise_reads_the_projects_own_configuration():
+    """It refuses files that nobody trusts, and who runs the project's commands does."""
+    found = spec(at(Level.MEDIUM), tools=("/m",), tool_variables={"MISE_DATA_DIR": "/m"})
+    assert found.variables["MISE_TRUSTED_CONFIG_PATHS"] == "/p"

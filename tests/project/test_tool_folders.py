@@ -82,11 +82,11 @@ def test_links_in_local_bin_lead_to_tools_of_uv(tmp_path: Path):
     )
     assert tools(tmp_path, home / ".local/bin") == [
         "home/.local/bin",
-        "home/.local/share/uv",
+        "home/.local/share/uv/tools",
         "python/3.12",
     ]
     assert tools(tmp_path, home / ".local/share/uv/tools/ruff/bin") == [
-        "home/.local/share/uv",
+        "home/.local/share/uv/tools",
         "python/3.12",
     ]
 
@@ -167,3 +167,18 @@ def test_a_folder_that_the_caller_may_not_enter_shows_nothing(tmp_path: Path):
         assert tools(tmp_path, environment / "bin") == []
     finally:
         (tmp_path / "theirs").chmod(0o700)
+
+
+def test_uv_shows_its_interpreters_and_tools_but_no_credentials(tmp_path: Path):
+    """Wherever uv itself is installed."""
+    share = tmp_path / "home/.local/share/uv"
+    for name in ("python/cpython-3.12/bin", "tools/ruff", "credentials"):
+        (share / name).mkdir(parents=True)
+    program(tmp_path / "things/bin/uv")
+    assert tools(tmp_path, tmp_path / "things/bin") == [
+        "home/.local/share/uv/python",
+        "home/.local/share/uv/tools",
+        "things/bin",
+    ]
+    for private in (share, share / "credentials"):
+        assert is_private(str(private), str(tmp_path / "home"))

@@ -96,6 +96,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
+    # small files in the home: name -> text
+    home_files: dict[str, str] = {}
     seed: int = 42
     # declared outputs; in those that are folders programs may be started from level High on
     build_outputs: tuple[str, ...] = ()

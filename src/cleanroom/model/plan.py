@@ -59,6 +59,11 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin | None = None
 
 
+# mise's file has a name of its own inside, where a variable names it: the folder that it is in on
+# the host (~/.config) would belong to whoever makes it, and programs write there.
+MISE_FILE = ".mise-global.toml"
+
+
 class PhaseRun(msgspec.Struct, frozen=True, kw_only=True):
     """One phase at its place in the order; hooks and prerequisites are entries of their own."""
 
@@ -100,6 +105,14 @@ class Workspace(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[PhaseRun, ...]
 
 
+class ToolFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in the home of phases that are shown a version manager: which versions are used."""
+
+    name: str
+    text: str
+    of: str  # the version manager's folder
+
+
 class Ignored(msgspec.Struct, frozen=True):
     """A key that was read and does nothing, as in ggen."""
 
@@ -127,6 +140,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     own_tools: tuple[str, ...] = ()
     # what these programs need to be told inside, such as RUSTUP_HOME
     tool_variables: dict[str, str] = {}
+    # what these programs read from the home folder
+    tool_files: tuple[ToolFile, ...] = ()
     slo_seconds: float = 20.0
     strict_slo: bool = False
     seed: int = 42

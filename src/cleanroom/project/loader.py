@@ -24,6 +24,7 @@ from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
 from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
+from cleanroom.project.version_files import version_files
 
 FILE = "make.toml"
 _SLO_SECONDS = 20.0
@@ -204,6 +205,7 @@ def _plan(
         tools=tools,
         own_tools=visible_tools(home_only, context.root) if tools else (),
         tool_variables=tool_variables(context.caller, all_tools),
+        tool_files=version_files(context.caller, all_tools),
         slo_seconds=overrides.slo_seconds or settings.slo or _SLO_SECONDS,
         strict_slo=bool(strict),
         seed=_SEED if seed is None else seed,

@@ -57,7 +57,9 @@ _INSTALLATIONS = (
     ),
     *(
         ".local/share/mise",
-        ".local/share/uv",
+        # beside them uv keeps credentials
+        ".local/share/uv/python",
+        ".local/share/uv/tools",
         ".local/share/pipx",
         ".local/pipx",
         ".local/share/fnm",
@@ -88,24 +90,35 @@ _PRIVATE = (
         ".cargo/credentials",
         ".cargo/credentials.toml",
         ".local/share/keyrings",
+        ".local/share/uv/credentials",
         ".m2",
         ".gradle",
     ),
 )
 # Below the home folder: not themselves, since they hold what is private beside programs.
-_MIXED = ("", ".cargo", ".local", ".local/share", ".local/lib", ".cache")
-# Variables that name an installation.
-_VARIABLES = (
-    "PYENV_ROOT",
-    "RUSTUP_HOME",
-    "NVM_DIR",
-    "SDKMAN_DIR",
-    "VOLTA_HOME",
-    "GOROOT",
-    "JAVA_HOME",
-    "CONDA_PREFIX",
-    "VIRTUAL_ENV",
-)
+_MIXED = ("", ".cargo", ".local", ".local/share", ".local/share/uv", ".local/lib", ".cache")
+# Variables that name an installation -> where it usually is below the home folder; empty where it
+# is nowhere in particular.
+_LOCATIONS = {
+    "PYENV_ROOT": ".pyenv",
+    "RUSTUP_HOME": ".rustup",
+    "NVM_DIR": ".nvm",
+    "SDKMAN_DIR": ".sdkman",
+    "VOLTA_HOME": ".volta",
+    "ASDF_DIR": ".asdf",
+    "ASDF_DATA_DIR": ".asdf",
+    "MISE_DATA_DIR": ".local/share/mise",
+    "UV_PYTHON_INSTALL_DIR": ".local/share/uv/python",
+    "UV_TOOL_DIR": ".local/share/uv/tools",
+    "PIPX_HOME": ".local/share/pipx",
+    "FNM_DIR": ".local/share/fnm",
+    "RBENV_ROOT": ".rbenv",
+    "NODENV_ROOT": ".nodenv",
+    "GOENV_ROOT": ".goenv",
+    "GOROOT": "",
+    "JAVA_HOME": "",
+}
+_VARIABLES = (*_LOCATIONS, "CONDA_PREFIX", "VIRTUAL_ENV")
 # Entries that mark the parent of a bin folder as an installation.
 _SIGNS = ("pyvenv.cfg", "lib", "lib64", "libexec", "conda-meta", "VERSION", "release")
 _BIN = ("bin", "sbin", "Scripts", "shims")
@@ -126,17 +139,9 @@ def tool_variables(caller: Mapping[str, str], tools: Iterable[str]) -> dict[str,
     There is one for each installation whose folder is shown.
     """
     home, shown = caller.get("HOME", ""), tuple(tools)
-    usual = {
-        "PYENV_ROOT": ".pyenv",
-        "RUSTUP_HOME": ".rustup",
-        "NVM_DIR": ".nvm",
-        "SDKMAN_DIR": ".sdkman",
-        "VOLTA_HOME": ".volta",
-        "GOROOT": "",
-    }
     named = {
         name: caller.get(name) or (os.path.join(home, folder) if home and folder else "")
-        for name, folder in usual.items()
+        for name, folder in _LOCATIONS.items()
     }
     return {
         name: path
@@ -274,11 +279,14 @@ class _Search:
                 yield from _editable(environment)
         if os.path.basename(os.path.dirname(folder)) == ".cargo":
             yield self.rustup
+        if os.path.isfile(os.path.join(folder, "uv")):
+            # uv uses them wherever it was installed itself.
+            yield from (
+                os.path.join(self.home, ".local/share/uv", name) for name in ("python", "tools")
+            )
         if folder.endswith("/.local/bin"):
             local = os.path.dirname(folder)
-            yield from (
-                os.path.join(local, name) for name in ("share/uv", "share/pipx/venvs", "pipx/venvs")
-            )
+            yield from (os.path.join(local, name) for name in ("share/pipx/venvs", "pipx/venvs"))
             yield from _globbed(os.path.join(local, "lib"), "python3*")
 
 

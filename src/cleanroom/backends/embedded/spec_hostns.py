@@ -101,8 +101,11 @@ def _make_folders(spec: EnvironmentSpec, folders: HostFolders, parts: tuple[str,
     home, temporary = area.private_folder(*parts, "home"), area.private_folder(*parts, "tmp")
     shown = [mount for mount in spec.mounts if mount.writable or mount.source != mount.target]
     real = {mount.target: area.host_path(mount) for mount in shown}
-    if folders.cache:
-        with Folder.at(home) as folder:
+    with Folder.at(home) as folder:
+        for name, text in spec.home_files.items():
+            with os.fdopen(folder.open_own(name, os.O_WRONLY | os.O_CREAT), "w") as file:
+                file.write(text)
+        if folders.cache:
             os.symlink(folders.cache, ".cache", dir_fd=folder.descriptor)
     return _Paths(home, temporary, shown, real)
 

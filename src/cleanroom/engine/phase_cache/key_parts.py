@@ -112,7 +112,7 @@ class KeyParts:
             "place": digest(place),
             "commands": digest(phase.commands),
             "policy": digest(phase.policy),
-            "environment": digest([plan.environment, path, plan.tool_variables]),
+            "environment": digest([plan.environment, path, plan.tool_variables, *plan.tool_files]),
             "seed": str(plan.seed),
             "patterns": digest([phase.cache_inputs, phase.outputs]),
             **({"builds": "true"} if phase.builds else {}),

@@ -12,7 +12,7 @@ from cleanroom.engine.phases.current_phase import CurrentPhase
 from cleanroom.engine.phases.offline import switches
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import ServiceAccess
-from cleanroom.model.plan import PhaseRun
+from cleanroom.model.plan import MISE_FILE, PhaseRun, ToolFile
 from cleanroom.model.plan import Workspace as PlannedWorkspace
 from cleanroom.model.policy import Policy
 
@@ -55,6 +55,7 @@ def environment_spec(
         image=phase.image,
         home=_home_cache(context, phase.policy),
         seed=context.plan.seed,
+        home_files={file.name: file.text for file in _home_files(context, phase, tools)},
         build_outputs=(phase.outputs or ()) if phase.builds else (),
     )
 
@@ -111,6 +112,13 @@ def _dependency_mounts(context: RunContext, current: CurrentPhase) -> tuple[Moun
     )
 
 
+def _home_files(context: RunContext, phase: PhaseRun, tools: Sequence[str]) -> tuple[ToolFile, ...]:
+    """The files of version managers that are shown, for a home that is not the caller's."""
+    if phase.policy.host_root or not context.backend.shows_host:
+        return ()
+    return tuple(file for file in context.plan.tool_files if _lies_in(file.of, tools))
+
+
 def _home_cache(context: RunContext, policy: Policy) -> str:
     """The host's folder for the home's .cache; empty for a fresh one.
 
@@ -146,10 +154,26 @@ def _variables(
         **switches(phase.policy),
         **(context.dependencies.variables if phase.policy.offline else {}),
         **tool_variables,
+        **_version_variables(context, current, tools),
         **service_variables,
         **passed,
         **project,
     }
+
+
+def _version_variables(
+    context: RunContext, current: CurrentPhase, tools: Sequence[str]
+) -> dict[str, str]:
+    """What mise is told: where its configuration is, and that it may read the project's.
+
+    On the host its user trusts each file once; inside, whoever runs the project's commands has.
+    """
+    data = context.plan.tool_variables.get("MISE_DATA_DIR", "")
+    if not data or not _lies_in(data, tools):
+        return {}
+    given = {file.name for file in _home_files(context, current.phase, tools)}
+    file = {"MISE_GLOBAL_CONFIG_FILE": f"{HOME}/{MISE_FILE}"} if MISE_FILE in given else {}
+    return {**file, "MISE_TRUSTED_CONFIG_PATHS": current.planned.path}
 
 
 def _fixed_variables(

@@ -14,6 +14,7 @@ SWITCHES = {
     "GOTOOLCHAIN": "local",
     # Go sets this for its own children: start no telemetry process, which would be left running
     "GO_TELEMETRY_CHILD": "2",
+    "MISE_OFFLINE": "1",
     "NO_UPDATE_NOTIFIER": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_NO_INDEX": "1",

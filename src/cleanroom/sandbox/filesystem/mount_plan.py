@@ -100,6 +100,8 @@ class View(NamedTuple):
     mounts: tuple[HostMount, ...] = ()
     layer_mounts: tuple[LayerMount, ...] = ()
     cache: HomeLayers | None = None
+    # name and text of small files in the private home
+    home_files: tuple[tuple[str, str], ...] = ()
     # further (name, address) pairs for /etc/hosts
     names: tuple[tuple[str, str], ...] = ()
     # whether programs in /tmp may be started
@@ -291,6 +293,7 @@ def _etc(host: HostFacts, view: View) -> list[MountOp]:
 def _private(host: HostFacts, view: View) -> list[MountOp]:
     mounts: list[MountOp] = [
         home_folder(view),
+        *home_files(view),
         make_folder("/root"),
         make_folder("/run"),
         make_folder("/var"),
@@ -312,3 +315,10 @@ def home_folder(view: View) -> MountOp:
     """The private home folder of the environment's user."""
     may_start = view.tmp_exec and not view.allowlist
     return tmpfs(HOME, size=view.tmpfs_bytes, mode=0o700, exec=may_start, own=True)
+
+
+def home_files(view: View) -> list[MountOp]:
+    """The small files in the private home folder."""
+    return [
+        {"kind": "file", "target": f"{HOME}/{name}", "text": text} for name, text in view.home_files
+    ]
