@@ -261,3 +261,41 @@ def test_only_a_phase_that_passed_and_broke_no_rule_changes_what_later_runs_find
     status, said = ended("show")
     assert status == 0, said
     assert "show | kept" in said
+
+
+async def test_a_folder_below_the_layers_is_shown_and_never_written(
+    entered: Entered, phase: Phase, home: Path, tmp_path: Path
+):
+    """A phase that changes, removes and adds does so in its project's own layer."""
+    below, project = tmp_path / "below", Path(phase("x").workspace.root).stat()
+    (below / "go-build").mkdir(parents=True, mode=0o755)
+    for name in ("changed", "removed", "whole"):
+        (below / "go-build" / name).write_text("shared")
+    for path in (below, *below.rglob("*")):
+        os.chown(path, project.st_uid, project.st_gid)
+    before = {path: path.stat() for path in below.rglob("*") if path.is_file()}
+    said = []
+    async with entered() as backend:
+        await backend.probe(Level.MEDIUM)
+        if not backend.layers_homes:
+            pytest.skip("this machine has no overlays")
+        change = "cd go-build && echo own > changed && rm removed && echo new > added"
+        for text in (f"cd ~/.cache && {change}", SHOW):
+            number = len(said)
+            spec = phase(f"phase-{number}", home=str(home / "Medium"), home_below=str(below))
+            spec.variables["HOME"] = "/home/cleanroom"
+            async with backend.workspace(spec.workspace) as shared:
+                async with backend.environment(spec) as environment:
+                    result, output = await run(environment, text)
+                    assert result.exit_code == 0, output
+                await shared.finish_home(True)
+            said.append(output)
+    assert said[1].split() == [
+        "./go-build/added:new",
+        "./go-build/changed:own",
+        "./go-build/whole:shared",
+    ]
+    after = {path: path.stat() for path in below.rglob("*") if path.is_file()}
+    assert {p: (s.st_ino, s.st_mtime_ns) for p, s in after.items()} == {
+        p: (s.st_ino, s.st_mtime_ns) for p, s in before.items()
+    }

@@ -96,6 +96,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
+    # host folder whose content lies below that, where a backend `layers_homes`
+    home_below: str = ""
     # small files in the home: name -> text
     home_files: dict[str, str] = {}
     seed: int = 42
@@ -303,6 +305,11 @@ class Backend(Protocol):
     shows_host: bool
     # its port forwards may lead to an environment that another process made
     forwards_elsewhere: bool
+
+    @property
+    def layers_homes(self) -> bool:
+        """Whether a home's .cache can have a folder below it, copy-on-write."""
+        ...
 
     async def __aenter__(self) -> Backend: ...
 

@@ -40,6 +40,7 @@ class ContainerBackend:
 
     shows_host = False
     forwards_elsewhere = True
+    layers_homes = False
 
     def __init__(
         self,

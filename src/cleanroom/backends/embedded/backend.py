@@ -68,6 +68,11 @@ class EmbeddedBackend:
         """How environments are made here; known after `probe`."""
         return self._runtime.tier
 
+    @property
+    def layers_homes(self) -> bool:
+        """A home's .cache is an overlay in environments with namespaces."""
+        return self._runtime.tier is self._namespaces
+
     def use_host_namespaces(self) -> None:
         """Make environments without namespaces, although the kernel may have them."""
         self._runtime.tier = self._hostns

@@ -9,6 +9,7 @@ There is one for each project and level, in `CACHE/home-caches/PROJECT/LEVEL/`:
     whole/      instead of layers without overlays (tier E3): one environment has it at a time
 
 A phase writes to a layer of its own.
+A folder that the engine filled may lie below all of them (`EnvironmentSpec.home_below`).
 The layer is added only if the phase passed and broke no rule, and no other was added meanwhile:
 it lies above what it was made above.
 Files in a layer were written by the code under test; nothing here opens or follows them.

@@ -119,9 +119,9 @@ class LayeredTier(Tier[EmbeddedWorkspace]):
             await anyio.to_thread.run_sync(_make_mount_layers, spec, owner)
             if not spec.home or workspace is None:
                 return stack, None
-            return stack, await anyio.to_thread.run_sync(
-                workspace.home.make_layer, spec.home, owner
-            )
+            made = await anyio.to_thread.run_sync(workspace.home.make_layer, spec.home, owner)
+            below = (Path(spec.home_below),) if spec.home_below else ()
+            return stack, made._replace(lower=(*made.lower, *below))
 
 
 class NamespacesTier(LayeredTier):

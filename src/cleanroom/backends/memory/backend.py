@@ -26,6 +26,7 @@ class MemoryBackend:
 
     name = "memory"
     shows_host = True
+    layers_homes = False
     forwards_elsewhere = False
 
     def __init__(

@@ -20,6 +20,7 @@ from cleanroom.engine.phases import built_programs, hidden_programs, span_receiv
 from cleanroom.engine.phases.commands import run_commands
 from cleanroom.engine.phases.current_phase import CurrentPhase, phase_attributes, phase_subject
 from cleanroom.engine.phases.environment_spec import environment_spec, host_variables
+from cleanroom.engine.phases.go_standard_library import GoStandardLibrary
 from cleanroom.engine.phases.host_commands import HostCommands
 from cleanroom.engine.phases.outcome import PhaseOutcome
 from cleanroom.engine.phases.phase_end import PhaseEnd
@@ -49,6 +50,7 @@ class PhaseRunner:
         self._bus = context.bus
         self._supervisor = supervisor
         self._write_back = write_back
+        self._go = GoStandardLibrary(context, supervisor)
         self._begun = 0  # phases, for the names of environments
 
     async def run(
@@ -122,6 +124,7 @@ class PhaseRunner:
         phase = current.phase
         await self._supervisor.wait_opened(phase.services)
         spec = environment_spec(self._context, current, self._supervisor.access(phase.services))
+        spec = await self._go.below(current, spec)
         observed: ObservedEnvironment | None = None
         results: list[ExecResult] = []
         try:
