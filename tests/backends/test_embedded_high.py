@@ -229,3 +229,23 @@ async def test_proc_hides_init(inside: Any):
     """P1: /proc shows one's own processes and not the first one."""
     async with inside() as high:
         assert (await high.run("ls -d /proc/1"))[0] != 0
+
+
+async def test_a_folder_below_the_homes_cache_is_read_and_starts_nothing(
+    inside: Any, project: Path, tmp_path: Path
+):
+    """What the engine compiled for all projects is there; what is written above it goes with the
+    phase, and no program of it is started.
+    """
+    below, owner = tmp_path / "below", project.stat()
+    (below / "go-build").mkdir(parents=True)
+    shutil.copy("/bin/true", below / "go-build/tool")
+    for path in (below, *below.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    async with inside(home_below=str(below)) as high:
+        assert await high.run("cd ~/.cache/go-build && test -s tool && touch mine") == (0, "")
+        refused = await high.run("~/.cache/go-build/tool 2> /dev/null")
+        attempts = await high.attempts()
+    assert refused[0] == 126
+    assert [attempt.rule for attempt in attempts] == ["process.exec"]
+    assert [path.name for path in (below / "go-build").iterdir()] == ["tool"]

@@ -73,6 +73,16 @@ class HomeCache:
             self._layer, tuple(level.path / str(number) for number in reversed(known))
         )
 
+    def make_fresh_layer(self, below: Path, user: Owner) -> Path:
+        """Make a layer of a home that keeps nothing, above the folder `below`.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        layer = self._scratch / f"home-{next(self._numbers)}"
+        layers.make(layer, below, user)
+        return layer
+
     def claim_folder(self, home: str) -> Path:
         """Move the folder `whole` out of `home`; makes an empty one if it is missing.
 

@@ -19,6 +19,7 @@ import anyio.to_thread
 from cleanroom.backends.base import EnvironmentSpec, WorkspaceSpec
 from cleanroom.backends.embedded import run_area, spec_hostns
 from cleanroom.backends.embedded.copied_workspace import CopiedWorkspace
+from cleanroom.backends.embedded.home_cache import HomeCache
 from cleanroom.backends.embedded.machinery import Machinery
 from cleanroom.backends.embedded.resources import cache_errors
 from cleanroom.backends.embedded.spec import Described, describe, environment_user
@@ -117,11 +118,10 @@ class LayeredTier(Tier[EmbeddedWorkspace]):
             elif workspace is not None:
                 stack = await workspace.push()
             await anyio.to_thread.run_sync(_make_mount_layers, spec, owner)
-            if not spec.home or workspace is None:
+            if workspace is None:
                 return stack, None
-            made = await anyio.to_thread.run_sync(workspace.home.make_layer, spec.home, owner)
-            below = (Path(spec.home_below),) if spec.home_below else ()
-            return stack, made._replace(lower=(*made.lower, *below))
+            make_cache = partial(_make_cache_layers, workspace.home, spec, owner)
+            return stack, await anyio.to_thread.run_sync(make_cache)
 
 
 class NamespacesTier(LayeredTier):
@@ -219,6 +219,17 @@ def _make_mount_layers(spec: EnvironmentSpec, owner: tuple[int, int] | None) -> 
     for mount in spec.mounts:
         if mount.above and not (Path(mount.source) / "upper").exists():
             layers.make(Path(mount.source), Path(mount.above), owner)
+
+
+def _make_cache_layers(
+    home: HomeCache, spec: EnvironmentSpec, owner: tuple[int, int] | None
+) -> HomeLayers | None:
+    """Make the layer of the home's `.cache`; None where nothing lies below it."""
+    below = (Path(spec.home_below),) if spec.home_below else ()
+    if spec.home:
+        made = home.make_layer(spec.home, owner)
+        return made._replace(lower=(*made.lower, *below))
+    return HomeLayers(home.make_fresh_layer(below[0], owner), below) if below else None
 
 
 def upper_folders(stack: Sequence[Path], cache: HomeLayers | None) -> tuple[Path, ...]:

@@ -115,7 +115,8 @@ class GoStandardLibrary:
         Raises:
             PolicyRefused: a canary was not stopped in the environment that fills it.
         """
-        if not (spec.home and self._context.backend.layers_homes) or self._failed:
+        possible = bool(self._context.home) and self._context.backend.layers_homes
+        if not possible or self._failed:
             return spec
         planned = current.planned.path
         tools = self._context.plan.tools
@@ -138,7 +139,9 @@ class GoStandardLibrary:
         folder = caches / toolchain.key
         if await anyio.to_thread.run_sync(_is_filled, folder):
             return folder
-        compiled = await anyio.to_thread.run_sync(_has_build_cache, Path(spec.home))
+        compiled = False
+        if spec.home:
+            compiled = await anyio.to_thread.run_sync(_has_build_cache, Path(spec.home))
         if compiled or _STARTERS.isdisjoint(words_of("\n".join(current.phase.commands))):
             return None
         text = (

@@ -113,10 +113,10 @@ def exec_folder(target: str, workspace: str, *, writable: bool) -> ExecFolder:
 # --- groups that several plans share
 
 
-def home_cache(cache: HomeLayers, target: str) -> Overlay:
+def home_cache(cache: HomeLayers, target: str, *, exec: bool = True) -> Overlay:
     """The layers of a home's cache at `target`."""
     *above, lowest = map(str, cache.lower)
-    return overlay(target, lowest, [str(cache.layer)], kept=above)
+    return overlay(target, lowest, [str(cache.layer)], kept=above, exec=exec)
 
 
 def temporary_folders(size: int, *, exec: bool) -> list[MountOp]:

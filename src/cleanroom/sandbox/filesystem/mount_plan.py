@@ -207,7 +207,9 @@ def project_and_data(
 
     `workspace_exec`: whether the kernel lets programs in the workspace be started.
     """
-    mounts: list[MountOp] = [home_cache(view.cache, f"{HOME}/.cache")] if view.cache else []
+    mounts: list[MountOp] = []
+    if view.cache:
+        mounts.append(home_cache(view.cache, f"{HOME}/.cache", exec=not view.allowlist))
     workspace = view.workspace
     if workspace is not None and workspace.layers:
         root = workspace.root
