@@ -18,6 +18,7 @@ from cleanroom.model.errors import CleanroomError, ProjectError
 from cleanroom.model.plan import Origin, Ready, ServiceSpec
 from cleanroom.services import phase_variables, resolve
 from cleanroom.services.base import PRIVATE, Recipe
+from cleanroom.services.postgres import lease_variables
 from cleanroom.services.templates import TemplateCache
 
 CALLER = {"PATH": "/usr/bin:/bin"}
@@ -52,6 +53,46 @@ def resolved(shared_cache: TemplateCache) -> Resolve:
         )
 
     return call
+
+
+NAMED = {
+    "DB_HOST": "{host}",
+    "DB_PORT": "{port}",
+    "DB_USER": "{user}",
+    "DB_PASSWORD": "{password}",
+    "DB_NAME": "{database}",
+    "DSN": "{url}?sslmode=disable",
+    "JSON": '{"a": {b}}',
+}
+
+
+def test_env_names_what_a_phase_gets_of_a_built_in_service(resolved: Resolve):
+    """Host, port, user, password, database and URL come under the project's own names too."""
+    pg, kv = resolved(postgres(env=NAMED), redis(env=NAMED))
+    password = pg.phase_variables["PGPASSWORD"]
+    assert {name: pg.phase_variables[name] for name in NAMED} == {
+        "DB_HOST": "127.0.0.1",
+        "DB_PORT": "5432",
+        "DB_USER": "app",
+        "DB_PASSWORD": password,
+        "DB_NAME": "app",
+        "DSN": f"{pg.phase_variables['DATABASE_URL']}?sslmode=disable",
+        "JSON": '{"a": {b}}',
+    }
+    assert kv.phase_variables["DB_PASSWORD"] in kv.secrets
+    assert kv.phase_variables["DSN"].startswith("redis://:")
+    assert (kv.phase_variables["DB_USER"], kv.phase_variables["DB_NAME"]) == ("default", "0")
+
+
+def test_env_names_the_leased_database_of_a_shared_server(resolved: Resolve):
+    """A run with a database of its own gets that one's name and password."""
+    (recipe,) = resolved(postgres(env=NAMED))
+    found = lease_variables(recipe, "lease_7", "other")
+    assert (found["DB_USER"], found["DB_NAME"], found["DB_PASSWORD"]) == (
+        "lease_7",
+        "lease_7",
+        "other",
+    )
 
 
 def test_phases_get_the_documented_variables(resolved: Resolve):

@@ -164,7 +164,13 @@ class ServiceKeys(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     env: Annotated[
         dict[str, str] | None,
-        key("words", "Variables that phases get; {host} and {port} are filled in."),
+        key(
+            "words",
+            (
+                "Variables that phases get beside the service's own; {host}, {port} and {url} are "
+                "filled in, for the built-in services {user}, {password} and {database} too."
+            ),
+        ),
     ] = None
     variables: Annotated[
         dict[str, str] | None, key("words", "Environment of the server itself.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from typing import TypedDict
 
 from cleanroom.model.errors import ProjectError
@@ -22,6 +22,7 @@ class ServerFields(TypedDict):
     server: str
     server_sha256: str
     programs: tuple[str, ...]
+    env: dict[str, str]
     restarts_max: int
     restart_window_seconds: float
 
@@ -36,6 +37,7 @@ def server_fields(spec: ServiceSpec, programs: Programs) -> ServerFields:
         "server": programs.server,
         "server_sha256": programs.sha256,
         "programs": programs.folders,
+        "env": dict(spec.env),
         "restarts_max": spec.restarts_max,
         "restart_window_seconds": spec.restart_window_seconds,
     }
@@ -57,6 +59,17 @@ def location_variables(name: str, port: int, url: str) -> dict[str, str]:
     """CLEANROOM_<NAME>_HOST, _PORT and _URL."""
     prefix = "CLEANROOM_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
     return {f"{prefix}_HOST": "127.0.0.1", f"{prefix}_PORT": str(port), f"{prefix}_URL": url}
+
+
+def named_variables(env: Mapping[str, str], facts: Mapping[str, str]) -> dict[str, str]:
+    """A service's `env` for phases: each `{fact}` of its values filled in.
+
+    Other braces stay as they are, since a value may be JSON.
+    """
+    return {
+        name: re.sub(r"\{(\w+)\}", lambda found: facts.get(found[1], found[0]), value)
+        for name, value in env.items()
+    }
 
 
 def refuse_reserved(spec: ServiceSpec, reserved: Set[str], name_pattern: str) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from cleanroom.model.errors import ProjectError
 from cleanroom.model.plan import Ready, ServiceSpec
 from cleanroom.services.base import Probe, Recipe
-from cleanroom.services.common import base_variables, location_variables
+from cleanroom.services.common import base_variables, location_variables, named_variables
 from cleanroom.services.images import ImageFacts
 
 
@@ -172,10 +172,7 @@ def _program(spec: ServiceSpec, path: str, root: str) -> str:
 
 
 def _phase_variables(spec: ServiceSpec, port: int, url: str) -> dict[str, str]:
-    filled = {
-        name: value.replace("{host}", "127.0.0.1").replace("{port}", str(port))
-        for name, value in spec.env.items()
-    }
+    filled = named_variables(spec.env, {"host": "127.0.0.1", "port": str(port), "url": url})
     return {**location_variables(spec.name, port, url), **filled} if port else filled
 
 

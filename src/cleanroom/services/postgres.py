@@ -22,6 +22,7 @@ from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
 from cleanroom.services.common import (
     base_variables,
     location_variables,
+    named_variables,
     refuse_reserved,
     server_fields,
 )
@@ -195,7 +196,7 @@ def recipe(
         stop_signal=2,  # "fast": ends sessions and stops, 2 ms; TERM would wait for every client
         port=port,
         to=to,
-        phase_variables=_phase_variables(spec.name, port, password),
+        phase_variables=_phase_variables(spec.name, spec.env, port, password),
         secrets=(password, secret),
     )
 
@@ -330,13 +331,29 @@ def lease_ends(name: str) -> str:
 
 def lease_variables(recipe: Recipe, name: str, password: str) -> dict[str, str]:
     """The environment variables of a run's phases, where the run leases the database `name`."""
-    return _phase_variables(recipe.name, recipe.port, password, role=name, database=name)
+    return _phase_variables(
+        recipe.name, recipe.env, recipe.port, password, role=name, database=name
+    )
 
 
 def _phase_variables(
-    name: str, port: int, password: str, *, role: str = ROLE, database: str = DATABASE
+    name: str,
+    env: Mapping[str, str],
+    port: int,
+    password: str,
+    *,
+    role: str = ROLE,
+    database: str = DATABASE,
 ) -> dict[str, str]:
     url = f"postgresql://{role}:{password}@127.0.0.1:{port}/{database}"
+    facts = {
+        "host": "127.0.0.1",
+        "port": str(port),
+        "user": role,
+        "password": password,
+        "database": database,
+        "url": url,
+    }
     return {
         "DATABASE_URL": url,
         "PGHOST": "127.0.0.1",
@@ -345,6 +362,7 @@ def _phase_variables(
         "PGPASSWORD": password,
         "PGDATABASE": database,
         **location_variables(name, port, url),
+        **named_variables(env, facts),
     }
 
 

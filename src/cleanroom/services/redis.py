@@ -13,12 +13,15 @@ from cleanroom.services.base import DATA, PRIVATE, Probe, Recipe, run_folder
 from cleanroom.services.common import (
     base_variables,
     location_variables,
+    named_variables,
     refuse_reserved,
     server_fields,
 )
 from cleanroom.services.programs import Programs
 
 PORT = 6379
+USER = "default"  # whom a password alone stands for
+DATABASE = "0"
 RESERVED = frozenset(
     [
         "aclfile",
@@ -49,7 +52,6 @@ def recipe(
     refuse_reserved(spec, RESERVED, r"[a-z][a-z0-9-]*")
     password = secrets()
     to = f"unix:{run_folder(spec.name)}/redis.sock"
-    url = f"redis://:{password}@127.0.0.1:{port}/0"
     return Recipe(
         **server_fields(spec, programs),
         variables={**base_variables(), **spec.variables},
@@ -59,9 +61,26 @@ def recipe(
         stop_signal=9,  # there is nothing to save, and TERM is looked at ten times a second only
         port=port,
         to=to,
-        phase_variables={"REDIS_URL": url, **location_variables(spec.name, port, url)},
+        phase_variables=_phase_variables(spec, port, password),
         secrets=(password,),
     )
+
+
+def _phase_variables(spec: ServiceSpec, port: int, password: str) -> dict[str, str]:
+    url = f"redis://:{password}@127.0.0.1:{port}/{DATABASE}"
+    facts = {
+        "host": "127.0.0.1",
+        "port": str(port),
+        "user": USER,
+        "password": password,
+        "database": DATABASE,
+        "url": url,
+    }
+    return {
+        "REDIS_URL": url,
+        **location_variables(spec.name, port, url),
+        **named_variables(spec.env, facts),
+    }
 
 
 def _configuration(spec: ServiceSpec, password: str) -> str:
