@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from cleanroom.engine.phases.offline import SWITCHES, switches
-from cleanroom.model.policy import Level, default_policy
-from cleanroom.project.dependencies import missing_dependencies
+from cleanroom.model.policy import Level, Policy, default_policy
+from cleanroom.project import load
+from cleanroom.project.dependencies import Asked, hints
 from cleanroom.project.tools import editable_installs, visible_tools
+from support.project_builder import NO_FLOOR
 
 MEDIUM = default_policy(Level.MEDIUM)
 OPEN = msgspec.structs.replace(MEDIUM, egress=("example.org:443",))
@@ -32,39 +34,138 @@ SUM = "github.com/google/uuid v1.6.0 h1:x\n"
 PACKAGE = '{"name": "n", "dependencies": {"left-pad": "^1.3.0"}}'
 
 
-@pytest.mark.parametrize(
-    ("command", "files", "helps"),
-    [
-        ("cargo test", {"Cargo.lock": LOCK}, "cargo vendor"),
-        ("cargo test", {"Cargo.lock": LOCK, "vendor/itoa/x": ""}, ""),
-        (
-            "cargo test",
-            {"Cargo.lock": LOCK, ".cargo/config.toml": '[source.crates-io]\nreplace-with = "here"'},
-            "",
-        ),
-        ("cargo test", {"Cargo.lock": '[[package]]\nname = "mine"\n'}, ""),
-        ("cd x && go test ./...", {"go.sum": SUM}, "go mod vendor"),
-        ("go vet ./...", {"go.sum": SUM, "vendor/modules.txt": ""}, ""),
-        ("npm test", {"package.json": PACKAGE}, "npm ci"),
-        ("npm test", {"package.json": PACKAGE, "node_modules/left-pad/x": ""}, ""),
-        ("npm test", {"package.json": '{"name": "n", "dependencies": {}}'}, ""),
-        ("./cargo-like go.sum", {"Cargo.lock": LOCK, "go.sum": SUM}, ""),
-    ],
-)
+POM = "<project><artifactId>a</artifactId></project>"
+GRADLE = 'dependencies { implementation("a:b:1") }'
+INSTALLED = ".venv/lib/python3.12/site-packages/flask/x"
+BARE = ".venv/lib/python3.12/site-packages/pip/x"
+
+# Command -> files of the project -> a part of the hint, empty where there is none.
+CASES = [
+    ("cargo test", {"Cargo.lock": LOCK}, "cargo vendor"),
+    ("cargo test", {"Cargo.lock": LOCK, "vendor/itoa/x": ""}, ""),
+    ("cargo test", {"Cargo.lock": LOCK, "vendor/.keep": ""}, "cargo vendor"),
+    (
+        "cargo test",
+        {"Cargo.lock": LOCK, ".cargo/config.toml": '[source.crates-io]\nreplace-with = "here"'},
+        "",
+    ),
+    ("cargo test", {"Cargo.lock": '[[package]]\nname = "mine"\n'}, ""),
+    ("cargo test", {"Cargo.toml": '[dependencies]\nserde = "1"\n'}, "cargo generate-lockfile"),
+    ("cargo test", {"Cargo.toml": '[dependencies]\nmine = { path = "mine" }\n'}, ""),
+    ("cargo --version", {"Cargo.lock": LOCK}, ""),
+    ("cd x && go test ./...", {"x/go.sum": SUM}, "go mod vendor"),
+    ("cd x && go test ./...", {"go.sum": SUM}, ""),
+    ("go vet ./...", {"go.sum": SUM, "vendor/modules.txt": ""}, ""),
+    ("go test", {"go.mod": "module m\n\nrequire a.b/c v1.0.0\n"}, "`go mod tidy`"),
+    ("npm test", {"package.json": PACKAGE, "package-lock.json": "{}"}, "run `npm ci` before"),
+    ("npm test", {"package.json": PACKAGE}, "`npm install --package-lock-only` and `npm ci`"),
+    ("npm test", {"package.json": PACKAGE, "node_modules/left-pad/x": ""}, ""),
+    ("npm test", {"package.json": PACKAGE, "node_modules/.package-lock.json": ""}, "npm ci"),
+    ("npm test", {"package.json": '{"name": "n", "dependencies": {}}'}, ""),
+    ("pnpm test", {"package.json": PACKAGE, "pnpm-lock.yaml": ""}, "pnpm install"),
+    ("node x.js", {"package.json": PACKAGE, "yarn.lock": ""}, "yarn install"),
+    ("yarn", {"package.json": PACKAGE}, "yarn install --mode update-lockfile"),
+    (
+        ".venv/bin/pip install -r requirements.txt",
+        {"requirements.txt": "flask\n"},
+        ".venv/bin/pip install -r requirements.txt",
+    ),
+    ("python3 -m pip install -e .", {"pyproject.toml": ""}, "pip install -e ."),
+    ("pip install -r requirements.txt", {INSTALLED: ""}, ""),
+    ("pip install --find-links wheels -r requirements.txt", {}, ""),
+    ("pip --version", {"requirements.txt": "flask\n"}, ""),
+    ("pip check", {"requirements.txt": "flask\n"}, ""),
+    (".venv/bin/python -m pytest", {"requirements.txt": "pytest\n"}, "python3 -m venv .venv"),
+    (".venv/bin/python -m pytest", {"requirements.txt": "pytest\n", BARE: ""}, "venv"),
+    (".venv/bin/python -m pytest", {"requirements.txt": "pytest\n", INSTALLED: ""}, ""),
+    (".venv/bin/python -m pytest", {"requirements.txt": "# none\n"}, ""),
+    ("python3 -m pytest", {"requirements.txt": "pytest\n"}, ""),
+    ("uv run pytest", {"pyproject.toml": '[project]\ndependencies = ["a"]', "uv.lock": ""}, "uv"),
+    ("uv run pytest", {"pyproject.toml": '[project]\ndependencies = ["a"]'}, "`uv lock`"),
+    ("uv run x.py", {"pyproject.toml": '[project]\nname = "a"'}, ""),
+    (
+        "poetry run pytest",
+        {"pyproject.toml": '[tool.poetry.dependencies]\nflask = "3"'},
+        "`poetry lock`",
+    ),
+    (
+        "poetry run pytest",
+        {"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3"', "poetry.lock": ""},
+        "",
+    ),
+    ("tox", {"tox.ini": ""}, "tox run --notest"),
+    ("tox", {"tox.ini": "", ".tox/py/x": ""}, ""),
+    ("./mvnw -B test", {"pom.xml": POM}, "dependency:go-offline` before, and add"),
+    ("mvn -Dmaven.repo.local=.m2 test", {"pom.xml": POM, ".m2/x": ""}, ""),
+    ("mvn test", {}, ""),
+    ("./gradlew test", {"build.gradle.kts": GRADLE}, "gradle -g .gradle-home build"),
+    ("gradle --offline -g .h test", {"build.gradle": GRADLE, ".h/x": ""}, ""),
+    ("gradle test", {"build.gradle": "apply plugin: 'java'"}, ""),
+    ("./cargo-like go.sum", {"Cargo.lock": LOCK, "go.sum": SUM}, ""),
+]
+
+
+def asked(root: Path, *commands: str, name: str = "test", policy: Policy = MEDIUM) -> Asked:
+    return Asked(name, root, commands, policy)
+
+
+@pytest.mark.parametrize(("command", "files", "helps"), CASES)
 def test_missing_packages_are_named_with_what_brings_them(
     tmp_path: Path, command: str, files: dict[str, str], helps: str
 ):
-    """A lock file that names packages, a command that needs them, and no folder that holds them:
-    the line that helps.
+    """A file that names packages, a command that needs them, and no folder that holds them:
+    the line that helps, and the phase that it helps.
     """
-    found = missing_dependencies(laid_out(tmp_path, files), (command,), MEDIUM)
-    assert helps in found
+    found = hints([asked(laid_out(tmp_path, files), command)])
+    assert helps in found.get("test", "")
     assert bool(found) == bool(helps)
+    assert all("phase test" in hint for hint in found.values())
+
+
+def test_a_manager_whose_packages_are_fetched_misses_its_lock_only(tmp_path: Path):
+    """With the lock there is no hint; without it the hint is the line that writes it."""
+    (tmp_path / "package.json").write_text(PACKAGE)
+    found = hints([asked(tmp_path, "npm test")], fetched={"npm"})
+    assert "`npm install --package-lock-only` before" in found["test"]
+    (tmp_path / "package-lock.json").write_text("{}")
+    assert hints([asked(tmp_path, "npm test")], fetched={"npm"}) == {}
+
+
+def test_a_phase_after_the_one_that_installs_has_no_hint(tmp_path: Path):
+    """What init cannot install is said of init, once."""
+    laid_out(tmp_path, {"package.json": PACKAGE, "package-lock.json": "{}"})
+    phases = [asked(tmp_path, "npm ci", name="init"), asked(tmp_path, "npm test")]
+    assert list(hints(phases)) == ["init"]
+    assert list(hints(phases[1:])) == ["test"]
+    assert not hints([phases[0]._replace(policy=OPEN), phases[1]])
 
 
 def test_a_phase_with_egress_misses_nothing(tmp_path: Path):
     """It may fetch its packages."""
-    assert not missing_dependencies(laid_out(tmp_path, {"go.sum": SUM}), ("go test",), OPEN)
+    assert not hints([asked(laid_out(tmp_path, {"go.sum": SUM}), "go test", policy=OPEN)])
+
+
+def test_a_phase_on_the_host_misses_nothing(tmp_path: Path):
+    """It has the host's network."""
+    phase = asked(laid_out(tmp_path, {"go.sum": SUM}), "go test")
+    assert not hints([phase._replace(hermetic=False)])
+
+
+def test_files_that_say_nothing_are_no_hint_and_no_error(tmp_path: Path):
+    """Malformed, deep and binary manifests are as if they named no package."""
+    laid_out(tmp_path, {"package.json": "[" * 5000, "pyproject.toml": "a.b" * 9, "Cargo.toml": "="})
+    (tmp_path / "requirements.txt").write_bytes(b"\xff\x00")
+    commands = ("npm test", "uv run x", ".venv/bin/python x.py", "cargo test", "go test")
+    found = hints([asked(tmp_path, command, name=command) for command in commands])
+    assert "npm test" not in found
+    assert "cargo test" not in found
+
+
+def test_the_plan_has_the_hint_before_the_run(tmp_path: Path):
+    """The hint stands with its phase, in the folder that the phase runs in."""
+    laid_out(tmp_path, {"go.sum": SUM, "make.toml": "[lifecycle.check]\ncommand = 'go vet ./...'"})
+    (phase,) = load(tmp_path, ("check",), caller={}, floor=NO_FLOOR).phases
+    assert phase.dependencies.startswith("phase check has no network")
 
 
 def test_package_managers_are_told_where_there_is_no_network():

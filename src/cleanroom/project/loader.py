@@ -14,7 +14,7 @@ from cleanroom.core.files import is_missing
 from cleanroom.model.errors import UsageError
 from cleanroom.model.plan import BackendName, Ignored, Plan, ServiceSpec, Workspace
 from cleanroom.model.policy import CONTROLS, Level
-from cleanroom.project import folders, named_files, notes, order, phases, policies
+from cleanroom.project import dependencies, folders, named_files, notes, order, phases, policies
 from cleanroom.project import services as declared
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
@@ -152,13 +152,30 @@ def _part(
         for step in steps
     }
     layer = overlaid(base, overlay)
+    missing = dependencies.hints(
+        [
+            dependencies.Asked(
+                name=phase.name,
+                folder=Path(phase.working_directory or path),
+                commands=phase.commands,
+                policy=phase.policy,
+                hermetic=phase.hermetic,
+            )
+            for phase in (made[step.name] for step in steps)
+        ]
+    )
     return _Part(
         project=project,
         workspace=Workspace(
             name=name,
             path=str(path),
             phases=tuple(
-                msgspec.structs.replace(made[step.name], role=step.role, of=step.of)
+                msgspec.structs.replace(
+                    made[step.name],
+                    role=step.role,
+                    of=step.of,
+                    dependencies=missing.get(step.name, ""),
+                )
                 for step in steps
             ),
         ),

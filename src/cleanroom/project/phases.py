@@ -10,7 +10,6 @@ import msgspec
 from cleanroom.model.plan import PhaseRun
 from cleanroom.model.policy import Level, Policy
 from cleanroom.project import folders, policies, tasks
-from cleanroom.project.dependencies import missing_dependencies
 from cleanroom.project.floor import Floor
 from cleanroom.project.idle import idle_interpreter
 from cleanroom.project.raw_project import RawPhase, RawProject
@@ -80,7 +79,7 @@ def phase_run(
     layer: Layer,
     services: tuple[str, ...],
 ) -> PhaseRun:
-    """The phase as a plan has it, without its role.
+    """The phase as a plan has it, without its role and its hint on packages.
 
     Raises:
         ProjectError: a setting has to be edited.
@@ -113,7 +112,6 @@ def phase_run(
         cache_inputs=settings.cache.inputs if settings.cache else (),
         description=phase.description,
         idle=idle_interpreter(commands),
-        dependencies=missing_dependencies(path, commands, policy) if hermetic else "",
         origin=phase.node.origin,
     )
 

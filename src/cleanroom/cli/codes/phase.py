@@ -131,9 +131,13 @@ CODES = (
         "CR-PHASE-010",
         title="a phase failed, and its packages are not in the project",
         text="""
-            A phase from Medium on has no network, so cargo, go and npm find only what lies in the
-            project: a vendor/ folder, node_modules, or a source that .cargo/config.toml names.
-            The message has the line that puts the packages there; run it once on the host.
+            A phase from Medium on has no network, so cargo, go, npm, pnpm, yarn, pip, uv, poetry,
+            tox, nox, maven and gradle find only what lies in the project: a vendor/ folder,
+            node_modules, .venv, or a source that .cargo/config.toml names. An empty folder counts
+            as missing. The message names the phase and has the line that puts the packages there;
+            run it once on the host. Where nothing pins them it has the line that writes the lock
+            too. `cleanroom-engine plan` says the same before a run, of the first phase that needs
+            them.
             They are told that there is no network (CARGO_NET_OFFLINE, GOPROXY=off,
             npm_config_offline, PIP_NO_INDEX, UV_OFFLINE), so that what is missing fails at once;
             cleanroom.variables overrides each.
