@@ -39,15 +39,19 @@ _SUGGESTED_KEYS = (
 _PHASE_KEYS = (*_SUGGESTED_KEYS, "env")
 
 
-def parse_project(source: Source, root: Path) -> RawProject:
+def parse_project(
+    source: Source, root: Path, tables: Mapping[str, Node] | None = None
+) -> RawProject:
     """Read a whole file. `root` is where its `members` patterns are looked for.
+
+    `tables` are its tables by the names that a make.toml has for them, where it is another file.
 
     Raises:
         ProjectError: a key that has a meaning has a value of the wrong type.
     """
     ignored = IgnoredKeys(source)
-    phases = _PhaseReader(source, ignored)
-    table = source.node.children()
+    table = source.node.children() if tables is None else tables
+    phases = _PhaseReader(table, ignored)
     for section in _SECTIONS:
         if section in table:
             phases.read_section(table[section])
@@ -99,10 +103,10 @@ def _project_name(node: Node | None, ignored: IgnoredKeys) -> str:
 class _PhaseReader:
     """Reads the sections with phases and hooks of one file."""
 
-    def __init__(self, source: Source, ignored: IgnoredKeys) -> None:
+    def __init__(self, table: Mapping[str, Node], ignored: IgnoredKeys) -> None:
         self.phases: dict[str, RawPhase] = {}
         self.hooks: dict[str, tuple[PhaseReference, ...]] = {}  # "before_build" -> phases
-        self._source = source
+        self._table = table
         self._ignored = ignored
 
     def read_section(self, node: Node) -> None:
@@ -113,7 +117,7 @@ class _PhaseReader:
         Raises:
             ProjectError: a key that has a meaning has a wrong value.
         """
-        metadata = node.path == ("lifecycle",) and "phases" in self._source.table
+        metadata = node.path == ("lifecycle",) and "phases" in self._table
         for name, child in node.children().items():
             if "\0" in name:
                 raise child.error(
@@ -222,9 +226,9 @@ class _PhaseReader:
         """`name`, or `name_2` and so on, where a phase of the file or of `made` has it."""
         taken = set(made)
         for section in _SECTIONS:
-            phases = self._source.table.get(section)
-            if isinstance(phases, dict):
-                taken.update(phases)
+            phases = self._table.get(section)
+            if phases is not None and isinstance(phases.value, dict):
+                taken.update(phases.value)
         candidate, number = name, 1
         while candidate in taken:
             number += 1

@@ -13,7 +13,7 @@ from cleanroom.core.beneath import Folder
 from cleanroom.core.files import is_file
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import parse_project
-from cleanroom.project.loader import FILE
+from cleanroom.project.project_file import FILE
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
 from cleanroom.project.tools import virtual_environments

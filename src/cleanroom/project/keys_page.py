@@ -38,6 +38,12 @@ Beside them the keys below stand under `cleanroom`.
 An unknown key or a wrong value there is an error (exit 2) that names file, line and column;
 elsewhere unknown keys do nothing, as in ggen, and `cleanroom-engine plan` lists them.
 
+A project without a make.toml may have all of it in its pyproject.toml, below `[tool.cleanroom]`:
+`[tool.cleanroom]` is `[cleanroom]`, and `[tool.cleanroom.lifecycle.PHASE]`,
+`[tool.cleanroom.hooks]` and `[tool.cleanroom.workspace.NAME]` are the tables of those names.
+With both files make.toml is read alone, and `plan` says so.
+ggen itself reads make.toml only.
+
 A phase's key goes before the project's; `[cleanroom.env.NAME]` and `cleanroom.env.NAME` of a phase
 go before both when the run is for that environment (`--env NAME` or `GGEN_ENV`;
 `prod` is `production`).

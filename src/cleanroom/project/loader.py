@@ -20,13 +20,13 @@ from cleanroom.project.dialects import parse_project
 from cleanroom.project.floor import FLOOR_FILE, read_floor
 from cleanroom.project.order import Step
 from cleanroom.project.phases import Context
+from cleanroom.project.project_file import FILE, PYPROJECT, TABLE, read_project
 from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
 from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
 from cleanroom.project.version_files import version_files
 
-FILE = "make.toml"
 _SLO_SECONDS = 20.0
 _SEED = 42
 
@@ -67,7 +67,7 @@ def load(
             organisation requires.
     """
     root = root.absolute()
-    project = parse_project(read_source(root / FILE, FILE), root)
+    project = read_project(root)
     context = Context(
         root=root,
         caller=caller,
@@ -210,7 +210,7 @@ def _plan(
     return Plan(
         project=project.name or context.root.name,
         root=str(context.root),
-        file=str(context.root / FILE),
+        file=str(context.root / project.source.name),
         dialect=project.dialect,
         environment=context.environment,
         backend=context.floor.backend_for(overrides.backend or settings.backend or "auto"),
@@ -226,7 +226,9 @@ def _plan(
         slo_seconds=overrides.slo_seconds or settings.slo or _SLO_SECONDS,
         strict_slo=bool(strict),
         seed=_SEED if seed is None else seed,
-        ignored=tuple(entry for part in _distinct(parts, project) for entry in _ignored(part)),
+        ignored=tuple(
+            entry for part in _distinct(parts, project) for entry in _ignored(part, project)
+        ),
         notes=(*_notes(context, whole, parts, allowed), *hidden),
         allow_degraded=allowed,
         files=named_files.make_tomls(context.root, project, FILE),
@@ -308,10 +310,10 @@ def _distinct(parts: Sequence[_Part], project: RawProject) -> list[_Part]:
     return sorted(found.values(), key=lambda part: part.project is not project)
 
 
-def _ignored(part: _Part) -> list[Ignored]:
+def _ignored(part: _Part, project: RawProject) -> list[Ignored]:
     """Keys without effect; those of a workspace's own file are named with the file."""
     file = part.project.source.name
-    prefix = "" if file == FILE else f"{file}: "
+    prefix = "" if part.project is project else f"{file}: "
     entries = [*part.project.ignored, *notes.idle_hooks(part.project)]
     return sorted(
         (msgspec.structs.replace(entry, key=prefix + entry.key) for entry in entries),
@@ -350,6 +352,10 @@ def _rules(asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
+def _phases_table(project: RawProject) -> str:
+    return f"[{TABLE}.lifecycle]" if project.source.name == PYPROJECT else "[lifecycle]"
+
+
 def _check_names(names: Sequence[str], project: RawProject, workspace: str) -> None:
     for name in names:
         if name in project.phases:
@@ -360,7 +366,7 @@ def _check_names(names: Sequence[str], project: RawProject, workspace: str) -> N
         hint = (
             f"did you mean {close!r}?"
             if close
-            else f"{project.source.name} has the phases under [lifecycle]"
+            else f"{project.source.name} has the phases under {_phases_table(project)}"
         )
         if len(words) > 1 and all(word in project.phases for word in words):
             hint = f"name them as separate words: {' '.join(words)}"

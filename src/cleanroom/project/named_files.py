@@ -24,9 +24,13 @@ _RUNNERS = ("uv", "poetry", "pdm", "hatch", "rye", "pipx", "run")
 
 
 def make_tomls(root: Path, project: RawProject, name: str) -> tuple[str, ...]:
-    """The project's file and that of each workspace, absolute, whether there is one or not."""
+    """The project's file and that of each workspace, absolute, whether there is one or not.
+
+    Where the project's is another one, a make.toml beside it would go before it.
+    """
     folders = ("", *(workspace.path for workspace in project.workspaces))
-    return tuple(dict.fromkeys(os.path.normpath(root / folder / name) for folder in folders))
+    found = [os.path.normpath(root / folder / name) for folder in folders]
+    return tuple(dict.fromkeys((*found, str(root / project.source.name))))
 
 
 def named(root: Path, path: Path, project: RawProject, layers: Iterable[Layer]) -> Iterator[str]:

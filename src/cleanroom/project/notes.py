@@ -71,6 +71,8 @@ def _environment(environment: str, whole: Layer, parts: Sequence[Part]) -> Itera
 
 
 def _part(project: RawProject, steps: Sequence[Step], layers: Mapping[str, Layer]) -> Iterator[str]:
+    if project.hides:
+        yield f"{project.source.name} goes before {project.hides}, which has no effect"
     if not project.phases:
         yield f"{project.source.name} has no phases"
     for name in dict.fromkeys(step.name for step in steps):

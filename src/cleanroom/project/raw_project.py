@@ -63,3 +63,4 @@ class RawProject(msgspec.Struct, frozen=True, kw_only=True):
     environments: Mapping[str, Mapping[str, str]] = {}
     settings: Node | None = None
     ignored: tuple[Ignored, ...] = ()
+    hides: str = ""  # another table with phases, which has no effect beside this file

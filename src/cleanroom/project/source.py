@@ -82,7 +82,7 @@ def _read(file: Path, name: str) -> bytes:
         raise ProjectError(
             "CR-PROJECT-001",
             f"expected a file, found none in {file.parent}",
-            hint="`cleanroom-engine init` writes one",
+            hint="`cleanroom-engine init` writes one, or [tool.cleanroom] in pyproject.toml is one",
             where=name,
         ) from None
     except OSError as error:

@@ -8,7 +8,8 @@ CODES = (
         title="there is no make.toml here",
         text="""
             The command reads make.toml in the folder it is started in, or in the one that --root
-            names, and there is none.
+            names, else the table [tool.cleanroom] of the pyproject.toml there, and there is
+            neither.
             `cleanroom-engine init` writes one that fits the project; `init --from FILE` converts a
             file of another name or dialect.
         """,

@@ -150,10 +150,11 @@ def _tables(loaded: Plan) -> list[tuple[str, Node]]:
     """The file's tables that set project-wide keys, the one that wins first."""
     from pathlib import Path
 
+    from cleanroom.project.project_file import settings_node
     from cleanroom.project.source import read_source
 
     file = Path(loaded.file)
-    whole = read_source(file, file.name).node.get("cleanroom")
+    whole = settings_node(read_source(file, file.name))
     if whole is None:
         return []
     overlays = whole.get("env")
@@ -166,9 +167,8 @@ def _tables(loaded: Plan) -> list[tuple[str, Node]]:
         for name in names
         if overlays is not None and name and (table := overlays.get(name)) is not None
     ]
-    return [(f"make.toml [cleanroom.env.{name}]", table) for name, table in found] + [
-        ("make.toml [cleanroom]", whole)
-    ]
+    title = f"{file.name} [{whole.key}"
+    return [(f"{title}.env.{name}]", table) for name, table in found] + [(f"{title}]", whole)]
 
 
 def _origin(tables: list[tuple[str, Node]], path: tuple[str, ...], positions: bool) -> str:
