@@ -13,29 +13,9 @@ from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project import keys_page, load
 from cleanroom.project.init import write_make_toml
 from support.paths import ROOT
-from support.project_builder import CORPUS, NO_FLOOR, trace, written
+from support.project_builder import CORPUS, NO_FLOOR, written
 
 PAGE = ROOT / "docs" / "make-toml.md"
-
-
-@pytest.mark.parametrize(
-    ("sign", "image"),
-    [
-        ("pyproject.toml", "python"),
-        ("Cargo.toml", "rust"),
-        ("package.json", "node"),
-        ("go.mod", "golang"),
-        ("README", "debian"),
-    ],
-)
-def test_init_writes_a_file_that_loads_and_fits_the_language(tmp_path: Path, sign: str, image: str):
-    """init, test and validate are there, and the image is the language's."""
-    (tmp_path / sign).write_text("")
-    assert write_make_toml(tmp_path, None) == tmp_path / "make.toml"
-    plan = load(tmp_path, ("init", "test", "validate"), caller={}, floor=NO_FLOOR)
-    assert trace(plan) == ["init", "test", "validate"]
-    assert plan.phases[0].image.startswith(image)
-    assert not plan.ignored
 
 
 def test_init_says_where_it_cannot_write(tmp_path: Path):
@@ -53,32 +33,6 @@ def test_a_phase_of_an_unknown_project_fails_and_says_what_to_write(tmp_path: Pa
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert f"[lifecycle.{phase}]: write your command here" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("scripts", "validate"),
-    [('{"lint": "eslint ."}', "npm run lint"), ("{}", "npm ls --all"), ("7", "npm ls --all")],
-)
-def test_init_runs_only_scripts_that_are_there(tmp_path: Path, scripts: str, validate: str):
-    """A script that package.json does not have is not skipped silently:
-    something else is checked.
-    """
-    (tmp_path / "package.json").write_text(f'{{"scripts": {scripts}}}')
-    write_make_toml(tmp_path, None)
-    plan = load(tmp_path, ("validate",), caller={}, floor=NO_FLOOR)
-    assert plan.phases[0].commands == (validate,)
-
-
-def test_init_uses_the_projects_virtual_environment(tmp_path: Path):
-    """Where there is one, its interpreter runs the tests; and the file says how packages come into
-    the project.
-    """
-    (tmp_path / "pyproject.toml").write_text("")
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv/pyvenv.cfg").write_text("")
-    write_make_toml(tmp_path, None)
-    assert '".venv/bin/python -m pytest -q"' in (tmp_path / "make.toml").read_text()
-    assert "Phases have no network" in (tmp_path / "make.toml").read_text()
 
 
 def test_init_never_overwrites(tmp_path: Path):

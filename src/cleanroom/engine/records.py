@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cleanroom.evidence.audit.log import Verification
     from cleanroom.evidence.tracing import SpanData
     from cleanroom.evidence.tracing.delivery import Delivered
+    from cleanroom.project.init import Written
 
 
 TRACE_LIMIT_BYTES = 256 << 20  # some hundred thousand spans: more than anybody reads
@@ -418,8 +419,8 @@ async def build_images(
     return built
 
 
-def init(root: str | Path, source: str | Path | None = None) -> Path:
-    """Write a make.toml that fits the project, and return its path.
+def init(root: str | Path, source: str | Path | None = None) -> Written:
+    """Write a make.toml that fits the project, and say which files and phases there are.
 
     Raises:
         UsageError: an argument is no path.

@@ -4,128 +4,119 @@ another dialect.
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cleanroom.core.beneath import Folder
-from cleanroom.core.files import is_file
+from cleanroom.core.beneath import Folder, is_misplaced
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import parse_project
 from cleanroom.project.project_file import FILE
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
-from cleanroom.project.tools import virtual_environments
+from cleanroom.project.starters import text
+from cleanroom.project.starters.base import Starter
+from cleanroom.project.starters.recognition import recognized
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-
-class _Language(NamedTuple):
-    name: str
-    image: str
-    init: str
-    test: str
-    validate: str
-    packages: str = ""  # a command that puts packages into the project, where phases find them
+_IGNORE_FILE = ".gitignore"
+_IGNORED = ".ggen/"  # state, runs and reports: what the engine itself writes
 
 
-# A file that shows the language -> the commands of its phases, which every installation has.
-_LANGUAGES: dict[str, _Language] = {
-    "pyproject.toml": _Language(
-        "Python",
-        "python:3.12-slim",
-        "python3 --version",
-        "python3 -m pytest -q",
-        "python3 -m compileall -q -x '(^|/)(\\.venv|venv|env)/' .",
-        "python3 -m venv .venv && .venv/bin/pip install -e . pytest",
-    ),
-    "Cargo.toml": _Language(
-        "Rust",
-        "rust:1-slim",
-        "cargo --version",
-        "cargo test --offline",
-        "cargo check --offline --all-targets",
-        "mkdir -p .cargo && cargo vendor >> .cargo/config.toml",
-    ),
-    "package.json": _Language(
-        "Node.js", "node:22-slim", "node --version", "npm test", "npm ls --all", "npm ci"
-    ),
-    "go.mod": _Language(
-        "Go", "golang:1.24", "go version", "go test ./...", "go vet ./...", "go mod vendor"
-    ),
-}
+class Written(NamedTuple):
+    """What `init` wrote."""
+
+    path: Path  # the project's make.toml
+    others: tuple[Path, ...]  # of its workspaces, and its .gitignore
+    phases: tuple[str, ...]  # in the order of a pipeline
 
 
-def _unwritten(phase: str) -> str:
-    """The command of a phase in an unknown language: it fails until somebody replaces it."""
-    return f"echo 'make.toml: [lifecycle.{phase}]: write your command here' >&2; exit 1"
+def write_make_toml(root: Path, source: Path | None = None) -> Written:
+    """Write `root`/make.toml, and let git ignore what the engine writes.
 
-
-_UNKNOWN = _Language(
-    "not known: write the commands",
-    "debian:stable-slim",
-    *(_unwritten(phase) for phase in ("init", "test", "validate")),
-)
-
-_TEMPLATE = """\
-# The lifecycle of this project ({language}).
-# `cleanroom-engine plan` shows what would run, `cleanroom-engine pipeline init test validate` runs it.
-
-[project]
-name = {name}
-
-# For the whole project; a phase's own cleanroom.KEY goes before it. All keys: docs/make-toml.md of cleanroom-engine.
-[cleanroom]
-policy = "Medium"          # Low, Medium, High or Locked
-slo = "20s"                # what a whole run should take at most
-image = "{image}"   # what container backends run phases in; the embedded backend needs none
-
-[lifecycle.init]
-description = "Prepare the project"
-commands = [{init}]
-
-[lifecycle.test]
-description = "Run the tests"
-{packages}commands = [{test}]
-# Real services for this phase; it finds them by DATABASE_URL and REDIS_URL.
-# cleanroom.containers = ["postgres", "redis"]
-# cleanroom.timeout = "2m"
-
-[lifecycle.validate]
-description = "Check what was built"
-commands = [{validate}]
-"""  # noqa: E501
-
-
-def write_make_toml(root: Path, source: Path | None = None) -> Path:
-    """Write `root`/make.toml, and return its path.
-
-    It fits the project's language, or has the content of `source` (any dialect) in dialect A.
+    It has the phases that the project's files show, or the content of `source` (any dialect) in
+    dialect A. A project of several languages gets a make.toml in each folder that has none.
 
     Raises:
         ProjectError: there is a make.toml already, which is not changed, or `source` is no project.
-        ArtifactError: the file could not be written.
+        ArtifactError: a file could not be written.
     """
-    target = root.absolute() / FILE
-    if os.path.lexists(target):
+    root = root.absolute()
+    if os.path.lexists(root / FILE):
         raise _exists()
-    text = _from_language(root.absolute()) if source is None else _converted(source)
+    texts, phases = _from_files(root) if source is None else _converted(source)
+    others = [
+        _create(root / folder, content)
+        for folder, content in texts.items()
+        if folder and not os.path.lexists(root / folder / FILE)
+    ]
+    path = _create(root, texts[""])
+    ignored = _ignore(root)
+    return Written(path, (*others, *ignored), phases)
+
+
+def _from_files(root: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Folder -> text of its make.toml, the root's under ""; and the phases."""
+    starters = recognized(root)
+    first = next(iter(starters.values()))
+    phases = tuple(phase.name for phase in first.phases)
+    name = _project_name(starters, root)
+    if len(starters) == 1 and "" in starters:
+        return {"": text.whole(first, name)}, phases
+    own = {folder: text.of_workspace(each) for folder, each in starters.items() if folder}
+    return {**own, "": text.of_workspaces(starters, name, (), "")}, phases
+
+
+def _project_name(starters: Mapping[str, Starter], root: Path) -> str:
+    """The name in the metadata of the root's project, else that of the folder."""
+    own = starters[""].name if "" in starters else ""
+    return own or root.name or "project"
+
+
+def _create(folder: Path, content: str) -> Path:
     try:
-        with Folder.at(target.parent) as folder:
-            descriptor = folder.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with Folder.at(folder) as opened:
+            descriptor = opened.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(content)
     except FileExistsError:
         raise _exists() from None
     except OSError as error:
-        raise ArtifactError(
-            "CR-INIT-002",
-            f"{FILE}: cannot be written: {error.strerror}",
-            hint="make the folder writable",
-        ) from error
-    return target
+        raise _not_written(FILE, error) from error
+    return folder / FILE
+
+
+def _ignore(root: Path) -> tuple[Path, ...]:
+    """Add our folder to .gitignore, where no line of it covers that already.
+
+    One that is a link, or another user's, is left as it is.
+    """
+    try:
+        with Folder.at(root) as folder:
+            descriptor = folder.open_own(_IGNORE_FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        with os.fdopen(descriptor, "r+b") as stream:
+            content = stream.read()
+            lines = {line.strip().strip(b"/") for line in content.splitlines()}
+            if _IGNORED.strip("/").encode() in lines:
+                return ()
+            begun = b"" if not content or content.endswith(b"\n") else b"\n"
+            stream.write(begun + _IGNORED.encode() + b"\n")
+    except OSError as error:
+        if is_misplaced(error):
+            return ()
+        raise _not_written(_IGNORE_FILE, error) from error
+    return (root / _IGNORE_FILE,)
+
+
+def _not_written(name: str, error: OSError) -> ArtifactError:
+    return ArtifactError(
+        "CR-INIT-002",
+        f"{name}: cannot be written: {error.strerror}",
+        hint="make the folder writable",
+    )
 
 
 def _exists() -> ProjectError:
@@ -140,52 +131,8 @@ def _exists() -> ProjectError:
     )
 
 
-def _from_language(root: Path) -> str:
-    language = next(
-        (language for sign, language in _LANGUAGES.items() if is_file(root / sign)), _UNKNOWN
-    )
-    if language.name == "Python" and (environments := virtual_environments(root)):
-        language = language._replace(
-            test=language.test.replace("python3", f"{environments[0].name}/bin/python", 1)
-        )
-    if language.name == "Node.js" and _has_script(root, "lint"):
-        language = language._replace(validate="npm run lint")
-    hint = (
-        (
-            "# Phases have no network: packages come from the project. Once, on the host: "
-            f"{language.packages}\n"
-        )
-        if language.packages
-        else ""
-    )
-    return _TEMPLATE.format(
-        packages=hint,
-        language=language.name,
-        name=_quoted(root.name or "project"),
-        image=language.image,
-        init=_quoted(language.init),
-        test=_quoted(language.test),
-        validate=_quoted(language.validate),
-    )
-
-
-def _has_script(root: Path, name: str) -> bool:
-    """Whether package.json has the script: `npm run --if-present` would pass without it."""
-    try:
-        package = json.loads((root / "package.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    scripts = package.get("scripts") if isinstance(package, dict) else None
-    return isinstance(scripts, dict) and name in scripts
-
-
-def _quoted(text: str) -> str:
-    import tomlkit
-
-    return tomlkit.item(text).as_string()
-
-
-def _converted(source: Path) -> str:
+def _converted(source: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The text of a make.toml under "", and the phases."""
     import tomlkit
 
     project = parse_project(read_source(source, source.name), source.absolute().parent)
@@ -209,7 +156,8 @@ def _converted(source: Path) -> str:
     hooks = _hooks(project)
     if hooks:
         document.add("hooks", tomlkit.item(hooks))
-    return tomlkit.dumps(document)
+    named = tuple(phase.name for phase in project.phases.values() if not phase.generated)
+    return {"": tomlkit.dumps(document)}, named
 
 
 def _add_whole(document: TOMLDocument, project: RawProject) -> None:

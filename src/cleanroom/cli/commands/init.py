@@ -18,6 +18,8 @@ from cleanroom.cli.options import general_options
 def init(source: str | None, colour: str, root: str) -> None:
     """Write a commented make.toml that fits the project; never over an existing one.
 
+    It has the phases that the project's own files show. `.ggen/` is added to .gitignore.
+
     \b
     cleanroom-engine init
     cleanroom-engine init --from Makefile.toml
@@ -27,7 +29,12 @@ def init(source: str | None, colour: str, root: str) -> None:
     from cleanroom.cli.views.text import safe
 
     written = engine.init(root, source)
+    phases = " ".join(written.phases)
     write_lines(
         Output(colour),
-        [f"wrote {safe(str(written))}", "next: `cleanroom-engine plan` shows what would run"],
+        [
+            *(f"wrote {safe(str(path))}" for path in (written.path, *written.others)),
+            "next: `cleanroom-engine plan` shows what would run"
+            + (f", `cleanroom-engine pipeline {safe(phases)}` runs it" if phases else ""),
+        ],
     )

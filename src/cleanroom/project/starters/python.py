@@ -1,0 +1,277 @@
+"""Python projects: pip, uv and poetry; pytest, unittest, Django, tox and nox."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cleanroom.core.files import is_file, is_folder
+from cleanroom.project import manifests
+from cleanroom.project.manifests import read_text, requirement_name, table, texts
+from cleanroom.project.starters.base import Starter, no_tests, phases
+from cleanroom.project.starters.files import files_below
+from cleanroom.project.tools import virtual_environments
+
+SIGNS = (
+    "pyproject.toml",
+    "setup.py",
+    "setup.cfg",
+    "requirements.txt",
+    "manage.py",
+    "tox.ini",
+    "noxfile.py",
+    "Pipfile",
+)
+
+_DEFAULT_VERSION = (3, 12)
+_TEST_FILES = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test|tests)\.py|tests?/.*(?<!__)\.py")
+_TESTING = ("test", "tests", "testing", "dev", "develop", "development")
+_SKIPPED = r"'(^|/)(\.venv|venv|env|\.tox|\.nox|node_modules)/'"
+
+
+class _Project(NamedTuple):
+    """What the files of a Python project say."""
+
+    root: Path
+    pyproject: dict[str, Any]
+    manager: manifests.PythonManager
+    declared: frozenset[str]  # normalised names of all packages
+    environment: str  # folder of its virtual environment
+    tests: tuple[str, ...]  # files
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it can be built and installed."""
+        return "build-system" in self.pyproject or is_file(self.root / "setup.py")
+
+    @property
+    def has_pytest_tests(self) -> bool:
+        """Whether pytest runs its tests, by a setting or by the tests' style."""
+        settings = ("pytest.ini", "conftest.py", "tests/conftest.py", "test/conftest.py")
+        if any(is_file(self.root / name) for name in settings):
+            return True
+        if "pytest" in table(self.pyproject, "tool"):
+            return True
+        found = [read_text(self.root / name) for name in self.tests[:50]]
+        return bool(found) and not any(
+            "unittest" in text and "import pytest" not in text for text in found
+        )
+
+
+def starter(root: Path) -> Starter:
+    """The phases of a Python project."""
+    project = _read(root)
+    install = _install(project)
+    python = f"{project.environment}/bin/python" if install else "python3"
+    test, prepare = _tests(project, python)
+    compiled = f"{python} -m compileall -q -x {_SKIPPED} ."
+    wheel = _wheel(project) if install else ""
+    commands = {
+        "init": [*(install or ["python3 --version"]), *prepare],
+        "build": [wheel or compiled],
+        "test": [test],
+        "validate": [compiled if wheel else "", *_checks(project, python, bool(install))],
+    }
+    variables = {}
+    if project.manager == "poetry":
+        variables["POETRY_VIRTUALENVS_IN_PROJECT"] = "true"
+    if not install and is_folder(root / "src"):
+        variables["PYTHONPATH"] = "src"
+    described = {"init": "Show the interpreter: no packages are needed"} if not install else {}
+    return Starter(
+        language=f"Python, {project.manager}",
+        name=_name(project),
+        image=f"python:{'.'.join(map(str, _version(project)))}-slim",
+        phases=phases(commands, **described),
+        variables=variables,
+        comments=no_tests(commands),
+    )
+
+
+def _read(root: Path) -> _Project:
+    environments = virtual_environments(root)
+    declared = manifests.declared_python_packages(root)
+    return _Project(
+        root=root,
+        pyproject=manifests.read_toml(root / "pyproject.toml"),
+        manager=manifests.python_manager(root),
+        declared=frozenset(requirement_name(requirement) for requirement in declared),
+        environment=environments[0].name if environments else ".venv",
+        tests=tuple(name for name in files_below(root) if _TEST_FILES.fullmatch(name)),
+    )
+
+
+def _install(project: _Project) -> list[str]:
+    """The commands that install the packages; none where it needs none."""
+    if project.manager == "poetry":
+        return [f"poetry install --no-interaction{_poetry_groups(project)}"]
+    if project.manager == "uv":
+        frozen = " --frozen" if is_file(project.root / "uv.lock") else ""
+        return [f"uv sync{frozen}{_uv_groups(project)}"]
+    if not project.declared and not is_file(project.root / "setup.py"):
+        return []
+    return [
+        f"[ -x {project.environment}/bin/python ] || python3 -m venv {project.environment}",
+        *_pip_lines(project),
+    ]
+
+
+def _pip_lines(project: _Project) -> Iterator[str]:
+    pip = f"{project.environment}/bin/pip install"
+    files = [f"-r {file}" for file in manifests.requirement_files(project.root)]
+    if files and is_file(project.root / "constraints.txt"):
+        files.append("-c constraints.txt")
+    others = [*_own_package(project), *(shlex.quote(name) for name in _undeclared(project))]
+    hashed = any("--hash" in read_text(project.root / file[3:]) for file in files)
+    # With hashes pip takes nothing that has none; what is installed already need not be named.
+    groups = [files, others] if hashed else [[*files, *others]]
+    for group in groups:
+        if group:
+            yield f"{pip} {' '.join(group)}"
+
+
+def _own_package(project: _Project) -> list[str]:
+    """What pip is to install beside requirement files: the project, or what it depends on."""
+    extras = table(project.pyproject, "project", "optional-dependencies")
+    groups = table(project.pyproject, "dependency-groups")
+    named = [
+        shlex.quote(requirement)
+        for group in _TESTING
+        for requirement in _group(groups, group, depth=8)
+    ]
+    if project.is_package:
+        chosen = ",".join(extra for extra in extras if extra in _TESTING)
+        return [f"-e '.[{chosen}]'" if chosen else "-e .", *named]
+    if manifests.requirement_files(project.root):
+        return named
+    wanted = [
+        *texts(table(project.pyproject, "project").get("dependencies")),
+        *(each for extra in extras if extra in _TESTING for each in texts(extras[extra])),
+    ]
+    return [*(shlex.quote(each) for each in wanted), *named]
+
+
+def _group(groups: Mapping[str, Any], name: str, *, depth: int) -> Iterator[str]:
+    """The requirements of a dependency group, and of those that it includes."""
+    found = groups.get(name)
+    for item in found if isinstance(found, list) else ():
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict) and depth:
+            yield from _group(groups, str(item.get("include-group")), depth=depth - 1)
+
+
+def _undeclared(project: _Project) -> list[str]:
+    """The runner of the tests, where no file names it."""
+    needed = project.has_pytest_tests and not _other_runner(project)
+    return ["pytest"] if needed and "pytest" not in project.declared else []
+
+
+def _uv_groups(project: _Project) -> str:
+    groups = table(project.pyproject, "dependency-groups")
+    extras = table(project.pyproject, "project", "optional-dependencies")
+    # uv installs the group `dev` by itself.
+    options = [f" --group {name}" for name in groups if name in _TESTING and name != "dev"]
+    options += [f" --extra {name}" for name in extras if name in _TESTING]
+    return "".join(options)
+
+
+def _poetry_groups(project: _Project) -> str:
+    groups = table(project.pyproject, "tool", "poetry", "group")
+    extras = table(project.pyproject, "project", "optional-dependencies")
+    optional = [name for name in groups if table(groups, name).get("optional")]
+    options = [f" --with {name}" for name in optional if name in _TESTING]
+    options += [f" --extras {name}" for name in extras if name in _TESTING]
+    return "".join(options)
+
+
+def _tests(project: _Project, python: str) -> tuple[str, list[str]]:
+    """The command that runs the tests, and those that prepare it."""
+    if _uses_pytest(project) and project.tests:
+        return f"{python} -m pytest -q", []
+    if is_file(project.root / "manage.py"):
+        return f"{python} manage.py test", []
+    runner = _other_runner(project)
+    program = f"{project.environment}/bin/{runner}" if runner in project.declared else runner
+    if runner == "tox":
+        return f"{program} run -e py", [f"{program} run -e py --notest"]
+    if runner == "nox":
+        session = _nox_session(project)
+        return f"{program} -R -s {session}", [f"{program} --install-only -s {session}"]
+    if not project.tests:
+        return "", []
+    if project.has_pytest_tests:
+        return f"{python} -m pytest -q", []
+    return f"{python} -m unittest discover{_discovery(project)}", []
+
+
+def _uses_pytest(project: _Project) -> bool:
+    return any(name == "pytest" or name.startswith("pytest-") for name in project.declared)
+
+
+def _other_runner(project: _Project) -> str:
+    tool = table(project.pyproject, "tool")
+    if is_file(project.root / "tox.ini") or is_file(project.root / "tox.toml") or "tox" in tool:
+        return "tox"
+    return "nox" if is_file(project.root / "noxfile.py") else ""
+
+
+def _nox_session(project: _Project) -> str:
+    found = re.findall(r"^def (\w+)\(session", read_text(project.root / "noxfile.py"), re.M)
+    testing = [name for name in found if "test" in name]
+    return next(iter([*testing, *found]), "tests")
+
+
+def _discovery(project: _Project) -> str:
+    """Where unittest is to look: in the folder that all tests are in, where it is one."""
+    folders = {name.rpartition("/")[0].partition("/")[0] for name in project.tests}
+    if len(folders) > 1 or folders == {""}:
+        return ""
+    (folder,) = folders
+    top = " -t ." if is_file(project.root / folder / "__init__.py") else ""
+    return f" -s {folder}{top}"
+
+
+def _wheel(project: _Project) -> str:
+    """The command that builds the package; empty for a project that is none."""
+    if not project.is_package:
+        return ""
+    by_manager = {
+        "pip": f"{project.environment}/bin/pip wheel -q --no-deps -w dist .",
+        "uv": "uv build --wheel",
+        "poetry": "poetry build --format wheel",
+    }
+    return by_manager[project.manager]
+
+
+def _checks(project: _Project, python: str, installed: bool) -> Iterable[str]:
+    if is_file(project.root / "manage.py"):
+        return [f"{python} manage.py check"]
+    if not installed:
+        return [f"{python} -W always -m compileall -q -f -x {_SKIPPED} ."]
+    by_manager = {"pip": f"{python} -m pip check", "uv": "uv pip check", "poetry": "poetry check"}
+    return [by_manager[project.manager]]
+
+
+def _name(project: _Project) -> str:
+    own = table(project.pyproject, "project").get("name")
+    poetry = table(project.pyproject, "tool", "poetry").get("name")
+    found = next((name for name in (own, poetry) if isinstance(name, str)), "")
+    if found:
+        return found
+    setup = read_text(project.root / "setup.cfg") + read_text(project.root / "setup.py")
+    named = re.search(r"\bname\s*=\s*[\"']?([A-Za-z0-9._-]+)", setup)
+    return named[1] if named else ""
+
+
+def _version(project: _Project) -> tuple[int, int]:
+    """The version that the project pins, else the newest of the default and its lowest."""
+    pinned = re.match(r"3\.(\d+)", read_text(project.root / ".python-version").strip())
+    if pinned:
+        return 3, int(pinned[1])
+    required = str(table(project.pyproject, "project").get("requires-python", ""))
+    lowest = re.search(r">=\s*3\.(\d+)", required)
+    return max(_DEFAULT_VERSION, (3, int(lowest[1]))) if lowest else _DEFAULT_VERSION

@@ -1,0 +1,138 @@
+"""A starter as the text of a make.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from cleanroom.project.starters.base import Starter, StarterPhase, StarterService
+
+_HEAD = """\
+# The lifecycle of this project ({language}).
+# `cleanroom-engine plan` shows what would run, `cleanroom-engine pipeline {phases}` runs it.
+"""
+_SETTINGS = """\
+# For the whole project; a phase's own cleanroom.KEY goes before it. All keys: docs/make-toml.md of cleanroom-engine.
+[cleanroom]
+policy = "Medium"          # Low, Medium, High or Locked
+slo = "20s"                # what a whole run should take at most
+"""  # noqa: E501
+_IMAGE = (
+    "image = {image}   # what container backends run phases in; the embedded backend needs none\n"
+)
+_SERVICES_HINT = """\
+# Real services for this phase; it finds them by DATABASE_URL and REDIS_URL.
+# cleanroom.containers = ["postgres", "redis"]
+# cleanroom.timeout = "2m"
+"""
+
+
+def whole(starter: Starter, name: str) -> str:
+    """The make.toml of a project that is in one folder."""
+    parts = [
+        _head(starter, name),
+        f"{_SETTINGS}{_backend(starter)}{_image(starter)}{_variables(starter)}",
+        *_services(starter.services),
+        *_phases(starter.phases, hint=not starter.services),
+    ]
+    return "\n".join(parts)
+
+
+def of_workspaces(
+    starters: Mapping[str, Starter], name: str, services: Sequence[StarterService], backend: str
+) -> str:
+    """The make.toml of a project that is in several folders.
+
+    Each has its own file beside it but the root, whose phases are in this one.
+    """
+    first = next(iter(starters.values()))
+    languages = dict.fromkeys(starter.language for starter in starters.values())
+    root = starters.get("")
+    comments = root.comments if root else ()
+    shown = msgspec.structs.replace(first, language="; ".join(languages), comments=comments)
+    head = _head(shown, name)
+    if root is None:
+        head += "# Each folder below has its phases in a make.toml of its own.\n"
+    workspaces = [
+        f"[workspace.{_key(folder or 'root')}]\npath = {_value(folder or '.')}\n"
+        for folder in starters
+    ]
+    own = f"{_image(root)}{_variables(root)}" if root else ""
+    chosen = f"backend = {_value(backend)}\n" if backend else ""
+    parts = [head, *workspaces, f"{_SETTINGS}{chosen}{own}", *_services(services)]
+    if root:
+        parts += _phases(root.phases, hint=not services)
+    return "\n".join(parts)
+
+
+def of_workspace(starter: Starter) -> str:
+    """The make.toml of one folder of several."""
+    head = "".join(f"# {line}\n" for line in (f"{starter.language}.", *starter.comments))
+    settings = f"[cleanroom]\n{_image(starter)}{_variables(starter)}"
+    return "\n".join([head, settings, *_phases(starter.phases, hint=False)])
+
+
+def _head(starter: Starter, name: str) -> str:
+    named = " ".join(phase.name for phase in starter.phases)
+    head = _HEAD.format(language=starter.language, phases=named)
+    comments = "".join(f"# {line}\n" for line in starter.comments)
+    return f"{head}{comments}\n[project]\nname = {_value(name)}\n"
+
+
+def _backend(starter: Starter) -> str:
+    return f"backend = {_value(starter.backend)}\n" if starter.backend else ""
+
+
+def _image(starter: Starter) -> str:
+    return _IMAGE.format(image=_value(starter.image))
+
+
+def _variables(starter: Starter) -> str:
+    if not starter.variables:
+        return ""
+    return f"variables = {_value(dict(starter.variables))}\n"
+
+
+def _services(services: Sequence[StarterService]) -> Iterator[str]:
+    for service in services:
+        comment = f"# {service.comment}\n" if service.comment else ""
+        lines = "".join(f"{key} = {_value(value)}\n" for key, value in service.keys.items())
+        yield f"{comment}[cleanroom.services.{_key(service.name)}]\n{lines}"
+
+
+def _phases(phases: Sequence[StarterPhase], *, hint: bool) -> Iterator[str]:
+    for phase in phases:
+        text = f"[lifecycle.{phase.name}]\ndescription = {_value(phase.description)}\n"
+        if phase.commands:
+            text += _commands(phase.commands)
+        if phase.containers:
+            text += f"cleanroom.containers = {_value(list(phase.containers))}\n"
+        elif phase.name == "test" and hint:
+            text += _SERVICES_HINT
+        yield text
+
+
+def _commands(commands: Sequence[str]) -> str:
+    if len(commands) == 1:
+        return f"commands = [{_value(commands[0])}]\n"
+    lines = "".join(f"  {_value(command)},\n" for command in commands)
+    return f"commands = [\n{lines}]\n"
+
+
+def _value(value: object) -> str:
+    """A value as TOML writes it on one line."""
+    import tomlkit
+
+    if isinstance(value, dict):
+        pairs = (f"{_key(name)} = {_value(each)}" for name, each in value.items())
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    return tomlkit.item(value).as_string()
+
+
+def _key(name: str) -> str:
+    import tomlkit
+
+    return tomlkit.key(name).as_string() if name else '""'

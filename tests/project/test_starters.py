@@ -1,0 +1,110 @@
+"""What `init` writes for each kind of project."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cleanroom.project import load
+from cleanroom.project.init import write_make_toml
+from support.golden_files import golden
+from support.project_builder import NO_FLOOR, trace
+from support.stranger_projects import STRANGERS, lay_out
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_each_kind_of_project_gets_its_phases(tmp_path: Path, name: str):
+    """The golden file has all that was written; it loads, and nothing in it is without effect."""
+    root = lay_out(tmp_path / "project", STRANGERS[name])
+    written = write_make_toml(root)
+    files = [path for path in (written.path, *written.others) if path.name == "make.toml"]
+    text = "\n".join(f"# == {file.relative_to(root)}\n{file.read_text()}" for file in files)
+    assert text.encode() == golden(f"init/{name}.toml", text.encode())
+    plan = load(root, caller={}, floor=NO_FLOOR)
+    assert not plan.ignored
+    each = len(plan.workspaces)
+    assert trace(plan) == list(written.phases) * each
+    assert load(root, written.phases, caller={}, floor=NO_FLOOR).workspaces
+
+
+def test_what_needs_no_packages_passes_as_it_stands(tmp_path: Path):
+    """Every command succeeds where there is an interpreter and nothing else."""
+    root = lay_out(tmp_path / "project", STRANGERS["python-files"])
+    write_make_toml(root)
+    for phase in load(root, caller={}, floor=NO_FLOOR).phases:
+        for command in phase.commands:
+            done = subprocess.run(["sh", "-c", command], cwd=root, capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stderr)
+
+
+def test_the_folder_names_a_project_without_metadata(tmp_path: Path):
+    """There is always a name."""
+    root = lay_out(tmp_path / "shop front", STRANGERS["make"])
+    write_make_toml(root)
+    assert load(root, caller={}, floor=NO_FLOOR).project == "shop front"
+
+
+def test_a_folder_that_has_a_make_toml_keeps_it(tmp_path: Path):
+    """In a project of several folders only the missing files are written."""
+    mine = '[lifecycle.init]\ncommand = "true"\n'
+    root = lay_out(tmp_path / "project", {**STRANGERS["monorepo"], "frontend/make.toml": mine})
+    written = write_make_toml(root)
+    assert (root / "frontend/make.toml").read_text() == mine
+    assert root / "frontend/make.toml" not in written.others
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"package.json": "[" * 9999, "index.js": ""},
+        {"pyproject.toml": "= broken", "requirements.txt": "\x00"},
+        {"pyproject.toml": "[project]\nname = 7\ndependencies = 1\n[dependency-groups]\ndev = 1\n"},
+        {"package.json": '{"name": 1, "scripts": [], "engines": [], "main": {}}'},
+        {"Cargo.toml": 'package = "x"\n'},
+        {"go.mod": "module\n", "go.work": "use (\n"},
+        {"pom.xml": "<"},
+        {"Makefile": ":\n"},
+        {"pyproject.toml": '[project]\nname = "a\\nb\\u0007\\"]"\n'},
+        {"go.work": "use ./a;rm\nuse ./$(x)\n"},
+        {"package.json": '{"main": "index.js; rm -rf ."}', "index.js; rm -rf .": ""},
+    ],
+)
+def test_malformed_files_give_a_file_that_loads(tmp_path: Path, files: dict[str, str]):
+    """Whatever the files say, what is written is a make.toml, and no word of them is a command."""
+    root = lay_out(tmp_path, files)
+    write_make_toml(root)
+    plan = load(root, caller={}, floor=NO_FLOOR)
+    assert plan.phases
+    assert not any("rm" in command for phase in plan.phases for command in phase.commands)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ".ggen/\n"),
+        ("", ".ggen/\n"),
+        ("dist", "dist\n.ggen/\n"),
+        ("dist\n", "dist\n.ggen/\n"),
+        ("/.ggen\n", "/.ggen\n"),
+        (".ggen/\ndist\n", ".ggen/\ndist\n"),
+    ],
+)
+def test_git_ignores_what_the_engine_writes(tmp_path: Path, before: str | None, after: str):
+    """`.ggen/` is added once, on a line of its own."""
+    if before is not None:
+        (tmp_path / ".gitignore").write_text(before)
+    written = write_make_toml(tmp_path)
+    assert (tmp_path / ".gitignore").read_text() == after
+    assert (tmp_path / ".gitignore" in written.others) == (before != after)
+
+
+def test_a_gitignore_that_is_a_link_is_left_alone(tmp_path: Path):
+    """Nothing outside of the project is written to, and the make.toml is there all the same."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "elsewhere").write_text("x\n")
+    (tmp_path / "project/.gitignore").symlink_to(tmp_path / "elsewhere")
+    written = write_make_toml(tmp_path / "project")
+    assert (tmp_path / "elsewhere").read_text() == "x\n"
+    assert written.others == ()
