@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from cleanroom.core.files import open_to_read
 from cleanroom.model.errors import CleanroomError, ProjectError
@@ -29,10 +29,19 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
+class KeyPositions(Protocol):
+    """Line and column, from 1, of each key of a file and of its value."""
+
+    def key(self, path: KeyPath) -> tuple[int, int]: ...
+    def value(self, path: KeyPath) -> tuple[int, int]: ...
+
+
 class Source:
     """A file that was read. `name` is its name in messages."""
 
-    def __init__(self, name: str, text: str, table: dict[str, Any], positions: Positions) -> None:
+    def __init__(
+        self, name: str, text: str, table: dict[str, Any], positions: KeyPositions
+    ) -> None:
         self.name = name
         self.text = text
         self.table = table
@@ -51,7 +60,7 @@ def read_source(file: Path, name: str) -> Source:
         ProjectError: the file is missing, irregular, too large, not UTF-8, not TOML or nested too
             deeply.
     """
-    return parse_source(_read(file, name), name)
+    return parse_source(read_bytes(file, name), name)
 
 
 def parse_source(data: bytes, name: str) -> Source:
@@ -60,7 +69,7 @@ def parse_source(data: bytes, name: str) -> Source:
     Raises:
         ProjectError: they are not UTF-8, not TOML or nested too deeply.
     """
-    text = _decoded(data, name)
+    text = decoded(data, name)
     if (offset := deep_key(text)) is not None:
         raise _too_deep(text, offset, name)
     try:
@@ -74,7 +83,12 @@ def parse_source(data: bytes, name: str) -> Source:
         raise _too_deep(text, deep.offset, name) from None
 
 
-def _read(file: Path, name: str) -> bytes:
+def read_bytes(file: Path, name: str) -> bytes:
+    """The bytes of a file of at most BYTES_MAX.
+
+    Raises:
+        ProjectError: the file is missing, irregular or too large.
+    """
     try:
         with open_to_read(file) as stream:
             data = stream.read(BYTES_MAX + 1)
@@ -101,7 +115,12 @@ def _unreadable(name: str, why: str) -> ProjectError:
     )
 
 
-def _decoded(data: bytes, name: str) -> str:
+def decoded(data: bytes, name: str) -> str:
+    """The text of these bytes, with line ends of Unix.
+
+    Raises:
+        ProjectError: they are not UTF-8.
+    """
     try:
         return data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
