@@ -15,9 +15,11 @@ from cleanroom.project.dialects import parse_project
 from cleanroom.project.project_file import FILE
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
-from cleanroom.project.starters import text
+from cleanroom.project.starters import compose, text
 from cleanroom.project.starters.base import Starter
+from cleanroom.project.starters.compose_file import read_compose
 from cleanroom.project.starters.recognition import recognized
+from cleanroom.project.yaml_source import read_yaml
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -37,8 +39,9 @@ class Written(NamedTuple):
 def write_make_toml(root: Path, source: Path | None = None) -> Written:
     """Write `root`/make.toml, and let git ignore what the engine writes.
 
-    It has the phases that the project's files show, or the content of `source` (any dialect) in
-    dialect A. A project of several languages gets a make.toml in each folder that has none.
+    It has the phases that the project's files show, with the services of `source` where that is a
+    compose file; or the content of `source` (a make.toml of any dialect) in dialect A.
+    A project of several languages gets a make.toml in each folder that has none.
 
     Raises:
         ProjectError: there is a make.toml already, which is not changed, or `source` is no project.
@@ -47,7 +50,7 @@ def write_make_toml(root: Path, source: Path | None = None) -> Written:
     root = root.absolute()
     if os.path.lexists(root / FILE):
         raise _exists()
-    texts, phases = _from_files(root) if source is None else _converted(source)
+    texts, phases = _texts(root, source)
     others = [
         _create(root / folder, content)
         for folder, content in texts.items()
@@ -58,16 +61,32 @@ def write_make_toml(root: Path, source: Path | None = None) -> Written:
     return Written(path, (*others, *ignored), phases)
 
 
-def _from_files(root: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+def _texts(root: Path, source: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
     """Folder -> text of its make.toml, the root's under ""; and the phases."""
-    starters = recognized(root)
+    if source is None:
+        return _from_starters(root, recognized(root), None)
+    if source.suffix not in (".yaml", ".yml"):
+        return _converted(source)
+    source = source.absolute()
+    file = read_compose(read_yaml(source, source.name), source.parent, root)
+    taken = compose.taken_over(file)
+    return _from_starters(root, compose.applied(recognized(root), taken), taken)
+
+
+def _from_starters(
+    root: Path, starters: Mapping[str, Starter], taken: compose.Taken | None
+) -> tuple[dict[str, str], tuple[str, ...]]:
     first = next(iter(starters.values()))
     phases = tuple(phase.name for phase in first.phases)
     name = _project_name(starters, root)
+    services = taken.services if taken else ()
+    backend = taken.backend if taken else ""
+    comments = taken.comments if taken else ()
     if len(starters) == 1 and "" in starters:
-        return {"": text.whole(first, name)}, phases
+        return {"": text.whole(first, name, services, backend, comments)}, phases
     own = {folder: text.of_workspace(each) for folder, each in starters.items() if folder}
-    return {**own, "": text.of_workspaces(starters, name, (), "")}, phases
+    whole = text.of_workspaces(starters, name, services, backend, comments)
+    return {**own, "": whole}, phases
 
 
 def _project_name(starters: Mapping[str, Starter], root: Path) -> str:

@@ -25,7 +25,7 @@ BUILT_IN: dict[str, ServiceKind] = {
 
 # It is a host name inside, part of variables' names, and the name of a folder.
 NAME_MAX = 63
-_NAME = re.compile(rf"\w[\w.-]{{0,{NAME_MAX - 1}}}")
+NAME = re.compile(rf"\w[\w.-]{{0,{NAME_MAX - 1}}}")
 
 
 def canonical(name: str) -> str:
@@ -77,7 +77,7 @@ def specs(layer: Layer, wanted: Iterable[str], root: Path) -> tuple[ServiceSpec,
                 hint="join them",
                 at_key=True,
             )
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise places[written].error(
                 "CR-PROJECT-020",
                 "expected a name of letters, digits, '_', '-' and '.', "

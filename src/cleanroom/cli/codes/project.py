@@ -27,7 +27,7 @@ CODES = (
     ),
     Code(
         "CR-PROJECT-003",
-        title="the file is not TOML",
+        title="the file is not TOML, or a compose file not YAML",
         text="""
             The position is where reading had to stop; the cause may be above it, such as a string
             or bracket that was opened and not closed.
@@ -43,7 +43,8 @@ CODES = (
         text="""
             No key that means anything here is nested as deeply as this file, so that it is refused
             before it can exhaust the reader.
-            Remove the nested value.
+            Remove the nested value. For a compose file the number of values, with aliases
+            resolved, is bounded too.
         """,
         example="""
             [lifecycle.test]

@@ -12,7 +12,7 @@ from cleanroom.cli.options import general_options
     "--from",
     "source",
     type=click.Path(exists=True, dir_okay=False),
-    help="Convert this file, of any dialect.",
+    help="Convert this make.toml, of any dialect, or take a compose file's services over.",
 )
 @general_options
 def init(source: str | None, colour: str, root: str) -> None:
@@ -23,6 +23,7 @@ def init(source: str | None, colour: str, root: str) -> None:
     \b
     cleanroom-engine init
     cleanroom-engine init --from Makefile.toml
+    cleanroom-engine init --from compose.yaml
     """
     from cleanroom import engine
     from cleanroom.cli.output import Output, write_lines

@@ -34,8 +34,6 @@ class Starter(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[StarterPhase, ...]
     variables: Mapping[str, str] = {}
     comments: tuple[str, ...] = ()  # what was not found, or could not be taken over
-    services: tuple[StarterService, ...] = ()
-    backend: str = ""
 
     def has_phase(self, name: str) -> bool:
         return any(phase.name == name for phase in self.phases)

@@ -28,19 +28,29 @@ _SERVICES_HINT = """\
 """
 
 
-def whole(starter: Starter, name: str) -> str:
+def whole(
+    starter: Starter,
+    name: str,
+    services: Sequence[StarterService] = (),
+    backend: str = "",
+    comments: Sequence[str] = (),
+) -> str:
     """The make.toml of a project that is in one folder."""
     parts = [
-        _head(starter, name),
-        f"{_SETTINGS}{_backend(starter)}{_image(starter)}{_variables(starter)}",
-        *_services(starter.services),
-        *_phases(starter.phases, hint=not starter.services),
+        _head(starter, name, comments),
+        f"{_SETTINGS}{_backend(backend)}{_image(starter)}{_variables(starter)}",
+        *_services(services),
+        *_phases(starter.phases, hint=not services),
     ]
     return "\n".join(parts)
 
 
 def of_workspaces(
-    starters: Mapping[str, Starter], name: str, services: Sequence[StarterService], backend: str
+    starters: Mapping[str, Starter],
+    name: str,
+    services: Sequence[StarterService] = (),
+    backend: str = "",
+    comments: Sequence[str] = (),
 ) -> str:
     """The make.toml of a project that is in several folders.
 
@@ -49,18 +59,18 @@ def of_workspaces(
     first = next(iter(starters.values()))
     languages = dict.fromkeys(starter.language for starter in starters.values())
     root = starters.get("")
-    comments = root.comments if root else ()
-    shown = msgspec.structs.replace(first, language="; ".join(languages), comments=comments)
-    head = _head(shown, name)
+    own = root.comments if root else ()
+    shown = msgspec.structs.replace(first, language="; ".join(languages), comments=own)
+    head = _head(shown, name, comments)
     if root is None:
         head += "# Each folder below has its phases in a make.toml of its own.\n"
     workspaces = [
         f"[workspace.{_key(folder or 'root')}]\npath = {_value(folder or '.')}\n"
         for folder in starters
     ]
-    own = f"{_image(root)}{_variables(root)}" if root else ""
-    chosen = f"backend = {_value(backend)}\n" if backend else ""
-    parts = [head, *workspaces, f"{_SETTINGS}{chosen}{own}", *_services(services)]
+    settings = f"{_image(root)}{_variables(root)}" if root else ""
+    whole = f"{_SETTINGS}{_backend(backend)}{settings}"
+    parts = [head, *workspaces, whole, *_services(services)]
     if root:
         parts += _phases(root.phases, hint=not services)
     return "\n".join(parts)
@@ -73,15 +83,20 @@ def of_workspace(starter: Starter) -> str:
     return "\n".join([head, settings, *_phases(starter.phases, hint=False)])
 
 
-def _head(starter: Starter, name: str) -> str:
+def _head(starter: Starter, name: str, comments: Sequence[str]) -> str:
     named = " ".join(phase.name for phase in starter.phases)
     head = _HEAD.format(language=starter.language, phases=named)
-    comments = "".join(f"# {line}\n" for line in starter.comments)
-    return f"{head}{comments}\n[project]\nname = {_value(name)}\n"
+    lines = "".join(f"# {_line(comment)}\n" for comment in (*starter.comments, *comments))
+    return f"{head}{lines}\n[project]\nname = {_value(name)}\n"
 
 
-def _backend(starter: Starter) -> str:
-    return f"backend = {_value(starter.backend)}\n" if starter.backend else ""
+def _line(comment: str) -> str:
+    """A comment on one line, whatever a name in it holds."""
+    return "".join(letter if letter.isprintable() else "?" for letter in comment)
+
+
+def _backend(backend: str) -> str:
+    return f"backend = {_value(backend)}   # a service has an image only\n" if backend else ""
 
 
 def _image(starter: Starter) -> str:
@@ -96,7 +111,7 @@ def _variables(starter: Starter) -> str:
 
 def _services(services: Sequence[StarterService]) -> Iterator[str]:
     for service in services:
-        comment = f"# {service.comment}\n" if service.comment else ""
+        comment = f"# {_line(service.comment)}\n" if service.comment else ""
         lines = "".join(f"{key} = {_value(value)}\n" for key, value in service.keys.items())
         yield f"{comment}[cleanroom.services.{_key(service.name)}]\n{lines}"
 
