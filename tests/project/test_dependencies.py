@@ -145,6 +145,18 @@ def test_a_phase_with_egress_misses_nothing(tmp_path: Path):
     assert not hints([asked(laid_out(tmp_path, {"go.sum": SUM}), "go test", policy=OPEN)])
 
 
+def test_the_hint_has_what_pip_was_asked_for(tmp_path: Path):
+    """Extras and constraints of the phase's own command are in the line to paste."""
+    (hint,) = hints([asked(tmp_path, ".venv/bin/pip install -c c.txt -e '.[test]'")]).values()
+    assert "`python3 -m venv .venv && .venv/bin/pip install -c c.txt -e '.[test]'`" in hint
+
+
+def test_a_phase_that_names_a_folder_of_packages_misses_nothing(tmp_path: Path):
+    """Its variables say where they are."""
+    phase = asked(tmp_path, "pip install -e .")
+    assert not hints([phase._replace(variables={"PIP_FIND_LINKS": "wheels"})])
+
+
 def test_a_phase_on_the_host_misses_nothing(tmp_path: Path):
     """It has the host's network."""
     phase = asked(laid_out(tmp_path, {"go.sum": SUM}), "go test")

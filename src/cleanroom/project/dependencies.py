@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from cleanroom.project.manifests import read_text
 from cleanroom.project.recursion import program_onwards, simple_commands
 
 _PYTHON = re.compile(r"python[0-9.]*")
+# Variables that name folders of packages: whoever sets them has thought of it.
+_FOLDERS = {"PIP_FIND_LINKS", "UV_FIND_LINKS"}
 _ENVIRONMENT = re.compile(r"(?:^|.*/)(\.?v?env)/bin/[^/]+")
 
 
@@ -28,6 +31,7 @@ class Asked(NamedTuple):
     folder: Path  # where its commands start
     commands: tuple[str, ...]
     policy: Policy
+    variables: Mapping[str, str] = {}
     hermetic: bool = True
 
 
@@ -36,7 +40,8 @@ class _Call(NamedTuple):
 
     manager: str
     folder: Path
-    action: str  # its first argument that is no option; empty where there is none
+    arguments: tuple[str, ...]
+    action: str  # the first that is no option; empty where there is none
     text: str  # the whole command that it stands in
 
 
@@ -61,7 +66,7 @@ def hints(phases: Sequence[Asked], fetched: Collection[str] = ()) -> dict[str, s
     provided: set[tuple[str, Path]] = set()
     for phase in phases:
         calls = list(_calls(phase.folder, phase.commands))
-        if phase.hermetic and phase.policy.offline:
+        if phase.hermetic and phase.policy.offline and not _FOLDERS & phase.variables.keys():
             hint = _hint(phase.name, calls, fetched, provided)
             if hint:
                 found[phase.name] = hint
@@ -87,7 +92,7 @@ def _hint(
         if manager.unlocked(call.folder):
             lines.append(manager.lock)
         if call.manager not in fetched:
-            lines.append(manager.install.replace("REQUIREMENTS", _requirements(call.folder)))
+            lines.append(manager.install.replace("REQUIREMENTS", _requirements(call)))
         if lines:
             return _text(phase, call.manager, lines)
     return ""
@@ -102,9 +107,11 @@ def _text(phase: str, manager: str, lines: Sequence[str]) -> str:
     )
 
 
-def _requirements(root: Path) -> str:
+def _requirements(call: _Call) -> str:
     """What pip is asked to install."""
-    files = manifests.requirement_files(root)
+    if call.action == "install":
+        return shlex.join(word for word in call.arguments if word != "install")
+    files = manifests.requirement_files(call.folder)
     return " ".join(f"-r {file}" for file in files) or "-e ."
 
 
@@ -119,7 +126,7 @@ def _calls(root: Path, commands: Sequence[str]) -> Iterator[_Call]:
                 manager, arguments = _manager(rest, folder)
                 if manager and not _needs_nothing(arguments):
                     action = next((word for word in arguments if not word.startswith("-")), "")
-                    yield _Call(manager, folder, action, command)
+                    yield _Call(manager, folder, tuple(arguments), action, command)
 
 
 def _needs_nothing(arguments: Sequence[str]) -> bool:
@@ -190,7 +197,7 @@ def _node_unlocked(root: Path) -> bool:
 
 
 def _python(call: _Call) -> bool:
-    if "--find-links" in call.text or "PIP_FIND_LINKS=" in call.text:
+    if "--find-links" in call.text or any(f"{name}=" in call.text for name in _FOLDERS):
         return False
     environments = (call.folder / name for name in (".venv", "venv", "env"))
     if any(manifests.has_installed_packages(environment) for environment in environments):

@@ -159,6 +159,7 @@ def _part(
                 folder=Path(phase.working_directory or path),
                 commands=phase.commands,
                 policy=phase.policy,
+                variables=phase.variables,
                 hermetic=phase.hermetic,
             )
             for phase in (made[step.name] for step in steps)
