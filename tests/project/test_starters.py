@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cleanroom.model.errors import ProjectError
 from cleanroom.project import load
 from cleanroom.project.init import write_make_toml
 from support.golden_files import golden
@@ -98,6 +99,21 @@ def test_git_ignores_what_the_engine_writes(tmp_path: Path, before: str | None, 
     written = write_make_toml(tmp_path)
     assert (tmp_path / ".gitignore").read_text() == after
     assert (tmp_path / ".gitignore" in written.others) == (before != after)
+
+
+def test_phases_in_pyproject_are_not_hidden(tmp_path: Path):
+    """A make.toml would go before them, so none is written."""
+    lay_out(tmp_path, {"pyproject.toml": "[tool.cleanroom.lifecycle.test]\ncommand = 'x'\n"})
+    with pytest.raises(ProjectError, match=r"\[tool.cleanroom\] of pyproject.toml") as caught:
+        write_make_toml(tmp_path)
+    assert caught.value.code == "CR-INIT-001"
+    assert not (tmp_path / "make.toml").exists()
+
+
+def test_a_compose_file_is_named_where_nobody_asked_for_it(tmp_path: Path):
+    """The file that was written has the command that takes its services over."""
+    write_make_toml(lay_out(tmp_path, {"app.py": "", "docker-compose.yml": ""}))
+    assert "init --from docker-compose.yml" in (tmp_path / "make.toml").read_text()
 
 
 def test_a_gitignore_that_is_a_link_is_left_alone(tmp_path: Path):

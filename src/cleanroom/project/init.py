@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.core.beneath import Folder, is_misplaced
+from cleanroom.core.files import is_file
 from cleanroom.model.errors import ArtifactError, ProjectError
 from cleanroom.project.dialects import parse_project
-from cleanroom.project.project_file import FILE
+from cleanroom.project.project_file import FILE, PYPROJECT, hidden_table
 from cleanroom.project.raw_project import RawPhase, RawProject
 from cleanroom.project.source import read_source
 from cleanroom.project.starters import compose, text
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
 _IGNORE_FILE = ".gitignore"
+_COMPOSE_FILES = (
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+)
 _IGNORED = ".ggen/"  # state, runs and reports: what the engine itself writes
 
 
@@ -50,6 +57,13 @@ def write_make_toml(root: Path, source: Path | None = None) -> Written:
     root = root.absolute()
     if os.path.lexists(root / FILE):
         raise _exists()
+    if table := hidden_table(root):
+        raise ProjectError(
+            "CR-INIT-001",
+            f"{FILE}: expected no phases in another file, found {table}",
+            hint="edit them there: a make.toml would go before them",
+            where=f"{PYPROJECT}:1:1",
+        )
     texts, phases = _texts(root, source)
     others = [
         _create(root / folder, content)
@@ -81,12 +95,20 @@ def _from_starters(
     name = _project_name(starters, root)
     services = taken.services if taken else ()
     backend = taken.backend if taken else ""
-    comments = taken.comments if taken else ()
+    comments = taken.comments if taken else _unread_compose(root)
     if len(starters) == 1 and "" in starters:
         return {"": text.whole(first, name, services, backend, comments)}, phases
     own = {folder: text.of_workspace(each) for folder, each in starters.items() if folder}
     whole = text.of_workspaces(starters, name, services, backend, comments)
     return {**own, "": whole}, phases
+
+
+def _unread_compose(root: Path) -> tuple[str, ...]:
+    """The comment on a compose file whose services were not asked for."""
+    found = next((name for name in _COMPOSE_FILES if is_file(root / name)), "")
+    if not found:
+        return ()
+    return (f"`cleanroom-engine init --from {found}` takes the services of {found} over.",)
 
 
 def _project_name(starters: Mapping[str, Starter], root: Path) -> str:

@@ -30,7 +30,7 @@ def read_project(root: Path) -> RawProject:
     """
     if not is_missing(root / FILE):
         project = parse_project(read_source(root / FILE, FILE), root)
-        return msgspec.structs.replace(project, hides=_other_table(root))
+        return msgspec.structs.replace(project, hides=hidden_table(root))
     if not _may_have_table(root / PYPROJECT):
         return parse_project(read_source(root / FILE, FILE), root)
     source = read_source(root / PYPROJECT, PYPROJECT)
@@ -72,8 +72,8 @@ def _tables(source: Source) -> dict[str, Node]:
     return found
 
 
-def _other_table(root: Path) -> str:
-    """What a make.toml hides: the name of the file and its table, empty where there is none."""
+def hidden_table(root: Path) -> str:
+    """The table with phases that a make.toml in this folder hides; empty where there is none."""
     if not _may_have_table(root / PYPROJECT):
         return ""
     try:

@@ -7,7 +7,8 @@ CODES = (
         "CR-INIT-001",
         title="there is a make.toml already",
         text="""
-            `init` never writes over a file.
+            `init` never writes over a file, and no make.toml that would go before the table
+            [tool.cleanroom] of a pyproject.toml.
             Move the existing make.toml away first, or convert it with `init --from FILE` in another
             folder.
         """,

@@ -197,7 +197,7 @@ def _tests(project: _Project, python: str) -> tuple[str, list[str]]:
     runner = _other_runner(project)
     program = f"{project.environment}/bin/{runner}" if runner in project.declared else runner
     if runner == "tox":
-        return f"{program} run -e py", [f"{program} run -e py --notest"]
+        return f"{program} -e py", [f"{program} -e py --notest"]
     if runner == "nox":
         session = _nox_session(project)
         return f"{program} -R -s {session}", [f"{program} --install-only -s {session}"]
