@@ -55,6 +55,7 @@ CASES = [
     ("cargo --version", {"Cargo.lock": LOCK}, ""),
     ("cd x && go test ./...", {"x/go.sum": SUM}, "go mod vendor"),
     ("cd x && go test ./...", {"go.sum": SUM}, ""),
+    ("go test ./a/...", {"go.work": "use ./a\n", "a/go.sum": SUM}, "go work vendor"),
     ("go vet ./...", {"go.sum": SUM, "vendor/modules.txt": ""}, ""),
     ("go test", {"go.mod": "module m\n\nrequire a.b/c v1.0.0\n"}, "`go mod tidy`"),
     ("npm test", {"package.json": PACKAGE, "package-lock.json": "{}"}, "run `npm ci` before"),
@@ -138,6 +139,13 @@ def test_a_phase_after_the_one_that_installs_has_no_hint(tmp_path: Path):
     assert list(hints(phases)) == ["init"]
     assert list(hints(phases[1:])) == ["test"]
     assert not hints([phases[0]._replace(policy=OPEN), phases[1]])
+
+
+def test_environments_that_tox_and_nox_prepared_are_there(tmp_path: Path):
+    """The phase that runs the tests is not advised after the one that prepared them."""
+    for prepare, run in (("tox -e py --notest", "tox -e py"), ("nox --install-only", "nox -R")):
+        phases = [asked(tmp_path, prepare, name="init"), asked(tmp_path, run)]
+        assert list(hints(phases)) == ["init"]
 
 
 def test_a_phase_with_egress_misses_nothing(tmp_path: Path):

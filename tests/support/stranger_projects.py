@@ -56,7 +56,7 @@ STRANGERS: dict[str, dict[str, str]] = {
     "python-django": {
         "manage.py": "",
         "requirements.txt": "django==5.2\npsycopg\n",
-        "shop/tests.py": _UNITTEST,
+        "shop/tests.py": "from django.test import TestCase\n",
         ".venv/pyvenv.cfg": "",
     },
     "python-tox": {"setup.py": 'setup(name="old")\n', "tox.ini": "[testenv]\ndeps = pytest\n"},

@@ -70,12 +70,13 @@ def hints(phases: Sequence[Asked], fetched: Collection[str] = ()) -> dict[str, s
             hint = _hint(phase.name, calls, fetched, provided)
             if hint:
                 found[phase.name] = hint
-        provided.update(
-            (call.manager, call.folder)
-            for call in calls
-            if call.action in _MANAGERS[call.manager].installs
-        )
+        provided.update((call.manager, call.folder) for call in calls if _installs(call))
     return found
+
+
+def _installs(call: _Call) -> bool:
+    options = (word for word in call.arguments if word.startswith("--"))
+    return any(word in _MANAGERS[call.manager].installs for word in (call.action, *options))
 
 
 def _hint(
@@ -92,7 +93,7 @@ def _hint(
         if manager.unlocked(call.folder):
             lines.append(manager.lock)
         if call.manager not in fetched:
-            lines.append(manager.install.replace("REQUIREMENTS", _requirements(call)))
+            lines.append(_install_line(call))
         if lines:
             return _text(phase, call.manager, lines)
     return ""
@@ -105,6 +106,13 @@ def _text(phase: str, manager: str, lines: Sequence[str]) -> str:
         f"phase {phase} has no network, and the packages that {manager} needs are not in the "
         f"project: run {quoted} before{then}"
     )
+
+
+def _install_line(call: _Call) -> str:
+    line = _MANAGERS[call.manager].install
+    if call.manager == "go" and is_file(call.folder / "go.work"):
+        return "go work vendor"
+    return line.replace("REQUIREMENTS", _requirements(call)) if call.manager == "pip" else line
 
 
 def _requirements(call: _Call) -> str:
@@ -173,8 +181,11 @@ def _cargo_unlocked(root: Path) -> bool:
 
 
 def _go(call: _Call) -> bool:
-    named = read_text(call.folder / "go.sum").strip() or read_text(call.folder / "go.work.sum")
-    return bool(named or _go_unlocked(call.folder)) and not manifests.has_content(
+    sums = [call.folder / "go.sum"]
+    if is_file(call.folder / "go.work"):
+        sums += [call.folder / "go.work.sum", *sorted(call.folder.glob("*/go.sum"))]
+    named = any(read_text(file).strip() for file in sums)
+    return (named or _go_unlocked(call.folder)) and not manifests.has_content(
         call.folder / "vendor"
     )
 
@@ -285,8 +296,8 @@ _MANAGERS = {
         "poetry lock",
         ("install", "sync"),
     ),
-    "tox": _Manager(_own_environments(".tox"), "tox run --notest"),
-    "nox": _Manager(_own_environments(".nox"), "nox --install-only"),
+    "tox": _Manager(_own_environments(".tox"), "tox run --notest", installs=("--notest",)),
+    "nox": _Manager(_own_environments(".nox"), "nox --install-only", installs=("--install-only",)),
     "maven": _Manager(
         _maven,
         "mvn -B -Dmaven.repo.local=.m2 dependency:go-offline",

@@ -4,12 +4,13 @@ they name. Unreadable and malformed files name nothing.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from cleanroom.core.files import is_file, open_to_read
 from cleanroom.model.errors import ProjectError
@@ -70,10 +71,9 @@ def read_toml(file: Path) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """The object of a JSON file; empty where it is none."""
     try:
-        found = json.loads(read_text(file))
-    except (ValueError, RecursionError):
+        return msgspec.json.decode(read_text(file).removeprefix("\ufeff"), type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def table(value: Mapping[str, Any], *keys: str) -> dict[str, Any]:

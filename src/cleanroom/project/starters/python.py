@@ -57,7 +57,8 @@ class _Project(NamedTuple):
             return True
         found = [read_text(self.root / name) for name in self.tests[:50]]
         return bool(found) and not any(
-            "unittest" in text and "import pytest" not in text for text in found
+            ("unittest" in text or "TestCase" in text) and "import pytest" not in text
+            for text in found
         )
 
 
@@ -121,14 +122,16 @@ def _install(project: _Project) -> list[str]:
 
 def _pip_lines(project: _Project) -> Iterator[str]:
     pip = f"{project.environment}/bin/pip install"
-    files = [f"-r {file}" for file in manifests.requirement_files(project.root)]
-    if files and is_file(project.root / "constraints.txt"):
-        files.append("-c constraints.txt")
-    others = [*_own_package(project), *(shlex.quote(name) for name in _undeclared(project))]
-    hashed = any("--hash" in read_text(project.root / file[3:]) for file in files)
-    # With hashes pip takes nothing that has none; what is installed already need not be named.
-    groups = [files, others] if hashed else [[*files, *others]]
-    for group in groups:
+    # Where one requirement has hashes pip takes none without, so that those are apart.
+    hashed: list[str] = []
+    others: list[str] = []
+    for file in manifests.requirement_files(project.root):
+        has_hashes = "--hash" in read_text(project.root / file)
+        (hashed if has_hashes else others).append(f"-r {file}")
+    if others and is_file(project.root / "constraints.txt"):
+        others.append("-c constraints.txt")
+    others += [*_own_package(project), *(shlex.quote(name) for name in _undeclared(project))]
+    for group in (hashed, others):
         if group:
             yield f"{pip} {' '.join(group)}"
 
@@ -166,7 +169,8 @@ def _group(groups: Mapping[str, Any], name: str, *, depth: int) -> Iterator[str]
 
 def _undeclared(project: _Project) -> list[str]:
     """The runner of the tests, where no file names it."""
-    needed = project.has_pytest_tests and not _other_runner(project)
+    other = _other_runner(project) or is_file(project.root / "manage.py")
+    needed = project.has_pytest_tests and not other
     return ["pytest"] if needed and "pytest" not in project.declared else []
 
 
