@@ -63,6 +63,7 @@ CASES = [
     ("npm test", {"package.json": PACKAGE, "node_modules/left-pad/x": ""}, ""),
     ("npm test", {"package.json": PACKAGE, "node_modules/.package-lock.json": ""}, "npm ci"),
     ("npm test", {"package.json": '{"name": "n", "dependencies": {}}'}, ""),
+    ("npm ci", {"package.json": PACKAGE, "node_modules/left-pad/x": ""}, "leave `npm ci` out"),
     ("pnpm test", {"package.json": PACKAGE, "pnpm-lock.yaml": ""}, "pnpm install"),
     ("node x.js", {"package.json": PACKAGE, "yarn.lock": ""}, "yarn install"),
     ("yarn", {"package.json": PACKAGE}, "yarn install --mode update-lockfile"),

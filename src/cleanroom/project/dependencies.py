@@ -95,13 +95,19 @@ def _hint(
         if call.manager not in fetched:
             lines.append(_install_line(call))
         if lines:
-            return _text(phase, call.manager, lines)
+            then = _then(call) if call.manager not in fetched else ""
+            return _text(phase, call.manager, lines, then)
     return ""
 
 
-def _text(phase: str, manager: str, lines: Sequence[str]) -> str:
+def _then(call: _Call) -> str:
+    if call.manager == "npm" and call.action == "ci":
+        return ", and leave `npm ci` out of the phase: it removes node_modules first"
+    return _MANAGERS[call.manager].then
+
+
+def _text(phase: str, manager: str, lines: Sequence[str], then: str) -> str:
     quoted = " and ".join(f"`{line}`" for line in lines)
-    then = _MANAGERS[manager].then if _MANAGERS[manager].install in lines else ""
     return (
         f"phase {phase} has no network, and the packages that {manager} needs are not in the "
         f"project: run {quoted} before{then}"
@@ -196,10 +202,12 @@ def _go_unlocked(root: Path) -> bool:
 
 
 def _node(call: _Call) -> bool:
-    return (
-        manifests.declares_node_packages(call.folder)
-        and not manifests.has_content(call.folder / "node_modules")
-        and not is_there(call.folder / ".pnp.cjs")
+    if not manifests.declares_node_packages(call.folder):
+        return False
+    if call.manager == "npm" and call.action == "ci":
+        return True
+    return not manifests.has_content(call.folder / "node_modules") and not is_there(
+        call.folder / ".pnp.cjs"
     )
 
 
