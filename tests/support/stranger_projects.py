@@ -53,6 +53,12 @@ STRANGERS: dict[str, dict[str, str]] = {
         + '[tool.poetry.group.test.dependencies]\npytest = "*"\n',
         "poetry.lock": "",
     },
+    "python-pylock": {
+        "pyproject.toml": '[project]\nname = "locked"\ndependencies = ["six", "pytest"]\n',
+        "pylock.toml": 'lock-version = "1.0"\n',
+        "test_locked.py": _PYTEST,
+    },
+    "python-pipenv": {"Pipfile": '[packages]\nflask = "*"\n', "app.py": ""},
     "python-django": {
         "manage.py": "",
         "requirements.txt": "django==5.2\npsycopg\n",

@@ -26,6 +26,7 @@ SIGNS = (
     "Pipfile",
 )
 
+_FOREIGN = {"Pipfile": "pipenv", "pdm.lock": "pdm", "environment.yml": "conda"}
 _DEFAULT_VERSION = (3, 12)
 _TEST_FILES = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test|tests)\.py|tests?/.*(?<!__)\.py")
 _TESTING = ("test", "tests", "testing", "dev", "develop", "development")
@@ -88,7 +89,16 @@ def starter(root: Path) -> Starter:
         image=f"python:{'.'.join(map(str, _version(project)))}-slim",
         phases=phases(commands, **described),
         variables=variables,
-        comments=no_tests(commands),
+        comments=(*no_tests(commands), *_foreign(root)),
+    )
+
+
+def _foreign(root: Path) -> tuple[str, ...]:
+    """Comments on lock files of managers that are not known here."""
+    return tuple(
+        f"{name}: its packages are not installed, add {manager}'s command to [lifecycle.init]."
+        for name, manager in _FOREIGN.items()
+        if is_file(root / name)
     )
 
 
@@ -112,12 +122,14 @@ def _install(project: _Project) -> list[str]:
     if project.manager == "uv":
         frozen = " --frozen" if is_file(project.root / "uv.lock") else ""
         return [f"uv sync{frozen}{_uv_groups(project)}"]
+    folder = project.environment
+    environment = f"[ -x {folder}/bin/python ] || python3 -m venv {folder}"
+    if is_file(project.root / "pylock.toml") and not manifests.requirement_files(project.root):
+        # The pip of most interpreters does not read it yet.
+        return [environment, f"uv pip install -p {folder} -r pylock.toml"]
     if not project.declared and not is_file(project.root / "setup.py"):
         return []
-    return [
-        f"[ -x {project.environment}/bin/python ] || python3 -m venv {project.environment}",
-        *_pip_lines(project),
-    ]
+    return [environment, *_pip_lines(project)]
 
 
 def _pip_lines(project: _Project) -> Iterator[str]:
