@@ -1,15 +1,57 @@
-"""The package managers that are known, in the order in which they are shown."""
+"""The package managers that are known, in the order in which they are shown.
+
+A manager's module is loaded when a project has one of its files.
+"""
 
 from __future__ import annotations
 
-from cleanroom.dependencies.npm import Npm
-from cleanroom.dependencies.session import Manager
+import importlib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.settings import Settings
-from cleanroom.dependencies.uv import Uv
 
-MANAGERS: tuple[type[Manager], ...] = (Uv, Npm)
+if TYPE_CHECKING:
+    from cleanroom.dependencies.session import Manager
 
 
-def managers(settings: Settings) -> tuple[Manager, ...]:
-    """One of each."""
-    return tuple(manager(settings) for manager in MANAGERS)
+class _Known(NamedTuple):
+    """A manager, and the names of files at which it is asked; `*` stands for anything."""
+
+    home: str  # module:class
+    triggers: tuple[str, ...]
+
+
+KNOWN = {
+    "uv": _Known("uv:Uv", ("uv.lock",)),
+    "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
+}
+
+
+class Managers:
+    """One of each, made when it is asked for first."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: dict[str, Manager] = {}
+
+    def of(self, folder: ProjectFolder) -> Iterator[Manager]:
+        """The managers that may have files in this folder."""
+        for name, known in KNOWN.items():
+            if any(
+                fnmatchcase(file, trigger) for trigger in known.triggers for file in folder.names
+            ):
+                yield self[name]
+
+    def __getitem__(self, name: str) -> Manager:
+        if name not in self._made:
+            module, _, kind = KNOWN[name].home.partition(":")
+            loaded = importlib.import_module(f"cleanroom.dependencies.{module}")
+            self._made[name] = getattr(loaded, kind)(self._settings)
+        return self._made[name]
+
+
+def _matches(known: _Known, file: str) -> bool:
+    return any(fnmatchcase(file, trigger) for trigger in known.triggers)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from packaging import tags, utils
+
+if TYPE_CHECKING:
+    from packaging import tags
 
 # Asks an interpreter for what decides: run as `python -c PROGRAM`; its last line is the answer.
 PROGRAM = """
@@ -56,6 +58,9 @@ def read_interpreter(output: bytes) -> Interpreter:
 
 def supported(interpreter: Interpreter) -> list[tags.Tag]:
     """The tags that fit, the best first."""
+    # Loading it takes longer than most runs need to find their dependencies.
+    from packaging import tags
+
     python, platforms = (interpreter.major, interpreter.minor), list(_platforms(interpreter))
     if interpreter.implementation == "cpython":
         abi = f"cp{python[0]}{python[1]}{'t' if interpreter.free_threaded else ''}"
@@ -68,6 +73,8 @@ def supported(interpreter: Interpreter) -> list[tags.Tag]:
 
 def best_wheel(names: Iterable[str], interpreter: Interpreter) -> str | None:
     """The file name of the wheel that an installer would take; None if none fits."""
+    from packaging import utils
+
     rank = {tag: number for number, tag in enumerate(supported(interpreter))}
     best: tuple[int, str] | None = None
     for name in names:

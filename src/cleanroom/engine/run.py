@@ -261,12 +261,18 @@ class Run:
         """Fetch what lock files name, if a phase has no network to do it itself."""
         if not _needs_dependencies(self._plan, context.backend):
             return context
+        from cleanroom.engine.fetch.find import find_all
+
+        sets = await anyio.to_thread.run_sync(find_all, self._plan, self._settings.caller)
+        if not sets:
+            return context
         from cleanroom.engine.fetch.session import FetchPolicy
         from cleanroom.engine.fetch.step import fetch_dependencies
 
         access = await fetch_dependencies(
             context,
             supervisor.observer,
+            sets,
             self._places.cache.cache,
             FetchPolicy(self._settings.offline, required=self._settings.fetch_only),
         )

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cleanroom.dependencies import discovery
+from cleanroom.dependencies.managers import Managers
 from cleanroom.dependencies.model import Found
-from cleanroom.dependencies.session import Manager
+from cleanroom.dependencies.settings import Settings
 from cleanroom.model.plan import Plan
+
+if TYPE_CHECKING:
+    from cleanroom.dependencies.session import Manager
 
 
 class FoundSet(NamedTuple):
@@ -22,7 +26,12 @@ class FoundSet(NamedTuple):
     key: str
 
 
-def find(plan: Plan, known: Sequence[Manager]) -> list[FoundSet]:
+def find_all(plan: Plan, caller: Mapping[str, str]) -> list[FoundSet]:
+    """The sets of a plan, for a caller with these variables. Reads lock files, and blocks."""
+    return find(plan, Managers(Settings.of(caller)))
+
+
+def find(plan: Plan, managers: Managers) -> list[FoundSet]:
     """The sets of the plan's project and workspaces. Reads lock files, and blocks."""
     inner = (os.path.relpath(one.path, plan.root) for one in plan.workspaces)
     workspaces = [path for path in inner if not path.startswith("..") and path != "."]
@@ -30,7 +39,7 @@ def find(plan: Plan, known: Sequence[Manager]) -> list[FoundSet]:
         return [
             FoundSet(manager, found, _key(manager, found))
             for folder in discovery.folders(root, workspaces)
-            for manager in known
+            for manager in managers.of(folder)
             if (found := manager.find(folder)) is not None
         ]
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import msgspec
 
 from cleanroom.core.locations import cache_folder
-from cleanroom.dependencies.managers import managers
 from cleanroom.dependencies.model import Problem
-from cleanroom.dependencies.settings import Settings, host_of
+from cleanroom.dependencies.settings import host_of
 from cleanroom.dependencies.store import FOLDER, Store
-from cleanroom.engine.fetch.find import FoundSet, find
+from cleanroom.engine.fetch.find import FoundSet, find_all
 from cleanroom.model.plan import Plan
 
 
@@ -36,7 +35,7 @@ def forecast(plan: Plan, caller: Mapping[str, str]) -> list[SetForecast]:
     """
     cache = cache_folder(caller)
     store = Store(cache) if (cache / FOLDER).is_dir() else None
-    return [_forecast(one, store) for one in find(plan, managers(Settings.of(caller)))]
+    return [_forecast(one, store) for one in find_all(plan, caller)]
 
 
 def _forecast(one: FoundSet, store: Store | None) -> SetForecast:

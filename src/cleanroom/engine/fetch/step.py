@@ -13,13 +13,11 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.core.files import write_atomic
-from cleanroom.dependencies.managers import managers
-from cleanroom.dependencies.model import NO_ACCESS, Access, Complete, Fetched, Overlay
+from cleanroom.dependencies.model import Access, Complete, Fetched, Overlay
 from cleanroom.dependencies.session import Manager
-from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
 from cleanroom.engine.fetch.environment import FetchEnvironments
-from cleanroom.engine.fetch.find import FoundSet, find
+from cleanroom.engine.fetch.find import FoundSet
 from cleanroom.engine.fetch.progress import Progress
 from cleanroom.engine.fetch.session import FetchPolicy, FetchSession
 from cleanroom.engine.supervision.context import RunContext
@@ -31,16 +29,20 @@ RECORD = "dependencies.json"
 
 
 async def fetch_dependencies(
-    context: RunContext, observer: EnvironmentObserver, cache: Path, policy: FetchPolicy
+    context: RunContext,
+    observer: EnvironmentObserver,
+    sets: Sequence[FoundSet],
+    cache: Path,
+    policy: FetchPolicy,
 ) -> Access:
-    """Fetch what the project's lock files name; returns how phases reach it.
+    """Fetch what these sets name; returns how phases reach it.
 
     Raises:
         DependencyRejected: a registry gave another file than a lock names.
         ProjectError: a lock file cannot be read.
     """
     store = await anyio.to_thread.run_sync(Store, cache)
-    return await FetchStep(context, observer, store, policy).run()
+    return await FetchStep(context, observer, store, policy).run(sets)
 
 
 class FetchStep:
@@ -55,8 +57,8 @@ class FetchStep:
         self._policy = policy
         self._environments = FetchEnvironments(context, observer)
 
-    async def run(self) -> Access:
-        """See that all dependencies are in the store, and return how phases reach them.
+    async def run(self, sets: Sequence[FoundSet]) -> Access:
+        """See that all of these are in the store, and return how phases reach them.
 
         What no registry gives is a warning: the phases may not need it.
 
@@ -64,12 +66,6 @@ class FetchStep:
             DependencyRejected: a registry gave another file than a lock names.
             ProjectError: a lock file cannot be read.
         """
-        plan = self._context.plan
-        sets = await anyio.to_thread.run_sync(
-            find, plan, managers(Settings.of(self._context.caller))
-        )
-        if not sets:
-            return NO_ACCESS
         complete: list[tuple[FoundSet, Fetched]] = []
         for one in sets:
             fetched = await self._ensure(one)
