@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.dependencies.npm import read_lock
+from cleanroom.dependencies.model import Found, Lock
+from cleanroom.dependencies.npm import Npm
+from cleanroom.dependencies.settings import Settings
 from cleanroom.model.errors import ProjectError
 
 DIGEST = "sha512-" + base64.b64encode(hashlib.sha512(b"x").digest()).decode()
 SHOWN = f"sha512:{hashlib.sha512(b'x').hexdigest()}"
+
+
+def read_lock(path: str, content: bytes, own: str = "", project: str = "") -> Lock:
+    """Read by a caller and a project with these texts for an `.npmrc`."""
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / ".npmrc").write_text(own)
+        manager = Npm(Settings({}, Path(home)))
+    return manager.read(Found("npm", "", {path: content, ".npmrc": project.encode()}))
 
 
 def lock(**packages: dict[str, Any]) -> bytes:
@@ -38,8 +49,32 @@ def test_an_entry_has_its_address_digest_and_purl():
 
 def test_an_address_that_the_lock_leaves_out_is_derived():
     """npm's `omit-lockfile-registry-resolved` writes such locks."""
-    (found,) = read_lock("l", lock(**{"@scope/a": entry()}), "https://r.example").artifacts
-    assert found.url == "https://r.example/@scope/a/-/a-1.2.3.tgz"
+    (found,) = read_lock("l", lock(**{"@scope/a": entry()})).artifacts
+    assert found.url == "https://registry.npmjs.org/@scope/a/-/a-1.2.3.tgz"
+
+
+@pytest.mark.parametrize("resolved", ["", "https://registry.npmjs.org/a/-/a-1.2.3.tgz"])
+def test_a_mirror_of_the_callers_takes_the_place_of_npms_registry(resolved: str):
+    """As npm itself replaces the host; the project's own registry comes first."""
+    text = lock(a=entry(resolved=resolved))
+    (found,) = read_lock("l", text, own="registry=https://mirror.example/npm/\n").artifacts
+    assert found.url == "https://mirror.example/npm/a/-/a-1.2.3.tgz"
+    own, project = "registry=https://mirror.example/", "registry=https://ours.example/"
+    (found,) = read_lock("l", text, own, project).artifacts
+    assert found.url == "https://ours.example/a/-/a-1.2.3.tgz"
+
+
+def test_credentials_are_the_callers_and_go_to_their_path_only():
+    """A project's `.npmrc` names none, and another host gets none."""
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / ".npmrc").write_text(
+            "registry=https://r.example/npm/\n//r.example/npm/:_authToken=${TOKEN}\n"
+        )
+        manager = Npm(Settings({"TOKEN": "t"}, Path(home)))
+    assert manager.credentials("https://r.example/npm/a/-/a.tgz") == {"Authorization": "Bearer t"}
+    for other in ("https://r.example/other/a.tgz", "https://x.example/npm/a.tgz"):
+        assert manager.credentials(other) == {}
+    assert manager.named_hosts() == {"r.example:443"}
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,47 @@
 """npm: `package-lock.json` of versions 2 and 3, and npm's own cache, by content.
 
 npm looks a package up in `_cacache/content-v2` by the digest that the lock names, before it asks
-a registry (pacote, `FetcherBase.tarballStream`). So a cache needs no index of addresses.
+a registry (pacote, `FetcherBase.tarballStream`). So the cache needs no index of files' addresses.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from cleanroom.dependencies.digests import from_integrity
+from cleanroom.dependencies.digests import from_integrity, to_integrity
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem
+from cleanroom.dependencies.model import (
+    Access,
+    Artifact,
+    Complete,
+    Fetched,
+    Found,
+    Lock,
+    Overlay,
+    Problem,
+)
+from cleanroom.dependencies.npmrc import REGISTRY, Npmrc
 from cleanroom.dependencies.session import Manager, Session
+from cleanroom.dependencies.settings import Settings, host_of, read_text
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import ProjectError
 
 LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
-REGISTRY = "https://registry.npmjs.org"
+SETTINGS = ".npmrc"
+# npm takes a cached answer to the same question only: it asks for either form of a document.
+ACCEPTED = (
+    "application/json",
+    "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
+)
+AddressOf = Callable[[str, str], str]
 _NAME = re.compile(r"(@[\w.~-]+/)?[\w.~-]+")
 _VERSION = re.compile(r"[\w.+-]+")
 
@@ -32,14 +50,21 @@ class Npm(Manager):
     """npm and its registry."""
 
     name = "npm"
+    layout = 4
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        own = settings.variables.get("npm_config_userconfig") or settings.home / ".npmrc"
+        self._callers = Npmrc(read_text(Path(own)), variables=settings.variables)
 
     def find(self, folder: ProjectFolder) -> Found | None:
-        """The lock that npm would use in this folder."""
+        """The lock that npm would use in this folder, and the project's own settings."""
         files = folder.files(name for name in LOCKS if name in folder.names)
         if not files:
             return None
         first = next(iter(files))
-        return Found(self.name, folder.path, {first: files[first]})
+        settings = folder.files((SETTINGS,)) if SETTINGS in folder.names else {}
+        return Found(self.name, folder.path, {first: files[first], **settings})
 
     def read(self, found: Found) -> Lock:
         """The packages of the lock that are for this platform.
@@ -47,31 +72,124 @@ class Npm(Manager):
         Raises:
             ProjectError: it is no lock of version 2 or 3.
         """
-        return read_lock(found.name, found.files[found.name], self._registry())
+        project = _project_settings(found)
+
+        def address(name: str, resolved: str) -> str:
+            return self._address(project, name, resolved)
+
+        return read_lock(found.name, found.files[found.name], address)
+
+    def _address(self, project: Npmrc, name: str, address: str) -> str:
+        """Where npm would get a file: an address of npm's own registry leads to the caller's."""
+        registry = project.registry(name)
+        if registry == REGISTRY:
+            registry = self._callers.registry(name)
+        if address.startswith(f"{REGISTRY}/"):
+            return f"{registry}{address.removeprefix(REGISTRY)}"
+        return address
+
+    def credentials(self, url: str) -> Mapping[str, str]:
+        """From the caller's `.npmrc`, else as `Manager` has it."""
+        found = self._callers.authorization(url)
+        return {"Authorization": found} if found else super().credentials(url)
+
+    def named_hosts(self) -> frozenset[str]:
+        """The registries of the caller's `.npmrc`."""
+        return frozenset(host_of(url) for url in self._callers.registries())
 
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
-        """npm's cache: content by its digest."""
-        for stored in (one for _, fetched in sets for one in fetched.files):
-            hard_link(session.file(stored), view / _content_path(stored.artifact.digest))
+        """npm's cache: content by its digest, and what a registry says of each package."""
+        for found, fetched in sets:
+            project = _project_settings(found)
+            for stored in fetched.files:
+                one = stored.artifact
+                hard_link(session.file(stored), view / _content_path(one.digest))
+                _add_answer(view, _tarball(project, one), one.digest, stored.size, {})
+            for url, document in _packuments(project, fetched):
+                _add_document(view, url, document)
 
     def access(self, view: str) -> Access:
-        """npm reads the cache where it lies and logs elsewhere."""
+        """npm writes its index anew where it reads it, so phases have it copy-on-write."""
         variables = {"npm_config_cache": view, "npm_config_logs_dir": "/tmp/npm-logs"}  # noqa: S108
-        return Access(variables, folders=(view,))
+        return Access(variables, overlays=(Overlay(view, view),))
 
     def local_copies(self, artifact: Artifact) -> Sequence[Path]:
         """npm's own cache has files under their digest."""
         cache = self.settings.variables.get("npm_config_cache") or self.settings.home / ".npm"
         return (Path(cache) / _content_path(artifact.digest),)
 
-    def _registry(self) -> str:
-        return REGISTRY
+
+def _project_settings(found: Found) -> Npmrc:
+    """Those that npm reads in a phase too; credentials of the caller are none of them."""
+    text = next((text for path, text in found.files.items() if path.endswith(SETTINGS)), b"")
+    return Npmrc(text.decode(errors="replace"))
 
 
-def read_lock(path: str, content: bytes, registry: str = REGISTRY) -> Lock:
-    """The packages that a lock names for this platform, with their addresses.
+def _tarball(project: Npmrc, one: Artifact) -> str:
+    """The address of a file, as phases see the registry."""
+    return f"{project.registry(one.name)}/{one.name}/-/{one.file}"
+
+
+def _packuments(project: Npmrc, fetched: Fetched) -> Iterator[tuple[str, bytes]]:
+    """Address and content of each package's document, as far as the lock knows it.
+
+    npm asks for it where a lock leaves addresses out, which `omit-lockfile-registry-resolved` does.
+    """
+    versions: dict[str, dict[str, object]] = {}
+    for stored in fetched.files:
+        one = stored.artifact
+        dist = {"tarball": _tarball(project, one), "integrity": to_integrity(one.digest)}
+        version = {"name": one.name, "version": one.version, "dist": dist}
+        versions.setdefault(one.name, {})[one.version] = version
+    for name, known in sorted(versions.items()):
+        newest = next(reversed(known))
+        document = {"name": name, "dist-tags": {"latest": newest}, "versions": known}
+        url = f"{project.registry(name)}/{name.replace('/', '%2f')}"
+        yield url, msgspec.json.encode(document)
+
+
+def _add_document(view: Path, url: str, content: bytes) -> None:
+    """Add what a registry says of a package to npm's cache."""
+    digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
+    place = view / _content_path(digest)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    for accept in ACCEPTED:
+        _add_answer(view, url, digest, len(content), {"accept": accept})
+
+
+def _add_answer(view: Path, url: str, digest: str, size: int, asked: Mapping[str, str]) -> None:
+    """Add an answer, whose content is there, to the index of npm's cache (cacache, `index-v5`)."""
+    key = f"make-fetch-happen:request-cache:{url}"
+    entry = msgspec.json.encode(
+        {
+            "key": key,
+            "integrity": to_integrity(digest),
+            "time": 0,
+            "size": size,
+            "metadata": {
+                "time": 0,
+                "url": url,
+                "reqHeaders": asked,
+                "resHeaders": {"content-type": "application/octet-stream"},
+                "options": {"compress": True},
+            },
+        }
+    )
+    bucket = hashlib.sha256(key.encode()).hexdigest()
+    index = view / "_cacache/index-v5" / bucket[:2] / bucket[2:4] / bucket[4:]
+    index.parent.mkdir(parents=True, exist_ok=True)
+    checksum = hashlib.sha1(entry, usedforsecurity=False).hexdigest()
+    with index.open("ab") as stream:
+        stream.write(f"\n{checksum}\t".encode() + entry)
+
+
+def read_lock(path: str, content: bytes, address: AddressOf) -> Lock:
+    """The packages that a lock names for this platform.
+
+    `address` gives the address of a file: of a name, and what the lock says.
 
     Raises:
         ProjectError: it is no lock of version 2 or 3.
@@ -88,7 +206,7 @@ def read_lock(path: str, content: bytes, registry: str = REGISTRY) -> Lock:
     for place, entry in packages.items():
         if not isinstance(entry, dict) or not _is_fetched(place, entry):
             continue
-        found = _artifact(place, entry, registry)
+        found = _artifact(place, entry, address)
         if isinstance(found, Problem):
             problems.append(found)
         else:
@@ -125,7 +243,7 @@ def _processor() -> str:
     return {"x86_64": "x64", "aarch64": "arm64", "i686": "ia32"}.get(machine, machine)
 
 
-def _artifact(place: str, entry: Mapping[str, Any], registry: str) -> Artifact | Problem:
+def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Artifact | Problem:
     name = str(entry.get("name") or place.rpartition("node_modules/")[2])
     version = str(entry.get("version", ""))
     digest = from_integrity(str(entry.get("integrity", "")))
@@ -145,7 +263,7 @@ def _artifact(place: str, entry: Mapping[str, Any], registry: str) -> Artifact |
         name=name,
         version=version,
         file=f"{short}-{version}.tgz",
-        url=address or f"{registry}/{name}/-/{short}-{version}.tgz",
+        url=address_of(name, address or f"{REGISTRY}/{name}/-/{short}-{version}.tgz"),
         digest=digest,
         purl=f"pkg:npm/{quote(name, safe='/')}@{version}",
     )
