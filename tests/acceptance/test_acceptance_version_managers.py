@@ -143,6 +143,24 @@ def test_a_version_managers_programs_run_inside(project: Project, name: str, pol
     assert said.result["violations"] == []
 
 
+@pytest.mark.parametrize("policy", ["Medium", "High"])
+def test_credentials_beside_programs_are_shown_empty(project: Project, policy: str):
+    """As `npm config set --global` writes them; other settings are there."""
+    folder, _ = lay_nvm(project.home)
+    version = (project.home / folder).parent
+    (version / "etc").mkdir()
+    (version / "etc/npmrc").write_text("//registry.example.org/:_authToken=planted\n")
+    (version / "pip.conf").write_text("[global]\nretries = 3\n")
+    project.caller = {"PATH": f"{project.home}/{folder}:/usr/bin:/bin"}
+    command = (
+        f"cat {version}/etc/npmrc && grep retries {version}/pip.conf && ! ls -A /.over | grep ."
+    )
+    project.write({"use": command}, policy=f'"{policy}"', tools=f'["{project.home}/.nvm"]')
+    said = project.call("pipeline", "use")
+    assert said.code == 0, said.err
+    assert log_of(project) == "retries = 3\n"
+
+
 @pytest.mark.parametrize("name", ["asdf", "mise", "uv"])
 def test_they_do_without_namespaces_too(
     project: Project, name: str, tmp_path_factory: pytest.TempPathFactory

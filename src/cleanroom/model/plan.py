@@ -142,6 +142,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tool_variables: dict[str, str] = {}
     # what these programs read from the home folder
     tool_files: tuple[ToolFile, ...] = ()
+    # files in their folders that name credentials: shown empty
+    tool_credentials: tuple[str, ...] = ()
     slo_seconds: float = 20.0
     strict_slo: bool = False
     seed: int = 42

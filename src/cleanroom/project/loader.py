@@ -24,6 +24,7 @@ from cleanroom.project.project_file import FILE, PYPROJECT, TABLE, read_project
 from cleanroom.project.raw_project import RawProject
 from cleanroom.project.settings import Layer, overlaid, read_layers
 from cleanroom.project.source import nearest, read_source
+from cleanroom.project.tool_credentials import credential_files
 from cleanroom.project.tools import editable_installs, tool_variables, visible_tools
 from cleanroom.project.version_files import version_files
 
@@ -224,6 +225,7 @@ def _plan(
         own_tools=visible_tools(home_only, context.root) if tools else (),
         tool_variables=tool_variables(context.caller, all_tools),
         tool_files=version_files(context.caller, all_tools),
+        tool_credentials=credential_files(all_tools),
         slo_seconds=overrides.slo_seconds or settings.slo or _SLO_SECONDS,
         strict_slo=bool(strict),
         seed=_SEED if seed is None else seed,

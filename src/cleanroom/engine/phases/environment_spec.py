@@ -55,6 +55,7 @@ def environment_spec(
         image=phase.image,
         home=_home_cache(context, phase.policy),
         seed=context.plan.seed,
+        emptied=tuple(f for f in context.plan.tool_credentials if _lies_in(f, tools)),
         home_files={file.name: file.text for file in _home_files(context, phase, tools)},
         build_outputs=(phase.outputs or ()) if phase.builds else (),
     )

@@ -18,8 +18,14 @@ if TYPE_CHECKING:
         MakeLink,
         MountOp,
         Overlay,
+        ReplaceFile,
         Tmpfs,
     )
+
+
+# Folder inside with the texts that are mounted over files.
+STAGING = "/.over"
+STAGING_BYTES = 1 << 20
 
 
 class HomeLayers(NamedTuple):
@@ -108,6 +114,11 @@ def overlay(
 def exec_folder(target: str, workspace: str, *, writable: bool) -> ExecFolder:
     """Let programs be started in a folder of the workspace."""
     return {"kind": "exec", "target": target, "workspace": workspace, "writable": writable}
+
+
+def replace_file(target: str, text: str) -> ReplaceFile:
+    """Show a text in place of a file of a shown folder; `STAGING` has to be mounted."""
+    return {"kind": "replace", "target": target, "text": text, "staging": STAGING}
 
 
 # --- groups that several plans share

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.filesystem import etc_files
 from cleanroom.sandbox.filesystem.constants import HOME, USER_ID
 from cleanroom.sandbox.filesystem.mount_ops import (
+    STAGING,
+    STAGING_BYTES,
     HomeLayers,
     bind,
     exec_folder,
@@ -25,6 +27,7 @@ from cleanroom.sandbox.filesystem.mount_ops import (
     make_link,
     overlay,
     private_folders,
+    replace_file,
     tmpfs,
 )
 from cleanroom.sandbox.filesystem.paths import is_within_any, outermost
@@ -100,6 +103,8 @@ class View(NamedTuple):
     mounts: tuple[HostMount, ...] = ()
     layer_mounts: tuple[LayerMount, ...] = ()
     cache: HomeLayers | None = None
+    # files of tools that are shown empty
+    emptied: tuple[str, ...] = ()
     # name and text of small files in the private home
     home_files: tuple[tuple[str, str], ...] = ()
     # further (name, address) pairs for /etc/hosts
@@ -179,6 +184,7 @@ def plan(host: HostFacts, view: View) -> MountPlan:
         *_private(host, view),
         # After the private folders: a tool may lie under the host's /tmp.
         *(bind(tool, tool, tool=True) for tool in tools),
+        *emptied_files(view),
         # Build folders are no mounts, since a build removes and renames them.
         # Where there are any, the kernel lets programs be started in all of the workspace:
         # whoever could start one elsewhere in it could rename it into such a folder first.
@@ -323,4 +329,15 @@ def home_files(view: View) -> list[MountOp]:
     """The small files in the private home folder."""
     return [
         {"kind": "file", "target": f"{HOME}/{name}", "text": text} for name, text in view.home_files
+    ]
+
+
+def emptied_files(view: View) -> list[MountOp]:
+    """Empty files over those of tools; the folder in which they lie is covered afterwards."""
+    if not view.emptied:
+        return []
+    return [
+        tmpfs(STAGING, size=STAGING_BYTES, mode=0o755, exec=False),
+        *(replace_file(path, "") for path in view.emptied),
+        tmpfs(STAGING, size=0, mode=0o555, exec=False, read_only=True),
     ]

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from cleanroom.sandbox.filesystem import etc_files
 from cleanroom.sandbox.filesystem.constants import USER_ID
 from cleanroom.sandbox.filesystem.mount_ops import (
+    STAGING,
+    STAGING_BYTES,
     bind,
     ggen_folder,
     home_cache,
     make_folder,
     make_link,
     private_folders,
+    replace_file,
     tmpfs,
 )
 from cleanroom.sandbox.filesystem.mount_plan import (
@@ -32,12 +35,9 @@ from cleanroom.sandbox.filesystem.mount_plan import (
 from cleanroom.sandbox.filesystem.paths import parents_first
 
 if TYPE_CHECKING:
-    from cleanroom.sandbox.protocol import MountOp, ReplaceFile
+    from cleanroom.sandbox.protocol import MountOp
 
 _PRIVATE = ("proc", "dev", "tmp", "run")
-# Folder inside with the texts that are mounted over files of /etc.
-_STAGING = "/.over"
-_STAGING_BYTES = 1 << 20
 _REPLACED = ("hosts", "passwd", "group", "nsswitch.conf")
 
 
@@ -124,18 +124,14 @@ def _replaced_files(root: RootFacts, view: View) -> list[MountOp]:
     """Texts over files of /etc; the folder in which they lie is covered afterwards."""
     texts = _texts(root, view)
     return [
-        tmpfs(_STAGING, size=_STAGING_BYTES, mode=0o755, exec=False),
+        tmpfs(STAGING, size=STAGING_BYTES, mode=0o755, exec=False),
         *(
-            _replaced(root.real_paths[name], text)
+            replace_file(root.real_paths[name], text)
             for name, text in texts.items()
             if name in root.real_paths
         ),
-        tmpfs(_STAGING, size=0, mode=0o555, exec=False, read_only=True),
+        tmpfs(STAGING, size=0, mode=0o555, exec=False, read_only=True),
     ]
-
-
-def _replaced(path: str, text: str) -> ReplaceFile:
-    return {"kind": "replace", "target": path, "text": text, "staging": _STAGING}
 
 
 def _texts(root: RootFacts, view: View) -> dict[str, str]:

@@ -215,7 +215,9 @@ def _replace(root: str, mount: protocol.ReplaceFile) -> None:
     """Mount a text over a file of a shown folder."""
     # The staging folder is a file system of its own: open_tree(2) refuses to clone a mount that is
     # MS_UNBINDABLE, as the root is at level Low.
-    text = f"{root}{mount['staging']}/{mount['target'].replace('/', '-')}"
+    staging = f"{root}{mount['staging']}"
+    # A path can be longer than a name may be.
+    text = f"{staging}/{len(os.listdir(staging))}"
     _write(text, mount["text"].encode("utf-8", "surrogateescape"))
     if os.path.lexists(_at(root, mount["target"])):
         _attach(root, _Clone(text, mount["target"], _ATTR_READ_ONLY))
