@@ -84,6 +84,11 @@ CASES = [
     ("python3 -m pytest", {"requirements.txt": "pytest\n"}, ""),
     ("uv run pytest", {"pyproject.toml": '[project]\ndependencies = ["a"]', "uv.lock": ""}, "uv"),
     ("uv run pytest", {"pyproject.toml": '[project]\ndependencies = ["a"]'}, "`uv lock`"),
+    (
+        "uv pip install -p .venv -r pylock.toml",
+        {"pylock.toml": ""},
+        "`python3 -m venv .venv && uv pip install -p .venv -r pylock.toml`",
+    ),
     ("uv run x.py", {"pyproject.toml": '[project]\nname = "a"'}, ""),
     (
         "poetry run pytest",
@@ -140,6 +145,13 @@ def test_a_phase_after_the_one_that_installs_has_no_hint(tmp_path: Path):
     assert list(hints(phases)) == ["init"]
     assert list(hints(phases[1:])) == ["test"]
     assert not hints([phases[0]._replace(policy=OPEN), phases[1]])
+
+
+def test_managers_of_one_family_install_for_each_other(tmp_path: Path):
+    """What uv put into .venv is there for a program of it, whichever file names it."""
+    laid_out(tmp_path, {"pyproject.toml": '[project]\ndependencies = ["six"]\n'})
+    phases = [asked(tmp_path, "uv sync", name="init"), asked(tmp_path, ".venv/bin/python x.py")]
+    assert list(hints(phases)) == ["init"]
 
 
 def test_environments_that_tox_and_nox_prepared_are_there(tmp_path: Path):

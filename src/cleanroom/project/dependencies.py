@@ -70,8 +70,13 @@ def hints(phases: Sequence[Asked], fetched: Collection[str] = ()) -> dict[str, s
             hint = _hint(phase.name, calls, fetched, provided)
             if hint:
                 found[phase.name] = hint
-        provided.update((call.manager, call.folder) for call in calls if _installs(call))
+        provided.update((_family(call), call.folder) for call in calls if _installs(call))
     return found
+
+
+def _family(call: _Call) -> str:
+    """Managers of one family put packages into one place."""
+    return _FAMILIES.get(call.manager, call.manager)
 
 
 def _installs(call: _Call) -> bool:
@@ -87,7 +92,7 @@ def _hint(
 ) -> str:
     for call in calls:
         manager = _MANAGERS[call.manager]
-        if (call.manager, call.folder) in provided or not manager.missing(call):
+        if (_family(call), call.folder) in provided or not manager.missing(call):
             continue
         lines = []
         if manager.unlocked(call.folder):
@@ -118,7 +123,11 @@ def _install_line(call: _Call) -> str:
     line = _MANAGERS[call.manager].install
     if call.manager == "go" and is_file(call.folder / "go.work"):
         return "go work vendor"
-    return line.replace("REQUIREMENTS", _requirements(call)) if call.manager == "pip" else line
+    if call.manager != "pip":
+        return line
+    if "uv pip " in call.text:
+        line = line.replace(".venv/bin/pip", "uv pip")
+    return line.replace("REQUIREMENTS", _requirements(call))
 
 
 def _requirements(call: _Call) -> str:
@@ -155,6 +164,8 @@ def _manager(words: Sequence[str], folder: Path) -> tuple[str, Sequence[str]]:
     program, arguments = PurePosixPath(words[0]).name, words[1:]
     if _PYTHON.fullmatch(program) and list(arguments[:1]) == ["-m"] and len(arguments) > 1:
         program, arguments = arguments[1], arguments[2:]
+    if program == "uv" and list(arguments[:1]) == ["pip"]:
+        return "pip", arguments[1:]
     if program in _ALIASES:
         return _ALIASES[program], arguments
     if program in ("node", "npx"):
@@ -254,6 +265,10 @@ def _with_file(call: _Call, name: str) -> str:
     return f"{call.text}\n{read_text(call.folder / name)}"
 
 
+_FAMILIES = {
+    **dict.fromkeys(("pip", "uv", "poetry"), "python"),
+    **dict.fromkeys(("npm", "pnpm", "yarn"), "node"),
+}
 _ALIASES = {
     **{name: name for name in ("cargo", "go", "npm", "pnpm", "yarn", "uv", "poetry", "tox", "nox")},
     **{"pip": "pip", "pip3": "pip", "uvx": "uv", "mvn": "maven", "mvnw": "maven"},
@@ -294,9 +309,7 @@ _MANAGERS = {
         "python3 -m venv .venv && .venv/bin/pip install REQUIREMENTS",
         installs=("install",),
     ),
-    "uv": _Manager(
-        _python, "uv sync --frozen", _locked_by("uv.lock"), "uv lock", ("sync", "pip", "run")
-    ),
+    "uv": _Manager(_python, "uv sync --frozen", _locked_by("uv.lock"), "uv lock", ("sync", "run")),
     "poetry": _Manager(
         _python,
         "POETRY_VIRTUALENVS_IN_PROJECT=1 poetry install",
