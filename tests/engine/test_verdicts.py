@@ -97,8 +97,8 @@ def test_an_expected_path_is_no_licence_for_another():
             "the host is declared for port 443 and 8080 only",
         ),
         (
-            Target(host="A.example", ip="10.1.2.3", port=443, proto="tcp"),
-            "the host is declared, but its name leads to an address that no declaration opens",
+            Target(host="a.example", ip="198.18.0.2", port=443, proto="tcp"),
+            "the host is declared, but this address does not lead to it",
         ),
         (Target(ip="::1", port=443, proto="udp"), "the host is declared for tcp only"),
         (Target(host="b.example", ip="198.18.0.2", port=443, proto="tcp"), ""),
@@ -110,6 +110,43 @@ def test_a_violation_says_why_a_declared_host_was_refused(target: Target, why: s
     egress = ("a.example:443", "a.example:8080", "[::1]:443")
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=egress)
     assert judge(policy, attempt(target=target)) == ("violation", why)
+
+
+def relayed(target: Target, tags: tuple[str, ...]) -> Attempt:
+    """What the relay of a declared host refused."""
+    return attempt(target=target, tags=tags, mechanism="relay")
+
+
+@pytest.mark.parametrize(
+    ("ip", "tags", "private", "why"),
+    [
+        ("8.8.8.8", (), False, "an address of this machine itself, which no declaration opens"),
+        ("10.1.2.3", ("private",), False, "a private address: add private = true to its egress"),
+        ("100.64.1.1", ("shared",), False, "a shared address: add private = true to its egress"),
+        ("192.0.2.7", ("documentation",), False, "a documentation address: add private = true to"),
+        ("10.1.2.3", ("private",), True, "an address of this machine itself, which no"),
+        ("169.254.169.254", ("metadata",), True, "a metadata address, which no declaration opens"),
+        ("127.0.0.1", ("loopback",), False, "a loopback address, which no declaration opens"),
+    ],
+)
+def test_a_violation_says_what_a_declared_name_leads_to(
+    ip: str, tags: tuple[str, ...], private: bool, why: str
+):
+    """With the key that opens it, where one does."""
+    declared = ("nexus.corp:443", "*.inside.corp:443")
+    policy = msgspec.structs.replace(
+        default_policy(Level.MEDIUM),
+        egress=declared,
+        private_egress=declared if private else msgspec.UNSET,
+    )
+    for host in ("nexus.corp", "a.Inside.corp"):
+        target = Target(host=host, ip=ip, port=443, proto="tcp")
+        severity, reason = judge(policy, relayed(target, tags)) or ("", "")
+        assert severity == "violation"
+        assert reason.startswith(f"{host} leads to {ip}, {why}")
+    for host in ("inside.corp", "notinside.corp"):
+        target = Target(host=host, ip=ip, port=443, proto="tcp")
+        assert judge(policy, relayed(target, tags)) == ("violation", "")
 
 
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12)

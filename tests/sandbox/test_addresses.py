@@ -110,7 +110,7 @@ def public_here(address: str) -> int:
     with socket.create_server((address, 0)) as listening:
         port = listening.getsockname()[1]
         try:
-            dial.dial_out(f"out:{address}:{port}").close()
+            dial.dial_out(f"out:{address}:{port}:private").close()
         except dial.NotOpened:
             return 0
     return 1

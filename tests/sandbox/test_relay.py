@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.network import dial, relay
@@ -140,4 +142,66 @@ def test_declared_egress_never_reaches_a_private_address(host: str):
     inwards.
     """
     with pytest.raises(OSError, match="no address that may be reached"):
-        dial._first_public(host, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))
+        dial.dial_out(f"out:{host}:80:public")
+
+
+@pytest.mark.parametrize("reach", ["public", "documentation", "private"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "169.254.169.254",
+        "fe80::1",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "::ffff:127.0.0.1",
+        "2002:a9fe:a9fe::",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+    ],
+)
+def test_no_declaration_opens_the_machine_itself(host: str, reach: str):
+    """Loopback, link-local, metadata and multicast stay refused, whatever an entry says."""
+    with pytest.raises(OSError, match="no address that may be reached"):
+        dial.dial_out(f"out:{host}:80:{reach}")
+
+
+@pytest.mark.parametrize(
+    ("host", "opened"),
+    [
+        ("10.1.2.3", {"private"}),
+        ("172.16.0.1", {"private"}),
+        ("192.168.1.1", {"private"}),
+        ("100.64.0.1", {"private"}),
+        ("fd12::1", {"private"}),
+        ("::ffff:10.1.2.3", {"private"}),
+        ("192.0.2.7", {"documentation", "private"}),
+        ("203.0.113.7", {"documentation", "private"}),
+        ("2001:db8::7", {"documentation", "private"}),
+        ("93.184.216.34", {"public", "documentation", "private"}),
+        ("198.18.0.1", set()),
+    ],
+)
+def test_each_reach_opens_what_the_one_before_opens(
+    monkeypatch: pytest.MonkeyPatch, host: str, opened: set[str]
+):
+    """Each kind of address is connected to by those declarations only that name it."""
+    monkeypatch.setattr(dial.routes, "leads_out", lambda address: True)
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    found = {reach for reach, kinds in dial._REACH.items() if dial._is_elsewhere(packed, kinds)}
+    assert found == opened
+
+
+@given(
+    st.one_of(st.ip_addresses().map(str), st.from_regex(r"[a-z0-9.-]{1,40}", fullmatch=True)),
+    st.integers(1, 65535),
+    st.sampled_from(sorted(dial._REACH)),
+)
+def test_a_target_outside_is_read_as_it_was_written(host: str, port: int, reach: str):
+    """Also a host with colons in it."""
+    outside = dial.Outside(host, port, reach)
+    assert dial.Outside.parsed(str(outside)) == outside

@@ -293,6 +293,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     listen: tuple[int, ...] = ()
     tmp_exec: bool = True
     reason: str = ""
+    # those of `egress` whose names may lead to private addresses; unset, it is in no JSON, which
+    # stays what it was for policies without one
+    private_egress: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    def opens_private(self, entry: str) -> bool:
+        """Whether an entry of `egress` may lead to private and documentation addresses."""
+        return entry in (self.private_egress or ())
 
     @property
     def host_network(self) -> bool:

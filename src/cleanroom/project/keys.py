@@ -44,7 +44,7 @@ FORMS: dict[str, str] = {
     "kind": "postgres, redis or generic",
     "rules": "list of rule names (docs/policy.md) or policy",
     "names": "list of environment variables' names",
-    "egress": 'list of "host:port"',
+    "egress": 'list of "host:port" or { host, port, private }',
     "paths": "list of paths inside the project",
     "folders": "list of folders",
     "cache": "table: inputs = list of paths or patterns",
@@ -101,6 +101,33 @@ class ExpectedKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ]
     reason: Annotated[str, key("text", "Why it is harmless; copied into the report.")]
+
+
+class EgressKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of `cleanroom.egress` as a table; "host:port" is the same without `private`."""
+
+    host: Annotated[
+        str,
+        key("text", "A name, an address, or `*.example.org` for all names below a domain."),
+    ]
+    port: Annotated[int | None, key("port", "The TCP port.", "443")] = None
+    private: Annotated[
+        bool | None,
+        key(
+            "flag",
+            (
+                "The name may lead to a private or documentation address; never to one of this "
+                "machine itself, a link-local one or a metadata server."
+            ),
+            "false",
+        ),
+    ] = None
+
+    @property
+    def name(self) -> str:
+        """The entry as "host:port", as a policy has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port or 443}"
 
 
 class LimitKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,7 +252,7 @@ class SettingKeys(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     egress: Annotated[
-        tuple[str, ...] | None,
+        tuple[EgressKeys, ...] | None,
         key(
             "egress",
             "Hosts that may be reached, at Medium and below; the phase is then not hermetic.",

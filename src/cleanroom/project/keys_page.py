@@ -11,6 +11,7 @@ from cleanroom.project.keys import (
     FORMS,
     PHASE,
     PROJECT,
+    EgressKeys,
     ExpectedKeys,
     LimitKeys,
     ReadyKeys,
@@ -23,6 +24,7 @@ from cleanroom.project.keys import (
 TABLES: dict[type[msgspec.Struct], str] = {
     SettingKeys: "[cleanroom] and cleanroom.KEY of a phase",
     LimitKeys: "cleanroom.limits",
+    EgressKeys: "cleanroom.egress",
     ServiceKeys: "[cleanroom.services.NAME]",
     ReadyKeys: "ready of a service",
     ExpectedKeys: "cleanroom.expected",

@@ -78,11 +78,14 @@ def policy_of(layer: Layer, level: Level) -> Policy:
     settings, default = layer.settings, default_policy(level)
     if settings.egress and not default.allows_egress:
         _refuse_egress(layer, level)
+    entries = settings.egress or ()
+    private = tuple(dict.fromkeys(entry.name for entry in entries if entry.private))
     return msgspec.structs.replace(
         default,
         limits=_limits(layer, level),
         reaction=_reaction(layer, level),
-        egress=settings.egress or (),
+        egress=tuple(dict.fromkeys(entry.name for entry in entries)),
+        private_egress=private or msgspec.UNSET,
         expected=tuple(
             Expected(target=entry.target, reason=entry.reason) for entry in settings.expected or ()
         ),
@@ -98,7 +101,7 @@ def timeout_of(settings: SettingKeys, limits: Limits) -> float:
 
 
 def _refuse_egress(layer: Layer, level: Level) -> None:
-    node, hosts = layer.nodes["egress"], ", ".join(layer.settings.egress or ())
+    node, hosts = layer.nodes["egress"], _names(layer)
     message, hint = (
         f"expected no hosts at {level}, found {hosts}",
         "remove the hosts, or run the phase at Medium",
@@ -106,6 +109,10 @@ def _refuse_egress(layer: Layer, level: Level) -> None:
     if (layer.settings.policy or DEFAULT_LEVEL) == level:
         raise node.error("CR-PROJECT-014", message, hint=hint)
     raise node.error("CR-POLICY-003", message, hint=hint, kind=PolicyRefused)
+
+
+def _names(layer: Layer) -> str:
+    return ", ".join(entry.name for entry in layer.settings.egress or ())
 
 
 def _limits(layer: Layer, level: Level) -> Limits:

@@ -18,6 +18,7 @@ from cleanroom.model.plan import BackendName, ServiceKind
 from cleanroom.model.policy import CONTROLS, Level, Reaction
 from cleanroom.project.keys import (
     CacheKeys,
+    EgressKeys,
     ExpectedKeys,
     LimitKeys,
     Place,
@@ -31,7 +32,10 @@ from cleanroom.project.source import Node, nearest
 Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EGRESS = re.compile(r"(?:[A-Za-z0-9*]([A-Za-z0-9._*-]*)|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+# A name, `*.` before one, or an address in brackets; a colon; the port.
+_EGRESS = re.compile(
+    r"((?:\*\.)?[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", re.ASCII
+)
 _RULES = (*(control.rule for control in CONTROLS), "policy")
 
 
@@ -227,12 +231,28 @@ def _argv(node: Node) -> tuple[str, ...]:
         node.fail(f"words that a shell could split ({error})")
 
 
-def _egress(node: Node) -> tuple[str, ...]:
-    for item in node.items("a list of strings"):
-        found = _EGRESS.fullmatch(item.text())
-        if not found or not 1 <= int(found.group(2)) <= 65535:
-            item.fail('"host:port" such as "index.example.org:443"')
-    return node.texts()
+def _egress(node: Node) -> tuple[EgressKeys, ...]:
+    return tuple(map(egress_entry, node.items("a list of strings or tables")))
+
+
+def egress_entry(node: Node) -> EgressKeys:
+    """A host to reach: "host:port", or a table.
+
+    Raises:
+        ProjectError: it is something else.
+    """
+    if isinstance(node.value, dict):
+        table = _struct(EgressKeys)(node)
+        host = table.host[1:-1] if table.host.startswith("[") else table.host
+        found = msgspec.structs.replace(table, host=host)
+        if not _EGRESS.fullmatch(found.name):
+            node.child("host").fail('a name such as "index.example.org", "*.example.org", or ::1')
+        return found
+    expected = '"host:port" such as "index.example.org:443" or "*.example.org:443", or a table'
+    parts = _EGRESS.fullmatch(node.text(expected))
+    if not parts or not 1 <= int(parts[2]) <= 65535:
+        node.fail(expected)
+    return EgressKeys(host=parts[1].strip("[]"), port=int(parts[2]))
 
 
 def _rules(node: Node) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ class Forward(TypedDict):
     port: int
     # the environment that it leads to; empty for what lies outside of all
     environment: str
-    # "unix:/path" or "tcp:PORT" in that environment, "out:HOST:PORT" or "host:/path" outside
+    # "unix:/path" or "tcp:PORT" in that environment, "out:HOST:PORT:REACH" or "host:/path" outside
     to: str
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from cleanroom.model.policy import CONTROLS
 from cleanroom.project.keys import (
+    EgressKeys,
     ExpectedKeys,
     LimitKeys,
     ReadyKeys,
@@ -137,6 +138,7 @@ _durations = _either(
     _text("20s", "1m30s", "500ms", "0s", "-1s", "1e3s", "99999999h", "1.5.5s", "20 s"),
     _number("1", "0.5"),
 )
+_egress = _either(_text(*HOSTS), lambda random: _struct(EgressKeys)(random))
 _sizes = _either(
     _text("1GiB", "512MB", "0B", "-1GiB", "99999999TiB", "1.7KiB"), _number("1024", "1")
 )
@@ -163,7 +165,7 @@ _FORMS: dict[str, Callable[[Random], str]] = {
     "kind": _text("postgres", "redis", "generic"),
     "rules": _list(_text(*RULES)),
     "names": _list(_words),
-    "egress": _list(_text(*HOSTS)),
+    "egress": _list(_egress),
     "paths": _list(_text(*FOLDERS, "schema.sql")),
     "folders": _list(_text("/usr", *FOLDERS)),
     "cache": _table(("inputs", "input"), _list(_text("src/**"))),

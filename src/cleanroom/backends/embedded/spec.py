@@ -30,6 +30,7 @@ from cleanroom.sandbox.filesystem.mount_plan import (
 from cleanroom.sandbox.kernel import cgroups
 from cleanroom.sandbox.kernel.core_limit import CORE_BYTES
 from cleanroom.sandbox.network import control_sockets
+from cleanroom.sandbox.network.dial import Outside
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import (
@@ -322,8 +323,8 @@ def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
     hosts = sorted({rule.host for rule in egress})
     for rule in egress:
         address = f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
-        to = f"out:{rule.host}:{rule.port}:{rule.reach}"
-        forwards.append(_forward(rule.host, address, rule.port, to))
+        to = Outside(rule.host, rule.port, rule.reach)
+        forwards.append(_forward(rule.host, address, rule.port, str(to)))
     return forwards
 
 

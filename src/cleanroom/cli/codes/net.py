@@ -15,6 +15,11 @@ CODES = (
             attempt in order.
             If the phase has to reach it, declare it for that phase: `cleanroom.egress =
             ["host:443"]` (Medium and below; the phase is then reported as not hermetic).
+            If the violation says that the name leads to a private address, as inside a company,
+            declare it as one: `cleanroom.egress = [{ host = "nexus.corp", port = 8443, private =
+            true }]`.
+            Addresses of this machine itself, link-local ones and metadata servers are not opened
+            by any declaration.
             If it is a service, name it in `cleanroom.containers`.
             If the attempt is known and harmless, such as a version check, tolerate it with
             `cleanroom.expected = [{ target = "host:443", reason = "..." }]`: it stays blocked and
@@ -23,7 +28,7 @@ CODES = (
         """,
         example="""
             [lifecycle.test]
-            cleanroom.egress = ["index.example.org:443"]
+            cleanroom.egress = ["index.example.org:443", { host = "nexus.corp", private = true }]
         """,
     ),
     Code(

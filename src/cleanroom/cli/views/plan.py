@@ -10,6 +10,7 @@ import msgspec
 from cleanroom.cli.views.text import clip, safe, table
 from cleanroom.evidence.reports.text import plural, seconds
 from cleanroom.model.plan import Ignored, PhaseRun, Plan, ServiceSpec
+from cleanroom.model.policy import Policy
 
 if TYPE_CHECKING:
     from cleanroom.engine import Decision, SetForecast
@@ -101,6 +102,13 @@ def _dependencies(one: SetForecast) -> list[str]:
     return lines
 
 
+def _egress_names(policy: Policy) -> list[str]:
+    return [
+        f"{entry} (also private addresses)" if policy.opens_private(entry) else entry
+        for entry in policy.egress
+    ]
+
+
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
     return f"{', '.join(names[:NAMED_MOST])}{more}"
@@ -146,7 +154,8 @@ def _phases(phases: tuple[PhaseRun, ...], forecast: Sequence[str]) -> list[str]:
         if cached:
             lines.append(safe(cached))
         if phase.policy.egress:
-            lines.append(safe(f"    egress, hermetic: no: {', '.join(phase.policy.egress)}"))
+            hosts = ", ".join(_egress_names(phase.policy))
+            lines.append(safe(f"    egress, hermetic: no: {hosts}"))
     return lines
 
 

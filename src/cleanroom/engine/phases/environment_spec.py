@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, WorkspaceSpec
+from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, Reach, WorkspaceSpec
 from cleanroom.core.redaction import is_secret
 from cleanroom.engine.phases.current_phase import CurrentPhase
 from cleanroom.engine.phases.offline import switches
@@ -51,7 +51,7 @@ def environment_spec(
             *services.mounts,
         ),
         port_forwards=services.port_forwards,
-        egress=tuple(_egress_rule(entry) for entry in phase.policy.egress),
+        egress=tuple(_egress_rule(phase.policy, entry) for entry in phase.policy.egress),
         image=phase.image,
         home=_home_cache(context, phase.policy),
         seed=context.plan.seed,
@@ -224,6 +224,7 @@ def _lies_in(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
-def _egress_rule(entry: str) -> EgressRule:
+def _egress_rule(policy: Policy, entry: str) -> EgressRule:
     host, _, port = entry.rpartition(":")
-    return EgressRule(host=host.strip("[]"), port=int(port))
+    reach: Reach = "private" if policy.opens_private(entry) else "public"
+    return EgressRule(host=host.strip("[]"), port=int(port), reach=reach)

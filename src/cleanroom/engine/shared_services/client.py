@@ -36,7 +36,8 @@ PAUSE_SECONDS = 0.05
 
 def configuration_digest(recipe: Recipe, policy: Policy, seed: int) -> str:
     """SHA-256 in hex of all that makes a service what it is, except for this run's secrets."""
-    shared = msgspec.structs.replace(policy, egress=(), expected=())  # a service has neither
+    # a service reaches no hosts, and nothing is expected of it
+    shared = msgspec.structs.replace(policy, egress=(), private_egress=msgspec.UNSET, expected=())
     text = msgspec.json.encode((recipe, shared, seed), order="sorted")
     for secret in recipe.secrets:
         text = text.replace(secret.encode(), b"SECRET")

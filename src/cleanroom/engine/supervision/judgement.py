@@ -5,12 +5,11 @@ Pure functions over values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from cleanroom.core.patterns import any_matches
 from cleanroom.core.text import written_out_on_one_line
-from cleanroom.model.capability import Attempt, Target, aggregation_key, bracketed
+from cleanroom.model.capability import Attempt, aggregation_key, bracketed
 from cleanroom.model.policy import Policy
 
 Severity = Literal["violation", "notice", "tolerated"]
@@ -23,6 +22,10 @@ SOCKETS_RULE, HABITUAL_TAGS = "network.sockets", frozenset(("resolver", "probe")
 # such a record is a query for a name that no packet followed:
 # a packet would carry the name in its own record
 NAMES_RULE = "network.names"
+# of a declared host, which looked at the address that its name leads to
+RELAY = "relay"
+# kinds of addresses that `private = true` opens; a relay's record has its address's as tags
+PRIVATE_TAGS = frozenset(("private", "shared", "documentation"))
 RECORD_RULE = "network.record"
 
 
@@ -48,23 +51,45 @@ def judge(policy: Policy, attempt: Attempt) -> tuple[Severity, str] | None:
             if attempt.rule == NAMES_RULE
             else ", ".join(attempt.tags),
         )
-    return "violation", _despite_declaration(policy.egress, attempt.target)
+    return "violation", _despite_declaration(policy, attempt)
 
 
-def _despite_declaration(egress: Sequence[str], target: Target) -> str:
+def _despite_declaration(policy: Policy, attempt: Attempt) -> str:
     """Why a declared host was refused all the same; empty for a host that is not declared."""
-    declared = [entry.rpartition(":") for entry in egress]
+    target = attempt.target
     asked = target.host or target.ip
-    ports = [
-        port for host, _, port in declared if asked and host.strip("[]").lower() == asked.lower()
-    ]
-    if not ports:
+    declared = {
+        entry.rpartition(":")[2]: entry for entry in policy.egress if _names_host(entry, asked)
+    }
+    if not declared:
         return ""
-    if str(target.port) not in ports:
-        return f"the host is declared for port {' and '.join(ports)} only"
+    if str(target.port) not in declared:
+        return f"the host is declared for port {' and '.join(declared)} only"
     if target.proto == "udp":
         return "the host is declared for tcp only"
-    return "the host is declared, but its name leads to an address that no declaration opens"
+    if attempt.mechanism != RELAY:
+        return "the host is declared, but this address does not lead to it"
+    return _inward(attempt, private=policy.opens_private(declared[str(target.port)]))
+
+
+def _names_host(entry: str, asked: str) -> bool:
+    """Whether an entry of `egress` names this host, or is a pattern of its name."""
+    host = entry.rpartition(":")[0].strip("[]").lower()
+    if host.startswith("*."):
+        return asked.lower().endswith(host[1:])
+    return bool(asked) and host == asked.lower()
+
+
+def _inward(attempt: Attempt, *, private: bool) -> str:
+    """What the address is to which a declared name leads, and what would open it."""
+    target = attempt.target
+    leads = f"{target.host or target.ip} leads to {target.ip}"
+    kept = [tag for tag in attempt.tags if tag not in PRIVATE_TAGS]
+    if kept:
+        return f"{leads}, a {kept[0]} address, which no declaration opens"
+    if attempt.tags and not private:
+        return f"{leads}, a {attempt.tags[0]} address: add private = true to its egress entry"
+    return f"{leads}, an address of this machine itself, which no declaration opens"
 
 
 def _target_names(attempt: Attempt) -> tuple[str, ...]:

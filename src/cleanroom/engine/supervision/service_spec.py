@@ -44,7 +44,9 @@ def _spec(context: RunContext, service: Service, data: Mount) -> EnvironmentSpec
         id=service.environment_id,
         run_id=context.run_id,
         role="service",
-        policy=msgspec.structs.replace(plan.policy, egress=(), expected=()),
+        policy=msgspec.structs.replace(
+            plan.policy, egress=(), private_egress=msgspec.UNSET, expected=()
+        ),
         variables=dict(recipe.variables),
         working_directory=recipe.working_directory,
         mounts=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cleanroom.sandbox.network import addresses, peers, routes
 
@@ -30,6 +30,24 @@ class NotOpened(OSError):
     def __init__(self, ip: str) -> None:
         super().__init__(errno.ENETUNREACH, "no address that may be reached", ip)
         self.ip = ip
+
+
+class Outside(NamedTuple):
+    """A declared host, as the target of a forward: "out:HOST:PORT:REACH"."""
+
+    host: str
+    port: int
+    # which addresses the name may lead to, a key of `_REACH`
+    reach: str
+
+    @classmethod
+    def parsed(cls, to: str) -> Outside:
+        """A host may be an IPv6 address, with colons in it."""
+        host, port, reach = to.removeprefix("out:").rsplit(":", 2)
+        return cls(host, int(port), reach)
+
+    def __str__(self) -> str:
+        return f"out:{self.host}:{self.port}:{self.reach}"
 
 
 class Service:
@@ -83,10 +101,11 @@ class Service:
 
 
 def dial_out(to: str) -> socket.socket:
-    """Connect to "out:HOST:PORT" on the host's network, or to "host:/path", a socket of the engine.
+    """Connect to "out:HOST:PORT:REACH" on the host's network, or to "host:/path", a socket of the
+    engine.
 
-    Of a host the resolved address decides and not the name: no private, local or special address is
-    connected to.
+    Of a host the resolved address decides and not the name: what its declaration opens is connected
+    to, and never an address of this machine, a link-local or a metadata server's one.
 
     Raises:
         NotOpened: its addresses are such that no declaration opens.
@@ -94,10 +113,9 @@ def dial_out(to: str) -> socket.socket:
     """
     if to.startswith("host:"):
         return peers.connect_at(to.removeprefix("host:"), peers.of_our_user)
-    _, rest = to.split(":", 1)
-    host, port, reach = rest.rsplit(":", 2)
-    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-    return _first_public(host, found, _REACH[reach])
+    outside = Outside.parsed(to)
+    found = socket.getaddrinfo(outside.host, outside.port, type=socket.SOCK_STREAM)
+    return _first_public(outside.host, found, _REACH[outside.reach])
 
 
 def _first_public(

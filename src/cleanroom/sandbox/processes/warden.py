@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, assert_never
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import cgroups, process_tree, syscalls
 from cleanroom.sandbox.network import dns
-from cleanroom.sandbox.network.dial import Service
+from cleanroom.sandbox.network.dial import Outside, Service
 from cleanroom.sandbox.processes import forward_sockets, service_relay
 from cleanroom.sandbox.processes.init_process import InitProcess
 from cleanroom.sandbox.processes.limit_reports import LimitReports
@@ -355,8 +355,9 @@ class Warden:
             self._poll.unregister(self._egress_reports.fileno())
             return
         report = arrived[0]
-        _, host, port, _ = report["to"].rsplit(":", 3)
-        self._recorder.record_relay_refusal(host, int(port), report["ip"], report["source"])
+        outside = Outside.parsed(report["to"])
+        source = report["source"]
+        self._recorder.record_relay_refusal(outside.host, outside.port, report["ip"], source)
 
     # --- proofs
 

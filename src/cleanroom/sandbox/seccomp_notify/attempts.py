@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import socket
 from typing import TYPE_CHECKING
 
+from cleanroom.sandbox.network import addresses
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall
 from cleanroom.sandbox.seccomp_notify.response import Response
 
@@ -28,10 +30,20 @@ def relay_refusal(host: str, port: int, ip: str) -> Response:
 
 
 def relay_attempt(process: Process, response: Response) -> Attempt:
-    """The record of a connection that a relay refused."""
+    """The record of a connection that a relay refused, with what the address is as tags."""
     gap = "" if process else "the relay knows its port only"
-    attempt = _attempt(process, "connect", response, (), gap)
+    tags = _address_kinds(response.target.get("ip", ""))
+    attempt = _attempt(process, "connect", response, tags, gap)
     return {**attempt, "mechanism": "relay", "certainty": "packet"}
+
+
+def _address_kinds(ip: str) -> tuple[str, ...]:
+    family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+    try:
+        packed = socket.inet_pton(family, ip.partition("%")[0])
+    except OSError:
+        return ()
+    return tuple(sorted(addresses.kinds(packed)))
 
 
 def _attempt(

@@ -1,0 +1,88 @@
+"""What declared egress reaches on a network such as a company has, by runs of the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.command_harness import Answer, Project
+from support.company_network import NEXUS, company_network
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("ip"), reason="needs root and ip to make a network"
+    ),
+]
+
+ASK = """
+import socket, sys
+for name in sys.argv[1:]:
+    host, _, port = name.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), 5) as end:
+            end.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            print(name, "said", end.recv(1000).rpartition(b"\\n")[2].decode())
+    except OSError as error:
+        print(name, "failed", type(error).__name__)
+"""
+
+
+def ran(project: Project, folder: Path, *words: str) -> Answer:
+    with company_network(folder) as network:
+        done = subprocess.run(
+            [*network, *project.argv(*words, "--backend", "embedded", "--output", "json")],
+            cwd=project.root,
+            env=project.variables(),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+    return Answer(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
+
+
+def log(project: Project) -> str:
+    """What the phase printed."""
+    return next((project.root / ".ggen/cleanroom/runs").glob("*/logs/test.log")).read_text()
+
+
+def asks(project: Project, egress: str, *names: str) -> None:
+    """One phase that asks these hosts."""
+    (project.root / "ask.py").write_text(ASK)
+    project.write({"test": f"/usr/bin/python3 ask.py {' '.join(names)}"}, egress=egress)
+
+
+def test_a_private_host_is_reached_where_the_project_says_so(project: Project, tmp_path: Path):
+    """As is one with a documentation address; a phase with egress is not hermetic."""
+    egress = '[{ host = "nexus.corp", port = 8443, private = true }, '
+    egress += '{ host = "sample.corp", private = true }]'
+    asks(project, egress, "nexus.corp:8443", "sample.corp:443")
+    answer = ran(project, tmp_path, "run", "test")
+    said = log(project)
+    assert f"nexus.corp:8443 said hello from {NEXUS}" in said, answer.err
+    assert "sample.corp:443 said hello from 192.0.2.7" in said
+    assert (answer.code, answer.phase("test")["hermetic"]) == (0, False)
+
+
+def test_a_private_host_is_refused_by_saying_what_opens_it(project: Project, tmp_path: Path):
+    """What no key opens (this machine's own address, a metadata server) says that instead."""
+    egress = '["nexus.corp:8443", { host = "self.corp", private = true }, '
+    egress += '{ host = "metadata.corp", port = 80, private = true }]'
+    asks(project, egress, "nexus.corp:8443", "self.corp:443", "metadata.corp:80")
+    answer = ran(project, tmp_path, "run", "test")
+    reasons = sorted(row["reason"] for row in answer.result["violations"])
+    assert answer.code == 1
+    assert reasons == [
+        "metadata.corp leads to 169.254.169.254, a metadata address, which no declaration opens",
+        f"nexus.corp leads to {NEXUS}, a private address: add private = true to its egress entry",
+        "self.corp leads to 10.1.2.1, an address of this machine itself, which no declaration "
+        "opens",
+    ]
+    assert "add private = true" in answer.err + json.dumps(answer.result)
