@@ -48,9 +48,10 @@ def ran(project: Project, folder: Path, *words: str) -> Answer:
     return Answer(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
 
 
-def log(project: Project) -> str:
-    """What the phase printed."""
-    return next((project.root / ".ggen/cleanroom/runs").glob("*/logs/test.log")).read_text()
+def log(project: Project, phase: str = "test", answer: Answer | None = None) -> str:
+    """What a phase printed, in the one run that there was, or in that of an answer."""
+    run = answer.result["run_id"] if answer else "*"
+    return next((project.root / ".ggen/cleanroom/runs").glob(f"{run}/logs/{phase}.log")).read_text()
 
 
 def asks(project: Project, egress: str, *names: str) -> None:
@@ -69,6 +70,34 @@ def test_a_private_host_is_reached_where_the_project_says_so(project: Project, t
     assert f"nexus.corp:8443 said hello from {NEXUS}" in said, answer.err
     assert "sample.corp:443 said hello from 192.0.2.7" in said
     assert (answer.code, answer.phase("test")["hermetic"]) == (0, False)
+
+
+KEEP = """
+if test -e $CARGO_HOME/registry/one; then echo kept; exit; fi
+echo fetched
+mkdir -p $CARGO_HOME/registry $GOMODCACHE/a@v1 $npm_config_cache
+echo crate > $CARGO_HOME/registry/one
+echo module > $GOMODCACHE/a@v1/two
+chmod -R a-w $GOMODCACHE/a@v1
+"""
+LATER = """
+cat $CARGO_HOME/registry/one $GOMODCACHE/a@v1/two
+mkdir -p $GOMODCACHE/b@v1 && test ! -e "$HOME/.cargo"
+"""
+
+
+def test_a_later_phase_has_what_one_with_egress_fetched(project: Project):
+    """In the run, and in the next one: folders that cannot be written too, as Go leaves them."""
+    (project.root / "keep.sh").write_text(KEEP)
+    (project.root / "later.sh").write_text(LATER)
+    project.write({"fetch": "sh -e keep.sh", "test": "sh -e later.sh"})
+    project.add('[lifecycle.fetch.cleanroom]\negress = ["index.example.org:443"]\n')
+    said = []
+    for _ in range(2):
+        answer = project.call("pipeline", "fetch", "test")
+        assert answer.code == 0, answer.err
+        said += log(project, "fetch", answer).split() + log(project, "test", answer).split()
+    assert said == ["fetched", "crate", "module", "kept", "crate", "module"]
 
 
 def test_a_private_host_is_refused_by_saying_what_opens_it(project: Project, tmp_path: Path):

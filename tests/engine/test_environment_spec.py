@@ -14,6 +14,7 @@ from cleanroom.core.bus import Bus
 from cleanroom.core.clock import SystemClock
 from cleanroom.engine.phases.current_phase import CurrentPhase
 from cleanroom.engine.phases.environment_spec import environment_spec, inside_path
+from cleanroom.engine.phases.package_caches import package_caches
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import ServiceAccess
 from cleanroom.model.events import Subject
@@ -91,11 +92,41 @@ def test_a_home_cache_belongs_to_one_level():
     assert spec(at(Level.MEDIUM)).home == ""
 
 
+def test_what_a_phase_with_egress_fetches_lies_where_it_is_kept():
+    """For that phase and the others of its run; what the project says goes before, and a run
+    without egress is left alone.
+    """
+    policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("a.example:443",))
+    fetching = phase("fetch", "true", policy=policy, variables={"MAVEN_OPTS": "-Xmx1g"})
+    found = spec(fetching).variables
+    kept = ("CARGO_HOME", "GOMODCACHE", "GRADLE_USER_HOME", "npm_config_cache")
+    assert all(found[name].startswith("/home/cleanroom/.cache/") for name in kept)
+    assert found["MAVEN_OPTS"] == "-Xmx1g"
+    medium, high = default_policy(Level.MEDIUM), default_policy(Level.HIGH)
+    for policy, held in ((medium, True), (high, False), (default_policy(Level.LOW), False)):
+        caches = package_caches(policy, (fetching,), "/home/cleanroom")
+        assert bool(caches) is held
+        assert package_caches(policy, (at(Level.MEDIUM), at(Level.LOW)), "/home/cleanroom") == {}
+    maven = package_caches(medium, (fetching,), "/h")["MAVEN_OPTS"]
+    assert maven == "-Dmaven.repo.local=/h/.cache/m2"
+
+
 def test_a_declared_host_may_be_an_ipv6_address():
     """Its brackets are of the notation."""
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("[::1]:443",))
     declared = phase("test", "true", policy=policy)
     assert spec(declared).egress == (EgressRule(host="::1", port=443),)
+
+
+def test_the_reach_of_a_host_is_the_policys():
+    """Private addresses where the entry says so, and for no other."""
+    policy = msgspec.structs.replace(
+        default_policy(Level.MEDIUM),
+        egress=("a.example:443", "b.corp:443"),
+        private_egress=("b.corp:443",),
+    )
+    rules = spec(phase("test", "true", policy=policy)).egress
+    assert [rule.reach for rule in rules] == ["public", "private"]
 
 
 def test_the_path_inside_names_folders_that_exist_there():

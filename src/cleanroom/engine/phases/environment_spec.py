@@ -10,6 +10,7 @@ from cleanroom.backends.base import EgressRule, EnvironmentSpec, Mount, Reach, W
 from cleanroom.core.redaction import is_secret
 from cleanroom.engine.phases.current_phase import CurrentPhase
 from cleanroom.engine.phases.offline import switches
+from cleanroom.engine.phases.package_caches import package_caches
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.service import ServiceAccess
 from cleanroom.model.plan import MISE_FILE, PhaseRun, ToolFile
@@ -153,6 +154,7 @@ def _variables(
     return {
         **_fixed_variables(context, current, tools),
         **switches(phase.policy),
+        **package_caches(phase.policy, context.plan.phases, HOME),
         **(context.dependencies.variables if phase.policy.offline else {}),
         **tool_variables,
         **_version_variables(context, current, tools),
