@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.command_harness import Answer, Project
-from support.company_network import NEXUS, company_network
+from support.company_network import FAR, NEXUS, company_network, proxied
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -70,6 +70,37 @@ def test_a_private_host_is_reached_where_the_project_says_so(project: Project, t
     assert f"nexus.corp:8443 said hello from {NEXUS}" in said, answer.err
     assert "sample.corp:443 said hello from 192.0.2.7" in said
     assert (answer.code, answer.phase("test")["hermetic"]) == (0, False)
+
+
+TUNNEL = """
+import http.client, urllib.parse, urllib.request
+proxy = urllib.parse.urlsplit(urllib.request.getproxies()["https"])
+for name in ("far.example.net", "nexus.corp"):
+    connection = http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=5)
+    connection.set_tunnel(name, 80)
+    if urllib.request.proxy_bypass(name):
+        connection = http.client.HTTPConnection(name, 8443, timeout=5)
+    connection.request("GET", "/")
+    print(name, "said", connection.getresponse().read().decode())
+"""
+
+
+def test_the_internet_is_reached_through_the_companys_proxy(project: Project, tmp_path: Path):
+    """The caller's variables handed over and the proxy declared: names are resolved by the proxy,
+    and what NO_PROXY names is reached without it.
+    """
+    (project.root / "tunnel.py").write_text(TUNNEL)
+    egress = '[{ host = "proxy.corp", port = 3128, private = true }, '
+    egress += '{ host = "nexus.corp", port = 8443, private = true }]'
+    handed = '["HTTPS_PROXY", "NO_PROXY"]'
+    project.write({"test": "/usr/bin/python3 tunnel.py"}, egress=egress, **{"pass": handed})
+    project.caller = {"HTTPS_PROXY": "http://proxy.corp:3128", "NO_PROXY": ".corp"}
+    answer = ran(project, tmp_path, "run", "test")
+    assert answer.code == 0, answer.err
+    assert f"far.example.net said hello from {FAR}" in log(project)
+    assert f"nexus.corp said hello from {NEXUS}" in log(project)
+    assert proxied(tmp_path) == ["far.example.net:80"]
+    assert answer.result["violations"] == []
 
 
 KEEP = """
