@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.command_harness import Answer, Project
-from support.company_network import FAR, NEXUS, company_network, proxied
+from support.company_network import FAR, NEXUS, PUBLIC, company_network, proxied
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -34,10 +34,32 @@ for name in sys.argv[1:]:
 """
 
 
-def ran(project: Project, folder: Path, *words: str) -> Answer:
+# The same with namespaces, and without them.
+TIERS = {
+    "E2": "pass",
+    "E3": """
+import cleanroom.backends.embedded.backend as embedded
+probe = embedded.EmbeddedBackend.probe
+async def probe_without(self, *levels, **options):
+    report = await probe(self, *levels, **options)
+    self.use_host_namespaces()
+    return report
+embedded.EmbeddedBackend.probe = probe_without
+""",
+}
+
+
+@pytest.fixture(params=TIERS)
+def tier(request: pytest.FixtureRequest) -> str:
+    """Python that makes the engine one of this tier."""
+    return f"exec({TIERS[request.param]!r})"
+
+
+def ran(project: Project, folder: Path, tier: str = "pass") -> Answer:
+    words = project.argv("run", "test", "--backend", "embedded", "--output", "json", before=tier)
     with company_network(folder) as network:
         done = subprocess.run(
-            [*network, *project.argv(*words, "--backend", "embedded", "--output", "json")],
+            [*network, *words],
             cwd=project.root,
             env=project.variables(),
             capture_output=True,
@@ -60,12 +82,14 @@ def asks(project: Project, egress: str, *names: str) -> None:
     project.write({"test": f"/usr/bin/python3 ask.py {' '.join(names)}"}, egress=egress)
 
 
-def test_a_private_host_is_reached_where_the_project_says_so(project: Project, tmp_path: Path):
+def test_a_private_host_is_reached_where_the_project_says_so(
+    project: Project, tmp_path: Path, tier: str
+):
     """As is one with a documentation address; a phase with egress is not hermetic."""
     egress = '[{ host = "nexus.corp", port = 8443, private = true }, '
     egress += '{ host = "sample.corp", private = true }]'
     asks(project, egress, "nexus.corp:8443", "sample.corp:443")
-    answer = ran(project, tmp_path, "run", "test")
+    answer = ran(project, tmp_path, tier)
     said = log(project)
     assert f"nexus.corp:8443 said hello from {NEXUS}" in said, answer.err
     assert "sample.corp:443 said hello from 192.0.2.7" in said
@@ -85,7 +109,9 @@ for name in ("far.example.net", "nexus.corp"):
 """
 
 
-def test_the_internet_is_reached_through_the_companys_proxy(project: Project, tmp_path: Path):
+def test_the_internet_is_reached_through_the_companys_proxy(
+    project: Project, tmp_path: Path, tier: str
+):
     """The caller's variables handed over and the proxy declared: names are resolved by the proxy,
     and what NO_PROXY names is reached without it.
     """
@@ -95,12 +121,52 @@ def test_the_internet_is_reached_through_the_companys_proxy(project: Project, tm
     handed = '["HTTPS_PROXY", "NO_PROXY"]'
     project.write({"test": "/usr/bin/python3 tunnel.py"}, egress=egress, **{"pass": handed})
     project.caller = {"HTTPS_PROXY": "http://proxy.corp:3128", "NO_PROXY": ".corp"}
-    answer = ran(project, tmp_path, "run", "test")
+    answer = ran(project, tmp_path, tier)
     assert answer.code == 0, answer.err
     assert f"far.example.net said hello from {FAR}" in log(project)
     assert f"nexus.corp said hello from {NEXUS}" in log(project)
     assert proxied(tmp_path) == ["far.example.net:80"]
     assert answer.result["violations"] == []
+
+
+def test_every_name_below_a_declared_domain_is_reached(project: Project, tmp_path: Path, tier: str):
+    """At the declared port, twice by the same name, beside a name that is declared by itself; the
+    domain's own name, another port and a datagram are refused, and said to be.
+    """
+    names = ("a.example.org:443", "b.example.org:443", "A.Example.ORG:443", "nexus.corp:8443")
+    closed = ("example.org:443", "b.example.org:80", "nexus.corp:443", "none.example.org:443")
+    egress = '["*.example.org:443", { host = "nexus.corp", port = 8443, private = true }]'
+    asks(project, egress, *names, *closed)
+    answer = ran(project, tmp_path, tier)
+    said = log(project)
+    for name in names:
+        address = NEXUS if name.startswith("nexus") else PUBLIC
+        assert f"{name} said hello from {address}" in said, answer.err
+    assert said.count("failed") == len(closed)
+    seen = {
+        (row["target"]["host"], row["target"]["port"], row["reason"], row["process"]["comm"])
+        for row in answer.result["violations"]
+    }
+    assert seen == {
+        ("example.org", 443, "", "python3"),
+        ("b.example.org", 80, "the host is declared for port 443 only", "python3"),
+        ("nexus.corp", 443, "the host is declared for port 8443 only", "python3"),
+    }
+
+
+def test_a_pattern_opens_private_hosts_where_it_says_so(
+    project: Project, tmp_path: Path, tier: str
+):
+    """Each name by what it leads to; a pattern adds its port to a name that is declared itself."""
+    egress = '[{ host = "*.corp", private = true }, "*.corp:8443", "nexus.corp:80"]'
+    asks(project, egress, "nexus.corp:443", "nexus.corp:8443", "self.corp:443")
+    answer = ran(project, tmp_path, tier)
+    assert f"nexus.corp:443 said hello from {NEXUS}" in log(project), answer.err
+    assert sorted(row["reason"] for row in answer.result["violations"]) == [
+        f"nexus.corp leads to {NEXUS}, a private address: add private = true to its egress entry",
+        "self.corp leads to 10.1.2.1, an address of this machine itself, which no declaration "
+        "opens",
+    ]
 
 
 KEEP = """
@@ -131,12 +197,14 @@ def test_a_later_phase_has_what_one_with_egress_fetched(project: Project):
     assert said == ["fetched", "crate", "module", "kept", "crate", "module"]
 
 
-def test_a_private_host_is_refused_by_saying_what_opens_it(project: Project, tmp_path: Path):
+def test_a_private_host_is_refused_by_saying_what_opens_it(
+    project: Project, tmp_path: Path, tier: str
+):
     """What no key opens (this machine's own address, a metadata server) says that instead."""
     egress = '["nexus.corp:8443", { host = "self.corp", private = true }, '
     egress += '{ host = "metadata.corp", port = 80, private = true }]'
     asks(project, egress, "nexus.corp:8443", "self.corp:443", "metadata.corp:80")
-    answer = ran(project, tmp_path, "run", "test")
+    answer = ran(project, tmp_path, tier)
     reasons = sorted(row["reason"] for row in answer.result["violations"])
     assert answer.code == 1
     assert reasons == [

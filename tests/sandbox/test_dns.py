@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleanroom.sandbox.network.dns import DnsServer, NameTable, parse_question
+from cleanroom.sandbox.network.egress_patterns import ALLOTTED_MOST, Pattern, covers
 
 A, AAAA, PTR = 1, 28, 12
 
@@ -63,6 +64,55 @@ def code_of(answer: bytes) -> int:
 
 def answers(answer: bytes) -> int:
     return int.from_bytes(answer[6:8], "big")
+
+
+PATTERNS = (
+    Pattern("*.example.org", 443, "out:*.example.org:443:public"),
+    Pattern("*.a.Example.org", 443, "out:*.a.Example.org:443:private"),
+    Pattern("*.example.org", 80, "out:*.example.org:80:public"),
+)
+
+
+def test_a_name_below_a_declared_domain_gets_an_address_of_its_own():
+    """The same one each time; the most particular domain says where it leads."""
+    egress = [("one.example.org", "127.77.0.1", 443)]
+    names = NameTable({"one.example.org": "127.77.0.1"}, egress=egress, patterns=PATTERNS)
+    first, second = (names.declared_address(f"{name}.example.org") for name in ("x", "x.a"))
+    assert first != second
+    assert names.declared_address("x.example.org") == first
+    assert first.startswith("127.77.128.")
+    packed = [socket.inet_aton(address) for address in (first, second, "127.77.0.1")]
+    assert names.pattern_target(packed[0], 443) == "out:*.example.org:443:public"
+    assert names.pattern_target(packed[1], 443) == "out:*.a.Example.org:443:private"
+    assert names.pattern_target(packed[1], 80) == "out:*.example.org:80:public"
+    # Its own forward counts before a pattern's.
+    assert names.pattern_target(packed[2], 443) == ""
+    assert names.pattern_target(packed[2], 80) == "out:*.example.org:80:public"
+    assert names.is_undeclared_port(packed[0], 22)
+    assert names.declared_host(packed[0]) == "x.example.org"
+    for name in ("example.org", "notexample.org", "x.example.org.evil", "-x.example.org", "x y"):
+        assert names.declared_address(name) == ""
+
+
+def test_names_below_a_domain_have_a_bound():
+    """One too many is as one that is not declared."""
+    names = NameTable({}, patterns=PATTERNS)
+    found = {names.declared_address(f"n{number}.example.org") for number in range(ALLOTTED_MOST)}
+    assert len(found) == ALLOTTED_MOST
+    assert all(address.startswith("127.77.") for address in found)
+    assert names.declared_address("more.example.org") == ""
+    assert names.declared_address("n7.example.org") in found
+
+
+@given(st.text(max_size=300), st.from_regex(r"[a-z]{1,5}(\.[a-z]{1,5}){0,3}", fullmatch=True))
+def test_a_covered_name_is_a_host_name_below_the_domain(name: str, domain: str):
+    """Whatever bytes a question had: nothing else is looked up outside."""
+    for asked in (name, f"{name}.{domain}", f"a.{domain}", domain):
+        if covers(f"*.{domain}", asked):
+            assert asked.endswith(f".{domain}")
+            assert set(asked) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+            assert not any(label == "" or label[0] == "-" for label in asked.split("."))
+    assert covers(f"*.{domain}", f"a.{domain}")
 
 
 def test_a_declared_name_gets_its_address():

@@ -196,6 +196,17 @@ def test_each_reach_opens_what_the_one_before_opens(
     assert found == opened
 
 
+def test_a_pattern_leads_to_the_names_below_its_domain_only():
+    """Whatever the other end of its channel says."""
+    pattern = dial.Outside("*.example.org", 443, "private")
+    assert str(pattern.named("a.example.org")) == "out:a.example.org:443:private"
+    for name in ("example.org", "a.evil.org", "a.example.org:80", "*.example.org", ""):
+        with pytest.raises(OSError, match="no name of the declared domain"):
+            pattern.named(name)
+    with pytest.raises(OSError, match="no name of the declared domain"):
+        dial.Outside("a.example.org", 443, "public").named("a.example.org")
+
+
 @given(
     st.one_of(st.ip_addresses().map(str), st.from_regex(r"[a-z0-9.-]{1,40}", fullmatch=True)),
     st.integers(1, 65535),

@@ -227,15 +227,16 @@ for address in (("declared.example.org", 9444), ("93.184.216.34", 9443)):
 """
 
 
+@pytest.mark.parametrize("declared", ["declared.example.org", "*.example.org"])
 def test_a_declared_host_is_reached_and_nothing_beside_it(
-    engine: EngineName, project: Project, tmp_path: Path
+    engine: EngineName, project: Project, tmp_path: Path, declared: str
 ):
     """Through the relay outside, by its name and port; another port of it and its bare address are
     refused, named with their process, and fail the phase.
     """
     (tmp_path / "outside.py").write_text(OUTSIDE)
     (project.root / "out.py").write_text(OUT)
-    project.write({"test": "python3 out.py"}, egress='["declared.example.org:9443"]')
+    project.write({"test": "python3 out.py"}, egress=f'["{declared}:9443"]')
     project.add(f'[cleanroom]\nimage = "{IMAGE}"\n')
     try:
         answer = ran(

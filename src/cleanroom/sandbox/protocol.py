@@ -218,7 +218,7 @@ class Forward(TypedDict):
 
     # the service's name, or the host's
     service: str
-    # where it is reached inside
+    # where it is reached inside; empty for all names below a domain
     address: str
     port: int
     # the environment that it leads to; empty for what lies outside of all
@@ -824,6 +824,8 @@ class Forwarded(TypedDict):
     """Brings a connected socket of somebody who was led to a relay."""
 
     kind: Literal["forwarded"]
+    # the name that was asked for, where the forward is a pattern's; else empty
+    host: str
 
 
 class SocketCallOrder(TypedDict):

@@ -177,7 +177,11 @@ def _plain_mounts(spec: EnvironmentSpec) -> list[Mount]:
 
 def _names_of(spec: EnvironmentSpec) -> list[tuple[str, str]]:
     """Names and addresses for the hosts file."""
-    forwards = [(forward["service"], forward["address"]) for forward in forwards_of(spec)]
+    forwards = [
+        (forward["service"], forward["address"])
+        for forward in forwards_of(spec)
+        if forward["address"]
+    ]
     return [*forwards, *spec.hosts.items()]
 
 
@@ -320,12 +324,18 @@ def forwards_of(spec: EnvironmentSpec) -> list[Forward]:
         for forward in spec.port_forwards
     ]
     egress = () if spec.host_network else spec.egress
-    hosts = sorted({rule.host for rule in egress})
+    hosts = sorted({rule.host for rule in egress if not _is_pattern(rule.host)})
     for rule in egress:
-        address = f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
+        # Names below a domain get their addresses when they are asked for.
+        is_pattern = _is_pattern(rule.host)
+        address = "" if is_pattern else f"{FIRST_EGRESS_ADDRESS}{hosts.index(rule.host) + 1}"
         to = Outside(rule.host, rule.port, rule.reach)
         forwards.append(_forward(rule.host, address, rule.port, str(to)))
     return forwards
+
+
+def _is_pattern(host: str) -> bool:
+    return host.startswith("*.")
 
 
 def _forward(service: str, address: str, port: int, to: str, environment: str = "") -> Forward:

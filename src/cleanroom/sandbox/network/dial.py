@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cleanroom.sandbox.network import addresses, peers, routes
+from cleanroom.sandbox.network.egress_patterns import covers
 
 # A server that does not answer by then is not there.
 DIAL_SECONDS = 5.0
@@ -45,6 +46,16 @@ class Outside(NamedTuple):
         """A host may be an IPv6 address, with colons in it."""
         host, port, reach = to.removeprefix("out:").rsplit(":", 2)
         return cls(host, int(port), reach)
+
+    def named(self, name: str) -> Outside:
+        """A host that this one, a pattern, covers.
+
+        Raises:
+            OSError: it does not.
+        """
+        if not covers(self.host, name):
+            raise OSError(errno.ECONNREFUSED, "no name of the declared domain", name)
+        return self._replace(host=name)
 
     def __str__(self) -> str:
         return f"out:{self.host}:{self.port}:{self.reach}"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.sandbox.kernel import constants
 from cleanroom.sandbox.kernel.caller import Caller, shown
+from cleanroom.sandbox.network.egress_patterns import EgressPatterns, Pattern
 
 if TYPE_CHECKING:
     from cleanroom.sandbox.protocol import Attempt, Process
@@ -65,12 +66,19 @@ class NameTable:
         clock: Callable[[], int] = time.time_ns,
         *,
         egress: Iterable[tuple[str, str, int]] = (),
+        patterns: Iterable[Pattern] = (),
     ) -> None:
+        self._patterns = EgressPatterns(patterns)
+        # address and port of a host that a pattern covers -> the target of the pattern's forward
+        self._by_pattern: dict[tuple[bytes, int], str] = {}
+        self._on_opened: Callable[[str, bytes, int, str], None] = lambda *_: None
         self._egress: dict[bytes, tuple[str, set[int]]] = {}
         # a declared host stands for an address of its own, on which only its declared ports lead
         # out
         for host, address, port in egress:
             self._egress.setdefault(socket.inet_aton(address), (host, set()))[1].add(port)
+        for packed, (host, ports) in self._egress.items():
+            self._open_by_pattern(host.lower(), packed, ports)
         self._known = {"localhost": "127.0.0.1"} | {
             name.lower().rstrip("."): address for name, address in known.items()
         }
@@ -88,6 +96,10 @@ class NameTable:
     def is_egress(self, address: bytes, port: int) -> bool:
         """Whether this is the address of a declared host, at a declared port."""
         return address in self._egress and port in self._egress[address][1]
+
+    def pattern_target(self, address: bytes, port: int) -> str:
+        """The target of the pattern that opens this port of a host, where one does; else empty."""
+        return self._by_pattern.get((address, port), "")
 
     def add_connection(self, port: int, process: Process) -> None:
         """Remember the process whose connection to a declared host comes from `port`.
@@ -111,6 +123,15 @@ class NameTable:
         """The declared host that an address stands for, or empty."""
         return self._egress[address][0] if address in self._egress else ""
 
+    def tell_opened(self, tell: Callable[[str, bytes, int, str], None]) -> None:
+        """Tell of each port that a pattern opens, also of those it has opened already.
+
+        `tell` gets the host's name, its address, the port, and the target of the pattern's forward.
+        """
+        self._on_opened = tell
+        for (address, port), to in self._by_pattern.items():
+            tell(self._egress[address][0].lower(), address, port, to)
+
     def report_to(self, emit: Callable[[Attempt], None]) -> None:
         """Report names that no packet followed to `emit`."""
         self._emit = emit
@@ -120,8 +141,32 @@ class NameTable:
         self.askers.append(caller)
 
     def declared_address(self, name: str) -> str:
-        """The address of a declared name, or empty."""
-        return self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
+        """The address of a declared name, or empty.
+
+        A name that a pattern covers has one from its first question on.
+        """
+        known = self._known.get(name) or ("127.0.0.1" if name.endswith(".localhost") else "")
+        return known or self._pattern_address(name)
+
+    def _pattern_address(self, name: str) -> str:
+        if not self._patterns.targets(name):
+            return ""
+        address = self._patterns.allot(name)
+        if not address:
+            self.dropped += 1
+            return ""
+        packed = socket.inet_aton(address)
+        _, ports = self._egress.setdefault(packed, (name, set()))
+        self._open_by_pattern(name, packed, ports)
+        return address
+
+    def _open_by_pattern(self, name: str, address: bytes, ports: set[int]) -> None:
+        """Open those ports of a host that patterns declare, beside its own."""
+        for port, to in self._patterns.targets(name).items():
+            if port not in ports:
+                ports.add(port)
+                self._by_pattern[address, port] = to
+                self._on_opened(name, address, port, to)
 
     def add_question(self, name: str, process: Process) -> str:
         """Remember a question for an undeclared name.

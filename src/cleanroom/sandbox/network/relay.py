@@ -22,7 +22,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from cleanroom.sandbox import channel
-from cleanroom.sandbox.network.dial import Dial, NotOpened
+from cleanroom.sandbox.network.dial import Dial, NotOpened, Outside
 from cleanroom.sandbox.network.streams import Connection
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Relay:
 
     def _accept(self, listening: Any, forward: _Forward) -> None:
         try:
-            inside = _next_socket(listening)
+            inside, host = _next_socket(listening)
         except BlockingIOError:
             # The client is gone, or another relay of the same socket was faster.
             return
@@ -144,6 +144,13 @@ class Relay:
                 self._selector.unregister(listening)
                 listening.close()
             return
+        if host:
+            try:
+                target = str(Outside.parsed(forward.target).named(host))
+            except OSError:
+                _reset(inside)
+                return
+            forward = forward._replace(target=target)
         if not self._slow:
             self._add(inside, self._connect(inside, forward))
             return
@@ -233,8 +240,10 @@ class Relay:
             _reset(end) if reset else end.close()
 
 
-def _next_socket(source: socket.socket) -> socket.socket:
+def _next_socket(source: socket.socket) -> tuple[socket.socket, str]:
     """Accept from a listening socket, or receive a connected one over a channel.
+
+    Returns with it the name that was asked for, where the forward is a pattern's.
 
     Raises:
         BlockingIOError: there is none now.
@@ -242,11 +251,12 @@ def _next_socket(source: socket.socket) -> socket.socket:
     """
     # 1 for a socket that listens (socket(7)); a channel's end does not.
     if source.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return source.accept()[0]
+        return source.accept()[0], ""
     arrived = channel.FORWARDED.receive(source)
     if arrived is None:
         raise OSError(errno.EPIPE, "the forward's other end is gone")
-    return socket.socket(fileno=arrived[1][0])
+    message, descriptors = arrived
+    return socket.socket(fileno=descriptors[0]), message["host"]
 
 
 def _reset(end: socket.socket) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import constants
+from cleanroom.sandbox.network.egress_patterns import Pattern
 from cleanroom.sandbox.network.host_network import HostNetworkPolicy
 
 if TYPE_CHECKING:
@@ -21,13 +22,47 @@ _RESOLVER_BACKLOG = 64
 
 
 def addresses(forwards: Sequence[Forward]) -> dict[str, str]:
-    """The address inside of each declared name."""
-    return {forward["service"]: forward["address"] for forward in forwards}
+    """The address inside of each declared name; patterns have none."""
+    return {forward["service"]: forward["address"] for forward in forwards if forward["address"]}
 
 
 def egress(forwards: Sequence[Forward]) -> list[Forward]:
-    """The forwards to declared hosts, as opposed to services."""
-    return [forward for forward in forwards if forward["to"].startswith("out:")]
+    """The forwards to declared hosts, as opposed to services and patterns of hosts."""
+    return [
+        forward
+        for forward in forwards
+        if forward["to"].startswith("out:") and not is_pattern(forward)
+    ]
+
+
+def is_pattern(forward: Forward) -> bool:
+    """Whether it leads to all names below a domain, which get their addresses later."""
+    return not forward["address"]
+
+
+def patterns(forwards: Sequence[Forward]) -> list[Pattern]:
+    """The declared domains."""
+    return [
+        Pattern(forward["service"], forward["port"], forward["to"])
+        for forward in forwards
+        if is_pattern(forward)
+    ]
+
+
+def open_ends(
+    forwards: Sequence[Forward],
+) -> tuple[dict[str, socket.socket], list[socket.socket]]:
+    """One end for each forward's relay, in the forwards' order: listening sockets on the
+    environment's own loopback, and channels for patterns.
+
+    Our ends of the channels come first, by the forwards' targets.
+    """
+    ours, ends = open_channels([forward for forward in forwards if is_pattern(forward)])
+    channels = iter(ends)
+    listening = iter(listen([forward for forward in forwards if not is_pattern(forward)]))
+    return ours, [
+        next(channels) if is_pattern(forward) else next(listening) for forward in forwards
+    ]
 
 
 def listen(forwards: Sequence[Forward]) -> list[socket.socket]:

@@ -116,31 +116,31 @@ class Warden:
         executor = socket_executor(self._spec["identity"]) if host_network else None
         self._enter_network()
         if host_network is None:
-            forward_ends = forward_sockets.listen(forwards)
+            self._forward_channels, forward_ends = forward_sockets.open_ends(forwards)
         else:
             self._forward_channels, forward_ends = forward_sockets.open_channels(forwards)
         egress = [
             (forward["service"], forward["address"], forward["port"])
             for forward in forward_sockets.egress(forwards)
         ]
-        names = dns.NameTable(forward_sockets.addresses(forwards), egress=egress)
+        patterns = forward_sockets.patterns(forwards)
+        names = dns.NameTable(forward_sockets.addresses(forwards), egress=egress, patterns=patterns)
         if self._spec["notify"] and host_network is None:
             self._start_resolvers(names)
         listener = self._start_init()
         if listener is not None:
-            access = None
+            access, channels = None, Forwards(self._forward_channels)
             if executor is not None and host_network is not None:
                 policy = forward_sockets.host_network_policy(host_network, forwards)
-                connect = Forwards(self._forward_channels).connect
                 controls = tuple(host_network["controls"])
-                access = HostNetworkAccess(policy, connect, executor, controls)
+                access = HostNetworkAccess(policy, channels.connect, executor, controls)
             environment = Environment(
-                self._rules(), names, self._proc, host_sockets, init_pid=self._init.pid
+                self._rules(), names, self._proc, host_sockets, self._init.pid, channels
             )
             self._recorder = Recorder(listener, environment, self._report_attempt, access)
         self._await_ready()
         self._socket_folders = self._open_socket_folders()
-        if egress:
+        if egress or patterns:
             self._egress_reports, relay_end = channel.pair()
             forward_ends.append(relay_end)
         self._send_ready(forward_ends)

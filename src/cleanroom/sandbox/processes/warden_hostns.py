@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel import privileges, process_tree, syscalls
 from cleanroom.sandbox.network import dns, peers
 from cleanroom.sandbox.network.dial import Service
@@ -60,7 +61,14 @@ class HostnsWarden(warden.Warden):
         syscalls.set_dumpable(False)
         # As in every tier, a service is refused the same, and its attempts are not reported.
         emit = self._report_attempt if self._spec["role"] == "phase" else lambda _: None
-        names = dns.NameTable(forward_sockets.addresses(self._spec["network"]["forwards"]))
+        declared = self._spec["network"]["forwards"]
+        egress = [
+            (forward["service"], forward["address"], forward["port"])
+            for forward in forward_sockets.egress(declared)
+        ]
+        patterns = forward_sockets.patterns(declared)
+        addresses = forward_sockets.addresses(declared)
+        names = dns.NameTable(addresses, egress=egress, patterns=patterns)
         resolver = dns.DnsServer(None, None, names, emit)
         self._resolvers = [resolver]
         if listener is not None:
@@ -70,6 +78,9 @@ class HostnsWarden(warden.Warden):
             access = HostnsAccess(host["texts"], forwards, resolver)
             self._recorder = HostnsRecorder(listener, environment, emit, access)
         self._await_ready()
+        if egress or patterns:
+            self._egress_reports, reports_end = channel.pair()
+            relay_ends.append(reports_end)
         self._send_ready(relay_ends)
 
     def _rules(self) -> Rules:
@@ -92,9 +103,9 @@ class HostnsWarden(warden.Warden):
         ours = []
         for forward in forwards:
             host = forward["service"] if forward["to"].startswith("out:") else ""
-            ours.append(
-                ForwardChannel(forward["address"], forward["port"], host, channels[forward["to"]])
-            )
+            address = forward["address"] or forward["to"]
+            relay = channels[forward["to"]]
+            ours.append(ForwardChannel(address, forward["port"], host, relay))
         return ours, relay_ends
 
     def _open_socket_folders(self) -> dict[str, int]:

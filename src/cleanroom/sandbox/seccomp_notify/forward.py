@@ -13,10 +13,14 @@ import select
 import socket
 import struct
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cleanroom.sandbox import channel
 from cleanroom.sandbox.kernel.constants import V4MAPPED_PREFIX
 from cleanroom.sandbox.seccomp_notify.socket_calls import DirectExecutor, SocketCall
+
+if TYPE_CHECKING:
+    from cleanroom.sandbox.protocol import Forwarded
 
 # to a socket of one's own on loopback, which takes 0.1
 _CONNECT_MS = 1000
@@ -40,14 +44,22 @@ class Forwards:
         Raises:
             OSError: ECONNREFUSED, no relay serves that forward any more.
         """
-        relay = self._channels.get(to)
-        if relay is None:
+        if to not in self._channels:
             raise OSError(errno.ECONNREFUSED, "no such forward")
         with connect_pair(sock) as peer:
-            try:
-                channel.FORWARDED.send(relay, {"kind": "forwarded"}, [peer.fileno()])
-            except OSError:
-                raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
+            self.hand_over(peer, to)
+
+    def hand_over(self, peer: socket.socket, to: str, host: str = "") -> None:
+        """Send a connected socket to the relay of forward `to`, for the name `host` of a pattern's.
+
+        Raises:
+            OSError: ECONNREFUSED, no relay serves that forward any more.
+        """
+        message: Forwarded = {"kind": "forwarded", "host": host}
+        try:
+            channel.FORWARDED.send(self._channels[to], message, [peer.fileno()])
+        except (KeyError, OSError):
+            raise OSError(errno.ECONNREFUSED, "its relay is gone") from None
 
 
 def connect_pair(sock: socket.socket) -> socket.socket:

@@ -96,15 +96,22 @@ class Network:
     """
 
     def __init__(
-        self, names: NameTable, files: Files, host_unix_fd: int = -1, *, host_network: bool = False
+        self,
+        names: NameTable,
+        files: Files,
+        host_unix_fd: int = -1,
+        *,
+        host_network: bool = False,
+        forwards: forward.Forwards | None = None,
     ) -> None:
         """`host_unix_fd` is the host's /proc/net/unix, opened before the environment had a network
-        namespace. `host_network`: it has none.
+        namespace. `host_network`: it has none. `forwards`: those of patterns.
         """
         self._names = names
         self._files = files
         self._host_unix_fd = host_unix_fd
         self._host_network = host_network
+        self._forwards = forwards or forward.Forwards({})
 
     def judge(self, call: HeldCall) -> Response | None:
         if call.name in ("socket", "socketpair"):
@@ -140,17 +147,20 @@ class Network:
             if port == constants.NAMESERVER_PORT:
                 self._names.add_asker(call.caller)
             if call.name == "connect" and self._names.is_egress(address, port):
-                return self._connect_relay(call, raw)
+                return self._connect_relay(call, raw, (address, port))
             if not self._names.is_undeclared_port(address, port):
                 return None
         return self._refuse(call, address, port, message)
 
-    def _connect_relay(self, call: HeldCall, raw: bytes) -> Response | None:
+    def _connect_relay(
+        self, call: HeldCall, raw: bytes, target: tuple[bytes, int]
+    ) -> Response | None:
         """Connect the socket to the relay of a declared host, and remember who has its port: the
         relay knows a connection it refuses by that.
 
-        Without a duplicate the kernel connects it.
+        Without a duplicate the kernel connects it, to nothing where a pattern opened the host.
         """
+        pattern = self._names.pattern_target(*target)
         try:
             sock = call.caller.borrow(call.arguments[0])
         except OSError:
@@ -158,12 +168,24 @@ class Network:
         # the port has to be known before the relay can refuse the connection
         with sock:
             try:
+                if pattern and sock.type == socket.SOCK_STREAM:
+                    self._connect_by_pattern(call, sock, pattern, target[0])
+                    return Response(0)
                 forward.connect_local(sock, raw)
             except OSError as error:
                 return Response(error.errno or errno.EIO)
             if sock.type == socket.SOCK_STREAM:
                 self._names.add_connection(sock.getsockname()[1], call.caller.identity())
         return Response(0)
+
+    def _connect_by_pattern(
+        self, call: HeldCall, sock: socket.socket, to: str, address: bytes
+    ) -> None:
+        """Nothing listens at the address of a name that a pattern covers."""
+        host = self._names.declared_host(address).lower()
+        with forward.connect_pair(sock) as peer:
+            self._names.add_connection(sock.getsockname()[1], call.caller.identity())
+            self._forwards.hand_over(peer, to, host)
 
     def _refuse(self, call: HeldCall, address: bytes, port: int, message: _Message) -> Response:
         caller, name, arguments = call.caller, call.name, call.arguments

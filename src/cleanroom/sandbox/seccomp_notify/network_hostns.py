@@ -33,14 +33,19 @@ _RESOLVERS = ("127.0.0.1", "127.0.0.53", "127.0.0.11")
 class ForwardChannel(NamedTuple):
     """A declared service, or with a `host` a declared host, and our end of its relay's channel."""
 
+    # of a pattern of hosts, whose names get their addresses later: its target
     address: str
     port: int
     host: str
     channel: socket.socket
 
     @property
+    def is_pattern(self) -> bool:
+        return self.address.startswith("out:")
+
+    @property
     def name(self) -> str:
-        return f"{self.address}:{self.port}"
+        return self.address if self.is_pattern else f"{self.address}:{self.port}"
 
 
 class ForwardsAndNames:
@@ -49,6 +54,14 @@ class ForwardsAndNames:
     def __init__(self, forwards: Sequence[ForwardChannel], answerer: DnsServer) -> None:
         self._forwards = Forwards({forward.name: forward.channel for forward in forwards})
         self._answerer = answerer
+        # forward that a pattern opened -> the pattern's, and the name that was asked for
+        self._opened: dict[str, tuple[str, str]] = {}
+
+    def open(self, host: str, port: int, to: str) -> str:
+        """Open a port of a host by the pattern whose forward is `to`; the new forward's name."""
+        name = f"{host}:{port}"
+        self._opened[name] = (to, host)
+        return name
 
     def connect(self, sock: socket.socket, to: str) -> None:
         """Connect the caller's socket to the forward `to`.
@@ -58,20 +71,38 @@ class ForwardsAndNames:
         """
         if to == _ANSWERER:
             self._answerer.adopt(connect_pair(sock))
+        elif to in self._opened:
+            pattern, host = self._opened[to]
+            with connect_pair(sock) as peer:
+                self._forwards.hand_over(peer, pattern, host)
         else:
             self._forwards.connect(sock, to)
 
 
-def confined_policy(forwards: Sequence[ForwardChannel]) -> HostNetworkPolicy:
-    """Targets that an environment may reach over the loopback device: forwards, names, itself."""
-    targets = {(socket.inet_aton(each.address), each.port): each.name for each in forwards}
+def confined_policy(
+    forwards: Sequence[ForwardChannel], names: NameTable, opened: ForwardsAndNames
+) -> HostNetworkPolicy:
+    """Targets that an environment may reach over the loopback device: forwards, names, itself.
+
+    Names below a declared domain are added to them as they are asked for.
+    """
+    literal = [each for each in forwards if not each.is_pattern]
+    targets = {(socket.inet_aton(each.address), each.port): each.name for each in literal}
     for address in _RESOLVERS:
         targets[socket.inet_aton(address), constants.NAMESERVER_PORT] = _ANSWERER
     mapped = {
         (constants.V4MAPPED_PREFIX + address, port): to for (address, port), to in targets.items()
     }
-    hosts = {socket.inet_aton(each.address): each.host for each in forwards if each.host}
-    return HostNetworkPolicy(forwards=targets | mapped, hosts=hosts, confined=True)
+    hosts = {socket.inet_aton(each.address): each.host for each in literal if each.host}
+    targets |= mapped
+
+    def add(host: str, address: bytes, port: int, to: str) -> None:
+        name = opened.open(host, port, to)
+        targets[address, port] = targets[constants.V4MAPPED_PREFIX + address, port] = name
+        hosts[address] = host
+
+    names.tell_opened(add)
+    return HostNetworkPolicy(forwards=targets, hosts=hosts, confined=True)
 
 
 class HostnsNetwork:

@@ -34,6 +34,7 @@ from cleanroom.sandbox.seccomp_notify import (
 from cleanroom.sandbox.seccomp_notify.addfd import inject_socket
 from cleanroom.sandbox.seccomp_notify.aggregate import Aggregate
 from cleanroom.sandbox.seccomp_notify.fast_path import FastPath
+from cleanroom.sandbox.seccomp_notify.forward import Forwards
 from cleanroom.sandbox.seccomp_notify.held_call import HeldCall, Judge
 from cleanroom.sandbox.seccomp_notify.listener import Listener
 from cleanroom.sandbox.seccomp_notify.paths import Paths
@@ -66,6 +67,8 @@ class Environment(NamedTuple):
     # Number of init, which is ours, so its calls continue: its memory is closed to an ordinary
     # user's recorder, and the kernel holds it too.
     init_pid: int = 0
+    # to declared domains, in a network namespace of its own
+    patterns: Forwards | None = None
 
 
 class Recorder:
@@ -95,7 +98,11 @@ class Recorder:
         self._files = files.Files(rules, self._paths)
         self._modes = modes.Modes(rules, self._files)
         self._network = network.Network(
-            names, self._files, environment.host_unix_fd, host_network=access is not None
+            names,
+            self._files,
+            environment.host_unix_fd,
+            host_network=access is not None,
+            forwards=environment.patterns,
         )
         self._programs = programs.Programs(rules, self._paths)
         self._listening = listen.Listening(rules)

@@ -53,7 +53,7 @@ class HostnsRecorder(recorder.Recorder):
         hostns: HostnsAccess,
     ) -> None:
         forwards = ForwardsAndNames(hostns.forwards, hostns.answerer)
-        policy = confined_policy(hostns.forwards)
+        policy = confined_policy(hostns.forwards, environment.names, forwards)
         access = emulate.HostNetworkAccess(policy, forwards.connect, track_sockets=True)
         super().__init__(listener, environment, emit, access)
         # A call that continues can be raced, and there is no mount to refuse it then.
