@@ -83,6 +83,27 @@ this version holds Low, Medium and High; Locked is refused by name.
 ## Rules
 
 {head}{rules}
+## The caller's programs
+
+At Low the phase has the caller's own home and variables.
+At Medium the folders of PATH outside the system's own are shown read-only at their own paths, with
+the installations that they belong to: pyenv, rustup, nvm, uv, pipx, asdf, mise, SDKMAN and others
+in the home folder, a project's virtual environment and its interpreter. `plan` lists them.
+The home inside is another one, so each is told where it lies (`PYENV_ROOT`, `ASDF_DATA_DIR`,
+`MISE_DATA_DIR`, `UV_PYTHON_INSTALL_DIR`, ...), and asdf and mise get the names and versions of
+`~/.tool-versions` and mise's own configuration, not the variables that it may hold.
+Nothing else of the home folder is there; a configuration beside programs that names a credential
+(`etc/npmrc`, `pip.conf`, `.condarc`) is an empty file.
+From High on the system's programs and `cleanroom.tools` are all there is.
+
+## Programs that a phase built
+
+From High on nothing that was written is started, whoever wrote it.
+`go test` starts a binary in the folder for temporary files, cargo its build scripts in `target/`:
+`cleanroom.builds = true` lets programs start in `/tmp` and in the folders among the phase's
+`outputs`, and nowhere else.
+A phase that needs it says so (`CR-PHASE-011`), with the lines to add.
+
 ## Limits
 
 Downwards freely (`cleanroom.limits`), upwards only with a written `cleanroom.reason`.

@@ -27,8 +27,10 @@ LATER = (
     "aiofiles.threadpool",
     "anyio._core._fileio",  # by anyio itself, with the first path
     "h11",
+    "packaging",
     "psutil",
     "urllib3",
+    "yaml",
 )
 # The same, where spans are received or sent: they take a third of a second, so not for everyone.
 TELEMETRY = (
