@@ -11,8 +11,8 @@ import pytest
 
 from cleanroom.engine.phases.offline import SWITCHES, switches
 from cleanroom.model.policy import Level, Policy, default_policy
-from cleanroom.project import load
-from cleanroom.project.dependencies import Asked, hints
+from cleanroom.project import dependencies, load
+from cleanroom.project.dependencies import Asked
 from cleanroom.project.tools import editable_installs, visible_tools
 from support.project_builder import NO_FLOOR
 
@@ -112,6 +112,11 @@ CASES = [
 ]
 
 
+def hints(phases: list[Asked], fetched: set[str] = frozenset()) -> dict[str, str]:
+    """The hints where the fetch step knows these managers only."""
+    return dependencies.hints(phases, lambda: fetched)
+
+
 def asked(root: Path, *commands: str, name: str = "test", policy: Policy = MEDIUM) -> Asked:
     return Asked(name, root, commands, policy)
 
@@ -192,6 +197,18 @@ def test_files_that_say_nothing_are_no_hint_and_no_error(tmp_path: Path):
     found = hints([asked(tmp_path, command, name=command) for command in commands])
     assert "npm test" not in found
     assert "cargo test" not in found
+
+
+def test_what_the_fetch_step_brings_is_no_hint_of_the_plan(tmp_path: Path):
+    """npm with a lock has none, without one the line that writes it."""
+    laid_out(
+        tmp_path, {"package.json": PACKAGE, "make.toml": "[lifecycle.init]\ncommand = 'npm ci'"}
+    )
+    (phase,) = load(tmp_path, ("init",), caller={}, floor=NO_FLOOR).phases
+    assert phase.dependencies.endswith("run `npm install --package-lock-only` before")
+    (tmp_path / "package-lock.json").write_text("{}")
+    (phase,) = load(tmp_path, ("init",), caller={}, floor=NO_FLOOR).phases
+    assert phase.dependencies == ""
 
 
 def test_the_plan_has_the_hint_before_the_run(tmp_path: Path):

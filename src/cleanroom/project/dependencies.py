@@ -54,13 +54,25 @@ class _Manager(NamedTuple):
     then: str = ""  # what the phase's own commands need to find them there
 
 
-def hints(phases: Sequence[Asked], fetched: Collection[str] = ()) -> dict[str, str]:
+def fetched_managers() -> frozenset[str]:
+    """The managers whose locked packages the fetch step brings before the phases.
+
+    Imported late: most plans have no phase that misses packages.
+    """
+    from cleanroom.dependencies.managers import KNOWN
+
+    return frozenset(KNOWN)
+
+
+def hints(
+    phases: Sequence[Asked], fetched: Callable[[], Collection[str]] = fetched_managers
+) -> dict[str, str]:
     """Phase -> what helps it, for phases in the order of their run.
 
     A phase has a hint where it has no network, its package manager would need one, and no earlier
     phase installs the same packages.
-    `fetched` are the managers whose locked packages are brought before the phases: of them only a
-    missing lock is said.
+    `fetched` gives the managers whose locked packages are brought before the phases: of them only
+    a missing lock is said.
     """
     found: dict[str, str] = {}
     provided: set[tuple[str, Path]] = set()
@@ -87,7 +99,7 @@ def _installs(call: _Call) -> bool:
 def _hint(
     phase: str,
     calls: Sequence[_Call],
-    fetched: Collection[str],
+    fetched: Callable[[], Collection[str]],
     provided: Collection[tuple[str, Path]],
 ) -> str:
     for call in calls:
@@ -97,10 +109,11 @@ def _hint(
         lines = []
         if manager.unlocked(call.folder):
             lines.append(manager.lock)
-        if call.manager not in fetched:
+        brought = call.manager in fetched()
+        if not brought:
             lines.append(_install_line(call))
         if lines:
-            then = _then(call) if call.manager not in fetched else ""
+            then = "" if brought else _then(call)
             return _text(phase, call.manager, lines, then)
     return ""
 
