@@ -60,6 +60,14 @@ class ProjectFolder:
         read = ((self.inside(name), self.read(name)) for name in names)
         return {path: content for path, content in read if content is not None}
 
+    def names_in(self, name: str) -> list[str]:
+        """The names in a folder of this one; none where there is no such folder."""
+        try:
+            with self._root.folder(self.inside(name)) as opened:
+                return opened.names()
+        except OSError:
+            return []
+
     def has_folder(self, name: str) -> bool:
         """Whether it has a folder of this name that holds anything."""
         try:

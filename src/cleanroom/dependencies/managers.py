@@ -26,6 +26,10 @@ class _Known(NamedTuple):
 
 KNOWN = {
     "uv": _Known("uv:Uv", ("uv.lock",)),
+    "pip": _Known(
+        "pip:Pip",
+        ("*requirements*.txt", "requirements", "pyproject.toml", "setup.py"),
+    ),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
 }
 

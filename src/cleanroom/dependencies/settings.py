@@ -57,8 +57,7 @@ class Settings(NamedTuple):
         login = netrc_login(Path(self.variables.get("NETRC") or self.home / ".netrc"), host)
         if login is None:
             return {}
-        encoded = base64.b64encode(":".join(login).encode()).decode()
-        return {"Authorization": f"Basic {encoded}"}
+        return basic(*login)
 
     def proxy_for(self, url: str) -> str:
         """The proxy by which an address is reached; "" for none."""
@@ -81,6 +80,12 @@ class Settings(NamedTuple):
     def no_proxy(self) -> str:
         """Hosts that are reached without the proxy, as the variable lists them."""
         return self.variables.get("no_proxy") or self.variables.get("NO_PROXY") or ""
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header of a login."""
+    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {encoded}"}
 
 
 def read_text(path: Path) -> str:

@@ -16,7 +16,7 @@ import msgspec
 from cleanroom.dependencies.inside import download, serve
 from cleanroom.dependencies.model import Artifact, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
-from cleanroom.dependencies.settings import host_of
+from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
 from cleanroom.dependencies.store import Rejected, Store
 from cleanroom.engine.fetch.environment import (
     ORDERS,
@@ -211,6 +211,11 @@ class FetchSession:
             argv = [*program, f"{ORDERS}/served.json", *argv]
             folders += [str(self._store.path / "files")]
             variables = {**python_variables, **variables}
+        egress = tuple(tool.egress)
+        if egress:
+            network = await self._network(ordered)
+            variables = {**network.variables, **variables}
+            egress = network.egress or egress
         output = bytearray()
 
         def take(data: bytes) -> None:
@@ -223,14 +228,28 @@ class FetchSession:
                 argv=argv,
                 work=work,
                 orders=ordered,
-                egress=tuple(tool.egress),
-                private=self._private(),
+                egress=egress,
+                private=self._private(self._manager.settings.proxy),
                 variables=variables,
                 folders=folders,
             ),
             take,
         )
         return ToolResult(result.exit_code, bytes(output), work)
+
+    async def _network(self, ordered: Path) -> _Network:
+        """What a tool needs to reach registries as the caller's own tools do."""
+        settings = self._manager.settings
+        variables: dict[str, str] = {}
+        if settings.certificates:
+            text = await anyio.to_thread.run_sync(Path(settings.certificates).read_bytes)
+            await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
+            certificates = f"{ORDERS}/certificates.pem"
+            variables |= dict.fromkeys(CERTIFICATE_VARIABLES, certificates)
+        if not settings.proxy:
+            return _Network(variables)
+        variables |= {"HTTPS_PROXY": settings.proxy, "NO_PROXY": settings.no_proxy}
+        return _Network(variables, (host_of(settings.proxy),))
 
     def _private(self, proxy: str = "") -> frozenset[str]:
         """Hosts that may be private ones: the caller's own configuration names them."""
@@ -243,6 +262,13 @@ class FetchSession:
         for name in ("work", "orders"):
             (around / name).mkdir(mode=0o700)
         return around / "work", around / "orders"
+
+
+class _Network(NamedTuple):
+    """How a tool reaches registries."""
+
+    variables: dict[str, str]
+    egress: tuple[str, ...] = ()  # the proxy alone, where there is one
 
 
 def _limit(artifact: Artifact) -> int:
