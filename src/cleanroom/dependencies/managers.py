@@ -31,6 +31,7 @@ KNOWN = {
         ("*requirements*.txt", "requirements", "pyproject.toml", "setup.py"),
     ),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
+    "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
 }
 
 

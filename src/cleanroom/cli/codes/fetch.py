@@ -94,4 +94,15 @@ CODES = (
         """,
         example="$ uv sync",
     ),
+    Code(
+        "CR-FETCH-012",
+        title="a package's archive is not unpacked",
+        text="""
+            The archive has the digest that the lock names, and holds what no package has: a link, a
+            path that leads out of it, or more bytes than its package manager would accept.
+            Or two locks of the project name different archives for one version.
+            Nothing of it was used, and no phase ran.
+        """,
+        example="$ cleanroom-engine plan  # names the lock file",
+    ),
 )
