@@ -32,6 +32,7 @@ KNOWN = {
     ),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
     "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
+    "go": _Known("golang:Go", ("go.mod", "go.work")),
 }
 
 

@@ -15,6 +15,8 @@ from cleanroom.dependencies.settings import Settings
 WORK = "/var/lib/cleanroom-fetch"
 # Stands for the address of the server on the loopback, in a tool's words, variables and files.
 SERVED = "{served}"
+# The folder of phases that stays between runs: their home's .cache.
+HOME_CACHE = "/home/cleanroom/.cache"
 
 
 class Page(NamedTuple):

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ Measure = Callable[[Path], str]
 class Store:
     """The store below one cache folder."""
 
-    def __init__(self, cache: Path, measures: dict[str, Measure] | None = None) -> None:
+    def __init__(self, cache: Path, measures: Mapping[str, Measure] | None = None) -> None:
         self.path = cache / FOLDER
         self._measures = measures or {}
         for part in PARTS:

@@ -13,6 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.core.files import write_atomic
+from cleanroom.dependencies.go_hashes import MEASURES
 from cleanroom.dependencies.model import Access, Complete, Fetched, Overlay
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
@@ -41,7 +42,7 @@ async def fetch_dependencies(
         DependencyRejected: a registry gave another file than a lock names.
         ProjectError: a lock file cannot be read.
     """
-    store = await anyio.to_thread.run_sync(Store, cache)
+    store = await anyio.to_thread.run_sync(Store, cache, MEASURES)
     return await FetchStep(context, observer, store, policy).run(sets)
 
 
