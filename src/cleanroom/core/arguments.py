@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from cleanroom.model.errors import UsageError
@@ -106,6 +105,8 @@ def check_all(place: str, given: Mapping[str, Any], expected: Mapping[str, Expec
 def _nearest(value: Any, known: Sequence[str]) -> str:
     if not isinstance(value, str):
         return ""
+    from difflib import get_close_matches
+
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(value[:_SHOWN].lower(), by_lower, n=1)
     return f"did you mean {by_lower[close[0]]!r}?" if close else ""

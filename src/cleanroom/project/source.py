@@ -11,7 +11,6 @@ import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -194,6 +193,8 @@ def describe_value(value: object) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that is most like `word`; "" where none is like it."""
+    from difflib import get_close_matches
+
     by_lower = {name.lower(): name for name in known}
     close = get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else ""
