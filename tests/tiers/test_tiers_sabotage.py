@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanroom.backends.embedded import keeper_process, tiers
+from cleanroom.backends.embedded import keeper_process, tier_hostns
 from support import sabotage
 from support.tiers_harness import hostns_environment
 
@@ -58,9 +58,9 @@ async def test_an_environment_without_landlock_is_noticed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Files outside are then read and written, but for what file modes refuse to its user."""
-    honest = tiers.spec_hostns.describe
+    honest = tier_hostns.spec_hostns.describe
     monkeypatch.setattr(
-        tiers.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
+        tier_hostns.spec_hostns, "describe", lambda *given, **_: honest(*given, landlock=False)
     )
     async with hostns_environment(project, tmp_path) as place:
         failed = {

@@ -21,7 +21,7 @@ from cleanroom.backends.embedded.keeper_process import KeeperProcess
 from cleanroom.backends.embedded.machinery import assemble
 from cleanroom.backends.embedded.resources import OpenJournal, RunSettings
 from cleanroom.backends.embedded.runtime import Runtime
-from cleanroom.backends.embedded.tiers import HostnsTier, NamespacesTier, Tier
+from cleanroom.backends.embedded.tiers import NamespacesTier, Tier
 from cleanroom.backends.embedded.workspace import HostWorkspace
 from cleanroom.model.capability import CapabilityReport
 from cleanroom.model.policy import Level
@@ -42,7 +42,6 @@ class EmbeddedBackend:
         self.scratch = scratch
         self._machinery = assemble(RunSettings(run_id, scratch, journal), keeper)
         self._namespaces = NamespacesTier(self._machinery)
-        self._hostns = HostnsTier(self._machinery)
         self._runtime = Runtime(self._machinery, self._namespaces)
 
     async def __aenter__(self) -> EmbeddedBackend:
@@ -75,7 +74,11 @@ class EmbeddedBackend:
 
     def use_host_namespaces(self) -> None:
         """Make environments without namespaces, although the kernel may have them."""
-        self._runtime.tier = self._hostns
+        # Loaded here: most machines have namespaces.
+        from cleanroom.backends.embedded.tier_hostns import HostnsTier
+
+        if not isinstance(self._runtime.tier, HostnsTier):
+            self._runtime.tier = HostnsTier(self._machinery)
 
     async def folder(self, path: Path) -> Resource:
         """Make a folder below the scratch."""
