@@ -14,19 +14,13 @@ from urllib.parse import unquote
 
 import msgspec
 
-from cleanroom.core.encodings.base64_text import base64_forms, base64_open, base64_spans
-from cleanroom.core.encodings.escapes import escapes_undone, has_escapes, open_escape, unescaped
-from cleanroom.core.encodings.forms import parts, plain_forms
-from cleanroom.core.encodings.hex_digits import hex_forms, hex_open, hex_spans
-from cleanroom.core.encodings.needles import SHORTEST, Needles, Span
-from cleanroom.core.encodings.reading import Reading
-from cleanroom.core.encodings.simple_json import among_simple, simple_json
+from cleanroom.core.encodings.needles import SHORTEST, Span
 
 if TYPE_CHECKING:
+    from cleanroom.core.secret_search import SecretSearch
     from cleanroom.model.events import Envelope
 
 REPLACEMENT = "[redacted]"
-_LAYERS = 3  # escapes within escapes: JSON in a string of JSON, in an address
 _CONTEXT = 128  # bytes before a line break that decide whether it is one inside of an encoding
 
 _SECRET_NAME = re.compile(
@@ -63,8 +57,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = (), *, public: Iterable[str] = ()) -> None:
         self._public = (REPLACEMENT, *public)
         self._known: set[str] = set()
-        self._plain, self._base64, self._hex = Needles(), Needles(), Needles()
-        self._json = Needles()  # the plain ones as they stand in the encoding of an event
+        self._search: SecretSearch | None = None  # None: no value is known
         self.add(*values)
 
     def add(self, *values: str) -> None:
@@ -72,22 +65,19 @@ class Redactor:
 
         Values of fewer than 4 characters, and parts of public names, are ignored.
         """
-        for value in {value for value in values if self._is_secret(value)} - self._known:
-            self._known.add(value)
-            for part in parts(_raw(value)):
-                if self._is_secret(part.decode("utf-8", "replace")):
-                    forms = plain_forms(part)
-                    self._plain.add(forms)
-                    self._json.add(map(_in_json, forms))
-                    self._base64.add(base64_forms(part))
-                    self._hex.add(hex_forms(part))
+        fresh = {value for value in values if self._is_secret(value)} - self._known
+        if fresh:
+            self._search = self._search or _new_search()
+            for value in fresh:
+                self._known.add(value)
+                self._search.add(value, self._is_secret)
 
     def text(self, text: str) -> str:
         """`text` without any known value."""
-        if not self._known:
+        if self._search is None:
             return text
         data = text.encode("utf-8", "surrogatepass")
-        spans, _ = self._found(data, final=True)
+        spans, _ = self._search.found(data, final=True)
         return _replaced(data, spans).decode("utf-8", "replace") if spans else text
 
     def event(self, event: _E) -> _E:
@@ -96,7 +86,7 @@ class Redactor:
 
         Fields with a fixed vocabulary, keys and numbers are not searched: the engine makes them.
         """
-        if not self._among(_encoder.encode(event)):
+        if self._search is None or not self._search.among(_encoder.encode(event)):
             return event
         cleaned: _E = self._cleaned(event)
         return cleaned
@@ -106,7 +96,9 @@ class Redactor:
 
         All are encoded and searched together, and one by one only if a value was found.
         """
-        if not self._among(_encoder.encode_lines([envelope.event for envelope in envelopes])):
+        if self._search is None:
+            return envelopes
+        if not self._search.among(_encoder.encode_lines([one.event for one in envelopes])):
             return envelopes
         return [
             msgspec.structs.replace(envelope, event=self.event(envelope.event))
@@ -116,62 +108,6 @@ class Redactor:
     def stream(self) -> StreamRedactor:
         """A redactor for bytes in pieces. Values that are added here later count there too."""
         return StreamRedactor(self)
-
-    def _among(self, encoded: bytes) -> bool:
-        """Whether a value may stand in encoded events. A fast search decides for nearly all."""
-        if not self._known:
-            return False
-        if simple_json(encoded):
-            if self._json.among(encoded):
-                return True
-            return among_simple(encoded, self._base64, self._hex)
-        for _ in range(_LAYERS + 1):
-            if self._in_layer(encoded):
-                return True
-            if not has_escapes(encoded):
-                return False
-            encoded = unescaped(encoded)
-        return False
-
-    def _in_layer(self, text: bytes) -> bool:
-        if self._plain.among(text) or base64_spans(text, self._base64):
-            return True
-        return bool(hex_spans(text, self._hex))
-
-    def _found(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
-        """The spans of values, in order and merged where they overlap, and the position from which
-        the rest could grow into a value; with `final` that is the end.
-        """
-        spans: list[Span] = []
-        opened = len(text)
-        layers: list[Reading] = []
-        data = text
-        for _ in range(_LAYERS + 1):
-            found, begun = self._layer(data, final=final)
-            whole = len(data) if final else open_escape(data)
-            begun = min(begun, whole)
-            for layer in reversed(layers):
-                found = [layer.source_span(span) for span in found]
-                begun = layer.source_start(begun) if begun < len(layer.data) else opened
-            spans += found
-            opened = min(opened, begun)
-            if not has_escapes(data):
-                break
-            layers.append(escapes_undone(data[:whole]))
-            if layers[-1].data == data:
-                break
-            data = layers[-1].data
-        return _merged(spans), opened
-
-    def _layer(self, text: bytes, *, final: bool) -> tuple[list[Span], int]:
-        """As `_found`, for values without escapes in them."""
-        digits = hex_spans(text, self._hex)
-        spans = self._plain.spans(text) + base64_spans(text, self._base64) + digits
-        if final:
-            return spans, len(text)
-        in_base64 = base64_open(text, self._base64)
-        in_hex = hex_open(text, self._hex, digits)
-        return spans, min(self._plain.open_end(text), in_base64, in_hex)
 
     def _is_secret(self, value: str) -> bool:
         return (
@@ -211,16 +147,16 @@ class StreamRedactor:
 
         Fewer than the longest value as printed are held back.
         """
-        if not self._redactor._known:
-            return data
-        return self._show(self._kept + data, final=False)
+        search = self._redactor._search
+        return self._show(search, self._kept + data, final=False) if search else data
 
     def end(self) -> bytes:
         """The bytes that were held back, at the end of the stream."""
-        return self._show(self._kept, final=True)
+        search = self._redactor._search
+        return self._show(search, self._kept, final=True) if search else b""
 
-    def _show(self, buffer: bytes, *, final: bool) -> bytes:
-        spans, opened = self._redactor._found(buffer, final=final)
+    def _show(self, search: SecretSearch, buffer: bytes, *, final: bool) -> bytes:
+        spans, opened = search.found(buffer, final=final)
         shown, pieces = self._shown, []
         for start, end in spans:
             if start >= opened:
@@ -237,20 +173,17 @@ class StreamRedactor:
         return b"".join(pieces)
 
 
+def _new_search() -> SecretSearch:
+    """A search without a value yet. Its expressions take 3 ms to load, and many runs have none."""
+    from cleanroom.core.secret_search import SecretSearch
+
+    return SecretSearch()
+
+
 def _before_escape(buffer: bytes, at: int) -> int:
     """The last position up to `at` outside of a row of backslashes, or in a very long row."""
     before = buffer[max(0, at - _CONTEXT) : at]
     return at - len(before) + len(before.rstrip(b"\\"))
-
-
-def _merged(spans: list[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _replaced(text: bytes, spans: list[Span]) -> bytes:
@@ -292,16 +225,6 @@ def _in_headers(text: str) -> set[str]:
         ):
             found |= {value, value.rpartition(" ")[2]}
     return found
-
-
-def _in_json(form: bytes) -> bytes:
-    """The form in the encoding of an event."""
-    return _encoder.encode(form.decode("utf-8", "replace"))[1:-1]
-
-
-def _raw(text: str) -> bytes:
-    """The bytes that a program prints for a value from the environment."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 @cache
