@@ -113,6 +113,21 @@ def test_sealed_imports_look_into_no_workspace(tmp_path: Path):
     assert finder.find_spec("planted", places[1:]) is None
 
 
+def test_reports_are_made_where_the_library_of_python_lies_in_a_workspace():
+    """They are loaded late, and so is what they need of it: `seal` loads both before."""
+    program = (
+        "import os, anyio, msgspec\n"
+        "from cleanroom.engine.sealed import seal\n"
+        "from cleanroom.evidence.reports import render\n"
+        "seal([os.path.dirname(os.__file__)])\n"
+        "print(sorted(render.makers()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "['html', 'json', 'junit']\n", done.stdout + done.stderr
+
+
 def test_the_command_collects_garbage_again_once_everything_is_loaded(tmp_path: Path):
     """It stops the collector while it loads; a run of hours has it."""
     (tmp_path / "make.toml").write_text(

@@ -78,7 +78,8 @@ _COMMANDS = (
 def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
     """Load no code from these folders from now on.
 
-    Where this package lies in one of them, modules that may be needed later are loaded first.
+    Where this package, another that it needs or Python's library lies in one of them, modules that
+    may be needed later are loaded first.
     Sealing again adds folders.
     Blocks: a tenth of a second where something is loaded.
     """
@@ -90,8 +91,9 @@ def seal(roots: Sequence[str], *, telemetry: bool = False) -> None:
 
 
 def _of_others() -> list[str]:
-    """The files that the other distributions we need were loaded from."""
-    found = (getattr(sys.modules.get(name), "__file__", None) for name in ("msgspec", "anyio"))
+    """The files that the other distributions we need, and Python's library, were loaded from."""
+    names = ("msgspec", "anyio", "os")
+    found = (getattr(sys.modules.get(name), "__file__", None) for name in names)
     return [file for file in found if file]
 
 

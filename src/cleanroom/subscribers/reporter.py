@@ -18,9 +18,9 @@ from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Subscription
 from cleanroom.core.files import LineWriter, relative, write_atomic
 from cleanroom.evidence.reports.fold import ResultBuilder
-from cleanroom.evidence.reports.render import FILES, render
+from cleanroom.evidence.reports.render import FILES, makers, render
 from cleanroom.evidence.reports.result import RunResult
-from cleanroom.model.events import encode_lines
+from cleanroom.model.events import Assertion, encode_lines
 
 EVENTS_FILE = "events.jsonl"
 # The log is lossless: a disk that stops for some seconds under a flood must not end the run,
@@ -36,6 +36,7 @@ class Reporter:
         self.run_folder = run_folder
         self.report_folder = report_folder
         self._builder = ResultBuilder()
+        self._loaded = False  # what makes the reports
 
     @property
     def events_path(self) -> Path:
@@ -53,6 +54,10 @@ class Reporter:
                 await log.write(encode_lines(batch))
                 for envelope in batch:
                     self._builder.add(envelope)
+                if not self._loaded and any(isinstance(one.event, Assertion) for one in batch):
+                    # An environment is proven: the engine waits for its first command meanwhile.
+                    self._loaded = True
+                    await anyio.to_thread.run_sync(makers)
 
     def result(self) -> RunResult:
         """The result of the events so far. Final once `run` has returned."""
