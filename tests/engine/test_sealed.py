@@ -20,6 +20,7 @@ SOURCE = Path(cleanroom.__file__).parent
 # Imported inside functions, and there before the first phase.
 EARLY = {
     "cleanroom.backends.cleanup": "by every run, before it begins",
+    "cleanroom.engine.shared_services.client": "to join a server, before phases",
     "cleanroom.evidence.tracing.sdk": "with a collector: loaded with `telemetry`",
 }
 

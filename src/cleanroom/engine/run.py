@@ -28,7 +28,6 @@ from cleanroom.engine.backend_choice import choice_notes, choose_backend, degrad
 from cleanroom.engine.phases.lifecycle import Lifecycle
 from cleanroom.engine.phases.verdict import EXIT_RESULTS, decisive
 from cleanroom.engine.run_settings import RunHooks, RunSettings
-from cleanroom.engine.shared_services.client import ServerConnection, connect
 from cleanroom.engine.shared_services.discovery import POOLABLE_KINDS
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.output import LogSink
@@ -44,6 +43,7 @@ from cleanroom.services import Recipe, TemplateCache
 if TYPE_CHECKING:
     from cleanroom.engine.phase_cache.cache import PhaseCache
     from cleanroom.engine.run_subscribers import RunSubscribers
+    from cleanroom.engine.shared_services.client import ServerConnection
     from cleanroom.evidence.tracing.delivery import Delivered
 
 LEDGER_SECONDS = 5.0
@@ -242,6 +242,9 @@ class Run:
         )
         if not chosen:
             return None
+        # Most runs join no server.
+        from cleanroom.engine.shared_services.client import connect
+
         server = await stack.enter_async_context(
             connect(config, self._bus.run_id, chosen, start=not pooled)
         )
