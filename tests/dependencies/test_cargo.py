@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from cleanroom.core.beneath import Folder
 from cleanroom.dependencies.cargo import Cargo, Crate, _address, _unpackings, read_lock
-from cleanroom.dependencies.cargo_config import CargoSettings, offline_config, sources, vendored
+from cleanroom.dependencies.cargo_config import (
+    CargoSettings,
+    offline_config,
+    replacements,
+    sources,
+    vendored,
+)
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import Artifact, Complete, Fetched, Found, Stored
 from cleanroom.dependencies.session import Page
@@ -228,20 +234,22 @@ def test_a_folder_of_packages_that_is_not_there_does_not_count(tmp_path: Path):
     one = project(tmp_path, files)
     assert one is not None
     assert list(one.files) == ["Cargo.lock", ".cargo/config.toml"]
+    assert replacements(sources(one.files[".cargo/config.toml"])) == {"v": ""}
 
 
-def test_the_configuration_replaces_each_registry_and_each_mirror():
+def test_the_configuration_replaces_each_registry_and_each_replacement():
     """A project that names a mirror has its word before ours, so the mirror is replaced too."""
     text = offline_config(
         {"crates-io": "/v/0", OWN: "/v/1"},
         {"own": OWN},
-        {"ustc": "sparse+https://ustc.example/"},
+        {"ustc": "sparse+https://ustc.example/", "vendored": ""},
     )
     document = tomllib.loads(text.decode())
     assert document["source"] == {
         "cleanroom-0": {"directory": "/v/0"},
         "crates-io": {"replace-with": "cleanroom-0"},
         "ustc": {"registry": "sparse+https://ustc.example/", "replace-with": "cleanroom-0"},
+        "vendored": {"directory": "/v/0", "replace-with": "cleanroom-0"},
         "cleanroom-1": {"directory": "/v/1"},
         OWN: {"registry": OWN, "replace-with": "cleanroom-1"},
     }

@@ -23,8 +23,8 @@ from cleanroom.dependencies.cargo_config import (
     FILES,
     CargoSettings,
     cargo_home,
-    mirrors,
     offline_config,
+    replacements,
     sources,
     vendored,
 )
@@ -176,7 +176,7 @@ class Cargo(Manager):
         shown = {origin: f"{place}/{folder}" for origin, folder in folders.items()}
         registries = {one.name: one.index_url for one in self._own.registries}
         (view / HOME).mkdir()
-        config = offline_config(shown, registries, _mirrors_of(sets))
+        config = offline_config(shown, registries, _replaced_by(sets))
         (view / HOME / "config.toml").write_bytes(config)
         work = [
             (crate, session.file(stored), view / folders[crate.origin] / crate.folder)
@@ -346,13 +346,13 @@ def _unpackings(sets: Iterable[Complete]) -> dict[Crate, Stored]:
     return found
 
 
-def _mirrors_of(sets: Iterable[Complete]) -> dict[str, str]:
-    """The registries by which configuration files of the project replace crates.io."""
+def _replaced_by(sets: Iterable[Complete]) -> dict[str, str]:
+    """The sources by which configuration files of the project replace crates.io."""
     found: dict[str, str] = {}
     for one, _ in sets:
         for path, config in one.files.items():
             if path != one.name:
-                found |= mirrors(sources(config))
+                found |= replacements(sources(config))
     return found
 
 

@@ -78,35 +78,41 @@ def vendored(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return "" if folder.startswith("/") else folder
 
 
-def mirrors(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Names and indexes of the registries that a project has crates.io's packages come from."""
-    found = {name: _text(table, "registry") for name, table in tables.items()}
-    return {
-        name: index
-        for name, index in found.items()
-        if name != CRATES_IO and not name.startswith("cleanroom-") and _INDEX.fullmatch(index)
-    }
+def replacements(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The sources that a project has crates.io's packages come from, each with the index of its
+    registry; "" for a folder that is not there.
+    """
+    found = {}
+    for name, table in tables.items():
+        index = _text(table, "registry")
+        folder = _text(table, "directory") or _text(table, "local-registry")
+        own = name == CRATES_IO or name.startswith("cleanroom-")
+        if not own and (folder or _INDEX.fullmatch(index)):
+            found[name] = "" if folder else index
+    return found
 
 
 def offline_config(
-    folders: Mapping[str, str], registries: Mapping[str, str], mirrors: Mapping[str, str]
+    folders: Mapping[str, str], registries: Mapping[str, str], replaced: Mapping[str, str]
 ) -> bytes:
     """The configuration of a home whose packages come from folders.
 
     `folders`: `CRATES_IO`, or an index as locks write it -> folder of its unpacked crates.
     `registries`: names that a project may use for its dependencies -> index.
-    `mirrors`: names that a project's own configuration replaces crates.io by -> index.
+    `replaced`: as `replacements` has them; a project's configuration counts more than a home's, so
+    its sources are replaced in turn.
     """
     lines = ["[net]", "offline = true"]
     for number, (origin, folder) in enumerate(folders.items()):
         lines += [f"[source.cleanroom-{number}]", f"directory = {_quoted(folder)}"]
         lines += [f"[source.{_quoted(origin)}]", f'replace-with = "cleanroom-{number}"']
-        if origin == CRATES_IO:
-            for name, index in mirrors.items():
-                lines += [f"[source.{_quoted(name)}]", f"registry = {_quoted(index)}"]
-                lines += [f'replace-with = "cleanroom-{number}"']
-        else:
+        if origin != CRATES_IO:
             lines += [f"registry = {_quoted(origin)}"]
+            continue
+        for name, index in replaced.items():
+            # cargo wants one of these even where nothing is taken from there
+            place = f"registry = {_quoted(index)}" if index else f"directory = {_quoted(folder)}"
+            lines += [f"[source.{_quoted(name)}]", place, f'replace-with = "cleanroom-{number}"']
     for name, index in registries.items():
         lines += [f"[registries.{_quoted(name)}]", f"index = {_quoted(index)}"]
     return ("\n".join(lines) + "\n").encode()
