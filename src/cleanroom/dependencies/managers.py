@@ -46,9 +46,7 @@ class Managers:
     def of(self, folder: ProjectFolder) -> Iterator[Manager]:
         """The managers that may have files in this folder."""
         for name, known in KNOWN.items():
-            if any(
-                fnmatchcase(file, trigger) for trigger in known.triggers for file in folder.names
-            ):
+            if any(_matches(known, file) for file in folder.names):
                 yield self[name]
 
     def __getitem__(self, name: str) -> Manager:

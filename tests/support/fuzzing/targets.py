@@ -171,7 +171,7 @@ def init(folder: Path, data: bytes) -> None:
         wrote = call(
             ["init", "--root", str(root), "--from", str(root / "other.toml")],
             statuses=(0, 2),
-            writes=(root / "make.toml",),
+            writes=(root / "make.toml", root / ".gitignore"),
         )
         _located(wrote)
         check(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +23,7 @@ from cleanroom.backends.base import (
     Reach,
     Stream,
 )
+from cleanroom.dependencies import inside
 from cleanroom.dependencies.session import WORK
 from cleanroom.engine.phases.environment_spec import HOME, inside_path
 from cleanroom.engine.phases.prove import prove
@@ -124,15 +126,17 @@ class FetchEnvironments:
         }
 
 
-def python_program(module: Any) -> tuple[list[str], list[str], dict[str, str]]:
-    """How to run a program of ours with this Python inside.
+def python_program(name: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """How to run the program `name` of `dependencies/inside` with this Python, in an environment.
 
+    Nothing of it is loaded here.
     Returns the beginning of its argument list, the folders it needs, and variables.
     """
-    import urllib3
-
-    program = Path(module.__file__)
-    library = Path(urllib3.__file__).parent
+    program = Path(inside.__file__).parent / f"{name}.py"
+    found = find_spec("urllib3")
+    assert found is not None, "it is a dependency of ours"
+    assert found.origin is not None, "it is a package with a file"
+    library = Path(found.origin).parent
     folders = [str(program.parent), str(library)]
     if not sys.base_prefix.startswith("/usr"):
         folders.append(sys.base_prefix)

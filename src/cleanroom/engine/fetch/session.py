@@ -13,7 +13,6 @@ from typing import NamedTuple
 import anyio.to_thread
 import msgspec
 
-from cleanroom.dependencies.inside import download, serve
 from cleanroom.dependencies.model import Artifact, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
@@ -170,7 +169,7 @@ class FetchSession:
         }
         encoded = msgspec.json.encode(document)
         await anyio.to_thread.run_sync(_write, ordered / "orders.json", encoded)
-        argv, folders, variables = python_program(download)
+        argv, folders, variables = python_program("download")
         reader = self._progress.reader(names)
         egress = (host_of(proxy),) if proxy else hosts
         result = await self._environments.run(
@@ -207,7 +206,7 @@ class FetchSession:
             await anyio.to_thread.run_sync(
                 _write, ordered / "served.json", msgspec.json.encode(document)
             )
-            program, folders, python_variables = python_program(serve)
+            program, folders, python_variables = python_program("serve")
             argv = [*program, f"{ORDERS}/served.json", *argv]
             folders += [str(self._store.path / "files")]
             variables = {**python_variables, **variables}
