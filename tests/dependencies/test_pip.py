@@ -1,153 +1,348 @@
-"""pip's requirement files, pyproject.toml, and the report of its resolver."""
+"""pip's files: which packages are fetched, what pip resolves, and what is refused by name."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanroom.dependencies.discovery import ProjectFolder, opened
-from cleanroom.dependencies.model import Found
-from cleanroom.dependencies.pip import Pip, _groups, _reported
-from cleanroom.dependencies.requirements import read_project, read_requirements
+from cleanroom.dependencies import discovery, python_projects, requirements, simple_index
+from cleanroom.dependencies.model import Artifact, Complete, Fetched, Found, Stored
+from cleanroom.dependencies.pip import Pip
+from cleanroom.dependencies.pip_config import PipConfig, index_hosts
+from cleanroom.dependencies.pip_report import Root, read_report, root_files
+from cleanroom.dependencies.python_tags import Interpreter, applies
+from cleanroom.dependencies.session import Page, ToolResult, ToolRun
 from cleanroom.dependencies.settings import Settings
-from cleanroom.model.errors import DependencyRejected, ProjectError
+from cleanroom.model.errors import DependencyUnavailable, ProjectError
 
-HEX = "0" * 64
-LOCKED = f"a==1 \\\n    --hash=sha256:{HEX} \\\n    --hash=sha256:{'1' * 64}\n"
-
-
-def manager(tmp_path: Path, **variables: str) -> Pip:
-    return Pip(Settings(variables, tmp_path))
+NOBODY = Settings({}, Path("/nonexistent"))
+MANAGER = Pip(NOBODY)
+DIGEST = "sha256:" + "0" * 64
+LINUX = Interpreter("cpython", 3, 11, "x86_64", libc_version="2.36")
 
 
-def find(root: Path, own: Pip) -> Found | None:
-    with opened(root) as held:
-        return own.find(ProjectFolder(held, ""))
+def found(**files: str) -> Found:
+    """A set of files: `requirements_txt` stands for "requirements.txt"."""
+    named = {name.replace("_", "."): text.encode() for name, text in files.items()}
+    return Found("pip", "", named)
 
 
-def test_names_digests_hosts_and_other_files_are_read():
-    """Continued lines, comments, markers and extras are as pip has them."""
-    text = (
-        "# a comment\n-r base.txt\n-c ../constraints.txt\n--index-url https://i.example/simple\n"
-        "-e .\n./local\ngit+https://h.example/g.git@1\n"
-        'B.b[x]>=2 ; python_version > "3" # why\n' + LOCKED
-    )
-    found = read_requirements(text)
-    assert found.nested == ("base.txt", "../constraints.txt")
-    assert found.indexes == ("https://i.example/simple",)
-    assert found.names == ("b-b", "a")
-    assert found.unpinned == ("b-b",)
-    assert found.repositories == ("git+https://h.example/g.git@1",)
-    assert found.digests == {"a": {f"sha256:{HEX}", f"sha256:{'1' * 64}"}}
-    assert "-e ." not in found.kept
-    assert "git+" not in found.kept
+class Index:
+    """A session with one package in its index, and an interpreter."""
+
+    def __init__(self, *files: tuple[str, str], folder: Path = Path("/nonexistent")) -> None:
+        self.files = files
+        self.folder = folder
+        self.asked: list[str] = []
+        self.runs: list[ToolRun] = []
+
+    async def read(self, pages: Sequence[Page]) -> list[bytes]:
+        self.asked += [page.url for page in pages]
+        listed = [
+            {"filename": name, "url": f"../{name}", "hashes": {"sha256": digest}, "size": 7}
+            for name, digest in self.files
+        ]
+        return [json.dumps({"files": listed}).encode() for _ in pages]
+
+    async def download(self, artifacts: Sequence[Artifact]) -> tuple[Stored, ...]:
+        raise AssertionError
+
+    async def run(self, tool: ToolRun) -> ToolResult:
+        self.runs.append(tool)
+        answer = b'{"implementation":"cpython","major":3,"minor":11,"machine":"x86_64"}'
+        return ToolResult(0, answer, self.folder)
+
+    def file(self, stored: Stored) -> Path:
+        return self.folder / stored.artifact.file
 
 
-@given(st.text())
-def test_any_text_is_read(text: str):
-    """It comes with the project, and pip is who judges it."""
-    read_requirements(text)
+# --- requirements files
 
 
-def test_a_project_names_extras_groups_and_what_its_back_end_asks_for():
-    """A group that includes itself ends; an extra that names the project adds nothing."""
-    needs = read_project(
-        '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "P_p"\n'
-        'dependencies = ["a"]\n[project.optional-dependencies]\nall = ["p-p[x]"]\nx = ["b"]\n'
-        '[dependency-groups]\ndev = ["c", {include-group = "dev"}, {include-group = "t"}]\n'
-        't = ["d"]\n'
-    )
-    assert needs is not None
-    assert needs.build == ("hatchling", "editables")
-    assert needs.optional == {"x": ("b",), "group dev": ("c", "d"), "group t": ("d",)}
+def test_entries_with_digests_are_pinned():
+    """Over continued lines, with comments, extras and markers."""
+    text = f"a[x]==1.0 ; python_version < '4' \\\n    --hash={DIGEST} \\\n    # via b\nb==2 # no\n"
+    read = requirements.parse("r.txt", {"r.txt": text.encode()})
+    first, second = read.entries
+    assert first.pinned == requirements.Pinned("a", "1.0", "python_version < '4'", (DIGEST,))
+    assert second.pinned is None
 
 
-@pytest.mark.parametrize("text", ["", "[tool.x]\na = 1\n"])
-def test_a_pyproject_that_only_configures_tools_names_nothing(text: str):
-    """Nothing is installed from it."""
-    assert read_project(text) is None
-
-
-def test_files_that_others_name_come_with_them_and_are_no_groups_of_their_own(tmp_path: Path):
-    """pip reads them where the first one says."""
-    (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements/base.txt").write_text("a\n")
-    (tmp_path / "requirements/dev.txt").write_text("-r base.txt\n-c ../limits.txt\nb\n")
-    (tmp_path / "limits.txt").write_text("a<2\n")
-    found = find(tmp_path, manager(tmp_path))
-    assert found is not None
-    assert set(found.files) == {"requirements/base.txt", "requirements/dev.txt", "limits.txt"}
-    assert [group.title for group in _groups(found)] == ["requirements/dev.txt"]
-
-
-def test_with_a_lock_of_uvs_only_the_back_end_is_pips(tmp_path: Path):
-    """The lock names the rest, and uv's manager fetches it."""
-    (tmp_path / "uv.lock").touch()
-    project = '[project]\nname = "p"\ndependencies = ["a"]\n'
-    (tmp_path / "pyproject.toml").write_text(project)
-    found = find(tmp_path, manager(tmp_path))
-    assert found is not None
-    assert [group.title for group in _groups(found)] == ["pyproject.toml: build-system.requires"]
-
-
-def test_a_project_file_that_is_no_toml_is_an_error_at_the_file(tmp_path: Path):
-    """CR-FETCH-006."""
-    found = Found("pip", "", {"pyproject.toml": b"x ="})
-    with pytest.raises(ProjectError) as refused:
-        manager(tmp_path).read(found)
-    assert refused.value.code == "CR-FETCH-006"
-
-
-def report(url: str, digest: str = HEX) -> bytes:
-    entry = {
-        "metadata": {"name": "A", "version": "1"},
-        "download_info": {"url": url, "archive_info": {"hashes": {"sha256": digest}}},
+def test_files_that_a_file_names_are_read_beside_it():
+    """With -r and -c, in every form; one that names itself is read once."""
+    files = {
+        "requirements/dev.txt": b"-r base.txt\n-cpins.txt\n--requirement=dev.txt\npytest\n",
+        "requirements/base.txt": b"--extra-index-url https://i.example/simple\ndjango\n",
+        "requirements/pins.txt": b"django==5.2\n",
     }
-    return json.dumps({"install": [entry]}).encode()
-
-
-def group(text: str = LOCKED):
-    (found,) = _groups(Found("pip", "", {"requirements.txt": text.encode()}))
-    return found
-
-
-def test_a_file_of_the_report_has_no_login_in_its_address():
-    """The caller's credentials are in no record."""
-    (one,) = _reported(report("https://me:secret@i.example/A-1-py3-none-any.whl#x"), group())
-    assert (one.url, one.file) == (
-        "https://i.example/A-1-py3-none-any.whl",
-        "A-1-py3-none-any.whl",
+    assert requirements.nested("requirements/dev.txt", files.get) == files
+    read = requirements.parse("requirements/dev.txt", files)
+    assert [one.text for one in read.entries] == ["pytest", "django"]
+    assert (read.constraints, read.extra_indexes) == (
+        ("django==5.2",),
+        ("https://i.example/simple",),
     )
-    assert (one.digest, one.purl) == (f"sha256:{HEX}", "pkg:pypi/a@1")
+
+
+def test_addresses_and_missing_files_are_named_without_credentials():
+    """Nothing is skipped silently."""
+    text = "a @ git+https://user:secret@h.example/a\n-e git+ssh://h.example/b\n-r gone.txt\n-e .\n"
+    lock = MANAGER.read(found(requirements_txt=text))
+    assert [one.entry for one in lock.problems] == [
+        "a @ git+https://h.example/a",
+        "git+ssh://h.example/b",
+        "gone.txt",
+    ]
+
+
+@given(st.binary())
+def test_any_requirements_are_read(content: bytes):
+    """They come with the project, and may say anything."""
+    MANAGER.read(Found("pip", "", {"requirements.txt": content}))
+
+
+# --- projects and locks
+
+
+def test_a_project_needs_its_back_end_and_what_it_lists():
+    """Its own name in an extra is no package of an index."""
+    text = (
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "a_b"\ndependencies = ["click>=8"]\n'
+        '[project.optional-dependencies]\ntest = ["pytest"]\nall = ["a-b[test]"]\n'
+        '[dependency-groups]\ndev = ["ruff", {include-group = "x"}]\n'
+    )
+    needs = python_projects.project_needs("pyproject.toml", text.encode())
+    assert needs is not None
+    assert (needs.build, needs.run) == (("hatchling", "editables"), ("click>=8",))
+    assert needs.optional == (("pytest",), (), ("ruff",))
+
+
+def test_with_a_lock_only_build_requirements_are_resolved():
+    """What uv.lock has is uv's."""
+    project = '[build-system]\nrequires = ["flit_core"]\n[project]\nname = "a"\n'
+    project += 'dependencies = ["click"]\n'
+    lock = MANAGER.read(found(pyproject_toml=project, uv_lock=""))
+    assert lock.unpinned == ("flit_core", "wheel")
+
+
+def test_a_file_that_configures_tools_only_needs_nothing():
+    """As many projects have beside requirements.txt."""
+    assert python_projects.project_needs("pyproject.toml", b"[tool.ruff]\n") is None
+
+
+def test_a_pylock_names_addresses_and_digests():
+    """As PEP 751 has them; other sources are refused by name."""
+    text = (
+        'lock-version = "1.0"\n[[packages]]\nname = "a"\nversion = "1"\n[[packages.wheels]]\n'
+        f'url = "https://f.example/a-1-py3-none-any.whl"\nhashes = {{ sha256 = "{"0" * 64}" }}\n'
+        '[[packages]]\nname = "b"\nvcs = { type = "git", url = "https://h.example/b" }\n'
+    )
+    lock = python_projects.read_pylock("pylock.toml", text.encode())
+    (package,) = lock.packages
+    assert package.files[0].url == "https://f.example/a-1-py3-none-any.whl"
+    assert [one.entry for one in lock.problems] == ["b"]
 
 
 @pytest.mark.parametrize(
-    "content",
+    "text",
     [
-        report("https://i.example/A-1-py3-none-any.whl", "2" * 64),
-        report("https://i.example/A-1-py3-none-any.exe"),
-        report("https://i.example/..%2fA.whl", "3" * 64),
+        "x =",
+        "package = 1",
+        "package = [1]",
+        '[[package]]\nname = "../a"\nversion = "1"\n',
+        '[[package]]\nname = "a"\nversion = "1\\n2"\n',
+        "\0",
     ],
 )
-def test_what_the_files_do_not_allow_is_rejected(content: bytes):
-    """An index that names another digest, or a file that is no package."""
-    with pytest.raises(DependencyRejected):
-        list(_reported(content, group()))
+def test_what_is_no_lock_is_refused_by_name(text: str):
+    """CR-FETCH-006, at the file."""
+    with pytest.raises(ProjectError) as refused:
+        MANAGER.read(found(poetry_lock=text))
+    assert refused.value.code == "CR-FETCH-006"
 
 
-def test_the_callers_indexes_are_used_with_their_logins_for_their_hosts_only(tmp_path: Path):
-    """From the variable, else from pip.conf."""
-    (tmp_path / ".pip").mkdir()
-    (tmp_path / ".pip/pip.conf").write_text(
-        "[global]\nextra-index-url = https://u:p%40@i.example/simple\n"
+@given(st.sampled_from(["pylock.toml", "poetry.lock", "pyproject.toml"]), st.binary())
+def test_any_bytes_are_read_or_refused(name: str, content: bytes):
+    """A lock comes with the project: it may say anything."""
+    with suppress(ProjectError):
+        MANAGER.read(Found("pip", "", {name: content}))
+
+
+def test_an_option_in_a_requirement_does_not_reach_pip():
+    """Neither after spaces nor after a character that pip takes for the end of a line."""
+    text = '[project]\nname = "a"\ndependencies = ["b --index-url=x", "c>1\\u000b-i x", "d"]\n'
+    needs = python_projects.project_needs("pyproject.toml", text.encode())
+    assert needs is not None
+    assert needs.run == ("d",)
+    assert len(needs.problems) == 2
+
+
+# --- the index
+
+
+def test_an_index_page_is_read_in_both_forms():
+    """Names with folders or control characters are left out."""
+    html = f'<a href="../f/a-1-py3-none-any.whl#sha256={"0" * 64}">a</a><a href="..%2Fx.whl">x</a>'
+    page = json.dumps(
+        {
+            "files": [
+                {
+                    "filename": "a-1-py3-none-any.whl",
+                    "url": "../f/a-1-py3-none-any.whl",
+                    "hashes": {"sha256": "0" * 64},
+                },
+                {"filename": "../../x.whl", "url": "x.whl", "hashes": {}},
+            ]
+        }
     )
-    own = manager(tmp_path)
-    assert own.named_hosts() == {"i.example:443"}
-    assert own.credentials("https://i.example/a.whl") == {"Authorization": "Basic dTpwQA=="}
-    assert own.credentials("https://files.example/a.whl") == {}
-    other = manager(tmp_path, PIP_INDEX_URL="https://j.example/simple")
-    assert "j.example:443" in other.named_hosts()
+    expected = simple_index.IndexFile(
+        "a-1-py3-none-any.whl", "https://i.example/simple/f/a-1-py3-none-any.whl", DIGEST
+    )
+    for text in (html, page):
+        read = simple_index.files(text.encode(), "https://i.example/simple/a/")
+        assert read[0] == expected
+        assert all("/" not in one.file for one in read)
+
+
+@given(st.binary())
+def test_any_page_is_read(content: bytes):
+    """An index may answer anything."""
+    simple_index.files(content, "https://i.example/simple/a/")
+
+
+async def test_of_the_files_that_the_lock_pins_the_fitting_wheel_is_taken():
+    """A file of the index with another digest is not looked at."""
+    index = Index(
+        ("a-1.0-cp312-cp312-manylinux_2_17_x86_64.whl", "0" * 64),
+        ("a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", "0" * 64),
+        ("a-1.0-1-cp311-cp311-manylinux_2_17_x86_64.whl", "1" * 64),
+        ("a-1.0.tar.gz", "0" * 64),
+    )
+    files = found(requirements_txt=f"a==1.0 --hash={DIGEST}\n")
+    (artifact,) = await MANAGER.resolve(index, files, MANAGER.read(files))
+    assert artifact.file == "a-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
+    assert (artifact.digest, artifact.size) == (DIGEST, 7)
+    assert index.asked == ["https://pypi.org/simple/a/"]
+
+
+async def test_a_package_that_the_index_has_otherwise_is_refused_by_name():
+    """No file has a digest of the lock."""
+    files = found(requirements_txt=f"a==1.0 --hash={DIGEST}\n")
+    with pytest.raises(DependencyUnavailable, match=r"a 1\.0"):
+        await MANAGER.resolve(Index(("a-1.0.tar.gz", "1" * 64)), files, MANAGER.read(files))
+
+
+def test_markers_of_other_systems_do_not_apply():
+    """One that nobody can read does: its package is fetched."""
+    assert not applies("sys_platform == 'win32'", LINUX)
+    assert applies("python_version >= '3.11' and os_name == 'posix'", LINUX)
+    assert applies("x ==", LINUX)
+
+
+# --- pip's own resolver
+
+
+def test_parts_that_contradict_each_other_are_resolved_apart():
+    """All together first."""
+    one, two = (requirements.Entry(text) for text in ("a<2", "a>2"))
+    asked = root_files(0, Root("p", (one, two), ("c==1",), apart=((one,), (two,))))
+    assert asked.command == (
+        "resolve 0-0.json -r 0-0.in -c 0.constraints || "
+        "{ resolve 0-1.json -r 0-1.in -c 0.constraints && "
+        "resolve 0-2.json -r 0-2.in -c 0.constraints; }"
+    )
+    assert asked.files["0-0.in"] == b"a<2\na>2\n"
+
+
+def test_a_report_names_files_with_their_digests():
+    """Without credentials in their addresses."""
+    url = "https://u:p@f.example/a-1-py3-none-any.whl"
+    archive = {"hashes": {"sha256": "0" * 64}}
+    entry = {
+        "download_info": {"url": url, "archive_info": archive},
+        "metadata": {"name": "a", "version": "1"},
+    }
+    (artifact,) = read_report(json.dumps({"install": [entry]}).encode())
+    assert (artifact.url, artifact.digest) == ("https://f.example/a-1-py3-none-any.whl", DIGEST)
+
+
+@pytest.mark.parametrize("report", ['{"install": 1}', '{"install": [1]}', '{"install": [{}]}', "["])
+def test_a_report_of_another_form_names_nothing(report: str):
+    """A tool wrote it that read answers of an index."""
+    assert read_report(report.encode()) == []
+
+
+# --- the caller's configuration
+
+
+def test_credentials_of_the_callers_index_go_to_its_host_only(tmp_path: Path):
+    """The variable wins over the file; no address that is shown has them."""
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip/pip.conf").write_text("[global]\nindex-url = https://old.example/simple\n")
+    own = "https://user:p%40ss@i.example/simple"
+    settings = Settings({"PIP_INDEX_URL": own}, tmp_path)
+    manager = Pip(settings)
+    assert manager.named_hosts() == {"i.example:443"}
+    assert manager.credentials("https://i.example/a") == {"Authorization": "Basic dXNlcjpwQHNz"}
+    assert manager.credentials("https://other.example/a") == {}
+    assert "p%40ss" not in manager.context()
+    config = PipConfig(settings)
+    assert own in config.file(config.index, []).decode()
+    assert "p%40ss" not in config.file("https://other.example/simple", []).decode()
+
+
+def test_the_files_of_the_public_index_lie_elsewhere():
+    """Its host, and that of its files."""
+    assert index_hosts(["https://pypi.org/simple"]) == [
+        "files.pythonhosted.org:443",
+        "pypi.org:443",
+    ]
+
+
+# --- finding and laying out
+
+
+def test_a_folder_of_requirements_is_found(tmp_path: Path):
+    """With a file outside of it that one of them names; texts that are none are not."""
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/dev.txt").write_text("-r ../pins.txt\n")
+    (tmp_path / "pins.txt").write_text("a==1\n")
+    with discovery.opened(tmp_path) as root:
+        sets = [MANAGER.find(folder) for folder in discovery.folders(root)]
+    assert [one.files for one in sets if one is not None] == [
+        {"requirements/dev.txt": b"-r ../pins.txt\n", "pins.txt": b"a==1\n"}
+    ]
+
+
+@pytest.mark.parametrize("named", ["a\0b", "../../etc/passwd", "/etc/passwd", "a" * 5000, ".", ""])
+def test_a_file_that_cannot_be_one_of_the_project_is_not_there(tmp_path: Path, named: str):
+    """It is named as a problem, in few and printable characters."""
+    (tmp_path / "requirements.txt").write_text(f"-r {named}\n")
+    with discovery.opened(tmp_path) as root:
+        read = MANAGER.find(next(discovery.folders(root)))
+    assert read is not None
+    (problem,) = MANAGER.read(read).problems
+    assert problem.entry.isprintable()
+    assert len(problem.entry) <= 200
+
+
+async def test_all_files_lie_in_one_folder(tmp_path: Path):
+    """As links to the store's files; pip and uv are led there."""
+    name = "a-1-py3-none-any.whl"
+    (tmp_path / name).write_bytes(b"wheel")
+    view = tmp_path / "view"
+    view.mkdir()
+    artifact = Artifact(name="a", version="1", file=name, url="https://f.example/a")
+    stored = Stored(artifact=artifact, sha256="0" * 64, size=5)
+    fetched = Fetched(manager="pip", folder="", name="requirements.txt", files=(stored,))
+    complete = [Complete(found(requirements_txt=""), fetched)] * 2
+    await MANAGER.lay_out(Index(folder=tmp_path), complete, view, "/place")
+    assert (view / name).samefile(tmp_path / name)
+    assert MANAGER.access("/v").variables == {"PIP_FIND_LINKS": "/v", "UV_FIND_LINKS": "/v"}

@@ -46,7 +46,7 @@ class ProjectFolder:
         None where there is none, it is too large, or a link leads to it.
         """
         path = self.inside(name)
-        if path.startswith(("..", "/")):
+        if path.startswith(("..", "/")) or "\0" in path:
             return None
         try:
             with self._root.reading(path) as stream:

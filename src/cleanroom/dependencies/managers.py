@@ -26,10 +26,7 @@ class _Known(NamedTuple):
 
 KNOWN = {
     "uv": _Known("uv:Uv", ("uv.lock",)),
-    "pip": _Known(
-        "pip:Pip",
-        ("*requirements*.txt", "requirements", "pyproject.toml", "setup.py"),
-    ),
+    "pip": _Known("pip:Pip", ("*.txt", "pylock.toml", "poetry.lock", "pyproject.toml", "setup.py")),
     "npm": _Known("npm:Npm", ("package-lock.json", "npm-shrinkwrap.json")),
     "cargo": _Known("cargo:Cargo", ("Cargo.lock",)),
     "go": _Known("golang:Go", ("go.mod", "go.work")),

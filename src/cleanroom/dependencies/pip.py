@@ -1,353 +1,415 @@
-"""pip: requirement files, and what pyproject.toml names; a folder of wheels for `--find-links`.
+"""pip: requirements files, pylock.toml, poetry.lock, and what projects need to be built.
 
-pip resolves, in an environment that reaches the indexes and without running code of a package
-(wheels only). Its report names address and digest of each file; a digest that the requirement
-files do not allow is refused. What no file pins is pinned by the store from the first time on.
+What is pinned to digests is looked up in a package index. The rest pip itself resolves, in an
+environment of the fetch step and from wheels only, so that no package's code runs. Phases find all
+files in one folder (`PIP_FIND_LINKS`). pip's own cache has no digests, so nothing is taken from it.
 """
 
 from __future__ import annotations
 
-import configparser
-import hashlib
-import posixpath
-import shlex
+import os
 import shutil
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
 
-import msgspec
-
+from cleanroom.dependencies import python_projects, requirements
 from cleanroom.dependencies.discovery import ProjectFolder
-from cleanroom.dependencies.model import Access, Artifact, Complete, Found, Lock, Problem
-from cleanroom.dependencies.requirements import (
-    RequirementsFile,
-    normalised,
-    read_project,
-    read_requirements,
+from cleanroom.dependencies.model import (
+    Access,
+    Artifact,
+    Complete,
+    Found,
+    Lock,
+    Problem,
 )
-from cleanroom.dependencies.session import Manager, Session, ToolRun
-from cleanroom.dependencies.settings import basic, host_of
+from cleanroom.dependencies.pip_config import PipConfig, index_hosts, without_login
+from cleanroom.dependencies.pip_report import COMMAND, Root, read_report, root_files
+from cleanroom.dependencies.python_projects import LockedPackage
+from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
+from cleanroom.dependencies.python_tags import (
+    Interpreter,
+    applies,
+    best_wheel,
+    read_interpreter,
+)
+from cleanroom.dependencies.session import WORK, Manager, Page, Session, ToolRun
+from cleanroom.dependencies.settings import Settings, read_text
+from cleanroom.dependencies.simple_index import (
+    ACCEPT,
+    IndexFile,
+    files,
+    normalized,
+    page_url,
+)
 from cleanroom.dependencies.store import hard_link
-from cleanroom.model.errors import DependencyRejected, DependencyUnavailable, ProjectError
+from cleanroom.model.errors import DependencyUnavailable
 
-INDEX = "https://pypi.org/simple"
-FILES_OF_INDEX = "https://files.pythonhosted.org"
-PROJECT, SETUP, UV_LOCK = "pyproject.toml", "setup.py", "uv.lock"
-NESTED_MAX = 64
-_CONFIGURATION = (".config/pip/pip.conf", ".pip/pip.conf")
-_RESOLVE = (
-    *("install", "--dry-run", "--ignore-installed", "--only-binary", ":all:", "--quiet"),
-    *("--no-input", "--disable-pip-version-check"),
-)
-# The interpreter itself: pyenv's shim rehashes after an install, which fails where it is read-only.
-# Debian's python3 has no pip of its own; one that ensurepip brings serves as well.
-_SCRIPT = """
-python=$(python3 -c 'import sys; print(sys.executable)') || exit 127
-"$python" -m pip --version >/dev/null 2>&1 ||
-  { "$python" -m venv /tmp/pip && python=/tmp/pip/bin/python; } || exit 127
-"""
+PROJECT, SETUP, SETUP_SETTINGS = "pyproject.toml", "setup.py", "setup.cfg"
+PYLOCK, POETRY, UV_LOCK = "pylock.toml", "poetry.lock", "uv.lock"
+PYTHON_VERSION = ".python-version"
+TAGS = "cleanroom-tags.py"
+CERTIFICATES, CONFIGURATION = "certificates.pem", "pip.conf"
+_SDISTS = (".tar.gz", ".zip", ".tar.bz2", ".tgz")
+
+
+class Needs(NamedTuple):
+    """What a set's files ask for."""
+
+    locked: tuple[LockedPackage, ...] = ()
+    roots: tuple[Root, ...] = ()
+    # of requirements files: they stand before the caller's own
+    indexes: tuple[str, ...] = ()
+    extra_indexes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 class Pip(Manager):
-    """pip and the indexes that it is configured for."""
+    """pip and the indexes that the caller and the project name."""
 
     name = "pip"
-    layout = 2
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._config = PipConfig(settings)
 
     def find(self, folder: ProjectFolder) -> Found | None:
-        """Requirement files, with those that they name, and the project's own file."""
-        first = [name for name in sorted(folder.names) if _is_requirements(name)]
-        files = _with_nested(folder, first)
-        inner = "requirements"
-        if inner in folder.names:
-            files |= _with_nested(folder, [f"{inner}/{name}" for name in _texts_in(folder, inner)])
-        further = [name for name in (PROJECT, SETUP) if name in folder.names]
-        files |= folder.files(further)
-        if UV_LOCK in folder.names:
-            files |= {folder.inside(UV_LOCK): b""}  # that it is there
-        named = [path for path in files if not path.endswith(UV_LOCK)]
-        if not any(path.endswith(".txt") for path in named) and not _names_anything(files):
+        """The files of this folder, with those that requirements files name."""
+        found: dict[str, bytes] = {}
+        for name in sorted(folder.names):
+            if _is_requirements(folder.path, name):
+                found |= _nested(folder, name)
+        names = (PYLOCK, POETRY, SETUP, SETUP_SETTINGS)
+        locked = UV_LOCK in folder.names
+        found |= folder.files(name for name in (() if locked else names) if name in folder.names)
+        if SETUP not in folder.names:
+            found.pop(folder.inside(SETUP_SETTINGS), None)
+        if PROJECT in folder.names:
+            found |= folder.files((PROJECT,))
+        if not found:
             return None
-        return Found(self.name, folder.path, {path: files[path] for path in (*named, *files)})
-
-    def context(self) -> str:
-        """The interpreter that packages are for."""
-        path = self.settings.variables.get("PATH", "")
-        version = self.settings.variables.get("PYENV_VERSION", "")
-        return f"{shutil.which('python3', path=path)} {version}"
+        further = folder.files((PYTHON_VERSION, UV_LOCK)) if folder.names else {}
+        return Found(self.name, folder.path, found | further)
 
     def read(self, found: Found) -> Lock:
-        """Names; files and versions only an index and pip's resolver know.
+        """What they pin, and what pip is to resolve.
 
         Raises:
-            ProjectError: pyproject.toml is no TOML.
+            ProjectError: a file cannot be read.
         """
-        groups = list(_groups(found))
-        files = [file for group in groups for file in group.read]
-        pinned = {name for file in files for name in file.digests}
-        unpinned = {name for file in files for name in file.unpinned} - pinned
-        lines = (line for file in files for line in file.repositories)
+        needs = _needs(found)
+        unresolved = [f"{one.pinned.name} {one.pinned.version}" for one in needs.locked]
+        unpinned = {entry.text for root in needs.roots for entry in root.entries}
         return Lock(
-            unresolved=tuple(sorted({name for file in files for name in file.names})),
+            unresolved=tuple(sorted({*unresolved, *unpinned})),
             unpinned=tuple(sorted(unpinned)),
-            problems=tuple(
-                Problem(entry=line[:200], why="repositories are not fetched yet") for line in lines
-            ),
+            problems=needs.problems,
         )
+
+    def context(self) -> str:
+        """The interpreter that PATH leads to."""
+        found = shutil.which("python3", path=self.settings.variables.get("PATH")) or ""
+        chosen = ""
+        if "/shims/" in found:
+            root = self.settings.variables.get("PYENV_ROOT") or self.settings.home / ".pyenv"
+            chosen = self.settings.variables.get("PYENV_VERSION") or read_text(
+                Path(root) / "version"
+            )
+        # A folder's name has the version: it need not be asked on every run.
+        indexes = [self._config.index, *self._config.extra_indexes]
+        return "\0".join((os.path.realpath(found), chosen, *indexes))
+
+    def credentials(self, url: str) -> Mapping[str, str]:
+        """Those of the caller's index for its own host, else those of netrc."""
+        return self._config.authorization(url) or super().credentials(url)
+
+    def named_hosts(self) -> frozenset[str]:
+        """Those of the caller's indexes."""
+        return self._config.hosts()
 
     async def resolve(self, session: Session, found: Found, lock: Lock) -> tuple[Artifact, ...]:
-        """All files that pip would install, for each group of requirements.
+        """The file of each package that fits the interpreter.
 
         Raises:
-            DependencyUnavailable: pip finds no wheels that fit together.
-            DependencyRejected: an index names a digest that the requirement files do not allow.
+            DependencyUnavailable: an index does not have a package, or pip finds none that fits.
         """
-        groups = list(_groups(found))
-        indexes = self._indexes(groups)
+        needs = _needs(found)
+        artifacts: dict[str, Artifact] = {}
+        indexes = self._indexes(needs)
+        if needs.locked:
+            interpreter = await self._interpreter(session, found)
+            wanted = [one for one in needs.locked if applies(one.pinned.marker, interpreter)]
+            pages = await _pages(session, indexes, wanted)
+            for one in wanted:
+                artifact = _choose(found, one, pages, interpreter)
+                artifacts.setdefault(artifact.file, artifact)
+        roots = list(needs.roots)
+        if any(file.endswith(_SDISTS) for file in artifacts):
+            # pip builds it in a phase.
+            default = python_projects.entries(python_projects.DEFAULT_BUILD)
+            roots.append(Root(found.name, default))
+        if roots:
+            for artifact in await self._resolved_by_pip(session, found, roots, indexes):
+                artifacts.setdefault(artifact.file, artifact)
+        return tuple(artifacts.values())
+
+    def _indexes(self, needs: Needs) -> list[str]:
+        """The index, then further ones; what the project names wins, as with pip."""
+        index = needs.indexes[-1] if needs.indexes else self._config.index
+        further = (*self._config.extra_indexes, *needs.extra_indexes)
+        return list(dict.fromkeys((index, *further)))
+
+    async def _interpreter(self, session: Session, found: Found) -> Interpreter:
+        result = await session.run(
+            ToolRun(["python3", TAGS], files={**_versions(found), TAGS: TAGS_PROGRAM.encode()})
+        )
+        if result.exit_code:
+            raise _pip_failed(found.name, result.output)
+        return read_interpreter(result.output)
+
+    async def _resolved_by_pip(
+        self, session: Session, found: Found, roots: Sequence[Root], indexes: list[str]
+    ) -> list[Artifact]:
+        written, variables = self._configuration(indexes)
+        written |= _versions(found)
+        proxy = self.settings.proxy_for(indexes[0])
+        named = [root_files(number, root) for number, root in enumerate(roots)]
+        for one in named:
+            written |= one.files
+        script = "\n".join([COMMAND, *(one.command for one in named)])
         result = await session.run(
             ToolRun(
-                ["sh", "-c", _script(groups)],
-                files={name: text for group in groups for name, text in group.files.items()},
-                variables={
-                    "PIP_INDEX_URL": indexes[0],
-                    "PIP_EXTRA_INDEX_URL": " ".join(self._callers_extra()),
-                    "PIP_NO_CACHE_DIR": "1",
-                },
-                egress=sorted(_hosts(indexes)),
+                ["sh", "-ec", script],
+                files=written,
+                variables=variables,
+                egress=index_hosts([*indexes, *([proxy] if proxy else [])]),
             )
         )
-        artifacts: dict[str, Artifact] = {}
-        for number, group in enumerate(groups):
-            report = result.folder / f"report-{number}.json"
-            if not report.is_file() or report.is_symlink():
-                raise _not_resolved(group, result.output)
-            for artifact in _reported(report.read_bytes(), group):
-                artifacts.setdefault(artifact.digest, artifact)
-        return tuple(artifacts.values())
+        if result.exit_code:
+            raise _pip_failed(found.name, result.output)
+        artifacts = []
+        for name in (report for one in named for report in one.reports):
+            path = result.folder / name
+            if path.is_file() and not path.is_symlink():
+                artifacts += read_report(path.read_bytes())
+        return artifacts
+
+    def _configuration(self, indexes: list[str]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Files and variables by which pip reaches the indexes.
+
+        Credentials are in a file: variables are part of an environment's record.
+        """
+        written = {CONFIGURATION: self._config.file(indexes[0], indexes[1:])}
+        variables = {"PIP_CONFIG_FILE": f"{WORK}/{CONFIGURATION}"}
+        if self.settings.certificates:
+            written[CERTIFICATES] = Path(self.settings.certificates).read_bytes()
+            variables["PIP_CERT"] = f"{WORK}/{CERTIFICATES}"
+        if proxy := self.settings.proxy_for(indexes[0]):
+            variables["PIP_PROXY"] = proxy
+        return written, variables
 
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
-        """One folder of wheels."""
+        """One folder with all files."""
         for _, fetched in sets:
-            for stored in fetched.files:
-                hard_link(session.file(stored), view / stored.artifact.file)
+            for one in fetched.files:
+                if not (view / one.artifact.file).exists():
+                    hard_link(session.file(one), view / one.artifact.file)
 
     def access(self, view: str) -> Access:
-        """pip and uv look there before, and without a network instead of, an index."""
+        """pip and uv look for packages in this folder; an index is not asked in phases."""
         return Access({"PIP_FIND_LINKS": view, "UV_FIND_LINKS": view}, folders=(view,))
 
-    # --- the caller's configuration
 
-    def credentials(self, url: str) -> Mapping[str, str]:
-        """Of an index whose address has a login, for its host; else as `Manager` has it."""
-        for index in (self._callers_index(), *self._callers_extra()):
-            parts = urlsplit(index)
-            if parts.username and host_of(index) == host_of(url):
-                return basic(unquote(parts.username), unquote(parts.password or ""))
-        return super().credentials(url)
-
-    def named_hosts(self) -> frozenset[str]:
-        """The caller's own indexes."""
-        own = (self._callers_index(), *self._callers_extra())
-        return frozenset(host_of(index) for index in own if index != INDEX)
-
-    def _indexes(self, groups: Iterable[_Group]) -> list[str]:
-        of_files = [index for group in groups for file in group.read for index in file.indexes]
-        return [self._callers_index(), *self._callers_extra(), *of_files]
-
-    def _callers_index(self) -> str:
-        return self._configured("index-url") or INDEX
-
-    def _callers_extra(self) -> list[str]:
-        return self._configured("extra-index-url").split()
-
-    def _configured(self, key: str) -> str:
-        """A setting of pip's: the variable, else the caller's file, else the machine's."""
-        variable = f"PIP_{key.upper().replace('-', '_')}"
-        if self.settings.variables.get(variable):
-            return self.settings.variables[variable]
-        for path in _CONFIGURATION:
-            parser = configparser.RawConfigParser(strict=False)
-            try:
-                parser.read_string(self.settings.text(path))
-            except configparser.Error:
-                continue
-            for section in ("install", "global"):
-                if parser.has_option(section, key):
-                    return " ".join(parser.get(section, key).split())
-        return ""
+# --- reading
 
 
-class _Group(NamedTuple):
-    """Requirements that are installed together."""
-
-    title: str
-    arguments: tuple[str, ...]  # of pip
-    files: Mapping[str, bytes]  # to lie where pip starts
-    read: tuple[RequirementsFile, ...]
+def _is_requirements(folder: str, name: str) -> bool:
+    if not name.endswith(".txt"):
+        return False
+    return name.startswith("requirements") or folder.rpartition("/")[2] == "requirements"
 
 
-def _groups(found: Found) -> Iterator[_Group]:
-    """Each requirement file that no other one names, and what the project's own file names."""
-    texts = {
-        path: content.decode(errors="replace")
-        for path, content in found.files.items()
-        if path.endswith(".txt")
-    }
-    read = {path: read_requirements(text) for path, text in texts.items()}
-    nested = {
-        posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
-        for path, file in read.items()
-        for name in file.nested
-    }
-    files = {path: file.kept.encode() for path, file in read.items()}
-    for path in read:
-        if path not in nested:
-            yield _Group(path, ("-r", path), files, tuple(read.values()))
-    yield from _project_groups(found)
+def _nested(folder: ProjectFolder, name: str) -> dict[str, bytes]:
+    """A requirements file with those that it names, by paths relative to the root."""
+
+    def read(path: str) -> bytes | None:
+        return folder.read(os.path.relpath(path, folder.path or "."))
+
+    return requirements.nested(folder.inside(name), read)
 
 
-def _project_groups(found: Found) -> Iterator[_Group]:
-    project = next((path for path in found.files if path.endswith(PROJECT)), None)
-    setup = any(path.endswith(SETUP) for path in found.files)
-    if project is None:
-        if setup:
-            yield _inline("setup.py's back end", ("setuptools>=40.8.0", "wheel"))
-        return
-    try:
-        needs = read_project(found.files[project].decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ProjectError(
-            "CR-FETCH-006", f"expected TOML: {error}", where=f"{project}:1:1"
-        ) from error
-    if needs is None:
-        return
-    if needs.build:
-        yield _inline(f"{project}: build-system.requires", needs.build)
-    # With a lock of uv's the project's own dependencies are that lock's.
-    if any(path.endswith(UV_LOCK) for path in found.files):
-        return
-    if needs.dependencies:
-        yield _inline(f"{project}: dependencies", needs.dependencies)
-    for name, texts in needs.optional.items():
-        yield _inline(f"{project}: {name}", (*needs.dependencies, *texts))
-
-
-def _inline(title: str, requirements: Iterable[str]) -> _Group:
-    """Requirements that stand in no file of their own."""
-    text = "\n".join(requirements) + "\n"
-    read = read_requirements(text)
-    name = f"group-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
-    return _Group(title, ("-r", name), {name: read.kept.encode()}, (read,))
-
-
-def _script(groups: Sequence[_Group]) -> str:
-    words = (
-        (*_RESOLVE, "--report", f"report-{number}.json", *group.arguments)
-        for number, group in enumerate(groups)
-    )
-    return _SCRIPT + "\n".join(f'"$python" -m pip {shlex.join(line)} || exit 1' for line in words)
-
-
-def _hosts(indexes: Iterable[str]) -> set[str]:
-    hosts = {host_of(index) for index in indexes}
-    return hosts | {host_of(FILES_OF_INDEX)} if host_of(INDEX) in hosts else hosts
-
-
-# --- files
-
-
-def _is_requirements(name: str) -> bool:
-    return name.endswith(".txt") and "requirements" in name.lower()
-
-
-def _texts_in(folder: ProjectFolder, inner: str) -> list[str]:
-    return sorted(name for name in folder.names_in(inner) if name.endswith(".txt"))
-
-
-def _with_nested(folder: ProjectFolder, names: Iterable[str]) -> dict[str, bytes]:
-    """These files and those that they name, by their paths relative to the project."""
-    found: dict[str, bytes] = {}
-    pending = list(names)
-    while pending and len(found) < NESTED_MAX:
-        name = pending.pop(0)
-        path = folder.inside(name)
-        content = None if path in found else folder.read(name)
-        if content is None:
+def _needs(found: Found) -> Needs:
+    inside = {os.path.relpath(path, found.folder or "."): path for path in found.files}
+    locked: list[LockedPackage] = []
+    problems: list[Problem] = []
+    roots: list[Root] = []
+    indexes: list[str] = []
+    extra: list[str] = []
+    for name, path in inside.items():
+        if "/" in name or not _is_requirements(found.folder, name):
             continue
-        found[path] = content
-        around = posixpath.dirname(name)
-        nested = read_requirements(content.decode(errors="replace")).nested
-        pending += [posixpath.join(around, inner) for inner in nested]
-    return found
+        read = requirements.parse(path, found.files)
+        problems += _problems(read)
+        indexes += read.indexes
+        extra += read.extra_indexes
+        if read.locked:
+            locked += [LockedPackage(one.pinned) for one in read.entries if one.pinned]
+        elif read.entries:
+            roots.append(Root(path, read.entries, read.constraints, read.prereleases))
+    for name, reader in (
+        (PYLOCK, python_projects.read_pylock),
+        (POETRY, python_projects.read_poetry),
+    ):
+        if name in inside:
+            lock = reader(inside[name], found.files[inside[name]])
+            locked += lock.packages
+            problems += lock.problems
+    own = _own_needs(found, inside)
+    return Needs(
+        tuple(dict.fromkeys(locked)),
+        (*roots, *own.roots),
+        tuple(url for url in map(_index, indexes) if url),
+        tuple(url for url in map(_index, extra) if url),
+        tuple(dict.fromkeys((*problems, *own.problems))),
+    )
 
 
-def _names_anything(files: Mapping[str, bytes]) -> bool:
-    for path, content in files.items():
-        if path.endswith(SETUP):
-            return True
-        if path.endswith(PROJECT):
-            try:
-                return read_project(content.decode()) is not None
-            except (UnicodeDecodeError, tomllib.TOMLDecodeError):
-                return False
-    return False
+def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
+    """What the project needs to be built, and to run where no lock says it."""
+    if PROJECT in inside:
+        path = inside[PROJECT]
+        needs = python_projects.project_needs(path, found.files[path])
+    else:
+        path, needs = inside.get(SETUP, ""), None
+    if needs is None and SETUP in inside:
+        settings = found.files.get(inside.get(SETUP_SETTINGS, ""), b"")
+        path, needs = inside[SETUP], python_projects.setup_needs(settings)
+    if needs is None:
+        return Needs()
+    roots = [Root(path, python_projects.entries(needs.build))] if needs.build else []
+    if any(name in inside for name in (UV_LOCK, PYLOCK, POETRY)):
+        return Needs(roots=tuple(roots))
+    listed = [python_projects.entries(one) for one in (needs.run, *needs.optional)]
+    together = tuple(dict.fromkeys(entry for one in listed for entry in one))
+    if together:
+        roots.append(Root(path, together, apart=tuple(one for one in listed if one)))
+    return Needs(roots=tuple(roots), problems=needs.problems)
 
 
-# --- pip's report
-
-
-def _reported(content: bytes, group: _Group) -> Iterator[Artifact]:
-    """The files of one report.
-
-    Raises:
-        DependencyRejected: a digest is none that the requirement files allow.
-    """
-    allowed: dict[str, frozenset[str]] = {}
-    for file in group.read:
-        for name, digests in file.digests.items():
-            allowed[name] = allowed.get(name, frozenset()) | digests
-    report: dict[str, Any] = msgspec.json.decode(content, type=dict[str, Any])
-    for entry in report.get("install", []):
-        metadata, download = entry["metadata"], entry["download_info"]
-        name, version = str(metadata["name"]), str(metadata["version"])
-        hashes = download.get("archive_info", {}).get("hashes", {})
-        digest = f"sha256:{hashes['sha256']}" if "sha256" in hashes else ""
-        wanted = allowed.get(normalised(name))
-        if wanted and digest not in wanted:
-            raise _not_allowed(name, version, digest)
-        parts = urlsplit(str(download["url"]))
-        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
-        called = posixpath.basename(unquote(parts.path))
-        if not called.endswith((".whl", ".tar.gz", ".zip")):
-            raise _not_allowed(name, version, f"a file called {called!r}")
-        yield Artifact(
-            name=name,
-            version=version,
-            file=called,
-            url=urlunsplit(plain),
-            digest=digest,
-            purl=f"pkg:pypi/{quote(normalised(name))}@{quote(version)}",
+def _problems(read: requirements.Requirements) -> Iterator[Problem]:
+    for address in read.elsewhere:
+        yield Problem(
+            entry=without_credentials(address), why="git and url sources are not fetched yet"
+        )
+    for path in read.missing:
+        yield Problem(
+            entry=ascii(path)[1:201].rstrip("'"),
+            why="a requirements file names it, and it is not there",
         )
 
 
-def _not_allowed(name: str, version: str, found: str) -> DependencyRejected:
-    return DependencyRejected(
-        "CR-FETCH-001",
-        f"{name} {version}: the requirement files do not allow {found or 'a file without digest'}",
-        hint="do not use it: find out who changed the index or the requirement files",
+def without_credentials(address: str) -> str:
+    """The address as messages may show it."""
+    before, scheme, after = address.partition("://")
+    host, slash, rest = after.partition("/")
+    return f"{before}{scheme}{host.rpartition('@')[2]}{slash}{rest}"[:200]
+
+
+def _index(url: str) -> str:
+    """An index that a project names, without credentials; "" where it is no address."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("https", "http") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        return ""
+    return without_login(url) if valid and url.isprintable() and " " not in url else ""
+
+
+def _versions(found: Found) -> dict[str, bytes]:
+    """What chooses the interpreter of a folder."""
+    path = os.path.normpath(os.path.join(found.folder, PYTHON_VERSION))
+    return {PYTHON_VERSION: found.files[path]} if path in found.files else {}
+
+
+# --- choosing
+
+
+async def _pages(
+    session: Session, indexes: Sequence[str], packages: Iterable[LockedPackage]
+) -> dict[str, list[IndexFile]]:
+    """What the indexes have of the packages whose lock has no addresses, by normalized name."""
+    names = sorted({normalized(one.pinned.name) for one in packages if not one.files})
+    if len(indexes) == 1:
+        wanted = [Page(page_url(indexes[0], name), ACCEPT) for name in names]
+        answers = await session.read(wanted)
+        return {
+            name: files(answer, page.url)
+            for name, page, answer in zip(names, wanted, answers, strict=True)
+        }
+    found: dict[str, list[IndexFile]] = {name: [] for name in names}
+    for name in names:
+        failure: DependencyUnavailable | None = None
+        for index in indexes:
+            page = Page(page_url(index, name), ACCEPT)
+            try:
+                (answer,) = await session.read([page])
+            except DependencyUnavailable as error:
+                # Another index may have it.
+                failure = error
+                continue
+            found[name] += files(answer, page.url)
+        if not found[name] and failure is not None:
+            raise failure
+    return found
+
+
+def _choose(
+    found: Found,
+    package: LockedPackage,
+    pages: Mapping[str, Sequence[IndexFile]],
+    interpreter: Interpreter,
+) -> Artifact:
+    """The file that pip would take.
+
+    Raises:
+        DependencyUnavailable: none of those that the lock names fits, or the index has none.
+    """
+    pinned = package.pinned
+    offered = package.files or tuple(
+        one for one in pages[normalized(pinned.name)] if one.digest in pinned.hashes
+    )
+    by_name = {one.file: one for one in reversed(offered)}
+    chosen = best_wheel(by_name, interpreter)
+    if chosen is None:
+        chosen = next((name for name in by_name if name.endswith(_SDISTS)), None)
+    if chosen is None:
+        raise DependencyUnavailable(
+            "CR-FETCH-003",
+            f"{found.name}: {pinned.name} {pinned.version}: the index has no file with a digest "
+            f"of the lock that fits Python {interpreter.version} on {interpreter.machine}",
+            hint="look at the index that pip is configured for, and at the lock",
+        )
+    file = by_name[chosen]
+    return Artifact(
+        name=pinned.name,
+        version=pinned.version,
+        file=chosen,
+        url=file.url,
+        digest=file.digest,
+        size=file.size,
+        purl=f"pkg:pypi/{quote(normalized(pinned.name))}@{quote(pinned.version)}",
     )
 
 
-def _not_resolved(group: _Group, output: bytes) -> DependencyUnavailable:
-    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
-    text = "; ".join(line.strip() for line in lines[-3:])[-500:] or "it said nothing"
+def _pip_failed(name: str, output: bytes) -> DependencyUnavailable:
+    lines = output.decode(errors="replace").strip().splitlines()
+    said = [line.strip() for line in lines if "ERROR" in line] or lines[-2:]
+    text = "; ".join(said[-2:])[-400:] or "it said nothing"
     return DependencyUnavailable(
         "CR-FETCH-009",
-        f"{group.title}: pip cannot resolve it from wheels alone: {text}",
-        hint="a package without a wheel is built by its own code: build it in a phase with egress",
+        f"{name}: pip cannot resolve it: {text}",
+        hint="a package without a wheel can be had in a phase with egress only",
     )

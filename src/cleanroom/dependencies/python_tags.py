@@ -113,3 +113,31 @@ def _libc(version: str) -> _Libc:
     valid = major.isdecimal() and minor.isdecimal()
     # musl's version is in no place that Python reads; 1.2 is of 2019.
     return _Libc(int(major), int(minor)) if valid else _Libc(1, 2)
+
+
+def applies(marker: str, interpreter: Interpreter) -> bool:
+    """Whether an environment marker (PEP 508) holds for this interpreter; one that nobody can read
+    does, and so does one that asks for extras or groups.
+    """
+    if not marker:
+        return True
+    from packaging import markers
+
+    names = {"cpython": "CPython", "pypy": "PyPy"}
+    environment = {
+        "python_version": interpreter.version,
+        "python_full_version": f"{interpreter.version}.0",
+        "implementation_name": interpreter.implementation,
+        "implementation_version": f"{interpreter.version}.0",
+        "platform_python_implementation": names.get(interpreter.implementation, ""),
+        "platform_machine": interpreter.machine,
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
+    }
+    if any(word in marker for word in ("extra", "dependency_groups", "python_full_version")):
+        return True
+    try:
+        return markers.Marker(marker).evaluate({**environment})
+    except (markers.InvalidMarker, markers.UndefinedEnvironmentName, ValueError, KeyError):
+        return True

@@ -1,163 +1,197 @@
-"""Requirement files of pip, and what a project names in pyproject.toml. Pure.
-
-Only as much of them is read as the fetch step needs: other files that they name, hosts, digests,
-and lines that lead to the project itself or to a repository. pip reads the rest.
-"""
+"""Requirements files as pip reads them, and the options in them that matter here. Pure."""
 
 from __future__ import annotations
 
+import posixpath
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
-_NESTED = re.compile(r"^(?:-r|--requirement|-c|--constraint)(?:\s+|=)(\S+)")
-_INDEX = re.compile(r"^(?:-i|--index-url|--extra-index-url|-f|--find-links)(?:\s+|=)(\S+)")
-_EDITABLE = re.compile(r"^(?:-e|--editable)(?:\s+|=)(.+)$")
-_NAME = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*(.*)$")
-_HASH = re.compile(r"--hash[=\s]+(sha256|sha384|sha512):([0-9a-f]+)")
-_REPOSITORY = re.compile(r"(?:^|@\s*)(?:git|hg|svn|bzr)\+")
-_LOCAL = re.compile(r"^(?:\.|/|file:|~)")
-# What back ends ask for beside what the project names, when they build or install (PEP 517, 660):
-# only their code knows, which does not run in a fetch.
-ASKED_BY_BACKENDS = {
-    "hatchling": ("editables",),
-    "pdm-backend": ("editables",),
-    "setuptools": ("wheel",),
-    "scikit-build-core": ("cmake", "ninja"),
-    "meson-python": ("ninja", "meson"),
+NESTED_MAX = 64  # files that one requirements file leads to
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_HASH = re.compile(r"--hash[=\s]+([a-z0-9]+:[0-9A-Fa-f]+)")
+_PINNED = re.compile(
+    r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*===?\s*([\w.!+-]+)\s*(?:;(.*))?"
+)
+_NAMED = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*(?:[<>=!~;(].*)?")
+_OPTION = re.compile(r"(--?[a-z-]+)(?:\s*=\s*|\s+|(?<=^-[rce]))(.*)")
+_NAMES = {
+    "-r": "--requirement",
+    "-c": "--constraint",
+    "-e": "--editable",
+    "-i": "--index-url",
 }
-DEFAULT_BACKEND = ("setuptools>=40.8.0", "wheel")
+ReadFile = Callable[[str], bytes | None]
 
 
-class RequirementsFile(NamedTuple):
-    """One requirement file."""
+class Entry(NamedTuple):
+    """One requirement of a registry's package."""
 
-    nested: tuple[str, ...]  # as they are written, relative to its folder
-    indexes: tuple[str, ...]
-    names: tuple[str, ...]  # of packages, normalised
-    unpinned: tuple[str, ...]  # names that no digest pins
-    repositories: tuple[str, ...]  # lines that lead to one
-    digests: Mapping[str, frozenset[str]]  # name -> those that the file allows
-    kept: str  # the file without lines that lead to the project or a repository
+    text: str  # without hashes
+    hashes: tuple[str, ...] = ()  # "sha256:..."
 
-
-def normalised(name: str) -> str:
-    """A package's name as indexes have it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    @property
+    def pinned(self) -> Pinned | None:
+        """Name and version where it names exactly one version and has a digest of it."""
+        found = _PINNED.fullmatch(self.text)
+        if found is None or not self.hashes or "*" in found[2]:
+            return None
+        return Pinned(found[1], found[2], (found[3] or "").strip(), self.hashes)
 
 
-def read_requirements(text: str) -> RequirementsFile:
-    """What one file says."""
-    nested, indexes, names, unpinned, repositories, kept = [], [], [], [], [], []
-    digests: dict[str, frozenset[str]] = {}
-    for line in logical_lines(text):
-        if found := _NESTED.match(line):
-            nested.append(found[1])
-        elif found := _INDEX.match(line):
-            indexes.append(found[1])
-        elif _EDITABLE.match(line) or _LOCAL.match(line):
-            if _REPOSITORY.search(line):
-                repositories.append(line)
+class Pinned(NamedTuple):
+    """One version of a package, and the digests that its files may have."""
+
+    name: str
+    version: str
+    marker: str = ""
+    hashes: tuple[str, ...] = ()
+
+
+class Requirements(NamedTuple):
+    """A requirements file with those that it names."""
+
+    entries: tuple[Entry, ...] = ()
+    constraints: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()  # of --index-url; the last one counts
+    extra_indexes: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()  # addresses and repositories, which are not fetched
+    files: tuple[str, ...] = ()  # all that were read, by path
+    missing: tuple[str, ...] = ()  # named, but not there
+    prereleases: bool = False
+
+    @property
+    def locked(self) -> bool:
+        """Whether every entry is pinned to digests."""
+        return all(one.pinned for one in self.entries)
+
+
+def nested(path: str, read: ReadFile) -> dict[str, bytes]:
+    """The file, and those that it names with -r and -c, by path; only those that are there."""
+    found: dict[str, bytes] = {}
+    pending = [path]
+    while pending and len(found) < NESTED_MAX:
+        name = pending.pop(0)
+        content = None if name in found else read(name)
+        if content is None:
             continue
-        elif _REPOSITORY.search(line):
-            repositories.append(line)
-            continue
-        elif (found := _NAME.match(line)) and not line.startswith("-"):
-            name = normalised(found[1])
-            names.append(name)
-            allowed = frozenset(f"{kind}:{value}" for kind, value in _HASH.findall(line))
-            if allowed:
-                digests[name] = digests.get(name, frozenset()) | allowed
-            else:
-                unpinned.append(name)
-        kept.append(line)
-    return RequirementsFile(
-        tuple(nested),
-        tuple(indexes),
-        tuple(dict.fromkeys(names)),
-        tuple(dict.fromkeys(unpinned)),
-        tuple(repositories),
-        digests,
-        "\n".join(kept) + "\n",
+        found[name] = content
+        for option, value in _options(content):
+            if option in ("--requirement", "--constraint"):
+                pending.append(_beside(name, value))
+    return found
+
+
+def parse(path: str, files: Mapping[str, bytes]) -> Requirements:
+    """What a file says, with those that it names."""
+    reader = _Reader(files)
+    reader.read(path, constraints=False)
+    return Requirements(
+        tuple(dict.fromkeys(reader.entries)),
+        tuple(dict.fromkeys(reader.constraints)),
+        tuple(reader.indexes),
+        tuple(dict.fromkeys(reader.extra_indexes)),
+        tuple(dict.fromkeys(reader.elsewhere)),
+        tuple(reader.files),
+        tuple(dict.fromkeys(reader.missing)),
+        reader.prereleases,
     )
 
 
-def logical_lines(text: str) -> Iterator[str]:
-    """Lines without comments, continued ones joined."""
-    joined = re.sub(r"\\\r?\n", " ", text.removeprefix("\ufeff"))
-    for line in joined.splitlines():
-        plain = re.sub(r"(^|\s)#.*$", "", line).strip()
+class _Reader:
+    def __init__(self, contents: Mapping[str, bytes]) -> None:
+        self._contents = contents
+        self.entries: list[Entry] = []
+        self.constraints: list[str] = []
+        self.indexes: list[str] = []
+        self.extra_indexes: list[str] = []
+        self.elsewhere: list[str] = []
+        self.files: list[str] = []
+        self.missing: list[str] = []
+        self.prereleases = False
+        self._seen: set[tuple[str, bool]] = set()
+
+    def read(self, path: str, *, constraints: bool) -> None:
+        """Read one file; a file that names itself is read once."""
+        pending = [(path, constraints)]
+        while pending:
+            name, constrains = pending.pop(0)
+            if (name, constrains) in self._seen:
+                continue
+            self._seen.add((name, constrains))
+            content = self._contents.get(name)
+            if content is None:
+                self.missing.append(name)
+                continue
+            self.files.append(name)
+            for line in lines(content):
+                if not line.startswith("-"):
+                    self._requirement(line, constrains=constrains)
+                    continue
+                option, value = _option(line)
+                if option in ("--requirement", "--constraint"):
+                    constraint = constrains or option == "--constraint"
+                    pending.append((_beside(name, value), constraint))
+                else:
+                    self._option(option, value)
+
+    def _option(self, option: str, value: str) -> None:
+        if option in ("--index-url", "--pypi-url"):
+            self.indexes.append(value)
+        elif option == "--extra-index-url":
+            self.extra_indexes.append(value)
+        elif option == "--pre":
+            self.prereleases = True
+        elif option == "--editable" and _is_address(value):
+            self.elsewhere.append(value)
+
+    def _requirement(self, line: str, *, constrains: bool) -> None:
+        hashes = tuple(found.lower() for found in _HASH.findall(line))
+        text = re.split(r"\s--", line, maxsplit=1)[0].strip()
+        if _is_address(text):
+            self.elsewhere.append(text)
+        elif _NAMED.fullmatch(text) and not text.endswith((".whl", ".tar.gz", ".zip")):
+            if constrains:
+                self.constraints.append(text)
+            else:
+                self.entries.append(Entry(text, hashes))
+        # What is left is a path of the project, which phases see.
+
+
+def lines(content: bytes) -> Iterator[str]:
+    """The lines without comments, each with those that continue it."""
+    text = content.decode("utf-8-sig", errors="replace").replace("\\\r\n", "").replace("\\\n", " ")
+    for line in text.splitlines():
+        plain = _COMMENT.sub("", line).strip()
         if plain:
             yield plain
 
 
-class ProjectNeeds(NamedTuple):
-    """What a pyproject.toml names."""
-
-    build: tuple[str, ...]
-    dependencies: tuple[str, ...]
-    # extras and dependency groups, by name
-    optional: Mapping[str, tuple[str, ...]]
+def _options(content: bytes) -> Iterator[tuple[str, str]]:
+    for line in lines(content):
+        if line.startswith("-"):
+            yield _option(line)
 
 
-def read_project(text: str) -> ProjectNeeds | None:
-    """What a pyproject.toml names for an installer; None where it is none or names nothing.
-
-    Raises:
-        tomllib.TOMLDecodeError: it is no TOML.
-    """
-    document = tomllib.loads(text)
-    project = _table(document, "project")
-    groups = _table(document, "dependency-groups")
-    if not project and "build-system" not in document and not groups:
-        return None
-    build = _texts(_table(document, "build-system").get("requires"))
-    extras = {
-        name: _texts(value) for name, value in _table(project, "optional-dependencies").items()
-    }
-    own = normalised(str(project.get("name", "")))
-    optional = {name: _outside(texts, own) for name, texts in extras.items()}
-    optional |= {f"group {name}": _group(groups, name, ()) for name in groups}
-    if not build and (project or "build-system" in document):
-        build = DEFAULT_BACKEND
-    return ProjectNeeds(
-        _with_asked(build),
-        _texts(project.get("dependencies")),
-        {name: texts for name, texts in optional.items() if texts},
-    )
+def _option(line: str) -> tuple[str, str]:
+    """Name in its long form, and value."""
+    if line[:2] in _NAMES and not line.startswith("--"):
+        name, value = line[:2], line[2:].lstrip(" =")
+    else:
+        found = _OPTION.fullmatch(line)
+        name, value = (found[1], found[2]) if found else (line, "")
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = value.split()
+    return _NAMES.get(name, name), words[0] if words else ""
 
 
-def _with_asked(build: tuple[str, ...]) -> tuple[str, ...]:
-    named = (found for text in build if (found := _NAME.match(text)))
-    asked = (one for name in named for one in ASKED_BY_BACKENDS.get(normalised(name[1]), ()))
-    return tuple(dict.fromkeys((*build, *asked)))
+def _beside(path: str, named: str) -> str:
+    """The path of a file that another one names, relative to the project's root."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(path), named))
 
 
-def _outside(texts: Iterable[str], own: str) -> tuple[str, ...]:
-    """Those that do not name the project itself, as `all = ["p[a,b]"]` does."""
-    named = ((text, _NAME.match(text)) for text in texts)
-    return tuple(text for text, found in named if not found or normalised(found[1]) != own)
-
-
-def _group(groups: Mapping[str, Any], name: str, around: tuple[str, ...]) -> tuple[str, ...]:
-    """A dependency group with those that it includes (PEP 735)."""
-    found: list[str] = []
-    entries = groups.get(name)
-    if name in around or not isinstance(entries, list):
-        return ()
-    for entry in entries:
-        if isinstance(entry, str):
-            found.append(entry)
-        elif isinstance(entry, dict) and isinstance(entry.get("include-group"), str):
-            found += _group(groups, entry["include-group"], (*around, name))
-    return tuple(found)
-
-
-def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = document.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
+def _is_address(text: str) -> bool:
+    return "://" in text.partition(";")[0]

@@ -88,8 +88,8 @@ CODES = (
         "CR-FETCH-009",
         title="a package manager cannot prepare its packages",
         text="""
-            The packages were fetched, but the package manager, which lays them out for its own
-            offline use, is not on PATH or failed; its message follows.
+            The package manager, which resolves packages or lays them out for its own offline use,
+            is not on PATH or failed; its message follows.
             The phases ran without these packages.
         """,
         example="$ uv sync",

@@ -1,0 +1,256 @@
+"""What Python projects' own files say of dependencies: pyproject.toml, setup.cfg, and locks. Pure.
+
+Nothing here runs a build back end: what only its code knows (`dynamic`, `setup.py`) stays unknown.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from cleanroom.dependencies.model import Problem
+from cleanroom.dependencies.requirements import Entry, Pinned
+from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
+from cleanroom.model.errors import ProjectError
+
+DEFAULT_BUILD = ("setuptools>=40.8.0", "wheel")
+# Asked for by back ends when they make an editable wheel; no file says so.
+_EDITABLE = {"hatchling": "editables", "pdm": "editables", "setuptools": "wheel"}
+_REQUIREMENT = re.compile(
+    r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
+)
+
+
+class ProjectNeeds(NamedTuple):
+    """What a project's files ask for."""
+
+    build: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
+    optional: tuple[tuple[str, ...], ...] = ()  # extras and groups, each by itself
+    problems: tuple[Problem, ...] = ()
+
+
+class LockedPackage(NamedTuple):
+    """A package of a lock, with the files that the lock names."""
+
+    pinned: Pinned
+    files: tuple[IndexFile, ...] = ()  # with addresses; none: the index has them
+
+
+class PythonLock(NamedTuple):
+    """What a lock names."""
+
+    packages: tuple[LockedPackage, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
+    """What a pyproject.toml asks for; None where it only configures tools.
+
+    Raises:
+        ProjectError: it is no TOML.
+    """
+    document = _document(path, content)
+    project, build = _table(document, "project"), _table(document, "build-system")
+    groups = _table(document, "dependency-groups")
+    poetry = _table(_table(document, "tool"), "poetry")
+    if not project and not build and not groups:
+        return None
+    own = normalized(str(project.get("name", "")))
+    backend = str(build.get("build-backend", "setuptools"))
+    further = [text for name, text in _EDITABLE.items() if backend.startswith(name)]
+    requires = [*(_texts(build.get("requires")) or DEFAULT_BUILD), *further]
+    optional = [
+        *_table(project, "optional-dependencies").values(),
+        *groups.values(),
+    ]
+    listed = [
+        requires if project or build else [],
+        _texts(project.get("dependencies")),
+        *([text for text in _texts(one) if _name(text) != own] for one in optional),
+    ]
+    kept = [tuple(text for text in one if _is_requirement(text)) for one in listed]
+    problems = [
+        Problem(entry=text[:100], why="addresses in requirements are not fetched yet")
+        for one in listed
+        for text in one
+        if not _is_requirement(text)
+    ]
+    if poetry.get("dependencies") and not project.get("dependencies"):
+        problems.append(
+            Problem(
+                entry="tool.poetry.dependencies",
+                why="no lock says what they are",
+                hint="`poetry lock` writes one",
+            )
+        )
+    return ProjectNeeds(kept[0], kept[1], tuple(kept[2:]), tuple(problems))
+
+
+def setup_needs(content: bytes) -> ProjectNeeds:
+    """What a setup.cfg asks for; that of a setup.py only its code knows."""
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(content.decode(errors="replace"))
+    except configparser.Error:
+        return ProjectNeeds(DEFAULT_BUILD)
+    run = parser.get("options", "install_requires", fallback="")
+    extras: list[str] = []
+    if parser.has_section("options.extras_require"):
+        extras = [value for _, value in parser.items("options.extras_require")]
+    listed = [
+        tuple(line.strip() for line in text.splitlines() if _is_requirement(line.strip()))
+        for text in (run, *extras)
+    ]
+    return ProjectNeeds(DEFAULT_BUILD, listed[0], tuple(listed[1:]))
+
+
+def read_pylock(path: str, content: bytes) -> PythonLock:
+    """The packages of a pylock.toml (PEP 751).
+
+    Raises:
+        ProjectError: it is none.
+    """
+    packages, problems = [], []
+    for one in _packages(path, content, "packages"):
+        name, version = _named(path, one)
+        if "directory" in one:
+            continue
+        if "vcs" in one or "archive" in one:
+            problems.append(_elsewhere(name, version))
+            continue
+        files = tuple(_pylock_files(one))
+        marker = one.get("marker", "")
+        pinned = Pinned(name, version, marker if isinstance(marker, str) else "")
+        if files:
+            packages.append(LockedPackage(pinned, files))
+        else:
+            problems.append(Problem(entry=f"{name} {version}", why="the lock names no file of it"))
+    return PythonLock(tuple(packages), tuple(problems))
+
+
+def read_poetry(path: str, content: bytes) -> PythonLock:
+    """The packages of a poetry.lock, whose addresses an index knows.
+
+    Raises:
+        ProjectError: it is none.
+    """
+    packages, problems = [], []
+    for one in _packages(path, content, "package"):
+        name, version = _named(path, one)
+        kind = _table(one, "source").get("type", "legacy")
+        if kind == "directory":
+            continue
+        if kind not in ("legacy", "pypi"):
+            problems.append(_elsewhere(name, version))
+            continue
+        tables = [file for file in _list(one.get("files")) if isinstance(file, dict)]
+        hashes = tuple(
+            str(file["hash"]) for file in tables if str(file.get("hash", "")).startswith("sha256:")
+        )
+        if hashes:
+            packages.append(LockedPackage(Pinned(name, version, "", hashes)))
+        else:
+            problems.append(
+                Problem(
+                    entry=f"{name} {version}",
+                    why="the lock names no SHA-256 of it",
+                    hint="`poetry lock` of Poetry 1.5 or newer writes them",
+                )
+            )
+    return PythonLock(tuple(packages), tuple(problems))
+
+
+def entries(texts: Sequence[str]) -> tuple[Entry, ...]:
+    """Requirements without digests."""
+    return tuple(Entry(text) for text in texts)
+
+
+def _pylock_files(package: Mapping[str, Any]) -> Iterator[IndexFile]:
+    for one in [*_list(package.get("wheels")), package.get("sdist")]:
+        if not isinstance(one, dict) or not isinstance(one.get("url"), str):
+            continue
+        digest = _table(one, "hashes").get("sha256")
+        try:
+            parts = urlsplit(one["url"])
+        except ValueError:
+            continue
+        name = one.get("name") or unquote(parts.path).rpartition("/")[2]
+        size = one.get("size", 0)
+        if (
+            parts.scheme == "https"
+            and isinstance(name, str)
+            and is_file_name(name)
+            and isinstance(digest, str)
+            and re.fullmatch(r"[0-9a-fA-F]{64}", digest)
+        ):
+            size = size if isinstance(size, int) and 0 < size < 1 << 40 else 0
+            yield IndexFile(name, one["url"], f"sha256:{digest.lower()}", size)
+
+
+def _packages(path: str, content: bytes, key: str) -> list[dict[str, Any]]:
+    document = _document(path, content)
+    packages = document.get(key, [])
+    if not isinstance(packages, list) or not all(isinstance(one, dict) for one in packages):
+        raise _unreadable(path, f"expected tables of {key}, found something else")
+    return list(packages)
+
+
+def _named(path: str, package: Mapping[str, Any]) -> tuple[str, str]:
+    name, version = package.get("name"), package.get("version", "")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,200}", name, re.ASCII):
+        raise _unreadable(path, f"expected a package's name, found {str(name)[:100]!r}")
+    if not isinstance(version, str) or not re.fullmatch(r"[\w.!+-]{0,200}", version, re.ASCII):
+        raise _unreadable(path, f"{name}: expected a version, found {str(version)[:100]!r}")
+    return name, version
+
+
+def _document(path: str, content: bytes) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: str, why: str) -> ProjectError:
+    return ProjectError(
+        "CR-FETCH-006",
+        f"the file cannot be read: {why}",
+        hint="write it again with the tool that it belongs to",
+        where=f"{path}:1:1",
+    )
+
+
+def _elsewhere(name: str, version: str) -> Problem:
+    return Problem(entry=f"{name} {version}".strip(), why="git and url sources are not fetched yet")
+
+
+def _table(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: object) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _name(text: str) -> str:
+    return normalized(re.split(r"[^\w.-]", text.strip(), maxsplit=1)[0])
+
+
+def _is_requirement(text: str) -> bool:
+    """Whether it is a package of an index, in one line that holds no option and no address."""
+    return (
+        text.isprintable()
+        and _REQUIREMENT.fullmatch(text.strip()) is not None
+        and "://" not in text
+        and " -" not in text.partition(";")[0]
+    )
