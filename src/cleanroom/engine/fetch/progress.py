@@ -28,15 +28,15 @@ class Progress:
         self._write = write
         self._subject = subject
         self._last = time.monotonic()
-        self.files = 0  # of the set
         self.fetched = 0
         self.missing = 0
         self.bytes = 0
 
     def expect(self, files: int, missing: int) -> None:
         """So many files belong to the set, and so many of them are to be fetched."""
-        self.files += files
         self.missing += missing
+        # What came before were documents of registries.
+        self.fetched = self.bytes = 0
         if missing:
             self._say(f"fetching {missing} of {files} files")
 
