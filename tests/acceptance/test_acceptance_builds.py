@@ -12,7 +12,7 @@ import pytest
 from support.command_harness import Project
 from support.required_tools import require_or_skip
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.slow]
+pytestmark = [pytest.mark.sandbox, pytest.mark.slow, pytest.mark.timeout(400)]
 BUILDS = "`cleanroom.builds = true`"
 GO_FILES = {
     "go.mod": "module example.org/sum\n\ngo 1.18\n",

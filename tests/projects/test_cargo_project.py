@@ -13,6 +13,7 @@ import pytest
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
+    pytest.mark.timeout(400),
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
     pytest.mark.skipif(shutil.which("cargo") is None, reason="cargo is not installed"),
 ]

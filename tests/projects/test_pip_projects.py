@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(400),
     pytest.mark.sandbox,
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0, reason="makes network namespaces, as root"
