@@ -6,7 +6,6 @@ The project's files have no say here but where a module names them: they come fr
 from __future__ import annotations
 
 import base64
-import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,6 +104,8 @@ def host_of(url: str) -> str:
 
 def netrc_login(path: Path, host: str) -> tuple[str, str] | None:
     """User and password for a host in a netrc file; None where it has none."""
+    import netrc
+
     try:
         found = netrc.netrc(str(path)).authenticators(host)
     except (netrc.NetrcParseError, OSError, ValueError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cleanroom.engine.doctor import Diagnosis
     from cleanroom.engine.engine import Engine, open, started_by_ggen
-    from cleanroom.engine.fetch.forecast import SetForecast
+    from cleanroom.engine.fetch.forecast import SetForecast, forecast_dependencies
     from cleanroom.engine.options import Options
     from cleanroom.engine.phases.skipping import Decision
     from cleanroom.engine.records import (
@@ -42,6 +42,7 @@ _HOMES = {
     "SweepReport": "records",
     "build_images": "records",
     "delivered_to": "records",
+    "forecast_dependencies": "fetch.forecast",
     "diagnose": "records",
     "init": "records",
     "list_runs": "records",
@@ -66,6 +67,7 @@ __all__ = [
     "build_images",
     "delivered_to",
     "diagnose",
+    "forecast_dependencies",
     "init",
     "list_runs",
     "open",

@@ -162,9 +162,9 @@ class Engine:
         Raises:
             CleanroomError: the plan does not stand, as `plan` says; or a lock file cannot be read.
         """
-        from cleanroom.engine.fetch.forecast import forecast
+        from cleanroom.engine.fetch.forecast import forecast_dependencies
 
-        return forecast(self.plan(*phases), self._caller)
+        return forecast_dependencies(self.plan(*phases), self._caller)
 
     def events(self) -> AsyncIterator[Envelope]:
         """All events of the next run, ending with it. Call it before the run."""

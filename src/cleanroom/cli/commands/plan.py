@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from cleanroom.cli.options import PlanOptions
-    from cleanroom.engine import Decision, SetForecast
+    from cleanroom.engine import Decision
     from cleanroom.model.plan import Plan
 
 
@@ -34,6 +34,7 @@ def plan(
     """
     from cleanroom.cli.output import Output, write_lines, write_object
     from cleanroom.cli.views.plan import plan_lines, plan_object
+    from cleanroom.engine import forecast_dependencies
 
     loaded = load(root, phases, options)
     decisions = (
@@ -41,7 +42,7 @@ def plan(
         if any(phase.cache_inputs for phase in loaded.phases)
         else None
     )
-    dependencies = find_dependencies(root, phases, options)
+    dependencies = forecast_dependencies(loaded, os.environ)
     output = Output(colour)
     if form == "json":
         write_object(output, plan_object(loaded, decisions, dependencies))
@@ -71,18 +72,6 @@ def load(root: str, phases: tuple[str, ...], options: PlanOptions) -> Plan:
         allow_degraded=options["allow_degraded"],
     )
     return load_project(Path(root), phases, overrides=overrides, caller=os.environ)
-
-
-def find_dependencies(
-    root: str, phases: tuple[str, ...], options: PlanOptions
-) -> list[SetForecast]:
-    """The sets of dependencies that a run would see to, and what it would fetch."""
-    from cleanroom.cli.options import engine_options
-    from cleanroom.engine import Engine, Options
-
-    folder = os.path.abspath(root)  # noqa: PTH100
-    engine = Engine(folder, os.environ, Options(**engine_options(options)))
-    return engine.dependencies(*phases)
 
 
 def forecast(root: str, phases: tuple[str, ...], options: PlanOptions) -> list[Decision]:

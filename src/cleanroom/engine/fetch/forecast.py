@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from cleanroom.core.locations import cache_folder
 from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.settings import host_of
-from cleanroom.dependencies.store import FOLDER, Store
 from cleanroom.engine.fetch.find import FoundSet, find_all
 from cleanroom.model.plan import Plan
+
+if TYPE_CHECKING:
+    from cleanroom.dependencies.store import Store
 
 
 class SetForecast(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,15 +29,22 @@ class SetForecast(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...] = ()
 
 
-def forecast(plan: Plan, caller: Mapping[str, str]) -> list[SetForecast]:
+def forecast_dependencies(plan: Plan, caller: Mapping[str, str]) -> list[SetForecast]:
     """One entry for each set. Reads lock files and the store, makes nothing, and blocks.
 
     Raises:
         ProjectError: a lock file cannot be read.
     """
+    sets = find_all(plan, caller)
+    if not sets:
+        return []
+    # Most plans have nothing to look up in the store.
+    from cleanroom.core.locations import cache_folder
+    from cleanroom.dependencies.store import FOLDER, Store
+
     cache = cache_folder(caller)
     store = Store(cache) if (cache / FOLDER).is_dir() else None
-    return [_forecast(one, store) for one in find_all(plan, caller)]
+    return [_forecast(one, store) for one in sets]
 
 
 def _forecast(one: FoundSet, store: Store | None) -> SetForecast:
