@@ -155,11 +155,7 @@ class FetchSession:
         hosts = sorted({host_of(url) for url in urls})
         proxy = settings.proxy_for(urls[0])
         work, ordered = await self._new_folders()
-        certificates = ""
-        if settings.certificates:
-            text = await anyio.to_thread.run_sync(Path(settings.certificates).read_bytes)
-            await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
-            certificates = f"{ORDERS}/certificates.pem"
+        certificates = await self._certificates(ordered)
         document = {
             "files": files,
             "hosts": hosts,
@@ -240,15 +236,21 @@ class FetchSession:
         """What a tool needs to reach registries as the caller's own tools do."""
         settings = self._manager.settings
         variables: dict[str, str] = {}
-        if settings.certificates:
-            text = await anyio.to_thread.run_sync(Path(settings.certificates).read_bytes)
-            await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
-            certificates = f"{ORDERS}/certificates.pem"
+        if certificates := await self._certificates(ordered):
             variables |= dict.fromkeys(CERTIFICATE_VARIABLES, certificates)
         if not settings.proxy:
             return _Network(variables)
         variables |= {"HTTPS_PROXY": settings.proxy, "NO_PROXY": settings.no_proxy}
         return _Network(variables, (host_of(settings.proxy),))
+
+    async def _certificates(self, ordered: Path) -> str:
+        """Copy the caller's certificates; their path inside, "" where there are none."""
+        own = self._manager.settings.certificates
+        if not own:
+            return ""
+        text = await anyio.to_thread.run_sync(Path(own).read_bytes)
+        await anyio.to_thread.run_sync(_write, ordered / "certificates.pem", text)
+        return f"{ORDERS}/certificates.pem"
 
     def _private(self, proxy: str = "") -> frozenset[str]:
         """Hosts that may be private ones: the caller's own configuration names them."""

@@ -23,6 +23,7 @@ from cleanroom.engine.fetch.progress import Progress
 from cleanroom.engine.fetch.session import FetchPolicy, FetchSession
 from cleanroom.engine.supervision.context import RunContext
 from cleanroom.engine.supervision.environments import EnvironmentObserver
+from cleanroom.engine.supervision.service_data import in_thread
 from cleanroom.model.errors import DependencyUnavailable
 from cleanroom.model.events import Artifact, Note, Subject
 
@@ -100,7 +101,8 @@ class FetchStep:
     async def _acquire(self, key: str) -> int:
         """The lock of a key, a descriptor; another run may be fetching the same set."""
         while True:
-            lock = await anyio.to_thread.run_sync(self._store.try_lock, key)
+            # In no thread: cancelled there, the run would lose the descriptor of a lock it has.
+            lock = self._store.try_lock(key)
             if lock is not None:
                 return lock
             await anyio.sleep(PAUSE_SECONDS)
@@ -160,18 +162,15 @@ class FetchStep:
             pump = self._context.pump(subject, "fetch", span.context)
             progress = Progress(lambda data: pump.feed("stdout", data), manager.name)
             session = FetchSession(manager, self._store, self._environments, progress, self._policy)
-            building = self._store.building()
             try:
-                async with session:
-                    around = await anyio.to_thread.run_sync(building.__enter__)
+                async with session, in_thread(self._store.building()) as around:
+                    assert around is not None, "a new folder"
                     built = around / "view"
                     built.mkdir(mode=0o755)
                     await manager.lay_out(session, sets, built, str(place))
                     return await anyio.to_thread.run_sync(self._store.finish_view, built, name)
             finally:
                 pump.end()
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(building.__exit__, None, None, None)
 
     async def _record(self, sets: Sequence[Fetched]) -> None:
         """Write what phases could use into the run's folder."""
