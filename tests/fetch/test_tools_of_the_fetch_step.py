@@ -64,6 +64,19 @@ def test_a_tool_that_is_missing_or_fails_is_a_warning(tmp_path: Path, uv: str):
     assert ("it is broken" in said.err) == bool(uv)
 
 
+def test_a_tool_that_cannot_lay_its_packages_out_is_a_warning(tmp_path: Path):
+    """As one that fails earlier; `fetch` says 5."""
+    fails = (
+        "#!/bin/sh\n"
+        'if [ "$1" = python ]; then exec sh -c "command -v python3"; fi\n'
+        "echo no sync >&2; exit 3\n"
+    )
+    said = run(tmp_path, {"uv.lock": "package = []\n", "pyproject.toml": ""}, fails)
+    assert said.code == 0, said.err
+    assert "CR-FETCH-009" in said.err
+    assert "no sync" in said.err
+
+
 def test_a_tool_that_tries_what_nobody_declared_ends_the_run(tmp_path: Path):
     """It is the caller's own, but what it reads came with the project."""
     said = run(tmp_path, {"uv.lock": LOCK, "pyproject.toml": ""}, CONNECTS)

@@ -14,7 +14,7 @@ import msgspec
 
 from cleanroom.core.files import write_atomic
 from cleanroom.dependencies.go_hashes import MEASURES
-from cleanroom.dependencies.model import Access, Complete, Fetched, Overlay
+from cleanroom.dependencies.model import NO_ACCESS, Access, Complete, Fetched, Overlay
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
 from cleanroom.engine.fetch.environment import FetchEnvironments
@@ -91,12 +91,16 @@ class FetchStep:
             fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
             return fetched or await self._fetch(one)
         except DependencyUnavailable as error:
-            if self._policy.required:
-                raise
-            self._note(f"{error}; {error.hint}", error.code)
+            self._warn(error)
             return None
         finally:
             os.close(lock)
+
+    def _warn(self, error: DependencyUnavailable) -> None:
+        """Say what cannot be had; an error where it must be."""
+        if self._policy.required:
+            raise error
+        self._note(f"{error}; {error.hint}", error.code)
 
     async def _acquire(self, key: str) -> int:
         """The lock of a key, a descriptor; another run may be fetching the same set."""
@@ -150,9 +154,12 @@ class FetchStep:
         name = f"{manager.name}-{manager.layout}-{digest}"
         view = await anyio.to_thread.run_sync(self._store.view, name)
         if view is None:
-            view = await self._build(
-                manager, [Complete(one.found, fetched) for one, fetched in complete], name
-            )
+            sets = [Complete(one.found, fetched) for one, fetched in complete]
+            try:
+                view = await self._build(manager, sets, name)
+            except DependencyUnavailable as error:
+                self._warn(error)
+                return NO_ACCESS
         return manager.access(str(view))
 
     async def _build(self, manager: Manager, sets: Sequence[Complete], name: str) -> Path:
