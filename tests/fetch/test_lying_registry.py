@@ -6,8 +6,13 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,3 +206,43 @@ def test_a_server_whose_certificate_nobody_vouches_for_is_not_believed(
     said = run(tmp_path, certificates, answers, lock(), "fetch", SSL_CERT_FILE="")
     assert (said.code, said.requests) == (5, [])
     assert "CERTIFICATE_VERIFY_FAILED" in said.err
+
+
+@pytest.mark.parametrize("sweeper", ["pipeline test", "sweep"])
+def test_what_a_killed_fetch_had_begun_goes_with_the_next_command(
+    tmp_path: Path, certificates: Path, sweeper: str
+):
+    """Its folders hold the orders of a download, and the logins in them."""
+    (tmp_path / ".netrc").write_text("machine registry.test login me password hunter2-hunter2\n")
+    store = tmp_path / "cache/dependencies"
+
+    def orders() -> list[Path]:
+        return list(store.glob("building/*/orders/orders.json"))
+
+    slow = {FILE: Answer(body=BODY.hex(), pause=2.0)}
+    killer = threading.Thread(target=_kill_engine, args=(orders,))
+    killer.start()
+    run(tmp_path, certificates, slow, lock(), "fetch")
+    killer.join()
+    assert orders()
+    run(
+        tmp_path,
+        certificates,
+        slow,
+        "{}" if sweeper == "sweep" else '{"packages": {}}',
+        *sweeper.split(),
+    )
+    assert not list((store / "building").iterdir())
+
+
+def _kill_engine(orders: Callable[[], list[Path]]) -> None:
+    """Kill the engine that has written these orders, with SIGKILL."""
+    until = time.monotonic() + 30
+    while not (found := orders()) and time.monotonic() < until:
+        time.sleep(0.01)
+    lock_of = f"building-{found[0].parent.parent.name}"
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(one).endswith(lock_of) for one in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGKILL)
+                return

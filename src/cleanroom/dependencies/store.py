@@ -247,7 +247,7 @@ class Store:
 
         Returns the number of bytes that were freed.
         """
-        self._remove_abandoned()
+        self.remove_abandoned()
         sets = self._sets_by_use()
         kept: dict[str, int] = {}
         total = 0
@@ -262,7 +262,8 @@ class Store:
         self._remove_views(oldest)
         return self._remove_files(frozenset(kept))
 
-    def _remove_abandoned(self) -> None:
+    def remove_abandoned(self) -> None:
+        """Remove what builders that are dead had begun: with orders of downloads, and logins."""
         for path in (self.path / "building").iterdir():
             descriptor = self.try_lock(f"building-{path.name}")
             if descriptor is not None:

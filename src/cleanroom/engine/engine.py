@@ -492,7 +492,9 @@ def _seal(plan: Plan, roots: Sequence[str], caller: Mapping[str, str]) -> None:
 
 def _sweep_runs(cache: Path) -> SweepFindings:
     from cleanroom.backends.cleanup import sweep_runs
+    from cleanroom.engine.fetch.sweep import sweep_store
 
+    sweep_store(cache)
     return sweep_runs(cache)
 
 

@@ -356,11 +356,13 @@ def sweep(project: str | Path, *, caller: Mapping[str, str] | None = None) -> Sw
     from cleanroom.backends.cleanup import sweep as sweep_machine
     from cleanroom.backends.containers.cleanup import sweep_engines
     from cleanroom.core.locations import cache_folder
+    from cleanroom.engine.fetch.sweep import sweep_store
 
     check("project", project, PATH)
     cache = cache_folder(os.environ if caller is None else caller)
     if cache.exists():
         open_cache(cache).close()
+        sweep_store(cache)
     with Folder.at(Path(project)) as root:
         check_own_folders(root)
         contained = sweep_engines(os.environ if caller is None else caller)
