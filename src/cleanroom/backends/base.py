@@ -95,6 +95,8 @@ class EnvironmentSpec(msgspec.Struct, frozen=True, kw_only=True):
     egress: tuple[EgressRule, ...] = ()
     hosts: dict[str, str] = {}  # further names -> address for the hosts file
     image: str = ""
+    # it has the host's system where others have that of an image
+    on_host: bool = False
     home: str = ""  # host folder that becomes the home's .cache; "" is a fresh one
     # host folder whose content lies below that, where a backend `layers_homes`
     home_below: str = ""
@@ -307,6 +309,8 @@ class Backend(Protocol):
     shows_host: bool
     # its port forwards may lead to an environment that another process made
     forwards_elsewhere: bool
+    # its environments run programs, so that dependencies can be fetched in them
+    runs_programs: bool
 
     @property
     def layers_homes(self) -> bool:

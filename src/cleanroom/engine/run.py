@@ -365,7 +365,7 @@ class Run:
 def _needs_dependencies(plan: Plan, backend: Backend) -> bool:
     """Whether a phase has no network by which its tools could get the project's dependencies."""
     offline = any(phase.hermetic and phase.policy.offline for phase in plan.phases)
-    return offline and backend.shows_host
+    return offline and backend.runs_programs
 
 
 async def _shielded(work: Callable[[], Awaitable[None]]) -> None:

@@ -138,6 +138,7 @@ KEEPER_ORDERS: Direction[protocol.KeeperOrder] = Direction(
     "hold",
     "own",
     "disown",
+    "containers",
     "container",
     "bye",
 )

@@ -547,6 +547,12 @@ class DisownFolder(TypedDict):
     folder: str
 
 
+class ExpectContainers(TypedDict):
+    """Environments in containers will follow, whatever is opened first."""
+
+    op: Literal["containers"]
+
+
 class TrackContainer(TypedDict):
     """How far a container is that has to be removed should the owner die."""
 
@@ -601,6 +607,7 @@ KeeperOrder = (
     | HoldFiles
     | OwnFolder
     | DisownFolder
+    | ExpectContainers
     | TrackContainer
     | Goodbye
 )

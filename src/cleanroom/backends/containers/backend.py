@@ -27,6 +27,7 @@ from cleanroom.backends.embedded.keeper_process import KeeperProcess
 from cleanroom.backends.embedded.machinery import assemble
 from cleanroom.backends.embedded.resources import OpenJournal, RunSettings
 from cleanroom.backends.embedded.runtime import Runtime
+from cleanroom.backends.embedded.tiers import NamespacesTier
 from cleanroom.backends.embedded.workspace import HostWorkspace
 from cleanroom.model.capability import CapabilityReport, DimensionReport, Missing
 from cleanroom.model.errors import BackendUnavailable, PolicyRefused
@@ -40,6 +41,7 @@ class ContainerBackend:
 
     shows_host = False
     forwards_elsewhere = True
+    runs_programs = True
     layers_homes = False
 
     def __init__(
@@ -62,6 +64,8 @@ class ContainerBackend:
         self._machinery = assemble(RunSettings(run_id, scratch, journal), keeper)
         self._connection = AsyncExitStack()
         self._entered: tuple[ContainerClient, Runtime] | None = None
+        # for environments with the host's system
+        self._on_host = Runtime(self._machinery, NamespacesTier(self._machinery))
 
     async def __aenter__(self) -> ContainerBackend:
         if os.geteuid() != 0:
@@ -82,6 +86,7 @@ class ContainerBackend:
             tier = ContainerTier(self._machinery, client, Init(program, self._init_folder))
             runtime = Runtime(self._machinery, tier)
             runtime.open()
+            self._machinery.keeper.send({"op": "containers"})
         except NotBuilt as error:
             await self._connection.aclose()
             raise BackendUnavailable(
@@ -133,8 +138,9 @@ class ContainerBackend:
     def environment(
         self, spec: EnvironmentSpec
     ) -> AbstractAsyncContextManager[EmbeddedEnvironment]:
-        """An environment in a container, started and left."""
-        return self._runtime.environment(spec)
+        """An environment, started and left: in a container, unless it is to be `on_host`."""
+        runtime = self._on_host if spec.on_host else self._runtime
+        return runtime.environment(spec)
 
     def forward_elsewhere(self, environment: str, forward: Callable[[str, int], None]) -> None:
         """Pass sockets that lead to `environment`, which another process made, to `forward`."""

@@ -34,6 +34,7 @@ class EmbeddedBackend:
     name = "embedded"
     shows_host = True
     forwards_elsewhere = True
+    runs_programs = True
 
     def __init__(
         self, run_id: str, scratch: Path, journal: OpenJournal, keeper: KeeperProcess | None = None

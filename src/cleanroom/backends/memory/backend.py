@@ -28,6 +28,7 @@ class MemoryBackend:
     shows_host = True
     layers_homes = False
     forwards_elsewhere = False
+    runs_programs = False
 
     def __init__(
         self,

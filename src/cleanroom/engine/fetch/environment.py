@@ -25,6 +25,7 @@ from cleanroom.backends.base import (
 )
 from cleanroom.dependencies import inside
 from cleanroom.dependencies.session import WORK
+from cleanroom.engine.fetch.find import tools_image
 from cleanroom.engine.phases.environment_spec import HOME, inside_path
 from cleanroom.engine.phases.prove import prove
 from cleanroom.engine.supervision.context import RunContext
@@ -52,6 +53,7 @@ class Orders(NamedTuple):
     private: frozenset[str] = frozenset()  # those that the caller's configuration names
     variables: Mapping[str, str] = {}
     folders: Sequence[str] = ()  # further folders, shown read-only at their own paths
+    image: str = ""  # that the program is of; "" for the host's
 
 
 class FetchEnvironments:
@@ -61,6 +63,8 @@ class FetchEnvironments:
         self._context = context
         self._observer = observer
         self._numbers = itertools.count(1)
+        # that phases' tools are of; "" for the host's
+        self.image = tools_image(context.plan)
 
     async def run(self, orders: Orders, on_bytes: OnBytes) -> ExecResult:
         """Run one program in an environment of its own, after its canaries.
@@ -93,13 +97,14 @@ class FetchEnvironments:
         limits = msgspec.structs.replace(
             policy.limits, wall_seconds=WALL_SECONDS, disk_bytes=DISK_BYTES
         )
-        tools = tuple(dict.fromkeys((*plan.tools, *plan.own_tools, *orders.folders)))
+        shown = plan.own_tools if orders.image else (*plan.tools, *plan.own_tools)
+        tools = tuple(dict.fromkeys((*shown, *orders.folders)))
         return EnvironmentSpec(
             id=f"fetch-{next(self._numbers)}",
             run_id=self._context.run_id,
             role="phase",
             policy=msgspec.structs.replace(policy, limits=limits, egress=tuple(orders.egress)),
-            variables=self._variables(tools, orders.variables),
+            variables=self._variables(tools, orders),
             working_directory=WORK,
             mounts=(
                 *(Mount(source=tool, target=tool) for tool in tools),
@@ -108,26 +113,29 @@ class FetchEnvironments:
                 Mount(source=str(orders.orders), target=ORDERS, writable=True),
             ),
             egress=tuple(_rule(entry, orders.private) for entry in orders.egress),
+            image=orders.image,
+            on_host=not orders.image,
             seed=plan.seed,
         )
 
-    def _variables(self, tools: Sequence[str], further: Mapping[str, str]) -> dict[str, str]:
+    def _variables(self, tools: Sequence[str], orders: Orders) -> dict[str, str]:
         plan, caller = self._context.plan, self._context.caller
+        path = {} if orders.image else {"PATH": inside_path(caller.get("PATH", ""), tools)}
         return {
-            "PATH": inside_path(caller.get("PATH", ""), tools),
+            **path,
             "HOME": HOME,
             "LANG": "C.UTF-8",
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
             "TMPDIR": "/tmp",  # noqa: S108 -- the environment's own
             "CLEANROOM": "1",
-            **plan.tool_variables,
-            **further,
+            **({} if orders.image else plan.tool_variables),
+            **orders.variables,
         }
 
 
 def python_program(name: str) -> tuple[list[str], list[str], dict[str, str]]:
-    """How to run the program `name` of `dependencies/inside` with this Python, in an environment.
+    """How to run the program `name` of `dependencies/inside` with this Python, on the host.
 
     Nothing of it is loaded here.
     Returns the beginning of its argument list, the folders it needs, and variables.
@@ -149,6 +157,12 @@ def python_program(name: str) -> tuple[list[str], list[str], dict[str, str]]:
         folders,
         {"PYTHONPATH": str(library.parent), "PYTHONDONTWRITEBYTECODE": "1"},
     )
+
+
+def image_program(name: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """As `python_program`, of a program that needs no library, with an image's own Python."""
+    program = Path(inside.__file__).parent / f"{name}.py"
+    return ["python3", "-I", "-S", str(program)], [str(program.parent)], {}
 
 
 def _rule(entry: str, private: frozenset[str]) -> EgressRule:

@@ -22,6 +22,7 @@ from cleanroom.engine.fetch.environment import (
     OUTPUT_BYTES,
     FetchEnvironments,
     Orders,
+    image_program,
     python_program,
 )
 from cleanroom.engine.fetch.errors import (
@@ -202,7 +203,8 @@ class FetchSession:
             await anyio.to_thread.run_sync(
                 _write, ordered / "served.json", msgspec.json.encode(document)
             )
-            program, folders, python_variables = python_program("serve")
+            serving = image_program if self._environments.image else python_program
+            program, folders, python_variables = serving("serve")
             argv = [*program, f"{ORDERS}/served.json", *argv]
             folders += [str(self._store.path / "files")]
             variables = {**python_variables, **variables}
@@ -227,6 +229,7 @@ class FetchSession:
                 private=self._private(self._manager.settings.proxy),
                 variables=variables,
                 folders=folders,
+                image=self._environments.image,
             ),
             take,
         )

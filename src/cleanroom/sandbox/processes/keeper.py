@@ -104,6 +104,8 @@ class Keeper:
                 self._resources.add_folder(order["folder"], descriptors.pop(0), order["name"])
             case "disown":
                 self._resources.forget_folder(order["folder"])
+            case "containers":
+                _load_container_warden()
             case "container":
                 self._resources.track_container(order)
             case "bye":
@@ -255,6 +257,10 @@ def _warden_class(spec: SandboxSpec) -> type[warden.Warden]:
         return warden_hostns.HostnsWarden
     if spec["container"] is None:
         return warden.Warden
+    return _load_container_warden()
+
+
+def _load_container_warden() -> type[warden.Warden]:
     # OwnerResources needs it for the order that follows, when nothing is imported any more.
     from cleanroom.sandbox.processes import container_cleanup  # noqa: F401
     from cleanroom.sandbox.processes.warden_container import ContainerWarden
