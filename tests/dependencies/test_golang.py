@@ -42,7 +42,7 @@ def test_real_sums_are_read():
     assert len(addresses) == 20
     toml = addresses["https://proxy.golang.org/github.com/!burnt!sushi/toml/@v/v1.6.0.zip"]
     assert toml.digest == "h1:dRaEfpa2VI55EwlIW72hMRHdWouJeRF7TPYhI+AUQjk="
-    assert toml.purl == "pkg:golang/github.com/BurntSushi/toml@v1.6.0"
+    assert toml.purl == "pkg:golang/github.com/burntsushi/toml@v1.6.0"
     mod = addresses["https://proxy.golang.org/github.com/cpuguy83/go-md2man/v2/@v/v2.0.6.mod"]
     assert (mod.digest.partition(":")[0], mod.purl) == ("h1mod", "")
     assert (lock.problems, lock.unresolved, lock.unpinned) == ((), (), ())

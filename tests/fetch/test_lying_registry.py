@@ -95,6 +95,24 @@ def test_what_the_lock_names_is_fetched_once_and_then_never_again(
     assert (again.code, offline.code, len(offline.requests)) == (0, 0, 1)
 
 
+def test_the_bill_of_materials_is_made_again_from_the_records(tmp_path: Path, certificates: Path):
+    """The same bytes; none where the record was changed, and of a set that cannot be had why."""
+    run(tmp_path, certificates, {FILE: Answer(body=BODY.hex())}, lock())
+    reports = tmp_path / "project/.ggen/cleanroom/reports"
+    written = (reports / "sbom.cdx.json").read_bytes()
+    (package,) = json.loads(written)["components"]
+    assert package["purl"] == "pkg:npm/left-pad@1.0.0"
+    again = run(tmp_path, certificates, {}, lock(), "report")
+    assert (again.code, (reports / "sbom.cdx.json").read_bytes()) == (0, written)
+    (record,) = (tmp_path / "project/.ggen/cleanroom/runs").glob("*/dependencies.json")
+    record.write_text(record.read_text().replace("left-pad", "right-pad"))
+    assert run(tmp_path, certificates, {}, lock(), "report").code == 0
+    assert not (reports / "sbom.cdx.json").exists()
+    run(tmp_path, certificates, {FILE: Answer(status=404)}, lock(b"other"))
+    (missing,) = json.loads((reports / "sbom.cdx.json").read_bytes())["components"]
+    assert "answered 404" in json.dumps(missing["properties"])
+
+
 LIES = {
     "another file": (Answer(body=b"another\n".hex()), 3, "CR-FETCH-001", "the registry gave"),
     "a longer file": (Answer(body=(BODY + b"x").hex()), 3, "CR-FETCH-001", "the registry gave"),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import anyio.to_thread
 import msgspec
@@ -245,8 +245,13 @@ def _artifact(module: Module, proxy: str) -> Artifact:
         file=f"{_escaped(module.version)}.{suffix}",
         url=f"{proxy}/{module.address}",
         digest=f"{algorithm}:{module.hash.removeprefix('h1:')}",
-        purl="" if module.mod else f"pkg:golang/{module.path}@{module.version}",
+        purl="" if module.mod else _purl(module),
     )
+
+
+def _purl(module: Module) -> str:
+    """The module's archive; package URLs of Go have no capitals (purl-spec, "golang")."""
+    return f"pkg:golang/{module.path.lower()}@{quote(module.version)}"
 
 
 def _in_workspace(folder: ProjectFolder) -> bool:

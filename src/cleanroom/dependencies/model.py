@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
+# A run's record of its sets, in its folder: a list of `Fetched`.
+RECORD = "dependencies.json"
+
 
 class Found(NamedTuple):
     """The files of one folder by which a package manager knows a project's dependencies."""
@@ -33,7 +36,8 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str
     file: str  # its name in a store, without folders
     url: str  # https, without credentials
-    digest: str = ""  # that the file must have; "" where no lock says it: pinned on first use
+    digest: str = ""  # that the file must have; "" where nothing says it: pinned on first use
+    pinned: bool = True  # False where the digest is an index's, and no lock has it
     size: int = 0  # 0 where it is not known
     purl: str = ""
 

@@ -265,7 +265,7 @@ def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Ar
         file=f"{short}-{version}.tgz",
         url=address_of(name, address or f"{REGISTRY}/{name}/-/{short}-{version}.tgz"),
         digest=digest,
-        purl=f"pkg:npm/{quote(name, safe='/')}@{version}",
+        purl=f"pkg:npm/{quote(name, safe='/')}@{quote(version)}",
     )
 
 

@@ -121,6 +121,7 @@ def _artifact(one: _Installed) -> Artifact | None:
         file=file,
         url=without_login(one.download_info.url),
         digest=f"sha256:{digest}" if digest else "",
+        pinned=False,
         purl=f"pkg:pypi/{quote(normalized(name))}@{quote(version)}",
     )
 

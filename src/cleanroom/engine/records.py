@@ -310,6 +310,7 @@ def render_reports(
     """Render a project's reports again from recorded events alone.
 
     The events are those of the newest run, or of `events_file`.
+    The bill of materials needs the record of dependencies beside them, as the run wrote it.
     The reports are written where a run writes them, or into `folder`.
 
     Returns:
@@ -321,8 +322,8 @@ def render_reports(
             of ours.
         ArtifactError: a report cannot be written.
     """
-    from cleanroom.evidence.reports.fold import fold
-    from cleanroom.subscribers.reporter import report_paths, write_reports
+    from cleanroom.evidence.reports.fold import ResultBuilder
+    from cleanroom.subscribers.reporter import read_sets, report_paths, write_reports
 
     check("project", project, PATH)
     shown = (
@@ -330,11 +331,16 @@ def render_reports(
         if events_file is None
         else Path(events_file)
     )
-    result = fold(read_run(project) if events_file is None else read_events(shown))
+    builder = ResultBuilder()
+    for envelope in read_run(project) if events_file is None else read_events(shown):
+        builder.add(envelope)
+    with Folder.at(shown.parent) as beside:
+        sets = read_sets(beside, builder.dependencies_sha256)
     with _own_reports(project) if folder is None else hold(Path(folder)) as place:
-        paths = {kind: str(path) for kind, path in report_paths(place.path).items()}
+        paths = {kind: str(path) for kind, path in report_paths(place.path, sets).items()}
+        result = builder.result()
         write_reports(
-            msgspec.structs.replace(result, reports={**paths, "events": str(shown)}), [place]
+            msgspec.structs.replace(result, reports={**paths, "events": str(shown)}), [place], sets
         )
     return paths
 

@@ -4,11 +4,14 @@
 files:
 `runs/<run_id>/events.jsonl` as events come, the reports atomically at the end,
 once in the folder where people look for the newest and once beside the events they were made of.
+The bill of materials is made of the record that the fetch step put beside the events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -17,8 +20,9 @@ import msgspec
 from cleanroom.core.beneath import Folder
 from cleanroom.core.bus import Subscription
 from cleanroom.core.files import LineWriter, relative, write_atomic
+from cleanroom.dependencies.model import RECORD, Fetched
 from cleanroom.evidence.reports.fold import ResultBuilder
-from cleanroom.evidence.reports.render import FILES, makers, render
+from cleanroom.evidence.reports.render import FILES, SBOM, makers, render
 from cleanroom.evidence.reports.result import RunResult
 from cleanroom.model.events import Assertion, encode_lines
 
@@ -26,6 +30,8 @@ EVENTS_FILE = "events.jsonl"
 # The log is lossless: a disk that stops for some seconds under a flood must not end the run,
 # and 200,000 envelopes are about 100 MB at their worst.
 LIMIT = 200_000
+# Of the record of dependencies: a thousand times that of a large project.
+RECORD_BYTES = 1 << 30
 
 
 class Reporter:
@@ -73,30 +79,59 @@ class Reporter:
         Raises:
             ArtifactError: a report cannot be written.
         """
+        sets = await anyio.to_thread.run_sync(
+            read_sets, self.run_folder, self._builder.dependencies_sha256
+        )
         paths = {
-            **report_paths(self.report_folder.path),
+            **report_paths(self.report_folder.path, sets),
             "events": self.events_path,
             **(further or {}),
         }
         final = msgspec.structs.replace(
             result, reports={kind: relative(path, self.root) for kind, path in paths.items()}
         )
-        await anyio.to_thread.run_sync(write_reports, final, (self.report_folder, self.run_folder))
+        folders = (self.report_folder, self.run_folder)
+        await anyio.to_thread.run_sync(write_reports, final, folders, sets)
         return final
 
 
-def report_paths(folder: Path) -> dict[str, Path]:
-    """Where the reports lie in `folder`: kind -> path."""
-    return {kind: folder / name for kind, name in FILES.items()}
+def report_paths(folder: Path, sets: Sequence[Fetched] | None = None) -> dict[str, Path]:
+    """Where the reports of a run with these sets of dependencies lie in `folder`: kind -> path."""
+    files = FILES if sets is None else {**FILES, **SBOM}
+    return {kind: folder / name for kind, name in files.items()}
 
 
-def write_reports(result: RunResult, folders: Iterable[Folder]) -> None:
-    """Every report into each of the folders.
+def read_sets(folder: Folder, sha256: str) -> tuple[Fetched, ...] | None:
+    """The sets of dependencies of a run with this folder.
+
+    `sha256` is the digest of their record, from the run's events.
+    None where the run has no record, or where it is not as the run wrote it.
+    """
+    if not sha256:
+        return None
+    # Most runs have no dependencies.
+    from cleanroom.evidence.reports.sbom import read_record
+
+    try:
+        with folder.reading(RECORD) as stream:
+            return read_record(stream.read(RECORD_BYTES), sha256)
+    except OSError:
+        return None
+
+
+def write_reports(
+    result: RunResult, folders: Iterable[Folder], sets: Sequence[Fetched] | None = None
+) -> None:
+    """Every report into each of the folders; the bill of materials where there are sets.
 
     Raises:
         ArtifactError: one of them cannot be written.
     """
-    rendered = render(result)
+    rendered = render(result, sets)
     for folder in folders:
         for name, data in rendered.items():
             write_atomic(folder, name, data)
+        for name in set(SBOM.values()) - set(rendered):
+            # An earlier run's would stand beside this one's reports.
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder.descriptor)

@@ -14,7 +14,15 @@ import msgspec
 
 from cleanroom.core.files import write_atomic
 from cleanroom.dependencies.go_hashes import MEASURES
-from cleanroom.dependencies.model import NO_ACCESS, Access, Complete, Fetched, Overlay
+from cleanroom.dependencies.model import (
+    NO_ACCESS,
+    RECORD,
+    Access,
+    Complete,
+    Fetched,
+    Overlay,
+    Problem,
+)
 from cleanroom.dependencies.session import Manager
 from cleanroom.dependencies.store import PAUSE_SECONDS, Store
 from cleanroom.engine.fetch.environment import FetchEnvironments
@@ -26,8 +34,6 @@ from cleanroom.engine.supervision.environments import EnvironmentObserver
 from cleanroom.engine.supervision.service_data import in_thread
 from cleanroom.model.errors import DependencyUnavailable
 from cleanroom.model.events import Artifact, Note, Subject
-
-RECORD = "dependencies.json"
 
 
 async def fetch_dependencies(
@@ -69,19 +75,29 @@ class FetchStep:
             ProjectError: a lock file cannot be read.
         """
         complete: list[tuple[FoundSet, Fetched]] = []
+        recorded: list[Fetched] = []
         for one in sets:
-            fetched = await self._ensure(one)
-            if fetched is not None:
+            try:
+                fetched = await self._ensure(one)
+            except DependencyUnavailable as error:
+                self._warn(error)
+                recorded.append(_missing(one, error))
+            else:
                 complete.append((one, fetched))
+                recorded.append(fetched)
         accesses = [
             await self._lay_out(manager, [pair for pair in complete if pair[0].manager is manager])
             for manager in dict.fromkeys(one.manager for one, _ in complete)
         ]
-        await self._record([fetched for _, fetched in complete])
+        await self._record(recorded)
         return merged(accesses)
 
-    async def _ensure(self, one: FoundSet) -> Fetched | None:
-        """The complete set; None where it cannot be had."""
+    async def _ensure(self, one: FoundSet) -> Fetched:
+        """The complete set.
+
+        Raises:
+            DependencyUnavailable: it cannot be had.
+        """
         fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
         if fetched is not None:
             return fetched
@@ -90,9 +106,6 @@ class FetchStep:
             # Another run may have fetched it while this one waited.
             fetched = await anyio.to_thread.run_sync(self._store.load, one.key)
             return fetched or await self._fetch(one)
-        except DependencyUnavailable as error:
-            self._warn(error)
-            return None
         finally:
             os.close(lock)
 
@@ -180,8 +193,9 @@ class FetchStep:
                 pump.end()
 
     async def _record(self, sets: Sequence[Fetched]) -> None:
-        """Write what phases could use into the run's folder."""
-        text = msgspec.json.format(msgspec.json.encode(sets), indent=1)
+        """Write what phases could use, and what could not be had, into the run's folder."""
+        encoded = msgspec.json.format(msgspec.json.encode(sets), indent=1).decode()
+        text = self._context.redactor.text(encoded).encode()
         folder = self._context.folder
         await anyio.to_thread.run_sync(write_atomic, folder, RECORD, text)
         self._bus.publish(
@@ -198,6 +212,16 @@ class FetchStep:
     def _note(self, text: str, code: str) -> None:
         subject = Subject("run", self._context.plan.project)
         self._bus.publish(Note(subject=subject, level="warning", text=text, code=code))
+
+
+def _missing(one: FoundSet, error: DependencyUnavailable) -> Fetched:
+    """The record of a set of which there is nothing."""
+    return Fetched(
+        manager=one.manager.name,
+        folder=one.found.folder,
+        name=one.found.name,
+        problems=(Problem(entry=one.found.name, why=str(error), hint=error.hint),),
+    )
 
 
 def merged(accesses: Iterable[Access]) -> Access:

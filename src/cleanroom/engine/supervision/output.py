@@ -35,9 +35,11 @@ class RedactingStream(Protocol):
 
 
 class Redacting(Protocol):
-    """Makes streams without the run's secrets."""
+    """Makes texts and streams without the run's secrets."""
 
     def add(self, *values: str) -> None: ...
+
+    def text(self, text: str) -> str: ...
 
     def stream(self) -> RedactingStream: ...
 

@@ -26,6 +26,7 @@ class FileResults:
         self.brought_back: dict[str, int] = {}
         self.autorun: list[AutorunResult] = []
         self.reports: dict[str, str] = {}
+        self.dependencies_sha256 = ""  # of the record of the fetch step; "" where there is none
 
     def add(self, event: Artifact) -> None:
         """Take an artifact; roles that are no part of a result are ignored."""
@@ -36,6 +37,8 @@ class FileResults:
             self.autorun += _autorun_rows(event)[: ROWS_MAX - len(self.autorun)]
         elif event.role == "conflict":
             self._sum({"conflicts": event.files})
+        elif event.role == "dependencies":
+            self.dependencies_sha256 = event.sha256
         elif event.role in _REPORT_KINDS:
             self.reports[_REPORT_KINDS[event.role]] = event.path
 

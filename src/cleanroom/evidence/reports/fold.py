@@ -167,6 +167,11 @@ class ResultBuilder:
             text = f"{event.text} [{event.code}]" if event.code else event.text
             self._notes.append(f"DEGRADED: {text}" if event.level == "degraded" else text)
 
+    @property
+    def dependencies_sha256(self) -> str:
+        """The digest of the run's record of its dependencies; "" where it has none."""
+        return self._files.dependencies_sha256
+
     def result(self) -> RunResult:
         """The result of the events so far.
 

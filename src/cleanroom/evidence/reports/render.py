@@ -6,8 +6,9 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from cleanroom.dependencies.model import Fetched
 from cleanroom.evidence.reports.result import RunResult
 
 FILES: dict[str, str] = {
@@ -15,6 +16,8 @@ FILES: dict[str, str] = {
     "junit": "test_results.junit.xml",
     "html": "test_results.html",
 }
+# Of runs with dependencies only.
+SBOM = {"sbom": "sbom.cdx.json"}
 
 
 def makers() -> dict[str, Callable[[RunResult], bytes]]:
@@ -29,6 +32,11 @@ def makers() -> dict[str, Callable[[RunResult], bytes]]:
     return {"json": json_report, "junit": junit, "html": html_report}
 
 
-def render(result: RunResult) -> dict[str, bytes]:
-    """File name -> bytes."""
-    return {FILES[kind]: make(result) for kind, make in makers().items()}
+def render(result: RunResult, sets: Sequence[Fetched] | None = None) -> dict[str, bytes]:
+    """File name -> bytes. `sets` are the run's dependencies; None where it has none."""
+    rendered = {FILES[kind]: make(result) for kind, make in makers().items()}
+    if sets is not None:
+        from cleanroom.evidence.reports.sbom import sbom
+
+        rendered[SBOM["sbom"]] = sbom(result, sets)
+    return rendered
