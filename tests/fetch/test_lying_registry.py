@@ -204,6 +204,66 @@ def test_credentials_of_netrc_reach_their_host_and_nothing_else(tmp_path: Path, 
     assert (kept, "hunter2" in said.err) == ([], False)
 
 
+PASSWORD = "hunter2-hunter2"
+LOGIN = base64.b64encode(f"me:{PASSWORD}".encode()).decode()
+ECHO = b"{login}".hex()
+AWAY = Answer(status=302, location=f"https://{{login}}.registry.test:{PORT}/")
+
+
+def shows_login(tmp_path: Path, said: Said) -> list[str]:
+    """Where a login can be read afterwards: on the screen, and in files of ours."""
+    files = (path for name in ("project", "cache") for path in (tmp_path / name).rglob("*"))
+    texts = {str(path): path.read_bytes() for path in files if path.is_file()}
+    texts["the screen"] = said.err.encode()
+    words = [word.encode() for word in (PASSWORD, LOGIN, LOGIN.rstrip("="))]
+    return [name for name, text in texts.items() if any(word in text for word in words)]
+
+
+@pytest.mark.parametrize(
+    "answer", [AWAY, Answer(status=403, reason="no {login}", body=ECHO)], ids=["away", "refused"]
+)
+@pytest.mark.parametrize("file", [".netrc", ".npmrc"])
+def test_a_registry_that_repeats_a_login_has_it_shown_nowhere(
+    tmp_path: Path, certificates: Path, file: str, answer: Answer
+):
+    """In the place it redirects to, or in its refusal."""
+    texts = {
+        ".netrc": f"machine registry.test login me password {PASSWORD}\n",
+        ".npmrc": f"//registry.test:{PORT}/:_auth={LOGIN}\n",
+    }
+    (tmp_path / file).write_text(texts[file])
+    said = run(tmp_path, certificates, {FILE: answer}, lock(), "pipeline", "test")
+    assert said.requests[0] == f"Basic {LOGIN} {FILE}"
+    assert "registry.test" in said.err
+    assert shows_login(tmp_path, said) == []
+
+
+# Stands for python3: it has a pip, which prints its configuration and fails.
+TALKATIVE = """#!/bin/sh
+case "$*" in
+-c*) echo "$0" ;;
+*--help) echo --report ;;
+*) cat "$PIP_CONFIG_FILE"; exit 3 ;;
+esac
+"""
+
+
+def test_what_a_tool_prints_of_the_logins_it_has_is_masked(tmp_path: Path, certificates: Path):
+    """A pip that prints its own configuration, into the log and the warning."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/requirements.txt").write_text("left-pad\n")
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/python3").write_text(TALKATIVE)
+    (tmp_path / "tools/python3").chmod(0o755)
+    index = f"https://me:{PASSWORD}@registry.test:{PORT}/simple"
+    (tmp_path / ".pip").mkdir()
+    (tmp_path / ".pip/pip.conf").write_text(f"[global]\nindex-url = {index}\n")
+    path = f"{tmp_path / 'tools'}:/usr/bin:/bin"
+    said = run(tmp_path, certificates, {}, lock(), "pipeline", "test", PATH=path)
+    assert "index-url = https://[redacted]@registry.test" in said.err
+    assert shows_login(tmp_path, said) == []
+
+
 def test_certificates_that_are_none_are_an_error_of_the_download(
     tmp_path: Path, certificates: Path
 ):

@@ -33,7 +33,8 @@ class Answer(TypedDict, total=False):
 
     status: int
     body: str  # hexadecimal
-    location: str
+    location: str  # "{login}" stands for what the request's Authorization says
+    reason: str  # of the status line; the same
     length: int  # that is announced
     pause: float  # seconds before each byte
 
@@ -114,10 +115,14 @@ def _serve(answers: dict[str, Answer], folder: Path) -> None:
             log.write(f"{self.headers.get('Authorization', '-')} {self.path}\n")
             answer = answers.get(self.path, Answer(status=404))
             body = bytes.fromhex(answer.get("body", ""))
-            self.send_response(answer.get("status", 200))
+            login = self.headers.get("Authorization", "-")
+            body = body.replace(b"{login}", login.encode())
+            reason = answer.get("reason", "So").replace("{login}", login)
+            self.send_response(answer.get("status", 200), reason)
             self.send_header("Content-Length", str(answer.get("length", len(body))))
             if "location" in answer:
-                self.send_header("Location", answer["location"])
+                encoded = login.rpartition(" ")[2]
+                self.send_header("Location", answer["location"].replace("{login}", encoded))
             self.end_headers()
             if not answer.get("pause"):
                 self.wfile.write(body)

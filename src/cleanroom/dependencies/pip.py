@@ -184,6 +184,7 @@ class Pip(Manager):
                 files=written,
                 variables=variables,
                 egress=index_hosts([*indexes, *([proxy] if proxy else [])]),
+                authorizations=self._config.authorizations(indexes),
             )
         )
         if result.exit_code:

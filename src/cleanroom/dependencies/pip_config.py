@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import configparser
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from cleanroom.dependencies.settings import Settings, host_of, netrc_login, read_text
+from cleanroom.dependencies.settings import Settings, basic, host_of, netrc_login, read_text
 
 PYPI = "https://pypi.org/simple"
 PYPI_FILES = "https://files.pythonhosted.org"
@@ -47,10 +46,18 @@ class PipConfig:
             parts = urlsplit(own)
             if parts.username is None or host_of(own) != host_of(url):
                 continue
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            encoded = base64.b64encode(login.encode()).decode()
-            return {"Authorization": f"Basic {encoded}"}
+            return basic(unquote(parts.username), unquote(parts.password or ""))
         return {}
+
+    def authorizations(self, indexes: list[str]) -> list[str]:
+        """The headers that pip sends to these indexes, as `file` names them."""
+        found = []
+        for url in map(self._with_login, indexes):
+            parts = urlsplit(url)
+            if parts.username is not None:
+                user, password = unquote(parts.username), unquote(parts.password or "")
+                found.append(basic(user, password)["Authorization"])
+        return found
 
     def file(self, index: str, extra: list[str]) -> bytes:
         """A pip.conf with these indexes, and the caller's credentials for their own ones."""

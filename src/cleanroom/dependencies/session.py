@@ -41,6 +41,8 @@ class ToolRun(NamedTuple):
     # path -> file of the store, answered over HTTP on the loopback.
     # "{served}" in `argv`, `files` and `variables` stands for "http://127.0.0.1:PORT".
     served: Mapping[str, Path] = {}
+    # values of Authorization headers that it may send: shown nowhere
+    authorizations: Sequence[str] = ()
 
 
 class ToolResult(NamedTuple):

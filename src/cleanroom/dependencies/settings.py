@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from cleanroom.core.files import open_to_read
 
 _READ_MAX = 4 << 20
+_NO_PASSWORDS = ("", "x-oauth-basic")
 # Variables that name a file of certificates; the first that is set counts.
 CERTIFICATE_VARIABLES = (
     "SSL_CERT_FILE",
@@ -85,6 +87,19 @@ def basic(user: str, password: str) -> dict[str, str]:
     """The header of a login."""
     encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
     return {"Authorization": f"Basic {encoded}"}
+
+
+def secrets_of(authorization: str) -> list[str]:
+    """What must not be shown of the value of an Authorization header: token, or login."""
+    scheme, _, rest = authorization.rpartition(" ")
+    found = [authorization, rest]
+    if scheme.lower() == "basic":
+        with suppress(ValueError):
+            login = base64.b64decode(rest, validate=True).decode()
+            user, _, password = login.partition(":")
+            # Some registries take a token as the name, with a word in the password's place.
+            found += [login, password, *([user] if password in _NO_PASSWORDS else [])]
+    return [value for value in found if value not in _NO_PASSWORDS]
 
 
 def read_text(path: Path) -> str:

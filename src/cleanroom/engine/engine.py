@@ -457,12 +457,7 @@ def _refuse_recursion(caller: Mapping[str, str]) -> None:
 
 def _secrets(caller: Mapping[str, str], plan: Plan) -> list[str]:
     """The caller's secret values, except those that are part of a name which every report shows."""
-    names = (
-        plan.project,
-        plan.root,
-        *(phase.name for phase in plan.phases),
-        *(service.name for service in plan.services),
-    )
+    names = plan.shown_names
     return [value for value in secret_values(caller) if not any(value in name for name in names)]
 
 

@@ -165,3 +165,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             self.policy.level
         }
         return lowest_first(found)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """Names that every report shows: what is part of one is no secret."""
+        phases = (phase.name for phase in self.phases)
+        return (self.project, self.root, *phases, *(service.name for service in self.services))

@@ -118,7 +118,10 @@ class Downloader:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         if f"{parts.hostname}:{port}" not in self._hosts:
-            raise Failed("redirect", f"redirected to {parts.hostname}:{port}, which nothing names")
+            # As the registry wrote it: a login that it repeats is known in that form only.
+            named = parts.netloc.rpartition("@")[2]
+            shown = named if parts.port else f"{named}:{port}"
+            raise Failed("redirect", f"redirected to {shown}, which nothing names")
 
     def _save(self, number: int, order: Mapping[str, Any], response: Any) -> int:
         if response.status in (404, 410):

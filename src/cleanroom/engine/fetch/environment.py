@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from cleanroom.backends.base import (
 )
 from cleanroom.dependencies import inside
 from cleanroom.dependencies.session import WORK
+from cleanroom.dependencies.settings import secrets_of
 from cleanroom.engine.fetch.find import tools_image
 from cleanroom.engine.phases.environment_spec import HOME, inside_path
 from cleanroom.engine.phases.prove import prove
@@ -65,6 +66,13 @@ class FetchEnvironments:
         self._numbers = itertools.count(1)
         # that phases' tools are of; "" for the host's
         self.image = tools_image(context.plan)
+
+    def conceal(self, authorizations: Iterable[str]) -> None:
+        """Show these values of Authorization headers, and the logins in them, nowhere."""
+        names = self._context.plan.shown_names
+        secrets = (secret for value in authorizations for secret in secrets_of(value))
+        hidden = (one for one in secrets if not any(one in name for name in names))
+        self._context.redactor.add(*hidden)
 
     async def run(self, orders: Orders, on_bytes: OnBytes) -> ExecResult:
         """Run one program in an environment of its own, after its canaries.

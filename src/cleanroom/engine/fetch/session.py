@@ -143,6 +143,7 @@ class FetchSession:
 
     def _order(self, url: str, limit: int, accept: str = "") -> dict[str, object]:
         headers = dict(self._manager.credentials(url))
+        self._environments.conceal(headers.values())
         if accept:
             headers["Accept"] = accept
         return {"url": url, "headers": headers, "limit": limit, "decode": bool(accept)}
@@ -194,6 +195,7 @@ class FetchSession:
         """Run a program. Raises as `dependencies.session.Session` says."""
         if self._policy.offline and tool.egress:
             raise may_not_fetch(self._manager.name, (" ".join(tool.argv[:2]),))
+        self._environments.conceal(tool.authorizations)
         work, ordered = await self._new_folders()
         await anyio.to_thread.run_sync(partial(_write_files, work, tool.files))
         argv, variables = list(tool.argv), dict(tool.variables)
