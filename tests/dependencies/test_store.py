@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from cleanroom.dependencies.model import Artifact, Fetched, Stored
-from cleanroom.dependencies.store import Rejected, Store, hard_link, remove_tree, take_folder
+from cleanroom.dependencies.model import Artifact, Fetched
+from cleanroom.dependencies.store import Rejected, Store, take_folder
 
 BODY = b"a package\n"
 
@@ -107,31 +106,6 @@ def test_a_set_that_cannot_be_read_is_none(tmp_path: Path, text: bytes):
     assert store.load("npm-1") is None
 
 
-def test_eviction_keeps_what_sets_and_views_use(tmp_path: Path):
-    """A file of no set goes, once it is not new; one that a view shows stays."""
-    store = Store(tmp_path)
-    stored = store.add(artifact(digest("sha256")), given(tmp_path))
-    hard_link(store.file(stored.sha256), store.path / "views/npm-1/a")
-    assert store.evict() == 0
-    remove_tree(store.path / "views/npm-1")
-    assert store.evict() == 0, "it is new"
-    assert kept(store) == [stored.sha256]
-
-
-def test_eviction_removes_sets_by_age_and_size_the_oldest_first(tmp_path: Path):
-    """Those that were used last stay within the limit."""
-    store = Store(tmp_path)
-    for number in (1, 2):
-        one = Stored(artifact=artifact(), sha256=str(number) * 64, size=10)
-        store.save(f"npm-{number}", Fetched(manager="npm", folder="", name="l", files=(one,)))
-        used = time.time() - 100 / number
-        os.utime(store.path / f"sets/npm-{number}.json", (used, used))
-    store.evict(bytes_max=10, age_seconds=1e12)
-    assert [path.name for path in (store.path / "sets").iterdir()] == ["npm-2.json"]
-    store.evict(age_seconds=1)
-    assert list((store.path / "sets").iterdir()) == []
-
-
 KILLED = """
 import os, sys, time
 from pathlib import Path
@@ -151,10 +125,10 @@ def test_what_a_killed_builder_left_is_removed_and_what_a_living_one_has_is_not(
     ) as builder:
         assert builder.stdout is not None
         builder.stdout.readline()
-        store.evict()
+        store.remove_abandoned()
         assert len(list((store.path / "building").iterdir())) == 1
         builder.send_signal(signal.SIGKILL)
-    store.evict()
+    store.remove_abandoned()
     assert list((store.path / "building").iterdir()) == []
     assert kept(store) == []
 

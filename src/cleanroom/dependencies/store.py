@@ -5,7 +5,9 @@
       names/sha512-abc...     the SHA-256 of the file that has another digest
       sets/KEY.json           a `Fetched`: what one set of lock files needs, all of it in files/
       views/NAME-KEY/         laid out for a tool; made whole, then renamed into its place
+      layouts/NAME-KEY        the keys of the sets that are in a view
       building/               what is being made; removed when its maker is gone
+      uses/                   what living runs use: `eviction` leaves it alone
       locks/
 
 A killed process leaves nothing but entries of `building`: files and views are renamed into their
@@ -19,8 +21,7 @@ import os
 import secrets
 import shutil
 import stat
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,12 +34,10 @@ from cleanroom.dependencies.digests import algorithm, read_digests
 from cleanroom.dependencies.model import Artifact, Fetched, Stored
 
 FOLDER = "dependencies"
-PARTS = ("files", "names", "sets", "views", "building", "locks")
+PARTS = ("files", "names", "sets", "views", "layouts", "building", "uses", "locks")
 MODE_FILE, MODE_FOLDER = 0o444, 0o700
 LOCK_SECONDS = 3600.0  # another process may be fetching a large set
 PAUSE_SECONDS = 0.05
-BYTES_MAX = 20 << 30  # of the whole store
-AGE_SECONDS = 90 * 86400.0  # since a set was used last
 
 
 class Rejected(Exception):
@@ -208,9 +207,21 @@ class Store:
         """Where a view will be."""
         return self.path / "views" / name
 
-    def finish_view(self, built: Path, name: str) -> Path:
+    def layout(self, name: str) -> Path:
+        """The file that names a view's sets."""
+        return self.path / "layouts" / name
+
+    def sets_of_view(self, name: str) -> list[str]:
+        """The keys of a view's sets; none where that is not known."""
+        try:
+            return self.layout(name).read_text().split()
+        except OSError:
+            return []
+
+    def finish_view(self, built: Path, name: str, sets: Iterable[str] = ()) -> Path:
         """Put a view that is complete into its place; another process may have been faster."""
         path = self.place(name)
+        self.layout(name).write_text(" ".join(sets))
         with suppress(OSError):
             built.rename(path)
         return path
@@ -219,7 +230,7 @@ class Store:
     def building(self) -> Iterator[Path]:
         """An empty folder beside files and views, removed at the end.
 
-        A lock says that its maker lives; without one `evict` removes it.
+        A lock says that its maker lives; without one `remove_abandoned` removes it.
         """
         name = secrets.token_hex(8)
         path = self.path / "building" / name
@@ -240,27 +251,7 @@ class Store:
         with Folder.at(self.path / "locks") as locks:
             return try_lock(locks, key)
 
-    # --- eviction
-
-    def evict(self, *, bytes_max: int = BYTES_MAX, age_seconds: float = AGE_SECONDS) -> int:
-        """Remove what dead builders left, sets not used for long, and files that no set names.
-
-        Returns the number of bytes that were freed.
-        """
-        self.remove_abandoned()
-        sets = self._sets_by_use()
-        kept: dict[str, int] = {}
-        total = 0
-        oldest = time.time() - age_seconds
-        for used, path, fetched in sets:
-            new = {one.sha256: one.size for one in fetched.files if one.sha256 not in kept}
-            if used < oldest or total + sum(new.values()) > bytes_max:
-                path.unlink(missing_ok=True)
-                continue
-            kept |= new
-            total += sum(new.values())
-        self._remove_views(oldest)
-        return self._remove_files(frozenset(kept))
+    # --- what killed processes left
 
     def remove_abandoned(self) -> None:
         """Remove what builders that are dead had begun: with orders of downloads, and logins."""
@@ -270,34 +261,6 @@ class Store:
                 remove_tree(path)
                 (self.path / "locks" / f"building-{path.name}").unlink(missing_ok=True)
                 os.close(descriptor)
-
-    def _sets_by_use(self) -> list[tuple[float, Path, Fetched]]:
-        """The sets, the last used first; those that cannot be read are removed."""
-        found = []
-        for path in (self.path / "sets").glob("*.json"):
-            try:
-                fetched = msgspec.json.decode(path.read_bytes(), type=Fetched)
-                found.append((path.stat().st_mtime, path, fetched))
-            except (OSError, msgspec.MsgspecError):
-                path.unlink(missing_ok=True)
-        return sorted(found, key=lambda one: one[0], reverse=True)
-
-    def _remove_views(self, oldest: float) -> None:
-        for path in (self.path / "views").iterdir():
-            if path.stat().st_mtime < oldest:
-                remove_tree(path)
-
-    def _remove_files(self, kept: frozenset[str]) -> int:
-        freed = 0
-        for path in (self.path / "files").glob("*/*"):
-            found = path.stat()
-            # A view may have it by another name; one that was just added belongs to a set to come.
-            recent = found.st_ctime > time.time() - LOCK_SECONDS
-            if path.name in kept or found.st_nlink > 1 or recent:
-                continue
-            path.unlink(missing_ok=True)
-            freed += found.st_size
-        return freed
 
 
 def _file_name(digest: str) -> str:

@@ -169,7 +169,7 @@ class Run:
             self._supervisor = supervisor = await stack.enter_async_context(
                 supervise(context, recipes, templates, server)
             )
-            context = await self._fetch_dependencies(context, supervisor)
+            context = await self._fetch_dependencies(stack, context, supervisor)
             if self._settings.fetch_only:
                 return
             if self._hooks.before_phases is not None:
@@ -260,7 +260,9 @@ class Run:
             self._note("warning", text, "CR-SESSION-005")
         return server
 
-    async def _fetch_dependencies(self, context: RunContext, supervisor: Supervisor) -> RunContext:
+    async def _fetch_dependencies(
+        self, stack: AsyncExitStack, context: RunContext, supervisor: Supervisor
+    ) -> RunContext:
         """Fetch what lock files name, if a phase has no network to do it itself."""
         if not _needs_dependencies(self._plan, context.backend):
             return context
@@ -270,15 +272,16 @@ class Run:
         if not sets:
             return context
         from cleanroom.engine.fetch.session import FetchPolicy
-        from cleanroom.engine.fetch.step import fetch_dependencies
+        from cleanroom.engine.fetch.step import fetched_dependencies
 
-        access = await fetch_dependencies(
+        fetched = fetched_dependencies(
             context,
             supervisor.observer,
             sets,
             self._places.cache.cache,
             FetchPolicy(self._settings.offline, required=self._settings.fetch_only),
         )
+        access = await stack.enter_async_context(fetched)
         return context._replace(dependencies=access)
 
     def _context(self, backend: Backend, logs: LogSink, scratch: Path) -> RunContext:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -13,6 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from cleanroom.core.files import write_atomic
+from cleanroom.dependencies.eviction import StoreUse, evict
 from cleanroom.dependencies.go_hashes import MEASURES
 from cleanroom.dependencies.model import (
     NO_ACCESS,
@@ -36,29 +38,48 @@ from cleanroom.model.errors import DependencyUnavailable
 from cleanroom.model.events import Artifact, Note, Subject
 
 
-async def fetch_dependencies(
+@asynccontextmanager
+async def fetched_dependencies(
     context: RunContext,
     observer: EnvironmentObserver,
     sets: Sequence[FoundSet],
     cache: Path,
     policy: FetchPolicy,
-) -> Access:
-    """Fetch what these sets name; returns how phases reach it.
+) -> AsyncIterator[Access]:
+    """Fetch what these sets name, and keep it while phases use it; yields how they reach it.
+
+    A run that added to the store prunes it at its end.
 
     Raises:
         DependencyRejected: a registry gave another file than a lock names.
         ProjectError: a lock file cannot be read.
     """
     store = await anyio.to_thread.run_sync(Store, cache, MEASURES)
-    return await FetchStep(context, observer, store, policy).run(sets)
+    # In no thread: cancelled there, the run would lose what it has to close.
+    use = StoreUse(store)
+    step = FetchStep(context, observer, store, use, policy)
+    try:
+        yield await step.run(sets)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(use.close)
+            if step.added:
+                await anyio.to_thread.run_sync(evict, store)
 
 
 class FetchStep:
     """The fetch step of one run."""
 
     def __init__(
-        self, context: RunContext, observer: EnvironmentObserver, store: Store, policy: FetchPolicy
+        self,
+        context: RunContext,
+        observer: EnvironmentObserver,
+        store: Store,
+        use: StoreUse,
+        policy: FetchPolicy,
     ) -> None:
+        self.added = False  # to the store
+        self._use = use
         self._context = context
         self._bus = context.bus
         self._store = store
@@ -76,6 +97,7 @@ class FetchStep:
         """
         complete: list[tuple[FoundSet, Fetched]] = []
         recorded: list[Fetched] = []
+        await anyio.to_thread.run_sync(lambda: self._use.add(*(one.key for one in sets)))
         for one in sets:
             try:
                 fetched = await self._ensure(one)
@@ -85,10 +107,9 @@ class FetchStep:
             else:
                 complete.append((one, fetched))
                 recorded.append(fetched)
-        accesses = [
-            await self._lay_out(manager, [pair for pair in complete if pair[0].manager is manager])
-            for manager in dict.fromkeys(one.manager for one, _ in complete)
-        ]
+        views = _views(complete)
+        await anyio.to_thread.run_sync(lambda: self._use.add(*views))
+        accesses = [await self._lay_out(name, pairs) for name, pairs in views.items()]
         await self._record(recorded)
         return merged(accesses)
 
@@ -148,6 +169,7 @@ class FetchStep:
                 problems=lock.problems,
                 fetched_unix=int(time.time()),
             )
+            self.added = True
             await anyio.to_thread.run_sync(self._store.save, one.key, fetched)
             span.attributes["files"] = len(files)
             span.attributes["fetched"] = progress.fetched
@@ -158,24 +180,22 @@ class FetchStep:
                 self._note(text, "CR-FETCH-008")
         return fetched
 
-    async def _lay_out(
-        self, manager: Manager, complete: Sequence[tuple[FoundSet, Fetched]]
-    ) -> Access:
+    async def _lay_out(self, name: str, complete: Sequence[tuple[FoundSet, Fetched]]) -> Access:
         """The view of all of a manager's sets, made unless it is there."""
-        keys = sorted({one.key for one, _ in complete})
-        digest = hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]
-        name = f"{manager.name}-{manager.layout}-{digest}"
+        manager = complete[0][0].manager
         view = await anyio.to_thread.run_sync(self._store.view, name)
         if view is None:
             sets = [Complete(one.found, fetched) for one, fetched in complete]
             try:
-                view = await self._build(manager, sets, name)
+                view = await self._build(manager, sets, name, [one.key for one, _ in complete])
             except DependencyUnavailable as error:
                 self._warn(error)
                 return NO_ACCESS
         return manager.access(str(view))
 
-    async def _build(self, manager: Manager, sets: Sequence[Complete], name: str) -> Path:
+    async def _build(
+        self, manager: Manager, sets: Sequence[Complete], name: str, keys: Sequence[str]
+    ) -> Path:
         place = self._store.place(name)
         subject = Subject("prepare", f"{manager.name} store")
         with self._bus.span(subject) as span:
@@ -188,7 +208,9 @@ class FetchStep:
                     built = around / "view"
                     built.mkdir(mode=0o755)
                     await manager.lay_out(session, sets, built, str(place))
-                    return await anyio.to_thread.run_sync(self._store.finish_view, built, name)
+                    return await anyio.to_thread.run_sync(
+                        self._store.finish_view, built, name, keys
+                    )
             finally:
                 pump.end()
 
@@ -212,6 +234,19 @@ class FetchStep:
     def _note(self, text: str, code: str) -> None:
         subject = Subject("run", self._context.plan.project)
         self._bus.publish(Note(subject=subject, level="warning", text=text, code=code))
+
+
+def _views(
+    complete: Sequence[tuple[FoundSet, Fetched]],
+) -> dict[str, list[tuple[FoundSet, Fetched]]]:
+    """The name of each manager's view, with the sets that are in it."""
+    found = {}
+    for manager in dict.fromkeys(one.manager for one, _ in complete):
+        pairs = [pair for pair in complete if pair[0].manager is manager]
+        keys = sorted({one.key for one, _ in pairs})
+        digest = hashlib.sha256("\0".join(keys).encode()).hexdigest()[:32]
+        found[f"{manager.name}-{manager.layout}-{digest}"] = pairs
+    return found
 
 
 def _missing(one: FoundSet, error: DependencyUnavailable) -> Fetched:
