@@ -36,6 +36,7 @@ NAMES = (
     "memory",
     "command",
     "tracing",
+    "fetch",
 )
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "bench" / "results"

@@ -55,8 +55,23 @@ EXPECTED = {
         "loading the exporter, in its thread",
         "delivering all spans at once",
     },
+    "fetch": {
+        "warm: npm, found and checked",
+        "warm: cargo, found and checked",
+        "warm: uv, found and checked",
+        "a run with the lock: more than without",
+    },
 }
-NEEDS_THE_KERNEL = {"lifecycle", "services", "containers", "sandbox", "work", "memory", "command"}
+NEEDS_THE_KERNEL = {
+    "lifecycle",
+    "services",
+    "containers",
+    "sandbox",
+    "work",
+    "memory",
+    "command",
+    "fetch",
+}
 
 SLOW = {"lifecycle", "containers"}
 PEERS = ("testcontainers", "compose")  # which the machine need not have
