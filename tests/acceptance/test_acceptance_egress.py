@@ -195,6 +195,8 @@ def test_a_later_phase_has_what_one_with_egress_fetched(project: Project):
         assert answer.code == 0, answer.err
         said += log(project, "fetch", answer).split() + log(project, "test", answer).split()
     assert said == ["fetched", "crate", "module", "kept", "crate", "module"]
+    alone = project.call("run", "test")  # as ggen does, one run for each phase
+    assert (alone.code, log(project, "test", alone).split()) == (0, ["crate", "module"]), alone.err
 
 
 def test_a_private_host_is_refused_by_saying_what_opens_it(

@@ -93,21 +93,21 @@ def test_a_home_cache_belongs_to_one_level():
 
 
 def test_what_a_phase_with_egress_fetches_lies_where_it_is_kept():
-    """For that phase and the others of its run; what the project says goes before, and a run
-    without egress is left alone.
+    """For that phase and the others of its project; what the project says goes before, and a
+    project without egress is left alone.
     """
     policy = msgspec.structs.replace(default_policy(Level.MEDIUM), egress=("a.example:443",))
     fetching = phase("fetch", "true", policy=policy, variables={"MAVEN_OPTS": "-Xmx1g"})
-    found = spec(fetching).variables
+    found = spec(fetching, fetching=True).variables
     kept = ("CARGO_HOME", "GOMODCACHE", "GRADLE_USER_HOME", "npm_config_cache")
     assert all(found[name].startswith("/home/cleanroom/.cache/") for name in kept)
     assert found["MAVEN_OPTS"] == "-Xmx1g"
     medium, high = default_policy(Level.MEDIUM), default_policy(Level.HIGH)
     for policy, held in ((medium, True), (high, False), (default_policy(Level.LOW), False)):
-        caches = package_caches(policy, (fetching,), "/home/cleanroom")
+        caches = package_caches(policy, plan(fetching=True), "/home/cleanroom")
         assert bool(caches) is held
-        assert package_caches(policy, (at(Level.MEDIUM), at(Level.LOW)), "/home/cleanroom") == {}
-    maven = package_caches(medium, (fetching,), "/h")["MAVEN_OPTS"]
+        assert package_caches(policy, plan(), "/home/cleanroom") == {}
+    maven = package_caches(medium, plan(fetching=True), "/h")["MAVEN_OPTS"]
     assert maven == "-Dmaven.repo.local=/h/.cache/m2"
 
 

@@ -147,3 +147,14 @@ def test_a_floor_that_covers_a_pattern_covers_each_name_of_it(name: str, stars: 
         if _covers(entry, pattern):
             for first in (label, "a", "b.a", "x"):
                 assert _covers(EgressKeys(host=f"{first}.{name}"), pattern)
+
+
+@pytest.mark.parametrize("asked", ["init", "test"])
+def test_a_plan_says_that_a_phase_fetches_whether_it_is_asked_for_or_not(
+    tmp_path: Path, asked: str
+):
+    """What it fetched in an earlier run is there for this one."""
+    text = PHASE + '[lifecycle.init]\ncommand = "true"\n'
+    assert not planned(tmp_path, text, asked).fetching
+    text += 'cleanroom.egress = ["a.example:443"]\n'
+    assert planned(tmp_path, text, asked).fetching

@@ -151,6 +151,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()  # what a reader of the plan should know
     allow_degraded: tuple[str, ...] = ()  # rules that file and command line both let go
     files: tuple[str, ...] = ()  # make.toml of the project and of its workspaces, there or not
+    # a phase of the project has egress, whether it is in this run or not
+    fetching: bool = False
     named: tuple[str, ...] = ()  # what they name to be run: programs, scripts, services' init files
 
     @property

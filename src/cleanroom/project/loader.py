@@ -236,6 +236,7 @@ def _plan(
         allow_degraded=allowed,
         files=named_files.make_tomls(context.root, project, FILE),
         named=_named(context.root, whole, parts),
+        fetching=any(layer.settings.egress for part in parts for layer in part.layers.values()),
     )
 
 

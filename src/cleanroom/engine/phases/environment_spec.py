@@ -154,7 +154,7 @@ def _variables(
     return {
         **_fixed_variables(context, current, tools),
         **switches(phase.policy),
-        **package_caches(phase.policy, context.plan.phases, HOME),
+        **package_caches(phase.policy, context.plan, HOME),
         **(context.dependencies.variables if phase.policy.offline else {}),
         **tool_variables,
         **_version_variables(context, current, tools),

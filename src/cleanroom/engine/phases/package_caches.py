@@ -7,9 +7,7 @@ pip, uv and poetry keep to `.cache` by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from cleanroom.model.plan import PhaseRun
+from cleanroom.model.plan import Plan
 from cleanroom.model.policy import Policy
 
 # Variable -> its value, with the folder for the home's `.cache`.
@@ -22,13 +20,13 @@ _CACHES = {
 }
 
 
-def package_caches(policy: Policy, run: Iterable[PhaseRun], home: str) -> dict[str, str]:
-    """The variables for a phase under this policy, in a run of these phases.
+def package_caches(policy: Policy, plan: Plan, home: str) -> dict[str, str]:
+    """The variables for a phase under this policy.
 
-    None where no phase of the run has egress: nothing is fetched then, and packages come from the
-    fetch step.
+    None where no phase of the project has egress: nothing is fetched then, and packages come from
+    the fetch step.
+    That phase may have had its turn in an earlier run, as with one run for each phase.
     """
-    fetched = any(phase.policy.egress and not phase.policy.host_network for phase in run)
-    if not fetched or policy.host_network or not policy.keeps_home_cache:
+    if not plan.fetching or policy.host_network or not policy.keeps_home_cache:
         return {}
     return {name: value.format(cache=f"{home}/.cache") for name, value in _CACHES.items()}
