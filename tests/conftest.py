@@ -18,6 +18,9 @@ from cleanroom.sandbox.selftest import probe
 from support import open_folders
 from support.folder_permissions import allow_traversal
 
+# Projects of strangers have tests of their own.
+collect_ignore = ["fixtures"]
+
 # In a plain test looptime asks for the thread's event loop,
 # which on Python 3.11 makes one that nobody closes; its warning then fails whatever test
 # the garbage collector runs in. With the loop set to none it is not made.

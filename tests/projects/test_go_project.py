@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from support.strangers import Stranger
+
 pytestmark = [
     pytest.mark.sandbox,
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform != "linux", reason="the embedded backend needs Linux"),
     pytest.mark.skipif(shutil.which("go") is None, reason="go is not installed"),
 ]
@@ -44,37 +45,8 @@ command = "{test}"
 """
 
 
-def prepared(root: Path, files: dict[str, str], *commands: tuple[str, str]) -> None:
-    """The project, as its authors left it: (folder, command) made the sums."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    for folder, command in commands:
-        subprocess.run(command, shell=True, cwd=root / folder, check=True, timeout=180)
-
-
-def passes_twice(tmp_path: Path, root: Path) -> None:
-    """From an empty cache, and offline; the project's files stay as they were."""
-    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    variables = {**os.environ, "CLEANROOM_CACHE": str(tmp_path / "cache")}
-    for further in ((), ("--offline",)):
-        done = subprocess.run(
-            [sys.executable, "-m", "cleanroom", "pipeline", "init", "test", *further],
-            cwd=root,
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert (root / "said.txt").read_text() == "\uff17\n"
-    assert {path: path.read_bytes() for path in before} == before
-
-
-@pytest.mark.timeout(600)
 def test_a_module_passes(tmp_path: Path):
     """`go mod download`, `go mod verify`, build, vet and test."""
-    root = tmp_path / "project"
     files = {
         "go.mod": "module example.com/app\n\ngo 1.24.0\n",
         "main.go": MAIN,
@@ -85,14 +57,14 @@ def test_a_module_passes(tmp_path: Path):
             "&& go run . 2> said.txt",
         ),
     }
-    prepared(root, files, ("", "go get -t golang.org/x/text@v0.31.0 && go mod tidy"))
-    passes_twice(tmp_path, root)
+    stranger = Stranger(tmp_path, files)
+    stranger.prepare("go get -t golang.org/x/text@v0.31.0 && go mod tidy")
+    stranger.passes(("init", "test"))
+    assert (stranger.root / "said.txt").read_text() == "\uff17\n"
 
 
-@pytest.mark.timeout(600)
 def test_a_workspace_passes(tmp_path: Path):
     """Two modules, each with sums of its own."""
-    root = tmp_path / "project"
     files = {
         "app/go.mod": "module example.com/app\n\ngo 1.24.0\n",
         "app/main.go": MAIN,
@@ -103,11 +75,9 @@ def test_a_workspace_passes(tmp_path: Path):
             test="go build -o /tmp/out/ ./app/... ./lib/... && go run ./app 2> said.txt",
         ),
     }
-    prepared(
-        root,
-        files,
-        ("app", "go get golang.org/x/text@v0.31.0 && go mod tidy"),
-        ("lib", "go get github.com/google/uuid@v1.6.0 && go mod tidy"),
-        ("", "go work init ./app ./lib && go work sync"),
-    )
-    passes_twice(tmp_path, root)
+    stranger = Stranger(tmp_path, files)
+    stranger.prepare("go get golang.org/x/text@v0.31.0 && go mod tidy", "app")
+    stranger.prepare("go get github.com/google/uuid@v1.6.0 && go mod tidy", "lib")
+    stranger.prepare("go work init ./app ./lib && go work sync")
+    stranger.passes(("init", "test"))
+    assert (stranger.root / "said.txt").read_text() == "\uff17\n"

@@ -1,0 +1,174 @@
+"""Projects of strangers through the real command, on the network of the package registries.
+
+A project is a folder of `tests/fixtures/projects/`, written as strangers write them, or files that
+a test has. `Stranger.passes()` is what is claimed of each: its phases pass from an empty store,
+offline, and warm; its files stay as they are; no phase reaches a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cleanroom
+from support.paths import TESTS
+
+PROJECTS = TESTS / "fixtures" / "projects"
+PHASES = ("init", "build", "test", "validate")
+# Caches of the machine's own package managers: a run from an empty store asks the registries.
+OWN_CACHES = {"GOMODCACHE": "go", "npm_config_cache": "npm"}
+# A notice with this tag: a program asked for the name service's daemon, as libc does.
+RESOLVER = "resolver"
+RUN_SECONDS = 400
+WRITTEN = ("make.toml", ".gitignore")  # by `init`
+
+
+class Ran(NamedTuple):
+    """One run of a stranger's project."""
+
+    result: dict[str, Any]  # what `--output json` prints
+    events: list[dict[str, Any]]
+    sets: list[dict[str, Any]]  # dependencies.json: what the phases could use
+    err: str
+
+    @property
+    def fetched(self) -> dict[str, int]:
+        """Manager -> how many files registries gave."""
+        counts: dict[str, int] = {}
+        for event in self.events:
+            if event["kind"] == "finished" and event["subject"]["kind"] == "fetch":
+                manager = event["subject"]["name"].partition(" ")[0]
+                counts[manager] = counts.get(manager, 0) + event["attributes"].get("fetched", 0)
+        return counts
+
+    @property
+    def network(self) -> list[str]:
+        """The egress record of the phases: what they reached or tried."""
+        opened = [
+            f"{phase['name']}: has a network"
+            for phase in self.result["phases"]
+            if not phase["hermetic"]
+        ]
+        tried = [
+            f"{row['phase']}: {row['action']} {row['rule']} {row['target']}"
+            for row in (*self.result["violations"], *self.result["notices"])
+            if row["dimension"] == "network" and RESOLVER not in row["tags"]
+        ]
+        return opened + tried
+
+
+class Stranger:
+    """A stranger's project in a place of its own, with an empty store."""
+
+    def __init__(self, folder: Path, files: Mapping[str, str] | str) -> None:
+        """`files` are a name below `tests/fixtures/projects/`, or path -> text."""
+        self.root = folder / "project"
+        self.cache = folder / "cache"
+        self.caller = {name: str(folder / "own" / path) for name, path in OWN_CACHES.items()}
+        if isinstance(files, str):
+            shutil.copytree(PROJECTS / files, self.root)
+        else:
+            for name, text in files.items():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / name).write_text(text)
+
+    def prepare(self, command: str, folder: str = "") -> None:
+        """Run a command as the project's authors did, such as one that writes its lock file."""
+        subprocess.run(command, shell=True, cwd=self.root / folder, check=True, timeout=180)
+
+    def passes(
+        self, phases: Sequence[str] = PHASES, *, init: Sequence[str] = (), made: Sequence[str] = ()
+    ) -> list[Ran]:
+        """Its phases pass thrice: from an empty store, offline, and warm.
+
+        `init` are further words of `init`, which writes the make.toml of a project without one;
+        `made` are files of the project that its phases make anew.
+        """
+        self._commit()
+        if not (self.root / "make.toml").is_file():
+            self._begin(init)
+        before = self.files(made)
+        runs = [self.run(*phases), self.run(*phases, "--offline"), self.run(*phases)]
+        for ran in runs:
+            # one line for each workspace
+            assert {one["name"] for one in ran.result["phases"]} == {*phases}
+            assert ran.result["ledger"]["left"] == []
+            assert ran.network == []
+        assert [ran.fetched for ran in runs[1:]] == [{}, {}], "the store has all of it"
+        assert self.files(made) == before
+        return runs
+
+    def run(self, *words: str) -> Ran:
+        """`pipeline` with these words, which has to pass."""
+        done = self.call("pipeline", *words, "--output", "json")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-8000:]
+        result = json.loads(done.stdout)
+        assert (result["outcome"], result["degraded"]) == ("passed", []), done.stderr
+        folder = self.root / Path(result["reports"]["events"]).parent
+        lines = (folder / "events.jsonl").read_text().splitlines()
+        record = folder / "dependencies.json"
+        sets = json.loads(record.read_text()) if record.exists() else []
+        return Ran(result, [json.loads(line)["event"] for line in lines], sets, done.stderr)
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command in the project."""
+        return subprocess.run(
+            [sys.executable, "-m", "cleanroom", *words],
+            cwd=self.root,
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def variables(self) -> dict[str, str]:
+        """The caller's own variables, without those of the tests."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PYTEST_", "CLEANROOM_", "GITHUB_", "PYTHON", "VIRTUAL_ENV"))
+        }
+        source = str(Path(cleanroom.__file__).parents[1])
+        kept |= {"PYTHONPATH": source, "CLEANROOM_CACHE": str(self.cache), **self.caller}
+        return kept
+
+    def files(self, made: Sequence[str] = ()) -> dict[str, str]:
+        """Path -> digest of the project's files, and of what `init` writes."""
+        names = sorted({*self._tracked, *WRITTEN} - {*made})
+        paths = {name: self.root / name for name in names}
+        return {
+            name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for name, path in paths.items()
+            if path.is_file()
+        }
+
+    def _commit(self) -> None:
+        """The project as a repository, with all of its files in it."""
+        if not (self.root / ".git").exists():
+            self._git("init", "--quiet")
+            self._git("add", "--all")
+            names = ("-c", "user.name=stranger", "-c", "user.email=stranger@example.org")
+            self._git(*names, "commit", "--quiet", "--message", "Begin")
+        self._tracked = set(self._git("ls-files", "-z").split("\0")) - {""}
+
+    def _begin(self, words: Sequence[str]) -> None:
+        """`init` writes what is missing, and changes no file but `.gitignore`."""
+        before = self.files((".gitignore",))
+        done = self.call("init", *words)
+        assert done.returncode == 0, done.stderr
+        after = self.files((".gitignore",))
+        assert {name: after[name] for name in before} == before
+
+    def _git(self, *words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=self.root, check=True, capture_output=True, text=True
+        )
+        return done.stdout
