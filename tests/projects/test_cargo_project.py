@@ -37,9 +37,9 @@ WORKSPACE = {
 }
 
 
-def test_a_workspace_with_a_patch_passes(tmp_path: Path):
+def test_a_workspace_with_a_patch_passes(tmp_path: Path, cache: Path):
     """Members that depend on each other, and a crate that the project replaces by its own."""
-    stranger = Stranger(tmp_path, WORKSPACE)
+    stranger = Stranger(tmp_path, WORKSPACE, cache)
     stranger.prepare("cargo generate-lockfile -q")
     stranger.passes(("init", "test"))
     assert (stranger.root / "said.txt").read_text() == "7\n"

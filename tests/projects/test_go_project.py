@@ -45,7 +45,7 @@ command = "{test}"
 """
 
 
-def test_a_module_passes(tmp_path: Path):
+def test_a_module_passes(tmp_path: Path, cache: Path):
     """`go mod download`, `go mod verify`, build, vet and test."""
     files = {
         "go.mod": "module example.com/app\n\ngo 1.24.0\n",
@@ -57,13 +57,13 @@ def test_a_module_passes(tmp_path: Path):
             "&& go run . 2> said.txt",
         ),
     }
-    stranger = Stranger(tmp_path, files)
+    stranger = Stranger(tmp_path, files, cache)
     stranger.prepare("go get -t golang.org/x/text@v0.31.0 && go mod tidy")
     stranger.passes(("init", "test"))
     assert (stranger.root / "said.txt").read_text() == "\uff17\n"
 
 
-def test_a_workspace_passes(tmp_path: Path):
+def test_a_workspace_passes(tmp_path: Path, cache: Path):
     """Two modules, each with sums of its own."""
     files = {
         "app/go.mod": "module example.com/app\n\ngo 1.24.0\n",
@@ -75,7 +75,7 @@ def test_a_workspace_passes(tmp_path: Path):
             test="go build -o /tmp/out/ ./app/... ./lib/... && go run ./app 2> said.txt",
         ),
     }
-    stranger = Stranger(tmp_path, files)
+    stranger = Stranger(tmp_path, files, cache)
     stranger.prepare("go get golang.org/x/text@v0.31.0 && go mod tidy", "app")
     stranger.prepare("go get github.com/google/uuid@v1.6.0 && go mod tidy", "lib")
     stranger.prepare("go work init ./app ./lib && go work sync")

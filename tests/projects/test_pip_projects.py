@@ -51,7 +51,8 @@ dependencies = ["iniconfig"]
     ids=["hashes", "no hashes", "pyproject"],
 )
 def test_a_phase_installs_with_pip_and_without_a_network(
-    tmp_path: Path, files: dict[str, str], words: str
+    tmp_path: Path, cache: Path, files: dict[str, str], words: str
 ):
     """With hashes, without, and from pyproject.toml with its build system."""
-    Stranger(tmp_path, {**files, "make.toml": MAKE.format(words=words)}).passes(("init", "test"))
+    project = {**files, "make.toml": MAKE.format(words=words)}
+    Stranger(tmp_path, project, cache).passes(("init", "test"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,10 +68,17 @@ class Ran(NamedTuple):
 class Stranger:
     """A stranger's project in a place of its own, with an empty store."""
 
-    def __init__(self, folder: Path, files: Mapping[str, str] | str) -> None:
-        """`files` are a name below `tests/fixtures/projects/`, or path -> text."""
+    def __init__(
+        self, folder: Path, files: Mapping[str, str] | str, cache: Path | None = None
+    ) -> None:
+        """`files` are a name below `tests/fixtures/projects/`, or path -> text.
+
+        A cache that is given is kept, but for the store of dependencies.
+        """
         self.root = folder / "project"
-        self.cache = folder / "cache"
+        self.cache = cache or folder / "cache"
+        shutil.rmtree(self.cache / "dependencies", ignore_errors=True)
+        self._tracked: set[str] = set()
         self.caller = {name: str(folder / "own" / path) for name, path in OWN_CACHES.items()}
         if isinstance(files, str):
             shutil.copytree(PROJECTS / files, self.root)
@@ -79,9 +87,46 @@ class Stranger:
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / name).write_text(text)
 
+    def offer(self, program: Path) -> None:
+        """Put a program on the caller's PATH, in a folder that has nothing else."""
+        folder = self.root.parent / "tools"
+        folder.mkdir(exist_ok=True)
+        shutil.copy2(program, folder / program.name)
+        path = self.caller.get("PATH", os.environ["PATH"])
+        self.caller["PATH"] = f"{folder}:{path}"
+
     def prepare(self, command: str, folder: str = "") -> None:
         """Run a command as the project's authors did, such as one that writes its lock file."""
         subprocess.run(command, shell=True, cwd=self.root / folder, check=True, timeout=180)
+
+    def begin(self, words: Sequence[str] = ()) -> None:
+        """Make it a repository; `init` with these words writes a make.toml where there is none.
+
+        No file of the project is changed but `.gitignore`.
+        """
+        if not (self.root / ".git").exists():
+            self._git("init", "--quiet")
+            self._git("add", "--all")
+            self._tracked = set(self._git("ls-files", "-z").split("\0")) - {""}
+        if (self.root / "make.toml").is_file():
+            return
+        before = self.files((".gitignore",))
+        done = self.call("init", *words)
+        assert done.returncode == 0, done.stderr
+        after = self.files((".gitignore",))
+        assert {name: after[name] for name in before} == before
+
+    def uncomment(self, key: str, line: str) -> None:
+        """Write this line where the make.toml that `init` wrote has the key as a comment."""
+        path = self.root / "make.toml"
+        text, count = re.subn(rf"^# {re.escape(key)} .*$", line, path.read_text(), flags=re.M)
+        assert count == 1, text
+        path.write_text(text)
+
+    def add(self, toml: str) -> None:
+        """Further lines of the make.toml."""
+        with (self.root / "make.toml").open("a") as file:
+            file.write(toml)
 
     def passes(
         self, phases: Sequence[str] = PHASES, *, init: Sequence[str] = (), made: Sequence[str] = ()
@@ -91,9 +136,7 @@ class Stranger:
         `init` are further words of `init`, which writes the make.toml of a project without one;
         `made` are files of the project that its phases make anew.
         """
-        self._commit()
-        if not (self.root / "make.toml").is_file():
-            self._begin(init)
+        self.begin(init)
         before = self.files(made)
         runs = [self.run(*phases), self.run(*phases, "--offline"), self.run(*phases)]
         for ran in runs:
@@ -149,23 +192,6 @@ class Stranger:
             for name, path in paths.items()
             if path.is_file()
         }
-
-    def _commit(self) -> None:
-        """The project as a repository, with all of its files in it."""
-        if not (self.root / ".git").exists():
-            self._git("init", "--quiet")
-            self._git("add", "--all")
-            names = ("-c", "user.name=stranger", "-c", "user.email=stranger@example.org")
-            self._git(*names, "commit", "--quiet", "--message", "Begin")
-        self._tracked = set(self._git("ls-files", "-z").split("\0")) - {""}
-
-    def _begin(self, words: Sequence[str]) -> None:
-        """`init` writes what is missing, and changes no file but `.gitignore`."""
-        before = self.files((".gitignore",))
-        done = self.call("init", *words)
-        assert done.returncode == 0, done.stderr
-        after = self.files((".gitignore",))
-        assert {name: after[name] for name in before} == before
 
     def _git(self, *words: str) -> str:
         done = subprocess.run(

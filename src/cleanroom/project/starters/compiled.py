@@ -44,8 +44,10 @@ def go(root: Path) -> Starter:
     module = read_text(root / "go.mod")
     work = read_text(root / "go.work")
     packages = " ".join(_go_packages(work, is_file(root / "go.mod")))
+    # In a workspace `go mod download` wants modules that no sum names.
+    download = f"go list -deps -test {packages} >/dev/null" if work else "go mod download"
     commands = {
-        "init": ["go mod download"],
+        "init": [download],
         "build": [f"go build {packages}"],
         "test": [f"go test {packages}"],
         "validate": [f"go vet {packages}"],
