@@ -180,8 +180,13 @@ class Stranger:
             if not name.startswith(("PYTEST_", "CLEANROOM_", "GITHUB_", "PYTHON", "VIRTUAL_ENV"))
         }
         source = str(Path(cleanroom.__file__).parents[1])
-        kept |= {"PYTHONPATH": source, "CLEANROOM_CACHE": str(self.cache), **self.caller}
-        return kept
+        libraries = filter(None, [source, os.environ.get("PYTHONPATH", "")])
+        return {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(libraries),
+            "CLEANROOM_CACHE": str(self.cache),
+            **self.caller,
+        }
 
     def files(self, made: Sequence[str] = ()) -> dict[str, str]:
         """Path -> digest of the project's files, and of what `init` writes."""

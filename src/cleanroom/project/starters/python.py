@@ -255,8 +255,10 @@ def _wheel(project: _Project) -> str:
     """The command that builds the package; empty for a project that is none."""
     if not project.is_package:
         return ""
+    # Without a build system older ones of pip call setup.py, which may lack bdist_wheel.
+    isolated = "" if "build-system" in project.pyproject else " --use-pep517"
     by_manager = {
-        "pip": f"{project.environment}/bin/pip wheel -q --no-deps -w dist .",
+        "pip": f"{project.environment}/bin/pip wheel -q --no-deps{isolated} -w dist .",
         "uv": "uv build --wheel",
         "poetry": "poetry build --format wheel",
     }
