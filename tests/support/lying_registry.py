@@ -111,6 +111,11 @@ def _serve(answers: dict[str, Answer], folder: Path) -> None:
         def log_message(self, format: str, *arguments: object) -> None:
             """The log is a file of its own."""
 
+        def end_headers(self) -> None:
+            if self.path.endswith("/"):  # a package's page of an index
+                self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            super().end_headers()
+
         def do_GET(self) -> None:
             log.write(f"{self.headers.get('Authorization', '-')} {self.path}\n")
             answer = answers.get(self.path, Answer(status=404))

@@ -59,6 +59,8 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     # entries that no digest pins
     unpinned: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    # what is less safe than it may look: one sentence each
+    cautions: tuple[str, ...] = ()
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
@@ -35,7 +35,7 @@ from cleanroom.dependencies.python_tags import (
     read_interpreter,
 )
 from cleanroom.dependencies.session import WORK, Manager, Page, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, read_text
+from cleanroom.dependencies.settings import Settings, host_of, read_text
 from cleanroom.dependencies.simple_index import (
     ACCEPT,
     IndexFile,
@@ -105,6 +105,7 @@ class Pip(Manager):
             unresolved=tuple(sorted({*unresolved, *unpinned})),
             unpinned=tuple(sorted(unpinned)),
             problems=needs.problems,
+            cautions=_cautions(unpinned, self._indexes(needs)),
         )
 
     def context(self) -> str:
@@ -310,6 +311,17 @@ def _problems(read: requirements.Requirements) -> Iterator[Problem]:
             entry=ascii(path)[1:201].rstrip("'"),
             why="a requirements file names it, and it is not there",
         )
+
+
+def _cautions(unpinned: Collection[str], indexes: Sequence[str]) -> tuple[str, ...]:
+    """pip takes the highest version that any index has, whoever put it there."""
+    if not unpinned or len(indexes) < 2:
+        return ()
+    hosts = ", ".join(dict.fromkeys(map(host_of, indexes)))
+    return (
+        f"any of {len(indexes)} indexes may give what no digest pins ({hosts}): "
+        "pin digests, or name one index",
+    )
 
 
 def without_credentials(address: str) -> str:

@@ -105,4 +105,16 @@ CODES = (
         """,
         example="$ cleanroom-engine plan  # names the lock file",
     ),
+    Code(
+        "CR-FETCH-020",
+        title="a package may come from any of several indexes",
+        text="""
+            The package manager has several indexes, and no digest pins the package: the highest
+            version is taken, whichever index has it.
+            Somebody who puts the name of a company's own package into a public index gives that one
+            ("dependency confusion").
+            What a lock pins by its digest comes from nobody else.
+        """,
+        example="$ uv pip compile --generate-hashes requirements.in -o requirements.txt",
+    ),
 )

@@ -99,7 +99,7 @@ def _dependencies(one: SetForecast) -> list[str]:
     for problem in one.problems:
         hint = f"; {problem.hint}" if problem.hint else ""
         lines.append(f"  {problem.entry} is not fetched: {problem.why}{hint}")
-    return lines
+    return lines + [f"  {caution}" for caution in one.cautions]
 
 
 def _egress_names(policy: Policy) -> list[str]:

@@ -5,10 +5,12 @@
 ORDERS is a JSON file, written by `engine/fetch/environment`:
 
     {"files": [{"url": ..., "headers": {...}, "limit": bytes}, ...],
-     "hosts": ["registry.example.org:443", ...], "proxy": "", "certificates": "", "retries": 3}
+     "hosts": ["registry.example.org:443", ...], "proxy": "", "certificates": "", "retries": 3,
+     "idle_seconds": 30}
 
 The answer to the file number N is written to FOLDER/N. Each line of output is one JSON object:
 {"n": N, "bytes": so far}, {"n": N, "done": bytes} or {"n": N, "failed": reason, "kind": kind}.
+A file that comes slower than `SLOWEST`, measured over `idle_seconds`, is given up.
 A redirect is followed to a host of "hosts" only, and credentials stay with the host they are for.
 """
 
@@ -29,7 +31,8 @@ import urllib3
 THREADS = 16
 CHUNK = 1 << 16
 REDIRECTS_MAX = 5
-CONNECT_SECONDS, READ_SECONDS = 15.0, 60.0
+CONNECT_SECONDS, IDLE_SECONDS = 15.0, 30.0
+SLOWEST = 100  # bytes a second; a slow line that 16 downloads share gives each more
 REPORT_BYTES = 1 << 20
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _printing = threading.Lock()
@@ -62,6 +65,7 @@ class Downloader:
         self._hosts = frozenset(orders["hosts"])
         self._folder = folder
         self._retries = orders.get("retries", 3)
+        self._idle_seconds = orders.get("idle_seconds", IDLE_SECONDS)
         self._pool = _connections(orders)
         self._stopped = threading.Event()
 
@@ -132,9 +136,14 @@ class Downloader:
             raise Failed("refused", f"the registry answered {response.status}")
         size, reported, limit = 0, 0, order["limit"]
         path = os.path.join(self._folder, str(number))
+        decode = order.get("decode", False)
+        pace = Pace(self._idle_seconds)
         with open(path, "wb") as target:
-            for chunk in response.stream(CHUNK, decode_content=order.get("decode", False)):
+            # Not `stream`, which waits until a chunk is full: a trickle would never be seen.
+            while chunk := response.read1(CHUNK, decode_content=decode):
                 size += len(chunk)
+                if pace.too_slow(len(chunk)):
+                    raise Failed("network", f"less than {SLOWEST} bytes a second")
                 if size > limit:
                     raise Failed("too large", f"more than {limit} bytes")
                 target.write(chunk)
@@ -144,16 +153,36 @@ class Downloader:
         return size
 
 
+class Pace:
+    """How fast one file comes, over windows of a length."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._window_seconds = window_seconds
+        self._began = time.monotonic()
+        self._bytes = 0
+
+    def too_slow(self, size: int) -> bool:
+        """Count a piece; whether a window that is over had too little."""
+        self._bytes += size
+        seconds = time.monotonic() - self._began
+        if seconds < self._window_seconds:
+            return False
+        slow = self._bytes < SLOWEST * seconds
+        self._began, self._bytes = time.monotonic(), 0
+        return slow
+
+
 def _connections(orders: Mapping[str, Any]) -> Any:
     context = urllib3.util.ssl_.create_urllib3_context()
     context.load_default_certs()
     if orders.get("certificates"):
         context.load_verify_locations(orders["certificates"])
+    idle_seconds = orders.get("idle_seconds", IDLE_SECONDS)
     arguments: dict[str, Any] = {
         "ssl_context": context,
         "maxsize": THREADS,
         "num_pools": 64,
-        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=idle_seconds),
     }
     if not orders.get("proxy"):
         return urllib3.PoolManager(**arguments)

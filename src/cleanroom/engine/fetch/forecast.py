@@ -27,6 +27,7 @@ class SetForecast(msgspec.Struct, frozen=True, kw_only=True):
     unresolved: tuple[str, ...] = ()  # asked of a registry or of the tool first
     unpinned: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    cautions: tuple[str, ...] = ()  # what is less safe than it may look: one sentence each
 
 
 def forecast_dependencies(plan: Plan, caller: Mapping[str, str]) -> list[SetForecast]:
@@ -59,4 +60,5 @@ def _forecast(one: FoundSet, store: Store | None) -> SetForecast:
         unresolved=lock.unresolved,
         unpinned=lock.unpinned,
         problems=lock.problems,
+        cautions=lock.cautions,
     )

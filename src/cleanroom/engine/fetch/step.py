@@ -178,6 +178,8 @@ class FetchStep:
                 hint = f"; {problem.hint}" if problem.hint else ""
                 text = f"{one.found.name}: {problem.entry}: {problem.why}{hint}"
                 self._note(text, "CR-FETCH-008")
+            for caution in lock.cautions:
+                self._note(f"{one.found.name}: {caution}", "CR-FETCH-020")
         return fetched
 
     async def _lay_out(self, name: str, complete: Sequence[tuple[FoundSet, Fetched]]) -> Access:

@@ -1,0 +1,241 @@
+"""A company's registry with a private address, which only the caller's own configuration names.
+
+For each manager: what the lock names is fetched from there; another file under its name is not
+taken. And for pip, which may have several indexes, an index of strangers that has a higher version.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cleanroom.dependencies.go_hashes import of_go_mod, of_zip
+from support import ecosystems_document
+from support.lying_registry import PORT, Answer
+from support.registry_project import RegistryProject
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="makes network namespaces, as root"
+    ),
+]
+
+OURS = f"https://private.test:{PORT}"
+MAKE = '[project]\nname = "p"\n[lifecycle.test]\ncommand = "true"\n'
+THEIRS = f"https://registry.test:{PORT}"
+
+
+class Case(NamedTuple):
+    """A project of a manager, and the registry that has its one package."""
+
+    files: dict[str, str]
+    answers: dict[str, bytes]
+    file: str  # the path of the package's file among the answers
+    variables: dict[str, str] = {}
+    home: dict[str, str] = {}  # files of the caller's home
+
+
+def wheel(name: str, version: str) -> bytes:
+    """A wheel of a package that has nothing but its name."""
+    info = f"{name}-{version}.dist-info"
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+    return written.getvalue()
+
+
+def page(base: str, name: str, files: Mapping[str, bytes]) -> bytes:
+    """What an index says of a package (PEP 691)."""
+    listed = [
+        {
+            "filename": file,
+            "url": f"{base}/files/{file}",
+            "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
+        }
+        for file, content in files.items()
+    ]
+    return json.dumps({"meta": {"api-version": "1.0"}, "name": name, "files": listed}).encode()
+
+
+def pip(folder: Path) -> Case:
+    file, content = "ours-1.0-py3-none-any.whl", wheel("ours", "1.0")
+    digest = hashlib.sha256(content).hexdigest()
+    return Case(
+        {"requirements.txt": f"ours==1.0 --hash=sha256:{digest}\n"},
+        {"/simple/ours/": page(OURS, "ours", {file: content}), f"/files/{file}": content},
+        f"/files/{file}",
+        {"PIP_INDEX_URL": f"{OURS}/simple"},
+    )
+
+
+def npm(folder: Path) -> Case:
+    content = b"a package\n"
+    integrity = "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
+    packages = {"": {}, "node_modules/ours": {"version": "1.0.0", "integrity": integrity}}
+    return Case(
+        {"package-lock.json": json.dumps({"lockfileVersion": 3, "packages": packages})},
+        {"/ours/-/ours-1.0.0.tgz": content},
+        "/ours/-/ours-1.0.0.tgz",
+        home={".npmrc": f"registry={OURS}/\n"},
+    )
+
+
+def cargo(folder: Path) -> Case:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        manifest = b'[package]\nname = "ours"\nversion = "1.0.0"\n'
+        for name, content in {"Cargo.toml": manifest, "src/lib.rs": b""}.items():
+            entry = tarfile.TarInfo(f"ours-1.0.0/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    crate = written.getvalue()
+    lock = (
+        'version = 4\n[[package]]\nname = "ours"\nversion = "1.0.0"\n'
+        'source = "registry+https://github.com/rust-lang/crates.io-index"\n'
+        f'checksum = "{hashlib.sha256(crate).hexdigest()}"\n'
+    )
+    template = {"dl": f"{OURS}/crates/{{crate}}-{{version}}.crate"}
+    return Case(
+        {"Cargo.lock": lock},
+        {
+            "/index/config.json": json.dumps(template).encode(),
+            "/crates/ours-1.0.0.crate": crate,
+        },
+        "/crates/ours-1.0.0.crate",
+        {"CARGO_HOME": str(folder / "cargo")},
+        {
+            "cargo/config.toml": '[source.crates-io]\nreplace-with = "ours"\n'
+            f'[source.ours]\nregistry = "sparse+{OURS}/index/"\n'
+        },
+    )
+
+
+def go(folder: Path) -> Case:
+    path, version = "ours.example/lib", "v1.0.0"
+    mod, zipped = folder / "go.mod", folder / "module.zip"
+    mod.write_text(f"module {path}\n")
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr(f"{path}@{version}/go.mod", mod.read_text())
+    sums = f"{path} {version} h1:{of_zip(zipped)}\n{path} {version}/go.mod h1:{of_go_mod(mod)}\n"
+    at = f"/{path}/@v/{version}"
+    return Case(
+        {"go.mod": f"module a\n\nrequire {path} {version}\n", "go.sum": sums},
+        {f"{at}.zip": zipped.read_bytes(), f"{at}.mod": mod.read_bytes()},
+        f"{at}.zip",
+        {"GOPROXY": OURS},
+    )
+
+
+CASES: dict[str, Callable[[Path], Case]] = {"pip": pip, "npm": npm, "cargo": cargo, "go": go}
+
+
+def project_of(folder: Path, case: Case) -> RegistryProject:
+    for name, text in case.home.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return RegistryProject(folder)
+
+
+def answers_of(case: Case) -> dict[str, Answer]:
+    return {path: Answer(body=content.hex()) for path, content in case.answers.items()}
+
+
+@pytest.mark.parametrize("manager", CASES)
+def test_the_callers_own_registry_is_used(tmp_path: Path, manager: str):
+    """Its address is a private one, which the caller's configuration names."""
+    case = CASES[manager](tmp_path)
+    project = project_of(tmp_path, case)
+    said = project.call(
+        answers_of(case), {**case.files, "make.toml": MAKE}, "fetch", **case.variables
+    )
+    assert said.code == 0, said.err
+    assert f"- {case.file}" in said.requests
+    ecosystems_document.record(manager, "private mirror")
+
+
+@pytest.mark.parametrize("manager", CASES)
+def test_another_file_than_the_lock_names_is_not_taken(tmp_path: Path, manager: str):
+    """Exit 3, with the code, and the store has nothing of it."""
+    case = CASES[manager](tmp_path)
+    project = project_of(tmp_path, case)
+    answers = answers_of(case) | {case.file: Answer(body=b"another".hex())}
+    said = project.call(answers, {**case.files, "make.toml": MAKE}, "fetch", **case.variables)
+    assert said.code == 3, said.err
+    assert "CR-FETCH-001" in said.err
+    stored = {path.read_bytes() for path in tmp_path.glob("cache/dependencies/files/*/*")}
+    assert b"another" not in stored
+    ecosystems_document.record(manager, "verified")
+
+
+# --- an index of strangers beside the company's own
+
+INDEXES = {"PIP_INDEX_URL": f"{OURS}/simple", "PIP_EXTRA_INDEX_URL": f"{THEIRS}/public"}
+OUR_FILE, THEIR_FILE = "ours-1.0-py3-none-any.whl", "ours-99.0-py3-none-any.whl"
+
+
+def confusing() -> dict[str, Answer]:
+    """Both indexes have the package; that of strangers a higher version of it."""
+    ours, theirs = wheel("ours", "1.0"), wheel("ours", "99.0")
+    found = {
+        "/simple/ours/": page(OURS, "ours", {OUR_FILE: ours}),
+        "/public/ours/": page(THEIRS, "ours", {THEIR_FILE: theirs}),
+        f"/files/{OUR_FILE}": ours,
+        f"/files/{THEIR_FILE}": theirs,
+    }
+    return {path: Answer(body=content.hex()) for path, content in found.items()}
+
+
+def test_what_is_locked_comes_from_no_other_index(tmp_path: Path):
+    """Its digest decides: a higher version elsewhere is not even asked for."""
+    files = {**pip(tmp_path).files, "make.toml": MAKE}
+    said = RegistryProject(tmp_path).call(confusing(), files, "fetch", **INDEXES)
+    assert said.code == 0, said.err
+    assert f"- /files/{OUR_FILE}" in said.requests
+    assert f"- /files/{THEIR_FILE}" not in said.requests
+
+
+def test_the_same_version_of_strangers_is_not_taken(tmp_path: Path):
+    """They have the very name and version; the file that is fetched is that of the lock."""
+    files = {**pip(tmp_path).files, "make.toml": MAKE}
+    lie = wheel("ours", "1.0") + b"x"
+    answers = confusing()
+    answers["/public/ours/"] = Answer(body=page(THEIRS, "ours", {OUR_FILE: lie}).hex())
+    first = {
+        **INDEXES,
+        "PIP_INDEX_URL": f"{THEIRS}/public",
+        "PIP_EXTRA_INDEX_URL": f"{OURS}/simple",
+    }
+    said = RegistryProject(tmp_path).call(answers, files, "fetch", **first)
+    assert said.code == 0, said.err
+
+
+def test_what_no_lock_pins_is_said_to_come_from_any_index(tmp_path: Path):
+    """pip takes the highest version of all indexes; `plan` says so before it happens."""
+    files = {"make.toml": MAKE, "requirements.txt": "ours\n"}
+    project = RegistryProject(tmp_path)
+    planned = project.call(confusing(), files, "plan", **INDEXES)
+    assert planned.code == 0, planned.err
+    assert "any of 2 indexes may give" in planned.out
+    fetched = project.call(confusing(), files, "fetch", **INDEXES)
+    assert fetched.code == 0, fetched.err
+    assert "CR-FETCH-020" in fetched.err
+    assert f"- /files/{THEIR_FILE}" in fetched.requests
