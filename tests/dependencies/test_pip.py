@@ -132,6 +132,12 @@ def test_with_a_lock_only_build_requirements_are_resolved():
     assert lock.unpinned == ("flit_core", "wheel")
 
 
+def test_uv_builds_no_project_that_names_no_build_system():
+    """So nothing of pip's is fetched for it, which a company's index may not have."""
+    project = '[project]\nname = "p"\nversion = "1"\ndependencies = ["a"]\n'
+    assert MANAGER.read(found(pyproject_toml=project, uv_lock="")).unresolved == ()
+
+
 def test_a_file_that_configures_tools_only_needs_nothing():
     """As many projects have beside requirements.txt."""
     assert python_projects.project_needs("pyproject.toml", b"[tool.ruff]\n") is None

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import tarfile
 import zipfile
@@ -145,7 +146,54 @@ def go(folder: Path) -> Case:
     )
 
 
-CASES: dict[str, Callable[[Path], Case]] = {"pip": pip, "npm": npm, "cargo": cargo, "go": go}
+def uv(folder: Path) -> Case:
+    file, content = "ours-1.0-py3-none-any.whl", wheel("ours", "1.0")
+    digest = hashlib.sha256(content).hexdigest()
+    lock = f"""version = 1
+revision = 3
+requires-python = ">=3.11"
+
+[[package]]
+name = "ours"
+version = "1.0"
+source = {{ registry = "{OURS}/simple" }}
+wheels = [{{ url = "{OURS}/files/{file}", hash = "sha256:{digest}", size = {len(content)} }}]
+
+[[package]]
+name = "p"
+version = "1"
+source = {{ virtual = "." }}
+dependencies = [{{ name = "ours" }}]
+
+[package.metadata]
+requires-dist = [{{ name = "ours" }}]
+"""
+    project = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\n'
+    project += 'dependencies = ["ours"]\n'
+    beside = Path(sys.executable).with_name("uv")
+    found = str(beside) if beside.is_file() else shutil.which("uv")
+    if found is None:
+        pytest.skip("uv is not installed")
+    (folder / "tools").mkdir()
+    shutil.copy2(found, folder / "tools/uv")
+    return Case(
+        {"uv.lock": lock, "pyproject.toml": project},
+        {f"/files/{file}": content},
+        f"/files/{file}",
+        {
+            "PATH": f"{folder / 'tools'}:{os.environ['PATH']}",
+            "UV_DEFAULT_INDEX": f"{OURS}/simple",
+        },
+    )
+
+
+CASES: dict[str, Callable[[Path], Case]] = {
+    "pip": pip,
+    "npm": npm,
+    "cargo": cargo,
+    "go": go,
+    "uv": uv,
+}
 
 
 def project_of(folder: Path, case: Case) -> RegistryProject:

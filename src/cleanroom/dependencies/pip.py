@@ -289,7 +289,8 @@ def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
     if needs is None and SETUP in inside:
         settings = found.files.get(inside.get(SETUP_SETTINGS, ""), b"")
         path, needs = inside[SETUP], python_projects.setup_needs(settings)
-    if needs is None:
+    # uv builds no project that names no build system.
+    if needs is None or (UV_LOCK in inside and not needs.names_build):
         return Needs()
     roots = [Root(path, python_projects.entries(needs.build))] if needs.build else []
     if any(name in inside for name in (UV_LOCK, PYLOCK, POETRY)):

@@ -32,6 +32,7 @@ class ProjectNeeds(NamedTuple):
     run: tuple[str, ...] = ()
     optional: tuple[tuple[str, ...], ...] = ()  # extras and groups, each by itself
     problems: tuple[Problem, ...] = ()
+    names_build: bool = False  # a build system is named; without one a default is meant
 
 
 class LockedPackage(NamedTuple):
@@ -88,7 +89,7 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
                 hint="`poetry lock` writes one",
             )
         )
-    return ProjectNeeds(kept[0], kept[1], tuple(kept[2:]), tuple(problems))
+    return ProjectNeeds(kept[0], kept[1], tuple(kept[2:]), tuple(problems), bool(build))
 
 
 def setup_needs(content: bytes) -> ProjectNeeds:

@@ -30,7 +30,9 @@ from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
+from cleanroom.dependencies.settings import Settings
 from cleanroom.dependencies.store import take_folder
+from cleanroom.dependencies.uv_config import authorization, indexes
 from cleanroom.model.errors import DependencyUnavailable, ProjectError
 
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
@@ -47,6 +49,18 @@ class Uv(Manager):
     """uv and the registries that its lock names."""
 
     name = "uv"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._indexes = indexes(settings)
+
+    def credentials(self, url: str) -> Mapping[str, str]:
+        """Those of the caller's index for its own host, else those of netrc."""
+        return authorization(self._indexes, url) or super().credentials(url)
+
+    def named_hosts(self) -> frozenset[str]:
+        """Those of the caller's indexes."""
+        return frozenset(one.host for one in self._indexes)
 
     def find(self, folder: ProjectFolder) -> Found | None:
         """The lock of this folder, and the project files of the members that it names."""
