@@ -138,6 +138,46 @@ def test_uv_builds_no_project_that_names_no_build_system():
     assert MANAGER.read(found(pyproject_toml=project, uv_lock="")).unresolved == ()
 
 
+def test_a_setup_py_is_read_as_far_as_it_is_written_out():
+    """What it computes is named; nothing of it runs."""
+    program = (
+        "import setuptools\nopen('/nonexistent/x', 'w')\n"
+        "setuptools.setup(name='a', install_requires=['six>=1', 'no way'], "
+        "extras_require={'test': ['pytest']}, setup_requires=read('build.txt'))\n"
+    )
+    needs = python_projects.setup_needs(b"[options]\ninstall_requires = click\n", program.encode())
+    assert (needs.run, needs.optional) == (("click", "six>=1"), (("pytest",),))
+    assert [one.entry for one in needs.problems] == ["setup_requires"]
+
+
+@given(st.one_of(st.binary(), st.text().map(str.encode)))
+def test_any_setup_py_is_read(program: bytes):
+    """What is no program asks for nothing."""
+    python_projects.setup_needs(program, program)
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 500,
+        "-" * DEEP + "1",
+        "not " * DEEP + "1",
+        "lambda:" * DEEP + "1",
+        "a" + ".b" * DEEP + ".setup(install_requires=['x'])",
+        "setup(install_requires=" + "-" * 900 + "1)",
+        "a" + "+a" * DEEP,
+        "\0",
+    ],
+    ids=range(8),
+)
+def test_a_program_that_is_nested_deeply_is_left_unread(text: str):
+    """No traceback, and no crash of the interpreter."""
+    assert python_projects.setup_needs(b"", text.encode()).run == ()
+
+
 def test_a_file_that_configures_tools_only_needs_nothing():
     """As many projects have beside requirements.txt."""
     assert python_projects.project_needs("pyproject.toml", b"[tool.ruff]\n") is None

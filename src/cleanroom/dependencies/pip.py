@@ -288,7 +288,8 @@ def _own_needs(found: Found, inside: Mapping[str, str]) -> Needs:
         path, needs = inside.get(SETUP, ""), None
     if needs is None and SETUP in inside:
         settings = found.files.get(inside.get(SETUP_SETTINGS, ""), b"")
-        path, needs = inside[SETUP], python_projects.setup_needs(settings)
+        path = inside[SETUP]
+        needs = python_projects.setup_needs(settings, found.files[path])
     # uv builds no project that names no build system.
     if needs is None or (UV_LOCK in inside and not needs.names_build):
         return Needs()

@@ -1,13 +1,16 @@
 """What Python projects' own files say of dependencies: pyproject.toml, setup.cfg, and locks. Pure.
 
-Nothing here runs a build back end: what only its code knows (`dynamic`, `setup.py`) stays unknown.
+Nothing here runs a build back end: what only its code knows (`dynamic`, what a setup.py computes)
+stays unknown.
 """
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -20,6 +23,8 @@ from cleanroom.model.errors import ProjectError
 DEFAULT_BUILD = ("setuptools>=40.8.0", "wheel")
 # Asked for by back ends when they make an editable wheel; no file says so.
 _EDITABLE = {"hatchling": "editables", "pdm": "editables", "setuptools": "wheel"}
+_PROGRAM_MAX = 1 << 20
+_PACKAGE_WORDS = ("install_requires", "setup_requires", "extras_require")
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*[<>=!~;(].*|[\w.\[\],-]+"
 )
@@ -92,13 +97,14 @@ def project_needs(path: str, content: bytes) -> ProjectNeeds | None:
     return ProjectNeeds(kept[0], kept[1], tuple(kept[2:]), tuple(problems), bool(build))
 
 
-def setup_needs(content: bytes) -> ProjectNeeds:
-    """What a setup.cfg asks for; that of a setup.py only its code knows."""
+def setup_needs(settings: bytes, program: bytes = b"") -> ProjectNeeds:
+    """What a setup.cfg and a setup.py ask for, as far as the latter has it written out."""
+    literal = _setup_call(program)
     parser = configparser.RawConfigParser(strict=False)
     try:
-        parser.read_string(content.decode(errors="replace"))
+        parser.read_string(settings.decode(errors="replace"))
     except configparser.Error:
-        return ProjectNeeds(DEFAULT_BUILD)
+        return ProjectNeeds(DEFAULT_BUILD, literal.run, literal.optional, literal.problems)
     run = parser.get("options", "install_requires", fallback="")
     extras: list[str] = []
     if parser.has_section("options.extras_require"):
@@ -107,7 +113,53 @@ def setup_needs(content: bytes) -> ProjectNeeds:
         tuple(line.strip() for line in text.splitlines() if _is_requirement(line.strip()))
         for text in (run, *extras)
     ]
-    return ProjectNeeds(DEFAULT_BUILD, listed[0], tuple(listed[1:]))
+    return ProjectNeeds(
+        (*DEFAULT_BUILD, *literal.build),
+        (*listed[0], *literal.run),
+        (*listed[1:], *literal.optional),
+        literal.problems,
+    )
+
+
+def _setup_call(program: bytes) -> ProjectNeeds:
+    """What the call of `setup` in a setup.py has as literals. Nothing of it runs."""
+    found: dict[str, object] = {}
+    problems = []
+    for name, value in _setup_words(program):
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, RecursionError, MemoryError):
+            why = "setup.py computes it, and its code does not run here"
+            hint = "name the packages in pyproject.toml, or in a requirements file"
+            problems.append(Problem(entry=name, why=why, hint=hint))
+    extras = found.get("extras_require")
+    optional = extras.values() if isinstance(extras, dict) else ()
+    run, build, *further = (
+        tuple(text for text in _texts(one) if _is_requirement(text))
+        for one in (found.get("install_requires"), found.get("setup_requires"), *optional)
+    )
+    return ProjectNeeds(build, run, tuple(further), tuple(problems))
+
+
+def _setup_words(program: bytes) -> Iterator[tuple[str, ast.expr]]:
+    """The keywords of calls of `setup` that name packages."""
+    if len(program) > _PROGRAM_MAX:
+        return
+    try:
+        # about escapes in its strings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for call in ast.walk(tree):
+        if not isinstance(call, ast.Call):
+            continue
+        called = call.func
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if name == "setup":
+            words = (one for one in call.keywords if one.arg in _PACKAGE_WORDS)
+            yield from ((str(one.arg), one.value) for one in words)
 
 
 def read_pylock(path: str, content: bytes) -> PythonLock:
