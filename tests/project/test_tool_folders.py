@@ -182,3 +182,23 @@ def test_uv_shows_its_interpreters_and_tools_but_no_credentials(tmp_path: Path):
     ]
     for private in (share, share / "credentials"):
         assert is_private(str(private), str(tmp_path / "home"))
+
+
+def test_a_program_from_a_package_of_npms_has_the_packages_around_it(tmp_path: Path):
+    """Its link leads to a part of its package, which loads the rest and its dependencies."""
+    package = tmp_path / "prefix/node_modules/@scope/tool"
+    program(package / "bin/tool.js")
+    program(package / "node_modules/inner/index.js")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/tool").symlink_to(package / "bin/tool.js")
+    assert tools(tmp_path, tmp_path / "bin") == ["bin", "prefix/node_modules"]
+
+
+def test_packages_that_the_project_links_to_are_not_shown(tmp_path: Path):
+    """A link in the project brings an interpreter's installation and nothing else."""
+    program(tmp_path / "elsewhere/node_modules/x/bin/x.js")
+    (tmp_path / "project/node_modules/.bin").mkdir(parents=True)
+    (tmp_path / "project/node_modules/.bin/x").symlink_to(
+        tmp_path / "elsewhere/node_modules/x/bin/x.js"
+    )
+    assert tools(tmp_path, tmp_path / "project/node_modules/.bin") == []

@@ -255,6 +255,10 @@ class _Search:
                     return os.path.join(home, name)
         if os.path.exists(os.path.join(folder, "pyvenv.cfg")):
             return folder
+        # A program of npm's needs the rest of its package, and packages beside it.
+        above, packages, _ = f"{folder}/".partition("/node_modules/")
+        if packages:
+            return f"{above}/node_modules"
         parent = os.path.dirname(folder)
         if os.path.basename(folder) not in _BIN or not self.useful(parent):
             return folder
