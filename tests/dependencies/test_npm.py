@@ -103,6 +103,7 @@ def test_the_same_file_at_two_places_is_one():
     [
         {"integrity": ""},
         {"resolved": "git+ssh://git@host.example/a.git#1"},
+        {"resolved": "https://[/a.tgz"},
         {"version": "../../1"},
         {"name": "../a", "version": "1\n"},
     ],
@@ -114,7 +115,9 @@ def test_an_entry_that_cannot_be_fetched_is_named(fields: dict[str, Any]):
     assert [problem.entry for problem in found.problems] == ["node_modules/a"]
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"packages": 1}', b"\xff", b"null"])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"packages": 1}', b"\xff", b"null", b"[" * 10**5]
+)
 def test_what_is_no_lock_is_refused_by_name(text: bytes):
     """CR-FETCH-006, at the file."""
     with pytest.raises(ProjectError) as refused:
@@ -148,9 +151,9 @@ def test_any_fields_of_an_entry_are_read_or_named(fields: dict[str, Any]):
 
 def test_npms_cache_has_content_under_its_digest(tmp_path: Path):
     """The path that npm computes from the lock."""
-    from cleanroom.dependencies.npm import _content_path
+    from cleanroom.dependencies.node_packages import content_path
 
     value = SHOWN.partition(":")[2]
-    assert _content_path(SHOWN) == (
+    assert content_path(SHOWN) == (
         f"_cacache/content-v2/sha512/{value[:2]}/{value[2:4]}/{value[4:]}"
     )

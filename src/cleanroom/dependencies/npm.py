@@ -7,12 +7,9 @@ a registry (pacote, `FetcherBase.tarballStream`). So the cache needs no index of
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -28,34 +25,37 @@ from cleanroom.dependencies.model import (
     Overlay,
     Problem,
 )
-from cleanroom.dependencies.npmrc import REGISTRY, Npmrc
-from cleanroom.dependencies.session import Manager, Session
-from cleanroom.dependencies.settings import Settings, host_of, read_text
+from cleanroom.dependencies.node_packages import (
+    SETTINGS,
+    NodeManager,
+    content_path,
+    default_address,
+    fits_platform,
+    is_package,
+    is_web_address,
+    project_settings,
+    purl,
+    tarball_name,
+)
+from cleanroom.dependencies.npmrc import Npmrc
+from cleanroom.dependencies.session import Session
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import ProjectError
 
 LOCKS = ("npm-shrinkwrap.json", "package-lock.json")
-SETTINGS = ".npmrc"
 # npm takes a cached answer to the same question only: it asks for either form of a document.
 ACCEPTED = (
     "application/json",
     "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
 )
 AddressOf = Callable[[str, str], str]
-_NAME = re.compile(r"(@[\w.~-]+/)?[\w.~-]+")
-_VERSION = re.compile(r"[\w.+-]+")
 
 
-class Npm(Manager):
+class Npm(NodeManager):
     """npm and its registry."""
 
     name = "npm"
     layout = 4
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        own = settings.variables.get("npm_config_userconfig") or settings.home / ".npmrc"
-        self._callers = Npmrc(read_text(Path(own)), variables=settings.variables)
 
     def find(self, folder: ProjectFolder) -> Found | None:
         """The lock that npm would use in this folder, and the project's own settings."""
@@ -72,40 +72,22 @@ class Npm(Manager):
         Raises:
             ProjectError: it is no lock of version 2 or 3.
         """
-        project = _project_settings(found)
+        project = project_settings(found)
 
         def address(name: str, resolved: str) -> str:
-            return self._address(project, name, resolved)
+            return self.address(project, name, resolved)
 
         return read_lock(found.name, found.files[found.name], address)
-
-    def _address(self, project: Npmrc, name: str, address: str) -> str:
-        """Where npm would get a file: an address of npm's own registry leads to the caller's."""
-        registry = project.registry(name)
-        if registry == REGISTRY:
-            registry = self._callers.registry(name)
-        if address.startswith(f"{REGISTRY}/"):
-            return f"{registry}{address.removeprefix(REGISTRY)}"
-        return address
-
-    def credentials(self, url: str) -> Mapping[str, str]:
-        """From the caller's `.npmrc`, else as `Manager` has it."""
-        found = self._callers.authorization(url)
-        return {"Authorization": found} if found else super().credentials(url)
-
-    def named_hosts(self) -> frozenset[str]:
-        """The registries of the caller's `.npmrc`."""
-        return frozenset(host_of(url) for url in self._callers.registries())
 
     async def lay_out(
         self, session: Session, sets: Sequence[Complete], view: Path, place: str
     ) -> None:
         """npm's cache: content by its digest, and what a registry says of each package."""
         for found, fetched in sets:
-            project = _project_settings(found)
+            project = project_settings(found)
             for stored in fetched.files:
                 one = stored.artifact
-                hard_link(session.file(stored), view / _content_path(one.digest))
+                hard_link(session.file(stored), view / content_path(one.digest))
                 _add_answer(view, _tarball(project, one), one.digest, stored.size, {})
             for url, document in _packuments(project, fetched):
                 _add_document(view, url, document)
@@ -114,17 +96,6 @@ class Npm(Manager):
         """npm writes its index anew where it reads it, so phases have it copy-on-write."""
         variables = {"npm_config_cache": view, "npm_config_logs_dir": "/tmp/npm-logs"}  # noqa: S108
         return Access(variables, overlays=(Overlay(view, view),))
-
-    def local_copies(self, artifact: Artifact) -> Sequence[Path]:
-        """npm's own cache has files under their digest."""
-        cache = self.settings.variables.get("npm_config_cache") or self.settings.home / ".npm"
-        return (Path(cache) / _content_path(artifact.digest),)
-
-
-def _project_settings(found: Found) -> Npmrc:
-    """Those that npm reads in a phase too; credentials of the caller are none of them."""
-    text = next((text for path, text in found.files.items() if path.endswith(SETTINGS)), b"")
-    return Npmrc(text.decode(errors="replace"))
 
 
 def _tarball(project: Npmrc, one: Artifact) -> str:
@@ -153,7 +124,7 @@ def _packuments(project: Npmrc, fetched: Fetched) -> Iterator[tuple[str, bytes]]
 def _add_document(view: Path, url: str, content: bytes) -> None:
     """Add what a registry says of a package to npm's cache."""
     digest = f"sha512:{hashlib.sha512(content).hexdigest()}"
-    place = view / _content_path(digest)
+    place = view / content_path(digest)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     for accept in ACCEPTED:
@@ -196,7 +167,7 @@ def read_lock(path: str, content: bytes, address: AddressOf) -> Lock:
     """
     try:
         document: Any = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
     packages = document.get("packages") if isinstance(document, dict) else None
     if not isinstance(packages, dict):
@@ -214,33 +185,11 @@ def read_lock(path: str, content: bytes, address: AddressOf) -> Lock:
     return Lock(artifacts=tuple(artifacts.values()), problems=tuple(problems))
 
 
-def _content_path(digest: str) -> str:
-    """Where npm's cache has the content with this digest."""
-    name, _, value = digest.partition(":")
-    return f"_cacache/content-v2/{name}/{value[:2]}/{value[2:4]}/{value[4:]}"
-
-
 def _is_fetched(place: str, entry: Mapping[str, Any]) -> bool:
     """Whether npm would take it from a registry on this platform."""
     if "node_modules/" not in place or entry.get("link") or entry.get("inBundle"):
         return False
-    if not entry.get("optional"):
-        return True
-    return _fits(entry.get("os"), "linux") and _fits(entry.get("cpu"), _processor())
-
-
-def _fits(wanted: object, have: str) -> bool:
-    if not isinstance(wanted, list):
-        return True
-    refused = [name[1:] for name in wanted if str(name).startswith("!")]
-    named = [name for name in wanted if not str(name).startswith("!")]
-    return have not in refused and (not named or have in named)
-
-
-def _processor() -> str:
-    """This machine, as Node.js names it."""
-    machine = os.uname().machine
-    return {"x86_64": "x64", "aarch64": "arm64", "i686": "ia32"}.get(machine, machine)
+    return not entry.get("optional") or fits_platform(entry)
 
 
 def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Artifact | Problem:
@@ -248,24 +197,23 @@ def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Ar
     version = str(entry.get("version", ""))
     digest = from_integrity(str(entry.get("integrity", "")))
     address = str(entry.get("resolved") or "")
-    if address and urlsplit(address).scheme not in ("https", "http"):
+    if address and not is_web_address(address):
         return Problem(
             entry=place, why=f"{address.partition('+')[0]} dependencies are not fetched yet"
         )
-    if not _VERSION.fullmatch(version) or not _NAME.fullmatch(name):
+    if not is_package(name, version):
         return Problem(entry=place, why="its name or version is none that npm has")
     if not digest:
         return Problem(
             entry=place, why="it has no digest", hint="`npm install` writes one into the lock"
         )
-    short = name.rpartition("/")[2]
     return Artifact(
         name=name,
         version=version,
-        file=f"{short}-{version}.tgz",
-        url=address_of(name, address or f"{REGISTRY}/{name}/-/{short}-{version}.tgz"),
+        file=tarball_name(name, version),
+        url=address_of(name, address or default_address(name, version)),
         digest=digest,
-        purl=f"pkg:npm/{quote(name, safe='/')}@{quote(version)}",
+        purl=purl(name, version),
     )
 
 

@@ -1,0 +1,80 @@
+"""Projects of strangers that use pnpm: their phases pass without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from support.node_projects import MARKS, SOURCES, installed, lifecycle, passes_twice, write
+
+pytestmark = MARKS
+
+MANIFEST = {
+    "name": "p",
+    "version": "1.0.0",
+    "type": "module",
+    "scripts": {"build": "tsc -p .", "test": "node --test test/*.js"},
+    "dependencies": {"nanoid": "^5"},
+    "devDependencies": {"typescript": "~5.9.3", "esbuild": "~0.25.0"},
+}
+MAKE = lifecycle(
+    "pnpm install --frozen-lockfile --offline", "pnpm run build", "pnpm install && pnpm test"
+)
+
+
+def locked(root: Path, programs: Path, **variables: str) -> None:
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", **variables}
+    command = ["pnpm", "install", "--lockfile-only", "--ignore-scripts"]
+    subprocess.run(command, cwd=root, env=environment, check=True, timeout=180)
+
+
+@pytest.mark.parametrize("version", ["8", "10", "12"])
+def test_a_package_passes(tmp_path: Path, version: str):
+    """Locks of version 6 and 9, and the three layouts of pnpm's store."""
+    programs = installed(tmp_path / "tools", f"pnpm@{version}")
+    if version == "12":
+        # A program of its own, which the package's script would put in its place.
+        (programs / "pnpm").unlink()
+        (native,) = (tmp_path / "tools/node_modules/@pnpm").glob("exe.*/pnpm")
+        (programs / "pnpm").symlink_to(native)
+    files = {**SOURCES, "package.json": json.dumps(MANIFEST), "make.toml": MAKE}
+    files["pnpm-workspace.yaml"] = "allowBuilds:\n  esbuild: false\n"
+    if version == "8":
+        del files["pnpm-workspace.yaml"]
+    root = write(tmp_path / "project", files)
+    locked(root, programs)
+    passes_twice(root, tmp_path / "cache", programs)
+
+
+@pytest.mark.skipif(shutil.which("corepack") is None, reason="corepack is not installed")
+def test_a_workspace_passes_with_the_version_that_it_names(tmp_path: Path):
+    """One lock for all packages; corepack finds the named version of pnpm in the store."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    command = ["corepack", "enable", "--install-directory", str(programs), "pnpm"]
+    subprocess.run(command, check=True, timeout=60)
+    library = {"name": "@p/lib", "version": "1.0.0", "dependencies": {"ms": "^2"}}
+    app = {"name": "app", "version": "1.0.0", "dependencies": {"@p/lib": "workspace:*"}}
+    app["scripts"] = {"test": "node app.js"}
+    root = write(
+        tmp_path / "project",
+        {
+            "package.json": json.dumps({"name": "p", "packageManager": "pnpm@9.15.8"}),
+            "pnpm-workspace.yaml": "packages: ['packages/*']\n",
+            "packages/lib/package.json": json.dumps(library),
+            "packages/lib/index.js": "module.exports = require('ms');\n",
+            "packages/app/package.json": json.dumps(app),
+            "packages/app/app.js": "if (require('@p/lib')('1s') !== 1000) process.exit(1);\n",
+            "make.toml": lifecycle(
+                "pnpm --version && pnpm install --frozen-lockfile", "true", "pnpm -r test"
+            ),
+        },
+    )
+    home = str(tmp_path / "corepack")
+    locked(root, programs, COREPACK_HOME=home, COREPACK_INTEGRITY_KEYS="0")
+    assert "init | 9.15.8" in passes_twice(root, tmp_path / "cache", programs)
