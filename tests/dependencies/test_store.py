@@ -149,3 +149,19 @@ def test_a_tool_cannot_put_a_link_in_the_place_of_its_folder(tmp_path: Path):
     (tmp_path / "cache").symlink_to("/")
     with pytest.raises(NotADirectoryError):
         take_folder(tmp_path / "cache", tmp_path / "view")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sha256:../../../victim", "sha256:{victim}", "sha256:", "foo:1", "shake_128:00", "h1:x"],
+)
+def test_a_digest_that_is_none_names_no_file(tmp_path: Path, name: str):
+    """It comes from a lock: what it leads to is neither read nor removed."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    store = Store(tmp_path / "cache")
+    wanted = artifact(name.format(victim=victim))
+    assert store.find(wanted) is None
+    with pytest.raises(Rejected, match="no digest"):
+        store.add(wanted, given(tmp_path))
+    assert victim.read_text() == "precious"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import BinaryIO
 
@@ -13,6 +14,22 @@ _CHUNK = 1 << 20
 STRENGTH = ("sha512", "sha384", "sha256", "sha224", "sha1", "md5")
 # No collision of these is known; a file that is pinned by another one only counts as unpinned.
 STRONG = frozenset(("sha512", "sha384", "sha256"))
+
+
+# Go's hashes have a base64 of their own and are measured by `go_hashes`.
+_FORMS = {
+    **{
+        name: re.compile(rf"[0-9a-f]{{{hashlib.new(name, usedforsecurity=False).digest_size * 2}}}")
+        for name in STRENGTH
+    },
+    **{name: re.compile(r"[A-Za-z0-9+/]{43}=") for name in ("h1", "h1mod")},
+}
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is a digest as `model` writes it, so that its value can name a file."""
+    name, _, value = text.partition(":")
+    return name in _FORMS and _FORMS[name].fullmatch(value) is not None
 
 
 def read_digests(stream: BinaryIO, algorithms: Iterable[str]) -> tuple[dict[str, str], int]:

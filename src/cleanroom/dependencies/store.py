@@ -30,7 +30,7 @@ import msgspec
 from cleanroom.core.beneath import Folder
 from cleanroom.core.files import write_atomic
 from cleanroom.core.locks import try_lock
-from cleanroom.dependencies.digests import algorithm, read_digests
+from cleanroom.dependencies.digests import algorithm, is_digest, read_digests
 from cleanroom.dependencies.model import Artifact, Fetched, Stored
 
 FOLDER = "dependencies"
@@ -86,6 +86,9 @@ class Store:
 
     def find(self, artifact: Artifact) -> Stored | None:
         """The file that has this artifact's digest, verified; None if it is not there."""
+        # It comes from a lock or an index, and names files here.
+        if not is_digest(artifact.digest):
+            return None
         name, _, value = artifact.digest.partition(":")
         sha256 = value if name == "sha256" else self._by_other_digest(artifact.digest)
         if not sha256 or not self._verify_again(self.file(sha256), sha256):
@@ -121,6 +124,8 @@ class Store:
     def _checked(self, artifact: Artifact, source: Path) -> str:
         """The SHA-256 of a file that is the artifact's."""
         name, _, expected = artifact.digest.partition(":")
+        if artifact.digest and not is_digest(artifact.digest):
+            raise Rejected(f"{artifact.digest[:200]!r}, which is no digest", "a file")
         measure = self._measures.get(name)
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
