@@ -324,3 +324,33 @@ def _kill_engine(orders: Callable[[], list[Path]]) -> None:
             if any(os.readlink(one).endswith(lock_of) for one in (process / "fd").iterdir()):
                 os.kill(int(process.name), signal.SIGKILL)
                 return
+
+
+NETRC = "machine registry.test login me password secret\n"
+LOGIN = "Basic " + base64.b64encode(b"me:secret").decode()
+
+
+def test_an_address_with_two_hosts_gets_no_credentials(tmp_path: Path, certificates: Path):
+    """One reader's host has the login, the other's gets the request."""
+    (tmp_path / ".netrc").write_text(NETRC.replace("registry", "private"))
+    there = f"https://registry.test:{PORT}"
+    document = json.loads(lock(url=f"{there}\\@private.test:{PORT}{FILE}"))
+    other = json.loads(lock(b"other", f"{there}/b"))["packages"]["node_modules/left-pad"]
+    document["packages"]["node_modules/b"] = other
+    odd = f"/%5C@private.test:{PORT}{FILE}"
+    answers = {"/b": Answer(body=b"other".hex()), odd: Answer(body=BODY.hex())}
+    said = run(tmp_path, certificates, answers, json.dumps(document))
+    assert "node_modules/left-pad: its address is no plain one" in said.err
+    assert not [line for line in said.requests if line.startswith("Basic")]
+
+
+def test_credentials_stay_with_a_redirect_within_their_place(tmp_path: Path, certificates: Path):
+    """The same scheme, host and port."""
+    (tmp_path / ".netrc").write_text(NETRC)
+    answers = {
+        FILE: Answer(status=302, location=f"https://registry.test:{PORT}/elsewhere"),
+        "/elsewhere": Answer(body=BODY.hex()),
+    }
+    said = run(tmp_path, certificates, answers, lock())
+    assert said.code == 0, said.err
+    assert said.requests == [f"{LOGIN} {FILE}", f"{LOGIN} /elsewhere"]

@@ -41,7 +41,7 @@ from cleanroom.dependencies.model import (
     Stored,
 )
 from cleanroom.dependencies.session import Manager, Page, Session
-from cleanroom.dependencies.settings import Settings, host_of
+from cleanroom.dependencies.settings import Settings, host_of, is_web_address
 from cleanroom.model.errors import DependencyRejected, DependencyUnavailable, ProjectError
 
 LOCK = "Cargo.lock"
@@ -138,8 +138,9 @@ class Cargo(Manager):
                 f"{host_of(address)}: its config.json does not say where its crates are",
                 hint="expected the address of a sparse registry: sparse+https://HOST/index/",
             )
-        token = self._tokens.get(host_of(address))
-        if token:
+        # A lock may name another index of the same host, which somebody else may have written.
+        own = (one.token for one in self._own.registries if one.index_url == index)
+        if token := next(own, ""):
             self._tokens.setdefault(host_of(template), token)
         return template
 
@@ -240,7 +241,8 @@ def _crate(package: Mapping[str, Any], old: Mapping[str, Any]) -> Crate | Proble
             hint="`cargo vendor` puts it into the project",
         )
     origin = CRATES_IO if source in CRATES_IO_INDEXES else source
-    if origin != CRATES_IO and not _SPARSE.fullmatch(origin):
+    index = origin.removeprefix("sparse+")
+    if origin != CRATES_IO and not (_SPARSE.fullmatch(origin) and is_web_address(index)):
         return Problem(
             entry=entry,
             why="its registry has a Git index, which is not read",
@@ -301,7 +303,7 @@ def _prefix(name: str) -> str:
 def _download_address(page: bytes) -> str:
     try:
         document: Any = msgspec.json.decode(page)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ""
     template = document.get("dl") if isinstance(document, dict) else None
     return template if isinstance(template, str) and _TEMPLATE.fullmatch(template) else ""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 
@@ -105,17 +105,6 @@ def is_package(name: str, version: str) -> bool:
         and _VERSION.fullmatch(version) is not None
         and not {"..", "."} & {*name.split("/"), version}
     )
-
-
-def is_web_address(text: str) -> bool:
-    """Whether a file can be fetched from there."""
-    if not text.isprintable() or " " in text:
-        return False
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 def tarball_name(name: str, version: str) -> str:

@@ -32,13 +32,13 @@ from cleanroom.dependencies.node_packages import (
     default_address,
     fits_platform,
     is_package,
-    is_web_address,
     project_settings,
     purl,
     tarball_name,
 )
 from cleanroom.dependencies.npmrc import Npmrc
 from cleanroom.dependencies.session import Session
+from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.store import hard_link
 from cleanroom.model.errors import ProjectError
 
@@ -197,9 +197,9 @@ def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Ar
     version = str(entry.get("version", ""))
     digest = from_integrity(str(entry.get("integrity", "")))
     address = str(entry.get("resolved") or "")
-    if address and not is_web_address(address):
+    if address and not address.startswith(("https:", "http:")):
         return Problem(
-            entry=place, why=f"{address.partition('+')[0]} dependencies are not fetched yet"
+            entry=place, why=f"{address.partition('+')[0][:100]} dependencies are not fetched yet"
         )
     if not is_package(name, version):
         return Problem(entry=place, why="its name or version is none that npm has")
@@ -207,11 +207,14 @@ def _artifact(place: str, entry: Mapping[str, Any], address_of: AddressOf) -> Ar
         return Problem(
             entry=place, why="it has no digest", hint="`npm install` writes one into the lock"
         )
+    url = address_of(name, address or default_address(name, version))
+    if not is_web_address(url):
+        return Problem(entry=place, why="its address is no plain one of a file on the web")
     return Artifact(
         name=name,
         version=version,
         file=tarball_name(name, version),
-        url=address_of(name, address or default_address(name, version)),
+        url=url,
         digest=digest,
         purl=purl(name, version),
     )

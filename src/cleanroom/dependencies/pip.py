@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from cleanroom.dependencies import python_projects, requirements
 from cleanroom.dependencies.discovery import ProjectFolder
@@ -35,7 +35,7 @@ from cleanroom.dependencies.python_tags import (
     read_interpreter,
 )
 from cleanroom.dependencies.session import WORK, Manager, Page, Session, ToolRun
-from cleanroom.dependencies.settings import Settings, host_of, read_text
+from cleanroom.dependencies.settings import Settings, host_of, is_web_address, read_text
 from cleanroom.dependencies.simple_index import (
     ACCEPT,
     IndexFile,
@@ -336,11 +336,10 @@ def without_credentials(address: str) -> str:
 def _index(url: str) -> str:
     """An index that a project names, without credentials; "" where it is no address."""
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("https", "http") and parts.hostname and (parts.port or 1)
+        address = without_login(url)
     except ValueError:
         return ""
-    return without_login(url) if valid and url.isprintable() and " " not in url else ""
+    return address if is_web_address(address) else ""
 
 
 def _versions(found: Found) -> dict[str, bytes]:

@@ -9,9 +9,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from cleanroom.dependencies.digests import is_digest
 from cleanroom.dependencies.model import Artifact
 from cleanroom.dependencies.pip_config import without_login
 from cleanroom.dependencies.requirements import Entry
+from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.simple_index import is_file_name, normalized
 
 # Asked for its own path, Python is not a version manager's shim, whose hooks after pip fail here.
@@ -111,15 +113,18 @@ def _artifact(one: _Installed) -> Artifact | None:
     except ValueError:
         return None
     file = unquote(parts.path).rpartition("/")[2]
-    if parts.scheme not in ("https", "http") or not is_file_name(file):
+    url = without_login(one.download_info.url)
+    if not is_web_address(url) or not is_file_name(file):
         return None
     name, version = one.metadata.name, one.metadata.version
     digest = one.download_info.archive_info.hashes.get("sha256", "")
+    if digest and not is_digest(f"sha256:{digest}"):
+        return None
     return Artifact(
         name=name,
         version=version,
         file=file,
-        url=without_login(one.download_info.url),
+        url=url,
         digest=f"sha256:{digest}" if digest else "",
         pinned=False,
         purl=f"pkg:pypi/{quote(normalized(name))}@{quote(version)}",

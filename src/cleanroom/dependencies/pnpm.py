@@ -35,7 +35,6 @@ from cleanroom.dependencies.node_packages import (
     default_address,
     fits_platform,
     is_package,
-    is_web_address,
     program_state,
     project_settings,
     purl,
@@ -45,6 +44,7 @@ from cleanroom.dependencies.node_packages import (
 )
 from cleanroom.dependencies.npmrc import Npmrc
 from cleanroom.dependencies.session import SERVED, WORK, Session, ToolRun
+from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.store import take_folder
 from cleanroom.dependencies.yaml_reader import read_yaml
 from cleanroom.model.errors import DependencyUnavailable, ProjectError

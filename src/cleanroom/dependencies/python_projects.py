@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from cleanroom.dependencies.model import Problem
 from cleanroom.dependencies.requirements import Entry, Pinned
+from cleanroom.dependencies.settings import is_web_address
 from cleanroom.dependencies.simple_index import IndexFile, is_file_name, normalized
 from cleanroom.model.errors import ProjectError
 
@@ -236,6 +237,7 @@ def _pylock_files(package: Mapping[str, Any]) -> Iterator[IndexFile]:
         size = one.get("size", 0)
         if (
             parts.scheme == "https"
+            and is_web_address(one["url"])
             and isinstance(name, str)
             and is_file_name(name)
             and isinstance(digest, str)

@@ -10,6 +10,9 @@ from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
 import msgspec
 
+from cleanroom.dependencies.digests import is_digest
+from cleanroom.dependencies.settings import is_web_address
+
 ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 # No folder, no control character, and none that a shell or an option would read otherwise.
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\.(?:whl|tar\.gz|zip|tar\.bz2|tgz)")
@@ -48,9 +51,9 @@ def files(content: bytes, url: str) -> list[IndexFile]:
     for one in found:
         try:
             joined = urljoin(url, one.url)
-            valid = urlsplit(joined).scheme in ("https", "http")
         except ValueError:
             continue
+        valid = is_web_address(joined) and (not one.digest or is_digest(one.digest))
         if valid and is_file_name(one.file):
             made.append(one._replace(url=joined))
     return made
@@ -70,7 +73,7 @@ class _Page(msgspec.Struct):
 def _json_files(content: bytes) -> Iterator[IndexFile]:
     try:
         page = msgspec.json.decode(content, type=_Page)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     for one in page.files:
         digest = one.hashes.get("sha256", "").lower()

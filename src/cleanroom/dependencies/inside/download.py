@@ -100,10 +100,10 @@ class Downloader:
 
     def _request(self, number: int, order: Mapping[str, Any]) -> int:
         url, headers = order["url"], dict(order.get("headers", {}))
-        first = urlsplit(url).netloc
+        first = _place(url)
         for _ in range(REDIRECTS_MAX):
             self._check_host(url)
-            if urlsplit(url).netloc != first:
+            if _place(url) != first:
                 headers.pop("Authorization", None)
             response = self._pool.request(
                 "GET", url, headers=headers, preload_content=False, redirect=False, retries=False
@@ -111,7 +111,8 @@ class Downloader:
             try:
                 if response.status in (301, 302, 303, 307, 308):
                     url = urljoin(url, response.headers.get("Location", ""))
-                    response.drain_conn()
+                    # Its body may have no end.
+                    response.close()
                     continue
                 return self._save(number, order, response)
             finally:
@@ -119,12 +120,11 @@ class Downloader:
         raise Failed("redirect", f"more than {REDIRECTS_MAX} redirects")
 
     def _check_host(self, url: str) -> None:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        if f"{parts.hostname}:{port}" not in self._hosts:
+        _, host, port = _place(url)
+        if f"{host}:{port}" not in self._hosts:
             # As the registry wrote it: a login that it repeats is known in that form only.
-            named = parts.netloc.rpartition("@")[2]
-            shown = named if parts.port else f"{named}:{port}"
+            named = urlsplit(url).netloc.rpartition("@")[2]
+            shown = named if named.endswith(f":{port}") else f"{named}:{port}"
             raise Failed("redirect", f"redirected to {shown}, which nothing names")
 
     def _save(self, number: int, order: Mapping[str, Any], response: Any) -> int:
@@ -170,6 +170,16 @@ class Pace:
         slow = self._bytes < SLOWEST * seconds
         self._began, self._bytes = time.monotonic(), 0
         return slow
+
+
+def _place(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port, as the library that connects reads them."""
+    try:
+        parts = urllib3.util.parse_url(url)
+    except urllib3.exceptions.LocationParseError as error:
+        raise Failed("redirect", "redirected to what is no address") from error
+    scheme, host = parts.scheme or "", (parts.host or "").strip("[]")
+    return scheme, host, parts.port or (443 if scheme == "https" else 80)
 
 
 def _connections(orders: Mapping[str, Any]) -> Any:

@@ -36,6 +36,15 @@ def failed_download(name: str, url: str, reason: str, kind: str) -> Exception:
     )
 
 
+def no_address(url: str) -> DependencyRejected:
+    """A lock or a registry names an address that is none, or that two readers may read as two."""
+    return DependencyRejected(
+        "CR-FETCH-002",
+        f"{ascii(url)[1:201]}: this is no plain address of a file on the web",
+        hint="expected https://HOST/PATH, without a login",
+    )
+
+
 def may_not_fetch(manager: str, names: Sequence[str]) -> DependencyUnavailable:
     """Something is missing, and the run is offline."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""

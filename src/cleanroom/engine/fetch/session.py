@@ -13,9 +13,10 @@ from typing import NamedTuple
 import anyio.to_thread
 import msgspec
 
+from cleanroom.core.beneath import Folder
 from cleanroom.dependencies.model import Artifact, Stored
 from cleanroom.dependencies.session import WORK, Manager, Page, ToolResult, ToolRun
-from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of
+from cleanroom.dependencies.settings import CERTIFICATE_VARIABLES, host_of, is_web_address
 from cleanroom.dependencies.store import Rejected, Store
 from cleanroom.engine.fetch.environment import (
     ORDERS,
@@ -28,6 +29,7 @@ from cleanroom.engine.fetch.environment import (
 from cleanroom.engine.fetch.errors import (
     failed_download,
     may_not_fetch,
+    no_address,
     rejected_download,
     unanswered,
 )
@@ -142,7 +144,11 @@ class FetchSession:
     # --- the downloader
 
     def _order(self, url: str, limit: int, accept: str = "") -> dict[str, object]:
-        headers = dict(self._manager.credentials(url))
+        if not is_web_address(url):
+            raise no_address(url)
+        # A lock may name a registry of the caller's without encryption, where all would read them.
+        own = url.startswith("https:") or host_of(url) in self._manager.named_hosts()
+        headers = dict(self._manager.credentials(url)) if own else {}
         self._environments.conceal(headers.values())
         if accept:
             headers["Accept"] = accept
@@ -288,10 +294,14 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    # Names come from a project's files: none leads out of the folder.
+    with Folder.at(folder) as around:
+        for name, data in files.items():
+            inner, _, last = name.rpartition("/")
+            with around.folder(inner, make=True) as at:
+                descriptor = at.open(last, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
 
 
 def _read_regular(path: Path) -> bytes:
