@@ -82,3 +82,38 @@ def test_in_the_copy_of_a_lock_addresses_lead_to_the_loopback():
     text = _led_to_server(f'x = "{URL}"\ny = "{other}"\n'.encode(), [stored]).decode()
     assert '"{served}/files.example/packages/a-1.0-py3-none-any.whl"' in text
     assert f'"{other}"' in text
+
+
+@pytest.mark.parametrize(
+    "name", ["a; true", "a$(true)", "-a", "a\\u001b[31m", "a\\n::error::b", ""]
+)
+def test_a_name_that_uv_has_not_refuses_the_lock(name: str):
+    """It would be a word of a command, and a line of the log."""
+    with pytest.raises(ProjectError, match="name, version or source"):
+        MANAGER.read(found(f'[[package]]\nname = "{name}"\nversion = "1.0"\n{REGISTRY}\n'))
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [
+        f'url = "{URL}"',
+        f'url = "{URL}", hash = "md5:{"0" * 32}"',
+        f'url = "{URL}", hash = "sha256:/etc/passwd"',
+        f'url = "https://[", hash = "sha256:{"0" * 64}"',
+        f'url = "file:///a-1.0-py3-none-any.whl", hash = "sha256:{"0" * 64}"',
+    ],
+)
+def test_a_wheel_without_a_strong_digest_or_an_address_is_not_fetched(wheel: str):
+    """It is named."""
+    import tomllib
+
+    text = f'[[package]]\nname = "a"\nversion = "1.0"\n{REGISTRY}\nwheels = [{{ {wheel} }}]\n'
+    assert [one.entry for one in MANAGER.read(found(text)).problems] == ["a 1.0"]
+    package = tomllib.loads(text)["package"][0]
+    assert _wheel(package, Interpreter("cpython", 3, 12, "x86_64")) is None
+
+
+def test_a_lock_of_deep_brackets_is_refused_by_name():
+    """And not by Python's own limit."""
+    with pytest.raises(ProjectError, match="found another file"):
+        MANAGER.read(found("x = " + "[" * 50_000))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from cleanroom.dependencies.digests import STRONG, algorithm, is_digest
 from cleanroom.dependencies.discovery import ProjectFolder
 from cleanroom.dependencies.model import (
     Access,
@@ -30,7 +32,7 @@ from cleanroom.dependencies.python_tags import PROGRAM as TAGS_PROGRAM
 from cleanroom.dependencies.python_tags import Interpreter, best_wheel, read_interpreter
 from cleanroom.dependencies.session import SERVED as MARK
 from cleanroom.dependencies.session import WORK, Manager, Session, ToolRun
-from cleanroom.dependencies.settings import Settings
+from cleanroom.dependencies.settings import Settings, is_web_address
 from cleanroom.dependencies.store import take_folder
 from cleanroom.dependencies.uv_config import authorization, indexes
 from cleanroom.model.errors import DependencyUnavailable, ProjectError
@@ -38,6 +40,9 @@ from cleanroom.model.errors import DependencyUnavailable, ProjectError
 LOCK, PROJECT = "uv.lock", "pyproject.toml"
 TAGS = "cleanroom-tags.py"
 CACHE = "cache"  # in the folder that uv starts in
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,198}[A-Za-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9.!+_-]{0,200}")
+_SIZE_MAX = 1 << 40
 SYNC = (
     *("uv", "sync", "--frozen", "--all-groups", "--all-extras", "--all-packages", "--no-build"),
     *("--no-install-workspace", "--no-install-local", "--no-progress"),
@@ -49,6 +54,7 @@ class Uv(Manager):
     """uv and the registries that its lock names."""
 
     name = "uv"
+    layout = 2
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -94,11 +100,16 @@ class Uv(Manager):
         return tuple(artifact for artifact in artifacts if artifact is not None)
 
     async def _interpreter(self, session: Session, found: Found) -> Interpreter:
-        script = 'python=$(uv python find) && exec "$python" "$0"'
+        # They lie as in the project: a lock may name members in folders above it.
+        folder = shlex.quote(os.path.join("project", found.folder))
+        script = f'cd {folder}; python=$(uv python find) && exec "$python" "$0"'
         result = await session.run(
             ToolRun(
-                ["sh", "-c", script, TAGS],
-                files={**_beside(found), TAGS: TAGS_PROGRAM.encode()},
+                ["sh", "-ec", script, f"{WORK}/{TAGS}"],
+                files={
+                    **{f"project/{path}": content for path, content in found.files.items()},
+                    TAGS: TAGS_PROGRAM.encode(),
+                },
                 variables={**_VARIABLES, "UV_CACHE_DIR": "/tmp/uv"},  # noqa: S108
             )
         )
@@ -119,12 +130,13 @@ class Uv(Manager):
         commands = []
         for number, (found, fetched) in enumerate(sets):
             served |= {_path(one.artifact.url): session.file(one) for one in fetched.files}
-            beside = _beside(found)
-            beside[LOCK] = _led_to_server(beside[LOCK], fetched.files)
-            files |= {f"{number}/{name}": content for name, content in beside.items()}
+            written = dict(found.files)
+            written[found.name] = _led_to_server(written[found.name], fetched.files)
+            files |= {f"{number}/{path}": content for path, content in written.items()}
             without = _without_wheel(_packages(found), fetched.files)
             words = [*SYNC, *(f"--no-install-package={name}" for name in without)]
-            commands.append(f"(cd {number} && {' '.join(words)})")
+            place = shlex.quote(os.path.join(str(number), found.folder))
+            commands.append(f"(cd {place} && {shlex.join(words)})")
         result = await session.run(
             ToolRun(
                 ["sh", "-ec", " && ".join(commands)],
@@ -160,18 +172,24 @@ def _packages(found: Found) -> list[dict[str, Any]]:
     path = found.name
     try:
         document = tomllib.loads(found.files[path].decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
     packages: list[dict[str, Any]] = document.get("package", [])
     valid = isinstance(packages, list) and all(
         isinstance(one, dict)
-        and isinstance(one.get("name"), str)
+        and _matches(_NAME, one.get("name"))
+        and _matches(_VERSION, one.get("version", ""))
         and isinstance(one.get("source"), dict)
+        and isinstance(one.get("wheels", []), list)
         for one in packages
     )
     if not valid:
-        raise _unreadable(path, "it has packages without name or source")
+        raise _unreadable(path, "it has packages whose name, version or source is none that uv has")
     return packages
+
+
+def _matches(form: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and form.fullmatch(value) is not None
 
 
 def _members(content: bytes) -> list[str]:
@@ -200,27 +218,43 @@ def _problem(package: Mapping[str, Any]) -> Problem | None:
             why="it has no wheel, and to build one runs its code",
             hint="build it in a phase with egress",
         )
+    if kind == "registry" and not _wheels(package):
+        return Problem(
+            entry=entry,
+            why="its wheels have no SHA-256, or no address on the web",
+            hint="`uv lock` writes both",
+        )
     return None
+
+
+def _wheels(package: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The wheels that can be fetched and checked, by their file names."""
+    return {
+        unquote(urlsplit(one["url"]).path).rpartition("/")[2]: one
+        for one in package.get("wheels", [])
+        if isinstance(one, dict)
+        and is_web_address(one.get("url"))
+        and isinstance(one.get("hash"), str)
+        and algorithm(one["hash"]) in STRONG
+        and is_digest(one["hash"])
+    }
 
 
 def _wheel(package: Mapping[str, Any], interpreter: Interpreter) -> Artifact | None:
     """The package's wheel for this interpreter."""
-    wheels = {
-        unquote(urlsplit(str(one.get("url", ""))).path).rpartition("/")[2]: one
-        for one in package.get("wheels", [])
-        if isinstance(one, dict)
-    }
+    wheels = _wheels(package)
     name = best_wheel(wheels, interpreter)
     if name is None:
         return None
     wheel, version = wheels[name], str(package.get("version", ""))
+    size = wheel.get("size", 0)
     return Artifact(
         name=package["name"],
         version=version,
         file=name,
         url=wheel["url"],
-        digest=str(wheel.get("hash", "")),
-        size=wheel.get("size", 0) if isinstance(wheel.get("size", 0), int) else 0,
+        digest=wheel["hash"],
+        size=size if isinstance(size, int) and 0 < size < _SIZE_MAX else 0,
         purl=f"pkg:pypi/{quote(package['name'])}@{quote(version)}",
     )
 
@@ -228,13 +262,6 @@ def _wheel(package: Mapping[str, Any], interpreter: Interpreter) -> Artifact | N
 def _without_wheel(packages: Iterable[Mapping[str, Any]], files: Iterable[Stored]) -> list[str]:
     have = {one.artifact.name for one in files}
     return sorted({one["name"] for one in packages if _registry(one) and one["name"] not in have})
-
-
-def _beside(found: Found) -> dict[str, bytes]:
-    """The files by their paths relative to the lock's folder."""
-    return {
-        os.path.relpath(path, found.folder or "."): content for path, content in found.files.items()
-    }
 
 
 def _path(url: str) -> str:
