@@ -32,9 +32,10 @@ _ELEMENT = r"[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,99}"
 _PATH = re.compile(rf"(?=.{{1,250}}$){_ELEMENT}(?:/{_ELEMENT})*")
 _VERSION = re.compile(r"v[0-9][0-9A-Za-z.+-]{0,99}")
 _HASH = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
-_USE = re.compile(r"^\s*use\s*(?:\(([^)]*)\)|(\S+))", re.MULTILINE)
+# No part of these may match what the one before it matches: the time would be quadratic.
+_USE = re.compile(r"^[^\S\n]*use\s*(?:\(([^()]*)\)|(\S+))", re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*")
-_REQUIRES = re.compile(r"^\s*require\b", re.MULTILINE)
+_REQUIRES = re.compile(r"^[^\S\n]*require\b", re.MULTILINE)
 
 
 class Module(NamedTuple):

@@ -12,9 +12,9 @@ NESTED_MAX = 64  # files that one requirements file leads to
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"--hash[=\s]+([a-z0-9]+:[0-9A-Fa-f]+)")
 _PINNED = re.compile(
-    r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*===?\s*([\w.!+-]+)\s*(?:;(.*))?"
+    r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:\s*\[[^\]]*\])?\s*===?\s*([\w.!+-]+)\s*(?:;(.*))?"
 )
-_NAMED = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*(?:[<>=!~;(].*)?")
+_NAMED = re.compile(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\s*\[[^\]]*\])?\s*(?:[<>=!~;(].*)?")
 _OPTION = re.compile(r"(--?[a-z-]+)(?:\s*=\s*|\s+|(?<=^-[rce]))(.*)")
 _NAMES = {
     "-r": "--requirement",
